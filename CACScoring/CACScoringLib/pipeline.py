@@ -27,7 +27,7 @@ from .results import (
 )
 from .scoring import risk
 from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
-from .scoring.artefacts import metal_warning, noise_warning, without_metal
+from .scoring.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
 from .scoring.automatic import CandidateEvidence, LeftOut, evaluated_candidates
 from .scoring.familiarity import METAL, Familiarity, Known, facts_of
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
@@ -255,7 +255,8 @@ def _dense_lesions(seen: _Seen) -> tuple[LesionSet, bool, list[ScanWarning]]:
     image = seen.scan.image
     if seen.reviewed is not None:
         found = find_lesions(image, seen.reviewed, seen.rules)
-        return found, False, [*outside_warning(found.coronary, seen.region.mask), *metal_warning(found, image)]
+        metal = metal_warning(found, metal_lesions(found, image))
+        return found, False, [*outside_warning(found.coronary, seen.region.mask), *metal]
     found = find_lesions(image, seen.sites(seen.scan.hu >= seen.rules.threshold_hu), seen.rules)
     kept, warnings = without_metal(found, image)
     return kept, len(kept.coronary.lesions) < len(found.coronary.lesions), warnings
@@ -427,13 +428,16 @@ def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, lis
 def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
     """The doubt about labelled lesions that reach out of the heart, if any do. heart: mask on the scan's grid."""
     slices = sorted({k for lesion in found.lesions for k in lesion.slice_indices})
-    ids, outside = found.id_map[slices], sitk.GetArrayViewFromImage(heart)[slices] == 0
-    count = len(np.unique(ids[outside & (ids > 0)]))
-    if not count:
+    values = sitk.GetArrayViewFromImage(heart)
+    beyond: set[int] = set()
+    for k in slices:  # one after the other: of a large scan all of them at once take long
+        at = np.nonzero(found.id_map[k])
+        beyond.update(found.id_map[k][at][values[k][at] == 0].tolist())
+    if not beyond:
         return []
     message = (
-        f"{count} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, but "
-        "the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
+        f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "
+        "but the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
     )
     return [ScanWarning("label-outside-heart", message)]
 

@@ -1,7 +1,9 @@
-"""A cohort of scored scans, and `cac review` of it in a process of its own."""
+"""A cohort of scored scans, and `cac review` of it, in a thread or in a process of its own."""
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -27,6 +30,8 @@ from CACScoringLib.core.output import LAST_FILE, OutputFolder
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
+from CACTrainingLib.browser import serving
+from CACTrainingLib.cli import review as cli
 
 
 def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None = None) -> Path:
@@ -103,7 +108,7 @@ class ReviewServer:
     def stop(self) -> str:
         """End it as Ctrl+C would, and return what it wrote to standard error."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.communicate(timeout=30)[1]
+        return self.process.communicate(timeout=120)[1]
 
     def client(self, reader: str) -> Client:
         return Client(self, reader)
@@ -114,10 +119,43 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+class ThreadedServer:
+    """`cac review` in a thread of this process, which starts at once. addresses, origin: as of `ReviewServer`."""
+
+    def __init__(self, results: Path, *options: str) -> None:
+        parser = argparse.ArgumentParser()
+        cli.add_arguments(parser)
+        given = parser.parse_args([str(results), "--port", "0", *options])
+        self._reviewing = serving.reviewing(*cli.reviewed(given))
+        self._server, self._place = self._reviewing.__enter__(), cli.place_of(given)
+        self._loop, self._ready = asyncio.new_event_loop(), threading.Event()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))
+        self._thread.start()
+        assert self._ready.wait(30)
+        self.addresses = serving.addresses(self._server, self.origin)
+        self.port = urlsplit(self.origin).port
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        async with serving.listening(self._server, self._place) as self.origin:
+            self._ready.set()
+            await self._stop.wait()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+            self._loop.close()
+            self._reviewing.__exit__(None, None, None)
+
+    def client(self, reader: str) -> Client:
+        return Client(self, reader)
+
+
 class Client:
     """A reader's session without a browser."""
 
-    def __init__(self, server: ReviewServer, reader: str) -> None:
+    def __init__(self, server: ReviewServer | ThreadedServer, reader: str) -> None:
         self.server = server
         self.host = urlsplit(server.origin).netloc
         parts = urlsplit(server.addresses[reader])
@@ -136,7 +174,7 @@ class Client:
 
     def raw(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None) -> tuple:
         """Status, content and headers of the answer to a request with these headers and a Host alone."""
-        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=120)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in ({"Host": self.host} | (headers or {})).items():

@@ -51,7 +51,7 @@ class CohortFolder:
         taken = {name.casefold() for name in names}
         folders = []
         for scan in scans:
-            entry = {"scan": _digest(scan.given), "masks": _digest(*scan.masks)}
+            entry = {"scan": scan_digest(scan.given), "masks": _digest(*scan.masks)}
             name = by_scan.get(entry["scan"])
             if name is None:
                 name = free_name(safe_name(scan.name), taken)
@@ -186,6 +186,11 @@ def _changed(scan: CohortScan) -> float:
         return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
     except OSError:
         return 0.0
+
+
+def scan_digest(given: str) -> str:
+    """What `cohort.json` tells a scan by. given: as of a `CohortScan`."""
+    return _digest(given)
 
 
 def _digest(*parts: str) -> str:

@@ -12,11 +12,12 @@ from ..core.ct import CTScan, UnreadableError, same_grid
 from ..core.labels import Labelled
 from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
+from ..scoring.lesions import labelled_voxels
 from ..scoring.normalisation import Normalisation
 from .record import estimates_of_record, scan_of_record
 
 _IMAGES = {"threshold": "lesions", "decomposition": "map_lesions"}
-"""Of a `SceneContent`, the labels of each method."""
+"""Of a `SceneContent`, and files of a folder of results: the labels of each method."""
 
 
 class ReviewFolder:
@@ -76,13 +77,7 @@ class ReviewFolder:
 
     def write(self, method: str, labelled: Labelled) -> None:
         """Give voxels to labels, and take the label of those with 0."""
-        old = self._labels[method]
-        keep = ~np.isin(old.flat, labelled.flat, kind="sort")
-        new = labelled.values != 0
-        flat = np.concatenate([old.flat[keep], labelled.flat[new]])
-        values = np.concatenate([old.values[keep], labelled.values[new]])
-        order = np.argsort(flat, kind="stable")
-        self.write_all(method, Labelled(flat[order], values[order]))
+        self.write_all(method, self._labels[method].given(labelled.flat, labelled.values))
 
     def write_all(self, method: str, labelled: Labelled) -> None:
         """Give voxels to labels, and take the labels of all others."""
@@ -112,10 +107,15 @@ class ReviewFolder:
         return image
 
 
+def labels_as_scored(folder: Path) -> dict[str, Labelled]:
+    """The labels that a review of a folder of results begins with, by method. Raises CTError."""
+    files = {method: folder / f"{name}.nii.gz" for method, name in _IMAGES.items()}
+    return {method: _labelled(read_image(file)) for method, file in files.items() if file.is_file()}
+
+
 def _labelled(image: sitk.Image) -> Labelled:
-    values = sitk.GetArrayViewFromImage(image).reshape(-1)
-    flat = np.flatnonzero(values)
-    return Labelled(flat, values[flat].astype(np.uint8))
+    found = labelled_voxels(sitk.GetArrayViewFromImage(image))
+    return Labelled(found.flat, found.values.astype(np.uint8))
 
 
 def _switched(row: SliceRow, used: bool) -> SliceRow:

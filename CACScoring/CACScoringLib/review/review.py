@@ -20,9 +20,10 @@ from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.tables import table_text
 from ..pipeline import outside_warning
 from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult, with_intervals
-from ..scoring.artefacts import metal_warning
+from ..scoring.artefacts import metal_lesions, metal_warning
 from ..scoring.automatic import LeftOut
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
+from ..scoring.metal import MetalKind
 from ..scoring.scores import Score, score_arteries, score_lesions, score_non_coronary
 from ..scoring.uncertainty import ScanErrors
 
@@ -78,12 +79,14 @@ def _key(lesion: Lesion) -> LesionKey:
 @dataclass(frozen=True)
 class KnownLesion:
     """What a run has recorded of a lesion: its id, the artery it suggested and the site it gave the lesion, None after
-    a review, and why an automatic score left it out."""
+    a review, why an automatic score left it out, and its mass without a threshold with its standard error."""
 
     id: int
     suggestion: ArterySuggestion | None
     site: Site | None = None
     left_out_for: str = ""
+    integrated_mass_mg: float | None = None
+    mass_standard_error_mg: float | None = None
 
 
 def known_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[LesionKey, KnownLesion]:
@@ -101,7 +104,8 @@ def known_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[Les
             probabilities = lesion["confidence"], lesion["not_coronary_probability"]
             suggestion = ArterySuggestion(lesion["id"], arteries[lesion["suggested_artery"]], *probabilities)
         key = lesion_key(slices, lesion["voxels"], lesion["centroid_ras_mm"])
-        known[key] = KnownLesion(lesion["id"], suggestion, None if reviewed else site, lesion.get("reason", ""))
+        mass = lesion.get("integrated_mass_mg"), lesion.get("mass_standard_error_mg")
+        known[key] = KnownLesion(lesion["id"], suggestion, None if reviewed else site, lesion.get("reason", ""), *mass)
     return known
 
 
@@ -157,11 +161,16 @@ class Review:
         known = known or {}
         self._ids = {key: lesion.id for key, lesion in known.items()}
         self._reasons = {key: lesion.left_out_for for key, lesion in known.items()}
+        self._masses = {
+            key: (lesion.integrated_mass_mg, lesion.mass_standard_error_mg) for key, lesion in known.items()
+        }
         self._highest_id = max(self._ids.values(), default=0)
         self._sites = {key: lesion.site for key, lesion in known.items()}
         suggested = {key: lesion.suggestion for key, lesion in known.items() if lesion.suggestion is not None}
         self._evaluated = dict(suggested) if unreviewed == "automatic" else {}
         self._suggestions = _Suggestions(image, heart, suggested)
+        self._metal_sought: set[LesionKey] | None = None
+        self._metal: dict[LesionKey, MetalKind] = {}
 
     @property
     def labelled(self) -> Labelled:
@@ -208,6 +217,21 @@ class Review:
         own = self._evaluated.get(_key(lesion))
         return None if own is None else 1 - own.not_coronary_probability
 
+    def integrated_mass_of(self, lesion: Lesion) -> tuple[float | None, float | None]:
+        """Calcium mass without a threshold of a lesion as the run measured it, and its standard error, mg. None where
+        it did not, as of a lesion that a reader has painted or cut since."""
+        return self._masses.get(_key(lesion), (None, None))
+
+    def metal_among(self, found: LesionSet) -> dict[int, MetalKind]:
+        """Lesions that are metal, by id (see `artefacts.metal_lesions`). Looked for anew where other voxels are lesions
+        than at the last call, not where only their sites differ: it takes long."""
+        ids = {_key(lesion): lesion.id for lesion in found.lesions}
+        if ids.keys() != self._metal_sought:
+            metal = metal_lesions(found, self.image)
+            self._metal = {key: metal[number] for key, number in ids.items() if number in metal}
+            self._metal_sought = set(ids)
+        return {ids[key]: kind for key, kind in self._metal.items()}
+
     def suggested_site(self, lesion: Lesion) -> Site | None:
         """The site of a lesion of the last result that is a suggestion: the run's, as long as no reader has given the
         lesion another, or of an unassigned one the artery that its place suggests. None once all are reviewed."""
@@ -252,11 +276,6 @@ class Review:
         nearest = (((kji - kji.mean(0)) * spacing) ** 2).sum(1).argmin()
         return tuple(int(n) for n in kji[nearest])
 
-    def _dense(self, labelled: Labelled) -> np.ndarray:
-        labels = np.zeros(self._shape, np.uint8)
-        labels.reshape(-1)[labelled.flat] = labelled.values
-        return labels
-
     def _find(self) -> None:
         """Find anew what may have changed: all voxels that hang together with one that did."""
         counted = self._labels.where(self._counts())
@@ -267,7 +286,7 @@ class Review:
         kept = [lesion for lesion in self._found.lesions if lesion.id not in gone]
 
         again = counted.where(_among(counted.flat, near))
-        new = find_lesions(self.image, self._dense(again), self.rules, self.peaks)
+        new = find_lesions(self.image, again, self.rules, self.peaks)
         if len(kept) + len(new.lesions) > np.iinfo(np.uint16).max:
             raise CTError(f"{len(kept) + len(new.lesions)} separate lesions: this is noise, not calcium.")
         number_of = np.zeros(len(new.lesions) + 1, np.uint16)
@@ -432,7 +451,7 @@ def review_warnings(review: Review, reviewed: bool, heart: sitk.Image) -> tuple[
     if not reviewed:
         return ()
     coronary, every = review.result(reviewed).lesions, review.lesions(reviewed)
-    warnings = [*outside_warning(coronary, heart), *metal_warning(every, review.image)]
+    warnings = [*outside_warning(coronary, heart), *metal_warning(every, review.metal_among(every))]
     if unassigned := int((review.labelled.values == Artery.UNASSIGNED).sum()):
         message = f"{unassigned} voxels are not assigned to an artery and do not count in the reviewed score."
         warnings.append(ScanWarning("unassigned-left-out", message))

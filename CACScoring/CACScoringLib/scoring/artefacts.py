@@ -39,9 +39,9 @@ def metal_lesions(found: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
     return {number: MetalKind(int(counts[number].argmax())) for number in touched}
 
 
-def metal_warning(found: LesionSet, scan: sitk.Image) -> list[ScanWarning]:
-    """The doubt about a reader's lesions that are metal, if there are any."""
-    return _warning(found, metal_lesions(found, scan), "They are scored as labelled. Check that they are calcium.")
+def metal_warning(found: LesionSet, metal: dict[int, MetalKind]) -> list[ScanWarning]:
+    """The doubt about a reader's lesions that are metal, if there are any. metal: of `metal_lesions`."""
+    return _warning(found, metal, "They are scored as labelled. Check that they are calcium.")
 
 
 def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[ScanWarning]]:

@@ -205,7 +205,8 @@ def _picked(review: ScanReview, method: str, voxel: tuple[int, int, int]) -> np.
 
 
 def _painted(review: ScanReview, method: str, parts: dict) -> np.ndarray:
-    """Voxels under the brush: those that count by the rule, or those with a label for the eraser."""
+    """Voxels under the brush: those that count by the rule, or those with a label for the eraser. Raises MaskError when
+    there are none."""
     own = review.review(method)
     values = sitk.GetArrayViewFromImage(own.image)
     spacing = np.array(own.image.GetSpacing())
@@ -218,8 +219,14 @@ def _painted(review: ScanReview, method: str, parts: dict) -> np.ndarray:
             flat.append(np.ravel_multi_index(tuple(covered.kji.T), values.shape))
     under = np.unique(np.concatenate(flat))
     if parts["label"]:
-        return under[values.reshape(-1)[under] >= own.rules.threshold_hu]
-    return under[np.isin(under, own.labelled.flat)]
+        found = under[values.reshape(-1)[under] >= own.rules.threshold_hu]
+        nothing = f"Nothing under the brush reaches {own.rules.threshold_hu:g} HU, so that it counts for no score."
+    else:
+        found = under[np.isin(under, own.labelled.flat)]
+        nothing = "Nothing under the eraser belongs to a lesion."
+    if not found.size:
+        raise MaskError(nothing)
+    return found
 
 
 _DONE: dict[str, Callable[[ScanReview, str, dict], None]] = {

@@ -1,19 +1,28 @@
-"""The scans that are reviewed: a folder of results, or those of a cohort, each with the CT that was scored."""
+"""The scans that are reviewed: a folder of results, those of a cohort or of a training project, each with the CT that
+was scored."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.cohort import table
+from CACScoringLib.cohort.scans import CohortScan, scans_of_table
+from CACScoringLib.cohort.scoring import content_key, files_key, read_record
 from CACScoringLib.core.ct import CTError, CTScan, SeriesChoiceError, UnreadableError
 from CACScoringLib.core.output import LAST_FILE, OutputError
 from CACScoringLib.core.tables import Line, read_table
-from CACScoringLib.io.reading import read_ct
+from CACScoringLib.io.reading import find_series, read_ct
 from CACScoringLib.scoring.comparison import read_result
+
+from ..project.files import SCANS_FILE
+from ..project.project import is_project
+
+PROJECT_RESULTS = "results"
+"""Below a training project: what a cohort made of its scans."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +30,10 @@ class Case:
     """A scan to be reviewed.
 
     id: by which the page names it. name: for people. folder: of the results. ct: image file or DICOM folder. status,
-    agatston, category, certainty, interval: of the clinical score before the review; category_probability: of the
-    likeliest category; None where unknown. warnings: codes.
+    agatston, interval: of the clinical score before the review; category_probability: of the likeliest category; None
+    where unknown. has_category: whether the run gave it a category; it does not of candidates, nor of a scan unlike
+    those that it knows. warnings: codes. series: number or UID of the DICOM series, as `read_ct` takes it, where it was
+    given; digest: what a cohort knows the scan by (`cohort.folder.scan_digest`).
     """
 
     id: str
@@ -35,6 +46,9 @@ class Case:
     agatston: float | None = None
     category_probability: float | None = None
     interval: tuple[float, float] | None = None
+    has_category: bool = False
+    series: str | None = None
+    digest: str = ""
     warnings: tuple[str, ...] = ()
 
     def result_sha256(self) -> str:
@@ -48,34 +62,68 @@ class Case:
     def scan(self) -> CTScan:
         """The CT that was scored. Raises CTError."""
         try:
-            return read_ct(self.ct)
+            return read_ct(self.ct, self.series)
         except SeriesChoiceError:
-            # Of several series the one that the run has recorded.
-            series = read_result(self.folder)["acquisition"].get("series_number")
-            if series is None:
+            if self.series is not None or (series := self._scored_series()) is None:
                 raise
-            return read_ct(self.ct, str(series))
+            return read_ct(self.ct, series)
+
+    def _scored_series(self) -> str | None:
+        """Of several series in the folder the one that was scored: by what a cohort has recorded of its files, else by
+        the number that the run has recorded; None where that is unknown."""
+        record = read_record(self.folder)
+        names = [name for series in find_series(self.ct)[0] for name in (series.uid, series.number) if name is not None]
+        scans = [CohortScan(self.name, self.ct, "", series=name) for name in names] if record is not None else []
+        for key_of, key in ((files_key, "files"), (content_key, "content")):
+            for scan in scans:
+                if key_of(scan) == getattr(record, key):
+                    return scan.series
+        number = read_result(self.folder)["acquisition"].get("series_number")
+        return None if number is None else str(number)
 
 
-def cases_of(results: Path, ct: Path | None) -> list[Case]:
-    """The scans of a folder of results, or of a cohort.
+def cases_of(results: Path, ct: Path | None, series: str | None = None) -> list[Case]:
+    """The scans of a folder of results, of a cohort, or of a training project whose scans a cohort has scored.
 
-    results: a folder that `cac score` or `cac cohort` wrote. ct: the scan, of a folder of results, which does not hold
-    it. Raises OutputError when there is none, or the scan is missing; CTErrors when the results cannot be read.
+    results: a folder that `cac score` or `cac cohort` wrote, or a project. ct, series: the scan, of a folder of
+    results, which does not hold it. Raises OutputError when there is none, or the scan is missing; CTErrors when the
+    results cannot be read.
     """
+    if is_project(results):
+        return _of_project(results, ct)
     if (results / cohort.RECORD).is_file():
-        if ct is not None:
-            raise OutputError("The table of a cohort names its scans; leave out --ct.")
-        return _of_cohort(results)
+        return _of_cohort(results, ct)
     if not (results / LAST_FILE).is_file():
         raise OutputError(f"{results} holds no results. Give a folder that cac score or cac cohort has written.")
     if ct is None:
         raise OutputError("The results do not hold the CT. Give it with --ct.")
     row = table.result_row(read_result(results))
-    return [_case(results.resolve(), ct.resolve(), results.resolve().name, row)]
+    return [replace(_case(results.resolve(), ct.resolve(), results.resolve().name, row), series=series)]
 
 
-def _of_cohort(root: Path) -> list[Case]:
+def results_of(given: Path) -> Path:
+    """Where the results of what a reader has given are: beside a project's scans, else there."""
+    return given / PROJECT_RESULTS if is_project(given) else given
+
+
+def _of_project(folder: Path, ct: Path | None) -> list[Case]:
+    root = results_of(folder)
+    scans = folder / SCANS_FILE
+    if not (root / cohort.RECORD).is_file():
+        raise OutputError(f"The scans of the project are not scored. First: cac cohort {scans} --output {root}")
+    by_digest = {case.digest: case for case in _of_cohort(root, ct)}
+    found = []
+    for scan in scans_of_table(scans)[0]:
+        if (case := by_digest.get(cohort.scan_digest(scan.given))) is not None:
+            found.append(replace(case, ct=scan.ct.resolve(), series=scan.series, patient=scan.patient))
+    if not found:
+        raise OutputError(f"No scan of the project is scored as it is. Again: cac cohort {scans} --output {root}")
+    return found
+
+
+def _of_cohort(root: Path, ct: Path | None) -> list[Case]:
+    if ct is not None:
+        raise OutputError("The table of a cohort names its scans; leave out --ct.")
     lines = read_table(root / cohort.TABLE, ("name", "folder", "ct", "state")).lines
     known = json.loads((root / cohort.RECORD).read_text(encoding="utf-8"))["scans"]
     cases = []
@@ -83,8 +131,8 @@ def _of_cohort(root: Path) -> list[Case]:
         name = line.text("folder")
         # Names of folders come from the cohort's own record, not from a table that anybody may have edited.
         if line.text("state") == "done" and name in known and Path(name).name == name:
-            ct = _present(Path(line.text("ct")), root)
-            cases.append(_case((root / name).resolve(), ct, line.text("name"), _row(line)))
+            case = _case((root / name).resolve(), _present(Path(line.text("ct")), root), line.text("name"), _row(line))
+            cases.append(replace(case, digest=known[name]["scan"]))
     if not cases:
         raise OutputError(f"The cohort {root} has no scan that was scored.")
     return cases
@@ -97,7 +145,7 @@ def _present(ct: Path, root: Path) -> Path:
 
 
 def _row(line: Line) -> dict:
-    names = ("patient", "group", "warnings", "threshold_status")
+    names = ("patient", "group", "warnings", "threshold_status", "threshold_cac_drs")
     numbers = ("threshold_agatston", "threshold_interval_low", "threshold_interval_high")
     row: dict = {name: line.text(name) for name in names}
     row |= {name: line.number_in(name) for name in (*numbers, "threshold_category_probability")}
@@ -116,6 +164,7 @@ def _case(folder: Path, ct: Path, name: str, row: dict) -> Case:
         status=row["threshold_status"],
         agatston=row["threshold_agatston"],
         category_probability=row.get("threshold_category_probability"),
+        has_category=bool(row.get("threshold_cac_drs")),
         interval=None if low is None or high is None else (low, high),
         warnings=tuple(row["warnings"].split()),
     )

@@ -129,14 +129,15 @@ class ScanImages:
 
     def _heart_box(self) -> tuple[slice, ...]:
         if self._box is None:
-            inside = sitk.GetArrayViewFromImage(self._state.heart) != 0
+            heart = sitk.GetArrayViewFromImage(self._state.heart)
             spacing = self._state.scan.image.GetSpacing()[::-1]
+            outline = heart.max(0)  # few passes over the volume, which is large
             box = []
-            for axis, others in enumerate(((1, 2), (0, 2), (0, 1))):
-                filled = np.flatnonzero(inside.any(others))
+            for axis, filled in enumerate((heart.reshape(len(heart), -1).max(1), outline.max(1), outline.max(0))):
+                at, size = np.flatnonzero(filled), heart.shape[axis]
                 margin = round(MARGIN_MM / spacing[axis])
-                first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, inside.shape[axis])
-                box.append(slice(max(0, first - margin), min(inside.shape[axis], last + 1 + margin)))
+                first, last = (int(at[0]), int(at[-1])) if at.size else (0, size)
+                box.append(slice(max(0, first - margin), min(size, last + 1 + margin)))
             self._box = tuple(box)
         return self._box
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from CACScoringLib.cohort.folder import safe_name
-from CACScoringLib.core.ct import CTError
+import numpy as np
+
+from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.review.export import IN_BROWSER, result_of
 from CACScoringLib.review.folder import ReviewFolder
@@ -21,13 +22,8 @@ from CACScoringLib.review.state import Change
 from . import actions
 from .cases import Case
 from .images import ScanImages
+from .readings import SHARED, agreed, disputed, journal_of, labels_of
 from .shown import shown
-
-FOLDER = "reviews"
-"""Below the results of a scan: the journals, a file for each reading."""
-
-SHARED, CONSENSUS = "shared", "consensus"
-"""Readings that belong to no single reader."""
 
 MOST_OPEN = 4
 """A large scan takes about a gigabyte."""
@@ -35,12 +31,6 @@ MOST_OPEN = 4
 
 class ChangedError(CTError):
     """The review is not the one that the reader saw."""
-
-
-def journal_of(case: Case, reading: str) -> Path:
-    """The file of a reading, whose name is safe whatever the reader's is."""
-    digest = hashlib.sha256(reading.encode()).hexdigest()[:8]
-    return case.folder / FOLDER / f"{safe_name(reading)}-{digest}.jsonl"
 
 
 class OpenReview:
@@ -62,19 +52,35 @@ class OpenReview:
         self.images = ScanImages(state)
         self.heart = state.heart
         self._now = ("", "", 0.0)
+        self._disputed: dict[str, np.ndarray] = {}
+
+    def begin_consensus(self, readings: Sequence[str]) -> None:
+        """Begin with what these readings agree on, unless that was done; what they disagree on is unassigned, and has
+        to be decided before the score is accepted. Raises CTError."""
+        labels = [labels_of(self.case, reading) for reading in readings]
+        for method in self.review.methods:
+            own = [each[method] for each in labels]
+            self._disputed[method] = disputed(own)
+            if not self._journal.entries:
+                self.review.give_all(method, agreed(own))
 
     @property
     def version(self) -> int:
         """How many changes were made."""
         return len(self._journal.steps)
 
-    @property
-    def is_new(self) -> bool:
-        return not self._journal.entries
-
     def shown(self) -> dict:
         """What the page shows of it."""
-        return shown(self.review, self.version) | {"seconds": self._journal.seconds}
+        undecided = {method: self._undecided(method) for method in self._disputed}
+        return shown(self.review, self.version, undecided) | {"seconds": self._journal.seconds}
+
+    def _undecided(self, method: str) -> set[int]:
+        """Ids of lesions on which readers disagree, and which a consensus has not decided yet."""
+        own = self.review.review(method)
+        labelled = own.labelled
+        unassigned = labelled.flat[labelled.values == Artery.UNASSIGNED]
+        flat, ids = own.voxels()
+        return set(ids[np.isin(flat, np.intersect1d(unassigned, self._disputed[method]))].tolist())
 
     def request_of(self, content: object) -> actions.Request:
         """Check a request. Raises `actions.RefusedError`."""
@@ -92,6 +98,12 @@ class OpenReview:
             raise ChangedError(
                 f"This scan was changed {who}, after you saw it (version {self.version}, yours was {request.version}). "
                 "The page shows it as it is now; your last action was not done. Repeat it if it is still right."
+            )
+        finishes = request.action == "accept" or (request.action == "reviewed" and request.parts["on"])
+        if finishes and request.method in self._disputed and (undecided := self._undecided(request.method)):
+            raise MaskError(
+                f"The readers disagree on {len(undecided)} lesion(s): {', '.join(map(str, sorted(undecided)))}. Give "
+                "each to a site or reject it before you accept the score."
             )
         self._now = (reader, request.words, request.seconds)
         actions.carry_out(self.review, request)
@@ -138,7 +150,7 @@ class OpenReview:
 class OpenReviews:
     """The reviews that are in memory, the one used longest ago closed first; all of them are in their journals.
 
-    prepare: is given each review that nobody has begun yet, when it is opened.
+    prepare: is given each review when it is opened.
     """
 
     def __init__(self, prepare: Callable[[OpenReview], None] = lambda review: None) -> None:
@@ -158,8 +170,7 @@ class OpenReviews:
                     self._open.move_to_end(key)
                     return self._open[key]
             review = OpenReview(case, reading)
-            if review.is_new:
-                self._prepare(review)
+            self._prepare(review)
             with self._lock:
                 self._open[key] = review
                 while len(self._open) > MOST_OPEN:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -25,15 +27,19 @@ from . import images
 from .actions import GIVEN_SITES, MOST_SECONDS, RefusedError
 from .cases import Case
 from .open_reviews import ChangedError, OpenReview, OpenReviews
-from .page import page_folder
+from .page import page_folder, refusal_page
 from .project_export import into_project
+from .readings import CONSENSUS
 from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
-from .work_list import WorkList, prepare_consensus
+from .work_list import WorkList
+
+if TYPE_CHECKING:
+    from .agreement import ReaderAgreement
 
 MOST_BYTES = 64 * 1024
 """Of a request's body; a stroke of the brush of 500 points has 30 kB."""
 
-READINGS = ("own", "consensus")
+SESSION = web.RequestKey("session", Session)
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +74,8 @@ class Server:
         self.dicom = dicom
         self.address = Address(())
         self.reviews = OpenReviews(self._prepare)
+        self._agreements: ReaderAgreement | None = None
+        self._agreeing = threading.Lock()
         self._static = {file.name: file for file in page_folder().iterdir() if file.is_file()}
 
     def application(self) -> web.Application:
@@ -81,6 +89,7 @@ class Server:
                 web.get("/scan/{id:[0-9a-f]{16}}", self._scan_page),
                 web.get("/static/{name}", self._file),
                 web.get("/api/work", self._work),
+                web.get("/api/agreement", self._agreement),
                 web.get(scan, self._state),
                 web.get(scan + "/slice/{image:[a-z]+}/{k:[0-9]{1,5}}", self._slice),
                 web.get(scan + "/volume/{image:[a-z]+}", self._volume),
@@ -100,16 +109,17 @@ class Server:
         try:
             answer = await self._let_in(request, handler)
         except web.HTTPException as error:
-            answer = _refusal(error.status, error.reason)
+            reason = "There is no such page." if error.reason == "Not Found" else error.reason
+            answer = _refusal(request, error.status, reason)
         except RefusedError as error:
-            answer = _refusal(400, str(error))
+            answer = _refusal(request, 400, str(error))
         except ChangedError as error:
-            answer = _refusal(409, str(error))
+            answer = _refusal(request, 409, str(error))
         except (CTError, OutputError) as error:
-            answer = _refusal(422, str(error))
+            answer = _refusal(request, 422, str(error))
         except Exception:
             log.exception("A request failed")
-            answer = _refusal(500, "The server failed. What it was is in its terminal.")
+            answer = _refusal(request, 500, "The server failed. What it was is in its terminal.")
         answer.headers.update(HEADERS)
         return answer
 
@@ -126,7 +136,7 @@ class Server:
             raise web.HTTPUnauthorized(reason="You are not logged in. Open the address that cac review printed.")
         if request.method == "POST":
             self._check_change(request, session)
-        request["session"] = session
+        request[SESSION] = session
         return await handler(request)
 
     def _session(self, request: web.Request) -> Session | None:
@@ -174,7 +184,7 @@ class Server:
 
     def _page(self, request: web.Request, name: str) -> web.StreamResponse:
         text = self._static[name].read_text(encoding="utf-8")
-        text = text.replace("CSRF_TOKEN", self.gate.csrf(request["session"]))
+        text = text.replace("CSRF_TOKEN", self.gate.csrf(request[SESSION]))
         return web.Response(text=text, content_type="text/html")
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -187,15 +197,27 @@ class Server:
     # What is shown
 
     async def _work(self, request: web.Request) -> web.StreamResponse:
-        reader = request["session"].reader
+        reader = request[SESSION].reader
         work = self.work
         rows = await asyncio.to_thread(work.rows, reader)
-        agreements = await asyncio.to_thread(work.agreements) if work.double else []
-        about = {"reader": reader, "readers": work.readers, "double": work.double, "blind": work.blind}
-        return _json(about | {"rows": rows, "agreements": agreements})
+        return _json({"reader": reader, "double": work.double, "rows": rows})
+
+    async def _agreement(self, request: web.Request) -> web.StreamResponse:
+        if not self.work.double:
+            raise web.HTTPNotFound(reason="There is one reading of each scan.")
+
+        def pairs() -> list[dict]:
+            # Loads slowly, and a single reading needs none.
+            from .agreement import ReaderAgreement
+
+            with self._agreeing:
+                self._agreements = self._agreements or ReaderAgreement(self.work)
+                return self._agreements.of_pairs()
+
+        return _json({"pairs": await asyncio.to_thread(pairs)})
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
-        case, reader = self._case(request), request["session"].reader
+        case, reader = self._case(request), request[SESSION].reader
 
         def state() -> dict:
             review = self._review(request)
@@ -254,7 +276,7 @@ class Server:
     # What is done
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
-        content, reader = await _content(request), request["session"].reader
+        content, reader = await _content(request), request[SESSION].reader
 
         def act(review: OpenReview) -> dict:
             return review.act(reader, review.request_of(content))
@@ -262,7 +284,7 @@ class Server:
         return _json(await self._changing(request, act))
 
     async def _time(self, request: web.Request) -> web.StreamResponse:
-        content, reader = await _content(request), request["session"].reader
+        content, reader = await _content(request), request[SESSION].reader
         seconds = content.get("seconds") if isinstance(content, dict) and content.keys() == {"seconds"} else None
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MOST_SECONDS:
             raise RefusedError("seconds is no time.")
@@ -271,7 +293,7 @@ class Server:
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         await _empty(request)
-        reader = request["session"].reader
+        reader = request[SESSION].reader
         folder = await self._changing(request, lambda review: review.export(reader, self.dicom))
         return _json({"folder": folder.name})
 
@@ -279,7 +301,7 @@ class Server:
         await _empty(request)
         if self.project is None:
             raise web.HTTPNotFound(reason="No project was named. Start cac review with --project.")
-        reader, project = request["session"].reader, self.project
+        reader, project = request[SESSION].reader, self.project
         annotator = "consensus" if request.match_info["reading"] == "consensus" else reader
         scan = await self._changing(request, lambda review: into_project(project, review, annotator))
         return _json({"scan": scan})
@@ -300,8 +322,8 @@ class Server:
         return await asyncio.to_thread(act)
 
     def _prepare(self, review: OpenReview) -> None:
-        if review.reading == self.work.reading_of("", True) and self.work.double:
-            prepare_consensus(self.work, self.reviews, review)
+        if review.reading == CONSENSUS:
+            review.begin_consensus([self.work.reading_of(reader, False) for reader in self.work.readers])
 
     def _case(self, request: web.Request) -> Case:
         case = self.work.cases.get(request.match_info["id"])
@@ -314,7 +336,7 @@ class Server:
         consensus = request.match_info["reading"] == "consensus"
         if consensus and not self.work.consensus_due(case):
             raise RefusedError("A consensus begins when all readers have reviewed the scan.")
-        return self.reviews.get(case, self.work.reading_of(request["session"].reader, consensus))
+        return self.reviews.get(case, self.work.reading_of(request[SESSION].reader, consensus))
 
 
 def _navigates(request: web.Request) -> bool:
@@ -342,7 +364,10 @@ def _json(content: object) -> web.Response:
     return web.json_response(content, dumps=lambda value: json.dumps(value, allow_nan=False))
 
 
-def _refusal(status: int, reason: str) -> web.Response:
+def _refusal(request: web.Request, status: int, reason: str) -> web.Response:
+    """For people where a browser asks for a page, else for scripts."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return web.Response(text=refusal_page(reason), content_type="text/html", status=status)
     return web.json_response({"error": reason}, status=status)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -14,7 +16,7 @@ from filelock import FileLock, Timeout
 from CACScoringLib.core.output import OutputError
 
 from ..project.project import Project
-from .cases import cases_of, check_present
+from .cases import check_present
 from .safety import Gate, stored_key
 from .server import Address, Server
 from .work_list import WorkList
@@ -33,24 +35,24 @@ class Place:
     user_header: str | None = None
 
 
-def serve(
-    results: Path,
-    ct: Path | None,
-    readers: tuple[str, ...],
-    double: bool,
-    blind: bool,
-    project: Path | None,
-    dicom: bool,
-    place: Place,
-) -> None:
+def serve(results: Path, work: WorkList, project: Path | None, dicom: bool, place: Place) -> None:
     """Serve the review of results until the process is stopped; says on standard output how readers come in.
 
-    results, ct: as of `cases_of`. readers, double, blind: as of `WorkList`. project, dicom: as of `Server`.
-
-    Raises OutputError when another server is at work there or the port is taken, CTErrors as `cases_of` does.
+    Arguments and errors as of `reviewing` and `listening`.
     """
-    cases = cases_of(results, ct)
-    check_present(cases)
+    with reviewing(results, work, project, dicom) as server:
+        asyncio.run(_serve(server, place))
+
+
+@contextmanager
+def reviewing(results: Path, work: WorkList, project: Path | None, dicom: bool) -> Iterator[Server]:
+    """Give a server that alone reviews the results.
+
+    results: the folder of the cases' results. project, dicom: as of `Server`.
+
+    Raises OutputError when another server is at work there, CTError when no CT is where it was.
+    """
+    check_present(list(work.cases.values()))
     if project is not None:
         project = Project.open(project).folder
     lock = FileLock(results / LOCK)
@@ -63,13 +65,12 @@ def serve(
     except OSError as error:
         raise OutputError(f"Reviews cannot be kept in {results}: {error.strerror}. Check its permissions.") from error
     with lock:
-        server = Server(
-            WorkList(cases, readers, double, blind), Gate(key, str(results.resolve()), readers), project, dicom
-        )
-        asyncio.run(_serve(server, place))
+        yield Server(work, Gate(key, str(results.resolve()), work.readers), project, dicom)
 
 
-async def _serve(server: Server, place: Place) -> None:
+@asynccontextmanager
+async def listening(server: Server, place: Place) -> AsyncIterator[str]:
+    """Let a server answer, and give the origin of its pages. Raises OutputError when the port is taken."""
     # It would print where in its own parser a damaged request was found; what fails in ours is said by the server.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     runner = web.AppRunner(server.application(), access_log=None)
@@ -84,10 +85,21 @@ async def _serve(server: Server, place: Place) -> None:
         names = ("127.0.0.1", "localhost", "[::1]")
         origins = (place.origin,) if place.origin else tuple(f"http://{name}:{port}" for name in names)
         server.address = Address(origins, place.user_header)
-        for reader in server.work.readers if place.user_header is None else ():
-            query = urlencode({"reader": reader, "token": server.gate.token(reader)})
-            print(f"{reader}: {origins[0]}/login?{query}", flush=True)
-        print(f"{len(server.work.cases)} scans at {origins[0]} (stop with Ctrl+C)", flush=True)
-        await asyncio.Event().wait()
+        yield origins[0]
     finally:
         await runner.cleanup()
+
+
+def addresses(server: Server, origin: str) -> dict[str, str]:
+    """By which readers come in, by name; none where a proxy names them."""
+    readers = server.work.readers if server.address.user_header is None else ()
+    query = {reader: urlencode({"reader": reader, "token": server.gate.token(reader)}) for reader in readers}
+    return {reader: f"{origin}/login?{own}" for reader, own in query.items()}
+
+
+async def _serve(server: Server, place: Place) -> None:
+    async with listening(server, place) as origin:
+        for reader, address in addresses(server, origin).items():
+            print(f"{reader}: {address}", flush=True)
+        print(f"{len(server.work.cases)} scans at {origin} (stop with Ctrl+C)", flush=True)
+        await asyncio.Event().wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -14,15 +15,16 @@ from CACScoringLib.scoring.scores import score_lesions
 from CACScoringLib.scoring.uncertainty import TOTAL
 
 
-def shown(review: ScanReview, version: int) -> dict:
-    """The state of a review. version: of it, which an action has to name."""
+def shown(review: ScanReview, version: int, undecided: Mapping[str, Collection[int]]) -> dict:
+    """The state of a review. version: of it, which an action has to name. undecided: lesions by method, see
+    `OpenReview.begin_consensus`."""
     image = review.scan.image
     categories, elsewhere = review.categories(), review.non_coronary
     return {
         "version": version,
         "size": list(image.GetSize()),
         "spacing_mm": list(image.GetSpacing()),
-        "methods": {method: _method(review, method) for method in review.methods},
+        "methods": {method: _method(review, method, undecided.get(method, ())) for method in review.methods},
         "non_coronary": None
         if elsewhere is None
         else {site.full_name: asdict(score) for site, score in elsewhere.scores.items()},
@@ -35,7 +37,7 @@ def shown(review: ScanReview, version: int) -> dict:
     }
 
 
-def _method(review: ScanReview, method: str) -> dict:
+def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict:
     result, left_out = review.result(method), review.left_out(method)
     counted = [_lesion(review, method, lesion, result) for lesion in review.lesions(method)]
     others = left_out.lesions.lesions if left_out is not None else ()
@@ -54,6 +56,7 @@ def _method(review: ScanReview, method: str) -> dict:
         "category_probabilities": result.category_probabilities,
         # By id, so that a lesion keeps its place in the list whatever it is given to.
         "lesions": sorted(counted, key=lambda lesion: lesion["id"]),
+        "undecided": sorted(undecided),
         "runs": _runs(review, method),
     }
 
@@ -68,7 +71,7 @@ def _lesion(review: ScanReview, method: str, lesion: Lesion, result: MethodResul
     own = review.review(method)
     score = score_lesions([lesion], review.scan.image.GetSpacing(), rules)
     suggested = own.suggested_site(lesion)
-    probability = own.probability_of(lesion)
+    integrated_mass_mg, standard_error_mg = own.integrated_mass_of(lesion)
     return {
         "id": lesion.id,
         "site": int(lesion.artery),
@@ -81,7 +84,9 @@ def _lesion(review: ScanReview, method: str, lesion: Lesion, result: MethodResul
         "volume_mm3": score.volume_mm3,
         "mass_mg": score.mass_mg,
         "peak_hu": lesion.peak_hu,
-        "probability": probability,
+        "integrated_mass_mg": integrated_mass_mg,
+        "mass_standard_error_mg": standard_error_mg,
+        "probability": own.probability_of(lesion),
         "left_out": None,
     }
 

@@ -1,28 +1,23 @@
-"""The work list: how far each scan's reading is, where a reader helps most, and how well two readers agree."""
+"""The work list: how far each scan's reading is, and where a reader helps most."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.labels import Artery, Labelled
 from CACScoringLib.core.warning_codes import SEVERE
+from CACScoringLib.review.export import ABOUT_CANDIDATES
 from CACScoringLib.review.journal import CHANGES, Journal
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
-from ..statistics.agreement import agreement_estimate, kappa_estimate
 from ..statistics.patient_folds import category_of
 from .cases import Case
-from .open_reviews import CONSENSUS, SHARED, OpenReview, OpenReviews, journal_of
-
-LEAST_SCANS = 2
-"""That two readers have both reviewed, before their agreement is worked out."""
+from .readings import CONSENSUS, SHARED, journal_of
 
 
 @dataclass(frozen=True)
@@ -87,16 +82,6 @@ class WorkList:
         ids = self._mixed(reader) if self.blind else list(self.cases)
         return [self._row(self.cases[case_id], reader) for case_id in ids]
 
-    def agreements(self) -> list[dict]:
-        """For every two readers: κ of the four categories and intraclass correlation of the total, of the scans that
-        both have reviewed."""
-        found = []
-        for pair in combinations(self.readers, 2):
-            totals = [[self.progress(case, self.reading_of(r, False)) for r in pair] for case in self.cases.values()]
-            both = [[p.agatston for p in own] for own in totals if all(p.state == "reviewed" for p in own)]
-            found.append({"readers": list(pair), "scans": len(both), **_agreement(np.array(both).reshape(-1, 2))})
-        return found
-
     def _mixed(self, reader: str) -> list[str]:
         return sorted(self.cases, key=lambda case_id: hashlib.sha256(f"{reader}:{case_id}".encode()).hexdigest())
 
@@ -108,16 +93,20 @@ class WorkList:
         hidden = self._hides(case, reader)
         row = {"id": case.id, "name": self.name_of(case, reader), "state": own.state, "seconds": own.seconds}
         row |= {"problem": own.problem, "need": 0.0 if hidden else need(case)}
-        agatston = own.agatston if own.state == "reviewed" else case.agatston
+        reviewed = own.state == "reviewed"
+        agatston = own.agatston if reviewed else case.agatston
+        categorised = agatston is not None and (reviewed or case.has_category)
+        codes = [code for code in case.warnings if not (reviewed and code in ABOUT_CANDIDATES)]
+        codes.sort(key=lambda code: code not in SEVERE)
         row |= {
             "patient": "" if hidden else case.patient,
             "group": "" if hidden else case.group,
-            "status": "" if hidden else ("reviewed" if own.state == "reviewed" else case.status),
+            "status": "" if hidden else ("reviewed" if reviewed else case.status),
             "agatston": None if hidden else agatston,
-            "category": "" if hidden or agatston is None else CATEGORIES[int(category_of(np.array([agatston]))[0])],
-            "interval": None if hidden or own.state == "reviewed" else case.interval,
-            "warnings": [] if hidden else list(case.warnings),
-            "severe": not hidden and any(code in SEVERE for code in case.warnings),
+            "category": "" if hidden or not categorised else CATEGORIES[int(category_of(np.array([agatston]))[0])],
+            "interval": None if hidden or reviewed else case.interval,
+            "warnings": [] if hidden else codes,
+            "severe": not hidden and any(code in SEVERE for code in codes),
         }
         if self.double:
             due = self.consensus_due(case)
@@ -133,23 +122,6 @@ def need(case: Case) -> float:
     return 0.5 if case.category_probability is None else 1.0 - case.category_probability
 
 
-def prepare_consensus(work: WorkList, reviews: OpenReviews, review: OpenReview) -> None:
-    """Begin a consensus: what the readers agree on as they gave it, all else unassigned, to be decided."""
-    labels = [reviews.get(review.case, work.reading_of(reader, False)).review for reader in work.readers]
-    for method in review.review.methods:
-        own = [each.review(method).labelled for each in labels]
-        review.review.give_all(method, _agreed(own))
-
-
-def _agreed(labels: Sequence[Labelled]) -> Labelled:
-    flat = np.unique(np.concatenate([each.flat for each in labels]))
-    values = np.zeros((len(labels), len(flat)), np.uint8)
-    for row, each in zip(values, labels, strict=True):
-        row[np.searchsorted(flat, each.flat)] = each.values
-    same = (values == values[0]).all(0)
-    return Labelled(flat, np.where(same, values[0], np.uint8(Artery.UNASSIGNED)))
-
-
 def _progress(case: Case, file: Path) -> Progress:
     try:
         entries = Journal(file, case.result_sha256()).entries
@@ -160,11 +132,3 @@ def _progress(case: Case, file: Path) -> Progress:
     changes = sum(entry.kind in CHANGES for entry in entries)
     state = "reviewed" if entries[-1].reviewed else "begun"
     return Progress(state, entries[-1].agatston, sum(entry.seconds for entry in entries), changes)
-
-
-def _agreement(pairs: np.ndarray) -> dict:
-    if len(pairs) < LEAST_SCANS:
-        return {"kappa": None, "icc": None}
-    first, second = category_of(pairs.T)
-    kappa = kappa_estimate(first, second, len(CATEGORIES))
-    return {"kappa": kappa.as_json(), "icc": agreement_estimate(pairs).as_json()}

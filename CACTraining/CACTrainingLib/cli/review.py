@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
 
     from ..browser.serving import Place
+    from ..browser.work_list import WorkList
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "otherwise. Stop it with Ctrl+C; whatever was changed is kept in the folder reviews of each result."
     )
     add = parser.add_argument
-    add("results", type=Path, metavar="RESULTS", help="a folder that cac score or cac cohort has written")
+    add(
+        "results",
+        type=Path,
+        metavar="RESULTS",
+        help="a folder that cac score or cac cohort has written, or a "
+        "training project whose scans cac cohort has scored into its folder results",
+    )
     add("--ct", type=Path, metavar="CT", help="the scan, for the results of cac score, which do not hold it")
+    add("--series", metavar="NUMBER|UID", help="of several series in a DICOM folder that --ct names the one scored")
     add(
         "--reader",
         action="append",
@@ -39,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="every reader reads every scan alone; their agreement is listed, and a consensus follows",
     )
     add("--blind", action="store_true", help="hide names and automatic scores in the work list until a scan is read")
-    add("--project", type=Path, metavar="DIR", help="a training project that reviews can be added to as annotations")
+    add(
+        "--project",
+        type=Path,
+        metavar="DIR",
+        help="a training project that reviews can be added to as annotations (default: RESULTS, where that is one)",
+    )
     add("--dicom", action="store_true", help="export reviews of DICOM series as DICOM objects too (SEG, SR, PDF)")
     add("--port", type=int, default=REVIEW_PORT, metavar="N", help=f"port (default: {REVIEW_PORT}; 0: a free one)")
     server = parser.add_argument_group("for other computers")
@@ -68,13 +81,27 @@ def _extras(options: argparse.Namespace) -> tuple[str, ...]:
 def _run(options: argparse.Namespace, progress: Progress) -> None:
     from ..browser.serving import serve
 
+    place = place_of(options)
+    serve(*reviewed(options), place)
+
+
+def reviewed(options: argparse.Namespace) -> tuple[Path, WorkList, Path | None, bool]:
+    """What is reviewed by whom, for `browser.serving.reviewing`. Raises CTError, OutputError."""
+    from ..browser.cases import cases_of, results_of
+    from ..browser.work_list import WorkList
+    from ..project.project import is_project
+
     readers = tuple(dict.fromkeys(options.reader or [_user()]))
     if options.double and len(readers) < 2:
         raise OutputError("Double reading needs two readers at least. Name each with --reader.")
     if any(not name.isprintable() or not 1 <= len(name.strip()) <= 40 or name != name.strip() for name in readers):
         raise OutputError("A reader's name has 1 to 40 characters that can be shown, and no space at its ends.")
-    place = _place(options)
-    serve(options.results, options.ct, readers, options.double, options.blind, options.project, options.dicom, place)
+    if options.series is not None and options.ct is None:
+        raise OutputError("--series chooses a series of the folder that --ct names.")
+    cases = cases_of(options.results, options.ct, options.series)
+    work = WorkList(cases, readers, options.double, options.blind)
+    project = options.project or (options.results if is_project(options.results) else None)
+    return results_of(options.results), work, project, options.dicom
 
 
 def _user() -> str:
@@ -84,7 +111,8 @@ def _user() -> str:
         return "reader"
 
 
-def _place(options: argparse.Namespace) -> Place:
+def place_of(options: argparse.Namespace) -> Place:
+    """Where to listen. Raises OutputError."""
     from ..browser.serving import Place
 
     local = options.host == "localhost"

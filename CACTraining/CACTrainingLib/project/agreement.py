@@ -151,6 +151,8 @@ class _Pair:
         self.scans += compared
 
     def agreement(self, first: str, second: str) -> Agreement:
+        from ..statistics.bootstrap import patient_mean
+
         return Agreement(
             first=first,
             second=second,
@@ -158,7 +160,7 @@ class _Pair:
             slices=self.labels.total(),
             unsure=self.unsure,
             **dict(zip(("kappa", "same"), self._of_slices(), strict=True)),
-            **{kind: _mean(own) for kind, own in self.dice.items()},
+            **{kind: patient_mean(own, SEED) for kind, own in self.dice.items()},
         )
 
     def _of_slices(self) -> tuple[Estimate, Estimate]:
@@ -188,16 +190,6 @@ def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
 
     inside = [sitk.GetArrayViewFromImage(mask) > 0 for mask in (first, second)]
     return dice(*inside)
-
-
-def _mean(values: list[tuple[str, float]]) -> Estimate:
-    from ..statistics.bootstrap import Bootstrap, estimate, mean
-
-    if not values:
-        return _nothing()
-    patients, dice = zip(*values, strict=True)
-    weights = Bootstrap(patients, np.random.default_rng(SEED)).weights(patients)
-    return estimate(mean(weights, np.array(dice)), len(dice), len(set(patients)))
 
 
 def _nothing() -> Estimate:

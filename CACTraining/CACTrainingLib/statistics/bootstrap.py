@@ -106,6 +106,15 @@ class Bootstrap:
         return estimate(ratio(self.weights(own), hits[of], np.ones(n)), n, clusters)
 
 
+def patient_mean(values: Sequence[tuple[Hashable, float]], seed: int = 0) -> Estimate:
+    """Mean of values with its interval; NaN without any. values: patient and value of each item."""
+    if not values:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    patients, items = zip(*values, strict=True)
+    weights = Bootstrap(patients, np.random.default_rng(seed)).weights(patients)
+    return estimate(mean(weights, np.array(items)), len(items), len(set(patients)))
+
+
 def estimate(values: np.ndarray, n: int, patients: int) -> Estimate:
     """A statistic's value with its percentile interval (Efron and Tibshirani 1993, chapter 13.3).
 

@@ -129,7 +129,7 @@ class _Files:
 
     @property
     def hu(self) -> np.ndarray:
-        return sitk.GetArrayViewFromImage(self.ct.image)
+        return self.ct.hu
 
     @cached_property
     def regions(self) -> np.ndarray | None:

@@ -62,9 +62,11 @@ export function time (seconds) {
   return seconds ? `${Math.floor(seconds / 60)}:${String(Math.round(seconds) % 60).padStart(2, '0')}` : '–'
 }
 
+// A message, until the next action, Escape or a click on it; good: it is no problem.
 export function say (text, good = false) {
   const box = byId('message')
   box.textContent = text
   box.hidden = !text
   box.classList.toggle('good', good)
+  box.onclick = () => { box.hidden = true }
 }

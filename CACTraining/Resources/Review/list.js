@@ -3,6 +3,7 @@
 import { ask, byId, element, interval, number, say, time } from '/static/common.js'
 
 let about
+let ahead // the scan that the server reads while the list is looked at
 
 const inputs = ['text', 'state', 'category', 'warned', 'order']
 
@@ -29,6 +30,7 @@ function draw () {
   const first = rows.find(row => row.state !== 'reviewed')
   byId('start').hidden = !first
   if (first) byId('start').href = `/scan/${first.id}`
+  if (first && !ahead) ahead = ask(`/api/scans/${first.id}/own`).then(() => { document.body.dataset.ahead = first.id }).catch(() => {})
   sessionStorage.setItem('order', JSON.stringify(rows.map(row => row.id)))
   sessionStorage.setItem('filters', JSON.stringify(inputs.map(id => byId(id).value)))
 }
@@ -55,14 +57,19 @@ async function start () {
   byId('reader').textContent = `Reader: ${about.reader}`
   for (const cell of document.querySelectorAll('th.double')) cell.hidden = !about.double
   byId('agreement').hidden = !about.double
-  byId('agreement').querySelector('tbody').replaceChildren(...about.agreements.map(own => element('tr', {},
-    element('td', {}, own.readers.join(', ')), element('td', { class: 'number' }, String(own.scans)),
-    element('td', {}, estimate(own.kappa)), element('td', {}, estimate(own.icc)))))
   const kept = JSON.parse(sessionStorage.getItem('filters') || '[]')
   inputs.forEach((id, n) => { if (kept[n] !== undefined) byId(id).value = kept[n] })
   for (const id of inputs) byId(id).addEventListener('input', draw)
   byId('filters').addEventListener('submit', event => event.preventDefault())
   draw()
+  if (about.double) await drawAgreement()
+}
+
+async function drawAgreement () {
+  const { pairs } = await ask('/api/agreement')
+  byId('agreement').querySelector('tbody').replaceChildren(...pairs.map(own => element('tr', {},
+    element('td', {}, own.readers.join(', ')), element('td', { class: 'number' }, String(own.scans)),
+    ...[own.kappa, own.icc, own.dice].map(found => element('td', {}, estimate(found))))))
 }
 
 start().catch(error => say(error.message))

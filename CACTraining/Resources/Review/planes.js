@@ -19,18 +19,29 @@ export class Planes {
     Object.assign(this, { canvas, base, state, moved })
   }
 
-  async open (window, colours) {
+  // sites: labels with their colours and names.
+  async open (window, sites) {
     const { Niivue, SLICE_TYPE } = await loaded()
-    this.view = new Niivue({ dragAndDropEnabled: false, isResizeCanvas: true, trustCalMinMax: true, loadingText: '', multiplanarForceRender: true, crosshairWidth: 0.5, backColor: [0, 0, 0, 1] })
+    // The patient's right on the left, as in the slices beside it.
+    this.view = new Niivue({ isRadiologicalConvention: true, dragAndDropEnabled: false, isResizeCanvas: true, trustCalMinMax: true, loadingText: '', multiplanarForceRender: true, crosshairWidth: 0.5, backColor: [0, 0, 0, 1] })
     await this.view.attachToCanvas(this.canvas)
     this.view.setSliceType(SLICE_TYPE.MULTIPLANAR)
     await this.view.loadVolumes([{ url: `${this.base}/volume/ct`, name: 'ct.nii', cal_min: window[0], cal_max: window[1] }])
     this.view.onLocationChange = place => this.chosen(place)
-    this.colours = colours
+    this.colours = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [''] }
+    for (const known of sites) {
+      known.colour.forEach((value, n) => this.colours['RGB'[n]].push(value))
+      this.colours.A.push(255)
+      this.colours.I.push(known.label)
+      this.colours.labels.push(known.name)
+    }
+    this.ready = true
   }
 
-  async showLesions (method) {
+  async showLesions (method, version) {
     const { view } = this
+    if (this.shown === `${method} ${version}`) return
+    this.shown = `${method} ${version}`
     if (view.volumes.length > 1) view.removeVolume(view.volumes[1])
     await view.addVolumeFromUrl({ url: `${this.base}/lesions/${method}`, name: 'lesions.nii', opacity: 0.7, interpolation: false })
     view.volumes[1].setColormapLabel(this.colours)
@@ -38,14 +49,12 @@ export class Planes {
   }
 
   window (low, high) {
-    if (!this.view) return
     Object.assign(this.view.volumes[0], { cal_min: low, cal_max: high })
     this.view.updateGLVolume()
   }
 
   // place: voxel (i, j, k) of the whole scan.
   goTo (place) {
-    if (!this.view || !this.view.volumes.length) return
     const mm = this.state.to_ras.map(row => row[0] * place[0] + row[1] * place[1] + row[2] * place[2] + row[3])
     this.view.scene.crosshairPos = this.view.mm2frac(mm.slice(0, 3))
     this.view.drawScene()

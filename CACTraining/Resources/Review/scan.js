@@ -1,15 +1,17 @@
 // The page of a scan: what is seen, what keys and pointers do, and what is asked of the server.
 
-import { ask, byId, element, interval, number, say, send } from '/static/common.js'
-import { outlines } from '/static/outlines.js'
+import { ask, byId, element, say, send } from '/static/common.js'
+import { drawNumbers, site } from '/static/numbers.js'
 import { Planes } from '/static/planes.js'
+import { listen } from '/static/pointers.js'
+import { active, giveBack, takeSeconds } from '/static/reading_time.js'
+import { Regions } from '/static/regions.js'
 import { Slices } from '/static/slices.js'
 import { SliceView, shades } from '/static/view.js'
 
 const WINDOWS = { calcium: [-100, 700], mediastinum: [-160, 240], lung: [-1350, 150] }
 const MAP_WINDOW = [0, 300]
 const IMAGE_TITLES = { ct: 'CT', healthy: 'Healthy image', map: 'Calcium map' }
-const MOST_IDLE_SECONDS = 60
 
 const id = location.pathname.split('/')[2]
 const reading = new URLSearchParams(location.search).get('reading') === 'consensus' ? 'consensus' : 'own'
@@ -21,30 +23,13 @@ let method = 'threshold'
 let views = []
 let slices
 let planes
+let regions // of the lesions of the method that is shown
 let waiting = Promise.resolve() // actions go one after the other
 const labels = { heart: false, territories: false }
 
 const look = {
   k: 0, zoom: 1, centre: [0, 0], size: [1, 1], spacing: [1, 1], table: null, cursor: null, tool: 'select', radius: 3,
-  stroke: [], line: null, lesions: new Map(), chosen: new Set(), colours: new Map(), outlines: () => bySlice(look.k)
-}
-
-// The reader's time
-
-let spent = 0
-let lastActive = performance.now()
-
-function active () {
-  const now = performance.now()
-  if (document.visibilityState === 'visible') spent += Math.min((now - lastActive) / 1000, MOST_IDLE_SECONDS)
-  lastActive = now
-}
-
-function takeSeconds () {
-  active()
-  const seconds = spent
-  spent = 0
-  return seconds
+  stroke: [], line: null, lesions: new Map(), chosen: new Set(), colours: new Map(), outlines: () => regions.outlines(look.k)
 }
 
 // Actions
@@ -59,7 +44,7 @@ function act (action, parts = {}) {
       say('')
       facts.answered = performance.now() - began
     } catch (error) {
-      spent += seconds
+      giveBack(seconds)
       if (error.status === 409) take(await ask(base))
       say(error.message)
     }
@@ -72,67 +57,17 @@ function take (content) {
   facts.version = state.version
   look.lesions = new Map(own().lesions.map(lesion => [lesion.id, lesion]))
   for (const chosen of look.chosen) if (!look.lesions.has(chosen)) look.chosen.delete(chosen)
-  regions = null
-  drawNumbers()
-  draw()
-  if (planes && planes.view) planes.showLesions(method).catch(error => say(error.message))
+  regions = new Regions(own().runs, look.size[0])
+  drawAll()
+  showLesionsInPlanes()
 }
 
 const own = () => state.methods[method]
 
-// Lesions in slices
-
-let regions = null
-
-function bySlice (k) {
-  if (!regions) {
-    regions = { runs: new Map(), drawn: new Map() }
-    const { runs } = own()
-    for (let n = 0; n < runs.length; n += 5) {
-      if (!regions.runs.has(runs[n])) regions.runs.set(runs[n], [])
-      regions.runs.get(runs[n]).push(n)
-    }
-  }
-  if (!regions.drawn.has(k)) regions.drawn.set(k, outlines(pixelsOf(k), look.size[0]))
-  return regions.drawn.get(k)
-}
-
-function pixelsOf (k) {
-  bySliceReady()
-  const pixels = new Map()
-  const { runs } = own()
-  for (const n of regions.runs.get(k) || []) {
-    for (let i = 0; i < runs[n + 3]; i++) pixels.set(runs[n + 1] * look.size[0] + runs[n + 2] + i, runs[n + 4])
-  }
-  return pixels
-}
-
-function bySliceReady () {
-  if (!regions) bySlice(-1)
-}
-
-function lesionAt (i, j) {
-  return pixelsOf(look.k).get(Math.floor(j) * look.size[0] + Math.floor(i))
-}
-
-// The slice in which most of a lesion lies, and the middle of it there.
-function placeOf (lesion) {
-  const { runs } = own()
-  const sums = new Map()
-  for (let n = 0; n < runs.length; n += 5) {
-    if (runs[n + 4] !== lesion) continue
-    const sum = sums.get(runs[n]) || [0, 0, 0]
-    const count = runs[n + 3]
-    sums.set(runs[n], [sum[0] + count, sum[1] + count * (runs[n + 2] + count / 2), sum[2] + count * (runs[n + 1] + 0.5)])
-  }
-  const [k, [count, i, j]] = [...sums].sort((a, b) => b[1][0] - a[1][0])[0]
-  return { k, i: i / count, j: j / count }
-}
-
 function choose (lesion) {
   look.chosen = new Set(lesion === undefined ? [] : [lesion])
   if (lesion !== undefined) {
-    const { k, i, j } = placeOf(lesion)
+    const { k, i, j } = regions.placeOf(lesion)
     goTo(k)
     look.cursor = [i, j]
     const [view] = views
@@ -142,10 +77,9 @@ function choose (lesion) {
       const [at, to] = [[i * sx + x, j * sy + y], [view.canvas.width, view.canvas.height]]
       if (at.some((n, axis) => n < 0 || n > to[axis])) look.centre = [i, j]
     }
-    if (planes) planes.goTo([i, j, k])
+    if (planesShown()) planes.goTo([i, j, k])
   }
-  drawNumbers()
-  draw()
+  drawAll()
 }
 
 function step (by) {
@@ -156,6 +90,11 @@ function step (by) {
 }
 
 // Drawing
+
+function drawAll () {
+  drawNumbers(state, method, look.chosen, reading === 'consensus', choose)
+  draw()
+}
 
 let asked = false
 
@@ -202,7 +141,7 @@ function shownImages () {
 
 function setWindow () {
   tables.ct = shades(...WINDOWS[byId('window').value])
-  if (planes) planes.window(...WINDOWS[byId('window').value])
+  if (planesShown()) planes.window(...WINDOWS[byId('window').value])
   draw()
 }
 
@@ -211,63 +150,8 @@ function makeViews () {
   const names = linked ? state.images.filter(name => name in IMAGE_TITLES) : [byId('image').value]
   views = names.map(name => new SliceView(name, IMAGE_TITLES[name], look))
   byId('views').replaceChildren(...views.map(view => view.figure))
-  views.forEach(listen)
+  for (const view of views) listen(view, look, { goTo, zoom, draw, use, endStroke, endLine })
   goTo(look.k)
-}
-
-// Numbers
-
-function drawNumbers () {
-  const { status_words: words, total, no_calcium: zero, score_title: title } = own()
-  byId('status').textContent = words
-  const category = state.categories
-  const risk = category && method === 'threshold' ? `, risk class ${category.risk_class}, CAC-DRS ${category.cac_drs}` : ''
-  const range = total.interval_90 ? ` (90 % interval ${interval(total.interval_90)})` : ''
-  byId('headline').textContent = zero ? 'No coronary calcium: reviewed score of 0' : `${title} ${number(total.clinical_agatston)}${range}${risk}`
-  byId('score-title').textContent = title
-  byId('reviewed').setAttribute('aria-pressed', String(own().status === 'reviewed'))
-  byId('undo').disabled = !state.can_undo
-  byId('redo').disabled = !state.can_redo
-  byId('warnings').replaceChildren(...state.warnings.map(warning => element('li', { class: warning.severe ? 'severe' : null }, warning.message)))
-  drawTotals()
-  byId('lesions').tBodies[0].replaceChildren(...own().lesions.map(lesionRow))
-  const chosen = byId('lesions').querySelector('tr.chosen')
-  // Only within the list: on a small screen the page stays where it is.
-  const list = byId('lesions').parentElement
-  if (chosen && (chosen.offsetTop < list.scrollTop + 30 || chosen.offsetTop + 30 > list.scrollTop + list.clientHeight)) list.scrollTop = chosen.offsetTop - 60
-}
-
-function drawTotals () {
-  const cells = (name, score, kind, swatch) => element('tr', { class: kind },
-    element('td', {}, swatch ? site(swatch, name) : name), cell(String(score.lesions)), cell(number(score.clinical_agatston)),
-    element('td', {}, interval(score.interval_90)), cell(number(score.volume_mm3)), cell(number(score.mass_mg, 2)))
-  const rows = Object.entries(own().arteries).filter(([, score], n) => n < 4 || score.lesions).map(([name, score]) =>
-    cells(name, score, null, state.sites.find(known => known.name === name)))
-  rows.push(cells('total', own().total, 'total'))
-  const elsewhere = method === 'threshold' ? state.non_coronary || {} : {}
-  for (const [name, score] of Object.entries(elsewhere)) if (score.lesions) rows.push(cells(name, score, null, state.sites.find(known => known.full_name === name)))
-  byId('totals').tBodies[0].replaceChildren(...rows)
-}
-
-const cell = text => element('td', { class: 'number' }, text)
-
-function site (known, text) {
-  const swatch = element('span', { class: 'swatch' })
-  swatch.style.background = `rgb(${known.colour.join()})`
-  return element('span', { class: 'site' }, swatch, text)
-}
-
-function lesionRow (lesion) {
-  const known = state.sites.find(each => each.label === lesion.site)
-  const name = lesion.left_out !== null ? 'left out' : lesion.site_name + (lesion.suggested ? ' (suggested)' : '')
-  const button = element('button', { 'aria-pressed': String(look.chosen.has(lesion.id)) }, String(lesion.id))
-  const row = element('tr', { class: [look.chosen.has(lesion.id) && 'chosen', lesion.left_out !== null && 'left-out'].filter(Boolean).join(' ') || null, title: lesion.left_out },
-    element('td', {}, button), element('td', {}, site(known, name)),
-    element('td', {}, lesion.slices[0] === lesion.slices[1] ? String(lesion.slices[0]) : lesion.slices.join('–')),
-    cell(number(lesion.weighted_area_mm2)), cell(number(lesion.volume_mm3)), cell(number(lesion.mass_mg, 2)),
-    cell(number(lesion.peak_hu, 0)), cell(lesion.probability === null ? '–' : `${Math.round(lesion.probability * 100)} %`))
-  row.addEventListener('click', () => choose(lesion.id))
-  return row
 }
 
 // Tools
@@ -291,7 +175,7 @@ function cut (label) {
 }
 
 function use (i, j) {
-  const lesion = lesionAt(i, j)
+  const lesion = regions.lesionAt(look.k, j, i)
   if (look.tool === 'select') {
     if (lesion === undefined) return choose()
     const found = look.lesions.get(lesion)
@@ -300,8 +184,7 @@ function use (i, j) {
       act('assign', { lesions: [lesion], site: suggested && state.given_sites.includes(suggested.label) ? suggested.label : given() })
     }
     look.chosen = new Set([lesion])
-    drawNumbers()
-    draw()
+    drawAll()
   } else if (look.tool === 'pick') {
     if (inside(i, j)) act('pick', { voxel: [look.k, Math.floor(j), Math.floor(i)], site: given() })
   } else if (look.tool === 'cut') {
@@ -323,7 +206,7 @@ function endLine () {
   else if (look.chosen.size !== 1) {
     look.line = null
     say('Select the lesion that is to be cut first: click on it, or press N.')
-  } else say('The part on the side of the short stroke goes to another site: press 1 to 9, or X to reject it.', true)
+  } else say('The part on the side of the short stroke goes to another site: press 1 to 9 or its button, or reject it.', true)
 }
 
 function endStroke () {
@@ -357,87 +240,6 @@ function zoom (factor, place) {
   draw()
 }
 
-// Pointers
-
-function listen (view) {
-  const { canvas } = view
-  const down = new Map()
-  let moved = 0
-  let rest = 0
-  canvas.addEventListener('wheel', event => {
-    event.preventDefault()
-    active()
-    if (event.ctrlKey) return zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, view.placeOf(event))
-    rest += event.deltaMode ? event.deltaY * 40 : event.deltaY
-    const steps = Math.trunc(rest / 40)
-    rest -= steps * 40
-    if (steps) goTo(look.k - steps)
-  }, { passive: false })
-  canvas.addEventListener('pointerdown', event => {
-    active()
-    canvas.setPointerCapture(event.pointerId)
-    down.set(event.pointerId, event)
-    moved = 0
-    if (down.size === 1 && event.button === 0) begin(view.placeOf(event))
-    else { look.stroke = []; look.line = null }
-  })
-  canvas.addEventListener('pointermove', event => {
-    look.cursor = view.placeOf(event)
-    const last = down.get(event.pointerId)
-    if (last) {
-      const [dx, dy] = [event.clientX - last.clientX, event.clientY - last.clientY]
-      moved += Math.abs(dx) + Math.abs(dy)
-      drag(view, event, down, dx, dy)
-      down.set(event.pointerId, event)
-    }
-    draw()
-  })
-  const up = event => {
-    if (!down.delete(event.pointerId)) return
-    rest = 0
-    if (event.type === 'pointerup' && event.button === 0) end(view.placeOf(event), moved < 6)
-  }
-  canvas.addEventListener('pointerup', up)
-  canvas.addEventListener('pointercancel', up)
-  canvas.addEventListener('contextmenu', event => event.preventDefault())
-}
-
-function begin (place) {
-  if (look.tool === 'brush' || look.tool === 'erase') look.stroke = [place]
-  if (look.tool === 'cut') look.line = [place]
-}
-
-let scrolled = 0
-
-function drag (view, event, down, dx, dy) {
-  const { sx, sy } = view.frame()
-  const ratio = view.canvas.width / view.canvas.getBoundingClientRect().width
-  if (down.size === 2) {
-    const [a, b] = [...down.values()]
-    const other = a.pointerId === event.pointerId ? b : a
-    const last = down.get(event.pointerId)
-    const before = Math.hypot(last.clientX - other.clientX, last.clientY - other.clientY)
-    zoom(Math.hypot(event.clientX - other.clientX, event.clientY - other.clientY) / before, view.placeOf(event))
-  } else if (look.stroke.length) look.stroke.push(view.placeOf(event))
-  else if (look.tool === 'cut' && look.line) look.line = [look.line[0], view.placeOf(event)]
-  else if (event.pointerType === 'touch' && look.zoom === 1) {
-    scrolled += dy / 12
-    const steps = Math.trunc(scrolled)
-    scrolled -= steps
-    if (steps) goTo(look.k - steps)
-  } else look.centre = [look.centre[0] - dx * ratio / sx, look.centre[1] - dy * ratio / sy]
-}
-
-function end (place, isClick) {
-  if (look.stroke.length) return endStroke()
-  if (look.tool === 'cut') {
-    if (look.line && look.line.length === 2) endLine()
-    else look.line = null
-    return draw()
-  }
-  if (isClick) use(...place)
-}
-
 // Keys
 
 const KEYS = {
@@ -469,7 +271,7 @@ const KEYS = {
   ArrowDown: () => goTo(look.k - 1),
   PageDown: () => leave(1),
   PageUp: () => leave(-1),
-  Escape: () => { look.line = null; choose() },
+  Escape: giveUp,
   Enter: () => look.cursor && use(...look.cursor)
 }
 
@@ -500,6 +302,14 @@ function typed (event) {
     active()
     own()
   }
+}
+
+// Of what is begun or selected, first the last.
+function giveUp () {
+  if (!byId('message').hidden) say('')
+  if (look.line) look.line = null
+  else choose()
+  draw()
 }
 
 function zero () {
@@ -534,28 +344,34 @@ async function exported (path, words) {
   }
 }
 
+// Planes and 3-D: kept as they were while they are hidden, because drawing them is slow.
+
+const planesShown = () => planes && planes.ready && byId('planes').checked
+
 async function togglePlanes () {
   const on = byId('planes').checked
   byId('planes-view').hidden = !on
-  if (!on || planes) return
-  planes = new Planes(byId('niivue'), base, state, goTo)
-  const colours = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [''] }
-  for (const known of state.sites) {
-    known.colour.forEach((value, n) => colours['RGB'[n]].push(value))
-    colours.A.push(255)
-    colours.I.push(known.label)
-    colours.labels.push(known.name)
-  }
+  if (!on) return
   try {
-    say('Loading the heart …', true)
-    await planes.open(WINDOWS[byId('window').value], colours)
-    await planes.showLesions(method)
+    if (!planes) {
+      planes = new Planes(byId('niivue'), base, state, goTo)
+      say('Loading the heart …', true)
+      await planes.open(WINDOWS[byId('window').value], state.sites)
+      say('')
+    }
+    if (!planesShown()) return
+    planes.window(...WINDOWS[byId('window').value])
+    await showLesionsInPlanes()
     planes.goTo([...(look.cursor || look.centre), look.k])
-    say('')
     facts.planes = 'shown'
   } catch (error) {
     say(`Planes and 3-D cannot be drawn (${error.message}). They need WebGL 2.`)
   }
+}
+
+async function showLesionsInPlanes () {
+  if (!planesShown()) return
+  await planes.showLesions(method, state.version).catch(error => say(error.message))
 }
 
 function connect () {

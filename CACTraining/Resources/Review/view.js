@@ -4,6 +4,8 @@ import { outlines } from '/static/outlines.js'
 
 const SHADES = 65536
 
+const areas = new WeakMap() // outlines of slices of labels, by the slice
+
 export function shades (low, high) {
   const table = new Uint8ClampedArray(SHADES)
   for (let n = 0; n < SHADES; n++) table[n] = (n - 32768 - low) / (high - low) * 255
@@ -93,9 +95,12 @@ export class SliceView {
   }
 
   areas (context, pixels, colours, sx) {
-    const map = new Map()
-    pixels.forEach((label, at) => { if (label && colours[label]) map.set(at, label) })
-    for (const [label, { path }] of outlines(map, this.look.size[0])) {
+    if (!areas.has(pixels)) {
+      const map = new Map()
+      pixels.forEach((label, at) => { if (label && colours[label]) map.set(at, label) })
+      areas.set(pixels, outlines(map, this.look.size[0]))
+    }
+    for (const [label, { path }] of areas.get(pixels)) {
       context.lineWidth = 1.5 / sx
       context.setLineDash([])
       context.strokeStyle = colours[label]
@@ -166,7 +171,7 @@ export class SliceView {
       // A short stroke towards the side that will be cut off.
       const [mi, mj, length] = [(i0 + i1) / 2, (j0 + j1) / 2, Math.hypot(i1 - i0, j1 - j0) || 1]
       context.moveTo(mi, mj)
-      context.lineTo(mi - (j1 - j0) / length * 14 / sx, mj + (i1 - i0) / length * 14 / sx)
+      context.lineTo(mi - (j1 - j0) / length * 24 / sx, mj + (i1 - i0) / length * 24 / sx)
       context.stroke()
     }
   }

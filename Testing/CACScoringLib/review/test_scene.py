@@ -238,7 +238,7 @@ class TestNoCalcium:
         assert document["methods"]["threshold"]["no_calcium"]
         assert document["categories"]["cac_drs"] == "A0"
         assert "Reviewed: no coronary calcium." in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-        assert not sitk.GetArrayViewFromImage(read_lesion_labels(tmp_path / "out" / "lesions.nii.gz")).any()
+        assert not sitk.GetArrayFromImage(read_lesion_labels(tmp_path / "out" / "lesions.nii.gz")).any()
 
 
 class TestSlices:

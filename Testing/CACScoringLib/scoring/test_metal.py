@@ -90,7 +90,7 @@ class TestDense:
         found, image = made(hu)
         assert metal_lesions(found, image) == {}
         assert without_metal(found, image) == (found, [])
-        assert metal_warning(found, image) == []
+        assert metal_warning(found, metal_lesions(found, image)) == []
 
 
 def test_the_device_below_a_real_heart_is_no_candidate(real_ct):

@@ -3,13 +3,17 @@
 import dicom_results
 import pydicom
 import pytest
+from dicom_files import chest_hu, write_series
 from review_server import write_cohort
 
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.cohort.scoring import ScanRecord, content_key, files_key, write_record
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.run import RunSettings, write_result
-from CACTrainingLib.browser.cases import cases_of
-from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews, journal_of
+from CACTrainingLib.browser.cases import Case, cases_of
+from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews
+from CACTrainingLib.browser.readings import journal_of
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +68,17 @@ def test_cts_are_found_where_the_cohort_was_scored_from(tmp_path, monkeypatch):
     table.write_text(table.read_text().replace(str(tmp_path / "cohort" / "cts"), "cts"))
     monkeypatch.chdir("/")
     assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"
+
+
+@pytest.mark.parametrize("known_by", ["files", "content"])
+def test_of_series_with_one_number_that_which_was_scored_is_read(tmp_path, known_by):
+    folder, results = tmp_path / "ct", tmp_path / "results"
+    scored, other = chest_hu(seed=1), chest_hu(seed=2)
+    results.mkdir()
+    for name, hu in (("a{}.dcm", other), ("b{}.dcm", scored), ("c{}.dcm", other)):
+        write_series(folder, hu, tags={"SeriesNumber": 3}, name=name.format)
+    uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
+    scan = CohortScan("scan", folder, "anywhere", series=uid)
+    keys = {"content": "", "files": ""} | {known_by: {"content": content_key, "files": files_key}[known_by](scan)}
+    write_record(results, ScanRecord(**keys, settings="", seconds=1.0))
+    assert (Case("id", "scan", results, folder).scan().hu == scored).all()

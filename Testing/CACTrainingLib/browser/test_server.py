@@ -3,45 +3,19 @@
 import json
 import threading
 
-import automatic_score
+import numpy as np
 import pytest
 import SimpleITK as sitk
-from review_server import ReviewServer, write_cohort
 
 from CACScoringLib.cli import main as scoring
+from CACScoringLib.cohort.folder import scan_digest
+from CACScoringLib.cohort.scans import scans_of_table
 from CACScoringLib.core.labels import Artery
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.project import NewScan, Project
 
 pytestmark = pytest.mark.long
-
-SCANS = ("one", "two", "three")
-
-
-@pytest.fixture(scope="module")
-def result():
-    return automatic_score.scored()
-
-
-@pytest.fixture
-def results(result, tmp_path):
-    return write_cohort(tmp_path / "cohort", SCANS, result)
-
-
-@pytest.fixture
-def start(results, tmp_path):
-    """Starts `cac review` with these options; what it wrote to standard error has no traceback."""
-    servers = []
-
-    def started(*options):
-        servers.append(ReviewServer.start(results, *options, data=tmp_path / "data"))
-        return servers[-1]
-
-    yield started
-    for server in servers:
-        if server.process.poll() is None:
-            assert "Traceback" not in server.stop()
 
 
 def lesion_ids(state, left_out=False):
@@ -53,7 +27,7 @@ def journals(results):
 
 
 class TestReview:
-    def test_the_page_begins_with_the_numbers_of_cac_score(self, start, result):
+    def test_the_page_begins_with_the_numbers_of_cac_score(self, start, result, results):
         client = start("--reader", "Ann").client("Ann")
         assert [row["state"] for row in client.rows().values()] == ["new"] * 3
         state = client.get(client.base("one"))
@@ -65,6 +39,11 @@ class TestReview:
             )
         assert len(lesion_ids(state)) == 9
         assert len(lesion_ids(state, left_out=True)) == 6
+        scored = json.loads((results / "one" / "scores.json").read_text())["methods"]["threshold"]
+        masses = {x["id"]: x["integrated_mass_mg"] for x in scored["lesions"]}
+        lesions = state["methods"]["threshold"]["lesions"]
+        assert {x["id"]: x["integrated_mass_mg"] for x in lesions if x["id"] in masses} == masses
+        assert all(masses.values())
 
     def test_totals_are_those_of_cac_score_with_the_exported_labels(self, start, results, tmp_path):
         client = start("--reader", "Ann").client("Ann")
@@ -123,6 +102,10 @@ class TestReview:
         status, answer = client.post(f"{base}/act", {**request, "voxel": [0, 0, 0], "site": 2})
         assert status == 422
         assert "130 HU" in answer["error"]
+        stroke = {"action": "paint", "points": [[0, 0, 0]], "radius_mm": 2.0, "flat": True}
+        for label, words in ((2, "130 HU"), (0, "eraser")):
+            status, answer = client.post(f"{base}/act", {**request, **stroke, "label": label})
+            assert (status, words in answer["error"]) == (422, True)
 
     def test_images_are_those_of_the_scan(self, start, result):
         client = start("--reader", "Ann").client("Ann")
@@ -134,6 +117,31 @@ class TestReview:
             status, content, _ = client.raw("GET", f"{base}/{name}", headers={"Cookie": client.cookie})
             assert status == 200
             assert content[344:347] == b"n+1"
+
+    def test_every_slice_of_every_image_is_that_of_its_file(self, start, results):
+        client = start("--reader", "Ann").client("Ann")
+        base = client.base("one")
+        folder = results / "one"
+        files = {"healthy": folder / "healthy.nii.gz", "map": folder / "calcium_map.nii.gz"}
+        files |= {"ct": results.parent / "cts" / "one.nii.gz", "heart": folder / "heart.nii.gz"}
+        files |= {"territories": folder / "territories.nii.gz"}
+        images = {name: sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for name, file in files.items()}
+        assert set(client.get(base)["images"]) == set(images)
+        # In turns, so that none is the only one in memory.
+        for k in range(len(images["ct"])):
+            for name, values in images.items():
+                status, content, _ = client.raw("GET", f"{base}/slice/{name}/{k}", headers={"Cookie": client.cookie})
+                kind = np.uint8 if name in ("heart", "territories") else np.dtype("<i2")
+                expected = np.rint(values[k]).astype(kind).tobytes()
+                assert (status, content == expected) == (200, True), (name, k)
+
+
+def test_people_are_told_in_a_page(start):
+    client = start("--reader", "Ann").client("Ann")
+    for path, headers, status in (("/", {}, 401), ("/scan/0000", {"Cookie": client.cookie}, 404)):
+        answer = client.raw("GET", path, headers={"Accept": "text/html,*/*", **headers})
+        assert (answer[0], answer[2]["Content-Type"]) == (status, "text/html; charset=utf-8")
+        assert "default-src 'none'" in answer[2]["Content-Security-Policy"]
 
 
 class TestVersions:
@@ -171,8 +179,8 @@ class TestVersions:
 
 
 class TestJournal:
-    def test_a_killed_server_goes_on_where_it_was(self, start, results):
-        server = start("--reader", "Ann")
+    def test_a_killed_server_goes_on_where_it_was(self, start_process, results):
+        server = start_process("--reader", "Ann")
         client = server.client("Ann")
         base = client.base("one")
         ids = lesion_ids(client.get(base))
@@ -183,7 +191,7 @@ class TestJournal:
         file = journals(results)[0]
         file.write_bytes(file.read_bytes() + b'{"number": 4, "time"')
         port = str(server.port)
-        again = start("--reader", "Ann", "--port", port)
+        again = start_process("--reader", "Ann", "--port", port)
         # The session outlives the server.
         client.server = again
         after = client.get(base)
@@ -241,21 +249,34 @@ class TestDoubleReading:
         assert ids[0] in lesion_ids(consensus, left_out=True)
         assert ids[1] not in sites
         assert set(ids[2:]) <= set(lesion_ids(consensus))
+        assert consensus["methods"]["threshold"]["undecided"] == ids[:1]
+        request = {"action": "accept", "method": "threshold", "version": consensus["version"], "seconds": 0}
+        status, answer = bob.post(f"{bob.base('one', 'consensus')}/act", request)
+        assert (status, "disagree" in answer["error"]) == (422, True)
         decided = bob.act(bob.base("one", "consensus"), "assign", lesions=ids[:1], site=1)
+        assert decided["methods"]["threshold"]["undecided"] == []
         assert decided["methods"]["threshold"]["arteries"]["LM"]["lesions"] == 1
         assert ann.get(ann.base("one", "consensus"))["methods"] == decided["methods"]
 
     def test_agreement_of_two_readers(self, start):
         server = start(*self.OPTIONS)
         ann, bob = server.client("Ann"), server.client("Bob")
-        assert ann.get("/api/work")["agreements"] == [
-            {"readers": ["Ann", "Bob"], "scans": 0, "kappa": None, "icc": None}
-        ]
+        nothing = {"kappa": None, "icc": None, "dice": dict.fromkeys(("estimate", "low", "high"))}
+        assert ann.get("/api/agreement")["pairs"] == [{"readers": ["Ann", "Bob"], "scans": 0, **nothing}]
         for client in (ann, bob):
             client.act(client.base("one"), "accept")
             client.act(client.base("two"), "no-calcium")
-        found = ann.get("/api/work")["agreements"][0]
+        found = ann.get("/api/agreement")["pairs"][0]
         assert (found["scans"], found["kappa"]["estimate"], found["icc"]["estimate"]) == (2, 1.0, 1.0)
+        assert found["dice"]["estimate"] == 1.0
+        # Ann takes one lesion out of eight, so that they agree on all voxels but its own.
+        base = ann.base("one")
+        counted = [x for x in ann.get(base)["methods"]["threshold"]["lesions"] if x["left_out"] is None]
+        ann.act(base, "reject", lesions=[counted[0]["id"]])
+        left = sum(x["volume_mm3"] for x in counted[1:])
+        dice = 2 * left / (2 * left + counted[0]["volume_mm3"])
+        found = bob.get("/api/agreement")["pairs"][0]
+        assert found["dice"]["estimate"] == pytest.approx(dice, abs=1e-4)
 
     def test_blind_a_scan_has_no_name_and_no_score_until_it_is_read(self, start):
         client = start(*self.OPTIONS, "--blind").client("Ann")
@@ -265,7 +286,7 @@ class TestDoubleReading:
         base = f"/api/scans/{rows[0]['id']}/own"
         assert client.get(base)["name"] == "Case 1"
         client.act(base, "no-calcium")
-        assert set(client.rows()) & set(SCANS)
+        assert set(client.rows()) & {"one", "two", "three"}
 
 
 class TestProject:
@@ -295,15 +316,48 @@ class TestOneResult:
         assert cli.main(["review", str(results / "one")]) == 2
         assert "--ct" in capsys.readouterr().err
 
-    def test_it_is_reviewed_with_the_ct(self, results, tmp_path):
-        server = ReviewServer.start(
-            results / "one", "--ct", str(results.parent / "cts" / "one.nii.gz"), "--reader", "A", data=tmp_path / "data"
-        )
-        try:
-            client = server.client("A")
-            assert client.act(client.base("one"), "accept")["version"] == 1
-        finally:
-            assert "Traceback" not in server.stop()
+    def test_it_is_reviewed_with_the_ct(self, results, start):
+        ct = results.parent / "cts" / "one.nii.gz"
+        client = start("--ct", str(ct), "--reader", "A", of=results / "one").client("A")
+        assert client.act(client.base("one"), "accept")["version"] == 1
+
+
+class TestProjectAsResults:
+    """A training project whose scans a cohort has scored: its work list, in its order, into which reviews go."""
+
+    @pytest.fixture
+    def project(self, results, tmp_path):
+        project = Project.create(tmp_path / "project")
+        names = ("two", "one")
+        cts = {name: results.parent / "cts" / f"{name}.nii.gz" for name in names}
+        # Scans with the same content are one scan to a project.
+        image = sitk.ReadImage(str(cts["two"]))
+        image[0, 0, 0] = -1000
+        sitk.WriteImage(image, str(cts["two"]))
+        project.add([NewScan(name, f"patient of {name}", cts[name]) for name in names])
+        return project
+
+    def test_it_is_reviewed_into_itself(self, project, results, start):
+        root = project.folder / "results"
+        results.rename(root)
+        record = json.loads((root / "cohort.json").read_text())
+        for scan in scans_of_table(project.folder / "scans.csv")[0]:
+            record["scans"][scan.name]["scan"] = scan_digest(scan.given)
+        (root / "cohort.json").write_text(json.dumps(record))
+        client = start("--reader", "Ann", of=project.folder).client("Ann")
+        assert [(name, row["patient"]) for name, row in client.rows().items()] == [
+            ("two", "patient of two"),
+            ("one", "patient of one"),
+        ]
+        base = client.base("one")
+        client.act(base, "accept")
+        scan = next(scan for scan in project.scans if scan.name == "one")
+        assert client.post(f"{base}/project", {}) == (200, {"scan": scan.id})
+        assert annotations.annotators(project, scan.id) == ["Ann"]
+
+    def test_one_that_is_not_scored_says_how(self, project, capsys):
+        assert cli.main(["review", str(project.folder)]) == 2
+        assert "cac cohort" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""A cohort of three scored scans, and servers of its review."""
+
+import automatic_score
+import pytest
+from review_server import ReviewServer, ThreadedServer, write_cohort
+
+SCANS = ("one", "two", "three")
+
+
+@pytest.fixture(scope="module")
+def result():
+    return automatic_score.scored()
+
+
+@pytest.fixture
+def results(result, tmp_path):
+    return write_cohort(tmp_path / "cohort", SCANS, result)
+
+
+@pytest.fixture
+def start(results, tmp_path, monkeypatch, caplog):
+    """Starts servers of the results, or of others, with these options of `cac review`; none of their requests fails."""
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "data"))
+    servers = []
+
+    def started(*options, of=results):
+        servers.append(ThreadedServer(of, *options))
+        return servers[-1]
+
+    yield started
+    for server in servers:
+        server.stop()
+    assert "A request failed" not in caplog.text
+
+
+@pytest.fixture
+def start_process(results, tmp_path):
+    """As `start`, in processes of their own; what they write to standard error has no traceback."""
+    servers = []
+
+    def started(*options):
+        servers.append(ReviewServer.start(results, *options, data=tmp_path / "data"))
+        return servers[-1]
+
+    yield started
+    for server in servers:
+        if server.process.poll() is None:
+            assert "Traceback" not in server.stop()
