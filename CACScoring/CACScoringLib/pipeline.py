@@ -370,16 +370,17 @@ def _not_reviewed(chosen: _Chosen, region: HeartRegion) -> ScanWarning:
         count, others = len(chosen.lesions.lesions), len(chosen.left_out.lesions.lesions)
         message = (
             f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
-            "evidence. Nobody has reviewed them. Correct their labels in lesions.nii.gz, where those left out are "
-            f"labelled {int(Artery.UNASSIGNED)}, and score again with --lesions."
+            "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
+            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
+            "--lesions."
         )
         return ScanWarning("automatic", message)
     where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
     if region.territories is not None:
         where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
     message = (
-        f"These candidates have not been reviewed. They include everything dense {where} Correct their labels in "
-        "lesions.nii.gz and score again with --lesions."
+        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
+        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
     )
     return ScanWarning("unreviewed", message)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import signal
 import sys
 from collections.abc import Callable
@@ -73,6 +74,9 @@ def run(options: argparse.Namespace) -> int:
     from ..core.ct import CTError
     from ..core.progress import progress_for
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
     progress = progress_for(options.progress, sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -2,11 +2,78 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
+from .ct import UnreadableError
 from .labels import Artery
+
+_NUMBER, _NUMBER_OR_NONE, _TEXT_OR_NONE, _DICT_OR_NONE = (float, int), (float, int, None), (str, None), (dict, None)
+_EACH = "*"
+_MISSING = object()
+_SCORE = {
+    "agatston": _NUMBER,
+    "volume_mm3?": _NUMBER,
+    "pseudo_mass_hu_mm3": _NUMBER,
+    "lesions": _NUMBER,
+    "clinical_agatston?": _NUMBER_OR_NONE,
+    "interval_90?": ([_NUMBER], None),
+}
+_ACQUISITION = {f"{name}?": _NUMBER_OR_NONE for name in ("kvp", "slice_thickness_mm", "exposure_mas")}
+_ACQUISITION |= {f"{name}?": _TEXT_OR_NONE for name in ("contrast_agent", "gating", "kernel", "scanner_model")}
+_RECORD = {
+    "input": {"name": (str,), "size": [(int,)], "spacing_mm": [_NUMBER]},
+    "acquisition": _ACQUISITION,
+    "measured": ({"noise_hu?": _NUMBER_OR_NONE}, None),
+    "heart": {"source": (str,)},
+    "warnings": [{"code": (str,), "message": (str,)}],
+    "rules": {_EACH: {_EACH: (float, int, str, list, None)}},
+    "models": [{"network": (str,), "name": (str,)}],
+    "methods": {
+        _EACH: {
+            "status?": (str,),
+            "reviewed": (bool,),
+            "agatston_scale": _NUMBER_OR_NONE,
+            "total": _SCORE,
+            "arteries": {_EACH: _SCORE},
+            "lesions?": [_SCORE],
+        }
+    },
+    "decomposition_settings?": _DICT_OR_NONE,
+    "calibrated_on?": _DICT_OR_NONE,
+}
+"""Of a `scores.json`, what readers rely on: of each key the types that it may have; ? marks one that may be missing."""
+
+
+def check_record(content: Mapping, name: str) -> None:
+    """Raises UnreadableError where a `scores.json` is damaged. name: for the message."""
+    if wrong := _first_wrong(content, _RECORD, ""):
+        raise UnreadableError(f"{name} is damaged: it has no valid {wrong}. Score the scan again.")
+
+
+def _first_wrong(value: object, shape: object, at: str) -> str:
+    """Where a value first differs from its shape; empty where it does not."""
+    if isinstance(shape, tuple):
+        nested = next((one for one in shape if isinstance(one, dict | list)), None)
+        if nested is None or value is None:
+            return "" if _is_one_of(value, shape) else at
+        return _first_wrong(value, nested, at)
+    if not isinstance(value, type(shape)):
+        return at
+    inner = [(f"{at}[{n}]", one, shape[0]) for n, one in enumerate(value)] if isinstance(shape, list) else []
+    for key, own in shape.items() if isinstance(shape, dict) else ():
+        names = list(value) if key == _EACH else [key.rstrip("?")] * (key.rstrip("?") in value or key[-1] != "?")
+        inner += [(f"{at}.{name}".lstrip("."), value.get(name, _MISSING), own) for name in names]
+    return next(filter(None, (_first_wrong(one, own, place) for place, one, own in inner)), "")
+
+
+def _is_one_of(value: object, types: tuple) -> bool:
+    if value is None or isinstance(value, bool):
+        return None in types if value is None else bool in types
+    kinds = tuple(one for one in types if isinstance(one, type))
+    return isinstance(value, kinds) and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def recorded_agatston(method: Mapping, score: Mapping) -> float:

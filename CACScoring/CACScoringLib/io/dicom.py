@@ -75,8 +75,8 @@ TAGS = [
     "SeriesInstanceUID", "AcquisitionNumber", "AcquisitionTime", "SeriesTime", "StudyDate", "PatientSex",
     "PatientAge", "PatientID", "PatientName",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "Modality", "ImageType",
-    "SOPClassUID", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated",
-    "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "RescaleType",
+    "SOPClassUID", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
+    "HighBit", "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "RescaleType",
     "CalciumScoringMassFactorPatient", "CalciumScoringMassFactorDevice",
 ]
 # fmt: on
@@ -243,6 +243,7 @@ def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanW
     if len(slices) < 2:
         raise NotVolumeError("The CT series has 1 slice; at least 2 are needed. Give the folder that holds them all.")
     _check_grey(slices)
+    _check_bits(slices)
     warnings = _check_rescale(slices) + _mixed_facts(slices)
     order, origin, spacing_mm, direction = stack_of(slices)
     volume, padding = _read_pixels([slices[n] for n in order])
@@ -292,6 +293,18 @@ def _check_grey(slices: list[DicomSlice]) -> None:
             raise NotHounsfieldError(f"{slice_.path.name} is stored inverted (MONOCHROME1). Export it as MONOCHROME2.")
 
 
+def _check_bits(slices: list[DicomSlice]) -> None:
+    """Of a pixel (PS3.3 C.7.6.3.1.1); where they are wrong, values are read as others without a word."""
+    for slice_ in slices:
+        allocated, stored, high = (slice_.number(name) for name in ("BitsAllocated", "BitsStored", "HighBit"))
+        known = stored is None or (allocated is not None and 0 < stored <= allocated)
+        if allocated not in (8, 16, 32) or not known or (None not in (stored, high) and high != stored - 1):
+            raise UnreadableError(
+                f"{slice_.path.name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are "
+                f"stored, up to bit {high or 0:g}. Export the series again."
+            )
+
+
 def _check_rescale(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
     for keyword, name in (("RescaleSlope", "slope"), ("RescaleIntercept", "intercept")):
         without = [s.path.name for s in slices if s.number(keyword) is None]
@@ -321,6 +334,8 @@ def _mixed_facts(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
         ("KVP", "tube voltages"),
         ("ConvolutionKernel", "kernels"),
         ("SliceThickness", "thicknesses"),
+        ("BitsStored", "bits of a pixel"),
+        ("PixelRepresentation", "pixels with a sign (1) or without (0):"),
     ):
         values = sorted({text for text in (s.text(keyword) for s in slices) if text is not None})
         if len(values) > 1:
@@ -455,11 +470,17 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
 def read_slice_image(slice_: DicomSlice) -> sitk.Image:
     """The pixels of a single-frame slice in HU. Raises UnreadableError when they cannot be read."""
     # GDCM takes gigabytes of memory, and up to minutes, to find out that bytes behind the pixels are no elements.
-    read_bounded(slice_.path, specific_tags=["Rows"])
+    pixels = read_bounded(slice_.path, specific_tags=["PixelData"]).get("PixelData", b"")
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(slice_.path))
     encapsulated = str(_value(slice_.header.file_meta, "TransferSyntaxUID")).startswith(_ENCAPSULATED)
+    size = math.prod(int(slice_.number(name) or 0) for name in ("Rows", "Columns", "BitsAllocated")) // 8
+    if not encapsulated and len(pixels) not in (size, size + size % 2):
+        raise UnreadableError(
+            f"{slice_.path.name} holds {len(pixels):,} bytes of pixels, and {size:,} by its header. Export the series "
+            "again."
+        )
     try:
         # As much to find out that compressed pixels are truncated (PS3.5 A.4).
         if encapsulated and END_OF_SEQUENCE not in slice_.path.read_bytes():

@@ -35,6 +35,9 @@ SCHEMA = "cac-model/1"
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
+MOST = 4096
+"""Of channels, blocks and pixels in a network's configuration."""
+
 EARLIER, TAKEN_OUT = "earlier", "taken-out"
 """Folders in the user's one."""
 
@@ -201,9 +204,21 @@ def read_card(path: Path) -> ModelCard:
     except (KeyError, TypeError) as error:
         message = f"The model card {path} has wrong or missing fields ({error}). Install it again or remove it."
         raise ModelError(message) from error
+    if wrong := _wrong_types(card):
+        raise ModelError(f"The model card {path} has no valid {wrong}. Install it again or remove it.")
     if card.name != path.stem or not NAME.fullmatch(card.name):
         raise ModelError(f"The model card {path} is for {card.name!r}: file and name must agree.")
     return card
+
+
+def _wrong_types(card: ModelCard) -> str:
+    """Names of the fields that hold what they cannot; empty where there are none."""
+    texts = ("name", "network", "preset", "licence", "intended_use", "sha256")
+    wrong = [name for name in texts if not isinstance(getattr(card, name), str)]
+    wrong += [name for name in ("config", "validation", "calibration") if not isinstance(getattr(card, name), dict)]
+    wrong += ["repeatability"] if not isinstance(card.repeatability, dict | None) else []
+    wrong += ["training"] if not isinstance(card.training.settings, dict) else []
+    return ", ".join(wrong)
 
 
 def verify_model(path: Path) -> ModelCard:
@@ -223,7 +238,8 @@ def read_network(path: Path) -> tuple[ModelCard, torch.nn.Module]:
     Raises:
         ModelError: The model is missing, damaged or does not fit.
     """
-    card, network, tensors = _read(path)
+    card, tensors = _read(path)
+    network = _untrained(card)
     network.load_state_dict(tensors)
     return card, network.float()
 
@@ -416,8 +432,9 @@ def _keep_earlier(target: Path) -> None:
         model_store.keep([target, model_store.weights_of(target, card.sha256)], place)
 
 
-def _read(path: Path) -> tuple[ModelCard, torch.nn.Module, dict[str, torch.Tensor]]:
-    """Card, untrained network of its configuration, and weights that fit it."""
+def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+    """Card, and weights that fit the network of its configuration."""
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -428,7 +445,8 @@ def _read(path: Path) -> tuple[ModelCard, torch.nn.Module, dict[str, torch.Tenso
             f"preprocessing; this program uses version {preprocessing.VERSION}. Install a model or a program that "
             "matches."
         )
-    network = _untrained(card)
+    with torch.device("meta"):  # takes no memory, whatever the card says
+        network = _untrained(card)
     try:
         data = model_store.weights_of(path, card.sha256).read_bytes()
     except OSError as error:
@@ -452,7 +470,7 @@ def _read(path: Path) -> tuple[ModelCard, torch.nn.Module, dict[str, torch.Tenso
             f"The weights of {card.name} do not fit the configuration on its card: {len(wrong)} differ, among them "
             f"{', '.join(wrong[:3])}. Install the model again."
         )
-    return card, network, tensors
+    return card, tensors
 
 
 def _untrained(card: ModelCard) -> torch.nn.Module:
@@ -465,6 +483,9 @@ def _untrained(card: ModelCard) -> torch.nn.Module:
     if set(card.config) != fields:
         wrong = ", ".join(sorted(set(card.config) ^ fields))
         raise ModelError(f"The configuration of {card.name} has missing or unknown fields: {wrong}.")
+    numbers = {name: value for name, value in card.config.items() if isinstance(value, float | int)}
+    if beyond := [name for name, value in numbers.items() if not value <= MOST]:
+        raise ModelError(f"The configuration of {card.name} has values above {MOST}: {', '.join(beyond)}.")
     try:
         return build(kind(**card.config))
     except (TypeError, ValueError, RuntimeError) as error:

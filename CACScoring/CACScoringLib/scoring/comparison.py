@@ -15,7 +15,7 @@ from ..core.ct import CTError, ScanWarning, UnreadableError
 from ..core.labels import MAIN_ARTERIES
 from ..core.output import LAST_FILE
 from ..core.output import SCHEMA as SCORE_SCHEMA
-from ..core.records import recorded_status
+from ..core.records import check_record, recorded_status
 from .acquisition import NO_AGENT
 from .repeatability import Limits, Repeatability, models_of
 from .uncertainty import CalibratedOn
@@ -136,6 +136,7 @@ def read_result(path: Path) -> dict:
         raise UnreadableError(message) from error
     if not isinstance(content, dict) or content.get("schema") != SCORE_SCHEMA:
         raise CTError(f"{file} is not of schema {SCORE_SCHEMA}. Score the scan again with this version.")
+    check_record(content, str(file))
     return content
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -232,6 +233,8 @@ def read_table(file: Path) -> list[ScanRow]:
         if len(cells) != len(header):
             raise _bad_row(file, number, f"it has {len(cells)} cells, not {len(header)}")
         row = ScanRow(**dict(zip(header, cells, strict=True)))
+        if any(unicodedata.category(c) == "Cc" for c in row.name + row.patient):
+            raise _bad_row(file, number, "its name or patient holds control characters")
         if not is_id(row.id):
             raise _bad_row(file, number, f"{row.id[:40]!r} is not an id such as 0001")
         if row.id in seen:

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import io
 import json
 import os
 import re
@@ -392,3 +393,12 @@ def test_real_scans_that_cannot_be_scored_are_refused(real_ct, tmp_path, capsys,
 def test_silence_does_not_hide_why_a_run_ended(tmp_path, capsys):
     assert cli.main(["score", str(tmp_path / "absent.nii.gz"), "--progress", "none"]) == cli.BAD_INPUT
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_names_that_a_terminal_cannot_show(tmp_path, monkeypatch):
+    """Names of files on a disk may be no UTF-8."""
+    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stderr", said)
+    assert cli.main(["score", os.fsdecode(b"sc\xe4n.nii.gz"), "--output", str(tmp_path / "out")]) == 3
+    said.flush()
+    assert rb"sc\udce4n.nii.gz" in said.buffer.getvalue()

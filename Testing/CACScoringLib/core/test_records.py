@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from CACScoringLib.core.records import counted_labels, recorded_agatston, recorded_status
+from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.records import check_record, counted_labels, recorded_agatston, recorded_status
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,50 @@ def test_agatston_scores_of_an_earlier_version_are_scaled_by_its_factor():
     assert recorded_agatston({"agatston_scale": 0.1}, {"agatston": 50.0}) == 5.0
     assert recorded_agatston({"agatston_scale": None}, {"agatston": 50.0}) == 50.0
     assert recorded_agatston({"agatston_scale": None}, {"agatston": 50.0, "clinical_agatston": 7.0}) == 7.0
+
+
+def record():
+    score = {"agatston": 3.0, "pseudo_mass_hu_mm3": 30.0, "lesions": 1, "interval_90": [0.0, 9.5]}
+    method = {"reviewed": True, "agatston_scale": None, "total": score, "arteries": {"LM": score}, "lesions": [score]}
+    return {
+        "input": {"name": "ct", "size": [9, 9, 9], "spacing_mm": [0.7, 0.7, 3]},
+        "acquisition": {"kvp": 120.0, "kernel": None},
+        "measured": None,
+        "heart": {"source": "given"},
+        "warnings": [{"code": "a", "message": "b"}],
+        "rules": {"threshold": {"threshold_hu": 130.0}},
+        "models": [],
+        "methods": {"threshold": method},
+    }
+
+
+def test_a_whole_record_is_taken():
+    check_record(record(), "scores.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("warnings", 0), 5, r"warnings\[0\]"),
+        (("warnings", 0, "code"), None, r"warnings\[0\].code"),
+        (("rules",), 0, "rules"),
+        (("methods", "threshold", "reviewed"), 1, "methods.threshold.reviewed"),
+        (("methods", "threshold", "total", "agatston"), float("nan"), "methods.threshold.total.agatston"),
+        (("methods", "threshold", "total", "agatston"), True, "methods.threshold.total.agatston"),
+        (("methods", "threshold", "arteries", "LM"), [], "methods.threshold.arteries.LM"),
+        (("methods", "threshold", "total", "interval_90"), [0, "9"], r"total.interval_90\[1\]"),
+        (("acquisition", "kvp"), "120", "acquisition.kvp"),
+        (("input", "spacing_mm"), None, "input.spacing_mm"),
+    ],
+)
+def test_a_damaged_record_is_refused(path, value, said):
+    damaged = record()
+    holder = damaged
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[path[-1]] = value
+    with pytest.raises(UnreadableError, match=f"scores.json is damaged: it has no valid .*{said}"):
+        check_record(damaged, "scores.json")
+    del damaged["methods"]
+    with pytest.raises(UnreadableError):
+        check_record(damaged, "scores.json")

@@ -797,6 +797,30 @@ def scan_or_error(path):
     return scan
 
 
+class TestBitsOfPixels:
+    """Where a header describes the bits of a pixel wrongly, values are read as others."""
+
+    def test_more_bits_than_there_are(self, tmp_path):
+        write_series(tmp_path / "ct", chest_hu(), edit=lambda ds, k: setattr(ds, "BitsAllocated", 32 if k == 2 else 16))
+        with pytest.raises(UnreadableError, match=r"slice002.dcm holds 336 bytes of pixels, and 672 by its header"):
+            read_ct(tmp_path / "ct")
+
+    @pytest.mark.parametrize(("keyword", "value"), [("BitsStored", 20), ("HighBit", 11), ("BitsAllocated", 17)])
+    def test_bits_that_no_ct_has(self, tmp_path, keyword, value):
+        write_series(tmp_path / "ct", chest_hu(), edit=lambda ds, k: setattr(ds, keyword, value))
+        with pytest.raises(UnreadableError, match="describes pixels that no CT has"):
+            read_ct(tmp_path / "ct")
+
+    def test_slices_that_differ_in_bits(self, tmp_path):
+        def edit(ds, k):
+            if k == 2:
+                ds.BitsStored, ds.HighBit = 12, 11
+
+        write_series(tmp_path / "ct", chest_hu(), edit=edit)
+        (warning,) = read_ct(tmp_path / "ct").warnings
+        assert (warning.code, "bits of a pixel 12, 16" in warning.message) == ("mixed-acquisition", True)
+
+
 class TestBadInputs:
     @FUZZED
     @given(data=st.binary(max_size=600), name=st.sampled_from(["a.dcm", "a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a"]))

@@ -171,10 +171,20 @@ class TestRefused:
             ({"config": dataclasses.asdict(CONFIG) | {"width": 8}}, "do not fit"),
             ({"config": dataclasses.asdict(CONFIG) | {"residual_blocks": 2}}, "do not fit"),
             ({"name": "other"}, "'other'"),
+            ({"name": 5}, "no valid name"),
+            ({"config": 7, "licence": {}}, "no valid licence, config"),
+            ({"training": {"data": "x", "seed": 0, "settings": [], "commit": ""}}, "no valid training"),
+            ({"repeatability": 1}, "no valid repeatability"),
         ],
     )
     def test_card_that_does_not_fit(self, saved, fields, message):
         change(saved, **fields)
+        with pytest.raises(ModelError, match=message):
+            verify_model(saved)
+
+    @pytest.mark.parametrize(("width", "message"), [(5000, "values above 4096: width"), (4096, "do not fit")])
+    def test_a_network_larger_than_memory_is_not_made(self, saved, width, message):
+        change(saved, config=dataclasses.asdict(CONFIG) | {"width": width, "residual_blocks": 40})
         with pytest.raises(ModelError, match=message):
             verify_model(saved)
 

@@ -149,6 +149,7 @@ class TestMakingAndOpening:
             ("0002,", "../../x,", "is not an id"),
             ("0002,", "0001,", "0001 is there twice"),
             ("0002,", "0002,more,", "it has 10 cells, not 9"),
+            ("0002,", "0002,\x1b[31m", "name or patient holds control characters"),
             ("id,name", "id,nom", "the columns are id, nom"),
             (",scan,", ",magic,", "source of 0001 is 'magic'"),
             ("scan,,", "scan,somewhere,", "use of 0001 is 'somewhere'"),
