@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ _SCORE = {
     "clinical_agatston?": _NUMBER_OR_NONE,
     "interval_90?": ([_NUMBER], None),
 }
-_ACQUISITION = {f"{name}?": _NUMBER_OR_NONE for name in ("kvp", "slice_thickness_mm", "exposure_mas")}
+_ACQUISITION: dict[str, tuple] = {f"{name}?": _NUMBER_OR_NONE for name in ("kvp", "slice_thickness_mm", "exposure_mas")}
 _ACQUISITION |= {f"{name}?": _TEXT_OR_NONE for name in ("contrast_agent", "gating", "kernel", "scanner_model")}
 _RECORD = {
     "input": {"name": (str,), "size": [(int,)], "spacing_mm": [_NUMBER]},
@@ -53,7 +54,7 @@ def check_record(content: Mapping, name: str) -> None:
         raise UnreadableError(f"{name} is damaged: it has no valid {wrong}. Score the scan again.")
 
 
-def _first_wrong(value: object, shape: object, at: str) -> str:
+def _first_wrong(value: Any, shape: Any, at: str) -> str:
     """Where a value first differs from its shape; empty where it does not."""
     if isinstance(shape, tuple):
         nested = next((one for one in shape if isinstance(one, dict | list)), None)

@@ -298,7 +298,8 @@ def _check_bits(slices: list[DicomSlice]) -> None:
     for slice_ in slices:
         allocated, stored, high = (slice_.number(name) for name in ("BitsAllocated", "BitsStored", "HighBit"))
         known = stored is None or (allocated is not None and 0 < stored <= allocated)
-        if allocated not in (8, 16, 32) or not known or (None not in (stored, high) and high != stored - 1):
+        beside = stored is not None and high is not None and high != stored - 1
+        if allocated not in (8, 16, 32) or not known or beside:
             raise UnreadableError(
                 f"{slice_.path.name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are "
                 f"stored, up to bit {high or 0:g}. Export the series again."
