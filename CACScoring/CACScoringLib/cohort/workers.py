@@ -112,7 +112,7 @@ class Workers:
         from .in_worker import Prepared
 
         for name in ("distributed", "distributed.client"):  # `run` tells what went wrong
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._alone = alone
         if self._choice.is_local:
             count = 1 if alone else count

@@ -25,7 +25,7 @@ _SCORE = {
 _ACQUISITION: dict[str, tuple] = {f"{name}?": _NUMBER_OR_NONE for name in ("kvp", "slice_thickness_mm", "exposure_mas")}
 _ACQUISITION |= {f"{name}?": _TEXT_OR_NONE for name in ("contrast_agent", "gating", "kernel", "scanner_model")}
 _RECORD = {
-    "input": {"name": (str,), "size": [(int,)], "spacing_mm": [_NUMBER]},
+    "input": {"name": _TEXT_OR_NONE, "size": [(int,)], "spacing_mm": [_NUMBER]},
     "acquisition": _ACQUISITION,
     "measured": ({"noise_hu?": _NUMBER_OR_NONE}, None),
     "heart": {"source": (str,)},
