@@ -37,7 +37,7 @@ HEADER = {
 
 
 def write_ct(folder: Path, kind: str) -> None:
-    """Write a CT of 16 × 76 × 76 voxels (`ct`, or `ct.KIND`), its heart and a reader's labels, none next to another."""
+    """Write a CT of 16 × 76 × 76 voxels (`ct`, or `ct.KIND`), its heart, and a reader's labels."""
     scan, heart = calcified_scan()
     part = slice(4, 20), slice(10, 86), slice(10, 86)
     hu, inside = sitk.GetArrayFromImage(scan.image)[part], sitk.GetArrayFromImage(heart)[part]
@@ -62,7 +62,7 @@ def score(folder: Path, *options: str) -> list[str]:
 def silent_change(folder: Path) -> str:
     """What is wrong with a score that was given without a warning; empty where it has one, or is right."""
     record = json.loads((folder / "out" / "scores.json").read_text(encoding="utf-8"))
-    # The whole scan ends with a warning about its heart, which is cut.
+    # Those that the sound scan has too say nothing about the change.
     if {warning["code"] for warning in record["warnings"]} - _usual(folder):
         return ""
     found = record["methods"]["threshold"]["total"]["agatston"]

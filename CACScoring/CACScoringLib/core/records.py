@@ -48,9 +48,9 @@ _RECORD = {
 """Of a `scores.json`, what readers rely on: of each key the types that it may have; ? marks one that may be missing."""
 
 
-def check_record(content: Mapping, name: str) -> None:
+def check_record(content: object, name: str) -> None:
     """Raises UnreadableError where a `scores.json` is damaged. name: for the message."""
-    if wrong := _first_wrong(content, _RECORD, ""):
+    if wrong := _first_wrong(content, _RECORD, "") if isinstance(content, dict) else "content":
         raise UnreadableError(f"{name} is damaged: it has no valid {wrong}. Score the scan again.")
 
 

@@ -35,7 +35,7 @@ SCHEMA = "cac-model/1"
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
-MOST = 4096
+LARGEST = 4096
 """Of channels, blocks and pixels in a network's configuration."""
 
 EARLIER, TAKEN_OUT = "earlier", "taken-out"
@@ -484,8 +484,8 @@ def _untrained(card: ModelCard) -> torch.nn.Module:
         wrong = ", ".join(sorted(set(card.config) ^ fields))
         raise ModelError(f"The configuration of {card.name} has missing or unknown fields: {wrong}.")
     numbers = {name: value for name, value in card.config.items() if isinstance(value, float | int)}
-    if beyond := [name for name, value in numbers.items() if not value <= MOST]:
-        raise ModelError(f"The configuration of {card.name} has values above {MOST}: {', '.join(beyond)}.")
+    if beyond := [name for name, value in numbers.items() if not value <= LARGEST]:
+        raise ModelError(f"The configuration of {card.name} has values above {LARGEST}: {', '.join(beyond)}.")
     try:
         return build(kind(**card.config))
     except (TypeError, ValueError, RuntimeError) as error:

@@ -125,7 +125,7 @@ def _of_cohort(root: Path, ct: Path | None) -> list[Case]:
     if ct is not None:
         raise OutputError("The table of a cohort names its scans; leave out --ct.")
     lines = read_table(root / cohort.TABLE, ("name", "folder", "ct", "state")).lines
-    known = json.loads((root / cohort.RECORD).read_text(encoding="utf-8"))["scans"]
+    known = _recorded(root / cohort.RECORD)
     cases = []
     for line in lines:
         name = line.text("folder")
@@ -134,8 +134,18 @@ def _of_cohort(root: Path, ct: Path | None) -> list[Case]:
             case = _case((root / name).resolve(), _present(Path(line.text("ct")), root), line.text("name"), _row(line))
             cases.append(replace(case, digest=known[name]["scan"]))
     if not cases:
-        raise OutputError(f"The cohort {root} has no scan that was scored.")
+        raise OutputError(f"The cohort {root} has no scan that was scored. Run its cac cohort again.")
     return cases
+
+
+def _recorded(file: Path) -> dict[str, dict]:
+    """What a cohort's record says of its scans, by folder. Raises UnreadableError."""
+    try:
+        scans = json.loads(file.read_text(encoding="utf-8"))["scans"]
+        return {name: {"scan": str(entry["scan"])} for name, entry in scans.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{file} is damaged ({error!r}). Run the cac cohort that made it again, with --overwrite."
+        raise UnreadableError(message) from error
 
 
 def _present(ct: Path, root: Path) -> Path:

@@ -106,7 +106,7 @@ class ScanImages:
         return values.astype(np.uint8, copy=False) if name in LABELS else _whole_hu(values)
 
     def _part(self, image: np.ndarray, labels: bool) -> bytes:
-        box, step = self._heart_box(), 1
+        box = self._heart_box()
         size = [at.stop - at.start for at in box]
         step = max(1, math.ceil((math.prod(size) / MOST_VOXELS) ** (1 / 3) - 1e-9))
         part = image[tuple(slice(at.start, at.stop, step) for at in box)]

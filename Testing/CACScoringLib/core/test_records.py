@@ -79,3 +79,9 @@ def test_a_damaged_record_is_refused(path, value, said):
     del damaged["methods"]
     with pytest.raises(UnreadableError):
         check_record(damaged, "scores.json")
+
+
+@pytest.mark.parametrize("content", [None, [], 5, "scores"])
+def test_what_is_no_record(content):
+    with pytest.raises(UnreadableError, match="no valid content"):
+        check_record(content, "scores.json")

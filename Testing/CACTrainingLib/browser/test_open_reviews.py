@@ -8,6 +8,7 @@ from review_server import write_cohort
 
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import ScanRecord, content_key, files_key, write_record
+from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.run import RunSettings, write_result
@@ -60,6 +61,14 @@ def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):
     table = results / "cohort.csv"
     table.write_text(table.read_text().replace("one,one,", "one,../secret,"))
     assert [case.name for case in cases_of(results, None)] == ["two"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"scans": 5}', '{"scans": {"one": 5}}', '{"scans": {"one": {}}}'])
+def test_a_damaged_record_of_a_cohort_is_told(tmp_path, text):
+    results = write_cohort(tmp_path / "cohort", ["one"])
+    (results / "cohort.json").write_text(text)
+    with pytest.raises(UnreadableError, match=r"cohort.json is damaged.*again, with --overwrite"):
+        cases_of(results, None)
 
 
 def test_cts_are_found_where_the_cohort_was_scored_from(tmp_path, monkeypatch):
