@@ -94,7 +94,8 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model on disk. path: its card. origin: "bundled" or "user"."""
+    """A model on disk. path: its card. origin: "bundled"; "alternative", which comes with CAC and is used where it is
+    named; or "user"."""
 
     card: ModelCard
     path: Path
@@ -157,6 +158,11 @@ def bundled_folder() -> Path:
     return resource_folder("Models")
 
 
+def alternatives_folder() -> Path:
+    """Where the models are that come with CAC beside those that it uses by itself."""
+    return bundled_folder() / "Alternatives"
+
+
 def user_folder() -> Path:
     """Where the user's own models are installed; CAC_MODEL_DIR overrides the system's place for a user's data."""
     if chosen := os.environ.get("CAC_MODEL_DIR"):
@@ -165,15 +171,19 @@ def user_folder() -> Path:
 
 
 def list_models(network: str | None = None) -> list[StoredModel]:
-    """The bundled models, then the user's, by name; of one network or of all. Raises ModelError for a broken card."""
+    """The bundled models, their alternatives, then the user's, by name; of one network or of all.
+
+    Raises ModelError for a broken card.
+    """
+    folders = {"bundled": bundled_folder(), "alternative": alternatives_folder(), "user": user_folder()}
     found = []
-    for origin, folder in (("bundled", bundled_folder()), ("user", user_folder())):
+    for origin, folder in folders.items():
         found += [StoredModel(read_card(path), path, origin) for path in sorted(folder.glob("*.json"))]
     return [model for model in found if network in (None, model.card.network)]
 
 
 def find_model(network: str, name: str | None = None) -> StoredModel:
-    """The model of this name, a user's before a bundled one of the same name; without a name, the only bundled one.
+    """The model of this name, a user's before one that comes with CAC; without a name, the only bundled one.
 
     Raises ModelError when there is none, or no name was given and several are bundled.
     """

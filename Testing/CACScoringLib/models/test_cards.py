@@ -254,6 +254,12 @@ class TestInstalled:
         with pytest.raises(ModelError, match=r"2 models.*second \(bundled\), shipped"):
             find_model("decomposition")
 
+    def test_an_alternative_is_used_where_it_is_named(self, folders):
+        save_model(network_for(), card_for(), folders / "bundled")
+        save_model(network_for(), dataclasses.replace(card_for(), name="other"), folders / "bundled" / "Alternatives")
+        assert find_model("decomposition").card.name == "tiny"
+        assert find_model("decomposition", "other").origin == "alternative"
+
     def test_users_model_hides_a_bundled_one_of_its_name(self, saved, folders):
         save_model(network_for(), card_for(), folders / "bundled")
         install_model(saved)
@@ -271,10 +277,9 @@ class TestInstalled:
 
     def test_bundled_models_are_whole_and_small(self):
         """What the repository ships: 36 MB at most in all."""
-        cards = sorted(bundled_folder().glob("*.json"))
-        for path in cards:
+        for path in sorted(bundled_folder().rglob("*.json")):
             verify_model(path)
-        assert sum(f.stat().st_size for f in bundled_folder().glob("*")) < 36e6
+        assert sum(f.stat().st_size for f in bundled_folder().rglob("*") if f.is_file()) < 36e6
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

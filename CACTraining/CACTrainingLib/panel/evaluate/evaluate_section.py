@@ -115,12 +115,13 @@ class EvaluateSection(Section):
         from CACScoringLib.models.cards import list_models
 
         state, ui = self._state, self.ui
-        origins = {"bundled": _("comes with CAC"), "user": _("installed")}
+        comes = _("comes with CAC")
+        origins = {"bundled": comes, "alternative": comes, "user": _("installed")}
         choices = [("", _("none"))] if compares else [("", _("those that come with CAC"))]
         self._models = {}
         try:
             for model in list_models():
-                if compares or model.origin == "user":
+                if compares or model.origin != "bundled":
                     key = str(model.path) if compares else model.card.name
                     self._models[key] = model.card
                     choices.append((key, f"{model.card.name} ({model.card.network}, {origins[model.origin]})"))

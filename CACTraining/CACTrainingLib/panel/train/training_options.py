@@ -64,9 +64,10 @@ def startsFor(network: Network, project: Project | None) -> list[Start]:
 
     Cards that cannot be read are left out, for nothing can begin with them.
     """
-    from CACScoringLib.models.cards import bundled_folder, user_folder
+    from CACScoringLib.models.cards import alternatives_folder, bundled_folder, user_folder
 
-    places = [(bundled_folder(), _("comes with CAC")), (user_folder(), _("installed"))]
+    comes = _("comes with CAC")
+    places = [(bundled_folder(), comes), (alternatives_folder(), comes), (user_folder(), _("installed"))]
     if project is not None:
         places.append((project.models_folder, _("of this project")))
     found = []
@@ -151,8 +152,8 @@ def _placeElsewhere(card: Path, project: Project) -> str:
     """Of a model beside the project's folder, or in CAC's own; others have to be copied too."""
     from CACScoringLib.models.cards import bundled_folder
 
-    if card.parent == bundled_folder():
-        return f"CACScoring/Resources/Models/{card.name}"
+    if bundled_folder() in card.parents:
+        return f"CACScoring/Resources/Models/{card.relative_to(bundled_folder()).as_posix()}"
     return f"{project.folder.name}/models/{card.name}" if card.parent == project.models_folder else card.name
 
 
