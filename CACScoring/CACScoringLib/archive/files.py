@@ -12,7 +12,8 @@ import pydicom
 
 from ..core.ct import CTError, UnreadableError
 from ..core.files import sync_folder, whole_folder
-from ..io.dicom import is_dicom, read_bounded
+from ..io.bounded import read_bounded
+from ..io.dicom import is_dicom
 from ..io.image_files import quiet
 from .address import ArchiveUnreachableError
 from .series import Archive, FoundSeries, is_uid

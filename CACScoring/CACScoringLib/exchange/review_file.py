@@ -9,7 +9,8 @@ from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage
 
 from ..core.ct import MaskError, UnreadableError
-from ..io.dicom import printable, read_bounded
+from ..io.bounded import read_bounded
+from ..io.dicom import printable
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes: Segmentation, Label Map Segmentation."""

@@ -7,9 +7,7 @@ else. Whatever is not one evenly spaced stack of HU slices ends in a `CTError`; 
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import re
 import statistics
 from collections import Counter
@@ -31,6 +29,7 @@ from ..core.ct import (
     SliceGeometryError,
     UnreadableError,
 )
+from .bounded import read_bounded
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.1, 10.0
 """Distance of neighbouring voxels on any axis; beyond these the header's geometry cannot be a chest CT's."""
@@ -89,48 +88,6 @@ def _value(elements: pydicom.Dataset, keyword: str):
     except Exception:  # pydicom converts on access, and broken bytes raise whatever its converters meet
         return None
     return None if value is None or (hasattr(value, "__len__") and len(value) == 0) else value
-
-
-class _BoundedFile(io.FileIO):
-    """A file to read that raises UnreadableError when it is asked for what lies far behind its end.
-
-    Parsers of DICOM ask for as much as an element claims to have, and some of them set all of it aside first.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._bytes = os.fstat(self.fileno()).st_size
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is not None and size > io.DEFAULT_BUFFER_SIZE and self.tell() + size > self._bytes:
-            raise self._claimed(self.tell() + size)
-        return super().read(size)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        place = super().seek(offset, whence)
-        if place > self._bytes:
-            raise self._claimed(place)
-        return place
-
-    def _claimed(self, end: int) -> UnreadableError:
-        return UnreadableError(
-            f"{Path(self.name).name} is truncated, or other bytes were written into it: an element claims to reach to "
-            f"byte {end:,}, and the file ends at {self._bytes:,}. Copy or export the series again."
-        )
-
-
-def read_bounded(path: Path, **how) -> pydicom.Dataset:
-    """`pydicom.dcmread` of a file whose elements must lie within it. how: as `dcmread` takes it.
-
-    Raises UnreadableError when an element claims to reach beyond the file's end, or the file is broken otherwise.
-    """
-    try:
-        with _BoundedFile(path) as file:
-            return pydicom.dcmread(file, **how)
-    except UnreadableError:
-        raise
-    except Exception as error:  # broken bytes raise whatever pydicom's parser meets
-        raise UnreadableError(f"{path.name} is a broken DICOM file. Copy or export it again.") from error
 
 
 @dataclass(frozen=True)

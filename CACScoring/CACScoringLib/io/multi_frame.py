@@ -13,7 +13,8 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from ..core.ct import CTError, SliceGeometryError, UnreadableError
-from .dicom import END_OF_SEQUENCE, TAGS, DicomSlice, read_bounded, some
+from .bounded import read_bounded
+from .dicom import END_OF_SEQUENCE, TAGS, DicomSlice, some
 
 _OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType"}
 """Attributes of functional groups by what the same is called in a single-frame CT."""

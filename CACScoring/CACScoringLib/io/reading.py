@@ -205,11 +205,13 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
     chosen = _choose_series(slices, series)
     uid = chosen[0].text("SeriesInstanceUID")
     own = [s for s in slices if s.text("SeriesInstanceUID") == uid and s.text("Modality") == "CT"]
-    scan = _read_series(own, folder)
     if not broken:
-        return scan
+        return _read_series(own, folder)
     message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
-    return with_warnings(scan, ScanWarning("unread-files", message))
+    try:
+        return with_warnings(_read_series(own, folder), ScanWarning("unread-files", message))
+    except SliceGeometryError as error:
+        raise SliceGeometryError(f"{error} {message} {next(iter(broken.values()))}") from error
 
 
 def _read_series(slices: list[DicomSlice], source: Path) -> CTScan:
@@ -239,17 +241,18 @@ def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], l
         SeriesChoiceError: The series has to be chosen.
     """
     slices, broken = _all_slices(folder)
-    return _choose_series(slices, series), broken
+    return _choose_series(slices, series), list(broken)
 
 
-def _all_slices(folder: Path) -> tuple[list[DicomSlice], list[Path]]:
-    slices, broken = [], []
+def _all_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableError]]:
+    """Every slice below a folder, and what is wrong with the files that are broken."""
+    slices, broken = [], {}
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in paths:
         try:
             slice_ = read_slice(path)
-        except UnreadableError:
-            broken.append(path)
+        except UnreadableError as error:
+            broken[path] = error
             continue
         if slice_ is not None:
             slices.append(slice_)

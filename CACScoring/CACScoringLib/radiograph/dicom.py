@@ -18,7 +18,8 @@ import SimpleITK as sitk
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
-from ..io.dicom import DicomSlice, acquisition_of, printable, read_bounded
+from ..io.bounded import read_bounded
+from ..io.dicom import DicomSlice, acquisition_of, printable
 from .view import ChestRadiograph
 
 RADIOGRAPHIES = ("CR", "DX", "RG")
