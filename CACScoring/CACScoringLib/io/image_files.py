@@ -35,6 +35,8 @@ _GZIP, _ZLIB = 31, 15  # window bits, as zlib takes them
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK_BYTES = 2**14
 _NIFTI_HEADER_BYTES = 352
+_MOST_EXTENSION_BYTES = 2**28
+"""That a NIfTI file may hold after its voxels; more would only take time to look through."""
 
 
 def read_image(path: Path) -> sitk.Image:
@@ -152,8 +154,11 @@ def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
                 _nifti_bytes(header)
         data = next(file for file in (plain.with_suffix(".img"), plain.with_suffix(".img.gz")) if file.is_file())
     # A file may hold more, such as extensions after the voxels.
-    if (length := _nifti_bytes(data)) < needed:
+    most = needed + _MOST_EXTENSION_BYTES
+    if (length := _nifti_bytes(data, most)) < needed:
         raise UnreadableError(f"{data.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
+    if length > most:
+        raise UnreadableError(f"{data.name} holds far more than the {needed} bytes of its header. Export it again.")
 
 
 def _is_gzip(path: Path) -> bool:
@@ -161,11 +166,11 @@ def _is_gzip(path: Path) -> bool:
         return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
-def _nifti_bytes(file: Path) -> int:
+def _nifti_bytes(file: Path, most: int = _MOST_EXTENSION_BYTES) -> int:
     if file.suffix.lower() != ".gz":
         return file.stat().st_size
     with file.open("rb") as stream:
-        return _decompressed_bytes(_blocks(stream), _GZIP, file.name)
+        return _decompressed_bytes(_blocks(stream), _GZIP, file.name, most)
 
 
 def _check_nrrd(path: Path, needed: int) -> None:
@@ -182,7 +187,7 @@ def _check_nrrd(path: Path, needed: int) -> None:
         with _opened(path, place) if place else nullcontext(file) as data:
             for _ in range(lines):
                 data.readline()
-            _check_length(_decompressed_bytes(_blocks(data), _GZIP, place or path.name), needed, path)
+            _check_length(_decompressed_bytes(_blocks(data), _GZIP, place or path.name, needed), needed, path)
 
 
 def _check_meta_image(path: Path, needed: int) -> None:
@@ -201,7 +206,7 @@ def _check_meta_image(path: Path, needed: int) -> None:
         # ITK reads as many bytes as the header says; without that all of a file, but nothing from within a file.
         size = int(fields.get(b"CompressedDataSize", 0)) or (0 if inside else None)
         with nullcontext(file) if inside else _opened(path, place) as data:
-            length = _decompressed_bytes(_blocks(data, size), _ZLIB, path.name if inside else place)
+            length = _decompressed_bytes(_blocks(data, size), _ZLIB, path.name if inside else place, needed)
     _check_length(length, needed, path)
 
 
@@ -219,8 +224,8 @@ def _opened(header: Path, place: str) -> BinaryIO:
 def _check_length(length: int, needed: int, path: Path) -> None:
     if length != needed:
         raise UnreadableError(
-            f"{path.name} is damaged: its compressed data hold {length} bytes, but its header states {needed}. Copy "
-            "or export it again."
+            f"{path.name} is damaged: its compressed data hold {'more' if length > needed else f'{length} bytes'}, "
+            f"but its header states {needed} bytes. Copy or export it again."
         )
 
 
@@ -232,10 +237,11 @@ def _blocks(file: BinaryIO, most: int | None = None) -> Iterator[bytes]:
         yield block
 
 
-def _decompressed_bytes(blocks: Iterator[bytes], kind: int, name: str) -> int:
+def _decompressed_bytes(blocks: Iterator[bytes], kind: int, name: str, most: int) -> int:
     """How many bytes a compressed stream holds; of gzip in all its members (RFC 1952), zeros after them left out.
 
-    Raises UnreadableError when a check sum or length is wrong, or the stream ends early.
+    It is looked through until it holds more than `most`. Raises UnreadableError when a check sum or length is wrong, or
+    the stream ends early.
     """
     length, block = 0, next(blocks, b"")
     while True:
@@ -247,6 +253,8 @@ def _decompressed_bytes(blocks: Iterator[bytes], kind: int, name: str) -> int:
                 length += len(stream.decompress(block))
             except zlib.error as error:
                 raise UnreadableError(f"{name} is damaged ({error}). Copy or export it again.") from error
+            if length > most:
+                return length
             block = next(blocks, b"")
         rest = (stream.unused_data + block).lstrip(b"\0")
         while len(rest) < len(_GZIP_MAGIC) and (block := next(blocks, b"")):

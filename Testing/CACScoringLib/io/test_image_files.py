@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from damaged_files import damage
 
 from CACScoringLib.core.ct import CTError, UnreadableError
+from CACScoringLib.io import image_files
 from CACScoringLib.io.image_files import read_header, read_image, write_image
 
 COMPRESSED = {
@@ -120,6 +121,37 @@ class TestLegal:
             assert read(tmp_path / name).shape == (4, 5, 6, 3)
 
 
+def test_a_bomb_is_not_looked_through(tmp_path, monkeypatch):
+    """A little more than the voxels is usual, such as extensions; much more would take minutes."""
+    path = written(tmp_path / "scan.nii.gz")
+    content, most = gzip.decompress(path.read_bytes()), 2**16
+    monkeypatch.setattr(image_files, "_MOST_EXTENSION_BYTES", most)
+    path.write_bytes(gzip.compress(content + bytes(most)))
+    np.testing.assert_array_equal(read(path), values())
+    path.write_bytes(gzip.compress(content + bytes(2**27)))
+    monkeypatch.setattr(image_files.zlib, "decompressobj", Counted)
+    with pytest.raises(UnreadableError, match="far more than the 592 bytes of its header"):
+        read(path)
+    assert Counted.given < 2**25
+
+
+class Counted:
+    """A stream that counts what it gives."""
+
+    given, real = 0, staticmethod(zlib.decompressobj)
+
+    def __init__(self, kind):
+        self.stream = self.real(kind)
+
+    def decompress(self, block):
+        found = self.stream.decompress(block)
+        Counted.given += len(found)
+        return found
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+
 class TestMetaImage:
     """What ITK reads as zeros, or as if it were all."""
 
@@ -141,7 +173,7 @@ class TestMetaImage:
         (tmp_path / "scan.mhd").write_text(whole)
         np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
         (tmp_path / "scan.mhd").write_text(whole.replace("6 5 4", "6 5 3"))
-        with pytest.raises(UnreadableError, match="hold 240 bytes, but its header states 180"):
+        with pytest.raises(UnreadableError, match="hold more, but its header states 180 bytes"):
             read_image(tmp_path / "scan.mhd")
 
 
