@@ -10,10 +10,10 @@ from __future__ import annotations
 import copy
 import json
 import math
+import pickle
 import queue
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -273,13 +273,14 @@ class _Run:
         self.fabric.barrier()
 
     def load(self) -> None:
-        if not zipfile.is_zipfile(self.checkpoint):
+        try:
+            state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
+        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             message = (
                 f"The checkpoint {self.checkpoint} is damaged and cannot be read. Start anew; where several machines "
                 "train, --output must lie on a disk that all of them see."
             )
-            raise TrainingError(message)
-        state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
+            raise TrainingError(message) from error
         if state["settings"] != _as_text(self.task.settings):
             message = (
                 f"{self.checkpoint} belongs to a training with other settings ({state['settings']}), not "

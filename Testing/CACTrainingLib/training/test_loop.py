@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -182,6 +183,23 @@ def test_damaged_checkpoint_is_told(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
     with pytest.raises(TrainingError, match="cannot be read"):
         train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
+
+
+class Harm:
+    """What a file of tensors must not hold: unpickling it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_checkpoint_runs_nothing(tmp_path):
+    torch.save({"settings": Harm(tmp_path / "harm")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="damaged"):
+        train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
+    assert not (tmp_path / "harm").exists()
 
 
 def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
