@@ -14,6 +14,7 @@ import pickle
 import queue
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -274,6 +275,8 @@ class _Run:
 
     def load(self) -> None:
         try:
+            if not zipfile.is_zipfile(self.checkpoint):  # torch.load takes other files for pickles of old
+                raise ValueError("not as PyTorch writes it")
             state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
         except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             message = (
