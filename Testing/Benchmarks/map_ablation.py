@@ -3,7 +3,10 @@
 Run from the repository's root; every cell is a training that resumes, and one that is done is not repeated:
 
     PYTHONPATH=CACTraining:CACScoring python Testing/Benchmarks/map_ablation.py --data FOLDER ... --output FOLDER
-        --minutes 20 [--seeds 0 1 2] [--cells labels …] [--classifier CARD] [--cache FOLDER]
+        --minutes 20 | --steps 1000 [--seeds 0 1 2] [--cells labels …] [--classifier CARD] [--cache FOLDER]
+
+--steps gives all cells the same computation where other work shares the machine: so many steps of the method `labels`,
+and of the others as many as make the same number of operations (OPERATIONS).
 
 The patients to validate on are the same for every cell of one seed. The weights are those of the best area under the
 ROC curve by slice labels, so true maps choose nothing. Printed of each cell's own validation: how well the map's mass
@@ -44,8 +47,13 @@ CELLS = {
     "discriminators alone, sparsity 0": [*ALONE, "--sparsity-weight", "0"],
     "discriminators alone, sparsity 0.1": [*ALONE, "--sparsity-weight", "0.1"],
     "as published, compact": PUBLISHED,
+    "labels and true maps": ["--method", "labels", "--truth-weight", "1"],
     "true maps": ["--method", "supervised"],
 }
+OPERATIONS = {"labels": 1.0, "cyclegan": 2.3, "supervised": 0.58}
+"""Of a step, compact, beside one of `labels`: 18 crops of 112 pixels pass its generator forth and back; `cyclegan` has
+two generators, two discriminators and the cycle (counted by PyTorch); `supervised` takes 8 crops of 128 pixels."""
+
 FROM_CLASSIFIER = "discriminators alone, from the classifier"
 
 
@@ -56,7 +64,9 @@ def command(cell: str, seed: int, arguments: argparse.Namespace) -> tuple[list[s
     own = ["train", "decomposition", "--output", str(card.with_suffix("")), "--seed", str(seed), *CELLS[cell]]
     for folder in arguments.data:
         own += ["--data", str(folder)]
-    own += ["--minutes", f"{arguments.minutes:g}", "--steps", "1000000", "--validate-every", "250", "--workers", "1"]
+    method = CELLS[cell][CELLS[cell].index("--method") + 1]
+    steps = round(arguments.steps / OPERATIONS[method]) if arguments.steps else 1_000_000
+    own += ["--minutes", f"{arguments.minutes:g}", "--steps", str(steps), "--validate-every", "250", "--workers", "1"]
     own += ["--cache", str(arguments.cache)] if arguments.cache else []
     own += ["--classifier", str(arguments.classifier)] if cell == FROM_CLASSIFIER else []
     if (arguments.output / f"{name}.training" / "checkpoint.pt").exists():
@@ -78,7 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of scans")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained maps")
-    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--minutes", type=float, default=20.0, help="of each training, at most")
+    parser.add_argument("--steps", type=int, default=0, help="of `labels`; the same computation for the others")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--cells", nargs="+", choices=CELLS, default=[cell for cell in CELLS if cell != FROM_CLASSIFIER]
