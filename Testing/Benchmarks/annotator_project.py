@@ -1,6 +1,6 @@
 """A calcium map from nothing but an annotator's keys: a project in the panel, from scans to an installed model.
 
-Run from the repository's root; OUTPUT must not exist:
+Run from the repository's root; a project that is labelled in OUTPUT already is taken as it is, and its model made anew:
 
     PYTHONPATH=CACScoring:CACTraining:Testing:Testing/support python Testing/Benchmarks/annotator_project.py
         --scans FOLDER --known FOLDER --output OUTPUT [--count 40] [--errors 0.05] [--minutes 20] [--start CARD]
@@ -125,6 +125,26 @@ def walk(driver: TrainingDriver, arguments: argparse.Namespace) -> None:
         print(f"{name}: {(now - start) / 60:.1f} minutes", flush=True)
         start = now
 
+    project = arguments.output / "project"
+    if project.exists():
+        driver.open_project(project)
+        driver.annotator("AB")
+    else:
+        label_scans(driver, arguments, part)
+    driver.split(80, 20, 0)
+    train(driver, arguments.minutes, arguments.start)
+    part("training")
+    driver.add(arguments.known)
+    driver.split(0, 100, 0)
+    print(calibrate_and_install(driver))
+    part("calibration and installation")
+    card = find_model("decomposition", MODEL).card
+    print(json.dumps({"validation": card.validation, "calibration": card.calibration}, indent=1, default=str))
+    print(f"steps: {card.training.settings['steps_done']}")
+
+
+def label_scans(driver: TrainingDriver, arguments: argparse.Namespace, part: Callable[[str], None]) -> None:
+    """Make the project, and label it."""
     visible = copies(arguments.scans, arguments.output / "scans", arguments.count)
     driver.new_project(arguments.output / "project")
     driver.add(arguments.output / "scans")
@@ -138,38 +158,28 @@ def walk(driver: TrainingDriver, arguments: argparse.Namespace) -> None:
         for seconds in slice_annotations(driver.project, scan.id, "AB").seconds.values()
     ]
     part(f"{keys} keys, {wrong} of them wrong, {shown} slices called visible; {sum(logged):.0f} s by the log of keys")
-    driver.split(80, 20, 0)
-    train(driver, arguments.minutes, arguments.start)
-    part("training")
-    driver.add(arguments.known)
-    driver.split(0, 100, 0)
-    print(calibrate_and_install(driver))
-    part("calibration and installation")
-    card = find_model("decomposition", MODEL).card
-    print(json.dumps({"validation": card.validation, "calibration": card.calibration}, indent=1, default=str))
-    print(f"steps: {card.training.settings['steps_done']}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scans", type=Path, required=True, help="digital patients to label")
     parser.add_argument("--known", type=Path, required=True, help="digital patients to calibrate on")
-    parser.add_argument("--output", type=Path, required=True, help="a new folder")
+    parser.add_argument("--output", type=Path, required=True, help="a folder")
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--errors", type=float, default=0.05, help="share of wrong keys")
     parser.add_argument("--minutes", type=float, default=20.0, help="of training")
     parser.add_argument("--start", type=Path, help="card of a model to begin with")
     arguments = parser.parse_args()
     arguments.output = arguments.output.resolve()
-    if arguments.output.exists():
-        parser.error(f"{arguments.output} exists")
+    if (arguments.output / "project" / "models" / f"{MODEL}.training").exists():
+        parser.error(f"{arguments.output} holds a trained model")
     for name in ("temporary", "installed", "cache"):
-        (arguments.output / name).mkdir(parents=True)
+        (arguments.output / name).mkdir(parents=True, exist_ok=True)
     os.environ["CAC_MODEL_DIR"] = str(arguments.output / "installed")
     os.environ["XDG_CACHE_HOME"] = str(arguments.output / "cache")
     tempfile.tempdir = str(arguments.output / "temporary")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        put_slicers_python_on_the_path(arguments.output, monkeypatch)
+        put_slicers_python_on_the_path(Path(tempfile.mkdtemp()), monkeypatch)
         load_training(monkeypatch)
         driver = TrainingDriver(real=True)
         try:
