@@ -218,13 +218,14 @@ def _warnings(result: ScoreResult) -> Markup:
 
 def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> list[Markup]:
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
+    box = pictures.box_around(heart, scan, lesions)
     figures = [
         figure(
-            pictures.overview_picture(scan, heart, lesions, 1),
+            pictures.overview_picture(scan, heart, lesions, 1, box),
             "Maximum intensity projection of the heart region, seen from the front",
         ),
         figure(
-            pictures.overview_picture(scan, heart, lesions, 0),
+            pictures.overview_picture(scan, heart, lesions, 0, box),
             "Maximum intensity projection of the heart region, seen from the feet",
         ),
     ]
@@ -243,7 +244,7 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
         first = [(x, c) for x in told for c in x.components if c.slice_index == k][:6]
         named = ", ".join(f"{x.id} {_named(method, x)} {c.peak_hu:.0f} HU" for x, c in first)
         more = f" and {count - len(first)} more" if count > len(first) else ""
-        picture = pictures.slice_picture(scan, heart, lesions, k, ids, result.territories)
+        picture = pictures.slice_picture(scan, heart, lesions, k, ids, result.territories, box)
         figures.append(figure(picture, f"{place_of(result, k)}: {named}{more}"))
     low, high = pictures.WINDOW_HU
     parts.append(small(f"Window {low:g} to {high:g} HU; the patient's left is on the right."))
