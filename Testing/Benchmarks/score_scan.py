@@ -70,16 +70,16 @@ def main() -> None:
     parser.add_argument("ct")
     parser.add_argument("--before", type=Path, metavar="TREE")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("options", nargs="*", help="of cac score, after --")
-    given = parser.parse_args()
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    given, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     trees = [ROOT, *([given.before.resolve()] if given.before else [])]
     helped: list[list[Run]] = [[] for _ in trees]
     runs: list[list[Run]] = [[] for _ in trees]
     for _ in range(given.runs):
         for tree, asked, own in zip(trees, helped, runs, strict=True):
             asked.append(run(tree, ["--help"]))
-            own.append(scored(tree, given.ct, given.options))
-    print(f"{given.ct} {' '.join(given.options)}: {given.runs} runs by turns on {os.cpu_count()} cores")
+            own.append(scored(tree, given.ct, options))
+    print(f"{given.ct} {' '.join(options)}: {given.runs} runs by turns on {os.cpu_count()} cores")
     print("  " + " " * 14 + "  ".join(f"{name:>18}" for name in ("now: least median", "before")[: len(trees)]))
     print(line("--help", [[r.wall for r in own] for own in helped]))
     print(line("  processor", [[r.processor for r in own] for own in helped]))
