@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .core.output import LAST_FILE, OutputFolder
 from .core.progress import Progress
 from .io.dicom import is_dicom, printable
 from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
+from .models.ahead import ModelAhead
 from .models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
@@ -256,9 +258,9 @@ def write_result(
     comparison: Comparison | None = None,
 ) -> None:
     """Write all files of a result, `LAST_FILE` at the end; the seconds in it are the progress's. Raises OutputError."""
-    with output.being_written() as folder:
+    with output.being_written() as folder, ThreadPoolExecutor(1) as thread:
         with progress.step("report"):
-            report.write_images(folder, result, settings.healthy)
+            images = thread.submit(report.write_images, folder, result, settings.healthy)
             (folder / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
             html = page.result_as_html(result, settings.identify, comparison)
             (folder / "report.html").write_text(html, encoding="utf-8")
@@ -272,6 +274,7 @@ def write_result(
                 from .exchange.write import write_objects  # takes seconds, and needs highdicom
 
                 write_objects(folder, result, settings.identify, settings.reader)
+        images.result()
         compared = None if comparison is None else comparison_as_json(comparison)
         report.write_json(folder / LAST_FILE, result, progress.seconds, settings.identify, compared)
 
@@ -339,21 +342,26 @@ def _is_asked_for(network: str, choice: ModelChoice) -> bool:
     return choice.estimates == (ALL,) or network in choice.estimates
 
 
-def load_models(chosen: ChosenModels, heart_is_given: bool = False) -> LoadedModels:
+def load_models(chosen: ChosenModels, heart_is_given: bool = False, thread: Executor | None = None) -> LoadedModels:
     """Load models; not one that finds hearts alone where a mask is given.
+
+    Args:
+        chosen: The models.
+        heart_is_given: Whether there is a mask of the heart.
+        thread: What loads the networks meanwhile; what is wrong with one is raised where it is first used.
 
     Raises:
         ModelError: The model is missing, damaged or does not fit.
         DeviceError: The device is not there or has too little memory.
     """
     models = {network: model for network, model in chosen.networks.items() if network != "heart" or not heart_is_given}
-    networks = load_networks(models, chosen.device)
+    networks = load_networks(models, chosen.device, thread)
     estimates, lacking = load_estimators(chosen.estimates, chosen.device) if chosen.estimates else ({}, ())
     return LoadedModels(networks, estimates, (*chosen.warnings, *lacking))
 
 
-def load_networks(models: dict[str, StoredModel], device: str) -> Networks | None:
-    """The networks of models by network; None when there are none.
+def load_networks(models: dict[str, StoredModel], device: str, thread: Executor | None = None) -> Networks | None:
+    """The networks of models by network; None when there are none. thread: as in `load_models`.
 
     Raises:
         ModelError: The model is missing, damaged or does not fit.
@@ -361,5 +369,8 @@ def load_networks(models: dict[str, StoredModel], device: str) -> Networks | Non
     """
     if not models:
         return None
-    loaded = {network: load_model(model.path, device) for network, model in models.items()}
+    loaded = {
+        network: load_model(model.path, device) if thread is None else ModelAhead(model.path, device, thread)
+        for network, model in models.items()
+    }
     return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"], loaded.get("territories"))

@@ -1,8 +1,16 @@
-"""Seconds of each step of `cac score` and its peak memory, on one scan. Run: python Testing/Benchmarks/score_scan.py CT
+"""Seconds of each step of `cac score` and its peak memory, on one scan, now and before. Run from the root:
 
-Every run is a process of its own, as a user's run is. Goal on two idle cores: under 8 s and 2 GB.
+    python Testing/Benchmarks/score_scan.py CT [--before TREE] [--runs 3] [-- OPTIONS OF cac score]
+
+Every run is a process of its own, as a user's run is. TREE is another version of the source, such as `git worktree`
+makes: both are run by turns, and whether they score alike is printed. First comes `cac --help`. On a busy machine take
+processor seconds and the least of several runs. Goal on two idle cores for 512×340×64 voxels: 4 s, and 1.5 s with
+--threshold-only; 0.3 s for --help.
 """
 
+from __future__ import annotations
+
+import argparse
 import json
 import os
 import statistics
@@ -10,33 +18,80 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-RUNS = 3
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(ct: str) -> tuple[float, float, dict[str, float]]:
-    """Wall seconds, peak resident memory in MB, and seconds by step of one scoring run."""
+@dataclass(frozen=True)
+class Run:
+    """One process. scores: `scores.json` without its seconds; steps: those seconds. Empty where it scored nothing."""
+
+    wall: float
+    processor: float
+    peak_mb: float
+    steps: dict[str, float] = field(default_factory=dict)
+    scores: dict = field(default_factory=dict)
+    bytes_written: int = 0
+
+
+def run(tree: Path, arguments: list[str]) -> Run:
+    """The command line of a version of the source, with nothing on the terminal."""
+    command = [sys.executable, "-m", "CACTrainingLib.cli", *arguments]
+    environment = {**os.environ, "PYTHONPATH": f"{tree / 'CACScoring'}{os.pathsep}{tree / 'CACTraining'}"}
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    if status:
+        sys.exit(f"{' '.join(arguments)} failed in {tree}")
+    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def scored(tree: Path, ct: str, options: list[str]) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out"
-        command = [sys.executable, "-m", "CACScoringLib.cli", "score", ct, "--output", str(output)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "CACScoring")}
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-        if status:
-            sys.exit(f"score failed on {ct}")
-        return wall, usage.ru_maxrss / 1024, json.loads((output / "scores.json").read_text())["seconds"]
+        own = run(tree, ["score", ct, "--output", str(output), *options])
+        scores = json.loads((output / "scores.json").read_text(encoding="utf-8"))
+        size = sum(file.stat().st_size for file in output.iterdir())
+        return Run(own.wall, own.processor, own.peak_mb, scores.pop("seconds"), scores, size)
+
+
+def line(name: str, values: list[list[float]], unit: str = "s") -> str:
+    """The least and the median of each version, and the median of the ratios of neighbouring runs."""
+    told = [f"{min(own):9.2f} {statistics.median(own):8.2f}" for own in values]
+    ratio = [statistics.median(b / a for a, b in zip(*values, strict=True))] if len(values) == 2 else []
+    return f"  {name:<14}{'  '.join(told)} {unit}" + "".join(f"   {r:5.2f}×" for r in ratio)
 
 
 def main() -> None:
-    runs = [run(sys.argv[1]) for _ in range(RUNS)]
-    print(f"{sys.argv[1]}, median of {RUNS} runs on {os.cpu_count()} cores")
-    for step in runs[0][2]:
-        print(f"  {step:<12}{statistics.median(r[2][step] for r in runs):7.2f} s")
-    print(f"  {'whole':<12}{statistics.median(r[0] for r in runs):7.2f} s   peak {max(r[1] for r in runs):.0f} MB")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ct")
+    parser.add_argument("--before", type=Path, metavar="TREE")
+    parser.add_argument("--runs", type=int, default=3)
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    given, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
+    trees = [ROOT, *([given.before.resolve()] if given.before else [])]
+    helped: list[list[Run]] = [[] for _ in trees]
+    runs: list[list[Run]] = [[] for _ in trees]
+    for _ in range(given.runs):
+        for tree, asked, own in zip(trees, helped, runs, strict=True):
+            asked.append(run(tree, ["--help"]))
+            own.append(scored(tree, given.ct, options))
+    print(f"{given.ct} {' '.join(options)}: {given.runs} runs by turns on {os.cpu_count()} cores")
+    print("  " + " " * 14 + "  ".join(f"{name:>18}" for name in ("now: least median", "before")[: len(trees)]))
+    print(line("--help", [[r.wall for r in own] for own in helped]))
+    print(line("  processor", [[r.processor for r in own] for own in helped]))
+    for step in runs[0][0].steps:
+        print(line(step, [[r.steps[step] for r in own] for own in runs]))
+    print(line("whole", [[r.wall for r in own] for own in runs]))
+    print(line("  processor", [[r.processor for r in own] for own in runs]))
+    print(line("  peak", [[r.peak_mb for r in own] for own in runs], "MB"))
+    print(line("  written", [[r.bytes_written / 1e6 for r in own] for own in runs], "MB"))
+    if given.before:
+        equal = all(r.scores == runs[1][0].scores for own in runs for r in own)
+        print(f"  scores.json, but for its seconds: {'equal' if equal else 'DIFFERENT'}")
 
 
 if __name__ == "__main__":

@@ -206,14 +206,22 @@ def _inside_chest_wall(lungs: np.ndarray, midline: int) -> np.ndarray:
 
 
 def _filled_hull(plane: np.ndarray) -> np.ndarray:
-    rim = np.argwhere(plane & ~ndimage.binary_erosion(plane))
+    rows = np.flatnonzero(plane.any(1))
+    ends = np.stack([plane[rows].argmax(1), plane.shape[1] - 1 - plane[rows, ::-1].argmax(1)])
+    corners = np.stack([np.tile(rows, 2), ends.ravel()], 1)
     try:
-        edges = ConvexHull(rim).equations
+        # Of all points inside, each edge's a j + b i + c is at most 0.
+        a, b, c = ConvexHull(corners).equations.T
     except (QhullError, ValueError):  # fewer than three points, or all on one line
         return np.zeros_like(plane)
-    j, i = np.indices(plane.shape)
-    points = np.stack([j.ravel(), i.ravel(), np.ones(j.size)]).astype(np.float32)
-    return (edges.astype(np.float32) @ points).max(0).reshape(plane.shape) <= 1e-3
+    # Lines through voxel centres pass other centres by 1 / length at least, so that rounding moves none across.
+    j, i = np.ogrid[tuple(slice(n) for n in plane.shape)]
+    rest = _ON_EDGE - c - a * j
+    with np.errstate(divide="ignore", invalid="ignore"):
+        last = np.where(b > 0, rest / b, np.inf).min(1, keepdims=True)
+        first = np.where(b < 0, rest / b, -np.inf).max(1, keepdims=True)
+    inside = ((b != 0) | (rest >= 0)).all(1, keepdims=True)
+    return inside & (i >= first) & (i <= last)
 
 
 def _shrunk(space: np.ndarray, distance_mm: float) -> np.ndarray:
@@ -295,6 +303,8 @@ def voxels(length_mm: float) -> int:
     """A length on the working grid."""
     return round(length_mm / GRID_MM)
 
+
+_ON_EDGE = 1e-3  # voxels
 
 _SMALL_PART, _SPINE_PART = 8, 56  # voxels: 0.2 and 1.5 mL
 

@@ -1,12 +1,13 @@
-"""What a command needs beyond the base: the extras of pyproject.toml, looked for before the command begins."""
+"""What a command needs beyond the base: the extras of pyproject.toml, looked for before the command begins.
+
+Every command waits for this file, so what takes long to load is imported where it is used.
+"""
 
 from __future__ import annotations
 
 import importlib
 import re
-import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 
 from ..core.output import OutputError
@@ -24,6 +25,8 @@ def require(*extras: str) -> None:
     missing = [extra for extra in extras if _lacks(extra)]
     if not missing:
         return
+    import subprocess
+
     launcher = Path(__file__).resolve().parents[3] / "cac"
     names = ",".join(missing)
     if not launcher.is_file() or Path(sys.prefix).resolve() != launcher.with_name(".venv").resolve():
@@ -34,6 +37,8 @@ def require(*extras: str) -> None:
 
 
 def _lacks(extra: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, requires
+
     try:
         requirements = requires(PACKAGE) or []
     except PackageNotFoundError:
@@ -43,6 +48,8 @@ def _lacks(extra: str) -> bool:
 
 
 def _is_installed(name: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         distribution(name)
     except PackageNotFoundError:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,7 +145,6 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     earlier = read_result(options.earlier) if options.earlier else None
     name = "sample" if options.sample else stem(options.ct.resolve())
     output = OutputFolder(options.output or Path(f"{name}-cac"), options.overwrite)
-    models = load_models(chosen_models(model_choice(options)), heart_is_given=options.heart is not None)
     given = ScanInput(
         options.make_sample if options.sample else options.ct,
         series=options.series,
@@ -155,11 +157,25 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         raise OutputError("--reader names who reviewed --lesions in DICOM results; give --dicom and --identify too.")
     scene = not options.no_scene
     settings = RunSettings(scoring, options.identify, scene, dicom=options.dicom, reader=options.reader)
-    result, comparison = run_scan(given, settings, models, output, progress, earlier)
+    with _thread() as thread:
+        models = load_models(chosen_models(model_choice(options)), options.heart is not None, thread)
+        if scene:
+            thread.submit(importlib.import_module, "..mrml.scene", __package__)  # takes a second
+        result, comparison = run_scan(given, settings, models, output, progress, earlier)
     print(result_as_text(result))
     if comparison:
         print(comparison_as_text(comparison))
     print(f"Results: {output.path}")
+
+
+@contextlib.contextmanager
+def _thread() -> Iterator[Executor]:
+    """A thread for what can be loaded while the scan is read; what it has not begun at the end is left out."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        yield thread
+    finally:
+        thread.shutdown(wait=False, cancel_futures=True)
 
 
 def _switched(options: argparse.Namespace) -> dict[int, bool]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 import slicer
-import vtk
-from vtk.util.numpy_support import vtk_to_numpy
+from vtkmodules.util.numpy_support import vtk_to_numpy
+from vtkmodules.vtkCommonDataModel import vtkImageData
 
 from ..core.ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from ..core.files import whole
@@ -215,7 +215,7 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
         raise OutputError(f"The scene {path} cannot be written: {error.strerror}.") from error
 
 
-def _segmentations_logic() -> vtk.vtkObject:
+def _segmentations_logic() -> slicer.vtkSlicerSegmentationsModuleLogic:
     try:
         return slicer.vtkSlicerSegmentationsModuleLogic()
     except AttributeError:
@@ -269,7 +269,7 @@ def _show_as_map(display: slicer.vtkMRMLScalarVolumeDisplayNode) -> None:
 def add_volume(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
     """Make a volume node of an image, shown in the window of the report's pictures."""
     volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    data = vtk.vtkImageData()
+    data = vtkImageData()
     data.SetDimensions(image.GetSize())
     data.GetPointData().SetScalars(vtk_array(sitk.GetArrayViewFromImage(image)))
     # Without voxels yet: it would look through them all for a window that is not used.

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import SimpleITK as sitk
 import slicer
-import vtk
-from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
+from vtkmodules.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
+from vtkmodules.vtkCommonCore import vtkDataArray
+from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
 from ..core.ct import MaskError, SliceGeometryError
 from ..core.labels import Labelled
@@ -146,7 +147,7 @@ def matrix_of_grid(grid: sitk.Image) -> np.ndarray:
 
 
 def _matrix_of_image(image: slicer.vtkOrientedImageData) -> np.ndarray:
-    matrix = vtk.vtkMatrix4x4()
+    matrix = vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
@@ -163,13 +164,13 @@ def oriented_image(grid: sitk.Image, start: Iterable[int], size: Iterable[int]) 
     """Geometry of a part of a grid, without voxels. start, size: in voxels, i j k."""
     image = slicer.vtkOrientedImageData()
     image.SetExtent([x for at, n in zip(start, size, strict=True) for x in (int(at), int(at + n - 1))])
-    matrix = vtk.vtkMatrix4x4()
+    matrix = vtkMatrix4x4()
     matrix.DeepCopy(matrix_of_grid(grid).reshape(-1).tolist())
     image.SetImageToWorldMatrix(matrix)
     return image
 
 
-def vtk_array(values: np.ndarray) -> vtk.vtkDataArray:
+def vtk_array(values: np.ndarray) -> vtkDataArray:
     """A copy of the values for VTK."""
     return numpy_to_vtk(np.ascontiguousarray(values).reshape(-1), True, get_vtk_array_type(values.dtype))
 

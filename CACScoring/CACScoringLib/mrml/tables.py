@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import slicer
-import vtk
+from vtkmodules.vtkCommonCore import vtkAbstractArray, vtkDoubleArray, vtkIntArray, vtkStringArray
 
 from ..scoring.scores import Score
 from .scene_content import LesionRow, ScoreRow, SliceRow
@@ -17,7 +17,7 @@ class Column:
     """A table's column. values: None for a number that is not known. unit: UCUM. title: shown instead of the name."""
 
     name: str
-    array: vtk.vtkAbstractArray
+    array: vtkAbstractArray
     values: Sequence
     unit: str = ""
     title: str = ""
@@ -25,35 +25,35 @@ class Column:
 
 def score_columns(rows: Sequence[ScoreRow]) -> list[Column]:
     return [
-        Column("Method", vtk.vtkStringArray(), [row.method for row in rows]),
-        Column("Artery", vtk.vtkStringArray(), [row.artery for row in rows]),
+        Column("Method", vtkStringArray(), [row.method for row in rows]),
+        Column("Artery", vtkStringArray(), [row.artery for row in rows]),
         *_number_columns([row.score for row in rows]),
-        Column("Lesions", vtk.vtkIntArray(), [row.score.lesions for row in rows]),
+        Column("Lesions", vtkIntArray(), [row.score.lesions for row in rows]),
     ]
 
 
 def lesion_columns(rows: Sequence[LesionRow]) -> list[Column]:
     return [
-        Column("Method", vtk.vtkStringArray(), [row.method for row in rows]),
-        Column("Lesion", vtk.vtkIntArray(), [row.id for row in rows]),
-        Column("Artery", vtk.vtkStringArray(), [row.artery for row in rows]),
-        Column("Slices", vtk.vtkStringArray(), [", ".join(map(str, row.slices)) for row in rows]),
-        Column("Area × weight", vtk.vtkDoubleArray(), [row.weighted_area_mm2 for row in rows], "mm2"),
+        Column("Method", vtkStringArray(), [row.method for row in rows]),
+        Column("Lesion", vtkIntArray(), [row.id for row in rows]),
+        Column("Artery", vtkStringArray(), [row.artery for row in rows]),
+        Column("Slices", vtkStringArray(), [", ".join(map(str, row.slices)) for row in rows]),
+        Column("Area × weight", vtkDoubleArray(), [row.weighted_area_mm2 for row in rows], "mm2"),
         *_number_columns([row.score for row in rows]),
-        Column("Suggested", vtk.vtkStringArray(), [row.suggested or "" for row in rows]),
-        Column("Confidence", vtk.vtkDoubleArray(), [row.confidence for row in rows]),
-        Column("Not coronary", vtk.vtkDoubleArray(), [row.not_coronary_probability for row in rows]),
-        Column("Left out", vtk.vtkStringArray(), [row.reason for row in rows]),
+        Column("Suggested", vtkStringArray(), [row.suggested or "" for row in rows]),
+        Column("Confidence", vtkDoubleArray(), [row.confidence for row in rows]),
+        Column("Not coronary", vtkDoubleArray(), [row.not_coronary_probability for row in rows]),
+        Column("Left out", vtkStringArray(), [row.reason for row in rows]),
     ]
 
 
 def slice_columns(rows: Sequence[SliceRow]) -> list[Column]:
     return [
-        Column("Slice", vtk.vtkIntArray(), [row.k for row in rows]),
-        Column("Position", vtk.vtkDoubleArray(), [row.position_ras[2] for row in rows], "mm"),
-        Column("Probability", vtk.vtkDoubleArray(), [row.probability for row in rows]),
-        Column("Used", vtk.vtkIntArray(), [int(row.used) for row in rows]),
-        Column("Decomposed", vtk.vtkIntArray(), [int(row.decomposed) for row in rows]),
+        Column("Slice", vtkIntArray(), [row.k for row in rows]),
+        Column("Position", vtkDoubleArray(), [row.position_ras[2] for row in rows], "mm"),
+        Column("Probability", vtkDoubleArray(), [row.probability for row in rows]),
+        Column("Used", vtkIntArray(), [int(row.used) for row in rows]),
+        Column("Decomposed", vtkIntArray(), [int(row.decomposed) for row in rows]),
     ]
 
 
@@ -68,7 +68,7 @@ def _number_columns(scores: Sequence[Score]) -> list[Column]:
     if any(s.mass_mg is not None for s in scores):
         columns.insert(2, ("Mass", [s.mass_mg for s in scores], "mg"))
     titles = {"Agatston": "Agatston (of the map: adjusted)"}
-    return [Column(name, vtk.vtkDoubleArray(), values, unit, titles.get(name, "")) for name, values, unit in columns]
+    return [Column(name, vtkDoubleArray(), values, unit, titles.get(name, "")) for name, values, unit in columns]
 
 
 def add_table(scene: slicer.vtkMRMLScene, name: str, columns: Iterable[Column]) -> slicer.vtkMRMLTableNode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 
 from ..core.labels import Artery
@@ -36,8 +37,11 @@ from .non_coronary_page import SCORE_TITLES, non_coronary_as_html, place_of, sco
 from .whole_scan_page import estimates_as_html
 
 MOST_TOLD = 50
-"""Of more candidates that nobody has reviewed, only so many are drawn and told one by one: those that are largest and
-most probably coronary. A patient has some dozen; more are noise, and the report would be of many megabytes."""
+"""Of more candidates that nobody has reviewed, only so many are told one by one: those that are largest and most
+probably coronary. A patient has some dozen; more are noise, and the report would be of many megabytes."""
+
+MOST_DRAWN = 10
+"""Of their slices, so many are drawn, those with most of them: a picture of a noisy slice takes 0.1 MB."""
 
 PROBABLY = 0.5
 """Probability of not being coronary above which a report says so instead of naming an artery."""
@@ -218,13 +222,14 @@ def _warnings(result: ScoreResult) -> Markup:
 
 def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> list[Markup]:
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
+    box = pictures.box_around(heart, scan, lesions)
     figures = [
         figure(
-            pictures.overview_picture(scan, heart, lesions, 1),
+            pictures.overview_picture(scan, heart, lesions, 1, box),
             "Maximum intensity projection of the heart region, seen from the front",
         ),
         figure(
-            pictures.overview_picture(scan, heart, lesions, 0),
+            pictures.overview_picture(scan, heart, lesions, 0, box),
             "Maximum intensity projection of the heart region, seen from the feet",
         ),
     ]
@@ -232,7 +237,8 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
     told = told_lesions(method, scan.slice_spacing_mm)
     ids, folded = {lesion.id for lesion in told}, len(lesions.lesions) - len(told)
     if folded:
-        slices = {max(lesion.components, key=lambda c: c.area_mm2 * c.weight).slice_index for lesion in told}
+        largest = Counter(max(x.components, key=lambda c: c.area_mm2 * c.weight).slice_index for x in told)
+        slices = {k for k, _ in largest.most_common(MOST_DRAWN)}
     else:
         slices = {k for lesion in told for k in lesion.slice_indices}
     if not slices:
@@ -243,7 +249,7 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
         first = [(x, c) for x in told for c in x.components if c.slice_index == k][:6]
         named = ", ".join(f"{x.id} {_named(method, x)} {c.peak_hu:.0f} HU" for x, c in first)
         more = f" and {count - len(first)} more" if count > len(first) else ""
-        picture = pictures.slice_picture(scan, heart, lesions, k, ids, result.territories)
+        picture = pictures.slice_picture(scan, heart, lesions, k, ids, result.territories, box)
         figures.append(figure(picture, f"{place_of(result, k)}: {named}{more}"))
     low, high = pictures.WINDOW_HU
     parts.append(small(f"Window {low:g} to {high:g} HU; the patient's left is on the right."))
@@ -254,8 +260,8 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
     if folded:
         text = (
             f"Of {len(lesions.lesions)} candidates, the {len(told)} that are largest and most probably coronary are "
-            f"drawn and numbered, each in the slice where it is largest. Of the {folded} others, only those in these "
-            "slices are outlined. All are listed in "
+            f"numbered. Drawn {'is the slice' if len(slices) == 1 else f'are the {len(slices)} slices'} in which most "
+            "of these are largest, with the outlines of all candidates there. All are listed in "
         )
         parts.append(tag.p(text, tag.code("lesions.csv"), "."))
     parts.append(tag.div(figures, class_="pictures"))

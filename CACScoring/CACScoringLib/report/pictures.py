@@ -40,6 +40,9 @@ SALIENCY_OPACITY = 0.75
 SALIENCY_SPOT_MM = 4.0
 """What sways the answer is drawn so wide at least: a single voxel would not be seen."""
 
+Box = tuple[slice, slice, slice]
+"""Part of an array [k, j, i]."""
+
 _MARGIN_MM = 15.0
 _WIDTH_PIXELS = 440
 _JPEG_QUALITY = 85
@@ -52,13 +55,14 @@ def slice_picture(
     slice_index: int,
     numbered: Container[int] | None = None,
     territories: sitk.Image | None = None,
+    box: Box | None = None,
 ) -> bytes:
     """JPEG of one axial slice around the heart: lesions outlined in their site's colour and numbered.
 
     heart: mask on the scan's grid. numbered: ids of the lesions whose number is written; None for all. territories:
-    labels (`TERRITORIES`) on the scan's grid, outlined faintly.
+    labels (`TERRITORIES`) on the scan's grid, outlined faintly. box: `box_around` them, where it is known already.
     """
-    box = _box_around(heart, scan, lesions)
+    box = box or box_around(heart, scan, lesions)
     area = (slice_index, *box[1:])
     picture, zoom = _enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
     _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, HEART_COLOUR)
@@ -94,7 +98,7 @@ def saliency_picture(
     if not highest > 0:
         return None
     k, j, i = (int(n) for n in np.unravel_index(int(values.argmax()), values.shape))
-    rows, columns = _box_around(heart, scan, lesions)[1:]
+    rows, columns = box_around(heart, scan, lesions)[1:]
     # What sways the answer most is to be seen wherever it lies.
     box = (slice(min(rows.start, j), max(rows.stop, j + 1)), slice(min(columns.start, i), max(columns.stop, i + 1)))
     area = (k, *box)
@@ -130,16 +134,17 @@ def patch_picture(
     return _jpeg(picture)
 
 
-def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: int) -> bytes:
+def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: int, box: Box | None = None) -> bytes:
     """JPEG of the highest HU inside the heart region along an array axis: 0 from the feet, 1 from the front.
 
-    Only voxels of the heart mask and the lesions enter, so that sternum and spine do not hide the heart.
+    Only voxels of the heart mask and the lesions enter, so that sternum and spine do not hide the heart. box: as in
+    `slice_picture`.
     """
-    box = _box_around(heart, scan, lesions)
+    box = box or box_around(heart, scan, lesions)
     ids = lesions.id_map[box]
     inside = (sitk.GetArrayViewFromImage(heart)[box] != 0) | (ids != 0)
     highest = np.where(inside, scan.hu[box], WINDOW_HU[0]).max(axis=axis)
-    arteries = lesions.artery_map()[box]
+    arteries = LesionSet(lesions.lesions, ids).artery_map()
     spacing = scan.image.GetSpacing()
     spacing = (spacing[0], spacing[1] if axis == 0 else spacing[2])
     flip = axis == 1  # slices are stored from the feet up, pictures are drawn from the top down
@@ -151,7 +156,8 @@ def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: 
     return _jpeg(picture)
 
 
-def _box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> tuple[slice, slice, slice]:
+def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
+    """What pictures show: the heart and the lesions, with a margin to the sides."""
     shape = (sitk.GetArrayViewFromImage(heart) != 0) | (lesions.id_map != 0)
     margin = [int(np.ceil(_MARGIN_MM / s)) for s in scan.image.GetSpacing()[::-1]]
     box = []

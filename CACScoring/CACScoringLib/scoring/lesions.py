@@ -169,17 +169,29 @@ class LesionSet:
         if len(ids) == len(self.lesions):
             return self
         kept = tuple(lesion for lesion in self.lesions if lesion.id in ids)
-        is_kept = np.zeros(max((lesion.id for lesion in self.lesions), default=0) + 1, bool)
-        is_kept[[lesion.id for lesion in kept]] = True
-        return LesionSet(kept, np.where(is_kept[self.id_map], self.id_map, np.uint16(0)))
+        number = np.zeros(self._highest_id + 1, np.uint16)
+        for lesion in kept:
+            number[lesion.id] = lesion.id
+        return LesionSet(kept, self._looked_up(number))
 
     def artery_map(self) -> np.ndarray:
         """uint8 [k, j, i]: the label of the `Site` at each lesion's voxels, else 0."""
-        # Not len(lesions) + 1: ids have gaps once lesions were taken out.
-        arteries = np.zeros(max((lesion.id for lesion in self.lesions), default=0) + 1, np.uint8)
+        arteries = np.zeros(self._highest_id + 1, np.uint8)
         for lesion in self.lesions:
             arteries[lesion.id] = lesion.artery
-        return arteries[self.id_map]
+        return self._looked_up(arteries)
+
+    @property
+    def _highest_id(self) -> int:
+        # Not len(lesions): ids have gaps once lesions were taken out.
+        return max((lesion.id for lesion in self.lesions), default=0)
+
+    def _looked_up(self, table: np.ndarray) -> np.ndarray:
+        """The table's value for each voxel's id; of 0 it is 0. Only the few voxels of lesions are looked up."""
+        found = np.zeros(self.id_map.shape, table.dtype)
+        at = np.flatnonzero(self.id_map != 0)
+        found.reshape(-1)[at] = table[self.id_map.reshape(-1)[at]]
+        return found
 
     def label_image(self, grid: sitk.Image) -> sitk.Image:
         """The artery map as an image. grid: the image the lesions were found in."""

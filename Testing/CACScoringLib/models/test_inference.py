@@ -1,6 +1,7 @@
 """Networks made ready to run answer as before; equal inputs are run once; memory that runs out at the start."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from CACScoringLib.models.inference import predict, prepared, several_at_once
-from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, build
+from CACScoringLib.networks.van_velzen import PRESETS, GeneratorConfig, HeartNetConfig, build, input_channels
 
 
 class Counting(nn.Module):
@@ -82,6 +83,19 @@ def test_equal_neighbours_are_run_once():
     inputs[1, 0, 2, 2] += 0.001  # one pixel differs
     assert predict(network, inputs, 3)[0][1, 0] != outputs[1, 0]
     assert network.seen == 4 + 5
+
+
+@pytest.mark.parametrize("preset", ["compact", "paper"])
+def test_maps_do_not_depend_on_the_batch(preset, monkeypatch):
+    torch.manual_seed(0)
+    config = replace(PRESETS[preset]["decomposition"], width=8, residual_blocks=1)
+    network = prepared(build(config), "decomposition", "cpu")
+    inputs = np.random.default_rng(0).random((7, input_channels(config), 32, 40), np.float32)
+    by_few, _ = predict(network, inputs, 8)
+    monkeypatch.setattr("CACScoringLib.models.inference.CPU_BATCH", 8)
+    # The sigmoid rounds the last few of the values that a thread gets otherwise.
+    np.testing.assert_allclose(by_few, predict(network, inputs, 8)[0], rtol=0, atol=1e-7)
+    assert by_few.std() > 1e-4
 
 
 def test_gpu_without_room_for_the_network_is_told():

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 
 import heart_with_territories
@@ -239,6 +240,17 @@ class TestManyCandidates:
         drawn = re.findall(r"<figcaption>slice (\d+)", page.result_as_html(many))
         assert {int(k) for k in drawn} == slices
         assert slices < {2, 4, 6, 8}
+
+    def test_of_many_slices_those_with_most_are_drawn(self, many, monkeypatch):
+        told = page.told_lesions(many.methods["threshold"], 3.0)
+        counts = Counter(lesion.components[0].slice_index for lesion in told)
+        ((fullest, count), *others) = counts.most_common()
+        assert others
+        assert count > others[0][1]
+        monkeypatch.setattr(page, "MOST_DRAWN", 1)
+        html = page.result_as_html(many)
+        assert [int(k) for k in re.findall(r"<figcaption>slice (\d+)", html)] == [fullest]
+        assert "The 1 slices" not in html
 
     def test_all_are_listed_in_the_tables_for_programs(self, many):
         assert len(report.lesions_as_csv(many).splitlines()) == self.COUNT + 1

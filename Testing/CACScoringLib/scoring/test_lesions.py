@@ -237,6 +237,18 @@ def test_artery_map_after_lesions_were_taken_out():
     assert np.array_equal(found.artery_map(), np.where(phantom.labels == Artery.LM, 0, phantom.labels))
 
 
+def test_lesions_taken_out_leave_the_map_as_a_look_up_of_every_voxel_does():
+    phantom = phantoms.tissue((8, 8, 7), (1.0, 1.0, 3.0))
+    for artery, k in [(Artery.LM, 1), (Artery.LAD, 3), (Artery.RCA, 5)]:
+        phantoms.paint_voxels(phantom, [(k, 3, 3), (k, 3, 4)], 300, artery)
+    found = find_lesions(phantom.image, phantom.labels, ScoringRules())
+    kept = found.of([1, 3])
+    assert [lesion.artery for lesion in kept.lesions] == [Artery.LM, Artery.RCA]
+    np.testing.assert_array_equal(kept.id_map, np.array([0, 1, 0, 3], np.uint16)[found.id_map])
+    assert kept.id_map.dtype == np.uint16
+    assert not found.of([]).id_map.any()
+
+
 def test_centroid_in_ras_with_turned_axes_and_origin():
     """i runs posterior by 1 mm, j right by 2 mm, k superior by 3 mm, from LPS (10, 20, 30)."""
     turned = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
