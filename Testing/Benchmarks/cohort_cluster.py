@@ -76,11 +76,21 @@ def prepare_stub(settings: RunSettings, models: object):
 
 
 class Clock(Progress):
-    """When the first scan began and the last ended."""
+    """When the first scan began and the last ended, and ten times in between what was taken until then."""
 
     def __init__(self) -> None:
         super().__init__()
         self.begun, self.ended = 0.0, 0.0
+        self._process = psutil.Process()
+
+    def counted(self, done: int, total: int) -> None:
+        if done % max(1, total // 10) == 0 and self.begun:
+            spent, memory = self._process.cpu_times(), self._process.memory_info().rss
+            print(
+                f"  {done} after {time.perf_counter() - self.begun:.0f} s, {spent.user + spent.system:.0f} s of "
+                f"processors, {memory / 1e6:.0f} MB, load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
 
     def scan(self, state: ScanState) -> None:
         if state.state == "running":
