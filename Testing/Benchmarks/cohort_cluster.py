@@ -66,7 +66,7 @@ def prepare_stub(settings: RunSettings, models: object):
             return ScanOutcome(reason=f"The scan is {kind}.")
         content = json.loads(template)  # of its own: the worker keeps it until the client has fetched it
         content["methods"]["threshold"]["total"]["agatston"] = float(number)
-        job.folder.mkdir()
+        job.folder.mkdir(exist_ok=True)  # a job is done again where its worker dies before its result was fetched
         record = ScanRecord("", "", job.settings, round(time.perf_counter() - begun, 4))
         write_record(job.folder, record)
         (job.folder / LAST_FILE).write_text(json.dumps(content), encoding="utf-8")

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from ..core.ct import ScanWarning, UnreadableError
-from ..core.output import OutputError
+from ..core.output import LAST_FILE, OutputError
 from ..core.progress import Progress, ScanState
+from ..io.dicom import some
 from ..io.reading import Series, find_series
 from ..results import METHOD_TITLES
 from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models
@@ -188,14 +189,22 @@ class _Board:
 
     def _settle_known(self) -> list[int]:
         """Settle scans that need no work; returns the others."""
-        todo = []
+        todo, damaged = [], []
         for i, (scan, state) in enumerate(zip(self._scans, self.states, strict=True)):
+            outcome = None
+            try:
+                outcome = None if scan.fault else self._folder.result(scan, state.folder)
+            except UnreadableError:
+                damaged.append(f"{state.folder.name}/{LAST_FILE}")
             if scan.fault:
                 self._fail(i, scan.fault)
-            elif outcome := self._folder.result(scan, state.folder):
+            elif outcome:
                 self._finish(i, outcome)
             else:
                 todo.append(i)
+        if damaged:
+            message = f"{len(damaged)} results are damaged, and these scans are scored again: {some(damaged)}."
+            self._progress.warning(ScanWarning("results-damaged", message))
         return todo
 
     def _run(self, todo: list[int], workers: Workers, shares: Plan, last: bool = False) -> dict[int, str]:

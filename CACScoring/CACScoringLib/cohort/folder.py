@@ -79,7 +79,8 @@ class CohortFolder:
     def result(self, scan: CohortScan, folder: Path) -> ScanOutcome | None:
         """A scan's result that is whole and made of its files as they are; None where a worker has to see to it.
 
-        Files that only look changed are compared by their content in a worker, see `scoring.score_job`.
+        Files that only look changed are compared by their content in a worker, see `scoring.score_job`. Raises
+        UnreadableError where its `scores.json` is damaged.
         """
         content = read_scores(folder)
         if content is None:

@@ -159,7 +159,7 @@ def _scan_facts(content: Mapping, identify: bool) -> dict:
         "pixel_mm": image["spacing_mm"][0],
         "slice_spacing_mm": image["spacing_mm"][2],
         "noise_hu": measured.get("noise_hu"),
-        "seconds": round(sum(content["seconds"].values()), 3),
+        "seconds": round(sum(content.get("seconds", {}).values()), 3),
         "risk_class": categories.get("risk_class"),
         "cac_drs": categories.get("cac_drs"),
         "warnings": list(dict.fromkeys(warning["code"] for warning in content["warnings"])),
@@ -175,8 +175,8 @@ def _scores(number: str, method: str, result: Mapping) -> Iterator[dict]:
 
 
 def _lesions(number: str, method: str, result: Mapping) -> Iterator[dict]:
-    for lesion in result["lesions"]:
-        about = {"scan": number, "method": method, "artery": lesion["artery"], "lesion": lesion["id"]}
+    for lesion in result.get("lesions", ()):
+        about = {"scan": number, "method": method, "artery": lesion.get("artery"), "lesion": lesion.get("id")}
         yield about | {name: value for name, value in _score(lesion).items() if name != "lesions"}
 
 

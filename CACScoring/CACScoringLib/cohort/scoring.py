@@ -14,9 +14,10 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..core.ct import CTError
+from ..core.ct import CTError, UnreadableError
 from ..core.files import write_text_atomically
 from ..core.output import LAST_FILE, OutputError, OutputFolder, remove_result
+from ..core.records import check_record
 from ..run import ChosenModels, LoadedModels, RunSettings, ScanInput, load_models, run_scan
 from .remote import fetched, shown
 from .scans import CohortScan
@@ -140,7 +141,7 @@ def _score_here(
     _forget_peak()
     content, files = content_key(scan), files_key(scan)
     known = read_record(folder)
-    if known and (known.content, known.settings) == (content, job.settings) and (scores := read_scores(folder)):
+    if known and (known.content, known.settings) == (content, job.settings) and (scores := whole_scores(folder)):
         known = ScanRecord(content, files, job.settings, known.seconds, known.peak_memory_bytes)
         write_record(folder, known)
         return ScanOutcome(scores, known, kept=True)
@@ -171,11 +172,24 @@ def forget(folder: Path) -> None:
 
 
 def read_scores(folder: Path) -> dict | None:
-    """The content of a whole result's `scores.json`; None where there is none."""
+    """The content of a whole result's `scores.json`; None where there is none. Raises UnreadableError where it is
+    damaged."""
+    file = folder / LAST_FILE
     try:
-        return json.loads((folder / LAST_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
         return None
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"{file} is damaged: it is not JSON. Score the scan again.") from error
+    check_record(content, str(file))
+    return content
+
+
+def whole_scores(folder: Path) -> dict | None:
+    """As `read_scores`, but None also where the result is damaged, so that it is made anew."""
+    with suppress(UnreadableError):
+        return read_scores(folder)
+    return None
 
 
 def read_record(folder: Path) -> ScanRecord | None:

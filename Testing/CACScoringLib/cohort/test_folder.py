@@ -6,9 +6,11 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from whole_records import whole_record
 
 from CACScoringLib.cohort.folder import RECORD, TABLE, forget, opened, safe_name
 from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.output import RESULT_FILES, OutputError
 
 MADE_WITH = {"score": {"rules": {"threshold_hu": 130.0}}, "models": {}}
@@ -23,7 +25,7 @@ def folders(path, *scans, made_with=MADE_WITH, overwrite=False):
         return [found.name for found in folder.folders_of(scans)]
 
 
-def result(folder, text='{"a": 1}'):
+def result(folder, text=json.dumps(whole_record())):
     folder.mkdir(exist_ok=True)
     (folder / "scores.json").write_text(text)
 
@@ -134,15 +136,17 @@ def test_a_result_is_whole_valid_and_no_older_than_its_scan(tmp_path):
     with opened(out, MADE_WITH, False) as folder:
         [place] = folder.folders_of([scan("x", ct)])
         assert folder.result(scan("x", ct), place) is None
-        result(place, "{broken")
-        assert folder.result(scan("x", ct), place) is None
+        for damaged in ("{broken", "{}", "[1]", '{"methods": 5}'):
+            result(place, damaged)
+            with pytest.raises(UnreadableError, match=r"scores.json is damaged"):
+                folder.result(scan("x", ct), place)
         result(place)
-        assert folder.result(scan("x", ct), place).content == {"a": 1}
+        assert folder.result(scan("x", ct), place).content == whole_record()
         later = (place / "scores.json").stat().st_mtime + 5
         os.utime(ct, (later, later))
         assert folder.result(scan("x", ct), place) is None
         ct.unlink()
-        assert folder.result(scan("x", ct), place).content == {"a": 1}
+        assert folder.result(scan("x", ct), place).content == whole_record()
 
 
 def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
@@ -160,7 +164,7 @@ def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
             return stat(path, **options)
 
         monkeypatch.setattr(type(ct), "stat", unreachable)
-        assert folder.result(scan("x", ct), place).content == {"a": 1}
+        assert folder.result(scan("x", ct), place).content == whole_record()
 
 
 def test_newer_slices_and_masks_count_too(tmp_path):
