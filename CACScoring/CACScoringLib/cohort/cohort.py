@@ -23,8 +23,9 @@ from .cluster import ClusterChoice
 from .folder import RECORD, CohortFolder, opened
 from .memory import IDLE_BYTES, Asked, Plan, plan
 from .parquet import written
-from .scans import CohortScan, scans_of_folder, scans_of_table, search
+from .scans import CohortScan, scans_of_table
 from .scoring import ScanJob, ScanOutcome, prepare_scoring
+from .search import scans_of_folder, search
 from .table import columns, failures_as_csv, heading, line, result_row, scored
 from .workers import Workers, sensible_count
 
@@ -61,7 +62,7 @@ def score_cohort(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[ScanState]:
-    """Score every CT below a folder (see `cohort.scans.search`), or those of a table (`cohort.scans.scans_of_table`).
+    """Score every CT below a folder (see `cohort.search.search`), or those of a table (`cohort.scans.scans_of_table`).
 
     Called again after an interruption it goes on: results that are whole and of the same content and settings are kept,
     scans that failed are tried again. A scan whose worker died is tried once more at the end, alone. sharing: who does
