@@ -26,6 +26,7 @@ from .parquet import written
 from .scans import CohortScan, scans_of_table
 from .scoring import ScanJob, ScanOutcome, prepare_scoring
 from .search import scans_of_folder, search
+from .search_journal import SearchJournal, signature
 from .table import columns, failures_as_csv, heading, line, result_row, scored
 from .workers import Workers, sensible_count
 
@@ -133,20 +134,34 @@ def _find(
     if source.is_file():
         return scans_of_table(source)
     found = search(source, output)
-    series: list[tuple[list[Series], int] | None] = [None] * len(found.folders)
-    done = 0
-    count = sharing.workers or (sensible_count(IDLE_BYTES) if sharing.cluster.is_local else None)
-    with Workers(count, _series_finder, None, sharing.cluster) as pool, closing(pool.run(found.folders)) as events:
-        for event in events:
-            if event.state != "begun":
-                series[event.index] = event.result
+    with SearchJournal(output, source) as journal:
+        series = [journal.known(folder) for folder in found.folders]
+        lacking = [i for i, known in enumerate(series) if known is None]
+        done = len(series) - len(lacking)
+        count = sharing.workers or (sensible_count(IDLE_BYTES) if sharing.cluster.is_local else None)
+        folders = [found.folders[i] for i in lacking]
+        with Workers(count, _series_finder, None, sharing.cluster) as pool, closing(pool.run(folders)) as events:
+            for event in events:
+                if event.state == "begun":
+                    continue
+                if event.result is not None:
+                    series[lacking[event.index]] = event.result[1:]
+                    journal.add(folders[event.index], *event.result)
                 done += 1
-                progress.counted(done, len(found.folders))
+                progress.counted(done, len(series))
     return scans_of_folder(source, found, series), found.warnings
 
 
-def _series_finder() -> Callable[[Path], tuple[list[Series], int]]:
-    return find_series
+def _series_finder() -> Callable[[Path], tuple[str, list[Series], int] | None]:
+    return _find_series
+
+
+def _find_series(folder: Path) -> tuple[str, list[Series], int] | None:
+    """Signature of a folder's files, its series, and how many files are broken; None where it cannot be read."""
+    try:
+        return signature(folder), *find_series(folder)
+    except OSError:
+        return None
 
 
 class _Board:

@@ -36,7 +36,7 @@ _SCORE = {
 }
 _COLUMNS: dict[str, dict[str, str]] = {
     "scans": {
-        **dict.fromkeys(("scan", "state", "reason", "group", "name", "ct", "patient"), "string"),
+        **dict.fromkeys(("scan", "state", "reason", "group", "name", "ct", "patient", "session"), "string"),
         **dict.fromkeys(("columns", "rows", "slices"), "int32"),
         **dict.fromkeys(("pixel_mm", "slice_spacing_mm", "noise_hu", "seconds", "wall_seconds"), "double"),
         "peak_memory_bytes": "int64",
@@ -54,7 +54,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
         **{name: kind for name, kind in _SCORE.items() if name != "lesions"},
     },
 }
-_IDENTIFYING = ("name", "ct", "patient")
+_IDENTIFYING = ("name", "ct", "patient", "session")
 TOTAL = "total"
 """What `scores` has as the artery of a method's total."""
 
@@ -75,6 +75,7 @@ class TableWriter:
         row = {"scan": number, "state": known, "reason": state.reason, "group": scan.group or None}
         if self._identify:
             row |= {"name": scan.name, "ct": scan.place, "patient": scan.patient or None}
+            row["session"] = scan.session or None
         elif state.reason:
             row["reason"] = without_places(state.reason, scan)
         if content is not None:

@@ -22,7 +22,7 @@ subfolders (masks, maps, a DICOM copy) belong to the scan and are none of their 
 _ADDRESSES = ("series_aws_url", "series_gcs_url", "gcs_url")
 """Columns of the Imaging Data Commons in place of `ct`: results of a query of idc-index. One line per series."""
 
-_COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "group")
+_COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class CohortScan:
     lesions: Path | None = None
     masks: tuple[str, str] = ("", "")
     patient: str = ""
+    session: str = ""
     group: str = ""
     fault: str | None = None
     voxels: int | None = None
@@ -59,9 +60,9 @@ def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...
     """The scans that a table lists, in its order, and doubts.
 
     path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, or parquet. Columns: ct (file, DICOM
-    folder, or address as in `cohort.remote`), and optionally name, series, heart, lesions (files), patient, group
-    (copied into the result). Paths are relative to the table's folder. In place of ct the table may have the columns of
-    a query of idc-index. Raises TableError.
+    folder, or address as in `cohort.remote`), and optionally name, series, heart, lesions (files), patient, session,
+    group (copied into the result). Paths are relative to the table's folder. In place of ct the table may have the
+    columns of a query of idc-index. Raises TableError.
     """
     table = read_table_or_parquet(path)
     of_idc = next((name for name in _ADDRESSES if name in table), None) if "ct" not in table else None
@@ -97,7 +98,7 @@ def _facts(line: Line, folder: Path) -> dict[str, Any]:
     masks = line.text("heart"), line.text("lesions")
     heart, lesions = (folder / mask if mask else None for mask in masks)
     return {
-        **{name: printable(line.text(name)) for name in ("name", "patient", "group")},
+        **{name: printable(line.text(name)) for name in ("name", "patient", "session", "group")},
         "series": line.text("series") or None,
         **{"heart": heart, "lesions": lesions, "masks": masks},
     }

@@ -13,7 +13,7 @@ from ..core.tables import table_text
 from ..io.dicom import printable
 from .scans import CohortScan
 
-_SCAN = ("name", "folder", "ct", "patient", "group", "state", "reason")
+_SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason")
 _GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
 _TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
 _INTERVAL = ("interval_low", "interval_high")
@@ -100,6 +100,7 @@ def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequ
         "folder": state.folder.name if row else None,
         "ct": printable(scan.place),
         "patient": scan.patient,
+        "session": scan.session,
         "group": scan.group,
         "state": "done" if state.state == "skipped" else state.state,
         "reason": _one_line(state.reason),

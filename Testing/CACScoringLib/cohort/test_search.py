@@ -103,3 +103,41 @@ class TestFolder:
         scans = found(tmp_path)
         assert len(scans) == 5
         assert all(scan.name.isprintable() and scan.name for scan in scans)
+
+
+class TestBids:
+    def test_cts_with_patient_and_session_and_neither_masks_nor_derivatives(self, tmp_path):
+        touch(
+            tmp_path,
+            "dataset_description.json",
+            "participants.tsv",
+            "sub-02/ses-b1/ct/sub-02_ses-b1_ct.nii.gz",
+            "sub-02/ses-b1/ct/sub-02_ses-b1_ct.json",
+            "sub-02/ses-b1/ct/sub-02_ses-b1_mask.nii.gz",
+            "sub-02/ses-b2/ct/sub-02_ses-b2_acq-low_run-1_ct.nii",
+            "sub-02/ses-b2/ct/sub-02_ses-b2_acq-low_run-2_ct.nii",
+            "sub-10/ct/sub-10_ct.nii.gz",
+            "sub-11/anat/own.nii.gz",
+            "derivatives/seg/sub-02/ses-b1/ct/sub-02_ses-b1_ct.nii.gz",
+            "sourcedata/sub-02/a.nii.gz",
+        )
+        scans = found(tmp_path)
+        assert [(scan.name, scan.patient, scan.session) for scan in scans] == [
+            ("sub-02_ses-b1", "02", "b1"),
+            ("sub-02_ses-b2_acq-low_run-1", "02", "b2"),
+            ("sub-02_ses-b2_acq-low_run-2", "02", "b2"),
+            ("sub-10", "10", ""),
+            ("sub-11/anat/own", "11", ""),
+        ]
+        assert scans[0].given == "sub-02/ses-b1/ct/sub-02_ses-b1_ct.nii.gz"
+        assert search(tmp_path, tmp_path / "out").folders == ()
+        assert names(tmp_path / "derivatives") == ["sub-02_ses-b1"]
+
+    def test_dicom_of_a_subject(self, tmp_path):
+        write_series(tmp_path / "sub-1" / "ses-2" / "series", chest_hu())
+        [scan] = found(tmp_path)
+        assert (scan.name, scan.patient, scan.session) == ("sub-1/ses-2/series", "1", "2")
+
+    def test_folders_of_such_names_elsewhere_are_searched(self, tmp_path):
+        touch(tmp_path, "derivatives/a.nii", "code/b.nii", "subject/ct/a_ct.nii", "subject/ct/a_mask.nii")
+        assert names(tmp_path) == ["code/b", "derivatives/a", "subject/ct/a_ct", "subject/ct/a_mask"]
