@@ -72,8 +72,8 @@ def search(root: Path, output: Path, what: str) -> int:
     now = psutil.Process().memory_info().rss
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
-        f"  {what}: {len(scans)} scans in {took:.1f} s; client {before / 1e6:.0f} MB before, {now / 1e6:.0f} after, peak "
-        f"{peak / 1e6:.0f}; largest worker {watch.largest / 1e6:.0f} MB; load {os.getloadavg()[0]:.1f}",
+        f"  {what}: {len(scans)} scans in {took:.1f} s; client {before / 1e6:.0f} MB before, {now / 1e6:.0f} after, "
+        f"peak {peak / 1e6:.0f}; largest worker {watch.largest / 1e6:.0f} MB; load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
     return len(scans)

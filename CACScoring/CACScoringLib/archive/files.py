@@ -12,10 +12,11 @@ import pydicom
 
 from ..core.ct import CTError, UnreadableError
 from ..core.files import sync_folder, whole_folder
+from ..core.uids import is_uid
 from ..io.dicom import is_dicom, read_bounded
 from ..io.image_files import quiet
 from .address import ArchiveUnreachableError
-from .series import Archive, FoundSeries, is_uid
+from .series import Archive, FoundSeries
 
 _UIDS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
 

@@ -23,8 +23,9 @@ from .cluster import ClusterChoice
 from .folder import RECORD, CohortFolder, opened
 from .memory import IDLE_BYTES, Asked, Plan, plan
 from .parquet import written
+from .remote import fetched
 from .scans import CohortScan, scans_of_table
-from .scoring import ScanJob, ScanOutcome, prepare_scoring
+from .scoring import Fetch, ScanJob, ScanOutcome, prepare_scoring
 from .search import scans_of_folder, search
 from .search_journal import SearchJournal, signature
 from .table import columns, failures_as_csv, heading, line, result_row, scored
@@ -55,19 +56,21 @@ class Sharing:
 
 
 def score_cohort(
-    source: Path,
+    source: Path | Sequence[CohortScan],
     output: Path,
     settings: RunSettings,
     choice: ModelChoice,
     sharing: Sharing | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    fetch: Fetch = fetched,
 ) -> list[ScanState]:
-    """Score every CT below a folder (see `cohort.search.search`), or those of a table (`cohort.scans.scans_of_table`).
+    """Score every CT below a folder (see `cohort.search.search`), those of a table (`cohort.scans.scans_of_table`), or
+    scans that are known.
 
     Called again after an interruption it goes on: results that are whole and of the same content and settings are kept,
     scans that failed are tried again. A scan whose worker died is tried once more at the end, alone. sharing: who does
-    it. overwrite: score all anew, whatever was there.
+    it. overwrite: score all anew, whatever was there. fetch: gives a scan behind an address.
 
     Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv`,
     `cohort.json`, and at the end the tables of `cohort.parquet`. Returns what became of each scan. Raises OutputError
@@ -75,7 +78,11 @@ def score_cohort(
     cannot be used.
     """
     progress, sharing = progress or Progress(), sharing or Sharing()
-    if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
+    if (
+        isinstance(source, Path)
+        and not source.is_dir()
+        and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS))
+    ):
         raise UnreadableError(
             f"{source} is neither a folder nor a table (CSV, parquet). Use cac score for a single CT."
         )
@@ -86,7 +93,9 @@ def score_cohort(
     progress.begin(["finding", "scans"])
     with opened(output, made_with(settings, models), overwrite, local) as folder:
         with progress.step("finding"):
-            scans, found_warnings = _find(source, output, sharing, progress)
+            scans, found_warnings = (
+                _find(source, output, sharing, progress) if isinstance(source, Path) else (list(source), ())
+            )
         if not scans:
             raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
         for warning in (*found_warnings, *models.warnings):
@@ -99,7 +108,7 @@ def score_cohort(
             shares = plan(scans, asked, sharing.workers, local)
             workers = Workers(
                 shares.count or sharing.workers,
-                partial(prepare_scoring, settings, models),
+                partial(prepare_scoring, settings, models, fetch),
                 shares.memory,
                 sharing.cluster,
                 progress.dashboard,

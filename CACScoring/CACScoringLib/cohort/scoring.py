@@ -7,7 +7,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ from .scans import CohortScan
 RECORD = "cohort-scan.json"
 """In the folder of a scan: of what it was made, and what that took."""
 SCHEMA = "cac-cohort-scan/1"
+
+Fetch = Callable[[str], AbstractContextManager[Path]]
 
 _CHUNK = 1 << 20
 
@@ -97,20 +99,25 @@ class ScanFolder(OutputFolder):
                 super()._move_in(temporary)
 
 
-def prepare_scoring(settings: RunSettings, chosen: ChosenModels) -> Callable[[ScanJob], ScanOutcome]:
-    """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one."""
+def prepare_scoring(
+    settings: RunSettings, chosen: ChosenModels, fetch: Fetch = fetched
+) -> Callable[[ScanJob], ScanOutcome]:
+    """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one.
+
+    fetch: gives a scan behind an address as a file or folder, and removes it afterwards.
+    """
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     if chosen.networks:
         import torch
 
         torch.set_num_threads(1)
-    return partial(score_job, settings, load_models(chosen))
+    return partial(score_job, settings, load_models(chosen), fetch=fetch)
 
 
-def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
+def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob, fetch: Fetch = fetched) -> ScanOutcome:
     """Score a scan into its folder. Where it was not changed but touched, its result stays as it is."""
     try:
-        return _score(settings, models, job)
+        return _score(settings, models, job, fetch)
     except (CTError, OutputError) as error:
         return ScanOutcome(reason=str(error))
     except OSError as error:
@@ -124,12 +131,12 @@ def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> Scan
         return ScanOutcome(reason=fault)
 
 
-def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
+def _score(settings: RunSettings, models: LoadedModels, job: ScanJob, fetch: Fetch) -> ScanOutcome:
     begun = time.perf_counter()
     _check_reach(job)
     if job.scan.address is None:
         return _score_here(settings, models, job, job.scan, begun)
-    with fetched(job.scan.address) as ct:
+    with fetch(job.scan.address) as ct:
         return _score_here(settings, models, job, replace(job.scan, ct=ct), begun)
 
 
@@ -220,7 +227,9 @@ def files_key(scan: CohortScan) -> str:
     Raises OSError.
     """
     masks = scan.heart, scan.lesions
-    parts: list[object] = [scan.series, *([shown(scan.address)] if scan.address else [])]
+    parts: list[object] = [scan.series]
+    if scan.address:  # of an archive it is known whether the series has grown
+        parts += [shown(scan.address), *([scan.voxels] if scan.voxels else [])]
     for group in _files(masks if scan.address else (scan.ct, *masks)):
         found = [(file.name, file.stat()) for file in group]
         parts.append(sorted((name, status.st_size, status.st_mtime_ns) for name, status in found))
