@@ -1,44 +1,22 @@
 """Cohorts of an archive: found by a query or listed in a table, each series fetched by the job that scores it."""
 
 import csv
-import json
 
 import pydicom
 import pytest
-from in_this_process import InThisProcess
-from whole_records import whole_record
 
 from CACScoringLib.archive.address import Access, ArchiveError, NoSuchSeriesError
 from CACScoringLib.archive.connection import connect
 from CACScoringLib.archive.scans import fetched, scans_of_archive
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.cli import main as cli
-from CACScoringLib.cohort import cohort, remote, scoring
+from CACScoringLib.cohort import remote
 from CACScoringLib.cohort.remote import RemoteError, checked, series_of, shown
 from CACScoringLib.cohort.scans import scans_of_table
 from CACScoringLib.core.ct import NotCTError
 from CACScoringLib.core.uids import digest
-from CACScoringLib.io.reading import read_ct
 
 PATIENT = "MRN 4711"
-
-
-@pytest.fixture
-def scored(monkeypatch, tmp_path):
-    """Scores a scan as the number of its slices, in this process; gives the folders that were read."""
-    places = []
-
-    def run_scan(given, settings, models, output):
-        places.append(given.ct)
-        content = whole_record()
-        content["methods"]["threshold"]["total"]["agatston"] = read_ct(given.ct).image.GetSize()[2]
-        with output.being_written() as folder:
-            (folder / "scores.json").write_text(json.dumps(content))
-
-    monkeypatch.setattr(cohort, "Workers", InThisProcess)
-    monkeypatch.setattr(scoring, "run_scan", run_scan)
-    monkeypatch.setattr(remote, "own_folder", lambda: str(tmp_path))
-    return places
 
 
 def uids(paths):
