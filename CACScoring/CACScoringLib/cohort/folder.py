@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..core.files import remove_partial, write_text_atomically
 from ..core.output import LAST_FILE, OutputError
+from .parquet import TABLES, table_path
 from .scans import CohortScan
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
 
@@ -47,7 +48,8 @@ class CohortFolder:
         """
         known = self._record["scans"]
         by_scan = {entry["scan"]: name for name, entry in known.items()}
-        names = [RECORD, TABLE, FAILURES, *known, *(path.name for path in self.path.iterdir())]
+        tables = (table_path(self.path, name).name for name in TABLES)
+        names = [RECORD, TABLE, FAILURES, *tables, *known, *(path.name for path in self.path.iterdir())]
         taken = {name.casefold() for name in names}
         folders = []
         last: dict[str, int] = {}

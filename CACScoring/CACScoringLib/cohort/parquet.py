@@ -1,12 +1,14 @@
 """The results of a cohort as parquet tables for SQL: `scans`, `scores`, `lesions`, without what identifies a person.
 
 A scan is called by the number that `cohort.json` has for its folder; names, paths and patients stand in `cohort.csv`
-only, unless they are asked for. The schema's version is in each file's metadata.
+only, unless they are asked for. The schema's version is in each file's metadata. A table of many scans is a folder of
+parts, `scores.parquet/part-00001.parquet`, as parquet's readers take it.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,8 @@ SCHEMA = "cac-cohort-tables/1"
 TABLES = ("scans", "scores", "lesions")
 GROUP_ROWS = 5000
 """Rows that are kept in memory until they are written."""
+PART_SCANS = 50_000
+"""Scans of a part; the same of all tables. With fewer, a table is one file."""
 
 _PLACE = re.compile(r"[^\s:'\"()]*[/\\][^\s:'\"()]*")
 _SCORE = {
@@ -67,9 +71,14 @@ class TableWriter:
         self._columns = {name: _typed(name, identify) for name in TABLES}
         self._rows: dict[str, list[dict]] = {name: [] for name in TABLES}
         self._writers: dict[str, Any] = {}
+        self._scans, self._part = 0, 1
 
     def add(self, number: str, scan: CohortScan, state: ScanState, outcome: ScanOutcome | None) -> None:
         """Enter a scan. number: what it is called. outcome: None where it failed, or was not reached."""
+        if self._scans == PART_SCANS:
+            self._end_part()
+            self._scans, self._part = 0, self._part + 1
+        self._scans += 1
         content = outcome.content if outcome else None
         known = "done" if state.state == "skipped" else state.state
         row = {"scan": number, "state": known, "reason": state.reason, "group": scan.group or None}
@@ -92,10 +101,21 @@ class TableWriter:
                 self._flush(name)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, and put the tables into their places."""
+        self._end_part()
+        for name in TABLES if self._part == 1 else ():
+            parts = table_path(self._folder, name)
+            only = self._place(name, 1).rename(parts.with_suffix(".only"))
+            parts.rmdir()
+            only.rename(parts)
+
+    def _end_part(self) -> None:
         for name in TABLES:
             self._flush(name)
-            self._writers[name].close()
+            self._writers.pop(name).close()
+
+    def _place(self, name: str, part: int) -> Path:
+        return table_path(self._folder, name) / f"part-{part:05d}.parquet"
 
     def _flush(self, name: str) -> None:
         import pyarrow as pa
@@ -104,7 +124,8 @@ class TableWriter:
         fields = self._columns[name]
         schema = pa.schema(fields, metadata={"schema": SCHEMA})
         if name not in self._writers:
-            file = self._folder / f"{name}.parquet"
+            file = self._place(name, self._part)
+            file.parent.mkdir(exist_ok=True)
             self._writers[name] = pq.ParquetWriter(file, schema, compression="zstd")
         if rows := self._rows[name]:
             self._writers[name].write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -121,7 +142,27 @@ def written(folder: Path, identify: bool) -> Iterator[TableWriter]:
         finally:
             writer.close()
             for name in TABLES:
-                (place / f"{name}.parquet").replace(folder / f"{name}.parquet")
+                _replace(table_path(place, name), table_path(folder, name))
+
+
+def table_path(folder: Path, name: str) -> Path:
+    """Where a table lies: a file, or a folder of parts."""
+    return folder / f"{name}.parquet"
+
+
+def table_files(folder: Path, name: str) -> list[Path]:
+    """The files of a table, in their order; none where it is not there."""
+    path = table_path(folder, name)
+    return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path] if path.is_file() else []
+
+
+def _replace(made: Path, last: Path) -> None:
+    """A file can be replaced at once; a folder, or what is to be one, is away for a moment."""
+    if last.is_dir():
+        shutil.rmtree(last)
+    elif made.is_dir():
+        last.unlink(missing_ok=True)
+    made.replace(last)
 
 
 def without_places(reason: str, scan: CohortScan) -> str:

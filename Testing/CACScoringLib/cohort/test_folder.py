@@ -65,7 +65,8 @@ def test_a_safe_name_is_one_folder_that_can_be_made(name):
 
 def test_names_that_differ_in_case_only_or_are_taken_get_numbers(tmp_path):
     scans = [scan("A", "1"), scan("a", "2"), scan("A", "3"), scan("cohort.csv", "4"), scan("A-2", "5")]
-    assert folders(tmp_path / "out", *scans) == ["A", "a-2", "A-3", "cohort.csv-2", "A-2-2"]
+    scans.append(scan("scores.parquet", "6"))
+    assert folders(tmp_path / "out", *scans) == ["A", "a-2", "A-3", "cohort.csv-2", "A-2-2", "scores.parquet-2"]
 
 
 def test_a_scan_keeps_its_folder_whatever_comes_beside_it(tmp_path):
