@@ -28,8 +28,8 @@ from .options import (
 if TYPE_CHECKING:
     from ..cohort.scans import CohortScan
 
-REPORT = "report"
-"""In place of a folder or table: a page is made about the results in the folder that follows."""
+REPORT, OMOP = "report", "omop"
+"""In place of a folder or table: of the results in the folder that follows a page is made, or tables for databases."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Score every CT below a folder, the CTs that a table lists, or series of an archive. The same command resumes "
         "an interrupted run. A scan that fails is listed in failures.csv and does not stop the others. "
-        "cac cohort report DIR makes a page about the results in DIR."
+        "cac cohort report DIR makes a page about the results in DIR, cac cohort omop DIR --keys TABLE makes tables of "
+        "the OMOP common data model."
     )
     add = parser.add_argument
     add(
@@ -61,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder for cohort.csv and one results folder per scan",
+    )
+    add(
+        "--keys",
+        type=Path,
+        metavar="TABLE",
+        help="of omop: a CSV with the columns folder (as in cohort.csv), person_id, procedure_occurrence_id, "
+        "image_occurrence_date, image_study_uid and image_series_uid",
     )
     add("--overwrite", action="store_true", help="score all scans again and replace earlier results")
     add(
@@ -118,6 +126,13 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         from ..cohort.report import write_cohort_report
 
         print(write_cohort_report(Path(options.source[1])))
+        return
+    if options.source[:1] == [OMOP] and len(options.source) == 2:
+        from ..cohort.omop import write_omop
+
+        if options.keys is None:
+            raise OutputError("The persons have to be known. Give --keys, a table with a person_id for each folder.")
+        print(write_omop(Path(options.source[1]), options.keys))
         return
     from ..archive.scans import fetched
     from ..cohort.cluster import cluster_choice

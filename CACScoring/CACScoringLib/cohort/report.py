@@ -47,7 +47,7 @@ def write_cohort_report(folder: Path) -> Path:
     db = opened_tables(folder)
     title = "Cohort report"
     parts = [tag.h1(title), *_summary(db), *_scores(db), *_warnings(db), *_failures(db), *_time(db)]
-    parts += _outliers(db, _folders(folder), folder)
+    parts += _outliers(db, scan_folders(folder), folder)
     try:
         write_text_atomically(folder / PAGE, page(title, *parts))
     except OSError as error:
@@ -209,7 +209,7 @@ def _picture(folder: Path) -> Markup | None:
     )
 
 
-def _folders(folder: Path) -> dict[str, str]:
+def scan_folders(folder: Path) -> dict[str, str]:
     """Folders of scans by their number."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))["scans"]
