@@ -13,6 +13,7 @@ from ..core.ct import CTError
 from ..core.output import OutputError
 from ..core.progress import Progress
 from .archive_options import access, add_access_arguments, add_filter_arguments, wanted_series
+from .cluster_option import add_cluster_argument, extras_of_cluster
 from .options import (
     add_dicom_argument,
     add_estimate_argument,
@@ -78,13 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of workers (default: one per core, as far as free memory allows; all that a scheduler has; "
         "16 of a batch system)",
     )
-    add(
-        "--cluster",
-        default="local",
-        metavar="CLUSTER",
-        help="who scores: local (default: processes of this computer), the address tcp://HOST:PORT of a Dask "
-        "scheduler, slurm, kubernetes, or a YAML or JSON file with the class of a Dask cluster and its kwargs",
-    )
+    add_cluster_argument(parser, "scores")
     add("--scene", action="store_true", help="also write scene.mrb for each scan")
     add("--no-healthy", action="store_true", help="do not write healthy.nii.gz, which takes up most of the space")
     add_input_arguments(parser)
@@ -97,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         run=run,
         extras=lambda options: (
             "cohort",
-            *(("cluster",) if options.cluster in ("slurm", "kubernetes") else ()),
+            *extras_of_cluster(options),
             *(("archive",) if options.archive else ()),
             *(_extras_of_addresses(Path(options.source[0])) if options.source else ()),
             *(("scene",) if options.scene else ()),
@@ -135,7 +130,6 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         print(write_omop(Path(options.source[1]), options.keys))
         return
     from ..archive.scans import fetched
-    from ..cohort.cluster import cluster_choice
     from ..cohort.cohort import Sharing, score_cohort
     from ..cohort.folder import FAILURES
     from ..run import RunSettings
@@ -145,7 +139,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     settings = RunSettings(
         score_settings(options), options.identify, options.scene, healthy, saliency=False, dicom=options.dicom
     )
-    sharing = Sharing(cluster_choice(options.cluster), options.workers)
+    sharing = Sharing(workers=options.workers)
     fetch = partial(fetched, access(options))
     states = score_cohort(
         source, options.output, settings, model_choice(options), sharing, options.overwrite, progress, fetch

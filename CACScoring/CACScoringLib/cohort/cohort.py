@@ -19,7 +19,7 @@ from ..io.dicom import some
 from ..io.reading import Series, find_series
 from ..results import METHOD_TITLES
 from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models
-from .cluster import ClusterChoice
+from .cluster import ClusterChoice, chosen_cluster
 from .folder import RECORD, CohortFolder, opened
 from .memory import IDLE_BYTES, Asked, Plan, plan
 from .parquet import written
@@ -51,7 +51,7 @@ class Sharing:
     room for (`cohort.memory`).
     """
 
-    cluster: ClusterChoice = field(default_factory=ClusterChoice)
+    cluster: ClusterChoice = field(default_factory=chosen_cluster)
     workers: int | None = None
 
 
