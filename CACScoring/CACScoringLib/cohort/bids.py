@@ -15,14 +15,21 @@ from ..io.reading import stem
 NOT_RAW = ("derivatives", "sourcedata", "code", "stimuli", "phenotype")
 """Folders beside those of the subjects: what was made of the scans, or where they came from."""
 
+DATATYPES = ("anat", "beh", "dwi", "eeg", "fmap", "func", "ieeg", "meg", "micr", "motion", "mrs", "nirs", "perf", "pet")
+"""Folders beside `ct`, of other modalities."""
+
+_CT = "ct"
 _SUBJECT, _SESSION = re.compile(r"sub-([A-Za-z0-9+]+)"), re.compile(r"ses-([A-Za-z0-9+]+)")
-_SUFFIX = "_ct"
+_SUFFIX = f"_{_CT}"
 
 
-def raw_folders(names: Sequence[str]) -> list[str]:
-    """The folders of a folder that may hold scans: where there are subjects, without NOT_RAW."""
-    subjects = any(_SUBJECT.fullmatch(name) for name in names)
-    return [name for name in names if not (subjects and name in NOT_RAW)]
+def raw_folders(names: Sequence[str], below: PurePath) -> list[str]:
+    """Those among the folders of a folder that may hold scans: where there are subjects, without NOT_RAW, and where a
+    subject has CTs, without DATATYPES. below: the folder, as seen from the root of the search."""
+    left_out = NOT_RAW if any(_SUBJECT.fullmatch(name) for name in names) else ()
+    if _CT in names and subject_and_session(below)[0]:
+        left_out = DATATYPES
+    return [name for name in names if name not in left_out]
 
 
 def scans_among(images: Sequence[PurePath], below: PurePath) -> list[PurePath]:

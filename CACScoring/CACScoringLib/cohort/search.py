@@ -33,8 +33,8 @@ def search(root: Path, output: Path) -> Search:
     """Look for image files and DICOM folders in a folder and all below it.
 
     Passed over are hidden files and folders, segmentations (.seg.nrrd), results of earlier scorings (folders with a
-    scores.json) and `output`, and in trees laid out as BIDS masks and derivatives (see `cohort.bids`). Links to folders
-    are followed once.
+    scores.json) and `output`, and in trees laid out as BIDS masks, derivatives and other modalities (see
+    `cohort.bids`). Links to folders are followed once.
     """
     files: list[Path] = []
     folders: list[Path] = []
@@ -49,7 +49,8 @@ def search(root: Path, output: Path) -> Search:
             inner.clear()
             continue
         seen.add(identity)
-        inner[:] = raw_folders(sorted(name for name in inner if not name.startswith(".")))
+        below = folder.relative_to(root)
+        inner[:] = raw_folders(sorted(name for name in inner if not name.startswith(".")), below)
         visible = sorted(name for name in names if not name.startswith("."))
         images = [folder / name for name in visible if name.lower().endswith(IMAGE_ENDINGS)]
         images = [path for path in images if not path.name.lower().endswith(SEGMENTATION_ENDING)]
@@ -58,7 +59,7 @@ def search(root: Path, output: Path) -> Search:
             inner.clear()
         elif any(not name.lower().endswith(_NO_DICOM) for name in visible):
             folders.append(folder)
-        files += whole or scans_among(images, folder.relative_to(root))
+        files += whole or scans_among(images, below)
     warnings = ()
     if unread:
         message = f"{len(unread)} folders could not be opened, so nothing in them is scored: {some(unread)}."

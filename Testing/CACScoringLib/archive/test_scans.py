@@ -4,6 +4,7 @@ import csv
 
 import pydicom
 import pytest
+from archive_peers import web_peer
 
 from CACScoringLib.archive.address import Access, ArchiveError, NoSuchSeriesError
 from CACScoringLib.archive.connection import connect
@@ -178,3 +179,13 @@ class TestAddresses:
 
 def test_connecting_asks_nothing():
     assert connect("https://h/d", Access())
+
+
+@pytest.mark.long
+def test_workers_fetch_what_they_score(store, series, tmp_path):
+    """In processes of their own; the scan has no lungs, which is found out when it was read."""
+    store.add(*series(PatientID=PATIENT))
+    with web_peer(store) as address:
+        assert run(["--archive", address], tmp_path / "out", "--patient-id", PATIENT, "--workers", "1") == cli.BAD_INPUT
+    [row] = rows(tmp_path / "out")
+    assert "lung" in row["reason"]

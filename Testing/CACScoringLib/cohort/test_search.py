@@ -117,6 +117,8 @@ class TestBids:
             "sub-02/ses-b2/ct/sub-02_ses-b2_acq-low_run-1_ct.nii",
             "sub-02/ses-b2/ct/sub-02_ses-b2_acq-low_run-2_ct.nii",
             "sub-10/ct/sub-10_ct.nii.gz",
+            "sub-10/pet/sub-10_pet.nii.gz",
+            "sub-10/anat/sub-10_T1w.nii.gz",
             "sub-11/anat/own.nii.gz",
             "derivatives/seg/sub-02/ses-b1/ct/sub-02_ses-b1_ct.nii.gz",
             "sourcedata/sub-02/a.nii.gz",
