@@ -142,7 +142,10 @@ def stubs(count: int, cluster: str = "local") -> None:
         again(folder / "table.csv", output, settings)
         print(f"  the same command again, nothing to do but {count - len(fine)} failures: ", end="")
         print(f"{time.perf_counter() - begun:.1f} s; size of the tables ", end="")
-        print(", ".join(f"{f.name} {f.stat().st_size / count:.0f}" for f in sorted(output.glob("*.*"))), "bytes a scan")
+        print(
+            ", ".join(f"{f.name} {f.stat().st_size / count:.0f}" for f in sorted(output.glob("[!.]*.*"))),
+            "bytes a scan",
+        )
 
 
 def again(table: Path, output: Path, settings: RunSettings) -> None:
