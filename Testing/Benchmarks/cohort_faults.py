@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -105,15 +106,12 @@ class Campaign:
             self.begin_cluster()
         elif kind == "full":
             filler = self.disk / ".filler"
-            with filler.open("wb") as stream:
-                try:
-                    while True:
-                        stream.write(bytes(1 << 16))
-                        stream.flush()
-                except OSError:
-                    pass
+            with suppress(OSError), filler.open("wb") as stream:
+                while True:
+                    stream.write(bytes(1 << 16))
+                    stream.flush()
             time.sleep(rng.uniform(1, 5))
-            filler.unlink()
+            filler.unlink(missing_ok=True)
         elif kind.startswith("gone"):
             place, of = (self.input, self.source) if kind == "gone-input" else (self.output, self.disk)
             subprocess.run(["umount", "-l", place], check=True)
