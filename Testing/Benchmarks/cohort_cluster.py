@@ -47,7 +47,7 @@ def kind_of(number: int) -> str:
     return "killed" if part < 0.001 else "failed" if part < 0.011 else "corrupted" if part < 0.021 else "done"
 
 
-def prepare_stub(settings: RunSettings, models: object):
+def prepare_stub(settings: RunSettings, models: object, fetch: object):
     template = ""
 
     def do(job: ScanJob) -> ScanOutcome:
