@@ -276,7 +276,10 @@ class _Run:
         if now - self._looked < LOOK_SECONDS and self._places:
             return []
         self._looked = now
-        found = self._client.scheduler_info()["workers"].values()
+        try:
+            found = self._client.scheduler_info()["workers"].values()
+        except (KeyError, OSError):  # it has gone just now, which its status tells the next time
+            return []
         ready = [worker for worker in found if MEMORY in worker["resources"]]
         places = sum(worker["nthreads"] for worker in ready)
         self._places = min(places, self._count or places)

@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -48,6 +49,21 @@ def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only():
     assert sorted(ended(alone)) == [(0, "done"), (1, "lost")]
     assert len(told) == 2
     assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("answer", [{}, OSError("gone")])
+def test_a_scheduler_that_goes_while_it_is_asked_is_told(answer):
+    def info():
+        client.status = "closed"
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    client = SimpleNamespace(status="running", scheduler_info=info)
+    run = workers._Run(client, None, "cac-x", 1, None)
+    assert run._look() == []
+    with pytest.raises(ClusterError, match="scheduler is gone"):
+        run._look()
 
 
 def test_what_preparing_or_a_job_raises_is_raised():
