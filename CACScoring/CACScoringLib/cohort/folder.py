@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..core.files import remove_partial, write_text_atomically
 from ..core.output import LAST_FILE, OutputError
-from .parquet import TABLES, table_path
+from .parquet import TABLES, WRITTEN, table_path
 from .scans import CohortScan
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
 
@@ -106,6 +106,7 @@ class CohortFolder:
     def remove_leftovers(self) -> None:
         """Remove what processes that were ended left half-written, but not what workers elsewhere may still write."""
         remove_partial(self.path, 0.0 if self._local else ELSEWHERE_SECONDS)
+        remove_partial(self.path, name=WRITTEN)  # by a client, of which there is one at a time
 
     def begin(self, wanted: dict, overwrite: bool) -> None:
         """Compare the settings with those of earlier results. Raises OutputError where they differ."""

@@ -23,6 +23,8 @@ from .scoring import ScanOutcome
 
 SCHEMA = "cac-cohort-tables/1"
 TABLES = ("scans", "scores", "lesions")
+WRITTEN = "_tables"
+"""Of the folder in which they are until they are whole; no scan's folder is called so."""
 GROUP_ROWS = 5000
 """Rows that are kept in memory until they are written."""
 PART_SCANS = 50_000
@@ -135,7 +137,7 @@ class TableWriter:
 @contextmanager
 def written(folder: Path, identify: bool) -> Iterator[TableWriter]:
     """Give a writer whose tables take the place of earlier ones in a folder at the end, also after an error."""
-    with partial_folder(folder / "tables") as place:
+    with partial_folder(folder / WRITTEN) as place:
         writer = TableWriter(place, identify)
         try:
             yield writer

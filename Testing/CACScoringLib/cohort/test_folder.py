@@ -193,6 +193,15 @@ def test_half_written_results_of_a_killed_run_are_removed(tmp_path):
     assert not (tmp_path / "out" / ".x.partial-abc").exists()
 
 
+def test_workers_elsewhere_may_still_write_but_no_other_client_writes_tables(tmp_path):
+    out = tmp_path / "out"
+    folders(out, scan("x"))
+    (out / ".x.partial-abc").mkdir()
+    (out / "._tables.partial-abc").mkdir()
+    with opened(out, MADE_WITH, False, local=False):
+        assert [path.name for path in out.glob(".*partial*")] == [".x.partial-abc"]
+
+
 def test_one_run_at_a_time(tmp_path):
     with opened(tmp_path / "out", MADE_WITH, False), pytest.raises(OutputError, match="Another run"):
         folders(tmp_path / "out", scan("x"))
