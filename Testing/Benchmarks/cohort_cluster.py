@@ -47,7 +47,7 @@ def kind_of(number: int) -> str:
     return "killed" if part < 0.001 else "failed" if part < 0.011 else "corrupted" if part < 0.021 else "done"
 
 
-def prepare_stub(settings: RunSettings, models: object):
+def prepare_stub(settings: RunSettings, models: object, fetch: object):
     template = ""
 
     def do(job: ScanJob) -> ScanOutcome:
@@ -66,7 +66,7 @@ def prepare_stub(settings: RunSettings, models: object):
             return ScanOutcome(reason=f"The scan is {kind}.")
         content = json.loads(template)  # of its own: the worker keeps it until the client has fetched it
         content["methods"]["threshold"]["total"]["agatston"] = float(number)
-        job.folder.mkdir()
+        job.folder.mkdir(exist_ok=True)  # a job is done again where its worker dies before its result was fetched
         record = ScanRecord("", "", job.settings, round(time.perf_counter() - begun, 4))
         write_record(job.folder, record)
         (job.folder / LAST_FILE).write_text(json.dumps(content), encoding="utf-8")
@@ -76,11 +76,21 @@ def prepare_stub(settings: RunSettings, models: object):
 
 
 class Clock(Progress):
-    """When the first scan began and the last ended."""
+    """When the first scan began and the last ended, and ten times in between what was taken until then."""
 
     def __init__(self) -> None:
         super().__init__()
         self.begun, self.ended = 0.0, 0.0
+        self._process = psutil.Process()
+
+    def counted(self, done: int, total: int) -> None:
+        if done % max(1, total // 10) == 0 and self.begun:
+            spent, memory = self._process.cpu_times(), self._process.memory_info().rss
+            print(
+                f"  {done} after {time.perf_counter() - self.begun:.0f} s, {spent.user + spent.system:.0f} s of "
+                f"processors, {memory / 1e6:.0f} MB, load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
 
     def scan(self, state: ScanState) -> None:
         if state.state == "running":
@@ -132,7 +142,10 @@ def stubs(count: int, cluster: str = "local") -> None:
         again(folder / "table.csv", output, settings)
         print(f"  the same command again, nothing to do but {count - len(fine)} failures: ", end="")
         print(f"{time.perf_counter() - begun:.1f} s; size of the tables ", end="")
-        print(", ".join(f"{f.name} {f.stat().st_size / count:.0f}" for f in sorted(output.glob("*.*"))), "bytes a scan")
+        print(
+            ", ".join(f"{f.name} {f.stat().st_size / count:.0f}" for f in sorted(output.glob("[!.]*.*"))),
+            "bytes a scan",
+        )
 
 
 def again(table: Path, output: Path, settings: RunSettings) -> None:

@@ -1,6 +1,6 @@
 """Random faults during a cohort: are its tables at the end those of an undisturbed run?
 
-    python Testing/Benchmarks/cohort_faults.py FOLDER FAULTS [SEED]     # as root, for the folders that are mounted
+    python Testing/Benchmarks/cohort_faults.py FOLDER FAULTS [SEED [FIRST]]    # as root, for folders that are mounted
 
 In each campaign a cohort of small scans, two of them broken, is scored by `cac cohort` with two workers into a folder
 of its own; faults come at random times, and the command is begun again whenever it ended. A campaign ends with a run
@@ -8,11 +8,13 @@ that nobody disturbs. In every second campaign the workers belong to a scheduler
 
 worker, client, scheduler: killed. full: no space is left for some seconds. gone-input, gone-output: the folder is
 unmounted for some seconds. second: another client begins on the same folder. clock: a scan gets a date up to ten years
-off. What a campaign gave is printed as it ends.
+off. What a campaign gave is printed as it ends. FIRST: number of the first campaign (1), to go on after others of the
+same folder and seed.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -63,8 +66,6 @@ class Campaign:
         self.cluster += [subprocess.Popen(worker, **end) for _ in range(2)]
 
     def command(self) -> list:
-        import json
-
         run = [sys.executable, "-m", "CACTrainingLib.cli", "cohort", self.input / "table.csv", "--output"]
         run += [self.output, "--threshold-only", "--no-healthy", "--workers", "2", "--progress", "json"]
         if self.of_address:
@@ -105,15 +106,12 @@ class Campaign:
             self.begin_cluster()
         elif kind == "full":
             filler = self.disk / ".filler"
-            with filler.open("wb") as stream:
-                try:
-                    while True:
-                        stream.write(bytes(1 << 16))
-                        stream.flush()
-                except OSError:
-                    pass
+            with suppress(OSError), filler.open("wb") as stream:
+                while True:
+                    stream.write(bytes(1 << 16))
+                    stream.flush()
             time.sleep(rng.uniform(1, 5))
-            filler.unlink()
+            filler.unlink(missing_ok=True)
         elif kind.startswith("gone"):
             place, of = (self.input, self.source) if kind == "gone-input" else (self.output, self.disk)
             subprocess.run(["umount", "-l", place], check=True)
@@ -218,9 +216,12 @@ def campaign(folder: Path, number: int, rng: random.Random, kinds: list[str], ex
     return found
 
 
-def main(folder: Path, faults: int, seed: int) -> None:
-    expected = campaign(folder, 0, random.Random(seed), [], None)
-    number, done = 1, 0
+def main(folder: Path, faults: int, seed: int, number: int) -> None:
+    kept = folder / "undisturbed.json"
+    if not kept.exists():
+        undisturbed = campaign(folder, 0, random.Random(seed), [], None)
+        kept.write_text(json.dumps(undisturbed), encoding="utf-8")
+    expected, done = json.loads(kept.read_text(encoding="utf-8")), 0
     while done < faults:
         rng = random.Random(seed + number)
         kinds = [rng.choice(KINDS if number % 2 else KINDS[:-1]) for _ in range(min(FAULTS_EACH, faults - done))]
@@ -229,4 +230,4 @@ def main(folder: Path, faults: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int((*sys.argv, "1")[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *map(int, (*sys.argv, *("1", "1")[len(sys.argv) - 3 :])[3:5]))

@@ -60,11 +60,11 @@ def dying_but_once(marker):
     os._exit(5)
 
 
-def scoring_but_killed(settings, models):
+def scoring_but_killed(settings, models, fetch):
     """Scores as the cohort does, but scans called "killer" kill their process, "unlucky" ones only the first time."""
     from CACScoringLib.cohort import scoring
 
-    score = scoring.prepare_scoring(settings, models)
+    score = scoring.prepare_scoring(settings, models, fetch)
 
     def do(job):
         scan = job.scan

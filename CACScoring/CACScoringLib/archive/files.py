@@ -12,11 +12,12 @@ import pydicom
 
 from ..core.ct import CTError, UnreadableError
 from ..core.files import sync_folder, whole_folder
+from ..core.uids import is_uid
 from ..io.bounded import read_bounded
 from ..io.dicom import is_dicom
 from ..io.image_files import quiet
 from .address import ArchiveUnreachableError
-from .series import Archive, FoundSeries, is_uid
+from .series import Archive, FoundSeries
 
 _UIDS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.output import OutputError
-from .series import FoundSeries, digest
+from ..core.uids import digest
+from .series import FoundSeries
 
 SCHEMA = "cac-watch/1"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from pydicom.dataset import Dataset
 
 from ..core.output import OutputError
+from ..core.uids import digest, is_uid
 
 if TYPE_CHECKING:
     from .files import DicomFile
@@ -25,19 +25,8 @@ CT_CLASSES = (
 )
 """SOP classes that a CT can be scored from. Secondary captures of a CT call themselves CT too."""
 
-_UID = re.compile(r"(?=.{1,64}$)(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*")
 _TEXT_LIMIT = 64
 _TOLD = ("Modality", "PatientID", "StudyDate", "SeriesDescription", "SeriesNumber", "SeriesTime")
-
-
-def is_uid(text: str) -> bool:
-    """Whether a text is a UID (DICOM PS3.5, 9.1)."""
-    return _UID.fullmatch(text) is not None
-
-
-def digest(uid: str) -> str:
-    """A name for what has a UID, which identifies a person: 16 hexadecimal digits, the same every time."""
-    return hashlib.sha256(uid.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, repr=False)

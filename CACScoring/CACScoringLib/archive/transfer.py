@@ -8,10 +8,11 @@ from pathlib import Path
 from ..core.files import remove_partial
 from ..core.output import OutputError
 from ..core.progress import Progress
+from ..core.uids import digest
 from .address import ArchiveError, ArchiveUnreachableError, NoSuchSeriesError
 from .files import DicomFile, missing_in, pull
 from .retry import patiently
-from .series import Archive, FoundSeries, SeriesFilter, digest
+from .series import Archive, FoundSeries, SeriesFilter
 
 AT_ONCE = 100
 """Files sent before it is told how far it is."""

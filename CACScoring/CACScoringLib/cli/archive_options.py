@@ -21,6 +21,11 @@ def add_archive_arguments(parser: argparse.ArgumentParser) -> None:
         help="https://HOST[:PORT]/PATH for DICOMweb, dimse://TITLE@HOST:PORT for DIMSE, dimses:// for DIMSE with TLS; "
         "a bearer token is taken from the environment variable CAC_ARCHIVE_TOKEN",
     )
+    add_access_arguments(parser)
+
+
+def add_access_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how an archive lets this program in."""
     access = parser.add_argument_group("access")
     add = access.add_argument
     add("--token-file", type=Path, metavar="FILE", help="read the bearer token from a file, at every request anew")
@@ -63,7 +68,8 @@ def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
 
 def wanted_series(options: argparse.Namespace) -> SeriesFilter:
     """Which series are wanted. Raises OutputError."""
-    from ..archive.series import SeriesFilter, is_uid, parse_dates, parse_thickness
+    from ..archive.series import SeriesFilter, parse_dates, parse_thickness
+    from ..core.uids import is_uid
 
     for name in ("study", "series"):
         uid = getattr(options, name)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..core.output import OutputError
 from .aliases import current_names
+from .cluster_option import on_cluster
 from .extras import require
 from .options import add_progress_argument
 from .parser import CommandParser, declared_commands
@@ -82,7 +83,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         if "extras" in options:
             require(*options.extras(options))
-        options.run(options, progress)
+        with on_cluster(options):
+            options.run(options, progress)
     except OutputError as error:
         progress.failed(str(error), BAD_USAGE)
         return BAD_USAGE

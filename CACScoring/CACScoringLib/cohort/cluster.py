@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -113,6 +114,24 @@ def _described(path: Path) -> ClusterChoice:
     if not isinstance(kwargs, dict) or not (workers is None or (isinstance(workers, int) and workers > 0)):
         raise ClusterError(f"In {path}, kwargs has to be a mapping and workers a number from 1. Correct the file.")
     return ClusterChoice(str(path), made_by=name, kwargs=kwargs, workers=workers)
+
+
+_asked_for: ContextVar[ClusterChoice | None] = ContextVar("cluster", default=None)
+
+
+@contextmanager
+def working_on(choice: ClusterChoice) -> Iterator[None]:
+    """While it lasts, `chosen_cluster` is this one, however deep in a command work is shared out."""
+    token = _asked_for.set(choice)
+    try:
+        yield
+    finally:
+        _asked_for.reset(token)
+
+
+def chosen_cluster() -> ClusterChoice:
+    """The cluster of `working_on`; else this machine."""
+    return _asked_for.get() or ClusterChoice()
 
 
 @contextmanager

@@ -13,17 +13,21 @@ from functools import partial
 from pathlib import Path
 
 from ..core.ct import ScanWarning, UnreadableError
-from ..core.output import OutputError
+from ..core.output import LAST_FILE, OutputError
 from ..core.progress import Progress, ScanState
+from ..io.dicom import some
 from ..io.reading import Series, find_series
 from ..results import METHOD_TITLES
 from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models
-from .cluster import ClusterChoice
+from .cluster import ClusterChoice, chosen_cluster
 from .folder import RECORD, CohortFolder, opened
 from .memory import IDLE_BYTES, Asked, Plan, plan
 from .parquet import written
-from .scans import CohortScan, scans_of_folder, scans_of_table, search
-from .scoring import ScanJob, ScanOutcome, prepare_scoring
+from .remote import fetched
+from .scans import CohortScan, scans_of_table
+from .scoring import Fetch, ScanJob, ScanOutcome, prepare_scoring
+from .search import scans_of_folder, search
+from .search_journal import SearchJournal, signature
 from .table import columns, failures_as_csv, heading, line, result_row, scored
 from .workers import Workers, sensible_count
 
@@ -47,24 +51,26 @@ class Sharing:
     room for (`cohort.memory`).
     """
 
-    cluster: ClusterChoice = field(default_factory=ClusterChoice)
+    cluster: ClusterChoice = field(default_factory=chosen_cluster)
     workers: int | None = None
 
 
 def score_cohort(
-    source: Path,
+    source: Path | Sequence[CohortScan],
     output: Path,
     settings: RunSettings,
     choice: ModelChoice,
     sharing: Sharing | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    fetch: Fetch = fetched,
 ) -> list[ScanState]:
-    """Score every CT below a folder (see `cohort.scans.search`), or those of a table (`cohort.scans.scans_of_table`).
+    """Score every CT below a folder (see `cohort.search.search`), those of a table (`cohort.scans.scans_of_table`), or
+    scans that are known.
 
     Called again after an interruption it goes on: results that are whole and of the same content and settings are kept,
     scans that failed are tried again. A scan whose worker died is tried once more at the end, alone. sharing: who does
-    it. overwrite: score all anew, whatever was there.
+    it. overwrite: score all anew, whatever was there. fetch: gives a scan behind an address.
 
     Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv`,
     `cohort.json`, and at the end the tables of `cohort.parquet`. Returns what became of each scan. Raises OutputError
@@ -72,7 +78,11 @@ def score_cohort(
     cannot be used.
     """
     progress, sharing = progress or Progress(), sharing or Sharing()
-    if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
+    if (
+        isinstance(source, Path)
+        and not source.is_dir()
+        and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS))
+    ):
         raise UnreadableError(
             f"{source} is neither a folder nor a table (CSV, parquet). Use cac score for a single CT."
         )
@@ -83,7 +93,9 @@ def score_cohort(
     progress.begin(["finding", "scans"])
     with opened(output, made_with(settings, models), overwrite, local) as folder:
         with progress.step("finding"):
-            scans, found_warnings = _find(source, output, sharing, progress)
+            scans, found_warnings = (
+                _find(source, output, sharing, progress) if isinstance(source, Path) else (list(source), ())
+            )
         if not scans:
             raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
         for warning in (*found_warnings, *models.warnings):
@@ -96,7 +108,7 @@ def score_cohort(
             shares = plan(scans, asked, sharing.workers, local)
             workers = Workers(
                 shares.count or sharing.workers,
-                partial(prepare_scoring, settings, models),
+                partial(prepare_scoring, settings, models, fetch),
                 shares.memory,
                 sharing.cluster,
                 progress.dashboard,
@@ -131,20 +143,34 @@ def _find(
     if source.is_file():
         return scans_of_table(source)
     found = search(source, output)
-    series: list[tuple[list[Series], int] | None] = [None] * len(found.folders)
-    done = 0
-    count = sharing.workers or (sensible_count(IDLE_BYTES) if sharing.cluster.is_local else None)
-    with Workers(count, _series_finder, None, sharing.cluster) as pool, closing(pool.run(found.folders)) as events:
-        for event in events:
-            if event.state != "begun":
-                series[event.index] = event.result
+    with SearchJournal(output, source) as journal:
+        series = [journal.known(folder) for folder in found.folders]
+        lacking = [i for i, known in enumerate(series) if known is None]
+        done = len(series) - len(lacking)
+        count = sharing.workers or (sensible_count(IDLE_BYTES) if sharing.cluster.is_local else None)
+        folders = [found.folders[i] for i in lacking]
+        with Workers(count, _series_finder, None, sharing.cluster) as pool, closing(pool.run(folders)) as events:
+            for event in events:
+                if event.state == "begun":
+                    continue
+                if event.result is not None:
+                    series[lacking[event.index]] = event.result[1:]
+                    journal.add(folders[event.index], *event.result)
                 done += 1
-                progress.counted(done, len(found.folders))
+                progress.counted(done, len(series))
     return scans_of_folder(source, found, series), found.warnings
 
 
-def _series_finder() -> Callable[[Path], tuple[list[Series], int]]:
-    return find_series
+def _series_finder() -> Callable[[Path], tuple[str, list[Series], int] | None]:
+    return _find_series
+
+
+def _find_series(folder: Path) -> tuple[str, list[Series], int] | None:
+    """Signature of a folder's files, its series, and how many files are broken; None where it cannot be read."""
+    try:
+        return signature(folder), *find_series(folder)
+    except OSError:
+        return None
 
 
 class _Board:
@@ -188,14 +214,22 @@ class _Board:
 
     def _settle_known(self) -> list[int]:
         """Settle scans that need no work; returns the others."""
-        todo = []
+        todo, damaged = [], []
         for i, (scan, state) in enumerate(zip(self._scans, self.states, strict=True)):
+            outcome = None
+            try:
+                outcome = None if scan.fault else self._folder.result(scan, state.folder)
+            except UnreadableError:
+                damaged.append(f"{state.folder.name}/{LAST_FILE}")
             if scan.fault:
                 self._fail(i, scan.fault)
-            elif outcome := self._folder.result(scan, state.folder):
+            elif outcome:
                 self._finish(i, outcome)
             else:
                 todo.append(i)
+        if damaged:
+            message = f"{len(damaged)} results are damaged, and these scans are scored again: {some(damaged)}."
+            self._progress.warning(ScanWarning("results-damaged", message))
         return todo
 
     def _run(self, todo: list[int], workers: Workers, shares: Plan, last: bool = False) -> dict[int, str]:

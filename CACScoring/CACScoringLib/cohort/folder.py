@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..core.files import remove_partial, write_text_atomically
 from ..core.output import LAST_FILE, OutputError
+from .parquet import TABLES, WRITTEN, table_path
 from .scans import CohortScan
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
 
@@ -47,7 +48,8 @@ class CohortFolder:
         """
         known = self._record["scans"]
         by_scan = {entry["scan"]: name for name, entry in known.items()}
-        names = [RECORD, TABLE, FAILURES, *known, *(path.name for path in self.path.iterdir())]
+        tables = (table_path(self.path, name).name for name in TABLES)
+        names = [RECORD, TABLE, FAILURES, *tables, *known, *(path.name for path in self.path.iterdir())]
         taken = {name.casefold() for name in names}
         folders = []
         last: dict[str, int] = {}
@@ -79,7 +81,8 @@ class CohortFolder:
     def result(self, scan: CohortScan, folder: Path) -> ScanOutcome | None:
         """A scan's result that is whole and made of its files as they are; None where a worker has to see to it.
 
-        Files that only look changed are compared by their content in a worker, see `scoring.score_job`.
+        Files that only look changed are compared by their content in a worker, see `scoring.score_job`. Raises
+        UnreadableError where its `scores.json` is damaged.
         """
         content = read_scores(folder)
         if content is None:
@@ -103,6 +106,7 @@ class CohortFolder:
     def remove_leftovers(self) -> None:
         """Remove what processes that were ended left half-written, but not what workers elsewhere may still write."""
         remove_partial(self.path, 0.0 if self._local else ELSEWHERE_SECONDS)
+        remove_partial(self.path, name=WRITTEN)  # by a client, of which there is one at a time
 
     def begin(self, wanted: dict, overwrite: bool) -> None:
         """Compare the settings with those of earlier results. Raises OutputError where they differ."""

@@ -1,12 +1,14 @@
 """The results of a cohort as parquet tables for SQL: `scans`, `scores`, `lesions`, without what identifies a person.
 
 A scan is called by the number that `cohort.json` has for its folder; names, paths and patients stand in `cohort.csv`
-only, unless they are asked for. The schema's version is in each file's metadata.
+only, unless they are asked for. The schema's version is in each file's metadata. A table of many scans is a folder of
+parts, `scores.parquet/part-00001.parquet`, as parquet's readers take it.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +23,12 @@ from .scoring import ScanOutcome
 
 SCHEMA = "cac-cohort-tables/1"
 TABLES = ("scans", "scores", "lesions")
+WRITTEN = "_tables"
+"""Of the folder in which they are until they are whole; no scan's folder is called so."""
 GROUP_ROWS = 5000
 """Rows that are kept in memory until they are written."""
+PART_SCANS = 50_000
+"""Scans of a part; the same of all tables. With fewer, a table is one file."""
 
 _PLACE = re.compile(r"[^\s:'\"()]*[/\\][^\s:'\"()]*")
 _SCORE = {
@@ -36,7 +42,7 @@ _SCORE = {
 }
 _COLUMNS: dict[str, dict[str, str]] = {
     "scans": {
-        **dict.fromkeys(("scan", "state", "reason", "group", "name", "ct", "patient"), "string"),
+        **dict.fromkeys(("scan", "state", "reason", "group", "name", "ct", "patient", "session"), "string"),
         **dict.fromkeys(("columns", "rows", "slices"), "int32"),
         **dict.fromkeys(("pixel_mm", "slice_spacing_mm", "noise_hu", "seconds", "wall_seconds"), "double"),
         "peak_memory_bytes": "int64",
@@ -54,7 +60,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
         **{name: kind for name, kind in _SCORE.items() if name != "lesions"},
     },
 }
-_IDENTIFYING = ("name", "ct", "patient")
+_IDENTIFYING = ("name", "ct", "patient", "session")
 TOTAL = "total"
 """What `scores` has as the artery of a method's total."""
 
@@ -67,14 +73,20 @@ class TableWriter:
         self._columns = {name: _typed(name, identify) for name in TABLES}
         self._rows: dict[str, list[dict]] = {name: [] for name in TABLES}
         self._writers: dict[str, Any] = {}
+        self._scans, self._part = 0, 1
 
     def add(self, number: str, scan: CohortScan, state: ScanState, outcome: ScanOutcome | None) -> None:
         """Enter a scan. number: what it is called. outcome: None where it failed, or was not reached."""
+        if self._scans == PART_SCANS:
+            self._end_part()
+            self._scans, self._part = 0, self._part + 1
+        self._scans += 1
         content = outcome.content if outcome else None
         known = "done" if state.state == "skipped" else state.state
         row = {"scan": number, "state": known, "reason": state.reason, "group": scan.group or None}
         if self._identify:
             row |= {"name": scan.name, "ct": scan.place, "patient": scan.patient or None}
+            row["session"] = scan.session or None
         elif state.reason:
             row["reason"] = without_places(state.reason, scan)
         if content is not None:
@@ -91,10 +103,21 @@ class TableWriter:
                 self._flush(name)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, and put the tables into their places."""
+        self._end_part()
+        for name in TABLES if self._part == 1 else ():
+            parts = table_path(self._folder, name)
+            only = self._place(name, 1).rename(parts.with_suffix(".only"))
+            parts.rmdir()
+            only.rename(parts)
+
+    def _end_part(self) -> None:
         for name in TABLES:
             self._flush(name)
-            self._writers[name].close()
+            self._writers.pop(name).close()
+
+    def _place(self, name: str, part: int) -> Path:
+        return table_path(self._folder, name) / f"part-{part:05d}.parquet"
 
     def _flush(self, name: str) -> None:
         import pyarrow as pa
@@ -103,7 +126,8 @@ class TableWriter:
         fields = self._columns[name]
         schema = pa.schema(fields, metadata={"schema": SCHEMA})
         if name not in self._writers:
-            file = self._folder / f"{name}.parquet"
+            file = self._place(name, self._part)
+            file.parent.mkdir(exist_ok=True)
             self._writers[name] = pq.ParquetWriter(file, schema, compression="zstd")
         if rows := self._rows[name]:
             self._writers[name].write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -113,14 +137,34 @@ class TableWriter:
 @contextmanager
 def written(folder: Path, identify: bool) -> Iterator[TableWriter]:
     """Give a writer whose tables take the place of earlier ones in a folder at the end, also after an error."""
-    with partial_folder(folder / "tables") as place:
+    with partial_folder(folder / WRITTEN) as place:
         writer = TableWriter(place, identify)
         try:
             yield writer
         finally:
             writer.close()
             for name in TABLES:
-                (place / f"{name}.parquet").replace(folder / f"{name}.parquet")
+                _replace(table_path(place, name), table_path(folder, name))
+
+
+def table_path(folder: Path, name: str) -> Path:
+    """Where a table lies: a file, or a folder of parts."""
+    return folder / f"{name}.parquet"
+
+
+def table_files(folder: Path, name: str) -> list[Path]:
+    """The files of a table, in their order; none where it is not there."""
+    path = table_path(folder, name)
+    return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path] if path.is_file() else []
+
+
+def _replace(made: Path, last: Path) -> None:
+    """A file can be replaced at once; a folder, or what is to be one, is away for a moment."""
+    if last.is_dir():
+        shutil.rmtree(last)
+    elif made.is_dir():
+        last.unlink(missing_ok=True)
+    made.replace(last)
 
 
 def without_places(reason: str, scan: CohortScan) -> str:
@@ -159,7 +203,7 @@ def _scan_facts(content: Mapping, identify: bool) -> dict:
         "pixel_mm": image["spacing_mm"][0],
         "slice_spacing_mm": image["spacing_mm"][2],
         "noise_hu": measured.get("noise_hu"),
-        "seconds": round(sum(content["seconds"].values()), 3),
+        "seconds": round(sum(content.get("seconds", {}).values()), 3),
         "risk_class": categories.get("risk_class"),
         "cac_drs": categories.get("cac_drs"),
         "warnings": list(dict.fromkeys(warning["code"] for warning in content["warnings"])),
@@ -175,8 +219,8 @@ def _scores(number: str, method: str, result: Mapping) -> Iterator[dict]:
 
 
 def _lesions(number: str, method: str, result: Mapping) -> Iterator[dict]:
-    for lesion in result["lesions"]:
-        about = {"scan": number, "method": method, "artery": lesion["artery"], "lesion": lesion["id"]}
+    for lesion in result.get("lesions", ()):
+        about = {"scan": number, "method": method, "artery": lesion.get("artery"), "lesion": lesion.get("id")}
         yield about | {name: value for name, value in _score(lesion).items() if name != "lesions"}
 
 

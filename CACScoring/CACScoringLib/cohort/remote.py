@@ -1,5 +1,6 @@
 """Scans behind an address (s3://, gs://, https://): the worker that scores one fetches it, and removes it afterwards.
 
+A series of a DICOM archive has an address too; `archive.scans` fetches it.
 Files get names of our own: nothing that a server or a table names becomes a path.
 """
 
@@ -11,14 +12,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from ..core.ct import CTError
+from ..core.uids import digest, is_uid
 from ..io.reading import IMAGE_ENDINGS
 
-SCHEMES = ("s3", "gs", "https", "http")
+SCHEMES = ("s3", "gs", "https", "http", "dimse", "dimses")
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "https": "aiohttp", "http": "aiohttp"}
 """What fsspec needs for each."""
 
@@ -28,6 +31,7 @@ ATTEMPTS, PAUSE_SECONDS = 3, 2.0
 LARGEST_FILES = 20_000
 """Of a series; a folder with more is none."""
 
+_SERIES = re.compile(r"((?:https?|dimses?)://[^?#]+?)/studies/([\d.]+)/series/([\d.]+)/?")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _FINAL = (CTError, ImportError, FileNotFoundError, PermissionError)
 """Errors with which it is of no use to try again."""
@@ -40,6 +44,21 @@ class RemoteError(CTError):
     """A scan cannot be fetched. The message says what to do."""
 
 
+@dataclass(frozen=True)
+class SeriesAddress:
+    """Of a series in a DICOM archive, as DICOMweb writes it (PS3.18, 10.4.1.1.2)."""
+
+    archive: str
+    study_uid: str
+    series_uid: str
+
+
+def series_of(address: str) -> SeriesAddress | None:
+    """The series that an address names, ARCHIVE/studies/UID/series/UID; None where it is none of an archive."""
+    match = _SERIES.fullmatch(address)
+    return SeriesAddress(*match.groups()) if match and all(map(is_uid, match.groups()[1:])) else None
+
+
 def is_address(text: str) -> bool:
     """Whether a table's cell is an address, not a path."""
     return text.startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
@@ -48,26 +67,38 @@ def is_address(text: str) -> bool:
 def checked(address: str) -> str:
     """The address, if it may be fetched from. Raises RemoteError."""
     parts = _split(address)
-    if parts.username or parts.password:
+    of_archive = parts.scheme.startswith("dimse")
+    if parts.password or (parts.username and not of_archive):  # of DIMSE it is the archive's title
         raise RemoteError(f"{shown(address)} is given with a password. Give it to the workers by their environment.")
+    if series_of(address):
+        return address
+    if of_archive:
+        raise RemoteError(f"{shown(address)} names no series. Write dimse://TITLE@HOST:PORT/studies/UID/series/UID.")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise RemoteError(f"{shown(address)} is not encrypted. Use https.")
     if not parts.netloc or not parts.path.strip("/"):
         raise RemoteError(f"{shown(address)} names no file or folder. Correct the address.")
     if parts.scheme.startswith("http") and not _ending(address):
         known = ", ".join(IMAGE_ENDINGS)
-        raise RemoteError(f"{shown(address)} is not one file with an ending of {known}, as a scan by https has to be.")
+        raise RemoteError(
+            f"{shown(address)} is neither one file with an ending of {known}, nor a series of an archive "
+            "(ARCHIVE/studies/UID/series/UID), as a scan by https has to be."
+        )
     return address
 
 
 def shown(address: str) -> str:
-    """The address without a password, and without what follows "?", where signatures stand."""
+    """The address without a password, without what follows "?", where signatures stand, and without UIDs."""
+    if series := series_of(address):
+        return f"{shown(series.archive)} series {digest(series.series_uid)}"
     parts = _split(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def last_part(address: str) -> str:
-    """The name of the file or folder, for people."""
+    """The name of the file or folder, for people; of a series the digest of its UID."""
+    if series := series_of(address):
+        return digest(series.series_uid)
     return _split(address).path.rstrip("/*").rpartition("/")[2] or "scan"
 
 
@@ -78,7 +109,9 @@ def fetched(address: str) -> Iterator[Path]:
     Raises RemoteError.
     """
     checked(address)
-    with tempfile.TemporaryDirectory(prefix="cac-fetched-", dir=_own_folder()) as place:
+    if series_of(address):
+        raise RemoteError(f"{shown(address)} is in an archive, which cac cohort alone can ask.")
+    with tempfile.TemporaryDirectory(prefix="cac-fetched-", dir=own_folder()) as place:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 scan = _fetch(address, Path(place))
@@ -163,7 +196,7 @@ def _split(address: str) -> SplitResult:
         return SplitResult(address.partition(":")[0], "", "", "", "")
 
 
-def _own_folder() -> str | None:
+def own_folder() -> str | None:
     """Where the worker has its files, which are removed also after it was killed; None outside of a worker."""
     with suppress(ImportError, ValueError):
         from distributed import get_worker

@@ -14,7 +14,7 @@ from ..core.output import OutputError
 from ..report.markup import Markup, head, page, picture, row, small, table, tag
 from ..results import METHOD_TITLES
 from .folder import RECORD
-from .parquet import SCHEMA, TABLES
+from .parquet import SCHEMA, TABLES, table_files
 
 PAGE = "cohort-report.html"
 SHOWN = 6
@@ -44,10 +44,10 @@ def write_cohort_report(folder: Path) -> Path:
     slice of the largest lesion as that report does. Raises OutputError where the tables are missing or of another
     schema, or the page cannot be written.
     """
-    db = _opened(folder)
+    db = opened_tables(folder)
     title = "Cohort report"
     parts = [tag.h1(title), *_summary(db), *_scores(db), *_warnings(db), *_failures(db), *_time(db)]
-    parts += _outliers(db, _folders(folder), folder)
+    parts += _outliers(db, scan_folders(folder), folder)
     try:
         write_text_atomically(folder / PAGE, page(title, *parts))
     except OSError as error:
@@ -55,20 +55,22 @@ def write_cohort_report(folder: Path) -> Path:
     return folder / PAGE
 
 
-def _opened(folder: Path) -> Any:
+def opened_tables(folder: Path) -> Any:
+    """A DuckDB connection with the tables, and the view `totals`. Raises OutputError."""
     import duckdb
     import pyarrow.parquet as pq
 
-    if missing := [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]:
-        raise OutputError(
-            f"{folder} has no {missing[0]}.parquet. Give the folder of a cohort; running its command again adds tables."
-        )
     db = duckdb.connect()
     for name in TABLES:
-        file = folder / f"{name}.parquet"
-        if (pq.read_schema(file).metadata or {}).get(b"schema", b"").decode() != SCHEMA:
-            raise OutputError(f"{file} is not of schema {SCHEMA}. Run the command of the cohort again.")
-        db.register(name, pq.read_table(file))
+        files = table_files(folder, name)
+        if not files:
+            raise OutputError(
+                f"{folder} has no {name}.parquet. Give the folder of a cohort; running its command again adds tables."
+            )
+        for file in files:
+            if (pq.read_schema(file).metadata or {}).get(b"schema", b"").decode() != SCHEMA:
+                raise OutputError(f"{file} is not of schema {SCHEMA}. Run the command of the cohort again.")
+        db.read_parquet([str(file) for file in files]).create_view(name)
     db.execute(f"CREATE VIEW totals AS {_TOTALS}")
     return db
 
@@ -207,7 +209,7 @@ def _picture(folder: Path) -> Markup | None:
     )
 
 
-def _folders(folder: Path) -> dict[str, str]:
+def scan_folders(folder: Path) -> dict[str, str]:
     """Folders of scans by their number."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))["scans"]

@@ -1,31 +1,28 @@
-"""Which scans a cohort has: every CT below a folder, or what a table lists."""
+"""A scan of a cohort, and those that a table lists."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.ct import CTError, ScanWarning
-from ..core.output import LAST_FILE
 from ..core.tables import Line, Table, TableError, read_table
 from ..io.dicom import printable, some
-from ..io.reading import IMAGE_ENDINGS, Series, stem
+from ..io.reading import stem
 from .remote import checked, is_address, last_part, shown
 
 WHOLE_FOLDER = "ct"
 """A folder that holds an image of this name is one scan, as in cohorts of digital patients: its other files and its
 subfolders (masks, maps, a DICOM copy) belong to the scan and are none of their own."""
 
-SEGMENTATION_ENDING = ".seg.nrrd"
-
 _ADDRESSES = ("series_aws_url", "series_gcs_url", "gcs_url")
 """Columns of the Imaging Data Commons in place of `ct`: results of a query of idc-index. One line per series."""
 
-_COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "group")
+_COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +44,7 @@ class CohortScan:
     lesions: Path | None = None
     masks: tuple[str, str] = ("", "")
     patient: str = ""
+    session: str = ""
     group: str = ""
     fault: str | None = None
     voxels: int | None = None
@@ -58,98 +56,13 @@ class CohortScan:
         return shown(self.address) if self.address else str(self.ct)
 
 
-@dataclass(frozen=True)
-class Search:
-    """What lies below a folder. folders: those that may hold DICOM files, to be asked for their series."""
-
-    files: tuple[Path, ...]
-    folders: tuple[Path, ...]
-    warnings: tuple[ScanWarning, ...]
-
-
-def search(root: Path, output: Path) -> Search:
-    """Look for image files and DICOM folders in a folder and all below it.
-
-    Passed over are hidden files and folders, segmentations (.seg.nrrd), results of earlier scorings (folders with a
-    scores.json) and `output`. Links to folders are followed once.
-    """
-    files: list[Path] = []
-    folders: list[Path] = []
-    unread: list[str] = []
-    seen = {_identity(output)} if output.exists() else set()
-    for place, inner, names in os.walk(
-        root, followlinks=True, onerror=lambda error: unread.append(str(error.filename))
-    ):
-        folder = Path(place)
-        identity = _identity(folder)
-        if identity in seen or LAST_FILE in names:
-            inner.clear()
-            continue
-        seen.add(identity)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        visible = sorted(name for name in names if not name.startswith("."))
-        images = [folder / name for name in visible if name.lower().endswith(IMAGE_ENDINGS)]
-        images = [path for path in images if not path.name.lower().endswith(SEGMENTATION_ENDING)]
-        whole = [path for path in images if stem(path).lower() == WHOLE_FOLDER]
-        if whole:
-            inner.clear()
-        elif any(not name.lower().endswith(IMAGE_ENDINGS) for name in visible):
-            folders.append(folder)
-        files += whole or images
-    warnings = ()
-    if unread:
-        message = f"{len(unread)} folders could not be opened, so nothing in them is scored: {some(unread)}."
-        warnings = (ScanWarning("folders-unread", message),)
-    return Search(tuple(files), tuple(folders), warnings)
-
-
-def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Series], int] | None]) -> list[CohortScan]:
-    """The scans below a folder, in the order of their names.
-
-    series: of each of the found folders, from `reading.find_series`; None where that failed. Every series of a folder
-    is a scan of its own, because a cohort has nobody to ask; the facts in the cohort's table tell them apart. A series
-    whose files lie in several folders may be one scan or several, so it is listed with a fault.
-    """
-    scans = [CohortScan(_name(root, path), path, _below(root, path)) for path in found.files]
-    places: dict[str, list[Path]] = {}
-    for folder, read in zip(found.folders, series, strict=True):
-        for one in read[0] if read else ():
-            if one.uid is not None:
-                places.setdefault(one.uid, []).append(folder)
-    for folder, read in zip(found.folders, series, strict=True):
-        name, given = _name(root, folder), _below(root, folder)
-        if read is None:
-            scans.append(CohortScan(name, folder, given, fault="Its files could not be read."))
-            continue
-        in_folder, broken = read
-        if broken and not in_folder:
-            fault = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
-            scans.append(CohortScan(name, folder, given, fault=fault))
-        for one in in_folder:
-            fault = None
-            if one.uid is None and len(in_folder) > 1:
-                fault = (
-                    "The folder holds several CT series, one without a UID. List the series in a table by its number."
-                )
-            elif one.uid is not None and len(places[one.uid]) > 1:
-                where = some(_below(root, place) for place in places[one.uid])
-                fault = (
-                    f"Files of this series lie in {len(places[one.uid])} folders ({where}); they may be parts of one "
-                    "scan, or several scans with one UID. List it in a table, with the folder of each scan or the "
-                    "one that holds all parts."
-                )
-            full = name if len(in_folder) == 1 else f"{name}-{one.number or 'no-number'}"
-            scans.append(CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault, voxels=one.voxels))
-    return sorted(scans, key=lambda scan: (_natural(scan.name), scan.given))
-
-
 def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
     """The scans that a table lists, in its order, and doubts.
 
     path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, or parquet. Columns: ct (file, DICOM
-    folder, or address as in `cohort.remote`), and optionally name, series, heart, lesions (files), patient, group
-    (copied into the result). Paths are relative to the table's folder. In place of ct the table may have the columns of
-    a query of idc-index. Raises TableError.
+    folder, or address as in `cohort.remote`), and optionally name, series, heart, lesions (files), patient, session,
+    group (copied into the result). Paths are relative to the table's folder. In place of ct the table may have the
+    columns of a query of idc-index. Raises TableError.
     """
     table = read_table_or_parquet(path)
     of_idc = next((name for name in _ADDRESSES if name in table), None) if "ct" not in table else None
@@ -175,7 +88,7 @@ def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...
         given = (shown(place) if address else place) + (f"#{series}" if series else "")
         # Where the series is given by its UID, that stays out of the name: it identifies a person.
         number = f"-{series}" if series and re.fullmatch(r"\d+(\.\d+)?", series) else ""
-        name = facts.pop("name") or (stem(ct) if address else _name(root, ct)) + number
+        name = facts.pop("name") or (stem(ct) if address else name_below(root, ct)) + number
         scans.append(CohortScan(name, ct, given, series, fault=fault, address=address, **facts))
     table.need_distinct([scan.given for scan in scans], "scan")
     return scans, () if of_idc else _unused(table)
@@ -185,7 +98,7 @@ def _facts(line: Line, folder: Path) -> dict[str, Any]:
     masks = line.text("heart"), line.text("lesions")
     heart, lesions = (folder / mask if mask else None for mask in masks)
     return {
-        **{name: printable(line.text(name)) for name in ("name", "patient", "group")},
+        **{name: printable(line.text(name)) for name in ("name", "patient", "session", "group")},
         "series": line.text("series") or None,
         **{"heart": heart, "lesions": lesions, "masks": masks},
     }
@@ -227,11 +140,6 @@ def read_table_or_parquet(path: Path) -> Table:
     return Table(path, tuple(rows.column_names), lines)
 
 
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
 def _common_folder(paths: Iterable[Path]) -> Path:
     try:
         return Path(os.path.commonpath([path.parent for path in paths]))
@@ -239,11 +147,7 @@ def _common_folder(paths: Iterable[Path]) -> Path:
         return Path()
 
 
-def _below(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
-def _name(root: Path, path: Path) -> str:
+def name_below(root: Path, path: Path) -> str:
     """The path below the root without the image's ending; a file called like WHOLE_FOLDER goes by its folder."""
     inside = path.is_relative_to(root) and path != root
     parts = list(path.relative_to(root).parts) if inside else [path.name]
@@ -251,9 +155,3 @@ def _name(root: Path, path: Path) -> str:
     if parts[-1].lower() == WHOLE_FOLDER:
         parts = parts[:-1] or [path.parent.name]
     return printable("/".join(parts)) or "scan"
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts scan 2 before scan 10."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]

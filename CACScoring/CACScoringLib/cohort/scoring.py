@@ -7,16 +7,17 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..core.ct import CTError
+from ..core.ct import CTError, UnreadableError
 from ..core.files import write_text_atomically
 from ..core.output import LAST_FILE, OutputError, OutputFolder, remove_result
+from ..core.records import check_record
 from ..run import ChosenModels, LoadedModels, RunSettings, ScanInput, load_models, run_scan
 from .remote import fetched, shown
 from .scans import CohortScan
@@ -24,6 +25,8 @@ from .scans import CohortScan
 RECORD = "cohort-scan.json"
 """In the folder of a scan: of what it was made, and what that took."""
 SCHEMA = "cac-cohort-scan/1"
+
+Fetch = Callable[[str], AbstractContextManager[Path]]
 
 _CHUNK = 1 << 20
 
@@ -96,20 +99,25 @@ class ScanFolder(OutputFolder):
                 super()._move_in(temporary)
 
 
-def prepare_scoring(settings: RunSettings, chosen: ChosenModels) -> Callable[[ScanJob], ScanOutcome]:
-    """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one."""
+def prepare_scoring(
+    settings: RunSettings, chosen: ChosenModels, fetch: Fetch = fetched
+) -> Callable[[ScanJob], ScanOutcome]:
+    """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one.
+
+    fetch: gives a scan behind an address as a file or folder, and removes it afterwards.
+    """
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     if chosen.networks:
         import torch
 
         torch.set_num_threads(1)
-    return partial(score_job, settings, load_models(chosen))
+    return partial(score_job, settings, load_models(chosen), fetch=fetch)
 
 
-def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
+def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob, fetch: Fetch = fetched) -> ScanOutcome:
     """Score a scan into its folder. Where it was not changed but touched, its result stays as it is."""
     try:
-        return _score(settings, models, job)
+        return _score(settings, models, job, fetch)
     except (CTError, OutputError) as error:
         return ScanOutcome(reason=str(error))
     except OSError as error:
@@ -123,12 +131,12 @@ def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> Scan
         return ScanOutcome(reason=fault)
 
 
-def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
+def _score(settings: RunSettings, models: LoadedModels, job: ScanJob, fetch: Fetch) -> ScanOutcome:
     begun = time.perf_counter()
     _check_reach(job)
     if job.scan.address is None:
         return _score_here(settings, models, job, job.scan, begun)
-    with fetched(job.scan.address) as ct:
+    with fetch(job.scan.address) as ct:
         return _score_here(settings, models, job, replace(job.scan, ct=ct), begun)
 
 
@@ -140,7 +148,7 @@ def _score_here(
     _forget_peak()
     content, files = content_key(scan), files_key(scan)
     known = read_record(folder)
-    if known and (known.content, known.settings) == (content, job.settings) and (scores := read_scores(folder)):
+    if known and (known.content, known.settings) == (content, job.settings) and (scores := whole_scores(folder)):
         known = ScanRecord(content, files, job.settings, known.seconds, known.peak_memory_bytes)
         write_record(folder, known)
         return ScanOutcome(scores, known, kept=True)
@@ -171,11 +179,24 @@ def forget(folder: Path) -> None:
 
 
 def read_scores(folder: Path) -> dict | None:
-    """The content of a whole result's `scores.json`; None where there is none."""
+    """The content of a whole result's `scores.json`; None where there is none. Raises UnreadableError where it is
+    damaged."""
+    file = folder / LAST_FILE
     try:
-        return json.loads((folder / LAST_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
         return None
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"{file} is damaged: it is not JSON. Score the scan again.") from error
+    check_record(content, str(file))
+    return content
+
+
+def whole_scores(folder: Path) -> dict | None:
+    """As `read_scores`, but None also where the result is damaged, so that it is made anew."""
+    with suppress(UnreadableError):
+        return read_scores(folder)
+    return None
 
 
 def read_record(folder: Path) -> ScanRecord | None:
@@ -206,7 +227,9 @@ def files_key(scan: CohortScan) -> str:
     Raises OSError.
     """
     masks = scan.heart, scan.lesions
-    parts: list[object] = [scan.series, *([shown(scan.address)] if scan.address else [])]
+    parts: list[object] = [scan.series]
+    if scan.address:  # of an archive it is known whether the series has grown
+        parts += [shown(scan.address), *([scan.voxels] if scan.voxels else [])]
     for group in _files(masks if scan.address else (scan.ct, *masks)):
         found = [(file.name, file.stat()) for file in group]
         parts.append(sorted((name, status.st_size, status.st_mtime_ns) for name, status in found))

@@ -13,7 +13,7 @@ from ..core.tables import table_text
 from ..io.dicom import printable
 from .scans import CohortScan
 
-_SCAN = ("name", "folder", "ct", "patient", "group", "state", "reason")
+_SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason")
 _GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
 _TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
 _INTERVAL = ("interval_low", "interval_high")
@@ -45,29 +45,31 @@ def result_row(content: dict) -> dict[str, object]:
         "pixel_mm": image["spacing_mm"][0],
         "slice_spacing_mm": image["spacing_mm"][2],
         "noise_hu": measured.get("noise_hu"),
-        "seconds": round(sum(content["seconds"].values()), 3),
+        "seconds": round(sum(content.get("seconds", {}).values()), 3),
     }
     for method, result in content["methods"].items():
-        row |= {f"{method}_{part}": result["total"][part] for part in _TOTALS}
-        row |= {f"{method}_{part}": result[part] for part in ("reviewed", "scaled_agatston")}
+        row |= {f"{method}_{part}": result["total"].get(part) for part in _TOTALS}
+        row |= {f"{method}_{part}": result.get(part) for part in ("reviewed", "scaled_agatston")}
         row[f"{method}_status"] = recorded_status(method, result)
         interval = result["total"].get("interval_90") or (None, None)
         row |= {f"{method}_{part}": end for part, end in zip(_INTERVAL, interval, strict=True)}
         row |= {f"{method}_agatston_{artery}": score["agatston"] for artery, score in result["arteries"].items()}
-    if row["threshold_status"] == "automatic":
-        row["threshold_left_out"] = len(content["methods"]["threshold"]["left_out"])
+    if row.get("threshold_status") == "automatic":
+        row["threshold_left_out"] = len(content["methods"]["threshold"].get("left_out", ()))
     if categories := content.get("categories"):
-        row |= {f"{categories['method']}_{name}": categories[name] for name in _CATEGORIES}
+        row |= {f"{categories['method']}_{name}": categories.get(name) for name in _CATEGORIES}
         if chances := categories.get("probabilities"):
             likeliest = max(chances, key=chances.__getitem__)
             # With a dash that no spreadsheet takes for a date's.
             own = (likeliest.replace("-", "–"), chances[likeliest])
             row |= {f"threshold_{part}": value for part, value in zip(_LIKELY, own, strict=True)}
     if elsewhere := content.get("non_coronary"):
-        row |= {f"non_coronary_agatston_{site.key}": elsewhere[site.key]["agatston"] for site in NonCoronary}
+        known = [site for site in NonCoronary if site.key in elsewhere]
+        row |= {f"non_coronary_agatston_{site.key}": elsewhere[site.key]["agatston"] for site in known}
     for network, estimate in content.get("second_opinions", {}).items():
-        column, key = _ESTIMATES[network]
-        row[column] = estimate[key]
+        if network in _ESTIMATES:
+            column, key = _ESTIMATES[network]
+            row[column] = estimate.get(key)
     return row
 
 
@@ -79,7 +81,7 @@ def scored(state: ScanState, content: dict) -> ScanState:
         reason=None,
         status={name: recorded_status(name, method) for name, method in methods.items()},
         agatston={name: method["total"]["agatston"] for name, method in methods.items()},
-        scaled_agatston={name: method["scaled_agatston"] for name, method in methods.items()},
+        scaled_agatston={name: method.get("scaled_agatston") for name, method in methods.items()},
         warnings=tuple(row["warnings"].split()),
         seconds=row["seconds"],
     )
@@ -98,6 +100,7 @@ def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequ
         "folder": state.folder.name if row else None,
         "ct": printable(scan.place),
         "patient": scan.patient,
+        "session": scan.session,
         "group": scan.group,
         "state": "done" if state.state == "skipped" else state.state,
         "reason": _one_line(state.reason),

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.processes import available_memory_bytes, core_count
-from .cluster import CLOSE_SECONDS, ClusterChoice, ClusterError, started
+from .cluster import CLOSE_SECONDS, ClusterChoice, ClusterError, chosen_cluster, started
 
 LOOK_SECONDS = 2.0
 """Between two looks at which workers there are."""
@@ -38,6 +38,9 @@ START_SECONDS = 60.0
 ENOUGH_WORKERS = 3
 """How many workers of a cluster made here have to fail before all are taken to: one may stand on a broken node."""
 
+_PLUGIN = "cac-"
+"""Begins the name of what a client leaves with the workers; its id follows."""
+
 _GONE = "The scheduler is gone. What is done is kept; run the same command again to continue."
 
 
@@ -55,8 +58,9 @@ class Workers:
     """Workers that each prepare once and then do one job after the other.
 
     prepare(), called in each worker, returns the function that does a job; both have to be importable or picklable.
-    cluster: where they are. memory_bytes: of all workers together on this machine; None for no limit. tell: is given
-    the address of the dashboard. warn: is told where no worker comes. What prepare or a job raises is raised by `run`.
+    cluster: where they are; None for `cluster.chosen_cluster`. memory_bytes: of all workers together on this machine;
+    None for no limit. tell: is given the address of the dashboard. warn: is told where no worker comes. What prepare or
+    a job raises is raised by `run`.
     Used with `with`: leaving ends all workers that were begun here; jobs that are at work elsewhere are left to end.
     """
 
@@ -70,12 +74,12 @@ class Workers:
         warn: Callable[[ScanWarning], None] | None = None,
     ) -> None:
         self._count, self._prepare, self._memory = count, prepare, memory_bytes
-        self._choice, self._tell, self._warn = cluster or ClusterChoice(), tell, warn
+        self._choice, self._tell, self._warn = cluster or chosen_cluster(), tell, warn
         self._stack = ExitStack()
         self._alone = False
         self._client: Any = None
         self._cluster: Any = None
-        self._token = f"cac-{uuid.uuid4().hex[:12]}"
+        self._token = ""
 
     def __enter__(self) -> Workers:
         return self
@@ -128,14 +132,29 @@ class Workers:
                 "the address, and run the command again."
             ) from error
         self._arrivals = Arrivals(self._client, self._choice, self._warn)
+        self._token = f"{_PLUGIN}{self._client.id}"
         if not self._choice.is_local:  # others use the workers after this run, and should not keep its models
             self._stack.callback(_forget_plugin, self._client, self._token)
+            for left in _left_by_others(self._client):
+                _forget_plugin(self._client, left)
         try:
             self._client.register_plugin(Prepared(self._token, self._prepare))
         except Exception as error:  # whatever a worker raised
             raise ClusterError(_cannot_load(self._choice, str(error))) from error
         if self._tell and (board := _dashboard(self._client)):
             self._tell(board)
+
+
+def _left_by_others(client: Any) -> list[str]:
+    """Plugins of CAC whose client was killed: workers would keep their models, and later ones load them."""
+
+    def left(dask_scheduler: Any, start: str = _PLUGIN) -> list[str]:  # of its own: the scheduler may lack CAC
+        names = [name for name in dask_scheduler.worker_plugins if name.startswith(start)]
+        return [name for name in names if name[len(start) :] not in dask_scheduler.clients]
+
+    with suppress(Exception):  # of a scheduler that runs no functions of clients
+        return client.run_on_scheduler(left)
+    return []
 
 
 def _forget_plugin(client: Any, token: str) -> None:
@@ -257,7 +276,10 @@ class _Run:
         if now - self._looked < LOOK_SECONDS and self._places:
             return []
         self._looked = now
-        found = self._client.scheduler_info()["workers"].values()
+        try:
+            found = self._client.scheduler_info()["workers"].values()
+        except (KeyError, OSError):  # it has gone just now, which its status tells the next time
+            return []
         ready = [worker for worker in found if MEMORY in worker["resources"]]
         places = sum(worker["nthreads"] for worker in ready)
         self._places = min(places, self._count or places)

@@ -60,9 +60,10 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_bytes_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
-def remove_partial(folder: Path, seconds_old: float = 0.0) -> None:
-    """Remove from a folder what processes that were killed have left half written; seconds_old: at least so old."""
-    for path in folder.glob(_PARTIAL):
+def remove_partial(folder: Path, seconds_old: float = 0.0, name: str = "*") -> None:
+    """Remove from a folder what processes that were killed have left half written; seconds_old: at least so old. name:
+    of what was written."""
+    for path in folder.glob(_PARTIAL.replace("*", name, 1)):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime >= seconds_old:
                 shutil.rmtree(path, ignore_errors=True)

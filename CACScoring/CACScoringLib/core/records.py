@@ -8,24 +8,37 @@ from typing import Any
 
 import numpy as np
 
-from .ct import UnreadableError
-from .labels import Artery
+from .ct import Acquisition, UnreadableError
+from .labels import Artery, NonCoronary
 
 _NUMBER, _NUMBER_OR_NONE, _TEXT_OR_NONE, _DICT_OR_NONE = (float, int), (float, int, None), (str, None), (dict, None)
 _EACH = "*"
 _MISSING = object()
+_LARGEST_INTEGER = 2**31
+"""Whole numbers are below it: sizes, counts and numbers of lesions."""
+
 _SCORE = {
     "agatston": _NUMBER,
     "volume_mm3?": _NUMBER,
+    "mass_mg?": _NUMBER_OR_NONE,
     "pseudo_mass_hu_mm3": _NUMBER,
-    "lesions": _NUMBER,
+    "lesions": (int,),
+    "peak_hu?": _NUMBER_OR_NONE,
     "clinical_agatston?": _NUMBER_OR_NONE,
-    "interval_90?": ([_NUMBER], None),
+    "interval_90?": ([_NUMBER] * 2, None),
 }
-_ACQUISITION: dict[str, tuple] = {f"{name}?": _NUMBER_OR_NONE for name in ("kvp", "slice_thickness_mm", "exposure_mas")}
-_ACQUISITION |= {f"{name}?": _TEXT_OR_NONE for name in ("contrast_agent", "gating", "kernel", "scanner_model")}
+_ACQUISITION: dict[str, tuple] = {
+    f"{name}?": _TEXT_OR_NONE if "str" in str(kind) else _NUMBER_OR_NONE
+    for name, kind in Acquisition.__annotations__.items()
+}
+_CATEGORIES = {
+    "method": (str,),
+    "risk_class?": _TEXT_OR_NONE,
+    "cac_drs?": _TEXT_OR_NONE,
+    "probabilities?": ({_EACH: _NUMBER}, None),
+}
 _RECORD = {
-    "input": {"name": _TEXT_OR_NONE, "size": [(int,)], "spacing_mm": [_NUMBER]},
+    "input": {"name": _TEXT_OR_NONE, "size": [(int,)] * 3, "spacing_mm": [_NUMBER] * 3},
     "acquisition": _ACQUISITION,
     "measured": ({"noise_hu?": _NUMBER_OR_NONE}, None),
     "heart": {"source": (str,)},
@@ -37,15 +50,22 @@ _RECORD = {
             "status?": (str,),
             "reviewed": (bool,),
             "agatston_scale": _NUMBER_OR_NONE,
+            "scaled_agatston?": _NUMBER_OR_NONE,
             "total": _SCORE,
             "arteries": {_EACH: _SCORE},
-            "lesions?": [_SCORE],
+            "lesions?": [{**_SCORE, "id?": (int,), "artery?": (str,)}],
+            "left_out?": [{}],
         }
     },
+    "non_coronary?": ({f"{site.key}?": {"agatston": _NUMBER} for site in NonCoronary}, None),
+    "categories?": (_CATEGORIES, None),
+    "second_opinions?": {_EACH: {}},
+    "seconds?": {_EACH: _NUMBER},
     "decomposition_settings?": _DICT_OR_NONE,
     "calibrated_on?": _DICT_OR_NONE,
 }
-"""Of a `scores.json`, what readers rely on: of each key the types that it may have; ? marks one that may be missing."""
+"""Of a `scores.json`, what readers rely on: of each key the types that it may have; ? marks one that may be missing. A
+list of one shape has any length."""
 
 
 def check_record(content: object, name: str) -> None:
@@ -61,7 +81,7 @@ def _first_wrong(value: Any, shape: Any, at: str) -> str:
         if nested is None or value is None:
             return "" if _is_one_of(value, shape) else at
         return _first_wrong(value, nested, at)
-    if not isinstance(value, type(shape)):
+    if not isinstance(value, type(shape)) or (isinstance(shape, list) and 1 < len(shape) != len(value)):
         return at
     inner = [(f"{at}[{n}]", one, shape[0]) for n, one in enumerate(value)] if isinstance(shape, list) else []
     for key, own in shape.items() if isinstance(shape, dict) else ():
@@ -74,7 +94,8 @@ def _is_one_of(value: object, types: tuple) -> bool:
     if value is None or isinstance(value, bool):
         return None in types if value is None else bool in types
     kinds = tuple(one for one in types if isinstance(one, type))
-    return isinstance(value, kinds) and not (isinstance(value, float) and not math.isfinite(value))
+    fits = abs(value) < _LARGEST_INTEGER if isinstance(value, int) else True
+    return isinstance(value, kinds) and fits and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def recorded_agatston(method: Mapping, score: Mapping) -> float:

@@ -28,6 +28,7 @@ ADVICE = {
     "no-workers": "Begin workers for the scheduler, or wait until the batch system begins them.",
     "oblique": "Prefer a reconstruction in true axial slices, above all to compare scores.",
     "padding-among-tissue": "Check that nothing outside the patient is counted as calcium.",
+    "results-damaged": "Find out what changed scores.json: a reader's changes belong into a review.",
     "unit-unspecified": "Check in a viewer that fat measures about −100 HU and blood about 40 HU.",
     "unread-files": "Copy the series again if slices are missing.",
     # Acquisition

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from contextlib import nullcontext
@@ -279,18 +280,41 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
     Returns:
         The series, and how many of the DICOM files in the folder are broken.
     """
-    slices, broken = [], 0
+    found: dict[str | None, _Found] = {}
+    broken = 0
     with quiet():
-        for path in sorted(folder.iterdir()):
+        for name in sorted(entry.name for entry in os.scandir(folder)):  # a folder may hold a million files
+            path = folder / name
             try:
                 slice_ = read_slice(path) if path.is_file() else None
             except (UnreadableError, OSError):
                 broken += 1
                 continue
-            if slice_ is not None:
-                slices.append(slice_)
-    found = _stacks(_ct_groups(slices))
-    return [Series(uid, _series_number(group), sum(map(_pixels, group))) for uid, group in found.items()], broken
+            if slice_ is not None and _is_ct_image(slice_):
+                found.setdefault(slice_.text("SeriesInstanceUID"), _Found()).add(slice_)
+    stacks = {uid: one for uid, one in found.items() if one.has_position} or found
+    return [Series(uid, one.number, one.voxels) for uid, one in stacks.items()], broken
+
+
+class _Found:
+    """What is kept of a series of a folder while it is searched."""
+
+    def __init__(self) -> None:
+        self.number: str | None = None
+        self.voxels, self.has_position = 0, False
+
+    def add(self, slice_: DicomSlice) -> None:
+        self.number = self.number or _series_number([slice_])
+        self.voxels += _pixels(slice_)
+        self.has_position = self.has_position or _has_position(slice_)
+
+
+def _is_ct_image(slice_: DicomSlice) -> bool:
+    return slice_.text("Modality") == "CT" and not slice_.is_localizer
+
+
+def _has_position(slice_: DicomSlice) -> bool:
+    return bool(slice_.is_multi_frame or slice_.value("ImagePositionPatient"))
 
 
 def _pixels(slice_: DicomSlice) -> int:
@@ -301,14 +325,14 @@ def _ct_groups(slices: list[DicomSlice]) -> dict[str | None, list[DicomSlice]]:
     """CT images by the UID of their series, without localizers."""
     groups: dict[str | None, list[DicomSlice]] = {}
     for slice_ in slices:
-        if slice_.text("Modality") == "CT" and not slice_.is_localizer:
+        if _is_ct_image(slice_):
             groups.setdefault(slice_.text("SeriesInstanceUID"), []).append(slice_)
     return groups
 
 
 def _stacks(groups: dict[str | None, list[DicomSlice]]) -> dict[str | None, list[DicomSlice]]:
     """The series with positions; where there are none, all."""
-    stacks = {u: g for u, g in groups.items() if any(s.is_multi_frame or s.value("ImagePositionPatient") for s in g)}
+    stacks = {u: g for u, g in groups.items() if any(map(_has_position, g))}
     return stacks or groups
 
 

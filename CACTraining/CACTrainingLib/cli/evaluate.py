@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from CACScoringLib.cli.cluster_option import add_cluster_argument, extras_of_cluster, shares_out
 from CACScoringLib.cli.main import add_progress_argument
 from CACScoringLib.core.progress import Progress
 
@@ -49,11 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for one in studies.choices.values():
         add_options(one, ["--output"])
         add_progress_argument(one)
+        if shares_out(one):
+            add_cluster_argument(one, "scores, prepares scans and trains")
         one.set_defaults(extras=_extras, interrupted="Interrupted. Run the same command again to go on.")
 
 
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:
-    return ("studies", "radiomics") if options.study == "radiomics" else ("studies",)
+    needed = ("studies", "radiomics") if options.study == "radiomics" else ("studies",)
+    return (*needed, *extras_of_cluster(options))
 
 
 def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from CACScoringLib.cli import main as scoring
 from CACScoringLib.cli.aliases import SAMPLES as OLD_SAMPLES
 from CACScoringLib.cli.aliases import current_names
+from CACScoringLib.cli.cluster_option import add_cluster_argument, extras_of_cluster, shares_out
 from CACScoringLib.cli.extras import require
 from CACScoringLib.cli.parser import CommandParser, declared_commands
 from CACScoringLib.core.output import OutputError
@@ -205,9 +206,11 @@ def _declare_network(name: str, parser: argparse.ArgumentParser) -> None:
     require(*extras)  # before its options are known: its module loads them
     module = importlib.import_module(f"CACTrainingLib.{_TRAINED[name][0]}")
     module.add_arguments(parser)
+    if shares_out(parser):
+        add_cluster_argument(parser, "prepares scans")
     scoring.add_progress_argument(parser)
     told = getattr(module, "INTERRUPTED", "Interrupted. Go on with --resume.")
-    parser.set_defaults(run=module.run, interrupted=told)
+    parser.set_defaults(run=module.run, extras=extras_of_cluster, interrupted=told)
 
 
 def _declare_calibrate(parser: argparse.ArgumentParser) -> None:

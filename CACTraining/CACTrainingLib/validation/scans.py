@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from CACScoringLib.cohort.scans import CohortScan, scans_of_folder, search
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.cohort.search import scans_of_folder, search
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.io.reading import find_series, stem
 

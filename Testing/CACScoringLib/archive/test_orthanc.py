@@ -196,3 +196,16 @@ def test_kills_lose_nothing_and_repeat_nothing(tmp_path, protocol):
     outcome = run(tmp_path, protocol, studies=10, seconds=30)
     assert (outcome.scored_once, outcome.lost, outcome.repeated, outcome.images_lost) == (10, 0, 0, 0)
     assert outcome.archive_kills + outcome.watch_kills > 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_cohort_of_the_archive(orthanc, protocol, given, scored, tmp_path, capsys):
+    address = orthanc.web_address if protocol == "dicomweb" else orthanc.dimse_address
+    push_all(connect(address, Access()), dicom_files(given), Progress())
+    patient = pydicom.dcmread(given[0]).PatientID
+    command = ["cohort", "--archive", address, "--patient-id", patient, "--output", str(tmp_path / "out")]
+    for done in ("1 scored, 0 scored before", "0 scored, 1 scored before"):
+        assert cli.main([*command, "--threshold-only"]) == 0
+        assert f"{done}, 0 failed" in capsys.readouterr().out
+    assert len(scored) == 1
+    assert not scored[0].exists()

@@ -6,9 +6,11 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from whole_records import whole_record
 
 from CACScoringLib.cohort.folder import RECORD, TABLE, forget, opened, safe_name
 from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.output import RESULT_FILES, OutputError
 
 MADE_WITH = {"score": {"rules": {"threshold_hu": 130.0}}, "models": {}}
@@ -23,9 +25,9 @@ def folders(path, *scans, made_with=MADE_WITH, overwrite=False):
         return [found.name for found in folder.folders_of(scans)]
 
 
-def result(folder, text='{"a": 1}'):
+def result(folder, text=None):
     folder.mkdir(exist_ok=True)
-    (folder / "scores.json").write_text(text)
+    (folder / "scores.json").write_text(json.dumps(whole_record()) if text is None else text)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,8 @@ def test_a_safe_name_is_one_folder_that_can_be_made(name):
 
 def test_names_that_differ_in_case_only_or_are_taken_get_numbers(tmp_path):
     scans = [scan("A", "1"), scan("a", "2"), scan("A", "3"), scan("cohort.csv", "4"), scan("A-2", "5")]
-    assert folders(tmp_path / "out", *scans) == ["A", "a-2", "A-3", "cohort.csv-2", "A-2-2"]
+    scans.append(scan("scores.parquet", "6"))
+    assert folders(tmp_path / "out", *scans) == ["A", "a-2", "A-3", "cohort.csv-2", "A-2-2", "scores.parquet-2"]
 
 
 def test_a_scan_keeps_its_folder_whatever_comes_beside_it(tmp_path):
@@ -134,15 +137,17 @@ def test_a_result_is_whole_valid_and_no_older_than_its_scan(tmp_path):
     with opened(out, MADE_WITH, False) as folder:
         [place] = folder.folders_of([scan("x", ct)])
         assert folder.result(scan("x", ct), place) is None
-        result(place, "{broken")
-        assert folder.result(scan("x", ct), place) is None
+        for damaged in ("{broken", "{}", "[1]", '{"methods": 5}'):
+            result(place, damaged)
+            with pytest.raises(UnreadableError, match=r"scores.json is damaged"):
+                folder.result(scan("x", ct), place)
         result(place)
-        assert folder.result(scan("x", ct), place).content == {"a": 1}
+        assert folder.result(scan("x", ct), place).content == whole_record()
         later = (place / "scores.json").stat().st_mtime + 5
         os.utime(ct, (later, later))
         assert folder.result(scan("x", ct), place) is None
         ct.unlink()
-        assert folder.result(scan("x", ct), place).content == {"a": 1}
+        assert folder.result(scan("x", ct), place).content == whole_record()
 
 
 def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
@@ -160,7 +165,7 @@ def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
             return stat(path, **options)
 
         monkeypatch.setattr(type(ct), "stat", unreachable)
-        assert folder.result(scan("x", ct), place).content == {"a": 1}
+        assert folder.result(scan("x", ct), place).content == whole_record()
 
 
 def test_newer_slices_and_masks_count_too(tmp_path):
@@ -186,6 +191,15 @@ def test_half_written_results_of_a_killed_run_are_removed(tmp_path):
     (tmp_path / "out" / ".x.partial-abc" / "heart.nii.gz").touch()
     folders(tmp_path / "out", scan("x"))
     assert not (tmp_path / "out" / ".x.partial-abc").exists()
+
+
+def test_workers_elsewhere_may_still_write_but_no_other_client_writes_tables(tmp_path):
+    out = tmp_path / "out"
+    folders(out, scan("x"))
+    (out / ".x.partial-abc").mkdir()
+    (out / "._tables.partial-abc").mkdir()
+    with opened(out, MADE_WITH, False, local=False):
+        assert [path.name for path in out.glob(".*partial*")] == [".x.partial-abc"]
 
 
 def test_one_run_at_a_time(tmp_path):

@@ -12,7 +12,8 @@ from CACScoringLib.cohort import cohort
 from CACScoringLib.cohort import memory as cohort_memory
 from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.memory import SLICE_PIXELS, Asked, plan, scoring_bytes, voxels_of
-from CACScoringLib.cohort.scans import CohortScan, scans_of_folder, search
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.cohort.search import scans_of_folder, search
 from CACScoringLib.io.reading import find_series
 from CACScoringLib.run import ModelChoice, RunSettings
 

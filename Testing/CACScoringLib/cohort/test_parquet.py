@@ -1,63 +1,18 @@
 """The tables of a cohort for SQL, and the page that is made from them."""
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from made_cohorts import cohort
 
 from CACScoringLib.cohort import parquet
-from CACScoringLib.cohort.parquet import SCHEMA, TABLES, without_places, written
+from CACScoringLib.cohort.parquet import SCHEMA, TABLES, table_files, without_places, written
 from CACScoringLib.cohort.report import PAGE, write_cohort_report
 from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.cohort.scoring import ScanOutcome, ScanRecord
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import ScanState
-
-
-def score(agatston, **more):
-    known = {"agatston": agatston, "volume_mm3": agatston / 2, "mass_mg": None, "pseudo_mass_hu_mm3": 9.0}
-    return {**known, "lesions": 1, "peak_hu": 250, **more}
-
-
-def method(agatston):
-    arteries = {"LAD": score(agatston), "RCA": score(0.0)}
-    lesions = [{"id": 1, "artery": "LAD", **score(agatston)}] if agatston else []
-    total = score(agatston, interval_90=[agatston / 2, 2 * agatston])
-    return {"status": "automatic", "reviewed": False, "total": total, "arteries": arteries, "lesions": lesions}
-
-
-def content(agatston):
-    return {
-        "input": {"size": [512, 512, 100], "spacing_mm": [0.7, 0.7, 3.0]},
-        "acquisition": {"file_format": "DICOM", "kvp": 120.0, "patient_name": "Doe^Jane", "series_number": 3},
-        "measured": {"noise_hu": 21.5},
-        "categories": {"risk_class": "11–100", "cac_drs": "A1"},
-        "warnings": [{"code": "noisy", "message": "x"}, {"code": "noisy", "message": "y"}],
-        "seconds": {"reading": 1.0, "heart": 2.5},
-        "methods": {"threshold": method(agatston), "decomposition": method(agatston * 1.5)},
-    }
-
-
-def cohort(folder, *scores, identify=False):
-    """A cohort of scans of these scores; None is one that failed."""
-    record = {"scans": {}}
-    with written(folder, identify) as tables:
-        for i, agatston in enumerate(scores):
-            name = f"Doe_Jane_{i}"
-            scan = CohortScan(name, Path(f"/data/{name}/ct.nii.gz"), name, patient="Jane", group="women")
-            state = ScanState(i, name, folder / name, scan.ct, state="done")
-            record["scans"][name] = {"scan": f"{i:032x}", "masks": None}
-            if agatston is None:
-                reason = f"/data/{name}/ct.nii.gz is empty ({i} bytes). {name} cannot be read."
-                tables.add(f"{i:032x}", scan, replace(state, state="failed", reason=reason), None)
-            else:
-                known = ScanRecord("c" * 64, "f", "s", 4.0 + i, 2 * 10**9)
-                tables.add(f"{i:032x}", scan, state, ScanOutcome(content(agatston), known))
-    (folder / "cohort.json").write_text(json.dumps(record))
-    return folder
 
 
 def test_tables_have_a_row_per_scan_per_artery_and_per_lesion(tmp_path):
@@ -146,3 +101,40 @@ def test_page_needs_the_tables_of_its_schema(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="schema"):
         write_cohort_report(tmp_path)
     assert not (tmp_path / PAGE).exists()
+
+
+class TestParts:
+    @pytest.fixture
+    def small(self, monkeypatch):
+        monkeypatch.setattr(parquet, "PART_SCANS", 2)
+        monkeypatch.setattr(parquet, "GROUP_ROWS", 3)
+
+    @pytest.mark.usefixtures("small")
+    def test_many_scans_are_parts_that_read_as_one(self, tmp_path):
+        cohort(tmp_path, 40.0, None, 0.0, 5.0, 6.0)
+        files = {name: [file.name for file in table_files(tmp_path, name)] for name in TABLES}
+        assert files == {name: [f"part-{part:05d}.parquet" for part in (1, 2, 3)] for name in TABLES}
+        assert [row["scan"] for row in pq.read_table(tmp_path / "scans.parquet").to_pylist()] == [
+            f"{i:032x}" for i in range(5)
+        ]
+        of_part = pq.read_table(tmp_path / "scores.parquet" / "part-00002.parquet").to_pylist()
+        assert {row["scan"] for row in of_part} == {f"{i:032x}" for i in (2, 3)}
+        query = f"SELECT count(DISTINCT scan) FROM '{tmp_path}/scores.parquet/*.parquet'"
+        assert duckdb.sql(query).fetchall() == [(4,)]
+        assert "5 scans: 4 done, 1 failed" in write_cohort_report(tmp_path).read_text()
+
+    def test_parts_and_files_take_each_others_place(self, tmp_path, monkeypatch):
+        for part_scans, kind in ((2, Path.is_dir), (9, Path.is_file), (2, Path.is_dir), (2, Path.is_dir)):
+            monkeypatch.setattr(parquet, "PART_SCANS", part_scans)
+            cohort(tmp_path, 1.0, 2.0, 3.0)
+            assert all(kind(tmp_path / f"{name}.parquet") for name in TABLES)
+            assert pq.read_table(tmp_path / "scans.parquet").num_rows == 3
+            assert {path.name for path in tmp_path.iterdir()} == {"cohort.json", *(f"{t}.parquet" for t in TABLES)}
+
+    @pytest.mark.usefixtures("small")
+    def test_a_part_of_another_schema_is_refused(self, tmp_path):
+        cohort(tmp_path, 1.0, 2.0, 3.0)
+        file = tmp_path / "scores.parquet" / "part-00002.parquet"
+        pq.write_table(pq.read_table(file).replace_schema_metadata({"schema": "other/1"}), file)
+        with pytest.raises(OutputError, match=r"part-00002\.parquet is not of schema"):
+            write_cohort_report(tmp_path)

@@ -1,9 +1,17 @@
 """The columns of a cohort's table that come from `scores.json`."""
 
+import json
+
 import heart_with_territories
 import pytest
 
-from CACScoringLib.cohort.table import columns, result_row
+from CACScoringLib.cohort.parquet import TableWriter
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.cohort.scoring import ScanOutcome
+from CACScoringLib.cohort.table import columns, line, result_row, scored
+from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.progress import ScanState
+from CACScoringLib.core.records import check_record
 from CACScoringLib.report.files import result_as_json
 
 LAST = [f"non_coronary_agatston_{site}" for site in ("aortic_valve", "mitral_annulus", "thoracic_aorta", "other")]
@@ -59,3 +67,43 @@ def test_intervals_and_the_likeliest_category(monkeypatch):
     # As an earlier version wrote it.
     del content["methods"]["threshold"]["total"]["interval_90"]
     assert result_row(content)["threshold_interval_low"] is None
+
+
+def _places(value, at=()):
+    """The path of each key and entry within, and of what they hold."""
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*at, key)
+        yield from _places(one, (*at, key))
+
+
+def test_of_a_record_changed_by_hand_either_the_tables_can_be_made_or_it_is_called_damaged(monkeypatch, tmp_path):
+    content = result_as_json(heart_with_territories.score(monkeypatch), {"reading": 1.0})
+    content["categories"] = {"method": "threshold", "risk_class": "11–100", "probabilities": {"0": 1.0}}
+    content["second_opinions"] = {"vessels": {"total": 3.0}}
+    content["methods"]["threshold"] |= {"status": "automatic", "left_out": [{"id": 1}]}
+    content["methods"]["threshold"]["lesions"] = content["methods"]["threshold"]["lesions"][:1]
+    content["acquisition"]["kernel"] = "B30f"
+    text, damaged, taken = json.dumps(content), 0, 0
+    content = json.loads(text)
+    check_record(content, "scores.json")
+    names, state = columns(["threshold"], identify=False), ScanState(0, "a", tmp_path / "a", tmp_path / "ct.nii")
+    scan, tables = CohortScan("a", tmp_path / "ct.nii", "a"), TableWriter(tmp_path, identify=False)
+    values = (None, "x", 10**12, True, [], {}, [1], {"a": 1}, 1.5, float("nan"))
+    used = set(content) - {"rules", "territories", "candidate_evidence", "normalisation", "familiarity", "truth"}
+    for number, place in enumerate(place for place in _places(content) if place[0] in used):
+        for other in values[number % 5 :: 5]:
+            changed = json.loads(text)
+            holder = changed
+            for key in place[:-1]:
+                holder = holder[key]
+            holder[place[-1]] = other
+            try:
+                check_record(changed, "scores.json")
+            except UnreadableError:
+                damaged += 1
+                continue
+            line(scan, scored(state, changed), result_row(changed), names)
+            tables.add("0", scan, state, ScanOutcome(changed))
+            taken += 1
+    tables.close()
+    assert min(damaged, taken) > 100

@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -14,7 +15,8 @@ import worker_jobs
 from distributed import Client
 
 from CACScoringLib.cohort import workers
-from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, cluster_choice
+from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, chosen_cluster, cluster_choice, working_on
+from CACScoringLib.cohort.cohort import Sharing
 from CACScoringLib.cohort.workers import Workers, sensible_count
 from CACScoringLib.core.ct import CTError
 
@@ -47,6 +49,21 @@ def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only():
     assert sorted(ended(alone)) == [(0, "done"), (1, "lost")]
     assert len(told) == 2
     assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("answer", [{}, OSError("gone")])
+def test_a_scheduler_that_goes_while_it_is_asked_is_told(answer):
+    def info():
+        client.status = "closed"
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    client = SimpleNamespace(status="running", scheduler_info=info)
+    run = workers._Run(client, None, "cac-x", 1, None)
+    assert run._look() == []
+    with pytest.raises(ClusterError, match="scheduler is gone"):
+        run._look()
 
 
 def test_what_preparing_or_a_job_raises_is_raised():
@@ -162,6 +179,58 @@ def test_workers_that_cannot_load_the_jobs_are_told_whether_they_come_before_or_
             ):
                 list(pool.run([1]))
             assert not until_workers(address, 1), "the scheduler has forgotten the jobs that no worker can load"
+
+
+@pytest.mark.long
+@posix
+def test_what_a_killed_client_left_is_removed_by_the_next(tmp_path):
+    """Beside it a client that is at work keeps what it has."""
+    code = (
+        "import sys, worker_jobs\n"
+        "from CACScoringLib.cohort.cluster import cluster_choice\n"
+        "from CACScoringLib.cohort.workers import Workers\n"
+        "with Workers(None, worker_jobs.sleeping, cluster=cluster_choice(sys.argv[1])) as pool:\n"
+        "    next(pool.run([sys.argv[2]]))\n"
+        "    print('begun', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    job = tmp_path / "job"
+    with scheduler_at(tmp_path) as (_, address), worker_of(address, *sys.path) as first:
+        command = [sys.executable, "-c", code, address, str(job)]
+        path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=path) as client:
+            assert client.stdout.readline() == b"begun\n"
+            [left] = until_workers(address, 1)
+            client.kill()
+        assert until_workers(address, 1) == [left]
+        first.kill()  # it sleeps
+        with (
+            worker_of(address, *sys.path),
+            Workers(None, worker_jobs.doubling, cluster=cluster_choice(address)) as pool,
+        ):
+            assert ended(pool.run([1])) == [(0, "done")]
+            [own] = until_workers(address, 1)
+            assert own != left
+            with Workers(None, worker_jobs.doubling, cluster=cluster_choice(address)) as other:
+                assert ended(other.run([1])) == [(0, "done")]
+                assert own in until_workers(address, 1)
+            assert ended(pool.run([1])) == [(0, "done")]
+
+
+@pytest.mark.long
+@posix
+def test_what_asks_for_no_cluster_works_on_that_of_the_command(tmp_path):
+    with scheduler_at(tmp_path) as (_, address), worker_of(address, *sys.path) as worker:
+        with working_on(cluster_choice(address)), Workers(1, worker_jobs.doubling) as pool:
+            [event] = [e for e in pool.run([4]) if e.state == "done"]
+        assert event.result == (8, worker.pid)
+
+
+def test_the_cluster_of_a_command_ends_with_it():
+    choice = ClusterChoice("tcp://h:1", address="tcp://h:1")
+    with working_on(choice):
+        assert chosen_cluster() == Sharing().cluster == choice
+    assert chosen_cluster().is_local
 
 
 def until_workers(address, count):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from whole_records import whole_record
 
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.records import check_record, counted_labels, recorded_agatston, recorded_status
@@ -34,23 +35,8 @@ def test_agatston_scores_of_an_earlier_version_are_scaled_by_its_factor():
     assert recorded_agatston({"agatston_scale": None}, {"agatston": 50.0, "clinical_agatston": 7.0}) == 7.0
 
 
-def record():
-    score = {"agatston": 3.0, "pseudo_mass_hu_mm3": 30.0, "lesions": 1, "interval_90": [0.0, 9.5]}
-    method = {"reviewed": True, "agatston_scale": None, "total": score, "arteries": {"LM": score}, "lesions": [score]}
-    return {
-        "input": {"name": "ct", "size": [9, 9, 9], "spacing_mm": [0.7, 0.7, 3]},
-        "acquisition": {"kvp": 120.0, "kernel": None},
-        "measured": None,
-        "heart": {"source": "given"},
-        "warnings": [{"code": "a", "message": "b"}],
-        "rules": {"threshold": {"threshold_hu": 130.0}},
-        "models": [],
-        "methods": {"threshold": method},
-    }
-
-
 def test_a_whole_record_is_taken():
-    check_record(record(), "scores.json")
+    check_record(whole_record(), "scores.json")
 
 
 @pytest.mark.parametrize(
@@ -66,10 +52,15 @@ def test_a_whole_record_is_taken():
         (("methods", "threshold", "total", "interval_90"), [0, "9"], r"total.interval_90\[1\]"),
         (("acquisition", "kvp"), "120", "acquisition.kvp"),
         (("input", "spacing_mm"), None, "input.spacing_mm"),
+        (("input", "size"), [9, 9], "input.size"),
+        (("input", "size"), [9, 9, 2**40], r"input.size\[2\]"),
+        (("methods", "threshold", "total", "lesions"), 1.5, "total.lesions"),
+        (("acquisition", "patient_sex"), 3, "acquisition.patient_sex"),
+        (("seconds",), {"reading": "long"}, "seconds.reading"),
     ],
 )
 def test_a_damaged_record_is_refused(path, value, said):
-    damaged = record()
+    damaged = whole_record()
     holder = damaged
     for key in path[:-1]:
         holder = holder[key]

@@ -20,15 +20,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from CACScoringLib.cohort.scans import (
-    SEGMENTATION_ENDING,
-    WHOLE_FOLDER,
-    CohortScan,
-    Search,
-    scans_of_folder,
-    scans_of_table,
-    search,
-)
+from CACScoringLib.cohort.scans import WHOLE_FOLDER, CohortScan, scans_of_table
+from CACScoringLib.cohort.search import SEGMENTATION_ENDING, Search, scans_of_folder, search
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.io.dicom import printable, read_slice, some
 from CACScoringLib.io.image_files import read_header

@@ -1,0 +1,131 @@
+"""Which scans lie below a folder: image files, and the DICOM series of each folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.ct import ScanWarning
+from ..core.output import LAST_FILE
+from ..io.dicom import some
+from ..io.reading import IMAGE_ENDINGS, Series, stem
+from .bids import bids_name, raw_folders, scans_among, subject_and_session
+from .scans import WHOLE_FOLDER, CohortScan, name_below
+
+SEGMENTATION_ENDING = ".seg.nrrd"
+
+_NO_DICOM = (*IMAGE_ENDINGS, ".json", ".tsv")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What lies below a folder. folders: those that may hold DICOM files, to be asked for their series."""
+
+    files: tuple[Path, ...]
+    folders: tuple[Path, ...]
+    warnings: tuple[ScanWarning, ...]
+
+
+def search(root: Path, output: Path) -> Search:
+    """Look for image files and DICOM folders in a folder and all below it.
+
+    Passed over are hidden files and folders, segmentations (.seg.nrrd), results of earlier scorings (folders with a
+    scores.json) and `output`, and in trees laid out as BIDS masks, derivatives and other modalities (see
+    `cohort.bids`). Links to folders are followed once.
+    """
+    files: list[Path] = []
+    folders: list[Path] = []
+    unread: list[str] = []
+    seen = {_identity(output)} if output.exists() else set()
+    for place, inner, names in os.walk(
+        root, followlinks=True, onerror=lambda error: unread.append(str(error.filename))
+    ):
+        folder = Path(place)
+        identity = _identity(folder)
+        if identity in seen or LAST_FILE in names:
+            inner.clear()
+            continue
+        seen.add(identity)
+        below = folder.relative_to(root)
+        inner[:] = raw_folders(sorted(name for name in inner if not name.startswith(".")), below)
+        visible = sorted(name for name in names if not name.startswith("."))
+        images = [folder / name for name in visible if name.lower().endswith(IMAGE_ENDINGS)]
+        images = [path for path in images if not path.name.lower().endswith(SEGMENTATION_ENDING)]
+        whole = [path for path in images if stem(path).lower() == WHOLE_FOLDER]
+        if whole:
+            inner.clear()
+        elif any(not name.lower().endswith(_NO_DICOM) for name in visible):
+            folders.append(folder)
+        files += whole or scans_among(images, below)
+    warnings = ()
+    if unread:
+        message = f"{len(unread)} folders could not be opened, so nothing in them is scored: {some(unread)}."
+        warnings = (ScanWarning("folders-unread", message),)
+    return Search(tuple(files), tuple(folders), warnings)
+
+
+def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Series], int] | None]) -> list[CohortScan]:
+    """The scans below a folder, in the order of their names.
+
+    series: of each of the found folders, from `reading.find_series`; None where that failed. Every series of a folder
+    is a scan of its own, because a cohort has nobody to ask; the facts in the cohort's table tell them apart. A series
+    whose files lie in several folders may be one scan or several, so it is listed with a fault.
+    """
+    scans = [_of_file(root, path) for path in found.files]
+    places: dict[str, list[Path]] = {}
+    for folder, read in zip(found.folders, series, strict=True):
+        for one in read[0] if read else ():
+            if one.uid is not None:
+                places.setdefault(one.uid, []).append(folder)
+    for folder, read in zip(found.folders, series, strict=True):
+        name, given = name_below(root, folder), _below(root, folder)
+        about = dict(zip(("patient", "session"), subject_and_session(folder.relative_to(root)), strict=True))
+        if read is None:
+            scans.append(CohortScan(name, folder, given, fault="Its files could not be read.", **about))
+            continue
+        in_folder, broken = read
+        if broken and not in_folder:
+            fault = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
+            scans.append(CohortScan(name, folder, given, fault=fault, **about))
+        for one in in_folder:
+            fault = None
+            if one.uid is None and len(in_folder) > 1:
+                fault = (
+                    "The folder holds several CT series, one without a UID. List the series in a table by its number."
+                )
+            elif one.uid is not None and len(places[one.uid]) > 1:
+                where = some(_below(root, place) for place in places[one.uid])
+                fault = (
+                    f"Files of this series lie in {len(places[one.uid])} folders ({where}); they may be parts of one "
+                    "scan, or several scans with one UID. List it in a table, with the folder of each scan or the "
+                    "one that holds all parts."
+                )
+            full = name if len(in_folder) == 1 else f"{name}-{one.number or 'no-number'}"
+            scans.append(
+                CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault, voxels=one.voxels, **about)
+            )
+    return sorted(scans, key=lambda scan: (_natural(scan.name), scan.given))
+
+
+def _of_file(root: Path, path: Path) -> CohortScan:
+    patient, session = subject_and_session(path.parent.relative_to(root))
+    name = (bids_name(path) if patient else None) or name_below(root, path)
+    return CohortScan(name, path, _below(root, path), patient=patient, session=session)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts scan 2 before scan 10."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]
