@@ -83,6 +83,7 @@ def test_every_package_is_installed_by_pip():
     assert set(re.findall(r'"(.*?)"', named[1])) == present | {
         "CACScoringLib.Resources.Atlas",
         "CACScoringLib.Resources.Models",
+        "CACScoringLib.Resources.Models.Alternatives",
         "CACTrainingLib.Resources.Hearts",
         "CACTrainingLib.Resources.Review",
     }
