@@ -230,7 +230,7 @@ def test_a_studys_help_lists_its_own_options(study, own, capsys):
         cli.main(["evaluate", study, "--help"])
     assert ended.value.code == 0
     listed = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.M))
-    work = {"--workers", "--device"} if study != "prognosis" else set()
+    work = {"--workers", "--device", "--cluster"} if study != "prognosis" else set()
     assert listed == own | work | {"--output", "--progress"}
 
 
