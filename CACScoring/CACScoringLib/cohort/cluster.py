@@ -169,8 +169,9 @@ def started(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iter
         try:
             yield cluster
         finally:
-            # What does not end in time on a busy machine ends with this process.
-            with suppress(TimeoutError, asyncio.TimeoutError):
+            # What does not end in time on a busy machine ends with this process; so does a worker that is just being
+            # begun, at which multiprocessing asserts "can only join a started process".
+            with suppress(TimeoutError, asyncio.TimeoutError, AssertionError):
                 cluster.close(timeout=CLOSE_SECONDS)
 
 

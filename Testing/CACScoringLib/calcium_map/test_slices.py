@@ -9,7 +9,7 @@ from torch import nn
 
 from CACScoringLib.calcium_map.slices import on_scan_slices, slice_probabilities
 from CACScoringLib.core.ct import MaskError
-from CACScoringLib.models.inference import DeviceError, predict
+from CACScoringLib.models.inference import CPU_BATCH, DeviceError, predict
 from CACScoringLib.networks.van_velzen import SliceClassifierConfig
 
 
@@ -108,7 +108,7 @@ def test_out_of_memory_halves_the_batch():
 def test_out_of_memory_moves_to_the_cpu():
     network = Greedy(fits=0)
     outputs, warnings = predict(network, INPUTS, 4)
-    assert network.batches == [("cpu", 4), ("cpu", 4), ("cpu", 2)]
+    assert network.batches == [("cpu", CPU_BATCH)] * (10 // CPU_BATCH)
     np.testing.assert_allclose(outputs[:, 0], np.arange(10))
     assert [w.code for w in warnings] == ["smaller-batches", "smaller-batches", "moved-to-cpu"]
 

@@ -45,7 +45,7 @@ class TestInput:
         monkeypatch.setattr(panel, "ensurePackages", lambda: "")
         driver.ui.methodBox.setCurrentIndex(0)
         driver.ui.mapModelBox.addItem("mine", "mine")
-        driver.ui.mapModelBox.setCurrentIndex(1)
+        driver.ui.mapModelBox.setCurrentIndex(driver.ui.mapModelBox.findData("mine"))
         driver.ui.deviceBox.setCurrentIndex(1)
         driver.ui.scoreButton.click()
         assert driver.process.option("--model") == ["mine"]

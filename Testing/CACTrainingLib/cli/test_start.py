@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ class TestExtras:
     @pytest.fixture
     def none_installed(self, monkeypatch):
         """An environment with the base only, which is not the launcher's."""
-        monkeypatch.setattr(extras, "requires", lambda name: ["numpy", 'none-such>=1; extra == "studies"'])
+        monkeypatch.setattr(metadata, "requires", lambda name: ["numpy", 'none-such>=1; extra == "studies"'])
         monkeypatch.setattr(sys, "prefix", str(Path("/usr")))
 
     @pytest.mark.parametrize(
@@ -73,23 +74,21 @@ class TestExtras:
     def test_the_launcher_adds_them_in_its_own_environment(self, none_installed, monkeypatch):
         monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
         ran = []
-        monkeypatch.setattr(
-            extras.subprocess, "run", lambda words: ran.append(words) or subprocess.CompletedProcess(words, 0)
-        )
+        monkeypatch.setattr(subprocess, "run", lambda words: ran.append(words) or subprocess.CompletedProcess(words, 0))
         extras.require("scene", "studies")
         assert ran == [[sys.executable, str(ROOT / "cac"), "--add-extras", "studies"]], "scene is not missing"
 
     def test_an_installation_that_fails_is_said(self, none_installed, monkeypatch):
         monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
-        monkeypatch.setattr(extras.subprocess, "run", lambda words: subprocess.CompletedProcess(words, 1))
+        monkeypatch.setattr(subprocess, "run", lambda words: subprocess.CompletedProcess(words, 1))
         with pytest.raises(OutputError, match="could not be installed"):
             extras.require("studies")
 
     def test_nothing_is_asked_where_the_package_is_not_installed(self, monkeypatch):
         def requires(name):
-            raise extras.PackageNotFoundError(name)
+            raise metadata.PackageNotFoundError(name)
 
-        monkeypatch.setattr(extras, "requires", requires)
+        monkeypatch.setattr(metadata, "requires", requires)
         extras.require("studies")
 
     @pytest.mark.parametrize(
