@@ -182,6 +182,8 @@ def trial(target: Target, sound: Path, folder: Path, seconds: float, expected: F
         return "the earlier result is lost"
     if found not in (None, before, expected):
         return "neither the earlier result nor the new one"
+    for path in folder.rglob(".*.partial-*"):  # as if some hours had passed
+        os.utime(path, (0, 0))
     if said := run(target.again(folder), folder):
         return f"cannot be run again: {said[-400:]}"
     if target.facts(folder) != expected:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .files import partial_folder
+from .files import partial_folder, remove_partial
 
 LAST_FILE = "scores.json"
 """Written last: where it is, the result beside it is whole."""
+
+LEFT_SECONDS = 3600.0
+"""Files are written in seconds: what is half written and so old was left by a run that was killed."""
 
 REVIEW_PORT = 8350
 """At which `cac review` serves the page of results, unless another is asked for."""
@@ -46,8 +50,12 @@ class OutputFolder:
 
     @contextmanager
     def being_written(self) -> Iterator[Path]:
-        """Give a temporary folder; on leaving without an error, move its files to the target."""
+        """Give a temporary folder; on leaving without an error, move its files to the target.
+
+        What killed runs have left beside the same target is removed.
+        """
         self._check()
+        remove_partial(self.path.parent, LEFT_SECONDS, glob.escape(self.path.name))
         with ExitStack() as stack:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

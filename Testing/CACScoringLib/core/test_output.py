@@ -1,5 +1,7 @@
 """A folder of results is whole or not there."""
 
+import os
+
 import pytest
 
 from CACScoringLib.core.output import RESULT_FILES, OutputError, OutputFolder
@@ -96,3 +98,16 @@ def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
         write(folder, scores="second")
     assert names(tmp_path) == ["notes.txt", "scores.json"]
     assert (tmp_path / "scores.json").read_text() == "second"
+
+
+def test_what_a_killed_run_left_is_removed_by_a_later_one(tmp_path):
+    """Not by one at the same time, nor what belongs to another target."""
+    old, new, other = (tmp_path / f".{name}" for name in ("out [1].partial-a", "out [1].partial-b", "out.partial-c"))
+    for folder in (old, new, other):
+        folder.mkdir()
+        (folder / "report.html").write_text("half", encoding="utf-8")
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    with OutputFolder(tmp_path / "out [1]").being_written() as folder:
+        (folder / "scores.json").write_text("{}", encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"out [1]", new.name, other.name}
