@@ -111,7 +111,7 @@ def _train(folder: Path) -> list[str]:
 
 def _resumed(folder: Path) -> list[str]:
     begun = (folder / "map.training" / "checkpoint.pt").exists()
-    return [*_train(folder), *(["--resume"] if begun else []), *(["--overwrite"] if not begun else [])]
+    return [*_train(folder), "--resume" if begun else "--overwrite"]
 
 
 def _write_model(folder: Path) -> None:
@@ -182,6 +182,8 @@ def trial(target: Target, sound: Path, folder: Path, seconds: float, expected: F
         return "the earlier result is lost"
     if found not in (None, before, expected):
         return "neither the earlier result nor the new one"
+    if found == expected != before:
+        return ""  # killed when all was done
     for path in folder.rglob(".*.partial-*"):  # as if some hours had passed
         os.utime(path, (0, 0))
     if said := run(target.again(folder), folder):
