@@ -60,8 +60,8 @@ class Page(HTMLParser):
         self.attributes += [name for name, _ in attrs]
 
 
-def complaints(folder):
-    """What is wrong with the files of a result."""
+def check_files(folder):
+    """Fails where a file of a result would do something, or cannot be read."""
     for path in folder.rglob("*.html"):
         page = Page()
         page.feed(path.read_text(encoding="utf-8"))
@@ -94,7 +94,7 @@ def test_texts_of_a_series(tmp_path, name):
     assert outcome.code in (oracle.DONE, *oracle.ERRORS), outcome.said
     assert not oracle.complaint(outcome, tmp_path)
     assert outcome.code == oracle.DONE, outcome.said
-    complaints(tmp_path / "out")
+    check_files(tmp_path / "out")
     assert not (tmp_path.parent / "outside").exists()
     if name == "markup":
         assert "&lt;script&gt;alert(1)" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
@@ -112,7 +112,7 @@ def test_names_of_files(tmp_path, name):
     outcome = oracle.run([*arguments, "--output", str(tmp_path / "out"), "--progress", "none"])
     assert outcome.code == oracle.DONE, outcome.said
     assert not oracle.complaint(outcome, tmp_path)
-    complaints(tmp_path / "out")
+    check_files(tmp_path / "out")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")

@@ -24,6 +24,8 @@ from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, re
 
 SCHEMA = "cac-cohort/1"
 RECORD, TABLE, FAILURES, LOCK = "cohort.json", "cohort.csv", "failures.csv", ".cohort.lock"
+OMOP = "omop"
+"""Folder of the tables that `cohort.omop` writes."""
 
 ELSEWHERE_SECONDS = 86400.0
 """How long a worker elsewhere may take for a scan, when its client is gone."""
@@ -49,7 +51,7 @@ class CohortFolder:
         known = self._record["scans"]
         by_scan = {entry["scan"]: name for name, entry in known.items()}
         tables = (table_path(self.path, name).name for name in TABLES)
-        names = [RECORD, TABLE, FAILURES, *tables, *known, *(path.name for path in self.path.iterdir())]
+        names = [RECORD, TABLE, FAILURES, OMOP, *tables, *known, *(path.name for path in self.path.iterdir())]
         taken = {name.casefold() for name in names}
         folders = []
         last: dict[str, int] = {}

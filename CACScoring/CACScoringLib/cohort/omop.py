@@ -16,10 +16,9 @@ from typing import Any
 from ..core.files import partial_folder
 from ..core.output import OutputError
 from ..core.tables import Line, TableError, read_table
-from .folder import RECORD
+from .folder import OMOP, RECORD
 from .report import opened_tables, scan_folders
 
-FOLDER = "omop"
 TABLES = ("image_occurrence", "image_feature", "measurement")
 
 _IDS = ("person_id", "procedure_occurrence_id", "visit_occurrence_id")
@@ -67,7 +66,7 @@ _QUERIES = {
 
 
 def write_omop(folder: Path, keys: Path) -> Path:
-    """Write TABLES as CSV into FOLDER below the folder of a cohort, and return it.
+    """Write TABLES as CSV into OMOP below the folder of a cohort, and return it.
 
     keys: a table with the columns folder (as `cohort.csv` has it), person_id, procedure_occurrence_id,
     image_occurrence_date, image_study_uid, image_series_uid, and optionally visit_occurrence_id, wadors_uri and
@@ -90,16 +89,16 @@ def write_omop(folder: Path, keys: Path) -> Path:
         f"FROM images JOIN ({each}) USING (scan) WHERE status <> 'candidates' AND value IS NOT NULL"
     )
     try:
-        with partial_folder(folder / FOLDER) as place:
+        with partial_folder(folder / OMOP) as place:
             for name in TABLES:
                 query = _QUERIES[name].replace("$system", f"'{_system(folder)}'")
                 db.execute(f"COPY ({query}) TO '{_quoted(place / f'{name}.csv')}' (HEADER)")
-            (folder / FOLDER).mkdir(exist_ok=True)
+            (folder / OMOP).mkdir(exist_ok=True)
             for name in TABLES:
-                (place / f"{name}.csv").replace(folder / FOLDER / f"{name}.csv")
+                (place / f"{name}.csv").replace(folder / OMOP / f"{name}.csv")
     except OSError as error:
-        raise OutputError(f"Cannot write {folder / FOLDER}: {error.strerror}.") from error
-    return folder / FOLDER
+        raise OutputError(f"Cannot write {folder / OMOP}: {error.strerror}.") from error
+    return folder / OMOP
 
 
 def _register_keys(db: Any, folder: Path, path: Path) -> None:

@@ -90,6 +90,9 @@ class ScanFolder(OutputFolder):
             yield folder
             write_record(folder, self._record())
 
+    def _remove_left(self) -> None:
+        """Nothing: the cohort does it once, and its folder has too many names to look through for each scan."""
+
     def _move_in(self, temporary: Path) -> None:
         temporary.chmod(self.path.parent.stat().st_mode & 0o777)
         try:

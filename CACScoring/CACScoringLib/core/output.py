@@ -55,7 +55,7 @@ class OutputFolder:
         What killed runs have left beside the same target is removed.
         """
         self._check()
-        remove_partial(self.path.parent, LEFT_SECONDS, glob.escape(self.path.name))
+        self._remove_left()
         with ExitStack() as stack:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +73,9 @@ class OutputFolder:
             raise OutputError(
                 f"{self.path} is not empty. Choose another --output, or replace results with --overwrite."
             )
+
+    def _remove_left(self) -> None:
+        remove_partial(self.path.parent, LEFT_SECONDS, glob.escape(self.path.name))
 
     def _move_in(self, temporary: Path) -> None:
         self.path.mkdir(exist_ok=True)

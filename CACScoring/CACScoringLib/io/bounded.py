@@ -12,8 +12,8 @@ import pydicom
 from ..core.ct import UnreadableError
 
 MOST_INFLATED_BYTES, MOST_INFLATED_TIMES = 2**26, 50
-"""A deflated file may hold this much, or so many times its size where that is more: real series stay below ten times,
-but a small file of air alone may not."""
+"""A deflated file may hold this much, or so many times its size where that is more; a small file of air alone may hold
+hundreds of times its size."""
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _BEFORE_META = 144

@@ -10,6 +10,8 @@ from whole_records import whole_record
 
 from CACScoringLib.cohort.folder import RECORD, TABLE, forget, opened, safe_name
 from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.cohort.scoring import ScanFolder, ScanRecord
+from CACScoringLib.core import output
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.output import RESULT_FILES, OutputError
 
@@ -65,8 +67,9 @@ def test_a_safe_name_is_one_folder_that_can_be_made(name):
 
 def test_names_that_differ_in_case_only_or_are_taken_get_numbers(tmp_path):
     scans = [scan("A", "1"), scan("a", "2"), scan("A", "3"), scan("cohort.csv", "4"), scan("A-2", "5")]
-    scans.append(scan("scores.parquet", "6"))
-    assert folders(tmp_path / "out", *scans) == ["A", "a-2", "A-3", "cohort.csv-2", "A-2-2", "scores.parquet-2"]
+    scans += [scan("scores.parquet", "6"), scan("omop", "7")]
+    expected = ["A", "a-2", "A-3", "cohort.csv-2", "A-2-2", "scores.parquet-2", "omop-2"]
+    assert folders(tmp_path / "out", *scans) == expected
 
 
 def test_a_scan_keeps_its_folder_whatever_comes_beside_it(tmp_path):
@@ -261,3 +264,14 @@ def test_what_ended_processes_left_half_written_is_gone_after_an_interruption(tm
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not left.exists()
+
+
+def test_the_folder_of_a_cohort_is_not_looked_through_for_each_scan(tmp_path, monkeypatch):
+    """It may have a hundred thousand names; what killed workers left is removed once, when the cohort begins."""
+    monkeypatch.setattr(output, "remove_partial", lambda *_arguments: pytest.fail("looked through"))
+    record = ScanRecord("content", "files", "settings", 1.0)
+    with ScanFolder(tmp_path / "one", lambda: record).being_written() as place:
+        (place / "scores.json").write_text("{}", encoding="utf-8")
+    assert (tmp_path / "one" / "scores.json").exists()
+    with pytest.raises(pytest.fail.Exception), output.OutputFolder(tmp_path / "two").being_written():
+        pass
