@@ -22,7 +22,7 @@ from .scan_facts import ScanFacts, scanFacts
 from .widgets import dataOf, fillBox, say
 
 if TYPE_CHECKING:
-    from ..models.cards import ModelCard
+    from ..models.cards import StoredModel
 
 RULE_PARAMETERS = {
     "thresholdHU": "threshold_hu",
@@ -217,7 +217,7 @@ class InputSection(Section):
         for parameter in self._modelBoxes:
             stored = [model for model in models if _PARAMETERS.get(model.card.network) == parameter]
             bundled = next((model.card.name for model in stored if model.origin == "bundled"), None)
-            own = [(_offered(model.card), model.card.name) for model in stored if model.origin != "bundled"]
+            own = [(_offered(model), model.card.name) for model in stored if model.origin != "bundled"]
             self._models[parameter] = [(_preferred(bundled, stored), ""), *own]
 
     def _modelChosen(self, parameter: str) -> None:
@@ -236,8 +236,10 @@ class InputSection(Section):
             setattr(state, parameter, state.default(parameter).value)
 
 
-def _offered(card: ModelCard) -> str:
-    return _("{name} (heart alone)").format(name=card.name) if card.network == "heart" else card.name
+def _offered(model: StoredModel) -> str:
+    if model.origin == "alternative":
+        return _("{name} (comes with CAC, for comparison)").format(name=model.card.name)
+    return _("{name} (heart alone)").format(name=model.card.name) if model.card.network == "heart" else model.card.name
 
 
 def _preferred(bundled: str | None, stored: list) -> str:

@@ -52,6 +52,11 @@ class TestInput:
         assert driver.process.option("--device") == ["cpu"]
         assert "--threshold-only" not in driver.process.arguments
 
+    def test_what_comes_with_cac_beside_its_own_map_says_so(self, driver):
+        box = driver.ui.mapModelBox
+        shown = [box.itemText(n) for n in range(box.count)]
+        assert shown[:2] == ["map-compact (comes with CAC)", "map-labels (comes with CAC, for comparison)"]
+
     def test_own_models_for_territories_or_the_heart_alone_stand_in_one_row(self, driver, tmp_path, monkeypatch):
         from CACScoringLib.panel.input_section import argumentsOf
 
