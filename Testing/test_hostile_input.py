@@ -4,6 +4,7 @@ What else can be hostile, and which test holds it off, is listed in docs/develop
 """
 
 import csv
+import io
 import json
 import os
 import re
@@ -16,6 +17,8 @@ import pytest
 from dicom_files import save
 from pydicom.valuerep import PersonName
 
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.progress import progress_for
 from fuzz import oracle, scored
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -127,3 +130,14 @@ def test_links_among_results_are_replaced(tmp_path):
     assert oracle.run(scored.score(tmp_path, "--overwrite")).code == oracle.DONE
     assert not report.is_symlink()
     assert (tmp_path / "others").read_text(encoding="utf-8") == "theirs"
+
+
+@pytest.mark.parametrize("kind", ["auto", "json", "none"])
+def test_control_characters_in_messages(kind):
+    stream = io.StringIO()
+    progress = progress_for(kind, stream)
+    progress.warning(ScanWarning("unit-unspecified", "one\x1b[31m"))
+    progress.failed("two\x0c\x00\nthree", 3)
+    assert stream.getvalue().count("\n") == {"auto": 3, "json": 2, "none": 2}[kind]
+    assert all(c.isprintable() or c == "\n" for c in stream.getvalue())
+    assert "three" in stream.getvalue()

@@ -5,7 +5,7 @@ Run from the repository's root:
     PYTHONPATH=CACScoring:CACTraining:Testing:Testing/support python Testing/Benchmarks/review_keys.py
 
 The patient has ten lesions and five false candidates; two false ones are counted, and three lesions are left out
-(`Testing/support/automatic_score.py`). Every key goes through Qt to the list of the panel on the stand-in of the
+(`Testing/support/automatic_patient.py`). Every key goes through Qt to the list of the panel on the stand-in of the
 desktop. Printed are the keys with every candidate looked at in turn, and with a click on each wrong one. Goal: 10.
 """
 
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import automatic_score
+import automatic_patient
 import pytest
 import slicer
 from panel_driver import Driver
@@ -29,15 +29,15 @@ GOAL = 10
 def main() -> int:
     counts = []
     with tempfile.TemporaryDirectory() as folder:
-        automatic_score.write(Path(folder) / "result")
+        automatic_patient.write(Path(folder) / "result")
         for every, name in ((True, "every candidate looked at"), (False, "the wrong ones clicked")):
             with pytest.MonkeyPatch.context() as monkeypatch:
                 desktop_host.load_panel(monkeypatch, "CACScoring")
-                mrml.add_volume(slicer.mrmlScene, automatic_score.image(), "patient")
+                mrml.add_volume(slicer.mrmlScene, automatic_patient.image(), "patient")
                 driver = Driver()
                 driver.state.method = type(driver.state.method).CLINICAL_RULE
                 driver.score(folder=Path(folder) / "result")
-                keys = automatic_score.review_by_keys(driver, every)
+                keys = automatic_patient.review_by_keys(driver, every)
                 print(f"{name}: {len(keys)} keys and clicks: {' '.join(keys)}")
                 print(f"  {driver.ui.totalLabel.text}")
                 counts.append(len(keys))

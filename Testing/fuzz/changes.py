@@ -65,7 +65,7 @@ def changed_elements(path: Path, random: Random) -> str:
             del dataset[element.tag]
         elif kind == "empty":
             element.value = None
-        elif kind == "scale" and element.VR in ("DS", "IS", "US"):
+        elif kind == "scale" and element.VR in ("DS", "IS", "US") and not element.is_empty:
             values = list(element.value) if element.VM > 1 else [element.value]
             values[random.randrange(len(values))] *= random.choice((-1, 0, 1.001, 1.1, 2, 10))
             values = [int(v) if element.VR != "DS" else float(f"{v:.8g}") for v in values]

@@ -6,59 +6,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from . import changes, oracle, scored
+import numpy as np
+import SimpleITK as sitk
+from structure_set import write_structures
 
-Arguments = Callable[[Path], list[str]]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A kind of input.
-
-    write: makes sound input in an empty folder. change: changes something in a copy of it. arguments: of the command
-    that reads it and writes into `out`. judge: what is wrong with its results, beside what is wrong anywhere.
-    """
-
-    write: Callable[[Path], None]
-    change: changes.Change
-    arguments: Arguments
-    judge: Callable[[Path], str] | None = None
-
-    def prepare(self, folder: Path) -> None:
-        """Write the sound input, see that it is taken, and keep its warnings. Raises AssertionError."""
-        self.write(folder)
-        outcome = oracle.run(self.arguments(folder))
-        wrong = oracle.complaint(outcome, folder)
-        assert outcome.code == oracle.DONE, outcome
-        assert not wrong, wrong
-        record = folder / "out" / "scores.json"
-        if record.exists():
-            warnings = json.loads(record.read_text(encoding="utf-8"))["warnings"]
-            (folder / "usual.json").write_text(json.dumps([warning["code"] for warning in warnings]))
-        shutil.rmtree(folder / "out", ignore_errors=True)
-
-    def trial(self, sound: Path, folder: Path, random: Random) -> tuple[str, str]:
-        """Change a copy of sound input, in a folder that is not there yet. Returns what was done and what is wrong."""
-        shutil.copytree(sound, folder)
-        done = self.change(folder, random)
-        outcome = oracle.run(self.arguments(folder))
-        wrong = oracle.complaint(outcome, folder)
-        if not wrong and outcome.code == oracle.DONE and self.judge is not None:
-            wrong = self.judge(folder)
-        return done, wrong
-
-
-def _of(pattern: str, change: changes.Change) -> changes.Change:
-    """A change of one of the files that a pattern finds."""
-
-    def changed(folder: Path, random: Random) -> str:
-        return change(random.choice(sorted(folder.glob(pattern))), random)
-
-    return changed
+from . import changes, oracle, scored, tables
+from .target import Target, of
 
 
 def _ct(kind: str) -> Callable[[Path], None]:
@@ -66,7 +22,7 @@ def _ct(kind: str) -> Callable[[Path], None]:
 
 
 def _image(kind: str) -> Target:
-    return Target(_ct(kind), _of("ct.*", changes.changed_bytes), scored.score, scored.silent_change)
+    return Target(_ct(kind), of("ct.*", changes.changed_bytes), scored.score, scored.silent_change)
 
 
 def _reviewed(folder: Path) -> list[str]:
@@ -81,6 +37,22 @@ def _write_segmentation(folder: Path) -> None:
     shutil.rmtree(folder / "out")
 
 
+def _write_structures(folder: Path) -> None:
+    """Contours of the reader's lesions: a square around each artery's in every slice that has some."""
+    scored.write_ct(folder, "dicom")
+    labels = sitk.ReadImage(str(folder / "labels.nii.gz"))
+    array, drawn = sitk.GetArrayFromImage(labels), []
+    for number, name in ((1, "LM"), (2, "LAD")):
+        squares = []
+        for k in np.flatnonzero((array == number).any(axis=(1, 2))):
+            j, i = np.nonzero(array[k] == number)
+            low, high = (i.min() - 0.4, j.min() - 0.4), (i.max() + 0.4, j.max() + 0.4)
+            squares.append([(*low, k), (high[0], low[1], k), (*high, k), (low[0], high[1], k)])
+        drawn.append((name, squares))
+    write_structures(folder / "labels.dcm", labels, drawn)
+    (folder / "labels.nii.gz").unlink()
+
+
 def _write_results(folder: Path) -> None:
     scored.write_ct(folder, "nii")
     for name in ("a", "b"):
@@ -90,6 +62,16 @@ def _write_results(folder: Path) -> None:
 
 def _compare(folder: Path) -> list[str]:
     return ["compare", *(str(folder / name) for name in "ab"), "--output", str(folder / "out"), "--progress", "none"]
+
+
+def _write_earlier(folder: Path) -> None:
+    scored.write_ct(folder, "nii")
+    oracle.run(_reviewed(folder))
+    shutil.move(folder / "out", folder / "earlier")
+
+
+def _followed(folder: Path) -> list[str]:
+    return [*_reviewed(folder), "--earlier", str(folder / "earlier")]
 
 
 def _write_acquisition(folder: Path) -> None:
@@ -164,39 +146,50 @@ def _identified(folder: Path) -> list[str]:
 
 
 TARGETS = {
-    "dicom elements": Target(_ct("dicom"), _of("ct/*", changes.changed_elements), _identified, scored.silent_change),
-    "dicom bytes": Target(_ct("dicom"), _of("ct/*", changes.changed_bytes), scored.score, scored.silent_change),
-    "dicom slices": Target(_ct("dicom"), _of("ct", changes.changed_series), scored.score, scored.silent_change),
+    "dicom elements": Target(_ct("dicom"), of("ct/*", changes.changed_elements), _identified, scored.silent_change),
+    "dicom bytes": Target(_ct("dicom"), of("ct/*", changes.changed_bytes), scored.score, scored.silent_change),
+    "dicom slices": Target(_ct("dicom"), of("ct", changes.changed_series), scored.score, scored.silent_change),
     "nifti": _image("nii"),
     "nifti, compressed": _image("nii.gz"),
     "nrrd": _image("nrrd"),
     "metaimage": _image("mha"),
-    "heart": Target(_ct("nrrd"), _of("heart.nii.gz", changes.changed_bytes), scored.score),
-    "label map": Target(_ct("nrrd"), _of("labels.nii.gz", changes.changed_bytes), _reviewed),
+    "heart": Target(_ct("nrrd"), of("heart.nii.gz", changes.changed_bytes), scored.score),
+    "label map": Target(_ct("nrrd"), of("labels.nii.gz", changes.changed_bytes), _reviewed),
     "segmentation": Target(
         _write_segmentation,
-        _of("labels.dcm", changes.either(changes.changed_bytes, changes.changed_elements)),
+        of("labels.dcm", changes.either(changes.changed_bytes, changes.changed_elements)),
         _reviewed,
+    ),
+    "structure set": Target(
+        _write_structures,
+        of("labels.dcm", changes.either(changes.changed_bytes, changes.changed_elements)),
+        _reviewed,
+    ),
+    "earlier result": Target(
+        _write_earlier,
+        changes.either(of("earlier/scores.json", changes.changed_json), of("earlier/*[!g]", changes.changed_bytes)),
+        _followed,
     ),
     "result": Target(
         _write_results,
-        changes.either(_of("b/scores.json", changes.changed_json), _of("b/*[!g]", changes.changed_bytes)),
+        changes.either(of("b/scores.json", changes.changed_json), of("b/*[!g]", changes.changed_bytes)),
         _compare,
     ),
     "acquisition": Target(
         _write_acquisition,
-        _of("acquisition.json", changes.either(changes.changed_json, changes.changed_bytes)),
+        of("acquisition.json", changes.either(changes.changed_json, changes.changed_bytes)),
         _acquired,
     ),
     "model": Target(
         _write_model,
-        changes.either(_of("own.json", changes.changed_json), _of("own.*", changes.changed_bytes)),
+        changes.either(of("own.json", changes.changed_json), of("own.*", changes.changed_bytes)),
         _install,
     ),
     "options": Target(_write_options, _changed_options, _optional),
     "project": Target(
         _write_project,
-        changes.either(_of("project/**/*.json", changes.changed_json), _of("project/**/*.*", changes.changed_bytes)),
+        changes.either(of("project/**/*.json", changes.changed_json), of("project/**/*.*", changes.changed_bytes)),
         _check,
     ),
+    **tables.TARGETS,
 }

@@ -19,7 +19,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import automatic_score
+import automatic_patient
 import panel_results
 import SimpleITK as sitk
 
@@ -37,9 +37,9 @@ from CACTrainingLib.cli import review as cli
 def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None = None) -> Path:
     """Write CTs, and beside them what `cac cohort` makes of them; return the folder of the results.
 
-    result: of each scan; the patient of `automatic_score` when None.
+    result: of each scan; the patient of `automatic_patient` when None.
     """
-    result = result or automatic_score.scored()
+    result = result or automatic_patient.scored()
     root = folder / "results"
     (folder / "cts").mkdir(parents=True)
     scans, states, rows = [], [], []

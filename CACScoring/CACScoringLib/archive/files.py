@@ -56,7 +56,10 @@ def dicom_files(paths: Iterable[Path]) -> list[DicomFile]:
 
 def _read(path: Path) -> DicomFile:
     header = read_bounded(path, stop_before_pixels=True, specific_tags=_UIDS)
-    uids = [str(header.get(keyword, "")) for keyword in _UIDS]
+    try:
+        uids = [str(header.get(keyword, "")) for keyword in _UIDS]
+    except NotImplementedError as error:  # of a kind that pydicom does not know
+        raise UnreadableError(f"{path} is a broken DICOM file ({error}). Export it again.") from error
     syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
     if not all(map(is_uid, (*uids, syntax))):
         raise UnreadableError(f"{path} lacks a UID that it is sent by. Export it again.")

@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 bad usage, 3 bad input, 4 interrupted.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import signal
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
     from ..run import Sample
 
 DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
+
+UNWRITABLE = {
+    number: advice
+    for advice, names in {
+        "Make room there": ("ENOSPC", "EDQUOT", "EFBIG"),
+        "Check the permissions": ("EACCES", "EPERM", "EROFS"),
+        "Check the disk": ("EIO", "ESTALE", "ENODEV", "ENXIO"),
+    }.items()
+    for name in names
+    if (number := getattr(errno, name, None)) is not None
+}
+"""What to do about errors of the system that no command has made one of its own of."""
 
 COMMANDS = {
     "score": "score one CT, or a chest radiograph",
@@ -94,6 +107,13 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         progress.failed(options.interrupted, INTERRUPTED)
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        place = f"{error.filename} cannot be used" if error.filename else "A file cannot be written"
+        advice = UNWRITABLE[error.errno]
+        progress.failed(f"{place}: {error.strerror}. {advice}, then run the same command again.", BAD_USAGE)
+        return BAD_USAGE
     return DONE
 
 

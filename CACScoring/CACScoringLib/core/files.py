@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+LEFT_SECONDS = 3600.0
+"""Files are written in seconds: what is half written and so old was left by a program that was killed."""
+
 _PARTIAL = ".*.partial-*"
 
 

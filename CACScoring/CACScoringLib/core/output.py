@@ -7,13 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .files import partial_folder, remove_partial
+from .files import LEFT_SECONDS, partial_folder, remove_partial
 
 LAST_FILE = "scores.json"
 """Written last: where it is, the result beside it is whole."""
-
-LEFT_SECONDS = 3600.0
-"""Files are written in seconds: what is half written and so old was left by a run that was killed."""
 
 REVIEW_PORT = 8350
 """At which `cac review` serves the page of results, unless another is asked for."""
@@ -39,8 +36,9 @@ class OutputFolder:
     """Where a run's results go.
 
     Files are made in a hidden folder beside the target and moved in at the end, in place of all files of an earlier
-    result. Raises OutputError at once when the target holds an earlier result and overwrite is False, so that nobody
-    waits for a run that cannot be kept.
+    result; of a run that was killed while it did so, the next run to the same target moves in what is left. Raises
+    OutputError at once when the target holds an earlier result and overwrite is False, so that nobody waits for a run
+    that cannot be kept.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
@@ -52,7 +50,7 @@ class OutputFolder:
     def being_written(self) -> Iterator[Path]:
         """Give a temporary folder; on leaving without an error, move its files to the target.
 
-        What killed runs have left beside the same target is removed.
+        What killed runs have left beside the same target is removed. An OSError on the way becomes an OutputError.
         """
         self._check()
         self._remove_left()
@@ -63,10 +61,17 @@ class OutputFolder:
             except OSError as error:
                 message = f"Cannot write beside {self.path}: {error.strerror}. Choose another --output."
                 raise OutputError(message) from error
-            yield temporary
-            self._move_in(temporary)
+            try:
+                yield temporary
+                self._move_in(temporary)
+            except OSError as error:
+                raise self._failed(error) from error
 
     def _check(self) -> None:
+        try:
+            finish_replacing(self.path)
+        except OSError as error:
+            raise self._failed(error) from error
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file. Choose a folder with --output.")
         if not self.overwrite and self.path.is_dir() and any(self.path.iterdir()):
@@ -79,9 +84,47 @@ class OutputFolder:
 
     def _move_in(self, temporary: Path) -> None:
         self.path.mkdir(exist_ok=True)
-        remove_result(self.path)
-        for file in sorted(temporary.iterdir(), key=lambda f: f.name == LAST_FILE):
-            file.replace(self.path / file.name)
+        if (self.path / LAST_FILE).exists():
+            temporary.rename(_waiting(self.path))  # from here on the new result counts
+            finish_replacing(self.path)
+        else:
+            remove_result(self.path)
+            _move_files(temporary, self.path)
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"The results cannot be written to {self.path}: {error.strerror or error}. Make room there or check the "
+            "permissions, and run it again, or choose another --output."
+        )
+
+
+def finish_replacing(folder: Path) -> None:
+    """Move in a result that waits beside a folder for the earlier one's place, as after a kill. Raises OSError.
+
+    Two files cannot be exchanged at once. Therefore the new result first waits, whole, under a hidden name; it has
+    another one from when the earlier result is removed, and so a folder that is half filled is never taken for that.
+    """
+    waiting, entering = _waiting(folder), _entering(folder)
+    if waiting.is_dir():
+        remove_result(folder)
+        waiting.rename(entering)
+    if entering.is_dir():
+        folder.mkdir(exist_ok=True)
+        _move_files(entering, folder)
+        entering.rmdir()
+
+
+def _waiting(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.new"
+
+
+def _entering(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.entering"
+
+
+def _move_files(source: Path, target: Path) -> None:
+    for file in sorted(source.iterdir(), key=lambda f: f.name == LAST_FILE):
+        file.replace(target / file.name)
 
 
 def remove_result(folder: Path) -> None:

@@ -42,7 +42,7 @@ def read_review_file(path: Path) -> ReviewFile:
             items = list(data.StructureSetROISequence)
             names, makers = [item.get("ROIName") for item in items], [i.get("ROIGenerationAlgorithm") for i in items]
             frames = [item.get("ReferencedFrameOfReferenceUID") for item in items]
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
         raise UnreadableError(f"{path.name} is a broken DICOM file ({error}). Export it again.") from error
     drawn_in = tuple(dict.fromkeys(str(uid) for uid in frames if uid))
     automatic = bool(makers) and all(str(kind).upper() == "AUTOMATIC" for kind in makers)

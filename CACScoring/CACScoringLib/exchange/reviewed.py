@@ -32,7 +32,7 @@ def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
     try:
         read = _segmentation if str(data.SOPClassUID) in SEGMENTATIONS else _structures
         return read(data, scan, path.name)
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, NotImplementedError, TypeError, ValueError) as error:
         raise UnreadableError(f"{path.name} is a broken DICOM file ({error}). Export it again.") from error
 
 

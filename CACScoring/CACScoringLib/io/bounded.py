@@ -31,7 +31,9 @@ def read_bounded(path: Path, **how) -> pydicom.Dataset:
     try:
         _check_inflated(path)
         with _BoundedFile(path) as file:
-            return pydicom.dcmread(file, **how)
+            data = pydicom.dcmread(file, **how)
+        list(data.file_meta)  # raises for elements of unknown kinds, at which GDCM takes 700 MB of memory
+        return data
     except UnreadableError:
         raise
     except Exception as error:  # broken bytes raise whatever pydicom's parser meets

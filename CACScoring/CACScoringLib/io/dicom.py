@@ -261,6 +261,11 @@ def _check_bits(slices: list[DicomSlice]) -> None:
                 f"{slice_.path.name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are "
                 f"stored, up to bit {high or 0:g}. Export the series again."
             )
+        if slice_.number("PixelRepresentation") not in (0, 1):
+            raise UnreadableError(
+                f"{slice_.path.name} does not say whether its pixels have a sign (Pixel Representation 0 or 1), so "
+                "their values are unknown. Export the series again."
+            )
 
 
 def _check_rescale(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import CTError
+from ..core.files import LEFT_SECONDS, remove_partial
 from ..core.resources import resource_folder, user_data_folder
 from . import preprocessing
 from . import store as model_store
@@ -302,6 +303,7 @@ def _install(card: ModelCard, path: Path, overwrite: bool) -> StoredModel:
     target = user_folder() / f"{card.name}.json"
     try:
         data = model_store.weights_of(path, card.sha256).read_bytes()
+        model_store.tidy(target)
         if target.exists():
             if _whole(target) == card:
                 return StoredModel(card, target, "user")
@@ -437,6 +439,7 @@ def _keep_earlier(target: Path) -> None:
         model_store.keep(model_store.files_of(target), user_folder() / TAKEN_OUT / target.stem)
         return
     place = user_folder() / EARLIER / card.name
+    remove_partial(place, LEFT_SECONDS)
     newest = next(iter(model_store.kept(place)), None)
     if newest is None or _whole(newest / target.name) != card:  # else an installation was ended after this step
         model_store.keep([target, model_store.weights_of(target, card.sha256)], place)

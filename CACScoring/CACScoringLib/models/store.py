@@ -11,11 +11,12 @@ Nothing here reads a card or loads weights (`models` does). Every function raise
 from __future__ import annotations
 
 import contextlib
+import glob
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..core.files import partial_folder, whole_folder, write_bytes_atomically
+from ..core.files import LEFT_SECONDS, partial_folder, remove_partial, whole_folder, write_bytes_atomically
 
 ENDING = ".safetensors"
 _HASH_LENGTH = 16
@@ -44,6 +45,7 @@ def put(card: Path, text: str, weights: bytes, sha256: str) -> None:
         sha256: Of the weights.
     """
     card.parent.mkdir(parents=True, exist_ok=True)
+    tidy(card)
     waiting = _waiting(card, sha256)
     write_bytes_atomically(waiting, weights)
     write_bytes_atomically(card, text.encode())
@@ -56,7 +58,13 @@ def put(card: Path, text: str, weights: bytes, sha256: str) -> None:
 
 def put_card(card: Path, text: str) -> None:
     """Write a card anew whose weights stay."""
+    tidy(card)
     write_bytes_atomically(card, text.encode())
+
+
+def tidy(card: Path) -> None:
+    """Remove what killed programs have left half written beside a card, of it and its weights."""
+    remove_partial(card.parent, LEFT_SECONDS, f"{glob.escape(card.stem)}*")
 
 
 def remove(card: Path) -> None:
@@ -69,6 +77,7 @@ def keep(files: Iterable[Path], place: Path) -> Path:
     """Copy a model's files into the next numbered folder of a place, whole or not at all; returns that folder."""
     number = max((int(folder.name) for folder in kept(place)), default=0) + 1
     place.mkdir(parents=True, exist_ok=True)
+    remove_partial(place, LEFT_SECONDS)
     folder = place / str(number)
     with whole_folder(folder) as half:
         for path in files:

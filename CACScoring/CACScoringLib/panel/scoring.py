@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 SPACING_DIGITS = 10
 """Of a volume's spacing that are meant; what follows is rounding."""
 
+WAITING_SECONDS = 0.03
+"""At once, for what a thread reads: Slicer answers its user in between."""
+
 
 @dataclass(frozen=True)
 class ScoringOutcome:
@@ -45,7 +49,7 @@ class ScoringOutcome:
 @dataclass
 class _Run:
     """temporary: folder that is removed at the end. result: folder that `cac score` writes or has written.
-    volume, image: None until the CT is loaded."""
+    volume, image: None until the CT is loaded. isShown: whether the result is in the scene."""
 
     temporary: Path
     result: Path
@@ -53,6 +57,7 @@ class _Run:
     onFinished: Callable[[ScoringOutcome], None]
     volume: vtkMRMLScalarVolumeNode | None = None
     image: sitk.Image | None = None
+    isShown: bool = False
 
 
 class Scorer:
@@ -119,8 +124,8 @@ class Scorer:
         )
 
     def cancel(self) -> None:
-        """End the run that is going on, if any."""
-        if self.isRunning:
+        """End the run that is going on, if any; one whose result is in the scene already ends by itself."""
+        if self.isRunning and not self._run.isShown:
             self._worker.cancel()
             self._next = None
             self._finish(ScoringOutcome(_("Cancelled. The scene was not changed.")))
@@ -168,28 +173,31 @@ class Scorer:
         run = self._run
         if reason:
             self._finish(ScoringOutcome(reason))
-            return
+        else:
+            self._load(run, name, ct)
 
-        def read() -> None:
-            from ..io.image_files import read_image
+    def _load(self, run: _Run, name: str, ct: Path | None = None) -> None:
+        """Read the result in a thread, then bring it into the scene. ct: file of the CT where it is not loaded yet."""
+        from ..io.image_files import read_image
+        from ..mrml.scene_content import content_of_folder
 
-            run.image = read_image(ct)
-            self._load(run, name)
-
-        self._later(read)
-
-    def _load(self, run: _Run, name: str) -> None:
-        """Read the result, then bring it into the scene: two steps, between which Slicer answers its user."""
-
-        def read() -> None:
-            from ..mrml.scene_content import content_of_folder
-
-            content = content_of_folder(run.result, run.image, name)
-            run.onProgress(_("Showing the result …"), 1.0)
-            self._later(lambda: self._add(run, content))
+        def read() -> SceneContent:
+            return content_of_folder(run.result, run.image if ct is None else read_image(ct), name)
 
         run.onProgress(_("Reading the result …"), 1.0)
-        self._later(read)
+        thread = ThreadPoolExecutor(1)
+        reading = thread.submit(read)
+        thread.shutdown(wait=False)
+        self._later(lambda: self._awaitContent(run, reading))
+
+    def _awaitContent(self, run: _Run, reading: Future[SceneContent]) -> None:
+        """Threads of Python run only while Slicer is in Python: so it waits a little, answers its user, waits again."""
+        if not wait([reading], WAITING_SECONDS).done:
+            self._later(lambda: self._awaitContent(run, reading))
+            return
+        content = reading.result()
+        run.onProgress(_("Showing the result …"), 1.0)
+        self._later(lambda: self._add(run, content))
 
     def _add(self, run: _Run, content: SceneContent) -> None:
         from ..mrml import scene as mrml
@@ -198,7 +206,15 @@ class Scorer:
             self._finish(ScoringOutcome(_("The CT was closed while it was being scored.")))
             return
         nodes = mrml.add_to_scene(slicer.mrmlScene, content, run.volume)
-        self._finish(ScoringOutcome(_("Done."), nodes, tuple(event["message"] for event in self._worker.warnings)))
+        run.isShown = True
+        outcome = ScoringOutcome(_("Done."), nodes, tuple(event["message"] for event in self._worker.warnings))
+        self._later(lambda: self._show(outcome))
+
+    def _show(self, outcome: ScoringOutcome) -> None:
+        if slicer.mrmlScene.IsNodePresent(outcome.nodes.record):
+            self._finish(outcome)
+        else:
+            self._finish(ScoringOutcome(_("The scene was closed before the result was shown.")))
 
     def _later(self, step: Callable[[], None]) -> None:
         self._next = step

@@ -56,8 +56,8 @@ def _table(method: MethodResult) -> Markup:
 
 
 def _cells(mass: CalciumMass) -> list[str]:
-    error = mass.mass_standard_error_mg
-    integrated = _number(mass.integrated_mass_mg) + ("" if error is None else f" ± {error:.2f}")
+    error = mass.mass_standard_error_mg  # 0 where there is no lesion, which says nothing of what was missed
+    integrated = _number(mass.integrated_mass_mg) + (f" ± {error:.2f}" if error else "")
     return [integrated, _number(mass.volume_fraction_mass_mg), _number(mass.swcs)]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from CACScoringLib.core.files import write_bytes_atomically
+from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_bytes_atomically
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.report.markup import (
     RESEARCH_ONLY,
@@ -99,8 +99,9 @@ def write_study(
         for name, picture in pictures.items()
         for ending, content in picture.items()
     }
-    for sub in (TABLES, FIGURES):
-        (folder / sub).mkdir(parents=True, exist_ok=True)
+    for place in (folder, folder / TABLES, folder / FIGURES):
+        place.mkdir(parents=True, exist_ok=True)
+        remove_partial(place, LEFT_SECONDS)
     _remove_shown_before(folder, page_name)
     for path, content in files.items():
         write_bytes_atomically(folder / path, content)

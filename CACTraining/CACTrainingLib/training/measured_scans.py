@@ -24,7 +24,7 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assem
 from CACScoringLib.calcium_map.slices import slice_probabilities
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
-from CACScoringLib.core.files import whole, write_text_atomically
+from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, whole, write_text_atomically
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -160,6 +160,7 @@ def measure_all(
     models: cards for the heart (None: by the lungs), slices and decomposition. cache: folder of what is kept.
     """
     cache.mkdir(parents=True, exist_ok=True)
+    remove_partial(cache, LEFT_SECONDS)
     measured = []
     number = 0
     ready = partial(_measurer, models, cache)

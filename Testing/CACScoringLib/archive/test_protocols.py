@@ -301,6 +301,9 @@ def test_files_to_send(series, tmp_path):
     del dataset.StudyInstanceUID
     with pytest.raises(CTError, match="lacks a UID"):
         dicom_files([save(dataset, tmp_path / "lacking.dcm")])
+    (tmp_path / "odd.dcm").write_bytes(given[0].read_bytes().replace(b"\x08\x00\x16\x00UI", b"\x08\x00\x16\x00CQ"))
+    with pytest.raises(CTError, match="broken DICOM file"):
+        dicom_files([tmp_path / "odd.dcm"])
 
 
 def test_nothing_names_a_patient_in_logs_or_errors(archive, store, series, caplog, capfd, tmp_path):

@@ -1,6 +1,8 @@
 """The command line from end to end: on a small synthetic scan, and on every real scan at hand."""
 
+import argparse
 import csv
+import errno
 import importlib.util
 import io
 import json
@@ -54,6 +56,31 @@ def score(case, output, *options):
 
 def result(folder):
     return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [("ENOSPC", "Make room"), ("EROFS", "permissions"), ("EACCES", "permissions"), ("EIO", "disk")],
+)
+def test_what_the_system_refuses_is_told_with_its_place(number, advice, capsys):
+    code = getattr(errno, number)
+
+    def refused(*_):
+        raise OSError(code, os.strerror(code), "results/scans.csv")
+
+    options = argparse.Namespace(progress="none", run=refused, interrupted="")
+    assert cli.run(options) == 2
+    said = capsys.readouterr().err
+    assert f"results/scans.csv cannot be used: {os.strerror(code)}" in said
+    assert advice in said
+
+
+def test_other_errors_of_the_system_are_faults():
+    def faulty(*_):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "x")
+
+    with pytest.raises(FileNotFoundError):
+        cli.run(argparse.Namespace(progress="none", run=faulty, interrupted=""))
 
 
 def test_score_writes_every_result_and_prints_the_total(case, tmp_path, capsys):

@@ -90,6 +90,74 @@ def test_the_marker_of_a_whole_result_is_moved_last(tmp_path, monkeypatch):
     assert moved == ["alpha.json", "zebra.json", "scores.json"]
 
 
+class KilledError(BaseException):
+    """In place of a SIGKILL: nothing of ours catches it, and no temporary folder is tidied up after it."""
+
+
+def killed_at(monkeypatch, folder, number):
+    """Make an overwriting of a folder's result end at a change of files; returns whether it came so far."""
+    count = 0
+
+    def counted(change):
+        def changed(self, *arguments, **named):
+            nonlocal count
+            count += 1
+            if count == number:
+                raise KilledError
+            return change(self, *arguments, **named)
+
+        return changed
+
+    kind = type(folder)
+    with monkeypatch.context() as patched:
+        for name in ("rename", "replace", "unlink", "rmdir"):
+            patched.setattr(kind, name, counted(getattr(kind, name)))
+        patched.setattr("shutil.rmtree", lambda *_, **__: None)
+        try:
+            with OutputFolder(folder, overwrite=True).being_written() as files:
+                write(files, scores="second", other="second")
+                (files / "report.html").write_text("second")
+        except KilledError:
+            return True
+    return False
+
+
+def test_whenever_a_run_is_killed_one_of_both_results_is_whole_after_the_next(tmp_path, monkeypatch):
+    first = {"scores.json": "first", "lesions.csv": "first", "notes.txt": "mine"}
+    second = {"scores.json": "second", "other.json": "second", "report.html": "second", "notes.txt": "mine"}
+    found = []
+    for number in range(1, 100):
+        folder = tmp_path / str(number) / "out"
+        folder.mkdir(parents=True)
+        for name, text in first.items():
+            (folder / name).write_text(text)
+        if not killed_at(monkeypatch, folder, number):
+            break
+        with pytest.raises(OutputError, match="not empty"):
+            OutputFolder(folder)
+        found.append({path.name: path.read_text() for path in folder.iterdir()})
+        assert found[-1] in (first, second)
+        assert not (set(names(folder.parent)) - {"out"} - {p.name for p in folder.parent.glob(".*.partial-*")})
+    assert first in found
+    assert second in found
+    assert len(found) > 10
+
+
+def test_a_full_disk_is_told_and_keeps_the_earlier_result(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    write(folder, scores="first")
+
+    def fail():
+        with OutputFolder(folder, overwrite=True).being_written():
+            raise OSError(28, "No space left on device", "lesions.csv")
+
+    with pytest.raises(OutputError, match=r"written to .*out: No space left.*Make room"):
+        fail()
+    assert names(tmp_path) == ["out"]
+    assert (folder / "scores.json").read_text() == "first"
+
+
 def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
     """The scene and the map of a run with the networks, beside the scores of one without them."""
     for name in (*RESULT_FILES, "notes.txt"):

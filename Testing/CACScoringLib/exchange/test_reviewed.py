@@ -8,9 +8,10 @@ import pytest
 import SimpleITK as sitk
 from dicom_results import PRONE, SITES, chest_series, score
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import generate_uid
+from structure_set import write_structures
 
-from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.ct import CTError, MaskError, UnreadableError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.exchange.review_file import read_review_file
 from CACScoringLib.exchange.reviewed import read_reviewed
@@ -145,33 +146,6 @@ def test_a_ct_or_a_broken_file_is_no_review(segmentation, given, tmp_path):
         read_reviewed(tmp_path / "half.dcm", scan)
 
 
-def structures(path, scan, contours, frame_of_reference=None):
-    """Write a structure set. contours: name and lists of corners (i, j, k) in the scan."""
-    made = Dataset()
-    made.file_meta = pydicom.dataset.FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = RTStructureSetStorage
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = generate_uid()
-    made.Modality = "RTSTRUCT"
-    made.StructureSetROISequence, made.ROIContourSequence = [], []
-    for number, (name, corners) in enumerate(contours, 1):
-        roi, drawn = Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName = number, name
-        if frame_of_reference:
-            roi.ReferencedFrameOfReferenceUID = frame_of_reference
-        drawn.ReferencedROINumber, drawn.ContourSequence = number, []
-        for points in corners:
-            contour = Dataset()
-            places = [scan.image.TransformContinuousIndexToPhysicalPoint([float(n) for n in p]) for p in points]
-            contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
-            contour.ContourData = [f"{value:.4f}" for place in places for value in place]
-            drawn.ContourSequence.append(contour)
-        made.StructureSetROISequence.append(roi)
-        made.ROIContourSequence.append(drawn)
-    made.save_as(path, enforce_file_format=True)
-    return path
-
-
 def square(low, high, k):
     return [(low, low, k), (high, low, k), (high, high, k), (low, high, k)]
 
@@ -179,13 +153,25 @@ def square(low, high, k):
 def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(given, tmp_path):
     scan = read_ct(given.ct)
     contours = [("LAD", [square(9.6, 20.4, 5), square(13.6, 16.4, 5)]), ("aorta", [square(29.6, 32.4, 6)])]
-    path = structures(tmp_path / "rt.dcm", scan, contours)
+    path = write_structures(tmp_path / "rt.dcm", scan.image, contours)
     labels = sitk.GetArrayFromImage(read_reviewed(path, scan))
     expected = np.zeros_like(labels)
     expected[5, 10:21, 10:21] = Artery.LAD
     expected[5, 14:17, 14:17] = 0
     expected[6, 30:33, 30:33] = NonCoronary.THORACIC_AORTA
     assert (labels == expected).all()
+
+
+def test_an_element_of_unknown_kind_is_broken(given, tmp_path):
+    scan = read_ct(given.ct)
+    path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", [square(9, 12, 5)])])
+    content = path.read_bytes()
+    for kind in (b"\x06\x30\x42\x00CS", b"\x06\x30\x26\x00LO"):  # of a contour's type, and of a structure's name
+        path.write_bytes(content.replace(kind, kind[:4] + b"CQ"))
+        with pytest.raises(UnreadableError, match=r"rt\.dcm is a broken DICOM file"):
+            read_reviewed(path, scan)
+    with pytest.raises(UnreadableError, match=r"rt\.dcm is a broken DICOM file"):
+        read_review_file(path)
 
 
 def test_contours_around_the_lesions_give_their_scores(given, tmp_path):
@@ -197,7 +183,7 @@ def test_contours_around_the_lesions_give_their_scores(given, tmp_path):
         low, high = (i[0] - 0.5, j[0] - 0.5), (i[-1] + 0.5, j[-1] + 0.5)
         box = [low, (high[0], low[1]), high, (low[0], high[1])]
         contours.append((name, [[(*corner, n) for corner in box] for n in k]))
-    path = structures(tmp_path / "rt.dcm", scan, contours)
+    path = write_structures(tmp_path / "rt.dcm", scan.image, contours)
     found, first = score(replace(given, lesions=path)), score(given)
     assert found.methods["threshold"].arteries == first.methods["threshold"].arteries
     assert found.non_coronary.scores == first.non_coronary.scores
@@ -207,11 +193,13 @@ def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(g
     scan = read_ct(given.ct)
     tilted = [(10, 10, 5), (20, 10, 5), (20, 20, 8), (10, 20, 8)]
     with pytest.raises(MaskError, match="do not lie in the slices"):
-        read_reviewed(structures(tmp_path / "a.dcm", scan, [("LAD", [tilted])]), scan)
+        read_reviewed(write_structures(tmp_path / "a.dcm", scan.image, [("LAD", [tilted])]), scan)
     with pytest.raises(MaskError, match=r"GTV \(structure 1\)"):
-        read_reviewed(structures(tmp_path / "b.dcm", scan, [("GTV", [square(9, 12, 5)])]), scan)
+        read_reviewed(write_structures(tmp_path / "b.dcm", scan.image, [("GTV", [square(9, 12, 5)])]), scan)
     with pytest.raises(MaskError, match="another scan"):
-        read_reviewed(structures(tmp_path / "c.dcm", scan, [("LAD", [square(9, 12, 5)])], generate_uid()), scan)
+        read_reviewed(
+            write_structures(tmp_path / "c.dcm", scan.image, [("LAD", [square(9, 12, 5)])], generate_uid()), scan
+        )
 
 
 @pytest.mark.parametrize(("kind", "warned"), [("AUTOMATIC", True), ("MANUAL", False), ("SEMIAUTOMATIC", False)])
@@ -227,6 +215,6 @@ def test_what_an_algorithm_alone_made_is_told(segmentation, given, kind, warned,
 
 def test_a_structure_set_tells_what_it_was_drawn_in(given, tmp_path):
     uid = generate_uid()
-    path = structures(tmp_path / "rt.dcm", read_ct(given.ct), [("LAD", [square(9, 12, 5)])], uid)
+    path = write_structures(tmp_path / "rt.dcm", read_ct(given.ct).image, [("LAD", [square(9, 12, 5)])], uid)
     file = read_review_file(path)
     assert (file.segments, file.frames_of_reference, file.automatic) == (("LAD",), (uid,), False)

@@ -48,3 +48,15 @@ def test_a_torn_stream_is_broken(tmp_path):
     path.write_bytes(path.read_bytes()[:400] + b"\xff" * 200)
     with pytest.raises(UnreadableError, match="broken DICOM file"):
         read_bounded(path)
+
+
+def test_file_meta_information_of_an_unknown_kind_is_broken(tmp_path):
+    """ITK's reader took 739 MB of memory for it."""
+    path = write_series(tmp_path, chest_hu())[1]
+    content = path.read_bytes()
+    at = content.index(b"\x02\x00\x12\x00UI")
+    path.write_bytes(content[: at + 4] + b"QY" + content[at + 6 :])
+    with pytest.raises(UnreadableError, match="broken DICOM file"):
+        read_bounded(path)
+    with pytest.raises(SliceGeometryError, match=rf"not read: {path.name}"):
+        read_ct(tmp_path)

@@ -811,6 +811,18 @@ class TestBitsOfPixels:
         with pytest.raises(UnreadableError, match="describes pixels that no CT has"):
             read_ct(tmp_path / "ct")
 
+    @pytest.mark.parametrize("value", [None, 2])
+    def test_no_word_on_the_sign(self, tmp_path, value):
+        """Values below zero would be read as high ones."""
+
+        def edit(ds, k):
+            if k == 2:
+                ds.PixelRepresentation = value
+
+        write_series(tmp_path / "ct", chest_hu(), signed=True, edit=edit)
+        with pytest.raises(UnreadableError, match=r"slice002\.dcm does not say whether its pixels have a sign"):
+            read_ct(tmp_path / "ct")
+
     def test_slices_that_differ_in_bits(self, tmp_path):
         def edit(ds, k):
             if k == 2:

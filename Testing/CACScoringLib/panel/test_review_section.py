@@ -2,7 +2,7 @@
 
 import json
 
-import automatic_score
+import automatic_patient
 import heart_with_territories
 import numpy as np
 import panel_results
@@ -325,14 +325,14 @@ class TestSuggestedSites:
 @pytest.fixture(scope="module")
 def automatic_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("automatic")
-    automatic_score.write(folder)
+    automatic_patient.write(folder)
     return folder
 
 
 class TestAutomaticScore:
     @pytest.fixture
     def volume(self, panel):
-        return mrml.add_volume(slicer.mrmlScene, automatic_score.image(), "automatic")
+        return mrml.add_volume(slicer.mrmlScene, automatic_patient.image(), "automatic")
 
     @pytest.fixture
     def automatic(self, driver, automatic_folder):
@@ -367,7 +367,7 @@ class TestAutomaticScore:
         assert "lesions.nii.gz" not in ui.warningsLabel.text
 
     def test_tells_the_interval_of_what_is_counted_now(self, driver, automatic_folder, monkeypatch, tmp_path):
-        model = StoredModel(automatic_score.map_card(), tmp_path / "map.json", "user")
+        model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
         monkeypatch.setattr(repeatability, "list_models", lambda _network: [model])
         driver.score(folder=automatic_folder)
         ui, table = driver.ui, driver.ui.scoreTable
@@ -456,8 +456,8 @@ class TestAutomaticScore:
 
     @pytest.mark.parametrize(("every", "most"), [(True, 16), (False, 10)], ids=["all seen", "the wrong ones"])
     def test_is_reviewed_with_few_keys(self, automatic, every, most):
-        truth = dict(zip([row["No"] for row in automatic.lesions()], automatic_score.LESIONS, strict=True))
-        keys = automatic_score.review_by_keys(automatic, every)
+        truth = dict(zip([row["No"] for row in automatic.lesions()], automatic_patient.LESIONS, strict=True))
+        keys = automatic_patient.review_by_keys(automatic, every)
         assert automatic.review.reviewed["threshold"]
         assert {row["No"] for row in self.counted(automatic)} == {number for number, own in truth.items() if own}
         assert len(keys) <= most

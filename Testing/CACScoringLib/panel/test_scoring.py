@@ -4,9 +4,10 @@ import sys
 
 import numpy as np
 import panel_results
+import pytest
 import SimpleITK as sitk
 import slicer
-from panel_driver import line
+from panel_driver import eventually, line
 
 WARNING = "The scan was made at 100 kVp."
 
@@ -134,6 +135,21 @@ class TestRun:
         assert driver.process.killed
         assert not driver.widget.logic.isRunning
         assert not driver.ui.scoreButton.enabled
+
+    @pytest.mark.parametrize("closed", [False, True])
+    def test_a_result_that_is_in_the_scene_is_shown_or_gone_with_it(self, driver, closed):
+        """A press of the button, or the end of the scene, between the two steps."""
+        driver.ui.scoreButton.click()
+        driver.process.write_result()
+        driver.process.end(0)
+        eventually(lambda: slicer.app.processEvents() or result_nodes())
+        if closed:
+            slicer.mrmlScene.Clear()
+        else:
+            driver.widget.logic.cancel()
+        driver.settle()
+        assert ("closed" if closed else "Done") in driver.ui.statusLabel.text
+        assert (driver.review is None) == closed
 
     def test_leaving_the_panel_does_not_stop_the_run(self, driver):
         driver.ui.scoreButton.click()

@@ -26,6 +26,14 @@ def test_the_report_tells_masses_and_their_calibration(result):
     assert masses_as_html(replace(result, mass_calibration=None)) is None
 
 
+def test_no_error_is_told_of_a_mass_where_nothing_was_found(result):
+    method = result.methods["threshold"]
+    none = replace(method, lesions=replace(method.lesions, lesions=()))
+    text = str(masses_as_html(replace(result, methods={"threshold": none})))
+    assert "0.00" in text
+    assert "±" not in text
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_is_told(source):
     text = calibration_text(MassCalibration(source, 0.7221, 5.0, 36.4))

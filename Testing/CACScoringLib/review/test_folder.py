@@ -3,7 +3,7 @@
 import json
 import shutil
 
-import automatic_score
+import automatic_patient
 import numpy as np
 import panel_results
 import pytest
@@ -26,7 +26,7 @@ METHODS = ("threshold", "decomposition")
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results") / "patient"
-    return folder, automatic_score.write(folder)
+    return folder, automatic_patient.write(folder)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-import automatic_score
+import automatic_patient
 import heart_with_territories
 import kernel_scans
 import numpy as np
@@ -790,7 +790,7 @@ class TestAutomaticScore:
     @pytest.fixture(scope="class")
     @staticmethod
     def automatic():
-        return automatic_score.scored()
+        return automatic_patient.scored()
 
     @pytest.fixture
     def review(self, scene, automatic):
@@ -828,7 +828,7 @@ class TestAutomaticScore:
         assert review.result("threshold").status == "automatic"
 
     def test_beyond_what_the_models_know_categories_wait_for_a_reader(self, scene, tmp_path):
-        beyond = automatic_score.scored(known={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
+        beyond = automatic_patient.scored(known={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
         content = content_of_result(beyond, report.result_as_json(beyond, {}))
         review = SceneReview(scene, mrml.add_to_scene(scene, content))
         assert review.categories() is None
@@ -844,7 +844,7 @@ class TestAutomaticScore:
         assert document["categories"]["status"] == "reviewed"
 
     def test_candidates_without_an_artery_cannot_be_accepted(self, scene):
-        without = automatic_score.scored(evidence=False)
+        without = automatic_patient.scored(evidence=False)
         content = content_of_result(without, report.result_as_json(without, {}))
         review = SceneReview(scene, mrml.add_to_scene(scene, content))
         assert review.left_out("threshold") is None
@@ -854,7 +854,7 @@ class TestAutomaticScore:
             review.accept("threshold")
         review.reject("threshold", [lesion.id])
         review.accept("threshold")
-        assert review.result("threshold").total.lesions == len(automatic_score.LESIONS) - 1
+        assert review.result("threshold").total.lesions == len(automatic_patient.LESIONS) - 1
 
     def test_what_is_left_out_is_an_outline(self, review):
         display = review.nodes.calcium.GetDisplayNode()
@@ -894,7 +894,7 @@ class TestAutomaticScore:
 
     def test_intervals_follow_the_score(self, scene, automatic, monkeypatch, tmp_path):
         """They are those of the kind that the score is at the moment, by the model that made the map."""
-        model = StoredModel(automatic_score.map_card(), tmp_path / "map.json", "user")
+        model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
         monkeypatch.setattr(repeatability, "list_models", lambda _network: [model])
         content = content_of_result(automatic, report.result_as_json(automatic, {}))
         review = SceneReview(scene, mrml.add_to_scene(scene, content))
@@ -912,15 +912,15 @@ class TestAutomaticScore:
             assert (low + high) / 2 == pytest.approx(np.log1p(result.total.clinical_agatston))
             return (high - low) / 2
 
-        assert spread("threshold") == pytest.approx(automatic_score.SPREADS["automatic"])
-        assert spread("decomposition") == pytest.approx(automatic_score.SPREADS["decomposition"])
+        assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["automatic"])
+        assert spread("decomposition") == pytest.approx(automatic_patient.SPREADS["decomposition"])
         before = review.result("threshold").total.agatston
         review.reject("threshold", ids(review, "threshold")[:3])
         assert review.result("threshold").total.agatston < before
-        assert spread("threshold") == pytest.approx(automatic_score.SPREADS["automatic"])
+        assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["automatic"])
         review.accept("threshold")
-        assert spread("threshold") == pytest.approx(automatic_score.SPREADS["reviewed"])
-        assert spread("decomposition") == pytest.approx(automatic_score.SPREADS["decomposition"])
+        assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["reviewed"])
+        assert spread("decomposition") == pytest.approx(automatic_patient.SPREADS["decomposition"])
         review.export(tmp_path / "out")
         document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
         total = review.result("threshold").intervals[TOTAL]
@@ -932,7 +932,7 @@ class TestAutomaticScore:
     def test_no_intervals_without_the_models_card(self, scene, review, automatic, monkeypatch, tmp_path):
         """Of a model that is not installed, or whose evidence is another by now; a broken card hinders nobody."""
         assert review.result("threshold").intervals == {}
-        card = automatic_score.map_card()
+        card = automatic_patient.map_card()
         other = replace(card, calibration={**card.calibration, "candidates": {"most_not_coronary": 0.1}})
         model = StoredModel(other, tmp_path / "map.json", "user")
         monkeypatch.setattr(repeatability, "list_models", lambda _network: [model])

@@ -1,6 +1,6 @@
 """A cohort of three scored scans, and servers of its review."""
 
-import automatic_score
+import automatic_patient
 import pytest
 from review_server import ReviewServer, ThreadedServer, write_cohort
 
@@ -9,7 +9,7 @@ SCANS = ("one", "two", "three")
 
 @pytest.fixture(scope="module")
 def result():
-    return automatic_score.scored()
+    return automatic_patient.scored()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-import automatic_score
+import automatic_patient
 import browser
 import pytest
 
@@ -135,14 +135,14 @@ def test_a_cohort_of_three_is_read(reader, start):
     assert ann.total() < before
     # A click on a dashed candidate adds it.
     left_out = ann.page.locator("#lesions tr.left-out").count()
-    out = automatic_score.places()[automatic_score.LESIONS.index(True, 9)]
+    out = automatic_patient.places()[automatic_patient.LESIONS.index(True, 9)]
     before = ann.total()
     with ann.one_change():
         ann.page.mouse.click(*ann.at(out[0], out[1] + 1, out[2] + 1))
     assert ann.total() > before
     assert ann.page.locator("#lesions tr.left-out").count() == left_out - 1
     # The eraser takes part of a lesion, the brush gives it back, to the circumflex.
-    first = automatic_score.places()[0]
+    first = automatic_patient.places()[0]
     before, lcx = ann.total(), ann.artery("LCX")
     start_at = ann.at(first[0], first[1], first[2])
     end_at = ann.at(first[0], first[1], first[2] + 2)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from functools import partial
 from html.parser import HTMLParser
@@ -269,6 +270,15 @@ class TestIndex:
         with pytest.raises(pytest.fail.Exception):
             page_of(tmp_path, table("other"))
         assert not (tmp_path / "study.json").exists()
+
+
+def test_what_a_killed_study_left_is_removed(tmp_path):
+    left = [tmp_path / ".study.html.partial-a", tmp_path / "tables" / ".one.csv.partial-b"]
+    for folder in left:
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    page_of(tmp_path, table())
+    assert not any(folder.exists() for folder in left)
 
 
 def test_pictures_lead_to_each_other(tmp_path):

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, replace
 
-import automatic_score
+import automatic_patient
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -58,7 +58,7 @@ def base(weights, tmp_path, monkeypatch):
             "typical": dict.fromkeys(FEATURES, 5.0),
             "most_not_coronary": 0.5,
         },
-        "uncertainty": automatic_score.map_card().calibration["uncertainty"],
+        "uncertainty": automatic_patient.map_card().calibration["uncertainty"],
     }
     update_card(bundled / "our-map.json", calibration, {"whole_method": {"models": {"slices": "1"}, "candidates": {}}})
     return find_model("decomposition")
@@ -328,9 +328,9 @@ def test_results_say_what_they_were_calibrated_on(base, monkeypatch):
     """Scored with it: the evidence, whose errors intervals are made of, and the words of the report."""
     _, model = stored(base)
     calibration = {**model.card.calibration, "known": None}
-    card = replace(automatic_score.map_card(), calibration=calibration)
-    monkeypatch.setattr(automatic_score, "map_card", lambda *_: card)
-    result = automatic_score.scored()
+    card = replace(automatic_patient.map_card(), calibration=calibration)
+    monkeypatch.setattr(automatic_patient, "map_card", lambda *_: card)
+    result = automatic_patient.scored()
     content = json.loads(json.dumps(result_as_json(result, {})))
     assert content["candidate_evidence"] == json.loads(json.dumps(card.calibration["candidates"]))
     assert content["calibrated_on"] == card.calibration["calibrated_on"]
@@ -376,7 +376,7 @@ def test_the_section_says_what_was_fitted_and_what_not(base):
 def automatic(tmp_path, monkeypatch):
     """Reference of patients, and their results as an automatic score writes them, in place of scoring."""
     folder = tmp_path / "result"
-    result = automatic_score.write(folder)
+    result = automatic_patient.write(folder)
     return folder, result
 
 
@@ -385,9 +385,9 @@ def test_evidence_is_read_from_results_and_told_by_the_outlines(automatic, tmp_p
     folder, result = automatic
     reference = tmp_path / "reference"
     reference.mkdir()
-    image = automatic_score.image()
+    image = automatic_patient.image()
     labels = np.zeros(sitk.GetArrayViewFromImage(image).shape, np.uint8)
-    for at, lesion in zip(automatic_score.places(), automatic_score.LESIONS, strict=True):
+    for at, lesion in zip(automatic_patient.places(), automatic_patient.LESIONS, strict=True):
         if lesion:
             labels[tuple(slice(start, start + size) for start, size in zip(at, (2, 3, 3), strict=True))] = 2
     outlined = sitk.GetImageFromArray(labels)
@@ -397,10 +397,10 @@ def test_evidence_is_read_from_results_and_told_by_the_outlines(automatic, tmp_p
     (job,) = jobs_of(read_reference(reference), [folder], tmp_path)
     compared = compare(job)
     found = compared.candidates
-    assert sum(found.coronary) == sum(automatic_score.LESIONS)
+    assert sum(found.coronary) == sum(automatic_patient.LESIONS)
     bright = np.array([row[EXCESS] for row in found.features])
     order = np.argsort(-bright)
-    assert [found.coronary[n] for n in order] == list(automatic_score.LESIONS)
+    assert [found.coronary[n] for n in order] == list(automatic_patient.LESIONS)
     assert sum(found.agatston[: len(result.methods["threshold"].lesions.lesions)]) == pytest.approx(
         result.methods["threshold"].total.agatston
     )

@@ -1,0 +1,89 @@
+"""How long the scoring panel holds Slicer up while a result comes into the scene.
+
+Run from the repository's root, on a machine that is otherwise idle:
+
+    export QT_QPA_PLATFORM=offscreen
+    PYTHONPATH=CACScoring:CACTraining:Testing:Testing/support python Testing/Benchmarks/panel_speed.py CT RESULT
+        [--runs 5]
+
+CT is an image file, RESULT the folder that `cac score CT --output RESULT` wrote. The panel is driven in the desktop
+host, with a process that copies RESULT in place of scoring. A time is that of one round of Qt's events on the GUI
+thread, without drawing the views; CPU is that thread's own. Goal: none above 0.1 s from the end of the process to the
+result in the scene. For another version of the source, set PYTHONPATH to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+import slicer
+from panel_driver import Driver
+
+import desktop_host
+from CACScoringLib.mrml.scene import add_volume
+
+
+class Rounds:
+    """Seconds and CPU seconds of each round of events."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.cpu: list[float] = []
+
+    def run(self, action) -> None:
+        wall, cpu = time.perf_counter(), time.thread_time()
+        action()
+        self.seconds.append(time.perf_counter() - wall)
+        self.cpu.append(time.thread_time() - cpu)
+
+
+def one_run(ct: sitk.Image, result: Path) -> tuple[float, Rounds, float]:
+    """Seconds of the press of the button, the rounds from the process's end, and seconds of all of them."""
+    driver = Driver()
+    driver.ui.inputSelector.setCurrentNode(add_volume(slicer.mrmlScene, ct, "CT"))
+    slicer.app.processEvents()
+    pressed = time.perf_counter()
+    driver.ui.scoreButton.click()
+    pressed = time.perf_counter() - pressed
+    driver.process.write_result(folder=result)
+    rounds, begun = Rounds(), time.perf_counter()
+    rounds.run(lambda: driver.process.end(0))
+    while driver.widget.logic.isRunning:
+        rounds.run(slicer.app.processEvents)
+    for _ in range(5):  # what the panel does a moment later
+        time.sleep(0.03)
+        rounds.run(slicer.app.processEvents)
+    whole = time.perf_counter() - begun
+    desktop_host.close_panel("CACScoring")
+    slicer.mrmlScene.Clear(0)
+    return pressed, rounds, whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ct", type=Path)
+    parser.add_argument("result", type=Path)
+    parser.add_argument("--runs", type=int, default=5)
+    arguments = parser.parse_args()
+    ct = sitk.ReadImage(str(arguments.ct))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        desktop_host.load_panel(monkeypatch, "CACScoring")
+        # The first loads the libraries.
+        runs = [one_run(ct, arguments.result) for _ in range(arguments.runs + 1)][1:]
+    print(f"{'×'.join(map(str, ct.GetSize()))} voxels, {arguments.runs} runs; median (highest), s")
+    for name, values in {
+        "press of the button": [pressed for pressed, _, _ in runs],
+        "longest round of events": [max(rounds.seconds) for _, rounds, _ in runs],
+        "its CPU": [max(rounds.cpu) for _, rounds, _ in runs],
+        "from the process's end to the scene": [whole for _, _, whole in runs],
+    }.items():
+        print(f"  {name:36} {statistics.median(values):.3f} ({max(values):.3f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The same scan gives the same result, to the last bit on one computer, whatever the number of threads.
+
+What other processors and versions of Python change is printed by Benchmarks/numerics.py.
+"""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from CACScoringLib.cli import main as cli
+from CACScoringLib.models.inference import predict, prepared
+from CACScoringLib.networks.van_velzen import PRESETS, build, input_channels
+from fuzz import scored
+
+
+@pytest.fixture
+def threads():
+    """Sets the threads of PyTorch and ITK, and back at the end."""
+    before = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+
+    def use(number):
+        torch.set_num_threads(number)
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
+
+    yield use
+    torch.set_num_threads(before[0])
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before[1])
+
+
+def test_a_map_is_the_same_again_and_with_other_threads(threads):
+    config = PRESETS["compact"]["decomposition"]
+    torch.manual_seed(0)
+    network = prepared(build(config), "decomposition", "cpu")
+    inputs = np.random.default_rng(0).normal(size=(2, input_channels(config), 64, 64)).astype(np.float32)
+    first = predict(network, inputs, 2)[0]
+    assert first.std() > 0
+    np.testing.assert_array_equal(predict(network, inputs, 2)[0], first)
+    for number in (1, 3):
+        threads(number)
+        # Sums may be put together otherwise by another number of threads; here they were equal to the last bit.
+        np.testing.assert_allclose(predict(network, inputs, 2)[0], first, rtol=1e-5, atol=1e-5)
+
+
+def test_a_score_is_the_same_again_and_with_other_threads(threads, tmp_path):
+    scored.write_ct(tmp_path, "nii")
+    results = []
+    for number in (1, 1, 3):
+        threads(number)
+        output = tmp_path / f"result-{len(results)}"
+        assert cli.main([*scored.score(tmp_path), "--output", str(output)]) == 0
+        record = json.loads((output / "scores.json").read_text())
+        images = [sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in sorted(output.glob("*.nii.gz"))]
+        results.append((record["methods"], record["warnings"], [image.tobytes() for image in images]))
+    assert results[0] == results[1] == results[2]
+    assert len(results[0][2]) >= 2
