@@ -38,6 +38,9 @@ START_SECONDS = 60.0
 ENOUGH_WORKERS = 3
 """How many workers of a cluster made here have to fail before all are taken to: one may stand on a broken node."""
 
+CONNECT_TRIALS = 5
+"""How often a client asks a scheduler whose greeting does not come alone."""
+
 _PLUGIN = "cac-"
 """Begins the name of what a client leaves with the workers; its id follows."""
 
@@ -111,8 +114,6 @@ class Workers:
             if not self._choice.is_local or alone == self._alone:
                 return
             self._stack.close()
-        from distributed import Client
-
         from .in_worker import Prepared
 
         for name in ("distributed", "distributed.client"):  # `run` tells what went wrong
@@ -125,7 +126,7 @@ class Workers:
             started(self._choice, count, self._memory and self._memory // (1 if alone else count))
         )
         try:
-            self._client = self._stack.enter_context(Client(self._cluster, set_as_default=False))
+            self._client = self._stack.enter_context(connected(self._cluster))
         except OSError as error:
             raise ClusterError(
                 f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct "
@@ -143,6 +144,20 @@ class Workers:
             raise ClusterError(_cannot_load(self._choice, str(error))) from error
         if self._tell and (board := _dashboard(self._client)):
             self._tell(board)
+
+
+def connected(cluster: Any) -> Any:
+    """A client of a cluster or an address of a scheduler, to be closed by the caller. Raises OSError where there is none.
+
+    Dask's client asserts that the scheduler's greeting comes alone. What the scheduler tells all clients within the
+    same 2 ms, as when a worker leaves, comes with it; so it is tried again.
+    """
+    from distributed import Client
+
+    for _ in range(CONNECT_TRIALS - 1):
+        with suppress(AssertionError):
+            return Client(cluster, set_as_default=False)
+    return Client(cluster, set_as_default=False)
 
 
 def _left_by_others(client: Any) -> list[str]:

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from types import SimpleNamespace
 
+import distributed
 import psutil
 import pytest
 import worker_jobs
-from distributed import Client
 
 from CACScoringLib.cohort import workers
 from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, chosen_cluster, cluster_choice, working_on
 from CACScoringLib.cohort.cohort import Sharing
-from CACScoringLib.cohort.workers import Workers, sensible_count
+from CACScoringLib.cohort.workers import Workers, connected, sensible_count
 from CACScoringLib.core.ct import CTError
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
@@ -233,9 +233,23 @@ def test_the_cluster_of_a_command_ends_with_it():
     assert chosen_cluster().is_local
 
 
+def test_a_greeting_that_did_not_come_alone_is_asked_for_again(monkeypatch):
+    asked = []
+
+    def client(address, set_as_default):
+        asked.append(address)
+        assert len(asked) == 2
+        return "client"
+
+    monkeypatch.setattr(distributed, "Client", client)
+    assert connected("tcp://h:1") == "client"
+    with pytest.raises(AssertionError):
+        connected("tcp://h:1")
+
+
 def until_workers(address, count):
     """Wait for workers of a scheduler; gives the plugins that those which come later will have to load."""
-    with Client(address, set_as_default=False) as client:
+    with connected(address) as client:
         client.wait_for_workers(count)
         names = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.worker_plugins))
     return [name for name in names if name.startswith("cac-")]
