@@ -340,7 +340,7 @@ def _decomposition(
     if by_reader:
         left_out = np.zeros((overlap.shape[1], 1, 1), bool)
         left_out[off] = True
-        parts = without(parts, scan, left_out)
+        parts = without(parts, left_out)
         warnings += (switched_note(by_reader),)
     return found, replace(parts, warnings=warnings)
 

@@ -195,6 +195,11 @@ class ScoreResult:
     mass_calibration: MassCalibration | None = None
     recorded_models: tuple[dict, ...] = ()
 
+    @property
+    def scored_scan(self) -> CTScan:
+        """The scan as it was scored, normalised or not."""
+        return self.scored or self.scan
+
 
 def with_masses(result: ScoreResult) -> ScoreResult:
     """The result with the masses of its lesions without a threshold; not where there are so many that they are noise.
@@ -204,7 +209,7 @@ def with_masses(result: ScoreResult) -> ScoreResult:
         return result
     others = None if elsewhere is None else elsewhere.lesions.id_map > 0
     noise_hu = None if result.blood is None else result.blood.noise_hu
-    scan = result.scored or result.scan
+    scan = result.scored_scan
     hu, spacing = scan.hu, scan.image.GetSpacing()
     methods = dict(result.methods)
     for name, method in result.methods.items():

@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image
 
+from CACScoringLib.calcium_map.decomposition import healthy_image
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import find_model, load_model
@@ -61,7 +62,7 @@ def summary(result: ScoreResult, method: str = "decomposition") -> str:
 
 def pictures(result: ScoreResult, path: Path) -> None:
     """The scan and its healthy image around the heart, one over the other, in the slices with most of the map."""
-    hu = np.stack([result.scan.hu, sitk.GetArrayViewFromImage(result.decomposition.healthy)]).astype(float)
+    hu = np.stack([result.scan.hu, sitk.GetArrayViewFromImage(healthy_image(result.scored_scan.image, result.decomposition.calcium_map))]).astype(float)
     weight = sitk.GetArrayViewFromImage(result.decomposition.calcium_map).sum((1, 2))
     chosen = np.sort(np.argsort(-weight)[: min(PICTURED, np.count_nonzero(weight))])
     if not len(chosen):

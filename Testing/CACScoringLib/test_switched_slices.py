@@ -9,7 +9,7 @@ import torch
 from handmade_networks import loaded, scan_of, untrained
 from torch import nn
 
-from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings, healthy_image
 from CACScoringLib.calcium_map.slices import check_switched, overlaps, switched_note
 from CACScoringLib.cli import main as cli
 from CACScoringLib.core.ct import CTError
@@ -74,7 +74,7 @@ def test_off_empties_the_slice_and_changes_no_other(slice_mm):
     assert before[14].any()
     assert not map_of(after)[14].any()
     np.testing.assert_array_equal(map_of(after)[kept], before[kept])
-    healthy = sitk.GetArrayFromImage(after.decomposition.healthy)
+    healthy = sitk.GetArrayFromImage(healthy_image(after.scan.image, after.decomposition.calcium_map))
     np.testing.assert_array_equal(healthy[14], sitk.GetArrayFromImage(after.scan.image)[14])
 
 

@@ -94,8 +94,8 @@ def resampled(image: sitk.Image, size, origin, spacing, direction) -> sitk.Image
 
 
 def pasted(part: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """A uint8 part of a scan's grid on the whole grid of the scan, 0 elsewhere."""
-    whole = sitk.Image(image.GetSize(), sitk.sitkUInt8)
+    """A part of a scan's grid on the whole grid of the scan, 0 elsewhere."""
+    whole = sitk.Image(image.GetSize(), part.GetPixelID())
     whole.CopyInformation(image)
     start = image.TransformPhysicalPointToIndex(part.GetOrigin())
     return sitk.Paste(whole, part, part.GetSize(), destinationIndex=start)
@@ -296,7 +296,12 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     Returns:
         A slice by axis.
     """
-    return ndimage.find_objects(mask.view(np.int8))[0]
+    box = []
+    for axis in range(mask.ndim):  # the rest is looked at only where the axes before hold something
+        held = np.nonzero(mask.any(tuple(n for n in range(mask.ndim) if n != axis)))[0]
+        box.append(slice(int(held[0]), int(held[-1]) + 1))
+        mask = mask[(slice(None),) * axis + (box[-1],)]
+    return tuple(box)
 
 
 def voxels(length_mm: float) -> int:

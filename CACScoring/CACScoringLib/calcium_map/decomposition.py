@@ -88,13 +88,11 @@ def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, Loaded
 
 @dataclass(frozen=True)
 class Decomposition:
-    """calcium_map: float32, HU above healthy tissue, 0 where there is none; healthy: scan less map, the scan's type.
-
-    Both are on the scan's grid. decomposed: bool [n], which slices of the network's grid were decomposed.
+    """calcium_map: float32, HU above healthy tissue, 0 where there is none, on the scan's grid. decomposed: bool [n],
+    which slices of the network's grid were decomposed.
     """
 
     calcium_map: sitk.Image
-    healthy: sitk.Image
     decomposed: np.ndarray
     settings: DecompositionSettings
     warnings: tuple[ScanWarning, ...] = ()
@@ -165,26 +163,26 @@ def assembled(
         hu[sitk.GetArrayViewFromImage(heart_mask) == 0] = 0
     return Decomposition(
         calcium_map=_like(scan.image, hu),
-        healthy=_like(scan.image, _subtracted(scan.hu, hu)),
         decomposed=decomposed,
         settings=settings,
         warnings=_saturation(scan.hu, hu),
     )
 
 
-def without(parts: Decomposition, scan: CTScan, left_out: np.ndarray) -> Decomposition:
-    """The decomposition with the map 0 where `left_out` (bool [k, j, i]) is true, and the healthy image to match."""
+def without(parts: Decomposition, left_out: np.ndarray) -> Decomposition:
+    """The decomposition with the map 0 where `left_out` (bool [k, j, i], or of one value a slice) is true."""
     hu = np.where(left_out, np.float32(0), sitk.GetArrayViewFromImage(parts.calcium_map))
-    healthy = _like(scan.image, _subtracted(scan.hu, hu))
-    return replace(parts, calcium_map=_like(scan.image, hu), healthy=healthy)
+    return replace(parts, calcium_map=_like(parts.calcium_map, hu))
 
 
-def _subtracted(hu: np.ndarray, calcium: np.ndarray) -> np.ndarray:
-    healthy = hu.copy()
+def healthy_image(scan_image: sitk.Image, calcium_map: sitk.Image) -> sitk.Image:
+    """The scan less its calcium map, in the scan's pixel type. Both are on one grid, the scan's or a part of it."""
+    healthy = sitk.GetArrayFromImage(scan_image)
+    calcium = sitk.GetArrayViewFromImage(calcium_map)
     changed = calcium != 0
-    lower = hu[changed] - calcium[changed]
-    healthy[changed] = lower if hu.dtype.kind == "f" else np.rint(lower)
-    return healthy
+    lower = healthy[changed] - calcium[changed]
+    healthy[changed] = lower if healthy.dtype.kind == "f" else np.rint(lower)
+    return _like(scan_image, healthy)
 
 
 def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:

@@ -206,6 +206,7 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
     nodes = add_to_scene(scene, content_of_result(result, record, identify))
     for view in ("Red", "Green", "Yellow"):
         _show_in_view(scene, view, nodes.volume, nodes.calcium_map)
+    _store_fast(nodes)
     messages = slicer.vtkMRMLMessageCollection()
     try:
         with whole(path) as half:
@@ -213,6 +214,17 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
                 raise OutputError(f"The scene {path} cannot be written: {messages.GetAllMessagesAsString()}")
     except OSError as error:
         raise OutputError(f"The scene {path} cannot be written: {error.strerror}.") from error
+
+
+def _store_fast(nodes: SceneNodes) -> None:
+    """Have files made without the seconds that compression of a whole chest takes."""
+    nodes.volume.AddDefaultStorageNode()
+    nodes.volume.GetStorageNode().SetUseCompression(False)  # HU hardly get smaller
+    for segmentation in (nodes.heart, nodes.territories):
+        # Not of lesions: a part that is empty or one voxel makes Slicer crash on opening, and readers reject lesions.
+        if segmentation is not None and min(segmentation.GetSegmentation().GetLayerDataObject(0).GetDimensions()) > 1:
+            segmentation.AddDefaultStorageNode()
+            segmentation.GetStorageNode().SetCropToMinimumExtent(True)
 
 
 def _segmentations_logic() -> slicer.vtkSlicerSegmentationsModuleLogic:

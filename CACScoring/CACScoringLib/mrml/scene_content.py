@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
+from ..anatomy.chest import bounding_box
+from ..calcium_map.decomposition import healthy_image
 from ..core.ct import CTError, UnreadableError
 from ..core.labels import NonCoronary
 from ..core.output import LAST_FILE, SCHEMA
@@ -85,7 +87,7 @@ class SceneContent:
     name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Site` labels. record: the text of
     `scores.json`. calcium_map, healthy (HU), map_lesions (`Artery` labels) and slices: of a decomposition; else None
     and (). saliency: of a whole-scan estimate, None without one. territories: labels of `TERRITORIES`, None where they
-    are unknown. All images are on one grid.
+    are unknown. All images are on one grid, but calcium_map and healthy only on its part around the heart.
     """
 
     name: str
@@ -120,7 +122,9 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
     if parts is None:
         return content
     labels = result.methods["decomposition"].lesions.label_image(scan.image)
-    return _with_map(content, parts.calcium_map, parts.healthy, labels, record)
+    part = _around_heart(result.heart.mask, parts.calcium_map)
+    calcium = parts.calcium_map[part]
+    return _with_map(content, calcium, healthy_image(result.scored_scan.image[part], calcium), labels, record)
 
 
 def content_of_folder(folder: Path, ct: sitk.Image, name: str, healthy: bool = True) -> SceneContent:
@@ -142,9 +146,10 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str, healthy: bool = T
             content = replace(content, territories=read_image(folder / "territories.nii.gz"))
         if "decomposition" not in record["methods"]:
             return content
-        names = ("calcium_map", "healthy", "map_lesions")
-        images = (read_image(folder / f"{name}.nii.gz") if healthy or name != "healthy" else None for name in names)
-        return _with_map(content, *images, record)
+        calcium, labels = (read_image(folder / f"{image}.nii.gz") for image in ("calcium_map", "map_lesions"))
+        part = _around_heart(heart, calcium)
+        shown = read_image(folder / "healthy.nii.gz")[part] if healthy else None
+        return _with_map(content, calcium[part], shown, labels, record)
     except (OSError, CTError, RuntimeError, ValueError, KeyError, TypeError) as error:
         message = f"The results in {folder} cannot be read ({error}). Score the scan again."
         raise UnreadableError(message) from error
@@ -171,6 +176,12 @@ def _lesion_row(method: str, lesion: dict, site: str) -> LesionRow:
     area = sum(part["area_mm2"] * part["weight"] for part in parts)
     suggestion = [lesion.get(k) for k in ("suggested_artery", "confidence", "not_coronary_probability")]
     return LesionRow(method, lesion["id"], site, slices, area, _score(lesion), *suggestion, lesion.get("reason", ""))
+
+
+def _around_heart(heart: sitk.Image, calcium_map: sitk.Image) -> tuple[slice, ...]:
+    """The part of the scan's grid, i j k, that holds the heart and all of the map."""
+    held = (sitk.GetArrayViewFromImage(heart) != 0) | (sitk.GetArrayViewFromImage(calcium_map) != 0)
+    return bounding_box(held)[::-1] if held.any() else (slice(0, 1),) * 3
 
 
 def _with_map(

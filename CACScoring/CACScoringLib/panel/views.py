@@ -77,7 +77,7 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
     changeLayout(LAYOUT_ID)
     shown = {
         ORIGINAL: (volume, healthy),
-        HEALTHY: (healthy or volume, None),
+        HEALTHY: (volume, healthy),  # which lies around the heart only
         MAP: (volume, calciumMap),
         CORONAL: (volume, calciumMap),
     }
@@ -87,7 +87,7 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
         composite.SetLinkedControl(False)
         composite.SetBackgroundVolumeID(background.GetID())
         composite.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
-        composite.SetForegroundOpacity(1.0 if name in (MAP, CORONAL) else 0.0)
+        composite.SetForegroundOpacity(0.0 if name == ORIGINAL else 1.0)
     _showInSameWindow(volume, healthy)
     bounds = [0.0] * 6
     heart.GetRASBounds(bounds)

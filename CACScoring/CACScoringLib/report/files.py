@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.arteries import ArterySuggestion
+from ..calcium_map.decomposition import healthy_image
 from ..calcium_map.slices import on_scan_slices
 from ..core.labels import TERRITORIES, Artery
 from ..core.output import SCHEMA
@@ -68,7 +69,8 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> Non
     if result.decomposition:
         write_image(result.decomposition.calcium_map, folder / "calcium_map.nii.gz")
         if healthy:
-            write_image(result.decomposition.healthy, folder / "healthy.nii.gz")
+            shown = healthy_image(result.scored_scan.image, result.decomposition.calcium_map)
+            write_image(shown, folder / "healthy.nii.gz")
         labels = result.methods["decomposition"].lesions.label_image(result.scan.image)
         write_image(labels, folder / "map_lesions.nii.gz")
     for estimate in result.estimates:

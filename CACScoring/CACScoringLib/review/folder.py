@@ -14,7 +14,7 @@ from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
 from ..scoring.lesions import labelled_voxels
 from ..scoring.normalisation import Normalisation
-from .record import estimates_of_record, scan_of_record
+from .record import estimates_of_record, scan_of_record, whole_map
 
 _IMAGES = {"threshold": "lesions", "decomposition": "map_lesions"}
 """Of a `SceneContent`, and files of a folder of results: the labels of each method."""
@@ -48,7 +48,7 @@ class ReviewFolder:
 
     def calcium_map(self) -> sitk.Image:
         """The calcium map on the scan's grid. Raises UnreadableError when it is on another."""
-        return self._on_grid(self._content.calcium_map, "calcium map")
+        return whole_map(self._content.calcium_map, self.scan.image, "The calcium map")
 
     @property
     def has_healthy(self) -> bool:

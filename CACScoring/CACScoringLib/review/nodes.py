@@ -21,7 +21,7 @@ from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_o
 from ..mrml.scene_content import SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
 from ..scoring.normalisation import Normalisation
-from .record import estimates_of_record, scan_of_record
+from .record import estimates_of_record, scan_of_record, whole_map
 
 
 class ReviewNodes:
@@ -55,8 +55,9 @@ class ReviewNodes:
         self._centres = [slice_position_ras(self.scan.image, k) for k in range(self.scan.image.GetSize()[2])]
 
     def calcium_map(self) -> sitk.Image:
-        """The calcium map on the scan's grid. Raises UnreadableError when it is another."""
-        return self._on_scans_grid(self.nodes.calcium_map)
+        """The calcium map on the scan's grid. Raises UnreadableError when it is on another."""
+        node = self.nodes.calcium_map
+        return whole_map(image_of_volume(node), self.scan.image, node.GetName())
 
     def saliency(self) -> sitk.Image | None:
         """Of a whole-scan estimate, on the scan's grid; None without one. Raises UnreadableError when it is another."""

@@ -51,7 +51,7 @@ def map_without_metal(
     """
     kept, warnings = without_metal(found, scan.image)
     if warnings:
-        parts = without(parts, scan, (found.id_map > 0) & (kept.id_map == 0))
+        parts = without(parts, (found.id_map > 0) & (kept.id_map == 0))
     return kept, parts, warnings
 
 
@@ -108,7 +108,7 @@ def without_improbable(
     kept = found.of(own_of)
     notes = []
     if len(kept.lesions) < len(found.lesions):
-        parts = without(parts, scan, (found.id_map > 0) & (kept.id_map == 0))
+        parts = without(parts, (found.id_map > 0) & (kept.id_map == 0))
     if count := len(evaluated) - len(own_of):
         counted, verb = ("1 lesion", "was") if count == 1 else (f"{count} lesions", "were")
         message = f"{counted} of the calcium map {verb} left out, as probably noise or not coronary calcium."

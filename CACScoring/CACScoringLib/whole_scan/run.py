@@ -144,7 +144,7 @@ def _of_vessels(
     from .vessels import vessel_estimate
 
     warnings: tuple[ScanWarning, ...] = ()
-    scan = result.scored or result.scan
+    scan = result.scored_scan
     try:
         told = vessel_estimate(scan, result.heart, model, saliency)
     except ImportError as error:
@@ -171,7 +171,7 @@ def _of_radiomics(
 ) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
     from .radiomics import radiomics_estimate
 
-    told = radiomics_estimate(result.scored or result.scan, result.heart, model)
+    told = radiomics_estimate(result.scored_scan, result.heart, model)
     estimate = WholeScanEstimate(
         **_of_card(model, RADIOMICS),
         probability=float(told.probability),

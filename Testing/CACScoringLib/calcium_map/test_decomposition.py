@@ -10,7 +10,12 @@ import torch
 from handmade_networks import loaded, scan_of
 from torch import nn
 
-from CACScoringLib.calcium_map.decomposition import DecompositionSettings, calcium_map, calibration_warnings
+from CACScoringLib.calcium_map.decomposition import (
+    DecompositionSettings,
+    calcium_map,
+    calibration_warnings,
+    healthy_image,
+)
 from CACScoringLib.models.cards import find_model
 from CACScoringLib.models.preprocessing import heart_slices
 from CACScoringLib.networks.van_velzen import GeneratorConfig
@@ -90,8 +95,9 @@ def test_without_floor_the_mass_is_exact_and_the_rest_is_everywhere():
 def test_healthy_image_is_scan_less_map(dtype):
     scan, mask, _, _ = lesion_scan(dtype=dtype)
     result = decompose(scan, mask, AboveBlood())
-    assert result.healthy.GetPixelID() == scan.image.GetPixelID()
-    healthy = sitk.GetArrayFromImage(result.healthy).astype(float)
+    image = healthy_image(scan.image, result.calcium_map)
+    assert image.GetPixelID() == scan.image.GetPixelID()
+    healthy = sitk.GetArrayFromImage(image).astype(float)
     total = healthy + sitk.GetArrayFromImage(result.calcium_map)
     np.testing.assert_allclose(total, scan.hu, atol=0.51 if dtype == np.int16 else 1e-3)
     assert healthy.max() < BLOOD_HU + 0.2 * 300  # what resampling there and back blurs away
@@ -143,7 +149,7 @@ def test_only_chosen_slices_are_decomposed():
     assert network.seen == 0
     assert mass(none) == 0
     assert not none.decomposed.any()
-    assert (sitk.GetArrayFromImage(none.healthy) == scan.hu).all()
+    assert (sitk.GetArrayFromImage(healthy_image(scan.image, none.calcium_map)) == scan.hu).all()
     assert decompose(scan, mask, AboveBlood(), probabilities=0.5).decomposed.all()
 
     def lower_half(slices):

@@ -16,7 +16,7 @@ import vtk
 from damaged_files import cut
 from saved_scenes import read_mrb
 
-from CACScoringLib.calcium_map.decomposition import Decomposition, DecompositionSettings
+from CACScoringLib.calcium_map.decomposition import Decomposition, DecompositionSettings, healthy_image
 from CACScoringLib.calcium_map.slices import SliceProbabilities
 from CACScoringLib.core.ct import (
     Acquisition,
@@ -25,6 +25,7 @@ from CACScoringLib.core.ct import (
     SliceGeometryError,
     UnreadableError,
     mask_on_scan_grid,
+    same_grid,
     scan_from_image,
 )
 from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary
@@ -486,12 +487,11 @@ def decomposed(result):
     calcium = sitk.Image(scan.GetSize(), sitk.sitkFloat32)
     calcium.CopyInformation(scan)
     calcium[2, 7, 3] = 240.0
-    healthy = sitk.Cast(sitk.Cast(scan, sitk.sitkFloat32) - calcium, sitk.sitkInt16)
     slices = heart_slices(scan, result.heart.mask)
     probabilities = np.linspace(0, 1, len(slices), dtype=np.float32)
     on_scan = np.array([np.nan, 0, 0.2, 0.6, 0.8, 1, np.nan], np.float32)
     found = SliceProbabilities(slices, probabilities, on_scan)
-    parts = Decomposition(calcium, healthy, probabilities >= 0.5, DecompositionSettings())
+    parts = Decomposition(calcium, probabilities >= 0.5, DecompositionSettings())
     rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
     lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
     total = score_lesions(lesions.lesions, scan.GetSpacing(), rules)
@@ -510,9 +510,14 @@ def test_calcium_map_and_healthy_image_lie_over_the_ct(decomposed, tmp_path):
     for content in (content_of_result(decomposed, record), content_of_folder(tmp_path, scan, "chest 7.nrrd")):
         scene = slicer.vtkMRMLScene()
         nodes = mrml.add_to_scene(scene, content)
-        for node, image in ((nodes.calcium_map, parts.calcium_map), (nodes.healthy, parts.healthy)):
-            shown = sitk.GetArrayFromImage(mrml.image_of_volume(node))
-            np.testing.assert_array_equal(shown, sitk.GetArrayFromImage(image))
+        healthy = healthy_image(scan, parts.calcium_map)
+        for node, image in ((nodes.calcium_map, parts.calcium_map), (nodes.healthy, healthy)):
+            shown = mrml.image_of_volume(node)  # the heart's part
+            start = image.TransformPhysicalPointToIndex(shown.GetOrigin())
+            part = image[[slice(at, at + n) for at, n in zip(start, shown.GetSize(), strict=True)]]
+            assert same_grid(shown, part)
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(shown), sitk.GetArrayFromImage(part))
+            assert sitk.GetArrayViewFromImage(content.heart).sum() <= shown.GetNumberOfPixels() < scan.GetNumberOfPixels()
             assert node.GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
         display = nodes.calcium_map.GetDisplayNode()
         assert display.GetApplyThreshold()

@@ -242,11 +242,16 @@ class TestReview:
         manager, nodes = slicer.app.layoutManager(), reviewed.review.nodes
         assert manager.layout == panel.views.LAYOUT_ID
         shown = {
-            name: manager.sliceWidget(name).mrmlSliceCompositeNode().GetBackgroundVolumeID()
+            name: (node.GetBackgroundVolumeID(), node.GetForegroundVolumeID(), node.GetForegroundOpacity())
             for name in ("CACOriginal", "CACHealthy", "CACMap")
+            for node in [manager.sliceWidget(name).mrmlSliceCompositeNode()]
         }
-        ct, healthy = nodes.volume.GetID(), nodes.healthy.GetID()
-        assert shown == {"CACOriginal": ct, "CACHealthy": healthy, "CACMap": ct}
+        ct, healthy, calcium = (node.GetID() for node in (nodes.volume, nodes.healthy, nodes.calcium_map))
+        assert shown == {
+            "CACOriginal": (ct, healthy, 0.0),
+            "CACHealthy": (ct, healthy, 1.0),
+            "CACMap": (ct, calcium, 1.0),
+        }
         composite = manager.sliceWidget("CACOriginal").mrmlSliceCompositeNode()
         assert composite.GetLinkedControl()
         reviewed.ui.fadeSlider.setValue(0.5)
