@@ -147,7 +147,7 @@ class Workers:
 
 
 def connected(cluster: Any) -> Any:
-    """A client of a cluster or an address of a scheduler, to be closed by the caller. Raises OSError where there is none.
+    """A client of a cluster or a scheduler's address, to be closed by the caller. Raises OSError where there is none.
 
     Dask's client asserts that the scheduler's greeting comes alone. What the scheduler tells all clients within the
     same 2 ms, as when a worker leaves, comes with it; so it is tried again.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from ..core.ct import MaskError, UnreadableError
+from ..core.ct import CTError, MaskError, UnreadableError
 from ..io.bounded import read_bounded
 from ..io.dicom import printable
 
@@ -32,8 +34,8 @@ class ReviewFile:
 def read_review_file(path: Path) -> ReviewFile:
     """Raises MaskError when a file holds no lesions, UnreadableError when it is broken or no DICOM file."""
     data = read_bounded(path, stop_before_pixels=True)
-    check_kind(data, path.name)
-    try:
+    with broken_told(path.name):
+        check_kind(data, path.name)
         if str(data.SOPClassUID) in SEGMENTATIONS:
             items = [item for item in data.SegmentSequence if int(item.SegmentNumber)]
             names, makers = [item.get("SegmentLabel") for item in items], [i.get("SegmentAlgorithmType") for i in items]
@@ -42,11 +44,20 @@ def read_review_file(path: Path) -> ReviewFile:
             items = list(data.StructureSetROISequence)
             names, makers = [item.get("ROIName") for item in items], [i.get("ROIGenerationAlgorithm") for i in items]
             frames = [item.get("ReferencedFrameOfReferenceUID") for item in items]
-    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
-        raise UnreadableError(f"{path.name} is a broken DICOM file ({error}). Export it again.") from error
     drawn_in = tuple(dict.fromkeys(str(uid) for uid in frames if uid))
     automatic = bool(makers) and all(str(kind).upper() == "AUTOMATIC" for kind in makers)
     return ReviewFile(tuple(printable(str(name or "")) for name in names), drawn_in, automatic)
+
+
+@contextmanager
+def broken_told(name: str) -> Iterator[None]:
+    """Turn what goes wrong with the elements of a DICOM file into an UnreadableError."""
+    try:
+        yield
+    except CTError:
+        raise
+    except Exception as error:  # broken elements raise whatever pydicom's converters meet
+        raise UnreadableError(f"{name} is a broken DICOM file ({error}). Export it again.") from error
 
 
 def check_kind(data: Dataset, name: str) -> None:

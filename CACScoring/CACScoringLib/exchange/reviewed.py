@@ -11,7 +11,7 @@ from pydicom import Dataset
 from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, UnreadableError
 from ..core.labels import site_of
 from ..io.bounded import read_bounded
-from .review_file import SEGMENTATIONS, check_kind
+from .review_file import SEGMENTATIONS, broken_told, check_kind
 from .segment_sites import coded_anatomy, labels_of
 
 
@@ -28,12 +28,10 @@ def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
         CTError: As `read_ct` does.
     """
     data = read_bounded(path)
-    check_kind(data, path.name)
-    try:
+    with broken_told(path.name):
+        check_kind(data, path.name)
         read = _segmentation if str(data.SOPClassUID) in SEGMENTATIONS else _structures
         return read(data, scan, path.name)
-    except (AttributeError, KeyError, IndexError, NotImplementedError, TypeError, ValueError) as error:
-        raise UnreadableError(f"{path.name} is a broken DICOM file ({error}). Export it again.") from error
 
 
 class _Lesions:

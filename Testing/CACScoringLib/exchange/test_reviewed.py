@@ -146,6 +146,14 @@ def test_a_ct_or_a_broken_file_is_no_review(segmentation, given, tmp_path):
         read_reviewed(tmp_path / "half.dcm", scan)
 
 
+def test_where_an_item_does_not_fill_its_sequence_it_is_broken(segmentation, given, tmp_path):
+    content = segmentation.read_bytes()
+    at = content.index(b"\x20\x00\x11\x91SQ") + 20  # in the first item of a frame's content
+    (tmp_path / "s.dcm").write_bytes(content[:at] + content[at + 4 :])
+    with pytest.raises(UnreadableError, match=r"s\.dcm is a broken DICOM file"):
+        read_reviewed(tmp_path / "s.dcm", read_ct(given.ct))
+
+
 def square(low, high, k):
     return [(low, low, k), (high, low, k), (high, high, k), (low, high, k)]
 
