@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pydicom
 import SimpleITK as sitk
 
 from ..core.ct import (
@@ -30,6 +30,9 @@ from ..core.ct import (
     UnreadableError,
 )
 from .bounded import read_bounded
+
+if TYPE_CHECKING:
+    import pydicom
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.1, 10.0
 """Distance of neighbouring voxels on any axis; beyond these the header's geometry cannot be a chest CT's."""
@@ -106,6 +109,8 @@ class DicomSlice:
         return _value(self.header, keyword)
 
     def text(self, keyword: str) -> str | None:
+        import pydicom
+
         value = self.value(keyword)
         parts = value if isinstance(value, pydicom.multival.MultiValue) else [value]
         return printable(" ".join(str(part) for part in parts if part is not None)) or None

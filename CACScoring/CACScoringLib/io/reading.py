@@ -47,7 +47,6 @@ from .dicom import (
 )
 from .image_files import FORMATS, quiet, read_header, read_image
 from .left_out import without_strays
-from .multi_frame import single_frames
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -216,6 +215,8 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
 
 
 def _read_series(slices: list[DicomSlice], source: Path) -> CTScan:
+    from .multi_frame import single_frames  # loads pydicom
+
     multi_frame = any(slice_.is_multi_frame for slice_ in slices)
     with TemporaryDirectory(prefix="cac-frames-") if multi_frame else nullcontext("") as frames:
         chosen, left_out = without_strays(single_frames(slices, Path(frames)))
