@@ -62,7 +62,12 @@ def summary(result: ScoreResult, method: str = "decomposition") -> str:
 
 def pictures(result: ScoreResult, path: Path) -> None:
     """The scan and its healthy image around the heart, one over the other, in the slices with most of the map."""
-    hu = np.stack([result.scan.hu, sitk.GetArrayViewFromImage(healthy_image(result.scored_scan.image, result.decomposition.calcium_map))]).astype(float)
+    hu = np.stack(
+        [
+            result.scan.hu,
+            sitk.GetArrayViewFromImage(healthy_image(result.scored_scan.image, result.decomposition.calcium_map)),
+        ]
+    ).astype(float)
     weight = sitk.GetArrayViewFromImage(result.decomposition.calcium_map).sum((1, 2))
     chosen = np.sort(np.argsort(-weight)[: min(PICTURED, np.count_nonzero(weight))])
     if not len(chosen):

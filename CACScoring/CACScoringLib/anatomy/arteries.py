@@ -98,7 +98,7 @@ def suggest_arteries(
     if not lesions.lesions:
         return []
     atlas = atlas or bundled_atlas()
-    flat = np.flatnonzero(lesions.id_map)
+    flat = lesions.flat
     ids = lesions.id_map.reshape(-1)[flat]
     places = (np.stack(np.unravel_index(flat, lesions.id_map.shape), axis=1) - centre) / radii
     rates = log_rates_at(atlas, places)

@@ -93,7 +93,9 @@ def heart_mask(
     # Probabilities are brought back rather than the mask, so that the outline is smooth on the scan's own grid.
     part = np.where(ndimage.binary_dilation(heart), probability[box], np.float32(0))
     # Where a sure heart ends between two slices the mean is the threshold itself, give or take rounding.
-    mask = from_grid(part, _part_of(grid, box), scan.image) >= settings.threshold + 1e-3
+    inside = from_grid(part, _part_of(grid, box), scan.image) >= settings.threshold + 1e-3
+    mask = sitk.GetImageFromArray(inside.view(np.uint8))
+    mask.CopyInformation(scan.image)
     return widened(mask, settings.margin_mm), (*warnings, *disagreements)
 
 

@@ -37,7 +37,7 @@ class Territories:
         label = np.zeros(near.GetSize()[::-1], np.uint8)
         best = np.zeros(label.shape, np.float32)
         for number, probability in enumerate(self.probability):
-            part = sitk.GetArrayFromImage(from_grid(probability[box], grid, near))
+            part = from_grid(probability[box], grid, near)
             better = part > best
             best[better], label[better] = part[better], number
         return _pasted(label, near, image)
@@ -47,7 +47,7 @@ class Territories:
         heart = ndimage.binary_dilation(largest_part(self.heart >= threshold))
         near, grid, box = self._part(image, heart)
         kept = np.where(heart, self.heart, np.float32(0))[box]
-        inside = sitk.GetArrayFromImage(from_grid(kept, grid, near) >= threshold + 1e-3)
+        inside = from_grid(kept, grid, near) >= threshold + 1e-3
         return _pasted(inside, near, image)
 
     def at(self, flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

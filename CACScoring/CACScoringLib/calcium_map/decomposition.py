@@ -157,7 +157,7 @@ def assembled(
     if settings.min_healthy_hu is not None:
         seen = slice_input(slices, chosen)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
         on_grid[chosen] *= seen - maps[chosen] >= settings.min_healthy_hu
-    hu = sitk.GetArrayFromImage(from_grid(on_grid, slices.grid, scan.image))
+    hu = from_grid(on_grid, slices.grid, scan.image)
     hu[hu < settings.floor_hu] = 0
     if settings.within_heart:
         hu[sitk.GetArrayViewFromImage(heart_mask) == 0] = 0
@@ -171,7 +171,8 @@ def assembled(
 
 def without(parts: Decomposition, left_out: np.ndarray) -> Decomposition:
     """The decomposition with the map 0 where `left_out` (bool [k, j, i], or of one value a slice) is true."""
-    hu = np.where(left_out, np.float32(0), sitk.GetArrayViewFromImage(parts.calcium_map))
+    hu = sitk.GetArrayFromImage(parts.calcium_map)
+    hu[np.broadcast_to(left_out, hu.shape)] = 0
     return replace(parts, calcium_map=_like(parts.calcium_map, hu))
 
 
@@ -186,7 +187,7 @@ def healthy_image(scan_image: sitk.Image, calcium_map: sitk.Image) -> sitk.Image
 
 
 def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
-    count = int(((hu > HIGH_HU) & (calcium > SATURATED_MAP_HU)).sum())
+    count = int((hu[calcium > SATURATED_MAP_HU] > HIGH_HU).sum())
     if not count:
         return ()
     message = (

@@ -215,8 +215,8 @@ def on_grid(image: sitk.Image, grid: Grid, outside: float) -> np.ndarray:
     return _resampled(sitk.GetArrayViewFromImage(image), planes, rows, columns, outside)
 
 
-def from_grid(array: np.ndarray, grid: Grid, scan_image: sitk.Image) -> sitk.Image:
-    """An array [k, j, i] on a grid brought back to the scan's own: float32 image, 0 beyond the grid.
+def from_grid(array: np.ndarray, grid: Grid, scan_image: sitk.Image) -> np.ndarray:
+    """An array [k, j, i] on a grid brought back to the scan's own: float32 [k, j, i], 0 beyond the grid.
 
     Sum × voxel volume is kept, but for what lies outside the scan.
     """
@@ -224,9 +224,7 @@ def from_grid(array: np.ndarray, grid: Grid, scan_image: sitk.Image) -> sitk.Ima
     columns, rows, planes = (
         _means(p, count, (np.arange(n) - first) / step, 1 / step) for p, n, first, step, count in axes
     )
-    image = sitk.GetImageFromArray(_resampled(array, planes, rows, columns, 0.0))
-    image.CopyInformation(scan_image)
-    return image
+    return _resampled(array, planes, rows, columns, 0.0)
 
 
 def _grid_over(image: sitk.Image, spacing_mm: tuple[float, float, float]) -> Grid:
@@ -331,7 +329,9 @@ def _resampled(
         part = _across(_in_plane(part, rows, columns, offset), planes)
     else:
         part = _in_plane(_across(part - offset, planes), rows, columns, np.float32(0))
-    result = np.full([len(w) for w in weights], offset)
+    size = [len(w) for w in weights]
+    # Zeros take no memory where nothing is written.
+    result = np.full(size, offset) if outside else np.zeros(size, np.float32)
     result[filled] += part
     return result
 

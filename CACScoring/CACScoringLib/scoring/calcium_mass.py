@@ -22,13 +22,14 @@ is multiplied by the voxel volume (mm³), because the grid was always the same t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 from scipy.special import ndtr
 
+from ..anatomy.chest import bounding_box
 from .lesions import LesionSet
 from .mass_calibration import MassCalibration
 
@@ -126,12 +127,21 @@ def lesion_masses(
     weights = _Weights(calibration, noise_hu)
     in_map = {lesion.id: sum(c.sum_hu for c in lesion.components) for lesion in found.lesions} if of_map else {}
     masses = {}
-    for number, box in enumerate(ndimage.find_objects(found.id_map), 1):
-        if box is not None:
-            near = sums.near(number, box)
-            excess = sums.above_healthy(number, box, in_map[number]) if of_map else sums.above_ring(near)
-            masses[number] = _mass(sums, near, excess, voxel_mm3, calibration, weights)
+    for number, box in _boxes(found):
+        near = sums.near(number, box)
+        excess = sums.above_healthy(number, box, in_map[number]) if of_map else sums.above_ring(near)
+        masses[number] = _mass(sums, near, excess, voxel_mm3, calibration, weights)
     return masses
+
+
+def _boxes(found: LesionSet) -> Iterator[tuple[int, tuple[slice, ...]]]:
+    """The ids of the lesions, and the boxes about their voxels."""
+    if not found.flat.size:
+        return
+    whole = bounding_box(found.id_map != 0)
+    for number, box in enumerate(ndimage.find_objects(found.id_map[whole]), 1):
+        if box is not None:
+            yield number, tuple(slice(w.start + b.start, w.start + b.stop) for w, b in zip(whole, box, strict=True))
 
 
 def _mass(

@@ -55,10 +55,9 @@ def lesion_features(
         noise_hu: SD of blood, None when it could not be measured.
     """
     rows = []
-    flat = np.flatnonzero(found.id_map)
-    ids = found.id_map.reshape(-1)[flat]
+    ids = found.id_map.reshape(-1)[found.flat]
     peaks = np.zeros(int(ids.max(initial=0)) + 1)
-    np.maximum.at(peaks, ids, calcium_map.reshape(-1)[flat])
+    np.maximum.at(peaks, ids, calcium_map.reshape(-1)[found.flat])
     noise = UNKNOWN_NOISE_HU if noise_hu is None else noise_hu
     background = BLOOD_HU + NOISE_SDS * noise
     for lesion, suggestion in zip(found.lesions, suggestions, strict=True):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
@@ -163,6 +164,11 @@ class LesionSet:
     def non_coronary(self) -> LesionSet:
         return self.of(lesion.id for lesion in self.lesions if isinstance(lesion.artery, NonCoronary))
 
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """Indices of all voxels of lesions in the scan's array, flat, rising."""
+        return labelled_voxels(self.id_map).flat
+
     def of(self, ids: Iterable[int]) -> LesionSet:
         """The lesions with these ids."""
         ids = set(ids)
@@ -189,8 +195,7 @@ class LesionSet:
     def _looked_up(self, table: np.ndarray) -> np.ndarray:
         """The table's value for each voxel's id; of 0 it is 0. Only the few voxels of lesions are looked up."""
         found = np.zeros(self.id_map.shape, table.dtype)
-        at = np.flatnonzero(self.id_map != 0)
-        found.reshape(-1)[at] = table[self.id_map.reshape(-1)[at]]
+        found.reshape(-1)[self.flat] = table[self.id_map.reshape(-1)[self.flat]]
         return found
 
     def label_image(self, grid: sitk.Image) -> sitk.Image:

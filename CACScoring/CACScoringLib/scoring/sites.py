@@ -90,9 +90,8 @@ def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
 
 def _by_territory(found: LesionSet, territories: Territories) -> list[ArterySuggestion]:
     """From the territories of all voxels of each lesion; the artery is the one that the lesion is labelled with."""
-    flat = np.flatnonzero(found.id_map)
-    ids = found.id_map.reshape(-1)[flat]
-    weighted = territories.at(flat, found.id_map.shape) * _RATES
+    ids = found.id_map.reshape(-1)[found.flat]
+    weighted = territories.at(found.flat, found.id_map.shape) * _RATES
     weighted /= weighted.sum(1, keepdims=True)
     sizes = np.maximum(np.bincount(ids), 1)
     means = np.stack([np.bincount(ids, weights=column) for column in weighted.T], axis=1) / sizes[:, None]

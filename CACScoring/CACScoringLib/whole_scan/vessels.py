@@ -120,9 +120,12 @@ def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def _pictured(network: VesselNet, x: np.ndarray, grid: Grid, scan: CTScan) -> sitk.Image:
     """The saliency on the scan's grid, 0 to 1."""
-    image = from_grid(saliency(network, x), grid, scan.image)
-    highest = float(sitk.GetArrayViewFromImage(image).max())
-    return image / highest if highest > 0 else image
+    shown = from_grid(saliency(network, x), grid, scan.image)
+    if (highest := shown.max()) > 0:
+        shown /= highest
+    image = sitk.GetImageFromArray(shown)
+    image.CopyInformation(scan.image)
+    return image
 
 
 def _slice_weights(network: VesselNet, x: np.ndarray) -> np.ndarray | None:

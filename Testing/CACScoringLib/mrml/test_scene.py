@@ -517,7 +517,9 @@ def test_calcium_map_and_healthy_image_lie_over_the_ct(decomposed, tmp_path):
             part = image[[slice(at, at + n) for at, n in zip(start, shown.GetSize(), strict=True)]]
             assert same_grid(shown, part)
             np.testing.assert_array_equal(sitk.GetArrayFromImage(shown), sitk.GetArrayFromImage(part))
-            assert sitk.GetArrayViewFromImage(content.heart).sum() <= shown.GetNumberOfPixels() < scan.GetNumberOfPixels()
+            assert (
+                sitk.GetArrayViewFromImage(content.heart).sum() <= shown.GetNumberOfPixels() < scan.GetNumberOfPixels()
+            )
             assert node.GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
         display = nodes.calcium_map.GetDisplayNode()
         assert display.GetApplyThreshold()
