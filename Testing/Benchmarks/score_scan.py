@@ -39,7 +39,9 @@ class Run:
 def run(tree: Path, arguments: list[str]) -> Run:
     """The command line of a version of the source, with nothing on the terminal."""
     command = [sys.executable, "-m", "CACTrainingLib.cli", *arguments]
-    environment = {**os.environ, "PYTHONPATH": f"{tree / 'CACScoring'}{os.pathsep}{tree / 'CACTraining'}"}
+    # Compiled once, as where a user has installed it: the first run of a version is none that is told.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPATH"] = f"{tree / 'CACScoring'}{os.pathsep}{tree / 'CACTraining'}"
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
@@ -75,6 +77,8 @@ def main() -> None:
     trees = [ROOT, *([given.before.resolve()] if given.before else [])]
     helped: list[list[Run]] = [[] for _ in trees]
     runs: list[list[Run]] = [[] for _ in trees]
+    for tree in trees:
+        scored(tree, given.ct, options)
     for _ in range(given.runs):
         for tree, asked, own in zip(trees, helped, runs, strict=True):
             asked.append(run(tree, ["--help"]))

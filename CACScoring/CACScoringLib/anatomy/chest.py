@@ -98,7 +98,8 @@ def pasted(part: sitk.Image, image: sitk.Image) -> sitk.Image:
     whole = sitk.Image(image.GetSize(), part.GetPixelID())
     whole.CopyInformation(image)
     start = image.TransformPhysicalPointToIndex(part.GetOrigin())
-    return sitk.Paste(whole, part, part.GetSize(), destinationIndex=start)
+    whole[[slice(at, at + count) for at, count in zip(start, part.GetSize(), strict=True)]] = part
+    return whole
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
