@@ -47,7 +47,8 @@ def complaint(outcome: Outcome, folder: Path) -> str:
     if outcome.code in ERRORS and not re.search(r"[Ee]rror: \S", outcome.said):
         return f"failed without an error: {outcome.said[-500:]}"
     if strange := sorted({c for c in outcome.said if not c.isprintable() and c not in "\n\r\t"}):
-        return f"control characters in the terminal: {strange}"
+        lines = [line for line in outcome.said.splitlines() if any(c in line for c in strange)]
+        return f"control characters in the terminal: {lines[:3]}"
     left = [path.name for path in folder.rglob(".*") if path.name not in (".lock",)]
     if left:
         return f"left behind: {left}"

@@ -121,7 +121,7 @@ class TextProgress(Progress):
         self._line(f"Error: {message}")
 
     def _line(self, text: str) -> None:
-        self._stream.write(("\r\x1b[K" if self._bar else "") + (_shown(text) + "\n" if text else ""))
+        self._stream.write(("\r\x1b[K" if self._bar else "") + (shown(text) + "\n" if text else ""))
         self._stream.flush()
 
 
@@ -167,12 +167,14 @@ class ErrorsOnly(Progress):
         self._stream = stream
 
     def failed(self, message: str, exit_code: int) -> None:
-        self._stream.write(_shown(f"Error: {message}\n"))
+        self._stream.write(shown(f"Error: {message}\n"))
 
 
-def _shown(text: str) -> str:
-    """Without control characters but the end of a line: a message may quote a file. Bytes of names that are no UTF-8
-    stay, for the stream to escape them."""
+def shown(text: str) -> str:
+    """Text for a terminal, without control characters but the end of a line: a message may quote a file.
+
+    Bytes of names that are no UTF-8 stay, for the stream to escape them.
+    """
     return "".join(c if c.isprintable() or c == "\n" or "\ud800" <= c <= "\udfff" else " " for c in text)
 
 

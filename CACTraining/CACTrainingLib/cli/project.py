@@ -14,7 +14,7 @@ from CACScoringLib.cli.main import add_progress_argument
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import whole
 from CACScoringLib.core.output import OutputError
-from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.progress import Progress, shown
 
 from ..project.project import USES, NewScan, Project, ProjectError, ProjectWriteError
 
@@ -150,7 +150,7 @@ def _check(options: argparse.Namespace, progress: Progress) -> None:
         findings = check_project(project, options.network, options.method, options.annotator)
     for finding in findings:
         scans = f" ({_some(finding.scans)})" if finding.scans else ""
-        print(f"{finding.severity}: {finding.message}{scans}")
+        print(shown(f"{finding.severity}: {finding.message}{scans}"))
         _tell(options, "finding", severity=finding.severity, message=finding.message, scans=finding.scans)
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:

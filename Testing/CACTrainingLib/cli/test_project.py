@@ -167,6 +167,13 @@ class TestCheck:
         assert said.out.startswith("error: The project has no scans.")
         assert "1 problem must be solved" in said.err
 
+    def test_control_characters_of_paths_do_not_reach_the_terminal(self, project, capsys):
+        file = project.folder / "scans.csv"
+        file.write_text(file.read_text(encoding="utf-8").replace("/ct.nii.gz", "/\x18.nii.gz"), encoding="utf-8")
+        cac("check", project.folder)
+        assert "/ .nii.gz" in (said := capsys.readouterr().out)
+        assert all(c.isprintable() or c == "\n" for c in said)
+
     def test_the_panel_is_told_each_finding(self, project, capsys):
         assert cac("check", project.folder, "--network", "heart", "--progress", "json") in (0, BAD_INPUT)
         found = events(capsys)
