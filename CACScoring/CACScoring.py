@@ -34,6 +34,7 @@ from CACScoringLib.panel.result_section import ResultSection, askForFolder
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, markUnseen, takeOverCandidates
 from CACScoringLib.panel.self_test import ForegroundProcess, madeOf, syntheticChest
+from CACScoringLib.panel.widgets import singleShot
 from CACScoringLib.panel.worker import LIBRARY, Worker, showIn
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.radiograph = RadiographSection(self.ui, Worker())
         self.sections = (self.input, self.review, self.dicom, self.cohort, self.drr, self.radiograph)
         self._onProgress = showIn(self.ui.statusLabel, self.ui.progressBar)
+        self._showingViews = singleShot(0, self._showViews)
         self.ui.progressBar.setVisible(False)
         self.ui.scoreButton.clicked.connect(self.onScoreButton)
         self._showResult(None)
@@ -218,7 +220,12 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if self._parameterNode is not None:
             self.onParametersChanged()
             if outcome.nodes is not None:
-                self.review.showSideBySide()
+                self._showingViews.start()
+
+    def _showViews(self) -> None:
+        """In a step of its own, so that Slicer answers its user after the lesions were listed."""
+        if self._parameterNode is not None and self._review is not None:
+            self.review.showSideBySide()
 
     def _showResult(self, record: vtkMRMLTextNode | None) -> None:
         """Review another result, or none."""
