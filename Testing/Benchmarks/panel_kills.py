@@ -15,6 +15,7 @@ In the end both are done once more without a kill.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -47,14 +48,16 @@ def until(done: Callable[[], bool], seconds: float) -> bool:
     return done()
 
 
-def kill(worker: object, launcher_too: bool) -> None:
-    """End what a worker has started."""
+def kill(worker: object, launcher_too: bool) -> bool:
+    """End what a worker has started; returns whether it was still at work, and not the panel with its result."""
     launcher = worker._process._process.processId()
-    if launcher_too:
+    children = psutil.Process(launcher).children(recursive=True) if launcher else []
+    if launcher_too and children:
         kill_tree(launcher)
-        return
-    for child in psutil.Process(launcher).children(recursive=True):
-        os.kill(child.pid, signal.SIGKILL)
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+    return bool(children)
 
 
 class Scoring:
@@ -128,10 +131,11 @@ def measure(name: str, job: Scoring | Export, count: int, minutes: float, place:
             ended += 1
             complaint = job.wrong(killed=False)
         else:
-            kills += 1
-            kill(job.worker, launcher_too=generator.random() < 0.5)
+            killed = kill(job.worker, launcher_too=generator.random() < 0.5)
             complaint = "" if until(lambda: not job.busy, 30) else "the panel waits on"
-            complaint = complaint or job.wrong(killed=True)
+            killed = killed and bool(job.wrong(killed=False))  # else it came when all was done
+            kills, ended = kills + killed, ended + (not killed)
+            complaint = complaint or job.wrong(killed)
         if not complaint and (left := [*place.glob("cac-scoring-*"), *place.glob("cac-dicom-*")]):
             complaint = f"left behind: {left}"
         wrong += bool(complaint)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import NoReturn
+
+from ..core.text import shown
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -22,6 +25,9 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         self.declare()
         return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message))
 
     def declare(self) -> None:
         """Declare the options, once."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from .ct import ScanWarning
+from .text import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +169,6 @@ class ErrorsOnly(Progress):
 
     def failed(self, message: str, exit_code: int) -> None:
         self._stream.write(shown(f"Error: {message}\n"))
-
-
-def shown(text: str) -> str:
-    """Text for a terminal, without control characters but the end of a line: a message may quote a file.
-
-    Bytes of names that are no UTF-8 stay, for the stream to escape them.
-    """
-    return "".join(c if c.isprintable() or c == "\n" or "\ud800" <= c <= "\udfff" else " " for c in text)
 
 
 def progress_for(kind: str, stream: TextIO) -> Progress:

@@ -1,4 +1,4 @@
-"""Numbers in words for readers."""
+"""Text for readers and terminals."""
 
 from __future__ import annotations
 
@@ -8,3 +8,11 @@ def percent(probability: float) -> str:
     if probability < 0.01:
         return "below 1%"
     return "above 99%" if probability > 0.99 else f"{probability:.0%}"
+
+
+def shown(text: str) -> str:
+    """Text for a terminal, without control characters but the end of a line: a message may quote a file.
+
+    Bytes of names that are no UTF-8 stay, for the stream to escape them.
+    """
+    return "".join(c if c.isprintable() or c == "\n" or "\ud800" <= c <= "\udfff" else " " for c in text)

@@ -14,7 +14,8 @@ from CACScoringLib.cli.main import add_progress_argument
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import whole
 from CACScoringLib.core.output import OutputError
-from CACScoringLib.core.progress import Progress, shown
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.text import shown
 
 from ..project.project import USES, NewScan, Project, ProjectError, ProjectWriteError
 

@@ -429,3 +429,10 @@ def test_names_that_a_terminal_cannot_show(tmp_path, monkeypatch):
     assert cli.main(["score", os.fsdecode(b"sc\xe4n.nii.gz"), "--output", str(tmp_path / "out")]) == 3
     said.flush()
     assert rb"sc\udce4n.nii.gz" in said.buffer.getvalue()
+
+
+def test_control_characters_of_an_unknown_option_do_not_reach_the_terminal(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["score", "ct.nii.gz", "\x1b[31m"])
+    assert (said := capsys.readouterr().err).endswith("unrecognized arguments:  [31m\n")
+    assert "\x1b" not in said
