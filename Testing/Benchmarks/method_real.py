@@ -65,7 +65,7 @@ def pictures(result: ScoreResult, path: Path) -> None:
     hu = np.stack(
         [
             result.scan.hu,
-            sitk.GetArrayViewFromImage(healthy_image(result.scored_scan.image, result.decomposition.calcium_map)),
+            sitk.GetArrayFromImage(healthy_image(result.scored_scan.image, result.decomposition.calcium_map)),
         ]
     ).astype(float)
     weight = sitk.GetArrayViewFromImage(result.decomposition.calcium_map).sum((1, 2))

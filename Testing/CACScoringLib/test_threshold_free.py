@@ -12,7 +12,7 @@ from handmade_networks import loaded, scan_of
 from scipy.stats import chi2
 from torch import nn
 
-from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings, healthy_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan, steps
@@ -210,7 +210,9 @@ class TestWhatIsLeftOut:
         assert method.total.lesions == 0
         assert method.suggestions == ()
         assert not method.lesions.id_map.any()
-        assert not sitk.GetArrayViewFromImage(result.decomposition.calcium_map).any()
+        calcium = result.decomposition.calcium_map
+        assert not sitk.GetArrayViewFromImage(calcium).any()
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(healthy_image(scan.image, calcium)), scan.hu)
         assert note in next(w.message for w in result.warnings if w.code == "map-left-out")
 
     def test_nothing_that_a_reader_marked(self, faint):

@@ -29,6 +29,10 @@ def _reviewed(folder: Path) -> list[str]:
     return scored.score(folder, "--lesions", str(next(folder.glob("labels.*"))))
 
 
+def _dicom_lesions(write: Callable[[Path], None]) -> Target:
+    return Target(write, of("labels.dcm", changes.either(changes.changed_bytes, changes.changed_elements)), _reviewed)
+
+
 def _write_segmentation(folder: Path) -> None:
     scored.write_ct(folder, "dicom")
     oracle.run([*_reviewed(folder), "--dicom"])
@@ -155,16 +159,8 @@ TARGETS = {
     "metaimage": _image("mha"),
     "heart": Target(_ct("nrrd"), of("heart.nii.gz", changes.changed_bytes), scored.score),
     "label map": Target(_ct("nrrd"), of("labels.nii.gz", changes.changed_bytes), _reviewed),
-    "segmentation": Target(
-        _write_segmentation,
-        of("labels.dcm", changes.either(changes.changed_bytes, changes.changed_elements)),
-        _reviewed,
-    ),
-    "structure set": Target(
-        _write_structures,
-        of("labels.dcm", changes.either(changes.changed_bytes, changes.changed_elements)),
-        _reviewed,
-    ),
+    "segmentation": _dicom_lesions(_write_segmentation),
+    "structure set": _dicom_lesions(_write_structures),
     "earlier result": Target(
         _write_earlier,
         changes.either(of("earlier/scores.json", changes.changed_json), of("earlier/*[!g]", changes.changed_bytes)),

@@ -94,12 +94,17 @@ def resampled(image: sitk.Image, size, origin, spacing, direction) -> sitk.Image
 
 
 def pasted(part: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """A part of a scan's grid on the whole grid of the scan, 0 elsewhere."""
+    """A part of a scan's grid on the whole grid of the scan, in the part's pixel type, 0 elsewhere."""
     whole = sitk.Image(image.GetSize(), part.GetPixelID())
     whole.CopyInformation(image)
-    start = image.TransformPhysicalPointToIndex(part.GetOrigin())
-    whole[[slice(at, at + count) for at, count in zip(start, part.GetSize(), strict=True)]] = part
+    whole[place_of(part, image)] = part
     return whole
+
+
+def place_of(part: sitk.Image, image: sitk.Image) -> list[slice]:
+    """Where a part of a grid lies in it, i j k; negative or beyond its size where it is no part."""
+    start = image.TransformPhysicalPointToIndex(part.GetOrigin())
+    return [slice(at, at + count) for at, count in zip(start, part.GetSize(), strict=True)]
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import pydicom
 from ..core.ct import CTError, UnreadableError
 from ..core.files import sync_folder, whole_folder
 from ..core.uids import is_uid
-from ..io.bounded import read_bounded
+from ..io.bounded import broken_told, read_bounded
 from ..io.dicom import is_dicom
 from ..io.image_files import quiet
 from .address import ArchiveUnreachableError
@@ -56,11 +56,9 @@ def dicom_files(paths: Iterable[Path]) -> list[DicomFile]:
 
 def _read(path: Path) -> DicomFile:
     header = read_bounded(path, stop_before_pixels=True, specific_tags=_UIDS)
-    try:
+    with broken_told(str(path)):
         uids = [str(header.get(keyword, "")) for keyword in _UIDS]
-    except NotImplementedError as error:  # of a kind that pydicom does not know
-        raise UnreadableError(f"{path} is a broken DICOM file ({error}). Export it again.") from error
-    syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
+        syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
     if not all(map(is_uid, (*uids, syntax))):
         raise UnreadableError(f"{path} lacks a UID that it is sent by. Export it again.")
     sop_class, uid, study, series = uids

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from ..core.ct import CTError, MaskError, UnreadableError
-from ..io.bounded import read_bounded
+from ..core.ct import MaskError
+from ..io.bounded import broken_told, read_bounded
 from ..io.dicom import printable
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -47,17 +45,6 @@ def read_review_file(path: Path) -> ReviewFile:
     drawn_in = tuple(dict.fromkeys(str(uid) for uid in frames if uid))
     automatic = bool(makers) and all(str(kind).upper() == "AUTOMATIC" for kind in makers)
     return ReviewFile(tuple(printable(str(name or "")) for name in names), drawn_in, automatic)
-
-
-@contextmanager
-def broken_told(name: str) -> Iterator[None]:
-    """Turn what goes wrong with the elements of a DICOM file into an UnreadableError."""
-    try:
-        yield
-    except CTError:
-        raise
-    except Exception as error:  # broken elements raise whatever pydicom's converters meet
-        raise UnreadableError(f"{name} is a broken DICOM file ({error}). Export it again.") from error
 
 
 def check_kind(data: Dataset, name: str) -> None:

@@ -10,8 +10,8 @@ from pydicom import Dataset
 
 from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, UnreadableError
 from ..core.labels import site_of
-from ..io.bounded import read_bounded
-from .review_file import SEGMENTATIONS, broken_told, check_kind
+from ..io.bounded import broken_told, read_bounded
+from .review_file import SEGMENTATIONS, check_kind
 from .segment_sites import coded_anatomy, labels_of
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.ct import UnreadableError
+from ..core.ct import CTError, UnreadableError
 
 if TYPE_CHECKING:
     import pydicom
@@ -42,6 +44,20 @@ def read_bounded(path: Path, **how) -> pydicom.Dataset:
         raise
     except Exception as error:  # broken bytes raise whatever pydicom's parser meets
         raise UnreadableError(f"{path.name} is a broken DICOM file. Copy or export it again.") from error
+
+
+@contextmanager
+def broken_told(name: str) -> Iterator[None]:
+    """Turn what goes wrong with the elements of a DICOM file, converted on access, into an UnreadableError.
+
+    name: of the file, for the message. Other CTErrors pass.
+    """
+    try:
+        yield
+    except CTError:
+        raise
+    except Exception as error:  # broken elements raise whatever pydicom's converters meet
+        raise UnreadableError(f"{name} is a broken DICOM file ({error}). Export it again.") from error
 
 
 class _BoundedFile(io.FileIO):

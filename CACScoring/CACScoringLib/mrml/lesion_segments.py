@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import SimpleITK as sitk
 import slicer
 
+from ..anatomy.chest import bounding_box
 from ..core.ct import MaskError
 from ..core.labels import (
     NOT_CORONARY,
@@ -196,7 +196,8 @@ def _add_segmentation(
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     representation = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     values = sitk.GetArrayViewFromImage(labels)
-    part = _filled_part(values)
+    filled = values != 0
+    part = bounding_box(filled) if filled.any() else (slice(0, 1),) * 3
     start, size = [p.start for p in part[::-1]], [p.stop - p.start for p in part[::-1]]
     data = oriented_image(labels, start, size)
     data.GetPointData().SetScalars(vtk_array(values[part]))
@@ -207,16 +208,6 @@ def _add_segmentation(
         segment.AddRepresentation(representation, data)
         node.GetSegmentation().AddSegment(segment, style.id)
     return node
-
-
-def _filled_part(values: np.ndarray) -> tuple[slice, slice, slice]:
-    """The smallest part of an array that holds all but zeros; one voxel when there is nothing else."""
-    filled = values != 0
-    part = []
-    for others in ((1, 2), (0, 2), (0, 1)):
-        at = np.flatnonzero(filled.any(others))
-        part.append(slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 1))
-    return tuple(part)
 
 
 def _dress(segment: slicer.vtkSegment, style: _Segment) -> None:

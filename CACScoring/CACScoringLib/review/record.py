@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import SimpleITK as sitk
 
-from ..anatomy.chest import pasted
+from ..anatomy.chest import pasted, place_of
 from ..core.ct import Acquisition, CTScan, UnreadableError, same_grid, scan_from_image
 from ..whole_scan.estimates import WholeScanEstimate, estimates_from_json
 
@@ -30,12 +30,11 @@ def scan_of_record(own: sitk.Image, record: dict, name: str) -> CTScan:
 
 
 def whole_map(calcium_map: sitk.Image, image: sitk.Image, name: str) -> sitk.Image:
-    """A calcium map, kept on a part of the scan's grid or on all of it, on the whole.
+    """A calcium map, HU, kept on a part of the scan's grid or on all of it, on the whole.
 
-    name: for messages. Raises UnreadableError where it does not lie on the scan's voxels.
+    image: on the scan's grid. name: for messages. Raises UnreadableError where it does not lie on the scan's voxels.
     """
-    start = image.TransformPhysicalPointToIndex(calcium_map.GetOrigin())
-    part = [slice(at, at + count) for at, count in zip(start, calcium_map.GetSize(), strict=True)]
+    part = place_of(calcium_map, image)
     within = all(own.start >= 0 and own.stop <= n for own, n in zip(part, image.GetSize(), strict=True))
     if not within or not same_grid(calcium_map, image[part]):
         raise UnreadableError(f"{name} does not lie on the CT's voxels. Score the scan again.")

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from CACScoringLib.anatomy.chest import _filled_hull
+from CACScoringLib.anatomy.chest import _filled_hull, bounding_box
 
 
 def filled_point_by_point(plane: np.ndarray) -> np.ndarray:
@@ -38,3 +38,12 @@ def test_points_on_one_line_have_no_hull():
         plane = np.zeros((12, 12), bool)
         plane[line] = True
         assert not _filled_hull(plane).any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_bounding_box_is_that_of_scipy(count):
+    rng = np.random.default_rng(count)
+    for _ in range(20):
+        mask = np.zeros((7, 11, 5), bool)
+        mask[tuple(rng.integers(0, mask.shape, (count, 3)).T)] = True
+        assert bounding_box(mask) == ndimage.find_objects(mask.view(np.int8))[0]
