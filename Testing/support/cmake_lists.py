@@ -25,9 +25,20 @@ def assigned(file: Path, variable: str) -> list[str]:
     return values[0]
 
 
+def installed_files(module: Path) -> list[str]:
+    """Paths, relative to a module's folder, of the files that its CMake patterns match."""
+    files = [Path(f"{module.name}.py")]
+    for name, words in commands(module / "CMakeLists.txt"):
+        if name == "file":
+            patterns = [word for word in words[2:] if "*" in word]
+            files += [
+                f.relative_to(module) for p in patterns for f in module.glob(p.replace("*", "**/*", 1)) if f.is_file()
+            ]
+    return sorted(f.as_posix() for f in files)
+
+
 def install(module: Path, folder: Path) -> None:
-    """Copy what a module's CMake lists name, and nothing else, into the one folder that Slicer has for all modules."""
-    for variable in ("MODULE_PYTHON_SCRIPTS", "MODULE_PYTHON_RESOURCES"):
-        for name in assigned(module / "CMakeLists.txt", variable):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(module / name, folder / name)
+    """Copy what a module's CMake patterns match into a folder, as Slicer does for all modules."""
+    for name in installed_files(module):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(module / name, folder / name)

@@ -21,7 +21,7 @@ from pathlib import Path
 from CACScoringLib.scoring.repeatability import Repeatability
 
 ROOT = Path(__file__).parents[2]
-CARDS = ROOT / "CACScoring" / "Resources" / "Models"
+CARDS = ROOT / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
 COMMITS = ROOT / "docs" / "results" / "cards.json"
 FIGURE = re.compile(r"(<!-- figure (\S+) (\S+)(?: ×(\S+))? \.(\d) -->).*?(<!-- /figure -->)", re.DOTALL)
 REPEATS = re.compile(r"(<!-- repeats (\S+) (\S+) (\S+) (\S+) -->).*?(<!-- /repeats -->)", re.DOTALL)

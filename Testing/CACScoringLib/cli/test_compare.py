@@ -148,7 +148,7 @@ def test_models_that_are_gone_are_named(scans, limits, bundled, capsys):
 
 def test_beside_a_result_with_a_given_heart_a_network_finds_the_other(bundled):
     used = [read_card(untrained(network, f"our-{network}", bundled)) for network in ("slices", "decomposition")]
-    shutil.copy(ROOT / "CACScoring" / "Resources" / "Models" / "territories-compact.json", bundled)
+    shutil.copy(ROOT / "CACScoring" / "CACScoringLib" / "Resources" / "Models" / "territories-compact.json", bundled)
     content = {"models": [{"name": c.name, "network": c.network, "sha256": c.sha256} for c in used]}
     assert set(_models_like(content)) == {"territories", "slices", "decomposition"}
     assert _models_like({"models": []}) == {}

@@ -40,7 +40,7 @@ from CACScoringLib.run import SCORING_NETWORKS
 from CACScoringLib.scoring.automatic import CandidateEvidence
 from CACScoringLib.scoring.uncertainty import Uncertainty
 
-BUNDLED = Path(__file__).parents[3] / "CACScoring" / "Resources" / "Models"
+BUNDLED = Path(__file__).parents[3] / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True, neighbours=1)
 
@@ -273,7 +273,7 @@ class TestInstalled:
         monkeypatch.setattr(sys, "platform", "win32")
         monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
         assert user_folder() == tmp_path / "local" / "CAC" / "Models"
-        assert bundled_folder() == Path(models.__file__).parents[2] / "Resources" / "Models"
+        assert bundled_folder() == Path(models.__file__).parents[1] / "Resources" / "Models"
 
     def test_bundled_models_are_whole_and_small(self):
         """What the repository ships: 36 MB at most in all."""

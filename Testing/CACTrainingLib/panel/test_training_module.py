@@ -10,7 +10,7 @@ from training_driver import CommandProcess, write_proposal
 from CACTrainingLib.project.annotations import slice_annotations
 from desktop_host import errors, events
 
-BUNDLED = Path(__file__).parents[3] / "CACScoring" / "Resources" / "Models"
+BUNDLED = Path(__file__).parents[3] / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
 SCAN = "CACTraining.scan"
 """Attribute of nodes of an opened scan."""
 

@@ -153,7 +153,7 @@ def _placeElsewhere(card: Path, project: Project) -> str:
     from CACScoringLib.models.cards import bundled_folder
 
     if bundled_folder() in card.parents:
-        return f"CACScoring/Resources/Models/{card.relative_to(bundled_folder()).as_posix()}"
+        return f"CACScoring/CACScoringLib/Resources/Models/{card.relative_to(bundled_folder()).as_posix()}"
     return f"{project.folder.name}/models/{card.name}" if card.parent == project.models_folder else card.name
 
 

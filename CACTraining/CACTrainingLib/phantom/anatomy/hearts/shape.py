@@ -18,13 +18,7 @@ from scipy.spatial import cKDTree
 from ..body import Body
 from .models import LANDMARKS, PARTS, HeartModels, read_models
 
-_LIBRARY = Path(__file__).resolve().parents[3]
-# Inside an installed package, or in the module's Resources beside the library.
-SHIPPED = (
-    next((p for p in (_LIBRARY / "Resources", _LIBRARY.parent / "Resources") if p.is_dir()), _LIBRARY)
-    / "Hearts"
-    / "hearts.npz"
-)
+SHIPPED = Path(__file__).resolve().parents[3] / "Resources" / "Hearts" / "hearts.npz"
 STEP_MM = 3.0
 WALL_MM = {"rv": 3.0, "la": 1.8, "ra": 1.8, "aorta": 1.5, "pulmonary": 1.3}
 """Walls around blood; the left ventricle's outside is measured."""
