@@ -1,7 +1,4 @@
-"""The same scan gives the same result, to the last bit on one computer, whatever the number of threads.
-
-What other processors and versions of Python change is printed by Benchmarks/numerics.py.
-"""
+"""The same scan gives the same result, to the last bit on one computer, whatever the number of threads."""
 
 import json
 

@@ -23,7 +23,7 @@ class PickLimits:
     where it ends; None without one.
     most_volume_mm3, most_depth_mm: volume, and distance from the click. A coronary artery that is 6 mm wide with its
     blooming and calcified over 60 mm without a gap has 1,700 mm³. Of 239 lesions of 60 digital patients, each with the
-    plaques of eight, the largest has 601 mm³ and the longest 28 mm (Testing/Benchmarks/pick_limits.py); the aorta's
+    plaques of eight, the largest has 601 mm³ and the longest 28 mm; the aorta's
     wall, a calcified valve ring and bone go beyond.
 
     Raises CTError when a limit is not above zero.

@@ -3,7 +3,7 @@
 The calcium map has no threshold, so sums over it are no Agatston scores. But the clinical score of a plaque follows
 from its mass, in a soft kernel, slices of 3 mm and 120 kVp: large ones score in proportion to it, small ones lose to
 partial volume what stays below 130 HU. The curve is that of digital plaques, each imaged alone without noise or motion
-in soft tissue (`Testing/Benchmarks/mass_to_agatston.py`, 179 plaques of 0.2 to 45 mg and 170 to 950 mg/cm³). Of plaques
+in soft tissue (179 plaques of 0.2 to 45 mg and 170 to 950 mg/cm³). Of plaques
 of one mass the dense ones score higher: from 4 to 16 mg, half or twice as much is common.
 """
 

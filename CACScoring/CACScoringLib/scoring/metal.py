@@ -1,8 +1,7 @@
 """Telling metal and other foreign bodies (stents, leads, catheters, clips, wires, bands) from calcium.
 
 What is told are pieces of the scan: voxels of some HU and more that touch (26 neighbours), followed out of the heart.
-Limits were chosen on digital patients and on real scans without calcium; `Testing/Benchmarks/metal.py` prints how often
-they are right.
+Limits were chosen on digital patients and on real scans without calcium.
 
 A stent whose voxels stay below METAL_HU is not told. On 40 digital patients a classifier of mass by length, evenness,
 ends, width, roundness and hollowness found 4 % of such stents where it called 1 % of long plaques stents. Plaques there

@@ -182,7 +182,7 @@ class TestLesions:
 
 
 class TestBundledAtlas:
-    """Places that any heart on its usual side has; how often it is right, Testing/Benchmarks measures."""
+    """Places that any heart on its usual side has."""
 
     @pytest.mark.parametrize(
         ("place", "artery"),

@@ -192,7 +192,6 @@ def test_a_wrong_title_is_told(orthanc, tmp_path):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_kills_lose_nothing_and_repeat_nothing(tmp_path, protocol):
-    """`Testing/Benchmarks/archive_kills.py` does it with 200 studies."""
     outcome = run(tmp_path, protocol, studies=10, seconds=30)
     assert (outcome.scored_once, outcome.lost, outcome.repeated, outcome.images_lost) == (10, 0, 0, 0)
     assert outcome.archive_kills + outcome.watch_kills > 1

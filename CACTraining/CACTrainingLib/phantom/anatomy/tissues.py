@@ -2,7 +2,7 @@
 
 Tissue values at 120 kVp. They are the middle of the ranges that textbooks of CT give for unenhanced scans (the HU
 ranges of Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed.; (2nd): not checked against the book)
-and were compared with what the real chests show (`Testing/Benchmarks/phantom_texture.py`).
+and were compared with what the real chests show.
 """
 
 from __future__ import annotations
