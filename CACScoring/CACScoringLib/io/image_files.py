@@ -176,10 +176,12 @@ def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
         first = content.read(_NIFTI_HEADER_BYTES)
     order = "<" if int.from_bytes(first[:4], "little") == _NIFTI_SIZE else ">"
     _check_one_geometry(first, order, reader, path.name)
-    if kind := _NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
+    if name := _NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
+        kind = np.dtype(order + name)
         with _nifti_content(data) as content:
             content.seek(start)
-            _check_finite(_blocks(content, needed - start, _FLOAT_BLOCK_BYTES), np.dtype(order + kind), data.name)
+            voxels = _blocks(content, math.prod(reader.GetSize()) * kind.itemsize, _FLOAT_BLOCK_BYTES)
+            _check_finite(voxels, kind, data.name)
 
 
 def _nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:
