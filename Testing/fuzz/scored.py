@@ -62,8 +62,7 @@ def score(folder: Path, *options: str) -> list[str]:
 def silent_change(folder: Path) -> str:
     """What is wrong with a score that was given without a warning; empty where it has one, or is right."""
     record = json.loads((folder / "out" / "scores.json").read_text(encoding="utf-8"))
-    # Those that the sound scan has too say nothing about the change.
-    if {warning["code"] for warning in record["warnings"]} - _usual(folder):
+    if new_warnings(folder):
         return ""
     found = record["methods"]["threshold"]["total"]["agatston"]
     try:
@@ -73,9 +72,12 @@ def silent_change(folder: Path) -> str:
     return "" if abs(found - expected) <= 1e-6 * max(1, expected) else f"scored {found}, expected {expected}"
 
 
-def _usual(folder: Path) -> set[str]:
+def new_warnings(folder: Path) -> set[str]:
+    """The codes of a result's warnings but for those of the sound scan, which say nothing about the change."""
+    record = json.loads((folder / "out" / "scores.json").read_text(encoding="utf-8"))
     kept = folder / "usual.json"
-    return set(json.loads(kept.read_text(encoding="utf-8"))) if kept.exists() else set()
+    usual = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else ()
+    return {warning["code"] for warning in record["warnings"]}.difference(usual)
 
 
 def _expected(folder: Path) -> float:

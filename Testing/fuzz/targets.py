@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from structure_set import write_structures
 
-from . import changes, oracle, scored, tables
+from . import changes, oracle, scored, tables, whole_scans
 from .target import Target, of
 
 
@@ -188,4 +188,5 @@ TARGETS = {
         _check,
     ),
     **tables.TARGETS,
+    **whole_scans.TARGETS,
 }

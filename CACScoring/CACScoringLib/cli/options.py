@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ..scoring.lesions import ScoringRules
 
 SERIES_HELP = (
-    "DICOM series to read where the folder holds several: its number or UID; several series with one number are "
-    "3.1, 3.2, … as listed when this option is left out"
+    "DICOM series to read where the folder holds several: its number or UID; several series with one number, or "
+    "cardiac phases of one series, are 3.1, 3.2, … as listed when this option is left out"
 )
 
 

@@ -18,6 +18,9 @@ from .warning_codes import ADVICE, SEVERE
 AIR_HU = -1024
 """Padding and everything else below air becomes this value."""
 
+LOWEST_AIR_HU, MOST_CLAMPED = -1200, 0.001
+"""Noise of air reaches this low. More than such a part of the voxels below it, not counting padding, gets a warning."""
+
 OBLIQUE_WARNING_DEGREES = 3.0
 """Slices tilted more than this against the body axis are scored as they are, with a warning."""
 
@@ -27,6 +30,10 @@ GRID_TOLERANCE_MM = 0.01
 
 class CTError(Exception):
     """The input cannot be scored. The message says what is wrong, with which value, and what to do."""
+
+
+class MixedSeriesError(CTError):
+    """Images under one series UID come from different patients or studies."""
 
 
 class UnreadableError(CTError):
@@ -188,8 +195,8 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     image = _without_single_time_step(image)
     _check_volume(image)
     _check_hounsfield(image)
+    warnings = _clamped(image)
     image = _stored_as_hu(sitk.DICOMOrient(image, "LPS"))
-    warnings = []
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
@@ -342,6 +349,20 @@ def _stored_as_hu(image: sitk.Image) -> sitk.Image:
     image = sitk.Clamp(image, image.GetPixelID(), AIR_HU, 32767)
     whole = _whole_numbers(sitk.GetArrayViewFromImage(image))
     return sitk.Cast(image, sitk.sitkInt16 if whole else sitk.sitkFloat32)
+
+
+def _clamped(image: sitk.Image) -> list[ScanWarning]:
+    """Warn of values below air that are not padding, which has one value, the lowest."""
+    values = sitk.GetArrayViewFromImage(image)
+    low = values.min()
+    count = 0 if low >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > low)).sum())
+    if count <= MOST_CLAMPED * values.size:
+        return []
+    message = (
+        f"{count} voxels ({count / values.size:.1%}) lie below {LOWEST_AIR_HU} HU, down to {low:g} HU, and are not "
+        f"padding of one value. They were set to air ({AIR_HU} HU)."
+    )
+    return [ScanWarning("below-air", message)]
 
 
 def _whole_numbers(values: np.ndarray) -> bool:

@@ -19,15 +19,21 @@ SEVERE = frozenset(
 
 ADVICE = {
     # Reading a CT
+    "below-air": "Check that the rescale slope and intercept, or the conversion to HU, are right.",
+    "burned-in": "Export the image without text in it.",
+    "cardiac-phases": "Export and score one cardiac phase.",
     "columns-unused": "Rename the column where it was meant to be used.",
+    "derived-image": "Score the unenhanced images as the scanner reconstructed them.",
     "folders-unread": "Obtain read permission for these folders, and run the command again.",
     "geometry-unknown": "Convert the DICOM series again with a tool that keeps the geometry, and score that.",
     "images-left-out": "Check that none of these images is a slice of the scan.",
+    "lossy-compression": "Export the image without lossy compression.",
     "mask-resampled": "Check that the mask belongs to this scan and covers the heart or the lesions.",
     "mixed-acquisition": "Check that the folder holds one reconstruction of one scan.",
     "no-workers": "Begin workers for the scheduler, or wait until the batch system begins them.",
     "oblique": "Prefer a reconstruction in true axial slices, above all to compare scores.",
     "padding-among-tissue": "Check that nothing outside the patient is counted as calcium.",
+    "patient-position": "Check in a viewer that the heart's apex points to the left and the spine lies behind it.",
     "results-damaged": "Find out what changed scores.json: a reader's changes belong into a review.",
     "unit-unspecified": "Check in a viewer that fat measures about −100 HU and blood about 40 HU.",
     "unread-files": "Copy the series again if slices are missing.",
@@ -101,7 +107,6 @@ ADVICE = {
     "comparison-unchecked": "Check that these agree before you use the comparison.",
     # Chest radiographs
     "body-part": "Check that the image is a chest radiograph.",
-    "burned-in": "Export the radiograph without text in the image.",
     "clipped-bright": "Export the radiograph with its full range of grey values.",
     "digital-patients": "Do not use the probabilities for a person.",
     "factors-differ": "Check which of the two is right.",
@@ -113,7 +118,6 @@ ADVICE = {
     "image-not-proven": "Do not interpret the probability as a finding in the image.",
     "linear-intensity": "Export the radiograph as prepared for reading.",
     "looks-inverted": "Invert the image and score it again.",
-    "lossy-compression": "Export the radiograph as DICOM or PNG without loss.",
     "modality": "Check that the image is a chest radiograph.",
     "pixel-size-implausible": "Check the pixel size with whoever exported the file.",
     "pixel-size-uncertain": "Take lengths in the image as approximate.",

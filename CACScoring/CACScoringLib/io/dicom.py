@@ -59,6 +59,13 @@ ORTHONORMAL_TOLERANCE = 0.01
 LEAST_MASS_FACTOR, MOST_MASS_FACTOR = 0.3, 2.0
 """mg/cm³ of hydroxyapatite per HU that a scanner may state; 70 to 140 kVp give 0.4 to 1."""
 
+MOST_STEP_HU = 30.0
+"""Median difference of soft tissue between neighbouring slices. Chests of real patients reach 11 HU, with slices up to
+5 mm apart; a wrong rescale slope or intercept makes hundreds."""
+
+SOFT_TISSUE_HU = -300
+"""What lies above, in one of two slices, is compared with the other."""
+
 HIGHEST_TISSUE_HU = 3071
 """The top of the 12-bit CT scale; a padding value above it marks no tissue."""
 
@@ -75,7 +82,8 @@ TAGS = [
     "KVP", "ConvolutionKernel", "ContrastBolusAgent", "CardiacSynchronizationTechnique", "ScanOptions", "Manufacturer",
     "ManufacturerModelName", "SliceThickness", "Exposure", "ExposureInuAs", "SeriesNumber", "SeriesDescription",
     "SeriesInstanceUID", "AcquisitionNumber", "AcquisitionTime", "SeriesTime", "StudyDate", "PatientSex",
-    "PatientAge", "PatientID", "PatientName",
+    "PatientAge", "PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "PatientPosition",
+    "BurnedInAnnotation", "LossyImageCompression", "NominalPercentageOfCardiacPhase", "TriggerTime",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "Modality", "ImageType",
     "SOPClassUID", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "RescaleType",
@@ -206,7 +214,7 @@ def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanW
         raise NotVolumeError("The CT series has 1 slice; at least 2 are needed. Give the folder that holds them all.")
     _check_grey(slices)
     _check_bits(slices)
-    warnings = _check_rescale(slices) + _mixed_facts(slices)
+    warnings = _check_rescale(slices)
     order, origin, spacing_mm, direction = stack_of(slices)
     volume, padding = _read_pixels([slices[n] for n in order])
     image = sitk.GetImageFromArray(volume)
@@ -294,23 +302,6 @@ def _check_rescale(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
     if types != ["HU"]:
         raise NotHounsfieldError(f"The rescaled values are of type {types[0]}, not HU. Give the HU series.")
     return ()
-
-
-def _mixed_facts(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
-    mixed = []
-    for keyword, name in (
-        ("KVP", "tube voltages"),
-        ("ConvolutionKernel", "kernels"),
-        ("SliceThickness", "thicknesses"),
-        ("BitsStored", "bits of a pixel"),
-        ("PixelRepresentation", "pixels with a sign (1) or without (0):"),
-    ):
-        values = sorted({text for text in (s.text(keyword) for s in slices) if text is not None})
-        if len(values) > 1:
-            mixed.append(f"{name} {some(values)}")
-    if not mixed:
-        return ()
-    return (ScanWarning("mixed-acquisition", f"The slices of the series differ: {'; '.join(mixed)}."),)
 
 
 def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
@@ -426,6 +417,7 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
             volume[k][np.isclose(values[0], padding_hu)] = AIR_HU
         elif padding_hu is not None and padding_hu > -900:
             tissue_padding.add(f"{padding_hu:g}")
+    _check_continuous(volume, slices, rescales)
     if not tissue_padding:
         return volume, ()
     message = (
@@ -433,6 +425,24 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
         "distinguished from tissue and was left as it is."
     )
     return volume, (ScanWarning("padding-among-tissue", message),)
+
+
+def _check_continuous(volume: np.ndarray, slices: list[DicomSlice], rescales: list[tuple[float, ...]]) -> None:
+    """Raise NotHounsfieldError where soft tissue changes together with the rescale. volume: HU, [k, j, i]."""
+    for k in range(1, len(slices)):
+        if rescales[k - 1] == rescales[k]:
+            continue
+        below, above = volume[k - 1 : k + 1].astype(np.float32)
+        tissue = np.maximum(below, above) > SOFT_TISSUE_HU
+        step_hu = float(np.median((above - below)[tissue])) if tissue.any() else 0.0
+        if abs(step_hu) > MOST_STEP_HU:
+            stated = (
+                f"{slices[n].path.name} (slope {rescales[n][0]:g}, intercept {rescales[n][1]:g})" for n in (k - 1, k)
+            )
+            raise NotHounsfieldError(
+                f"The rescale of neighbouring slices differs, and with it soft tissue by {step_hu:+.0f} HU: "
+                f"{' and '.join(stated)}. Export the series again from the scanner or archive."
+            )
 
 
 def read_slice_image(slice_: DicomSlice) -> sitk.Image:

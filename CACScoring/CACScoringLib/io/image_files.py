@@ -3,25 +3,28 @@
 ITK fills what it cannot decompress with zeros, which are HU of water and no label at all, and passes over the check
 sums of gzip and zlib streams without a word. So a compressed file is decompressed once before ITK reads it, block by
 block, and its check sums and length are compared. Voxels that are not compressed have no check sum: of these only
-the length is known.
+the length is known. ITK also reads NaN and infinity in a NIfTI file as zeros, and takes one of its two geometries
+without comparing them; both are checked here.
 """
 
 from __future__ import annotations
 
 import errno
+import gzip
 import math
 import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import SliceGeometryError, UnreadableError
+from ..core.ct import NotHounsfieldError, SliceGeometryError, UnreadableError
 from .dicom import SHEARED, printable
 
 MAX_VOXELS = 2**31
@@ -31,10 +34,18 @@ MAX_VOXELS = 2**31
 FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
 """Name of a format by the name of ITK's reader (`ImageFileReader.GetImageIO`)."""
 
+CORNER_TOLERANCE_MM, SPACING_TOLERANCE = 1.0, 0.002
+"""Largest distance between the corners by sform and by qform of a NIfTI file, and largest relative difference between
+its spacings: headers hold single precision, and some programs round."""
+
 _GZIP, _ZLIB = 31, 15  # window bits, as zlib takes them
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK_BYTES = 2**14
-_NIFTI_HEADER_BYTES = 352
+_NIFTI_HEADER_BYTES, _NIFTI_SIZE = 352, 348
+"""Of the header with what follows it, and of what it says of itself in its first four bytes."""
+
+_NIFTI_FLOATS = {"16": "f4", "64": "f8"}
+_FLOAT_BLOCK_BYTES = 2**20
 _MOST_EXTENSION_BYTES = 2**28
 """That a NIfTI file may hold after its voxels; more would only take time to look through."""
 
@@ -44,7 +55,8 @@ def read_image(path: Path) -> sitk.Image:
 
     Raises:
         UnreadableError: If it is missing, in another format, truncated or damaged.
-        SliceGeometryError: If ITK finds its axes not at right angles.
+        NotHounsfieldError: If a NIfTI file holds NaN or infinity.
+        SliceGeometryError: If its axes are not at right angles, or the geometry of a NIfTI file contradicts itself.
     """
     reader = read_header(path)
     with _answered(Path(path)):
@@ -144,14 +156,15 @@ def _voxel_bytes(reader: sitk.ImageFileReader) -> int:
 
 
 def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
-    needed = math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
-    needed += int(float(reader.GetMetaData("vox_offset")))
-    data = path
+    start = int(float(reader.GetMetaData("vox_offset")))
+    needed = start + math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
+    header = data = path
     plain = path.with_name(re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE))
     if plain.suffix.lower() in (".hdr", ".img"):
-        for header in (plain.with_suffix(".hdr.gz"), plain.with_suffix(".hdr")):
-            if header.is_file():
-                _nifti_bytes(header)
+        for file in (plain.with_suffix(".hdr"), plain.with_suffix(".hdr.gz")):
+            if file.is_file():
+                _nifti_bytes(file)
+                header = file
         data = next(file for file in (plain.with_suffix(".img"), plain.with_suffix(".img.gz")) if file.is_file())
     # A file may hold more, such as extensions after the voxels.
     most = needed + _MOST_EXTENSION_BYTES
@@ -159,6 +172,59 @@ def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
         raise UnreadableError(f"{data.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
     if length > most:
         raise UnreadableError(f"{data.name} holds far more than the {needed} bytes of its header. Export it again.")
+    with _nifti_content(header) as content:
+        first = content.read(_NIFTI_HEADER_BYTES)
+    order = "<" if int.from_bytes(first[:4], "little") == _NIFTI_SIZE else ">"
+    _check_one_geometry(first, order, reader, path.name)
+    if name := _NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
+        kind = np.dtype(order + name)
+        with _nifti_content(data) as content:
+            content.seek(start)
+            voxels = _blocks(content, math.prod(reader.GetSize()) * kind.itemsize, _FLOAT_BLOCK_BYTES)
+            _check_finite(voxels, kind, data.name)
+
+
+def _nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:
+    """The content of a file whose check sums were compared."""
+    return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")
+
+
+def _check_finite(blocks: Iterable[bytes], kind: np.dtype, name: str) -> None:
+    count = sum(int((~np.isfinite(np.frombuffer(block, kind))).sum()) for block in blocks)
+    if count:
+        raise NotHounsfieldError(f"{count} voxels of {name} are not numbers (NaN or infinite). Export it again.")
+
+
+def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader, name: str) -> None:
+    """Raise SliceGeometryError where the sform of a NIfTI file contradicts its qform or its spacing (pixdim)."""
+    if int(reader.GetMetaData("sform_code")) <= 0:
+        return
+    # Offsets of nifti1.h.
+    qfac, *steps = np.frombuffer(header, f"{order}f4", 4, 76).astype(float)
+    *quaternion, x, y, z = np.frombuffer(header, f"{order}f4", 6, 256).astype(float)
+    sform = np.frombuffer(header, f"{order}f4", 12, 280).astype(float).reshape(3, 4)
+    spacing_mm = np.abs(steps)
+    lengths_mm = np.linalg.norm(sform[:, :3], axis=0)
+    if not np.allclose(lengths_mm, spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
+        by_sform, by_pixdim = ("×".join(f"{v:.4g}" for v in values) for values in (lengths_mm, spacing_mm))
+        raise SliceGeometryError(
+            f"The geometry of {name} contradicts itself: voxels of {by_sform} mm by its sform and of {by_pixdim} mm by "
+            "its pixdim. Convert the DICOM series again."
+        )
+    if int(reader.GetMetaData("qform_code")) <= 0:
+        return
+    real = math.sqrt(max(0.0, 1 - np.dot(quaternion, quaternion)))
+    rotation = np.reshape(sitk.VersorTransform((*quaternion, real)).GetMatrix(), (3, 3))
+    axes = rotation * spacing_mm * (1, 1, -1 if qfac < 0 else 1)
+    qform = np.column_stack([axes, (x, y, z)])
+    last = [n - 1 for n in (*reader.GetSize(), 1)[:3]]
+    corners = np.array([(*index, 1) for index in np.ndindex(2, 2, 2)]) * (*last, 1)
+    apart_mm = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
+    if not apart_mm <= CORNER_TOLERANCE_MM:
+        raise SliceGeometryError(
+            f"The geometry of {name} contradicts itself: its sform and its qform place voxels up to {apart_mm:.0f} mm "
+            "apart, so left, right or the slices' order are unknown. Convert the DICOM series again."
+        )
 
 
 def _is_gzip(path: Path) -> bool:
@@ -229,10 +295,10 @@ def _check_length(length: int, needed: int, path: Path) -> None:
         )
 
 
-def _blocks(file: BinaryIO, most: int | None = None) -> Iterator[bytes]:
+def _blocks(file: BinaryIO | gzip.GzipFile, most: int | None = None, size: int = _BLOCK_BYTES) -> Iterator[bytes]:
     """A file in blocks from where it stands. most: bytes to read at most."""
     left = math.inf if most is None else most
-    while block := file.read(int(min(left, _BLOCK_BYTES))):
+    while block := file.read(int(min(left, size))):
         left -= len(block)
         yield block
 

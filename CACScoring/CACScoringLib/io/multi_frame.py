@@ -16,7 +16,7 @@ from ..core.ct import CTError, SliceGeometryError, UnreadableError
 from .bounded import read_bounded
 from .dicom import END_OF_SEQUENCE, TAGS, DicomSlice, some
 
-_OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType"}
+_OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType", "NominalCardiacTriggerDelayTime": "TriggerTime"}
 """Attributes of functional groups by what the same is called in a single-frame CT."""
 
 _OF_FRAMES = (*TAGS, *_OTHER_NAMES, "StackID")
@@ -165,7 +165,7 @@ def _pixels(path: Path, image: pydicom.Dataset, count: int) -> Iterator[bytes]:
         yield from generate_frames(pixels, number_of_frames=count)
         return
     size = int(image.Rows) * int(image.Columns) * int(image.SamplesPerPixel) * int(image.BitsAllocated) // 8
-    if len(pixels) < count * size:
+    if len(pixels) not in (count * size, count * size + count * size % 2):
         raise _broken(path)
     yield from (pixels[n * size : (n + 1) * size] for n in range(count))
 

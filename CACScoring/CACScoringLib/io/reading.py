@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,8 +36,6 @@ from .dicom import (
     DicomSlice,
     acquisition_of,
     check_spacing,
-    clock,
-    first_value,
     image_from_series,
     is_dicom,
     printable,
@@ -47,6 +44,8 @@ from .dicom import (
 )
 from .image_files import FORMATS, quiet, read_header, read_image
 from .left_out import without_strays
+from .series_checks import check_one_study, header_warnings
+from .series_choice import choose_series, has_position, is_ct_image, series_number
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -61,12 +60,14 @@ def read_ct(path: Path, series: str | None = None) -> CTScan:
         path: A folder (searched with its subfolders for DICOM files), an Enhanced (multi-frame) CT, or a NIfTI, NRRD
             or MetaImage file.
         series: Number or UID of the DICOM series, needed where the folder holds several CT series; of several series
-            with one number "3.1", "3.2", … in the order in which the error lists them, that of their UIDs.
+            with one number, or cardiac phases of one series, "3.1", "3.2", … in the order in which the error lists
+            them, that of UIDs and phases.
 
     Raises:
         UnreadableError: It is missing or cannot be read.
         NotCTError: The modality is not CT.
-        SeriesChoiceError: The series has to be chosen.
+        SeriesChoiceError: The series, or its cardiac phase, has to be chosen.
+        MixedSeriesError: The series holds images of different patients or studies.
         NotVolumeError: It is not one three-dimensional grey-level volume.
         NotHounsfieldError: The values are not Hounsfield units.
         SliceGeometryError: Slices are missing, repeated, uneven or sheared.
@@ -202,9 +203,11 @@ def _read_dicom_file(path: Path) -> CTScan:
 
 def _read_folder(folder: Path, series: str | None) -> CTScan:
     slices, broken = _all_slices(folder)
-    chosen = _choose_series(slices, series)
+    chosen = choose_series(slices, series)
     uid = chosen[0].text("SeriesInstanceUID")
-    own = [s for s in slices if s.text("SeriesInstanceUID") == uid and s.text("Modality") == "CT"]
+    of_series = [s for s in slices if s.text("SeriesInstanceUID") == uid and s.text("Modality") == "CT"]
+    check_one_study(of_series)
+    own = chosen + [s for s in of_series if s.is_localizer]
     if not broken:
         return _read_series(own, folder)
     message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
@@ -223,7 +226,7 @@ def _read_series(slices: list[DicomSlice], source: Path) -> CTScan:
         image, warnings = image_from_series(chosen)
     scan = scan_from_image(image, acquisition_of(chosen), source)
     files = tuple(dict.fromkeys(slice_.file for slice_ in chosen))
-    return with_warnings(replace(scan, dicom_files=files), *warnings, *left_out)
+    return with_warnings(replace(scan, dicom_files=files), *warnings, *header_warnings(chosen), *left_out)
 
 
 def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], list[Path]]:
@@ -243,7 +246,7 @@ def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], l
         SeriesChoiceError: The series has to be chosen.
     """
     slices, broken = _all_slices(folder)
-    return _choose_series(slices, series), list(broken)
+    return choose_series(slices, series), list(broken)
 
 
 def _all_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableError]]:
@@ -291,7 +294,7 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
             except (UnreadableError, OSError):
                 broken += 1
                 continue
-            if slice_ is not None and _is_ct_image(slice_):
+            if slice_ is not None and is_ct_image(slice_):
                 found.setdefault(slice_.text("SeriesInstanceUID"), _Found()).add(slice_)
     stacks = {uid: one for uid, one in found.items() if one.has_position} or found
     return [Series(uid, one.number, one.voxels) for uid, one in stacks.items()], broken
@@ -305,104 +308,10 @@ class _Found:
         self.voxels, self.has_position = 0, False
 
     def add(self, slice_: DicomSlice) -> None:
-        self.number = self.number or _series_number([slice_])
+        self.number = self.number or series_number([slice_])
         self.voxels += _pixels(slice_)
-        self.has_position = self.has_position or _has_position(slice_)
-
-
-def _is_ct_image(slice_: DicomSlice) -> bool:
-    return slice_.text("Modality") == "CT" and not slice_.is_localizer
-
-
-def _has_position(slice_: DicomSlice) -> bool:
-    return bool(slice_.is_multi_frame or slice_.value("ImagePositionPatient"))
+        self.has_position = self.has_position or has_position(slice_)
 
 
 def _pixels(slice_: DicomSlice) -> int:
     return int((slice_.number("Rows") or 0) * (slice_.number("Columns") or 0) * (slice_.number("NumberOfFrames") or 1))
-
-
-def _ct_groups(slices: list[DicomSlice]) -> dict[str | None, list[DicomSlice]]:
-    """CT images by the UID of their series, without localizers."""
-    groups: dict[str | None, list[DicomSlice]] = {}
-    for slice_ in slices:
-        if _is_ct_image(slice_):
-            groups.setdefault(slice_.text("SeriesInstanceUID"), []).append(slice_)
-    return groups
-
-
-def _stacks(groups: dict[str | None, list[DicomSlice]]) -> dict[str | None, list[DicomSlice]]:
-    """The series with positions; where there are none, all."""
-    stacks = {u: g for u, g in groups.items() if any(map(_has_position, g))}
-    return stacks or groups
-
-
-def _choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
-    modalities = Counter(s.text("Modality") for s in slices)
-    if "CT" not in modalities:
-        found = ", ".join(f"{count} of modality {modality}" for modality, count in sorted(modalities.items()))
-        raise NotCTError(f"The folder holds no CT, but {found}. Give the folder of a CT series.")
-    groups = _ct_groups(slices)
-    if not groups:
-        raise NotVolumeError("The folder holds only localizer (scout) images. Give the folder of the axial slices.")
-    candidates, labels = _stacks(groups), _labels(groups)
-    if wanted is None:
-        if len(candidates) == 1:
-            return next(iter(candidates.values()))
-        raise SeriesChoiceError(
-            f"The folder holds {len(candidates)} CT series. Choose one by its number or UID (--series, or the column "
-            f"series of a table):\n{_table(candidates, labels)}"
-        )
-    wanted = wanted.strip()
-    fitting = {u: g for u, g in groups.items() if wanted in (u, labels[u], _series_number(g))}
-    if not fitting:
-        raise SeriesChoiceError(
-            f"The folder holds no CT series {printable(wanted)!r}. Its CT series:\n{_table(groups, labels)}"
-        )
-    if len(fitting) > 1:
-        raise SeriesChoiceError(
-            f"{len(fitting)} CT series have the number {printable(wanted)}. Choose one as listed, such as "
-            f"{labels[next(iter(fitting))]}, or by its UID:\n{_table(fitting, labels)}"
-        )
-    return next(iter(fitting.values()))
-
-
-def _series_number(group: list[DicomSlice]) -> str | None:
-    number = first_value(group, DicomSlice.number, "SeriesNumber")
-    return None if number is None else f"{number:.0f}"
-
-
-def _labels(groups: dict[str | None, list[DicomSlice]]) -> dict[str | None, str | None]:
-    """By UID what else chooses a series: its number, with its place among those of one number; None without one."""
-    numbers = {uid: _series_number(groups[uid]) for uid in sorted(groups, key=lambda uid: uid or "")}
-    of_number = {number: [u for u, n in numbers.items() if n == number] for number in numbers.values()}
-    return {
-        uid: number if number is None or len(of_number[number]) == 1 else f"{number}.{of_number[number].index(uid) + 1}"
-        for uid, number in numbers.items()
-    }
-
-
-def _time(group: list[DicomSlice]) -> str:
-    """When a series was acquired, which tells phases and repeated scans apart that are alike otherwise."""
-    for keyword, said in (("AcquisitionTime", "acquired at"), ("SeriesTime", "begun at")):
-        times = sorted(t for t in (s.text(keyword) for s in group) if t and re.fullmatch(r"\d{4,6}(\.\d+)?", t))
-        if times:
-            return f"{said} {clock(times[0])}"
-    return "unknown time"
-
-
-def _table(groups: dict[str | None, list[DicomSlice]], labels: dict[str | None, str | None]) -> str:
-    def line(uid: str | None, group: list[DicomSlice]) -> str:
-        description = first_value(group, DicomSlice.text, "SeriesDescription") or "no description"
-        kernel = first_value(group, DicomSlice.text, "ConvolutionKernel") or "unknown"
-        thickness = first_value(group, DicomSlice.number, "SliceThickness")
-        thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
-        return (
-            f"  {labels[uid] or 'no number'}: {description}, kernel {kernel}, {thick}, {_time(group)}, "
-            f"{sum(int(s.number('NumberOfFrames') or 1) for s in group)} slices, UID {uid or 'missing'}"
-        )
-
-    def number(item: tuple[str | None, list[DicomSlice]]) -> tuple[float, str]:
-        return first_value(item[1], DicomSlice.number, "SeriesNumber") or 0.0, item[0] or ""
-
-    return "\n".join(line(uid, group) for uid, group in sorted(groups.items(), key=number))

@@ -20,6 +20,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
 from ..io.bounded import read_bounded
 from ..io.dicom import DicomSlice, acquisition_of, printable
+from ..io.series_checks import pixel_warnings
 from .view import ChestRadiograph
 
 RADIOGRAPHIES = ("CR", "DX", "RG")
@@ -86,13 +87,7 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
     if part and not any(word in part for word in CHESTS):
         message = f"According to its header this is a radiograph of {part}, not of the chest."
         found.append(ScanWarning("body-part", message))
-    if (header.text("BurnedInAnnotation") or "").upper() == "YES":
-        message = "Text is burned into the image and may be mistaken for a bright structure."
-        found.append(ScanWarning("burned-in", message))
-    if header.text("LossyImageCompression") == "01":
-        message = "The image was compressed with losses; faint detail may be missing."
-        found.append(ScanWarning("lossy-compression", message))
-    return tuple(found)
+    return (*found, *pixel_warnings([header]))
 
 
 def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:

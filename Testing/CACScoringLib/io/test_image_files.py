@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from damaged_files import damage
 
-from CACScoringLib.core.ct import CTError, UnreadableError
+from CACScoringLib.core.ct import CTError, NotHounsfieldError, UnreadableError
 from CACScoringLib.io import image_files
 from CACScoringLib.io.image_files import read_header, read_image, write_image
 
@@ -190,6 +190,78 @@ def test_voxels_in_several_files(tmp_path, name, header, compress):
         (tmp_path / f"{k}.gz").write_bytes(compress(slice_.tobytes()))
     with pytest.raises(UnreadableError, match="Save it as one file"):
         read_image(tmp_path / name)
+
+
+class TestNifti:
+    """What ITK reads as if it were sound."""
+
+    def write(self, path, values=values):
+        image = sitk.GetImageFromArray(values())
+        image.SetSpacing((0.7, 0.8, 3.0))
+        image.SetOrigin((-100, -120, 30))
+        sitk.WriteImage(image, str(path))
+        return path
+
+    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.hdr", "scan.img.gz"])
+    @pytest.mark.parametrize("kind", [np.float32, np.float64])
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_what_is_no_number_is_refused(self, tmp_path, name, kind, value):
+        def array(value):
+            array = values().astype(kind)
+            array[1, 2, 3] = array[-1, -1, -1] = value
+            return array
+
+        read(self.write(tmp_path / name, lambda: array(1)))
+        with pytest.raises(NotHounsfieldError, match=r"2 voxels of scan\.\S+ are not numbers"):
+            read(self.write(tmp_path / name, lambda: array(value)))
+
+    def test_what_is_no_number_in_another_byte_order(self, tmp_path):
+        path = self.write(tmp_path / "scan.nii", lambda: values().astype(np.float32))
+        data = path.read_bytes()
+        header = bytearray(data[:352])
+        for start, count, size in ((0, 1, 4), (40, 8, 2), (70, 2, 2), (76, 11, 4), (252, 2, 2), (256, 18, 4)):
+            for at in range(start, start + count * size, size):
+                header[at : at + size] = header[at : at + size][::-1]
+        array = np.frombuffer(data, "<f4", offset=352).astype(">f4")
+        path.write_bytes(header + array.tobytes())
+        np.testing.assert_array_equal(read(path), values())
+        array[7] = np.nan
+        path.write_bytes(header + array.tobytes())
+        with pytest.raises(NotHounsfieldError, match="1 voxels"):
+            read(path)
+
+    @pytest.mark.parametrize(
+        ("at", "value", "said"),
+        [
+            (280, 0.7, "qform"),  # srow_x is -0.7: left and right
+            (320, -3.0, "qform"),  # srow_z: the order of slices
+            (324, 40.0, "up to 10 mm apart"),
+            (80, 0.9, r"0\.7×0\.8×3 mm by its sform and of 0\.9×0\.8×3 mm by its pixdim"),
+            (76, -1.0, "qform"),
+            (264, 0.0, "qform"),
+            (280, np.nan, "contradicts"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+    def test_geometry_that_contradicts_itself(self, tmp_path, name, at, value, said):
+        path = self.write(tmp_path / "scan.nii")
+        data = bytearray(path.read_bytes())
+        data[at : at + 4] = np.float32(value).tobytes()
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+        with pytest.raises(CTError, match=said):
+            read(path)
+
+    @pytest.mark.parametrize("quaternion", [(0, 0, 1), (1, 0, 0), (0, 0, 0), (0.6, 0, 0.8), (0.5, 0.5, 0.5)])
+    @pytest.mark.parametrize("qfac", [1, -1])
+    def test_geometry_that_agrees(self, tmp_path, quaternion, qfac):
+        path = self.write(tmp_path / "scan.nii")
+        image = read_image(path)
+        real = max(0, 1 - np.dot(quaternion, quaternion)) ** 0.5
+        rotation = np.reshape(sitk.VersorTransform((*quaternion, real)).GetMatrix(), (3, 3))
+        image.SetDirection((rotation * (1, 1, qfac)).ravel())
+        sitk.WriteImage(image, str(path))
+        assert read_image(path).GetDirection() == pytest.approx(image.GetDirection(), abs=1e-5)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"text", bytes(400)])

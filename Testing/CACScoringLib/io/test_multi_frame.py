@@ -156,6 +156,15 @@ def test_truncated(tmp_path, syntax, missing):
         read_ct(path)
 
 
+def test_a_pixel_buffer_that_is_too_long(tmp_path):
+    path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm")
+    ds = pydicom.dcmread(path)
+    ds.PixelData = b"\0\0" + ds.PixelData
+    ds.save_as(path)
+    with pytest.raises(UnreadableError, match=r"a\.dcm"):
+        read_ct(path)
+
+
 @pytest.mark.parametrize("frames", [5, 7, 10**9])
 def test_number_of_frames_that_is_wrong(tmp_path, frames):
     path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm")

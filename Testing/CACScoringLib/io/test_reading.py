@@ -21,6 +21,7 @@ from CACScoringLib.core.ct import (
     Acquisition,
     CTError,
     CTScan,
+    MixedSeriesError,
     NotCTError,
     NotHounsfieldError,
     NotVolumeError,
@@ -98,6 +99,13 @@ class TestHounsfield:
         assert scan.hu.dtype == np.float32
         np.testing.assert_array_equal(scan.hu, hu)
 
+    @pytest.mark.parametrize("rescale", [{"RescaleIntercept": -10240}, {"RescaleSlope": 0.5}, {"RescaleSlope": -1}])
+    @pytest.mark.parametrize("k", [0, 3, 5])
+    def test_a_rescale_that_does_not_continue_the_neighbours(self, tmp_path, rescale, k):
+        write_series(tmp_path, chest_hu(), edit=only(k, **rescale))
+        with pytest.raises(NotHounsfieldError, match=rf"soft tissue by [+-]\d+ HU.*slice00{k}\.dcm \(slope"):
+            read_ct(tmp_path)
+
     def test_fractional_slope_hits_the_threshold(self, tmp_path):
         hu = chest_hu(3)
         hu[1, 6, 6] = 130
@@ -159,6 +167,15 @@ class TestHounsfield:
         assert (scan.hu[:, 0] == AIR_HU).all()
         np.testing.assert_array_equal(scan.hu[:, 1:], chest_hu()[:, 1:])
         assert scan.warnings == ()
+
+    def test_values_below_air_that_are_no_padding_are_counted(self, tmp_path):
+        hu = chest_hu()
+        hu[2, 0, :5] = -2000 + np.arange(5)
+        write_series(tmp_path, hu, intercept=-3024)
+        scan = read_ct(tmp_path)
+        assert codes(scan) == ["below-air"]
+        assert "4 voxels (0.4%)" in scan.warnings[0].message
+        assert "down to -2000 HU" in scan.warnings[0].message
 
     @pytest.mark.parametrize("tag", [0, -300, 65236])
     def test_padding_with_a_tissue_value_is_left_with_a_warning(self, tmp_path, tag):
@@ -366,6 +383,55 @@ class TestGeometry:
         assert "100" in scan.warnings[0].message
 
 
+class TestHeaders:
+    """What headers say about the images, beside their geometry and values."""
+
+    @pytest.mark.parametrize(
+        ("tags", "code"),
+        [
+            ({"BurnedInAnnotation": "YES"}, "burned-in"),
+            ({"LossyImageCompression": "01"}, "lossy-compression"),
+            ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "CT_VNC"]}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "VOLUME", "MAT_REMOVED"]}, "derived-image"),
+            ({"SeriesDescription": "Thorax MIP 10 mm"}, "derived-image"),
+            ({"SeriesDescription": "MonoE 40 keV"}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "MPR"]}, None),
+            ({"PatientPosition": "HFS"}, None),
+            ({"PatientPosition": "HFP"}, None),
+            ({"PatientPosition": "HFS", "ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}, "patient-position"),
+            ({"PatientPosition": "HFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, "patient-position"),
+            ({"PatientPosition": "FFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, None),
+            ({"TriggerTime": 700}, None),
+        ],
+    )
+    def test_images_that_headers_cast_doubt_on(self, tmp_path, tags, code):
+        write_series(tmp_path, chest_hu(), tags=tags)
+        assert codes(read_ct(tmp_path)) == ([code] if code else [])
+
+    @pytest.mark.parametrize(
+        ("keyword", "values", "code"),
+        [
+            ("NominalPercentageOfCardiacPhase", [40, 40, 40, 75, 75, 75], ["cardiac-phases"]),
+            ("TriggerTime", [300, 300, 300, 700, 700, 700], ["cardiac-phases"]),
+            ("TriggerTime", [640, 655, 700, 690, 710, 660], []),
+        ],
+    )
+    def test_cardiac_phases_mixed_in_one_stack(self, tmp_path, keyword, values, code):
+        write_series(tmp_path, chest_hu(), edit=lambda ds, k: setattr(ds, keyword, values[k]))
+        assert codes(read_ct(tmp_path)) == code
+
+    @pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID"])
+    def test_patients_or_studies_mixed_in_one_series(self, tmp_path, keyword):
+        write_series(tmp_path, chest_hu(), tags={keyword: "19500101"}, edit=only(3, **{keyword: "19500102"}))
+        with pytest.raises(MixedSeriesError, match=r"slice000\.dcm and slice003\.dcm have one series UID"):
+            read_ct(tmp_path)
+
+    def test_one_patient_written_in_several_ways(self, tmp_path):
+        names = ["Doe^Jane", "DOE^JANE", "Doe^Jane^^", "", "Doe^Jane ", "doe^jane"]
+        write_series(tmp_path, chest_hu(), edit=lambda ds, k: setattr(ds, "PatientName", names[k]))
+        assert codes(read_ct(tmp_path)) == []
+
+
 class TestSeriesChoice:
     def two_series(self, folder, second_number=4):
         write_series(folder / "a", chest_hu())
@@ -425,6 +491,28 @@ class TestSeriesChoice:
             read_ct(tmp_path)
         said = "acquired at 10:15:00, ", "acquired at 10:16, ", "unknown time, ", "begun at 10:17:00, "
         assert [sum(words in line for line in str(caught.value).splitlines()) for words in said] == [1, 1, 1, 1]
+
+    @pytest.mark.parametrize(
+        ("keyword", "values", "stated"),
+        [
+            ("NominalPercentageOfCardiacPhase", (40, 75), "% of the cycle"),
+            ("TriggerTime", (300, 700), "ms after the R wave"),
+        ],
+    )
+    @pytest.mark.parametrize("number", [3, None])
+    def test_cardiac_phases_of_one_series(self, tmp_path, keyword, values, stated, number):
+        for n, value in enumerate(values):
+            tags = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", keyword: value, "SeriesNumber": number}
+            write_series(tmp_path / str(n), chest_hu(seed=n), tags=tags)
+        for wanted in (None, "1.2.3"):
+            with pytest.raises(SeriesChoiceError, match=r"2 .*cardiac phases") as caught:
+                read_ct(tmp_path, wanted)
+            lines = str(caught.value).splitlines()[1:]
+            assert [f"{value} {stated}" in line for value, line in zip(values, lines, strict=True)] == [True, True]
+        for n, line in enumerate(lines):
+            scan = read_ct(tmp_path, line.split(":")[0])
+            np.testing.assert_array_equal(scan.hu, chest_hu(seed=n))
+            assert codes(scan) == []
 
     def test_localizers_are_no_candidates(self, tmp_path):
         write_series(tmp_path / "ct", chest_hu())
