@@ -76,12 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="super-resolution of digital patients' slices before projection",
     )
-    add(
-        "--no-scaled",
-        action="store_true",
-        help="train without counterfactual pairs, whose calcium is scaled or removed",
-    )
-    add("--no-locate", action="store_true", help="do not train on the location of the calcium")
     add("--pretrained", type=Path, metavar="FILE", help="weights with torchvision's names, for resnet18 or densenet121")
     add("--start", type=Path, metavar="MODEL", help="card of a radiograph model to start from")
     add("--external", type=Path, metavar="TABLE", help="other patients, on whom the finished model is tested")
@@ -105,10 +99,6 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     training = replace(settings_from(arguments, PRESETS[options.preset]), label=arguments.label)
     if arguments.curriculum:
         training = replace(training, curriculum=SEVERE_FIRST)
-    if arguments.no_scaled:
-        training = replace(training, scaled_share=0.0)
-    if arguments.no_locate:
-        training = replace(training, locate_weight=0.0)
     config = RadiographNetConfig(
         backbone=options.preset,
         views=VIEWS if arguments.views == "both" else (arguments.views,),
