@@ -68,6 +68,7 @@ ADVICE = {
     "lesions-automatic": "Check that a person has seen these lesions; else do not use the score as a reviewed one.",
     "label-outside-heart": "Check these lesions. Give --heart MASK if the heart outline is wrong.",
     "metal": "Check these lesions; reject stents, leads, clips and wires.",
+    "metal-labelled": "Check that these lesions are calcium; reject stents, leads, clips and wires.",
     "percentile-unreviewed": "Review the lesions, and score again with --lesions.",
     "review-problem": "Correct in the Segment Editor what the message names.",
     "reviewed-empty": "No action is needed if the scan shows no coronary calcium.",

@@ -5,12 +5,16 @@ Screenshots of every page, on a desktop and a tablet, light and dark, go to the 
 
 import itertools
 import os
+import threading
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import automatic_patient
 import browser
 import pytest
+
+from CACTrainingLib.browser.open_reviews import OpenReview
 
 REASON = browser.why_not()
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(REASON), reason=REASON)]
@@ -99,6 +103,19 @@ class Reader:
         mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=3)
         mouse.move(*end, steps=3)
         mouse.up()
+
+
+@contextmanager
+def gated(kind, name):
+    """Let calls of a method wait for the event that is given."""
+    gate, method = threading.Event(), getattr(kind, name)
+
+    def called(*arguments):
+        assert gate.wait(PATIENCE_MS / 1000)
+        return method(*arguments)
+
+    with mock.patch.object(kind, name, called):
+        yield gate
 
 
 @pytest.fixture
@@ -199,8 +216,14 @@ def test_export(reader, start, results):
     ann = reader(start("--reader", "Ann"))
     ann.open("one")
     ann.change("a")
-    ann.page.click("#export")
+    with gated(OpenReview, "export") as gate:
+        ann.page.click("#export")
+        ann.page.wait_for_selector("#export:disabled:has-text('Export … 1 s')")
+        ann.change("r")  # the review can be edited meanwhile
+        ann.change("r")
+        gate.set()
     assert "reviewed" in ann.message()
+    assert ann.page.is_enabled("#export")
     assert (results / "one" / "reviewed" / "scores.json").is_file()
 
 
