@@ -17,7 +17,7 @@ from slicer.i18n import tr as _
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import RADIOMICS_REQUIREMENTS, ensurePackages
-from .parameters import CACScoringParameterNode, Connectivity, Method
+from .parameters import CACScoringParameterNode, Method
 from .scan_facts import ScanFacts, scanFacts
 from .widgets import dataOf, fillBox, say
 
@@ -83,7 +83,6 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     published = ScoringRules()
     for parameter, rule in RULE_PARAMETERS.items():
         value = getattr(state, parameter)
-        value = value.value if isinstance(value, Connectivity) else value
         if value != getattr(published, rule):
             arguments += ["--rule", f"{rule}={value:g}"]
     if state.calibration > 0:

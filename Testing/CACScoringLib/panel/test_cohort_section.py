@@ -52,10 +52,10 @@ class TestCohort:
         assert cohort.ui.cohortTable.item(0, 1).text() == "running"
         worker.say(self.scan(0, "done", tmp_path, agatston={"threshold": 12.34}, warnings=["kvp-unknown"]))
         worker.say(self.scan(1, "failed", tmp_path, reason="No heart."))
-        assert [cohort.ui.cohortTable.item(0, n).text() for n in range(6)] == [
-            *("scan 0", "done", "12.3", "", "", "kvp-unknown")
-        ]
-        assert cohort.ui.cohortTable.item(1, 5).text() == "No heart."
+        assert [cohort.ui.cohortTable.item(0, n).text() for n in range(5)] == ["scan 0", "done ⚠", "12.3", "", ""]
+        for row, note in enumerate(("kvp-unknown", "No heart.")):
+            cohort.ui.cohortTable.setCurrentCell(row, 0)
+            assert cohort.ui.cohortNoteLabel.text == note
         numbers = {"agatston": {"threshold": 0.0, "decomposition": 6020.0}}
         for scaled, shown in ((680.2, "680 (6020.0)"), (None, "(6020.0)")):
             scales = {"threshold": None, "decomposition": scaled}
