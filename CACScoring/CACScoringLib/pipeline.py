@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from .anatomy.arteries import ArterySuggestion
 from .anatomy.heart_region import HeartRegion
 from .anatomy.heart_search import find_heart
+from .anatomy.orientation import require_oriented
 from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_warnings, without
 from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
 from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
@@ -55,6 +56,7 @@ class ScoreSettings:
     candidates: leave nothing out of the candidates of the clinical rule, whatever the networks say of them.
     adapt_to_tube_voltage: use the thresholds published for the scan's kVp instead of those for 120 kVp.
     allow_contrast: score a contrast-enhanced scan all the same, with a warning.
+    allow_reversed: score a scan whose anatomy contradicts its header's orientation all the same, with a warning.
     normalisation: whether the scan is brought to a soft kernel and slices of 3 mm before it is scored, of
     `normalisation.MODES`.
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
@@ -70,6 +72,7 @@ class ScoreSettings:
     candidates: bool = False
     adapt_to_tube_voltage: bool = False
     allow_contrast: bool = False
+    allow_reversed: bool = False
     normalisation: str = "auto"
     sex: str | None = None
     age_years: int | None = None
@@ -106,6 +109,7 @@ def score_scan(
     Raises:
         NoHeartError: No heart was found.
         ContrastError: The scan was made with contrast.
+        OrientationError: The anatomy contradicts the orientation in the file's header.
         MaskError: The heart mask or the lesion labels do not fit the scan.
         CTError: The settings or the input cannot be used otherwise.
     """
@@ -131,6 +135,9 @@ def score_scan(
         normalisation = _with_noise(normalisation, original, region)
         warnings = [*normalisation.warnings(), *examine(scan, blood)]
         warnings += require_unenhanced(scan, blood, settings.allow_contrast)
+        # Enhanced vessels look like bone.
+        enhanced = blood is not None and blood.enhanced
+        warnings += () if enhanced else require_oriented(scan, region.mask, settings.allow_reversed)
     found_slices = parts = None
     if networks:
         with progress.step("decomposition"):

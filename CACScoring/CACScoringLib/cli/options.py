@@ -33,6 +33,12 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="score a contrast-enhanced scan with a warning instead of refusing it",
     )
     parser.add_argument(
+        "--allow-reversed",
+        action="store_true",
+        help="score a scan whose anatomy contradicts the orientation in its header with a warning instead of refusing "
+        "it, as in dextrocardia",
+    )
+    parser.add_argument(
         "--normalisation",
         choices=("auto", "on", "off"),
         default="auto",
@@ -197,5 +203,6 @@ def score_settings(options: argparse.Namespace) -> ScoreSettings:
         candidates=options.candidates,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
+        allow_reversed=options.allow_reversed,
         normalisation=options.normalisation,
     )

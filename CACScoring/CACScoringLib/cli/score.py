@@ -135,6 +135,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         candidates=options.candidates,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
+        allow_reversed=options.allow_reversed,
         normalisation=options.normalisation,
         sex=options.sex,
         age_years=None if options.age is None else int(options.age),

@@ -13,6 +13,7 @@ SEVERE = frozenset(
         "hearts-disagree",
         "kernel-sharp",
         "noise-candidates",
+        "reversed",
     }
 )
 """Codes of warnings with which the numbers may mean nothing, so that they stand above the numbers."""
@@ -63,6 +64,8 @@ ADVICE = {
     "heart-without-lungs": "Check the heart outline; give --heart MASK if it is wrong.",
     "no-territories": "Check the heart mask, and that every lesion has its artery.",
     "hearts-disagree": "Check the heart outline; give --heart MASK if it is wrong.",
+    "orientation-doubtful": "Check in a viewer that heart, spine and liver lie where the labels say.",
+    "reversed": "Do not use the score. Convert the scan again with a tool that keeps the geometry, and score that.",
     # Scores and lesions
     "automatic": "Look at the lesions and at the candidates left out before you use the score, and mark it reviewed.",
     "lesions-automatic": "Check that a person has seen these lesions; else do not use the score as a reviewed one.",

@@ -87,10 +87,12 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
             arguments += ["--rule", f"{rule}={value:g}"]
     if state.calibration > 0:
         arguments += ["--calibration", f"{state.calibration:g}"]
-    if state.adaptToTubeVoltage:
-        arguments.append("--adapt-to-tube-voltage")
-    if state.allowContrast:
-        arguments.append("--allow-contrast")
+    switches = {
+        "--adapt-to-tube-voltage": state.adaptToTubeVoltage,
+        "--allow-contrast": state.allowContrast,
+        "--allow-reversed": state.allowReversed,
+    }
+    arguments += [option for option, on in switches.items() if on]
     return tuple(arguments)
 
 
@@ -231,7 +233,7 @@ class InputSection(Section):
 
     def _setPublishedRules(self, *_args: object) -> None:
         state = self._state
-        for parameter in (*RULE_PARAMETERS, "calibration", "adaptToTubeVoltage", "allowContrast"):
+        for parameter in (*RULE_PARAMETERS, "calibration", "adaptToTubeVoltage", "allowContrast", "allowReversed"):
             setattr(state, parameter, state.default(parameter).value)
 
 

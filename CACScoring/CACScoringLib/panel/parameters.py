@@ -111,6 +111,7 @@ class CACScoringParameterNode:
     calibration: Annotated[float, WithinRange(0, 0.1)] = 0.0
     adaptToTubeVoltage: bool = False
     allowContrast: bool = False
+    allowReversed: bool = False
     result: vtkMRMLTextNode
     reviewMethod: str = "threshold"
     fade: Annotated[float, WithinRange(0, 1)] = 0.0

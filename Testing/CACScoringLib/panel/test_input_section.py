@@ -32,10 +32,11 @@ class TestInput:
         driver.ui.calibrationBox.setValue(0.000722)
         driver.ui.tubeVoltageBox.setChecked(True)
         driver.ui.contrastBox.setChecked(True)
+        driver.ui.reversedBox.setChecked(True)
         driver.ui.scoreButton.click()
         assert driver.process.option("--rule") == ["threshold_hu=145", "minimum_pixels=3", "connectivity=4"]
         assert driver.process.option("--calibration") == ["0.000722"]
-        assert {"--adapt-to-tube-voltage", "--allow-contrast"} <= set(driver.process.arguments)
+        assert {"--adapt-to-tube-voltage", "--allow-contrast", "--allow-reversed"} <= set(driver.process.arguments)
         driver.ui.scoreButton.click()
         driver.ui.advancedBox.collapsed = False
         driver.ui.defaultsButton.click()
