@@ -20,10 +20,10 @@ import tempfile
 from pathlib import Path
 
 import SimpleITK as sitk
+from CACScoringLib.cohort.memory import Asked, scoring_bytes
 from handmade_estimates import save_radiomics
 
 from CACScoringLib.cohort import cohort
-from CACScoringLib.cohort.memory import Asked, scoring_bytes
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.run import ModelChoice, RunSettings, chosen_models

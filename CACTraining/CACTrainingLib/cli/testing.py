@@ -10,7 +10,7 @@ from CACScoringLib.cli.extras import require
 from CACScoringLib.core.output import OutputError
 
 EXTRAS = (
-    *("scene", "studies", "radiomics", "archive", "cohort", "remote", "cluster", "dicom", "review", "docs", "test"),
+    *("scene", "studies", "radiomics", "archive", "cohort", "cluster", "dicom", "review", "docs", "test"),
 )
 """What the tests and checks need: all that there is."""
 

@@ -16,8 +16,8 @@ from CACScoringLib.archive.address import (
     ArchiveUnauthorisedError,
     ArchiveUnreachableError,
     NoSuchSeriesError,
+    connect,
 )
-from CACScoringLib.archive.connection import connect
 from CACScoringLib.archive.files import dicom_files, missing_in, pull
 from CACScoringLib.archive.series import FoundSeries, SeriesFilter, digest
 from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of

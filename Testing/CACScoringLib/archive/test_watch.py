@@ -7,8 +7,7 @@ from dicom_files import save
 from in_this_process import InThisProcess
 
 from CACScoringLib.archive import watch as watching
-from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, ArchiveUnreachableError
-from CACScoringLib.archive.connection import connect
+from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, ArchiveUnreachableError, connect
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.watch import Watch, WatchSettings, opened
 from CACScoringLib.cohort.workers import JobEvent
@@ -93,7 +92,7 @@ def test_series_are_scored_and_the_results_sent_back(run, store, series, log, tm
     assert run() == ["done", "done"]
     assert len(scorings(log)) == len(reports(store)) == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == [
-        *("000001", "000002", "journal.sqlite", "series", "watch.csv")
+        *("000001", "000002", "journal.json", "series", "watch.csv")
     ]
     assert list((tmp_path / "out" / "series").iterdir()) == []
     assert (tmp_path / "out" / "watch.csv").read_text().splitlines()[1] == "1,done,4,1,000001,"
@@ -163,7 +162,7 @@ def test_a_scan_that_cannot_be_scored_stops_no_other(run, store, series, said, l
 
 def test_a_scan_whose_process_is_ended_is_given_up(run, store, series, monkeypatch, said):
     class Ending(InThisProcess):
-        def run(self, jobs, needs=None):
+        def run(self, jobs, alone=False):
             yield JobEvent(0, "begun")
             yield JobEvent(0, "lost", reason="It was ended by SIGKILL.")
 
@@ -361,6 +360,6 @@ def test_nothing_that_is_said_or_written_names_a_patient(series, tmp_path, clock
         watch = Watch(archive, tmp_path / "out", EVERYTHING, settings, journal, said.append, clock, clock.sleep)
         watch.run(stub_scorer(log))
     written = (tmp_path / "out" / "watch.csv").read_text() + " ".join(map(str, (tmp_path / "out").rglob("*")))
-    written += (tmp_path / "out" / "journal.sqlite").read_bytes().decode("latin-1")
+    written += (tmp_path / "out" / "journal.json").read_text()
     for secret in ("SECRET-7", "Doe", uid):
         assert secret not in written + " ".join(said)
