@@ -23,15 +23,17 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
 from calcified_heart import calcified_scan
-from full_disks import small_disk
 from review_server import Client, ReviewServer, write_cohort
 
 from CACScoringLib.pipeline import score_scan
@@ -104,6 +106,18 @@ def fill(folder: Path) -> Path:
         while True:
             stream.write(bytes(4096))
     return file
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[None]:
+    """A disk of its own, of so many bytes, that is mounted at a folder."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "cac-full-disks", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()
 
 
 def on_full_disks(results: Path, data: Path, count: int, generator: random.Random) -> int:
