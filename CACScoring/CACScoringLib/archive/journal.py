@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..core.files import whole
 from ..core.output import OutputError
@@ -76,7 +77,7 @@ class Journal:
 
     def __iter__(self) -> Iterator[Entry]:
         """All series by number."""
-        return iter(sorted(self._entries.values(), key=lambda entry: entry.number))
+        return iter(list(self._entries.values()))
 
     def observe(self, found: Iterable[FoundSeries], now: float) -> None:
         """Enter series, or how many images they have."""
@@ -96,25 +97,25 @@ class Journal:
 
     def settle(self, entry: Entry, state: str, reason: str | None = None, objects: int | None = None) -> None:
         """Enter another state of a series. Its UIDs are erased where nothing is to be done any more."""
-        entry = replace(entry, state=state, reason=reason, objects=objects, failures=0, due=0.0)
-        over = state not in (ARRIVING, SCORED, FAILED)
-        self._change([replace(entry, study_uid=None, series_uid=None) if over else entry])
+        erased = {} if state in (ARRIVING, SCORED, FAILED) else {"study_uid": None, "series_uid": None}
+        self._change([entry], state=state, reason=reason, objects=objects, failures=0, due=0.0, **erased)
 
     def postpone(self, entry: Entry, due: float, reason: str) -> None:
         """Enter that a series is tried again at a time."""
-        self._change([replace(entry, failures=entry.failures + 1, due=due, reason=reason)])
+        self._change([entry], failures=entry.failures + 1, due=due, reason=reason)
 
     def unsettle(self, now: float) -> None:
         """Begin anew to wait for the last images: while nobody looked or the archive was down none may have come."""
-        self._change([replace(entry, since=now) for entry in self if entry.state == ARRIVING])
+        self._change([entry for entry in self if entry.state == ARRIVING], since=now)
 
     def retry_failed(self) -> None:
         """Let what failed be tried again."""
-        self._change([replace(entry, state=ARRIVING, failures=0, due=0.0) for entry in self if entry.state == FAILED])
+        self._change([entry for entry in self if entry.state == FAILED], state=ARRIVING, failures=0, due=0.0)
 
-    def _change(self, entries: Iterable[Entry]) -> None:
-        names = {entry.number: name for name, entry in self._entries.items()}
-        self._enter({names[entry.number]: entry for entry in entries})
+    def _change(self, entries: Iterable[Entry], **fields: Any) -> None:
+        names = list(self._entries)  # in the order of their numbers
+        changed = [names[entry.number - 1] for entry in entries]
+        self._enter({name: replace(self._entries[name], **fields) for name in changed})
 
     def _enter(self, changed: Mapping[str, Entry]) -> None:
         if changed:

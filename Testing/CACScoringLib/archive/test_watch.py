@@ -334,7 +334,7 @@ class TestFolder:
 
     def test_a_folder_that_holds_something_else_is_refused(self, tmp_path):
         (tmp_path / "thesis.txt").touch()
-        with pytest.raises(OutputError, match="no journal"), opened(tmp_path, {}):
+        with pytest.raises(OutputError, match="holds no watch"), opened(tmp_path, {}):
             pass
         with pytest.raises(OutputError, match="is a file"), opened(tmp_path / "thesis.txt", {}):
             pass
