@@ -19,25 +19,26 @@ def dask_setup(worker: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def do(token: str, prepare: bytes, topic: str, key: str, job: Any) -> Any:
+def do(client: str, prepare: bytes, topic: str, key: str, job: Any) -> Any:
     """Do a job, and tell the client that it has begun.
 
     Args:
-        token: Of the run, for which a worker prepares once.
+        client: For which a worker prepares once.
         prepare: The pickled function that returns what does a job.
         topic: Where the client listens.
         key: Of the task.
         job: What is done.
     """
     with _lock:
-        if token not in _prepared:
-            _prepared.clear()  # models of an earlier run
-            _prepared[token] = pickle.loads(prepare)()
-        work = _prepared[token]
+        if client not in _prepared:
+            for left in list(_prepared)[:-1]:  # models of clients that were killed
+                del _prepared[left]
+            _prepared[client] = pickle.loads(prepare)()
+        work = _prepared[client]
     get_worker().log_event(topic, key)
     return work(job)
 
 
-def forget(token: str) -> None:
-    """Free what was prepared for a run."""
-    _prepared.pop(token, None)
+def forget(client: str) -> None:
+    """Free what was prepared for a client."""
+    _prepared.pop(client, None)

@@ -80,6 +80,7 @@ class Workers:
         self._alone = False
         self._client: Any = None
         self._cluster: Any = None
+        self._places, self._looked = 0, 0.0
 
     def __enter__(self) -> Workers:
         return self
@@ -101,72 +102,14 @@ class Workers:
         """
         if not jobs:
             return
-        self._connect(min(self._count or USUAL_WORKERS, len(jobs)), alone)
-        run = _Run(self._client, self._cluster, self._choice, self._count, self._prepare, self._warn)
-        yield from run.events(jobs)
-
-    def _connect(self, count: int, alone: bool) -> None:
-        if self._client is not None:
-            if not self._choice.is_local or alone == self._alone:
-                return
-            self._stack.close()
-        for name in ("distributed", "distributed.client"):  # `run` tells what went wrong
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        self._alone = alone
-        count = self._choice.workers or (1 if alone and self._choice.is_local else count)
-        self._cluster = self._stack.enter_context(started(self._choice, count, self._memory and self._memory // count))
-        try:
-            self._client = self._stack.enter_context(connected(self._cluster))
-        except OSError as error:
-            raise ClusterError(
-                f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct "
-                "the address, and run the command again."
-            ) from error
-        with suppress(KeyError, ValueError):  # there is no dashboard
-            if self._tell and (board := self._client.dashboard_link):
-                self._tell(board)
-
-
-def connected(cluster: Any) -> Any:
-    """A client of a cluster or a scheduler's address, to be closed by the caller. Raises OSError where there is none.
-
-    Dask's client asserts that the scheduler's greeting comes alone. What the scheduler tells all clients within the
-    same 2 ms, as when a worker leaves, comes with it; so it is tried again.
-    """
-    from distributed import Client
-
-    for _ in range(CONNECT_TRIALS):
-        with suppress(AssertionError):
-            return Client(cluster, set_as_default=False)
-    raise OSError("it is too busy to answer")
-
-
-class _Run:
-    """Jobs on their way through a cluster, by the keys of their tasks."""
-
-    def __init__(
-        self,
-        client: Any,
-        cluster: Any,
-        choice: ClusterChoice,
-        count: int | None,
-        prepare: Callable[[], Callable[[Any], Any]],
-        warn: Callable[[ScanWarning], None] | None,
-    ) -> None:
-        self._client, self._cluster, self._choice, self._count = client, cluster, choice, count
-        self._prepare, self._warn = prepare, warn
-        self._topic = f"cac-{uuid.uuid4().hex}"
-        self._inbox: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-        self._at_work: dict[str, tuple[int, Any]] = {}
-        self._places, self._looked, self._handed = 0, 0.0, 0
-        self._begun = self._seen = time.monotonic()
-
-    def events(self, jobs: Sequence[Any]) -> Iterator[JobEvent]:
         import cloudpickle
 
-        from .in_worker import forget
-
-        self._prepared = cloudpickle.dumps(self._prepare)
+        self._connect(min(self._count or USUAL_WORKERS, len(jobs)), alone)
+        prepared = cloudpickle.dumps(self._prepare)
+        self._topic = f"cac-{uuid.uuid4().hex}"
+        self._at_work: dict[str, tuple[int, Any]] = {}
+        self._inbox: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._begun = self._seen = time.monotonic()
         self._client.subscribe_topic(self._topic, lambda event: self._inbox.put(("begun", event[1])))
         waiting = deque(range(len(jobs)))
         done = lost = 0
@@ -175,7 +118,7 @@ class _Run:
                 self._look()
                 while waiting and len(self._at_work) < self._places:
                     index = waiting.popleft()
-                    self._hand_over(index, jobs[index])
+                    self._hand_over(index, jobs[index], prepared)
                 with suppress(queue.Empty):
                     kind, key = self._inbox.get(timeout=LOOK_SECONDS if self._places else 0.05)
                     if key not in self._at_work:
@@ -198,17 +141,38 @@ class _Run:
                     yield event
         finally:
             self._client.unsubscribe_topic(self._topic)
-            with suppress(Exception):  # where the scheduler is gone, there is nothing to cancel or to free
+            with suppress(Exception):  # where the scheduler is gone, there is nothing to cancel
                 self._client.cancel([future for _, future in self._at_work.values()])
-                if not self._choice.is_local and self._client.status == "running":
-                    self._client.run(forget, self._topic, on_error="ignore")
 
-    def _hand_over(self, index: int, job: Any) -> None:
+    def _connect(self, count: int, alone: bool) -> None:
+        if self._client is not None:
+            if not self._choice.is_local or alone == self._alone:
+                return
+            self._stack.close()
+        for name in ("distributed", "distributed.client"):  # `run` tells what went wrong
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        self._alone = alone
+        count = self._choice.workers or (1 if alone and self._choice.is_local else count)
+        self._cluster = self._stack.enter_context(started(self._choice, count, self._memory and self._memory // count))
+        try:
+            self._client = self._stack.enter_context(connected(self._cluster))
+        except OSError as error:
+            raise ClusterError(
+                f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct "
+                "the address, and run the command again."
+            ) from error
+        self._places, self._looked = 0, 0.0
+        if not self._choice.is_local:  # others use the workers after this run
+            self._stack.callback(_forgotten, self._client)
+        with suppress(KeyError, ValueError):  # there is no dashboard
+            if self._tell and (board := self._client.dashboard_link):
+                self._tell(board)
+
+    def _hand_over(self, index: int, job: Any, prepared: bytes) -> None:
         from .in_worker import do
 
-        self._handed += 1
-        key = f"{self._topic}-{self._handed}"
-        future = self._client.submit(do, self._topic, self._prepared, self._topic, key, job, key=key, pure=False)
+        key = f"{self._topic}-{uuid.uuid4().hex[:8]}"
+        future = self._client.submit(do, self._client.id, prepared, self._topic, key, job, key=key, pure=False)
         self._at_work[key] = index, future
         future.add_done_callback(lambda ended: self._inbox.put(("ended", key)))
 
@@ -262,6 +226,28 @@ class _Run:
             ) from error
         future.release()
         return event
+
+
+def connected(cluster: Any) -> Any:
+    """A client of a cluster or a scheduler's address, to be closed by the caller. Raises OSError where there is none.
+
+    Dask's client asserts that the scheduler's greeting comes alone. What the scheduler tells all clients within the
+    same 2 ms, as when a worker leaves, comes with it; so it is tried again.
+    """
+    from distributed import Client
+
+    for _ in range(CONNECT_TRIALS):
+        with suppress(AssertionError):
+            return Client(cluster, set_as_default=False)
+    raise OSError("it is too busy to answer")
+
+
+def _forgotten(client: Any) -> None:
+    from .in_worker import forget
+
+    with suppress(Exception):  # of a scheduler or a worker that has just gone
+        if client.status == "running":
+            client.run(forget, client.id, on_error="ignore")
 
 
 def sensible_count(memory_each_bytes: int = SCAN_BYTES) -> int:

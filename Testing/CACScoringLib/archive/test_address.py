@@ -18,10 +18,6 @@ def test_addresses(text, address):
     assert parse_address(text) == address
 
 
-def test_a_web_address_is_written_as_it_is_asked():
-    assert parse_address("https://[::1]:8443/a/b/").url == "https://[::1]:8443/a/b"
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -68,10 +64,6 @@ class TestTokens:
         with pytest.raises(OutputError) as error:
             Access(tmp_path / "token").token()
         assert not content or content not in str(error.value)
-
-    def test_a_missing_file_is_refused(self, tmp_path):
-        with pytest.raises(OutputError, match="token_file"):
-            Access(tmp_path / "token").token()
 
     @pytest.mark.parametrize(
         ("address", "fits"),

@@ -19,7 +19,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
 from second_readers import check_objects
 
 from CACScoringLib.archive import watch as watching
-from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, NoSuchSeriesError, connect
+from CACScoringLib.archive.address import Access, connect
 from CACScoringLib.archive.files import dicom_files
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of
@@ -159,36 +159,6 @@ def test_what_is_pulled_is_what_was_pushed(archive, given, tmp_path):
     (folder,) = (tmp_path / "out").iterdir()
     assert (read_ct(folder).hu == read_ct(given[0].parent).hu).all()
     assert push_all(archive, dicom_files([folder]), Progress()) == 0
-
-
-def test_filters_are_orthancs_too(archive, given, request):
-    push_all(archive, dicom_files(given), Progress())
-    patient = request.node.name[-60:]
-    for fields, count in (
-        ({"dates": ("20240131", "20240131")}, 1),
-        ({"dates": ("", "20240130")}, 0),
-        ({"dates": ("20240131", "")}, 1),
-        ({"days": 1}, 0),
-        ({"description": "casc*"}, 1),
-        ({"modality": "MR"}, 0),
-        ({"series_uid": pydicom.dcmread(given[0]).SeriesInstanceUID}, 1),
-    ):
-        assert (fields, len(archive.find_series(SeriesFilter(patient_id=patient, **fields)))) == (fields, count)
-
-
-def test_what_is_missing_is_told(archive):
-    with pytest.raises(NoSuchSeriesError):
-        wanted_of(archive, SeriesFilter(patient_id="nobody"))
-    assert archive.instance_uids("1.2.3", "1.2.4") == set()
-
-
-def test_a_wrong_title_is_told(orthanc, tmp_path):
-    strict = Orthanc(tmp_path / "strict", DicomCheckCalledAet=True).start()
-    try:
-        with pytest.raises(ArchiveUnauthorisedError, match="OTHER"):
-            connect(strict.dimse_address.replace("ORTHANC", "OTHER"), Access()).find_series(SeriesFilter())
-    finally:
-        strict.stop()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -7,7 +7,7 @@ from dicom_files import save
 from in_this_process import InThisProcess
 
 from CACScoringLib.archive import watch as watching
-from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, ArchiveUnreachableError, connect
+from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, connect
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.watch import Watch, WatchSettings, opened
 from CACScoringLib.cohort.workers import JobEvent
@@ -172,12 +172,6 @@ def test_a_scan_whose_process_is_ended_is_given_up(run, store, series, monkeypat
     assert any("ended 3 times" in line for line in said)
 
 
-def test_pulled_series_are_kept_on_request(run, store, series, tmp_path):
-    store.add(*series())
-    run(keep=True)
-    assert len(list((tmp_path / "out" / "series" / "000001").iterdir())) == 4
-
-
 def test_results_of_another_watch_are_not_made_again(run, store, series, log, tmp_path):
     given = series()
     store.add(*given, save(report_about(pydicom.dcmread(given[0]), 4), tmp_path / "report.dcm"))
@@ -256,22 +250,6 @@ def test_a_full_disk_ends_the_watch_and_loses_nothing(run, archive, store, serie
     with pytest.raises(OutputError, match="No space left"):
         run(Full())
     assert run() == ["done"]
-
-
-def test_a_series_of_which_nothing_can_be_had_does_not_stop_others(run, archive, store, series):
-    store.add(*series(StudyDate="20200101"), *series())
-    first = archive.find_series(EVERYTHING)[0].series_uid
-
-    class Stuck:
-        def __getattr__(self, name):
-            return getattr(archive, name)
-
-        def retrieve(self, series, receive):
-            if series.series_uid == first:
-                raise ArchiveUnreachableError("Stuck.")
-            archive.retrieve(series, receive)
-
-    assert run(Stuck()) == ["failed", "done"]
 
 
 def test_what_was_found_is_scored_also_when_the_filter_wants_it_no_more(run, store, series, clock):

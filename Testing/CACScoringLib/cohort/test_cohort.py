@@ -275,18 +275,6 @@ def test_other_settings_need_another_folder_or_a_word(table, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_in_which_no_scan_could_be_scored_fails_and_is_not_done(tmp_path, capsys):
-    (tmp_path / "broken.nii.gz").write_bytes(b"not an image")
-    out = tmp_path / "out"
-    arguments = (write_table(tmp_path / "t.csv", {"ct": "broken.nii.gz"}), out, "--progress", "json")
-    assert run(*arguments) == cli.BAD_INPUT
-    told = events(capsys)
-    assert told[-1]["event"] == "failed"
-    assert str(out / "failures.csv") in told[-1]["message"]
-    assert "done" not in {event["event"] for event in told}
-
-
-@pytest.mark.usefixtures("quick")
 def test_a_cohort_that_was_moved_goes_on(table, tmp_path, capsys):
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
@@ -399,7 +387,8 @@ def test_nothing_to_score(tmp_path, capsys, source):
     assert source in capsys.readouterr().err
 
 
-def test_networks_are_loaded_in_the_workers(table, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("quick")
+def test_named_networks_are_used(table, tmp_path, monkeypatch):
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     for network in ("slices", "decomposition"):
         untrained(network, f"my-{network}", tmp_path / "installed")

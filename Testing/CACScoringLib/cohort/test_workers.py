@@ -55,10 +55,11 @@ def test_a_scheduler_that_goes_while_it_is_asked_is_told(answer):
         return answer
 
     client = SimpleNamespace(status="running", scheduler_info=info)
-    run = workers._Run(client, None, ClusterChoice(), 1, None, None)
-    run._look()
+    pool = Workers(1, worker_jobs.doubling)
+    pool._client, pool._seen = client, time.monotonic()
+    pool._look()
     with pytest.raises(ClusterError, match="scheduler is gone"):
-        run._look()
+        pool._look()
 
 
 def test_what_preparing_or_a_job_raises_is_raised():
