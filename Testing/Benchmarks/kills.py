@@ -11,7 +11,7 @@ is started again and again on fresh copies of its input, killed with all its pro
 others just before a change of files, of which each has its turn: most of what could be lost is at stake for
 milliseconds, which a random time hardly ever meets. Wrong is: a result that is there but not whole; an
 earlier result that is neither as it was nor replaced whole; hidden files left behind after the second run; another
-result than that of the undisturbed run. Kills of `cohort` are in cohort_faults.py, of `watch` in archive_kills.py, of
+result than that of the undisturbed run. Kills of `cohort` and of `watch` are in their tests, of
 the server of reviews in review_kills.py, of the panel's worker in panel_kills.py, of the annotator's work in the tests
 of projects.
 """

@@ -6,7 +6,8 @@ import argparse
 import json
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..core.output import OutputError
 
@@ -60,14 +61,14 @@ def _changed(settings: Any, content: object, where: str, folder: Path) -> Any:
 
 
 def _value(kind: Any, value: object, where: str, folder: Path) -> object:
-    for one in get_args(kind) if get_origin(kind) is not tuple and get_args(kind) else (kind,):
+    for one in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
         if one is Path and isinstance(value, str):
             return folder / value
         if one is float and type(value) is int:
             return float(value)
         if get_origin(one) is tuple and isinstance(value, list) and len(value) == len(get_args(one)):
             return tuple(_value(each, part, where, folder) for each, part in zip(get_args(one), value, strict=True))
-        if isinstance(one, type) and type(value) is one and one is not dict:
+        if type(value) is one:
             return value
     raise OutputError(f"{where} in --settings is {value!r}, which is of another type than it has to be. Correct it.")
 

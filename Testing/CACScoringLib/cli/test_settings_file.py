@@ -40,7 +40,7 @@ def test_fields_are_changed_and_others_stay(tmp_path):
         ('{"scoring": {"healthy": "no"}}', "scoring.healthy in --settings is 'no'"),
         ('{"scoring": {"score": {"rules": {"connectivity": true}}}}', "connectivity in --settings is True"),
         ('{"scoring": {"score": {"rules": {"weight_bounds_hu": [1, 2]}}}}', "weight_bounds_hu"),
-        ('{"scoring": {"score": {"slices": {"1": true}}}}', "scoring.score.slices"),
+        ('{"scoring": {"score": {"slices": 3}}}', "scoring.score.slices"),
     ],
 )
 def test_what_is_wrong_is_told(content, message):
