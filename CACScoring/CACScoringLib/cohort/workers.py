@@ -112,10 +112,11 @@ class Workers:
         self._begun = self._seen = time.monotonic()
         self._client.subscribe_topic(self._topic, lambda event: self._inbox.put(("begun", event[1])))
         waiting = deque(range(len(jobs)))
-        done = lost = 0
+        done = lost = most = 0
         try:
             while waiting or self._at_work:
                 self._look()
+                most = max(most, self._places)
                 while waiting and len(self._at_work) < self._places:
                     index = waiting.popleft()
                     self._hand_over(index, jobs[index], prepared)
@@ -133,11 +134,13 @@ class Workers:
                         waiting.appendleft(index)
                         continue
                     done, lost = done + (event.state == "done"), lost + (event.state == "lost")
-                    if not done and lost > 2 * self._places + 2:
+                    if not done and lost > 2 * most + 2:
                         raise ClusterError(
                             f"The first {lost} jobs all ended their workers. {event.reason} Give each worker more "
                             "memory (fewer --workers on this computer), read their log, and run the command again."
                         )
+                    if event.state == "lost":
+                        self._looked, self._places = 0.0, 0  # else the next job is given to a worker that is at work
                     yield event
         finally:
             self._client.unsubscribe_topic(self._topic)
