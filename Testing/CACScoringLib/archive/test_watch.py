@@ -293,7 +293,7 @@ class TestKills:
             monkeypatch.setattr(watching.Journal, name, step(do, after=at % 2))
         return Killing()
 
-    @pytest.mark.parametrize("at", range(28))  # so many steps are taken for two series
+    @pytest.mark.parametrize("at", range(24))  # so many steps are taken for two series
     def test_each_series_is_scored_once_and_none_is_lost(self, run, archive, store, series, log, at):
         store.add(*series(), *series())
         with pytest.MonkeyPatch.context() as patches, pytest.raises(Killed):
