@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ..core.output import OutputError
 
 if TYPE_CHECKING:
-    from ..pipeline import ScoreSettings
     from ..run import ModelChoice
     from ..scoring.lesions import ScoringRules
 
@@ -191,18 +190,3 @@ def rules(options: argparse.Namespace) -> ScoringRules:
     if changed:
         name = f"{name}, changed: {', '.join(f'{key} = {value:g}' for key, value in changed.items())}"
     return replace(standard, name=name, calibration_mg_per_mm3_hu=options.calibration, **changed)
-
-
-def score_settings(options: argparse.Namespace) -> ScoreSettings:
-    """How many scans are scored alike, by a cohort or a watch: what does not depend on the scan."""
-    from ..pipeline import ScoreSettings
-
-    return ScoreSettings(
-        mass_table=options.mass_table,
-        rules=rules(options),
-        candidates=options.candidates,
-        adapt_to_tube_voltage=options.adapt_to_tube_voltage,
-        allow_contrast=options.allow_contrast,
-        allow_reversed=options.allow_reversed,
-        normalisation=options.normalisation,
-    )

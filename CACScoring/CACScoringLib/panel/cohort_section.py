@@ -11,7 +11,7 @@ from collections.abc import Callable
 from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
-from .input_section import argumentsOf, ensureEstimatorPackages
+from .input_section import ensureEstimatorPackages, networkArgumentsOf, settingsOf
 from .lifecycle import Section
 from .parameters import Method
 from .worker import Worker
@@ -109,7 +109,8 @@ class CohortSection(Section):
         self._ui.cohortTable.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
         self._ui.cohortBar.setValue(0)
         self._say(_("Looking for scans …"))
-        command = ["cohort", state.cohortFolder, "--output", state.cohortOutput, *argumentsOf(state)]
+        how = (*networkArgumentsOf(state), "--settings", settingsOf(state))
+        command = ["cohort", state.cohortFolder, "--output", state.cohortOutput, *how]
         if state.cohortCluster:
             command += ["--cluster", state.cohortCluster]
         self._worker.start(command, self._onEnd, self._onProgress, self._onEvent)

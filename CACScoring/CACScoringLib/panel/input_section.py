@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +65,8 @@ class ScoringInput:
     unseen: bool = False
 
 
-def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """The options of `cac score` and `cac cohort` for what is set in the panel, where it is not the default."""
-    from ..scoring.lesions import ScoringRules
-
+def networkArgumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
+    """The options of `cac score` and `cac cohort` for the networks that are set in the panel."""
     arguments: list[str] = []
     if state.method == Method.CLINICAL_RULE:
         arguments.append("--threshold-only")
@@ -80,11 +79,39 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
             if name := getattr(state, parameter):
                 arguments += ["--model", name]
         arguments += ["--device", state.device.value]
-    published = ScoringRules()
+    return tuple(arguments)
+
+
+def _changedRules(state: CACScoringParameterNode) -> dict[str, float]:
+    """The scoring rules that are not the published ones."""
+    from ..scoring.lesions import ScoringRules
+
+    published, changed = ScoringRules(), {}
     for parameter, rule in RULE_PARAMETERS.items():
         value = getattr(state, parameter)
         if value != getattr(published, rule):
-            arguments += ["--rule", f"{rule}={value:g}"]
+            changed[rule] = value
+    return changed
+
+
+def settingsOf(state: CACScoringParameterNode) -> str:
+    """The settings of `cac cohort` for the rules that are set in the panel, as JSON."""
+    rules = _changedRules(state)
+    if state.calibration > 0:
+        rules["calibration_mg_per_mm3_hu"] = state.calibration
+    flags = {
+        "adapt_to_tube_voltage": state.adaptToTubeVoltage,
+        "allow_contrast": state.allowContrast,
+        "allow_reversed": state.allowReversed,
+    }
+    return json.dumps({"scoring": {"score": {"rules": rules, **flags}}})
+
+
+def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
+    """The options of `cac score` for what is set in the panel, where it is not the default."""
+    arguments = [*networkArgumentsOf(state)]
+    for rule, value in _changedRules(state).items():
+        arguments += ["--rule", f"{rule}={value:g}"]
     if state.calibration > 0:
         arguments += ["--calibration", f"{state.calibration:g}"]
     switches = {

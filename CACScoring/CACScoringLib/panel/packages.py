@@ -31,7 +31,7 @@ PROCESS_REQUIREMENTS = {"psutil": "psutil>=6", "distributed": "distributed>=2026
 COHORT_REQUIREMENTS = {
     **PROCESS_REQUIREMENTS,
     "pyarrow": "pyarrow>=20",
-    "duckdb": "duckdb>=1.4",
+    "filelock": "filelock>=3.16",
     "bokeh": "bokeh>=3.6",
 }
 """For the tables of a cohort and the view of its workers."""

@@ -1,11 +1,15 @@
 """The page of many scans."""
 
+import json
 from pathlib import Path
 
 import panel_results
 import pytest
 import SimpleITK as sitk
 from panel_driver import line
+
+from CACScoringLib.cli.settings_file import scoring_settings
+from CACScoringLib.run import RunSettings
 
 
 class TestCohort:
@@ -39,12 +43,17 @@ class TestCohort:
             assert cohort.ui.cohortButton.enabled
 
     def test_the_table_fills_as_it_goes(self, cohort, tmp_path):
+        cohort.state.minimumPixels, cohort.state.calibration, cohort.state.allowContrast = 3, 0.05, True
         cohort.ui.cohortButton.click()
         worker = cohort.cohort
         assert worker.arguments[2:] == [
             *("cohort", str(tmp_path), "--output", str(tmp_path / "out")),
-            *("--threshold-only", "--progress", "json"),
+            *("--threshold-only", "--settings", worker.arguments[-3], "--progress", "json"),
         ]
+        flags = {"adapt_to_tube_voltage": False, "allow_contrast": True, "allow_reversed": False}
+        rules = {"minimum_pixels": 3, "calibration_mg_per_mm3_hu": 0.05}
+        assert json.loads(worker.arguments[-3]) == {"scoring": {"score": {"rules": rules, **flags}}}
+        assert scoring_settings(worker.arguments[-3], RunSettings()).score.rules.minimum_pixels == 3
         assert cohort.ui.cohortButton.text == "Cancel"
         for index in range(2):
             worker.say(self.scan(index, "waiting", tmp_path))
