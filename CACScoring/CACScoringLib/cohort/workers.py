@@ -340,10 +340,15 @@ def _ended(index: int, future: Any) -> JobEvent | None:
 
 
 def _dashboard(client: Any) -> str:
+    """Address of the dashboard; that of this machine where it listens to no other."""
     try:
-        return client.dashboard_link or ""
+        link = client.dashboard_link or ""
     except (KeyError, ValueError):
         return ""
+    server = getattr(getattr(client.cluster, "scheduler", None), "http_server", None)
+    if link and getattr(server, "address", None) == "127.0.0.1":
+        return f"http://127.0.0.1:{server.port}/status"
+    return link
 
 
 def sensible_count(memory_each_bytes: int) -> int:
