@@ -373,6 +373,9 @@ def _not_yet_given(warnings: list[ScanWarning], given: list[ScanWarning]) -> lis
 def _not_reviewed(chosen: _Chosen, region: HeartRegion) -> ScanWarning:
     if chosen.left_out is not None:
         count, others = len(chosen.lesions.lesions), len(chosen.left_out.lesions.lesions)
+        if not count + others:
+            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
+            return ScanWarning("automatic", message)
         message = (
             f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
             "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "

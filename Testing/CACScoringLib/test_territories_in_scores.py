@@ -99,6 +99,14 @@ def with_a_faint_one(scan_and_heart, networks):
     )
 
 
+def test_an_automatic_score_without_candidates_counts_none(with_a_faint_one):
+    scan, heart, networks = with_a_faint_one
+    image = sitk.Mask(scan.image, scan.image < 100, 40)
+    result = score_scan(scan_from_image(image, scan.acquisition), heart=heart, networks=networks)
+    (automatic,) = [warning.message for warning in result.warnings if warning.code == "automatic"]
+    assert automatic.startswith("The clinical score is automatic: there are no candidates.")
+
+
 def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(with_a_faint_one, tmp_path):
     scan, heart, networks = with_a_faint_one
     result = score_scan(scan, heart=heart, networks=networks)

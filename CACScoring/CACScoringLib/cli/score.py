@@ -163,7 +163,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         if scene:
             thread.submit(importlib.import_module, "..mrml.scene", __package__)  # takes a second
         result, comparison = run_scan(given, settings, models, output, progress, earlier)
-    print(result_as_text(result))
+    print(result_as_text(result, severe_warnings=not progress.prints_warnings))
     if comparison:
         print(comparison_as_text(comparison))
     print(f"Results: {output.path}")

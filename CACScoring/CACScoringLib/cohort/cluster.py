@@ -22,6 +22,9 @@ LOCAL = "local"
 CLOSE_SECONDS = 30.0
 """How long workers may take to end."""
 
+BOARD = "127.0.0.1:8787"
+"""Where the dashboard listens: it shows names of scans, and asks nobody who they are."""
+
 _ADDRESS = re.compile(r"(tcp|tls)://[\w.\-\[\]:]+:\d+")
 _MODULES = {
     "LocalCluster": "distributed",
@@ -156,7 +159,7 @@ def started(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iter
     with dask.config.set(_CONFIG), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Port .* is already in use")
         if choice.is_local:
-            board = "127.0.0.1:8787" if find_spec("bokeh") else None
+            board = BOARD if find_spec("bokeh") else None
             cluster = LocalCluster(
                 n_workers=count,
                 threads_per_worker=1,
@@ -180,9 +183,30 @@ def started(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iter
 def _made(choice: ClusterChoice) -> Any:
     try:
         made_by = choice.made_by or ""
-        return getattr(import_module(_MODULES[made_by]), made_by)(**(choice.kwargs or {}))
+        return getattr(import_module(_MODULES[made_by]), made_by)(**_with_own_board(choice))
     except Exception as error:  # each class has its own
         raise ClusterError(
             f"--cluster {choice.name} could not be begun: {type(error).__name__}: {error}. What it needs may stand in "
             "the configuration of Dask (~/.config/dask) or in a file with class and kwargs."
         ) from error
+
+
+def _with_own_board(choice: ClusterChoice) -> dict[str, Any]:
+    """The kwargs of a cluster whose scheduler is begun here; its dashboard is for this machine unless asked otherwise.
+
+    Dask's own default listens on all interfaces.
+    """
+    import dask
+
+    kwargs = dict(choice.kwargs or {})
+    if choice.made_by == "LocalCluster":
+        return {"dashboard_address": BOARD, **kwargs}
+    if _MODULES[choice.made_by or ""] == "dask_jobqueue":
+        section = f"jobqueue.{(choice.made_by or '').removesuffix('Cluster').lower()}.scheduler-options"
+        configured = dask.config.get(section, None) or {}
+        kwargs["scheduler_options"] = {
+            "dashboard_address": BOARD,
+            **configured,
+            **(kwargs.get("scheduler_options") or {}),
+        }
+    return kwargs

@@ -167,9 +167,8 @@ class Workers:
         self._places, self._looked = 0, 0.0
         if not self._choice.is_local:  # others use the workers after this run
             self._stack.callback(_forgotten, self._client)
-        with suppress(KeyError, ValueError):  # there is no dashboard
-            if self._tell and (board := self._client.dashboard_link):
-                self._tell(board)
+        if self._tell and (board := _dashboard(self._client)):
+            self._tell(board)
 
     def _hand_over(self, index: int, job: Any, prepared: bytes) -> None:
         from .in_worker import do
@@ -251,6 +250,18 @@ def _forgotten(client: Any) -> None:
     with suppress(Exception):  # of a scheduler or a worker that has just gone
         if client.status == "running":
             client.run(forget, client.id, on_error="ignore")
+
+
+def _dashboard(client: Any) -> str:
+    """Return the address of the dashboard; that of this machine if it listens to no other, empty without one."""
+    try:
+        link = client.dashboard_link or ""
+    except (KeyError, ValueError):
+        return ""
+    server = getattr(getattr(client.cluster, "scheduler", None), "http_server", None)
+    if link and getattr(server, "address", None) == "127.0.0.1":
+        return f"http://127.0.0.1:{server.port}/status"
+    return link
 
 
 def sensible_count(memory_each_bytes: int = SCAN_BYTES) -> int:

@@ -15,7 +15,14 @@ import pytest
 import worker_jobs
 
 from CACScoringLib.cohort import workers
-from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, chosen_cluster, cluster_choice, working_on
+from CACScoringLib.cohort.cluster import (
+    ClusterChoice,
+    ClusterError,
+    chosen_cluster,
+    cluster_choice,
+    started,
+    working_on,
+)
 from CACScoringLib.cohort.cohort import Sharing
 from CACScoringLib.cohort.workers import Workers, connected, sensible_count
 from CACScoringLib.core.ct import CTError
@@ -218,6 +225,14 @@ class TestClusterChoice:
         (tmp_path / "x.yaml").write_text(text)
         with pytest.raises(ClusterError):
             cluster_choice(str(tmp_path / "x.yaml"))
+
+    @pytest.mark.parametrize(("asked", "address"), [({}, "127.0.0.1"), ({"dashboard_address": ":0"}, "0.0.0.0")])
+    def test_its_dashboard_is_for_this_machine_unless_asked_otherwise(self, asked, address):
+        kwargs = {"cores": 1, "memory": "1GB", "scheduler_options": asked}
+        choice = ClusterChoice("mine.yaml", made_by="SLURMCluster", kwargs=kwargs)
+        with started(choice, 0, None) as cluster, connected(cluster) as client:
+            assert cluster.scheduler.http_server.address == address
+            assert workers._dashboard(client).startswith("http://127.0.0.1:") == (address == "127.0.0.1")
 
     def test_refuses_what_is_no_cluster(self):
         with pytest.raises(ClusterError, match="no cluster"):

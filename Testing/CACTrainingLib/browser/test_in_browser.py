@@ -1,6 +1,7 @@
 """The review's page in a real browser: a cohort of three is read by keys and pointer, and looked at.
 
-Screenshots of every page, on a desktop and a tablet, light and dark, go to the folder that CAC_SCREENSHOTS names.
+Screenshots of every page, on a desktop, a tablet and a phone, light and dark, go to the folder that CAC_SCREENSHOTS
+names.
 """
 
 import itertools
@@ -19,7 +20,11 @@ from CACTrainingLib.browser.open_reviews import OpenReview
 REASON = browser.why_not()
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(REASON), reason=REASON)]
 
-SIZES = {"desktop": {"width": 1440, "height": 900}, "tablet": {"width": 820, "height": 1180}}
+SIZES = {
+    "desktop": {"width": 1440, "height": 900},
+    "tablet": {"width": 820, "height": 1180},
+    "phone": {"width": 390, "height": 844},
+}
 
 PATIENCE_MS = 120_000
 """Of a machine that does other things too; nothing is waited for longer than it takes."""
@@ -311,12 +316,16 @@ def test_pages_are_accessible_and_fit(reader, start, tmp_path):
         assert ann.page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
 
     for size, scheme in itertools.product(SIZES, ("light", "dark")):
-        ann = reader(server, viewport=SIZES[size], color_scheme=scheme, has_touch=size == "tablet")
+        ann = reader(server, viewport=SIZES[size], color_scheme=scheme, has_touch=size != "desktop")
         kind = f"{size}-{scheme}"
         look(ann, f"list-{kind}")
         ann.open("one")
         look(ann, f"scan-{kind}")
+        assert ann.page.eval_on_selector("#warned", "box => box.scrollHeight <= box.clientHeight")
         ann.press("l")
+        widths = ann.page.eval_on_selector_all("#views figure", "all => all.map(one => one.clientWidth / innerWidth)")
+        assert len(widths) > 1
+        assert min(widths) > 0.9 / len(widths)
         look(ann, f"linked-{kind}")
         ann.press("l", "v")
         ann.page.wait_for_selector("body[data-planes]")
