@@ -1,9 +1,9 @@
 """A first look in 3D Slicer itself: opens every module and page, scores the sample, switches every effect on.
 
-    Slicer --testing --no-splash --python-script Testing/slicer_smoke.py
+    Slicer --testing --no-splash --python-script "$PWD/Testing/slicer_smoke.py"
 
-with the extension installed, or with the folders of its modules after --additional-module-paths. It prints what failed
-and exits with 1, or with 0 when nothing did. The networks are used where their packages are installed. Open scenes are
+with the extension installed, or from the source tree as in docs/developer/slicer-tests.md. It prints what failed and
+exits with 1, or with 0 when nothing did. The networks are used where their packages are installed. Open scenes are
 closed. It runs without a main window, too (--no-main-window).
 """
 
@@ -76,12 +76,11 @@ def effect_failures(name: str, module: str) -> list[str]:
     with PrintedErrors(name) as errors:
         # With --python-script Slicer's start has not completed yet.
         importlib.import_module(module).registerEffect()
-        editor, _segmentation, _effect = editorOnLesion(name, withMap=True)
-        slicer.app.processEvents()
-        editor.grab()
-        if editor.activeEffect().name != name:
-            raise RuntimeError("another effect is active")
-        editor.setActiveEffect(None)
+        with editorOnLesion(name, withMap=True) as (editor, _segmentation, _effect):
+            slicer.app.processEvents()
+            editor.grab()
+            if editor.activeEffect().name != name:
+                raise RuntimeError("another effect is active")
         slicer.app.processEvents()
     return errors.lines
 

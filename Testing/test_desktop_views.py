@@ -277,6 +277,11 @@ class TestEditor:
         assert not cursor.pixmap().isNull()
         (tmp_path / "NoteLib" / "Note.png").unlink()
         with pytest.raises(RuntimeError, match="has no picture"):
+            slicer.qMRMLSegmentEditorWidget(slicer.util.mainWindow())
+
+    def test_a_second_one_in_no_panel(self, editor):
+        """Slicer, whose own effects live in each editor, would end in a segmentation fault."""
+        with pytest.raises(RuntimeError, match="Delete the editor"):
             slicer.qMRMLSegmentEditorWidget()
 
     def test_effect_ends_when_points_are_placed(self, editor):

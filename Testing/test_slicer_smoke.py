@@ -33,7 +33,7 @@ def start(monkeypatch, tmp_path):
         load_effects(monkeypatch, [ROOT / "CACScoring" / each for each in EFFECTS.values()])
         from CACScoringLib.panel import packages
 
-        monkeypatch.setattr(packages, "missingPackages", lambda *_: ["torch"])
+        monkeypatch.setattr(packages, "missingPackages", lambda *_: ["torch>=2"])
 
     yield start
     # What failed on purpose.

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from .anatomy.arteries import ArterySuggestion
 from .anatomy.heart_region import HeartRegion
 from .anatomy.heart_search import find_heart
+from .anatomy.orientation import require_oriented
 from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_warnings, without
 from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
 from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
@@ -55,6 +56,7 @@ class ScoreSettings:
     candidates: leave nothing out of the candidates of the clinical rule, whatever the networks say of them.
     adapt_to_tube_voltage: use the thresholds published for the scan's kVp instead of those for 120 kVp.
     allow_contrast: score a contrast-enhanced scan all the same, with a warning.
+    allow_reversed: score a scan whose anatomy contradicts its header's orientation all the same, with a warning.
     normalisation: whether the scan is brought to a soft kernel and slices of 3 mm before it is scored, of
     `normalisation.MODES`.
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
@@ -70,6 +72,7 @@ class ScoreSettings:
     candidates: bool = False
     adapt_to_tube_voltage: bool = False
     allow_contrast: bool = False
+    allow_reversed: bool = False
     normalisation: str = "auto"
     sex: str | None = None
     age_years: int | None = None
@@ -95,10 +98,10 @@ def score_scan(
         settings: How it is done.
         heart: Mask of the heart, on any grid; found when None.
         lesions: A reader's label map (`Site` values); of the arteries only what it labels is scored, and a map
-            without any is a reviewed score of 0. Calcium elsewhere is that which it labels, or if it labels none,
-            what lies in the territories of valves and great vessels. When None, the candidates at or above the
-            threshold that count by the networks' evidence (`scoring.automatic`), and the lesions of the calcium map,
-            are reported in the arteries of their territories. Without that evidence all candidates are; without
+            without any is a reviewed score of 0. The calcium map stays automatic. Calcium elsewhere is that which it
+            labels, or if it labels none, what lies in the territories of valves and great vessels. When None, the
+            candidates at or above the threshold that count by the networks' evidence (`scoring.automatic`) are
+            reported in the arteries of their territories. Without that evidence all candidates are; without
             territories they are unassigned.
         networks: The networks; None for the clinical rule alone.
         progress: Is told of the steps.
@@ -106,6 +109,7 @@ def score_scan(
     Raises:
         NoHeartError: No heart was found.
         ContrastError: The scan was made with contrast.
+        OrientationError: The anatomy contradicts the orientation in the file's header.
         MaskError: The heart mask or the lesion labels do not fit the scan.
         CTError: The settings or the input cannot be used otherwise.
     """
@@ -131,13 +135,16 @@ def score_scan(
         normalisation = _with_noise(normalisation, original, region)
         warnings = [*normalisation.warnings(), *examine(scan, blood)]
         warnings += require_unenhanced(scan, blood, settings.allow_contrast)
+        # Enhanced vessels look like bone.
+        enhanced = blood is not None and blood.enhanced
+        warnings += () if enhanced else require_oriented(scan, region.mask, settings.allow_reversed)
     found_slices = parts = None
     if networks:
         with progress.step("decomposition"):
             chosen = settings.decomposition or DecompositionSettings.of(networks.slices, networks.decomposition)
-            found_slices, parts = _decomposition(scan, region, networks, chosen, reviewed, settings.slices)
+            found_slices, parts = _decomposition(scan, region, networks, chosen, settings.slices)
             warnings += parts.warnings
-            if reviewed is None and settings.decomposition is None:
+            if settings.decomposition is None:
                 found_by = None if heart is not None else networks.heart
                 used = {"slices": networks.slices, "heart": found_by, "territories": networks.territories}
                 warnings += calibration_warnings(networks.decomposition, used)
@@ -146,7 +153,7 @@ def score_scan(
         seen = _Seen(scan, region, territory_labels, rules, reviewed, blood)
         dense, has_metal, dense_warnings = _dense_lesions(seen)
         familiarity = _familiarity(seen, networks, has_metal)
-        warnings += familiarity.warnings(reviewed is not None) if familiarity else []
+        warnings += familiarity.warnings if familiarity else []
         evidence = None
         if networks and reviewed is None and not settings.candidates:
             evidence = CandidateEvidence.stored(networks.decomposition.card.calibration)
@@ -163,7 +170,7 @@ def score_scan(
             methods["decomposition"] = _scored(seen, in_map, map_rules)
         if networks:
             facts = (seen.noise_hu, scan.acquisition.slice_thickness_mm, familiarity)
-            errors = ScanErrors.stored(networks.decomposition.card.calibration, *facts)
+            errors = ScanErrors.stored(networks.decomposition.card, *facts)
             methods = {name: with_intervals(name, method, errors) for name, method in methods.items()}
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
@@ -238,6 +245,7 @@ class _Chosen:
     lesions: LesionSet
     suggestions: list[ArterySuggestion]
     left_out: LeftOut | None = None
+    no_calcium: bool = False
 
 
 def _familiarity(seen: _Seen, networks: Networks | None, has_metal: bool) -> Familiarity | None:
@@ -251,15 +259,16 @@ def _familiarity(seen: _Seen, networks: Networks | None, has_metal: bool) -> Fam
 
 def _dense_lesions(seen: _Seen) -> tuple[LesionSet, bool, list[ScanWarning]]:
     """All lesions by the clinical rule, those outside the arteries too; whether candidates in an artery's place were
-    metal, beside which streaks can count; and what lies outside the heart or is metal."""
+    metal, beside which streaks can count, whatever a reader labelled; and what lies outside the heart or is metal."""
     image = seen.scan.image
-    if seen.reviewed is not None:
-        found = find_lesions(image, seen.reviewed, seen.rules)
-        metal = metal_warning(found, metal_lesions(found, image))
-        return found, False, [*outside_warning(found.coronary, seen.region.mask), *metal]
     found = find_lesions(image, seen.sites(seen.scan.hu >= seen.rules.threshold_hu), seen.rules)
     kept, warnings = without_metal(found, image)
-    return kept, len(kept.coronary.lesions) < len(found.coronary.lesions), warnings
+    has_metal = len(kept.coronary.lesions) < len(found.coronary.lesions)
+    if seen.reviewed is not None:
+        kept = find_lesions(image, seen.reviewed, seen.rules)
+        warnings += outside_warning(kept.coronary, seen.region.mask)
+        warnings += metal_warning(kept, metal_lesions(kept, image))
+    return kept, has_metal, warnings
 
 
 def _clinical(
@@ -272,7 +281,7 @@ def _clinical(
     """What counts of the arteries' lesions by the clinical rule, and its doubts. Without territories, by whose arteries
     the score is told, or without evidence, all candidates do."""
     if seen.reviewed is not None:
-        return _Chosen("reviewed", found, []), []
+        return _Chosen("reviewed", found, [], no_calcium=not _in_arteries(seen.reviewed).any()), []
     chosen = _Chosen("candidates", found, suggested_arteries(found, seen.scan, seen.region))
     if evidence is not None and seen.region.territories is not None and slices and parts:
         places = chosen.suggestions
@@ -284,11 +293,11 @@ def _clinical(
 def _mapped(
     seen: _Seen, slices: SliceProbabilities, parts: Decomposition
 ) -> tuple[_Chosen, ScoringRules, Decomposition, list[ScanWarning]]:
-    """The lesions of the calcium map that count, their rules, the map that holds no others, and its doubts."""
+    """The lesions of the calcium map that count, their rules, the map that holds no others, and its doubts.
+
+    Labels of lesions in the CT end at the threshold of the clinical rule, so they do not review the map.
+    """
     scan = seen.scan
-    if seen.reviewed is not None:
-        found, rules = map_lesions(scan, parts, seen.reviewed, seen.rules)
-        return _Chosen("reviewed", found.coronary, []), rules, parts, []
     dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= parts.settings.floor_hu
     found, rules = map_lesions(scan, parts, seen.sites(dense), seen.rules)
     found, parts, metal = map_without_metal(scan, parts, found)
@@ -319,17 +328,13 @@ def _decomposition(
     region: HeartRegion,
     networks: Networks,
     chosen: DecompositionSettings,
-    reviewed: np.ndarray | None,
     by_reader: dict[int, bool],
 ) -> tuple[SliceProbabilities, Decomposition]:
-    """reviewed: a reader's labels, [k, j, i]; slices that hold any of an artery are decomposed whatever the network
-    says, and so are those that `by_reader` switches on. In those it switches off the map is empty.
-    """
+    """Slices that `by_reader` switches on are decomposed whatever the network says; the map is empty in those it
+    switches off."""
     check_switched(by_reader, region.mask)
     on = {k for k, switched_on in by_reader.items() if switched_on}
     off = sorted(set(by_reader) - on)
-    if reviewed is not None:
-        on |= set(np.nonzero(_in_arteries(reviewed).any((1, 2)))[0].tolist())
     found = slice_probabilities(scan, region.mask, networks.slices)
     overlap = overlaps(found.slices.grid, scan.image.GetSize()[2])
     probabilities = np.where(overlap[:, sorted(on)].any(1), np.float32(1), found.on_grid)
@@ -354,7 +359,7 @@ def _scored(seen: _Seen, chosen: _Chosen, rules: ScoringRules) -> MethodResult:
         total=score_lesions(chosen.lesions.lesions, spacing, rules),
         arteries=score_arteries(chosen.lesions.lesions, spacing, rules),
         suggestions=tuple(chosen.suggestions),
-        no_calcium=seen.reviewed is not None and not _in_arteries(seen.reviewed).any(),
+        no_calcium=chosen.no_calcium,
         left_out=chosen.left_out,
     )
 
@@ -368,6 +373,9 @@ def _not_yet_given(warnings: list[ScanWarning], given: list[ScanWarning]) -> lis
 def _not_reviewed(chosen: _Chosen, region: HeartRegion) -> ScanWarning:
     if chosen.left_out is not None:
         count, others = len(chosen.lesions.lesions), len(chosen.left_out.lesions.lesions)
+        if not count + others:
+            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
+            return ScanWarning("automatic", message)
         message = (
             f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
             "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "

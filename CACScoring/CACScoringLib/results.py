@@ -23,7 +23,7 @@ from .scoring.lesions import Lesion, LesionSet, ScoringRules
 from .scoring.mass_calibration import MassCalibration
 from .scoring.normalisation import Normalisation
 from .scoring.scores import Score
-from .scoring.uncertainty import CalibratedOn, Intervals, ScanErrors
+from .scoring.uncertainty import CATEGORISED_BELOW, CalibratedOn, Intervals, ScanErrors
 
 if TYPE_CHECKING:
     from .models.cards import LoadedModel
@@ -75,9 +75,9 @@ class MethodResult:
 
     status: key of STATUSES.
     left_out: of an automatic clinical score, the candidates that do not count.
-    intervals: where the true scores lie nine times of ten, of the total (`uncertainty.TOTAL`) and of arteries by their
-    key; empty where no errors are known. category_probabilities: of `uncertainty.CATEGORIES`, by the total; empty where
-    unknown.
+    intervals: where the true scores lie nine times of ten, or those of a second scan if it was reviewed, of the total
+    (`uncertainty.TOTAL`) and of arteries by their key; empty where unknown. category_probabilities: of
+    `uncertainty.CATEGORIES`, by the total; empty where unknown or withheld, and of reviewed scores.
     withheld: whether intervals and categories of an automatic score are, because the scan is beyond what the models
     know (`scoring.familiarity`). calibrated_on: whose errors the intervals are made of; None for digital patients.
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
@@ -112,6 +112,11 @@ class MethodResult:
         return self.status == "reviewed"
 
     @property
+    def probabilities_withheld(self) -> bool:
+        """True if the score has an interval but is too high for category probabilities (`CATEGORISED_BELOW`)."""
+        return not self.reviewed and bool(self.intervals) and self.total.clinical_agatston >= CATEGORISED_BELOW
+
+    @property
     def scaled_agatston(self) -> float | None:
         """Of a calcium map, the total on the scale of clinical scores; None of the clinical rule itself."""
         return None if self.rules.equivalent_mg_per_mm3_hu is None else self.total.clinical_agatston
@@ -143,7 +148,7 @@ class Categories:
     """What the Agatston score of the clinical rule means in published classes.
 
     status: of the score, "reviewed" or "automatic". probabilities: of the score's categories, "0", "1-99", "100-399"
-    and "400+", as `MethodResult.category_probabilities`.
+    and "400+", as `MethodResult.category_probabilities`; probabilities_withheld: as there.
     """
 
     method: str
@@ -153,6 +158,7 @@ class Categories:
     arterial_age_years: float
     percentile: risk.Percentile | None
     probabilities: dict[str, float] = field(default_factory=dict)
+    probabilities_withheld: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,19 +227,24 @@ def with_masses(result: ScoreResult) -> ScoreResult:
 
 
 def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> MethodResult:
-    """The result of a method with the intervals of its scores and the probabilities of its categories, where the errors
-    of such scores are known; those of a calcium map are as long as nobody has reviewed it. Of an automatic score in a
-    scan beyond what the models know they are withheld."""
+    """The result of a method with the intervals of its scores, and the category probabilities of an automatic one.
+
+    Both need the errors of such scores; those of a calcium map are known as long as nobody has reviewed it. Of an
+    automatic score in a scan beyond what the models know they are withheld.
+    """
+    arteries = {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
+    if result.reviewed:
+        return replace(result, intervals=errors.of_reviewed(result.total, arteries) if name == "threshold" else {})
     if errors.withholds and result.status == "automatic":
         return replace(result, withheld=True)
-    kind = result.status if name == "threshold" else "decomposition"
-    uncertainty = errors.known.get(kind)
-    if uncertainty is None or (name == "decomposition" and (result.reviewed or result.scaled_agatston is None)):
+    uncertainty = errors.known.get(result.status if name == "threshold" else "decomposition")
+    if uncertainty is None or (name == "decomposition" and result.scaled_agatston is None):
         return result
-    arteries = {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
     intervals = uncertainty.intervals(result.total, arteries, *errors.facts)
-    told = uncertainty.probabilities(result.total)
-    return replace(result, intervals=intervals, category_probabilities=told, calibrated_on=errors.calibrated_on)
+    result = replace(result, intervals=intervals, calibrated_on=errors.calibrated_on)
+    if result.probabilities_withheld:
+        return result
+    return replace(result, category_probabilities=uncertainty.probabilities(result.total))
 
 
 def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:
@@ -244,4 +255,5 @@ def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = 
     agatston = threshold.total.agatston
     vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
     classes = (risk.risk_class(agatston), risk.cac_drs(agatston, vessels), risk.arterial_age_years(agatston))
-    return Categories("threshold", threshold.status, *classes, percentile, threshold.category_probabilities)
+    probabilities = threshold.category_probabilities, threshold.probabilities_withheld
+    return Categories("threshold", threshold.status, *classes, percentile, *probabilities)

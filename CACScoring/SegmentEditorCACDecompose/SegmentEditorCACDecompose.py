@@ -53,13 +53,12 @@ class SegmentEditorCACDecomposeTest(ScriptedLoadableModuleTest):
         from CACScoringLib.panel.effects.self_test import countVoxels, editorOnLesion
         from CACScoringLib.review.picking import Voxels
 
-        editor, segmentation, effect = editorOnLesion("CAC Decompose", withMap=True)
-        effect.chooseArtery(Artery.LM)
-        part = (slice(3, 9), slice(9, 15), slice(9, 12))
-        effect.scan.change("LM", Voxels(part, np.ones((6, 6, 3), bool)))
-        effect.onApply()
-        # Of the map's sixteen voxels, eight lie in the region.
-        self.assertEqual(countVoxels(segmentation, "LM"), 8)
-        editor.undo()
-        self.assertEqual(countVoxels(segmentation, "LM"), 108)
-        editor.setActiveEffect(None)
+        with editorOnLesion("CAC Decompose", withMap=True) as (editor, segmentation, effect):
+            effect.chooseArtery(Artery.LM)
+            part = (slice(3, 9), slice(9, 15), slice(9, 12))
+            effect.scan.change("LM", Voxels(part, np.ones((6, 6, 3), bool)))
+            effect.onApply()
+            # Of the map's sixteen voxels, eight lie in the region.
+            self.assertEqual(countVoxels(segmentation, "LM"), 8)
+            editor.undo()
+            self.assertEqual(countVoxels(segmentation, "LM"), 108)

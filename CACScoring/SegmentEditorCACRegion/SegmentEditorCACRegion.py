@@ -48,13 +48,12 @@ class SegmentEditorCACRegionTest(ScriptedLoadableModuleTest):
         from CACScoringLib.core.labels import Artery
         from CACScoringLib.panel.effects.self_test import countVoxels, editorOnLesion
 
-        editor, segmentation, effect = editorOnLesion("CAC Region")
-        effect.chooseArtery(Artery.LCX)
-        effect.scriptedEffect.setParameter("DiameterMm", 6.0)
-        painted = effect.paint(effect.brushAt((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
-        # So many points of a grid of 1 mm lie within 3 mm of one of them.
-        self.assertEqual(painted, 123)
-        self.assertEqual(countVoxels(segmentation, "LCX"), painted)
-        editor.undo()
-        self.assertEqual(countVoxels(segmentation, "LCX"), 0)
-        editor.setActiveEffect(None)
+        with editorOnLesion("CAC Region") as (editor, segmentation, effect):
+            effect.chooseArtery(Artery.LCX)
+            effect.scriptedEffect.setParameter("DiameterMm", 6.0)
+            painted = effect.paint(effect.brushAt((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
+            # So many points of a grid of 1 mm lie within 3 mm of one of them.
+            self.assertEqual(painted, 123)
+            self.assertEqual(countVoxels(segmentation, "LCX"), painted)
+            editor.undo()
+            self.assertEqual(countVoxels(segmentation, "LCX"), 0)

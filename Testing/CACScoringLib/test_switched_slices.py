@@ -40,7 +40,7 @@ class Always(nn.Module):
         return torch.tensor([[1.0 - self.shows, float(self.shows)]]).expand(len(x), 2)
 
 
-def scored(slice_mm=3.0, shows=True, lesions=None, **switched):
+def scored(slice_mm=3.0, shows=True, **switched):
     hu = np.full((24, 60, 60), BLOOD_HU, np.int16)
     hu[:, 0] = -1000
     for k, (low, high) in LESIONS.items():
@@ -48,15 +48,11 @@ def scored(slice_mm=3.0, shows=True, lesions=None, **switched):
     heart = np.zeros(hu.shape, np.uint8)
     heart[HEART.start : HEART.stop, 10:50, 10:50] = 1
     scan, mask = scan_of(hu, (1.0, 1.0, slice_mm), heart)
-    labels = None
-    if lesions is not None:
-        labels = sitk.GetImageFromArray(np.where(np.isin(np.arange(24), lesions)[:, None, None], heart * 2, 0))
-        labels.CopyInformation(mask)
     networks = Networks(None, loaded(Always(shows), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig()))
     # Nothing is left out as improbable: what is tested is which slices count.
     limits = DecompositionSettings(min_healthy_hu=None)
     settings = ScoreSettings(decomposition=limits, slices={int(k[1:]): word == "on" for k, word in switched.items()})
-    return score_scan(scan, settings, mask, labels, networks)
+    return score_scan(scan, settings, mask, networks=networks)
 
 
 def map_of(result):
@@ -91,11 +87,6 @@ def test_scores_follow():
     agatston = both.methods["decomposition"].total.agatston
     assert off.methods["decomposition"].total.agatston == pytest.approx(agatston * 2 / 3)
     assert off.methods["threshold"].total == both.methods["threshold"].total
-
-
-def test_off_is_stronger_than_a_reviewed_label():
-    assert slices_with_calcium(scored(shows=False, lesions=[6, 14])) == [6, 14]
-    assert slices_with_calcium(scored(shows=False, lesions=[6, 14], k6="off")) == [14]
 
 
 def test_a_slice_of_the_grid_is_left_out_only_where_no_other_slice_needs_it():

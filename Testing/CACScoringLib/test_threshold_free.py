@@ -22,6 +22,8 @@ from CACScoringLib.results import Networks
 from CACScoringLib.scoring.equivalent import equivalent_agatston
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT
 from CACScoringLib.scoring.lesions import ScoringRules
+from CACScoringLib.scoring.map_lesions import map_lesions
+from CACScoringLib.scoring.scores import score_lesions
 
 BLOOD_HU = 40
 SPACING_MM = (0.8, 0.8, 2.5)
@@ -68,15 +70,13 @@ def faint():
 
 
 def test_a_lesion_below_the_threshold_is_scored_from_the_map(faint):
-    scan, heart, labels, mass = faint
-    result = score_scan(scan, heart=heart, lesions=labels, networks=networks())
+    scan, heart, _, mass = faint
+    result = score_scan(scan, heart=heart, networks=networks())
     threshold, decomposition = result.methods["threshold"], result.methods["decomposition"]
     assert threshold.total.agatston == 0
     # The floor of 10 HU cuts the lesion's faint rim off: what lies beyond it of a normal distribution in 3-D.
     kept = chi2.cdf(2 * math.log(80 / 10), df=3)
-    assert decomposition.arteries[Artery.RCA].pseudo_mass_hu_mm3 == pytest.approx(kept * mass, rel=0.05)
-    assert decomposition.reviewed
-    assert decomposition.suggestions == ()
+    assert decomposition.total.pseudo_mass_hu_mm3 == pytest.approx(kept * mass, rel=0.05)
     # Weight 1 below 200 HU, sub-130 included: area × 1 × 2.5 / 3 mm over slices, which is volume / 3 mm.
     assert decomposition.total.agatston == pytest.approx(decomposition.total.volume_mm3 / 3)
 
@@ -117,15 +117,13 @@ def test_an_empty_map_is_not_called_free_of_calcium(faint):
     assert "0 unreviewed lesions</b> of the calcium map" not in text
 
 
-def test_slices_that_a_reader_labelled_are_decomposed_all_the_same(faint):
-    """These and no others, and the score is what it is when the network agrees."""
+def test_labels_of_lesions_in_the_ct_do_not_change_the_map(faint):
     scan, heart, labels, _ = faint
-    result = score_scan(scan, heart=heart, lesions=labels, networks=networks(shows=False))
-    agreed = score_scan(scan, heart=heart, lesions=labels, networks=networks())
-    assert result.methods["decomposition"].total == agreed.methods["decomposition"].total
-    labelled = sitk.GetArrayViewFromImage(labels).any((1, 2)).sum() * SPACING_MM[2]
-    assert labelled <= result.decomposition.decomposed.sum() * 1.5 <= labelled + 2 * 2.5
-    assert (result.slices.on_grid == 0).all()
+    for shows in (True, False):
+        before, after = (score_scan(scan, heart=heart, lesions=own, networks=networks(shows)) for own in (None, labels))
+        assert after.methods["threshold"].reviewed
+        assert after.methods["decomposition"].status == "automatic"
+        assert after.methods["decomposition"].total == before.methods["decomposition"].total
 
 
 def test_the_map_scores_as_the_threshold_where_it_is_what_the_threshold_segments(faint):
@@ -144,9 +142,10 @@ def test_the_map_scores_as_the_threshold_where_it_is_what_the_threshold_segments
     labels = sitk.GetImageFromArray((hu[:58] > 100).astype(np.uint8) * np.uint8(Artery.LAD))
     labels.CopyInformation(heart)
     rules = ScoringRules(minimum_area_mm2=0)
-    methods = score_scan(scan, ScoreSettings(rules), heart, labels, made).methods
-    assert methods["threshold"].total.agatston > 0
-    assert methods["decomposition"].total.agatston == pytest.approx(methods["threshold"].total.agatston, rel=0.02)
+    result = score_scan(scan, ScoreSettings(rules), heart, labels, made)
+    in_map, map_rules = map_lesions(scan, result.decomposition, sitk.GetArrayViewFromImage(labels), rules)
+    mapped = score_lesions(in_map.coronary.lesions, scan.image.GetSpacing(), map_rules)
+    assert mapped.agatston == pytest.approx(result.methods["threshold"].total.agatston, rel=0.02) != 0
 
 
 def test_the_result_names_its_models_and_is_written(faint, tmp_path):
@@ -215,13 +214,9 @@ class TestWhatIsLeftOut:
         np.testing.assert_array_equal(sitk.GetArrayFromImage(healthy_image(scan.image, calcium)), scan.hu)
         assert note in next(w.message for w in result.warnings if w.code == "map-left-out")
 
-    def test_nothing_that_a_reader_marked(self, faint):
-        result = self.scored(faint, faint[2], most_not_coronary=0.0)
-        assert result.methods["decomposition"].total.pseudo_mass_hu_mm3 > 0
-
     def test_limits_and_scale_come_with_the_models(self, faint):
         """And what only the other models' cards hold is not taken for a setting."""
-        scan, heart, labels, _ = faint
+        scan, heart, _, _ = faint
         made = networks()
         slices = replace(made.slices, card=replace(made.slices.card, calibration={"slice_threshold": 0.25, "odd": 1}))
         card = replace(made.decomposition.card, calibration={"floor_hu": 12.0})
@@ -236,9 +231,6 @@ class TestWhatIsLeftOut:
         assert 0 < method.scaled_agatston < method.total.agatston
         assert f"Agatston equivalent <b>{method.scaled_agatston:.1f}</b>" in page.result_as_html(result)
         assert result.methods["threshold"].scaled_agatston is None
-        # A reader's labels are scored on the same scale.
-        reviewed = score_scan(scan, heart=heart, lesions=labels, networks=stored).methods["decomposition"]
-        assert reviewed.scaled_agatston == reviewed.total.clinical_agatston > 0
 
 
 def test_probabilities_of_slices_are_written(faint, tmp_path):

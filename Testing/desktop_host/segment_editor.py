@@ -44,6 +44,9 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
     switchToSegmentationsButtonVisible = _visible("switch")
 
     def __init__(self, parent=None) -> None:
+        alone = [each for each in qt.QApplication.topLevelWidgets() if isinstance(each, qMRMLSegmentEditorWidget)]
+        if alone and parent is None:
+            raise RuntimeError("Delete the editor of before: with several, Slicer ends in a segmentation fault.")
         super().__init__(parent)
         self._node, self._effects, self._active, self._last = None, [], None, None
         self._logic, self._interaction = slicer.vtkSlicerSegmentEditorLogic(), None
@@ -53,6 +56,9 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         self._observed, self._observed_in, self._views_observed, self._shortcuts = [], {}, False, []
         self._segmentation, self._volume = None, None
         self._of_node, self._of_segmentation, self._of_volume, self._of_interaction = [], [], [], []
+        self._of_scene = []
+        own = vars(self)
+        self.destroyed.connect(lambda *_: [forget(own[name]) for name in own if name.startswith("_of_")])
         self._fill_masking()
         self._segmentations.currentNodeChanged.connect(self._segmentation_chosen)
         self._volumes.currentNodeChanged.connect(self._volume_chosen)
@@ -141,8 +147,8 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
             self._of_interaction.append(observe(self._interaction, vtk.vtkCommand.ModifiedEvent, tell))
         self.updateWidgetFromMRML()
         if scene is not None:
-            observe(scene, scene.EndCloseEvent, lambda *_: self._scene_closed())
-            observe(scene, scene.EndBatchProcessEvent, lambda *_: self._batch_ended())
+            for event, f in {"EndCloseEvent": self._scene_closed, "EndBatchProcessEvent": self._batch_ended}.items():
+                self._of_scene.append(observe(scene, getattr(scene, event), lambda *_, f=f: f()))
 
     def mrmlSegmentEditorNode(self):
         return self._node

@@ -84,7 +84,8 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
 
     @property
     def horizontalLayout(self) -> bool:
-        return self._grid.itemAtPosition(1, 0) is None
+        """Always False, as in Slicer: a grid keeps the rows that it once had."""
+        return self._grid.rowCount() == 1
 
     @horizontalLayout.setter
     def horizontalLayout(self, on: bool) -> None:

@@ -15,7 +15,7 @@ class TestModules:
     def test_effects_are_registered_once(self, desk):
         for module in EFFECTS.values():
             sys.modules[module].registerEffect()
-        names = slicer.qMRMLSegmentEditorWidget().availableEffectNames()
+        names = slicer.qMRMLSegmentEditorWidget(slicer.util.mainWindow()).availableEffectNames()
         assert sorted(name for name in names if name.startswith("CAC")) == sorted(EFFECTS)
 
     @pytest.mark.parametrize("name", EFFECTS)

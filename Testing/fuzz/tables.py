@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from made_cohorts import cohort
-
 from . import changes, scored
 from .target import Target, of
 
@@ -40,19 +38,7 @@ def _ranked(folder: Path) -> list[str]:
     return scored.score(folder, "--percentiles", str(folder / "table.csv"), "--sex", "M", "--age", "61")
 
 
-def _write_keys(folder: Path) -> None:
-    (folder / "cohort").mkdir()
-    cohort(folder / "cohort", 40.0, 0.0)
-    columns = "folder,person_id,procedure_occurrence_id,image_occurrence_date,image_study_uid,image_series_uid"
-    _write(folder, columns, "Doe_Jane_0,11,501,2023-02-28,st-0,se-0", "Doe_Jane_1,12,502,20240131,st-1,se-1")
-
-
-def _keyed(folder: Path) -> list[str]:
-    return ["cohort", "omop", str(folder / "cohort"), "--keys", str(folder / "table.csv")]
-
-
 TARGETS = {
     "mass table": Target(_write_masses, _change, _weighed),
     "percentiles": Target(_write_percentiles, _change, _ranked),
-    "keys of OMOP": Target(_write_keys, _change, _keyed),
 }

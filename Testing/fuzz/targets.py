@@ -124,7 +124,8 @@ OPTIONS = (
         "--identify",
         "--candidates",
     ),
-    *("--allow-contrast", "--adapt-to-tube-voltage", "--threshold-only", "--sample", "--dicom", "--unknown", "ct.nii"),
+    *("--allow-contrast", "--allow-reversed"),
+    *("--adapt-to-tube-voltage", "--threshold-only", "--sample", "--dicom", "--unknown", "ct.nii"),
 )
 
 

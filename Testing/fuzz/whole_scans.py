@@ -10,7 +10,6 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from dicom_files import save
-from ellipsoid_chest import Chest
 from pydicom.uid import generate_uid
 
 from . import scored
@@ -119,25 +118,6 @@ def _another_geometry(path: Path, random: Random) -> str:
     return f"{kind} axis {axis} of {_packed(path, bytes(data), random)}"
 
 
-def _write_chest(folder: Path) -> None:
-    chest = Chest()
-    sitk.WriteImage(chest.image, str(folder / "ct.nii"))
-    heart = sitk.GetImageFromArray(chest.heart.astype(np.uint8))
-    heart.CopyInformation(chest.image)
-    sitk.WriteImage(heart, str(folder / "heart.nii.gz"))
-
-
-def _reversed(folder: Path, random: Random) -> str:
-    """Reverse the voxels of a CT and its heart along an axis, and leave their headers as they are."""
-    axis = random.randrange(3)
-    for name in ("ct.nii", "heart.nii.gz"):
-        image = sitk.ReadImage(str(folder / name))
-        turned = sitk.GetImageFromArray(np.flip(sitk.GetArrayFromImage(image), axis))
-        turned.CopyInformation(image)
-        sitk.WriteImage(turned, str(folder / name))
-    return f"reversed along {'kji'[axis]}"
-
-
 def _refused(_: Path) -> str:
     return "was scored"
 
@@ -160,5 +140,4 @@ TARGETS = {
     "phases": Target(_write_series, of("ct", _second_phase), scored.score, _doubted),
     "not numbers": Target(_write_floats, of("ct.nii", _no_numbers), scored.score, _refused),
     "sform": Target(_write_nifti, of("ct.nii", _another_geometry), scored.score, _refused),
-    "orientation": Target(_write_chest, _reversed, scored.score, _doubted),
 }

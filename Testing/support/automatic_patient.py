@@ -37,8 +37,11 @@ _EVIDENCE = {
     "most_not_coronary": 0.5,
 }
 
-SPREADS = {"automatic": 0.5, "reviewed": 0.1, "decomposition": 0.8}
+SPREADS = {"automatic": 0.5, "decomposition": 0.8}
 """By kind of score, half the width of its interval in ln(1 + score)."""
+
+REPEATS = 40.0
+"""What 95 % of differences between two reviewed scores stay below."""
 
 
 def places() -> list[tuple[int, int, int]]:
@@ -69,7 +72,12 @@ def map_card(evidence: bool = True, known: dict | None = None) -> ModelCard:
         calibration["candidates"] = _EVIDENCE
     if known is not None:
         calibration["known"] = known
-    return replace(panel_results.known_networks().decomposition.card, calibration=calibration)
+    limits = {"intercept": REPEATS, "slope": 0.0, "factor": 1.0, "pairs": 40, "highest": 1e5}
+    parts = dict.fromkeys(("total", "artery"), limits)
+    study = {"digital": True, "data": "pairs", "date": "2026-11-22", "models": {}, "acquisition": {}}
+    study["limits"] = {"threshold": {"agatston": parts}}
+    card = panel_results.known_networks().decomposition.card
+    return replace(card, calibration=calibration, repeatability=study)
 
 
 def _errors(spread: float) -> dict:
@@ -78,14 +86,15 @@ def _errors(spread: float) -> dict:
     return {part: {quantity: {**own, "quantity": quantity} for quantity in LIMITS} for part in ("total", "artery")}
 
 
-def scored(evidence: bool = True, known: dict | None = None) -> ScoreResult:
-    """evidence: False for a model that has none of candidates. known: as of `map_card`."""
+def scored(evidence: bool = True, known: dict | None = None, lesions: sitk.Image | None = None) -> ScoreResult:
+    """evidence: False for a model that has none of candidates. known: as of `map_card`. lesions: a reader's labels."""
     scan = scan_from_image(image(), Acquisition("NRRD"))
     networks = panel_results.known_networks()
     networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence, known)))
     with mock.patch.object(pipeline, "find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
-        return pipeline.score_scan(scan, settings, networks=Networks(None, networks.slices, networks.decomposition))
+        used = Networks(None, networks.slices, networks.decomposition)
+        return pipeline.score_scan(scan, settings, lesions=lesions, networks=used)
 
 
 def write(folder: Path) -> ScoreResult:

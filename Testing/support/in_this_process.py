@@ -19,7 +19,7 @@ class InThisProcess:
     def __exit__(self, *error):
         pass
 
-    def run(self, jobs, needs=None, alone=False):
+    def run(self, jobs, alone=False):
         do = self.prepare() if jobs else None
         for index, job in enumerate(jobs):
             yield JobEvent(index, "begun")

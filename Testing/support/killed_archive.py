@@ -17,8 +17,7 @@ from archive_peers import REPORT_CLASS, stub_scorer
 from dicom_files import chest_hu, write_series
 from orthanc import Orthanc
 
-from CACScoringLib.archive.address import Access, ArchiveError
-from CACScoringLib.archive.connection import connect
+from CACScoringLib.archive.address import Access, ArchiveError, connect
 from CACScoringLib.archive.files import dicom_files
 from CACScoringLib.archive.journal import STATES
 from CACScoringLib.archive.series import SeriesFilter

@@ -18,16 +18,6 @@ def doubling():
     return double
 
 
-def napping():
-    """Jobs take a while, so that others begin meanwhile."""
-
-    def nap(job):
-        time.sleep(0.1)
-        return job
-
-    return nap
-
-
 def sleeping():
     """Jobs are files in which the process leaves its id, and sleeps; on SIGTERM it removes the file."""
 
@@ -51,20 +41,11 @@ def dying():
     os._exit(5)
 
 
-def dying_but_once(marker):
-    """The first process dies before it begins."""
-    try:
-        Path(marker).touch(exist_ok=False)
-    except FileExistsError:
-        return doubling()
-    os._exit(5)
-
-
-def scoring_but_killed(settings, models, fetch):
+def scoring_but_killed(settings, models):
     """Scores as the cohort does, but scans called "killer" kill their process, "unlucky" ones only the first time."""
     from CACScoringLib.cohort import scoring
 
-    score = scoring.prepare_scoring(settings, models, fetch)
+    score = scoring.prepare_scoring(settings, models)
 
     def do(job):
         scan = job.scan

@@ -93,6 +93,12 @@ def resampled(image: sitk.Image, size, origin, spacing, direction) -> sitk.Image
     return resampler.Execute(image)
 
 
+def mask_on(coarse: sitk.Image, mask: sitk.Image) -> np.ndarray:
+    """Bool array [k, j, i] on the working grid of a uint8 0/1 mask on the scan's grid."""
+    grid = coarse.GetSize(), coarse.GetOrigin(), coarse.GetSpacing(), coarse.GetDirection()
+    return sitk.GetArrayFromImage(resampled(mask * np.uint8(200), *grid)) >= 100
+
+
 def pasted(part: sitk.Image, image: sitk.Image) -> sitk.Image:
     """A part of a scan's grid on the whole grid of the scan, in the part's pixel type, 0 elsewhere."""
     whole = sitk.Image(image.GetSize(), part.GetPixelID())

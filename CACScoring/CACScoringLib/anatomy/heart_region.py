@@ -28,6 +28,7 @@ from .chest import (
     depth_inside,
     landmarks,
     largest_part,
+    mask_on,
     on_working_grid,
     pasted,
     resampled,
@@ -168,8 +169,7 @@ def bone_beside(image: sitk.Image, organs: sitk.Image) -> sitk.Image:
         organs: uint8 0/1 on its grid, heart and territories.
     """
     coarse = on_working_grid(image)
-    grid = coarse.GetSize(), coarse.GetOrigin(), coarse.GetSpacing(), coarse.GetDirection()
-    own = sitk.GetArrayFromImage(resampled(organs * np.uint8(200), *grid)) >= 100
+    own = mask_on(coarse, organs)
     labels, count = ndimage.label(sitk.GetArrayViewFromImage(coarse) > BONE_HU, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     large = sizes * GRID_MM**3 / 1000 >= BONE_ML

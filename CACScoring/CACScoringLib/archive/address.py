@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..core.ct import CTError
 from ..core.output import OutputError
+
+if TYPE_CHECKING:
+    from .series import Archive
 
 TOKEN_VARIABLE = "CAC_ARCHIVE_TOKEN"
 """Environment variable that holds a bearer token."""
@@ -19,6 +24,7 @@ AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\
 """DICOM PS3.5 table 6.2-1, AE: at most 16 printable characters, no backslash."""
 
 _EXAMPLES = "https://pacs.example.org/dicom-web, or dimse://TITLE@pacs.example.org:11112 (dimses:// with TLS)"
+_TALKATIVE = ("dicomweb_client", "pydicom", "pynetdicom", "retrying", "urllib3")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -82,7 +88,7 @@ def parse_address(text: str) -> Address:
     if parts.password is not None or (parts.username and parts.scheme in ("http", "https")):
         raise OutputError(
             "The address holds a user or a password, which everybody on this machine can see. Leave it out; a token is "
-            f"taken from the variable {TOKEN_VARIABLE} or from --token-file."
+            f"taken from the variable {TOKEN_VARIABLE} or from token_file of --settings."
         )
     if parts.hostname and not parts.query and not parts.fragment:
         if parts.scheme in ("http", "https"):
@@ -118,7 +124,7 @@ class Access:
             try:
                 text = self.token_file.read_text(encoding="ascii")
             except (OSError, UnicodeDecodeError) as error:
-                raise OutputError(f"{self.token_file} cannot be read as a token. Check --token-file.") from error
+                raise OutputError(f"{self.token_file} cannot be read as a token. Check token_file.") from error
         text = text.strip()
         # RFC 6750, 2.1; a line break within would add lines to the request.
         if text and not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", text):
@@ -135,9 +141,9 @@ class Access:
             if file is not None and not file.is_file():
                 raise OutputError(f"{file} is not a file. Give a certificate or key in PEM format.")
         if self.key is not None and self.certificate is None:
-            raise OutputError("A key is given without its certificate. Add --client-certificate.")
+            raise OutputError("A key is given without its certificate. Add certificate to --settings.")
         if self.token_file is not None and address.protocol == "dimse":
-            raise OutputError("DIMSE has no tokens. Leave --token-file out, or use the archive's DICOMweb address.")
+            raise OutputError("DIMSE has no tokens. Leave token_file out, or use the archive's DICOMweb address.")
         token = self.token() if address.protocol == "dicomweb" else None
         if token and not address.secure and not address.is_loopback:
             raise OutputError(f"A token sent to {address} can be read on the way. Use https.")
@@ -151,3 +157,18 @@ class Access:
         except (OSError, ssl.SSLError) as error:
             raise OutputError("The certificates or the key cannot be used. Give them in PEM format.") from error
         return context
+
+
+def connect(address: str, access: Access) -> Archive:
+    """The archive at an address. Nothing is asked of it yet. Raises OutputError where address and access do not fit."""
+    where = parse_address(address)
+    access.check(where)
+    for name in _TALKATIVE:  # they would write addresses asked for and values read, which name patients
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    if where.protocol == "dicomweb":
+        from .dicomweb import DicomWebArchive
+
+        return DicomWebArchive(where, access)
+    from .dimse import DimseArchive
+
+    return DimseArchive(where, access)

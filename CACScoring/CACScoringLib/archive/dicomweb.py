@@ -28,9 +28,6 @@ from .series import FoundSeries, ImageFacts, SeriesFilter, found_series, image_f
 PAGE = 500
 """Answers asked for at once; archives may give fewer."""
 
-BATCH_BYTES = 2**25
-"""How much is sent in one request, unless one file has more."""
-
 TIMEOUT_SECONDS = (10.0, 120.0)
 """To connect, and between bytes."""
 
@@ -151,7 +148,7 @@ class DicomWebArchive:
                 series.study_uid, series.series_uid, limit=1, fields=["ImageType", "SliceThickness"]
             )
         if not answers:
-            raise _no_such_series()
+            raise NoSuchSeriesError("The archive has no such series. Check its UID.")
         return image_facts(_dataset(answers[0]))
 
     def retrieve(self, series: FoundSeries, receive: Callable[[bytes], None]) -> None:
@@ -171,17 +168,17 @@ class DicomWebArchive:
     def store(self, files: Sequence[DicomFile]) -> dict[str, str]:
         """Raises ArchiveError."""
         refused = {}
-        for batch in _batches(files):
+        for file in files:  # in requests of their own: what is refused is then known where an archive does not tell
             try:
                 with self._asking():
-                    answer = self._client.store_instances([pydicom.dcmread(file.path) for file in batch])
-            except _AllRefusedError:
-                refused |= {file.uid: "it was refused (HTTP 409)" for file in batch}
+                    failed = self._client.store_instances([pydicom.dcmread(file.path)]).get("FailedSOPSequence")
+            except _RefusedError:
+                refused[file.uid] = "it was refused (HTTP 409)"
                 continue
-            for failed in answer.get("FailedSOPSequence") or ():
-                reason = failed.get("FailureReason")
+            if failed:
+                reason = failed[0].get("FailureReason")
                 code = f"{int(reason):04X}" if isinstance(reason, int) else "none given"
-                refused[text_of(failed, "ReferencedSOPInstanceUID")] = f"failure reason {code} (DICOM PS3.18, I.2.2)"
+                refused[file.uid] = f"failure reason {code} (DICOM PS3.18, I.2.2)"
         return refused
 
     @contextmanager
@@ -195,7 +192,7 @@ class DicomWebArchive:
         except requests.exceptions.SSLError as error:
             raise ArchiveError(
                 f"No secure connection to {where} can be made: its certificate is not trusted, or it wants another one "
-                "of this program. Give the certificate of its authority with --authorities."
+                "of this program. Give the certificate of its authority as authorities in --settings."
             ) from error
         except requests.exceptions.TooManyRedirects:
             raise ArchiveError(f"{where} leads elsewhere and back. Check the address.") from None
@@ -213,8 +210,8 @@ class DicomWebArchive:
             ) from None
 
 
-class _AllRefusedError(ArchiveError):
-    """None of the instances of a request was stored (DICOM PS3.18, table 10.5.3-1)."""
+class _RefusedError(ArchiveError):
+    """The instance of a request was not stored (DICOM PS3.18, table 10.5.3-1)."""
 
 
 def _http_error(status: int, where: Address) -> ArchiveError:
@@ -223,16 +220,12 @@ def _http_error(status: int, where: Address) -> ArchiveError:
             f"{where} refuses access (HTTP {status}). Check the token, and what its owner may do in the archive."
         )
     if status == 404:
-        return _no_such_series(f"{where} knows no such series, or its address is another (HTTP 404).")
+        return NoSuchSeriesError(f"{where} knows no such series, or its address is another (HTTP 404).")
     if status == 409:
-        return _AllRefusedError(f"{where} refused to store the objects (HTTP 409).")
+        return _RefusedError(f"{where} refused to store the objects (HTTP 409).")
     if status in (408, 425, 429) or status >= 500:
         return ArchiveUnreachableError(f"{where} cannot answer now (HTTP {status}). Try again later.")
     return ArchiveError(f"{where} refused the request (HTTP {status}).")
-
-
-def _no_such_series(message: str = "The archive has no such series. Check its UID.") -> NoSuchSeriesError:
-    return NoSuchSeriesError(message)
 
 
 def _dataset(answer: dict[str, Any]) -> Dataset:
@@ -244,16 +237,3 @@ def _dataset(answer: dict[str, Any]) -> Dataset:
         except Exception:  # broken values raise whatever pydicom's converters meet
             continue
     return dataset
-
-
-def _batches(files: Sequence[DicomFile]) -> Iterator[list[DicomFile]]:
-    batch: list[DicomFile] = []
-    size = 0
-    for file in files:
-        size += file.path.stat().st_size
-        if batch and size > BATCH_BYTES:
-            yield batch
-            batch, size = [], file.path.stat().st_size
-        batch.append(file)
-    if batch:
-        yield batch

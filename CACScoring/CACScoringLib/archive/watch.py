@@ -12,26 +12,33 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import pydicom
-from filelock import FileLock, Timeout
 
+from ..cohort.cohort import without_uids
+from ..cohort.folder import own_folder
+from ..cohort.scans import CohortScan
+from ..cohort.scoring import ScanJob, ScanOutcome, prepare_scoring
 from ..cohort.workers import Workers
 from ..core.ct import CTError
 from ..core.files import remove_partial, sync_folder, write_text_atomically
 from ..core.output import LAST_FILE, OutputError
+from ..core.progress import Progress
 from ..core.tables import table_text
 from ..io.image_files import quiet
+from ..run import ChosenModels, RunSettings
 from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
-from .files import dicom_files, missing_in, pull
+from .files import dicom_files, pull
 from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal
 from .retry import wait_seconds
 from .series import Archive, FoundSeries, SeriesFilter
+from .transfer import push_all
 
-JOURNAL, TABLE, LOCK = "journal.sqlite", "watch.csv", ".watch.lock"
+JOURNAL, TABLE, LOCK = "journal.json", "watch.csv", ".watch.lock"
 SERIES, WORK = "series", ".work"
 """Folders within the output: of pulled series, and of results that are not whole."""
 
@@ -99,8 +106,7 @@ class Watch:
                     if silent or not answered:
                         self._journal.unsettle(self._clock())
                     answered, silent = True, 0
-                    for series in found:
-                        self._journal.observe(series, self._clock())
+                    self._journal.observe(found, self._clock())
                     at_rest = self._work(pool)
                 except ArchiveError as error:
                     if error.lasting and not answered:  # tokens that have run out are renewed in time
@@ -187,41 +193,23 @@ class Watch:
         for _ in range(LOST):
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
-            lost, reason = self._in_process(pool, pulled, work / result.name)
-            if not lost:
+            [event] = [event for event in pool.run([(pulled, work / result.name)]) if event.state != "begun"]
+            if event.state == "done":
                 break
         else:
-            return f"Its process was ended {LOST} times. {lost}"
-        if reason is not None:
-            return reason
+            return f"Its process was ended {LOST} times. {event.reason}"
+        if event.result is not None:
+            return event.result
         _sync(work / result.name)
         (work / result.name).replace(result)
         sync_folder(self._output)
         return None
 
-    def _in_process(self, pool: Workers, pulled: Path, folder: Path) -> tuple[str, str | None]:
-        """What is known of a process that was ended, empty where it was not, and why a scan could not be scored."""
-        with closing(pool.run([(pulled, folder)])) as events:
-            for event in events:
-                if event.state == "lost":
-                    return event.reason, None
-                if event.state == "done":
-                    return "", event.result
-        raise RuntimeError("A job was neither done nor lost.")
-
     def _send(self, entry: Entry, result: Path) -> None:
         """Store what the archive lacks of a result, and make sure that it has all. Raises ArchiveError."""
         objects = sorted(result.glob("*.dcm"))
         if objects:
-            files = dicom_files(objects)
-            lacking = missing_in(self._archive, files)
-            refused = self._archive.store(lacking) if lacking else {}
-            if refused:
-                raise ArchiveError(
-                    f"The archive refused {len(refused)} of its results: {next(iter(refused.values()))}."
-                )
-            if lacking and (lost := missing_in(self._archive, lacking)):
-                raise ArchiveUnreachableError(f"The archive took {len(lost)} of its results, but does not list them.")
+            push_all(self._archive, dicom_files(objects), Progress())
         self._settle(entry, DONE, None if objects else "Its result has no DICOM objects.", len(objects))
 
     def _settle(self, entry: Entry, state: str, reason: str | None = None, objects: int | None = None) -> None:
@@ -244,17 +232,10 @@ class Watch:
 
     def _write_table(self) -> None:
         columns = ("number", "state", "images", "objects", "folder", "reason")
-        lines = [
-            {
-                "number": entry.number,
-                "state": entry.state,
-                "images": entry.images,
-                "objects": entry.objects,
-                "folder": self._result(entry).name if entry.state in (SCORED, DONE, GROWN) else None,
-                "reason": entry.reason,
-            }
-            for entry in self._journal
-        ]
+        lines = []
+        for entry in self._journal:
+            folder = self._result(entry).name if entry.state in (SCORED, DONE, GROWN) else None
+            lines.append({**asdict(entry), "folder": folder})
         table = table_text(columns, lines, guarded=True)
         if table != self._table:
             write_text_atomically(self._output / TABLE, table)
@@ -291,21 +272,20 @@ def opened(output: Path, made_with: Mapping) -> Iterator[Journal]:
     made_with: the settings, the models and the archive's address, as JSON.
     Raises OutputError when it holds something else or results of other settings, or another watch is at work in it.
     """
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file. Choose a folder with --output.")
-    known = (output / JOURNAL).exists()
-    if not known and output.is_dir() and any(not entry.name.startswith(".") for entry in output.iterdir()):
-        raise OutputError(f"{output} is not empty and holds no journal of a watch. Choose another --output.")
-    with ExitStack() as stack:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(output / LOCK, timeout=0))
-            for folder in (output, output / SERIES):
-                remove_partial(folder)
-            shutil.rmtree(output / WORK, ignore_errors=True)
-            journal = stack.enter_context(closing(Journal(output / JOURNAL, made_with)))
-        except Timeout as error:
-            raise OutputError(f"Another watch is using {output}. Choose another --output.") from error
-        except OSError as error:
-            raise OutputError(f"Cannot write to {output}: {error.strerror}. Choose another --output.") from error
-        yield journal
+    with own_folder(output, JOURNAL, LOCK, "watch"):
+        for folder in (output, output / SERIES):
+            remove_partial(folder)
+        shutil.rmtree(output / WORK, ignore_errors=True)
+        yield Journal(output / JOURNAL, made_with)
+
+
+def prepare_series(settings: RunSettings, chosen: ChosenModels) -> Callable[[tuple[Path, Path]], str | None]:
+    """What scores the series in a folder into another one, as a cohort scores its scans; it returns why that failed,
+    None when it did not."""
+    return partial(_score_series, prepare_scoring(settings, chosen))
+
+
+def _score_series(score: Callable[[ScanJob], ScanOutcome], job: tuple[Path, Path]) -> str | None:
+    series, folder = job
+    reason = score(ScanJob(CohortScan(folder.name, series, folder.name), folder, "")).reason
+    return None if reason is None else without_uids(reason)

@@ -15,7 +15,7 @@ def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:
         default=LOCAL,
         metavar="CLUSTER",
         help=f"who {work}: local (default: processes of this computer), the address tcp://HOST:PORT of a Dask "
-        "scheduler, slurm, kubernetes, or a YAML or JSON file with the class of a Dask cluster and its kwargs",
+        "scheduler, slurm, or a YAML or JSON file with the class of a Dask cluster and its kwargs",
     )
 
 
@@ -25,8 +25,12 @@ def shares_out(parser: argparse.ArgumentParser) -> bool:
 
 
 def extras_of_cluster(options: argparse.Namespace) -> tuple[str, ...]:
-    """What the option needs beyond the base."""
-    return ("cluster",) if getattr(options, "cluster", LOCAL) in ("slurm", "kubernetes") else ()
+    """What the option needs beyond the base. Raises ClusterError."""
+    if getattr(options, "cluster", LOCAL) == LOCAL:
+        return ()
+    from ..cohort.cluster import cluster_choice
+
+    return ("cluster",) if cluster_choice(options.cluster).is_of_batch_system else ()
 
 
 def on_cluster(options: argparse.Namespace) -> AbstractContextManager[None]:

@@ -120,7 +120,12 @@ def _how(options: argparse.Namespace, content: dict | None) -> tuple[RunSettings
     if content is not None:
         # Results that do not tell of it are older than normalisation.
         normalisation = (content.get("normalisation") or {"mode": "off"})["mode"]
-    scoring = ScoreSettings(rules=rules, allow_contrast=options.allow_contrast, normalisation=normalisation)
+    scoring = ScoreSettings(
+        rules=rules,
+        allow_contrast=options.allow_contrast,
+        allow_reversed=options.allow_reversed,
+        normalisation=normalisation,
+    )
     return RunSettings(scoring, options.identify), chosen
 
 

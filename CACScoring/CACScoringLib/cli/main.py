@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..core.output import OutputError
+from ..core.version import VERSION
 from .aliases import current_names
 from .cluster_option import on_cluster
 from .extras import require
@@ -31,6 +32,7 @@ UNWRITABLE = {
     for advice, names in {
         "Make room there": ("ENOSPC", "EDQUOT", "EFBIG"),
         "Check the permissions": ("EACCES", "EPERM", "EROFS"),
+        "Choose another place": ("EEXIST", "ENOTDIR", "EISDIR"),
         "Check the disk": ("EIO", "ESTALE", "ENODEV", "ENXIO"),
     }.items()
     for name in names
@@ -61,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 def make_parser() -> tuple[CommandParser, argparse._SubParsersAction]:
     """An empty command line, and what commands are added to."""
     parser = CommandParser(prog="cac", description="Coronary artery calcium scoring on CT. For research only.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
 
@@ -105,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
         progress.failed(str(error), BAD_INPUT)
         return BAD_INPUT
     except KeyboardInterrupt:
-        progress.failed(options.interrupted, INTERRUPTED)
+        progress.interrupted(options.interrupted, INTERRUPTED)
         return INTERRUPTED
     except OSError as error:
         if error.errno not in UNWRITABLE:

@@ -35,7 +35,7 @@ def _list(options: argparse.Namespace, progress: Progress) -> None:
     for model in list_models():
         known = CalibratedOn.stored(model.card.calibration)
         calibrated = "" if known is None else f", calibrated on {known}"
-        print(f"{model.card.name:<24}{model.card.network:<16}{model.card.preset:<10}{model.origin}{calibrated}")
+        print(f"{model.card.name:<24} {model.card.network:<16} {model.card.preset:<10} {model.origin}{calibrated}")
 
 
 def _verify(options: argparse.Namespace, progress: Progress) -> None:

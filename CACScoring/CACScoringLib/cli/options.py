@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ..core.output import OutputError
 
 if TYPE_CHECKING:
-    from ..pipeline import ScoreSettings
     from ..run import ModelChoice
     from ..scoring.lesions import ScoringRules
 
@@ -31,6 +30,12 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-contrast",
         action="store_true",
         help="score a contrast-enhanced scan with a warning instead of refusing it",
+    )
+    parser.add_argument(
+        "--allow-reversed",
+        action="store_true",
+        help="score a scan whose anatomy contradicts the orientation in its header with a warning instead of refusing "
+        "it, as in dextrocardia",
     )
     parser.add_argument(
         "--normalisation",
@@ -185,17 +190,3 @@ def rules(options: argparse.Namespace) -> ScoringRules:
     if changed:
         name = f"{name}, changed: {', '.join(f'{key} = {value:g}' for key, value in changed.items())}"
     return replace(standard, name=name, calibration_mg_per_mm3_hu=options.calibration, **changed)
-
-
-def score_settings(options: argparse.Namespace) -> ScoreSettings:
-    """How many scans are scored alike, by a cohort or a watch: what does not depend on the scan."""
-    from ..pipeline import ScoreSettings
-
-    return ScoreSettings(
-        mass_table=options.mass_table,
-        rules=rules(options),
-        candidates=options.candidates,
-        adapt_to_tube_voltage=options.adapt_to_tube_voltage,
-        allow_contrast=options.allow_contrast,
-        normalisation=options.normalisation,
-    )

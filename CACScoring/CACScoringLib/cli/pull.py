@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Fetch what matches. Raises ArchiveError, OutputError."""
-    from ..archive.connection import connect
+    from ..archive.address import connect
     from ..archive.transfer import pull_all, wanted_of
 
     wanted = wanted_series(options)

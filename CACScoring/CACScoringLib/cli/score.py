@@ -135,6 +135,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         candidates=options.candidates,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
+        allow_reversed=options.allow_reversed,
         normalisation=options.normalisation,
         sex=options.sex,
         age_years=None if options.age is None else int(options.age),
@@ -162,7 +163,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         if scene:
             thread.submit(importlib.import_module, "..mrml.scene", __package__)  # takes a second
         result, comparison = run_scan(given, settings, models, output, progress, earlier)
-    print(result_as_text(result))
+    print(result_as_text(result, severe_warnings=not progress.prints_warnings))
     if comparison:
         print(comparison_as_text(comparison))
     print(f"Results: {output.path}")

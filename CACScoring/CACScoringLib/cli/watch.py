@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..core.output import OutputError
 from ..core.progress import Progress
 from .archive_options import access, add_archive_arguments, add_filter_arguments, wanted_series
-from .options import (
-    add_estimate_argument,
-    add_input_arguments,
-    add_network_arguments,
-    add_rule_arguments,
-    extras_of_estimates,
-    model_choice,
-    score_settings,
-)
+from .options import add_estimate_argument, add_network_arguments, extras_of_estimates, model_choice
+from .settings_file import from_file, scoring_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,19 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the journal and a result per series")
     add("--once", action="store_true", help="end when nothing is to be done, in place of waiting for more")
-    add("--keep", action="store_true", help="keep the fetched series, which are removed when they are scored")
-    add("--poll", type=float, default=30.0, metavar="SECONDS", help="time between two searches")
-    add(
-        "--settle",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="a series is complete when the number of its images has not changed for so long",
-    )
-    add_filter_arguments(parser)
-    add_input_arguments(parser)
+    add("--identify", action="store_true", help="include patient name, id and study date in the results")
+    add_filter_arguments(parser, "days", "description", "slice_thickness")
     add_estimate_argument(add_network_arguments(parser))
-    add_rule_arguments(parser)
     parser.set_defaults(
         run=run,
         extras=lambda options: ("archive", "dicom", *extras_of_estimates(options)),
@@ -52,18 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Watch the archive. Raises ArchiveError, CTError, OutputError."""
-    from functools import partial
-
-    from ..archive.connection import connect
-    from ..archive.scoring import prepare_series
-    from ..archive.watch import Watch, WatchSettings, opened
+    from ..archive.address import connect
+    from ..archive.watch import Watch, WatchSettings, opened, prepare_series
     from ..cohort.cohort import made_with
     from ..run import RunSettings, chosen_models
 
-    if options.poll <= 0 or options.settle < 0:
-        raise OutputError("--poll is above 0 seconds, and --settle at least 0.")
-    settings = RunSettings(score_settings(options), options.identify, healthy=False, saliency=False, dicom=True)
-    watched = WatchSettings(options.poll, options.settle, options.keep, options.once)
+    settings = scoring_settings(options.settings, RunSettings(healthy=False, saliency=False, dicom=True))
+    settings = replace(settings, identify=settings.identify or options.identify)
+    watched = from_file(options.settings, "watch", WatchSettings(once=options.once))
+    if watched.poll_seconds <= 0 or watched.settle_seconds < 0:
+        raise OutputError("poll_seconds is above 0, and settle_seconds at least 0. Correct --settings.")
     wanted = wanted_series(options)
     archive = connect(options.archive, access(options))
     models = chosen_models(model_choice(options))

@@ -1,4 +1,4 @@
-"""Which Dask cluster does the work: this machine, a scheduler, SLURM, Kubernetes, or what a file describes."""
+"""Which Dask cluster does the work: this machine, a scheduler, SLURM, or what a file describes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ LOCAL = "local"
 CLOSE_SECONDS = 30.0
 """How long workers may take to end."""
 
+BOARD = "127.0.0.1:8787"
+"""Where the dashboard listens: it shows names of scans, and asks nobody who they are."""
+
 _ADDRESS = re.compile(r"(tcp|tls)://[\w.\-\[\]:]+:\d+")
 _MODULES = {
     "LocalCluster": "distributed",
@@ -30,10 +33,8 @@ _MODULES = {
         ("HTCondorCluster", "LSFCluster", "MoabCluster", "OARCluster", "PBSCluster", "SGECluster", "SLURMCluster"),
         "dask_jobqueue",
     ),
-    "KubeCluster": "dask_kubernetes.operator",
 }
 """Classes that a file may name. Others are refused: making any class of any module would run what the file wants."""
-_SHORT = {"slurm": "SLURMCluster", "kubernetes": "KubeCluster"}
 _KEYS = {"class", "kwargs", "workers"}
 
 _CONFIG: dict[str, Any] = {
@@ -73,23 +74,26 @@ class ClusterChoice:
         """Whether the workers are processes of this machine, which share its memory."""
         return self.address is None and self.made_by is None
 
+    @property
+    def is_of_batch_system(self) -> bool:
+        """Whether dask-jobqueue begins the workers."""
+        return _MODULES.get(self.made_by or "") == "dask_jobqueue"
+
 
 def cluster_choice(text: str) -> ClusterChoice:
-    """What `--cluster` names: "local", "tcp://HOST:PORT" or "tls://…", "slurm", "kubernetes", or a YAML or JSON file.
+    """What `--cluster` names: "local", "tcp://HOST:PORT" or "tls://…", "slurm", or a YAML or JSON file.
 
-    A file is a mapping with `class` (one of dask-jobqueue, KubeCluster, SSHCluster or LocalCluster) and optionally
+    A file is a mapping with `class` (one of dask-jobqueue, SSHCluster or LocalCluster) and optionally
     `kwargs` and `workers`. Raises ClusterError.
     """
     if text == LOCAL:
         return ClusterChoice()
     if _ADDRESS.fullmatch(text):
         return ClusterChoice(text, address=text)
-    if text in _SHORT:
-        return ClusterChoice(text, made_by=_SHORT[text], kwargs={})
+    if text == "slurm":
+        return ClusterChoice(text, made_by="SLURMCluster", kwargs={})
     if not Path(text).is_file():
-        raise ClusterError(
-            f"There is no cluster {text!r}. Give local, tcp://HOST:PORT, {', '.join(_SHORT)}, or a YAML or JSON file."
-        )
+        raise ClusterError(f"There is no cluster {text!r}. Give local, tcp://HOST:PORT, slurm, or a YAML or JSON file.")
     return _described(Path(text))
 
 
@@ -106,7 +110,7 @@ def _described(path: Path) -> ClusterChoice:
             "Correct the file."
         )
     name, kwargs = str(content["class"]).rpartition(".")[2], content.get("kwargs") or {}
-    if name not in _MODULES or str(content["class"]) not in (name, f"{_MODULES[name].split('.')[0]}.{name}"):
+    if name not in _MODULES or str(content["class"]) not in (name, f"{_MODULES[name]}.{name}"):
         raise ClusterError(
             f"{path} names the class {content['class']!r}. Write one of {', '.join(sorted(_MODULES))} in its place."
         )
@@ -155,13 +159,14 @@ def started(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iter
     with dask.config.set(_CONFIG), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Port .* is already in use")
         if choice.is_local:
-            board = "127.0.0.1:8787" if find_spec("bokeh") else None
+            board = BOARD if find_spec("bokeh") else None
             cluster = LocalCluster(
                 n_workers=count,
                 threads_per_worker=1,
                 memory_limit=memory_bytes or 0,
                 dashboard_address=board,
                 silence_logs=logging.CRITICAL,
+                preload=f"{__package__}.in_worker",
             )
         else:
             cluster = _made(choice)
@@ -176,15 +181,32 @@ def started(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iter
 
 
 def _made(choice: ClusterChoice) -> Any:
-    module, package = _MODULES[choice.made_by or ""], _MODULES[choice.made_by or ""].split(".")[0]
-    if find_spec(package) is None:
-        raise ClusterError(
-            f'--cluster {choice.name} needs {package}. Install it with: pip install "slicer-cac[cluster]"'
-        )
     try:
-        return getattr(import_module(module), choice.made_by or "")(**(choice.kwargs or {}))
+        made_by = choice.made_by or ""
+        return getattr(import_module(_MODULES[made_by]), made_by)(**_with_own_board(choice))
     except Exception as error:  # each class has its own
         raise ClusterError(
             f"--cluster {choice.name} could not be begun: {type(error).__name__}: {error}. What it needs may stand in "
             "the configuration of Dask (~/.config/dask) or in a file with class and kwargs."
         ) from error
+
+
+def _with_own_board(choice: ClusterChoice) -> dict[str, Any]:
+    """The kwargs of a cluster whose scheduler is begun here; its dashboard is for this machine unless asked otherwise.
+
+    Dask's own default listens on all interfaces.
+    """
+    import dask
+
+    kwargs = dict(choice.kwargs or {})
+    if choice.made_by == "LocalCluster":
+        return {"dashboard_address": BOARD, **kwargs}
+    if _MODULES[choice.made_by or ""] == "dask_jobqueue":
+        section = f"jobqueue.{(choice.made_by or '').removesuffix('Cluster').lower()}.scheduler-options"
+        configured = dask.config.get(section, None) or {}
+        kwargs["scheduler_options"] = {
+            "dashboard_address": BOARD,
+            **configured,
+            **(kwargs.get("scheduler_options") or {}),
+        }
+    return kwargs

@@ -7,13 +7,14 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from ..core.ct import ScanWarning, UnreadableError
 from ..core.output import LAST_FILE, OutputError
+from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
 from ..io.dicom import some
 from ..io.reading import Series, find_series
@@ -21,13 +22,10 @@ from ..results import METHOD_TITLES
 from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models
 from .cluster import ClusterChoice, chosen_cluster
 from .folder import RECORD, CohortFolder, opened
-from .memory import IDLE_BYTES, Asked, Plan, plan
-from .parquet import written
-from .remote import fetched
+from .parquet import write_tables
 from .scans import CohortScan, scans_of_table
-from .scoring import Fetch, ScanJob, ScanOutcome, prepare_scoring
+from .scoring import ScanJob, ScanOutcome, prepare_scoring
 from .search import scans_of_folder, search
-from .search_journal import SearchJournal, signature
 from .table import columns, failures_as_csv, heading, line, result_row, scored
 from .workers import Workers, sensible_count
 
@@ -48,29 +46,31 @@ class Sharing:
     """Who scores the scans.
 
     cluster: where. workers: how many; None for as many as the cluster has, or this machine's cores and free memory have
-    room for (`cohort.memory`).
+    room for (`workers.sensible_count`).
     """
 
     cluster: ClusterChoice = field(default_factory=chosen_cluster)
     workers: int | None = None
 
+    def count(self) -> int | None:
+        """How many workers to ask for."""
+        return self.workers or (sensible_count() if self.cluster.is_local else None)
+
 
 def score_cohort(
-    source: Path | Sequence[CohortScan],
+    source: Path,
     output: Path,
     settings: RunSettings,
     choice: ModelChoice,
     sharing: Sharing | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-    fetch: Fetch = fetched,
 ) -> list[ScanState]:
-    """Score every CT below a folder (see `cohort.search.search`), those of a table (`cohort.scans.scans_of_table`), or
-    scans that are known.
+    """Score every CT below a folder (see `cohort.search.search`) or of a table (see `cohort.scans.scans_of_table`).
 
     Called again after an interruption it goes on: results that are whole and of the same content and settings are kept,
     scans that failed are tried again. A scan whose worker died is tried once more at the end, alone. sharing: who does
-    it. overwrite: score all anew, whatever was there. fetch: gives a scan behind an address.
+    it. overwrite: score all anew, whatever was there.
 
     Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv`,
     `cohort.json`, and at the end the tables of `cohort.parquet`. Returns what became of each scan. Raises OutputError
@@ -78,43 +78,29 @@ def score_cohort(
     cannot be used.
     """
     progress, sharing = progress or Progress(), sharing or Sharing()
-    if (
-        isinstance(source, Path)
-        and not source.is_dir()
-        and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS))
-    ):
+    if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
         raise UnreadableError(
             f"{source} is neither a folder nor a table (CSV, parquet). Use cac score for a single CT."
         )
     if sharing.workers is not None and sharing.workers < 1:
         raise OutputError(f"At least one worker is needed, not {sharing.workers}.")
     models = chosen_models(choice)
-    local = sharing.cluster.is_local
     progress.begin(["finding", "scans"])
-    with opened(output, made_with(settings, models), overwrite, local) as folder:
+    with opened(output, made_with(settings, models), overwrite, sharing.cluster.is_local) as folder:
         with progress.step("finding"):
-            scans, found_warnings = (
-                _find(source, output, sharing, progress) if isinstance(source, Path) else (list(source), ())
-            )
+            found = scans_of_table(source) if source.is_file() else _below(source, output, sharing, progress)
+        scans, warnings = found
         if not scans:
             raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
-        for warning in (*found_warnings, *models.warnings):
+        for warning in (*warnings, *models.warnings):
             progress.warning(warning)
         with progress.step("scans"):
             methods = list(METHOD_TITLES) if models.networks else ["threshold"]
             names = columns(methods, settings.identify, models.estimates)
             board = _Board(scans, folder, names, settings.identify, progress)
-            asked = Asked(bool(models.networks), bool(models.estimates), settings.scene)
-            shares = plan(scans, asked, sharing.workers, local)
-            workers = Workers(
-                shares.count or sharing.workers,
-                partial(prepare_scoring, settings, models, fetch),
-                shares.memory,
-                sharing.cluster,
-                progress.dashboard,
-                progress.warning,
-            )
-            board.score(workers, shares)
+            prepare = partial(prepare_scoring, settings, models)
+            memory, told = available_memory_bytes(), (progress.dashboard, progress.warning)
+            board.score(Workers(sharing.count(), prepare, memory, sharing.cluster, *told))
     return board.states
 
 
@@ -137,40 +123,28 @@ def _digest(calibration: Mapping) -> str:
     return hashlib.sha256(json.dumps(calibration, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _find(
-    source: Path, output: Path, sharing: Sharing, progress: Progress
+def _below(
+    root: Path, output: Path, sharing: Sharing, progress: Progress
 ) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
-    if source.is_file():
-        return scans_of_table(source)
-    found = search(source, output)
-    with SearchJournal(output, source) as journal:
-        series = [journal.known(folder) for folder in found.folders]
-        lacking = [i for i, known in enumerate(series) if known is None]
-        done = len(series) - len(lacking)
-        count = sharing.workers or (sensible_count(IDLE_BYTES) if sharing.cluster.is_local else None)
-        folders = [found.folders[i] for i in lacking]
-        with Workers(count, _series_finder, None, sharing.cluster) as pool, closing(pool.run(folders)) as events:
-            for event in events:
-                if event.state == "begun":
-                    continue
-                if event.result is not None:
-                    series[lacking[event.index]] = event.result[1:]
-                    journal.add(folders[event.index], *event.result)
-                done += 1
-                progress.counted(done, len(series))
-    return scans_of_folder(source, found, series), found.warnings
+    found = search(root, output)
+    series: list[tuple[list[Series], int] | None] = [None] * len(found.folders)
+    pool = Workers(sharing.count(), _series_finder, None, sharing.cluster)
+    with pool, closing(pool.run(found.folders)) as events:
+        for done, event in enumerate((event for event in events if event.state != "begun"), 1):
+            series[event.index] = event.result
+            progress.counted(done, len(series))
+    return scans_of_folder(root, found, series), found.warnings
 
 
-def _series_finder() -> Callable[[Path], tuple[str, list[Series], int] | None]:
+def _series_finder() -> Callable[[Path], tuple[list[Series], int] | None]:
     return _find_series
 
 
-def _find_series(folder: Path) -> tuple[str, list[Series], int] | None:
-    """Signature of a folder's files, its series, and how many files are broken; None where it cannot be read."""
-    try:
-        return signature(folder), *find_series(folder)
-    except OSError:
-        return None
+def _find_series(folder: Path) -> tuple[list[Series], int] | None:
+    """A folder's series, and how many of its files are broken; None where it cannot be read."""
+    with suppress(OSError):
+        return find_series(folder)
+    return None
 
 
 class _Board:
@@ -192,20 +166,21 @@ class _Board:
         self._ended = 0
         self._next_write = 0.0
 
-    def score(self, workers: Workers, shares: Plan) -> None:
+    def score(self, workers: Workers) -> None:
         """Score what is not scored yet."""
         for state in self.states:
             self._progress.scan(state)
         try:
-            with written(self._folder.path, self._identify) as self._tables, workers:
+            with workers:
                 todo = self._settle_known()
                 self._write()
-                lost = self._run([i for i in todo if shares.fits(i)], workers, shares)
-                last = [*lost, *(i for i in todo if not shares.fits(i))]
-                for i, reason in self._run(last, workers, shares, last=True).items():
-                    self._fail(i, f"{reason} It did so also when it ran alone." if i in lost else reason)
+                lost = self._run(todo, workers)
+                for i, reason in self._run([*lost], workers, last=True).items():
+                    self._fail(i, f"{reason} It did so also when it ran alone.")
         finally:
             replaced = self._write()
+            numbers = (self._folder.number_of(state.folder) for state in self.states)
+            write_tables(self._folder.path, zip(numbers, self._scans, self.states, strict=True), self._identify)
         if not replaced:
             path = self._folder.path
             raise OutputError(
@@ -232,13 +207,12 @@ class _Board:
             self._progress.warning(ScanWarning("results-damaged", message))
         return todo
 
-    def _run(self, todo: list[int], workers: Workers, shares: Plan, last: bool = False) -> dict[int, str]:
+    def _run(self, todo: list[int], workers: Workers, last: bool = False) -> dict[int, str]:
         """Score scans; returns those whose worker died, with what is known of it. last: alone, and not tried again."""
         lost = {}
-        key = self._folder.settings_key
-        sign = self._folder.path / RECORD
+        key, sign = self._folder.settings_key, self._folder.path / RECORD
         jobs = [ScanJob(self._scans[i], self.states[i].folder, key, sign) for i in todo]
-        with closing(workers.run(jobs, [shares.needs[i] for i in todo], alone=last)) as events:
+        with closing(workers.run(jobs, alone=last)) as events:
             for event in events:
                 i = todo[event.index]
                 if event.state == "begun":
@@ -254,19 +228,13 @@ class _Board:
                     self._finish(i, event.result)
         return lost
 
-    def _enter(self, i: int, outcome: ScanOutcome | None = None) -> None:
-        state = self.states[i]
-        self._tables.add(self._folder.number_of(state.folder), self._scans[i], state, outcome)
-
     def _finish(self, i: int, outcome: ScanOutcome) -> None:
         state = replace(self.states[i], state="skipped" if outcome.kept else "done")
         self._tell(scored(state, outcome.content), result_row(outcome.content))
-        self._enter(i, outcome)
 
     def _fail(self, i: int, reason: str) -> None:
         reason = reason if self._identify else without_uids(reason)
         self._tell(replace(self.states[i], state="failed", reason=reason))
-        self._enter(i)
 
     def _tell(self, state: ScanState, row: dict[str, object] | None = None) -> None:
         self.states[state.index] = state

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ..core.files import remove_partial, write_text_atomically
-from ..core.output import LAST_FILE, OutputError
+from ..core.output import OutputError
 from .parquet import TABLES, WRITTEN, table_path
 from .scans import CohortScan
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
 
 SCHEMA = "cac-cohort/1"
 RECORD, TABLE, FAILURES, LOCK = "cohort.json", "cohort.csv", "failures.csv", ".cohort.lock"
-OMOP = "omop"
-"""Folder of the tables that `cohort.omop` writes."""
 
 ELSEWHERE_SECONDS = 86400.0
 """How long a worker elsewhere may take for a scan, when its client is gone."""
@@ -44,29 +43,21 @@ class CohortFolder:
         self._record, self._local = record, local
 
     def folders_of(self, scans: Sequence[CohortScan]) -> list[Path]:
-        """A folder for each scan: the one it had before, or a new one with a safe name of its own; recorded.
-
-        Raises OutputError when a scan is scored with other masks than before.
-        """
+        """A folder for each scan: the one it had before, or a new one with a safe name of its own; recorded."""
         known = self._record["scans"]
         by_scan = {entry["scan"]: name for name, entry in known.items()}
         tables = (table_path(self.path, name).name for name in TABLES)
-        names = [RECORD, TABLE, FAILURES, OMOP, *tables, *known, *(path.name for path in self.path.iterdir())]
+        names = [RECORD, TABLE, FAILURES, *tables, *known, *(path.name for path in self.path.iterdir())]
         taken = {name.casefold() for name in names}
         folders = []
         last: dict[str, int] = {}
         for scan in scans:
-            entry = {"scan": scan_digest(scan.given), "masks": _digest(*scan.masks)}
-            name = by_scan.get(entry["scan"])
+            digest = scan_digest(scan.given)
+            name = by_scan.get(digest)
             if name is None:
                 name = free_name(safe_name(scan.name), taken, last)
                 taken.add(name.casefold())
-            elif known[name]["masks"] not in (None, entry["masks"]):
-                raise OutputError(
-                    f"{scan.name} was scored with a different heart mask or different lesions in {self.path / name}. "
-                    "Choose another --output, or score all scans again with --overwrite."
-                )
-            known[name] = entry
+            known[name] = {"scan": digest}
             folders.append(self.path / name)
         self._write_record()
         return folders
@@ -86,15 +77,10 @@ class CohortFolder:
         Files that only look changed are compared by their content in a worker, see `scoring.score_job`. Raises
         UnreadableError where its `scores.json` is damaged.
         """
-        content = read_scores(folder)
-        if content is None:
+        content, known = read_scores(folder), read_record(folder)
+        if content is None or known is None or known.settings != self.settings_key or not _untouched(scan, known):
             return None
-        known = read_record(folder)
-        if known is None:  # of an earlier version
-            same = (folder / LAST_FILE).stat().st_mtime >= _changed(scan)
-        else:
-            same = known.settings == self.settings_key and _untouched(scan, known)
-        return ScanOutcome(content, known, kept=True) if same else None
+        return ScanOutcome(content, kept=True)
 
     def write(self, table: str, failures: str) -> bool:
         """Replace both tables; False where the system refuses, as Windows does while a spreadsheet shows them."""
@@ -123,9 +109,8 @@ class CohortFolder:
                     "score all scans again with --overwrite."
                 )
         if overwrite:
-            for name, entry in self._record["scans"].items():
+            for name in self._record["scans"]:
                 forget(self.path / name)
-                entry["masks"] = None  # whichever it is scored with next
         self._record["made_with"] = wanted
         self._write_record()
 
@@ -141,28 +126,50 @@ def opened(path: Path, wanted: dict, overwrite: bool, local: bool = True) -> Ite
     machine, and end with the run.
     Raises OutputError when it holds something else or results of other settings, or another run is at work in it.
     """
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file. Choose a folder with --output.")
-    foreign = path.is_dir() and not (path / RECORD).exists()
-    if foreign and not overwrite and any(not entry.name.startswith(".") for entry in path.iterdir()):
-        raise OutputError(f"{path} is not empty and holds no cohort. Choose another --output, or use --overwrite.")
-    with ExitStack() as stack:
+    with own_folder(path, RECORD, LOCK, "cohort", overwrite), ExitStack() as stack:
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((path / LOCK).open("a"))
-            _lock(lock.fileno(), path)
             folder = CohortFolder(path.resolve(), {"schema": SCHEMA, "made_with": wanted, "scans": {}}, local)
             folder.begin(wanted, overwrite)
             stack.callback(folder.remove_leftovers)
-        except OSError as error:
-            raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
-        try:
             yield folder
         except OSError as error:
             raise OutputError(
                 f"Reading or writing failed: {error}. What is done is kept. Make room on {path}, or mount it again, "
                 "and run the same command again."
             ) from error
+
+
+@contextmanager
+def own_folder(path: Path, mark: str, lock: str, what: str, overwrite: bool = False) -> Iterator[None]:
+    """Make or reopen a folder that belongs to one command, for one run at a time.
+
+    Args:
+        path: The folder.
+        mark: A file by which it is known.
+        lock: A file that is held meanwhile.
+        what: What it holds, for messages.
+        overwrite: It may hold something else.
+
+    Raises:
+        OutputError: It holds something else, another run is at work in it, or it cannot be made.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file. Choose a folder with --output.")
+    foreign = path.is_dir() and not (path / mark).exists() and not overwrite
+    if foreign and any(not entry.name.startswith(".") for entry in path.iterdir()):
+        raise OutputError(f"{path} is not empty and holds no {what}. Choose another --output.")
+    held = FileLock(path / lock, timeout=0)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except Timeout as error:
+        raise OutputError(f"Another {what} is using {path}. Wait for it to end, or choose another --output.") from error
+    except OSError as error:
+        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def safe_name(name: str) -> str:
@@ -198,25 +205,9 @@ def _untouched(scan: CohortScan, known: ScanRecord) -> bool:
         return True
 
 
-def _changed(scan: CohortScan) -> float:
-    """When the newest of a scan's files was changed; 0 where they are out of reach."""
-    files = [scan.ct, *(path for path in (scan.heart, scan.lesions) if path)]
-    try:
-        if scan.ct.is_dir():
-            files += scan.ct.rglob("*")
-        return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
-    except OSError:
-        return 0.0
-
-
 def scan_digest(given: str) -> str:
-    """What `cohort.json` tells a scan by. given: as of a `CohortScan`."""
-    return _digest(given)
-
-
-def _digest(*parts: str) -> str:
-    """Of what tells a scan apart. Not itself, because the UID of a series identifies a person."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    """What `cohort.json` tells a scan by. given: as of a `CohortScan`; a series' UID in it identifies a person."""
+    return hashlib.sha256(json.dumps([given]).encode()).hexdigest()[:32]
 
 
 def _read_record(file: Path) -> dict:
@@ -244,18 +235,3 @@ def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Hold a file until this process ends, however it ends."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        raise OutputError(f"Another run is using {path}. Wait for it to end, or choose another --output.") from error

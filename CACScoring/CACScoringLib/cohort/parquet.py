@@ -1,16 +1,15 @@
-"""The results of a cohort as parquet tables for SQL: `scans`, `scores`, `lesions`, without what identifies a person.
+"""The results of a cohort as parquet tables: `scans`, `scores`, `lesions`, without what identifies a person.
 
 A scan is called by the number that `cohort.json` has for its folder; names, paths and patients stand in `cohort.csv`
-only, unless they are asked for. The schema's version is in each file's metadata. A table of many scans is a folder of
-parts, `scores.parquet/part-00001.parquet`, as parquet's readers take it.
+only, unless they are asked for. The schema's version is in each file's metadata.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,21 @@ from ..core.files import partial_folder
 from ..core.progress import ScanState
 from ..core.records import recorded_status
 from .scans import CohortScan
-from .scoring import ScanOutcome
+from .scoring import read_record, whole_scores
+from .table import result_row
 
 SCHEMA = "cac-cohort-tables/1"
 TABLES = ("scans", "scores", "lesions")
 WRITTEN = "_tables"
 """Of the folder in which they are until they are whole; no scan's folder is called so."""
-GROUP_ROWS = 5000
-"""Rows that are kept in memory until they are written."""
-PART_SCANS = 50_000
-"""Scans of a part; the same of all tables. With fewer, a table is one file."""
+GROUP_SCANS = 500
+"""Scans that are kept in memory until they are written."""
+TOTAL = "total"
+"""What `scores` has as the artery of a method's total."""
 
 _PLACE = re.compile(r"[^\s:'\"()]*[/\\][^\s:'\"()]*")
 _SCORE = {
-    "agatston": "double",
-    "clinical_agatston": "double",
-    "volume_mm3": "double",
-    "mass_mg": "double",
-    "pseudo_mass_hu_mm3": "double",
+    **dict.fromkeys(("agatston", "clinical_agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3"), "double"),
     "lesions": "int32",
     "peak_hu": "double",
 }
@@ -61,116 +57,67 @@ _COLUMNS: dict[str, dict[str, str]] = {
     },
 }
 _IDENTIFYING = ("name", "ct", "patient", "session")
-TOTAL = "total"
-"""What `scores` has as the artery of a method's total."""
 
 
-class TableWriter:
-    """Takes scans as they end, in any order, and writes all three tables at the end; see `written`."""
+def write_tables(folder: Path, scans: Iterable[tuple[str, CohortScan, ScanState]], identify: bool) -> None:
+    """Write the tables of a cohort in place of earlier ones, from the results in its scans' folders.
 
-    def __init__(self, folder: Path, identify: bool) -> None:
-        self._folder, self._identify = folder, identify
-        self._columns = {name: _typed(name, identify) for name in TABLES}
-        self._rows: dict[str, list[dict]] = {name: [] for name in TABLES}
-        self._writers: dict[str, Any] = {}
-        self._scans, self._part = 0, 1
+    scans: of each the number that it is called by, what it is, and what became of it. Raises OSError.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    def add(self, number: str, scan: CohortScan, state: ScanState, outcome: ScanOutcome | None) -> None:
-        """Enter a scan. number: what it is called. outcome: None where it failed, or was not reached."""
-        if self._scans == PART_SCANS:
-            self._end_part()
-            self._scans, self._part = 0, self._part + 1
-        self._scans += 1
-        content = outcome.content if outcome else None
-        known = "done" if state.state == "skipped" else state.state
-        row = {"scan": number, "state": known, "reason": state.reason, "group": scan.group or None}
-        if self._identify:
-            row |= {"name": scan.name, "ct": scan.place, "patient": scan.patient or None}
-            row["session"] = scan.session or None
-        elif state.reason:
-            row["reason"] = without_places(state.reason, scan)
-        if content is not None:
-            record = outcome.record if outcome else None
-            row |= _scan_facts(content, self._identify)
-            row |= {"content_sha256": record.content, "wall_seconds": record.seconds} if record else {}
-            row["peak_memory_bytes"] = record.peak_memory_bytes if record else None
-            for method, result in content["methods"].items():
-                self._rows["scores"] += _scores(number, method, result)
-                self._rows["lesions"] += _lesions(number, method, result)
-        self._rows["scans"].append(row)
-        for name in TABLES:
-            if len(self._rows[name]) >= GROUP_ROWS:
-                self._flush(name)
-
-    def close(self) -> None:
-        """Write what is left, and put the tables into their places."""
-        self._end_part()
-        for name in TABLES if self._part == 1 else ():
-            parts = table_path(self._folder, name)
-            only = self._place(name, 1).rename(parts.with_suffix(".only"))
-            parts.rmdir()
-            only.rename(parts)
-
-    def _end_part(self) -> None:
-        for name in TABLES:
-            self._flush(name)
-            self._writers.pop(name).close()
-
-    def _place(self, name: str, part: int) -> Path:
-        return table_path(self._folder, name) / f"part-{part:05d}.parquet"
-
-    def _flush(self, name: str) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        fields = self._columns[name]
-        schema = pa.schema(fields, metadata={"schema": SCHEMA})
-        if name not in self._writers:
-            file = self._place(name, self._part)
-            file.parent.mkdir(exist_ok=True)
-            self._writers[name] = pq.ParquetWriter(file, schema, compression="zstd")
-        if rows := self._rows[name]:
-            self._writers[name].write_table(pa.Table.from_pylist(rows, schema=schema))
-            rows.clear()
-
-
-@contextmanager
-def written(folder: Path, identify: bool) -> Iterator[TableWriter]:
-    """Give a writer whose tables take the place of earlier ones in a folder at the end, also after an error."""
     with partial_folder(folder / WRITTEN) as place:
-        writer = TableWriter(place, identify)
-        try:
-            yield writer
-        finally:
-            writer.close()
-            for name in TABLES:
-                _replace(table_path(place, name), table_path(folder, name))
+        with ExitStack() as stack:
+            schemas = {name: pa.schema(_typed(name, identify), metadata={"schema": SCHEMA}) for name in TABLES}
+            writers = {
+                name: stack.enter_context(pq.ParquetWriter(table_path(place, name), schema, compression="zstd"))
+                for name, schema in schemas.items()
+            }
+            each = iter(scans)
+            while group := list(islice(each, GROUP_SCANS)):
+                rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+                for number, scan, state in group:
+                    for name, own in rows_of(number, scan, state, identify).items():
+                        rows[name] += own
+                for name, schema in schemas.items():
+                    writers[name].write_table(pa.Table.from_pylist(rows[name], schema=schema))
+        for name in TABLES:
+            table_path(place, name).replace(table_path(folder, name))
 
 
 def table_path(folder: Path, name: str) -> Path:
-    """Where a table lies: a file, or a folder of parts."""
+    """Where a table lies."""
     return folder / f"{name}.parquet"
 
 
-def table_files(folder: Path, name: str) -> list[Path]:
-    """The files of a table, in their order; none where it is not there."""
-    path = table_path(folder, name)
-    return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path] if path.is_file() else []
-
-
-def _replace(made: Path, last: Path) -> None:
-    """A file can be replaced at once; a folder, or what is to be one, is away for a moment."""
-    if last.is_dir():
-        shutil.rmtree(last)
-    elif made.is_dir():
-        last.unlink(missing_ok=True)
-    made.replace(last)
+def rows_of(number: str, scan: CohortScan, state: ScanState, identify: bool) -> dict[str, list[dict]]:
+    """The rows of a scan in each of the tables. Arguments as of `write_tables`."""
+    known = "done" if state.state == "skipped" else state.state
+    row: dict[str, Any] = {"scan": number, "state": known, "reason": state.reason, "group": scan.group or None}
+    if identify:
+        row |= {"name": scan.name, "ct": str(scan.ct), "patient": scan.patient or None, "session": scan.session or None}
+    elif state.reason:
+        row["reason"] = without_places(state.reason, scan)
+    content = whole_scores(state.folder) if known == "done" else None
+    if content is None:
+        return {"scans": [row]}
+    row |= _scan_facts(content, identify)
+    if record := read_record(state.folder):
+        row |= {"content_sha256": record.content, "wall_seconds": record.seconds}
+        row["peak_memory_bytes"] = record.peak_memory_bytes
+    scores, lesions = [], []
+    for method, result in content["methods"].items():
+        scores += _scores(number, method, result)
+        lesions += _lesions(number, method, result)
+    return {"scans": [row], "scores": scores, "lesions": lesions}
 
 
 def without_places(reason: str, scan: CohortScan) -> str:
     """Why a scan failed, without paths and names of files, which are often called by patients."""
     text = _PLACE.sub("…", reason)
-    for name in sorted({scan.place, scan.name, scan.ct.name, *scan.ct.parts[-3:]} - {"", "/"}, key=len, reverse=True):
+    names = {str(scan.ct), scan.name, scan.ct.name, *scan.ct.parts[-3:]} - {"", "/"}
+    for name in sorted(names, key=len, reverse=True):
         text = text.replace(name, "…")
     return text
 
@@ -193,21 +140,11 @@ def _kind_of_fact(name: str) -> str:
 
 
 def _scan_facts(content: Mapping, identify: bool) -> dict:
-    image, measured, categories = content["input"], content["measured"] or {}, content.get("categories") or {}
-    facts = {name: content["acquisition"].get(name) for name in Acquisition("").facts(identify)}
+    row, categories = result_row(content), content.get("categories") or {}
+    facts = {name: row.get(name) for name in Acquisition("").facts(identify)}
     texts = {name: str(v) for name, v in facts.items() if v is not None and _kind_of_fact(name) == "string"}
-    return {
-        **facts,
-        **texts,
-        **dict(zip(("columns", "rows", "slices"), image["size"], strict=True)),
-        "pixel_mm": image["spacing_mm"][0],
-        "slice_spacing_mm": image["spacing_mm"][2],
-        "noise_hu": measured.get("noise_hu"),
-        "seconds": round(sum(content.get("seconds", {}).values()), 3),
-        "risk_class": categories.get("risk_class"),
-        "cac_drs": categories.get("cac_drs"),
-        "warnings": list(dict.fromkeys(warning["code"] for warning in content["warnings"])),
-    }
+    own = {name: categories.get(name) for name in ("risk_class", "cac_drs")}
+    return {**row, **texts, **own, "warnings": row["warnings"].split()}
 
 
 def _scores(number: str, method: str, result: Mapping) -> Iterator[dict]:

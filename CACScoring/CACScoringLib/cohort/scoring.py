@@ -6,9 +6,9 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,14 +19,11 @@ from ..core.files import write_text_atomically
 from ..core.output import LAST_FILE, OutputError, OutputFolder, remove_result
 from ..core.records import check_record
 from ..run import ChosenModels, LoadedModels, RunSettings, ScanInput, load_models, run_scan
-from .remote import fetched, shown
 from .scans import CohortScan
 
 RECORD = "cohort-scan.json"
 """In the folder of a scan: of what it was made, and what that took."""
 SCHEMA = "cac-cohort-scan/1"
-
-Fetch = Callable[[str], AbstractContextManager[Path]]
 
 _CHUNK = 1 << 20
 
@@ -65,13 +62,12 @@ class ScanJob:
 
 @dataclass(frozen=True)
 class ScanOutcome:
-    """What became of a scan: the content of its `scores.json` and its record, or the reason why it could not be scored.
+    """What became of a scan: the content of its `scores.json`, or the reason why it could not be scored.
 
     kept: it had been scored before.
     """
 
     content: dict | None = None
-    record: ScanRecord | None = None
     reason: str | None = None
     kept: bool = False
 
@@ -102,25 +98,20 @@ class ScanFolder(OutputFolder):
                 super()._move_in(temporary)
 
 
-def prepare_scoring(
-    settings: RunSettings, chosen: ChosenModels, fetch: Fetch = fetched
-) -> Callable[[ScanJob], ScanOutcome]:
-    """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one.
-
-    fetch: gives a scan behind an address as a file or folder, and removes it afterwards.
-    """
+def prepare_scoring(settings: RunSettings, chosen: ChosenModels) -> Callable[[ScanJob], ScanOutcome]:
+    """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     if chosen.networks:
         import torch
 
         torch.set_num_threads(1)
-    return partial(score_job, settings, load_models(chosen), fetch=fetch)
+    return partial(score_job, settings, load_models(chosen))
 
 
-def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob, fetch: Fetch = fetched) -> ScanOutcome:
+def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
     """Score a scan into its folder. Where it was not changed but touched, its result stays as it is."""
     try:
-        return _score(settings, models, job, fetch)
+        return _score(settings, models, job)
     except (CTError, OutputError) as error:
         return ScanOutcome(reason=str(error))
     except OSError as error:
@@ -134,27 +125,17 @@ def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob, fetch: 
         return ScanOutcome(reason=fault)
 
 
-def _score(settings: RunSettings, models: LoadedModels, job: ScanJob, fetch: Fetch) -> ScanOutcome:
+def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
     begun = time.perf_counter()
+    scan, folder = job.scan, job.folder
     _check_reach(job)
-    if job.scan.address is None:
-        return _score_here(settings, models, job, job.scan, begun)
-    with fetch(job.scan.address) as ct:
-        return _score_here(settings, models, job, replace(job.scan, ct=ct), begun)
-
-
-def _score_here(
-    settings: RunSettings, models: LoadedModels, job: ScanJob, scan: CohortScan, begun: float
-) -> ScanOutcome:
-    """scan: with its files in reach. begun: when the job was."""
-    folder = job.folder
     _forget_peak()
     content, files = content_key(scan), files_key(scan)
     known = read_record(folder)
     if known and (known.content, known.settings) == (content, job.settings) and (scores := whole_scores(folder)):
         known = ScanRecord(content, files, job.settings, known.seconds, known.peak_memory_bytes)
         write_record(folder, known)
-        return ScanOutcome(scores, known, kept=True)
+        return ScanOutcome(scores, kept=True)
     forget(folder)
     # Results are named as the cohort names the scan: files of many scans are called alike.
     given = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, name=folder.name)
@@ -164,7 +145,7 @@ def _score_here(
         return ScanRecord(content, files, job.settings, round(time.perf_counter() - begun, 3), _peak_memory_bytes())
 
     run_scan(given, settings, models, ScanFolder(folder, record))
-    return ScanOutcome(read_scores(folder), read_record(folder))
+    return ScanOutcome(read_scores(folder))
 
 
 def _check_reach(job: ScanJob) -> None:
@@ -218,29 +199,23 @@ def write_record(folder: Path, record: ScanRecord) -> None:
 def content_key(scan: CohortScan) -> str:
     """SHA-256 of the content of a scan's files, and of which series is meant. Raises OSError."""
     digest = hashlib.sha256(json.dumps(scan.series).encode())
-    for group in _files((scan.ct, scan.heart, scan.lesions)):
+    for group in _files(scan):
         hashes = sorted(_file_key(file) for file in group)
         digest.update(json.dumps(hashes).encode())
     return digest.hexdigest()
 
 
 def files_key(scan: CohortScan) -> str:
-    """Of names, sizes and times of change of a scan's files, and of its address, behind which nobody looks again.
-
-    Raises OSError.
-    """
-    masks = scan.heart, scan.lesions
+    """Of names, sizes and times of change of a scan's files. Raises OSError."""
     parts: list[object] = [scan.series]
-    if scan.address:  # of an archive it is known whether the series has grown
-        parts += [shown(scan.address), *([scan.voxels] if scan.voxels else [])]
-    for group in _files(masks if scan.address else (scan.ct, *masks)):
+    for group in _files(scan):
         found = [(file.name, file.stat()) for file in group]
         parts.append(sorted((name, status.st_size, status.st_mtime_ns) for name, status in found))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _files(places: Iterable[Path | None]) -> Iterator[list[Path]]:
-    for place in places:
+def _files(scan: CohortScan) -> Iterator[list[Path]]:
+    for place in (scan.ct, scan.heart, scan.lesions):
         if place is None:
             yield []
         elif place.is_dir():

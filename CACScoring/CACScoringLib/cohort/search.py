@@ -12,7 +12,6 @@ from ..core.ct import ScanWarning
 from ..core.output import LAST_FILE
 from ..io.dicom import some
 from ..io.reading import IMAGE_ENDINGS, Series, stem
-from .bids import bids_name, raw_folders, scans_among, subject_and_session
 from .scans import WHOLE_FOLDER, CohortScan, name_below
 
 SEGMENTATION_ENDING = ".seg.nrrd"
@@ -33,8 +32,7 @@ def search(root: Path, output: Path) -> Search:
     """Look for image files and DICOM folders in a folder and all below it.
 
     Passed over are hidden files and folders, segmentations (.seg.nrrd), results of earlier scorings (folders with a
-    scores.json) and `output`, and in trees laid out as BIDS masks, derivatives and other modalities (see
-    `cohort.bids`). Links to folders are followed once.
+    scores.json) and `output`. Links to folders are followed once.
     """
     files: list[Path] = []
     folders: list[Path] = []
@@ -49,8 +47,7 @@ def search(root: Path, output: Path) -> Search:
             inner.clear()
             continue
         seen.add(identity)
-        below = folder.relative_to(root)
-        inner[:] = raw_folders(sorted(name for name in inner if not name.startswith(".")), below)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
         visible = sorted(name for name in names if not name.startswith("."))
         images = [folder / name for name in visible if name.lower().endswith(IMAGE_ENDINGS)]
         images = [path for path in images if not path.name.lower().endswith(SEGMENTATION_ENDING)]
@@ -59,7 +56,7 @@ def search(root: Path, output: Path) -> Search:
             inner.clear()
         elif any(not name.lower().endswith(_NO_DICOM) for name in visible):
             folders.append(folder)
-        files += whole or scans_among(images, below)
+        files += whole or images
     warnings = ()
     if unread:
         message = f"{len(unread)} folders could not be opened, so nothing in them is scored: {some(unread)}."
@@ -74,7 +71,7 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
     is a scan of its own, because a cohort has nobody to ask; the facts in the cohort's table tell them apart. A series
     whose files lie in several folders may be one scan or several, so it is listed with a fault.
     """
-    scans = [_of_file(root, path) for path in found.files]
+    scans = [CohortScan(name_below(root, path), path, _below(root, path)) for path in found.files]
     places: dict[str, list[Path]] = {}
     for folder, read in zip(found.folders, series, strict=True):
         for one in read[0] if read else ():
@@ -82,14 +79,13 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
                 places.setdefault(one.uid, []).append(folder)
     for folder, read in zip(found.folders, series, strict=True):
         name, given = name_below(root, folder), _below(root, folder)
-        about = dict(zip(("patient", "session"), subject_and_session(folder.relative_to(root)), strict=True))
         if read is None:
-            scans.append(CohortScan(name, folder, given, fault="Its files could not be read.", **about))
+            scans.append(CohortScan(name, folder, given, fault="Its files could not be read."))
             continue
         in_folder, broken = read
         if broken and not in_folder:
             fault = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
-            scans.append(CohortScan(name, folder, given, fault=fault, **about))
+            scans.append(CohortScan(name, folder, given, fault=fault))
         for one in in_folder:
             fault = None
             if one.uid is None and len(in_folder) > 1:
@@ -104,16 +100,8 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
                     "one that holds all parts."
                 )
             full = name if len(in_folder) == 1 else f"{name}-{one.number or 'no-number'}"
-            scans.append(
-                CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault, voxels=one.voxels, **about)
-            )
+            scans.append(CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault))
     return sorted(scans, key=lambda scan: (_natural(scan.name), scan.given))
-
-
-def _of_file(root: Path, path: Path) -> CohortScan:
-    patient, session = subject_and_session(path.parent.relative_to(root))
-    name = (bids_name(path) if patient else None) or name_below(root, path)
-    return CohortScan(name, path, _below(root, path), patient=patient, session=session)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

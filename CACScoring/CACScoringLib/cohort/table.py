@@ -98,7 +98,7 @@ def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequ
     fixed = {
         "name": scan.name,
         "folder": state.folder.name if row else None,
-        "ct": printable(scan.place),
+        "ct": printable(str(scan.ct)),
         "patient": scan.patient,
         "session": scan.session,
         "group": scan.group,
@@ -112,7 +112,7 @@ def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequ
 def failures_as_csv(scans: Sequence[CohortScan], states: Sequence[ScanState]) -> str:
     """`failures.csv`: the scans that could not be scored, and why."""
     failed = [
-        {"name": scan.name, "ct": printable(scan.place), "reason": _one_line(state.reason)}
+        {"name": scan.name, "ct": printable(str(scan.ct)), "reason": _one_line(state.reason)}
         for scan, state in zip(scans, states, strict=True)
         if state.state == "failed"
     ]

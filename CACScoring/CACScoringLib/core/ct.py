@@ -64,6 +64,10 @@ class ContrastError(CTError):
     """The scan was made with a contrast agent, which calcium scores do not allow."""
 
 
+class OrientationError(CTError):
+    """The anatomy contradicts the orientation that the file's header states."""
+
+
 class NoHeartError(CTError):
     """The field of view does not hold a heart."""
 

@@ -41,7 +41,12 @@ class ScanState:
 
 
 class Progress:
-    """Counts and times the steps of a run and says nothing."""
+    """Counts and times the steps of a run and says nothing.
+
+    prints_warnings: True if a person reads each warning as it comes.
+    """
+
+    prints_warnings = False
 
     def __init__(self) -> None:
         self.steps: list[str] = []
@@ -77,6 +82,10 @@ class Progress:
     def failed(self, message: str, exit_code: int) -> None:
         """The run has ended with an error."""
 
+    def interrupted(self, message: str, exit_code: int) -> None:
+        """A person or the system has stopped the run."""
+        self.failed(message, exit_code)
+
     def _began(self, name: str) -> None:
         """A step begins."""
 
@@ -84,6 +93,7 @@ class Progress:
 class TextProgress(Progress):
     """A bar on a terminal; without one, only warnings and errors."""
 
+    prints_warnings = True
     _WIDTH = 24
 
     def __init__(self, stream: TextIO) -> None:
@@ -113,13 +123,16 @@ class TextProgress(Progress):
         self._line(f"Dashboard: {address}")
 
     def warning(self, warning: ScanWarning) -> None:
-        self._line(f"Warning: {warning.message}")
+        self._line(f"{'CAUTION' if warning.severe else 'Warning'}: {warning.message}")
 
     def done(self, output: Path) -> None:
         self._line("")
 
     def failed(self, message: str, exit_code: int) -> None:
         self._line(f"Error: {message}")
+
+    def interrupted(self, message: str, exit_code: int) -> None:
+        self._line(message)
 
     def _line(self, text: str) -> None:
         self._stream.write(("\r\x1b[K" if self._bar else "") + (shown(text) + "\n" if text else ""))
@@ -169,6 +182,9 @@ class ErrorsOnly(Progress):
 
     def failed(self, message: str, exit_code: int) -> None:
         self._stream.write(shown(f"Error: {message}\n"))
+
+    def interrupted(self, message: str, exit_code: int) -> None:
+        self._stream.write(shown(f"{message}\n"))
 
 
 def progress_for(kind: str, stream: TextIO) -> Progress:

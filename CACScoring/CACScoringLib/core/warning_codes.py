@@ -13,6 +13,7 @@ SEVERE = frozenset(
         "hearts-disagree",
         "kernel-sharp",
         "noise-candidates",
+        "reversed",
     }
 )
 """Codes of warnings with which the numbers may mean nothing, so that they stand above the numbers."""
@@ -63,11 +64,14 @@ ADVICE = {
     "heart-without-lungs": "Check the heart outline; give --heart MASK if it is wrong.",
     "no-territories": "Check the heart mask, and that every lesion has its artery.",
     "hearts-disagree": "Check the heart outline; give --heart MASK if it is wrong.",
+    "orientation-doubtful": "Check in a viewer that heart, spine and liver lie where the labels say.",
+    "reversed": "Do not use the score. Convert the scan again with a tool that keeps the geometry, and score that.",
     # Scores and lesions
     "automatic": "Look at the lesions and at the candidates left out before you use the score, and mark it reviewed.",
     "lesions-automatic": "Check that a person has seen these lesions; else do not use the score as a reviewed one.",
     "label-outside-heart": "Check these lesions. Give --heart MASK if the heart outline is wrong.",
     "metal": "Check these lesions; reject stents, leads, clips and wires.",
+    "metal-labelled": "Check that these lesions are calcium; reject stents, leads, clips and wires.",
     "percentile-unreviewed": "Review the lesions, and score again with --lesions.",
     "review-problem": "Correct in the Segment Editor what the message names.",
     "reviewed-empty": "No action is needed if the scan shows no coronary calcium.",

@@ -23,9 +23,8 @@ def conclusion(result: ScoreResult) -> list[str]:
     if result.categories is not None:
         classes = result.categories
         sentences.append(f"Risk class: {classes.risk_class}. CAC-DRS: {classes.cac_drs}.")
-    if TOTAL in method.intervals:
-        told = interval_sentence(*method.intervals[TOTAL].agatston, method.category_probabilities)
-        sentences.append(f"90 % interval: {told}.")
+    if sentence := interval_sentence(method):
+        sentences.append(f"90 % interval: {sentence}." if TOTAL in method.intervals else f"{sentence}.")
     sentences += [f"Caution: {warning.message}" for warning in result.warnings if warning.severe]
     return [*map(plain, sentences), RESEARCH_ONLY]
 

@@ -7,17 +7,21 @@ from collections import Counter
 
 import numpy as np
 from highdicom.sc import SCImage
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydicom import Dataset
 
 from ..report.page import told_lesions
 from ..report.pictures import slice_picture
-from ..results import ScoreResult
+from ..results import STATUSES, ScoreResult
 from ..scoring.scores import component_agatston
+from .conclusion import RESEARCH_ONLY
 from .source import SourceSeries
 
 SERIES = 6
 """Place of its series number."""
+
+_BAND = 38
+"""Height of the text above a slice, pixels."""
 
 MOST = 4
 """Slices that are shown; `core.output.RESULT_FILES` names them."""
@@ -34,11 +38,16 @@ def key_slices(result: ScoreResult) -> list[int]:
 
 
 def key_picture(result: ScoreResult, k: int) -> Image.Image:
-    """A slice with its lesions outlined and numbered."""
+    """A slice with its lesions outlined and numbered; above it the status of the score, and that it is for research."""
     method = result.methods["threshold"]
     told = {lesion.id for lesion in told_lesions(method, result.scan.slice_spacing_mm)}
     jpeg = slice_picture(result.scan, result.heart.mask, method.lesions, k, told)
-    return Image.open(io.BytesIO(jpeg)).convert("RGB")
+    shown = Image.open(io.BytesIO(jpeg))
+    picture = Image.new("RGB", (shown.width, shown.height + _BAND))
+    picture.paste(shown, (0, _BAND))
+    text = f"{STATUSES[method.status].capitalize()}\n{RESEARCH_ONLY}"
+    ImageDraw.Draw(picture).text((6, 4), text, fill="white", font_size=12)
+    return picture
 
 
 def key_images_of(result: ScoreResult, source: SourceSeries) -> list[Dataset]:

@@ -269,11 +269,10 @@ def _all_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableEr
 
 @dataclass(frozen=True)
 class Series:
-    """A CT series of a folder. uid, number: None where the header lacks it. voxels: of all its images together."""
+    """A CT series of a folder. uid, number: None where the header lacks it."""
 
     uid: str | None
     number: str | None
-    voxels: int
 
 
 def find_series(folder: Path) -> tuple[list[Series], int]:
@@ -297,7 +296,7 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
             if slice_ is not None and is_ct_image(slice_):
                 found.setdefault(slice_.text("SeriesInstanceUID"), _Found()).add(slice_)
     stacks = {uid: one for uid, one in found.items() if one.has_position} or found
-    return [Series(uid, one.number, one.voxels) for uid, one in stacks.items()], broken
+    return [Series(uid, one.number) for uid, one in stacks.items()], broken
 
 
 class _Found:
@@ -305,13 +304,8 @@ class _Found:
 
     def __init__(self) -> None:
         self.number: str | None = None
-        self.voxels, self.has_position = 0, False
+        self.has_position = False
 
     def add(self, slice_: DicomSlice) -> None:
         self.number = self.number or series_number([slice_])
-        self.voxels += _pixels(slice_)
         self.has_position = self.has_position or has_position(slice_)
-
-
-def _pixels(slice_: DicomSlice) -> int:
-    return int((slice_.number("Rows") or 0) * (slice_.number("Columns") or 0) * (slice_.number("NumberOfFrames") or 1))

@@ -11,14 +11,16 @@ from collections.abc import Callable
 from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
-from .input_section import argumentsOf, ensureEstimatorPackages
+from .input_section import ensureEstimatorPackages, networkArgumentsOf, settingsOf
 from .lifecycle import Section
 from .parameters import Method
 from .worker import Worker
 
-TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)", "Note")
-COLUMN_LETTERS = (9, 8, 8, 10, 11)
+TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)")
+COLUMN_LETTERS = (9, 8, 8, 10)
 """Widths of all columns but the last, which takes the rest."""
+
+_MAP_COLUMN = 4
 
 _ENOUGH = 3
 """Scans that have to end until it can be told when all will have."""
@@ -70,6 +72,7 @@ class CohortSection(Section):
         ui.cohortButton.setEnabled(running or bool(state.cohortFolder and state.cohortOutput))
         scan = self._selected()
         ui.cohortOpenButton.setEnabled(scan is not None and scan["state"] in ("done", "skipped"))
+        widgets.say(ui.cohortNoteLabel, "" if scan is None else _noteOf(scan))
 
     def cancel(self) -> None:
         self._worker.cancel()
@@ -103,9 +106,11 @@ class CohortSection(Section):
         self._scans, self._output = [], state.cohortOutput
         self._dashboard, self._begun, self._before = "", None, 0
         self._ui.cohortTable.setRowCount(0)
+        self._ui.cohortTable.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
         self._ui.cohortBar.setValue(0)
         self._say(_("Looking for scans …"))
-        command = ["cohort", state.cohortFolder, "--output", state.cohortOutput, *argumentsOf(state)]
+        how = (*networkArgumentsOf(state), "--settings", settingsOf(state))
+        command = ["cohort", state.cohortFolder, "--output", state.cohortOutput, *how]
         if state.cohortCluster:
             command += ["--cluster", state.cohortCluster]
         self._worker.start(command, self._onEnd, self._onProgress, self._onEvent)
@@ -146,8 +151,9 @@ class CohortSection(Section):
         if status == "candidates":
             numbers[0] = f"({numbers[0]})"
         numbers.insert(1, _statusNames().get(status, ""))
-        note = scan.get("reason") or ", ".join(scan.get("warnings") or ())
-        table_widgets.fillRow(table, row, (scan["name"], _stateNames()[scan["state"]], *numbers, note), (2, 4))
+        state = _stateNames()[scan["state"]] + (" ⚠" if scan.get("warnings") else "")
+        texts = scan["name"], state, *numbers
+        table_widgets.fillRow(table, row, texts, (2, _MAP_COLUMN), _noteOf(scan) or None)
         ended = sum(each["state"] in _ENDED for each in self._scans)
         self._ui.cohortBar.setValue(round(1000 * ended / len(self._scans)))
         if scan["state"] == "running" and self._begun is None:
@@ -177,6 +183,11 @@ class CohortSection(Section):
 
     def _say(self, text: str) -> None:
         self._ui.cohortStatusLabel.setText(text)
+
+
+def _noteOf(scan: dict) -> str:
+    """Why a scan failed, or its warnings."""
+    return scan.get("reason") or ", ".join(scan.get("warnings") or ())
 
 
 def _statusNames() -> dict[str, str]:

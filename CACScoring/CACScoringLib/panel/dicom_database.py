@@ -35,8 +35,8 @@ def filesOf(volume: vtkMRMLScalarVolumeNode) -> tuple[Path, ...]:
     if not uids:
         raise CTError(
             _(
-                "{name} was not loaded from DICOM, and DICOM objects have to refer to its images. Load the CT with the "
-                "DICOM module, or use cac score --dicom."
+                "{name} was not loaded through the DICOM module, and DICOM objects have to refer to its images. Load "
+                "the CT with this module, or use cac score --dicom."
             ).format(name=name)
         )
     if database is None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from slicer.i18n import tr as _
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import RADIOMICS_REQUIREMENTS, ensurePackages
-from .parameters import CACScoringParameterNode, Connectivity, Method
+from .parameters import CACScoringParameterNode, Method
 from .scan_facts import ScanFacts, scanFacts
 from .widgets import dataOf, fillBox, say
 
@@ -64,10 +65,8 @@ class ScoringInput:
     unseen: bool = False
 
 
-def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """The options of `cac score` and `cac cohort` for what is set in the panel, where it is not the default."""
-    from ..scoring.lesions import ScoringRules
-
+def networkArgumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
+    """The options of `cac score` and `cac cohort` for the networks that are set in the panel."""
     arguments: list[str] = []
     if state.method == Method.CLINICAL_RULE:
         arguments.append("--threshold-only")
@@ -80,18 +79,47 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
             if name := getattr(state, parameter):
                 arguments += ["--model", name]
         arguments += ["--device", state.device.value]
-    published = ScoringRules()
+    return tuple(arguments)
+
+
+def _changedRules(state: CACScoringParameterNode) -> dict[str, float]:
+    """The scoring rules that are not the published ones."""
+    from ..scoring.lesions import ScoringRules
+
+    published, changed = ScoringRules(), {}
     for parameter, rule in RULE_PARAMETERS.items():
         value = getattr(state, parameter)
-        value = value.value if isinstance(value, Connectivity) else value
         if value != getattr(published, rule):
-            arguments += ["--rule", f"{rule}={value:g}"]
+            changed[rule] = value
+    return changed
+
+
+def settingsOf(state: CACScoringParameterNode) -> str:
+    """The settings of `cac cohort` for the rules that are set in the panel, as JSON."""
+    rules = _changedRules(state)
+    if state.calibration > 0:
+        rules["calibration_mg_per_mm3_hu"] = state.calibration
+    flags = {
+        "adapt_to_tube_voltage": state.adaptToTubeVoltage,
+        "allow_contrast": state.allowContrast,
+        "allow_reversed": state.allowReversed,
+    }
+    return json.dumps({"scoring": {"score": {"rules": rules, **flags}}})
+
+
+def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
+    """The options of `cac score` for what is set in the panel, where it is not the default."""
+    arguments = [*networkArgumentsOf(state)]
+    for rule, value in _changedRules(state).items():
+        arguments += ["--rule", f"{rule}={value:g}"]
     if state.calibration > 0:
         arguments += ["--calibration", f"{state.calibration:g}"]
-    if state.adaptToTubeVoltage:
-        arguments.append("--adapt-to-tube-voltage")
-    if state.allowContrast:
-        arguments.append("--allow-contrast")
+    switches = {
+        "--adapt-to-tube-voltage": state.adaptToTubeVoltage,
+        "--allow-contrast": state.allowContrast,
+        "--allow-reversed": state.allowReversed,
+    }
+    arguments += [option for option, on in switches.items() if on]
     return tuple(arguments)
 
 
@@ -232,7 +260,7 @@ class InputSection(Section):
 
     def _setPublishedRules(self, *_args: object) -> None:
         state = self._state
-        for parameter in (*RULE_PARAMETERS, "calibration", "adaptToTubeVoltage", "allowContrast"):
+        for parameter in (*RULE_PARAMETERS, "calibration", "adaptToTubeVoltage", "allowContrast", "allowReversed"):
             setattr(state, parameter, state.default(parameter).value)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import slicer
 from slicer.i18n import tr as _
@@ -31,15 +31,20 @@ PROCESS_REQUIREMENTS = {"psutil": "psutil>=6", "distributed": "distributed>=2026
 COHORT_REQUIREMENTS = {
     **PROCESS_REQUIREMENTS,
     "pyarrow": "pyarrow>=20",
-    "duckdb": "duckdb>=1.4",
+    "filelock": "filelock>=3.16",
     "bokeh": "bokeh>=3.6",
 }
 """For the tables of a cohort and the view of its workers."""
 
 
 def missingPackages(requirements: Mapping[str, str] = REQUIREMENTS) -> list[str]:
-    """Names of the packages that are not installed. requirements: what to tell pip, by the name that is imported."""
-    return [name for name in requirements if importlib.util.find_spec(name) is None]
+    """What pip has to be asked for, because it is not installed. requirements: by the name that is imported."""
+    return [wanted for name, wanted in requirements.items() if importlib.util.find_spec(name) is None]
+
+
+def namesOf(requirements: Sequence[str]) -> str:
+    """Names of packages as pip and their pages call them, in one line."""
+    return ", ".join(each.partition(">")[0] for each in requirements)
 
 
 def ensurePackages(
@@ -54,18 +59,18 @@ def ensurePackages(
     if not missing:
         return ""
     try:
-        if "torch" in missing and hasattr(slicer.modules, "pytorchutils"):
+        if REQUIREMENTS["torch"] in missing and hasattr(slicer.modules, "pytorchutils"):
             _installTorchForThisGraphicsCard()
-        _install([requirements[name] for name in missingPackages(requirements)], requester)
+        _install(missingPackages(requirements), requester)
     except (RuntimeError, ImportError, OSError, subprocess.CalledProcessError) as error:
-        return _("{packages} could not be installed: {error}").format(packages=", ".join(missing), error=error)
+        return _("{packages} could not be installed: {error}").format(packages=namesOf(missing), error=error)
     importlib.invalidate_caches()
     if not (missing := missingPackages(requirements)):
         return ""
     if purpose is not None:
-        return _("{purpose} needs {packages}. Install this first.").format(purpose=purpose, packages=", ".join(missing))
+        return _("{purpose} needs {packages}. Install this first.").format(purpose=purpose, packages=namesOf(missing))
     return _("The networks need {packages}. Install them, or choose the clinical rule alone.").format(
-        packages=", ".join(missing)
+        packages=namesOf(missing)
     )
 
 
@@ -74,7 +79,7 @@ def _installTorchForThisGraphicsCard() -> None:
 
     PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH_VERSION)
     importlib.invalidate_caches()
-    if "torch" in missingPackages():
+    if REQUIREMENTS["torch"] in missingPackages():
         raise RuntimeError(_("PyTorch was not installed."))
 
 

@@ -1,11 +1,14 @@
-"""The panel's state, which is saved with the scene."""
+"""The panel's state, which is saved with the scene.
+
+Enumerations that the panel compares are equal by value, because after *Reload* a class may have been imported twice.
+"""
 
 # Slicer's names.
 # ruff: noqa: N815
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Annotated
 
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTextNode
@@ -13,7 +16,7 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 
-class Method(Enum):
+class Method(str, Enum):
     """How to score. Kept in the scene by name."""
 
     BOTH = "both"
@@ -37,7 +40,7 @@ class Device(Enum):
         return {Device.AUTO: _("Automatic"), Device.CPU: _("Processor"), Device.CUDA: _("Graphics card (CUDA)")}[self]
 
 
-class Connectivity(Enum):
+class Connectivity(IntEnum):
     """Neighbours that join pixels of a slice to one lesion."""
 
     EIGHT = 8
@@ -47,7 +50,7 @@ class Connectivity(Enum):
         return _("{count} neighbours").format(count=self.value)
 
 
-class RadiographSource(Enum):
+class RadiographSource(str, Enum):
     """Which radiograph to score."""
 
     FILE = "file"
@@ -108,6 +111,7 @@ class CACScoringParameterNode:
     calibration: Annotated[float, WithinRange(0, 0.1)] = 0.0
     adaptToTubeVoltage: bool = False
     allowContrast: bool = False
+    allowReversed: bool = False
     result: vtkMRMLTextNode
     reviewMethod: str = "threshold"
     fade: Annotated[float, WithinRange(0, 1)] = 0.0

@@ -70,12 +70,12 @@ class ResultSection:
 
         label, bar = self._ui.intervalLabel, self._ui.intervalBar
         own = None if result is None else result.intervals.get(TOTAL)
+        sentence = "" if result is None else interval_sentence(result)
+        widgets.say(label, sentence and f"{sentence}.")
         if own is None:
-            widgets.say(label, "")
             bar.setVisible(False)
             return
-        widgets.say(label, f"{interval_sentence(*own.agatston, result.category_probabilities)}.")
-        label.setToolTip(interval_note(result.calibrated_on))
+        label.setToolTip(interval_note(result))
         ink = label.palette.color(qt.QPalette.WindowText).name()
         drawing = interval_bar(result.total.clinical_agatston, *own.agatston, ink)
         bar.setVisible(widgets.showDrawing(bar, drawing))

@@ -45,7 +45,7 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
         size=size, spacing=spacing, low=low, high=high
     )]  # fmt: skip
     if acquisition is None:
-        facts.append(_("Not from DICOM: tube voltage, slice thickness and kernel are unknown."))
+        facts.append(_("Not loaded through the DICOM module: tube voltage, slice thickness and kernel are unknown."))
         return ScanFacts(tuple(facts), (), problem)
     known = [
         acquisition.kvp and f"{acquisition.kvp:g} kVp",

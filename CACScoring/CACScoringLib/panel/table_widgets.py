@@ -11,6 +11,8 @@ import qt
 from slicer.i18n import tr as _
 
 _LEAST_LETTERS = 5
+_MOST_LETTERS = 28
+"""Of a name; longer ones are elided."""
 
 
 def prepareTable(table) -> None:
@@ -47,13 +49,26 @@ def prepareColumns(table, titles: Sequence[str], letters: Sequence[int]) -> None
 
 
 def fillRow(table, row: int, texts: Sequence[str], numbers: Collection[int] = (), hint: str | None = None) -> None:
-    """Write a row's cells. numbers: columns that are aligned to the right. hint: of the row; None for each its text."""
+    """Write a row's cells; the first column grows with its text.
+
+    numbers: columns that are aligned to the right. hint: of the row; None for each its text.
+    """
+    letter = table.fontMetrics().horizontalAdvance("n")
+    width = min(table.fontMetrics().horizontalAdvance(texts[0]) + letter, _MOST_LETTERS * letter)
+    table.setColumnWidth(0, max(width, table.columnWidth(0)))
     for column, text in enumerate(texts):
         item = qt.QTableWidgetItem(text)
         item.setToolTip(text if hint is None else hint)
         if column in numbers:
             item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
         table.setItem(row, column, item)
+
+
+def hideEmptyColumns(table) -> None:
+    """Leave the room of columns that are empty in all rows to the others."""
+    rows = range(table.rowCount)
+    for column in range(1, table.columnCount):
+        table.setColumnHidden(column, bool(rows) and not any(table.item(row, column).text() for row in rows))
 
 
 def fillTable(table, titles: Sequence[str], rows: Sequence[Sequence[str]], hints: Sequence[str] | None = None) -> None:

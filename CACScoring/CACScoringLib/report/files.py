@@ -25,7 +25,7 @@ from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.scores import Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL, CalibratedOn
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
-from .interval_page import category_text, interval_text
+from .interval_page import category_text, interval_sentence, interval_text
 
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
@@ -92,9 +92,10 @@ def site_labels(result: ScoreResult) -> sitk.Image:
     return image
 
 
-def result_as_text(result: ScoreResult) -> str:
-    """A few lines for a terminal, severe warnings first."""
-    lines = [f"CAUTION: {warning.message}" for warning in result.warnings if warning.severe]
+def result_as_text(result: ScoreResult, severe_warnings: bool = True) -> str:
+    """A few lines for a terminal, severe warnings first where they were not printed before."""
+    severe = [warning for warning in result.warnings if warning.severe and severe_warnings]
+    lines = [f"CAUTION: {warning.message}" for warning in severe]
     if result.normalisation is not None and result.normalisation.changes:
         lines.append(f"Scan normalised: {result.normalisation.in_words}")
     for key, method in result.methods.items():
@@ -105,7 +106,9 @@ def result_as_text(result: ScoreResult) -> str:
         lines += [_line(name, score, agatston) for name, score in [*rows, ("total", method.total)]]
         if TOTAL in method.intervals:
             interval = interval_text(*method.intervals[TOTAL].agatston)
-            lines.append(f"  90 % interval {interval}; {category_text(method.category_probabilities)}")
+            lines.append(f"  90 % interval {interval}{category_text(method)}")
+        elif sentence := interval_sentence(method):
+            lines.append(f"  {sentence}")
         if method.left_out is not None:
             count = len(method.left_out.lesions.lesions)
             lines.append(f"  {count} candidate{'' if count == 1 else 's'} left out as probably not coronary calcium")

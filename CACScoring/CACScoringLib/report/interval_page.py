@@ -6,7 +6,7 @@ import itertools
 import math
 
 from ..results import MethodResult
-from ..scoring.uncertainty import CATEGORIES, LIMITS, TOTAL, CalibratedOn
+from ..scoring.uncertainty import CATEGORIES, CATEGORISED_BELOW, LIMITS, TOTAL
 from .markup import Markup, fragment, small, tag
 
 WIDTH, HEIGHT = 460, 44
@@ -21,44 +21,63 @@ def interval_text(low: float, high: float) -> str:
     return f"{low:.0f} to {high:.0f}" if round(low) < round(high) else f"{high:.0f}"
 
 
-def category_text(probabilities: dict[str, float]) -> str:
-    """The likeliest category and those worth naming beside it: "category 1–99 with 78 %, 100–399 with 20 %"."""
-    likely = sorted(probabilities.items(), key=lambda one: -one[1])
+def category_text(method: MethodResult) -> str:
+    """The likeliest category and those worth naming beside it: "; category 1–99 with 78 %, 100–399 with 20 %".
+
+    Why there is none where the score is too high; empty for a reviewed score.
+    """
+    if method.probabilities_withheld:
+        return f"; category probabilities are withheld from a score of {CATEGORISED_BELOW:.0f} on"
+    likely = sorted(method.category_probabilities.items(), key=lambda one: -one[1])
     named = [one for n, one in enumerate(likely) if n == 0 or one[1] >= 0.05]
-    return "category " + ", ".join(f"{name.replace('-', '–')} with {_percent(p)}" for name, p in named)
+    texts = [f"{name.replace('-', '–')} with {_percent(p)}" for name, p in named]
+    return f"; category {', '.join(texts)}" if texts else ""
 
 
-def interval_sentence(low: float, high: float, probabilities: dict[str, float]) -> str:
-    """Without the full stop: "Between 40 and 130; category 1–99 with 78 %"."""
+def interval_sentence(method: MethodResult) -> str:
+    """The total's interval, without the full stop: "Between 40 and 130; category 1–99 with 78 %".
+
+    Why there is none where a reviewed score lies beyond the study of repeatability; empty where no errors are known.
+    """
+    if TOTAL not in method.intervals:
+        return "No 90 % interval: the repeatability of such high scores was not studied" if method.intervals else ""
+    low, high = method.intervals[TOTAL].agatston
     between = f"Between {low:.0f} and {high:.0f}" if round(low) < round(high) else f"About {high:.0f}"
-    return f"{between}; {category_text(probabilities)}"
+    return between + category_text(method)
 
 
 def interval_as_html(method: MethodResult) -> Markup | None:
     """The total's interval and the probabilities of its categories; None where no errors are known."""
+    if not method.intervals:
+        return None
     own = method.intervals.get(TOTAL)
     if own is None:
-        return None
-    told = [f"{interval_sentence(*own.agatston, method.category_probabilities)}."]
+        return tag.p(f"{interval_sentence(method)}.")
+    told = [f"{interval_sentence(method)}."]
     if own.mass_mg is not None:
         told.append(f" Mass {own.mass_mg[0]:.1f} to {own.mass_mg[1]:.1f} mg.")
     bar = interval_bar(method.total.clinical_agatston, *own.agatston)
-    return fragment(tag.p(*told), bar, small(interval_note(method.calibrated_on)))
+    return fragment(tag.p(*told), bar, small(interval_note(method)))
 
 
-def interval_note(calibrated_on: CalibratedOn | None) -> str:
-    """What an interval holds, and whose errors it is made of; see `MethodResult.calibrated_on`."""
+def interval_note(method: MethodResult) -> str:
+    """What an interval holds, and whose errors it is made of."""
     arteries = (
         "Intervals of arteries come from the errors of single arteries, so they need not agree with that of the total."
     )
-    if calibrated_on is None:
+    if method.reviewed:
+        return (
+            "90 % interval for the reviewed score of a second scan of the same patient (repeatability), from the "
+            f"scan–rescan study stored with the model. {arteries}"
+        )
+    if method.calibrated_on is None:
         return (
             "The bar spans 90 %: so often it holds the score that the same patient would have in a still scan without "
             f"noise. It was made on digital patients, and says nothing of errors that they do not have. {arteries}"
         )
     return (
         "The bar spans 90 %: so often it holds the score that the reference's readers would give to this scan. It was "
-        f"made on {calibrated_on}, and holds for patients and scans like theirs. {arteries}"
+        f"made on {method.calibrated_on}, and holds for patients and scans like theirs. {arteries}"
     )
 
 

@@ -22,10 +22,10 @@ from ..scoring.normalisation import Normalisation
 from ..whole_scan.estimates import WholeScanEstimate
 
 ABOUT_CANDIDATES = (
-    *("unreviewed", "automatic", "beyond-calibration", "noise-candidates", "reviewed-empty", "metal"),
-    *("unassigned-left-out", "label-outside-heart"),
+    *("unreviewed", "automatic", "noise-candidates", "reviewed-empty"),
+    *("unassigned-left-out", "label-outside-heart", "metal-labelled"),
 )
-"""Warnings of a run that speak of the lesions as they were then."""
+"""Warnings of a run about its lesions, obsolete after a review; those about the scan stay."""
 
 
 @dataclass(frozen=True)

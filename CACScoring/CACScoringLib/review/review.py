@@ -171,6 +171,7 @@ class Review:
         self._suggestions = _Suggestions(image, heart, suggested)
         self._metal_sought: set[LesionKey] | None = None
         self._metal: dict[LesionKey, MetalKind] = {}
+        self._not_metal: np.ndarray | None = None  # flat indices of the run's candidates
 
     @property
     def labelled(self) -> Labelled:
@@ -223,11 +224,15 @@ class Review:
         return self._masses.get(_key(lesion), (None, None))
 
     def metal_among(self, found: LesionSet) -> dict[int, MetalKind]:
-        """Lesions that are metal, by id (see `artefacts.metal_lesions`). Looked for anew where other voxels are lesions
-        than at the last call, not where only their sites differ: it takes long."""
+        """Lesions that are metal, by id (see `artefacts.metal_lesions`).
+
+        The search takes seconds, so it is only made where lesions have voxels that were no candidates of the run, which
+        keeps no metal among them, and where other voxels are lesions than at the last call.
+        """
         ids = {_key(lesion): lesion.id for lesion in found.lesions}
         if ids.keys() != self._metal_sought:
-            metal = metal_lesions(found, self.image)
+            flat = self._counted.flat[found.id_map.reshape(-1)[self._counted.flat] > 0]
+            metal = {} if _among(flat, self._not_metal).all() else metal_lesions(found, self.image)
             self._metal = {key: metal[number] for key, number in ids.items() if number in metal}
             self._metal_sought = set(ids)
         return {ids[key]: kind for key, kind in self._metal.items()}
@@ -300,6 +305,9 @@ class Review:
         ids[again.flat] = number_of[new.id_map.reshape(-1)[again.flat]]
         lesions = (*kept, *(replace(lesion, id=int(number_of[lesion.id])) for lesion in new.lesions))
         self._found, self._counted = LesionSet(lesions, id_map), counted
+        if self._not_metal is None:
+            of_run = [lesion.id for lesion in lesions if self._sites.get(_key(lesion)) is not None]
+            self._not_metal = counted.flat[np.isin(ids[counted.flat], of_run)]
 
     def _counts(self) -> np.ndarray:
         counts = self._labels.values != NOT_CORONARY

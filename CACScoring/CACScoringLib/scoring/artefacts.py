@@ -41,7 +41,7 @@ def metal_lesions(found: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
 
 def metal_warning(found: LesionSet, metal: dict[int, MetalKind]) -> list[ScanWarning]:
     """The doubt about a reader's lesions that are metal, if there are any. metal: of `metal_lesions`."""
-    return _warning(found, metal, "They are scored as labelled. Check that they are calcium.")
+    return _warning("metal-labelled", found, metal, "A reader labelled them, and they are scored.")
 
 
 def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[ScanWarning]]:
@@ -55,7 +55,7 @@ def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[S
         return found, []
     kept = found.of(lesion.id for lesion in found.lesions if lesion.id not in metal)
     consequence = "They are left out of the candidates, with any calcium that touches them: label that by hand."
-    return kept, _warning(found, metal, consequence)
+    return kept, _warning("metal", found, metal, consequence)
 
 
 def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning]:
@@ -79,7 +79,7 @@ def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning
     return [ScanWarning("noise-candidates", message)]
 
 
-def _warning(found: LesionSet, metal: dict[int, MetalKind], consequence: str) -> list[ScanWarning]:
+def _warning(code: str, found: LesionSet, metal: dict[int, MetalKind], consequence: str) -> list[ScanWarning]:
     if not metal:
         return []
     parts = []
@@ -88,4 +88,4 @@ def _warning(found: LesionSet, metal: dict[int, MetalKind], consequence: str) ->
         parts.append(f"{kind.title} (slices {', '.join(slices[:5])}{' …' if len(slices) > 5 else ''})")
     kinds = "; ".join(parts)
     message = f"{len(metal)} lesion(s) are metal or another foreign body, or touch one: {kinds}. {consequence}"
-    return [ScanWarning("metal", message)]
+    return [ScanWarning(code, message)]

@@ -77,15 +77,18 @@ class Familiarity:
         own = content.get("familiarity")
         return None if own is None else cls(own["distance"], tuple(own["causes"]), own["limit"])
 
-    def warnings(self, reviewed: bool) -> list[ScanWarning]:
-        """reviewed: whether a person has reviewed the clinical score, of which then nothing is withheld."""
+    @property
+    def warnings(self) -> list[ScanWarning]:
+        """The doubt about automatic scores of a scan unlike the others; it stays whatever a reader has reviewed."""
         if not self.distance:
             return []
         unlike = f"The scan is unlike those that the models were calibrated on: {'; '.join(self.causes)}."
-        if self.beyond and not reviewed:
+        if self.beyond:
             message = f"{unlike} So categories and intervals of automatic scores are withheld."
             return [ScanWarning("beyond-calibration", message)]
-        return [ScanWarning("unlike-calibration", f"{unlike} Scores are less certain; their intervals are wider.")]
+        return [
+            ScanWarning("unlike-calibration", f"{unlike} Automatic scores are less certain; their intervals are wider.")
+        ]
 
 
 @dataclass(frozen=True)

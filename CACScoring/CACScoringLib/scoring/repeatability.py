@@ -31,6 +31,15 @@ class Limits:
         """The repeatability coefficient at a mean of both scores: what 95 % of absolute differences stay below."""
         return self.factor * np.maximum(0.0, self.intercept + self.slope * mean)
 
+    def interval(self, score: float) -> tuple[float, float]:
+        """Find the 90 % interval of a second scan's score.
+
+        Returns:
+            Lowest and highest score, if differences are normally distributed.
+        """
+        width = float(self.at(score)) * 1.645 / 1.960
+        return max(0.0, score - width), score + width
+
 
 @dataclass(frozen=True)
 class Repeatability:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.ct import CTError
+from ..models.cards import ModelCard
 from .familiarity import Familiarity
-from .repeatability import map_cards
+from .repeatability import Repeatability, map_cards
 from .scores import Score
 
 LEVEL = 0.9
@@ -32,6 +33,9 @@ LIMITS = {"agatston": (1.0, 100.0, 400.0), "mass_mg": (0.2, 20.0, 80.0)}
 CATEGORIES = ("0", "1-99", "100-399", "400+")
 
 TOTAL = "total"
+
+CATEGORISED_BELOW = 1000.0
+"""Automatic scores from here on have no category probabilities: too few calibration patients reach them."""
 
 NOISE_HU, THICKNESS_MM = 20.0, 3.0
 """A usual scan, whose errors are divided by 1; also what is taken where a scan's own values are unknown."""
@@ -85,19 +89,19 @@ class ScoreErrors:
             distance: Of the scan from the calibration's (`Familiarity`).
 
         Returns:
-            Lowest and highest true score that is not too unlike what calibration patients had. Where every true score
-            is, the score itself.
+            Lowest and highest true score that is not too unlike what calibration patients had, widened where needed
+            to include the score itself.
         """
         scale, at = self.difficulty(noise_hu, thickness_mm) * (1 + distance), math.log1p(score)
         bounds = (0.0, *LIMITS[self.quantity], math.inf)
-        ends: list[float] = []
+        ends = [score]
         for own, (low, high) in zip(self.errors, itertools.pairwise(bounds), strict=True):
             smallest, largest = central(own)
             first = max(low, math.expm1(max(0.0, at + scale * smallest)))
             last = min(high, math.expm1(max(0.0, at + scale * largest)))
             if first <= last:
                 ends += [first, last]
-        return (min(ends), max(ends)) if ends else (score, score)
+        return min(ends), max(ends)
 
     def probabilities(self, score: float) -> tuple[float, ...]:
         """Tell classes of the truth by a score.
@@ -184,7 +188,7 @@ class Uncertainty:
     def stored(cls, calibration: Mapping, kind: str) -> Uncertainty | None:
         """From a model's calibration; None where it holds none.
 
-        kind: "automatic" or "reviewed" for the clinical rule, "decomposition" for the map. Raises CTError.
+        kind: "automatic" for the clinical rule, "decomposition" for the map. Raises CTError.
         """
         content = calibration.get("uncertainty", {}).get(kind)
         if content is None:
@@ -223,6 +227,7 @@ class ScanErrors:
 
     known: by kind (`Uncertainty.stored`). noise_hu, thickness_mm: of the scan; None where unknown. familiarity: None
     where the model holds nothing to tell it by. calibrated_on: whose errors they are; None for digital patients.
+    repeatability: of reviewed scores among others; None where no study is stored.
     """
 
     known: dict[str, Uncertainty]
@@ -230,6 +235,7 @@ class ScanErrors:
     thickness_mm: float | None
     familiarity: Familiarity | None = None
     calibrated_on: CalibratedOn | None = None
+    repeatability: Repeatability | None = None
 
     @property
     def withholds(self) -> bool:
@@ -246,30 +252,44 @@ class ScanErrors:
         """
         return self.noise_hu, self.thickness_mm, 0.0 if self.familiarity is None else self.familiarity.distance
 
+    def of_reviewed(self, total: Score, arteries: Mapping[str, Score]) -> dict[str, Intervals]:
+        """Intervals of a reviewed clinical score, by its repeatability; none beyond the scores that were studied."""
+        every = {} if self.repeatability is None else self.repeatability.limits
+        limits = every.get("threshold", {}).get("agatston", {})
+        parts = {TOTAL: (total, "total"), **{key: (score, "artery") for key, score in arteries.items()}}
+        return {
+            key: Intervals(limits[part].interval(score.clinical_agatston))
+            for key, (score, part) in parts.items()
+            if part in limits and score.clinical_agatston <= limits[part].highest
+        }
+
     @classmethod
     def stored(
         cls,
-        calibration: Mapping,
+        card: ModelCard,
         noise_hu: float | None,
         thickness_mm: float | None,
         familiarity: Familiarity | None = None,
     ) -> ScanErrors:
-        """calibration: of the calcium map's model. Raises CTError."""
-        kinds = {kind: Uncertainty.stored(calibration, kind) for kind in calibration.get("uncertainty", {})}
-        known = {kind: own for kind, own in kinds.items() if own is not None}
-        return cls(known, noise_hu, thickness_mm, familiarity, CalibratedOn.stored(calibration))
+        """card: of the calcium map's model. Raises CTError."""
+        kinds = ("automatic", "decomposition")
+        known = {kind: own for kind in kinds if (own := Uncertainty.stored(card.calibration, kind)) is not None}
+        repeatability = Repeatability.of(card.repeatability) if card.repeatability else None
+        calibrated_on = CalibratedOn.stored(card.calibration)
+        return cls(known, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
 
     @classmethod
     def recorded(cls, content: dict) -> ScanErrors:
         """Of a result, by the model that made its calcium map; nothing where that is not installed, and nothing of
         automatic scores where it has been calibrated again since. content: of `scores.json`. Raises CTError.
         """
-        cards = [card.calibration for card in map_cards(content) if "uncertainty" in card.calibration]
-        calibration: Mapping = cards[-1] if cards else {}
+        cards = map_cards(content)
+        familiarity = Familiarity.recorded(content)
+        if not cards:
+            return cls({}, None, None, familiarity)
         noise_hu = (content["measured"] or {}).get("noise_hu")
-        thickness_mm = content["acquisition"].get("slice_thickness_mm")
-        found = cls.stored(calibration, noise_hu, thickness_mm, Familiarity.recorded(content))
-        if calibration.get("candidates") != content.get("candidate_evidence"):
+        found = cls.stored(cards[-1], noise_hu, content["acquisition"].get("slice_thickness_mm"), familiarity)
+        if cards[-1].calibration.get("candidates") != content.get("candidate_evidence"):
             found.known.pop("automatic", None)
         return found
 

@@ -13,7 +13,7 @@ import numpy as np
 from CACScoringLib.core.ct import CTError, MaskError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import OutputFolder
-from CACScoringLib.review.export import IN_BROWSER, result_of
+from CACScoringLib.review.export import IN_BROWSER, Reviewed, export_review, result_of
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.journal import CHANGES, Journal
 from CACScoringLib.review.scan_review import ScanReview
@@ -41,6 +41,7 @@ class OpenReview:
 
     def __init__(self, case: Case, reading: str) -> None:
         self.lock = threading.RLock()
+        self._exporting = threading.Lock()
         self.case = case
         self.reading = reading
         self._journal = Journal(journal_of(case, reading), case.result_sha256())
@@ -114,23 +115,29 @@ class OpenReview:
         self._append("time", reader, "", seconds)
 
     def export(self, reader: str, dicom: bool) -> Path:
-        """Write the review as `export_review` does, into a folder beside the results. Raises CTError, OutputError.
+        """Write the review as `export_review` does, into a folder beside the results, called "draft" before the score
+        is accepted. Takes `lock` only to read the review, which can be edited meanwhile. Raises CTError, OutputError.
 
         dicom: whether DICOM objects are written too, where the scan is a DICOM series.
         """
-        name = "reviewed" if self.reading == SHARED else f"reviewed-{journal_of(self.case, self.reading).stem}"
-        folder = self.case.folder / name
-        self.review.export(folder, overwrite=True)
-        if dicom and self._dicom_files:
-            self._write_objects(folder / "dicom", reader)
-        self._append("export", reader, name, 0.0)
+        with self._exporting:
+            with self.lock:
+                reviewed = self.review.as_reviewed()
+            name = "reviewed" if reviewed.methods["threshold"].reviewed else "draft"
+            if self.reading != SHARED:
+                name += f"-{journal_of(self.case, self.reading).stem}"
+            folder = self.case.folder / name
+            export_review(folder, reviewed, overwrite=True)
+            if dicom and self._dicom_files:
+                self._write_objects(folder / "dicom", reviewed, reader)
+            with self.lock:
+                self._append("export", reader, name, 0.0)
         return folder
 
-    def _write_objects(self, folder: Path, reader: str) -> None:
+    def _write_objects(self, folder: Path, reviewed: Reviewed, reader: str) -> None:
         from CACScoringLib.exchange.source import check_series
         from CACScoringLib.exchange.write import write_objects
 
-        reviewed = self.review.as_reviewed()
         scan = replace(reviewed.scan, dicom_files=self._dicom_files)
         check_series(scan)
         result = result_of(replace(reviewed, scan=scan))

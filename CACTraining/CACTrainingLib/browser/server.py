@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -294,7 +295,7 @@ class Server:
     async def _export(self, request: web.Request) -> web.StreamResponse:
         await _empty(request)
         reader = request[SESSION].reader
-        folder = await self._changing(request, lambda review: review.export(reader, self.dicom))
+        folder = await self._changing(request, lambda review: review.export(reader, self.dicom), locked=False)
         return _json({"folder": folder.name})
 
     async def _project(self, request: web.Request) -> web.StreamResponse:
@@ -306,12 +307,14 @@ class Server:
         scan = await self._changing(request, lambda review: into_project(project, review, annotator))
         return _json({"scan": scan})
 
-    async def _changing(self, request: web.Request, action: Callable[[OpenReview], object]) -> object:
-        """The answer of an action in a thread, while nobody else edits the review."""
+    async def _changing(
+        self, request: web.Request, action: Callable[[OpenReview], object], locked: bool = True
+    ) -> object:
+        """The answer of an action in a thread, while nobody else edits the review if it is `locked`."""
 
         def act() -> object:
             review = self._review(request)
-            with review.lock:
+            with review.lock if locked else nullcontext():
                 try:
                     return action(review)
                 except JournalError:

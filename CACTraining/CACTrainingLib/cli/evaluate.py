@@ -56,8 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:
-    needed = ("studies", "radiomics") if options.study == "radiomics" else ("studies",)
-    return (*needed, *extras_of_cluster(options))
+    scoring = ("cohort",) if options.study in (*STUDIES, ALL) else ()
+    radiomics = ("radiomics",) if options.study == "radiomics" else ()
+    return ("studies", *scoring, *radiomics, *extras_of_cluster(options))
 
 
 def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:

@@ -9,9 +9,7 @@ from pathlib import Path
 from CACScoringLib.cli.extras import require
 from CACScoringLib.core.output import OutputError
 
-EXTRAS = (
-    *("scene", "studies", "radiomics", "archive", "cohort", "remote", "cluster", "dicom", "review", "docs", "test"),
-)
+EXTRAS = (*("scene", "studies", "radiomics", "archive", "cohort", "cluster", "dicom", "review", "docs", "test"),)
 """What the tests and checks need: all that there is."""
 
 

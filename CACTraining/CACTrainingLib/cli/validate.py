@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_progress_argument(parser)
     parser.set_defaults(
         run=run,
-        extras=lambda options: ("studies",),
+        extras=lambda options: ("studies", "cohort"),
         interrupted="Interrupted. Run the same command again to go on.",
     )
 

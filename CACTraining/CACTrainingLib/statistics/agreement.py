@@ -1,7 +1,7 @@
 """How well pairs of measurements agree: relative differences, limits of agreement, intraclass correlation, kappa.
 
 Statistics take weights, float [resamples, items], as `bootstrap` has them. Where patients are the unit and one value is
-wanted, `agreement_estimate` and `kappa_estimate` give the libraries' own values and intervals.
+wanted, `agreement_estimate` and `kappa_estimate` give the value with its usual parametric interval.
 """
 
 from __future__ import annotations
@@ -88,23 +88,26 @@ def agreement(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def agreement_estimate(pairs: np.ndarray) -> Estimate:
-    """`agreement` of a sample with its interval for normal scores, by pingouin (two decimals), as publications have it.
+    """`agreement` of a sample with its 95 % interval for normal scores (McGraw and Wong 1996, table 7, ICC(A,1)).
 
     Scores are anything but normal: the bootstrap's interval is to be trusted more. pairs: [n, k].
     """
-    n, k = pairs.shape
-    if n < LEAST_PATIENTS or not np.ptp(pairs, axis=1).any():
-        return Estimate(float(agreement(np.ones((1, n)), pairs)[0]), math.nan, math.nan, n)
-    import pandas
-    import pingouin
+    from scipy import stats
 
-    columns = {"patient": np.repeat(np.arange(n), k), "scan": np.tile(np.arange(k), n), "score": np.ravel(pairs)}
-    with np.errstate(all="ignore"):  # it computes five other coefficients too, which may not exist
-        found = pingouin.intraclass_corr(pandas.DataFrame(columns), "patient", "scan", "score")
-    # Versions before 0.7 (those for Python 3.10) name it otherwise, and the interval too.
-    own = found[found["Type"].isin(["ICC2", "ICC(A,1)"])].iloc[0]
-    low, high = own["CI95"] if "CI95" in own else own["CI95%"]
-    return Estimate(float(own["ICC"]), float(low), float(high), n)
+    n, k = pairs.shape
+    one = np.ones((1, n))
+    icc = float(agreement(one, pairs)[0])
+    if n < LEAST_PATIENTS or not np.ptp(pairs, axis=1).any() or math.isnan(icc):
+        return Estimate(icc, math.nan, math.nan, n)
+    rows, columns, rest = (float(square[0]) for square in _mean_squares(one, np.asarray(pairs, float)))
+    # doi:10.1037/1082-989X.1.1.30. The table's a and b, times n (1 - icc), which cancels, and their mean squares.
+    between, within = k * icc * columns, (n * (1 - icc) + k * icc * (n - 1)) * rest
+    freedom = (between + within) ** 2 / (between**2 / (k - 1) + within**2 / ((n - 1) * (k - 1)))
+    spread = k * columns + (k * n - k - n) * rest
+    below, above = stats.f.ppf(0.975, n - 1, freedom), stats.f.ppf(0.975, freedom, n - 1)
+    low = n * (rows - below * rest) / (below * spread + n * rows)
+    high = n * (above * rows - rest) / (spread + n * above * rows)
+    return Estimate(icc, float(low), float(high), n)
 
 
 def _mean_squares(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,8 +3,8 @@
 A patient's scans are not independent, so whole patients are drawn with replacement (Efron and Tibshirani 1993). Drawing
 a patient twice is the same as giving it the weight two; every statistic here therefore takes weights, float [resamples,
 items], and returns a value per resample at once. The first resample is the sample itself (all weights one), so it holds
-the statistic's value. With weights of one each formula is the textbook's, and the tests hold it against pingouin,
-statsmodels, scikit-learn, SciPy and published worked examples.
+the statistic's value. With weights of one each formula is the textbook's, and the tests hold it against statsmodels,
+scikit-learn, SciPy and published worked examples.
 """
 
 from __future__ import annotations

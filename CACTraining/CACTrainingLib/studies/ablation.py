@@ -127,7 +127,9 @@ def _scored(networks: Networks, configurations: tuple[Configuration, ...], scan:
         result = whole
         if configuration != WHOLE:
             # In the room of the whole chest bones would be taken for enhanced blood.
-            changed = ScoreSettings(decomposition=configuration.settings(own), allow_contrast=not configuration.heart)
+            own_settings = configuration.settings(own)
+            no_heart = not configuration.heart  # its room is no heart that contrast or orientation can be seen in
+            changed = ScoreSettings(decomposition=own_settings, allow_contrast=no_heart, allow_reversed=no_heart)
             try:
                 result = score_scan(ct, changed, None if configuration.heart else room, networks=networks)
             except CTError:  # so many lesions that it is noise; the scan's other cells stand

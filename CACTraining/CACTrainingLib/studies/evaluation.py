@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.cohort.folder import TABLE
-from CACScoringLib.cohort.memory import LARGE_VOXELS, Asked, scoring_bytes
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.progress import Progress
@@ -103,8 +102,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
         raise StudyError(
             f"The study of {on_scans[0]} needs scan pairs. Give a cohort, or a table of pairs, with --data."
         )
-    memory_bytes = scoring_bytes(LARGE_VOXELS, Asked())
-    work = JobSettings(settings.workers or sensible_count(memory_bytes), settings.models.device, progress)
+    work = JobSettings(settings.workers or sensible_count(), settings.models.device, progress)
     progress.begin([*(("scans", "records") if on_scans else ()), *settings.studies, "page"])
     make_folder(settings.output)
     scans, records, sections = _scans_and_records(settings, work) if on_scans else ([], [], [])

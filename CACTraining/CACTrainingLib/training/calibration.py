@@ -105,7 +105,6 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
     calibration["uncertainty"], covered = stored_uncertainty(
         scans,
         {
-            "reviewed": [scan.reader_scores for scan in scans],
             "decomposition": [own.scores(c, s) for own, c, s in zip(mapped, in_map, scans, strict=True)],
             **(
                 {"automatic": [own.scores(c, s) for own, c, s in zip(clinical, counted, scans, strict=True)]}

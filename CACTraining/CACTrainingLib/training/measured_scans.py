@@ -137,11 +137,6 @@ class MeasuredScan:
     facts: dict[str, float | str | None]
 
     @property
-    def reader_scores(self) -> dict[str, dict[str, float]]:
-        """As `FoundLesions.scores`."""
-        return {a: {"agatston": x, "mass_mg": m * self.mg_per_hu_mm3} for a, (x, m) in self.reader.items()}
-
-    @property
     def true_agatston(self) -> float:
         """The reference score, else the ideal reader's."""
         known = self.reference_agatston

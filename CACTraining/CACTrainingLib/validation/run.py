@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort.memory import LARGE_VOXELS, Asked, scoring_bytes
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.output import LAST_FILE
@@ -96,7 +95,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             patients = len({scan.patient for scan in reference.scans})
             recalibration.check(settings.calibrate, base and base.card, patients)
     make_folder(settings.output)
-    workers = settings.workers or sensible_count(scoring_bytes(LARGE_VOXELS, Asked()))
+    workers = settings.workers or sensible_count()
     with progress.step("scans"):
         folders = _scored(reference, settings, progress)
     with progress.step("comparison"):

@@ -1,5 +1,6 @@
 """A real archive: Orthanc, with storage of its own on free loopback ports. Skipped where it is not installed."""
 
+import json
 from dataclasses import replace
 
 import dicom_results
@@ -18,8 +19,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
 from second_readers import check_objects
 
 from CACScoringLib.archive import watch as watching
-from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, NoSuchSeriesError
-from CACScoringLib.archive.connection import connect
+from CACScoringLib.archive.address import Access, connect
 from CACScoringLib.archive.files import dicom_files
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of
@@ -140,8 +140,9 @@ def test_a_digital_patient_is_scored_and_its_objects_come_back(orthanc, tmp_path
         slice_.StudyInstanceUID, slice_.SeriesInstanceUID, slice_.PatientID = study, uid, "digital"
         save(slice_, given / path.name)
     assert cli.main(["push", orthanc.web_address, str(given)]) == 0
-    watch = ["watch", orthanc.dimse_address, "--output", str(output), "--once", "--settle", "1", "--poll", "0.5"]
-    assert cli.main([*watch, "--patient-id", "digital"]) == 0
+    settings = {"watch": {"settle_seconds": 1, "poll_seconds": 0.5}, "series": {"patient_id": "digital"}}
+    watch = ["watch", orthanc.dimse_address, "--output", str(output), "--once", "--settings", json.dumps(settings)]
+    assert cli.main(watch) == 0
     assert (output / "watch.csv").read_text().splitlines()[1].startswith("1,done,")
     files = dicom_files([output / "000001"])
     assert files
@@ -160,51 +161,8 @@ def test_what_is_pulled_is_what_was_pushed(archive, given, tmp_path):
     assert push_all(archive, dicom_files([folder]), Progress()) == 0
 
 
-def test_filters_are_orthancs_too(archive, given, request):
-    push_all(archive, dicom_files(given), Progress())
-    patient = request.node.name[-60:]
-    for fields, count in (
-        ({"dates": ("20240131", "20240131")}, 1),
-        ({"dates": ("", "20240130")}, 0),
-        ({"dates": ("20240131", "")}, 1),
-        ({"days": 1}, 0),
-        ({"description": "casc*"}, 1),
-        ({"modality": "MR"}, 0),
-        ({"series_uid": pydicom.dcmread(given[0]).SeriesInstanceUID}, 1),
-    ):
-        assert (fields, len(archive.find_series(SeriesFilter(patient_id=patient, **fields)))) == (fields, count)
-
-
-def test_what_is_missing_is_told(archive):
-    with pytest.raises(NoSuchSeriesError):
-        wanted_of(archive, SeriesFilter(patient_id="nobody"))
-    assert archive.instance_uids("1.2.3", "1.2.4") == set()
-
-
-def test_a_wrong_title_is_told(orthanc, tmp_path):
-    strict = Orthanc(tmp_path / "strict", DicomCheckCalledAet=True).start()
-    try:
-        with pytest.raises(ArchiveUnauthorisedError, match="OTHER"):
-            connect(strict.dimse_address.replace("ORTHANC", "OTHER"), Access()).find_series(SeriesFilter())
-    finally:
-        strict.stop()
-
-
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_kills_lose_nothing_and_repeat_nothing(tmp_path, protocol):
     outcome = run(tmp_path, protocol, studies=10, seconds=30)
     assert (outcome.scored_once, outcome.lost, outcome.repeated, outcome.images_lost) == (10, 0, 0, 0)
     assert outcome.archive_kills + outcome.watch_kills > 1
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_cohort_of_the_archive(orthanc, protocol, given, scored, tmp_path, capsys):
-    address = orthanc.web_address if protocol == "dicomweb" else orthanc.dimse_address
-    push_all(connect(address, Access()), dicom_files(given), Progress())
-    patient = pydicom.dcmread(given[0]).PatientID
-    command = ["cohort", "--archive", address, "--patient-id", patient, "--output", str(tmp_path / "out")]
-    for done in ("1 scored, 0 scored before", "0 scored, 1 scored before"):
-        assert cli.main([*command, "--threshold-only"]) == 0
-        assert f"{done}, 0 failed" in capsys.readouterr().out
-    assert len(scored) == 1
-    assert not scored[0].exists()

@@ -7,7 +7,7 @@ from io import BytesIO
 
 import pydicom
 import pytest
-from archive_peers import REPORT_CLASS, Store, dimse_peer, report_about, web_peer
+from archive_peers import REPORT_CLASS, dimse_peer, report_about, web_peer
 from dicom_files import save
 
 from CACScoringLib.archive.address import (
@@ -16,13 +16,12 @@ from CACScoringLib.archive.address import (
     ArchiveUnauthorisedError,
     ArchiveUnreachableError,
     NoSuchSeriesError,
+    connect,
 )
-from CACScoringLib.archive.connection import connect
 from CACScoringLib.archive.files import dicom_files, missing_in, pull
 from CACScoringLib.archive.series import FoundSeries, SeriesFilter, digest
 from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 
@@ -120,13 +119,6 @@ def test_fewer_images_than_told_are_no_series(archive, store, series, tmp_path):
     assert not (tmp_path / "one").exists()
 
 
-def test_a_missing_series(archive, tmp_path):
-    with pytest.raises(NoSuchSeriesError):
-        pull(archive, FoundSeries("1.2", "1.2.3", 1), tmp_path / "one")
-    with pytest.raises(NoSuchSeriesError, match="no series that matches"):
-        wanted_of(archive, SeriesFilter())
-
-
 def test_files_are_stored_once(archive, store, series):
     files = dicom_files([series()[0].parent])
     assert push_all(archive, files, Progress()) == 4
@@ -149,7 +141,7 @@ def test_what_is_refused_is_told_and_the_rest_stored(archive, store, series, tmp
     given = series()
     report = save(report_about(pydicom.dcmread(given[0]), 4), tmp_path / "report.dcm")
     store.refused_class = REPORT_CLASS
-    with pytest.raises(ArchiveError, match=r"refused 1 of 5 objects.*A900"):
+    with pytest.raises(ArchiveError, match="refused 1 of 5 objects; the first: "):
         push_all(archive, dicom_files([*given, report]), Progress())
     assert len(store.instances) == 4
     with pytest.raises(ArchiveError, match="refused 1 of 1"):
@@ -203,7 +195,7 @@ class TestAccess:
 
     def test_an_unknown_calling_title_is_told(self, store):
         with dimse_peer(store, require_calling_aet=["KNOWN"]) as address:
-            with pytest.raises(ArchiveUnauthorisedError, match=r"calling AE title CAC.*--ae-title"):
+            with pytest.raises(ArchiveUnauthorisedError, match=r"calling AE title CAC.*ae_title"):
                 connect(address, Access()).find_series(SeriesFilter())
             assert connect(address, Access(ae_title="KNOWN")).find_series(SeriesFilter()) == []
 
@@ -212,10 +204,6 @@ class TestAccess:
             archive = connect(address.replace("PEER", "OTHER"), Access())
             with pytest.raises(ArchiveUnauthorisedError, match="not called OTHER"):
                 archive.find_series(SeriesFilter())
-
-    def test_an_ae_title_is_checked(self):
-        with pytest.raises(OutputError, match="AE title"):
-            connect("dimse://PEER@127.0.0.1:104", Access(ae_title="SEVENTEEN_LETTERS"))
 
 
 class TestTls:
@@ -321,9 +309,3 @@ def test_nothing_names_a_patient_in_logs_or_errors(archive, store, series, caplo
     said = caplog.text + "".join(capfd.readouterr()) + str(error.value)
     for secret in ("SECRET-7", "Doe", uid(given)):
         assert secret not in said
-
-
-def test_the_stub_of_an_archive_keeps_what_it_holds_apart(series):
-    store = Store()
-    store.add(*series(), *series())
-    assert len(store.grouped({}, "SeriesInstanceUID")) == 2

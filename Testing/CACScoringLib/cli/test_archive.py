@@ -54,6 +54,8 @@ def test_what_is_pushed_is_listed_and_pulled(address, store, tmp_path, capsys):
         ([], cli.BAD_USAGE, "everything in the archive"),
         (["--series", "../x"], cli.BAD_USAGE, "no UID"),
         (["--days", "0"], cli.BAD_USAGE, "at least 1"),
+        (["--days", "1", "--date", "20240131"], cli.BAD_USAGE, "exclude each other"),
+        (["--settings", '{"series": {"patient_id": "P9"}}'], cli.BAD_INPUT, "no series that matches"),
         (["--date", "yesterday"], cli.BAD_USAGE, "YYYYMMDD"),
         (["--slice-thickness", "thin"], cli.BAD_USAGE, "slice thickness"),
         (["--patient-id", "P9"], cli.BAD_INPUT, "no series that matches"),
@@ -77,20 +79,22 @@ def test_a_series_is_watched_for_and_scored(address, given, tmp_path, capsys, mo
     monkeypatch.setattr("CACScoringLib.archive.watch.Workers", InThisProcess)
     monkeypatch.setattr(cards, "bundled_folder", lambda: tmp_path / "none")
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "none"))
-    command = ["watch", address, "--output", str(tmp_path / "out"), "--once", "--settle", "0", "--threshold-only"]
+    command = ["watch", address, "--output", str(tmp_path / "out"), "--once", "--threshold-only"]
+    command += ["--settings", '{"watch": {"settle_seconds": 0}}']
     assert cli.main(command) == 0
     told = capsys.readouterr().out
     assert "Series 1: failed." in told
     assert "1 failed" in told
     assert pydicom.dcmread(given[0]).SeriesInstanceUID not in told
-    assert cli.main([*command, "--rule", "minimum_pixels=3"]) == cli.BAD_USAGE
+    command[-1] = '{"watch": {"settle_seconds": 0}, "scoring": {"score": {"rules": {"minimum_pixels": 3}}}}'
+    assert cli.main(command) == cli.BAD_USAGE
     assert "other settings" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--poll", "0"], ["--settle", "-1"]])
-def test_times_are_checked(option, tmp_path, capsys):
-    command = ["watch", "http://127.0.0.1:9", "--output", str(tmp_path / "out"), *option]
-    assert cli.main(command) == cli.BAD_USAGE
+@pytest.mark.parametrize("setting", ['"poll_seconds": 0', '"settle_seconds": -1'])
+def test_times_are_checked(setting, tmp_path, capsys):
+    command = ["watch", "http://127.0.0.1:9", "--output", str(tmp_path / "out")]
+    assert cli.main([*command, "--settings", f'{{"watch": {{{setting}}}}}']) == cli.BAD_USAGE
 
 
 @pytest.mark.parametrize("command", ["pull", "push", "watch"])

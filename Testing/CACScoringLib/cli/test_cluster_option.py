@@ -23,7 +23,7 @@ def parsed(*arguments):
         ("train", "slices", "--data", "D", "--output", "OUT"),
     ],
 )
-def test_its_commands(command):
+def test_its_commands(command, tmp_path):
     assert chosen_cluster().is_local
     with on_cluster(parsed(*command)):
         assert chosen_cluster().is_local
@@ -31,8 +31,11 @@ def test_its_commands(command):
     with on_cluster(options):
         assert chosen_cluster().address == "tcp://head:8786"
     assert "cluster" not in options.extras(options)
-    options = parsed(*command, "--cluster", "slurm")
-    assert "cluster" in options.extras(options)
+    file = tmp_path / "mine.yaml"
+    file.write_text("class: SLURMCluster\n")
+    for cluster in ("slurm", str(file)):
+        options = parsed(*command, "--cluster", cluster)
+        assert "cluster" in options.extras(options)
 
 
 def test_a_command_that_shares_nothing_out_has_none(capsys):

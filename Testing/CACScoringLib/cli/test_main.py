@@ -329,6 +329,13 @@ def test_models_are_replaced_and_rolled_back(tmp_path, bundled, capsys):
     assert "the one that comes with CAC" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["auto", "none"])
+def test_an_interruption_is_no_error(kind, monkeypatch, capsys):
+    monkeypatch.setattr(models, "list_models", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main(["models", "list", "--progress", kind]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, cli.INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_killed_run_leaves_no_result(case, tmp_path, sent, code):

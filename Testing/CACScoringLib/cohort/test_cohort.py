@@ -21,7 +21,7 @@ from handmade_networks import untrained
 from in_this_process import InThisProcess
 
 from CACScoringLib.cli import main as cli
-from CACScoringLib.cohort import cohort, parquet, scoring
+from CACScoringLib.cohort import cohort, scoring
 from CACScoringLib.cohort import folder as cohort_folder
 from CACScoringLib.cohort.cohort import Sharing, score_cohort
 from CACScoringLib.cohort.folder import CohortFolder
@@ -35,6 +35,7 @@ from CACScoringLib.run import LoadedModels, ModelChoice, RunSettings
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 ONE_LESION = 32.0
 """Agatston score of 16 mm² of 250 HU in a slice of 3 mm."""
+TWENTY_PIXELS = '{"scoring": {"score": {"rules": {"minimum_pixels": 20}}}}'
 
 
 def write_ct(path, lesions=1, seed=0):
@@ -131,18 +132,6 @@ def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_p
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_empty_label_map_of_a_table_is_a_reviewed_score_of_0(tmp_path):
-    write_ct(tmp_path / "p1" / "scan.nii.gz")
-    labels = sitk.ReadImage(tmp_path / "p1" / "heart.nrrd") * 0
-    sitk.WriteImage(labels, tmp_path / "p1" / "labels.nii.gz")
-    row = {"ct": "p1/scan.nii.gz", "heart": "p1/heart.nrrd", "lesions": "p1/labels.nii.gz"}
-    assert run(write_table(tmp_path / "cohort.csv", row), tmp_path / "out") == 0
-    [found] = rows_of(tmp_path / "out")
-    assert (found["state"], found["threshold_reviewed"], found["threshold_agatston"]) == ("done", "True", "0.0")
-    assert "reviewed-empty" in found["warnings"].split()
-
-
-@pytest.mark.usefixtures("quick")
 def test_each_scan_has_what_score_writes_with_the_same_numbers(table, tmp_path):
     out = tmp_path / "out"
     run(table, out)
@@ -186,14 +175,19 @@ def test_a_second_run_skips_what_is_done_and_tries_failures_again(table, tmp_pat
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_scan_that_changed_is_scored_again(table, tmp_path):
+def test_a_scan_that_changed_or_has_another_mask_is_scored_again(table, tmp_path, capsys):
     out = tmp_path / "out"
     run(table, out)
     write_ct(tmp_path / "p1" / "scan.nii.gz", 3)
-    later = time.time() + 5
-    os.utime(tmp_path / "p1" / "scan.nii.gz", (later, later))
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace("p2/heart", "p3/heart"), encoding="utf-8")
+    heart = sitk.ReadImage(tmp_path / "p2" / "heart.nrrd")
+    heart[:, :, :4] = 0
+    sitk.WriteImage(heart, tmp_path / "p3" / "heart.nrrd")
     run(table, out)
-    assert float(rows_of(out)[0]["threshold_agatston"]) == pytest.approx(3 * ONE_LESION)
+    assert "3 scored, 0 scored before" in capsys.readouterr().out
+    scores = [float(row["threshold_agatston"]) for row in rows_of(out) if row["state"] == "done"]
+    assert scores == pytest.approx([3 * ONE_LESION, ONE_LESION, 2 * ONE_LESION])
 
 
 @pytest.mark.usefixtures("quick")
@@ -269,44 +263,15 @@ def test_other_settings_need_another_folder_or_a_word(table, tmp_path, capsys):
     out = tmp_path / "out"
     run(table, out)
     before = (out / "cohort.csv").read_text()
-    assert run(table, out, "--rule", "minimum_pixels=20") == cli.BAD_USAGE
+    assert run(table, out, "--settings", TWENTY_PIXELS) == cli.BAD_USAGE
     error = capsys.readouterr().err
     assert "minimum_pixels was 1 and is 20" in error
     assert "--overwrite" in error
     assert (out / "cohort.csv").read_text() == before
-    assert run(table, out, "--rule", "minimum_pixels=20", "--overwrite", "--scene") == 0
+    assert run(table, out, "--settings", TWENTY_PIXELS, "--overwrite", "--scene") == 0
     assert float(rows_of(out)[0]["threshold_agatston"]) == 0
     assert {p.name for p in (out / "p1").iterdir()} <= set(RESULT_FILES)
     assert (out / "p1" / "scene.mrb").exists()
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_run_in_which_no_scan_could_be_scored_fails_and_is_not_done(tmp_path, capsys):
-    (tmp_path / "broken.nii.gz").write_bytes(b"not an image")
-    out = tmp_path / "out"
-    arguments = (write_table(tmp_path / "t.csv", {"ct": "broken.nii.gz"}), out, "--progress", "json")
-    assert run(*arguments) == cli.BAD_INPUT
-    told = events(capsys)
-    assert told[-1]["event"] == "failed"
-    assert str(out / "failures.csv") in told[-1]["message"]
-    assert "done" not in {event["event"] for event in told}
-
-
-@pytest.mark.usefixtures("quick")
-def test_other_masks_need_another_folder_or_a_word(table, tmp_path, capsys):
-    """Overwriting with them scores anew, and the masks are then those that a later run has to have."""
-    out = tmp_path / "out"
-    run(table, out)
-    shutil.copy(tmp_path / "p1" / "heart.nrrd", tmp_path / "p1" / "other.nrrd")
-    text = table.read_text(encoding="utf-8")
-    table.write_text(text.replace("p1/heart", "p1/other"), encoding="utf-8")
-    assert run(table, out) == cli.BAD_USAGE
-    assert "different heart mask" in capsys.readouterr().err
-    assert run(table, out, "--overwrite") == 0
-    assert states(out) == {"p1": "done", "broken": "failed", "p2": "done", "p3": "done"}
-    assert run(table, out) == 0
-    table.write_text(text, encoding="utf-8")
-    assert run(table, out) == cli.BAD_USAGE
 
 
 @pytest.mark.usefixtures("quick")
@@ -325,7 +290,7 @@ def test_a_cohort_that_was_moved_goes_on(table, tmp_path, capsys):
 @pytest.mark.usefixtures("quick")
 def test_a_scan_with_a_known_fault_fails_whatever_its_folder_holds(tmp_path, monkeypatch):
     faulty = CohortScan("x", tmp_path / "x.nii", "x", fault="Two scans with one UID.")
-    monkeypatch.setattr(cohort, "_find", lambda *arguments: ([faulty], ()))
+    monkeypatch.setattr(cohort, "_below", lambda *arguments: ([faulty], ()))
     monkeypatch.setattr(CohortFolder, "result", lambda *arguments: pytest.fail("its old result was asked for"))
     [state] = score_cohort(tmp_path, tmp_path / "out", RunSettings(), ModelChoice(threshold_only=True))
     assert (state.state, state.reason) == ("failed", "Two scans with one UID.")
@@ -340,9 +305,9 @@ def test_an_interrupted_overwrite_goes_on_without_taking_old_results_for_new(tab
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cohort._Board, "_finish", interrupted)
-    assert run(table, out, "--rule", "minimum_pixels=20", "--overwrite") == cli.INTERRUPTED
+    assert run(table, out, "--settings", TWENTY_PIXELS, "--overwrite") == cli.INTERRUPTED
     monkeypatch.undo()
-    assert run(table, out, "--rule", "minimum_pixels=20") == 0
+    assert run(table, out, "--settings", TWENTY_PIXELS) == 0
     assert [float(r["threshold_agatston"]) for r in rows_of(out) if r["state"] == "done"] == [0, 0, 0]
 
 
@@ -369,15 +334,6 @@ def test_duplicate_and_hostile_names_get_folders_of_their_own_inside(tmp_path):
     assert [row["name"] for row in found][1:3] == ["'=cmd|' /C calc'!A0", "x"]
     assert all((out / row["folder"] / "scores.json").exists() for row in found)
     assert {p.name for p in (tmp_path / "deep").iterdir()} == {"out"}
-
-
-@pytest.mark.usefixtures("quick")
-def test_the_tables_groups_go_into_the_result(tmp_path):
-    write_ct(tmp_path / "scan.nii.gz")
-    row = {"ct": "scan.nii.gz", "heart": "heart.nrrd", "patient": "7", "group": "-women", "stray": "x"}
-    run(write_table(tmp_path / "t.csv", row), tmp_path / "out")
-    [found] = rows_of(tmp_path / "out")
-    assert (found["patient"], found["group"]) == ("7", "'-women")
 
 
 @pytest.mark.usefixtures("quick")
@@ -432,15 +388,7 @@ def test_nothing_to_score(tmp_path, capsys, source):
 
 
 @pytest.mark.usefixtures("quick")
-def test_results_below_the_searched_folder_are_not_scored_again(tmp_path):
-    write_ct(tmp_path / "a.nii.gz")
-    (tmp_path / "heart.nrrd").unlink()
-    for _ in range(2):
-        run(tmp_path, tmp_path / "results")
-        assert len(rows_of(tmp_path / "results")) == 1
-
-
-def test_networks_are_loaded_in_the_workers(table, tmp_path, monkeypatch):
+def test_named_networks_are_used(table, tmp_path, monkeypatch):
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     for network in ("slices", "decomposition"):
         untrained(network, f"my-{network}", tmp_path / "installed")
@@ -468,15 +416,6 @@ def test_results_of_a_model_that_was_calibrated_since_are_not_mixed_with_others(
     update_card(cards["decomposition"], {"floor_hu": 33.0}, {})
     assert run(table, tmp_path / "out", *options) == cli.BAD_USAGE
     assert "calibrations.decomposition was" in capsys.readouterr().err
-
-
-def test_a_damaged_model_ends_the_run_at_once(table, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
-    untrained("slices", "my-slices", tmp_path / "installed")
-    (tmp_path / "installed" / "my-slices.safetensors").write_bytes(b"x")
-    assert run(table, tmp_path / "out", "--model", "my-slices") == cli.BAD_INPUT
-    assert "SHA-256" in capsys.readouterr().err
-    assert set(states(tmp_path / "out").values()) == {"waiting"}
 
 
 @posix
@@ -566,7 +505,7 @@ def test_tables_that_find_no_room_are_told(table, tmp_path, monkeypatch, capsys)
     def full(*_):
         raise OSError(28, "No space left on device", "scans.parquet")
 
-    monkeypatch.setattr(parquet.TableWriter, "close", full)
+    monkeypatch.setattr(cohort, "write_tables", full)
     assert run(table, tmp_path / "out") == cli.BAD_USAGE
     assert "Make room" in capsys.readouterr().err
     monkeypatch.undo()

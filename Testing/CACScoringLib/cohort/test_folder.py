@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from whole_records import whole_record
 
-from CACScoringLib.cohort.folder import RECORD, TABLE, forget, opened, safe_name
+from CACScoringLib.cohort.folder import RECORD, TABLE, opened, safe_name
 from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.cohort.scoring import ScanFolder, ScanRecord
+from CACScoringLib.cohort.scoring import ScanFolder, ScanRecord, files_key, write_record
 from CACScoringLib.core import output
-from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.output import RESULT_FILES, OutputError
 
 MADE_WITH = {"score": {"rules": {"threshold_hu": 130.0}}, "models": {}}
@@ -67,14 +66,10 @@ def test_a_safe_name_is_one_folder_that_can_be_made(name):
 
 def test_names_that_differ_in_case_only_or_are_taken_get_numbers(tmp_path):
     scans = [scan("A", "1"), scan("a", "2"), scan("A", "3"), scan("cohort.csv", "4"), scan("A-2", "5")]
-    scans += [scan("scores.parquet", "6"), scan("omop", "7")]
-    expected = ["A", "a-2", "A-3", "cohort.csv-2", "A-2-2", "scores.parquet-2", "omop-2"]
+    scans += [scan("scores.parquet", "6")]
+    expected = ["A", "a-2", "A-3", "cohort.csv-2", "A-2-2", "scores.parquet-2"]
     assert folders(tmp_path / "out", *scans) == expected
-
-
-def test_a_scan_keeps_its_folder_whatever_comes_beside_it(tmp_path):
-    assert folders(tmp_path / "out", scan("x", "2")) == ["x"]
-    assert folders(tmp_path / "out", scan("x", "1"), scan("x", "2")) == ["x-2", "x"]
+    assert folders(tmp_path / "out", scan("a", "0"), scans[1]) == ["a-4", "a-2"], "it keeps its folder"
 
 
 def test_files_of_others_are_not_taken_over(tmp_path):
@@ -86,37 +81,6 @@ def test_uids_are_not_written(tmp_path):
     with opened(tmp_path / "out", MADE_WITH, False) as folder:
         folder.folders_of([CohortScan("x", tmp_path, "x#1.2.840.99", "1.2.840.99")])
     assert "1.2.840" not in (tmp_path / "out" / RECORD).read_text()
-
-
-def test_other_masks_are_refused(tmp_path):
-    folders(tmp_path / "out", scan("x"))
-    with pytest.raises(OutputError, match="different heart mask"):
-        folders(tmp_path / "out", scan("x", masks=("h.nii", "")))
-
-
-def test_overwriting_takes_other_masks_and_remembers_them(tmp_path):
-    out, other = tmp_path / "out", scan("x", masks=("h.nii", ""))
-    folders(out, scan("x"), scan("y", "2"))
-    assert folders(out, other, overwrite=True) == ["x"]
-    assert folders(out, other, scan("y", "2", masks=("", "l.nii"))) == ["x", "y"]  # y has no result since
-    for changed in (scan("x"), scan("y", "2")):
-        with pytest.raises(OutputError, match="different heart mask"):
-            folders(out, changed)
-
-
-def test_masks_are_known_by_what_the_table_writes_not_by_where_the_cohort_lies(tmp_path):
-    for place in ("here", "there"):
-        moved = scan("x", masks=("h.nii", ""), heart=tmp_path / place / "h.nii")
-        assert folders(tmp_path / "out", moved) == ["x"]
-
-
-def test_other_settings_are_refused_and_named(tmp_path):
-    folders(tmp_path / "out", scan("x"))
-    result(tmp_path / "out" / "x")
-    other = {"score": {"rules": {"threshold_hu": 100.0}}, "models": {}}
-    with pytest.raises(OutputError, match=r"threshold_hu was 130.0 and is 100.0.*--overwrite"):
-        folders(tmp_path / "out", scan("x"), made_with=other)
-    assert (tmp_path / "out" / "x" / "scores.json").exists()
 
 
 def test_overwriting_forgets_all_results_first_so_that_none_is_taken_for_new(tmp_path):
@@ -134,25 +98,6 @@ def test_overwriting_forgets_all_results_first_so_that_none_is_taken_for_new(tmp
     assert json.loads((out / RECORD).read_text())["made_with"] == {"models": {"heart": "new"}}
 
 
-def test_a_result_is_whole_valid_and_no_older_than_its_scan(tmp_path):
-    ct, out = tmp_path / "ct.nii", tmp_path / "out"
-    ct.touch()
-    with opened(out, MADE_WITH, False) as folder:
-        [place] = folder.folders_of([scan("x", ct)])
-        assert folder.result(scan("x", ct), place) is None
-        for damaged in ("{broken", "{}", "[1]", '{"methods": 5}'):
-            result(place, damaged)
-            with pytest.raises(UnreadableError, match=r"scores.json is damaged"):
-                folder.result(scan("x", ct), place)
-        result(place)
-        assert folder.result(scan("x", ct), place).content == whole_record()
-        later = (place / "scores.json").stat().st_mtime + 5
-        os.utime(ct, (later, later))
-        assert folder.result(scan("x", ct), place) is None
-        ct.unlink()
-        assert folder.result(scan("x", ct), place).content == whole_record()
-
-
 def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
     """As on a network drive that is gone while it is asked."""
     ct, out = tmp_path / "ct.nii", tmp_path / "out"
@@ -160,6 +105,8 @@ def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
     with opened(out, MADE_WITH, False) as folder:
         [place] = folder.folders_of([scan("x", ct)])
         result(place)
+        assert folder.result(scan("x", ct), place) is None, "nobody knows what it was made of"
+        write_record(place, ScanRecord("content", files_key(scan("x", ct)), folder.settings_key, 1.0))
         stat = type(ct).stat
 
         def unreachable(path, **options):
@@ -169,31 +116,6 @@ def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
 
         monkeypatch.setattr(type(ct), "stat", unreachable)
         assert folder.result(scan("x", ct), place).content == whole_record()
-
-
-def test_newer_slices_and_masks_count_too(tmp_path):
-    (tmp_path / "dicom").mkdir()
-    files = [tmp_path / "dicom" / "a.dcm", tmp_path / "heart.nii"]
-    one = scan("x", tmp_path / "dicom", heart=files[1])
-    for file in files:
-        file.touch()
-    with opened(tmp_path / "out", MADE_WITH, False) as folder:
-        [place] = folder.folders_of([one])
-        result(place)
-        for file in files:
-            assert folder.result(one, place)
-            later = (place / "scores.json").stat().st_mtime + 5
-            os.utime(file, (later, later))
-            assert folder.result(one, place) is None
-            os.utime(file, (0, 0))
-
-
-def test_half_written_results_of_a_killed_run_are_removed(tmp_path):
-    folders(tmp_path / "out", scan("x"))
-    (tmp_path / "out" / ".x.partial-abc").mkdir()
-    (tmp_path / "out" / ".x.partial-abc" / "heart.nii.gz").touch()
-    folders(tmp_path / "out", scan("x"))
-    assert not (tmp_path / "out" / ".x.partial-abc").exists()
 
 
 def test_workers_elsewhere_may_still_write_but_no_other_client_writes_tables(tmp_path):
@@ -206,7 +128,7 @@ def test_workers_elsewhere_may_still_write_but_no_other_client_writes_tables(tmp
 
 
 def test_one_run_at_a_time(tmp_path):
-    with opened(tmp_path / "out", MADE_WITH, False), pytest.raises(OutputError, match="Another run"):
+    with opened(tmp_path / "out", MADE_WITH, False), pytest.raises(OutputError, match="Another cohort"):
         folders(tmp_path / "out", scan("x"))
     folders(tmp_path / "out", scan("x"))
 
@@ -244,11 +166,6 @@ def test_tables_that_cannot_be_replaced_are_told(tmp_path):
         (tmp_path / "out" / TABLE).unlink()
         (tmp_path / "out" / TABLE).mkdir()
         assert not folder.write("a\n", "b\n")
-
-
-def test_forgetting_what_is_not_there(tmp_path):
-    forget(tmp_path / "nothing")
-    assert not (tmp_path / "nothing").exists()
 
 
 def test_what_ended_processes_left_half_written_is_gone_after_an_interruption(tmp_path):

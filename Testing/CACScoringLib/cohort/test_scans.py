@@ -22,7 +22,6 @@ class TestTable:
         assert (scan.name, scan.series, scan.patient, scan.group) == ("Anna", "4", "7", "women")
         assert scan.ct == tmp_path / "d/a"
         assert (scan.heart, scan.lesions) == (tmp_path / "h.nii", tmp_path / "l.nrrd")
-        assert scan.masks == ("h.nii", "l.nrrd")
         assert not warnings
 
     @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -1,13 +1,14 @@
 """The columns of a cohort's table that come from `scores.json`."""
 
 import json
+from dataclasses import replace
 
 import heart_with_territories
+import pyarrow as pa
 import pytest
 
-from CACScoringLib.cohort.parquet import TableWriter
+from CACScoringLib.cohort import parquet
 from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.cohort.scoring import ScanOutcome
 from CACScoringLib.cohort.table import columns, line, result_row, scored
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.progress import ScanState
@@ -87,7 +88,8 @@ def test_of_a_record_changed_by_hand_either_the_tables_can_be_made_or_it_is_call
     content = json.loads(text)
     check_record(content, "scores.json")
     names, state = columns(["threshold"], identify=False), ScanState(0, "a", tmp_path / "a", tmp_path / "ct.nii")
-    scan, tables = CohortScan("a", tmp_path / "ct.nii", "a"), TableWriter(tmp_path, identify=False)
+    scan, done = CohortScan("a", tmp_path / "ct.nii", "a"), replace(state, state="done")
+    schemas = {name: pa.schema(parquet._typed(name, False)) for name in parquet.TABLES}
     values = (None, "x", 10**12, True, [], {}, [1], {"a": 1}, 1.5, float("nan"))
     used = set(content) - {"rules", "territories", "candidate_evidence", "normalisation", "familiarity", "truth"}
     for number, place in enumerate(place for place in _places(content) if place[0] in used):
@@ -103,7 +105,8 @@ def test_of_a_record_changed_by_hand_either_the_tables_can_be_made_or_it_is_call
                 damaged += 1
                 continue
             line(scan, scored(state, changed), result_row(changed), names)
-            tables.add("0", scan, state, ScanOutcome(changed))
+            monkeypatch.setattr(parquet, "whole_scores", lambda folder, changed=changed: changed)
+            for name, rows in parquet.rows_of("0", scan, done, False).items():
+                pa.Table.from_pylist(rows, schema=schemas[name])
             taken += 1
-    tables.close()
     assert min(damaged, taken) > 100

@@ -15,7 +15,14 @@ import pytest
 import worker_jobs
 
 from CACScoringLib.cohort import workers
-from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, chosen_cluster, cluster_choice, working_on
+from CACScoringLib.cohort.cluster import (
+    ClusterChoice,
+    ClusterError,
+    chosen_cluster,
+    cluster_choice,
+    started,
+    working_on,
+)
 from CACScoringLib.cohort.cohort import Sharing
 from CACScoringLib.cohort.workers import Workers, connected, sensible_count
 from CACScoringLib.core.ct import CTError
@@ -25,11 +32,6 @@ posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 
 def ended(events):
     return [(e.index, e.state) for e in events if e.state != "begun"]
-
-
-def test_no_jobs_need_no_cluster():
-    with Workers(1, worker_jobs.dying) as pool:
-        assert list(pool.run([])) == []
 
 
 def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only():
@@ -60,10 +62,11 @@ def test_a_scheduler_that_goes_while_it_is_asked_is_told(answer):
         return answer
 
     client = SimpleNamespace(status="running", scheduler_info=info)
-    run = workers._Run(client, None, "cac-x", 1, None)
-    assert run._look() == []
+    pool = Workers(1, worker_jobs.doubling)
+    pool._client, pool._seen = client, time.monotonic()
+    pool._look()
     with pytest.raises(ClusterError, match="scheduler is gone"):
-        run._look()
+        pool._look()
 
 
 def test_what_preparing_or_a_job_raises_is_raised():
@@ -75,14 +78,6 @@ def test_what_preparing_or_a_job_raises_is_raised():
 def test_workers_that_cannot_begin_are_told():
     with Workers(1, worker_jobs.dying) as pool, pytest.raises(ClusterError, match="all ended their workers"):
         list(pool.run(range(9)))
-
-
-@pytest.mark.long
-@posix
-def test_a_job_waits_until_a_worker_has_its_memory_and_one_that_needs_more_than_there_is_runs():
-    with Workers(2, worker_jobs.napping, memory_bytes=2 * 10**9) as pool:
-        events = list(pool.run(range(4), [10**8, 10**9, 10**12, 10**8]))
-    assert sorted(ended(events)) == [(i, "done") for i in range(4)]
 
 
 @pytest.mark.long
@@ -156,74 +151,18 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_workers_of_any_address_are_
 
 @pytest.mark.long
 @posix
-def test_workers_that_cannot_load_the_jobs_are_told_whether_they_come_before_or_after(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "START_SECONDS", 2.0)
+def test_workers_that_do_not_come_or_cannot_load_the_jobs_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "ARRIVAL_SECONDS", 2.0)
     warnings = []
     with scheduler_at(tmp_path) as (_, address):
-        choice = cluster_choice(address)
-        with (
-            Workers(None, worker_jobs.doubling, cluster=choice, warn=warnings.append) as pool,
-            ThreadPoolExecutor() as threads,
-        ):
+        cluster = {"cluster": cluster_choice(address), "warn": warnings.append}
+        with Workers(None, worker_jobs.doubling, **cluster) as pool, ThreadPoolExecutor() as threads:
             run = threads.submit(lambda: list(pool.run([1])))
             while not warnings:
                 time.sleep(0.1)
-            with worker_of(address), pytest.raises(ClusterError, match=r"cannot load CAC: .*ModuleNotFound.* Install"):
+            with worker_of(address), pytest.raises(ClusterError, match=r"cannot load CAC: .*worker_jobs.* Install"):
                 run.result(timeout=90)
-        assert [warning.code for warning in warnings] == ["no-workers"]
-        with worker_of(address):
-            until_workers(address, 1)
-            with (
-                Workers(None, worker_jobs.doubling, cluster=choice) as pool,
-                pytest.raises(ClusterError, match=r"cannot load CAC: .*worker_jobs"),
-            ):
-                list(pool.run([1]))
-            assert not until_workers(address, 1), "the scheduler has forgotten the jobs that no worker can load"
-
-
-@pytest.mark.long
-@posix
-def test_what_a_killed_client_left_is_removed_by_the_next(tmp_path):
-    """Beside it a client that is at work keeps what it has."""
-    code = (
-        "import sys, worker_jobs\n"
-        "from CACScoringLib.cohort.cluster import cluster_choice\n"
-        "from CACScoringLib.cohort.workers import Workers\n"
-        "with Workers(None, worker_jobs.sleeping, cluster=cluster_choice(sys.argv[1])) as pool:\n"
-        "    next(pool.run([sys.argv[2]]))\n"
-        "    print('begun', flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    job = tmp_path / "job"
-    with scheduler_at(tmp_path) as (_, address), worker_of(address, *sys.path) as first:
-        command = [sys.executable, "-c", code, address, str(job)]
-        path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=path) as client:
-            assert client.stdout.readline() == b"begun\n"
-            [left] = until_workers(address, 1)
-            client.kill()
-        assert until_workers(address, 1) == [left]
-        first.kill()  # it sleeps
-        with (
-            worker_of(address, *sys.path),
-            Workers(None, worker_jobs.doubling, cluster=cluster_choice(address)) as pool,
-        ):
-            assert ended(pool.run([1])) == [(0, "done")]
-            [own] = until_workers(address, 1)
-            assert own != left
-            with Workers(None, worker_jobs.doubling, cluster=cluster_choice(address)) as other:
-                assert ended(other.run([1])) == [(0, "done")]
-                assert own in until_workers(address, 1)
-            assert ended(pool.run([1])) == [(0, "done")]
-
-
-@pytest.mark.long
-@posix
-def test_what_asks_for_no_cluster_works_on_that_of_the_command(tmp_path):
-    with scheduler_at(tmp_path) as (_, address), worker_of(address, *sys.path) as worker:
-        with working_on(cluster_choice(address)), Workers(1, worker_jobs.doubling) as pool:
-            [event] = [e for e in pool.run([4]) if e.state == "done"]
-        assert event.result == (8, worker.pid)
+    assert [warning.code for warning in warnings] == ["no-workers"]
 
 
 def test_the_cluster_of_a_command_ends_with_it():
@@ -247,14 +186,6 @@ def test_a_greeting_that_did_not_come_alone_is_asked_for_again(monkeypatch):
         connected("tcp://h:1")
 
 
-def until_workers(address, count):
-    """Wait for workers of a scheduler; gives the plugins that those which come later will have to load."""
-    with connected(address) as client:
-        client.wait_for_workers(count)
-        names = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.worker_plugins))
-    return [name for name in names if name.startswith("cac-")]
-
-
 def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):
     monkeypatch.setattr(workers, "core_count", lambda: 8)
     for available, expected in ((100e9, 8), (3.5e9, 3), (1e6, 1)):
@@ -267,7 +198,6 @@ class TestClusterChoice:
         assert cluster_choice("local") == ClusterChoice()
         assert cluster_choice("tcp://head:8786").address == "tcp://head:8786"
         assert cluster_choice("slurm").made_by == "SLURMCluster"
-        assert not cluster_choice("kubernetes").is_local
 
     def test_of_a_file(self, tmp_path):
         file = tmp_path / "mine.yaml"
@@ -295,6 +225,14 @@ class TestClusterChoice:
         (tmp_path / "x.yaml").write_text(text)
         with pytest.raises(ClusterError):
             cluster_choice(str(tmp_path / "x.yaml"))
+
+    @pytest.mark.parametrize(("asked", "address"), [({}, "127.0.0.1"), ({"dashboard_address": ":0"}, "0.0.0.0")])
+    def test_its_dashboard_is_for_this_machine_unless_asked_otherwise(self, asked, address):
+        kwargs = {"cores": 1, "memory": "1GB", "scheduler_options": asked}
+        choice = ClusterChoice("mine.yaml", made_by="SLURMCluster", kwargs=kwargs)
+        with started(choice, 0, None) as cluster, connected(cluster) as client:
+            assert cluster.scheduler.http_server.address == address
+            assert workers._dashboard(client).startswith("http://127.0.0.1:") == (address == "127.0.0.1")
 
     def test_refuses_what_is_no_cluster(self):
         with pytest.raises(ClusterError, match="no cluster"):

@@ -349,3 +349,4 @@ def test_key_slices_hold_most_of_the_score_and_refer_to_their_images(result, obj
         k = slices[made.SourceImageSequence[0].ReferencedSOPInstanceUID]
         assert any(k in lesion.slice_indices for lesion in lesions)
         assert made.pixel_array.shape[2] == 3
+        assert made.pixel_array[:30].min(2).max() > 200, "the status is burned in above the slice"

@@ -552,7 +552,7 @@ class TestModelsThatComeWithCAC:
         beside = {"candidates", "uncertainty", "known"}
         assert {*card.calibration, *classifier.calibration} == {*CALIBRATED, *beside}
         assert CandidateEvidence.stored(card.calibration) is not None
-        for kind in ("automatic", "reviewed", "decomposition"):
+        for kind in ("automatic", "decomposition"):
             assert Uncertainty.stored(card.calibration, kind) is not None
         assert set(classifier.calibration) == {"slice_threshold"}
         whole = card.validation["whole_method"]

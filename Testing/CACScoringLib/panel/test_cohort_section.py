@@ -1,11 +1,15 @@
 """The page of many scans."""
 
+import json
 from pathlib import Path
 
 import panel_results
 import pytest
 import SimpleITK as sitk
 from panel_driver import line
+
+from CACScoringLib.cli.settings_file import scoring_settings
+from CACScoringLib.run import RunSettings
 
 
 class TestCohort:
@@ -39,12 +43,17 @@ class TestCohort:
             assert cohort.ui.cohortButton.enabled
 
     def test_the_table_fills_as_it_goes(self, cohort, tmp_path):
+        cohort.state.minimumPixels, cohort.state.calibration, cohort.state.allowContrast = 3, 0.05, True
         cohort.ui.cohortButton.click()
         worker = cohort.cohort
         assert worker.arguments[2:] == [
             *("cohort", str(tmp_path), "--output", str(tmp_path / "out")),
-            *("--threshold-only", "--progress", "json"),
+            *("--threshold-only", "--settings", worker.arguments[-3], "--progress", "json"),
         ]
+        flags = {"adapt_to_tube_voltage": False, "allow_contrast": True, "allow_reversed": False}
+        rules = {"minimum_pixels": 3, "calibration_mg_per_mm3_hu": 0.05}
+        assert json.loads(worker.arguments[-3]) == {"scoring": {"score": {"rules": rules, **flags}}}
+        assert scoring_settings(worker.arguments[-3], RunSettings()).score.rules.minimum_pixels == 3
         assert cohort.ui.cohortButton.text == "Cancel"
         for index in range(2):
             worker.say(self.scan(index, "waiting", tmp_path))
@@ -52,10 +61,10 @@ class TestCohort:
         assert cohort.ui.cohortTable.item(0, 1).text() == "running"
         worker.say(self.scan(0, "done", tmp_path, agatston={"threshold": 12.34}, warnings=["kvp-unknown"]))
         worker.say(self.scan(1, "failed", tmp_path, reason="No heart."))
-        assert [cohort.ui.cohortTable.item(0, n).text() for n in range(6)] == [
-            *("scan 0", "done", "12.3", "", "", "kvp-unknown")
-        ]
-        assert cohort.ui.cohortTable.item(1, 5).text() == "No heart."
+        assert [cohort.ui.cohortTable.item(0, n).text() for n in range(5)] == ["scan 0", "done ⚠", "12.3", "", ""]
+        for row, note in enumerate(("kvp-unknown", "No heart.")):
+            cohort.ui.cohortTable.setCurrentCell(row, 0)
+            assert cohort.ui.cohortNoteLabel.text == note
         numbers = {"agatston": {"threshold": 0.0, "decomposition": 6020.0}}
         for scaled, shown in ((680.2, "680 (6020.0)"), (None, "(6020.0)")):
             scales = {"threshold": None, "decomposition": scaled}

@@ -136,7 +136,7 @@ class TestExport:
     def test_a_ct_that_is_not_from_dicom(self, reviewed, volume):
         volume.RemoveAttribute("DICOM.instanceUIDs")
         export(reviewed)
-        assert "chest was not loaded from DICOM" in reviewed.ui.dicomLabel.text
+        assert "chest was not loaded through the DICOM module" in reviewed.ui.dicomLabel.text
 
     def test_images_that_are_gone(self, reviewed, series):
         for path in sorted(series.ct.iterdir())[:2]:

@@ -1,6 +1,8 @@
 """What is scored, and how."""
 
+import importlib
 import json
+import sys
 
 import numpy as np
 import panel_results
@@ -30,16 +32,32 @@ class TestInput:
         driver.ui.calibrationBox.setValue(0.000722)
         driver.ui.tubeVoltageBox.setChecked(True)
         driver.ui.contrastBox.setChecked(True)
+        driver.ui.reversedBox.setChecked(True)
         driver.ui.scoreButton.click()
         assert driver.process.option("--rule") == ["threshold_hu=145", "minimum_pixels=3", "connectivity=4"]
         assert driver.process.option("--calibration") == ["0.000722"]
-        assert {"--adapt-to-tube-voltage", "--allow-contrast"} <= set(driver.process.arguments)
+        assert {"--adapt-to-tube-voltage", "--allow-contrast", "--allow-reversed"} <= set(driver.process.arguments)
         driver.ui.scoreButton.click()
         driver.ui.advancedBox.collapsed = False
         driver.ui.defaultsButton.click()
         driver.ui.scoreButton.click()
         assert driver.process.option("--rule") == []
         assert driver.ui.thresholdBox.value == 130
+
+    def test_enumerations_imported_again_mean_the_same(self, driver, monkeypatch):
+        """As after Reload in Slicer, where another part of the panel may hold the classes of before."""
+        from CACScoringLib.panel import input_section, parameters
+
+        driver.ui.connectivityBox.setCurrentIndex(1)
+        before = input_section.argumentsOf(driver.state)
+        monkeypatch.delitem(sys.modules, parameters.__name__)
+        again = importlib.import_module(parameters.__name__)
+        monkeypatch.setattr(sys.modules["CACScoringLib.panel"], "parameters", parameters)
+        state = again.CACScoringParameterNode(
+            slicer.mrmlScene.GetSingletonNode("CACScoring", "vtkMRMLScriptedModuleNode")
+        )
+        assert type(state.method) is not type(driver.state.method)
+        assert input_section.argumentsOf(state) == before
 
     def test_models_and_device(self, driver, panel, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda: "")
@@ -100,7 +118,6 @@ class TestInput:
         selector = driver.ui.heartSelector
         selector.window().resize(420, 3000)
         slicer.app.processEvents()
-        assert selector.horizontalLayout
         assert 0 < selector.height < 2 * driver.ui.inputSelector.height
 
     def test_an_existing_heart_is_used(self, driver, volume):

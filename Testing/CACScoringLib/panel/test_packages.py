@@ -36,7 +36,10 @@ class TestPackages:
     def test_nothing_is_installed_in_testing_mode(self, packages):
         """As Slicer started with --testing: its pip_ensure does nothing, and says nothing."""
         requirements = {"nowhere": "no-such-package-of-cac>=1"}
-        assert packages.ensurePackages(requirements, purpose="This") == "This needs nowhere. Install this first."
+        assert (
+            packages.ensurePackages(requirements, purpose="This")
+            == "This needs no-such-package-of-cac. Install this first."
+        )
 
     def test_declined(self, packages, monkeypatch):
         monkeypatch.setitem(sys.modules, "slicer.packaging", None)
@@ -76,7 +79,7 @@ class TestPackages:
         packages.present.add("numpy")
         wanted = {"numpy": "numpy>=2", "skimage": "scikit-image>=0.24"}
         assert packages.ensurePackages(wanted, "CAC Training", "Training") == (
-            "Training needs skimage. Install this first."
+            "Training needs scikit-image. Install this first."
         )
         assert installed == ["scikit-image>=0.24"]
         assert "CAC Training" in questions[0]

@@ -155,7 +155,10 @@ class TestRadiograph:
         assert (high < 1.01).all()
         assert (high - low).max() > 0.7
 
-    def test_source_and_detector_are_in_sight(self, radiograph_views):
+    def test_source_and_detector_are_in_sight(self, radiograph_views, volume):
+        """Also where the layout is left from a scene that was closed."""
+        radiograph_views.showLayout(volume)
+        slicer.mrmlScene.Clear()
         add_box(400, (0, 0, 0))
         add_box(500, (0, 900, 0))
         add_box(20, (0, -1500, 0))

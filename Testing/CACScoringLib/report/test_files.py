@@ -18,6 +18,7 @@ from PIL import Image
 from CACScoringLib.anatomy.arteries import ArterySuggestion
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
+from CACScoringLib.core.progress import progress_for
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
@@ -48,6 +49,16 @@ def test_severe_warnings_stand_above_the_numbers(result):
     assert not second.startswith("CAUTION")
     written = report.result_as_json(warned, {})["warnings"]
     assert [warning["severe"] for warning in written] == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["auto", "json", "none"])
+def test_a_severe_warning_is_printed_once(result, kind):
+    warning = ScanWarning("dire", "No heart.", severe=True)
+    progress = progress_for(kind, io.StringIO())
+    progress.warning(warning)
+    text = report.result_as_text(replace(result, warnings=(warning,)), severe_warnings=not progress.prints_warnings)
+    for_people = text if kind == "json" else text + progress._stream.getvalue()
+    assert for_people.count("CAUTION: No heart.") == 1
 
 
 def test_json_has_the_promised_keys(result, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from made_results import make_result
 
 from CACScoringLib.report.files import result_as_json, result_as_text
-from CACScoringLib.report.interval_page import category_text, interval_as_html, interval_sentence, interval_text
+from CACScoringLib.report.interval_page import interval_as_html, interval_sentence, interval_text
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.automatic import LeftOut
 from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, CalibratedOn, Intervals
@@ -19,22 +19,29 @@ INTERVALS = {TOTAL: Intervals((40.2, 130.4), (8.04, 26.0)), "LAD": Intervals((12
 @pytest.fixture
 def method():
     found = make_result().methods["threshold"]
-    return replace(found, intervals=INTERVALS, category_probabilities=PROBABILITIES)
+    automatic = replace(found, status="automatic", left_out=LeftOut(found.lesions.of(()), (), ()))
+    return replace(automatic, intervals=INTERVALS, category_probabilities=PROBABILITIES)
 
 
-def test_words():
+def test_words(method):
     assert interval_text(40.2, 130.4) == "40 to 130"
     assert interval_text(0.0, 0.3) == "0"
-    assert category_text(PROBABILITIES) == "category 1–99 with 78 %, 100–399 with 20 %"
-    assert category_text({**PROBABILITIES, "1-99": 1.0, "100-399": 0.0}) == "category 1–99 with 99 %"
+    assert interval_sentence(method) == "Between 40 and 130; category 1–99 with 78 %, 100–399 with 20 %"
+    narrow = replace(method, intervals={TOTAL: Intervals((0.0, 0.3))}, category_probabilities={"0": 1.0})
+    assert interval_sentence(narrow) == "About 0; category 0 with 99 %"
 
 
-def test_a_narrow_interval_is_one_number():
-    assert (
-        interval_sentence(40.2, 130.4, PROBABILITIES)
-        == "Between 40 and 130; category 1–99 with 78 %, 100–399 with 20 %"
-    )
-    assert interval_sentence(0.0, 0.3, {"0": 1.0}) == "About 0; category 0 with 99 %"
+def test_a_high_score_says_that_probabilities_are_withheld(method):
+    total = replace(method.total, agatston=1000.0, clinical_agatston=1000.0)
+    high = replace(method, status="automatic", total=total, category_probabilities={})
+    assert interval_sentence(high) == "Between 40 and 130; category probabilities are withheld from a score of 1000 on"
+
+
+def test_a_reviewed_score_has_no_category_but_its_own(method):
+    reviewed = replace(method, status="reviewed", category_probabilities={})
+    assert interval_sentence(reviewed) == "Between 40 and 130"
+    beyond = replace(reviewed, intervals={"LAD": INTERVALS["LAD"]})
+    assert "such high scores was not studied" in interval_as_html(beyond)
 
 
 def test_the_maps_score_is_drawn_where_its_interval_is(method):

@@ -165,7 +165,7 @@ class TestReviewed:
         marked = np.zeros(bright.shape, np.uint8)
         marked[1, 4, 4:7] = Artery.RCA
         set_labels(metal, marked)
-        assert [w.code for w in review_warnings(metal, True, heart)] == ["label-outside-heart", "metal"]
+        assert [w.code for w in review_warnings(metal, True, heart)] == ["label-outside-heart", "metal-labelled"]
 
 
 class TestIds:

@@ -837,11 +837,12 @@ class TestAutomaticScore:
         review.accept("threshold")
         assert review.categories().status == "reviewed"
         assert not review.result("threshold").withheld
-        assert "beyond-calibration" not in [warning.code for warning in review.warnings]
+        assert "beyond-calibration" in [warning.code for warning in review.warnings]
         review.export(tmp_path / "reviewed")
         document = json.loads((tmp_path / "reviewed" / "scores.json").read_text())
         assert document["familiarity"]["causes"] == list(beyond.familiarity.causes)
         assert document["categories"]["status"] == "reviewed"
+        assert "beyond-calibration" in [warning["code"] for warning in document["warnings"]]
 
     def test_candidates_without_an_artery_cannot_be_accepted(self, scene):
         without = automatic_patient.scored(evidence=False)
@@ -919,13 +920,22 @@ class TestAutomaticScore:
         assert review.result("threshold").total.agatston < before
         assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["automatic"])
         review.accept("threshold")
-        assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["reviewed"])
+        result = review.result("threshold")
+        assert result.category_probabilities == {}
+        low, high = result.intervals[TOTAL].agatston
+        assert low < result.total.agatston < high
+        assert high - low == pytest.approx(2 * automatic_patient.REPEATS * 1.645 / 1.960)
         assert spread("decomposition") == pytest.approx(automatic_patient.SPREADS["decomposition"])
         review.export(tmp_path / "out")
         document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
         total = review.result("threshold").intervals[TOTAL]
         assert document["methods"]["threshold"]["total"]["interval_90"] == list(total.agatston)
         assert document["categories"]["probabilities"] == review.result("threshold").category_probabilities
+        again = automatic_patient.scored(lesions=sitk.ReadImage(str(tmp_path / "out" / "lesions.nii.gz")))
+        for method, found in again.methods.items():
+            expected = review.result(method)
+            assert (found.status, found.total, found.arteries) == (expected.status, expected.total, expected.arteries)
+            assert found.intervals == expected.intervals
         review.set_reviewed("decomposition", True)
         assert review.result("decomposition").intervals == {}
 

@@ -1,7 +1,7 @@
 """Intervals hold the truth as often as they say, in each class of the truth."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -49,6 +49,13 @@ def test_noise_widens_an_interval(errors):
 def test_a_scan_unlike_the_calibration_widens_an_interval(errors):
     usual, unlike = (np.diff(np.log1p(errors.interval(1e4, 20.0, 3.0, distance))) for distance in (0.0, 0.5))
     assert unlike == pytest.approx(1.5 * usual)
+
+
+def test_an_interval_holds_its_own_score(errors):
+    biased = replace(errors, errors=tuple((0.3, 0.5) for _ in errors.errors))
+    for score in (0.0, 3.0, 99.0, 400.0, 2041.0):
+        low, high = biased.interval(score)
+        assert low <= score < high
 
 
 def test_probabilities_of_categories(errors):

@@ -1,21 +1,30 @@
 """The review's page in a real browser: a cohort of three is read by keys and pointer, and looked at.
 
-Screenshots of every page, on a desktop and a tablet, light and dark, go to the folder that CAC_SCREENSHOTS names.
+Screenshots of every page, on a desktop, a tablet and a phone, light and dark, go to the folder that CAC_SCREENSHOTS
+names.
 """
 
 import itertools
 import os
+import threading
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import automatic_patient
 import browser
 import pytest
 
+from CACTrainingLib.browser.open_reviews import OpenReview
+
 REASON = browser.why_not()
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(REASON), reason=REASON)]
 
-SIZES = {"desktop": {"width": 1440, "height": 900}, "tablet": {"width": 820, "height": 1180}}
+SIZES = {
+    "desktop": {"width": 1440, "height": 900},
+    "tablet": {"width": 820, "height": 1180},
+    "phone": {"width": 390, "height": 844},
+}
 
 PATIENCE_MS = 120_000
 """Of a machine that does other things too; nothing is waited for longer than it takes."""
@@ -99,6 +108,19 @@ class Reader:
         mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=3)
         mouse.move(*end, steps=3)
         mouse.up()
+
+
+@contextmanager
+def gated(kind, name):
+    """Let calls of a method wait for the event that is given."""
+    gate, method = threading.Event(), getattr(kind, name)
+
+    def called(*arguments):
+        assert gate.wait(PATIENCE_MS / 1000)
+        return method(*arguments)
+
+    with mock.patch.object(kind, name, called):
+        yield gate
 
 
 @pytest.fixture
@@ -199,8 +221,14 @@ def test_export(reader, start, results):
     ann = reader(start("--reader", "Ann"))
     ann.open("one")
     ann.change("a")
-    ann.page.click("#export")
+    with gated(OpenReview, "export") as gate:
+        ann.page.click("#export")
+        ann.page.wait_for_selector("#export:disabled:has-text('Export … 1 s')")
+        ann.change("r")  # the review can be edited meanwhile
+        ann.change("r")
+        gate.set()
     assert "reviewed" in ann.message()
+    assert ann.page.is_enabled("#export")
     assert (results / "one" / "reviewed" / "scores.json").is_file()
 
 
@@ -288,12 +316,16 @@ def test_pages_are_accessible_and_fit(reader, start, tmp_path):
         assert ann.page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
 
     for size, scheme in itertools.product(SIZES, ("light", "dark")):
-        ann = reader(server, viewport=SIZES[size], color_scheme=scheme, has_touch=size == "tablet")
+        ann = reader(server, viewport=SIZES[size], color_scheme=scheme, has_touch=size != "desktop")
         kind = f"{size}-{scheme}"
         look(ann, f"list-{kind}")
         ann.open("one")
         look(ann, f"scan-{kind}")
+        assert ann.page.eval_on_selector("#warned", "box => box.scrollHeight <= box.clientHeight")
         ann.press("l")
+        widths = ann.page.eval_on_selector_all("#views figure", "all => all.map(one => one.clientWidth / innerWidth)")
+        assert len(widths) > 1
+        assert min(widths) > 0.9 / len(widths)
         look(ann, f"linked-{kind}")
         ann.press("l", "v")
         ann.page.wait_for_selector("body[data-planes]")

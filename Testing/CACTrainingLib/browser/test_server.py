@@ -59,6 +59,8 @@ class TestReview:
         other = int(Artery.LCX if lesion["site"] != Artery.LCX else Artery.LAD)
         client.act(base, "cut", lesion=lesion["id"], point=[k, j, i + 0.5], normal=[0, 0, 1], label=other)
         client.act(base, "paint", points=[[k, j, i], [k, j + 1, i]], radius_mm=2.0, flat=True, label=0)
+        assert client.post(f"{base}/export", {}) == (200, {"folder": "draft"})
+        assert not (results / "one" / "reviewed").exists()
         state = client.act(base, "accept")
         assert state["methods"]["threshold"]["status"] == "reviewed"
         status, answer = client.post(f"{base}/export", {})

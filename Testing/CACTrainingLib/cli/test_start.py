@@ -1,5 +1,7 @@
 """What the command line loads when it starts, and what it installs for whom."""
 
+import hashlib
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -32,12 +34,12 @@ print("", *set(sys.modules) - before)
 def loaded_by(arguments: list[str]) -> set[str]:
     """Packages that are loaded once a command has ended in a Python of its own, but for Python's and ours."""
     path = [str(ROOT / "CACScoring"), str(ROOT / "CACTraining")]
-    program = PROGRAM.format(path=path, arguments=arguments, code=0 if "--help" in arguments else 2)
+    program = PROGRAM.format(path=path, arguments=arguments, code=0 if {"--help", "--version"} & {*arguments} else 2)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     return {name.partition(".")[0] for name in done.stdout.rpartition("\n ")[2].split()} - OF_PYTHON
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["scor"], ["check", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["scor"], ["check", "--help"]], ids=" ".join)
 def test_help_and_a_mistyped_command_load_nothing(arguments):
     assert loaded_by(arguments) == set()
 
@@ -84,6 +86,21 @@ class TestExtras:
         with pytest.raises(OutputError, match="could not be installed"):
             extras.require("studies")
 
+    def test_two_commands_that_need_some_add_them_one_after_the_other(self, tmp_path):
+        for name in ("cac", "pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, tmp_path)
+        python = tmp_path / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f"#!/bin/sh\necho begin >> {tmp_path}/pip\nsleep 0.5\necho end >> {tmp_path}/pip\n")
+        python.chmod(0o755)
+        required = b"".join((tmp_path / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+        (tmp_path / ".venv" / "installed.sha256").write_text(hashlib.sha256(required).hexdigest())
+        command = [sys.executable, str(tmp_path / "cac"), "--add-extras", "studies"]
+        both = [subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
+        errors = [process.communicate()[1] for process in both]
+        assert [process.returncode for process in both] == [0, 0], errors
+        assert (tmp_path / "pip").read_text().split() == ["begin", "end", "begin", "end"]
+
     def test_nothing_is_asked_where_the_package_is_not_installed(self, monkeypatch):
         def requires(name):
             raise metadata.PackageNotFoundError(name)
@@ -100,7 +117,9 @@ class TestExtras:
             (["score", "ct.nii.gz", "--no-scene", "--whole-scan", "vessels,radiomics"], ("radiomics",)),
             (["cohort", "scans", "--output", "out"], ("cohort",)),
             (["cohort", "scans", "--output", "out", "--scene"], ("cohort", "scene")),
+            (["evaluate", "detection", "--data", "t.csv", "--output", "out"], ("studies", "cohort")),
             (["evaluate", "radiomics", "--data", "t.csv", "--output", "out"], ("studies", "radiomics")),
+            (["validate", "t.csv", "--output", "out"], ("studies", "cohort")),
             (["project", "agreement", "project"], ("studies",)),
         ],
         ids=lambda value: " ".join(value),

@@ -11,6 +11,10 @@ from CACTrainingLib.statistics import agreement
 
 SHROUT_FLEISS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
 """Six targets by four judges, Shrout and Fleiss 1979, table 2."""
+ANXIETY = np.array(
+    [list(rater) for rater in ("33345523522615221243", "36462424332333221334", "21443216111233113322")], float
+).T
+"""Twenty subjects by three raters: the example of R's irr::icc, whose manual prints the ICC(A,1) with its interval."""
 MAMMOGRAMS = np.array([[21, 12, 0, 0], [4, 17, 1, 0], [3, 9, 15, 2], [0, 0, 0, 1]])
 """85 xeromammograms by two radiologists, four classes: Boyd 1982, in Altman 1991 and the manual of Stata's `kap`."""
 
@@ -23,8 +27,11 @@ class TestPublishedExamples:
     def test_icc_of_shrout_and_fleiss(self):
         assert agreement.agreement(ones(6), SHROUT_FLEISS) == pytest.approx(0.29, abs=0.005)
         found = agreement.agreement_estimate(SHROUT_FLEISS)
-        assert (found.value, found.low, found.high) == pytest.approx((0.2898, 0.02, 0.76), abs=0.005)
-        assert found.n == 6
+        assert (found.value, found.low, found.high, found.n) == pytest.approx((0.2898, 0.0188, 0.7611, 6), abs=5e-5)
+
+    def test_icc_of_anxiety_ratings(self):
+        found = agreement.agreement_estimate(ANXIETY)
+        assert (found.value, found.low, found.high) == pytest.approx((0.198, -0.039, 0.494), abs=5e-4)
 
     def test_weighted_kappa_of_mammograms(self):
         first, second = np.repeat(np.indices((4, 4)).reshape(2, -1), MAMMOGRAMS.ravel(), axis=1)

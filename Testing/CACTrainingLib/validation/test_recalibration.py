@@ -338,7 +338,7 @@ def test_results_say_what_they_were_calibrated_on(base, monkeypatch):
     html = result_as_html(result)
     assert "It was made on 40 patients with reference scores (label maps" in html
     assert "digital patients" not in html
-    assert ScanErrors.stored(card.calibration, None, None).calibrated_on.scans == 40
+    assert ScanErrors.stored(card, None, None).calibrated_on.scans == 40
 
 
 def test_cohorts_of_two_calibrations_are_not_mixed(base, tmp_path, monkeypatch, digital_pairs):

@@ -53,12 +53,13 @@ def isShown() -> bool:
 
 
 def showLayout(volume=None) -> None:
-    """Change to the layout, with all that is in space in sight. Nothing where it is shown, or without a main window.
+    """Change to the layout, with all that is in space in sight.
 
-    volume: for the slice view, as long as there is no radiograph to show.
+    Does nothing without a main window, or where the layout already shows a picture: a reader may have turned the view.
+    A closed scene leaves the layout empty. volume: for the slice view, as long as there is no radiograph to show.
     """
     manager = slicer.app.layoutManager()
-    if manager is None or isShown():  # who looks at it may have turned it
+    if manager is None or (isShown() and manager.sliceWidget(VIEW).mrmlSliceCompositeNode().GetBackgroundVolumeID()):
         return
     registerLayout()
     views.changeLayout(LAYOUT_ID)

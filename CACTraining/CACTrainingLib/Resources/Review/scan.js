@@ -336,11 +336,22 @@ function leave (by) {
 }
 
 async function exported (path, words) {
+  const button = byId(path)
+  const title = button.textContent
+  const began = performance.now()
+  const showTime = () => { button.textContent = `${title} … ${Math.floor((performance.now() - began) / 1000)} s` }
+  const clock = setInterval(showTime, 1000)
+  button.disabled = true
+  showTime()
   try {
     await waiting
     say(words(await send(`${base}/${path}`, {})), true)
   } catch (error) {
     say(error.message)
+  } finally {
+    clearInterval(clock)
+    button.textContent = title
+    button.disabled = false
   }
 }
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 STUDY_PACKAGES = {
     **PACKAGES,
     "matplotlib": "matplotlib>=3.10",
-    "pingouin": "pingouin>=0.6.1",
     "statsmodels": "statsmodels>=0.14",
 }
 """That studies need: what to tell pip, by the name that is imported."""

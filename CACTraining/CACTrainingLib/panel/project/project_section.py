@@ -15,7 +15,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.table_widgets import fillRow, prepareColumns
+from CACScoringLib.panel.table_widgets import fillRow, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.worker import Worker, showIn
 
 from ..asking import askForFile, askForFolder
@@ -113,6 +113,7 @@ class ProjectSection(Section):
             states = self._states(scan.id) if not blind else ""
             state = _("missing") if scan.id in gone else states
             fillRow(ui.scanTable, row, (scan.name, scan.patient, scan.source, _useNames()[scan.use], state))
+        hideEmptyColumns(ui.scanTable)
         ui.projectLabel.setText(self._facts(gone))
         self._showButtons()
 

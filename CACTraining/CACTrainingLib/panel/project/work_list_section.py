@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from slicer.i18n import tr as _
 
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.table_widgets import fillRow, prepareColumns
+from CACScoringLib.panel.table_widgets import fillRow, hideEmptyColumns, prepareColumns
 
 if TYPE_CHECKING:
     from ...project.project import Project
@@ -73,6 +73,7 @@ class WorkListSection(Section):
         ui.workTable.setRowCount(len(self._items))
         for row, item in enumerate(self._items):
             self._fill(row, item)
+        hideEmptyColumns(ui.workTable)
         ui.orderBox.setEnabled(not blind)
         self.select(chosen or (state.scanId if state is not None else ""))
         self._showButtons()
@@ -101,6 +102,7 @@ class WorkListSection(Section):
             table.item(row, _UNSURE_COLUMN).setText(str(unsure or ""))
             if 0 < done < count:
                 table.item(row, _STATE_COLUMN).setText(_stateNames()["begun"])
+            hideEmptyColumns(table)
 
     def openNext(self) -> None:
         """Open the next scan, downwards and then from the top, that is neither done nor missing."""

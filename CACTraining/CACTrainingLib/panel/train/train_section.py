@@ -12,7 +12,7 @@ import qt
 from slicer.i18n import tr as _
 
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.packages import ensurePackages, missingPackages
+from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import dataOf, fillBox, showPath, singleShot, watchPath
 from CACScoringLib.panel.worker import Worker
@@ -143,7 +143,7 @@ class TrainSection(Section):
             return _("Open a project, or make a new one.")
         if self._missing:
             return _("Training needs Python packages that are not installed: {packages}.").format(
-                packages=", ".join(self._missing)
+                packages=namesOf(self._missing)
             )
         if not isName(name):
             return _("“{name}” is not a valid name: use lower-case letters, digits, dots, dashes, underscores.").format(

@@ -76,14 +76,13 @@ class Region:
     """What a reader outlined in one image.
 
     image_index: as in the file. pixels: [n, 2], (column, row) from the first pixel's corner. points_mm: [n, 3], LPS;
-    None where the file has none. area_mm2: as in the file, which says it in cm²; None where it does not.
+    None where the file has none. Its Area is not read: in the published files it is .55 to .93 of the polygon's.
     """
 
     artery: Artery
     image_index: int
     pixels: np.ndarray
     points_mm: np.ndarray | None
-    area_mm2: float | None = None
 
 
 @dataclass(frozen=True)
@@ -377,8 +376,7 @@ def _region(roi: dict, image_index: int) -> Region:
     points_mm = _points(roi["Point_mm"], 3) if roi.get("Point_mm") else None
     if points_mm is not None and len(points_mm) != len(pixels):
         raise ValueError(f"a region has {len(pixels)} points in pixels and {len(points_mm)} in mm")
-    area = roi.get("Area")
-    return Region(artery, image_index, pixels, points_mm, None if area is None else 100 * float(area))
+    return Region(artery, image_index, pixels, points_mm)
 
 
 def _points(texts: Sequence[str], count: int) -> np.ndarray:

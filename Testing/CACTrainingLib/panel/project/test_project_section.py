@@ -9,7 +9,7 @@ from training_driver import CommandProcess
 from training_scans import write_scan
 
 from CACTrainingLib.project.annotations import SliceLabel, slice_annotations
-from CACTrainingLib.project.project import Project, is_project
+from CACTrainingLib.project.project import NewScan, Project, is_project
 
 
 @pytest.fixture
@@ -54,6 +54,17 @@ class TestFolder:
         assert rows[0] == {
             "Scan": "scan 0", "Patient": "patient 0", "Source": "digital", "Use": "not assigned", "Annotated by": "",
         }  # fmt: skip
+
+    def test_names_are_whole_and_empty_columns_hidden(self, driver, scans, tmp_path):
+        made = Project.create(tmp_path / "made")
+        made.add([NewScan("patient_001/scan_2026", "patient_001", scans / "patient_1" / "scan_1" / "ct.nii.gz")])
+        driver.open_project(made.folder)
+        driver.annotator("AB")
+        for table, hidden in ((driver.ui.scanTable, ["Annotated by"]), (driver.ui.workTable, ["Regions", "Heart"])):
+            assert table.columnWidth(0) > table.fontMetrics().horizontalAdvance("patient_001/scan_2026")
+            titles = {table.horizontalHeaderItem(n).text(): n for n in range(table.columnCount)}
+            assert all(table.isColumnHidden(titles[title]) for title in hidden)
+            assert not table.isColumnHidden(0)
 
     @pytest.mark.parametrize("content", [None, "{", '{"schema": "cac-project/99", "name": "x"}', '{"name": "x"}'])
     def test_what_is_no_project_is_refused_and_the_open_one_stays(self, opened, tmp_path, content):

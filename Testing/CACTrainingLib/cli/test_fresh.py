@@ -1,0 +1,135 @@
+"""Every command where only those packages are installed that it asks for itself, as on its first use.
+
+A command runs in a Python of its own in which all packages are hidden but the base's and those of the extras that it
+has required so far; so it is in the processes that it starts.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from requirement_closure import importable
+
+from CACTrainingLib.cli import main as cli
+
+ROOT = Path(__file__).parents[3]
+SCAN = ROOT / "CACScoring/Resources/SampleData/CACDigitalPatient.nrrd"
+
+HIDE = """
+import json, os
+from importlib.machinery import PathFinder
+NAMES = json.loads(os.environ["IMPORTABLE"])
+find = PathFinder.find_spec
+def find_visible(name, path=None, target=None):
+    first = name.partition(".")[0]
+    visible = first not in NAMES["all"] or any(first in NAMES[extra] for extra in os.environ["EXTRAS"].split(","))
+    return find(name, path, target) if visible else None
+PathFinder.find_spec = find_visible
+"""
+"""Python runs it when it starts, as `sitecustomize`."""
+
+START = """
+import os, sys
+from CACScoringLib.cli import extras
+def require(*names):
+    os.environ["EXTRAS"] = ",".join([os.environ["EXTRAS"], *names])
+extras.require = require
+from CACTrainingLib.cli.main import main
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+
+WITHOUT_DATA = ("territories", "arteries", "super-resolution")
+"""Networks that are trained on digital patients alone."""
+DOES_ITS_WORK = [
+    "score SCAN --output new",
+    "cohort table.csv --output new",
+    "validate table.csv --output new",
+    "evaluate reproducibility --data pairs.csv --output new",
+]
+ENDS_EARLY = [
+    "compare none none",
+    "cohort report none",
+    "cohort omop none --keys none",
+    "pull http://127.0.0.1:9 --patient P --output new",
+    "push http://127.0.0.1:9 SCAN",
+    "watch http://127.0.0.1:9 --output new --poll 0",
+    "drr none --output new",
+    "models list",
+    "sample table.csv",
+    "phantom --single 1 --output table.csv",
+    "insert none --output new",
+    "propagate-hearts none --atlas none --heart none --output new",
+    "calibrate --data none --slices none --decomposition none",
+    *(f"train {network} --data none --output new" for network in cli._TRAINED if network not in WITHOUT_DATA),
+    *(f"train {network} --patients 0 --output new" for network in WITHOUT_DATA),
+    *(f"evaluate {study} --data none --output new" for study in ("detection", "heart", "ablation", "models")),
+    *(f"evaluate {study} --data none --output new" for study in ("radiograph", "prognosis", "vessels", "radiomics")),
+    "evaluate acquisition --output table.csv",
+    "review none",
+    "review none --double --reader a --reader b",
+    "project new new",
+    "project agreement none",
+    "radiographs digital --patients 1 --output table.csv",
+    "radiographs scans none --output new",
+    "radiographs super-resolution none",
+]
+"""With input that is refused, after what a command needs is loaded."""
+OF_DEVELOPERS = {"docs", "test", "check"}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Variables of an environment in which no extra is installed."""
+    place = tmp_path_factory.mktemp("fresh")
+    (place / "sitecustomize.py").write_text(HIDE)
+    (place / "start.py").write_text(START)
+    libraries = [str(place), str(ROOT / "CACScoring"), str(ROOT / "CACTraining")]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(libraries),
+        "IMPORTABLE": json.dumps(importable()),
+        "EXTRAS": "",
+    }
+
+
+def run(line, folder, environment):
+    """Run a command line in a folder with some tables; the exit code, and what was written on standard error."""
+    (folder / "table.csv").write_text(f"ct,total\n{SCAN},161\n")
+    (folder / "pairs.csv").write_text(f"patient,scan,ct\nP,1,{SCAN}\nP,2,again.nrrd\n")
+    shutil.copy(SCAN, folder / "again.nrrd")
+    words = [str(SCAN) if word == "SCAN" else word for word in line.split()]
+    command = [sys.executable, "-m", "start", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=900)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("line", ENDS_EARLY)
+def test_a_command_begins(line, environment, tmp_path):
+    code, errors = run(line, tmp_path, environment)
+    assert code in (0, 2, 3), errors
+    assert "usage:" not in errors
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("line", DOES_ITS_WORK)
+def test_a_command_does_its_work(line, environment, tmp_path):
+    code, errors = run(line, tmp_path, environment)
+    assert code == 0, errors
+
+
+def test_no_command_is_left_out():
+    tried = {line.split()[0] for line in ENDS_EARLY + DOES_ITS_WORK}
+    assert tried | OF_DEVELOPERS == {*cli.make_parser()._subparsers._group_actions[0].choices}
+
+
+@pytest.mark.parametrize(("extras", "code"), [("", 1), ("studies", 1), ("studies,cohort", 0)])
+def test_a_package_is_hidden_until_its_extra_is_required(extras, code, environment):
+    """The guard itself: it must notice what it is for."""
+    done = subprocess.run([sys.executable, "-c", "import pyarrow"], env={**environment, "EXTRAS": extras})
+    assert done.returncode == code

@@ -1,0 +1,42 @@
+"""Licences of everything that is installed with CAC: none may oblige CAC, which is Apache-2.0, to become GPL."""
+
+import re
+from importlib.metadata import Distribution
+
+import pytest
+from requirement_closure import EXTRAS, required
+
+GPL = re.compile(r"\bA?GPL|(?<!Lesser )General Public License|Affero", re.IGNORECASE)
+
+
+def licences(package: Distribution) -> list[str]:
+    """What a package's metadata name: the SPDX expression, the first line of the free text, the classifiers."""
+    fields = package.metadata
+    text = (fields.get("License") or "").strip().partition("\n")[0]
+    classifiers = [name for name in fields.get_all("Classifier") or [] if name.startswith("License ::")]
+    return [fields.get("License-Expression") or text, *classifiers]
+
+
+def is_gpl(licence: str) -> bool:
+    """True if every alternative of a licence is the GPL or AGPL; the LGPL is neither."""
+    return all(GPL.search(choice) for choice in licence.split(" OR "))
+
+
+def test_no_dependency_is_under_the_gpl():
+    found = {name: licences(package) for name, package in required(*EXTRAS).items()}
+    assert {"numpy", "statsmodels", "fpdf2"} <= found.keys()
+    assert {name: texts for name, texts in found.items() if any(map(is_gpl, texts))} == {}
+
+
+@pytest.mark.parametrize(
+    ("licence", "gpl"),
+    [
+        ("GPL-3.0", True),
+        ("License :: OSI Approved :: GNU Affero General Public License v3", True),
+        ("LGPL-3.0-only", False),
+        ("License :: OSI Approved :: GNU Lesser General Public License v3 (LGPLv3)", False),
+        ("LGPL-3.0-only OR GPL-2.0-only", False),
+    ],
+)
+def test_the_gpl_is_recognised(licence, gpl):
+    assert is_gpl(licence) == gpl

@@ -1,0 +1,334 @@
+"""Scores that stay as they are: digital patients, real scans, reviews and cohorts, compared with regression.json key by
+key.
+
+From the repository's root with PYTHONPATH=CACScoring:CACTraining, for all cases or those whose names contain NAME:
+
+    python Testing/test_regression.py record DIR [NAME ...]     run them, keep all files and facts.json in DIR
+    python Testing/test_regression.py compare DIR [OTHER]       list what differs from regression.json, or from OTHER
+    python Testing/test_regression.py update DIR                take what DIR has into regression.json
+
+A case is a list of command lines of `cac`; each writes into a folder that is called by its number. Compared are exit
+codes, and of the results all numbers and codes, not texts, times, dates and paths. The facts that are recorded hold
+more than regression.json keeps: components and evidence of lesions, their CSV, and the hashes of all label maps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import hashlib
+import json
+import math
+import os
+import re
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import CTError
+from CACTrainingLib.cli.main import main
+from support import dicom_files
+
+ROOT = Path(__file__).parents[1]
+DIGITAL = ROOT / "CACScoring" / "Resources" / "SampleData" / "CACDigitalPatient.nrrd"
+DATA = Path(os.environ.get("CAC_REAL_CT_DIR", ROOT.parent / "shared" / "data"))
+EXPECTED = Path(__file__).with_name("regression.json")
+
+REAL = {
+    "philips-soft": "lung_pet_ct_dx/A0001_philips_B_5mm.nii.gz",
+    "philips-sharp": "lung_pet_ct_dx/A0001_philips_L_5mm_heart.nii.gz",
+    "overlap": "acrin_flt_breast/013_petct_B10f_5mm.nii.gz",
+    "heart-cut": "acrin_flt_breast/001_upper_heart_cut.nii.gz",
+    "lidc-0002-thin": "lidc_idri/LIDC-IDRI-0002_nc_1p25mm_heart.nii.gz",
+    "lidc-0002": "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz",
+    "lidc-0314": "lidc_idri/LIDC-IDRI-0314_bin2_3mm_chest.nii.gz",
+    "lidc-0314-thin": "lidc_idri/LIDC-IDRI-0314_1mm_heart.nii.gz",
+    "overlap-twofold": "tcga_thca/TCGA-DE-A4MA_petct_B30f_5mm_sp2p5.nii.gz",
+    "contrast-lidc": "lidc_idri/LIDC-IDRI-0001_contrast_1p4x1p4x2p5mm.nii.gz",
+    "contrast-heart": "nsclc_radiogenomics/R01-001_contrast_1mm_heart.nii.gz",
+    "contrast-lungs": "totalsegmentator/pulmonary_report_ct_cropped.nii.gz",
+    "contrast-aorta": "totalsegmentator/aorta_report_ct_cropped.nii.gz",
+    "abdomen": "totalsegmentator/abdomen_example_ct_sm.nii.gz",
+    "insert": "qrm_phantom/canon_large_rep1_120kVp_3mm.nii.gz",
+    "nrrd": "cip_copdgene/ct-64.nrrd",
+    "labels-nifti": "4d_lung/113_coronary_labels.nii.gz",
+    "labels-nrrd": "deepcac_masks/LIDC-IDRI-0187_heart1_body2_cac3.nrrd",
+    "table": "lung_pet_ct_dx/metadata.csv",
+}
+"""Scans that are scored as they are, and files that are refused."""
+
+_113 = "{data}/4d_lung/113_HM10395_40pct_3mm.nii.gz"
+_COPD = "{data}/cip_copdgene/ct-64Dicom"
+CASES = {
+    "digital-threshold": [
+        "score {digital} --threshold-only",
+        "label {out}/0/lesions.nii.gz",
+        "score {digital} --threshold-only --lesions {out}/1/labels.nii.gz",
+        "score {made}/nifti/two.nii.gz --threshold-only --heart {out}/0/heart.nii.gz --earlier {out}/2",
+        "score {made}/nifti/gap.nii.gz --threshold-only",
+        "review {out}/0 {digital}",
+    ],
+    "digital": ["score {digital}", "review {out}/0 {digital}"],
+    "sample": ["score --sample"],
+    "cohort-nifti-threshold": 2 * ["cohort {made}/nifti --threshold-only --output {out}/0"],
+    "cohort-dicom": ["cohort {made}/dicom --no-healthy"],
+    "cohort-table": [
+        "score {made}/nifti/one.nii.gz --threshold-only",
+        "label {out}/0/lesions.nii.gz",
+        "cohort {made}/table.csv",
+    ],
+    "113": [f"score {_113}", f"review {{out}}/0 {_113}"],
+    "113-threshold": [
+        f"score {_113} --threshold-only",
+        f"score {_113} --threshold-only --lesions {{data}}/4d_lung/113_coronary_labels.nii.gz",
+        f"score {_113} --threshold-only --lesions {{data}}/4d_lung/113_aortic_annulus.nii.gz",
+    ],
+    "dicom": [f"score {_COPD}", f"review {{out}}/0 {_COPD}"],
+    "contrast-allowed-threshold": [f"score {{data}}/{REAL['contrast-heart']} --allow-contrast --threshold-only"],
+    "insert-threshold": [
+        f"body {{data}}/{REAL['insert']}",
+        f"score {{data}}/{REAL['insert']} --threshold-only --heart {{out}}/0/body.nii.gz",
+    ],
+    **{name: [f"score {{data}}/{file}"] for name, file in REAL.items()},
+}
+QUICK = "digital-threshold"
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in CASES if name != QUICK]
+
+_TEXTS = {"message", "seconds", "reason", "ct"}
+_CLINICAL = re.compile(r"(/threshold|non_coronary)/.*(agatston|volume_mm3|hu_mm3|lesions|_hu|voxels)$")
+_COUNTS = re.compile(r"/(voxels|lesions)(/\d+)?$")
+_LEFT_OUT = {"components", "evidence", "candidate_evidence", "calibrated_on", "rules", "decomposition_settings"}
+_LEFT_OUT |= {"slices_decomposed", "volume_fraction_mass_mg", "swcs"}
+
+
+def run_case(name: str, folder: Path) -> dict[str, Any]:
+    """Run a case's commands in a folder, and return the facts of what they wrote."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any("{made}" in step for step in CASES[name]):
+        make_scans(folder / "made")
+    places = {"data": DATA, "digital": DIGITAL, "out": folder, "made": folder / "made"}
+    codes = []
+    log = (folder / "output.txt").open("w", encoding="utf-8")
+    with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        for number, step in enumerate(CASES[name]):
+            words = [word.format(**places) for word in shlex.split(step)]
+            codes.append(_do(words, folder / str(number)))
+    return {"exit codes": codes, **facts(folder)}
+
+
+def _do(words: list[str], output: Path) -> int | str | None:
+    """Return the exit code of a step, None of what is no command, or the name of an error that it let through."""
+    options = ["--workers", "2"] if words[0] == "cohort" else ["--no-scene"]
+    try:
+        if step := {"body": body, "label": label, "review": review}.get(words[0]):
+            return step(*map(Path, words[1:]), output)
+        return main([words[0], "--output", str(output), *words[1:], "--progress", "none", *options])
+    except SystemExit as error:
+        return error.code
+    except Exception as error:
+        traceback.print_exc()
+        return type(error).__name__
+
+
+def body(ct: Path, output: Path) -> None:
+    """Write all that is no air as a mask."""
+    output.mkdir()
+    sitk.WriteImage(sitk.ReadImage(str(ct)) > -300, str(output / "body.nii.gz"))
+
+
+def label(lesions: Path, output: Path) -> None:
+    """Write the lesions of a result as a reader's: the arteries, other, aortic valve, mitral annulus and none by
+    turns."""
+    found = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.ReadImage(str(lesions)), True))
+    labels = sitk.GetImageFromArray(np.array([8, 9, 0, 1, 2, 3, 4, 5], np.uint8)[(found + 2) % 8] * (found > 0))
+    labels.CopyInformation(sitk.ReadImage(str(lesions)))
+    output.mkdir()
+    sitk.WriteImage(labels, str(output / "labels.nii.gz"))
+
+
+def review(result: Path, ct: Path, output: Path) -> None:
+    """Review a result as in the browser: the first lesion is rejected, the last given to the LCX, all accepted."""
+    from CACTrainingLib.browser.cases import cases_of
+    from CACTrainingLib.browser.open_reviews import OpenReview
+
+    reading = OpenReview(cases_of(result, ct)[0], "shared")
+
+    def act(action: str, **parts: object) -> None:
+        request = {"action": action, "method": "threshold", "version": reading.version, "seconds": 0, **parts}
+        with contextlib.suppress(CTError):  # where there are no lesions
+            reading.act("Reader", reading.request_of(request))
+
+    ids = [lesion.id for lesion in reading.review.lesions("threshold")]
+    act("reject", lesions=ids[:1])
+    act("assign", lesions=ids[-1:], site=3)
+    for method in reading.review.methods:
+        act("accept", method=method)
+    reading.export("Reader", dicom=False).rename(output)
+
+
+def make_scans(folder: Path) -> None:
+    """Write small scans made of a digital patient: images, one of them damaged, DICOM series, and a table."""
+    one = sitk.Cast(sitk.BinShrink(sitk.ReadImage(str(DIGITAL)), [2, 2, 1]), sitk.sitkInt16)
+    hu = sitk.GetArrayFromImage(one)
+    brighter = np.where(hu > 100, hu * 13 // 10, hu).astype(np.int16)
+    damaged = np.where(np.arange(len(hu))[:, None, None] == 20, np.nan, hu).astype(np.float32)
+    (folder / "nifti").mkdir(parents=True)
+    for name, values in {"one": hu, "two": brighter, "gap": damaged}.items():
+        image = sitk.GetImageFromArray(values)
+        image.CopyInformation(one)
+        sitk.WriteImage(image, str(folder / "nifti" / f"{name}.nii.gz"))
+    for name, values in {"one": hu, "two": brighter, "short": hu[:4]}.items():
+        dicom_files.write_series(folder / "dicom" / name, values, spacing_mm=one.GetSpacing())
+    rows = ["reviewed,nifti/one.nii.gz,../0/heart.nii.gz,../1/labels.nii.gz", "dicom,dicom/two,,", "lost,lost.nii,,"]
+    (folder / "table.csv").write_text("\n".join(["name,ct,heart,lesions", *rows, "coarse,nifti/two.nii.gz,,"]) + "\n")
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What is compared of the results below a folder, by file: numbers and codes."""
+    found: dict[str, Any] = {}
+    for file in sorted(folder.glob("[0-9]*/**/*")):
+        name = file.relative_to(folder).as_posix()
+        if file.name == "scores.json":
+            found[name] = _without_texts(json.loads(file.read_text(encoding="utf-8")))
+        elif file.suffix == ".csv":
+            with file.open(encoding="utf-8", newline="") as lines:
+                found[name] = _without_texts([{k: _number(v) for k, v in row.items()} for row in csv.DictReader(lines)])
+        elif file.name.endswith(".nii.gz"):
+            found[name] = _image_facts(sitk.ReadImage(str(file)))
+    return found
+
+
+def _without_texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {k: _without_texts(v) for k, v in value.items() if k not in _TEXTS}
+        if isinstance(kept.get("warnings"), list):
+            kept["warnings"] = " ".join(warning["code"] for warning in kept["warnings"])
+        return {k: v for k, v in kept.items() if v not in (None, "", {}, [])}
+    return [_without_texts(each) for each in value] if isinstance(value, list) else value
+
+
+def _number(cell: str) -> float | str:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def _image_facts(image: sitk.Image) -> dict[str, Any]:
+    values = sitk.GetArrayFromImage(image)
+    place = [round(n, 4) for n in (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())]
+    digest = hashlib.sha256(values.tobytes() + json.dumps([values.shape, place]).encode()).hexdigest()[:16]
+    labels = values.dtype == np.uint8
+    counts = dict(zip(*(n.tolist() for n in np.unique(values, return_counts=True)), strict=True)) if labels else {}
+    about = {"voxels": {str(n): count for n, count in counts.items()}} if labels else {"mean_hu": float(values.mean())}
+    return {"sha256": digest, **about}
+
+
+def compact(value: Any, key: str = "") -> Any:
+    """The facts that regression.json keeps: no hashes of what networks make, no evidence, settings or components, no
+    CSV of lesions, and no lists of more than 40 lesions."""
+    if isinstance(value, dict):
+        return {name: compact(part, name) for name, part in value.items() if _is_kept(name, part, key)}
+    if isinstance(value, list):
+        return [compact(each, key) for each in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def _is_kept(name: str, part: Any, file: str) -> bool:
+    no_lesions = isinstance(part, dict) and part.get("lesions") == 0 and name != "total"
+    too_many = isinstance(part, list) and len(part) > 40 and isinstance(part[0], dict)
+    of_networks = name == "sha256" and not file.endswith("/lesions.nii.gz")
+    return not (no_lesions or too_many or of_networks or name in _LEFT_OUT or name.endswith("/lesions.csv"))
+
+
+def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every single fact by its key."""
+    if not isinstance(value, dict | list):
+        yield key, value
+        return
+    for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from flat(part, f"{key}/{name}" if key else str(name))
+
+
+def differences(case: str, expected: dict, actual: dict) -> list[str]:
+    """A line for each key that differs; what is not there is None."""
+    before, now = dict(flat(expected)), dict(flat(actual))
+    return [
+        f"{case}/{key}: {before.get(key)!r} became {now.get(key)!r}"
+        for key in before | now
+        if not _equal(before.get(key), now.get(key), *_tolerance(key, case.endswith("-threshold")))
+    ]
+
+
+def _tolerance(key: str, threshold: bool) -> tuple[float, float]:
+    """Relative and absolute: what networks give is not the same to the last digits on another processor."""
+    if threshold or _CLINICAL.search(key):
+        return 1e-6, 1e-6
+    if "probabilit" in key:
+        return 0.0, 0.02
+    return (1e-2, 2.0) if _COUNTS.search(key) else (1e-3, 2e-3)
+
+
+def _equal(one: Any, other: Any, relative: float, absolute: float) -> bool:
+    numbers = all(isinstance(n, int | float) for n in (one, other))
+    return math.isclose(one, other, rel_tol=relative, abs_tol=absolute) if numbers else one == other
+
+
+@pytest.mark.parametrize("case", [QUICK, *LONG])
+def test_results_are_those_recorded(case, tmp_path, real_ct):
+    for name in re.findall(r"{data}/(\S+)", " ".join(CASES[case])):
+        real_ct(name)
+    lines = differences(case, _read(EXPECTED)[case], compact(run_case(case, tmp_path)))
+    assert not lines, "\n".join(lines)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "facts.json" if folder.is_dir() else folder).read_text(encoding="utf-8"))
+
+
+def record(folder: Path, names: list[str]) -> None:
+    """Run cases, and keep what they wrote and its facts."""
+    kept = _read(folder) if (folder / "facts.json").is_file() else {}
+    for case in [case for case in CASES if not names or any(name in case for name in names)]:
+        begun = time.monotonic()
+        kept[case] = run_case(case, folder / case)
+        print(f"{case}: exit codes {kept[case]['exit codes']}, {time.monotonic() - begun:.0f} s", flush=True)
+        (folder / "facts.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def update(found: dict[str, Any]) -> None:
+    """Take facts of cases into regression.json."""
+    kept = (_read(EXPECTED) if EXPECTED.is_file() else {}) | compact(found)
+    text = json.dumps(kept, separators=(",", ":"), sort_keys=True).replace('},"', '},\n"')
+    EXPECTED.write_text(text + "\n", encoding="utf-8")
+
+
+def compare(found: dict[str, Any], other: Path | None) -> int:
+    """List what differs, and return how much."""
+    expected, own = (_read(other), found) if other else (_read(EXPECTED), compact(found))
+    lines = [line for case in own if case in expected for line in differences(case, expected[case], own[case])]
+    print(*lines, f"{len(lines)} differences in {len(own)} cases", sep="\n")
+    return len(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("record", "compare", "update"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*")
+    given = parser.parse_args()
+    if given.what == "record":
+        record(given.folder, given.names)
+    elif given.what == "update":
+        update(_read(given.folder))
+    elif compare(_read(given.folder), Path(given.names[0]) if given.names else None):
+        sys.exit(1)
