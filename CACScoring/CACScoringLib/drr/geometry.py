@@ -140,7 +140,11 @@ def view_named(name: str, **others: object) -> Geometry:
 
 
 def centre_mm(image: sitk.Image) -> tuple[float, float, float]:
-    """Position of the centre of an image, LPS, mm."""
+    """Find the centre of an image.
+
+    Returns:
+        Its position, LPS, mm.
+    """
     return image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
 
 

@@ -126,8 +126,17 @@ def detected(signal: np.ndarray, film: Film, pixel_mm: Sequence[float]) -> np.nd
 
 
 def displayed(signal: np.ndarray, body: np.ndarray, film: Film) -> tuple[np.ndarray, tuple[float, float]]:
-    """What a picture shows of a signal, brighter where more was absorbed, float32 [row, column], and its window: what
-    is shown black, and white. body: bool, the pixels that set the window."""
+    """Make a signal visible.
+
+    Args:
+        signal: At the detector, 1 without a patient.
+        body: Bool, the pixels that set the window.
+        film: How it is shown.
+
+    Returns:
+        What is shown, brighter where more was absorbed, float32 [row, column], and its window: the values that are shown
+        black and white.
+    """
     floor = 0.5 / film.photons if film.photons else 1e-12
     dark = 1 - signal if film.linear else -np.log(np.maximum(signal, np.float32(floor)))
     low, high = np.percentile(dark[body] if body.any() else dark, [film.low, film.high])
