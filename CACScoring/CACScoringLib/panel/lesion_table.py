@@ -192,7 +192,8 @@ class LesionTable:
             item.setData(qt.Qt.DisplayRole, value)
             item.setToolTip(line.hint)
             if line.left_out:
-                item.setForeground(self._table.palette.brush(qt.QPalette.PlaceholderText))
+                # A colour: a brush of the palette may have no style, and then sets nothing.
+                item.setForeground(qt.QBrush(self._table.palette.color(qt.QPalette.Disabled, qt.QPalette.Text)))
             if column == _ARTERY_COLUMN:
                 item.setIcon(colourIcon(line.colour))
             elif not isinstance(value, str):
