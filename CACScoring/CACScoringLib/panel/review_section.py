@@ -119,8 +119,9 @@ class ReviewSection(Section, VTKObservationMixin):
         review, ui = self._review, self._ui
         shown = review is not None
         for widget in (ui.reviewMethodBox, ui.lesionTable, ui.rejectRestButton, ui.reviewedBox, ui.noCalciumButton,
-                       ui.layoutButton, ui.show3DBox, ui.fadeSlider, ui.editorBox, *self._buttons[::2]):  # fmt: skip
+                       ui.layoutButton, ui.show3DBox, ui.editorBox, *self._buttons[::2]):  # fmt: skip
             widget.setEnabled(shown)
+        ui.fadeSlider.setEnabled(shown and review.nodes.healthy is not None)
         ui.acceptButton.setEnabled(shown and not review.reviewed[self._method])
         ui.undoButton.setEnabled(shown and review.can_undo)
         ui.redoButton.setEnabled(shown and review.can_redo)
