@@ -112,7 +112,11 @@ def setFade(opacity: float) -> None:
     """How much of the healthy image covers the original: 0 none, 1 all of it."""
     composite = _compositeNode(ORIGINAL)
     if composite is not None:
+        # While it is linked, all views would fade.
+        linked = composite.GetLinkedControl()
+        composite.SetLinkedControl(False)
         composite.SetForegroundOpacity(opacity)
+        composite.SetLinkedControl(linked)
 
 
 def jumpTo(positionRAS: Sequence[float]) -> None:

@@ -253,10 +253,12 @@ class TestReview:
             "CACMap": (ct, calcium, 1.0),
         }
         composite = manager.sliceWidget("CACOriginal").mrmlSliceCompositeNode()
-        assert composite.GetLinkedControl()
         reviewed.ui.fadeSlider.setValue(0.5)
         assert composite.GetForegroundVolumeID() == healthy
-        assert composite.GetForegroundOpacity() == 0.5
+        reviewed.ui.fadeSlider.setValue(0.25)
+        others = [manager.sliceWidget(name).mrmlSliceCompositeNode() for name in ("CACHealthy", "CACMap", "CACCoronal")]
+        assert [node.GetForegroundOpacity() for node in (composite, *others)] == [0.25, 1, 1, 1]
+        assert composite.GetLinkedControl()
 
     def test_labels_of_narrow_views_are_not_cut_off(self, reviewed):
         """Three views in a row leave a label the width of "XX", its least in Slicer (qMRMLViewControllerBar)."""
