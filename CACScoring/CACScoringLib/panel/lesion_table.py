@@ -143,7 +143,7 @@ class LesionTable:
             table.setSortingEnabled(True)
             if lines and row >= 0:
                 kept = self._rowOf(current)
-                table.setCurrentCell(min(row, len(lines) - 1) if kept is None else kept, 0)
+                self._choose(min(row, len(lines) - 1) if kept is None else kept)
         finally:
             self._filling = False
 
@@ -154,10 +154,15 @@ class LesionTable:
         row = self._rowOf(lesionId) or 0
         self._filling = True
         try:
-            self._table.setCurrentCell(row, 0)
+            self._choose(row)
         finally:
             self._filling = False
         self._onSelected(self._idOf(row))
+
+    def _choose(self, row: int) -> None:
+        """Select one row, whatever keys are held, as those of undo: Qt would add to the selection or take from it."""
+        only = qt.QItemSelectionModel.ClearAndSelect | qt.QItemSelectionModel.Rows
+        self._table.setCurrentCell(row, 0, only)
 
     @property
     def following(self) -> int | None:

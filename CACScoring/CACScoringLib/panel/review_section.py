@@ -15,7 +15,7 @@ from slicer.util import VTKObservationMixin
 
 from . import views
 from .editor import LesionEditor
-from .keys import Keys
+from .keys import Keys, undoKeys, windowOf
 from .lesion_table import LesionTable, lesionLines
 from .lifecycle import Section
 from .result_section import agatstonText, countLeftOut, statusText
@@ -65,6 +65,9 @@ class ReviewSection(Section, VTKObservationMixin):
         keys = {key: button.click for key, button in self._buttons.items()}
         self._listKeys = Keys([ui.lesionTable], {**keys, "A": ui.acceptButton.click})
         self._listKeys.setEnabled(True)
+        # Only in sight: what they change would be seen by nobody elsewhere.
+        undo, redo = (lambda own=own: own.visible and own.click() for own in (ui.undoButton, ui.redoButton))
+        self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
@@ -166,13 +169,19 @@ class ReviewSection(Section, VTKObservationMixin):
         self.table.showLesion(self.table.current)
 
     def enter(self) -> None:
+        self._undoKeys.setEnabled(True)
         self._refresh()
         if self._editor is not None:
             self._editor.enter()
 
     def exit(self) -> None:
+        self._undoKeys.setEnabled(False)
         if self._editor is not None:
             self._editor.exit()
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        self._undoKeys.remove()
 
     def closeScene(self) -> None:
         self._timer.stop()

@@ -18,6 +18,7 @@ from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.scoring import repeatability
 from CACScoringLib.scoring.uncertainty import TOTAL
+from desktop_host import events
 
 
 class TestReview:
@@ -85,6 +86,23 @@ class TestReview:
         reviewed.choose_lesion("5–6")
         reviewed.key("4")
         assert reviewed.scores()["RCA"][0] == "324.0"
+
+    @pytest.mark.parametrize("redo", ["Ctrl+Y", "Ctrl+Shift+Z"])
+    def test_keys_of_undo_in_the_list_and_in_the_views(self, reviewed, redo):
+        reviewed.choose_lesion("5–6")
+        reviewed.press_artery("RCA")
+        reviewed.key("Ctrl+Z")
+        assert reviewed.scores()["RCA"][0] == ""
+        assert reviewed.widget.review.table.selected == [reviewed.current]
+        view = slicer.app.layoutManager().sliceWidget("CACOriginal")
+        events.key(view, redo)
+        assert reviewed.scores()["RCA"][0] == "324.0"
+        events.key(view, "Ctrl+Z")
+        assert reviewed.scores()["RCA"][0] == ""
+        reviewed.widget.exit()
+        events.key(view, redo)
+        assert reviewed.scores()["RCA"][0] == "", "the keys are another module's"
+        reviewed.widget.enter()
 
     def test_selecting_a_row_moves_the_views(self, reviewed):
         for slices, s in (("5–6", 715.0), ("16–17", 748.0)):
