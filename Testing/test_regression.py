@@ -80,7 +80,7 @@ CASES = {
     "digital": ["score {digital}", "review {out}/0 {digital}"],
     "sample": ["score --sample"],
     "cohort-nifti-threshold": 2 * ["cohort {made}/nifti --threshold-only --output {out}/0"],
-    "cohort-dicom": ["cohort {made}/dicom --no-healthy"],
+    "cohort-dicom": ['cohort {made}/dicom --settings \'{{"scoring": {{"healthy": false}}}}\''],
     "cohort-table": [
         "score {made}/nifti/one.nii.gz --threshold-only",
         "label {out}/0/lesions.nii.gz",

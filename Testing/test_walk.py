@@ -128,7 +128,7 @@ def test_one_scan(driver, camera, tmp_path):
     driver.press_artery("LCX")
     assert driver.review.result("threshold").arteries[Artery.LCX].lesions == before + 1
     driver.choose_lesion(next(x["Slices"] for x in _coronary(driver) if x["Artery"] != "LCX"))
-    driver.press_artery("Rejected")
+    driver.press_artery("reject")
     rejected = driver.review.result("threshold").total.agatston
     assert rejected < total
     camera.panel("07-reviewing", driver)

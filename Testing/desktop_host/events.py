@@ -101,4 +101,6 @@ def key(widget, keys: str) -> None:
     slicer.app.processEvents()
     combination = qt.QKeySequence(keys)[0]
     QTest.keyClick(target, combination.key(), combination.keyboardModifiers())
+    # Else Qt takes Ctrl and Shift to be held from then on.
+    QTest.keyRelease(target, qt.Qt.Key_Control)
     process_events()

@@ -108,6 +108,10 @@ def _start_application(qt: types.ModuleType) -> None:
     qt.QCoreApplication.setApplicationName("desktop host")
     application = qt.QApplication.instance() or qt.QApplication(["desktop host"])
     application.setStyle("Fusion")
+    palette = application.palette()
+    # As Slicer's style leaves it: black, with no style.
+    palette.setBrush(qt.QPalette.PlaceholderText, qt.QBrush())
+    application.setPalette(palette)
     # They live as long as the module.
     qt.__dict__["_application"], qt.__dict__["_settings"] = application, settings
 

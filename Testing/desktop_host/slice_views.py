@@ -82,6 +82,7 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._label, self._slider, self._logic = qt.QLabel(), qMRMLSliderWidget(), None
+        self._foreground = 0.0  # where the slider of its opacity stands
         row = qt.QHBoxLayout(self)
         row.setContentsMargins(4, 0, 4, 0)
         row.addWidget(self._label)
@@ -127,6 +128,11 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
         self._logic.EndSliceNodeInteraction()
 
     def _update(self) -> None:
+        # The slider's own signal is not blocked: linked views get the opacity that a node was given.
+        composite = self._logic.GetSliceCompositeNode()
+        if composite is not None and composite.GetForegroundOpacity() != self._foreground:
+            self._foreground = composite.GetForegroundOpacity()
+            self.setForegroundOpacity(self._foreground)
         node = self._logic.GetSliceNode()
         red, green, blue = (round(255 * each) for each in node.GetLayoutColor())
         self._label.setText(f" {node.GetLayoutLabel() or node.GetLayoutName()} ")

@@ -134,8 +134,8 @@ def displayed(signal: np.ndarray, body: np.ndarray, film: Film) -> tuple[np.ndar
         film: How it is shown.
 
     Returns:
-        What is shown, brighter where more was absorbed, float32 [row, column], and its window: the values that are shown
-        black and white.
+        What is shown, brighter where more was absorbed, float32 [row, column], and its window: the values that are
+        shown black and white.
     """
     floor = 0.5 / film.photons if film.photons else 1e-12
     dark = 1 - signal if film.linear else -np.log(np.maximum(signal, np.float32(floor)))

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import slicer
 
+from .widgets import letShrink
+
 EFFECTS = ("CAC Lesion", "CAC Region", "CAC Decompose", "Paint", "Erase")
 """Those of a review of lesions."""
 
@@ -39,6 +41,7 @@ class LesionEditor:
         self.widget.autoShowSourceVolumeNode = False
         self._selectParameterNode()
         self.widget.setMRMLScene(slicer.mrmlScene)
+        letShrink(self.widget)
         layout.addWidget(self.widget)
 
     def edit(self, segmentation, volume) -> None:

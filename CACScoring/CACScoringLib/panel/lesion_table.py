@@ -1,7 +1,7 @@
-"""The list of lesions, and the buttons and keys that change whose they are."""
+"""The list of lesions."""
 
 # Qt's names.
-# ruff: noqa: N802, N803, N806
+# ruff: noqa: N802, N803
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import qt
 from slicer.i18n import tr as _
 
 from . import table_widgets
-from .widgets import SITE_KEYS, colourIcon
+from .widgets import colourIcon
 
 if TYPE_CHECKING:
     from ..anatomy.arteries import ArterySuggestion
-    from ..core.labels import Site
     from ..review.scene import SceneReview
     from ..scoring.lesions import Lesion
 
@@ -144,7 +143,7 @@ class LesionTable:
             table.setSortingEnabled(True)
             if lines and row >= 0:
                 kept = self._rowOf(current)
-                table.setCurrentCell(min(row, len(lines) - 1) if kept is None else kept, 0)
+                self._choose(min(row, len(lines) - 1) if kept is None else kept)
         finally:
             self._filling = False
 
@@ -155,10 +154,15 @@ class LesionTable:
         row = self._rowOf(lesionId) or 0
         self._filling = True
         try:
-            self._table.setCurrentCell(row, 0)
+            self._choose(row)
         finally:
             self._filling = False
         self._onSelected(self._idOf(row))
+
+    def _choose(self, row: int) -> None:
+        """Select one row, whatever keys are held, as those of undo: Qt would add to the selection or take from it."""
+        only = qt.QItemSelectionModel.ClearAndSelect | qt.QItemSelectionModel.Rows
+        self._table.setCurrentCell(row, 0, only)
 
     @property
     def following(self) -> int | None:
@@ -192,7 +196,8 @@ class LesionTable:
             item.setData(qt.Qt.DisplayRole, value)
             item.setToolTip(line.hint)
             if line.left_out:
-                item.setForeground(self._table.palette.brush(qt.QPalette.PlaceholderText))
+                # A colour: a brush of the palette may have no style, and then sets nothing.
+                item.setForeground(qt.QBrush(self._table.palette.color(qt.QPalette.Disabled, qt.QPalette.Text)))
             if column == _ARTERY_COLUMN:
                 item.setIcon(colourIcon(line.colour))
             elif not isinstance(value, str):
@@ -213,44 +218,3 @@ class LesionTable:
         # A click on the row that is current already jumps once more.
         if not self._filling:
             self._onSelected(self._idOf(row))
-
-
-def listShortcut(table, key: str, call: Callable[[], None]):
-    """A key that works while the table has the keyboard, so that it means nothing else elsewhere."""
-    shortcut = qt.QShortcut(table)
-    shortcut.setKey(qt.QKeySequence(key))
-    shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
-    shortcut.activated.connect(call)
-    return shortcut
-
-
-def siteButtons(arteries, elsewhere, table, onSite: Callable[[Site | None], None]) -> list:
-    """A button for each artery and one to reject, and one for each site outside the arteries, with their keys: 1 to 5
-    and X, and 6 to 9. After each button its shortcut.
-
-    arteries, elsewhere: layouts of the buttons. onSite: called with the site, or None to reject.
-    """
-    from ..core.labels import Artery, site_called
-    from ..report.pictures import SITE_COLOURS
-
-    sites = {key: site_called(name) for key, name in SITE_KEYS.items()}
-    buttons = []
-    for shortcutKey, site in (sites | {"X": None}).items():
-        button = qt.QToolButton()
-        button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
-        button.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
-        if site is None:
-            button.setText(f"{shortcutKey} {_('reject')}")
-            button.setObjectName("arteryRejectedButton")
-            tip = _("Reject the selected lesions: they count nowhere (key {key} in the list).").format(key=shortcutKey)
-        else:
-            button.setText(f"{shortcutKey} {site.short_name}")
-            button.setObjectName(f"artery{site.short_name}Button")
-            button.setIcon(colourIcon(SITE_COLOURS[site]))
-            tip = _("Assign the selected lesions to {site} (key {key} in the list).")
-            tip = tip.format(site=site.full_name, key=shortcutKey)
-        button.setToolTip(tip)
-        button.clicked.connect(lambda *_args, site=site: onSite(site))
-        (arteries if site is None or isinstance(site, Artery) else elsewhere).addWidget(button)
-        buttons += [button, listShortcut(table, shortcutKey, lambda site=site: onSite(site))]
-    return buttons

@@ -17,6 +17,8 @@ import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from .widgets import letShrink
+
 
 class Section:
     """A part of a panel: some of its widgets, and what they do. `_state`: the parameter node; None while the panel is
@@ -84,6 +86,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             getattr(tabs, tab).layout().addWidget(slicer.util.loadUI(self.resourcePath(f"UI/{file}.ui")))
         self.ui = slicer.util.childWidgetVariables(panel)
         self.makeSections()
+        letShrink(panel)
         scene = slicer.mrmlScene
         for event, handler in (
             (scene.StartCloseEvent, self.onSceneStartClose),

@@ -15,11 +15,12 @@ from slicer.util import VTKObservationMixin
 
 from . import views
 from .editor import LesionEditor
-from .lesion_table import LesionTable, lesionLines, listShortcut, siteButtons
+from .keys import Keys, undoKeys, windowOf
+from .lesion_table import LesionTable, lesionLines
 from .lifecycle import Section
 from .result_section import agatstonText, countLeftOut, statusText
 from .slice_plot import PlotSlice, SlicePlot
-from .widgets import fillBox, singleShot
+from .widgets import fillBox, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
     from ..core.labels import Site
@@ -55,9 +56,18 @@ class ReviewSection(Section, VTKObservationMixin):
         self.plot = SlicePlot(self._sliceChosen)
         ui.plotFrame.layout().addWidget(self.plot)
         self.table = LesionTable(ui.lesionTable, self._lesionSelected)
-        layouts = ui.arteryFrame.layout(), ui.siteFrame.layout()
-        self._buttons = siteButtons(*layouts, ui.lesionTable, self._assign)
-        self._acceptKey = listShortcut(ui.lesionTable, "A", self._accept)
+        tip = _("Reject the selected lesions: they count nowhere (key X in the list).")
+        reject = wideButton(_("X reject"), tip, lambda: self._assign(None))
+        tip = _("Assign the selected lesions to {site} (key {key} in the list).")
+        rows, buttons = siteButtons(tip, self._assign, reject)
+        ui.siteFrame.layout().addLayout(rows)
+        self._buttons = {**buttons, "X": reject}
+        keys = {key: button.click for key, button in self._buttons.items()}
+        self._listKeys = Keys([ui.lesionTable], {**keys, "A": ui.acceptButton.click})
+        self._listKeys.setEnabled(True)
+        # Only in sight: what they change would be seen by nobody elsewhere.
+        undo, redo = (lambda own=own: own.visible and own.click() for own in (ui.undoButton, ui.redoButton))
+        self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
@@ -70,7 +80,7 @@ class ReviewSection(Section, VTKObservationMixin):
         ui.reviewedBox.clicked.connect(
             lambda checked: self._change(lambda: self._review.set_reviewed(self._method, checked))
         )
-        ui.acceptButton.clicked.connect(lambda *_args: self._accept())
+        ui.acceptButton.clicked.connect(lambda *_args: self._change(lambda: self._review.accept(self._method)))
         ui.noCalciumButton.clicked.connect(lambda *_args: self._change(lambda: self._review.set_no_calcium()))
         ui.rescoreButton.clicked.connect(lambda *_args: onScoreAgain())
         ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
@@ -119,8 +129,9 @@ class ReviewSection(Section, VTKObservationMixin):
         review, ui = self._review, self._ui
         shown = review is not None
         for widget in (ui.reviewMethodBox, ui.lesionTable, ui.rejectRestButton, ui.reviewedBox, ui.noCalciumButton,
-                       ui.layoutButton, ui.show3DBox, ui.fadeSlider, ui.editorBox, *self._buttons[::2]):  # fmt: skip
+                       ui.layoutButton, ui.show3DBox, ui.editorBox, *self._buttons.values()):  # fmt: skip
             widget.setEnabled(shown)
+        ui.fadeSlider.setEnabled(shown and review.nodes.healthy is not None)
         ui.acceptButton.setEnabled(shown and not review.reviewed[self._method])
         ui.undoButton.setEnabled(shown and review.can_undo)
         ui.redoButton.setEnabled(shown and review.can_redo)
@@ -158,13 +169,19 @@ class ReviewSection(Section, VTKObservationMixin):
         self.table.showLesion(self.table.current)
 
     def enter(self) -> None:
+        self._undoKeys.setEnabled(True)
         self._refresh()
         if self._editor is not None:
             self._editor.enter()
 
     def exit(self) -> None:
+        self._undoKeys.setEnabled(False)
         if self._editor is not None:
             self._editor.exit()
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        self._undoKeys.remove()
 
     def closeScene(self) -> None:
         self._timer.stop()
@@ -295,10 +312,6 @@ class ReviewSection(Section, VTKObservationMixin):
             self._change(lambda: self._review.assign(self._method, lesions, site))
         if following is not None:
             self.table.showLesion(following)
-
-    def _accept(self) -> None:
-        if self._review is not None and not self._review.reviewed[self._method]:
-            self._change(lambda: self._review.accept(self._method))
 
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()

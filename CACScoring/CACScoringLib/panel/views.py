@@ -1,4 +1,5 @@
-"""The layout of a review: original, healthy image and calcium map side by side, moved together, and a 3-D view."""
+"""Layouts of a review: the CT, beside it healthy image and calcium map where there are any, all moved together, and a
+3-D view."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803, N806
@@ -11,8 +12,9 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-LAYOUT_ID = 20771
-"""Above those that Slicer keeps for itself. Saved with a scene, so it must not change."""
+LAYOUT_ID, PLAIN_LAYOUT_ID = 20771, 20773
+"""With and without a calcium map. Above those that Slicer keeps for itself. Saved with a scene, so they must not
+change."""
 
 ORIGINAL, HEALTHY, MAP, CORONAL = "CACOriginal", "CACHealthy", "CACMap", "CACCoronal"
 VIEW_GROUP = 20771
@@ -32,13 +34,14 @@ def _sliceView(name: str, orientation: str, label: str, color: str) -> str:
     </view></item>"""
 
 
-def layoutDescription() -> str:
-    """Slicer's XML description of the layout. In narrow views there is room for labels of two letters, and no more."""
+def layoutDescription(withMap: bool) -> str:
+    """Slicer's XML description of a layout. In narrow views there is room for labels of two letters, and no more."""
+    axial = _sliceView(ORIGINAL, "Axial", _("CT"), "#F34A33")
+    if withMap:
+        axial += _sliceView(HEALTHY, "Axial", _("H"), "#4DB6AC") + _sliceView(MAP, "Axial", _("Ca"), "#FFB300")
     return f"""<layout type="vertical" split="true">
   <item><layout type="horizontal">
-    {_sliceView(ORIGINAL, "Axial", _("CT"), "#F34A33")}
-    {_sliceView(HEALTHY, "Axial", _("H"), "#4DB6AC")}
-    {_sliceView(MAP, "Axial", _("Ca"), "#FFB300")}
+    {axial}
   </layout></item>
   <item><layout type="horizontal">
     {_sliceView(CORONAL, "Coronal", _("Coronal"), "#6EB04B")}
@@ -50,10 +53,11 @@ def layoutDescription() -> str:
 
 
 def registerLayout() -> None:
-    """Make the layout known, so that scenes saved with it open with it. Does nothing without a main window."""
+    """Make the layouts known, so that scenes saved with them open with them. Does nothing without a main window."""
     layoutNode = _layoutNode()
-    if layoutNode is not None and not layoutNode.IsLayoutDescription(LAYOUT_ID):
-        layoutNode.AddLayoutDescription(LAYOUT_ID, layoutDescription())
+    for layoutId in (LAYOUT_ID, PLAIN_LAYOUT_ID):
+        if layoutNode is not None and not layoutNode.IsLayoutDescription(layoutId):
+            layoutNode.AddLayoutDescription(layoutId, layoutDescription(layoutId == LAYOUT_ID))
 
 
 def changeLayout(layoutId: int) -> None:
@@ -68,19 +72,16 @@ def changeLayout(layoutId: int) -> None:
 def showSideBySide(volume, heart, healthy, calciumMap) -> None:
     """Change to the layout and show the images of a result in it, as large as the heart allows.
 
-    heart: its segmentation. healthy, calciumMap: None without a decomposition; then all views show the CT.
+    heart: its segmentation. healthy, calciumMap: None without a decomposition; then there is one axial view, of the CT.
     """
     manager = slicer.app.layoutManager()
     if manager is None:
         return
     registerLayout()
-    changeLayout(LAYOUT_ID)
-    shown = {
-        ORIGINAL: (volume, healthy),
-        HEALTHY: (volume, healthy),  # which lies around the heart only
-        MAP: (volume, calciumMap),
-        CORONAL: (volume, calciumMap),
-    }
+    changeLayout(PLAIN_LAYOUT_ID if calciumMap is None else LAYOUT_ID)
+    shown = {ORIGINAL: (volume, healthy), CORONAL: (volume, calciumMap)}
+    if calciumMap is not None:
+        shown |= {HEALTHY: (volume, healthy), MAP: (volume, calciumMap)}  # which lie around the heart only
     for name, (background, foreground) in shown.items():
         composite = manager.sliceWidget(name).mrmlSliceCompositeNode()
         # While they are linked, one view's images would become the others'.
@@ -102,16 +103,20 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
 
 
 def isSideBySide() -> bool:
-    """Whether our layout is the one shown."""
+    """Whether one of our layouts is the one shown."""
     layoutNode = _layoutNode()
-    return layoutNode is not None and layoutNode.GetViewArrangement() == LAYOUT_ID
+    return layoutNode is not None and layoutNode.GetViewArrangement() in (LAYOUT_ID, PLAIN_LAYOUT_ID)
 
 
 def setFade(opacity: float) -> None:
     """How much of the healthy image covers the original: 0 none, 1 all of it."""
     composite = _compositeNode(ORIGINAL)
     if composite is not None:
+        # While it is linked, all views would fade.
+        linked = composite.GetLinkedControl()
+        composite.SetLinkedControl(False)
         composite.SetForegroundOpacity(opacity)
+        composite.SetLinkedControl(linked)
 
 
 def jumpTo(positionRAS: Sequence[float]) -> None:

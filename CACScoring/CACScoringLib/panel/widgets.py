@@ -1,4 +1,4 @@
-"""What the sections of the panels do with labels, boxes, paths, timers and pictures."""
+"""What the sections of the panels do with labels, boxes, buttons, paths, timers and pictures."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -9,15 +9,26 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ctk
 import qt
+import slicer
+
+if TYPE_CHECKING:
+    from ..core.labels import Site
 
 SITE_KEYS = {
     **{"1": "LM", "2": "LAD", "3": "LCX", "4": "RCA", "5": "other"},
     **{"6": "aortic valve", "7": "mitral annulus", "8": "aorta", "9": "elsewhere"},
 }
 """Short names of sites (`core.labels.Site`) by the keys of the keyboard that choose them."""
+
+_SITE_ROWS = ("123", "45", "67", "89")
+"""Keys of the buttons that stand beside each other, so that no row widens the panel."""
+
+_LEAST_LETTERS = 10
+"""That a box has room for."""
 
 _PICTURE_WIDTH = 440
 """Of a picture before the panel has a width, pixels."""
@@ -51,6 +62,52 @@ def fillBox(box, choices: Sequence[tuple[str, object]], chosen: object, absent: 
 def dataOf(box):
     """The data of what is chosen in a box; an empty text without any."""
     return (box.itemData(box.currentIndex) or "") if box.count else ""
+
+
+def letShrink(widget) -> None:
+    """Let a panel, or a part of one, be as narrow as its rows allow: with sections that need no more than their least
+    width, and boxes of choices of any length."""
+    for section in slicer.util.findChildren(widget, className="ctkCollapsibleButton"):
+        section.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred)
+    for box in slicer.util.findChildren(widget, className="QComboBox"):
+        box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        box.setMinimumContentsLength(_LEAST_LETTERS)
+
+
+def siteButtons(tip: str, onSite: Callable[[Site], object], *others) -> tuple[object, dict[str, object]]:
+    """Buttons of all sites by their keys, and the layout that they stand in, a layout for each row.
+
+    tip: of a button, with the places `{site}` and `{key}`. onSite: called with the site of a button. others: buttons
+    at the end of the last row.
+    """
+    from ..core.labels import site_called
+    from ..report.pictures import SITE_COLOURS
+
+    rows, buttons = qt.QVBoxLayout(), {}
+    rows.setSpacing(2)
+    for keys in _SITE_ROWS:
+        row = qt.QHBoxLayout()
+        rows.addLayout(row)
+        for key in keys:
+            site = site_called(SITE_KEYS[key])
+            hint = tip.format(site=site.full_name, key=key)
+            buttons[key] = wideButton(f"{key} {site.short_name}", hint, lambda site=site: onSite(site))
+            buttons[key].setIcon(colourIcon(SITE_COLOURS[site]))
+            row.addWidget(buttons[key])
+    for button in others:
+        row.addWidget(button)
+    return rows, buttons
+
+
+def wideButton(text: str, tip: str, onClicked: Callable[[], object]):
+    """A tool button that takes the room that its row leaves."""
+    button = qt.QToolButton()
+    button.setText(text)
+    button.setToolTip(tip)
+    button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
+    button.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
+    button.clicked.connect(lambda *_args: onClicked())
+    return button
 
 
 def watchPath(edit, onChanged: Callable[..., None], filters=ctk.ctkPathLineEdit.Dirs) -> None:

@@ -60,7 +60,7 @@ class SegmentEditorEffect(LesionEffect):
         self._light = effect_views.VoxelOverlay(self.scriptedEffect)
         self._ball = effect_views.CircleOverlay(self.scriptedEffect)
         self._arteries = effect_views.SiteButtons(self.chooseArtery)
-        self.scriptedEffect.addLabeledOptionsWidget(_("Artery:"), self._arteries.layout)
+        self.scriptedEffect.addOptionsWidget(self._arteries.layout)
 
         limits = PickLimits()
         self.thresholdSpinBox = self._spinBox(-100, 3000, _(" HU"), _("Voxels of a lesion are at or above this value."))

@@ -56,7 +56,7 @@ class SegmentEditorEffect(LesionEffect):
         self._paint = effect_views.VoxelOverlay(self.scriptedEffect)
         self._brush = effect_views.CircleOverlay(self.scriptedEffect)
         self._arteries = effect_views.SiteButtons(self.chooseArtery)
-        self.scriptedEffect.addLabeledOptionsWidget(_("Artery:"), self._arteries.layout)
+        self.scriptedEffect.addOptionsWidget(self._arteries.layout)
         self.diameterSpinBox = qt.QDoubleSpinBox()
         self.diameterSpinBox.setRange(0.5, 100)
         self.diameterSpinBox.setDecimals(1)

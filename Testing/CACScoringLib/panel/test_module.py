@@ -7,6 +7,8 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
+from effect_desk import EFFECTS, ROOT, load_effects
+from panel_driver import least_width
 
 import desktop_host
 from CACScoringLib.mrml import scene as mrml
@@ -51,6 +53,16 @@ class TestPanel:
         driver.ui.inputSelector.setCurrentNode(other)
         node = slicer.mrmlScene.GetSingletonNode("CACScoring", "vtkMRMLScriptedModuleNode")
         assert node.GetNodeReference("inputVolume") is other
+
+    def test_fits_beside_the_views(self, driver, monkeypatch):
+        load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
+        driver.score(networks=True)
+        driver.ui.editorBox.collapsed = False
+        slicer.app.processEvents()
+        for effect in EFFECTS:
+            driver.widget.review._editor.widget.setActiveEffectByName(effect)
+            assert driver.widget.review._editor.widget.activeEffect().name == effect
+            assert least_width(driver.widget) <= 400, effect
 
     def test_facts_of_the_scan(self, driver):
         assert "64 × 64 × 20 voxels of 3 × 3 × 3 mm" in driver.ui.factsLabel.text

@@ -18,6 +18,7 @@ from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.scoring import repeatability
 from CACScoringLib.scoring.uncertainty import TOTAL
+from desktop_host import events
 
 
 class TestReview:
@@ -44,7 +45,7 @@ class TestReview:
 
     def test_a_rejected_lesion_does_not_count(self, reviewed):
         reviewed.choose_lesion("16–17")
-        reviewed.press_artery("Rejected")
+        reviewed.press_artery("reject")
         assert reviewed.scores()["total"][0] == "810.0"
         assert len(reviewed.lesions()) == 2
         reviewed.ui.undoButton.click()
@@ -71,10 +72,9 @@ class TestReview:
         assert table.isVisibleTo(table.parent())
 
     def test_keys_of_the_list_for_the_other_sites(self, reviewed):
-        shortcuts = {b.key.toString(): b for b in reviewed.widget.review._buttons if b.className() == "QShortcut"}
         for key, site in zip("6789", NonCoronary, strict=True):
             reviewed.choose_lesion("5–6")
-            shortcuts[key].activated.emit()
+            reviewed.key(key)
             assert site.short_name in [lesion["Artery"] for lesion in reviewed.lesions()]
 
     def test_several_rows_at_once(self, reviewed):
@@ -83,11 +83,26 @@ class TestReview:
         assert reviewed.scores()["RCA"][0] == "1458.0"
 
     def test_keys_of_the_list(self, reviewed):
-        shortcuts = [b for b in reviewed.widget.review._buttons if b.className() == "QShortcut"]
-        assert [shortcut.key.toString() for shortcut in shortcuts] == [*"123456789", "X"]
         reviewed.choose_lesion("5–6")
-        shortcuts[3].activated.emit()
+        reviewed.key("4")
         assert reviewed.scores()["RCA"][0] == "324.0"
+
+    @pytest.mark.parametrize("redo", ["Ctrl+Y", "Ctrl+Shift+Z"])
+    def test_keys_of_undo_in_the_list_and_in_the_views(self, reviewed, redo):
+        reviewed.choose_lesion("5–6")
+        reviewed.press_artery("RCA")
+        reviewed.key("Ctrl+Z")
+        assert reviewed.scores()["RCA"][0] == ""
+        assert reviewed.widget.review.table.selected == [reviewed.current]
+        view = slicer.app.layoutManager().sliceWidget("CACOriginal")
+        events.key(view, redo)
+        assert reviewed.scores()["RCA"][0] == "324.0"
+        events.key(view, "Ctrl+Z")
+        assert reviewed.scores()["RCA"][0] == ""
+        reviewed.widget.exit()
+        events.key(view, redo)
+        assert reviewed.scores()["RCA"][0] == "", "the keys are another module's"
+        reviewed.widget.enter()
 
     def test_selecting_a_row_moves_the_views(self, reviewed):
         for slices, s in (("5–6", 715.0), ("16–17", 748.0)):
@@ -208,7 +223,7 @@ class TestReview:
         history.SetSegmentation(reviewed.review.nodes.calcium.GetSegmentation())
         history.SaveState()
         reviewed.choose_lesion("16–17")
-        reviewed.press_artery("Rejected")
+        reviewed.press_artery("reject")
         assert reviewed.scores()["total"][0] == "810.0"
         assert history.RestorePreviousState()
         reviewed.settle()
@@ -253,10 +268,12 @@ class TestReview:
             "CACMap": (ct, calcium, 1.0),
         }
         composite = manager.sliceWidget("CACOriginal").mrmlSliceCompositeNode()
-        assert composite.GetLinkedControl()
         reviewed.ui.fadeSlider.setValue(0.5)
         assert composite.GetForegroundVolumeID() == healthy
-        assert composite.GetForegroundOpacity() == 0.5
+        reviewed.ui.fadeSlider.setValue(0.25)
+        others = [manager.sliceWidget(name).mrmlSliceCompositeNode() for name in ("CACHealthy", "CACMap", "CACCoronal")]
+        assert [node.GetForegroundOpacity() for node in (composite, *others)] == [0.25, 1, 1, 1]
+        assert composite.GetLinkedControl()
 
     def test_labels_of_narrow_views_are_not_cut_off(self, reviewed):
         """Three views in a row leave a label the width of "XX", its least in Slicer (qMRMLViewControllerBar)."""

@@ -17,7 +17,7 @@ class TestSavedScene:
         driver.choose_lesion("12–13")
         driver.press_artery("LAD")
         driver.choose_lesion("16–17")
-        driver.press_artery("Rejected")
+        driver.press_artery("reject")
         driver.ui.reviewMethodBox.setCurrentIndex(1)
         driver.choose_slice(13)
         driver.ui.sliceBox.click()

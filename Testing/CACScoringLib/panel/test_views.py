@@ -93,7 +93,7 @@ def add_box(size: float, centre) -> None:
 class TestSideBySide:
     def test_whole_heart_at_once(self, views, volume, heart):
         """The first time, when the views are new."""
-        views.showSideBySide(volume, heart, None, None)
+        views.showSideBySide(volume, heart, volume, volume)
         bounds = [0.0] * 6
         heart.GetRASBounds(bounds)
         sizes = []
@@ -107,6 +107,14 @@ class TestSideBySide:
             # Nothing changes when Qt lays out once more.
             slicer.app.processEvents()
         assert sizes[:4] == pytest.approx(sizes[4:])
+
+    def test_one_axial_view_without_a_calcium_map(self, views, volume, heart):
+        views.showSideBySide(volume, heart, None, None)
+        assert views.isSideBySide()
+        layouts = slicer.app.layoutManager()
+        widgets = [layouts.sliceWidget(name) for name in layouts.sliceViewNames()]
+        shown = [widget.sliceViewName for widget in widgets if widget.mrmlSliceNode().IsMappedInLayout()]
+        assert sorted(shown) == sorted([views.ORIGINAL, views.CORONAL])
 
     def test_point_in_sight_moves_no_view_in_its_plane(self, views, volume, heart):
         views.showSideBySide(volume, heart, None, None)

@@ -17,7 +17,7 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from ...review.picking import Voxels
 from .. import views
-from ..widgets import SITE_KEYS, colourIcon
+from ..widgets import SITE_KEYS, siteButtons
 
 if TYPE_CHECKING:
     from ...core.labels import Site
@@ -216,30 +216,16 @@ class SiteButtons:
     """
 
     def __init__(self, onChosen: Callable[[Site], None]) -> None:
-        from ...core.labels import Artery, site_called
-        from ...report.pictures import SITE_COLOURS
+        from ...core.labels import site_called
 
         self._onChosen = onChosen
         self._byKey = {key: site_called(name) for key, name in SITE_KEYS.items()}
         self._siteCalled = site_called
-        self.layout = qt.QVBoxLayout()
-        rows = {kind: qt.QHBoxLayout() for kind in (True, False)}
-        self._buttons = {}
-        for key, site in self._byKey.items():
-            button = qt.QToolButton()
-            button.setText(f"{key} {site.short_name}")
+        self.layout, buttons = siteButtons(_("Edit the {site}. Key {key} in a slice view."), onChosen)
+        self._buttons = {self._byKey[key]: button for key, button in buttons.items()}
+        for button in buttons.values():
             button.setCheckable(True)
             button.setAutoExclusive(False)
-            button.setIcon(colourIcon(SITE_COLOURS[site]))
-            button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
-            tip = _("Edit the {site}. Key {key} in a slice view.")
-            button.setToolTip(tip.format(site=site.full_name, key=key))
-            button.clicked.connect(lambda checked=False, site=site: onChosen(site))
-            rows[isinstance(site, Artery)].addWidget(button)
-            self._buttons[site] = button
-        for row in rows.values():
-            row.addStretch(1)
-            self.layout.addLayout(row)
 
     def show(self, segmentName: str) -> None:
         """Mark the site of that name, if it is one."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.panel.keys import Keys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.worker import Worker, showIn
 
@@ -17,7 +18,6 @@ from ..parameters import Task
 from ..project.prepare_section import PrepareSection
 from ..project.work_list_section import WorkListSection
 from . import axial_view
-from .keys import Keys
 from .masks_section import HEART, REGIONS, MaskSection
 from .opening import OpenScan, ScanOpener, openVolume, removeNodes, volumeInScene
 from .slices_section import SlicesSection
@@ -48,9 +48,7 @@ class AnnotateSection(Section):
         self.slices = SlicesSection(ui, self._labelled, self._listAgain)
         self.regions = MaskSection(ui, REGIONS, self._listAgain)
         self.heart = MaskSection(ui, HEART, self._listAgain)
-        self._keys = Keys(
-            [slicer.util.mainWindow() or ui.taskTabs.window()], {"PgDown": lambda: self.workList.openNext()}
-        )
+        self._keys = Keys([windowOf(ui.taskTabs)], {"PgDown": lambda: self.workList.openNext()})
         ui.taskTabs.currentChanged.connect(self._taskChosen)
         ui.pages.currentChanged.connect(lambda *_args: self._pageChanged())
         ui.taskTabs.setEnabled(False)

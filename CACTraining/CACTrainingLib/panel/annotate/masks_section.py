@@ -15,10 +15,10 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from CACScoringLib.panel.editor import LesionEditor
+from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import singleShot
 
-from .keys import Keys
 from .opening import PROJECT_ATTRIBUTE, SCAN_ATTRIBUTE
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ class MaskSection(Section, VTKObservationMixin):
         self._active = False
         self._timer = singleShot(SAVE_MILLISECONDS, self.save)
         self._accept.clicked.connect(lambda *_args: self.accept())
-        owner = slicer.util.mainWindow() or ui.taskTabs.window()
-        self._keys = Keys([owner], {"Ctrl+Z": self.undo})
+        self._keys = Keys([windowOf(ui.taskTabs)], undoKeys(self.undo, self.redo))
         self.update()
 
     @property
@@ -146,6 +145,11 @@ class MaskSection(Section, VTKObservationMixin):
         """Take the last change back."""
         if self._editor is not None and self._active:
             self._editor.widget.undo()
+
+    def redo(self) -> None:
+        """Make the change again that was taken back last."""
+        if self._editor is not None and self._active:
+            self._editor.widget.redo()
 
     def accept(self) -> bool:
         """Save the mask as it is shown, changed or not. Whether it was saved."""

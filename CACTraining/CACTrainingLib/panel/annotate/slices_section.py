@@ -14,13 +14,13 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
 from CACScoringLib.panel.widgets import colourIcon
 from CACScoringLib.report.markup import fragment, tag
 
 from . import axial_view
-from .keys import Keys
 from .labelling import Labelling
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class SlicesSection(Section, VTKObservationMixin):
         self._opened: OpenScan | None = None
         self._labelling: Labelling | None = None
         self._k: int | None = None
+        self._undone: list[tuple[int, SliceLabel]] = []
         self._active = False
         self.plot = SlicePlot(self._go)
         ui.slicesPlotFrame.layout().addWidget(self.plot)
@@ -64,25 +65,27 @@ class SlicesSection(Section, VTKObservationMixin):
         self._keys = self._makeKeys(ui)
 
     def _makeKeys(self, ui) -> list[Keys]:
-        window = slicer.util.mainWindow() or ui.slicesPage.window()
         pressed = {
             key: lambda name=name: self._press(name)
             for keys, name in (("V1", "VISIBLE"), ("N2", "NOT_VISIBLE"), ("U3", "UNSURE"))
             for key in keys
         }
-        back = dict.fromkeys(("Backspace", "Ctrl+Z"), self.undo)
+        back = undoKeys(self.undo, self.redo) | {"Backspace": self.undo}
         everywhere = {**pressed, **back, ",": lambda: self.move(-1), ".": lambda: self.move(1)}
         # Lists and boxes need the arrows for themselves.
         manager = slicer.app.layoutManager()
         within = [ui.slicesPage, *([] if manager is None else [manager.viewport()])]
-        return [Keys([window], everywhere), Keys(within, {"Down": lambda: self.move(-1), "Up": lambda: self.move(1)})]
+        return [
+            Keys([windowOf(ui.slicesPage)], everywhere),
+            Keys(within, {"Down": lambda: self.move(-1), "Up": lambda: self.move(1)}),
+        ]
 
     # What the panel tells
 
     def setScan(self, opened: OpenScan | None) -> None:
         """Begin to label a scan; None for none."""
         self.removeObservers()
-        self._opened, self._k = opened, None
+        self._opened, self._k, self._undone = opened, None, []
         self._labelling = None if opened is None else Labelling(opened.annotations, opened.slices)
         self._ui.slicesStatusLabel.setText("")
         if opened is not None:
@@ -214,6 +217,7 @@ class SlicesSection(Section, VTKObservationMixin):
         following = self._save(lambda: self._labelling.label(self._k, label))
         if following is _NOT_SAVED:
             return
+        self._undone = []
         self._ui.slicesStatusLabel.setText("")
         if following is not None:
             self._go(following)
@@ -229,13 +233,24 @@ class SlicesSection(Section, VTKObservationMixin):
         """Take the last label back, and show its slice."""
         if self._labelling is None:
             return
+        labels = dict(self._labelling.labels)
         k = self._save(self._labelling.undo)
         if k is None or k is _NOT_SAVED:
             return
+        if k in labels:
+            self._undone.append((k, labels[k]))
         self._ui.slicesStatusLabel.setText("")
         self._go(k)
         self.update()
         self._onChanged()
+
+    def redo(self) -> None:
+        """Give the label again that was taken back last."""
+        if self._undone:
+            *undone, (k, label) = self._undone
+            self._go(k)
+            self.label(label)
+            self._undone = undone
 
     def move(self, step: int) -> None:
         """Go to a neighbouring slice without a label given: 1 towards the head, -1 towards the feet."""

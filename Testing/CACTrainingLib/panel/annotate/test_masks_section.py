@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+from panel_driver import least_width
 from training_scans import CORONARY
 
 from CACScoringLib.core.ct import same_grid
@@ -41,6 +42,11 @@ class TestRegions:
         segmentation = annotating.widget.annotate.regions.segmentation.GetSegmentation()
         assert list(segmentation.GetSegmentIDs()) == ["LM", "LAD", "LCX", "RCA", "other"]
 
+    def test_panel_fits_beside_the_views(self, annotating):
+        annotating.task("heart")
+        annotating.paint("LAD", LESION)
+        assert least_width(annotating.widget) <= 400
+
     def test_opening_saves_nothing(self, annotating):
         annotating.task("regions")
         annotating.settle()
@@ -72,9 +78,11 @@ class TestRegions:
         annotating.paint("LAD", LESION)
         before = saved(annotating, "regions")
         annotating.paint("LAD", (6, 24, 20))
-        annotating.key("Ctrl+Z")
-        annotating.settle()
-        np.testing.assert_array_equal(saved(annotating, "regions"), before)
+        painted = saved(annotating, "regions")
+        for key, expected in (("Ctrl+Z", before), ("Ctrl+Y", painted)):
+            annotating.key(key)
+            annotating.settle()
+            np.testing.assert_array_equal(saved(annotating, "regions"), expected)
 
     def test_what_was_just_painted_is_saved_on_leaving(self, annotating):
         annotating.task("regions")

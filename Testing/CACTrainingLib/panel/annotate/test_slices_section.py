@@ -117,6 +117,10 @@ class TestKeys:
         annotating.key(key)
         assert saved(annotating) == {1: VISIBLE}
         assert current(annotating) == 2
+        annotating.keys(["Ctrl+Z", "Ctrl+Y", "Ctrl+Y", "Ctrl+Y"])
+        assert saved(annotating) == {1: VISIBLE, 2: NOT_VISIBLE}
+        annotating.keys(["Ctrl+Z", "U", "Ctrl+Y"])
+        assert saved(annotating) == {1: VISIBLE, 2: UNSURE}
 
     @pytest.mark.parametrize(("up", "down"), [("Up", "Down"), (".", ",")])
     def test_moving_labels_nothing(self, annotating, up, down):

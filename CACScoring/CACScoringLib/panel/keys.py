@@ -1,4 +1,4 @@
-"""Keys of annotation, which work wherever the keyboard is but in a field that takes text."""
+"""Keys of a panel, which work wherever the keyboard is but in a field that takes text."""
 
 # Qt's names.
 # ruff: noqa: N802
@@ -8,6 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import qt
+import slicer
+
+
+def windowOf(widget):
+    """The window in which a panel's keys work: Slicer's main window; without one, that of a widget of the panel."""
+    window = slicer.util.mainWindow()
+    return widget.window() if window is None else window
+
+
+def undoKeys(undo: Callable[[], object], redo: Callable[[], object]) -> dict[str, Callable[[], object]]:
+    """The usual keys of undo and redo."""
+    return {"Ctrl+Z": undo, "Ctrl+Y": redo, "Ctrl+Shift+Z": redo}
 
 
 class Keys:
