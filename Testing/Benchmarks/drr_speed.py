@@ -76,25 +76,6 @@ def ours(view: str, backend: str | None):
     return prepare
 
 
-def differentiable(view: str):
-    def prepare(image: sitk.Image, pixels: int):
-        import torch
-
-        from CACScoringLib.drr.differentiable import Projector
-
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-        water = torch.from_numpy(np.maximum(sitk.GetArrayFromImage(image).astype(np.float32) / 1000 + 1, 0))[None]
-        project = Projector(image, view_named(view, pixels=(pixels, pixels)))
-
-        def run():
-            with torch.no_grad():
-                return project(water)[0].numpy()
-
-        return run
-
-    return prepare
-
-
 def diffdrr(renderer: str):
     def prepare(image: sitk.Image, pixels: int):
         import torch
@@ -194,16 +175,15 @@ METHODS = {
     "ours, lateral": ("lateral", ours("lateral", None)),
     "ours, any pose (30°)": ("30", ours("30", None)),
     "ours, any pose (0.01°)": ("0.01", ours("0.01", None)),
-    "ours, PyTorch, PA": ("PA", ours("PA", "torch")),
-    "ours, PyTorch (30°)": ("30", ours("30", "torch")),
-    "ours, differentiable, PA": ("PA", differentiable("PA")),
+    "ours, reference, PA": ("PA", ours("PA", "scipy")),
+    "ours, reference (30°)": ("30", ours("30", "scipy")),
     "DiffDRR trilinear": ("PA", diffdrr("trilinear")),
     "DiffDRR Siddon": ("PA", diffdrr("siddon")),
     "ITK RTK Joseph": ("PA", rtk_joseph(0.0)),
     "ITK RTK Joseph (30°)": ("30", rtk_joseph(30.0)),
     "plastimatch exact": ("PA", plastimatch),
 }
-SLOW = ("DiffDRR",)
+SLOW = ("DiffDRR", "ours, reference")
 """Run once."""
 
 

@@ -18,7 +18,6 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.experiments.configuration import TrainingBudget
 from CACTrainingLib.experiments.engine import ExperimentSettings
-from CACTrainingLib.radiograph.study.configurations import RadiographBudget
 from CACTrainingLib.radiograph.study.study import RadiographStudySettings, evaluate_radiographs
 from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
 from CACTrainingLib.whole_scan.vessels.configurations import VesselBudget
@@ -52,7 +51,7 @@ class MadeExperiment:
 
 EXPERIMENTS = {
     "radiograph": MadeExperiment(
-        partial(RadiographStudySettings, tables=("thresholds",), budget=RadiographBudget(3)),
+        partial(RadiographStudySettings, names=("base",), budget=TrainingBudget(3)),
         evaluate_radiographs,
         radiograph_study.fake_trainer,
         radiograph_study.write_table,

@@ -13,8 +13,9 @@ import SimpleITK as sitk
 
 from ..core.ct import CTError
 
-VIEWS = ("PA", "AP", "lateral")
-"""By name; "lateral" is left lateral, with the patient's left at the detector."""
+VIEWS = {"PA": (0.0, False), "lateral": (90.0, False), "AP": (180.0, True)}
+"""Angle of the detector, and whether the picture is hung mirrored, by the name of the view; "lateral" is left lateral,
+with the patient's left at the detector."""
 
 ALIGNED_TOLERANCE = 1e-6
 """An axis of the view lies along one of the CT when its direction's other parts, as a fraction, are below this."""
@@ -130,7 +131,7 @@ def view_named(name: str, **others: object) -> Geometry:
 
     others: further fields of `Geometry`. Raises ProjectionError.
     """
-    known = {"pa": (0.0, False), "ap": (180.0, True), "lateral": (90.0, False)}
+    known = {view.lower(): hung for view, hung in VIEWS.items()}
     try:
         angle, mirrored = known.get(name.lower()) or (float(name), False)
     except ValueError:
@@ -138,12 +139,25 @@ def view_named(name: str, **others: object) -> Geometry:
     return replace(Geometry(angle_degrees=angle, mirrored=mirrored), **others)
 
 
+def centre_mm(image: sitk.Image) -> tuple[float, float, float]:
+    """Find the centre of an image.
+
+    Returns:
+        Its position, LPS, mm.
+    """
+    return image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
+
+
+def in_lps_order(image: sitk.Image) -> sitk.Image:
+    """With axes in the order that projection works in without a copy; the image itself where it has it already."""
+    named = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    return image if named == "LPS" else sitk.DICOMOrient(image, "LPS")
+
+
 def pose_of(geometry: Geometry, image: sitk.Image) -> Pose:
     """Where source and detector stand about a CT."""
     forwards, right, down = geometry.axes()
-    centre = geometry.isocentre_mm
-    if centre is None:
-        centre = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
+    centre = geometry.isocentre_mm or centre_mm(image)
     to_detector = 0.0 if geometry.parallel else geometry.source_detector_mm - geometry.source_isocentre_mm
     columns, rows = geometry.pixels
     column_step, row_step = right * geometry.pixel_mm[0], down * geometry.pixel_mm[1]
@@ -162,12 +176,6 @@ def index_from_world(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
     return matrix, -matrix @ np.asarray(image.GetOrigin())
 
 
-def main_axis(pose: Pose, matrix: np.ndarray, pixels: tuple[int, int]) -> int:
-    """The CT's axis across which the central ray meets most planes. matrix: A of `index_from_world`."""
-    centre = pose.corner + (pixels[0] - 1) / 2 * pose.column_step + (pixels[1] - 1) / 2 * pose.row_step
-    return int(np.abs(matrix @ (pose.source if pose.parallel else centre - pose.source)).argmax())
-
-
 def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
     """The rays of a view, as far as the CT reaches: its field of view often reaches beyond the detector, and what
     lies there counts. Raises ProjectionError where the source lies inside the CT or rays pass it sideways.
@@ -175,7 +183,8 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
     pose = pose_of(geometry, image)
     matrix, offset = index_from_world(image)
     columns, rows = geometry.pixels
-    main = main_axis(pose, matrix, geometry.pixels)
+    # The axis across which the central ray meets most planes.
+    main = int(np.abs(matrix @ geometry.axes()[0]).argmax())
     first, second = (axis for axis in range(3) if axis != main)
     start = matrix @ pose.source + (0 if pose.parallel else offset)
     corner = matrix @ pose.corner + offset

@@ -5,10 +5,11 @@ A folder is the whole of a job: `write_job` fills it, `make_radiograph` or `find
 from it.
 """
 
+# An option is a field, not a default that all share.
+
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,13 +18,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import CTError, UnreadableError
+from ..core.options import told
 from ..core.progress import Progress
 from ..io.image_files import read_image
-from .geometry import pose_of
+from .geometry import VIEWS, centre_mm, in_lps_order, pose_of
 from .projection import (
     Film,
     Geometry,
-    Radiograph,
     Spectrum,
     body_only,
     calcium_path,
@@ -36,30 +37,31 @@ CT, CALCIUM, HEART, BODY = "ct.nrrd", "calcium.nrrd", "heart.nrrd", "body.nrrd"
 _SETTINGS, _PICTURE = "settings.json", "picture.nrrd"
 _CALCIUM_PICTURE, _HEART_PICTURE = "calcium_picture.nrrd", "heart_picture.nrrd"
 
-PRESETS = {"PA": (0.0, False), "lateral": (90.0, False), "AP": (180.0, True)}
-"""Angle of the detector, and whether the picture is hung mirrored, by the name of the view."""
+PRESETS = VIEWS
+"""Views as a panel offers them."""
 
 
 @dataclass(frozen=True)
 class DrrSettings:
-    """How to make a radiograph. Angles, distances and mirrored are those of `Geometry`; the detector is a square.
-
-    kvp: of a tube; None is one energy, 70 keV. linear, scatter_fraction, photons: as in `Film`. table: leave table and
-    clothes in the picture.
+    """How to make a radiograph. Angles, distances, mirrored and parallel are those of `Geometry`; the detector is a
+    square. photons: as of `Film`. kvp: None is one energy, 70 keV. table: leave table and clothes in the picture.
     """
 
     angle_degrees: float = 0.0
-    tilt_degrees: float = 0.0
+    tilt_degrees: float = told(0.0, "tilt of the detector towards the head", flag="--tilt", metavar="DEGREES")
     mirrored: bool = False
-    source_detector_mm: float = 1800.0
-    source_isocentre_mm: float = 1600.0
-    detector_mm: float = 430.0
-    pixels: int = 1024
-    kvp: float | None = None
-    linear: bool = False
-    scatter_fraction: float = 0.0
-    photons: float | None = None
-    table: bool = False
+    source_detector_mm: float = told(1800.0, "source to detector (1800)", flag="--source-detector", metavar="MM")
+    source_isocentre_mm: float = told(1600.0, "source to isocentre (1600)", flag="--source-isocentre", metavar="MM")
+    detector_mm: float = told(430.0, "width and height of the detector (430)", flag="--detector", metavar="MM")
+    pixels: int = told(1024, "rows and columns of the detector (1024)", metavar="N")
+    kvp: float | None = told(None, "use the spectrum of a tube with 3 mm of aluminium, instead of photons of 70 keV")
+    linear: bool = told(False, "show the intensity instead of its logarithm")
+    scatter_fraction: float = told(0.0, "scattered part of the signal, below 1", flag="--scatter", metavar="FRACTION")
+    photons: float | None = told(
+        None, "add noise for this number of photons per pixel without a patient", flag="--noise", metavar="PHOTONS"
+    )
+    table: bool = told(False, "keep the table and clothes in the image")
+    parallel: bool = told(False, "use parallel rays instead of a cone beam")
 
     def geometry(self, isocentre_mm: tuple[float, float, float], pixels: int | None = None) -> Geometry:
         """Place source and detector about a point.
@@ -75,6 +77,7 @@ class DrrSettings:
             self.angle_degrees,
             self.tilt_degrees,
             self.mirrored,
+            self.parallel,
             source_detector_mm=self.source_detector_mm,
             source_isocentre_mm=self.source_isocentre_mm,
             detector_mm=(self.detector_mm,) * 2,
@@ -94,10 +97,10 @@ class DrrSettings:
         return Film(self.linear, scatter_fraction=self.scatter_fraction, photons=photons)
 
     def view(self) -> str | None:
-        """Name of the view among PRESETS; None for another angle, or with a tilt."""
+        """Name of the view among VIEWS; None for another angle, or with a tilt."""
         if self.tilt_degrees:
             return None
-        return next((name for name, seen in PRESETS.items() if seen == (self.angle_degrees, self.mirrored)), None)
+        return next((name for name, seen in VIEWS.items() if seen == (self.angle_degrees, self.mirrored)), None)
 
     def title(self) -> str:
         """For a name: "PA radiograph", "radiograph at 30°, tilted by 10°"."""
@@ -121,21 +124,6 @@ class PlacedRadiograph:
     window: tuple[float, float]
     calcium: sitk.Image | None = None
     heart: sitk.Image | None = None
-
-
-def in_lps_order(image: sitk.Image) -> sitk.Image:
-    """With axes in the order that projection works in without a copy; the image itself where it has it already."""
-    named = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
-    return image if named == "LPS" else sitk.DICOMOrient(image, "LPS")
-
-
-def centre_mm(image: sitk.Image) -> tuple[float, float, float]:
-    """Centre of an image.
-
-    Returns:
-        Its position, LPS, mm.
-    """
-    return image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
 
 
 def write_job(
@@ -189,8 +177,8 @@ def make_radiograph(folder: Path, progress: Progress) -> None:
         body = image if settings.table else body_only(image)
     with progress.step("projecting"):
         made = radiograph(body, geometry, settings.spectrum(), settings.film())
-        picture = placed(darkness(made), geometry)
-        for key, value in zip(("low", "high"), window_of(made), strict=True):
+        picture = placed(made.dark, geometry)
+        for key, value in zip(("low", "high"), made.window, strict=True):
             picture.SetMetaData(key, repr(value))
         sitk.WriteImage(picture, str(folder / _PICTURE))
     if wanted:
@@ -206,30 +194,6 @@ def read_radiograph_of(folder: Path) -> PlacedRadiograph:
     picture = _read(folder / _PICTURE)
     extras = [_read(folder / name) if (folder / name).exists() else None for name in (_CALCIUM_PICTURE, _HEART_PICTURE)]
     return PlacedRadiograph(picture, tuple(float(picture.GetMetaData(key)) for key in ("low", "high")), *extras)
-
-
-def darkness(made: Radiograph) -> np.ndarray:
-    """What a picture shows, before it is cut to a window, float32 [row, column]; see `PlacedRadiograph`."""
-    if made.film.linear:
-        return 1 - made.signal
-    floor = 0.5 / made.film.photons if made.film.photons else 1e-12
-    return -np.log(np.maximum(made.signal, np.float32(floor)))
-
-
-def window_of(made: Radiograph) -> tuple[float, float]:
-    """Window in which a radiograph is shown.
-
-    Returns:
-        The darkness that is shown as black, and that shown as white.
-    """
-    dark, grey = darkness(made).astype(float), made.grey
-    between = (grey > 0) & (grey < 1)
-    if np.ptp(dark[between]) if between.any() else False:
-        # Grey is linear in it there.
-        scale, low = np.polyfit(grey[between], dark[between], 1)
-        return float(low), float(low + scale)
-    low, high = float(dark.min()), float(dark.max())
-    return low, max(high, math.nextafter(low, math.inf))
 
 
 def placed(values: np.ndarray, geometry: Geometry) -> sitk.Image:

@@ -14,9 +14,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from .geometry import pose_of
-from .job import DrrSettings, centre_mm, in_lps_order
-from .projection import Geometry, available_backends, calcium_path, path_length_mm, radiograph
+from .geometry import centre_mm, in_lps_order, pose_of
+from .job import DrrSettings
+from .projection import Geometry, calcium_path, path_length_mm, radiograph
 
 FINE_MM = 3.0
 """Voxels of the reduced CT, at least; a coarse one has twice this."""
@@ -113,9 +113,8 @@ def preview(
 
 
 def fast_backend() -> str:
-    """The fastest way of projection that needs nothing to be loaded or compiled first, which takes seconds."""
-    ready = {"numba": f"{__package__}.kernels" in sys.modules, "torch": "torch" in sys.modules}
-    return next(name for name in available_backends() if ready.get(name, True))
+    """The fastest way of projection for which nothing has to be compiled first, which takes seconds."""
+    return "numba" if f"{__package__}.kernels" in sys.modules else "scipy"
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Digitally reconstructed radiographs: a CT as a chest stand would show it.
 
 HU become attenuation by their definition, μ = μ_water · (1 + HU/1000), never below 0. Nothing is copied: the CT is
-read where it lies. `drr.differentiable` has the same rays, differentiable.
+read where it lies.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import AIR_HU
-from .geometry import VIEWS, Geometry, ProjectionError, rays_through, view_named
+from .geometry import VIEWS, Geometry, ProjectionError, in_lps_order, rays_through, view_named
 from .planes import available_backends, sums_along
 from .xray import (
     BONE_ABOVE_HU,
@@ -57,14 +57,22 @@ class Radiograph:
     """A radiograph, float32 [row, column], row 0 at the head.
 
     line_integrals: ∫μ ds, without unit; of many energies, the logarithm of the signal without scatter and noise.
-    signal: at the detector, 1 without a patient. grey: 0 black to 1 white, made from it as `film` says.
+    signal: at the detector, 1 without a patient. dark: what is shown of it, brighter where more was absorbed: its
+    negative logarithm or, of a linear film, the absorbed part. window: dark that is shown black, and white.
     """
 
     geometry: Geometry
     film: Film
     line_integrals: np.ndarray
     signal: np.ndarray
-    grey: np.ndarray
+    dark: np.ndarray
+    window: tuple[float, float]
+
+    @property
+    def grey(self) -> np.ndarray:
+        """From 0 (black) to 1 (white), float32 [row, column]."""
+        low, high = self.window
+        return np.clip((self.dark - low) / (high - low), 0, 1).astype(np.float32)
 
 
 def water_equivalent_mm(image: sitk.Image, geometry: Geometry, backend: str | None = None) -> np.ndarray:
@@ -138,7 +146,7 @@ def radiograph(
     signal = detected(clean, film, geometry.pixel_mm)
     body = excess > 0 if calcium_map is not None else soft > BODY_PATH_MM
     integrals = -np.log(np.maximum(clean, np.finfo(np.float32).tiny))
-    return Radiograph(geometry, film, integrals, signal, displayed(signal, body, film, film.photons))
+    return Radiograph(geometry, film, integrals, signal, *displayed(signal, body, film))
 
 
 def body_only(image: sitk.Image) -> sitk.Image:
@@ -178,9 +186,5 @@ def _filled(mask: sitk.Image) -> sitk.Image:
 def _sums(image: sitk.Image, geometry: Geometry, low: float, high: float, backend: str | None) -> np.ndarray:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise ProjectionError("The image is not one three-dimensional grey-level volume. Give the CT itself.")
-    oriented = image if _is_lps(image) else sitk.DICOMOrient(image, "LPS")
+    oriented = in_lps_order(image)
     return sums_along(sitk.GetArrayViewFromImage(oriented), rays_through(oriented, geometry), low, high, backend)
-
-
-def _is_lps(image: sitk.Image) -> bool:
-    return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()) == "LPS"

@@ -125,10 +125,19 @@ def detected(signal: np.ndarray, film: Film, pixel_mm: Sequence[float]) -> np.nd
     return signal.astype(np.float32)
 
 
-def displayed(signal: np.ndarray, body: np.ndarray, film: Film, photons: float | None = None) -> np.ndarray:
-    """Grey values from 0 (black) to 1 (white), float32 [row, column]. body: bool, the pixels that set the window."""
-    floor = 0.5 / photons if photons else 1e-12
-    dark = -signal if film.linear else -np.log(np.maximum(signal, floor))
-    inside = dark[body] if body.any() else dark
-    low, high = np.percentile(inside, [film.low, film.high])
-    return np.clip((dark - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+def displayed(signal: np.ndarray, body: np.ndarray, film: Film) -> tuple[np.ndarray, tuple[float, float]]:
+    """Make a signal visible.
+
+    Args:
+        signal: At the detector, 1 without a patient.
+        body: Bool, the pixels that set the window.
+        film: How it is shown.
+
+    Returns:
+        What is shown, brighter where more was absorbed, float32 [row, column], and its window: the values that are
+        shown black and white.
+    """
+    floor = 0.5 / film.photons if film.photons else 1e-12
+    dark = 1 - signal if film.linear else -np.log(np.maximum(signal, np.float32(floor)))
+    low, high = np.percentile(dark[body] if body.any() else dark, [film.low, film.high])
+    return dark, (float(low), float(max(high, low + 1e-6)))

@@ -59,7 +59,7 @@ def read_dicom(path: Path) -> ChestRadiograph:
     view = _view(header)
     picture, pixel_mm, more = _upright(header, picture, _pixel_mm(header), view)
     warnings += more
-    pixel_mm, more = _believed(header, pixel_mm, picture.shape)
+    pixel_mm, more = _checked_pixels(pixel_mm, picture.shape)
     return ChestRadiograph(picture, pixel_mm, view, _acquisition(header), (*warnings, *more), path)
 
 
@@ -283,29 +283,37 @@ def _pixel_mm(header: DicomSlice) -> tuple[tuple[float, float] | None, str]:
     return (spacing[1] * magnification, spacing[0] * magnification), "calibrated" if magnification == 1 else "detector"
 
 
-def _believed(
-    header: DicomSlice, found: tuple[tuple[float, float] | None, str], shape: tuple[int, ...]
+def plausible_pixels(
+    pixel_mm: tuple[float, float], shape: tuple[int, ...]
+) -> tuple[tuple[float, float] | None, tuple[ScanWarning, ...]]:
+    """Distance of columns and of rows, None where a chest radiograph cannot have it, and the doubt about it."""
+    sides = (pixel_mm[0] * shape[1], pixel_mm[1] * shape[0])
+    if all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
+        return pixel_mm, ()
+    size = " × ".join(f"{side:.4g}" for side in sides)
+    message = (
+        f"According to its header the image measures {size} mm, which is impossible for a chest radiograph; this "
+        "size is ignored."
+    )
+    return None, (ScanWarning("pixel-size-implausible", message),)
+
+
+def _checked_pixels(
+    found: tuple[tuple[float, float] | None, str], shape: tuple[int, ...]
 ) -> tuple[tuple[float, float] | None, tuple[ScanWarning, ...]]:
     """The pixels' size where it can be, and doubts about it."""
     spacing, kind = found
     if spacing is None:
         return None, ()
-    sides = (spacing[0] * shape[1], spacing[1] * shape[0])
-    if not all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
-        size = " × ".join(f"{side:.4g}" for side in sides)
-        message = (
-            f"According to its header the image measures {size} mm, which is impossible for a chest radiograph; this "
-            "size is ignored."
-        )
-        return None, (ScanWarning("pixel-size-implausible", message),)
-    if kind == "detector":
-        return spacing, ()
+    pixel_mm, warnings = plausible_pixels(spacing, shape)
+    if warnings or kind == "detector":
+        return pixel_mm, warnings
     where = "calibrated at the patient, with no magnification stated" if kind == "calibrated" else "with no calibration"
     message = (
         f"The header states only Pixel Spacing, {where}; it is taken as the spacing on the detector, which may be 5 "
         "to 15% off."
     )
-    return spacing, (ScanWarning("pixel-size-uncertain", message),)
+    return pixel_mm, (ScanWarning("pixel-size-uncertain", message),)
 
 
 def _acquisition(header: DicomSlice) -> Acquisition:

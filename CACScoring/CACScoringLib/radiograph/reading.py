@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import SimpleITK as sitk
 from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
 from ..io.dicom import is_dicom, printable
 from ..io.reading import IMAGE_ENDINGS, read_mask
-from .dicom import MAX_SIDE_MM, MIN_SIDE_MM, read_dicom
+from .dicom import plausible_pixels, read_dicom
 from .view import LARGER_SIDE_MM, ChestRadiograph, looks_inverted
 
 __all__ = ["ChestRadiograph", "read_radiograph"]
@@ -138,22 +137,8 @@ def _read_image(path: Path) -> ChestRadiograph:
     if any(key.startswith("Segment0_") for key in image.GetMetaDataKeys()):
         raise NotVolumeError(f"{path.name} is a segmentation (label map). Give the radiograph itself.")
     spacing = image.GetSpacing()
-    pixel_mm, findings = _believed((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
+    pixel_mm, findings = plausible_pixels((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
     return ChestRadiograph(values, pixel_mm, None, Acquisition("image"), findings, path)
-
-
-def _believed(
-    pixel_mm: tuple[float, float], shape: Sequence[int]
-) -> tuple[tuple[float, float] | None, tuple[ScanWarning, ...]]:
-    sides = (pixel_mm[0] * shape[1], pixel_mm[1] * shape[0])
-    if all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
-        return pixel_mm, ()
-    size = " × ".join(f"{side:.4g}" for side in sides)
-    message = (
-        f"According to its header the image measures {size} mm, which is impossible for a chest radiograph; this "
-        "size is ignored."
-    )
-    return None, (ScanWarning("pixel-size-implausible", message),)
 
 
 def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:

@@ -71,15 +71,10 @@ _OF_SCANS = (*_SHARED, "--test", "--noncoronary-controls", "--cache")
 def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--external", type=Path, metavar="TABLE", help="table of another cohort, for a single external test")
-    add(
-        "--tables",
-        **NAMES,
-        help="only thresholds, fusion, capacity, counterfactual_pairs, curriculum, super_resolution, external "
-        "(default: all, in this order)",
-    )
+    add("--configurations", **NAMES, help="only these training configurations and the base (default: all)")
     light = "training steps at most of a light network, others in proportion (default: those of the presets)"
     add("--steps", type=int, metavar="N", help=light)
-    add_options(parser, (*_SHARED, "--only-folds"))
+    add_options(parser, _SHARED)
 
 
 def _add_vessel_options(parser: argparse.ArgumentParser) -> None:
@@ -106,13 +101,13 @@ def _add_radiomics_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _radiograph(options: argparse.Namespace, progress: Progress) -> Path:
-    from ..radiograph.study.configurations import RadiographBudget
+    from ..experiments.configuration import TrainingBudget
     from ..radiograph.study.study import RadiographStudySettings, evaluate_radiographs
 
-    budget = RadiographBudget(options.folds, dict(options.only_folds), options.steps, options.seed)
     settings = RadiographStudySettings(
-        **_given(options, "data", "output", "minutes", "device", "external", "tables"),
-        budget=budget,
+        **_given(options, "data", "output", "minutes", "device", "external"),
+        budget=TrainingBudget(options.folds, steps=options.steps, seed=options.seed),
+        names=options.configurations,
         workers=options.workers or os.cpu_count() or 1,
     )
     return evaluate_radiographs(settings, progress)

@@ -185,10 +185,9 @@ def _numbers(folder: Path, settings: RadiographSettings) -> list[int]:
         return numbers
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        numbers = found.pop("numbers", None)
-    except (OSError, ValueError, AttributeError) as error:
+        numbers = found.pop("numbers")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CohortError(f"{path} cannot be read ({error}). Choose another folder.") from error
     if found != wanted:
         raise CohortError(f"{folder} holds radiographs of other settings ({path}); choose another folder.")
-    # Earlier versions wrote none.
-    return numbers or chosen_patients(settings.first_number, settings.patients, HEART_SHAPE)
+    return numbers

@@ -11,10 +11,10 @@ import numpy as np
 from CACScoringLib.core.tables import Table, TableError, read_table
 
 from ..experiments.results import CATEGORIES
+from ..statistics.patient_folds import CATEGORIES as LIMITS
 from ..statistics.patient_folds import category_of
-from .study.configurations import THRESHOLDS
 
-PROBABILITIES = tuple(f"chance_{threshold}" for threshold in THRESHOLDS)
+PROBABILITIES = tuple(f"chance_{limit:g}" for limit in LIMITS)
 """Columns of predicted probabilities: of a score above 0, from 100, from 400."""
 
 FACTORS = ("age_years", "sex", "bmi_kg_m2")
@@ -69,13 +69,19 @@ def read_events(path: Path) -> Events:
     return Events(patients, years, event, true, predicted, risk, score, factors, how)
 
 
+def likely_category(probabilities: np.ndarray) -> np.ndarray:
+    """The highest category whose probability, and that of all below it, is at least one half, int [n].
+
+    probabilities: of PROBABILITIES, [n, 3].
+    """
+    return np.cumprod(probabilities >= 0.5, axis=1).sum(1)
+
+
 def _predicted(table: Table) -> tuple[np.ndarray, np.ndarray | None, str]:
     if all(name in table for name in PROBABILITIES):
         probabilities = np.stack([_numbers(table, name, 1) for name in PROBABILITIES], 1)
-        # A threshold is reached only by who reaches those below it.
-        category = np.cumprod(probabilities >= 0.5, axis=1).sum(1)
         how = "The predicted category is the highest whose probability, and that of all below it, is at least one half."
-        return category, probabilities.sum(1), how
+        return likely_category(probabilities), probabilities.sum(1), how
     if "predicted_agatston" in table:
         score = _numbers(table, "predicted_agatston")
         return category_of(score), score, "The predicted category is that of the predicted score."

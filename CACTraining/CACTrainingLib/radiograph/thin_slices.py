@@ -98,18 +98,9 @@ def write_pairs(
     numbers: Sequence[int], folder: Path, workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> list[Path]:
     """Write the pairs of patients that are not there yet; returns all files in the patients' order."""
-    files = [_file(number, folder) for number in numbers]
-    waiting = [number for number, file in zip(numbers, files, strict=True) if not file.exists()]
-    if not waiting:
-        return files
-    before = len(numbers) - len(waiting)
-    told = partial(_told, before, len(numbers), progress) if progress else None
-    in_processes(partial(write_pair, folder=folder), waiting, workers, told)
-    return files
-
-
-def _told(before: int, count: int, progress: Callable[[int, int], None], done: int, waiting: int) -> None:
-    progress(before + done, count)
+    if not all(_file(number, folder).exists() for number in numbers):
+        in_processes(partial(write_pair, folder=folder), numbers, workers, progress)
+    return [_file(number, folder) for number in numbers]
 
 
 def _file(number: int, folder: Path) -> Path:

@@ -1,8 +1,7 @@
 """Training of a network that tells coronary calcium from chest radiographs.
 
-Learned from is a table of radiographs: digital patients' (`radiograph.cohort`), or the user's own with Agatston scores
-of a CT. With --folds, the patients are split and each is predicted once by a network that has not seen them; the model
-that is written is trained on all of them but those who validate.
+It learns from a table of radiographs: digital patients' (`radiograph.cohort`), or the user's own with Agatston scores
+of a CT. Cross-validation is a study: `cac evaluate radiograph`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 
 from CACScoringLib.core.options import add_options, settings_from
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import TableError, write_table
+from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, read_network, save_model
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
@@ -28,23 +27,16 @@ from ..training.runs import LICENCE, commit
 from ..training.settings import LoopSettings, RunOptions, options_from
 from .cases import SUPER_RESOLUTIONS
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
-from .fitting import TRUTH, FitSettings, FoldResult, cross_validate, finds, fit, folds, predictions_of, validation_split
+from .fitting import FitSettings, finds, fit, predictions_of, validation_split
 from .table import LABELS, read_table
 from .task import SEVERE_FIRST, RadiographTraining
 
 INTENDED_USE = (
-    "Estimates the probability of coronary calcium from chest radiographs, where no CT is available. Trained on "
-    "radiographs "
-    "computed from digital patients; no real radiograph with known calcium. For research; not a medical device."
+    "Estimates the probability of coronary calcium from chest radiographs, where no CT is available. Trained on {data}."
+    " For research; not a medical device."
 )
-INTENDED_USE_OWN = (
-    "Estimates the probability of coronary calcium from chest radiographs, where no CT is available. Trained on the "
-    "radiographs "
-    "of a user's own table. For research; not a medical device."
-)
-
-CROSS_VALIDATED, EXTERNAL = "cross_validated.csv", "external.csv"
-"""What was predicted of each patient, in the folder beside the model."""
+DIGITAL = "radiographs computed from digital patients; no real radiograph with known calcium"
+OWN = "the radiographs of a user's own table"
 
 PRESETS: dict[str, RadiographTraining] = {
     "light": RadiographTraining(LoopSettings(3000, validate_every=150, patience=8, average=0.98, half_precision=False)),
@@ -60,13 +52,11 @@ PRESETS: dict[str, RadiographTraining] = {
 
 @dataclass(frozen=True)
 class Sources:
-    """data, external: tables, or folders of them. super_resolution: of digital cases. folds: of a cross-validation, or
-    0."""
+    """data, external: tables, or folders of them. super_resolution: of digital cases."""
 
     data: Path
     external: Path | None = None
     super_resolution: str = "none"
-    folds: int = 0
     validation_share: float = 0.2
 
 
@@ -77,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     preset = {"choices": BACKBONES, "default": "light", "help": "the network, and settings of its training"}
     add_options(parser, RunOptions, "output", "preset", preset=preset)
     add("--views", choices=(*VIEWS, "both"), default="PA", help="views that the network takes")
-    add("--label", choices=LABELS, default=TRUTH, help="score that the network is trained on")
+    add("--label", choices=LABELS, default=LABELS[0], help="score that the network is trained on")
     add("--curriculum", action="store_true", help="train with severe calcium first, then moderate, then all")
     add("--enhancement", choices=ENHANCEMENTS, default="none", help="enhancement of the contrast of the radiographs")
     add(
@@ -86,15 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="super-resolution of digital patients' slices before projection",
     )
-    add(
-        "--no-scaled",
-        action="store_true",
-        help="train without counterfactual pairs, whose calcium is scaled or removed",
-    )
-    add("--no-locate", action="store_true", help="do not train on the location of the calcium")
     add("--pretrained", type=Path, metavar="FILE", help="weights with torchvision's names, for resnet18 or densenet121")
     add("--start", type=Path, metavar="MODEL", help="card of a radiograph model to start from")
-    add("--folds", type=int, default=0, metavar="K", help="number of folds of a cross-validation before the training")
     add("--external", type=Path, metavar="TABLE", help="other patients, on whom the finished model is tested")
     add("--size", type=int, default=RadiographNetConfig.size, help="side of the network's square input, pixels")
     add_options(parser, RunOptions, "resume", "overwrite")
@@ -116,19 +99,13 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     training = replace(settings_from(arguments, PRESETS[options.preset]), label=arguments.label)
     if arguments.curriculum:
         training = replace(training, curriculum=SEVERE_FIRST)
-    if arguments.no_scaled:
-        training = replace(training, scaled_share=0.0)
-    if arguments.no_locate:
-        training = replace(training, locate_weight=0.0)
     config = RadiographNetConfig(
         backbone=options.preset,
         views=VIEWS if arguments.views == "both" else (arguments.views,),
         size=arguments.size,
         enhancement=arguments.enhancement,
     )
-    sources = Sources(
-        arguments.data, arguments.external, arguments.super_resolution, arguments.folds, options.validation_share
-    )
+    sources = Sources(arguments.data, arguments.external, arguments.super_resolution, options.validation_share)
     settings = FitSettings(config, training, options.device, arguments.pretrained, arguments.start)
     return train_radiograph(options, sources, settings, progress)
 
@@ -136,55 +113,47 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
 def train_radiograph(options: RunOptions, sources: Sources, settings: FitSettings, progress: Progress) -> Path:
     """Train a radiograph model and write it; returns its card's path. Raises CTError, OutputError."""
     options.check()
-    steps = ["radiographs", *([f"fold {n + 1}" for n in range(sources.folds)]), "training", "model"]
-    progress.begin([*steps, *(["external"] if sources.external else [])])
+    progress.begin(["radiographs", "training", "model", *(["external"] if sources.external else [])])
     with training_lock(options.folder):
         has_checkpoint(options.folder, options.resume)
-        loop = settings.training.loop
+        training = settings.training
+        loop, label = training.loop, training.label
         facts = {"network": "radiograph", "steps": loop.steps, "minutes": loop.minutes}
         record_training(options.folder, options.command, **facts)
         with progress.step("radiographs"):
-            data = _training_data(sources, settings, progress)
+            scales = SCALES if training.scaled_share > 0 and training.knows_calcium else SCALES[:1]
+            finder = read_network(settings.start)[1] if settings.start is not None else None
+            data = _loaded(sources.data, label, scales, finder, sources, settings, progress)
             if sources.external:
                 _check_other(data, sources.external)
-        parts = folds(data, sources.folds, loop.seed, settings.training.label) if sources.folds else []
-        crossed = []
-        for number in range(len(parts)):
-            with progress.step(f"fold {number + 1}"):
-                crossed += cross_validate(data, parts, settings, options.folder, progress, [number])
         with progress.step("training"):
-            fold = validation_split(data, sources.validation_share, loop.seed, settings.training.label)
-            network, calibration, outcome, metrics = fit(
-                data, fold.training, fold.validation, settings, options.folder, progress
-            )
-        if crossed:
-            metrics |= _crossed_metrics(data, crossed, settings, options.folder / CROSS_VALIDATED)
+            learning, validation = validation_split(data, sources.validation_share, loop.seed, label)
+            network, calibration, outcome, metrics = fit(data, learning, validation, settings, options.folder, progress)
         values = {
-            **json.loads(json.dumps(asdict(settings.training))),
+            **json.loads(json.dumps(asdict(training))),
             **{"steps_done": outcome.steps, "best_step": outcome.best_step, "seconds": round(outcome.seconds, 1)},
             **{"validation_share": sources.validation_share, "sharpening": sources.super_resolution},
         }
-        trained = Training(_described(data, fold.training, fold.validation), loop.seed, values, commit())
         digital = bool(data.has_map.all())
-        use = INTENDED_USE if digital else INTENDED_USE_OWN
+        trained = Training(_described(data, learning, validation), loop.seed, values, commit())
+        use = INTENDED_USE.format(data=DIGITAL if digital else OWN)
         card = describe(options.name, settings.config, options.preset, trained, {}, calibration, LICENCE, use)
+        loaded = _loaded_network(network, card)
         with progress.step("model"):
-            card = replace(card, validation=metrics | _as_loaded(network, card, data, fold.validation, settings))
+            what = "validation patients of the training's own split, on whom it was stopped and calibrated"
+            metrics |= _metrics(loaded, calibration, data, validation, label, settings) | {"data": what}
+            card = replace(card, validation=metrics)
         if sources.external:
             with progress.step("external"):
-                external = _loaded(sources.external, None, SCALES[:1], network, sources, settings, progress)
-                found = _external_metrics(network, card, external, settings, options.folder / EXTERNAL)
-                card = replace(card, validation=card.validation | found)
+                other = _loaded(sources.external, None, SCALES[:1], network, sources, settings, progress)
+                truth = other.scores.get(LABELS[0])
+                known_by = label if truth is None or np.isnan(truth).any() else LABELS[0]
+                found = _metrics(loaded, calibration, other, np.arange(len(other)), known_by, settings)
+                found["table_sha256"] = other.sha256
+                card = replace(card, validation=metrics | {f"external_{name}": value for name, value in found.items()})
         path = save_model(network, card, options.output.parent, options.overwrite)
         progress.done(path)
         return path
-
-
-def _training_data(sources: Sources, settings: FitSettings, progress: Progress) -> RadiographSet:
-    training = settings.training
-    scales = SCALES if training.scaled_share > 0 and training.knows_calcium else SCALES[:1]
-    finder = read_network(settings.start)[1] if settings.start is not None else None
-    return _loaded(sources.data, training.label, scales, finder, sources, settings, progress)
 
 
 def _loaded(
@@ -222,96 +191,35 @@ def _described(data: RadiographSet, training: np.ndarray, validation: np.ndarray
     return f"{kind}; {'; '.join(parts)}; table SHA-256 {data.sha256}"
 
 
-def _as_loaded(
-    network: RadiographNet, card: ModelCard, data: RadiographSet, cases: np.ndarray, settings: FitSettings
-) -> dict[str, object]:
-    """Metrics of the validation patients by the model as scoring will load it, half precision and all."""
-    loaded = _loaded_network(network, card)
-    label = settings.training.label
-    metrics = described_areas(
-        *predictions_of(loaded, data, cases, card.calibration, finds(settings)),
-        data.scores[label][cases],
-        settings,
-    )
-    what = "validation patients of the training's own split, on whom it was stopped and calibrated"
-    return {**metrics, "n": len(cases), "data": what, "label": label}
-
-
-def described_areas(
-    logits: np.ndarray, image: np.ndarray, fused: np.ndarray, scores: np.ndarray, settings: FitSettings
-) -> dict[str, object]:
-    """Areas under the ROC curve by `roc.area_name`, of the image and (with_factors_…) with factors, each with its
-    95 % interval over resamples of the patients; None where a class is missing."""
-    truth = above(scores, settings.config.thresholds)
-    metrics: dict[str, object] = {}
-    for prefix, values in (("", image), ("with_factors_", fused)):
-        for number, threshold in enumerate(settings.config.thresholds):
-            known = ~np.isnan(values[:, number])
-            one, positive = values[known, number], truth[known, number]
-            if positive.all() or not positive.any():
-                metrics[f"{prefix}{area_name(threshold)}"] = None
-                continue
-            name = f"{prefix}{area_name(threshold)}"
-            metrics[name] = round(area(one, positive), 4)
-            interval = area_interval(one, positive, settings.training.loop.seed)
-            metrics[f"{name}_95"] = [round(limit, 4) for limit in interval]
-            metrics[f"n_{name}"] = [int(positive.sum()), int(len(one) - positive.sum())]
-    return metrics
-
-
-def _crossed_metrics(
-    data: RadiographSet, crossed: list[FoldResult], settings: FitSettings, path: Path
-) -> dict[str, object]:
-    """Metrics of patients each predicted once, by a network that had not seen them; by the truth where it is known."""
-    label = _evaluation_label(data, settings)
-    cases = np.concatenate([one.test for one in crossed])
-    together = tuple(np.concatenate([getattr(one, name) for one in crossed]) for name in ("logits", "image", "fused"))
-    _write_predictions(path, data, cases, together, label, settings)
-    metrics = described_areas(*together, data.scores[label][cases], settings)
-    facts = {"folds": len(crossed), "n": len(cases), "label": label}
-    return {f"cross_validated_{name}": value for name, value in {**metrics, **facts}.items()}
-
-
-def _external_metrics(
-    network: RadiographNet, card: ModelCard, data: RadiographSet, settings: FitSettings, path: Path
-) -> dict[str, object]:
-    """Metrics of patients that were in no training, by the model as scoring will load it; each is written down."""
-    cases = np.arange(len(data))
-    loaded = _loaded_network(network, card)
-    result = predictions_of(loaded, data, cases, card.calibration, finds(settings))
-    label = _evaluation_label(data, settings)
-    check_label(data, label)
-    _write_predictions(path, data, cases, result, label, settings)
-    facts = {"n": len(data), "label": label, "table_sha256": data.sha256}
-    metrics = described_areas(*result, data.scores[label], settings)
-    return {f"external_{name}": value for name, value in {**metrics, **facts}.items()}
-
-
-def _evaluation_label(data: RadiographSet, settings: FitSettings) -> str:
-    """The truth where all have it, whatever was learned from."""
-    truth = data.scores.get(TRUTH)
-    return settings.training.label if truth is None or np.isnan(truth).any() else TRUTH
-
-
 def _loaded_network(network: RadiographNet, card: ModelCard) -> RadiographNet:
     """As scoring will load it: weights of half precision, layers put together."""
     with tempfile.TemporaryDirectory() as temporary:
         return load_model(save_model(network, card, Path(temporary)), "cpu").network
 
 
-def _write_predictions(
-    path: Path,
+def _metrics(
+    network: RadiographNet,
+    calibration: dict[str, dict[str, float] | None],
     data: RadiographSet,
     cases: np.ndarray,
-    result: tuple[np.ndarray, np.ndarray, np.ndarray],
     label: str,
     settings: FitSettings,
-) -> None:
-    """What was predicted of each patient, as CSV: the score, and probabilities for each threshold."""
-    limits = [f"{threshold:g}" for threshold in settings.config.thresholds]
-    columns = ("name", "patient", label, *(f"image_{t}" for t in limits), *(f"with_factors_{t}" for t in limits))
-    rows = []
-    for n, case in enumerate(cases):
-        shown = [round(float(p), 5) if np.isfinite(p) else "" for p in (*result[1][n], *result[2][n])]
-        rows.append((data.names[case], data.patients[case], data.scores[label][case], *shown))
-    write_table(path, columns, rows)
+) -> dict[str, object]:
+    """Areas under the ROC curve by `roc.area_name`, of the image and (with_factors_…) with factors, each with its
+    95 % interval over resamples of the patients; None where a class is missing."""
+    truth = above(check_label(data, label)[cases], settings.config.thresholds)
+    image, fused = predictions_of(network, data, cases, calibration, finds(settings))
+    metrics: dict[str, object] = {"n": len(cases), "label": label}
+    for prefix, values in (("", image), ("with_factors_", fused)):
+        for number, threshold in enumerate(settings.config.thresholds):
+            name = f"{prefix}{area_name(threshold)}"
+            known = ~np.isnan(values[:, number])
+            one, positive = values[known, number], truth[known, number]
+            if positive.all() or not positive.any():
+                metrics[name] = None
+                continue
+            metrics[name] = round(area(one, positive), 4)
+            interval = area_interval(one, positive, settings.training.loop.seed)
+            metrics[f"{name}_95"] = [round(limit, 4) for limit in interval]
+            metrics[f"n_{name}"] = [int(positive.sum()), int(len(one) - positive.sum())]
+    return metrics

@@ -153,18 +153,15 @@ def _mean_quality(made: Sequence[np.ndarray], pairs: Sequence[SlicePair]) -> dic
     return {name: fmean(one[name] for one in found if name in one) for name in names}
 
 
-def evaluate(model: LoadedModel, pairs: dict[int, SlicePair]) -> dict[str, object]:
-    """Both ways on patients that nothing was learned from, with each patient's values. pairs: by number."""
+def evaluate(model: LoadedModel, pairs: Sequence[SlicePair]) -> dict[str, object]:
+    """Quality of the network's and of interpolated slices, on patients that nothing was learned from."""
     factor = model.card.config["factor"]
-    metrics: dict[str, object] = {"patients": len(pairs), "data": "digital patients apart from training and validation"}
-    ways = {"interpolated": lambda hu: interpolated(hu, factor), "learned": lambda hu: learned(hu, model)}
-    for name, way in ways.items():
-        made = [way(pair.thick) for pair in pairs.values()]
-        metrics[name] = _mean_quality(made, list(pairs.values()))
-        metrics[name]["by_patient"] = {
-            str(number): quality(thin, pair) for thin, (number, pair) in zip(made, pairs.items(), strict=True)
-        }
-    return metrics
+    return {
+        "patients": len(pairs),
+        "data": "digital patients apart from training and validation",
+        "interpolated": _mean_quality([interpolated(pair.thick, factor) for pair in pairs], pairs),
+        "learned": _mean_quality([learned(pair.thick, model) for pair in pairs], pairs),
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,14 +193,12 @@ def train_network(
     """Make the scans, train, and write the model; returns its card's path. Raises CTError, OutputError."""
     with runs.begun(options, "super-resolution", settings.loop, progress) as training_run:
 
-        def scanned(numbers: Sequence[int]) -> dict[int, SlicePair]:
-            files = write_pairs(numbers, options.folder / PAIRS, workers, progress.counted)
-            return dict(zip(numbers, map(read_pair, files), strict=True))
+        def scanned(numbers: Sequence[int]) -> list[SlicePair]:
+            return [read_pair(file) for file in write_pairs(numbers, options.folder / PAIRS, workers, progress.counted)]
 
         with training_run.progress.step("scans"):
             uses = settings.numbers()
-            pairs = scanned([*uses[0], *uses[1]])
-            training, validation = ([pairs[number] for number in use] for use in uses[:2])
+            training, validation = scanned(uses[0]), scanned(uses[1])
         with training_run.progress.step("training"):
             outcome = training_run.train(SuperResolutionTask(config, settings, training, validation), settings.loop)
         with training_run.progress.step("model"):
@@ -218,7 +213,7 @@ def _write(
     settings: SuperResolutionTraining,
     outcome: Outcome,
     uses: Sequence[Sequence[int]],
-    test: dict[int, SlicePair],
+    test: Sequence[SlicePair],
 ) -> Path:
     network = build(config)
     network.load_state_dict(outcome.weights)

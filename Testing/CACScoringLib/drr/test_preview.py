@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.drr import preview as drr_preview
 from CACScoringLib.drr.job import DrrSettings, centre_mm
-from CACScoringLib.drr.preview import LEVELS, Pace, preview, reduced, stand_of
-from CACScoringLib.drr.projection import ProjectionError, available_backends, calcium_path, water_equivalent_mm
+from CACScoringLib.drr.preview import Pace, preview, reduced, stand_of
+from CACScoringLib.drr.projection import available_backends, calcium_path, water_equivalent_mm
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +53,6 @@ class TestReduced:
         assert sitk.GetArrayViewFromImage(scan.calcium).any()
         assert sum(scan.heart.GetSize()) < 0.6 * sum(scan.image.GetSize())
 
-    def test_an_empty_map_does_no_harm(self, chest):
-        scan = reduced(chest[0], chest[1] * 0)
-        plain, covered = (preview(scan, DrrSettings(), 32, opacity) for opacity in (0.0, 1.0))
-        np.testing.assert_array_equal(plain, covered)
-
-    def test_coarser_keeps_the_isocentre(self, chest):
-        scan = reduced(*chest)
-        assert scan.coarser(1) is scan
-        coarse = scan.coarser(2)
-        assert coarse.isocentre_mm == scan.isocentre_mm
-        assert coarse.image.GetSize() == (25, 20, 15)
-
     def test_other_axis_orders_show_the_same(self, chest):
         turned = [sitk.DICOMOrient(image, "RSA") for image in chest]
         settings = DrrSettings(20.0, detector_mm=260.0)
@@ -77,7 +64,7 @@ class TestPreview:
     @pytest.mark.parametrize("backend", available_backends())
     def test_backends_agree(self, scan, backend):
         settings = DrrSettings(25.0, 10.0, detector_mm=260.0)
-        expected = preview(scan, settings, 24, 0.5, True, "numpy").astype(int)
+        expected = preview(scan, settings, 24, 0.5, True, "scipy").astype(int)
         assert np.abs(preview(scan, settings, 24, 0.5, True, backend) - expected).max() <= 2
 
     def test_calcium_is_coloured_where_its_shadow_falls(self, scan, chest):
@@ -97,13 +84,6 @@ class TestPreview:
         assert 20 < changed.sum() < 120
         assert not changed[int(rows.mean()), int(columns.mean())]  # a rim, not a disc
 
-    def test_a_source_in_the_patient_is_refused(self, scan):
-        with pytest.raises(ProjectionError, match="inside the CT"):
-            preview(scan, DrrSettings(source_isocentre_mm=30.0), 32)
-
-    def test_fast_backend_is_there(self):
-        assert drr_preview.fast_backend() in available_backends()
-
 
 class TestPace:
     @staticmethod
@@ -112,11 +92,6 @@ class TestPace:
         pace.clock = lambda: next(times)
         return pace.timed(level, lambda: "picture")
 
-    def test_fast_machines_get_the_finest(self):
-        pace = Pace()
-        assert self.drawn(pace, 1, 0.001) == "picture"
-        assert (pace.moving, pace.resting) == (len(LEVELS) - 1,) * 2
-
     def test_slow_ones_keep_up_with_less(self):
         pace = Pace()
         self.drawn(pace, 1, 0.09)
@@ -124,10 +99,6 @@ class TestPace:
         assert pace.resting > pace.moving
         self.drawn(pace, 1, 5.0)
         assert (pace.moving, pace.resting) == (0, 0)
-
-    def test_levels_rise(self):
-        work = [pixels**2 / factor for factor, pixels in LEVELS]
-        assert work == sorted(work)
 
 
 class TestStand:

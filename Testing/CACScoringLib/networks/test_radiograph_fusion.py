@@ -35,12 +35,3 @@ def test_a_factor_that_is_not_known():
     found = probabilities(np.zeros((2, 2)), np.array([[60.0, 1.0, np.nan], [60.0, 0.0, 27.0]]), CALIBRATION)
     assert math.isnan(found[0, 1])
     assert found[1, 1] == pytest.approx(0.5)
-
-
-def test_logits_of_any_size():
-    assert probabilities(np.array([[-1e6, 1e6]]), None, CALIBRATION).tolist() == [[pytest.approx(0), pytest.approx(1)]]
-
-
-def test_other_thresholds_than_were_calibrated():
-    with pytest.raises(ValueError, match="2 thresholds are calibrated"):
-        probabilities(np.zeros((1, 3)), None, CALIBRATION)

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom.uid import JPEGLosslessSV1, RLELossless
+from pydicom.uid import JPEGLosslessSV1
 from radiograph_files import chest, lookup_table, stored, write_dicom
 
 from CACScoringLib.core.ct import CTError, NotCTError, NotVolumeError, UnreadableError
@@ -55,10 +55,6 @@ class TestDicom:
         assert codes(found) == {"grey-scale"}
         assert same_picture(found.picture, CHEST)
 
-    def test_a_wrong_photometric_interpretation_is_seen_in_the_picture(self, tmp_path):
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", 4000 - VALUES))
-        assert "looks-inverted" in codes(found)
-
     def test_rescale_comes_before_the_window(self, tmp_path):
         tags = {"RescaleSlope": 2, "RescaleIntercept": -100, "WindowCenter": 3900.5, "WindowWidth": 4001}
         found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
@@ -86,13 +82,6 @@ class TestDicom:
         expected = np.asarray(entries)[np.clip(VALUES.astype(int) - first, 0, 999)]
         assert np.array_equal(found.picture, expected)
 
-    def test_a_modality_lookup_table_comes_first(self, tmp_path):
-        table = lookup_table(0, [2 * n for n in range(4001)])
-        tags = {"ModalityLUTSequence": table, "WindowCenter": 4000, "WindowWidth": 8001}
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
-        assert same_picture(found.picture, CHEST)
-        assert codes(found) == set()
-
     def test_padding_becomes_as_dark_as_the_darkest(self, tmp_path):
         values = VALUES + 100
         values[:40] = 65000
@@ -116,14 +105,6 @@ class TestDicom:
         found = read_radiograph(path)
         assert same_picture(found.picture, CHEST)
         assert codes(found) == {"raw-pixels"}
-
-    def test_linear_grey_is_doubted(self, tmp_path):
-        tags = {"PixelIntensityRelationship": "LIN", "PixelIntensityRelationshipSign": -1}
-        assert codes(read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))) == {"linear-intensity"}
-
-    def test_signed_values(self, tmp_path):
-        values = VALUES.astype(np.int16) - 2000
-        assert np.array_equal(read_radiograph(write_dicom(tmp_path / "pa.dcm", values)).picture, values)
 
     @pytest.mark.parametrize(
         ("tags", "pixel_mm", "warnings"),
@@ -229,17 +210,6 @@ class TestDicom:
     def test_what_the_header_casts_warning_on(self, tmp_path, tags, code):
         assert codes(read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))) == {code}
 
-    def test_contrast_cut_off_is_told(self, tmp_path):
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", np.minimum(VALUES, 3000)))
-        assert codes(found) == {"clipped-bright"}
-
-    def test_run_length_encoding(self, tmp_path):
-        path = write_dicom(tmp_path / "pa.dcm", VALUES)
-        ds = pydicom.dcmread(path)
-        ds.compress(RLELossless)
-        ds.save_as(path)
-        assert np.array_equal(read_radiograph(path).picture, VALUES)
-
     def test_lossless_jpeg_is_left_to_itk(self, tmp_path):
         """The compression that most CR archives use; pydicom alone has no decoder for it."""
         write_jpeg(tmp_path / "pa.dcm", VALUES)
@@ -266,12 +236,6 @@ class TestDicom:
     def test_what_is_refused(self, tmp_path, tags, error, words):
         with pytest.raises(error, match=words):
             read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
-
-    def test_a_broken_compressed_picture(self, tmp_path):
-        path = write_jpeg(tmp_path / "pa.dcm", VALUES)
-        path.write_bytes(path.read_bytes()[:-20000])
-        with pytest.raises(UnreadableError):
-            read_radiograph(path)
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
@@ -312,11 +276,6 @@ class TestPictures:
         expected = {"pixel-size-unknown", "view-unknown"} | ({"lossy-compression"} if ending == "jpg" else set())
         assert codes(found) == expected
 
-    @pytest.mark.parametrize("ending", ["png", "tif"])
-    def test_16_bit(self, tmp_path, ending):
-        Image.fromarray(VALUES).save(tmp_path / f"pa.{ending}")
-        assert np.array_equal(read_radiograph(tmp_path / f"pa.{ending}").picture, VALUES)
-
     @pytest.mark.parametrize("values", [VALUES, (VALUES // 16).astype(np.uint8)], ids=["16 bit", "8 bit"])
     def test_a_tiff_with_white_as_0(self, tmp_path, values):
         tifffile = pytest.importorskip("tifffile")
@@ -336,25 +295,12 @@ class TestPictures:
         with pytest.raises(NotVolumeError, match="colour"):
             read_radiograph(tmp_path / "pa.png")
 
-    def test_several_pages_are_refused(self, tmp_path):
-        page = Image.fromarray(VALUES)
-        page.save(tmp_path / "pa.tif", save_all=True, append_images=[page])
-        with pytest.raises(NotVolumeError, match="2 pictures"):
-            read_radiograph(tmp_path / "pa.tif")
-
     @pytest.mark.parametrize("name", ["pa.png", "pa.jpg", "pa.nii.gz", "pa.dcm", "pa"])
     @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(40), bytes(200) + b"DICM"])
     def test_other_files_are_refused(self, tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UnreadableError):
             read_radiograph(tmp_path / name)
-
-    def test_a_truncated_picture(self, tmp_path):
-        Image.fromarray(VALUES).save(tmp_path / "pa.png")
-        content = (tmp_path / "pa.png").read_bytes()
-        (tmp_path / "pa.png").write_bytes(content[: len(content) // 2])
-        with pytest.raises(UnreadableError, match="cannot be read"):
-            read_radiograph(tmp_path / "pa.png")
 
     def test_an_even_or_a_tiny_picture(self, tmp_path):
         Image.fromarray(np.full((300, 300), 9, np.uint8)).save(tmp_path / "even.png")
@@ -363,12 +309,6 @@ class TestPictures:
         Image.fromarray(VALUES[:90, :90]).save(tmp_path / "tiny.png")
         with pytest.raises(UnreadableError, match="90 × 90"):
             read_radiograph(tmp_path / "tiny.png")
-
-    def test_a_folder_and_a_missing_file(self, tmp_path):
-        with pytest.raises(UnreadableError, match="is a folder"):
-            read_radiograph(tmp_path)
-        with pytest.raises(UnreadableError, match="does not exist"):
-            read_radiograph(tmp_path / "none.png")
 
 
 class TestImages:

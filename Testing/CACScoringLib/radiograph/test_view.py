@@ -6,7 +6,6 @@ from radiograph_files import chest
 
 from CACScoringLib.drr.xray import Film, displayed
 from CACScoringLib.radiograph.view import (
-    ENHANCEMENTS,
     LARGER_SIDE_MM,
     STANDARD_PIXELS,
     ViewError,
@@ -33,32 +32,9 @@ def test_pixels_are_averaged_over_the_standard_pixels_extent():
     np.testing.assert_allclose(standard_view(fine, (0.5, 0.25)), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("pixel_mm", [(0.143, 0.143), (0.2, 0.4), (0.6, 0.35), (1.3, 1.3)])
-def test_the_view_is_the_same_whatever_the_pixels(pixel_mm):
-    columns, rows = (round(430 / step) for step in pixel_mm)
-    view = standard_view(chest(rows, columns, pixel_mm), pixel_mm)
-    expected = standard_view(chest(430, 430, (1.0, 1.0)), (1.0, 1.0))
-    assert np.abs(view - expected)[4:-4, 4:-4].mean() < 0.01
-
-
-def test_a_small_picture_lies_in_the_middle():
-    view = standard_view(chest(200, 100, (1.0, 1.0)) + 10, (1.0, 1.0))
-    rows, columns = np.nonzero(view)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (116, 315, 166, 265)
-
-
 def test_without_a_pixel_size_the_larger_side_is_a_cassettes():
     picture = chest(860, 700, (0.5, 0.5))
     assert np.array_equal(standard_view(picture, None), standard_view(picture, (LARGER_SIDE_MM / 860,) * 2))
-
-
-def test_a_small_detail_stays_where_it_was():
-    picture = chest(2150, 1500, (0.2, 0.2))
-    changed = picture.copy()
-    changed[1000:1005, 800:805] -= 30
-    difference = np.abs(standard_view(changed, (0.2, 0.2)) - standard_view(picture, (0.2, 0.2)))
-    row, column = np.unravel_index(difference.argmax(), difference.shape)
-    assert (row, column) == (1 + 1002 // 5, 66 + 802 // 5)
 
 
 def test_percentiles_of_the_body_become_0_and_1():
@@ -70,23 +46,16 @@ def test_percentiles_of_the_body_become_0_and_1():
     assert not view[~body].any()
 
 
-def test_brightness_and_contrast_of_the_source_do_not_matter():
-    picture = chest(430, 430, (1.0, 1.0))
-    np.testing.assert_allclose(standard_view(picture * 7 - 100, (1, 1)), standard_view(picture, (1, 1)), atol=1e-5)
-
-
 @pytest.mark.parametrize("form", ["path", "film"])
 def test_an_own_radiograph_is_seen_as_training_saw_its_path(form):
     path = chest(432, 432, (1.0, 1.0))
-    picture = path if form == "path" else displayed(np.exp(-0.0193 * path), path > 20, Film())
+    picture = path
+    if form == "film":
+        dark, (low, high) = displayed(np.exp(-0.0193 * path), path > 20, Film())
+        picture = np.clip((dark - low) / (high - low), 0, 1)
     difference = np.abs(standard_view(picture, (1.0, 1.0)) - view_of_path(path))
     assert difference.mean() < 0.04
     assert difference.max() < 0.1
-
-
-def test_a_picture_of_one_value_is_black():
-    assert not standard_view(np.full((50, 50), 7.0), (1.0, 1.0)).any()
-    assert not normalised(np.zeros((3, 3)), np.zeros((3, 3), bool)).any()
 
 
 @pytest.mark.parametrize(
@@ -109,18 +78,6 @@ def test_what_is_no_radiograph_is_refused(picture, pixel_mm):
 
 class TestEnhancement:
     view = standard_view(chest(432, 432, (1.0, 1.0)), (1.0, 1.0))
-
-    @pytest.mark.parametrize("method", ENHANCEMENTS)
-    def test_views_stay_views(self, method):
-        result = enhanced(self.view, method)
-        assert result.shape == self.view.shape
-        assert result.dtype == np.float32
-        assert 0 <= result.min() <= result.max() <= 1
-        assert (method == "none") == np.array_equal(result, self.view)
-
-    @pytest.mark.parametrize("method", ENHANCEMENTS)
-    def test_an_empty_view_stays_empty(self, method):
-        assert not enhanced(np.zeros((64, 64), np.float32), method).any()
 
     def test_equalised_is_each_values_rank(self):
         values = np.random.default_rng(2).random((64, 64)).astype(np.float32) ** 3

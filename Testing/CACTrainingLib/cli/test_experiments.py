@@ -60,10 +60,10 @@ def test_what_all_take_is_passed_on(asked, capsys, study):
 
 
 def test_what_a_study_of_radiographs_takes(asked):
-    options = ["--external", "e.csv", "--tables", "fusion,twins", "--steps", "7", "--only-folds", "fusion=1"]
+    options = ["--external", "e.csv", "--configurations", "lateral,two-views", "--steps", "7"]
     assert run("radiograph", *OPTIONS, *options) == 0
-    assert (asked[0].external, asked[0].tables) == (Path("e.csv"), ("fusion", "counterfactual_pairs"))
-    assert (asked[0].budget.steps, asked[0].budget.only) == (7, {"fusion": 1})
+    assert (asked[0].external, asked[0].names) == (Path("e.csv"), ("lateral", "two-views"))
+    assert asked[0].budget.steps == 7
 
 
 def test_what_a_study_of_vessels_takes(asked):
@@ -104,8 +104,8 @@ def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(radiograph_study.evaluate_radiographs, "__defaults__", (None, fake_trainer))
     table = write_table(tmp_path / "own" / "radiographs.csv", 48)
     start = ["evaluate", "radiograph", "--data", str(table), "--output", str(tmp_path / "out"), "--folds", "3"]
-    assert cli.main([*start, "--tables", "fusion,thresholds", "--only-folds", "fusion=1"]) == 0
+    assert cli.main([*start, "--configurations", "lateral"]) == 0
     assert "study.html" in capsys.readouterr().out
-    assert "fusion 1" in (tmp_path / "out" / "study.html").read_text(encoding="utf-8")
-    assert cli.main([*start, "--tables", "colours"]) == 3
+    assert "lateral" in (tmp_path / "out" / "study.html").read_text(encoding="utf-8")
+    assert cli.main([*start, "--configurations", "colours"]) == 3
     assert "colours" in capsys.readouterr().err

@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from CACScoringLib.cli.main import BAD_INPUT, BAD_USAGE
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.phantom.cohort.cohort import CohortError
@@ -42,15 +40,6 @@ def test_digital_patients_that_cannot_be_made(tmp_path, monkeypatch, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
-def test_interruption_says_how_to_go_on(tmp_path, monkeypatch, capsys):
-    def interrupt(*what):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cohort, "write_radiographs", interrupt)
-    assert cli.main(["radiographs", "digital", "--output", str(tmp_path), "--patients", "4"]) == 4
-    assert "Run the same command again" in capsys.readouterr().err
-
-
 def test_own_scans(tmp_path, monkeypatch, capsys):
     asked = []
 
@@ -67,12 +56,6 @@ def test_own_scans(tmp_path, monkeypatch, capsys):
     assert "bad: It is torn." in err
 
 
-def test_own_scans_that_are_none(tmp_path, capsys):
-    assert cli.main(["radiographs", "scans", str(tmp_path / "no.csv"), "--output", str(tmp_path / "out")]) == BAD_INPUT
-    assert "There is no table" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
 def test_super_resolution(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         thin_slice_views, "add_thin_slice_views", lambda folder, workers, model, progress: (5, {"x": f"{model}?"})
@@ -85,11 +68,3 @@ def test_super_resolution(tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     assert cli.main(["radiographs", "super-resolution", str(tmp_path)]) == BAD_INPUT
     assert "holds no radiographs" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("arguments", [[], ["digital"], ["scans", "x"], ["other"]])
-def test_what_is_missing_is_asked_for(arguments, capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["radiographs", *arguments])
-    assert ended.value.code == BAD_USAGE
-    assert "usage: cac radiographs" in capsys.readouterr().err

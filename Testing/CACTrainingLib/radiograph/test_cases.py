@@ -54,21 +54,6 @@ def test_case_comes_back(path, views, box):
     assert [file.name for file in path.parent.iterdir()] == ["one.npz"]
 
 
-def test_case_of_one_view_and_without_a_box(tmp_path, views):
-    write_case(tmp_path / "one.npz", {"PA": views["PA"]})
-    assert list(read_case(tmp_path / "one.npz")) == ["PA"]
-    assert read_box(tmp_path / "one.npz") is None
-
-
-def test_paths_beyond_what_is_stored_stay_within(tmp_path):
-    body = np.full((432, 432), 5000, np.float32)
-    body[0] = -3
-    write_case(tmp_path / "one.npz", {"PA": View(body, body, body)})
-    found = read_case(tmp_path / "one.npz")["PA"].body
-    assert found[0].max() == 0
-    assert found[1:].min() == found.max() == pytest.approx(1024, abs=0.02)
-
-
 def test_sharpened_bodies_are_told_from_the_plain_one(path, views):
     with pytest.raises(
         CTError,

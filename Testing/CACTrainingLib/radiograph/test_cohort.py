@@ -2,9 +2,7 @@
 
 import csv
 import functools
-import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,16 +115,6 @@ def test_box_holds_the_heart(folder, rows):
         assert np.ptp(columns) < 1.2 * box.hu.shape[2] * 6
 
 
-def test_patient_stands_the_same_whenever_asked():
-    image = SimpleNamespace(
-        GetSize=lambda: (9, 9, 9), TransformContinuousIndexToPhysicalPoint=lambda index: (1.0, 2.0, 3.0)
-    )
-    first, again, other = geometries(7, image), geometries(7, image), geometries(8, image)
-    assert first == again != other
-    assert first["lateral"].angle_degrees == pytest.approx(90, abs=10)
-    assert first["PA"].angle_degrees == pytest.approx(0, abs=10)
-
-
 def test_goes_on_with_what_is_there(folder, monkeypatch):
     monkeypatch.setattr(cohort, "_scan", lambda *what: pytest.fail("scanned again"))
     monkeypatch.setattr(cohort, "chosen_patients", lambda *what: pytest.fail("chosen again"))
@@ -136,44 +124,9 @@ def test_goes_on_with_what_is_there(folder, monkeypatch):
     assert (folder / "radiographs.csv").read_text(encoding="utf-8") == before
 
 
-def test_folder_of_an_earlier_version_goes_on(folder, tmp_path, monkeypatch):
-    """It did not write down whom it had chosen."""
-    content = json.loads((folder / cohort.SETTINGS).read_text(encoding="utf-8"))
-    numbers = content.pop("numbers")
-    (tmp_path / cohort.SETTINGS).write_text(json.dumps(content), encoding="utf-8")
-    monkeypatch.setattr(cohort, "write_patient", lambda number, **others: {"patient": number})
-    write_radiographs(tmp_path, SETTINGS, 1)
-    lines = (tmp_path / "radiographs.csv").read_text(encoding="utf-8").split()
-    assert lines == ["patient", *map(str, numbers)]
-    assert json.loads((tmp_path / cohort.SETTINGS).read_text(encoding="utf-8")) == content
-
-
 @pytest.mark.parametrize(
     "change", [{"protocol": "varied"}, {"patients": 5}, {"first_number": 41}, {"heart_box": False}]
 )
 def test_other_settings_are_refused(folder, change):
     with pytest.raises(CohortError, match="other settings"):
         write_radiographs(folder, replace(SETTINGS, **change), 1)
-
-
-def test_settings_that_cannot_be(tmp_path):
-    for change, message in (
-        ({"protocol": "mri"}, "'mri'; choose one of radiotherapy"),
-        ({"patients": 3}, "at least 4 patients"),
-        ({"first_number": -1}, "from 0 up"),
-    ):
-        with pytest.raises(CohortError, match=message):
-            RadiographSettings(**change)
-    (tmp_path / cohort.SETTINGS).write_text("{", encoding="utf-8")
-    with pytest.raises(CohortError, match="cannot be read"):
-        write_radiographs(tmp_path, SETTINGS, 1)
-
-
-def test_patient_that_fails_ends_the_run(tmp_path, monkeypatch):
-    def fail(*what, **others):
-        raise CohortError("no more disk")
-
-    monkeypatch.setattr(cohort, "write_patient", fail)
-    with pytest.raises(CohortError, match="no more disk"):
-        write_radiographs(tmp_path, SETTINGS, 1)
-    assert not (tmp_path / "radiographs.csv").exists()

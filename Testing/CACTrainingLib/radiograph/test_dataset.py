@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.radiograph.view import view_of_path
 from CACTrainingLib.radiograph.cases import read_case
-from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, SCALES, check_label, load_radiographs
+from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, SCALES, load_radiographs
 
 
 def test_squares_are_cut_from_the_view_about_the_heart(drawn, drawn_folder):
@@ -50,15 +49,3 @@ def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
     assert np.isnan(data.factors).all()
     with pytest.raises(TableError, match="no lateral picture"):
         load_radiographs(tmp_path / "own.csv")
-
-
-def test_a_label_that_is_not_known(drawn):
-    with pytest.raises(CTError, match="Not every radiograph has mass"):
-        check_label(drawn, "mass")
-
-
-def test_a_view_that_is_not_there(drawn, drawn_folder):
-    with pytest.raises(TableError, match="no lateral view"):
-        drawn.channels(("PA", "lateral"))
-    with pytest.raises(TableError, match="no lateral view"):
-        load_radiographs(drawn_folder)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from CACScoringLib.networks.radiograph import RadiographNetConfig
+from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig
 from CACTrainingLib.data.datasets import DataError
-from CACTrainingLib.radiograph.fitting import FitSettings, cross_validate, fit_fold, folds, validation_split
+from CACTrainingLib.radiograph.fitting import FitSettings, fit, predictions_of, validation_split
 from CACTrainingLib.radiograph.task import SEVERE_FIRST, Pictures, RadiographTask, RadiographTraining
 from CACTrainingLib.training.loop import LoopSettings
-from CACTrainingLib.training.run_folder import CHECKPOINT, TrainingError
+from CACTrainingLib.training.run_folder import CHECKPOINT
 
 TRAINING = RadiographTraining(
     LoopSettings(60, validate_every=20, average=0.9, half_precision=False),
@@ -24,44 +24,35 @@ SHORT = replace(SETTINGS, training=replace(TRAINING, loop=replace(TRAINING.loop,
 
 
 @pytest.fixture(scope="module")
-def parts(drawn):
-    return folds(drawn, 2, 0)
+def split(drawn):
+    return validation_split(drawn, 0.5, 0, "agatston")
 
 
-def test_it_learns_what_is_there(drawn, parts, tmp_path):
+def test_it_learns_what_is_there(drawn, split, tmp_path):
     settings = replace(SETTINGS, training=replace(TRAINING, finder_steps=0))
-    one = fit_fold(drawn, parts[0].training, parts[0].validation, parts[0].test, settings, tmp_path)
-    assert one.metrics["image_auc_from_400"] > 0.8
-    assert one.image.shape == one.logits.shape == (len(parts[0].test), 3)
-    assert np.isnan(one.fused).all()  # too few patients to tell what factors do
-    assert one.steps == 60
+    network, calibration, outcome, metrics = fit(drawn, *split, settings, tmp_path)
+    image, fused = predictions_of(network, drawn, split[1], calibration, found=False)
+    assert metrics["validation_auc_from_400"] > 0.8
+    assert image.shape == (len(split[1]), 3)
+    assert np.isnan(fused).all()  # too few patients to know what factors do
+    assert outcome.steps == 60
 
 
-def test_each_patient_is_tested_once_and_never_split(drawn):
+def test_no_patient_is_on_both_sides(drawn):
     shared = replace(drawn, patients=np.arange(24) // 2)  # two radiographs of each patient
-    parts = folds(shared, 3, 0)
-    assert sorted(np.concatenate([part.test for part in parts]).tolist()) == list(range(24))
-    for part in parts:
-        uses = [set(shared.patients[cases]) for cases in (part.training, part.validation, part.test)]
-        assert all(uses)
-        assert len(set.union(*uses)) == sum(map(len, uses))
-    split = validation_split(shared, 0.25, 0)
-    assert not set(shared.patients[split.training]) & set(shared.patients[split.validation])
+    cases = np.arange(4, 24)
+    training, validation = validation_split(shared, 0.25, 0, "agatston", cases)
+    assert sorted([*training, *validation]) == cases.tolist()
+    assert not set(shared.patients[training]) & set(shared.patients[validation])
 
 
 def test_too_few_patients(drawn):
-    with pytest.raises(DataError, match="cannot be split into 25 parts"):
-        folds(drawn, 25, 0)
+    with pytest.raises(DataError, match="1 patients cannot be split into 2 parts"):
+        validation_split(drawn, 0.25, 0, "agatston", np.arange(1))
 
 
-def test_a_patient_on_both_sides_is_told(drawn, tmp_path):
-    with pytest.raises(DataError, match="Patient 3 is in training and in validation"):
-        fit_fold(drawn, np.arange(8), np.array([3, 9]), np.array([12]), SHORT, tmp_path)
-
-
-def test_an_ended_training_goes_on_as_if_nothing_had_happened(drawn, parts, tmp_path, monkeypatch):
-    part = parts[0]
-    whole = fit_fold(drawn, part.training, part.validation, part.test, SHORT, tmp_path / "whole")
+def test_an_ended_training_goes_on_as_if_nothing_had_happened(drawn, split, tmp_path, monkeypatch):
+    complete, *_ = fit(drawn, *split, SHORT, tmp_path / "complete")
     step = RadiographTask.step
 
     def ended(self, batch, fabric, number):
@@ -72,52 +63,25 @@ def test_an_ended_training_goes_on_as_if_nothing_had_happened(drawn, parts, tmp_
     with monkeypatch.context() as patch:
         patch.setattr(RadiographTask, "step", ended)
         with pytest.raises(KeyboardInterrupt):
-            fit_fold(drawn, part.training, part.validation, part.test, SHORT, tmp_path / "ended")
+            fit(drawn, *split, SHORT, tmp_path / "ended")
     assert (tmp_path / "ended" / CHECKPOINT).exists()
-    again = fit_fold(drawn, part.training, part.validation, part.test, SHORT, tmp_path / "ended")
-    np.testing.assert_array_equal(again.logits, whole.logits)
+    again, *_ = fit(drawn, *split, SHORT, tmp_path / "ended")
+    for name, weights in complete.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], weights, rtol=0, atol=0)
 
 
-def test_a_curriculum_goes_on_where_it_was(drawn, parts):
+def test_a_curriculum_goes_on_where_it_was(drawn, split):
     torch.manual_seed(0)
-    task = RadiographTask(
-        SETTINGS.config, TRAINING, drawn, parts[0].training, parts[0].validation, _network(SETTINGS.config)
-    )
+    task = RadiographTask(SETTINGS.config, TRAINING, drawn, *split, RadiographNet(SETTINGS.config))
     task.restore({"done": 17})
     task.batch(np.random.default_rng(0))
     assert task.drawn == 18
     assert task.state() == {"done": 17}  # batches are made ahead, steps are not
 
 
-def _network(config):
-    from CACScoringLib.networks.radiograph import RadiographNet
-
-    return RadiographNet(config)
-
-
-def test_finished_folds_are_not_fitted_again(drawn, parts, tmp_path, monkeypatch):
-    first = cross_validate(drawn, parts, SHORT, tmp_path, only=[1])
-    monkeypatch.setattr("CACTrainingLib.radiograph.fitting.train", None)
-    (again,) = cross_validate(drawn, parts, SHORT, tmp_path, only=[1])
-    np.testing.assert_array_equal(again.logits, first[0].logits)
-    np.testing.assert_array_equal(again.fused, first[0].fused)
-    assert again.metrics == first[0].metrics
-    other = replace(SHORT, training=replace(SHORT.training, learning_rate=1e-3))
-    with pytest.raises(TrainingError, match="other data or settings"):
-        cross_validate(drawn, parts, other, tmp_path, only=[1])
-
-
-def test_weak_labels_are_learned_from_and_the_truth_evaluators(drawn, parts, tmp_path):
-    weak = drawn.scores["agatston"][np.arange(24)[::-1]]
-    data = replace(drawn, scores={**drawn.scores, "agatston_automatic": weak})
-    settings = replace(SHORT, training=replace(SHORT.training, label="agatston_automatic"))
-    part = parts[0]
-    one = fit_fold(data, part.training, part.validation, part.test, settings, tmp_path)
-    truth = data.scores["agatston"][part.test] > 0
-    pairs = [(p > q) + 0.5 * (p == q) for p in one.image[truth, 0] for q in one.image[~truth, 0]]
-    assert one.metrics["image_auc_above_0"] == pytest.approx(np.mean(pairs))
-    pictures = Pictures(data, weak, part.training, settings.training)
-    assert pictures.own.all()  # calcium that is scaled does not scale what a threshold finds
+def test_calcium_that_is_scaled_does_not_scale_what_a_threshold_finds(drawn):
+    weak = replace(TRAINING, label="agatston_automatic")
+    assert Pictures(drawn, drawn.scores["agatston"], np.arange(24), weak).own.all()
 
 
 def test_scaled_pictures_have_scaled_scores(drawn):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from CACScoringLib.networks.radiograph_fusion import probabilities
-from CACTrainingLib.radiograph.fusion_fit import fitted_calibration, held_logistic
+from CACTrainingLib.radiograph.fusion_fit import fitted_calibration
 from CACTrainingLib.statistics.roc import area
 
 
@@ -49,16 +49,3 @@ def test_factors_help_with_few_patients():
     image = area(probabilities(other_logit[:, None], None, calibration)[:, 0], other_scores > 0)
     fused = area(probabilities(other_logit[:, None], others, calibration)[:, 0], other_scores > 0)
     assert fused > image + 0.02
-
-
-def test_without_factors_there_are_none():
-    factors, logit, scores = patients(50, 6)
-    calibration = fitted_calibration((0,), scores, factors * np.nan, logit[:, None], scores, factors * np.nan)
-    assert calibration["factors_0"] is None
-    assert np.isfinite(list(calibration["image_0"].values())).all()
-
-
-def test_one_class_alone_gives_finite_numbers():
-    found = held_logistic(np.random.default_rng(0).normal(size=(30, 1)), np.zeros(30), [1.0], 1.0)
-    assert np.isfinite(found).all()
-    assert sigmoid(found[0]) < 0.1

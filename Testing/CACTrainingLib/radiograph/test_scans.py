@@ -16,7 +16,7 @@ from CACScoringLib.core.tables import TableError
 from CACTrainingLib.radiograph import scans
 from CACTrainingLib.radiograph.cases import read_case
 from CACTrainingLib.radiograph.cohort import SCHEMA, SETTINGS
-from CACTrainingLib.radiograph.scans import cut_off, own_scans, write_scan_radiographs
+from CACTrainingLib.radiograph.scans import own_scans, write_scan_radiographs
 
 SPACING = (8.0, 8.0, 6.0)
 
@@ -147,14 +147,6 @@ def test_results_of_a_cohort_become_labels(tmp_path):
     assert [case["lateral"].calcium.any() for case in cases] == [True, False]
 
 
-def test_names_become_files_of_their_own(tmp_path):
-    rows = [{"ct": "a.nii", "name": "x/é"}, {"ct": "b.nii", "name": "X-É"}, {"ct": "c.nii", "name": "x/é"}]
-    found, _ = own_scans(write_table(tmp_path / "t.csv", rows))
-    assert len({scan.file.casefold() for scan in found}) == 3
-    assert len({scan.name for scan in found}) == 3
-    assert found[0].ct == tmp_path / "a.nii"
-
-
 def test_what_cannot_be_projected(tmp_path):
     with pytest.raises(TableError, match=r"There is no table .*none\.csv"):
         own_scans(tmp_path / "none.csv")
@@ -209,7 +201,3 @@ def test_every_warning_is_reported(table, tmp_path):
     assert progress.counts == [(1, 1)]
     codes = read_table(written)[0]["warnings"].split()
     assert {"chest-cut-off", "body-cut-off"} <= set(codes)
-
-
-def test_whole_chest_leaves_no_warning(table, tmp_path):
-    assert cut_off(sitk.ReadImage(tmp_path / "in" / "scan.nii.gz")) == []

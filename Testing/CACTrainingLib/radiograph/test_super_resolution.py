@@ -5,9 +5,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from CACScoringLib.models.cards import LoadedModel, ModelCard, ModelError, Training, find_model
+from CACScoringLib.models.cards import LoadedModel, ModelCard, Training
 from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
-from CACTrainingLib.radiograph import super_resolution
 from CACTrainingLib.radiograph.super_resolution import HU_SCALE, interpolated, learned, quality, super_resolution_model
 from CACTrainingLib.radiograph.thin_slices import FACTOR, SlicePair
 
@@ -81,10 +80,3 @@ def test_model_that_comes_with_cac_makes_a_thin_plaque_denser_than_interpolation
     plain, sharp = interpolated(thick, FACTOR), learned(thick, model)
     assert plain.max() < sharp.max() < 1.1 * truth.max()
     assert np.abs(sharp[:, :5] - 40).max() < 15  # and leaves alone what it knows nothing of
-
-
-def test_model_of_another_factor_is_refused(monkeypatch):
-    stored = find_model("super_resolution")
-    monkeypatch.setattr(super_resolution, "find_model", lambda network, name: stored)
-    with pytest.raises(ModelError, match="makes 3 slices of one; 5 are needed"):
-        super_resolution_model(5)

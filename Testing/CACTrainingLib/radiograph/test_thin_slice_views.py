@@ -76,18 +76,6 @@ def test_slices_as_the_projector_sees_them_change_nothing(box, bodies):
         np.testing.assert_allclose(found[view, "learned"], body, atol=1e-4)
 
 
-def test_nothing_shows_at_the_borders():
-    weights = fade((30, 40, 40), (1.0, 1.0, 1.0))
-    assert weights[15, 20, 20] == 1
-    faces = [weights.take(n, axis) for axis in range(3) for n in (0, -1)]
-    assert not any(face.any() for face in faces)
-
-
-def test_even_numbers_of_thin_slices_are_refused(box, bodies):
-    with pytest.raises(ValueError, match="odd"):
-        thin_slice_bodies(bodies, box, {"interpolated": interpolated(box.hu, 2)})
-
-
 @pytest.fixture
 def cohort(tmp_path, box, bodies):
     nothing = np.zeros((432, 432), np.float32)

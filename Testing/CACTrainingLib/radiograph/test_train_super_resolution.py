@@ -11,7 +11,7 @@ from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph import train_super_resolution as training
 from CACTrainingLib.radiograph.super_resolution import interpolated
-from CACTrainingLib.radiograph.thin_slices import SlicePair, write_pairs
+from CACTrainingLib.radiograph.thin_slices import SlicePair
 from CACTrainingLib.radiograph.train_super_resolution import SuperResolutionTask, SuperResolutionTraining, lacking
 
 
@@ -48,7 +48,7 @@ def test_model_is_trained_and_evaluated_beside_interpolation(pairs, capsys):
     assert "training: 70, 71, 72, 73; validation: 10070" in card.training.data
     assert card.training.settings["steps_done"] == 60
     plain, learned = card.validation["interpolated"], card.validation["learned"]
-    assert list(learned["by_patient"]) == [str(number) for number in range(20070, 20076)]
+    assert card.validation["patients"] == 6
     assert learned["rms_heart"] != plain["rms_heart"]  # an untrained one adds nothing
     assert plain["peaks"] < 0.7
     assert cli.main([*command, "--steps", "60", "--device", "cpu", "--resume"]) == 2
@@ -75,9 +75,3 @@ def test_batches_hold_what_the_interpolation_lacks():
     assert (batch["y"].abs().amax((1, 2, 3)) > 0.3).all()
     whole = lacking(pair, 3).astype(np.float32).reshape(18, 24, 20) * 100 + interpolated(pair.thick, 3)
     np.testing.assert_allclose(whole, pair.thin, atol=0.2)
-
-
-def test_pairs_that_are_there_are_not_made_again(pairs):
-    folder = pairs.parent / "mine.training" / training.PAIRS
-    files = write_pairs([70, 71], folder)
-    assert files == [folder / "patient_00070.npz", folder / "patient_00071.npz"]

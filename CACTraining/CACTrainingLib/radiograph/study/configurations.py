@@ -1,138 +1,71 @@
-"""What the study of radiographs trains: each configuration once, however many tables show it, by their importance.
-
-A table is one or more configurations, and all but one thing is the same in them. Each is trained anew for each fold of
-the patients, and the folds are the same for all.
-"""
+"""The training configurations that the study of radiographs compares, each with the base."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import ClassVar
-
-import numpy as np
+from dataclasses import asdict, dataclass, replace
 
 from ...experiments.configuration import ExperimentRun, TrainingBudget
-from ...experiments.errors import StudyError
-from ...statistics.patient_folds import CATEGORIES, category_of, parts_by_patient
+from ...statistics.patient_folds import CATEGORIES
+from ..cases import SUPER_RESOLUTIONS
+from ..table import LABELS
 
 THRESHOLDS = tuple(map(int, CATEGORIES))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
-BACKBONES = {"light": "Light", "resnet18": "ResNet18", "densenet121": "DenseNet121"}
-SUPER_RESOLUTIONS = {
-    "none": "As projected",
-    "interpolated": "Thin slices, interpolated",
-    "learned": "Thin slices, learned",
-}
-ENHANCEMENTS = {
-    "none": "None",
-    "clahe": "CLAHE",
-    "equalised": "Histogram equalised",
-    "unsharp": "Unsharp mask",
-}
-LABELS = {"truth": "True mass", "reader": "Reader's score", "automatic": "Score without a reader"}
+
+HELD_OUT = -1
+"""In place of a fold: trained on all patients, and tested on the external cohort."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """How to train. external: on all patients, and tested on another cohort; else by cross-validation.
+    """How a network is trained; it is always tested by the true score.
 
-    labels: a key of LABELS: what it learns from; it is tested by the truth always. curriculum: severe calcium first.
-    counterfactual: with radiographs of the same patients whose calcium is scaled or taken out. located: asked, in
-    training, where the calcium is; only the light network can be.
+    name: unlike any other configuration's; fit for a folder and the command line. label: score that it learns from,
+    one of `table.LABELS`. curriculum: severe calcium first. counterfactual: with radiographs of the same patients whose
+    calcium is scaled or taken out. located: trained on where the calcium is, as only the light network can be.
     """
 
+    name: str = "base"
     backbone: str = "light"
     views: tuple[str, ...] = ("PA",)
     super_resolution: str = "none"
     enhancement: str = "none"
-    labels: str = "truth"
+    label: str = LABELS[0]
     curriculum: bool = False
     counterfactual: bool = True
     located: bool = True
-    external: bool = False
-
-    @property
-    def name(self) -> str:
-        """Short, and unlike any other configuration's; fit for a folder."""
-        parts = [self.backbone, "+".join(self.views)]
-        parts += [getattr(self, f.name) for f in fields(self)[2:5] if getattr(self, f.name) != f.default]
-        flags = (("curriculum", self.curriculum), ("no-twins", not self.counterfactual))
-        flags += (("not-located", not self.located), ("external", self.external))
-        return "-".join([*parts, *(name for name, there in flags if there)])
 
 
 BASE = Configuration()
-"""What all else is compared with."""
-UNAIDED = replace(BASE, counterfactual=False, located=False)
-"""As the papers train: from pictures and scores only."""
+"""What all others are compared with."""
 
-TABLES: dict[str, tuple[Configuration, ...]] = {
-    "thresholds": (BASE,),
-    "fusion": tuple(replace(BASE, views=views) for views in (("PA",), ("lateral",), ("PA", "lateral"))),
-    "capacity": (BASE, *(replace(BASE, backbone=backbone, located=False) for backbone in BACKBONES)),
-    "counterfactual_pairs": tuple(
-        replace(BASE, counterfactual=pairs, located=located) for pairs in (True, False) for located in (True, False)
+CONFIGURATIONS = (
+    BASE,
+    replace(BASE, name="lateral", views=("lateral",)),
+    replace(BASE, name="two-views", views=("PA", "lateral")),
+    replace(BASE, name="resnet18", backbone="resnet18", located=False),
+    replace(BASE, name="densenet121", backbone="densenet121", located=False),
+    replace(BASE, name="not-located", located=False),
+    replace(BASE, name="no-pairs", counterfactual=False),
+    # As the papers train: from pictures and scores only.
+    *(
+        replace(BASE, name=name, label=label, curriculum=curriculum, counterfactual=False, located=False)
+        for label, kind in zip(LABELS, ("plain", "reader-labels", "automatic-labels"), strict=True)
+        for name, curriculum in ((kind, False), (f"{kind}-curriculum", True))
     ),
-    "curriculum": tuple(
-        replace(UNAIDED, labels=labels, curriculum=curriculum) for labels in LABELS for curriculum in (False, True)
+    *(
+        replace(BASE, name=f"{slices}-{contrast}", super_resolution=slices, enhancement=contrast)
+        for slices in SUPER_RESOLUTIONS
+        for contrast in ("none", "clahe", "equalised", "unsharp")
+        if (slices, contrast) != ("none", "none")
     ),
-    "super_resolution": tuple(
-        replace(BASE, super_resolution=super_resolution, enhancement=enhancement)
-        for super_resolution in SUPER_RESOLUTIONS
-        for enhancement in ENHANCEMENTS
-    ),
-    "external": (replace(BASE, external=True),),
-}
-"""The configurations of each table, the most important table first."""
+)
+"""The most important first."""
 
 
-@dataclass(frozen=True)
-class RadiographBudget(TrainingBudget):
-    """steps: of a light network's training, of the others in proportion to their presets. A configuration of several
-    tables gets the most folds of them. Of the folds one tests, one is chosen by, and the rest are learned from.
-    """
-
-    TABLES: ClassVar[Sequence[str]] = tuple(TABLES)
-    LEAST_FOLDS: ClassVar[int] = 3
-
-    def folds_of(self, configuration: Configuration, tables: Sequence[str]) -> int:
-        """How many folds of a configuration are trained for these tables."""
-        if configuration.external:
-            return 1
-        if configuration == BASE:
-            return self.folds
-        return max(self.only.get(table, self.folds) for table in tables if configuration in TABLES[table])
-
-
-def run_key(run: ExperimentRun, budget: RadiographBudget, data: str) -> str:
-    """All that a run's result depends on. data: what stands for the table's content."""
-    kept = asdict(run.configuration)
-    # As they were called when the first studies were kept.
-    kept["twins"], kept["sharpening"] = kept.pop("counterfactual"), kept.pop("super_resolution")
-    folds = 0 if run.configuration.external else budget.folds
+def run_key(run: ExperimentRun, budget: TrainingBudget, data: str) -> str:
+    """All that a run's result depends on. data: what stands for the tables' content."""
+    folds = 0 if run.fold == HELD_OUT else budget.folds
     settings = {"fold": run.fold, "folds": folds, "steps": budget.steps, "seed": budget.seed, "data": data}
-    return json.dumps(kept | settings, sort_keys=True)
-
-
-def configurations_of(tables: Sequence[str]) -> list[Configuration]:
-    """Each once, the base first."""
-    return list(dict.fromkeys([BASE, *(one for table in tables for one in TABLES[table])]))
-
-
-def runs_of(tables: Sequence[str], budget: RadiographBudget) -> list[ExperimentRun]:
-    """All trainings, in the order in which they are worth most if the rest is never done."""
-    return [
-        ExperimentRun(one, fold) for one in configurations_of(tables) for fold in range(budget.folds_of(one, tables))
-    ]
-
-
-def folds_of_patients(patients: Sequence, agatston: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Which fold each radiograph is tested in, int [n]: no patient in two, and each category's share the same in all.
-
-    Raises StudyError with fewer patients than folds.
-    """
-    if len(set(patients)) < folds:
-        raise StudyError(f"{len(set(patients))} patients cannot be split into {folds} folds. Give fewer --folds.")
-    return parts_by_patient(patients, category_of(agatston), folds, seed)
+    return json.dumps(asdict(run.configuration) | settings, sort_keys=True)

@@ -1,202 +1,288 @@
-"""The study of radiograph models: every configuration of `radiograph.study.configurations`, cross-validated."""
+"""The study of radiograph models: training configurations compared, cross-validated, on one page with one table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
-from ...experiments.configuration import ExperimentRun, chosen_tables
+from ...data.scan_table import TableScan, table_hash
+from ...experiments.configuration import ExperimentRun, check_known
 from ...experiments.engine import PREDICTIONS, Experiment, ExperimentSettings, Trainer, carry_out
 from ...experiments.errors import StudyError
-from ...experiments.results import SCORE_COLUMNS, by_configuration, score_counts
+from ...experiments.results import CATEGORIES, SCORE_COLUMNS, score_counts
 from ...report.page import write_study
-from ...report.parts import Section, Table
+from ...report.parts import Section, Table, heading, p_cell
+from ...statistics.agreement import kappa
+from ...statistics.bootstrap import Found, paired_difference
+from ...statistics.patient_folds import category_of, parts_by_patient
+from ...statistics.resamples import Resamples
+from ...statistics.roc import above
 from ..cohort import SETTINGS
-from ..events import FACTORS, PROBABILITIES
-from .configurations import (
-    BASE,
-    TABLES,
-    Configuration,
-    RadiographBudget,
-    configurations_of,
-    folds_of_patients,
-    run_key,
-    runs_of,
+from ..events import FACTORS, PROBABILITIES, likely_category
+from ..table import LABELS, read_table
+from .configurations import BASE, CONFIGURATIONS, HELD_OUT, THRESHOLD_TITLES, THRESHOLDS, Configuration, run_key
+from .runs import Data, trainer
+
+if TYPE_CHECKING:
+    from ...report.parts import Cell
+
+LEAST_FOLDS = 3
+"""One tests, one stops and calibrates, and the rest train."""
+
+CALIBRATION_GROUPS = 10
+
+COLUMNS = (
+    *("Predictor", "AUC", "AUC minus base", "p", "Sensitivity", "Specificity"),
+    *("Category κ", "Calibration error"),
 )
-from .results import Predictions, Radiographs, Study, factors_model, gathered, read_radiographs
-from .study_runs import Data, trainer
-from .tables import PUBLISHED_EXTERNAL, comparators_of, sections_of, thresholds_section
+NOTE = (
+    "AUC: area under the ROC curve, of pairs of patients in the same fold. Differences are paired; p is not adjusted "
+    "for the number of comparisons. Sensitivity and specificity: at a probability equal to the proportion of patients "
+    "above the threshold. Category: the highest threshold whose probability, and that of all below it, is one half or "
+    "more; linearly weighted κ with the true category. Calibration error: mean difference of predicted and observed "
+    f"proportions in {CALIBRATION_GROUPS} groups of rising probability."
+)
 
 
 @dataclass(frozen=True)
 class RadiographStudySettings(ExperimentSettings):
-    """data: table of radiographs, or its folder. external: another, tested on once. tables: names in TABLES; none:
-    all. Otherwise as all experiments' settings.
+    """data: table of radiographs, or its folder. external: another, tested on once. names: of configurations besides
+    the base; none: all. Otherwise as all experiments' settings.
     """
 
-    budget: RadiographBudget = field(default_factory=RadiographBudget)
     external: Path | None = None
-    tables: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The n rows of a table. score: the reference. factors: age in years, 1 for men, BMI, float [n, 3]; None where not
+    all are known. folds: in which each row is tested, int [n]. resamples: of the patients."""
+
+    rows: tuple[TableScan, ...]
+    score: np.ndarray
+    factors: np.ndarray | None
+    folds: np.ndarray
+    resamples: Resamples
+
+    @property
+    def patients(self) -> list[str]:
+        return [row.patient for row in self.rows]
 
 
 def evaluate_radiographs(
     settings: RadiographStudySettings, progress: Progress | None = None, train: Trainer = trainer
 ) -> Path:
     """Make the study; see `experiments.engine.carry_out`. Raises StudyError, TableError, OutputError."""
-    tables = chosen_tables(settings.tables, TABLES)
-    if settings.external is None:
-        if settings.tables and "external" in tables:
-            raise StudyError("The table “external” takes another cohort. Name it with --external.")
-        tables = tuple(name for name in tables if name != "external")
-    if not _is_digital(settings.data):
-        tables = tuple(name for name in tables if name != "counterfactual_pairs")  # takes CTs whose calcium is known
-    return carry_out(settings, partial(_read, settings, tables), train, ("radiographs", "trainings", "page"), progress)
+    check_known(settings.names, [one.name for one in CONFIGURATIONS], "configuration")
+    return carry_out(settings, partial(_read, settings), train, ("radiographs", "trainings", "page"), progress)
 
 
-def _read(settings: RadiographStudySettings, tables: tuple[str, ...]) -> _RadiographStudy:
-    known = read_radiographs(settings.data)
-    other = read_radiographs(settings.external) if settings.external else None
-    both = sorted(set(known.patients) & set(other.patients)) if other is not None else []
-    if both:
+def read_cohort(table: Path, folds: int, seed: int) -> Cohort:
+    """A table of radiographs (see `table.read_table`) whose patients are split. Raises TableError, StudyError."""
+    rows = read_table(table, LABELS[0])
+    patients, score = [row.patient for row in rows], np.array([row.scores[LABELS[0]] for row in rows])
+    if len(set(patients)) < folds:
+        raise StudyError(f"{len(set(patients))} patients cannot be split into {folds} folds. Give fewer --folds.")
+    factors = np.array([row.factors for row in rows])
+    parts = parts_by_patient(patients, category_of(score), folds, seed) if folds > 1 else np.zeros(len(rows), int)
+    resamples = Resamples(patients, np.random.default_rng(seed))
+    return Cohort(rows, score, factors if np.isfinite(factors).all() else None, parts, resamples)
+
+
+def _read(settings: RadiographStudySettings) -> _RadiographStudy:
+    budget = settings.budget
+    if budget.folds < LEAST_FOLDS:
+        raise StudyError(f"Cross-validation takes {LEAST_FOLDS} folds or more, not {budget.folds}.")
+    known = read_cohort(settings.data, budget.folds, budget.seed)
+    other = read_cohort(settings.external, 1, budget.seed) if settings.external else None
+    if both := sorted(set(known.patients) & set(other.patients)) if other else []:
         raise StudyError(f"Patient {both[0]} is in the external cohort too. Give one of other patients.")
-    folds = folds_of_patients(known.patients, known.agatston, settings.budget.folds, settings.budget.seed)
-    data = Data(settings.data, tuple(map(int, folds)), settings.external, settings.output, settings.device)
-    return _RadiographStudy(settings, data, tables, known, other, folds)
+    data = Data(settings.data, tuple(map(int, known.folds)), settings.external, settings.output, settings.device)
+    chosen = [one for one in CONFIGURATIONS if one == BASE or not settings.names or one.name in settings.names]
+    if not _is_digital(settings.data) and not settings.names:
+        # The others take CTs whose calcium is known.
+        chosen = [
+            one for one in chosen if one.super_resolution == "none" and one.name not in ("not-located", "no-pairs")
+        ]
+    return _RadiographStudy(settings, data, tuple(chosen), known, other)
 
 
 @dataclass(frozen=True)
 class _RadiographStudy(Experiment):
     settings: RadiographStudySettings
     data: Data
-    tables: tuple[str, ...]
-    known: Radiographs
-    other: Radiographs | None
-    folds: np.ndarray
+    configurations: tuple[Configuration, ...]
+    known: Cohort
+    other: Cohort | None
 
     def stages(self) -> Iterator[Sequence[ExperimentRun]]:
-        yield runs_of(self.tables, self.settings.budget)
+        yield self._runs()
 
     def key(self, run: ExperimentRun) -> str:
-        stamp = self.known.sha256[:16]
-        if run.configuration.external and self.other:
-            stamp += f" {self.other.sha256[:16]}"
+        stamp = table_hash(self.known.rows)[:16]
+        if run.fold == HELD_OUT and self.other:
+            stamp += f" {table_hash(self.other.rows)[:16]}"
         return run_key(run, self.settings.budget, stamp)
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
-        budget = self.settings.budget
-        kept = self.kept(runs_of(self.tables, budget))
-        results = by_configuration(kept)
-        trained = {
-            one: (len(results.get(one, ())), budget.folds_of(one, self.tables))
-            for one in configurations_of(self.tables)
-        }
-        # Of the base, what is there is shown; others only whole, so that all have the same patients.
-        whole = {
-            one: gathered(self.known, found)
-            for one, found in results.items()
-            if not one.external and (one == BASE or trained[one][0] == trained[one][1])
-        }
-        study = Study(self.known, whole, self.folds, budget.seed)
-        digital = _is_digital(self.settings.data) and (self.other is None or _is_digital(self.settings.external))
-        sections = [self._data_section(digital, trained, failed), *sections_of(study, self.tables, trained, digital)]
-        if "external" in self.tables:
-            sections.append(self._external_section([f for one, f in results.items() if one.external], digital))
-        if BASE in whole:
-            _write_predictions(self.settings.output / PREDICTIONS, self.known, whole[BASE])
+        digital = _is_digital(self.settings.data)
+        kept = self.kept(self._runs())
+        sections = [self._data_section(digital, kept, failed), self._results_section(kept)]
+        facts = self.facts(
+            list(kept.values()),
+            {"External cohort": str(self.settings.external)} if self.other else {},
+            {
+                "Steps": str(self.settings.budget.steps or "those of the presets"),
+                "Every patient": f"{PREDICTIONS}: predictions of the base, for cac evaluate prognosis",
+            },
+        )
         title = "Detection of coronary calcium on chest radiographs"
-        return write_study(self.settings.output, title, sections, self._facts(list(kept.values())), digital)
+        return write_study(self.settings.output, title, sections, facts, digital)
+
+    def _runs(self) -> list[ExperimentRun]:
+        folds = range(self.settings.budget.folds)
+        base = [ExperimentRun(BASE, fold) for fold in (*folds, *([HELD_OUT] if self.other else []))]
+        return [*base, *(ExperimentRun(one, fold) for one in self.configurations if one != BASE for fold in folds)]
 
     def _data_section(
-        self,
-        digital: bool,
-        trained: Mapping[Configuration, tuple[int, int]],
-        failed: Mapping[ExperimentRun, str],
+        self, digital: bool, kept: Mapping[ExperimentRun, Mapping], failed: Mapping[ExperimentRun, str]
     ) -> Section:
-        done, planned = (sum(counts[n] for counts in trained.values()) for n in (0, 1))
         text = [
-            f"{len(self.known.names)} radiographs of {len(set(self.known.patients))} patients, cross-validated in "
-            f"{self.settings.budget.folds} folds. {done} of {planned} trainings are done.",
-            "No real radiograph whose calcium is known was available. Nothing here was measured on one."
-            if digital
-            else "The table does not state whether an image is a real radiograph or was projected from a CT.",
-            "Training methods were compared on the patients on whom the best of them would be chosen: the best value "
-            "of a table is higher than is to be expected in new patients."
-            + (" The external cohort was used for no choice." if self.other is not None else ""),
+            f"Cross-validated in {self.settings.budget.folds} folds, split by patient. "
+            f"{len(kept)} of {len(self._runs())} trainings are done.",
+            "The best of many configurations does better here than can be expected in new patients.",
         ]
         if digital:
-            text.append(
-                "The radiographs were projected from computed CTs with the whole chest. Of what makes calcium hard to "
-                "see in patients, they have ribs, spine, vessels and calcium outside the coronary arteries, but "
-                "neither "
-                "scatter nor the finer blur of a real detector; and age shows in nothing but calcium, shape and size."
-            )
-        rows = [
-            score_counts(title, data.patients, data.agatston)
-            for title, data in (("Cross-validated", self.known), ("External", self.other))
-            if data is not None
+            text.append("No real radiograph whose calcium is known was available. Nothing here was measured on one.")
+        cohorts = {"Cross-validated": self.known, "External": self.other}
+        rows = [score_counts(title, one.patients, one.score) for title, one in cohorts.items() if one is not None]
+        tables = [
+            Table("radiographs", "Radiographs by the reference score", ("Radiographs", *SCORE_COLUMNS), tuple(rows))
         ]
-        columns = ("Radiographs", *SCORE_COLUMNS)
-        tables = [Table("radiographs", "Radiographs by the reference score", columns, tuple(rows))]
-        tables += self.failed_tables(failed)
-        return Section("data", "The radiographs", tuple(text), tuple(tables))
+        return Section("data", "The radiographs", tuple(text), (*tables, *self.failed_tables(failed)))
 
-    def _external_section(self, results: list[list[dict]], digital: bool) -> Section:
-        if not results or self.other is None:
-            text = ("It has not been run yet. Run the same command again to go on.",)
-            return Section("external", "External test", text)
-        found = gathered(self.other, results[0])
-        study = Study(self.other, {}, np.zeros(len(self.other.names), int), self.settings.budget.seed)
-        alone = self._factors_alone()
-        text = [
-            f"One network was trained on all patients of the cohort, and evaluated once on "
-            f"{len(set(self.other.patients))} patients who were used neither for its training nor for any choice.",
-        ]
-        if digital:
-            text.append("They are digital patients too, so that the test allows no conclusion about real hospitals.")
-        return thresholds_section(
-            study, comparators_of(found, alone), "external", text, PUBLISHED_EXTERNAL, "External test"
-        )
-
-    def _factors_alone(self) -> Predictions | None:
-        if self.known.factors is None or self.other is None or self.other.factors is None:
-            return None
-        probabilities = factors_model(self.known, np.ones(len(self.known.names), bool))(self.other.factors)
-        everyone = np.arange(len(self.other.names))
-        return Predictions(
-            everyone, np.zeros(len(everyone), int), probabilities, probabilities, probabilities, (), (), None
-        )
-
-    def _facts(self, results: Sequence[Mapping]) -> dict[str, str]:
-        budget, external = self.settings.budget, self.settings.external
-        steps = "at most those of the presets"
-        if budget.steps is not None:
-            steps = f"at most {budget.steps} of a light network, of others in proportion to their presets"
-        others = {"Training budget": budget.folds_text, "Steps": steps}
-        others["Every patient"] = f"{PREDICTIONS}: predictions of the base, for cac evaluate prognosis"
-        return self.facts(results, {"External cohort": str(external)} if external else {}, others)
+    def _results_section(self, kept: Mapping[ExperimentRun, Mapping]) -> Section:
+        lines: list[tuple[Cell, ...]] = []
+        base: list[Found] | None = None
+        for one in self.configurations:
+            results = [
+                kept[run] for run in self._runs() if run in kept and run.fold != HELD_OUT and run.configuration == one
+            ]
+            if len(results) < self.settings.budget.folds:
+                lines.append((one.name, f"{len(results)} of {self.settings.budget.folds} folds", *[None] * 6))
+                continue
+            image, both = gathered(self.known, results)
+            base = base or areas(self.known, image)
+            lines += measures(self.known, one.name, image, base)
+            if one == BASE:
+                _write_predictions(self.settings.output / PREDICTIONS, self.known, image if both is None else both)
+                if self.known.factors is not None:
+                    lines += measures(self.known, "age, sex, BMI", factors_alone(self.known), base)
+                if both is not None:
+                    lines += measures(self.known, "base with age, sex, BMI", both, base)
+        tables = [Table("configurations", "Training configurations", COLUMNS, tuple(lines), NOTE)]
+        if self.other is not None:
+            held_out = kept.get(ExperimentRun(BASE, HELD_OUT))
+            rows: list[tuple[Cell, ...]] = [("base", "not run", *[None] * 6)]
+            if held_out:
+                image, both = gathered(self.other, [held_out])
+                base = areas(self.other, image)
+                rows = measures(self.other, "base", image, base)
+                rows += measures(self.other, "base with age, sex, BMI", both, base) if both is not None else []
+            note = "The base, trained on all patients of the cohort and evaluated once on others."
+            tables.append(Table("external", "External test", COLUMNS, tuple(rows), note))
+        return Section("results", "Results", (), tuple(tables))
 
 
-def _write_predictions(file: Path, data: Radiographs, found: Predictions) -> None:
-    """The base's chances, with clinical factors where they are known, as `events.read_events` takes them."""
-    columns = ["name", "patient", "fold", "agatston", *PROBABILITIES, *(() if data.factors is None else FACTORS)]
-    rows = []
-    for row, fold, probability in zip(
-        found.rows, found.folds, found.image if found.both is None else found.both, strict=True
-    ):
-        known = () if data.factors is None else data.factors[row]
-        told = [value if n != 1 else "FM"[int(value)] for n, value in enumerate(known)]
-        own = (data.names[row], data.patients[row], fold, data.agatston[row])
-        rows.append((*own, *(round(float(c), 4) for c in probability), *told))
+def gathered(cohort: Cohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Probabilities [n, thresholds] in the table's order, of the image and with factors, from what runs kept."""
+    names = [name for result in results for name in result["names"]]
+    place = {name: n for n, name in enumerate(names)}
+    order = [place[row.name] for row in cohort.rows]
+    image = np.concatenate([np.asarray(result["image"], float) for result in results])[order]
+    if any(result["both"] is None for result in results):
+        return image, None
+    return image, np.concatenate([np.asarray(result["both"], float) for result in results])[order]
+
+
+def areas(cohort: Cohort, probabilities: np.ndarray) -> list[Found]:
+    """Areas under the ROC curve within folds, of each threshold, and last their mean."""
+    rows, truth = np.arange(len(cohort.rows)), above(cohort.score, THRESHOLDS) > 0
+    found = [
+        cohort.resamples.area_in_folds(rows, cohort.folds, truth[:, n], probabilities[:, n])
+        for n in range(len(THRESHOLDS))
+    ]
+    mean = np.mean([one.values for one in found], axis=0)
+    return [*found, Found(mean, found[0].n, found[0].patients)]
+
+
+def measures(cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequence[Found]) -> list[tuple[Cell, ...]]:
+    """Rows of the table of one predictor: of each threshold, and of all together. base: areas to compare with."""
+    rows, truth = np.arange(len(cohort.rows)), above(cohort.score, THRESHOLDS) > 0
+    lines = [heading(title, COLUMNS)]
+    for n, (name, area) in enumerate(zip((*THRESHOLD_TITLES, "Mean"), areas(cohort, probabilities), strict=True)):
+        change = paired_difference(area, base[n])
+        cells: list[Cell] = [f"  {name}", area.estimate, change.estimate, p_cell(change.p)]
+        if n < len(THRESHOLDS):
+            known, values = truth[:, n], probabilities[:, n]
+            found = values >= known.mean()
+            cells += [cohort.resamples.proportion(rows, found, known).estimate]
+            cells += [cohort.resamples.proportion(rows, ~found, ~known).estimate]
+            cells += [None, round(calibration_error(values, known), 3)]
+        else:
+            pair = category_of(cohort.score), likely_category(probabilities)
+            agreement = cohort.resamples.over_items(rows, lambda weights, p=pair: kappa(weights, *p, len(CATEGORIES)))
+            cells += [None, None, agreement.estimate, None]
+        lines.append(tuple(cells))
+    return lines
+
+
+def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Mean |mean probability − observed proportion| of patients in groups of rising probability, by their size."""
+    groups = np.array_split(np.argsort(probabilities, kind="stable"), CALIBRATION_GROUPS)
+    return sum(abs(probabilities[g].sum() - truth[g].sum()) for g in groups if len(g)) / len(truth)
+
+
+def factors_alone(cohort: Cohort) -> np.ndarray:
+    """Probabilities [n, thresholds] by logistic regression on age, sex and BMI, cross-validated in the same folds."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    truth = above(cohort.score, THRESHOLDS) > 0
+    probabilities = np.zeros(truth.shape)
+    for fold in np.unique(cohort.folds):
+        train, test = cohort.folds != fold, cohort.folds == fold
+        for n, known in enumerate(truth[train].T):
+            if known.all() or not known.any():
+                probabilities[test, n] = known.mean()
+                continue
+            model = make_pipeline(StandardScaler(), LogisticRegression()).fit(cohort.factors[train], known)
+            probabilities[test, n] = model.predict_proba(cohort.factors[test])[:, 1]
+    return probabilities
+
+
+def _write_predictions(file: Path, cohort: Cohort, probabilities: np.ndarray) -> None:
+    """Probabilities of the base, as `events.read_events` takes them."""
+    known = () if cohort.factors is None else FACTORS
+    columns = ["name", "patient", "fold", "agatston", *PROBABILITIES, *known]
+    rows = [
+        (row.name, row.patient, fold, score, *(round(float(p), 4) for p in values), *(getattr(row, f) for f in known))
+        for row, fold, score, values in zip(cohort.rows, cohort.folds, cohort.score, probabilities, strict=True)
+    ]
     write_table(file, columns, rows)
 
 
-def _is_digital(table: Path | None) -> bool:
-    """Whether a table is of digital patients: their cohort's settings lie beside it."""
-    return table is not None and ((table if table.is_dir() else table.parent) / SETTINGS).is_file()
+def _is_digital(table: Path) -> bool:
+    """True for a table of digital patients: their cohort's settings lie beside it."""
+    file = (table if table.is_dir() else table.parent) / SETTINGS
+    return file.is_file() and "made_of" not in file.read_text(encoding="utf-8")

@@ -1,20 +1,23 @@
-"""The study of radiographs as a whole, with trainings that are made up: what is kept, shown, and gone on with."""
+"""The study of radiographs with trainings that are made up: its table, its predictions, and what is refused."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from made_experiments import EXPERIMENTS, Counting, Warned, index_of, make_quick, sections_of, table_of
+from made_experiments import EXPERIMENTS, Counting, index_of, make_quick, sections_of, table_of
 from radiograph_study import fake_trainer, write_table
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from CACTrainingLib.experiments.engine import PREDICTIONS, Experiment
+from CACTrainingLib.experiments.configuration import TrainingBudget
+from CACTrainingLib.experiments.engine import PREDICTIONS
 from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.radiograph.events import PROBABILITIES
-from CACTrainingLib.radiograph.study import calibration as study_calibration
-from CACTrainingLib.radiograph.study.configurations import RadiographBudget
+from CACTrainingLib.radiograph.study import study
+from CACTrainingLib.radiograph.study.configurations import CONFIGURATIONS
 from CACTrainingLib.radiograph.study.study import RadiographStudySettings
+from CACTrainingLib.statistics.roc import area_within
 
 PATIENTS = 64
-
 
 page_of = EXPERIMENTS["radiograph"].page
 
@@ -27,105 +30,102 @@ def quick(monkeypatch):
 @pytest.fixture
 def settings(tmp_path):
     table = write_table(tmp_path / "own" / "radiographs.csv", PATIENTS)
-    return RadiographStudySettings(table, tmp_path / "out", budget=RadiographBudget(3))
+    return RadiographStudySettings(table, tmp_path / "out", budget=TrainingBudget(3), names=("lateral",))
 
 
-def test_the_whole_page(settings, tmp_path):
+def rows_of(settings, name="configurations"):
+    """Cells of the table by predictor and threshold."""
+    columns, *lines = table_of(settings, name)
+    found, title = {}, ""
+    for line in lines:
+        title = title if line[0].strip() in ("> 0", "≥ 100", "≥ 400", "Mean") else line[0]
+        found[title, line[0].strip()] = dict(zip(columns, line, strict=True))
+    return found
+
+
+def test_names_of_configurations_differ():
+    assert len({one.name for one in CONFIGURATIONS}) == len({replace(one, name="") for one in CONFIGURATIONS})
+
+
+def test_all_configurations_are_compared_with_the_base(settings, tmp_path):
     other = write_table(tmp_path / "other" / "radiographs.csv", 40, first=1000, seed=1)
-    progress = Warned()
-    page = page_of(replace(settings, external=other), progress=progress)
-    assert "40 patients" in page
+    page = page_of(replace(settings, external=other, names=()))
     assert index_of(settings)["digital"]
-    # One backbone does not fit into memory: it is said, and stops nothing else.
-    assert "there is no memory for it" in page
-    assert {warning.code for warning in progress.warnings} == {"training-failed"}
-    assert "not run" in page
-    assert sections_of(settings) == [
-        "data",
-        "thresholds",
-        "strata",
-        "calibration",
-        "fusion",
-        "capacity",
-        "counterfactual_pairs",
-        "curriculum",
-        "super_resolution",
-        "external",
-    ]
-    for published in ("0.74", "0.75", "0.79", "0.77", "0.82", "0.754", "0.78", "0.81"):
-        assert f">{published}</span>" in page
-    matrix = (settings.output / "tables" / "sharpening_matrix.csv").read_text(encoding="utf-8").splitlines()
-    assert len(matrix) == 4
-    assert matrix[1].count(",") == 16  # four ways, each with its interval and n
+    assert sections_of(settings) == ["data", "results"]
+    assert "there is no memory for it" in page  # a training that fails stops no other
+    rows = rows_of(settings)
+    assert {title for title, _ in rows} > {one.name for one in CONFIGURATIONS}
+    assert rows["densenet121", "densenet121"]["AUC"] == "0 of 3 folds"
+    assert float(rows["base", "Mean"]["AUC minus base"]) == 0
+    assert float(rows["lateral", "Mean"]["AUC minus base high"]) < 0
+    assert float(rows["base with age, sex, BMI", "> 0"]["AUC"]) > 0.5
+    assert float(rows["age, sex, BMI", "> 0"]["AUC"]) > 0.55  # age was drawn higher where there is calcium
+    assert int(rows_of(settings, "external")["base", "> 0"]["AUC n"]) == 40
 
 
-def test_what_is_kept_is_not_trained_again(settings):
-    first, again = Counting(fake_trainer), Counting(fake_trainer)
-    page_of(replace(settings, tables=("fusion",)), first)
-    assert len(first.done) == 9
-    page_of(replace(settings, tables=("fusion", "capacity")), again)
-    assert {run.configuration.backbone for run in again.done} == {"light", "resnet18", "densenet121"}
-    assert not set(again.done) & set(first.done)
+def test_measures_of_one_fold_are_those_of_scikit_learn(settings):
+    cohort = study.read_cohort(settings.data, 1, 0)
+    values = np.clip(cohort.score[:, None] / 1000 + np.random.default_rng(0).normal(0.4, 0.2, (PATIENTS, 3)), 0, 1)
+    lines = study.measures(cohort, "any", values, study.areas(cohort, values))
+    truth = cohort.score >= 100
+    assert lines[2][1].value == pytest.approx(roc_auc_score(truth, values[:, 1]))
+    found = values[:, 1] >= truth.mean()
+    assert lines[2][4].value == pytest.approx(found[truth].mean())
+    assert lines[2][5].value == pytest.approx(1 - found[~truth].mean())
+    category = [sum(s >= t for t in (1, 100, 400)) for s in cohort.score]
+    agreement = cohen_kappa_score(category, study.likely_category(values), weights="linear")
+    assert lines[4][6].value == pytest.approx(agreement)
 
 
-def test_without_time_there_is_a_page_of_what_is_there(settings):
-    page_of(replace(settings, tables=("thresholds",)))
-    counting = Counting(fake_trainer)
-    page = page_of(replace(settings, tables=("thresholds", "fusion"), minutes=0), counting)
-    assert not counting.done
-    assert "not run" in page
-    assert not any("tables/failed.csv" in section["tables"] for section in index_of(settings)["sections"])
-    new = replace(settings, output=settings.output / "new", minutes=0)
-    page_of(new, counting)
-    assert not (new.output / "tables" / "thresholds_auc.csv").exists()
-    assert not counting.done
+def test_calibration_error_of_two_groups(monkeypatch):
+    monkeypatch.setattr(study, "CALIBRATION_GROUPS", 2)
+    error = study.calibration_error(np.array([0.1, 0.3, 0.8, 0.8]), np.array([False, False, True, False]))
+    assert error == pytest.approx((0.2 + 0.3) / 2)
 
 
-def test_a_training_half_done_is_not_compared(settings):
-    page_of(replace(settings, tables=("fusion",)))
-    kept = settings.output / Experiment.KEPT
-    lines = kept.read_text(encoding="utf-8").splitlines()
-    lateral = [line for line in lines if '\\"views\\": [\\"lateral\\"]' in line]
-    kept.write_text("\n".join(line for line in lines if line not in lateral[1:]) + "\n{torn", encoding="utf-8")
-    page = page_of(replace(settings, tables=("fusion",), minutes=0))
-    assert "1 of 3 folds" in page
-    assert page.count("1 of 3 ") == 2  # a fold of three, and a configuration of three
+def test_areas_count_pairs_of_a_fold_only():
+    generator = np.random.default_rng(5)
+    truth, folds = generator.random(60) < 0.4, generator.integers(0, 3, 60)
+    scores = np.round(truth + generator.normal(0, 1, 60), 1)  # with ties
+    pairs = [(i, j) for i in np.flatnonzero(truth) for j in np.flatnonzero(~truth) if folds[i] == folds[j]]
+    won = sum((scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j]) for i, j in pairs)
+    found = area_within(np.ones((1, 60)), folds, truth, scores + 10 * folds)
+    assert found[0] == pytest.approx(won / len(pairs), abs=1e-12)
 
 
-def test_fewer_folds_are_said(settings):
-    page = page_of(replace(settings, tables=("fusion",), budget=RadiographBudget(4, {"fusion": 2})))
-    assert "2 of 4 folds" in page
-    assert "4 folds; of these trained: fusion 2" in page
+def test_clinical_factors_are_evaluated_on_others_than_they_learned_from(settings):
+    cohort = study.read_cohort(settings.data, 4, 0)
+    own = cohort.folds == 0
+    other = study.factors_alone(replace(cohort, score=np.where(own, 900.0, cohort.score)))
+    assert other[own] == pytest.approx(study.factors_alone(cohort)[own])
+    assert other[~own] != pytest.approx(study.factors_alone(cohort)[~own])
 
 
-def test_predictions_of_every_patient(settings):
-    page_of(replace(settings, tables=("thresholds",)))
+def test_predictions_of_the_base_serve_prognosis(settings):
+    page_of(settings)
     lines = (settings.output / PREDICTIONS).read_text(encoding="utf-8").splitlines()
-    assert len(lines) == PATIENTS + 1
     columns = lines[0].split(",")
     assert set(PROBABILITIES) <= set(columns)
     assert {line.split(",")[columns.index("sex")] for line in lines[1:]} == {"F", "M"}
 
 
-def test_own_radiographs_have_no_counterfactual_pairs_and_no_truth(tmp_path):
+def test_own_radiographs_have_no_counterfactual_pairs_and_no_factors(tmp_path):
     table = write_table(tmp_path / "own" / "table.csv", PATIENTS, factors=False, digital=False)
-    settings = RadiographStudySettings(
-        table, tmp_path / "out", tables=("fusion", "counterfactual_pairs"), budget=RadiographBudget(3)
-    )
-    page_of(settings)
+    settings = RadiographStudySettings(table, tmp_path / "out", budget=TrainingBudget(3))
+    counting = Counting(fake_trainer)
+    page_of(settings, counting)
     assert not index_of(settings)["digital"]
-    assert {"counterfactual_pairs", "strata"}.isdisjoint(sections_of(settings))
-    assert not any("natural mix" in column for column in table_of(settings, "predictive")[0])
-    assert "Clinical factors alone" not in {row[0].strip() for row in table_of(settings, "thresholds_auc")}
+    assert {"no-pairs", "learned-none"}.isdisjoint(run.configuration.name for run in counting.done)
+    assert "age, sex, BMI" not in {title for title, _ in rows_of(settings)}
 
 
-def test_probabilities_of_the_natural_mix_sum_to_one():
-    assert sum(study_calibration.NATURAL_MIX) == pytest.approx(1)
-
-
-def test_an_external_cohort_of_the_same_patients_is_refused(settings, tmp_path):
+def test_what_cannot_be_studied_is_refused(settings, tmp_path):
     same = write_table(tmp_path / "same" / "radiographs.csv", 10, first=5)
     with pytest.raises(StudyError, match="Patient 10 is in the external cohort too"):
         page_of(replace(settings, external=same))
-    with pytest.raises(StudyError, match="--external"):
-        page_of(replace(settings, tables=("external",)))
+    with pytest.raises(StudyError, match="no configuration 'colours'"):
+        page_of(replace(settings, names=("colours",)))
+    with pytest.raises(StudyError, match="3 folds or more"):
+        page_of(replace(settings, budget=TrainingBudget(2)))
+    with pytest.raises(StudyError, match="64 patients cannot be split into 65 folds"):
+        page_of(replace(settings, budget=TrainingBudget(65)))

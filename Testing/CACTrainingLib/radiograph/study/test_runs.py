@@ -1,0 +1,82 @@
+"""A training of the study: who learns, validates and is tested, and by which settings."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from CACScoringLib.core.ct import CTError
+from CACTrainingLib.experiments.configuration import ExperimentRun, TrainingBudget
+from CACTrainingLib.radiograph import fitting
+from CACTrainingLib.radiograph.study.configurations import BASE, CONFIGURATIONS, HELD_OUT
+from CACTrainingLib.radiograph.study.runs import Data, fit_settings, trainer
+from CACTrainingLib.radiograph.train import PRESETS
+
+BUDGET = TrainingBudget(folds=3, steps=30)
+
+
+@pytest.fixture
+def data(drawn_folder, hand_made, tmp_path):
+    """24 radiographs in three folds, and eight of another cohort."""
+    hand_made.write_cases(tmp_path / "other", 8, ("PA",), first=100)
+    folds = tuple(number // 4 % 3 for number in range(24))
+    return Data(drawn_folder, folds, tmp_path / "other", tmp_path, "cpu")
+
+
+@pytest.fixture
+def learned(monkeypatch):
+    """Cases that networks are trained and validated on, of trainings that end at once."""
+    seen = []
+
+    def fit(known, training, validation, settings, folder):
+        seen.append((training, validation))
+        return None, {}, type("Outcome", (), {"seconds": 2.0}), {}
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    monkeypatch.setattr(fitting, "predictions_of", lambda _, data, cases, *__: (np.full((len(cases), 3), 0.5),) * 2)
+    return seen
+
+
+def test_no_patient_is_on_two_sides_and_each_is_tested_once(data, learned):
+    do, tested = trainer(data, BUDGET), []
+    for fold in range(3):
+        names = do(ExperimentRun(BASE, fold))["names"]
+        training, validation = learned[-1]
+        own = [int(name.removeprefix("case_")) for name in names]
+        assert sorted([*training, *validation, *own]) == list(range(24))
+        tested += own
+    assert sorted(tested) == list(range(24))
+
+
+def test_the_external_cohort_is_tested_and_nothing_else(data, learned):
+    result = trainer(data, BUDGET)(ExperimentRun(BASE, HELD_OUT))
+    assert result["names"] == [f"case_{n}" for n in range(100, 108)]
+    assert sorted(np.concatenate(learned[0])) == list(range(24))
+
+
+def test_settings_follow_the_configuration():
+    base = fit_settings(BASE, BUDGET, "cpu")
+    assert base.training.loop.steps == 30
+    assert min(base.training.scaled_share, base.training.locate_weight) > 0
+    weak = next(one for one in CONFIGURATIONS if one.name == "automatic-labels-curriculum")
+    training = fit_settings(weak, BUDGET, "cpu").training
+    assert training.label == "agatston_automatic"
+    assert training.scaled_share == training.locate_weight == 0
+    assert training.curriculum
+    proportion = PRESETS["resnet18"].loop.steps / PRESETS["light"].loop.steps
+    published = fit_settings(replace(BASE, backbone="resnet18"), BUDGET, "cpu")
+    assert published.training.loop.steps == round(30 * proportion)
+
+
+def test_a_training_that_gives_no_numbers_is_refused(data, learned, monkeypatch):
+    monkeypatch.setattr(fitting, "predictions_of", lambda *_: (np.full((8, 3), np.nan),) * 2)
+    with pytest.raises(CTError, match="gave no numbers"):
+        trainer(data, BUDGET)(ExperimentRun(BASE, 0))
+
+
+def test_own_pictures_have_no_thick_slices(data, tmp_path):
+    (tmp_path / "a.png").touch()
+    table = tmp_path / "pictures.csv"
+    table.write_text("file,patient,agatston\na.png,1,0\n", encoding="utf-8")
+    with pytest.raises(CTError, match="Only radiographs projected"):
+        trainer(replace(data, table=table), BUDGET)(ExperimentRun(replace(BASE, super_resolution="learned"), 0))
