@@ -155,14 +155,6 @@ def write_orcascore(root: Path, scans: dict[str, Path]) -> Path:
     return root
 
 
-def write_segmentations(root: Path, scans: dict[int, Path]) -> Path:
-    """nrrd/coronary segmentation.seg_N.nrrd, as 3D Slicer saves segmentations: cropped to what is labelled."""
-    (root / "nrrd").mkdir(parents=True)
-    for number, scan in scans.items():
-        write_segmentation(root / "nrrd" / f"coronary segmentation.seg_{number}.nrrd", regions_of(scan))
-    return root
-
-
 def write_segmentation(path: Path, regions: sitk.Image, segments=SEGMENTS) -> Path:
     """segments: name and label in `regions` of each; None for an empty one."""
     values = {own: n for n, (_, own) in enumerate(segments, 1) if own is not None}
@@ -188,10 +180,3 @@ def write_label_maps(root: Path, scans: dict[str, Path]) -> Path:
         sitk.WriteImage(sitk.ReadImage(str(scan / "ct.nii.gz")), str(root / f"{name}.nii.gz"))
         sitk.WriteImage(regions_of(scan), str(root / f"{name}-lesions.nii.gz"))
     return root
-
-
-def write_nlst(path: Path, scores: dict[int, tuple[float, float]]) -> Path:
-    """Results_NLST.csv of DeepCAC. scores: CAC_AI and CAC_manual by PID."""
-    rows = [f"{pid},{ai:g},{manual:g}" for pid, (ai, manual) in scores.items()]
-    path.write_text("\n".join(["PID,CAC_AI,CAC_manual", *rows]) + "\n", encoding="utf-8")
-    return path

@@ -16,11 +16,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError, CTScan
-from CACScoringLib.io.dicom import some
 from CACScoringLib.io.reading import find_series
 
 from ..project.importers.coca import (
@@ -32,15 +30,11 @@ from ..project.importers.coca import (
     outlined_series,
     read_regions,
 )
-from ..report.parts import count
 from .reference import BY_RULE, VESSELS, BadReferenceError, Reference, ReferenceScan
 from .scans import Counted
 
 TITLE = "COCA, gated scans with contours"
 RELEASE = "Gated_release_final"
-
-AREA_DIFFERS = 0.05
-"""Share by which the areas of a scan's contours and those that its file states may differ."""
 
 
 def fits(source: Path) -> bool:
@@ -59,7 +53,7 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
     root = _root(source)
     outlined = {path.stem: path for path in (root / REGIONS_FOLDER).glob("*.xml")}
     patients = {path.name: path for path in (root / PATIENTS_FOLDER).iterdir() if path.is_dir()}
-    found, refused, doubtful = [], [], []
+    found, refused = [], []
     numbers = sorted({*outlined, *patients}, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
     for done, number in enumerate(numbers, 1):
         try:
@@ -77,18 +71,10 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
             outlines = partial(_outlines, tuple(regions), own.folder, own.uid)
             files = (outlined[number],)
             found.append(ReferenceScan(number, number, own.folder, own.uid, outlines=outlines, files=files))
-            if _areas_differ(regions):
-                doubtful.append(number)
         if progress:
             progress(done, len(numbers))
     about = f"Readers outlined calcium in each image and named its artery. {BY_RULE}"
-    warnings = ()
-    if doubtful:
-        warnings = (
-            f"The contours of {count(doubtful, 'scan')} are not as large as their files say, within {AREA_DIFFERS:.0%} "
-            f"({some(doubtful)}). Contours in mm and areas in cm² should agree.",
-        )
-    return Reference(TITLE, about, "coca-gated", VESSELS, tuple(found), tuple(refused), warnings)
+    return Reference(TITLE, about, VESSELS, tuple(found), tuple(refused))
 
 
 def _series(folder: Path) -> list[CocaSeries]:
@@ -102,16 +88,3 @@ def _series(folder: Path) -> list[CocaSeries]:
 
 def _outlines(regions: Sequence[Region], folder: Path, series: str | None, scan: CTScan) -> sitk.Image:
     return gated_annotations(folder, series, regions).regions
-
-
-def _areas_differ(regions: Sequence[Region]) -> bool:
-    """Whether contours are not as large as the file says: then they are read wrongly, or changed."""
-    known = [region for region in regions if region.area_mm2 is not None and region.points_mm is not None]
-    drawn, said = sum(_area_mm2(r.points_mm) for r in known), sum(r.area_mm2 for r in known)
-    return abs(drawn - said) > AREA_DIFFERS * max(drawn, said)
-
-
-def _area_mm2(points_mm: np.ndarray) -> float:
-    """Of a plane polygon, [n, 3]."""
-    moved = points_mm - points_mm[0]
-    return float(np.linalg.norm(np.cross(moved, np.roll(moved, -1, 0)).sum(0)) / 2)
