@@ -13,17 +13,6 @@ NAMES = {
     3: "Left Circumflex Artery",
     4: "Right Coronary Artery",
 }
-SEGMENTS = (
-    ("Posterior Descending", None),
-    ("Left Main Coronary", 1),
-    ("Left Anterior Descending", 2),
-    ("Left Circumflex", 3),
-    ("Mitral Valve", None),
-    ("Thoracic Aorta", None),
-    ("Aortic Valve", None),
-    ("Right Coronary", 4),
-)
-"""The eight classes of COCA_NonGated_Segmentations, and the label of each in a digital patient's regions."""
 
 
 def write_denser(scan: Path, folder: Path) -> Path:
@@ -153,24 +142,6 @@ def write_orcascore(root: Path, scans: dict[str, Path]) -> Path:
                 image.EraseMetaData(key)
             sitk.WriteImage(image, str(root / f"{case}{suffix}.mhd"))
     return root
-
-
-def write_segmentation(path: Path, regions: sitk.Image, segments=SEGMENTS) -> Path:
-    """segments: name and label in `regions` of each; None for an empty one."""
-    values = {own: n for n, (_, own) in enumerate(segments, 1) if own is not None}
-    box = sitk.LabelShapeStatisticsImageFilter()
-    box.Execute(sitk.Cast(regions > 0, sitk.sitkUInt8))
-    if box.GetNumberOfLabels():
-        *first, i, j, k = box.GetBoundingBox(1)
-        regions = sitk.RegionOfInterest(regions, (i, j, k), first)
-    else:
-        regions = regions[:1, :1, :1]
-    image = sitk.ChangeLabel(regions, values)
-    for n, (name, _) in enumerate(segments):
-        for key, value in (("ID", f"Segment_{n + 1}"), ("Name", name), ("LabelValue", n + 1), ("Layer", 0)):
-            image.SetMetaData(f"Segment{n}_{key}", str(value))
-    sitk.WriteImage(image, str(path), True)
-    return path
 
 
 def write_label_maps(root: Path, scans: dict[str, Path]) -> Path:

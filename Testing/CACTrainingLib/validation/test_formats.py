@@ -63,7 +63,6 @@ def test_contours_of_coca(gated, scans):
     reference = read_reference(gated)
     assert [scan.name for scan in reference.scans] == ["0", "7"]
     assert not reference.refused
-    assert not reference.warnings, "areas in cm² are those of the contours"
     assert labelled(scans[0]).any()
     for scan, digital in zip(reference.scans, scans, strict=True):
         np.testing.assert_array_equal(outlined(scan), labelled(digital))
@@ -112,7 +111,6 @@ def test_label_maps_of_orcascore(orcascore, scans):
     ]
     known = labelled(scans[0])
     np.testing.assert_array_equal(outlined(reference.scans[0]), np.where(known == 1, 2, known))
-    assert reference.vessel_of("LM") == reference.vessel_of("LAD") == "LM and LAD"
 
 
 def test_label_maps_of_orcascore_with_faults(own, orcascore):
