@@ -13,17 +13,6 @@ NAMES = {
     3: "Left Circumflex Artery",
     4: "Right Coronary Artery",
 }
-SEGMENTS = (
-    ("Posterior Descending", None),
-    ("Left Main Coronary", 1),
-    ("Left Anterior Descending", 2),
-    ("Left Circumflex", 3),
-    ("Mitral Valve", None),
-    ("Thoracic Aorta", None),
-    ("Aortic Valve", None),
-    ("Right Coronary", 4),
-)
-"""The eight classes of COCA_NonGated_Segmentations, and the label of each in a digital patient's regions."""
 
 
 def write_denser(scan: Path, folder: Path) -> Path:
@@ -155,32 +144,6 @@ def write_orcascore(root: Path, scans: dict[str, Path]) -> Path:
     return root
 
 
-def write_segmentations(root: Path, scans: dict[int, Path]) -> Path:
-    """nrrd/coronary segmentation.seg_N.nrrd, as 3D Slicer saves segmentations: cropped to what is labelled."""
-    (root / "nrrd").mkdir(parents=True)
-    for number, scan in scans.items():
-        write_segmentation(root / "nrrd" / f"coronary segmentation.seg_{number}.nrrd", regions_of(scan))
-    return root
-
-
-def write_segmentation(path: Path, regions: sitk.Image, segments=SEGMENTS) -> Path:
-    """segments: name and label in `regions` of each; None for an empty one."""
-    values = {own: n for n, (_, own) in enumerate(segments, 1) if own is not None}
-    box = sitk.LabelShapeStatisticsImageFilter()
-    box.Execute(sitk.Cast(regions > 0, sitk.sitkUInt8))
-    if box.GetNumberOfLabels():
-        *first, i, j, k = box.GetBoundingBox(1)
-        regions = sitk.RegionOfInterest(regions, (i, j, k), first)
-    else:
-        regions = regions[:1, :1, :1]
-    image = sitk.ChangeLabel(regions, values)
-    for n, (name, _) in enumerate(segments):
-        for key, value in (("ID", f"Segment_{n + 1}"), ("Name", name), ("LabelValue", n + 1), ("Layer", 0)):
-            image.SetMetaData(f"Segment{n}_{key}", str(value))
-    sitk.WriteImage(image, str(path), True)
-    return path
-
-
 def write_label_maps(root: Path, scans: dict[str, Path]) -> Path:
     """NAME.nii.gz and NAME-lesions.nii.gz with CAC's own labels."""
     root.mkdir(parents=True, exist_ok=True)
@@ -188,10 +151,3 @@ def write_label_maps(root: Path, scans: dict[str, Path]) -> Path:
         sitk.WriteImage(sitk.ReadImage(str(scan / "ct.nii.gz")), str(root / f"{name}.nii.gz"))
         sitk.WriteImage(regions_of(scan), str(root / f"{name}-lesions.nii.gz"))
     return root
-
-
-def write_nlst(path: Path, scores: dict[int, tuple[float, float]]) -> Path:
-    """Results_NLST.csv of DeepCAC. scores: CAC_AI and CAC_manual by PID."""
-    rows = [f"{pid},{ai:g},{manual:g}" for pid, (ai, manual) in scores.items()]
-    path.write_text("\n".join(["PID,CAC_AI,CAC_manual", *rows]) + "\n", encoding="utf-8")
-    return path

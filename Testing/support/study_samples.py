@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from CACTrainingLib.studies.records import ARTERIES, HeartAgreement, StudyRecord, TrueLesion, Truth, Value
+from CACTrainingLib.studies.records import ARTERIES, HeartAgreement, StudyRecord, Truth, Value
 
 REACH_MG = {"map": 1.0, "reader": 3.0, "automatic": 3.0, "noise_free": 0.0}
 """From about which mass on a method finds a plaque."""
@@ -51,7 +51,7 @@ def cohort(patients=60, seed=0):
     records = []
     for n in range(patients):
         plaques = [
-            (ARTERIES[g.choice(4, p=(0.1, 0.5, 0.15, 0.25))], float(g.lognormal(1.3, 1.2)), float(g.uniform(200, 1000)))
+            (ARTERIES[g.choice(4, p=(0.1, 0.5, 0.15, 0.25))], float(g.lognormal(1.3, 1.2)))
             for _ in range(1 + g.poisson(1.5) if n % 2 else 0)
         ]
         other = ("aortic wall",) if n % 3 == 0 else ()
@@ -65,21 +65,18 @@ def cohort(patients=60, seed=0):
 
 
 def _scan(name, number, plaques, other, g):
-    lesions, masses = [], {method: dict.fromkeys(ARTERIES, 0.0) for method in REACH_MG}
+    masses = {method: dict.fromkeys(ARTERIES, 0.0) for method in REACH_MG}
     wrong = 5.0 * bool(other) * g.random()
-    for artery, mass, density in plaques:
-        found = {}
+    for artery, mass in plaques:
         for method, reach in REACH_MG.items():
             spread = {"map": 0.1, "noise_free": 0.02}.get(method, 0.5)
             hit = mass > reach * g.lognormal(0, 0.2)
-            found[method] = mass * float(g.lognormal(0, spread)) if hit else 0.0
-            masses[method][artery] += found[method]
-        lesions.append(TrueLesion(artery, mass, density, float(g.uniform(1, 10)), float(g.uniform(5, 80)), found))
+            masses[method][artery] += mass * float(g.lognormal(0, spread)) if hit else 0.0
     masses["automatic"]["LAD"] += wrong
     values = {method: value(by_artery) for method, by_artery in masses.items()}
-    truly = {a: sum(mass for artery, mass, _ in plaques if artery == a) for a in ARTERIES}
+    truly = {a: sum(mass for artery, mass in plaques if artery == a) for a in ARTERIES}
     total = sum(truly.values())
-    shown = tuple(a for a in ARTERIES if any(artery == a and mass > 1.5 for artery, mass, _ in plaques))
+    shown = tuple(a for a in ARTERIES if any(artery == a and mass > 1.5 for artery, mass in plaques))
     slices = tuple((bool(shown) and k < 4, float(g.beta(4, 2) if shown and k < 4 else g.beta(2, 5))) for k in range(20))
     count = float(sum(p >= 0.6 for _, p in slices))
     values["slices"] = Value(count, count, {})
@@ -91,7 +88,7 @@ def _scan(name, number, plaques, other, g):
         values,
         scan=f"{name}-scan_{number}",
         visible_arteries=shown,
-        truth=Truth(total, truly, other, tuple(lesions)),
+        truth=Truth(total, truly, other),
         slices=slices,
         slice_threshold=0.6,
         map_lesions=in_map,

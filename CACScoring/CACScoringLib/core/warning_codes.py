@@ -143,7 +143,6 @@ ADVICE = {
     "project-doubt": "Correct in the project what the message names.",
     "proposal-doubt": "Review the proposal before you accept it.",
     "radiograph-failed": "Correct what the message names, and run the command again.",
-    "reference-doubt": "Check that the reference is the published one, and unchanged.",
     "registration-poor": "Check the mask in its picture, and leave it out of training if it is wrong.",
     "scan-duplicate": "No action is needed. The scan is in the project already.",
     "scan-failed": "Correct what the message names, and run the command again.",

@@ -13,13 +13,14 @@ from CACScoringLib.core.progress import Progress
 from . import experiments
 from .study_options import StudyParser, add_options, show_page
 
-REPRODUCIBILITY, ABLATION, ACQUISITION, ALL = "reproducibility", "ablation", "acquisition", "all"
+REPRODUCIBILITY, ACQUISITION, ALL = "reproducibility", "acquisition", "all"
 
 STUDIES = {
     REPRODUCIBILITY: "reproducibility of two scans of a patient, and accuracy against the true mass",
     "detection": "detection of calcium per scan, artery and lesion",
     "heart": "agreement of the heart outline with the reference",
-    ABLATION: "contribution of each part of the method",
+    "automatic": "agreement of the automatic scores with the truth of digital patients",
+    "ablation": "contribution of each part of the method",
     ACQUISITION: "dependence of the score of one digital patient on the acquisition",
 }
 
@@ -80,17 +81,6 @@ def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:
         add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
     shared = ("--overwrite", "--use", "--annotator", "--seed") if on_scans else ()
     add_options(parser, ("--model", *shared, "--workers", "--device"))
-    if name in (ABLATION, ALL):
-        again = "pairs to score again with each part left out (default: 30)"
-        add("--ablation-pairs", type=int, default=30, metavar="N", help=again)
-        add(
-            "--variant",
-            action="append",
-            default=[],
-            type=_variant,
-            metavar="NAME=CARD[,CARD…]",
-            help="other trained models to compare with; names that differ only after a # are seeds of one variant",
-        )
     if name in (ACQUISITION, ALL):
         add("--patient", type=int, default=950191, metavar="NUMBER", help="the digital patient to scan")
     if name in (REPRODUCIBILITY, ALL):
@@ -114,22 +104,16 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from CACScoringLib.run import ModelChoice
 
-    from ..experiments.errors import StudyError
-    from ..studies.ablation import AblationSettings
     from ..studies.acquisition import AcquisitionSettings
     from ..studies.evaluation import EvaluationSettings, evaluate
 
     given = vars(options)
-    variants = dict(given.get("variant", ()))
-    if len(variants) < len(given.get("variant", ())):
-        raise StudyError("Two variants have one name. Seeds of a variant differ after a #: alpha-10#1, alpha-10#2.")
     done = evaluate(
         EvaluationSettings(
             studies=tuple(STUDIES) if options.study == ALL else (options.study,),
             output=options.output,
             models=ModelChoice(tuple(options.model), device=options.device),
             workers=options.workers,
-            ablation=AblationSettings(options.ablation_pairs, variants) if "variant" in given else AblationSettings(),
             acquisition=AcquisitionSettings(options.patient) if "patient" in given else AcquisitionSettings(),
             **{name: given[name] for name in _ON_SCANS if name in given},
         ),
@@ -161,10 +145,3 @@ def _compare(options: argparse.Namespace, progress: Progress) -> None:
         seed=options.seed,
     )
     show_page(compare_models(settings, progress), options.output, progress, "the comparison")
-
-
-def _variant(text: str) -> tuple[str, tuple[Path, ...]]:
-    name, _, cards = text.partition("=")
-    if not name or not cards:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a variant; write for example alpha-10#1=models/map.json")
-    return name, tuple(Path(card) for card in cards.split(","))

@@ -17,7 +17,6 @@ import numpy as np
 from CACScoringLib.scoring.repeatability import Limits
 
 from ..statistics.bootstrap import Estimate
-from ..statistics.roc import roc_curve
 from .parts import METHODS
 
 if TYPE_CHECKING:
@@ -86,14 +85,13 @@ class ScanPairs:
 class AgainstTruth:
     """What one method measures of scans whose true mass is known, [n] each.
 
-    other_calcium: whether the scan holds calcium that is not coronary. slope: of measured on true mass; None: no line.
+    other_calcium: whether the scan holds calcium that is not coronary.
     """
 
     method: str
     true: Sequence[float]
     measured: Sequence[float]
     other_calcium: Sequence[bool]
-    slope: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def bland_altman(
     drawing: Drawing,
     panels: Sequence[ScanPairs],
     unit: str,
-    linear_to: float | None = None,
+    linear_to: float,
     titles: tuple[str, str] = ("Mean of both scans", "Second minus first scan"),
 ) -> None:
     """Difference against mean of two scans, a panel per method on common axes, with limits that widen with the mean.
@@ -143,41 +141,35 @@ def bland_altman(
     unit: of the scores, for the axes. linear_to: from there on axes are logarithmic, in both directions. titles: of the
     axes.
     """
-    axes = _row_of_axes(drawing, len(panels))
-    highest = max([1e-9, *(float(np.max((np.asarray(p.first) + p.second) / 2)) for p in panels if len(p.first))])
-    widest = max([1e-9, *(float(np.max(np.abs(np.subtract(p.second, p.first)))) for p in panels if len(p.first))])
-    for axis, pairs in zip(axes, panels, strict=True):
-        first, second = np.asarray(pairs.first, float), np.asarray(pairs.second, float)
-        colour, marker = _look_of(pairs.method)
+    pairs = [np.stack([panel.first, panel.second], axis=1).astype(float) for panel in panels]
+    highest = max([1e-9, *(own.mean(1).max() for own in pairs if len(own))])
+    widest = max([1e-9, *(np.abs(np.diff(own)).max() for own in pairs if len(own))])
+    axes = _row_of_axes(drawing, [panel.method for panel in panels], [len(own) for own in pairs], titles, unit)
+    for axis, panel, own in zip(axes, panels, pairs, strict=True):
+        colour, marker = _look_of(panel.method)
         axis.axhline(0, color="#1c2529", linewidth=0.8)
-        _dots(axis, (first + second) / 2, second - first, colour, marker)
-        if pairs.limits:
-            means = np.linspace(0, highest, 400) if linear_to is None else np.geomspace(linear_to / 50, highest, 400)
+        _dots(axis, own.mean(1), own[:, 1] - own[:, 0], colour, marker)
+        if panel.limits:
+            means = np.geomspace(linear_to / 50, highest, 400)
             for sign in (-1, 1):
-                axis.plot(means, sign * pairs.limits.at(means), color=colour, linestyle="--")
-        axis.set_title(f"{title_of(pairs.method)}\nn = {len(first)}")
-        axis.set_xlabel(f"{titles[0]}, {unit}")
-        _scaled(axis, linear_to)
-        axis.set_xlim(0, 1.05 * highest if linear_to is None else 1.5 * highest)
-        axis.set_ylim(*(widest * np.array((-1.1, 1.1) if linear_to is None else (-1.6, 1.6))))
-    axes[0].set_ylabel(f"{titles[1]}, {unit}")
+                axis.plot(means, sign * panel.limits.at(means), color=colour, linestyle="--")
+        _scale(axis, linear_to, (0, 1.5 * highest), (-1.6 * widest, 1.6 * widest))
 
 
 def against_truth(
     drawing: Drawing,
     panels: Sequence[AgainstTruth],
     unit: str,
-    linear_to: float | None = None,
+    linear_to: float,
     titles: tuple[str, str] = ("True mass", "Measured mass"),
 ) -> None:
     """Measured against true mass, a panel per method; open marks are scans with calcium that is not coronary.
 
-    The black line is equality. linear_to: from there on axes are logarithmic. titles: of the axes.
+    The line is equality. linear_to: from there on axes are logarithmic. titles: of the axes.
     """
-    axes = _row_of_axes(drawing, len(panels))
     highest = max([1e-9, *(float(np.max([p.true, p.measured])) for p in panels if len(p.true))])
-    lowest_power = -1.0 if linear_to is None else math.log10(linear_to) - 2
-    line = np.array([0, *np.logspace(lowest_power, math.log10(highest), 200)])
+    line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])
+    axes = _row_of_axes(drawing, [p.method for p in panels], [len(p.true) for p in panels], titles, unit)
     for axis, panel in zip(axes, panels, strict=True):
         colour, marker = _look_of(panel.method)
         other = np.asarray(panel.other_calcium, bool)
@@ -185,16 +177,7 @@ def against_truth(
         axis.plot(line, line, color="#1c2529", linewidth=0.8)
         _dots(axis, true[~other], measured[~other], colour, marker)
         _dots(axis, true[other], measured[other], colour, marker, filled=False)
-        if panel.slope is not None and math.isfinite(panel.slope):
-            axis.plot(line, panel.slope * line, color=colour, linestyle="--")
-        axis.set_title(f"{title_of(panel.method)}\nn = {len(true)}")
-        axis.set_xlabel(f"{titles[0]}, {unit}")
-        _scaled(axis, linear_to)
-        edge = 1.05 * highest if linear_to is None else 1.6 * highest
-        below = -0.02 * highest if linear_to is None else -0.15 * linear_to
-        axis.set_xlim(below, edge)
-        axis.set_ylim(below, edge)
-    axes[0].set_ylabel(f"{titles[1]}, {unit}")
+        _scale(axis, linear_to, *[(-0.15 * linear_to, 1.6 * highest)] * 2)
 
 
 def panels_of_values(
@@ -250,53 +233,27 @@ def forest(
     axis.set_xlabel(x_title)
 
 
-def roc_curves(drawing: Drawing, labels: Sequence[str], truth: np.ndarray, scores: np.ndarray) -> None:
-    """ROC curves of several models on the same items. truth: bool [n], some of each. scores: float [models, n]."""
-    axis = drawing.subplots()
-    axis.plot([0, 1], [0, 1], color="#1c2529", linewidth=0.8)
-    styles = ("-", "--", ":", "-.")
-    for n, (label, own) in enumerate(zip(labels, scores, strict=True)):
-        look = {"color": _look_of(label, labels)[0], "linestyle": styles[n % len(styles)]}
-        axis.plot(*roc_curve(truth, own), **look, label=label)
-    axis.set_xlabel("False positive rate")
-    axis.set_ylabel("Sensitivity")
-    axis.set_aspect("equal")
-    axis.legend(loc="lower right")
+def _row_of_axes(
+    drawing: Drawing, methods: Sequence[str], counts: Sequence[int], titles: tuple[str, str], unit: str
+) -> list[Axes]:
+    axes = list(drawing.subplots(1, len(methods), squeeze=False, sharex=True, sharey=True)[0])
+    for axis, method, count in zip(axes, methods, counts, strict=True):
+        axis.set_title(f"{title_of(method)}\nn = {count}")
+        axis.set_xlabel(f"{titles[0]}, {unit}")
+    axes[0].set_ylabel(f"{titles[1]}, {unit}")
+    return axes
 
 
-def against_first(
-    drawing: Drawing, labels: Sequence[str], values: np.ndarray, quantity: str, limits: tuple[float, float]
-) -> None:
-    """A mark per case: each further model's value against the first model's, a panel per model; the line is equality.
-
-    values: float [models, n].
-    """
-    axes = _row_of_axes(drawing, len(labels) - 1)
-    room = 0.03 * (limits[1] - limits[0])
-    for axis, label, own in zip(axes, labels[1:], values[1:], strict=True):
-        axis.plot(limits, limits, color="#1c2529", linewidth=0.8)
-        _dots(axis, values[0], own, *_look_of(label, labels))
-        axis.set_title(f"n = {len(own)}")
-        axis.set_xlabel(f"{quantity}, {labels[0]}")
-        axis.set_ylabel(f"{quantity}, {label}")
-        axis.set_aspect("equal")
-        axis.set_xlim(limits[0] - room, limits[1] + room)
-        axis.set_ylim(limits[0] - room, limits[1] + room)
-
-
-def _row_of_axes(drawing: Drawing, count: int) -> list[Axes]:
-    return list(drawing.subplots(1, count, squeeze=False, sharex=True, sharey=True)[0])
-
-
-def _scaled(axis: Axes, linear_to: float | None) -> None:
-    if linear_to is None:
-        return
+def _scale(axis: Axes, linear_to: float, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """Set axes that are logarithmic from a value on, and their ends."""
     powers = 10.0 ** np.arange(math.ceil(math.log10(linear_to)), 8)  # below, they would run into the zero
     axis.set_xscale("symlog", linthresh=linear_to, linscale=0.5)
     axis.set_yscale("symlog", linthresh=linear_to, linscale=0.5)
     for one in (axis.xaxis, axis.yaxis):
         one.set_ticks([*-powers[::-1], 0, *powers])
         one.set_major_formatter(lambda value, _: f"{value:,.0f}".replace("-", "−") if abs(value) >= 1 else f"{value:g}")
+    axis.set_xlim(*x)
+    axis.set_ylim(*y)
 
 
 def _name_groups(axis: Axes, groups: Sequence[str], columns: int) -> None:

@@ -8,37 +8,26 @@ n, others' published figures in columns of their own and marked as such.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_bytes_atomically
 from CACScoringLib.core.tables import table_text
-from CACScoringLib.report.markup import (
-    RESEARCH_ONLY,
-    Markup,
-    facts_table,
-    fragment,
-    group,
-    head,
-    lines,
-    page,
-    picture,
-    row,
-    small,
-    table,
-    tag,
-)
+from CACScoringLib.report.markup import RESEARCH_ONLY, page
+from CACScoringLib.report.markup import Markup as Page
 
 from ..statistics.bootstrap import Estimate
 from .figures import rendered
-from .parts import PUBLISHED, Figure, Section, Table
+from .parts import PUBLISHED, Section, Table
 
 if TYPE_CHECKING:
-    from .parts import Cell, Gallery
+    from .parts import Cell
 
 PAGE, INDEX = "study.html", "study.json"
 SCHEMA = "cac-study/1"
@@ -46,16 +35,16 @@ SCHEMA = "cac-study/1"
 TABLES, FIGURES = "tables", "figures"
 """Folders of the CSV, PNG and SVG files beside the page."""
 
-DIGITAL = fragment(
-    tag.b("Digital patients: no result here shows how the method performs in patients."),
-    " The scans were simulated, so that the truth is known. They lack much of what real chests contain.",
+DIGITAL = (
+    "Digital patients: no result here shows how the method performs in patients. The scans were simulated, so that the "
+    "truth is known. They lack much of what real chests contain."
 )
 
 WIDE_COLUMNS = 6
 """A table of more has its intervals below the values, so that it fits a sheet of paper."""
 
 _REFERENCE = re.compile(r"\[\[([a-z0-9_]+)\]\]")
-_NUMBERED = re.compile(r'class="numbered" id="([a-z0-9_]+)"')
+_TEMPLATES = Path(__file__).parents[1] / "Resources"
 
 
 def write_study(
@@ -81,14 +70,8 @@ def write_study(
     """
     numbers = _numbers(sections)
     pictures = {figure.name: rendered(figure) for section in sections for figure in section.figures}
-    body = [
-        tag.h1(title),
-        tag.p(DIGITAL, class_="unreviewed") if digital else RESEARCH_ONLY,
-        _contents(sections),
-        _how_to_read(sections),
-        *(_section(section, number, numbers, pictures) for number, section in enumerate(sections, 1)),
-        _facts(facts),
-    ]
+    svg = {name: files["svg"] for name, files in pictures.items()}
+    body = _body(title=title, sections=sections, facts=facts, digital=digital, numbers=numbers, pictures=svg)
     files = {
         Path(TABLES, f"{table.name}.csv"): table_as_csv(table).encode()
         for section in sections
@@ -102,10 +85,10 @@ def write_study(
     for place in (folder, folder / TABLES, folder / FIGURES):
         place.mkdir(parents=True, exist_ok=True)
         remove_partial(place, LEFT_SECONDS)
-    _remove_shown_before(folder, page_name)
+    _remove_earlier(folder)
     for path, content in files.items():
         write_bytes_atomically(folder / path, content)
-    write_bytes_atomically(folder / page_name, page(title, *body).encode())
+    write_bytes_atomically(folder / page_name, page(title, Page(body)).encode())
     index = json.dumps(_index(title, sections, facts, digital, numbers), indent=1, ensure_ascii=False)
     write_bytes_atomically(folder / INDEX, index.encode())
     return folder / page_name
@@ -134,13 +117,18 @@ def _plain(text: str, numbers: dict[str, str]) -> str:
     return _REFERENCE.sub(lambda match: numbers[match[1]], text)
 
 
-def _remove_shown_before(folder: Path, page_name: str) -> None:
-    """Remove the tables and figures that the folder's page shows; nothing else that lies beside them."""
-    before = folder / page_name
-    (folder / INDEX).unlink(missing_ok=True)
-    for name in _NUMBERED.findall(before.read_text(encoding="utf-8")) if before.is_file() else ():
-        for path in (Path(TABLES, f"{name}.csv"), Path(FIGURES, f"{name}.png"), Path(FIGURES, f"{name}.svg")):
-            (folder / path).unlink(missing_ok=True)
+def _remove_earlier(folder: Path) -> None:
+    """Remove the tables and figures that an earlier study's index lists; nothing else that lies beside them."""
+    index = folder / INDEX
+    try:
+        listed = json.loads(index.read_text(encoding="utf-8"))["captions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for file in listed:
+        if re.fullmatch(r"(tables|figures)/[a-z0-9_]+\.(csv|png)", file):
+            (folder / file).unlink(missing_ok=True)
+            (folder / file).with_suffix(".svg").unlink(missing_ok=True)
+    index.unlink()
 
 
 def table_as_csv(table: Table) -> str:
@@ -217,106 +205,83 @@ def _numbers(sections: Sequence[Section]) -> dict[str, str]:
     }
 
 
-def _contents(sections: Sequence[Section]) -> Markup:
-    links = ([tag.a(f"{n}\xa0{s.title}", href=f"#section-{s.name}"), " · "] for n, s in enumerate(sections, 1))
-    return tag.nav(links, tag.a("How it was made", href="#facts"), class_="contents")
+def _body(numbers: dict[str, str], **content: object) -> str:
+    """The page's content as HTML, by the template."""
+    import jinja2
+    from markupsafe import Markup, escape
 
+    def linked(text: str) -> Markup:
+        """Plain text as HTML, references as links."""
+        words = [escape(word) for word in _REFERENCE.split(text)]
+        for name in words[1::2]:
+            if name not in numbers:
+                raise ValueError(f"a text refers to [[{name}]], but there is no such table or figure: {text}")
+        link = '<a href="#{}">{}</a>'
+        words[1::2] = [Markup(link).format(name, numbers[name].replace(" ", "\xa0")) for name in words[1::2]]
+        return Markup("").join(words)
 
-def _how_to_read(sections: Sequence[Section]) -> Markup:
-    text = "Square brackets hold 95\xa0% intervals; n is what an estimate rests on; – means that there is none."
-    tables = [table for section in sections for table in section.tables]
-    if not any(_published(c) for t in tables for c in (*t.columns, *(line[0] for line in t.rows))):
-        return small(text)
-    return small(
-        f"{text} ",
-        tag.span("Shaded figures in italics were published by others", class_="published"),
-        ", on other scans of other patients: they are shown for comparison and were not measured here.",
+    loader = jinja2.FileSystemLoader(_TEMPLATES)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {
+        "linked": linked,
+        "layout": _layout,
+        "sentence": lambda title: title if title.endswith((".", "?")) else f"{title}.",
+        "base64": lambda data: base64.b64encode(data).decode("ascii"),
+    }
+    tables = [table for section in content["sections"] for table in section.tables]
+    published = any(_published(c) for t in tables for c in (*t.columns, *(line[0] for line in t.rows)))
+    return environment.get_template("study.html").render(
+        **content,
+        numbers=numbers,
+        published=published,
+        digital_note=DIGITAL,
+        research_only=Markup(RESEARCH_ONLY),
+        wide_columns=WIDE_COLUMNS,
     )
 
 
-def _section(section: Section, number: int, numbers: dict[str, str], pictures: dict[str, dict[str, bytes]]) -> Markup:
-    return tag.section(
-        tag.h2(f"{number}\N{EN SPACE}{section.title}"),
-        (tag.p(_linked(text, numbers)) for text in section.text),
-        (_table(made, numbers) for made in section.tables),
-        (_figure(figure, pictures[figure.name]["svg"], numbers) for figure in section.figures),
-        map(_gallery, section.galleries),
-        id=f"section-{section.name}",
-    )
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    words: bool
+    published: bool
 
 
-def _table(made: Table, numbers: dict[str, str]) -> Markup:
-    places, counts = _places_of_n(made)
-    words = [_holds_words(made, c) for c in range(len(made.columns))]
-    titles = zip(made.columns, words, strict=True)
-    rows = [head(*(_heading(title, left, counts.get(("column", c))) for c, (title, left) in enumerate(titles)))]
-    for r, line in enumerate(made.rows):
-        n = counts.get(("row", r))
-        if _is_heading(line):
-            rows.append(group([shown(line[0]), _n(n)], len(line)))
+@dataclass(frozen=True)
+class _Cell:
+    """n: of an estimate, where it is not that of the whole table."""
+
+    text: str
+    words: bool
+    published: bool
+    indented: bool = False
+    interval: str = ""
+    n: int | None = None
+
+
+def _layout(table: Table) -> tuple[int | None, list[_Column], list[str | list[_Cell]]]:
+    """What a page shows of a table: n where all estimates have one, columns, and rows; a heading is text."""
+    counts = {cell.n for line in table.rows for cell in line if isinstance(cell, Estimate)}
+    common = next(iter(counts)) if len(counts) == 1 else None
+    columns = [_Column(title, _holds_words(table, c), _published(title)) for c, title in enumerate(table.columns)]
+    rows: list[str | list[_Cell]] = []
+    for line in table.rows:
+        if len(line) > 1 and all(cell == "" for cell in line[1:]):
+            rows.append(shown(line[0]))
             continue
-        by_others = [_published(title) or _published(line[0]) for title in made.columns]
-        cells = [_cell(*cell, places == "cell") for cell in zip(line, words, by_others, strict=True)]
-        rows.append(row([cells[0], None if n in line else _n(n)], *cells[1:]))
-    throughout = f" n = {counts['table']:,} throughout." if places == "table" else ""
-    note = tag.p(_linked(made.note, numbers), throughout, class_="note") if made.note or throughout else None
-    return tag.div(
-        tag.p(tag.b(f"{numbers[made.name]}."), f" {_sentence(made.title)}", class_="caption"),
-        table(rows, "wide" if len(made.columns) > WIDE_COLUMNS else None, scroll=True),
-        note,
-        class_="numbered",
-        id=made.name,
-    )
-
-
-def _places_of_n(table: Table) -> tuple[str, dict[object, int]]:
-    """Where the estimates' n is shown, as rarely as possible: of the whole table, of each column, of
-    each group or row, or in each cell. Returns the place, and n by "table", ("column", c) or ("row", r); a group's is
-    that of its heading's row.
-    """
-    groups, heading = [], None
-    for r, line in enumerate(table.rows):
-        heading = r if _is_heading(line) else heading
-        groups.append(heading)
-    placed: dict[str, dict[object, set[int]]] = {"table": {}, "column": {}, "group": {}, "row": {}}
-    for r, line in enumerate(table.rows):
-        for c, cell in enumerate(line):
+        cells = []
+        for cell, column in zip(line, columns, strict=True):
+            by_others = (column.published or _published(line[0])) and cell not in (None, "")
             if isinstance(cell, Estimate):
-                keys = ("table", ("column", c), ("row", groups[r]), ("row", r))
-                for found, key in zip(placed.values(), keys, strict=True):
-                    found.setdefault(key, set()).add(cell.n)
-    for place, found in placed.items():
-        grouped = place != "group" or ("row", None) not in found
-        if found and grouped and all(len(counts) == 1 for counts in found.values()):
-            return place, {key: counts.pop() for key, counts in found.items()}
-    return "cell", {}
-
-
-def _is_heading(line: tuple[Cell, ...]) -> bool:
-    return len(line) > 1 and all(cell == "" for cell in line[1:])
-
-
-def _n(n: int | None) -> Markup | None:
-    return None if n is None else fragment(" ", tag.span(f"n = {n:,}", class_="n"))
-
-
-def _heading(title: str, left: bool, n: int | None) -> Markup:
-    return fragment(_marked(title, words=left, published=_published(title)), _n(n))
-
-
-def _cell(cell: Cell, left: bool, by_others: bool, with_n: bool) -> Markup:
-    marks = {"words": left, "published": by_others and cell not in (None, "")}
-    if isinstance(cell, Estimate):
-        value, _, interval = _estimate(cell).partition(" [")
-        rest = [" ", tag.span(f"[{interval}", class_="interval")] if interval else None
-        return fragment(_marked([value, rest], estimate=True, **marks), _n(cell.n) if with_n else None)
-    text = shown(cell).replace("< ", "<\xa0")  # "< 0.001" stays in one line
-    return _marked(text, **marks, indented=isinstance(cell, str) and cell.startswith("  "))
-
-
-def _marked(content: object, **classes: bool) -> Markup:
-    """Content in a span of those classes that are true."""
-    return tag.span(content, class_=" ".join(name for name, true in classes.items() if true) or None)
+                value, _, interval = _estimate(cell).partition(" [")
+                n = cell.n if common is None and cell.n not in line else None
+                cells.append(_Cell(value, column.words, by_others, False, interval and f"[{interval}", n))
+            else:
+                indented = isinstance(cell, str) and cell.startswith("  ")
+                text = shown(cell).replace("< ", "<\xa0")  # "< 0.001" stays in one line
+                cells.append(_Cell(text, column.words, by_others, indented))
+        rows.append(cells)
+    return common, columns, rows
 
 
 def _holds_words(table: Table, column: int) -> bool:
@@ -324,67 +289,6 @@ def _holds_words(table: Table, column: int) -> bool:
     cells = [line[column] for line in table.rows if line[column] not in (None, "")]
     texts = [cell for cell in cells if isinstance(cell, str)]
     return bool(cells) and len(texts) == len(cells) and any(len(text) > 20 for text in texts)
-
-
-def _figure(figure: Figure, svg: bytes, numbers: dict[str, str]) -> Markup:
-    drawn = picture(svg, "image/svg+xml", figure.title, style=f"width:{figure.size_inches[0] / 7:.0%}")
-    note = [" ", tag.span(_linked(figure.note, numbers), class_="small")] if figure.note else None
-    return tag.div(
-        tag.div(drawn, class_="scroll"),
-        tag.p(tag.b(f"{numbers[figure.name]}."), f" {_sentence(figure.title)}", note, class_="caption"),
-        class_="numbered",
-        id=figure.name,
-    )
-
-
-def _gallery(gallery: Gallery) -> Markup:
-    """Pictures side by side, of which one is seen; links lead to the one before and the next, without a script."""
-    count = len(gallery.pictures)
-    shown = []
-    for n, one in enumerate(gallery.pictures, 1):
-        ways = [tag.a(word, href=f"#{gallery.name}-{(n - 1 + step) % count + 1}") for word, step in _WAYS.items()]
-        more = [" · ", tag.a("report of the scan", href=one.link)] if one.link else None
-        place = small(ways[0], f" {n} of {count} ", ways[1], more)
-        caption = tag.figcaption(one.caption)
-        drawn = picture(one.jpeg, "image/jpeg", one.caption)
-        shown.append(tag.figure(place, drawn, caption, id=f"{gallery.name}-{n}"))
-    return tag.div(
-        tag.p(tag.b(gallery.title), class_="caption"),
-        tag.p(gallery.note, class_="note") if gallery.note else None,
-        tag.div(shown, class_="gallery"),
-    )
-
-
-_WAYS = {"← previous": -1, "next →": 1}
-
-
-def _facts(facts: dict[str, str]) -> Markup:
-    return tag.section(
-        tag.h2("How it was made"),
-        facts_table({name: lines(value.split("\n")) for name, value in facts.items()}),
-        small(
-            "Every table lies as CSV in ",
-            tag.code(TABLES),
-            " beside this page, every figure as PNG and SVG in ",
-            tag.code(FIGURES),
-            ".",
-        ),
-        id="facts",
-    )
-
-
-def _linked(text: str, numbers: dict[str, str]) -> Markup:
-    """Plain text as HTML, references as links."""
-    words = _REFERENCE.split(text)
-    for name in words[1::2]:
-        if name not in numbers:
-            raise ValueError(f"a text refers to [[{name}]], but there is no such table or figure: {text}")
-    words[1::2] = [tag.a(numbers[name].replace(" ", "\xa0"), href=f"#{name}") for name in words[1::2]]
-    return fragment(words)
-
-
-def _sentence(title: str) -> str:
-    return title if title.endswith((".", "?")) else f"{title}."
 
 
 def _published(text: Cell) -> bool:

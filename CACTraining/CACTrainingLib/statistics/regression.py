@@ -6,9 +6,6 @@ import numpy as np
 
 from .bootstrap import Estimate
 
-MOST_STEPS = 30
-"""Of Newton's method in the logistic regression; far fewer are needed but where size tells all apart."""
-
 
 def rank_correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation (1904, doi:10.2307/1412159) with mean ranks for ties, float [resamples].
@@ -73,39 +70,6 @@ def _centred(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     total = np.maximum(weights.sum(1), 1)
     middle = np.einsum("rn,rn->r", weights, np.broadcast_to(values, weights.shape)) / total
     return values - middle[:, None]
-
-
-def half_found(weights: np.ndarray, sizes: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Size at which half are found, by logistic regression of found on the logarithm of size; float [resamples].
-
-    NaN where that lies outside the sizes seen, or larger ones are not found more often.
-
-    Args:
-        weights: float [resamples, items].
-        sizes: [items], above 0.
-        found: bool [items].
-    """
-    if len(sizes) < 2 or sizes.min() == sizes.max():
-        return np.full(len(weights), np.nan)
-    x = np.log(np.asarray(sizes, float))
-    middle, spread = x.mean(), x.std()
-    design = np.stack([np.ones(len(x)), (x - middle) / spread], axis=1)
-    y = np.asarray(found, float)
-    coefficients = np.zeros((len(weights), 2))
-    # A slight penalty on the slope keeps it finite where size tells both apart without error.
-    penalty = np.diag([1e-6, 1e-2])
-    for _ in range(MOST_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(coefficients @ design.T, -30, 30)))
-        gradient = (weights * (y - p)) @ design - coefficients @ penalty
-        curvature = np.einsum("rn,na,nb->rab", weights * p * (1 - p), design, design, optimize=True) + penalty
-        step = np.clip(np.linalg.solve(curvature, gradient[..., None])[..., 0], -2, 2)
-        coefficients = coefficients + step
-        if np.abs(step).max() < 1e-6:
-            break
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        half = np.exp(middle - spread * coefficients[:, 0] / coefficients[:, 1])
-    seen = (half >= sizes.min()) & (half <= sizes.max()) & (coefficients[:, 1] > 0)
-    return np.where(seen, half, np.nan)
 
 
 def calibration_fit(truth: np.ndarray, probabilities: np.ndarray) -> tuple[Estimate, Estimate] | None:

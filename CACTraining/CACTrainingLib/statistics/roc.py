@@ -135,22 +135,6 @@ def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, score
     return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
 
 
-def roc_curve(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False positive rate and sensitivity at each score, from (0, 0) on, by scikit-learn.
-
-    Args:
-        truth: bool [n], some of each.
-        scores: [n].
-
-    Returns:
-        False positive rate and sensitivity, [points] each.
-    """
-    from sklearn import metrics
-
-    wrong, found, _ = metrics.roc_curve(truth, scores, drop_intermediate=False)
-    return wrong, found
-
-
 def curve_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """ROC curve averaged over folds: sensitivity at ROC_POINTS, float [resamples, points]; as `area_within`.
 

@@ -1,4 +1,4 @@
-"""What each part of the method is good for: the same scans scored without it, and by other trained models.
+"""What each part of the method is good for: the same scan pairs scored without it.
 
 After van Velzen et al., section 5.4 and figure 6: with and without the heart's mask, with and without the classifier of
 slices. Beside that the rule about the healthy image, and the evaluation of the map's lesions, which the paper lacks.
@@ -9,25 +9,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.models.cards import StoredModel, read_card
+from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.results import Networks
 
 from ..experiments.errors import StudyError
 from ..experiments.jobs import JobSettings, kept_jobs
-from .records import Value, value_from_json
+from ..report import figures as study_figures
+from ..report.parts import Figure, Section
+from .accuracy import rank_measure
+from .detection import scan_rates
+from .records import StudyRecord, Value, pairs_of, value_from_json
+from .reproducibility import icc, relative_difference
+from .sample import PAPER, Sample
 from .scoring import chest_room, forget, ready_networks, value_of
 from .study_scan import StudyScan, hu_mm3_per_mass
 
-VERSION = 2
-"""Of the cells; what another one made is not used."""
+VERSION = 3
+"""Of the scores that are stored; those of another version are not used."""
 
 PUBLISHED_MIN_HEALTHY_HU = -10.0
 
@@ -38,6 +46,7 @@ class Configuration:
     where the models have it on. evaluated: lesions that are probably not coronary calcium are left out."""
 
     key: str
+    title: str
     heart: bool = True
     classifier: bool = True
     other_rule: bool = False
@@ -52,34 +61,89 @@ class Configuration:
         return own if self.evaluated else replace(own, most_not_coronary=1.0)
 
 
-WHOLE = Configuration("whole")
+WHOLE = Configuration("whole", "heart and slice classifier")
 EVALUATED = (
     WHOLE,
-    Configuration("no_classifier", classifier=False),
-    Configuration("no_heart", heart=False),
-    Configuration("neither", heart=False, classifier=False),
-    Configuration("other_rule", other_rule=True),
+    Configuration("no_classifier", "without the slice classifier", classifier=False),
+    Configuration("no_heart", "without the heart", heart=False),
+    Configuration("neither", "without both", heart=False, classifier=False),
+    Configuration("other_rule", "with the −10 HU rule switched", other_rule=True),
 )
-ALL_LESIONS = tuple(
-    replace(configuration, key=f"all_{configuration.key}", evaluated=False) for configuration in EVALUATED
+CONFIGURATIONS = EVALUATED + tuple(
+    replace(one, key=f"all_{one.key}", title=f"{one.title}, all lesions", evaluated=False) for one in EVALUATED
 )
-CONFIGURATIONS = (*EVALUATED, *ALL_LESIONS)
-
-Configurations = dict[str, dict[str, Value]]
-"""By scan and way to score, what the calcium map scores there."""
+_PUBLISHED = {
+    "F1": {"all_whole": 0.80},
+    "False positives": {"all_whole": 0.14, "all_no_classifier": 1.00, "all_neither": 0.57},
+    "Relative difference, positive in both": {"all_whole": 0.47},
+}
+"""Section 5.4 and table 2, with the 119 patients of the first test set."""
+_TITLE = "Ablation"
 
 
 @dataclass(frozen=True)
 class AblationSettings:
-    """pairs: how many are scored again. variants: name to cards of trained models that replace those of their kind;
-    names that differ only after a # ("alpha-10#1", "alpha-10#2") are seeds of one variant."""
+    """pairs: how many are scored again."""
 
     pairs: int = 30
-    variants: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.pairs < 1:
             raise StudyError(f"The ablation needs at least one pair; {self.pairs} were asked for.")
+
+
+def sections(
+    scans: Sequence[StudyScan],
+    records: Sequence[StudyRecord],
+    folder: Path,
+    settings: AblationSettings,
+    models: Mapping[str, StoredModel],
+    work: JobSettings,
+    generator: np.random.Generator,
+) -> tuple[Section, ...]:
+    """Score the first pairs in every way, kept in `folder`, and compare. records: of the scans. models: by network."""
+    known = {record.scan: record for pair in pairs_of(records)[: settings.pairs] for record in pair}
+    chosen = [scan for scan in scans if scan.name in known]
+    if not chosen:
+        return (Section("ablation", _TITLE, ("There is no pair of which both scans were scored.",)),)
+    values = score_configurations(chosen, models, CONFIGURATIONS, folder / "cells.jsonl", work)
+    scored = [replace(record, values=values.get(name, {})) for name, record in known.items()]
+    sample = Sample(scored, generator, {one.key: one.title for one in CONFIGURATIONS}, WHOLE.key)
+    measures = [
+        *scan_rates([record for record in scored if record.visible is not None]),
+        *(relative_difference(sample, both) for both in (True, False)),
+        icc(sample),
+    ]
+    if truth := [record for record in scored if record.truth is not None]:
+        measures.append(replace(rank_measure(truth), title="Rank correlation with true mass"))
+    text = (
+        f"{len(scored)} scans of {len(scored) // 2} patients were scored again, each without a part of the method. All "
+        "settings share the same networks and resamples, so that differences are paired.",
+    )
+    note = (
+        "Without the heart mask, the whole space inside the chest wall takes its place. The −10 HU rule is switched "
+        "off where the model has it on, else on. All lesions: as published, without evaluating the map's lesions. Each "
+        "relative difference is over the pairs that are positive in that setting, so the rows are of different pairs. "
+        f"Scans that could not be scored in a setting, mostly because of too many lesions, are not in its row. "
+        f"Published: {PAPER}, section 5.4, 119 patients."
+    )
+    tables = (
+        sample.value_table("ablation", "Ablation of the method", measures, note, _PUBLISHED),
+        sample.difference_table("ablation_differences", "The whole method against each setting", measures),
+    )
+    groups = {"Lesions evaluated": EVALUATED, "All lesions of the map": CONFIGURATIONS[len(EVALUATED) :]}
+    panels = [
+        study_figures.Panel(
+            measure.title,
+            tuple(one.title for one in EVALUATED),
+            {group: [sample.found(measure, one.key).estimate for one in own] for group, own in groups.items()},
+        )
+        for measure in measures
+        if measure.title in _PUBLISHED
+    ]
+    draw = partial(study_figures.panels_of_values, panels=panels, y_title="")
+    figure = Figure("ablation_figure", "Parts of the method left out", draw, "As figure 6 of the paper.", (7, 4))
+    return (Section("ablation", _TITLE, text, tables, (figure,)),)
 
 
 def score_configurations(
@@ -88,10 +152,12 @@ def score_configurations(
     configurations: Sequence[Configuration],
     file: Path,
     work: JobSettings,
-) -> Configurations:
-    """Score scans in every way. What cannot be scored is left out. models: by network. file: keeps what is done."""
-    stored = [asdict(configuration) for configuration in configurations]
-    made_with = [VERSION, [{"judged" if k == "evaluated" else k: v for k, v in own.items()} for own in stored]]
+) -> dict[str, dict[str, Value]]:
+    """Scores of the calcium map by scan and configuration. What cannot be scored is left out.
+
+    models: by network. file: keeps what is done.
+    """
+    made_with: list = [VERSION, [asdict(one) for one in configurations]]
     made_with += [[network, m.card.sha256, m.card.calibration] for network, m in sorted(models.items())]
     keys = {}
     for scan in scans:
@@ -99,14 +165,6 @@ def score_configurations(
         keys[f"{scan.name} {hashlib.sha256(text.encode()).hexdigest()[:16]}"] = scan
     done, _ = kept_jobs(keys, file, partial(_scorer, dict(models), tuple(configurations), work.device), work)
     return {keys[key].name: {name: value_from_json(v) for name, v in found.items()} for key, found in done.items()}
-
-
-def with_cards(models: Mapping[str, StoredModel], cards: Sequence[Path]) -> dict[str, StoredModel]:
-    """The models, some replaced by those of these cards. Raises ModelError, and StudyError for two of one kind."""
-    own = [StoredModel(read_card(path), path, "user") for path in cards]
-    if len({model.card.network for model in own}) < len(own):
-        raise StudyError(f"Two cards of one variant are for the same network: {', '.join(map(str, cards))}.")
-    return {**models, **{model.card.network: model for model in own}}
 
 
 def _scorer(
@@ -132,7 +190,7 @@ def _scored(networks: Networks, configurations: tuple[Configuration, ...], scan:
             changed = ScoreSettings(decomposition=own_settings, allow_contrast=no_heart, allow_reversed=no_heart)
             try:
                 result = score_scan(ct, changed, None if configuration.heart else room, networks=networks)
-            except CTError:  # so many lesions that it is noise; the scan's other cells stand
+            except CTError:  # so many lesions that it is noise; the scan's other configurations stand
                 continue
         found[configuration.key] = asdict(value_of(result.methods["decomposition"], per_mass))
     return found

@@ -152,13 +152,19 @@ def _scanned(networks: Networks, job: tuple[Setting, int, int]) -> dict:
     }
 
 
+_TITLE = "Dependence of the score on the acquisition"
+_QUANTITIES = {"mass_mg": "mass, mg", "agatston": "Agatston score"}
+
 Scans = Mapping[tuple[Setting, int], dict]
 
 
 def _section(settings: AcquisitionSettings, found: Scans, failed: Mapping[str, str]) -> Section:
+    s = BASE_SCANNER
     text = [
         f"Digital patient {settings.patient} was scanned {settings.repeats} times in each setting, with different "
-        f"noise. All but the factor that a panel names is the same: {_base()}."
+        f"noise. All but the factor that a panel names is the same: {s.kernel.name} kernel, {s.slice_thickness_mm:g} "
+        f"mm slices every {s.slice_spacing_mm:g} mm, {s.noise_hu:g} HU noise in an average body, {s.kvp:g} kVp, no "
+        f"gating, breath held, heart rate {BASE_POSE.heart_rate_bpm:g} per minute."
     ]
     if failed:
         reasons = "; ".join(sorted(set(failed.values()))[:3])
@@ -167,98 +173,79 @@ def _section(settings: AcquisitionSettings, found: Scans, failed: Mapping[str, s
         return Section("acquisition", _TITLE, tuple(text))
     true_mg = next(iter(found.values()))["true_mg"]
     text.append(f"The patient truly has {true_mg:.1f} mg of coronary calcium, in every setting.")
-    tables = (_values_table(found), _spread_table(found, "mass_mg"), _spread_table(found, "agatston"))
+    values = {quantity: _by_setting(found, quantity) for quantity in _QUANTITIES}
+    tables = (_scan_table(found), *(_spread_table(quantity, values[quantity]) for quantity in _QUANTITIES))
     figures = (
-        _figure(found, "mass_mg", "Mass, mg", true_mg),
-        _figure(found, "agatston", "Agatston score", None),
+        _figure("mass_mg", values["mass_mg"], true_mg, " The line is the true mass."),
+        _figure("agatston", values["agatston"]),
     )
     return Section("acquisition", _TITLE, tuple(text), tables, figures)
 
 
-_TITLE = "Dependence of the score on the acquisition"
+Values = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
+"""By what is changed, its value, and method: the scores of the repeated scans."""
 
 
-def _base() -> str:
-    s = BASE_SCANNER
-    return (
-        f"{s.kernel.name} kernel, {s.slice_thickness_mm:g} mm slices every {s.slice_spacing_mm:g} mm, "
-        f"{s.noise_hu:g} HU noise in an average body, {s.kvp:g} kVp, no gating, breath held, heart rate "
-        f"{BASE_POSE.heart_rate_bpm:g} per minute"
-    )
-
-
-def _by_setting(found: Scans, quantity: str, method: str) -> dict[str, dict[str, list[float]]]:
-    """By what is changed and its value, of each repeat. A method that lacks the quantity is left out."""
-    values: dict[str, dict[str, list[float]]] = {}
+def _by_setting(found: Scans, quantity: str) -> Values:
+    values: dict = {}
     for (setting, _), content in found.items():
-        if method in content[quantity]:
-            values.setdefault(setting.changed, {}).setdefault(setting.value, []).append(content[quantity][method])
+        own = values.setdefault(setting.changed, {}).setdefault(setting.value, {})
+        for method, score in content[quantity].items():
+            own.setdefault(method, []).append(score)
     return values
 
 
-def _values_table(found: Scans) -> Table:
+def _methods(values: Values) -> list[str]:
+    return [m for m in METHODS if m in next(iter(next(iter(values.values())).values()))]
+
+
+def _scan_table(found: Scans) -> Table:
     """Every scan, so that the CSV holds all numbers."""
-    masses = [method for method in METHODS if method in next(iter(found.values()))["mass_mg"]]
-    scores = [method for method in METHODS if method in next(iter(found.values()))["agatston"]]
-    columns = ("Changed", "Value", "Scan")
-    columns += tuple(f"{METHODS[m]}, mg" for m in masses) + tuple(f"{METHODS[m]}, Agatston" for m in scores)
-    rows = []
-    for (setting, repeat), content in found.items():
-        numbers = [round(content["mass_mg"][m], 2) for m in masses] + [round(content["agatston"][m], 1) for m in scores]
-        rows.append((setting.changed, setting.value, repeat, *numbers))
-    note = (
-        "Mass is calibrated by the true contribution of 1 mg at the tube voltage. The scans of a setting differ in "
-        "noise only."
+    first = next(iter(found.values()))
+    keys = [(quantity, method) for quantity in _QUANTITIES for method in METHODS if method in first[quantity]]
+    columns = ("Changed", "Value", "Scan", *(f"{METHODS[method]}, {_QUANTITIES[q]}" for q, method in keys))
+    rows = tuple(
+        (setting.changed, setting.value, repeat, *(round(content[q][method], 2) for q, method in keys))
+        for (setting, repeat), content in found.items()
     )
-    return Table("acquisition_scans", "All scans", columns, tuple(rows), note)
+    note = "Mass is calibrated by the true contribution of 1 mg at the tube voltage."
+    return Table("acquisition_scans", "All scans", columns, rows, note)
 
 
-def _spread_table(found: Scans, quantity: str) -> Table:
-    methods = [method for method in METHODS if method in next(iter(found.values()))[quantity]]
-    rows = []
-    changed = dict.fromkeys(setting.changed for setting, _ in found)
-    for name in changed:
-        rows.append((name, *(_spread(_by_setting(found, quantity, method).get(name, {})) for method in methods)))
-    rows.append(("Noise alone", *(_noise_alone(_by_setting(found, quantity, method)) for method in methods)))
-    title = {"mass_mg": "mass", "agatston": "Agatston score"}[quantity]
+def _spread_table(quantity: str, values: Values) -> Table:
+    methods = _methods(values)
+
+    def means(settings: Mapping, method: str) -> list[float]:
+        return [float(np.mean(own[method])) for own in settings.values()]
+
+    rows = [(name, *(_spread(means(settings, m)) for m in methods)) for name, settings in values.items()]
+    every = [own for settings in values.values() for own in settings.values()]
+    noise = (np.mean([_spread(own[m]) for own in every if len(own[m]) > 1 and np.mean(own[m]) > 0]) for m in methods)
+    rows.append(("Noise alone", *map(float, noise)))
     note = (
         "Range of the means of the settings, divided by their overall mean; 0.5 is a change by half of the score. "
         "Noise alone: the same for the scans within a setting, averaged over the settings."
     )
     columns = ("Changed", *(METHODS[method] for method in methods))
-    return Table(f"acquisition_{quantity}", f"How far the {title} moves", columns, tuple(rows), note)
+    return Table(f"acquisition_{quantity}", f"Variation of the {_QUANTITIES[quantity]}", columns, tuple(rows), note)
 
 
-def _spread(values: Mapping[str, Sequence[float]]) -> float:
-    means = [float(np.mean(own)) for own in values.values()]
-    middle = float(np.mean(means)) if means else 0.0
-    return (max(means) - min(means)) / middle if middle > 0 else math.nan
+def _spread(values: Sequence[float]) -> float:
+    middle = float(np.mean(values))
+    return (max(values) - min(values)) / middle if middle > 0 else math.nan
 
 
-def _noise_alone(values: Mapping[str, Mapping[str, Sequence[float]]]) -> float:
-    spreads = [
-        (max(own) - min(own)) / float(np.mean(own))
-        for settings in values.values()
-        for own in settings.values()
-        if len(own) > 1 and np.mean(own) > 0
+def _figure(quantity: str, values: Values, reference: float | None = None, line: str = "") -> Figure:
+    methods = [method for method in _methods(values) if method != "noise_free"]
+    panels = [
+        study_figures.Panel(name, tuple(settings), {m: [_range(own[m]) for own in settings.values()] for m in methods})
+        for name, settings in values.items()
     ]
-    return float(np.mean(spreads)) if spreads else math.nan
-
-
-def _figure(found: Scans, quantity: str, y_title: str, reference: float | None) -> Figure:
-    methods = [method for method in ("map", "reader", "automatic") if method in next(iter(found.values()))[quantity]]
-    changed = dict.fromkeys(setting.changed for setting, _ in found)
-    by_method = {method: _by_setting(found, quantity, method) for method in methods}
-    panels = []
-    for name in changed:
-        groups = tuple(by_method[methods[0]][name])
-        series = {m: [_with_range(by_method[m][name][group]) for group in groups] for m in methods}
-        panels.append(study_figures.Panel(name, groups, series))
-    draw = partial(study_figures.panels_of_values, panels=panels, y_title=y_title, connected=True, reference=reference)
-    line = " The line is the true mass." if reference is not None else ""
+    title = _QUANTITIES[quantity]
+    draw = partial(study_figures.panels_of_values, panels=panels, y_title=title, connected=True, reference=reference)
     note = f"Marks are means of the scans of a setting, bars their lowest and highest (no intervals).{line}"
-    return Figure(f"acquisition_{quantity}_figure", f"{y_title} by acquisition", draw, note, (7, 8))
+    return Figure(f"acquisition_{quantity}_figure", f"{title} by acquisition", draw, note, (7, 8))
 
 
-def _with_range(values: Sequence[float]) -> Estimate:
+def _range(values: Sequence[float]) -> Estimate:
     return Estimate(float(np.mean(values)), float(min(values)), float(max(values)), len(values))

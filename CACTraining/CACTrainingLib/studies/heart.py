@@ -26,39 +26,24 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     sample = Sample(records, generator)
     scans = [record for record in sample.scans if record.heart is not None]
     if not scans:
-        text = (
-            f"{sample.opening()} For none of them is the true outline of the heart known, so the outline cannot be "
-            "evaluated."
-        )
+        text = f"{sample.opening()} For none of them is the true outline of the heart known: it is not evaluated."
         return (Section("heart", "The heart's outline", (text,)),)
     patients = patients_of(scans)
-    weights = sample.weights(scans)
     rows = []
     for title, (name, published) in _MEASURES.items():
         values = np.array([getattr(record.heart, name) for record in scans])
-        median = estimate(quantile(weights, values, 0.5), len(scans), len(set(patients)))
-        low, high = np.percentile(values, (25, 75))
-        worst = values.min() if name == "dice" else values.max()
-        rows.append((title, median, float(low), float(high), float(worst), published))
-    text = [
+        drawn = quantile(sample.bootstrap.weights(patients), values, 0.5)
+        low, high = map(float, np.percentile(values, (25, 75)))
+        worst = float(values.min() if name == "dice" else values.max())
+        rows.append((title, estimate(drawn, len(scans), len(set(patients))), low, high, worst, published))
+    poor = sorted((record.heart.dice, record.scan) for record in scans if record.heart.dice < LEAST_DICE)
+    named = ", ".join(f"{name} ({dice:.2f})" for dice, name in poor[:_MOST_NAMED])
+    text = (
         sample.opening(),
         f"For {count(scans, 'scan')} of {count(set(patients), 'patient')}, the heart is known and was found by the "
-        "network.",
-        _poor(scans),
-    ]
-    note = (
-        f"Published: {PAPER}, median (quartiles) of 79 scans. Its surface distance is called asymmetric without a "
-        "direction; here it is the mean over both surfaces."
+        f"network; {len(poor)} have a Dice below {LEAST_DICE}{': ' * bool(poor)}{named}.",
     )
+    note = f"Published: {PAPER}, median (quartiles) of 79 scans."
     columns = ("Measure", "Median", "Lower quartile", "Upper quartile", "Worst", "Published")
     table = Table("heart", "Heart found against reference heart", columns, tuple(rows), note)
-    return (Section("heart", "The heart's outline", tuple(text), (table,)),)
-
-
-def _poor(scans: Sequence[StudyRecord]) -> str:
-    poor = sorted((record for record in scans if record.heart.dice < LEAST_DICE), key=lambda record: record.heart.dice)
-    if not poor:
-        return f"Every one of the {len(scans)} has a Dice of at least {LEAST_DICE}."
-    named = ", ".join(f"{record.scan} ({record.heart.dice:.2f})" for record in poor[:_MOST_NAMED])
-    more = "" if len(poor) <= _MOST_NAMED else f" and {len(poor) - _MOST_NAMED} more"
-    return f"{len(poor)} of {len(scans)} have a Dice below {LEAST_DICE}: {named}{more}."
+    return (Section("heart", "The heart's outline", text, (table,)),)

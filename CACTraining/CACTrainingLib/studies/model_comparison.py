@@ -1,17 +1,19 @@
 """Two or more models of one network on the same cases: what each measures, how they differ, and whether by chance.
 
-Nothing is scored here: the heart's network is judged by known outlines, the classifier by labelled slices, the
-decomposition by known calcium maps. Patients a model was trained on flatter it, so the page says of how many of them
-that is known.
+Nothing is scored here: the heart's network is evaluated by known outlines, the classifier by labelled slices, the
+decomposition by known calcium maps. Results are too good on patients that a model was trained on, so the page says of
+how many of them that is known.
 """
 
 from __future__ import annotations
 
 import datetime
+import math
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +28,19 @@ from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices
 from ..experiments.errors import StudyError
 from ..experiments.scored import make_folder
 from ..project.project import Project, is_project
+from ..report import figures as study_figures
 from ..report.page import table_as_csv, write_study
-from ..statistics.bootstrap import RESAMPLES
-from .model_comparison_page import Case, Comparator, case_table, flattered, models_section, results_section
-from .model_measures import EVALUATORS, Evaluator
+from ..report.parts import Figure, Section, Table, count, heading, p_cell
+from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES, Difference, Found, paired_difference
+from ..statistics.resamples import Resamples
+from .model_measures import EVALUATORS, Case, Evaluator
 from .project_scans import DEFAULT_USE
 
 CASES = "cases.csv"
 """In the output folder: every scan with what each model found."""
+
+Refused = list[tuple[str, str]]
+"""Names of scans that are left out, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,19 @@ class ComparisonSettings:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Comparator:
+    """A model with its title. seen: patients that its weights were trained or chosen on; None where that is unknown."""
+
+    label: str
+    stored: StoredModel
+    seen: frozenset[str] | None
+
+    @property
+    def threshold(self) -> float | None:
+        return self.stored.card.calibration.get("slice_threshold")
+
+
 def compare_models(settings: ComparisonSettings, progress: Progress | None = None) -> Path:
     """Evaluate models on the same cases and write `study.html`, its tables and figures, and CASES; returns the page.
 
@@ -60,46 +80,42 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
     scan that cannot be used is named on the page and stops nothing.
     """
     progress = progress or Progress()
-    started = time.perf_counter()
     progress.begin(["scans", "models", "page"])
     comparators = _chosen(settings)
     network = comparators[0].stored.card.network
-    evaluator = EVALUATORS[network]()
+    evaluator = EVALUATORS[network]
     make_folder(settings.output)
     with progress.step("scans"):
         scans, origin, refused = _scans(settings)
-        usable, more = _usable(scans, evaluator)
-        refused += more
-        if not usable:
-            raise StudyError(
-                f"None of the {len(scans)} scans can be used to evaluate models for {network!r}: {refused[0][1]}. "
-                "Label "
-                "or outline them, or give a cohort of digital patients."
-            )
-        inputs, more = _prepared(usable, evaluator, settings, progress)
-        refused += more
+        inputs = _inputs(scans, evaluator, settings, refused, progress)
     with progress.step("models"):
         models = [load_model(comparator.stored.path, settings.device) for comparator in comparators]
-        cases, more = _evaluated(inputs, evaluator, models, progress)
-        refused += more
+        cases = _evaluated(inputs, evaluator, models, refused, progress)
     if not cases:
-        raise StudyError(f"No scan could be used: {refused[0][0]}: {refused[0][1]}")
+        name, reason = refused[0]
+        raise StudyError(
+            f"No scan of {settings.data} can be used to evaluate models for {network!r}; {name}: {reason}. Label or "
+            "outline them, or give a cohort of digital patients."
+        )
     with progress.step("page"):
-        warnings = flattered(comparators, {case.scan.patient for case in cases})
+        warnings = _seen_warnings(comparators, {case.patient for case in cases})
         for text in warnings:
             progress.warning(ScanWarning("trained-on-these-patients", text))
-        thresholds = [comparator.stored.card.calibration.get("slice_threshold") for comparator in comparators]
         sections = (
-            models_section(comparators, cases, refused, origin, warnings, evaluator),
-            results_section(comparators, cases, evaluator, thresholds, np.random.default_rng(settings.seed)),
+            _models_section(comparators, cases, refused, [origin, *warnings]),
+            _results_section(comparators, cases, evaluator, np.random.default_rng(settings.seed)),
         )
-        facts = _facts(settings, comparators, time.perf_counter() - started)
-        digital = all(case.scan.calcium_map is not None for case in cases)
-        title = f"Models for {network} compared"
-        page = write_study(settings.output, title, sections, facts, digital)
-        write_text_atomically(
-            settings.output / CASES, table_as_csv(case_table(comparators, cases, evaluator, thresholds))
-        )
+        facts = {
+            "Date": datetime.date.today().isoformat(),
+            "Data": str(settings.data),
+            "Models": "\n".join(f"{r.label}: {r.stored.path}, {r.stored.card.sha256[:16]}" for r in comparators),
+            "Bootstrap": f"seed {settings.seed}, {RESAMPLES} resamples of patients, the same for all models",
+            "Every scan": CASES,
+        }
+        digital = all(case.digital for case in cases)
+        page = write_study(settings.output, f"Models for {network} compared", sections, facts, digital)
+        table = _case_table(comparators, cases, evaluator)
+        write_text_atomically(settings.output / CASES, table_as_csv(table))
     return page
 
 
@@ -108,18 +124,15 @@ def _chosen(settings: ComparisonSettings) -> list[Comparator]:
     if len(settings.models) < 2:
         raise StudyError("A comparison takes two models or more. Name them with --compare A B.")
     stored = [_model(name) for name in settings.models]
-    networks = {model.card.network for model in stored}
-    if len(networks) > 1:
+    if len({model.card.network for model in stored}) > 1:
         named = ", ".join(f"{model.card.name} is for {model.card.network}" for model in stored)
         raise StudyError(f"Only models of one network can be compared; {named}.")
     if len({(model.card.sha256, str(model.card.calibration)) for model in stored}) < len(stored):
         raise StudyError(f"Two of {', '.join(settings.models)} are the same model. Name different ones.")
     names = [model.card.name for model in stored]
-    labels = [m.card.name if names.count(m.card.name) == 1 else f"{m.card.name} {m.card.sha256[:8]}" for m in stored]
-    if len(set(labels)) < len(labels):  # the same weights with another calibration
-        labels = [f"{label} ({number})" for number, label in enumerate(labels, 1)]
+    labels = [name if names.count(name) == 1 else f"{name} ({n})" for n, name in enumerate(names, 1)]
     others = Project.open(settings.data).models_folder if is_project(settings.data) else None
-    return [Comparator(label, model, _trained_on(model, others)) for label, model in zip(labels, stored, strict=True)]
+    return [Comparator(label, model, _patients_of(model, others)) for label, model in zip(labels, stored, strict=True)]
 
 
 def _model(name: str) -> StoredModel:
@@ -134,33 +147,29 @@ def _model(name: str) -> StoredModel:
     return own[-1]
 
 
-def _trained_on(model: StoredModel, others: Path | None) -> dict[str, set[str]] | None:
-    """Uses by patient, from the table that training leaves beside the card, or beside the same model in a project."""
+def _patients_of(model: StoredModel, others: Path | None) -> frozenset[str] | None:
+    """Patients in the table that training leaves beside the card, or beside the same model in a project."""
     places = [model.path]
     if others is not None:
-        places += [path for path in sorted(others.glob("*.json")) if _same(path, model)]
+        places += [path for path in sorted(others.glob("*.json")) if _sha256(path) == model.card.sha256]
     for path in places:
-        table = path.with_name(f"{path.stem}.training") / "data.csv"
         try:
-            lines = read_table(table, ("patient", "use")).lines
+            lines = read_table(path.with_name(f"{path.stem}.training") / "data.csv", ("patient", "use")).lines
         except TableError:
             continue
-        known: dict[str, set[str]] = {}
-        for line in lines:
-            known.setdefault(line.text("patient"), set()).add(line.text("use"))
-        return known
+        return frozenset(line.text("patient") for line in lines if line.text("use") in ("training", "validation"))
     return None
 
 
-def _same(path: Path, model: StoredModel) -> bool:
+def _sha256(path: Path) -> str | None:
     try:
-        return read_card(path).sha256 == model.card.sha256
+        return read_card(path).sha256
     except ModelError:
-        return False
+        return None
 
 
-def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, list[tuple[str, str]]]:
-    """The scans to evaluate on, where they are from, and those of a project that cannot be used, each with why."""
+def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, Refused]:
+    """The scans to evaluate on, where they are from, and those of a project that cannot be used."""
     scans = find_scans([settings.data], settings.annotator)
     if not is_project(settings.data):
         if settings.use is not None or settings.annotator is not None:
@@ -174,82 +183,170 @@ def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, list[
             f"The project {project.name} has no annotated scans for {use}. Choose another --use, split its patients "
             "with cac project split, or annotate."
         )
+    known = {(scan.ct, scan.series) for scan in own}
+    left = [scan for scan in project.scans if scan.use == use and (scan.ct, scan.series) not in known]
     lost = {scan.id for scan in project.missing()}
-    found = {(scan.ct, scan.series) for scan in own}
-    refused = [
-        (scan.name, "its CT is not where it was" if scan.id in lost else "it has no labels and no heart")
-        for scan in project.scans
-        if scan.use == use and (scan.ct, scan.series) not in found
-    ]
+    reasons = {True: "its CT is not where it was", False: "it has no labels and no heart"}
+    refused = [(scan.name, reasons[scan.id in lost]) for scan in left]
     return own, f"The scans are those for {use} of the project “{project.name}”.", refused
 
 
-def _usable(
-    scans: Sequence[TrainingScan], evaluator: Evaluator
-) -> tuple[list[tuple[str, TrainingScan]], list[tuple[str, str]]]:
-    """Scans with their names, and of others why not."""
-    usable, refused = [], []
+Input = tuple[str, TrainingScan, Path | None]
+"""Name of a scan, the scan, and its folder in the cache, where an evaluator reads it from there."""
+
+
+def _inputs(
+    scans: Sequence[TrainingScan],
+    evaluator: Evaluator,
+    settings: ComparisonSettings,
+    refused: Refused,
+    progress: Progress,
+) -> list[Input]:
+    usable: list[tuple[str, TrainingScan]] = []
     numbers: dict[str, int] = {}
     for scan in scans:
         numbers[scan.patient] = numbers.get(scan.patient, 0) + 1
         name = f"{scan.patient}/{numbers[scan.patient]}"
-        why = evaluator.why_not(scan)
-        if why is None:
+        reason = evaluator.unusable(scan)
+        if reason is None:
             usable.append((name, scan))
         else:
-            refused.append((name, why))
-    return usable, refused
-
-
-def _prepared(
-    usable: Sequence[tuple[str, TrainingScan]],
-    evaluator: Evaluator,
-    settings: ComparisonSettings,
-    progress: Progress,
-) -> tuple[list[tuple[str, TrainingScan, Path | None]], list[tuple[str, str]]]:
-    """Scans with their folders in the cache, where the judge reads them from there; and those that are unfit."""
+            refused.append((name, reason))
     if evaluator.prepared is None:
-        return [(name, scan, None) for name, scan in usable], []
-    cache = settings.cache or default_cache()
-    scans = [scan for _, scan in usable]
-    try:
-        folders = prepare(scans, evaluator.prepared, cache, settings.workers, progress.counted)
-        return [(*one, folder) for one, folder in zip(usable, folders, strict=True)], []
-    except CTError:
-        pass  # one of them is unfit: prepared one by one, it is found, and the rest is in the cache already
-    inputs: list[tuple[str, TrainingScan, Path | None]] = []
-    refused = []
+        return [(name, scan, None) for name, scan in usable]
+    prepared = partial(prepare, kind=evaluator.prepared, cache=settings.cache or default_cache())
+    with suppress(CTError):  # one of them is unfit: it is found below, and the rest is in the cache already
+        prepared([scan for _, scan in usable], workers=settings.workers, progress=progress.counted)
+    inputs: list[Input] = []
     for name, scan in usable:
         try:
-            inputs.append((name, scan, prepare([scan], evaluator.prepared, cache)[0]))
+            inputs.append((name, scan, prepared([scan])[0]))
         except CTError as error:
             refused.append((name, str(error)))
-    return inputs, refused
+    return inputs
 
 
 def _evaluated(
-    inputs: Sequence[tuple[str, TrainingScan, Path | None]],
+    inputs: Sequence[Input],
     evaluator: Evaluator,
     models: Sequence[LoadedModel],
+    refused: Refused,
     progress: Progress,
-) -> tuple[list[Case], list[tuple[str, str]]]:
-    cases, refused = [], []
+) -> list[Case]:
+    cases = []
     for n, (name, scan, folder) in enumerate(inputs, 1):
         try:
             found = evaluator.run(scan if folder is None else load_slices(folder), models)
-            cases.append(Case(name, scan, found))
+            cases.append(Case(name, scan.patient, scan.calcium_map is not None, found))
         except CTError as error:
             refused.append((name, str(error)))
         progress.counted(n, len(inputs))
-    return cases, refused
+    return cases
 
 
-def _facts(settings: ComparisonSettings, comparators: Sequence[Comparator], seconds: float) -> dict[str, str]:
-    return {
-        "Date": datetime.date.today().isoformat(),
-        "Data": str(settings.data),
-        "Models": "\n".join(f"{r.label}: {r.stored.path}, SHA-256 {r.stored.card.sha256[:16]}" for r in comparators),
-        "Bootstrap": f"seed {settings.seed}, {RESAMPLES} resamples of patients, the same for all models",
-        "Every scan": CASES,
-        "This run": f"{seconds:.0f} s on the device {settings.device}",
+def _seen_warnings(comparators: Sequence[Comparator], patients: set[str]) -> list[str]:
+    """Sentences about models that know some of the patients."""
+    known = {comparator.label: len(patients & (comparator.seen or set())) for comparator in comparators}
+    return [
+        f"{label} was trained or chosen on {n} of these {count(patients, 'patient')}: its results here are better than "
+        "on new patients, and so is its difference from a model that has not seen them."
+        for label, n in known.items()
+        if n
+    ]
+
+
+def _models_section(
+    comparators: Sequence[Comparator], cases: Sequence[Case], refused: Refused, origin: Sequence[str]
+) -> Section:
+    patients = {case.patient for case in cases}
+    scans = f"{count(cases, 'scan')} of {count(patients, 'patient')}"
+    text = [*origin, f"{scans} could be used, and every model was evaluated on the same ones."]
+    if unknown := [comparator.label for comparator in comparators if comparator.seen is None]:
+        text.append(
+            f"It is not known which patients {', '.join(unknown)} saw in training: the list that training writes does "
+            "not lie beside the model. Make sure that none of these patients is among them."
+        )
+    rows = []
+    for one in comparators:
+        card = one.stored.card
+        seen = None if one.seen is None else len(patients & one.seen)
+        rows.append((one.label, one.stored.origin, card.preset, card.sha256[:16], seen, card.training.data))
+    columns = ("Model", "From", "Preset", "SHA-256", "Patients seen in training", "Training data")
+    tables = [Table("models", "The models", columns, tuple(rows))]
+    if refused:
+        tables.append(Table("scans_left_out", "Scans that are left out", ("Scan", "Why"), tuple(refused)))
+    return Section("models", "The models and the scans", tuple(text), tuple(tables))
+
+
+def _results_section(
+    comparators: Sequence[Comparator], cases: Sequence[Case], evaluator: Evaluator, generator: np.random.Generator
+) -> Section:
+    patients = [case.patient for case in cases]
+    resamples = Resamples(patients, generator)
+    results = evaluator.results(resamples, [case.found for case in cases], [one.threshold for one in comparators])
+    better = {title: word for title, word in evaluator.measures.items() if any(title in own for own in results)}
+    rows = [
+        (title, word, *(own[title].estimate if title in own else None for own in results))
+        for title, word in better.items()
+    ]
+    columns = ("Measure", "Better", *(comparator.label for comparator in comparators))
+    first = comparators[0].label
+    text = [
+        "Intervals and p are by a bootstrap over patients whose resamples all models share, so that differences are "
+        f"paired; each is a model minus {first}. p is not adjusted for the number of measures."
+    ]
+    if len(set(patients)) < LEAST_PATIENTS:
+        text.append(f"There are fewer than {LEAST_PATIENTS} patients: too few for intervals, and for any conclusion.")
+    if evaluator.prepared and any(len(own) < len(evaluator.measures) for own in results):
+        text.append("Measures at a threshold are missing for models without one on their card.")
+    differences = {
+        one.label: {title: paired_difference(own[title], results[0][title]) for title in own if title in results[0]}
+        for one, own in zip(comparators[1:], results[1:], strict=True)
     }
+    tables = (
+        Table("model_measures", "Results of each model", columns, tuple(rows), evaluator.note),
+        _difference_table(first, results, differences),
+    )
+    return Section("comparison", "The comparison", tuple(text), tables, _forest(first, differences, better))
+
+
+Differences = Mapping[str, Mapping[str, Difference]]
+"""By model and measure."""
+
+
+def _difference_table(first: str, results: Sequence[Mapping[str, Found]], differences: Differences) -> Table:
+    columns = ("Measure", "First model", "Other model", "Difference", "p")
+    rows = []
+    for result, (label, own) in zip(results[1:], differences.items(), strict=True):
+        rows.append(heading(label, columns))
+        for title, change in own.items():
+            values = (float(results[0][title].values[0]), float(result[title].values[0]))
+            rows.append((f"  {title}", *values, change.estimate, p_cell(change.p)))
+    note = f"Each model minus {first} on the same cases. Which direction is better is in [[model_measures]]."
+    return Table("model_differences", "Differences between the models", columns, tuple(rows), note)
+
+
+def _forest(first: str, differences: Differences, better: Mapping[str, str]) -> tuple[Figure, ...]:
+    """Differences of measures between 0 and 1; any others would hide them."""
+    rows = [
+        (f"{label}: {title}", change.estimate)
+        for label, own in differences.items()
+        for title, change in own.items()
+        if better[title] == "higher" and math.isfinite(change.estimate.value)
+    ]
+    if not rows:
+        return ()
+    draw = partial(study_figures.forest, rows=rows, x_title=f"Model minus {first}", reference=0.0)
+    title = "Differences between the models with their 95 % intervals"
+    size = (7, 0.7 + 0.28 * len(rows))
+    return (Figure("model_differences_figure", title, draw, "Right of the line is better.", size),)
+
+
+def _case_table(comparators: Sequence[Comparator], cases: Sequence[Case], evaluator: Evaluator) -> Table:
+    columns = ("Scan", "Patient", "Model", *evaluator.columns)
+    rows = tuple(
+        (case.name, case.patient, one.label, *evaluator.row(case.found, n, one.threshold))
+        for case in cases
+        for n, one in enumerate(comparators)
+    )
+    return Table("cases", "Every scan", columns, rows)

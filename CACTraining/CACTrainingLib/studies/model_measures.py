@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -24,10 +25,11 @@ from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, slice_input
 
 from ..data.datasets import ScanSlices, TrainingScan
-from ..statistics.bootstrap import Found, quantile
+from ..statistics.bootstrap import Found
 from ..statistics.masks import mask_agreement
 from ..statistics.regression import rank_correlation
 from ..statistics.resamples import Resamples
+from ..statistics.roc import area_under_curve
 from ..training.decomposition_metrics import PIXEL_VOLUME_MM3, REGION_PIXELS
 from .heart import LEAST_DICE
 
@@ -37,37 +39,60 @@ class NotEvaluatedError(CTError):
 
 
 @dataclass(frozen=True)
-class Measure:
-    """title: in tables. better: "higher", "lower" or, of a ratio, "nearer to 1". unit: "" for what has none."""
+class Case:
+    """A scan by which all models were evaluated. digital: whether its calcium is known. found: by the evaluator."""
 
-    title: str
-    better: str = "higher"
-    unit: str = ""
+    name: str
+    patient: str
+    digital: bool
+    found: Any
+
+
+class Evaluator(Protocol):
+    """Evaluates models of one network. prepared: kind of the cache that `run` reads; None for the scan itself.
+    measures: "higher", "lower" or "nearer to 1" by title, as it is better. columns: of `row`, of one scan and model."""
+
+    prepared: str | None
+    measures: dict[str, str]
+    note: str
+    columns: tuple[str, ...]
+
+    def unusable(self, scan: TrainingScan) -> str | None:
+        """Return why a scan cannot be used; None where it can."""
+
+    def run(self, scan: Any, models: Sequence[LoadedModel]) -> Any:
+        """Return what all models find in one scan. Raises CTError."""
+
+    def results(
+        self, resamples: Resamples, cases: Sequence, thresholds: Sequence[float | None]
+    ) -> list[dict[str, Found]]:
+        """Return the measures of each model by title."""
+
+    def row(self, case: Any, model: int, threshold: float | None) -> tuple:
+        """Return the cells of one scan and model."""
 
 
 class HeartEvaluator:
-    """The heart found, without the margin that scoring adds, against the outline that is known."""
+    """The heart's outline without the margin that scoring adds, compared with the known one."""
 
     prepared = None
-    items = "scans"
-    measures: ClassVar[dict[str, Measure]] = {
-        "dice": Measure("Dice, mean"),
-        "dice_median": Measure("Dice, median"),
-        "good": Measure(f"Scans with a Dice of at least {LEAST_DICE:g}"),
-        "surface_mm": Measure("Average surface distance, mm, mean", "lower", "mm"),
-        "hausdorff_mm": Measure("Hausdorff distance, mm, mean", "lower", "mm"),
+    measures: ClassVar[dict[str, str]] = {
+        "Dice, mean": "higher",
+        f"Scans with a Dice of at least {LEAST_DICE:g}": "higher",
+        "Average surface distance, mm, mean": "lower",
+        "Hausdorff distance, mm, mean": "lower",
     }
     note = (
         "Where a model finds no heart its Dice is 0; distances are over the scans in which every model finds one. "
         "Outlines are compared without the margin by which scoring widens the heart."
     )
+    columns = ("Dice", "Hausdorff distance, mm", "Average surface distance, mm")
 
-    def why_not(self, scan: TrainingScan) -> str | None:
-        """Why a scan cannot be judged by."""
+    def unusable(self, scan: TrainingScan) -> str | None:
         return None if scan.heart_known else "its heart is not outlined, only proposed"
 
     def run(self, scan: TrainingScan, models: Sequence[LoadedModel]) -> np.ndarray:
-        """Dice, Hausdorff and average surface distance in mm by each model: float [models, 3]. Raises CTError."""
+        """Dice, Hausdorff and average surface distance in mm by each model: float [models, 3]."""
         ct = read_ct(scan.ct, scan.series)
         mask = read_mask(scan.heart)
         if scan.heart_label is not None:
@@ -83,29 +108,18 @@ class HeartEvaluator:
                 found.append((0.0, math.nan, math.nan))
         return np.array(found)
 
-    def evaluator(
+    def results(
         self, resamples: Resamples, cases: Sequence[np.ndarray], thresholds: Sequence[float | None]
-    ) -> list[dict]:
-        """By model what is found, by the names of `measures`."""
+    ) -> list[dict[str, Found]]:
         values = np.array(cases)  # [scans, models, 3]
         scans = np.arange(len(values))
         everywhere = np.isfinite(values).all((1, 2))
         results = []
-        for own in values.transpose(1, 2, 0):
-            dice, hausdorff, surface = own
-            results.append(
-                {
-                    "dice": resamples.mean(scans, dice),
-                    "dice_median": resamples.over_items(scans, lambda w, dice=dice: quantile(w, dice, 0.5)),
-                    "good": resamples.proportion(scans, dice >= LEAST_DICE, np.ones(len(dice), bool)),
-                    "surface_mm": resamples.mean(scans, np.where(everywhere, surface, np.nan)),
-                    "hausdorff_mm": resamples.mean(scans, np.where(everywhere, hausdorff, np.nan)),
-                }
-            )
+        for dice, hausdorff, surface in values.transpose(1, 2, 0):
+            good = resamples.proportion(scans, dice >= LEAST_DICE, np.ones(len(dice), bool))
+            distances = (resamples.mean(scans, np.where(everywhere, own, np.nan)) for own in (surface, hausdorff))
+            results.append(dict(zip(self.measures, (resamples.mean(scans, dice), good, *distances), strict=True)))
         return results
-
-    def columns(self) -> tuple[str, ...]:
-        return ("Dice", "Hausdorff distance, mm", "Average surface distance, mm")
 
     def row(self, case: np.ndarray, model: int, threshold: float | None) -> tuple[float, ...]:
         return tuple(map(float, case[model]))
@@ -123,60 +137,45 @@ class SliceEvaluator:
     """The classifier on slices with heart of which it is known whether coronary calcium is visible."""
 
     prepared = "slices"
-    items = "slices"
-    measures: ClassVar[dict[str, Measure]] = {
-        "auc": Measure("Area under the ROC curve"),
-        "sensitivity": Measure("Sensitivity"),
-        "specificity": Measure("Specificity"),
-        "accuracy": Measure("Accuracy"),
-    }
-    note = (
-        "Sensitivity, specificity and accuracy are at the threshold on each model's card. Where models were calibrated "
-        "for different sensitivities these differ for that reason alone; the area under the curve does not."
+    measures: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("Area under the ROC curve", "Sensitivity", "Specificity", "Accuracy"), "higher"
     )
+    note = (
+        "The slices are those of the outlined heart, or of the proposed one where none is outlined, exactly as scoring "
+        "passes them to the models. Sensitivity, specificity and accuracy are at the threshold on each model's card."
+    )
+    columns = ("Slices", "With visible calcium", "True positives", "False positives")
 
-    def why_not(self, scan: TrainingScan) -> str | None:
+    def unusable(self, scan: TrainingScan) -> str | None:
         return None if scan.truth is not None else "none of its slices is labelled"
 
     def run(self, slices: ScanSlices, models: Sequence[LoadedModel]) -> SliceCase:
-        """Raises NotJudgedError."""
         chosen = np.nonzero(slices.labelled)[0]
         if not len(chosen):
             raise NotEvaluatedError("none of its slices is labelled")
         probabilities = []
         for model in models:
             config = model.card.config
-            size, context = config["size"], (config["neighbours"], config["position"])
-            x = slice_input(slices.slices, chosen, *context, size)
+            x = slice_input(slices.slices, chosen, config["neighbours"], config["position"], config["size"])
             probabilities.append(predict(model.network, x, 16)[0][:, 1])
         return SliceCase(slices.visible[chosen].astype(bool), np.array(probabilities, float))
 
-    def evaluator(
+    def results(
         self, resamples: Resamples, cases: Sequence[SliceCase], thresholds: Sequence[float | None]
     ) -> list[dict[str, Found]]:
-        scans, truth, probabilities = self.pooled(cases)
-        results = []
-        for p, threshold in zip(probabilities, thresholds, strict=True):
-            own = {"auc": resamples.area_under_curve(scans, truth, p)}
-            if threshold is not None:
-                called = p >= threshold
-                own["sensitivity"] = resamples.proportion(scans, called, truth)
-                own["specificity"] = resamples.proportion(scans, ~called, ~truth)
-                own["accuracy"] = resamples.proportion(scans, called == truth, np.ones(len(truth), bool))
-            results.append(own)
-        return results
-
-    @staticmethod
-    def pooled(cases: Sequence[SliceCase]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of all slices the scan, int [n], whether calcium is visible, bool [n], and probabilities [models, n]."""
         scans = np.repeat(np.arange(len(cases)), [len(case.visible) for case in cases])
         truth = np.concatenate([case.visible for case in cases])
-        return scans, truth, np.concatenate([case.probabilities for case in cases], axis=1)
+        probabilities = np.concatenate([case.probabilities for case in cases], axis=1)
+        results = []
+        for p, threshold in zip(probabilities, thresholds, strict=True):
+            own = [resamples.over_items(scans, partial(area_under_curve, truth=truth, scores=p))]
+            if threshold is not None:
+                pairs = ((p >= threshold, truth), (p < threshold, ~truth), ((p >= threshold) == truth, truth | True))
+                own += [resamples.proportion(scans, hits, of) for hits, of in pairs]
+            results.append(dict(zip(self.measures, own, strict=False)))
+        return results
 
-    def columns(self) -> tuple[str, ...]:
-        return ("Slices", "With visible calcium", "Called positive rightly", "Called positive wrongly")
-
-    def row(self, case: SliceCase, model: int, threshold: float | None) -> tuple[float | int | None, ...]:
+    def row(self, case: SliceCase, model: int, threshold: float | None) -> tuple[int | None, ...]:
         counts = (len(case.visible), int(case.visible.sum()))
         if threshold is None:
             return (*counts, None, None)
@@ -186,102 +185,79 @@ class SliceEvaluator:
 
 @dataclass(frozen=True)
 class MapCase:
-    """Slices with heart of a scan whose true calcium is known; all float, in the heart.
+    """Slices with heart of a scan whose true calcium is known; masses in the heart, HU·mm³.
 
-    true_mass: [n], of what coronary calcium adds, HU·mm³; true_volume: [n], where that reaches the floor, mm³. mass,
-    volume: [models, n], of the maps. near: [models, n], mass of the map at true calcium or a pixel or two from it.
-    both: [models, n], mass that map and truth have in common, pixel by pixel.
+    true: [n], of what coronary calcium adds. mass: [models, n], of the maps. near: [models, n], mass of the map at true
+    calcium or a pixel or two from it. both: [models, n], mass that map and truth have in common, pixel by pixel.
     """
 
-    true_mass: np.ndarray
-    true_volume: np.ndarray
+    true: np.ndarray
     mass: np.ndarray
-    volume: np.ndarray
     near: np.ndarray
     both: np.ndarray
 
 
 class MapEvaluator:
-    """The calcium map of every slice with heart, after the rules on its card, against the true one."""
+    """The calcium map of every slice with heart, after the rules on its card, compared with the true one."""
 
     prepared = "slices"
-    items = "slices"
-    measures: ClassVar[dict[str, Measure]] = {
-        "rank_mass": Measure("Rank correlation with true mass, slices"),
-        "rank_volume": Measure("Rank correlation with true volume, slices"),
-        "rank_scans": Measure("Rank correlation with true mass, scans"),
-        "overlap": Measure("Overlap of map and true map"),
-        "captured": Measure("Mass of the map at true calcium / true mass", "nearer to 1"),
-        "precision": Measure("Proportion of the map's mass that is at true calcium"),
-        "ratio": Measure("Mass found / true, scans with coronary calcium", "nearer to 1"),
-        "wrong": Measure("Mass found per scan without coronary calcium, HU·mm³", "lower", "HU·mm³"),
+    measures: ClassVar[dict[str, str]] = {
+        "Rank correlation with true mass, slices": "higher",
+        "Rank correlation with true mass, scans": "higher",
+        "Overlap of map and true map": "higher",
+        "Proportion of the map's mass that is at true calcium": "higher",
+        "Mass found / true, scans with coronary calcium": "nearer to 1",
+        "Mass found per scan without coronary calcium, HU·mm³": "lower",
     }
     note = (
         "Maps of every slice with heart, whatever the classifier predicts for it, within the heart, above the floor "
         "and by the rule for healthy tissue on each model's card. Overlap: twice the pixelwise minimum of map and "
         "true map over the sum of both; 1 is perfect."
     )
+    columns = ("True mass, HU·mm³", "Mass found, HU·mm³", "Overlap")
 
-    def why_not(self, scan: TrainingScan) -> str | None:
+    def unusable(self, scan: TrainingScan) -> str | None:
         return None if scan.calcium_map is not None else "its true calcium is not known"
 
     def run(self, slices: ScanSlices, models: Sequence[LoadedModel]) -> MapCase:
         everything = np.arange(len(slices.slices))
-        heart = np.asarray(slices.slices.heart)
-        true = np.maximum(slices.calcium(everything), 0) * np.float32(MAP_HU) * heart
-        floor = DecompositionSettings().floor_hu
+        true = np.maximum(slices.calcium(everything), 0) * np.float32(MAP_HU) * np.asarray(slices.slices.heart)
         cross = ndimage.generate_binary_structure(2, 1)[None]
-        region = ndimage.binary_dilation(true > floor, cross, REGION_PIXELS)
+        region = ndimage.binary_dilation(true > DecompositionSettings().floor_hu, cross, REGION_PIXELS)
         maps = [calcium_maps(model, slices, everything) for model in models]
 
-        def mass(part: np.ndarray) -> np.ndarray:
-            return part.sum((1, 2), dtype=np.float64) * PIXEL_VOLUME_MM3
+        def mass(parts: Sequence[np.ndarray]) -> np.ndarray:
+            return np.array([part.sum((1, 2), dtype=np.float64) * PIXEL_VOLUME_MM3 for part in parts])
 
-        return MapCase(
-            true_mass=mass(true),
-            true_volume=mass(true >= floor),
-            mass=np.array([mass(own) for own in maps]),
-            volume=np.array([mass(own > 0) for own in maps]),
-            near=np.array([mass(own * region) for own in maps]),
-            both=np.array([mass(np.minimum(own, true)) for own in maps]),
-        )
+        near, both = mass([own * region for own in maps]), mass([np.minimum(own, true) for own in maps])
+        return MapCase(mass([true])[0], mass(maps), near, both)
 
-    def evaluator(
+    def results(
         self, resamples: Resamples, cases: Sequence[MapCase], thresholds: Sequence[float | None]
     ) -> list[dict[str, Found]]:
-        scans = np.repeat(np.arange(len(cases)), [len(case.true_mass) for case in cases])
+        scans = np.repeat(np.arange(len(cases)), [len(case.true) for case in cases])
         each = np.arange(len(cases))
-        true, true_volume = (np.concatenate([getattr(c, name) for c in cases]) for name in ("true_mass", "true_volume"))
-        by_scan = np.array([case.true_mass.sum() for case in cases])
+        true, by_scan = np.concatenate([case.true for case in cases]), np.array([case.true.sum() for case in cases])
         sick = (by_scan > 0)[scans]
         results = []
         for model in range(len(thresholds)):
-            mass, volume, near, both = (
-                np.concatenate([getattr(case, name)[model] for case in cases])
-                for name in ("mass", "volume", "near", "both")
+            parts = ("mass", "near", "both")
+            mass, near, both = (np.concatenate([getattr(case, part)[model] for case in cases]) for part in parts)
+            total = np.array([case.mass[model].sum() for case in cases])
+            own = (
+                resamples.over_items(scans, partial(rank_correlation, first=mass, second=true)),
+                resamples.over_items(each, partial(rank_correlation, first=total, second=by_scan)),
+                resamples.ratio(scans, 2 * both, mass + true, len(scans)),
+                resamples.ratio(scans, near, mass, int((mass > 0).sum())),
+                resamples.ratio(scans, mass * sick, true * sick, int((by_scan > 0).sum())),
+                resamples.mean(each, np.where(by_scan > 0, np.nan, total)),
             )
-            found = np.array([case.mass[model].sum() for case in cases])
-            results.append(
-                {
-                    "rank_mass": resamples.over_items(scans, lambda w, x=mass: rank_correlation(w, x, true)),
-                    "rank_volume": resamples.over_items(scans, lambda w, x=volume: rank_correlation(w, x, true_volume)),
-                    "rank_scans": resamples.over_items(each, lambda w, x=found: rank_correlation(w, x, by_scan)),
-                    "overlap": resamples.ratio(scans, 2 * both, mass + true, len(scans)),
-                    "captured": resamples.ratio(scans, near, true, int((true > 0).sum())),
-                    "precision": resamples.ratio(scans, near, mass, int((mass > 0).sum())),
-                    "ratio": resamples.ratio(scans, mass * sick, true * sick, int((by_scan > 0).sum())),
-                    "wrong": resamples.mean(each, np.where(by_scan > 0, np.nan, found)),
-                }
-            )
+            results.append(dict(zip(self.measures, own, strict=True)))
         return results
 
-    def columns(self) -> tuple[str, ...]:
-        return ("True mass, HU·mm³", "Mass found, HU·mm³", "Overlap")
-
     def row(self, case: MapCase, model: int, threshold: float | None) -> tuple[float | None, ...]:
-        true, found = float(case.true_mass.sum()), float(case.mass[model].sum())
-        overlap = 2 * float(case.both[model].sum()) / (true + found) if true + found else None
-        return (true, found, overlap)
+        true, found = float(case.true.sum()), float(case.mass[model].sum())
+        return (true, found, 2 * float(case.both[model].sum()) / (true + found) if true + found else None)
 
 
 def calcium_maps(model: LoadedModel, slices: ScanSlices, chosen: np.ndarray) -> np.ndarray:
@@ -304,6 +280,9 @@ def calcium_maps(model: LoadedModel, slices: ScanSlices, chosen: np.ndarray) -> 
 
 _RULES = ("floor_hu", "min_healthy_hu")
 
-Evaluator = HeartEvaluator | SliceEvaluator | MapEvaluator
-EVALUATORS = {"heart": HeartEvaluator, "slices": SliceEvaluator, "decomposition": MapEvaluator}
+EVALUATORS: dict[str, Evaluator] = {
+    "heart": HeartEvaluator(),
+    "slices": SliceEvaluator(),
+    "decomposition": MapEvaluator(),
+}
 """By the key of the network."""

@@ -5,14 +5,10 @@ Nothing here reads images: `studies.truth` makes the records, the studies (`repr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from CACScoringLib.core.ct import CTError
-
-SCHEMA = "cac-study-record/1"
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 
@@ -38,29 +34,12 @@ class Value:
 
 
 @dataclass(frozen=True)
-class TrueLesion:
-    """One plaque of a digital patient, as this scan shows it.
-
-    mass_mg, density_mg_cm3, length_mm: of the plaque. speed_mm_s: its mean speed while it was scanned. found: by method
-    the mass that the method counts where the plaque shows, mg; where several show, by their shares.
-    """
-
-    artery: str
-    mass_mg: float
-    density_mg_cm3: float
-    length_mm: float
-    speed_mm_s: float | None
-    found: dict[str, float]
-
-
-@dataclass(frozen=True)
 class Truth:
     """What is truly in the patient. distractors: kinds of calcium and metal that are not coronary."""
 
     mass_mg: float
     arteries_mg: dict[str, float]
     distractors: tuple[str, ...]
-    lesions: tuple[TrueLesion, ...]
 
 
 @dataclass(frozen=True)
@@ -132,34 +111,21 @@ def models_of(record: StudyRecord) -> list[dict]:
     return record.acquisition.get("models", [])
 
 
-def as_json(record: StudyRecord) -> dict:
-    """A record as JSON values."""
-    content = asdict(record)
-    content["doubts"] = content.pop("warnings")
-    return {"schema": SCHEMA, **content}
-
-
 def from_json(content: dict) -> StudyRecord:
-    """The record of `as_json`. Raises RecordError."""
+    """The record of `dataclasses.asdict`. Raises RecordError."""
     try:
-        known = dict(content)
-        if known.pop("schema") != SCHEMA:
-            raise RecordError(f"A record is of schema {content['schema']}, not {SCHEMA}. Evaluate into another folder.")
-        known["warnings"] = known.pop("doubts")
-        truth, heart = known["truth"], known["heart"]
-        if truth is not None:
-            lesions = tuple(TrueLesion(**lesion) for lesion in truth["lesions"])
-            truth = Truth(**{**truth, "distractors": tuple(truth["distractors"]), "lesions": lesions})
-        values = {method: value_from_json(value) for method, value in known["values"].items()}
-        arteries = known["visible_arteries"]
-        return replace(
-            StudyRecord(**known),
-            truth=truth,
-            heart=None if heart is None else HeartAgreement(**heart),
-            values=values,
-            visible_arteries=None if arteries is None else tuple(arteries),
-            **{name: tuple(map(tuple, known[name])) for name in ("slices", "map_lesions")},
-            warnings=tuple(known["warnings"]),
+        truth, heart, arteries = content["truth"], content["heart"], content["visible_arteries"]
+        return StudyRecord(
+            **{
+                **content,
+                "truth": None if truth is None else Truth(**{**truth, "distractors": tuple(truth["distractors"])}),
+                "heart": None if heart is None else HeartAgreement(**heart),
+                "values": {method: value_from_json(value) for method, value in content["values"].items()},
+                "visible_arteries": None if arteries is None else tuple(arteries),
+                "slices": tuple(map(tuple, content["slices"])),
+                "map_lesions": tuple(map(tuple, content["map_lesions"])),
+                "warnings": tuple(content["warnings"]),
+            }
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"A record cannot be read ({error}). Remove the file of records.") from error
@@ -168,16 +134,3 @@ def from_json(content: dict) -> StudyRecord:
 def value_from_json(content: dict) -> Value:
     """The value of `dataclasses.asdict`."""
     return Value(content["mass"], content["agatston"], {a: tuple(both) for a, both in content["arteries"].items()})
-
-
-def read_records(path: Path) -> list[StudyRecord]:
-    """The records that a study kept (`experiments.jobs`), the last of each scan; those that were refused are not kept.
-
-    Raises RecordError.
-    """
-    try:
-        lines = filter(None, path.read_text(encoding="utf-8").splitlines())
-        records = [from_json(json.loads(line)["result"]) for line in lines]
-        return list({record.scan: record for record in records}.values())
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path} cannot be read ({error}). Remove it, and evaluate again.") from error

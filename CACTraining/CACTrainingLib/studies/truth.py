@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,16 +20,14 @@ from scipy import ndimage
 from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
 from CACScoringLib.core.labels import SITES, Artery
 from CACScoringLib.core.output import LAST_FILE
-from CACScoringLib.core.records import counted_labels, recorded_agatston
+from CACScoringLib.core.records import recorded_agatston
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import Score, score_arteries, score_lesions
 
 from ..phantom.cohort.labels import LABEL_HU
-from ..phantom.scanner.scanner import Grid
 from ..statistics.masks import mask_agreement
-from .plaques import seen_plaques, shared_masses, window_of
-from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, TrueLesion, Truth, Value, as_json
+from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, Truth, Value
 from .study_scan import StudyScan, hu_mm3_per_mass
 
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
@@ -42,7 +40,7 @@ def recorder() -> Callable[[tuple[StudyScan, Path]], dict]:
 
 
 def _record(job: tuple[StudyScan, Path]) -> dict:
-    return as_json(make_record(*job))
+    return asdict(make_record(*job))
 
 
 def refused(scan: StudyScan, reason: str) -> StudyRecord:
@@ -63,15 +61,13 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     if any(method["reviewed"] for method in methods.values()):
         raise CTError("It was scored with a reader's lesions. Score it without, as cac evaluate does.")
     files = _Files(scan, folder, read_ct(scan.ct, scan.series))
-    warnings: list[str] = []
     values = {key: _value(methods[name], files.per_mass) for key, name in _SCORED.items()}
     rules = replace(ScoringRules(**_tuples(content["rules"]["threshold"])), calibration_mg_per_mm3_hu=None)
-    reader = None
     if files.regions is not None:
-        reader = find_lesions(files.ct.image, files.regions, rules)
-        values["reader"] = _found_value(reader, files, rules)
-    own, warning = _positive_from(content)
-    warnings += warning
+        values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files, rules)
+    own = content["slices_positive_from"]
+    if own is None:
+        own = content["decomposition_settings"]["slice_threshold"]
     probabilities = content["slice_probabilities"]
     count = float(sum(p is not None and p >= own for p in probabilities))
     values["slices"] = Value(count, count, {})
@@ -79,9 +75,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         values["noise_free"] = _noise_free(files)
     visible = files.visible_slices
     with_both = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
-    heart, warning = _heart(files)
-    warnings += warning
-    truth, warning = _truth(files, reader, methods["threshold"])
+    heart, warnings = _heart(files)
     return StudyRecord(
         scan=scan.name,
         patient=scan.patient,
@@ -89,14 +83,14 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         unit=MG if files.truth else HU_MM3,
         visible=files.visible,
         visible_arteries=None if files.regions is None else _arteries_in(files.regions),
-        truth=truth,
+        truth=_truth(files),
         values=values,
         slices=tuple((shown, p) for shown, p in with_both if p is not None),
-        slice_threshold=own,
+        slice_threshold=float(own),
         map_lesions=_map_lesions(files),
         heart=heart,
         acquisition=_facts(content, files),
-        warnings=(*warnings, *warning),
+        warnings=warnings,
     )
 
 
@@ -230,47 +224,12 @@ def _noise_free(files: _Files) -> Value:
     return replace(value, mass=positive * files.voxel_mm3 / files.per_mass)
 
 
-def _truth(files: _Files, reader: LesionSet | None, threshold: dict) -> tuple[Truth | None, list[str]]:
-    """threshold: the clinical rule in `scores.json`."""
+def _truth(files: _Files) -> Truth | None:
     if not files.truth:
-        return None, []
-    truth = files.truth
-    grid = Grid(files.hu.shape, files.ct.image.GetSpacing(), files.ct.image.GetOrigin())
-    try:
-        plaques = seen_plaques(truth, grid)
-    except (KeyError, TypeError, ValueError):  # calcium inserted into a real scan, say
-        plaques = None
-    lesions: tuple[TrueLesion, ...] = ()
-    warnings = []
-    if plaques is None:
-        warnings.append("The digital patient cannot be recreated: its single lesions are not described.")
-    elif plaques:
-        window = window_of(plaques)
-        hu = np.maximum(files.hu[window].astype(np.float32), 0)
-        clinical = files.image(files.folder / "lesions.nii.gz")[window]
-        counted = {
-            "map": files.map_hu[window] * (files.map_labels[window] > 0),
-            "automatic": hu * (counted_labels(clinical, threshold) > 0),
-            "noise_free": np.maximum(files.true_hu[window], 0),
-        }
-        if reader is not None:
-            counted["reader"] = hu * (reader.id_map[window] > 0)
-        in_mass = files.voxel_mm3 / files.per_mass
-        shared = {method: shared_masses(plaques, window, image) for method, image in counted.items()}
-        lesions = tuple(
-            TrueLesion(
-                seen.plaque.artery,
-                seen.plaque.mass_mg,
-                seen.plaque.density_mg_cm3,
-                seen.plaque.length_mm,
-                seen.speed_mm_s,
-                {method: masses[n] * in_mass for method, masses in shared.items()},
-            )
-            for n, seen in enumerate(plaques)
-        )
-    arteries = {artery: float(truth["mass_mg_by_artery"][artery]) for artery in ARTERIES}
-    distractors = tuple(sorted({d["kind"] for d in truth["distractors"]}))
-    return Truth(float(truth["mass_mg"]), arteries, distractors, lesions), warnings
+        return None
+    arteries = {artery: float(files.truth["mass_mg_by_artery"][artery]) for artery in ARTERIES}
+    distractors = tuple(sorted({d["kind"] for d in files.truth["distractors"]}))
+    return Truth(float(files.truth["mass_mg"]), arteries, distractors)
 
 
 def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
@@ -297,25 +256,17 @@ def _box_of(labels: np.ndarray) -> tuple[slice, slice, slice]:
     return tuple(slice(int(axis[0]), int(axis[-1]) + 1) for axis in (planes, rows, columns))
 
 
-def _positive_from(content: dict) -> tuple[float, list[str]]:
-    own = content.get("slices_positive_from")
-    if own is not None:
-        return float(own), []
-    warning = "The classifier's own threshold is unknown: slices are counted from the threshold of the method."
-    return float(content["decomposition_settings"]["slice_threshold"]), [warning]
-
-
-def _heart(files: _Files) -> tuple[HeartAgreement | None, list[str]]:
+def _heart(files: _Files) -> tuple[HeartAgreement | None, tuple[str, ...]]:
     path = files.scan.heart if files.scan.truth is None else files.scan.truth / "heart.nii.gz"
     if path is None:
-        return None, []
+        return None, ()
     try:
         reference, _ = mask_on_scan_grid(read_mask(path), files.ct, "heart mask")
         found = read_mask(files.folder / "heart.nii.gz")
         found.CopyInformation(files.ct.image)
-        return HeartAgreement(*mask_agreement(found, reference)), []
+        return HeartAgreement(*mask_agreement(found, reference)), ()
     except CTError as error:
-        return None, [f"Its heart cannot be compared: {error}"]
+        return None, (f"Its heart cannot be compared: {error}",)
 
 
 def _arteries_in(regions: np.ndarray) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
         if progress:
             progress(done, len(numbers))
     about = f"Readers outlined calcium in each image and named its artery. {BY_RULE}"
-    return Reference(TITLE, about, "coca-gated", VESSELS, tuple(found), tuple(refused))
+    return Reference(TITLE, about, VESSELS, tuple(found), tuple(refused))
 
 
 def _series(folder: Path) -> list[CocaSeries]:

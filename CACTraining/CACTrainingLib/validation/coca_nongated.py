@@ -60,7 +60,7 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
         vessels = {ARTERY_NAMES[column.lower()]: score for column, score in scores.items() if score is not None}
         found.append(ReferenceScan(name, name, scan.ct, scan.series, total, vessels))
     about = "Agatston scores in total and by artery that came with the scans; where calcium lies is not known."
-    return Reference(TITLE, about, "coca-nongated", VESSELS, tuple(found), tuple(refused))
+    return Reference(TITLE, about, VESSELS, tuple(found), tuple(refused))
 
 
 def _rows(table: Path) -> list[dict[str, str]]:

@@ -67,8 +67,8 @@ class ComparedScan:
     """A scan, scored and compared.
 
     folder: its results. total, vessels: of the reference. measured, measured_vessels: by method. lesions, wrong: None
-    where the reference has no outlines. counts: how many lesions each method has, where lesions are known. published:
-    as in `ReferenceScan`. seconds: of scoring. warnings: codes. candidates: to calibrate by, where the clinical score
+    where the reference has no outlines. counts: how many lesions each method has, where lesions are known.
+    seconds: of scoring. warnings: codes. candidates: to calibrate by, where the clinical score
     is automatic.
     """
 
@@ -82,7 +82,6 @@ class ComparedScan:
     lesions: tuple[OutlinedLesion, ...] | None
     wrong: tuple[WrongLesion, ...] | None
     counts: dict[str, int]
-    published: float | None
     seconds: float
     models: tuple[dict, ...]
     warnings: tuple[str, ...]
@@ -142,12 +141,11 @@ def compare(job: Job) -> ComparedScan:
         folder=job.folder.name,
         total=total,
         vessels=vessels,
-        measured={key: measured_total(method) for key, method in methods.items()},
+        measured={key: recorded_agatston(method, method["total"]) for key, method in methods.items()},
         measured_vessels={key: _by_vessel(method, job) for key, method in methods.items()},
         lesions=lesions,
         wrong=wrong,
         counts=counts,
-        published=scan.published,
         seconds=round(sum(content["seconds"].values()), 2),
         models=tuple(content["models"]),
         warnings=tuple(dict.fromkeys(warning["code"] for warning in content["warnings"])),
@@ -161,11 +159,6 @@ def scan_vessels(job: Job) -> dict[str, float]:
     if not given and job.scan.total == 0:
         return dict.fromkeys(job.vessels, 0.0)
     return {vessel: given[vessel] for vessel in job.vessels if vessel in given}
-
-
-def measured_total(method: dict) -> float:
-    """A method's Agatston score in `scores.json`, on the clinical scale."""
-    return recorded_agatston(method, method["total"])
 
 
 def _artery(lesion: dict) -> str:

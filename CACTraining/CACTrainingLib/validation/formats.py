@@ -7,11 +7,11 @@ from pathlib import Path
 
 from CACScoringLib.io.dicom import some
 
-from . import coca_gated, coca_nongated, coca_segmentations, label_maps, orcascore, tables
+from . import coca_gated, coca_nongated, label_maps, orcascore, tables
 from .reference import BadReferenceError, Reference
 from .scans import Counted
 
-FORMATS = (coca_gated, coca_nongated, coca_segmentations, orcascore, label_maps, tables)
+FORMATS = (coca_gated, coca_nongated, orcascore, label_maps, tables)
 """Modules with `TITLE`, `fits(source)` and `read(source, scans, progress)`."""
 
 

@@ -53,7 +53,7 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
             found.append(ReferenceScan(name, name, ct, outlines=partial(outlines, path), files=(path,)))
         if progress:
             progress(done, len(paths))
-    return Reference(TITLE, ABOUT, "labels", VESSELS, tuple(found), tuple(refused))
+    return Reference(TITLE, ABOUT, VESSELS, tuple(found), tuple(refused))
 
 
 def check(path: Path) -> None:

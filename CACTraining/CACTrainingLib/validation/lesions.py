@@ -11,7 +11,6 @@ import numpy as np
 
 from ..report.parts import METHODS, Gallery, Picture, Section, Table, count, heading
 from ..statistics.bootstrap import mean, ratio
-from . import published
 from .agreement import CATEGORIES, Compared, category
 from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site_name
 
@@ -28,7 +27,7 @@ WORST = 15
 
 
 def sections(compared: Compared, output: Path, scans_folder: str) -> tuple[Section, ...]:
-    """Lesions and pictures where the reference has outlines, then the scans that differ most, and the time.
+    """Lesions and pictures where the reference has outlines, then the scans that differ most.
 
     Args:
         compared: All scans.
@@ -37,37 +36,26 @@ def sections(compared: Compared, output: Path, scans_folder: str) -> tuple[Secti
     """
     outlined = [scan for scan in compared.scans if scan.lesions is not None]
     found = []
-    if any(scan.lesions for scan in outlined):
-        found.append(_lesion_section(compared, outlined))
-    pictures = _galleries(compared, output, scans_folder)
-    if pictures:
+    if items := [(scan, lesion) for scan in outlined for lesion in scan.lesions]:
+        text = (
+            f"The reference outlines {count(items, 'lesion')} (connected, of one artery, as the clinical rule counts "
+            f"them) in {count({scan.name for scan, _ in items}, 'scan')}. One is found when a method counts any of its "
+            "voxels. A lesion of a method is wrong when it holds no voxel of the reference's outlines.",
+        )
+        tables = (_recall(compared, items), _precision(compared, outlined))
+        found.append(Section("lesions", "Lesions", text, tables))
+    if pictures := _galleries(compared, output, scans_folder):
         text = (
             "Green: what the reference outlines; orange: what the method counts. The lesion in question is in the "
             f"middle of its picture, which is {PICTURE_MM / 10:g} cm wide. Per scan and kind the {PICTURES} largest "
             f"are drawn, and of those the {SHOWN} with the highest Agatston scores are shown here.",
         )
         found.append(Section("pictures", "What was missed and what was wrongly counted", text, galleries=pictures))
-    found += [_worst(compared), _time(compared)]
-    return tuple(found)
+    return (*found, _worst(compared))
 
 
-def _lesion_section(compared: Compared, scans: Sequence[ComparedScan]) -> Section:
-    items = [(scan, lesion) for scan in scans for lesion in scan.lesions]
-    text = (
-        f"The reference outlines {count(items, 'lesion')} (connected, of one artery, as the clinical rule counts them) "
-        f"in {count({scan.name for scan, _ in items}, 'scan')}. One is found when a method counts any of its voxels. A "
-        "lesion of a method is wrong when it holds no voxel of the reference's outlines.",
-    )
-    tables = [_recall(compared, items), _precision(compared, scans)]
-    elsewhere = _where_wrong(compared, scans)
-    return Section("lesions", "Lesions", text, (*tables, *elsewhere))
-
-
-Item = tuple[ComparedScan, OutlinedLesion]
-
-
-def _recall(compared: Compared, items: Sequence[Item]) -> Table:
-    columns = ("Lesions", *(METHODS[m] for m in compared.methods))
+def _recall(compared: Compared, items: Sequence[tuple[ComparedScan, OutlinedLesion]]) -> Table:
+    columns = ("Lesions of the reference", *(METHODS[m] for m in compared.methods))
     groups = {"All": items}
     groups |= {f"Agatston {title}": [i for i in items if low <= i[1].agatston < high] for low, high, title in SIZES}
     groups |= {vessel: [i for i in items if i[1].vessel == vessel] for vessel in (*compared.vessels, "other")}
@@ -77,22 +65,13 @@ def _recall(compared: Compared, items: Sequence[Item]) -> Table:
             patients = [scan.patient for scan, _ in own]
             hits = [np.array([lesion.found[m] for _, lesion in own], bool) for m in compared.methods]
             rows.append((f"  {title}", *(compared.bootstrap.proportion(patients, one) for one in hits)))
-    rows.append(heading("Proportion of the reference's score that lies in lesions that are found", columns))
-    owners = [scan for scan, _ in items]
-    scores = np.array([lesion.agatston for _, lesion in items])
-    shares = []
-    for method in compared.methods:
-        hits = np.array([lesion.found[method] for _, lesion in items], bool)
-        shares.append(compared.estimate(ratio(compared.weights(owners), scores * hits, scores), owners))
-    rows.append(("  All", *shares))
     if compared.vessels:
-        rows.append(heading("Artery named as the reference does, of those found", columns))
-        named = []
+        named: list[Cell] = []
         for method in compared.methods:
             own = [(scan, lesion) for scan, lesion in items if lesion.found[method] and lesion.vessel != "other"]
             right = np.array([lesion.named[method] == lesion.vessel for _, lesion in own], bool)
             named.append(compared.bootstrap.proportion([s.patient for s, _ in own], right) if own else None)
-        rows.append(("  All", *named))
+        rows.append(("Artery named as the reference does, of those found", *named))
     return Table("lesions_found", "Lesions of the reference", columns, tuple(rows))
 
 
@@ -102,29 +81,21 @@ def _precision(compared: Compared, scans: Sequence[ComparedScan]) -> Table:
     right, per_scan, score = [], [], []
     for method in compared.methods:
         wrong = np.array([sum(one.method == method for one in scan.wrong) for scan in scans])
-        all_ = np.array([scan.counts[method] for scan in scans])
+        every = np.array([scan.counts[method] for scan in scans])
         lost = np.array([sum(one.agatston for one in scan.wrong if one.method == method) for scan in scans])
-        right.append(compared.estimate(ratio(weights, all_ - wrong, all_), scans) if all_.any() else None)
+        right.append(compared.estimate(ratio(weights, every - wrong, every), scans) if every.any() else None)
         per_scan.append(compared.estimate(mean(weights, wrong), scans))
         score.append(compared.estimate(mean(weights, lost), scans))
-    rows = (
+    places = Counter((one.method, site_name(one.at)) for scan in scans for one in scan.wrong)
+    rows = [
         ("Precision: proportion that holds calcium of the reference", *right),
         ("Wrong lesions per scan", *per_scan),
         ("Agatston score of wrong lesions per scan", *score),
-    )
+        heading("Wrong lesions by what the reference labels there", columns),
+        *((f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})),
+    ]
     note = "Scans that the reference gives 0 are among them, also where it has no outlines."
-    return Table("lesions_wrong", "Lesions of each method", columns, rows, note)
-
-
-def _where_wrong(compared: Compared, scans: Sequence[ComparedScan]) -> tuple[Table, ...]:
-    wrong = [one for scan in scans for one in scan.wrong]
-    if not any(one.at for one in wrong):
-        return ()
-    places = Counter((one.method, site_name(one.at)) for one in wrong)
-    names = sorted({name for _, name in places}, key=lambda name: -sum(places[m, name] for m in compared.methods))
-    columns = ("Where", *(METHODS[m] for m in compared.methods))
-    rows = tuple((name, *(places[m, name] for m in compared.methods)) for name in names)
-    return (Table("wrong_places", "What the reference labels where a method is wrong", columns, rows),)
+    return Table("lesions_wrong", "Lesions of each method", columns, tuple(rows), note)
 
 
 def _galleries(compared: Compared, output: Path, scans_folder: str) -> tuple[Gallery, ...]:
@@ -147,11 +118,11 @@ def _galleries(compared: Compared, output: Path, scans_folder: str) -> tuple[Gal
             pictures = tuple(
                 Picture(
                     (output / file).read_bytes(),
-                    f"{scan.name}: Agatston {score:.0f}, {said}. Reference {scan.total:.0f} in all, found "
+                    f"{scan.name}: Agatston {score:.0f}, {kind}. Reference {scan.total:.0f} in all, found "
                     f"{scan.measured[method]:.0f}.",
                     f"{scans_folder}/{scan.folder}/report.html",
                 )
-                for score, file, scan, said in worst
+                for score, file, scan, kind in worst
                 if (output / file).is_file()
             )
             if pictures:
@@ -162,30 +133,13 @@ def _galleries(compared: Compared, output: Path, scans_folder: str) -> tuple[Gal
 
 def _worst(compared: Compared) -> Section:
     columns = ("Scan", "Reference", *(METHODS[m] for m in compared.methods), "Category", "Warnings")
-    rows = sorted(
-        compared.scans,
-        key=lambda scan: -max(abs(scan.measured[m] - scan.total) for m in compared.methods),
-    )
-    shown = tuple(
-        (
-            scan.name,
-            float(scan.total),
-            *(float(scan.measured[m]) for m in compared.methods),
-            " / ".join(CATEGORIES[category(x)] for x in (scan.total, *(scan.measured[m] for m in compared.methods))),
-            ", ".join(scan.warnings) or None,
-        )
-        for scan in rows[:WORST]
-    )
+    rows = []
+    for scan in compared.scans:
+        scores = [float(x) for x in (scan.total, *(scan.measured[m] for m in compared.methods))]
+        categories = " / ".join(CATEGORIES[category(x)] for x in scores)
+        rows.append((scan.name, *scores, categories, ", ".join(scan.warnings) or None))
+    rows.sort(key=lambda row: -max(abs(score - row[1]) for score in row[2:-2]))
     note = "Agatston scores. Category: by the reference, then by each method. The file comparison.csv has all scans."
-    table = Table("largest_differences", "Scans that differ most from the reference", columns, shown, note)
+    title = "Scans that differ most from the reference"
+    table = Table("largest_differences", title, columns, tuple(rows[:WORST]), note)
     return Section("scans", "The scans that differ most", (), (table,))
-
-
-def _time(compared: Compared) -> Section:
-    seconds = np.array([scan.seconds for scan in compared.scans])
-    middle, low, high = (float(np.percentile(seconds, q)) for q in (50, 5, 95))
-    rows: list[tuple[Cell, ...]] = [("This run, one core, all methods and files", middle, low, high)]
-    rows += [(f"Published: {title}", value, None, None) for title, value in published.SECONDS]
-    columns = ("What", "Seconds per scan", "5th percentile", "95th percentile")
-    note = "Median. What others measured is of other machines, and not all of it of the same work."
-    return Section("time", "Time", (), (Table("time", "Time per scan", columns, tuple(rows), note),))

@@ -61,7 +61,7 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
         if progress:
             progress(done, len(paths))
     about = f"Lesions were labelled by artery, those of the left main as LAD. {BY_RULE}"
-    return Reference(TITLE, about, "orcascore", VESSELS_LM_WITH_LAD, tuple(found), tuple(refused))
+    return Reference(TITLE, about, VESSELS_LM_WITH_LAD, tuple(found), tuple(refused))
 
 
 def _outlines(path: Path, scan: CTScan) -> sitk.Image:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from CACScoringLib.scoring.risk import whole_score
-
 from ..report.parts import METHODS, Section, Table, count, p_cell
-from ..statistics.bootstrap import Bootstrap, Found, mean, paired_difference, ratio
-from ..statistics.regression import linear_fit
+from ..statistics.bootstrap import Bootstrap, Found, mean, paired_difference
 from ..training.evidence import FOLDS
-from .agreement import CATEGORIES, LEAST, Compared, Statistic, category, category_kappa, f1_at, icc
-from .comparison import ComparedScan
-from .recalibration import (
-    KINDS,
-    LEAST_CANDIDATE_PATIENTS,
-    LEAST_CANDIDATES,
-    LEAST_OF_CLASS,
-    LEAST_OF_EACH,
-    LEAST_PATIENTS,
-    CrossFitted,
-    Recalibration,
-)
+from .agreement import CATEGORIES, LEAST, Compared, Statistic, category, category_kappa, f1_at, icc, slope
+from .agreement import mean_difference as difference
+from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_PATIENTS, Recalibration
 
 if TYPE_CHECKING:
     from ..report.parts import Cell
 
 NAME, TITLE = "calibration", "Calibration on these scans"
 
-Interval = Sequence[float] | None
-"""Lowest and highest; None where it is withheld or unknown."""
+MEASURES: dict[str, tuple[str, Statistic]] = {
+    "icc": ("ICC of totals", icc),
+    "slope": ("Slope", slope),
+    "mean_difference": ("Mean difference", difference),
+    "kappa": ("κ of categories", category_kappa),
+    **{f"f1_{least}": (f"F1 at ≥ {least}", partial(f1_at, least)) for least in LEAST},
+}
+"""By key on the model's card."""
 
 
 def refused_section(reason: str) -> Section:
@@ -43,67 +36,53 @@ def refused_section(reason: str) -> Section:
 
 def section(found: Recalibration, bootstrap: Bootstrap, name: str, base: str) -> Section:
     """Of a calibration that is stored under a name. base: name of the model before."""
-    kinds = Compared(found.scans, bootstrap, "", {})
-    weights = "Weights and limit of the evidence" if found.refitted else "The limit of the evidence"
-    changed = sum(not np.isclose(before, after) for before, after in zip(*_measured(found), strict=True))
+    scans = f"{count(found.scans, 'scan')} of {count(found.patients, 'patient')}"
     text = (
         f"“Before” is {base}, as the other sections have it. “After” is cross-fitted: the patients were split into "
         f"{FOLDS} folds, and each scan was evaluated by what the patients of the other folds taught, so that its own "
-        "reference has no part in its score and interval. What is stored was fitted to all "
-        f"{count(found.scans, 'scan')} of {count(found.patients, 'patient')}, and was not evaluated on others.",
-        f"{weights}, errors of scores and the range of scans were fitted; [[calibration_parts]] tells what was not, "
-        f"and why. Of {count(found.scans, 'score')}, {changed} differ from before.",
+        f"reference has no part in its score and interval. What is stored was fitted to all {scans}, and was not "
+        "evaluated on others.",
+        " ".join(_parts(found)),
         f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
         f"{name}”. Without that, {base} scores as before; “cac models rollback {name}” takes {name} away.",
     )
-    return Section(NAME, TITLE, text, (_agreement(kinds, found), _intervals(found), _parts(found)))
+    tables = (_agreement(Compared(found.scans, bootstrap, {}), found), _intervals(found))
+    return Section(NAME, TITLE, text, tables)
 
 
 def achieved(found: Recalibration) -> dict[str, object]:
     """Figures for the model's card, cross-fitted: before and after; and how many intervals hold the reference."""
-    scans = Compared(found.scans, Bootstrap([s.patient for s in found.scans], np.random.default_rng(0), 0), "", {})
+    scans = Compared(found.scans, Bootstrap([s.patient for s in found.scans], np.random.default_rng(0), 0), {})
     figures: dict[str, object] = {"scans": len(found.scans), "patients": found.patients}
     for title, measured in zip(("before", "after"), _measured(found), strict=True):
-        values = {key: float(made(scans.weights(), scans.totals, measured)[0]) for key, (_, made) in _MEASURES.items()}
+        values = {key: float(made(scans.weights(), scans.totals, measured)[0]) for key, (_, made) in MEASURES.items()}
         figures[title] = {key: round(value, 4) for key, value in values.items() if np.isfinite(value)}
     figures["coverage_of_intervals"] = {
-        kind: {c: list(_held(found, method, n, after=True)[:2]) for n, c in enumerate(CATEGORIES)}
+        kind: {c: list(_coverage(found, method, n, after=True)[:2]) for n, c in enumerate(CATEGORIES)}
         for method, kind in KINDS.items()
     }
     return figures
 
 
-def _slope(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    return linear_fit(weights, reference, measured)[0]
-
-
-def _mean_difference(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    return mean(weights, measured - reference)
-
-
-def _log_difference(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    return mean(weights, np.abs(np.log1p(measured) - np.log1p(reference)))
-
-
-def _rate(positive: bool, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    found, true = (np.array([(whole_score(x) >= 1) == positive for x in scores]) for scores in (measured, reference))
-    return ratio(weights, 1.0 * (found & true), 1.0 * true)
-
-
-_MEASURES: dict[str, tuple[str, Statistic]] = {
-    "icc": ("ICC of totals", icc),
-    "slope": ("Slope", _slope),
-    "mean_difference": ("Mean difference", _mean_difference),
-    "difference_of_ln_agatston": ("Mean difference of ln(1 + score)", _log_difference),
-    "kappa": ("κ of categories", category_kappa),
-    "sensitivity": ("Sensitivity at ≥ 1", partial(_rate, True)),
-    "specificity": ("Specificity at ≥ 1", partial(_rate, False)),
-    **{f"f1_{least}": (f"F1 at ≥ {least}", partial(f1_at, least)) for least in LEAST},
-}
-
-
-def _pairs(found: Recalibration) -> Iterator[tuple[CrossFitted, ComparedScan]]:
-    return zip(found.cross_fitted, found.scans, strict=True)
+def _parts(found: Recalibration) -> list[str]:
+    """Sentences about what was fitted and what was not."""
+    text = [
+        "Fitted: the limit from which a candidate counts, errors of totals, probabilities of categories, and the range "
+        "of scans that are known; other scans get wider intervals, or none.",
+        "The weights of the candidates' evidence were fitted too."
+        if found.refitted
+        else f"The weights of the candidates' evidence stay: {found.why_not}",
+    ]
+    few = [c for n, c in enumerate(CATEGORIES) if sum(category(s.total) == n for s in found.scans) < LEAST_OF_CLASS]
+    if few:
+        text.append(f"Categories of fewer than {LEAST_OF_CLASS} scans ({', '.join(few)}) also keep the former errors.")
+    if found.from_base:
+        limits = " and ".join(f"{limit:g}" for limit in found.from_base)
+        text.append(f"Probabilities from {limits} on stay: too few patients lie on one side.")
+    if not found.arteries:
+        text.append(f"Intervals of arteries need LM, LAD, LCX and RCA of {LEAST_PATIENTS} patients; none are given.")
+    text.append("Mass and reviewed scores have no intervals. Networks and the evidence of the map's lesions stay.")
+    return text
 
 
 def _measured(found: Recalibration) -> tuple[np.ndarray, np.ndarray]:
@@ -116,18 +95,18 @@ def _measured(found: Recalibration) -> tuple[np.ndarray, np.ndarray]:
 
 def _agreement(compared: Compared, found: Recalibration) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for title, statistic in _MEASURES.values():
-        before, after = (compared.found(statistic, measured) for measured in _measured(found))
-        rows.append(_row(title, before, after))
-    both = [(own.probabilities, scan.candidates.probabilities, scan) for own, scan in _pairs(found)]
-    told = [(a, b, scan) for a, b, scan in both if a and b]
-    if told:
-        true = [category(scan.total) for _, _, scan in told]
-        weights = compared.weights([scan for _, _, scan in told])
-        patients = len({scan.patient for _, _, scan in told})
-        values = [[list(pair[n].values())[c] for pair, c in zip(told, true, strict=True)] for n in (1, 0)]
-        estimates = (Found(mean(weights, np.array(own)), len(told), patients) for own in values)
-        rows.append(_row("Mean probability of the true category", *estimates))
+    for title, statistic in MEASURES.values():
+        rows.append(_row(title, *(compared.found(statistic, measured) for measured in _measured(found))))
+    pairs = zip(found.scans, found.cross_fitted, strict=True)
+    known = [(scan, own) for scan, own in pairs if own.probabilities and scan.candidates.probabilities]
+    if known:
+        scans = [scan for scan, _ in known]
+        true = [category(scan.total) for scan in scans]
+        probabilities = [[scan.candidates.probabilities for scan in scans], [own.probabilities for _, own in known]]
+        values = [[list(p.values())[c] for p, c in zip(own, true, strict=True)] for own in probabilities]
+        patients = len({scan.patient for scan in scans})
+        drawn = (Found(mean(compared.weights(scans), np.array(own)), len(scans), patients) for own in values)
+        rows.append(_row("Mean probability of the true category", *drawn))
     note = (
         f"{METHODS['automatic']} against the reference, on the same scans. Differences are after minus before; slope 1 "
         "and differences of 0 are best. The calcium map's own scores are not changed by a calibration."
@@ -141,32 +120,18 @@ def _row(title: str, before: Found, after: Found) -> tuple[Cell, ...]:
     return title, before.estimate, after.estimate, change.estimate, p_cell(change.p)
 
 
-def _interval(found: Recalibration, n: int, method: str, after: bool) -> Interval:
-    if after:
-        return found.cross_fitted[n].intervals[method]
-    return found.scans[n].candidates.intervals.get(method)
+def _coverage(found: Recalibration, method: str, of: int | None, after: bool) -> tuple[int, int, int, float]:
+    """Intervals that hold the reference, intervals, and scans; median of (1 + highest) / (1 + lowest).
 
-
-def _held(found: Recalibration, method: str, of: int | None, after: bool) -> tuple[int, int, int]:
-    """How many intervals hold the reference, how many there are, and how many scans have none. of: only scans whose
-    reference is of this category; None for all."""
-    held = told = none = 0
-    for n, scan in enumerate(found.scans):
-        if of is not None and category(scan.total) != of:
-            continue
-        interval = _interval(found, n, method, after)
-        if interval is None:
-            none += 1
-            continue
-        told += 1
-        held += interval[0] <= scan.total <= interval[1]
-    return held, told, none
-
-
-def _width(found: Recalibration, method: str, after: bool) -> float | None:
-    own = [_interval(found, n, method, after) for n in range(len(found.scans))]
-    ratios = [(1 + interval[1]) / (1 + interval[0]) for interval in own if interval is not None]
-    return float(np.median(ratios)) if ratios else None
+    of: only scans whose reference is of this category; None for all.
+    """
+    pairs = zip(found.scans, found.cross_fitted, strict=True)
+    own = [(scan, cross) for scan, cross in pairs if of is None or category(scan.total) == of]
+    intervals = [cross.intervals[method] if after else scan.candidates.intervals.get(method) for scan, cross in own]
+    known = [(scan.total, ends) for (scan, _), ends in zip(own, intervals, strict=True) if ends is not None]
+    held = sum(low <= total <= high for total, (low, high) in known)
+    width = float(np.median([(1 + high) / (1 + low) for _, (low, high) in known])) if known else float("nan")
+    return held, len(known), len(own), width
 
 
 def _intervals(found: Recalibration) -> Table:
@@ -174,70 +139,15 @@ def _intervals(found: Recalibration) -> Table:
     columns = tuple(f"{METHODS[method]}, {'after' if after else 'before'}" for method, after in shown)
     rows: list[tuple[Cell, ...]] = []
     for of, title in [*enumerate(CATEGORIES), (None, "all")]:
-        scans = sum(of is None or category(scan.total) == of for scan in found.scans)
-        rows.append((title, scans, *(_told(*_held(found, *which[:1], of, which[1])) for which in shown)))
-    widths = (_width(found, *which) for which in shown)
-    rows.append(("median of (1 + highest) / (1 + lowest)", None, *(w if w is None else round(w, 2) for w in widths)))
+        results = [_coverage(found, method, of, after) for method, after in shown]
+        cells = (f"{held} of {known}" if known else "none" for held, known, _, _ in results)
+        rows.append((title, results[0][2], *cells))
+    widths = (_coverage(found, method, None, after)[3] for method, after in shown)
+    rows.append(("median of (1 + highest) / (1 + lowest)", None, *(w if np.isfinite(w) else None for w in widths)))
     note = (
-        "How many 90 % intervals of totals hold the reference's score, of how many; by its category. Intervals before "
-        "are for the score that a still scan without noise would give, those after for the score that the reference's "
-        "readers give. Intervals are withheld where a scan is unlike those of the calibration. After is cross-fitted."
+        "How many 90 % intervals of totals hold the reference's score, of how many that are given; by its category. "
+        "Intervals before are for the score that a still scan without noise would give, those after for the score that "
+        "the reference's readers give. Intervals are withheld where a scan is unlike those of the calibration."
     )
-    return Table(
-        "calibration_intervals", "Intervals before and after", ("Reference", "Scans", *columns), tuple(rows), note
-    )
-
-
-def _told(held: int, told: int, none: int) -> str:
-    counted = f"{held} of {told}" if told else "–"
-    return f"{counted} ({none} none)" if none else counted
-
-
-def _parts(found: Recalibration) -> Table:
-    scans = found.scans
-    known = [scan.candidates.coronary for scan in scans if scan.candidates.coronary is not None]
-    coronary, every = sum(map(sum, known)), sum(map(len, known))
-    weights = (
-        ("Weights of candidates' evidence", "yes", f"{coronary} coronary and {every - coronary} other candidates", "")
-        if found.refitted
-        else ("Weights of candidates' evidence", "no", "", found.why_not)
-    )
-    all_of = f"{count(scans, 'scan')} of {count(found.patients, 'patient')}"
-    few = [name for n, name in enumerate(CATEGORIES) if _of_category(scans, n) < LEAST_OF_CLASS]
-    borrowed = f"Categories of fewer than {LEAST_OF_CLASS} scans ({', '.join(few)}) also keep the errors of before."
-    rows = (
-        weights,
-        ("Limit from which a candidate counts", "yes", all_of, ""),
-        ("Errors of totals (intervals)", "yes", all_of, borrowed if few else ""),
-        ("Probabilities of categories", *_probabilities(found, all_of)),
-        (
-            "Errors of arteries",
-            *(
-                ("yes", count(found.arteries, "patient"), "")
-                if found.arteries
-                else ("no", "", f"They need LM, LAD, LCX and RCA of {LEAST_PATIENTS} patients; no intervals are given.")
-            ),
-        ),
-        ("Errors of mass", "no", "", "A reference holds no mass; no intervals are given."),
-        ("Errors of reviewed scores", "no", "", "The reference is a reader's itself; no intervals are given."),
-        ("Range of known scans", "yes", all_of, "Other scans get wider intervals, or none."),
-        ("Evidence of the map's lesions", "no", "", "Results do not keep what it left out; it stays as it was."),
-        ("Networks", "no", "", "A calibration trains nothing."),
-    )
-    note = (
-        f"Weights need {LEAST_CANDIDATES} candidates that are coronary calcium and as many others, of "
-        f"{LEAST_CANDIDATE_PATIENTS} patients each; a limit of categories {LEAST_OF_EACH} patients on either side; "
-        f"anything {LEAST_PATIENTS} patients."
-    )
-    return Table("calibration_parts", "What was fitted", ("Part", "Fitted", "On", "Note"), rows, note)
-
-
-def _of_category(scans: Sequence[ComparedScan], place: int) -> int:
-    return sum(category(scan.total) == place for scan in scans)
-
-
-def _probabilities(found: Recalibration, all_of: str) -> tuple[str, str, str]:
-    if not found.from_base:
-        return "yes", all_of, ""
-    limits = " and ".join(f"{limit:g}" for limit in found.from_base)
-    return "in part", all_of, f"From {limits} on as before: too few patients lie on one side."
+    title = "Intervals before and after"
+    return Table("calibration_intervals", title, ("Reference", "Scans", *columns), tuple(rows), note)

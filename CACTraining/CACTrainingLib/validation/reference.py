@@ -32,8 +32,7 @@ class ReferenceScan:
 
     name: unique in the reference. ct, series: as `read_ct` takes them. total: Agatston score; None where it follows
     from the outlines. vessels: Agatston score by vessel, where the reference has it; without what it leaves open.
-    outlines: where calcium was outlined; picklable. files: that the outlines are read from. published: what others'
-    method scored, where it came with the reference.
+    outlines: where calcium was outlined; picklable. files: that the outlines are read from.
     """
 
     name: str
@@ -44,30 +43,21 @@ class ReferenceScan:
     vessels: Mapping[str, float] = field(default_factory=dict)
     outlines: Outlines | None = None
     files: tuple[Path, ...] = ()
-    published: float | None = None
 
 
 @dataclass(frozen=True)
 class Reference:
     """All scans of a reference.
 
-    title: of its format. about: a paragraph for the page: what a score is here. key: of `published`. vessels: which
-    vessels it tells apart, and the arteries of each. refused: scans, or lines of a table, that cannot be used, with the
-    reason. warnings: doubts about others. published: whose scores came with it, if any.
+    title: of its format. about: a paragraph for the page: what a score is here. vessels: which vessels it tells
+    apart, and the arteries of each. refused: scans, or lines of a table, that cannot be used, with the reason.
     """
 
     title: str
     about: str
-    key: str
     vessels: Mapping[str, tuple[str, ...]]
     scans: tuple[ReferenceScan, ...]
     refused: tuple[tuple[str, str], ...] = ()
-    warnings: tuple[str, ...] = ()
-    published: str | None = None
-
-    def vessel_of(self, artery: str) -> str | None:
-        """The vessel that an artery's key belongs to; None for other arteries and where it is not assigned."""
-        return next((vessel for vessel, own in self.vessels.items() if artery in own), None)
 
 
 BY_RULE = (

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.cohort.workers import sensible_count
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
@@ -43,7 +43,7 @@ PAGE = "validation.html"
 SCAN_TABLE, RECORDS, COMPARISON = "scans.csv", "compared.jsonl", "comparison.csv"
 """In the output folder, beside SCANS: which scans there are, what is known of each, and all scores in a table."""
 
-RECORDS_VERSION = 4
+RECORDS_VERSION = 5
 """Of how scans are compared; others are compared anew."""
 
 
@@ -88,8 +88,6 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
     progress.begin(["reference", "scans", "comparison", "page"])
     with progress.step("reference"):
         reference = read_reference(settings.reference, settings.scans, progress.counted)
-        for message in reference.warnings:
-            progress.warning(ScanWarning("reference-doubt", message))
         base = chosen_models(settings.models).networks.get("decomposition")
         if settings.calibrate is not None:
             patients = len({scan.patient for scan in reference.scans})
@@ -108,7 +106,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         generator = np.random.default_rng(settings.seed)
         bootstrap = Bootstrap([scan.patient for scan in scans], generator)
         vessels = {vessel: own for vessel, own in reference.vessels.items() if any(vessel in s.vessels for s in scans)}
-        compared = Compared(tuple(scans), bootstrap, reference.key, vessels, reference.published)
+        compared = Compared(tuple(scans), bootstrap, vessels)
         _write_comparison(compared, settings.output / COMPARISON)
         calibrated, own_parts, failure = None, (), None
         if settings.calibrate is not None and base is not None:
@@ -169,7 +167,6 @@ def _key(job: Job) -> str:
     files = [job.folder / LAST_FILE, *job.scan.files]
     stamps = [(str(path), path.stat().st_mtime_ns) for path in files]
     given = [job.scan.patient, job.scan.total, sorted(job.scan.vessels.items()), sorted(job.vessels.items())]
-    given.append(job.scan.published)
     digest = hashlib.sha256(json.dumps([RECORDS_VERSION, stamps, given]).encode()).hexdigest()
     return f"{job.scan.name} {digest[:16]}"
 
@@ -198,7 +195,6 @@ def _data_section(
         f"{count(scans, 'scan')} of {count({scan.patient for scan in scans}, 'patient')} were scored and compared; "
         f"{len(refused)} could not be. No score was reviewed by anyone.",
         *candidates_counted(sum("unreviewed" in scan.warnings for scan in scans), len(scans)),
-        *reference.warnings[:5],
     ]
     if card is not None and known is not None:
         text.append(
@@ -227,5 +223,6 @@ def _facts(
         "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
         "Models": "; ".join(models) or "none",
         "Bootstrap": f"seed {settings.seed}, {RESAMPLES} resamples of patients",
+        "Scoring": f"{np.median([scan.seconds for scan in scans]):.1f} s per scan (median) on one core",
         "This run": f"{seconds:.0f} s, not counting what earlier runs had stored",
     }

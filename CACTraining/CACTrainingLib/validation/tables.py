@@ -1,15 +1,9 @@
-"""Scores as a table (CSV): anyone's own, and those of DeepCAC for the NLST.
+"""Scores as a table (CSV).
 
-A table of one's own has a line per scan: `ct` (file or DICOM folder, relative to the table) or `id`, which is looked
+A table has a line per scan: `ct` (file or DICOM folder, relative to the table) or `id`, which is looked
 up below --scans; `total` (or agatston), or the arteries LM (or LCA), LAD, LCX, RCA, or both; or `lesions`, a label map
 with CAC's own labels in their place (`label_maps`). Columns `name`, `series` and `patient` may be there, as for `cac
 cohort`.
-
-DeepCAC's is `stats/Results_NLST.csv` of https://github.com/AIM-Harvard/DeepCAC with the columns PID, CAC_AI and
-CAC_manual, 396 patients of the National Lung Screening Trial by their numbers. CAC_manual is the reference; CAC_AI is
-what DeepCAC scored. Its scans
-are those at baseline with the slice spacing nearest to 2.5 mm and the softest kernel (README beside it); where several
-scans of a patient lie below --scans the patient is left out, and a table with `ct` has to say which one it was.
 """
 
 from __future__ import annotations
@@ -25,8 +19,8 @@ from . import label_maps
 from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Reference, ReferenceScan
 from .scans import Counted, ScansById, scans_below
 
-TITLE, TITLE_NLST = "a table of scores", "reference scores of the NLST (DeepCAC)"
-NLST_COLUMNS, NLST_PUBLISHED = ("PID", "CAC_manual"), "CAC_AI"
+TITLE = "a table of scores"
+ID = "id"
 TOTALS = ("total", "agatston")
 ENDINGS = (".csv", ".tsv", ".txt")
 
@@ -38,36 +32,31 @@ def fits(source: Path) -> bool:
 def read(source: Path, scans: Path | None = None, progress: Counted | None = None) -> Reference:
     """The reference of a table. scans: below which ids are looked up. Raises BadReferenceError, TableError."""
     table = read_table(source, short_lines=True)
-    nlst = all(column in table for column in NLST_COLUMNS)
-    total = NLST_COLUMNS[1] if nlst else next((column for column in TOTALS if column in table), None)
-    id_ = NLST_COLUMNS[0] if nlst else "id"
-    arteries = {} if nlst else {c: ARTERY_NAMES[c.lower()] for c in table.columns if c.lower() in ARTERY_NAMES}
-    _check_columns(table, total, id_, arteries)
+    total = next((column for column in TOTALS if column in table), None)
+    arteries = {c: ARTERY_NAMES[c.lower()] for c in table.columns if c.lower() in ARTERY_NAMES}
+    _check_columns(table, total, arteries)
     by_id = None
     if "ct" not in table:
         if scans is None:
-            raise BadReferenceError(f"{source} names scans by {id_} only. Name the folder they lie in with --scans.")
+            raise BadReferenceError(f"{source} names scans by {ID} only. Name the folder they lie in with --scans.")
         by_id = scans_below(scans, progress)
     elif scans is not None:
         raise BadReferenceError(f"{source} says in its column ct where the scans are. Leave --scans out.")
     found, refused = [], []
     for line in table.lines:
         try:
-            found.append(_scan(line, total, arteries, id_, by_id))
+            found.append(_scan(line, total, arteries, by_id))
         except CTError as error:
-            refused.append((_name(line, id_), str(error)))
-    table.need_distinct([_name(line, id_) for line in table.lines], "scan")
-    if nlst:
-        about = "Manual Agatston totals of scans of the National Lung Screening Trial, published with DeepCAC."
-        return Reference(TITLE_NLST, about, "nlst", {}, tuple(found), tuple(refused), published="DeepCAC")
+            refused.append((_name(line), str(error)))
+    table.need_distinct([_name(line) for line in table.lines], "scan")
     vessels = VESSELS if set(arteries.values()) == set(VESSELS) or "lesions" in table else {}
     lesions = f" {label_maps.ABOUT}" if "lesions" in table else ""
     scores = "Agatston scores as the table has them." if total or arteries else ""
-    return Reference(TITLE, f"{scores}{lesions}".strip(), "table", vessels, tuple(found), tuple(refused))
+    return Reference(TITLE, f"{scores}{lesions}".strip(), vessels, tuple(found), tuple(refused))
 
 
-def _check_columns(table: Table, total: str | None, id_: str, arteries: dict[str, str]) -> None:
-    if "ct" not in table and id_ not in table:
+def _check_columns(table: Table, total: str | None, arteries: dict[str, str]) -> None:
+    if "ct" not in table and ID not in table:
         table.need("ct")
     keys = list(arteries.values())
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
@@ -79,13 +68,13 @@ def _check_columns(table: Table, total: str | None, id_: str, arteries: dict[str
         )
 
 
-def _name(line: Line, id_: str) -> str:
-    return printable(line.text("name") or line.text(id_) or line.text("ct")) or f"line {line.number}"
+def _name(line: Line) -> str:
+    return printable(line.text("name") or line.text(ID) or line.text("ct")) or f"line {line.number}"
 
 
-def _scan(line: Line, total: str | None, arteries: dict[str, str], id_: str, by_id: ScansById | None) -> ReferenceScan:
+def _scan(line: Line, total: str | None, arteries: dict[str, str], by_id: ScansById | None) -> ReferenceScan:
     """Raises CTError."""
-    name = _name(line, id_)
+    name = _name(line)
     score = line.number_in(total, 0) if total else None
     given = {key: line.number_in(column, 0) for column, key in arteries.items()}
     vessels = {key: value for key, value in given.items() if value is not None}
@@ -100,11 +89,10 @@ def _scan(line: Line, total: str | None, arteries: dict[str, str], id_: str, by_
         line.need("ct")
         ct, series = line.file("ct"), line.text("series") or None
     else:
-        line.need(id_)
-        scan = by_id.of(line.text(id_))
+        line.need(ID)
+        scan = by_id.of(line.text(ID))
         ct, series = scan.ct, scan.series
     outlines = None if lesions is None else partial(label_maps.outlines, lesions)
     files = () if lesions is None else (lesions,)
     patient = printable(line.text("patient")) or name
-    published = line.number_in(NLST_PUBLISHED, 0)
-    return ReferenceScan(name, patient, ct, series, score, vessels, outlines, files, published)
+    return ReferenceScan(name, patient, ct, series, score, vessels, outlines, files)

@@ -35,11 +35,3 @@ class TestWeightsAreRepeats:
 class TestDegenerate:
     def test_nothing_at_all(self):
         assert np.isnan(roc.area_under_curve(np.ones((1, 0)), np.zeros(0), np.zeros(0))).all()
-
-
-def test_a_curve_rises_from_the_origin_by_the_area():
-    truth, scores = np.array([0, 1, 0, 1, 1], bool), np.array([0.1, 0.4, 0.4, 0.8, 0.9])
-    wrong, found = roc.roc_curve(truth, scores)
-    assert wrong == pytest.approx([0, 0, 0, 0.5, 1])
-    assert found == pytest.approx([0, 1 / 3, 2 / 3, 1, 1])
-    assert np.trapezoid(found, wrong) == pytest.approx(roc.area(scores, truth))

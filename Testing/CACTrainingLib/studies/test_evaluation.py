@@ -2,21 +2,17 @@
 
 import csv
 import json
-import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from digital_pairs import CALCIFIED, CLEAN, scored_in_this_process
 
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.experiments.errors import StudyError
-from CACTrainingLib.project import annotations
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.studies import evaluation
 from CACTrainingLib.studies.evaluation import EvaluationSettings, evaluate
-from CACTrainingLib.studies.records import read_records
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +58,6 @@ def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick,
     assert "Digital patients" in text
     assert "counts everything dense in" in text
     assert not list((tmp_path / "out" / "scans").rglob("healthy.nii.gz"))
-    assert len(read_records(tmp_path / "out" / "records.jsonl")) == 4
-
     monkeypatch.setattr(evaluation, "recorder", lambda: pytest.fail("records are kept"))
     assert evaluate(replace(settings, studies=("heart",))).records == done.records
     assert len(quick) == 4
@@ -154,57 +148,19 @@ def test_a_project_of_single_scans(project, results, tmp_path):
     assert found["Calcium map"] == "1.0"
 
 
-def test_a_label_that_changes_makes_the_record_anew(project, digital_results, results, tmp_path):
-    """Of an annotated scan: the digital patient's without its truth."""
-    scan = digital_results[0][2]
-    mine = Project.create(tmp_path / "annotated")
-    mine.add([NewScan("mine", "mine", scan.ct)])
-    mine.set_use({"mine": "test"})
-    settings = EvaluationSettings(("detection",), tmp_path / "out", mine.folder, results, workers=1)
-    assert evaluate(settings).records[0].visible is None
-    said = annotations.slice_annotations(mine, "0001", "eve")
-    said.set(10, annotations.SliceLabel.VISIBLE)
-    assert evaluate(settings).records[0].visible is True
-    said.set(10, annotations.SliceLabel.NOT_VISIBLE)
-    assert evaluate(settings).records[0].visible is None
-
-
-@pytest.mark.long
-def test_the_goals_come_first_where_all_is_studied(digital_pairs, results, tmp_path):
-    settings = EvaluationSettings(
-        ("reproducibility", "detection"), tmp_path / "out", digital_pairs, results, 2, workers=1
-    )
-    text = page_of(evaluate(settings))
-    assert 0 < text.index("Goals set before the study") < text.index("Calcium in the scans")
-
-
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
         (["heart"], 3, "--data"),
         (["heart", "--data", "nowhere"], 3, "nowhere does not exist"),
         (["heart", "--data", "nowhere", "--use", "test"], 3, "nowhere is not a project"),
-        (["heart", "--data", "nowhere", "--use", "everything"], None, "invalid choice"),
-        (["ablation", "--data", "x", "--variant", "alpha"], None, "alpha-10#1"),
         (
             ["heart", "--data", "x", "--compare", "a"],
             None,
             "this study does not take --compare a (see cac evaluate heart",
         ),
-        (["heart", "--data", "x", "--variant", "a=b"], None, "this study does not take --variant"),
         (["detection", "--data", "x", "--store-limits"], None, "this study does not take --store-limits"),
         (["acquisition", "--data", "x"], None, "this study does not take --data"),
-        (["prognosis", "--data", "x", "--workers", "2"], None, "this study does not take --workers"),
-        (["models", "--data", "x", "--folds", "2"], None, "this study does not take --folds"),
-        (["radiomics", "--data", "x", "--kinds", "cnn"], None, "this study does not take --kinds"),
-        (["vessels", "--data", "x", "--ct-fm", "f"], None, "this study does not take --ct-fm"),
-        (
-            ["radiograph", "--data", "x", "--noncoronary-controls", "o"],
-            None,
-            "this study does not take --noncoronary-controls",
-        ),
-        (["ablation", "--data", "x", "--variant", "a=x.json", "--variant", "a=y.json"], 3, "one name"),
-        (["ablation", "--data", "x", "--ablation-pairs", "0"], 3, "at least one pair"),
     ],
 )
 def test_what_the_command_refuses(options, code, said, tmp_path, capsys):
@@ -217,27 +173,26 @@ def test_what_the_command_refuses(options, code, said, tmp_path, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("study", "own"),
-    [
-        ("heart", {"--data", "--use", "--annotator", "--results", "--pairs", "--overwrite", "--model", "--seed"}),
-        ("acquisition", {"--model", "--patient"}),
-        ("prognosis", {"--data", "--seed"}),
-    ],
-)
-def test_a_studys_help_lists_its_own_options(study, own, capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["evaluate", study, "--help"])
-    assert ended.value.code == 0
-    listed = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.M))
-    work = {"--workers", "--device", "--cluster"} if study != "prognosis" else set()
-    assert listed == own | work | {"--output", "--progress"}
+@pytest.mark.long
+def test_automatic_scores_against_the_truth(digital_pairs, results, tmp_path):
+    """The clean patient scores 0 in truth; candidates lie in unassigned territories, so no calcium is in its artery."""
+    evaluate(EvaluationSettings(("automatic",), tmp_path / "out", digital_pairs, results, workers=1))
 
+    def table(name):
+        with (tmp_path / "out" / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.reader(stream))
+        return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
 
-def test_all_takes_what_its_studies_take():
-    options = ["--data", "d", "--variant", "a=x.json", "--patient", "7", "--store-limits", "--ablation-pairs", "3"]
-    found = cli.make_parser().parse_args(["evaluate", "all", *options, "--output", "o"])
-    assert (found.patient, found.ablation_pairs, found.store_limits) == (7, 3, Path())
+    agreement = table("automatic_agreement")
+    assert agreement["Calcium map"]["ICC with the truth n"] == "3"
+    assert table("automatic_intervals")["0"]["Scans with an interval"] == "0 of 2"
+    sites = table("automatic_sites")
+    assert float(sites["LAD"]["True mass, mg"]) > 0
+    assert float(sites["LAD"]["In its own artery"]) == 0
+    assert float(sites["LAD"]["elsewhere or not counted"]) == 1
+    first = (tmp_path / "out" / "automatic" / "references.jsonl").read_text(encoding="utf-8")
+    evaluate(EvaluationSettings(("automatic",), tmp_path / "out", digital_pairs, results, workers=1))
+    assert (tmp_path / "out" / "automatic" / "references.jsonl").read_text(encoding="utf-8") == first
 
 
 def test_the_command_names_the_page(digital_pairs, results, tmp_path, capsys):
@@ -245,4 +200,3 @@ def test_the_command_names_the_page(digital_pairs, results, tmp_path, capsys):
     command = ["evaluate", "heart", "--data", str(digital_pairs), "--output", str(out), "--results", str(results)]
     assert cli.main([*command, "--pairs", "1", "--workers", "1", "--progress", "none"]) == 0
     assert str(out / "study.html") in capsys.readouterr().out
-    assert len(read_records(out / "records.jsonl")) == 2

@@ -11,27 +11,19 @@ import pytest
 import SimpleITK as sitk
 import torch
 from calcified_heart import AboveBlood, AllSlices
-from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score, roc_curve
 from torch import nn
 from training_scans import HEART_SLICES, write_scan
 
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import Training, describe, install_model, load_model, save_model, update_card
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
-from CACTrainingLib.cli import evaluate as cli_evaluate
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
 from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
-from CACTrainingLib.report import figures as study_figures
-from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate
-from CACTrainingLib.statistics.resamples import Resamples
-from CACTrainingLib.statistics.roc import area_under_curve
 from CACTrainingLib.studies import model_comparison, model_measures
 from CACTrainingLib.studies.model_comparison import ComparisonSettings, compare_models
 from CACTrainingLib.studies.model_measures import MapEvaluator, calcium_maps
@@ -159,10 +151,9 @@ class TestSlices:
         assert len(done.cases) == 2 * SCANS
         first = done.cases[1]
         assert (first["Scan"], first["Patient"], first["Model"]) == ("0/1", "0", "knows")
-        assert first["Called positive rightly"] == first["With visible calcium"] != "0"
-        assert first["Called positive wrongly"] == "0"
+        assert first["True positives"] == first["With visible calcium"] != "0"
+        assert first["False positives"] == "0"
         files = [f for section in done.index["sections"] for f in (*section["tables"], *section["figures"])]
-        assert "figures/roc_figure.png" in files
         assert "figures/model_differences_figure.png" in files
         assert all((done.folder / file).is_file() for file in files)
         assert f"{SCANS} scans of {PATIENTS} patients" in done.text
@@ -170,16 +161,9 @@ class TestSlices:
 
     def test_without_a_threshold_only_the_curve(self, compare, slices, tmp_path):
         done = compare([slices[0], card("slices", "knows", tmp_path / "other")])
-        assert "no threshold on the card of knows" in done.text
+        assert "threshold are missing for models" in done.text
         assert done.measures["Sensitivity"]["knows"] == ""
         assert list(done.differences) == ["knows", "Area under the ROC curve"]
-
-    def test_three_models(self, compare, slices, tmp_path):
-        done = compare([*slices, card("slices", "third", tmp_path / "made", 0.5)])
-        assert [name for name in done.index["captions"] if "figure" in name]
-        assert len(done.cases) == 3 * SCANS
-        text = (done.folder / "tables" / "model_differences.csv").read_text(encoding="utf-8")
-        assert text.index("knows") < text.index("third")
 
 
 def slices_in(done):
@@ -198,7 +182,6 @@ class TestMaps:
         assert wrong["bright n"] == "4"
         ranks = done.differences["Rank correlation with true mass, scans"]
         assert ranks["Difference"] == "nan", "all masses of the empty map are the same"
-        assert "figures/mass_figure.png" in done.index["captions"]
         assert "not defined" in done.text
 
     def test_maps_are_those_of_the_slices_as_scoring_sees_them(self, cohort, cache, tmp_path):
@@ -208,9 +191,9 @@ class TestMaps:
         model = load_model(card("decomposition", "bright", tmp_path), "cpu")
         model = replace(model, network=HAND_MADE["bright"])
         case = MapEvaluator().run(prepared, [model])
-        with_calcium = case.true_mass > 0
-        assert case.near[0][with_calcium] == pytest.approx(case.true_mass[with_calcium], rel=0.4)
-        assert (case.both <= np.minimum(case.mass, case.true_mass) + 1e-6).all()
+        with_calcium = case.true > 0
+        assert case.near[0][with_calcium] == pytest.approx(case.true[with_calcium], rel=0.4)
+        assert (case.both <= np.minimum(case.mass, case.true) + 1e-6).all()
         whole = calcium_maps(model, prepared, np.arange(len(prepared.slices)))
         free = update_card(card("decomposition", "free", tmp_path), {"floor_hu": 300.0, "min_healthy_hu": None}, {})
         ruled = replace(model, card=models.read_card(free))
@@ -230,10 +213,9 @@ class TestHearts:
         done = compare([card("heart", name, tmp_path / "made") for name in ("none", "whole")])
         assert float(done.measures["Dice, mean"]["none"]) == 0
         assert float(done.measures["Dice, mean"]["whole"]) > 0.6
-        assert float(done.differences["Dice, median"]["Difference"]) > 0.6
+        assert float(done.differences["Dice, mean"]["Difference"]) > 0.6
         assert done.measures["Dice, mean"]["whole n"] == str(SCANS)
         assert done.measures["Average surface distance, mm, mean"]["whole n"] == "0", "the other found none"
-        assert "figures/dice_figure.png" in done.index["captions"]
 
     def test_proposed_hearts_are_no_truth(self, compare, tmp_path):
         truth = tmp_path / "proposed" / "scan" / "truth.json"
@@ -241,7 +223,7 @@ class TestHearts:
         content = json.loads(truth.read_text(encoding="utf-8"))
         truth.write_text(json.dumps({**content, "heart_source": "lungs"}), encoding="utf-8")
         cards = [card("heart", name, tmp_path / "made") for name in ("none", "whole")]
-        with pytest.raises(StudyError, match=r"None of the 1 scans can be used .*only proposed"):
+        with pytest.raises(StudyError, match=r"No scan of .*only proposed"):
             compare(cards, data=tmp_path / "proposed")
 
 
@@ -269,16 +251,11 @@ class TestProject:
         done = compare(slices, data=project.folder)
         assert {case["Patient"] for case in done.cases} == {"a", "b", "c"}
         assert float(done.measures["Area under the ROC curve"]["knows"]) == 1
-        assert "for test of the project “mine”. 3 scans of 3 patients" in done.text
+        assert "for test of the project “mine”." in done.text
+        assert "3 scans of 3 patients could be used" in done.text
         assert "fewer than 5 patients" in done.text
         assert done.measures["Area under the ROC curve"]["knows low"] == "nan"
         assert "Digital patients" not in done.text
-
-    def test_slices_without_label_count_for_nothing(self, project, compare, slices):
-        everything = slices_in(compare(slices, data=project.folder))
-        scan = project.scans[2]
-        annotations.slice_annotations(project, scan.id, "eve").set(HEART[2], SliceLabel.UNSURE)
-        assert slices_in(compare(slices, data=project.folder)) < everything
 
     def test_scans_that_cannot_be_used_are_named(self, project, compare, slices, tmp_path):
         folder = write_scan(tmp_path / "data" / "bare", 9, True, valve=False)
@@ -305,10 +282,15 @@ class TestProject:
         done = compare(slices, progress, data=project.folder)
         (warning,) = told
         assert warning.code == "trained-on-these-patients"
-        assert warning.message.startswith("knows was trained on 1 and chosen on 1 of these 3 patients")
+        assert warning.message.startswith("knows was trained or chosen on 2 of these 3 patients")
         assert warning.message in done.index["sections"][0]["text"]
         assert "not known which patients blind saw in training" in done.text
-        assert compare(slices, data=project.folder, use="training").text.count("knows was trained on 1 of these 1") == 1
+        assert (
+            compare(slices, data=project.folder, use="training").text.count(
+                "knows was trained or chosen on 1 of these 1"
+            )
+            == 1
+        )
 
     def test_the_list_of_an_installed_model_is_found_in_the_project(self, project, compare, slices):
         place = project.models_folder
@@ -318,7 +300,10 @@ class TestProject:
         (place / "knows.training").mkdir()
         (place / "knows.training" / "data.csv").write_text("use,patient\ntraining,c\n", encoding="utf-8")
         install_model(slices[1])
-        assert "knows was trained on 1 of these 3 patients" in compare([slices[0], "knows"], data=project.folder).text
+        assert (
+            "knows was trained or chosen on 1 of these 3 patients"
+            in compare([slices[0], "knows"], data=project.folder).text
+        )
 
 
 class TestRefused:
@@ -339,12 +324,6 @@ class TestRefused:
         with pytest.raises(models.ModelError, match=r"no model 'other'.*one that is installed: blind"):
             compare(["blind", "other"])
 
-    def test_a_model_from_other_preprocessing(self, compare, slices):
-        content = json.loads(slices[1].read_text(encoding="utf-8"))
-        slices[1].write_text(json.dumps({**content, "preprocessing_version": 99}), encoding="utf-8")
-        with pytest.raises(models.ModelError, match="prepared by version 99"):
-            compare(slices)
-
     def test_a_cohort_has_no_uses(self, compare, slices):
         with pytest.raises(StudyError, match="is not a project"):
             compare(slices, use="test")
@@ -361,58 +340,7 @@ class TestRefused:
     def test_models_of_one_name_are_told_apart(self, compare, slices, tmp_path):
         other = card("slices", "blind", tmp_path / "other", 0.1)
         done = compare([slices[0], other])
-        hashes = [models.read_card(path).sha256[:8] for path in (slices[0], other)]
-        assert [name for name in done.measures["Accuracy"] if name in {f"blind {h}" for h in hashes}]
-
-
-class TestResamples:
-    @pytest.fixture
-    def sample(self):
-        """30 patients with 1 to 3 scans of 5 to 20 slices, scores with ties."""
-        generator = np.random.default_rng(5)
-        patients = [p for p in range(30) for _ in range(generator.integers(1, 4))]
-        scans = np.repeat(np.arange(len(patients)), generator.integers(5, 21, len(patients)))
-        truth = generator.random(len(scans)) < 0.3
-        scores = np.round(generator.normal(truth * 1.0), 1)
-        bootstrap = Bootstrap(patients, np.random.default_rng(8))
-        weights = bootstrap.weights([patients[scan] for scan in scans])
-        return SimpleNamespace(
-            resamples=Resamples(patients, np.random.default_rng(8)),
-            owners=[patients[scan] for scan in scans],
-            **{"bootstrap": bootstrap, "weights": weights, "scans": scans, "truth": truth, "scores": scores},
-        )
-
-    def test_the_area_is_that_of_all_items_in_every_resample(self, sample):
-        found = sample.resamples.area_under_curve(sample.scans, sample.truth, sample.scores)
-        assert found.values == pytest.approx(area_under_curve(sample.weights, sample.truth, sample.scores), abs=1e-12)
-        assert found.values[0] == pytest.approx(roc_auc_score(sample.truth, sample.scores))
-        assert (found.n, found.patients) == (len(sample.truth), 30)
-
-    def test_the_area_of_one_class_is_not_defined(self, sample):
-        none = np.zeros(len(sample.truth), bool)
-        assert np.isnan(sample.resamples.area_under_curve(sample.scans, none, sample.scores).values).all()
-
-    def test_shares_are_those_of_the_bootstrap(self, sample):
-        hits = sample.scores > 0.5
-        for of in (sample.truth, ~sample.truth):
-            found = sample.resamples.proportion(sample.scans, hits, of).estimate
-            assert found == pytest.approx(sample.bootstrap.proportion(sample.owners, hits, of), abs=1e-12)
-        always = np.ones(len(hits), bool)
-        for hit in (always, ~always):
-            found = sample.resamples.proportion(sample.scans, hit, sample.truth).estimate
-            assert found == sample.bootstrap.proportion(sample.owners, hit, sample.truth)
-
-    def test_statistics_of_items_come_in_parts(self, sample, monkeypatch):
-        monkeypatch.setattr("CACTrainingLib.statistics.resamples._CHUNK", 5000)
-        found = sample.resamples.over_items(sample.scans, lambda w: w @ sample.scores)
-        assert found.values == pytest.approx(sample.weights @ sample.scores)
-
-    def test_means_leave_out_what_is_not_known(self, sample):
-        values = np.where(sample.truth, sample.scores, np.nan)
-        found = sample.resamples.mean(sample.scans, values)
-        assert found.estimate.value == pytest.approx(sample.scores[sample.truth].mean())
-        assert found.n == sample.truth.sum()
-        assert found.estimate == estimate(found.values, found.n, found.patients)
+        assert {"blind (1)", "blind (2)"} <= set(done.measures["Accuracy"])
 
 
 class TestCommand:
@@ -438,24 +366,3 @@ class TestCommand:
     def test_what_it_refuses(self, options, said, tmp_path, capsys):
         assert cli.main(["evaluate", *options, "--output", str(tmp_path / "out")]) == 3
         assert said in capsys.readouterr().err
-
-    def test_it_is_no_part_of_all(self):
-        assert "models" not in cli_evaluate.STUDIES
-
-
-def test_roc_curves_are_those_of_the_scores():
-    generator = np.random.default_rng(3)
-    truth = generator.random(80) < 0.4
-    scores = np.round(generator.random((2, 80)) + 0.5 * truth, 1)
-    drawing = Figure()
-    study_figures.roc_curves(drawing, ["one", "two"], truth, scores)
-    curves = {line.get_label(): line.get_xydata() for line in drawing.axes[0].get_lines()}
-    for name, own in zip(("one", "two"), scores, strict=True):
-        expected = np.stack(roc_curve(truth, own, drop_intermediate=False)[:2], axis=1)
-        assert curves[name] == pytest.approx(expected)
-
-
-def test_a_evaluate_that_cannot_read_a_scan_says_why(cohort, tmp_path):
-    scan = find_scans([cohort])[0]
-    with pytest.raises(CTError):
-        model_measures.HeartEvaluator().run(replace(scan, ct=tmp_path / "gone.nii.gz"), [])

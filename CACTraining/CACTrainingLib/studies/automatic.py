@@ -1,0 +1,175 @@
+"""How the automatic scores agree with the truth of digital patients, and how far their intervals can be trusted.
+
+The truth is a patient's reference score, of a still scan without noise (`phantom.cohort.reference`). The ideal reader,
+"130 HU, arteries known", scores the scan as it is by the clinical rule and knows the place of every lesion.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.core.labels import MAIN_ARTERIES
+from CACScoringLib.core.output import LAST_FILE
+from CACScoringLib.core.records import counted_labels
+from CACScoringLib.io.reading import read_mask
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
+
+from ..experiments.jobs import JobSettings, kept_jobs
+from ..phantom.cohort.reference import patient_of, reference_scores
+from ..report.parts import METHODS, Section, Table, heading
+from ..statistics.agreement import agreement, kappa
+from ..statistics.bootstrap import mean, quantile, ratio
+from ..statistics.regression import rank_correlation
+from .records import StudyRecord
+from .sample import AGATSTON, WITH_AGATSTON, Measure, Sample, having, scores
+from .study_scan import StudyScan
+
+CORONARY_MG_CM3 = 10.0
+"""Voxels to which coronary calcium adds at least this much are its place."""
+INTERVALS = {"automatic": "threshold", "map": "decomposition"}
+"""Methods with intervals, and their keys in `scores.json`."""
+NOWHERE = "elsewhere or not counted"
+
+_TITLE = "Automatic scores against the truth of digital patients"
+
+
+def sections(
+    scans: Sequence[StudyScan],
+    folders: Sequence[Path | str],
+    records: Sequence[StudyRecord],
+    folder: Path,
+    work: JobSettings,
+    generator: np.random.Generator,
+) -> tuple[Section, ...]:
+    """Agreement with truth and ideal reader, coverage of intervals, and where calcium is assigned to.
+
+    scans, folders, records: of the study, in one order. folder: keeps what is computed of each patient.
+    """
+    patients: dict[str, list[tuple[StudyScan, Path]]] = {}
+    for scan, place, record in zip(scans, folders, records, strict=True):
+        if record.truth is not None and record.refused is None:
+            patients.setdefault(record.patient, []).append((scan, Path(place)))
+    jobs = {f"{name} {_stamps(own)}": own for name, own in patients.items()}
+    done, failed = kept_jobs(jobs, folder / "references.jsonl", _measurer, work)
+    known = {scan: facts for result in done.values() for scan, facts in result.items()}
+    sample = Sample([record for record in records if record.scan in known], generator)
+    text = [sample.opening(), "Categories are those of the Agatston score: " + ", ".join(CATEGORIES) + "."]
+    if failed:
+        text.append(f"{len(failed)} patients are left out: {'; '.join(sorted(set(failed.values()))[:3])}")
+    if not sample.scans:
+        return (Section("automatic", _TITLE, (*text, "No scan has a digital patient's truth.")),)
+    tables = (_agreement_table(sample, known), _interval_table(sample, known), _site_table(sample, known))
+    return (Section("automatic", _TITLE, tuple(text), tables),)
+
+
+def _stamps(own: Sequence[tuple[StudyScan, Path]]) -> str:
+    files = [path for scan, place in own for path in (scan.truth / "truth.json", place / LAST_FILE)]
+    return json.dumps([path.stat().st_mtime_ns for path in files])
+
+
+def _measurer() -> Callable[[list[tuple[StudyScan, Path]]], dict]:
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    return _measured
+
+
+def _measured(own: list[tuple[StudyScan, Path]]) -> dict:
+    """Of each scan of a patient: the reference score, intervals, and mg of calcium by true artery and label counted."""
+    truth = json.loads((own[0][0].truth / "truth.json").read_text(encoding="utf-8"))
+    patient = patient_of(truth)
+    if patient is None:
+        raise ValueError("the digital patient cannot be drawn again")
+    reference = sum(score.agatston for score in reference_scores(patient).values())
+    return {scan.name: {"reference": reference, **_facts(scan, folder)} for scan, folder in own}
+
+
+def _facts(scan: StudyScan, folder: Path) -> dict:
+    methods = json.loads((folder / LAST_FILE).read_text(encoding="utf-8"))["methods"]
+    calcium, arteries = (read_mask(scan.truth / f"{name}.nii.gz") for name in ("calcium_map", "arteries"))
+    voxel_ml = float(np.prod(calcium.GetSpacing())) / 1000
+    calcium, arteries = (sitk.GetArrayFromImage(image) for image in (calcium, arteries))
+    labels = sitk.GetArrayFromImage(read_mask(folder / "lesions.nii.gz"))
+    labels = counted_labels(labels, methods["threshold"])
+    mass = []
+    for artery in MAIN_ARTERIES:
+        place = (calcium >= CORONARY_MG_CM3) & (arteries == artery)
+        parts = [place & (labels == label) for label in MAIN_ARTERIES]
+        parts.append(place & ~np.isin(labels, MAIN_ARTERIES))
+        mass.append([float(calcium[part].sum()) * voxel_ml for part in parts])
+    intervals = {m: methods[name]["total"].get("interval_90") for m, name in INTERVALS.items() if name in methods}
+    return {"mass_mg": mass, "intervals": intervals}
+
+
+def _category(agatston: np.ndarray) -> np.ndarray:
+    return np.searchsorted(LIMITS["agatston"], agatston, side="right")
+
+
+def _agreement_table(sample: Sample, known: dict[str, dict]) -> Table:
+    def truth(items: Sequence[StudyRecord], _: str) -> np.ndarray:
+        return np.array([known[record.scan]["reference"] for record in items])
+
+    def reader(items: Sequence[StudyRecord], _: str) -> np.ndarray:
+        return scores(items, "reader", AGATSTON)
+
+    def measure(title: str, of: Callable, against: Callable, methods: Sequence[str] = WITH_AGATSTON) -> Measure:
+        items = partial(having, having(sample.scans, "reader"))
+        return Measure(title, items, lambda w, i, m: of(w, scores(i, m, AGATSTON), against(i, m)), methods=methods)
+
+    def categories(weights: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return kappa(weights, _category(own), _category(other), len(CATEGORIES))
+
+    def icc(weights: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return agreement(weights, np.stack([own, other], axis=1))
+
+    measures = (
+        measure("κ with the truth", categories, truth),
+        measure("κ with the ideal reader", categories, reader, tuple(INTERVALS)),
+        measure("ICC with the truth", icc, truth),
+        measure("Rank correlation with the truth", rank_correlation, truth),
+        measure("Sum of scores / sum of truths", ratio, truth),
+    )
+    note = "κ of the categories with linear weights. The ideal reader is “130 HU, arteries known”."
+    return sample.value_table("automatic_agreement", "Agreement of Agatston scores", measures, note)
+
+
+def _interval_table(sample: Sample, known: dict[str, dict]) -> Table:
+    columns = ("True category", "Scans with an interval", "Intervals that hold the truth", "Width, ln(1 + score)")
+    rows = []
+    for method in INTERVALS:
+        rows.append(heading(METHODS[method], columns))
+        for place, name in enumerate(CATEGORIES):
+            own = [r for r in sample.scans if _category(known[r.scan]["reference"]) == place]
+            told = [r for r in own if known[r.scan]["intervals"].get(method) is not None]
+            truth = np.array([known[r.scan]["reference"] for r in told])
+            low, high = np.array([known[r.scan]["intervals"][method] for r in told]).reshape(-1, 2).T
+            held, width = (low <= truth) & (truth <= high), np.log1p(high) - np.log1p(low)
+            coverage = Measure("", lambda _, own=told: own, lambda w, _, __, v=held: mean(w, v), proportion=True)
+            median = Measure("", lambda _, own=told: own, lambda w, _, __, v=width: quantile(w, v, 0.5))
+            values = (sample.found(one, method).estimate if told else None for one in (coverage, median))
+            rows.append((f"  {name}", f"{len(told)} of {len(own)}", *values))
+    note = "90 % prediction intervals; they are withheld where a scan is out of distribution. Width: median."
+    return Table("automatic_intervals", "Prediction intervals of the total", columns, tuple(rows), note)
+
+
+def _site_table(sample: Sample, known: dict[str, dict]) -> Table:
+    keys = [artery.key for artery in MAIN_ARTERIES]
+    mass = np.array([known[record.scan]["mass_mg"] for record in sample.scans])
+    columns = ("True artery", "True mass, mg", *keys, NOWHERE, "In its own artery")
+    rows = []
+    for place, key in enumerate(keys):
+        own = mass[:, place]
+        share = Measure("", lambda _: list(sample.scans), lambda w, _, __, n=place, v=own: ratio(w, v[:, n], v.sum(1)))
+        total = own.sum(0)
+        proportions = total / total.sum() if total.sum() else np.full(len(total), np.nan)
+        rows.append((key, float(total.sum()), *map(float, proportions), sample.found(share, "automatic").estimate))
+    note = (
+        f"Coronary calcium where it adds at least {CORONARY_MG_CM3:g} mg/cm³, by its true artery, and the artery for "
+        f"which “{METHODS['automatic']}” counts the voxel, as proportions of the mass. Voxels below 130 HU and "
+        "candidates that are left out are not counted."
+    )
+    return Table("automatic_sites", "Calcium mass by true and assigned artery", columns, tuple(rows), note)
