@@ -15,8 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from ..phantom.anatomy.body import Body
-from ..phantom.anatomy.heart import Heart
-from ..phantom.anatomy.patient import Patient, draw_heart, stream
+from ..phantom.anatomy.heart import posed_frame
+from ..phantom.anatomy.patient import Patient, patient_heart, stream
 from ..phantom.anatomy.plaque import Plaque, draw_plaques
 from ..phantom.anatomy.points import POINT_STEP_MM, PointCloud
 from ..phantom.scanner.motion import ScanPose, draw_heart_beat
@@ -66,8 +66,7 @@ def seen_plaques(truth: dict, grid: Grid) -> list[SeenPlaque] | None:
     if not known:
         return []
     body = _made(Body, truth["body"])
-    # Before there were other hearts, all were drawn.
-    _, tree = draw_heart(number, body, truth.get("heart_shape", "drawn"))
+    heart, tree = patient_heart(number, body)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), 1.0)
     if len(plaques) != len(known):
         return None
@@ -77,10 +76,10 @@ def seen_plaques(truth: dict, grid: Grid) -> list[SeenPlaque] | None:
             return None
     scanner = _made(Scanner, {**truth["scanner"], "kernel": Kernel(**truth["scanner"]["kernel"])})
     pose = _made(ScanPose, truth["pose"])
-    patient = Patient(number, body, tree, plaques, (), draw_heart_beat(stream(number, 5)), *_nothing())
+    patient = Patient(number, body, tree, plaques, (), draw_heart_beat(stream(number, 5)), *_nothing(), heart)
     shift = np.asarray(pose.table_shift_mm)
     own = Grid(grid.shape, grid.spacing_mm, tuple(np.asarray(grid.origin_mm) - shift))
-    frame = Heart(body, pose).frame
+    frame = posed_frame(body, pose)
     vessels = {vessel.name: vessel for vessel in tree.vessels}
     seen = []
     for plaque in plaques:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NATURAL_MIX = (0.507, 0.336, 0.143, 0.014)
 """Proportions of the categories 0, above 0, from 100, from 400 in 4,000 digital patients as they are drawn (numbers
-900,000 to 903,999), without the choice that makes a cohort of radiographs (`strata.STRATA`)."""
+900,000 to 903,999), without the choice that makes a cohort of radiographs (`demographics.STRATA`)."""
 
 BINS = 8
 SENSITIVITY = 0.9

@@ -41,7 +41,7 @@ CHEST = "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz"
 @pytest.fixture(scope="module")
 def digital():
     """A digital scan of an anatomical heart without calcium, as CT with its heart mask, and its true territories."""
-    patient = draw_patient(3, "M", prevalence=0.0, heart_shape="anatomical")
+    patient = draw_patient(3, "M", prevalence=0.0)
     patient = replace(patient, distractors=())
     scanner, pose = Scanner(field_of_view_mm=340, matrix=320, noise_hu=12), ScanPose(motion_scale=0)
     scan = scan_patient(patient, scanner, pose, 1, scan_grid(patient, scanner, pose, (-84.0, 66.0)))

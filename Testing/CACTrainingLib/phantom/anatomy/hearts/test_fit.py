@@ -13,7 +13,7 @@ from CACTrainingLib.phantom.anatomy.hearts.fit import MARKS, fit_heart
 from CACTrainingLib.phantom.anatomy.hearts.shape import interpolated
 from CACTrainingLib.phantom.anatomy.hearts.territories import BEYOND_MM, TERRITORIES, costs
 from CACTrainingLib.phantom.anatomy.hearts.tree import usual_tree
-from CACTrainingLib.phantom.anatomy.patient import draw_heart, stream
+from CACTrainingLib.phantom.anatomy.patient import patient_heart, stream
 
 SPACING = (2.0, 2.0, 3.0)
 
@@ -22,7 +22,7 @@ SPACING = (2.0, 2.0, 3.0)
 def painted():
     """A patient's heart as muscle in fat in lung, its mask, that mask spilt upwards, and its territories."""
     body = draw_body(stream(7, 1))
-    shape, tree = draw_heart(7, body, "anatomical")
+    shape, tree = patient_heart(7, body)
     frame = reference_frame(body)
     inside = frame.to_lps(shape.places_mm[shape.pericardium < 0])
     axes = [np.arange(a - 30, b + 30, s) for a, b, s in zip(inside.min(0), inside.max(0), SPACING, strict=True)]
