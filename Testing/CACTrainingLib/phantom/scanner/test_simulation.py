@@ -55,17 +55,6 @@ def test_motion_costs_peak_and_leaves_the_first_order_of_mass(patient, still):
     assert mass_mg(scan) == pytest.approx(patient.mass_mg, rel=0.5)
 
 
-def test_a_gated_scan_moves_less(patient):
-    free = ScanPose(heart_rate_bpm=65)
-    grid = scan_grid(patient, SCANNER, free, (-40.0, 40.0))
-    gated = replace(SCANNER, gate_phase=0.72, beat_s=60 / 65, half_scan=True, rotation_s=0.3)
-    reference = scan_patient(patient, SCANNER, STILL, 1, grid).calcium_mg_cm3
-    errors = [
-        np.abs(scan_patient(patient, s, free, 1, grid).calcium_mg_cm3 - reference).sum() for s in (SCANNER, gated)
-    ]
-    assert errors[1] < 0.6 * errors[0]
-
-
 def test_table_shift_moves_the_whole_picture(patient, still):
     pose = replace(STILL, table_shift_mm=(2 * SCANNER.pixel_mm, 0.0, 3.0))
     shifted = scan_patient(patient, SCANNER, pose, 1, scan_grid(patient, SCANNER, pose, HEART))
@@ -83,11 +72,6 @@ def test_tissues_measure_what_they_should(patient, still):
     assert (hu > 500).sum() > 100
     assert hu[0, 0] < -900
     assert still.hu.dtype == np.int16
-
-
-def test_heart_mask_is_one_heart(still):
-    volume_ml = still.heart.sum() * np.prod(still.grid.spacing_mm) / 1000
-    assert 450 < volume_ml < 1600
 
 
 def test_no_calcium_no_map():
