@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from ..core.resources import resource_folder
-
 CATEGORY = "CAC"
 SAMPLE_NAME = "CACDigitalPatient"
 """Also of the node: `SampleData.downloadSample(SAMPLE_NAME)` loads it."""
@@ -19,7 +17,7 @@ CHECKSUM = "SHA256:0c998ca82264ed02dfd17cba044560d1860d7454275e0acef31db79726a25
 
 def sample_file() -> Path:
     """The CT: NRRD, HU; `Resources/SampleData/README.md` tells how it was made and its licence."""
-    return resource_folder("SampleData") / f"{SAMPLE_NAME}.nrrd"
+    return Path(__file__).resolve().parents[2] / "Resources" / "SampleData" / f"{SAMPLE_NAME}.nrrd"
 
 
 def register() -> None:

@@ -74,17 +74,11 @@ def _declare_sample(parser: argparse.ArgumentParser) -> None:
         help=named,
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet")
-    parser.add_argument(
-        "--compact",
-        action="store_true",
-        help="only the CT, in one small file, and a picture: CAC's sample data for 3D Slicer (of: vessels)",
-    )
     scoring.add_progress_argument(parser)
     parser.set_defaults(run=_write_sample, interrupted="Interrupted. Nothing was written.")
 
 
 def _declare_phantom(parser: argparse.ArgumentParser) -> None:
-    from ..phantom.anatomy.patient import HEART_SHAPES
     from ..phantom.scanner.protocol import PROTOCOLS
     from ..phantom.scanner.simulation import CHEST_MM
 
@@ -94,7 +88,6 @@ def _declare_phantom(parser: argparse.ArgumentParser) -> None:
     count.add_argument("--single", type=int, metavar="N", help="number of patients, one scan each")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the cohort")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="radiotherapy", help="scanning protocol")
-    parser.add_argument("--sex", choices=("F", "M"), help="only women or only men")
     parser.add_argument(
         "--prevalence", type=float, metavar="SHARE", help="proportion of patients with coronary calcium"
     )
@@ -104,18 +97,6 @@ def _declare_phantom(parser: argparse.ArgumentParser) -> None:
         help="select patients so that severe calcium is common, as in a small study",
     )
     parser.add_argument("--contrast", action="store_true", help="scan with a contrast agent in the blood")
-    parser.add_argument(
-        "--heart-shape",
-        choices=HEART_SHAPES,
-        default=HEART_SHAPES[0],
-        help="anatomical (default): hearts blended from seven measured ones; drawn: ellipsoids, as in older cohorts",
-    )
-    parser.add_argument(
-        "--hearts",
-        type=Path,
-        metavar="MESHES",
-        help="blend hearts from a folder of meshes, which are measured in minutes, or from the hearts.npz of a cohort",
-    )
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
     parser.add_argument(
         "--range",
@@ -171,13 +152,8 @@ def _declare_insert(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="vary in each copy what scanners vary: field of view, pixels, slices, kernel, noise, air, position",
     )
-    add(
-        "--motion", type=float, default=1.0, metavar="SCALE", help="0 for a still heart, 1 for the artery's full motion"
-    )
     add("--sigma", type=float, metavar="MM", help="in-plane blur of the scan (default: measured at the skin)")
-    add("--thickness", type=float, metavar="MM", help="slice thickness (default: the header's, else the spacing)")
     add("--name", help="name of the patient, for the split in training (default: the CT's name)")
-    add("--seed", type=int, default=0)
     scoring.add_progress_argument(parser)
     parser.set_defaults(run=_insert, interrupted="Interrupted. Run the same command again to go on.")
 
@@ -281,18 +257,11 @@ def _sample() -> Sample:
 
 
 def _write_sample(options: argparse.Namespace, progress: Progress) -> None:
-    from ..phantom.cohort.compact_sample import write_compact_sample
     from ..phantom.cohort.samples import write_sample
 
     if options.directory.exists():
         raise OutputError(f"{options.directory} exists already. Choose another folder.")
     progress.begin(["sample"])
-    if options.compact:
-        with progress.step("sample"):
-            file = write_compact_sample(options.directory, options.name)
-        progress.done(options.directory)
-        print(f"{file}: a digital patient")
-        return
     with progress.step("sample"):
         truth = write_sample(options.directory, options.name)
     progress.done(options.directory)
@@ -302,13 +271,12 @@ def _write_sample(options: argparse.Namespace, progress: Progress) -> None:
 def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
     from CACScoringLib.core.ct import CTError
 
-    from ..phantom.cohort.cohort import CohortError, CohortSettings, keep_hearts, write_cohort
+    from ..phantom.cohort.cohort import CohortError, CohortSettings, write_cohort
 
-    progress.begin(["hearts", "cohort"] if options.hearts else ["cohort"])
+    progress.begin(["cohort"])
     try:
         settings = CohortSettings(
             protocol=options.protocol,
-            sex=options.sex,
             prevalence=options.prevalence,
             z_range_mm=tuple(options.range),
             first_number=options.first,
@@ -316,12 +284,7 @@ def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
             scans=1 if options.pairs is None else 2,
             contrast=options.contrast,
             enriched=options.enriched,
-            heart_shape=options.heart_shape,
-            hearts=str(options.hearts.resolve()) if options.hearts else None,
         )
-        if options.hearts:
-            with progress.step("hearts"):
-                keep_hearts(options.output, settings)
         patients = options.single if options.pairs is None else options.pairs
         with progress.step("cohort"):
             table = write_cohort(patients, options.output, settings, options.workers, progress.counted)
@@ -349,11 +312,8 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
         artery=options.artery,
         plaques=options.plaques,
         deposits=deposits,
-        motion_scale=options.motion,
         vary=options.vary,
         sigma_mm=options.sigma,
-        slice_thickness_mm=options.thickness,
-        seed=options.seed,
     )
     with progress.step("reading"):
         path = read_path(options.path) if options.path else None

@@ -27,9 +27,8 @@ from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_lesions
 
-from ..phantom.anatomy.demographics import AGATSTON_PER_MG, demographics
+from ..phantom.anatomy.demographics import AGATSTON_PER_MG, STRATA, chosen_patients, demographics
 from ..phantom.anatomy.patient import Patient, draw_patient, stream
-from ..phantom.anatomy.strata import STRATA, chosen_patients
 from ..phantom.cohort.cohort import CohortError, in_processes, patient_folder
 from ..phantom.cohort.export import image_on
 from ..phantom.cohort.labels import Labels, annotate
@@ -44,8 +43,6 @@ ANGLES = {"PA": 0.0, "lateral": 90.0}
 TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
 """Standard deviations of how a patient stands."""
 BOX_MARGIN_MM = 12.0
-HEART_SHAPE = "drawn"
-"""As the bundled models for radiographs were trained on, and the published results are of."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def write_patient(number: int, folder: Path, settings: RadiographSettings) -> di
     if row_file.exists():
         return json.loads(row_file.read_text(encoding="utf-8"))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    patient = draw_patient(number, heart_shape=HEART_SHAPE)
+    patient = draw_patient(number)
     scan = _scan(patient, settings.protocol)
     labels = annotate(scan, stream(number, 21, 1))
     image = image_on(scan.grid, scan.hu)
@@ -180,7 +177,7 @@ def _numbers(folder: Path, settings: RadiographSettings) -> list[int]:
     path = folder / SETTINGS
     wanted = {"schema": SCHEMA, "settings": asdict(settings)}
     if not path.exists():
-        numbers = chosen_patients(settings.first_number, settings.patients, HEART_SHAPE)
+        numbers = chosen_patients(settings.first_number, settings.patients)
         write_text_atomically(path, json.dumps({**wanted, "numbers": numbers}, indent=1))
         return numbers
     try:

@@ -22,7 +22,7 @@ from ..phantom.cohort.cohort import in_processes, patient_folder
 from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import scan_grid, scan_patient
-from .cohort import BOX_MARGIN_MM, FIELD_OF_VIEW_MM, HEART_SHAPE, MATRIX
+from .cohort import BOX_MARGIN_MM, FIELD_OF_VIEW_MM, MATRIX
 
 FACTOR = 3
 PROTOCOL = "cardiac"
@@ -48,7 +48,7 @@ class SlicePair:
 
 def make_pair(number: int) -> SlicePair:
     """Scan a digital patient's heart; always the same for the same number."""
-    patient = draw_patient(number, heart_shape=HEART_SHAPE)
+    patient = draw_patient(number)
     scanner, pose = draw_pair(PROTOCOLS[PROTOCOL], stream(number, 20))[0]
     scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
     frame = posed_frame(patient.body, pose)

@@ -26,11 +26,10 @@ from CACScoringLib.models.cards import LoadedModel, Training, describe, load_mod
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
 
-from ..phantom.anatomy.strata import STRATA, chosen_patients
+from ..phantom.anatomy.demographics import STRATA, chosen_patients
 from ..training import runs
 from ..training.loop import Outcome, Task
 from ..training.settings import LoopSettings, RunOptions, options_from
-from .cohort import HEART_SHAPE
 from .super_resolution import CALCIUM_HU, HU_SCALE, interpolated, learned, network_input, quality
 from .thin_slices import FACTOR, SlicePair, read_pair, write_pairs
 
@@ -47,7 +46,7 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class SuperResolutionTraining:
-    """first_number: of the patients; training takes `patients` of them in the shares of `strata.STRATA`.
+    """first_number: of the patients; training takes `patients` of them in the shares of `demographics.STRATA`.
 
     patch: side of the squares it learns from, pixels. calcium_share: of the squares about a calcified voxel.
     """
@@ -65,7 +64,7 @@ class SuperResolutionTraining:
     def numbers(self) -> tuple[list[int], list[int], list[int]]:
         """Patients to train, to validate and to test on."""
         counts = self.patients, self.validation_patients, self.test_patients
-        return tuple(chosen_patients(self.first_number + APART * n, m, HEART_SHAPE) for n, m in enumerate(counts))
+        return tuple(chosen_patients(self.first_number + APART * n, m) for n, m in enumerate(counts))
 
 
 class SuperResolutionTask(Task):

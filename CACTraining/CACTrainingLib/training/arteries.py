@@ -1,9 +1,7 @@
 """The atlas from which arteries are suggested, drawn from digital patients.
 
 Nothing is scanned: the patients' plaques and their other calcium are drawn as points at a moment of a scan (pose and
-heart beat), and placed in the frame that `anatomy.arteries` finds from a heart mask. The hearts are drawn ones, not
-anatomical: the atlas is used only where no territories are found. Their pericardium is an ellipsoid, so centre and
-radii of its mask are known without one.
+heart beat), and placed in the frame that `anatomy.arteries` finds from a heart mask.
 """
 
 from __future__ import annotations
@@ -21,11 +19,13 @@ from CACScoringLib.anatomy.arteries import CELLS, LIMIT, SUGGESTED, ArteryAtlas,
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.preprocessing import ELLIPSOID_RADII_PER_SD
 
 from ..phantom.anatomy.body import draw_body
-from ..phantom.anatomy.coronaries import draw_coronaries
 from ..phantom.anatomy.distractors import draw_distractors
 from ..phantom.anatomy.heart import HeartFrame, posed_frame
+from ..phantom.anatomy.hearts.shape import HeartShape
+from ..phantom.anatomy.patient import draw_heart, moved_to_sternum
 from ..phantom.anatomy.plaque import draw_plaques
 from ..phantom.anatomy.points import PointCloud
 from ..phantom.scanner.motion import HeartBeat, ScanPose, draw_heart_beat
@@ -106,44 +106,47 @@ def patient_deposits(number: int, settings: AtlasSettings) -> Iterator[Deposit]:
     """All calcium of a patient, draw after draw, each in another pose and at another moment of the heart beat."""
     g = np.random.default_rng([settings.seed, number])
     body = draw_body(g)
-    tree = draw_coronaries(body, g)
+    heart, tree = draw_heart(body, *g.spawn(2))
+    body = moved_to_sternum(body, heart)
     beat = draw_heart_beat(g)
     vessels = {vessel.name: vessel for vessel in tree.vessels}
     for draw in range(settings.draws):
         _, pose = draw_pair(PROTOCOLS[settings.protocol], g)[draw % 2]
         frame = posed_frame(body, pose)
+        mask = mask_frame(heart, frame)
         plaques = draw_plaques(tree, body.sex, g)
         for plaque in plaques:
             cloud = plaque.cloud(vessels[plaque.vessel], _STEP_MM)
             placed = PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights)
-            yield _deposit(plaque.artery, plaque.artery, placed, frame, beat, pose, settings, g)
-        for other in draw_distractors(body, tree, bool(plaques), g):
+            yield _deposit(plaque.artery, plaque.artery, placed, mask, beat, pose, settings, g)
+        for other in draw_distractors(body, tree, bool(plaques), g, heart):
             if not other.metal:
-                yield _deposit(other.kind, other.group, other.placed(body, frame), frame, beat, pose, settings, g)
+                cloud = other.placed(body, frame, heart)
+                yield _deposit(other.kind, other.group, cloud, mask, beat, pose, settings, g)
 
 
-def frame_of(heart: HeartFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Centre of mass and radii, mm along LPS, that the mask of a whole pericardium has."""
-    axes = heart.axes * heart.semi_axes_mm
-    return heart.centre_mm, np.sqrt((axes**2).sum(1))
+def mask_frame(heart: HeartShape, frame: HeartFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Centre of mass and radii, mm along LPS, of the pericardium, as `anatomy.arteries` has them from a mask."""
+    inside = frame.to_lps(heart.places_mm[heart.pericardium < 0])
+    return inside.mean(axis=0), ELLIPSOID_RADII_PER_SD * inside.std(axis=0)
 
 
 def _deposit(
     kind: str,
     group: str | None,
     cloud: PointCloud,
-    frame: HeartFrame,
+    mask: tuple[np.ndarray, np.ndarray],
     beat: HeartBeat,
     pose: ScanPose,
     settings: AtlasSettings,
     generator: np.random.Generator,
 ) -> Deposit:
-    """Some points of a cloud in LPS, moved with its group to a random phase of the heart beat."""
+    """Some points of a cloud in LPS, in the `mask_frame`, moved with its group to a random phase of the heart beat."""
     share = cloud.weights / cloud.total
     points = cloud.positions_mm[generator.choice(len(share), settings.points, p=share)]
     if group is not None:
         points = points + pose.motion_scale * beat.displacement_mm(group, np.asarray(generator.random()))
-    centre, radii = frame_of(frame)
+    centre, radii = mask
     return Deposit(kind, cloud.total, ((points - centre) / radii)[:, ::-1])
 
 

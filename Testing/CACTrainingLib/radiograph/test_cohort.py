@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from in_this_process import InThisProcess
 
-from CACTrainingLib.phantom.anatomy import strata
-from CACTrainingLib.phantom.anatomy.demographics import AGATSTON_PER_MG, demographics
+from CACTrainingLib.phantom.anatomy.demographics import AGATSTON_PER_MG, demographics, stratum_of
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 from CACTrainingLib.phantom.cohort import cohort as phantom_cohort
 from CACTrainingLib.phantom.cohort.cohort import CohortError
@@ -59,10 +58,10 @@ def rows(folder):
 
 
 def test_table(folder, rows):
-    found = sorted(strata._stratum(float(row["agatston"])) for row in rows)
+    found = sorted(stratum_of(float(row["agatston"])) for row in rows)
     assert found == [0, 1, 2, 3]
     for row in rows:
-        patient = drawn(int(row["patient"]), heart_shape=cohort.HEART_SHAPE)
+        patient = drawn(int(row["patient"]))
         known = demographics(patient)
         assert (folder / row["file"]).exists()
         assert float(row["mass_mg"]) == pytest.approx(patient.mass_mg, abs=1e-4)
@@ -89,7 +88,7 @@ def test_pictures_show_a_body_and_calcium_in_its_heart(folder, rows):
 def test_body_without_calcium_is_the_healthy_counterfactual_pairs_picture(folder, rows):
     """Projecting is linear: taking the calcium's picture away equals scanning the patient without plaque."""
     number = int(max(rows, key=lambda row: float(row["mass_mg"]))["patient"])
-    patient = drawn(number, heart_shape=cohort.HEART_SHAPE)
+    patient = drawn(number)
     counterfactual = cohort._scan(replace(patient, plaques=()), "cardiac")
     image = image_on(counterfactual.grid, counterfactual.hu)
     heart = image_on(counterfactual.grid, counterfactual.heart.astype(np.uint8))

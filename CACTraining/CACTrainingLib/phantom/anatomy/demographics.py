@@ -1,4 +1,4 @@
-"""A digital patient's age and body mass index, drawn to fit the sex, body and calcium that the patient has.
+"""A digital patient's age and body mass index, drawn to fit the sex, body and calcium; patients chosen by calcium.
 
 They are drawn after everything else and from a random stream of their own: the patient does not change by them. Each
 follows from published relations only, so that clinical factors tell of calcium what they tell in people, no more.
@@ -39,8 +39,9 @@ from typing import Literal
 
 import numpy as np
 
-from .body import Body
-from .patient import Patient, stream
+from .body import Body, draw_body
+from .patient import Patient, patient_heart, stream
+from .plaque import PREVALENCE, draw_plaques
 from .thorax import trunk_outline_mm
 
 AGES_YEARS = (45.0, 85.0)
@@ -60,6 +61,10 @@ BMI_OF_GIRTH = {"F": (-14.47, 0.4270, 1.85), "M": (-5.89, 0.3030, 1.83)}
 BMI_LIMITS_KG_M2 = (16.0, 45.0)
 GIRTH_HEIGHT_MM = 18.0
 """Where the girth is taken, above the heart's middle: the height of the breasts."""
+
+STRATA = ((0.0, 0.40), (1.0, 0.25), (100.0, 0.20), (400.0, 0.15))
+"""Least Agatston score of a stratum and its share of the patients: 0, 1 to 99, 100 to 399, from 400. As calcium is in
+people, too little is severe for a study of few."""
 
 _STREAM = 30
 _AGE_STEP_YEARS = 0.1
@@ -91,18 +96,6 @@ def demographics_of(number: int, body: Body, mass_mg: float) -> Demographics:
     return Demographics(round(float(age), 1), body.sex, round(float(bmi), 1))
 
 
-def demographics_of_truth(truth: dict) -> Demographics | None:
-    """A digital scan's, from its `truth.json`; found again where an earlier version wrote it without age and BMI.
-
-    None for a scan that is no digital patient's (plaques put into a real scan).
-    """
-    if "age_years" in truth and "bmi_kg_m2" in truth:
-        return Demographics(truth["age_years"], truth["sex"], truth["bmi_kg_m2"])
-    if "body" not in truth:
-        return None
-    return demographics_of(truth["patient"], Body(**truth["body"]), truth["mass_mg"])
-
-
 def chest_girth_cm(body: Body) -> float:
     """Along the skin at GIRTH_HEIGHT_MM in quiet breathing, without the breasts."""
     outline = trunk_outline_mm(body, GIRTH_HEIGHT_MM)
@@ -113,15 +106,6 @@ def share_with_calcium(age_years: float | np.ndarray, sex: str) -> np.ndarray:
     """Proportion of people of an age and sex who have an Agatston score above 0."""
     at_60, per_decade = PRESENCE[sex]
     return 1 / (1 + np.exp(-(at_60 + per_decade * (np.asarray(age_years, float) - 60) / 10)))
-
-
-def share_above(agatston: float, age_years: float | np.ndarray, sex: str) -> np.ndarray:
-    """Proportion of people of an age and sex whose Agatston score is above a number from 0 up."""
-    present = share_with_calcium(age_years, sex)
-    if agatston == 0:
-        return present
-    z = _standardised(agatston, np.asarray(age_years, float), sex)
-    return present * 0.5 * np.vectorize(math.erfc)(z / math.sqrt(2))
 
 
 def _likelihood(agatston: float, ages: np.ndarray, sex: str) -> np.ndarray:
@@ -135,3 +119,32 @@ def _likelihood(agatston: float, ages: np.ndarray, sex: str) -> np.ndarray:
 def _standardised(agatston: float, ages: np.ndarray, sex: str) -> np.ndarray:
     at_60, per_decade, spread = AMOUNT[sex]
     return (math.log(agatston) - at_60 - per_decade * (ages - 60) / 10) / spread
+
+
+def chosen_patients(first_number: int, patients: int) -> list[int]:
+    """Numbers of patients, rising, of which each of STRATA has its share (the first takes what rounding leaves)."""
+    missing = [round(share * patients) for _, share in STRATA]
+    missing[0] += patients - sum(missing)
+    chosen, number = [], first_number
+    while any(missing):
+        stratum = stratum_of(AGATSTON_PER_MG * _mass_mg(number))
+        if missing[stratum]:
+            missing[stratum] -= 1
+            chosen.append(number)
+        number += 1
+    return chosen
+
+
+def stratum_of(agatston: float) -> int:
+    """Index in STRATA."""
+    return 0 if agatston <= 0 else max(1, sum(agatston >= least for least, _ in STRATA[1:]))
+
+
+def _mass_mg(number: int) -> float:
+    """A patient's true calcium, without drawing all else."""
+    body = draw_body(stream(number, 1), None)
+    # What decides whether there is calcium is drawn before the arteries are looked at.
+    if stream(number, 3).random() >= PREVALENCE[body.sex]:
+        return 0.0
+    _, tree = patient_heart(number, body)
+    return sum(plaque.mass_mg for plaque in draw_plaques(tree, body.sex, stream(number, 3)))

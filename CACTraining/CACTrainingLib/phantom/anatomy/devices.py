@@ -48,7 +48,7 @@ def mesh(path_mm: np.ndarray, radii_mm: np.ndarray, volume_mm3: float, crowns: i
     return PointCloud(places, np.full(len(places), volume_mm3 / len(places)))
 
 
-def stent(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np.random.Generator) -> list[Part]:
+def stent(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     main = [v for v in tree.vessels if v.name == v.artery and v.name != "LM"]
     vessel = main[g.integers(len(main))]
     first = int(g.uniform(0.05, 0.35) * len(vessel.path_mm))
@@ -61,19 +61,15 @@ def stent(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np.random
     return [Part("heart", vessel.artery, mesh(path, np.full(len(path), radius), volume), 0.4)]
 
 
-def lead(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np.random.Generator) -> list[Part]:
+def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     """Of a pacemaker or defibrillator: left arm's vein, superior vena cava, right atrium, right ventricle's apex."""
     frame = reference_frame(body)
     a, b, c = frame.semi_axes_mm
-    atrium = _right_atrium(frame, heart)
-    if heart is None:
-        bend = np.array([-0.15 * a, 0.5 * b, -0.25 * c])
-        tip = np.array([g.uniform(0.45, 0.62) * a, 0.32 * b, -0.3 * c])
-    else:
-        bend, blood = heart.landmarks_mm["tricuspid"], heart.places_mm[heart.part("rv") < -3.5].astype(float)
-        blood = blood[np.argsort(blood[:, 0])]
-        tip = blood[int(g.uniform(0.93, 0.995) * len(blood))]
-    middle = 0.5 * (bend + tip) + ([0, 3, -4] if heart is None else 0.2 * (heart.landmarks_mm["rv"] - bend))
+    atrium, bend = heart.landmarks_mm["ra"], heart.landmarks_mm["tricuspid"]
+    blood = heart.places_mm[heart.part("rv") < -3.5].astype(float)
+    blood = blood[np.argsort(blood[:, 0])]
+    tip = blood[int(g.uniform(0.93, 0.995) * len(blood))]
+    middle = 0.5 * (bend + tip) + 0.2 * (heart.landmarks_mm["rv"] - bend)
     inside = smooth_path(np.stack([atrium, bend, middle, tip]), 90)
     radius, fill = g.uniform(0.35, 0.55), g.uniform(0.5, 1.0)
     clouds = [tube(inside, np.full(90, radius), fill, 0.4)]
@@ -89,16 +85,15 @@ def lead(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np.random.
     return [Part("heart", "RCA", joined(clouds), 1.0), Part("body", None, vein, 1.0)]
 
 
-def catheter(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np.random.Generator) -> list[Part]:
+def catheter(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     """A central venous catheter or port of radiopaque polymer, its tip near the right atrium."""
-    frame = reference_frame(body)
-    path = _cava(frame, _right_atrium(frame, heart))
+    path = _cava(reference_frame(body), heart.landmarks_mm["ra"])
     end = int(g.uniform(0.82, 1.0) * len(path))
     density = g.uniform(700, 2200) / tissues.METAL_HU
     return [Part("body", None, tube(path[:end], np.full(end, g.uniform(0.8, 1.2)), density, 0.4), 0.1)]
 
 
-def bypass_clips(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np.random.Generator) -> list[Part]:
+def bypass_clips(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     """Clips along a graft to the left anterior descending, from the aorta or from behind the sternum's edge."""
     frame = reference_frame(body)
     target = next(v for v in tree.vessels if v.name == "LAD").path_mm
@@ -118,7 +113,7 @@ def bypass_clips(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np
     return [Part("heart", "LM", joined(clouds), 0.6)]
 
 
-def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np.random.Generator) -> list[Part]:
+def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     clouds = []
     angle = np.linspace(0, 2 * math.pi, 40)
     y0 = -body.cavity_half_depth_mm - 6.5
@@ -128,20 +123,13 @@ def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: n
     return [Part("body", None, joined(clouds), 0.8)]
 
 
-def prosthetic_valve(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np.random.Generator) -> list[Part]:
+def prosthetic_valve(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     """In the aortic or mitral annulus: a surgical valve's ring, or the mesh of one brought by catheter."""
-    frame = reference_frame(body)
     valve = "aortic" if g.random() < 0.65 else "mitral"
-    if heart is not None:
-        annulus = ring(heart, valve)
-        middle, axis = annulus.middle_mm, annulus.axis
-        radius = 0.9 * float(np.median(np.linalg.norm(annulus.curve_mm - middle, axis=1)))
-    elif valve == "aortic":
-        middle, axis, radius = frame.root_mm, np.array([-0.75, 0.0, 0.65]), 0.8 * body.aorta_radius_mm
-    else:
-        a, b, _ = frame.semi_axes_mm
-        middle, axis, radius = np.array([-0.14 * a, -0.3 * b, 0.0]), np.array([-1.0, 0.0, 0.0]), 0.26 * b
-    u, v, w = frame_along(axis)
+    annulus = ring(heart, valve)
+    middle = annulus.middle_mm
+    radius = 0.9 * float(np.median(np.linalg.norm(annulus.curve_mm - middle, axis=1)))
+    u, v, w = frame_along(annulus.axis)
     if valve == "aortic" and g.random() < 0.5:
         path = middle + np.linspace(-6, g.uniform(12, 36), 60)[:, None] * w
         length = float(np.linalg.norm(path[-1] - path[0]))
@@ -153,7 +141,7 @@ def prosthetic_valve(body: Body, tree: CoronaryTree, heart: HeartShape | None, g
     return [Part("heart", "valve", tube(loop, np.full(80, g.uniform(0.3, 0.9)), g.uniform(0.4, 0.9), 0.4), 0.8)]
 
 
-DEVICES: dict[str, Callable[[Body, CoronaryTree, HeartShape | None, np.random.Generator], list[Part]]] = {
+DEVICES: dict[str, Callable[[Body, CoronaryTree, HeartShape, np.random.Generator], list[Part]]] = {
     "stent": stent,
     "pacemaker lead": lead,
     "sternal wires": sternal_wires,
@@ -161,13 +149,7 @@ DEVICES: dict[str, Callable[[Body, CoronaryTree, HeartShape | None, np.random.Ge
     "bypass clips": bypass_clips,
     "prosthetic valve": prosthetic_valve,
 }
-"""Makers of each kind's parts, for drawn hearts (None) and measured ones."""
-
-
-def _right_atrium(frame: HeartFrame, heart: HeartShape | None) -> np.ndarray:
-    """Middle of the right atrium, in heart coordinates."""
-    a, b, _ = frame.semi_axes_mm
-    return np.array([-0.5 * a, 0.38 * b, 0.0]) if heart is None else heart.landmarks_mm["ra"]
+"""Makers of each kind's parts."""
 
 
 def _cava(frame: HeartFrame, atrium: np.ndarray) -> np.ndarray:

@@ -14,10 +14,10 @@ import numpy as np
 from .body import Body
 from .coronaries import CoronaryTree
 from .devices import DEVICES
-from .heart import HeartFrame, aorta_paths, reference_frame
+from .heart import HeartFrame, aorta_paths
 from .hearts.deposits import DEPOSITS, deposits
 from .hearts.shape import HeartShape
-from .points import PointCloud, frames_along, joined
+from .points import PointCloud, frames_along
 
 PREVALENCE = {
     "aortic wall": 0.45,
@@ -66,8 +66,8 @@ class Distractor:
     def mass_mg(self) -> float:
         return 0.0 if self.metal else self.cloud.total
 
-    def placed(self, body: Body, frame: HeartFrame, heart: HeartShape | None = None) -> PointCloud:
-        """The cloud in LPS for a heart in this pose. heart: its shape, None for a drawn one."""
+    def placed(self, body: Body, frame: HeartFrame, heart: HeartShape) -> PointCloud:
+        """The cloud in LPS for a heart in this pose."""
         if self.anchor == "heart":
             return PointCloud(frame.to_lps(self.cloud.positions_mm), self.cloud.weights)
         if self.anchor == "body":
@@ -89,18 +89,10 @@ def draw_distractors(
     tree: CoronaryTree,
     calcified: bool,
     generator: np.random.Generator,
-    heart: HeartShape | None = None,
+    heart: HeartShape,
 ) -> tuple[Distractor, ...]:
-    """A patient's distractors. calcified: whether the coronaries hold calcium. heart: its shape, None when drawn."""
+    """A patient's distractors. calcified: whether the coronaries hold calcium."""
     found: list[Distractor] = []
-    makers = {
-        "aortic wall": _aortic_wall,
-        "aortic root": _aortic_root,
-        "aortic valve": _aortic_valve,
-        "mitral annulus": _mitral_annulus,
-        "hilar node": _hilar_nodes,
-        "pericardium": _pericardium,
-    }
     (apart,) = generator.spawn(1)
     for kind, share in PREVALENCE.items():
         ageing = kind in ("aortic wall", "aortic root", "aortic valve", "mitral annulus")
@@ -111,14 +103,13 @@ def draw_distractors(
         own = np.random.default_rng((apart if kind in ADDED else generator).integers(2**63))
         if own.random() >= share:
             continue
-        if heart is not None and kind in DEPOSITS:
+        if kind in DEPOSITS:
             group = MOVES_WITH.get(kind, "valve")
             found.append(Distractor(kind, "heart", group, deposits(kind, heart, tree, own)))
         elif kind in DEVICES:
             found.extend(device(kind, body, tree, own, heart))
-        elif kind in makers:
-            # A drawn heart has no papillary muscles.
-            found.extend(makers[kind](body, tree, own))
+        else:
+            found.extend(_aortic_wall(own) if kind == "aortic wall" else _hilar_nodes(own))
     # Whose heart was operated on has a sternum that was closed with wires.
     kinds = {one.kind for one in found}
     if "bypass clips" in kinds and "sternal wires" not in kinds:
@@ -127,9 +118,9 @@ def draw_distractors(
 
 
 def device(
-    kind: str, body: Body, tree: CoronaryTree, generator: np.random.Generator, heart: HeartShape | None = None
+    kind: str, body: Body, tree: CoronaryTree, generator: np.random.Generator, heart: HeartShape
 ) -> list[Distractor]:
-    """A device of one of `devices.DEVICES`, piece by piece. heart: its shape, None when drawn."""
+    """A device of one of `devices.DEVICES`, piece by piece."""
     parts = DEVICES[kind](body, tree, heart, generator)
     gain = _gain(generator, max(part.streaks for part in parts))
     return [Distractor(kind, part.anchor, part.group, part.cloud, metal=True, view_gain=gain) for part in parts]
@@ -145,7 +136,7 @@ def _blob(g: np.random.Generator, centre: np.ndarray, spread_mm: np.ndarray | fl
     return PointCloud(centre + g.normal(0, 1, (count, 3)) * spread_mm, weights / weights.sum() * mass_mg)
 
 
-def _aortic_wall(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+def _aortic_wall(g: np.random.Generator) -> list[Distractor]:
     found = []
     for _ in range(1 + g.poisson(2.5)):
         arch = g.random() < 0.55
@@ -156,39 +147,7 @@ def _aortic_wall(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list
     return found
 
 
-def _aortic_root(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
-    found = []
-    for _ in range(1 + g.poisson(0.7)):
-        mass = _mass(g, 5, 0.8)
-        centre = np.array([g.uniform(0.01, 0.12), 0.2, g.uniform(0, 2 * math.pi)])
-        cloud = _blob(g, centre, np.array([0.012, 0.3, 0.1]), mass)
-        found.append(Distractor("aortic root", "arch", "LM", cloud))
-    return found
-
-
-def _aortic_valve(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
-    root = reference_frame(body).root_mm
-    clouds = []
-    for _ in range(1 + g.poisson(1.5)):
-        centre = root + np.array([3.0, 0, 0]) + g.normal(0, [2.0, 4.5, 4.5])
-        clouds.append(_blob(g, centre, g.uniform(0.6, 1.6, 3), _mass(g, 6, 0.9)))
-    return [Distractor("aortic valve", "heart", "valve", joined(clouds))]
-
-
-def _mitral_annulus(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
-    frame = reference_frame(body)
-    a, b, c = frame.semi_axes_mm
-    start, reach = g.uniform(0, 2 * math.pi), g.uniform(0.4, 3.0)
-    count = int(60 * reach) + 20
-    angle = start + g.uniform(0, reach, count)
-    ring = np.stack([np.full(count, -0.14 * a), -0.3 * b - 0.30 * b * np.cos(angle), 0.34 * c * np.sin(angle)], axis=1)
-    weights = g.lognormal(0, 0.7, count)
-    mass = _mass(g, 22, 0.9) * reach / 1.5
-    cloud = PointCloud(ring + g.normal(0, 1.1, (count, 3)), weights / weights.sum() * mass)
-    return [Distractor("mitral annulus", "heart", "valve", cloud)]
-
-
-def _hilar_nodes(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+def _hilar_nodes(g: np.random.Generator) -> list[Distractor]:
     found = []
     for _ in range(1 + g.poisson(1.0)):
         place = ((-48, 6, 32), (50, 14, 28), (-18, 2, 66), (4, 14, 60), (18, -4, 74))[g.integers(5)]
@@ -197,16 +156,6 @@ def _hilar_nodes(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list
             Distractor("hilar node", "body", None, _blob(g, centre, g.uniform(1.0, 2.6, 3), _mass(g, 18, 0.9)))
         )
     return found
-
-
-def _pericardium(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
-    frame = reference_frame(body)
-    count = int(g.uniform(60, 400))
-    angle = g.uniform(0, 2 * math.pi) + g.uniform(0, g.uniform(0.2, 1.2), count)
-    u = frame.semi_axes_mm[0] * (g.uniform(-0.1, 0.5) + g.uniform(0, 0.3, count))
-    places = frame.surface_mm(u, angle, np.full(count, -0.5)) + g.normal(0, 0.5, (count, 3))
-    mass = _mass(g, 25, 0.8)
-    return [Distractor("pericardium", "heart", "LCX", PointCloud(places, np.full(count, mass / count)))]
 
 
 def _gain(g: np.random.Generator, strength: float) -> np.ndarray:

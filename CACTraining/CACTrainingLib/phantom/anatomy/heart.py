@@ -1,8 +1,6 @@
-"""The heart and the great vessels: a pericardial ellipsoid in its own frame, fat in its grooves, chambers within.
+"""The heart's own frame, and the great vessels, airways and oesophagus around the heart.
 
 Heart frame: u from base to apex, v towards the right ventricle (right, anterior), w upwards; origin at the middle.
-The angle around u is 0 towards v and 90° towards w: the anterior interventricular groove lies near 85°, the
-posterior one near -88°, the atrioventricular groove on the ring at `AV_PLANE` of the long semi-axis. All shape.
 """
 
 from __future__ import annotations
@@ -19,12 +17,8 @@ from .canvas import Canvas, coverage, smooth_path
 from .hearts.painting import ShapePainter
 from .hearts.shape import HeartShape
 
-AV_PLANE = -0.20
-"""Height of the atrioventricular groove along the long axis, in long semi-axes."""
-ANTERIOR_GROOVE_DEGREES = 85.0
-POSTERIOR_GROOVE_DEGREES = -88.0
 ROOT_IN_FRAME = (-0.30, 0.06, 0.30)
-"""Aortic root's centre in the heart frame, in semi-axes."""
+"""Usual centre of the aortic root in the heart frame, in semi-axes."""
 
 
 @dataclass(frozen=True)
@@ -43,35 +37,26 @@ class HeartFrame:
         return (lps_mm - self.centre_mm) @ self.axes
 
     @property
-    def av_plane_mm(self) -> float:
-        return AV_PLANE * float(self.semi_axes_mm[0])
-
-    @property
     def root_mm(self) -> np.ndarray:
-        """Centre of the aortic root in heart coordinates."""
+        """Usual centre of the aortic root in heart coordinates."""
         return np.array(ROOT_IN_FRAME) * self.semi_axes_mm
-
-    def surface_mm(self, u_mm: np.ndarray, angle: np.ndarray, depth_mm: np.ndarray) -> np.ndarray:
-        """Points [n, 3] at a depth under the pericardium, in heart coordinates."""
-        a, b, c = self.semi_axes_mm
-        ring = np.sqrt(np.maximum(1 - (u_mm / a) ** 2, 0.02))
-        shrink = 1 - depth_mm / (0.5 * (b + c))
-        return np.stack(
-            [u_mm * np.ones_like(angle), b * ring * np.cos(angle) * shrink, c * ring * np.sin(angle) * shrink], -1
-        )
 
 
 def reference_frame(body: Body) -> HeartFrame:
     """The heart's frame in quiet breathing."""
-    u = np.asarray(body.heart_axis)
-    w = np.array([0.0, 0.0, 1.0]) - u[2] * u
-    w /= np.linalg.norm(w)
-    v = np.cross(u, w)
+    u, v, w = upright_axes(np.asarray(body.heart_axis)).T
     roll = math.radians(body.heart_roll_degrees)
     v, w = math.cos(roll) * v + math.sin(roll) * w, math.cos(roll) * w - math.sin(roll) * v
     return HeartFrame(
         np.stack([u, v, w], axis=1), np.asarray(body.heart_semi_axes_mm), np.asarray(body.heart_centre_mm)
     )
+
+
+def upright_axes(u: np.ndarray) -> np.ndarray:
+    """Columns u, v, w in LPS from the unit vector u [3], w as near to upwards as it can be."""
+    w = np.array([0.0, 0.0, 1.0]) - u[2] * u
+    w /= np.linalg.norm(w)
+    return np.stack([u, np.cross(u, w), w], axis=1)
 
 
 def posed_frame(body: Body, pose: ScanPose) -> HeartFrame:
@@ -83,32 +68,17 @@ def posed_frame(body: Body, pose: ScanPose) -> HeartFrame:
     return HeartFrame(turn @ frame.axes, frame.semi_axes_mm, frame.centre_mm + drop)
 
 
-def fat_thickness_mm(body: Body, u_mm: np.ndarray, angle: np.ndarray, frame: HeartFrame) -> np.ndarray:
-    """Thickness of the epicardial fat under the pericardium: thin on the walls, deep in the grooves."""
-    b = float(frame.semi_axes_mm[1])
-    av = np.exp(-0.5 * ((u_mm - frame.av_plane_mm - 1) / 6.5) ** 2)
-    anterior = np.exp(-0.5 * (_turned(angle, ANTERIOR_GROOVE_DEGREES) * b / 7.0) ** 2)
-    posterior = 0.7 * np.exp(-0.5 * (_turned(angle, POSTERIOR_GROOVE_DEGREES) * b / 6.0) ** 2)
-    below = u_mm > frame.av_plane_mm
-    right_wall = 0.25 * np.exp(-0.5 * (_turned(angle, 0.0) / 0.7) ** 2)
-    return body.epicardial_fat_mm + body.groove_fat_mm * np.maximum(av, (anterior + posterior + right_wall) * below)
-
-
 class Heart:
     """Paints heart, great vessels, airways and oesophagus of a body in a pose."""
 
-    def __init__(self, body: Body, pose: ScanPose, shape: HeartShape | None = None) -> None:
-        """shape: the heart within the pericardium, an ellipsoid with ellipsoids in it when None."""
+    def __init__(self, body: Body, pose: ScanPose, shape: HeartShape) -> None:
         self.body = body
         self.frame = posed_frame(body, pose)
-        self._pose = pose
-        self._softness = 1.2 + 1.3 * pose.motion_scale
-        self._shape = shape
         self._vessels = great_vessels(body, self.frame, shape)
-        if shape is not None:
-            self._anatomy = ShapePainter(body, self.frame, shape, self._softness)
+        self._anatomy = ShapePainter(body, self.frame, shape, 1.2 + 1.3 * pose.motion_scale)
         # Aorta and pulmonary trunk leave the heart in a sleeve of fat; their first part lies in muscle.
-        self._sleeves = [(path[n:], radii[n:] + 2.5) for n, (path, radii) in ((2, self._aorta()), (4, self._trunk()))]
+        stems = ((2, aorta_paths(body, self.frame, shape)[0]), (4, pulmonary_trunk(self.frame, shape)))
+        self._sleeves = [(path[n:], radii[n:] + 2.5) for n, (path, radii) in stems]
 
     def paint(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, breath_mm: float) -> np.ndarray:
         """Paint a slice over the trunk and update the share of lung in place.
@@ -118,62 +88,10 @@ class Heart:
         """
         lift = np.array([0.0, 0.0, HEART_SHARE_OF_BREATH * breath_mm])
         self._paint_mediastinum(canvas, lung, grain)
-        if self._shape is None:
-            heart = self._paint_ellipsoid(canvas, lung, grain, lift)
-            self._paint_sleeves(canvas, lung, lift)
-        else:
-            self._paint_sleeves(canvas, lung, lift)
-            heart = self._anatomy.paint(canvas, lung, grain, lift)
+        self._paint_sleeves(canvas, lung, lift)
+        heart = self._anatomy.paint(canvas, lung, grain, lift)
         self._paint_vessels(canvas, lung, lift)
         return heart
-
-    def _paint_ellipsoid(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, lift: np.ndarray) -> np.ndarray:
-        heart = np.zeros_like(canvas.hu)
-        a, b, c = self.frame.semi_axes_mm
-        centre = self.frame.centre_mm + lift
-        found = canvas.ellipsoid_distance(centre, (a, b, c), self.frame.axes, border_mm=4.0)
-        if found is not None:
-            box, distance = found
-            share = coverage(distance, self._softness)
-            heart[box] = share
-            lung[box] *= 1 - share
-            canvas.blend(box, share, self.body.fat_hu + 6 * grain[box])
-            self._paint_wall(canvas, box, distance, grain, centre)
-            line = np.clip(1.0 - np.abs(distance) / 1.3, 0, 1) * np.clip(1.3 - lung[box], 0, 1)
-            canvas.blend(box, 0.55 * line, 40.0)
-            self._paint_chambers(canvas, centre)
-        return heart
-
-    def _paint_wall(
-        self, canvas: Canvas, box: tuple[slice, slice], distance: np.ndarray, grain: np.ndarray, centre: np.ndarray
-    ) -> None:
-        axes, (_, b, c) = self.frame.axes.astype(np.float32), self.frame.semi_axes_mm
-        dx, dy = (
-            (canvas.x_mm[box[1]] - np.float32(centre[0]))[None],
-            (canvas.y_mm[box[0]] - np.float32(centre[1]))[:, None],
-        )
-        dz = np.float32(canvas.z_mm - centre[2])
-        u, v, w = (axes[0, n] * dx + axes[1, n] * dy + axes[2, n] * dz for n in range(3))
-        angle = np.arctan2(w / np.float32(c), v / np.float32(b))
-        fat = fat_thickness_mm(self.body, u, angle, self.frame).astype(np.float32)
-        share = coverage(distance + fat + 0.8 * grain[box], self._softness + 0.5)
-        canvas.blend(box, share, self.body.myocardium_hu + 3 * grain[box])
-
-    def _paint_chambers(self, canvas: Canvas, centre: np.ndarray) -> None:
-        a, b, c = self.frame.semi_axes_mm
-        blood, soft = self.body.blood_hu, self._softness + 1.5
-        chambers = (
-            ((0.24, -0.26, 0.0), (0.52, 0.38, 0.42)),
-            ((0.16, 0.42, -0.06), (0.50, 0.26, 0.52)),
-            ((-0.46, 0.36, -0.16), (0.26, 0.32, 0.44)),
-            ((-0.52, -0.22, 0.02), (0.24, 0.40, 0.38)),
-        )
-        for place, size in chambers:
-            position = centre + self.frame.axes @ (np.array(place) * (a, b, c))
-            canvas.ellipsoid(position, tuple(np.array(size) * (a, b, c)), blood, self.frame.axes, soft)
-        # Fat between atria: lipomatous septum and the transverse groove.
-        septum = centre + self.frame.axes @ (np.array([-0.58, 0.10, -0.05]) * (a, b, c))
-        canvas.ellipsoid(septum, (0.13 * a, 0.05 * b, 0.2 * c), self.body.fat_hu * 0.7, self.frame.axes, soft)
 
     def _paint_mediastinum(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray) -> None:
         """Fat between the lungs: a band whose width follows the organs in it, from sternum to spine."""
@@ -205,12 +123,6 @@ class Heart:
                 canvas.blend(box, share, body.fat_hu + 9 * grain[box])
                 lung[box] -= share
 
-    def _aorta(self) -> tuple[np.ndarray, np.ndarray]:
-        return aorta_paths(self.body, self.frame, self._shape)[0]
-
-    def _trunk(self) -> tuple[np.ndarray, np.ndarray]:
-        return pulmonary_trunk(self.frame, self._shape)
-
     def _paint_sleeves(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for path, radii in self._sleeves:
             found = canvas.tube_distance(path + 0.6 * lift, radii, 4.0)
@@ -230,17 +142,13 @@ class Heart:
 
 
 def great_vessels(
-    body: Body, frame: HeartFrame, shape: HeartShape | None = None
+    body: Body, frame: HeartFrame, shape: HeartShape
 ) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
     """Tubes as (path [n, 3], radii [n], HU, edge mm), in painting order."""
     blood = body.blood_hu
-    a, b, c = frame.semi_axes_mm
     trunk, trunk_radii = pulmonary_trunk(frame, shape)
     fork = tuple(trunk[-1])
-    left_atrium = frame.to_lps(np.array([-0.55 * a, -0.22 * b, 0.10 * c]))
-    right_atrium = frame.to_lps(np.array([-0.55 * a, 0.40 * b, -0.1 * c]))
-    if shape is not None:
-        left_atrium, right_atrium = (frame.to_lps(shape.landmarks_mm[name]) for name in ("la", "ra"))
+    left_atrium, right_atrium = (frame.to_lps(shape.landmarks_mm[name]) for name in ("la", "ra"))
     spine = body.spine_y_mm
     tubes: list[tuple[np.ndarray, np.ndarray, float, float]] = []
 
@@ -301,20 +209,13 @@ def great_vessels(
     return tubes
 
 
-def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape) -> list[tuple[np.ndarray, np.ndarray]]:
     """Root to arch, and descending aorta: centre lines [n, 3] in LPS with their radii [n]."""
-    r, spine = body.aorta_radius_mm, body.spine_y_mm
+    spine = body.spine_y_mm
     over = [(-8, -20, 88), (6, -2, 101), (16, 20, 97), (20, spine - 18, 78)]
-    if shape is None:
-        root = frame.to_lps(frame.root_mm)
-        up = frame.axes @ np.array([-0.75, 0.0, 0.65])
-        ascending = root + 42 * up / np.linalg.norm(up)
-        knots = [root, ascending * [0.8, 1, 1] + [-4, 2, 0], *over]
-        radii = np.array([1.08, 1.04, 1, 0.92, 0.86, 0.82]) * r
-    else:
-        stem, wide = shape.stem("aorta")
-        knots = [*frame.to_lps(stem[::3]), *over]
-        radii = np.array([*wide[::3], *(wide[-1] * np.array([0.97, 0.9, 0.86, 0.82]))])
+    stem, wide = shape.stem("aorta")
+    knots = [*frame.to_lps(stem[::3]), *over]
+    radii = np.array([*wide[::3], *(wide[-1] * np.array([0.97, 0.9, 0.86, 0.82]))])
     arch = smooth_path(knots, 26)
     arch_radii = np.interp(np.linspace(0, 1, 26), np.linspace(0, 1, len(radii)), radii)
     descending = smooth_path(
@@ -323,19 +224,8 @@ def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape | None = None) 
     return [(arch, arch_radii), (descending, np.linspace(0.82, 0.72, 14) / 0.82 * arch_radii[-1])]
 
 
-def pulmonary_trunk(frame: HeartFrame, shape: HeartShape | None = None) -> tuple[np.ndarray, np.ndarray]:
+def pulmonary_trunk(frame: HeartFrame, shape: HeartShape) -> tuple[np.ndarray, np.ndarray]:
     """Right ventricle's outflow to the fork: centre line [n, 3] in LPS with radii [n]."""
-    if shape is not None:
-        stem, radii = shape.stem("pulmonary")
-        count = len(stem)
-        return smooth_path(frame.to_lps(stem), 14), np.interp(np.linspace(0, count - 1, 14), np.arange(count), radii)
-    a, b, c = frame.semi_axes_mm
-    start = frame.to_lps(np.array([-0.12 * a, 0.10 * b, 0.72 * c]))
-    fork = np.array([14.0, -16.0, start[2] * 0.2 + 50])
-    middle = np.array([start[0] * 0.7 + 8, start[1] * 0.7 - 6, 0.5 * (start[2] + fork[2]) + 4])
-    return smooth_path([start, middle, fork], 14), np.linspace(15, 13.5, 14)
-
-
-def _turned(angle: np.ndarray, degrees: float) -> np.ndarray:
-    """Absolute angle from a direction, radians."""
-    return np.abs(np.mod(angle - math.radians(degrees) + math.pi, 2 * math.pi) - math.pi)
+    stem, radii = shape.stem("pulmonary")
+    count = len(stem)
+    return smooth_path(frame.to_lps(stem), 14), np.interp(np.linspace(0, count - 1, 14), np.arange(count), radii)

@@ -8,10 +8,9 @@ import numpy as np
 
 from ..scanner.motion import HeartBeat, draw_heart_beat
 from .body import Body, draw_body
-from .coronaries import CoronaryTree, draw_coronaries
+from .coronaries import CoronaryTree
 from .distractors import Distractor, draw_distractors
 from .heart import reference_frame
-from .hearts.models import HeartModels
 from .hearts.shape import HeartShape, draw_heart_shape
 from .hearts.tree import draw_tree
 from .lungs import lung_grain, lung_vessels
@@ -20,8 +19,6 @@ from .points import POINT_STEP_MM, PointCloud, joined
 
 _SEED = 20210531
 """Changing it changes every patient; a cohort's table records it."""
-HEART_SHAPES = ("anatomical", "drawn")
-"""Blended from measured hearts, or an ellipsoid with grooves: map and slice networks were trained on the latter."""
 STERNUM_GAP_MM = 8.0
 """Usual distance of the pericardium from the wall of the chest; shape."""
 
@@ -38,7 +35,7 @@ class Patient:
     beat: HeartBeat
     vessels: PointCloud
     grain: PointCloud
-    heart: HeartShape | None = None
+    heart: HeartShape
 
     @property
     def mass_mg(self) -> float:
@@ -57,35 +54,27 @@ def stream(number: int, *purpose: int) -> np.random.Generator:
 
 
 def draw_heart(
-    number: int, body: Body, heart_shape: str = HEART_SHAPES[0], models: HeartModels | None = None
-) -> tuple[HeartShape | None, CoronaryTree]:
-    """A patient's heart, None when drawn, and the arteries on it. heart_shape: one of HEART_SHAPES. models: measured
-    hearts to blend anatomical ones from, those that are shipped when None."""
-    if heart_shape not in HEART_SHAPES:
-        raise ValueError(f"There is no heart shape {heart_shape!r}; choose one of {', '.join(HEART_SHAPES)}.")
-    if heart_shape == "drawn":
-        return None, draw_coronaries(body, stream(number, 2))
-    heart = draw_heart_shape(body, stream(number, 50), models)
-    tree = draw_tree(body.sex, heart, stream(number, 2))
+    body: Body, shape: np.random.Generator, arteries: np.random.Generator
+) -> tuple[HeartShape, CoronaryTree]:
+    """A heart for a body, and the arteries on it, each from a random stream of its own."""
+    heart = draw_heart_shape(body, shape)
+    tree = draw_tree(body.sex, heart, arteries)
     points, radii = (np.concatenate([getattr(v, f)[::4] for v in tree.vessels]) for f in ("path_mm", "radius_mm"))
     return heart.holding(points, radii), tree
 
 
-def draw_patient(
-    number: int,
-    sex: str | None = None,
-    prevalence: float | None = None,
-    heart_shape: str = HEART_SHAPES[0],
-    models: HeartModels | None = None,
-) -> Patient:
-    """Patient `number` (0 or more). sex: "F" or "M" to ask for one. prevalence: share of patients with calcium.
-    models: see `draw_heart`."""
+def patient_heart(number: int, body: Body) -> tuple[HeartShape, CoronaryTree]:
+    """A patient's heart and the arteries on it."""
+    return draw_heart(body, stream(number, 50), stream(number, 2))
+
+
+def draw_patient(number: int, sex: str | None = None, prevalence: float | None = None) -> Patient:
+    """Patient `number` (0 or more). sex: "F" or "M" to ask for one. prevalence: share of patients with calcium."""
     if number < 0:
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
     body = draw_body(stream(number, 1), sex)
-    heart, tree = draw_heart(number, body, heart_shape, models)
-    if heart is not None:
-        body = _moved_to_sternum(body, heart)
+    heart, tree = patient_heart(number, body)
+    body = moved_to_sternum(body, heart)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)
     return Patient(
         number=number,
@@ -100,7 +89,7 @@ def draw_patient(
     )
 
 
-def _moved_to_sternum(body: Body, heart: HeartShape) -> Body:
+def moved_to_sternum(body: Body, heart: HeartShape) -> Body:
     """The body with its heart half of the way to where it lies behind the sternum."""
     frame = reference_frame(body)
     front = float(frame.to_lps(heart.places_mm[heart.pericardium < 0])[:, 1].min())

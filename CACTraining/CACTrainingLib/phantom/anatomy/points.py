@@ -44,26 +44,6 @@ def joined(clouds: list[PointCloud]) -> PointCloud:
     return PointCloud(np.concatenate([c.positions_mm for c in clouds]), np.concatenate([c.weights for c in clouds]))
 
 
-def cylinder(
-    centre_mm: tuple[float, float, float],
-    axis: tuple[float, float, float],
-    diameter_mm: float,
-    length_mm: float,
-    density: float,
-    step_mm: float = POINT_STEP_MM,
-) -> PointCloud:
-    """A solid cylinder. density: weight per mm³ (mg/cm³ / 1000 gives mg). Total weight is density × volume."""
-    u, v, w = frame_along(np.asarray(axis, float))
-    radius = diameter_mm / 2
-    layers = max(1, math.ceil(length_mm / step_mm))
-    along = ((np.arange(layers) + 0.5) / layers - 0.5) * length_mm
-    across = sunflower(max(1, math.ceil(math.pi * radius**2 / step_mm**2))) * radius
-    offsets = along[:, None, None] * w + across[None, :, :1] * u + across[None, :, 1:] * v
-    positions = np.asarray(centre_mm, float) + offsets.reshape(-1, 3)
-    weight = density * math.pi * radius**2 * length_mm / len(positions)
-    return PointCloud(positions, np.full(len(positions), weight))
-
-
 def tube(path_mm: np.ndarray, radii_mm: np.ndarray, density: float, step_mm: float) -> PointCloud:
     """A solid tube along a polyline [n, 3] with a radius at each vertex [n]; weight per mm³ `density`."""
     lengths = np.linalg.norm(np.diff(path_mm, axis=0), axis=1)

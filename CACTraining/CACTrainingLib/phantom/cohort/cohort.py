@@ -6,30 +6,24 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.files import whole, write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.tables import write_table
 
 from ..anatomy.coronaries import ARTERIES
-from ..anatomy.demographics import demographics_of_truth
-from ..anatomy.hearts.meshes import MeshError
-from ..anatomy.hearts.models import HeartModelError, HeartModels, read_models
-from ..anatomy.patient import HEART_SHAPES, Patient, draw_patient, stream, with_contrast
-from ..anatomy.strata import STRATA, chosen_patients
+from ..anatomy.demographics import STRATA, chosen_patients
+from ..anatomy.patient import Patient, draw_patient, stream, with_contrast
 from ..scanner.protocol import PROTOCOLS, draw_pair
 from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
 from .export import SCHEMA, write_scan
 from .labels import Labels, annotate
-
-HEARTS_FILE = "hearts.npz"
-"""The hearts of a cohort that has others than those that are shipped."""
 
 T = TypeVar("T")
 
@@ -46,9 +40,8 @@ class CohortSettings:
     patients with coronary calcium, None for `plaque.PREVALENCE`. z_range_mm: heights scanned, from the heart's
     middle. first_number: the first patient's number; others follow. dicom: also write each scan as a DICOM series, in a
     folder `dicom` beside its other files. scans: of each patient, 2 or only the first. contrast: with a contrast agent
-    in the blood. enriched: of the numbers from the first only so many of each of `strata.STRATA`, so that severe
-    calcium is common. heart_shape: a name in `patient.HEART_SHAPES`. hearts: a folder of heart meshes, or a file of
-    hearts measured on such, to blend anatomical hearts from; those that are shipped when None.
+    in the blood. enriched: of the numbers from the first only so many of each of `demographics.STRATA`, so that severe
+    calcium is common.
     """
 
     protocol: str = "radiotherapy"
@@ -60,14 +53,10 @@ class CohortSettings:
     scans: int = 2
     contrast: bool = False
     enriched: bool = False
-    heart_shape: str = HEART_SHAPES[0]
-    hearts: str | None = None
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
-        if self.heart_shape not in HEART_SHAPES:
-            raise CohortError(f"There is no heart shape {self.heart_shape!r}; choose of {', '.join(HEART_SHAPES)}.")
         if self.sex not in (None, "F", "M"):
             raise CohortError(f"Sex is F, M or not given, not {self.sex!r}.")
         if self.prevalence is not None and not 0 <= self.prevalence <= 1:
@@ -81,20 +70,12 @@ class CohortSettings:
         if self.enriched and (self.sex is not None or self.prevalence is not None):
             raise CohortError("Patients chosen by their calcium take sex and prevalence as they come: leave both out.")
 
-        if self.hearts is not None and self.heart_shape != HEART_SHAPES[0]:
-            raise CohortError(f"Measured hearts are {HEART_SHAPES[0]}: leave out {self.heart_shape!r}, or the hearts.")
-
-    @property
-    def models(self) -> HeartModels | None:
-        """What hearts are blended from. Raises CohortError."""
-        return None if self.hearts is None else _models_at(self.hearts)
-
     def numbers(self, patients: int) -> list[int]:
         """Of so many patients. Raises CohortError."""
         if self.enriched and patients < len(STRATA):
             raise CohortError(f"Patients chosen by their calcium are {len(STRATA)} at least, not {patients}.")
         if self.enriched:
-            return chosen_patients(self.first_number, patients, self.heart_shape, self.models)
+            return chosen_patients(self.first_number, patients)
         return list(range(self.first_number, self.first_number + patients))
 
 
@@ -110,7 +91,7 @@ def make_scan(
 
 
 def _patient(number: int, settings: CohortSettings) -> Patient:
-    patient = draw_patient(number, settings.sex, settings.prevalence, settings.heart_shape, settings.models)
+    patient = draw_patient(number, settings.sex, settings.prevalence)
     return with_contrast(patient) if settings.contrast else patient
 
 
@@ -123,7 +104,7 @@ def write_patient(number: int, directory: Path, settings: CohortSettings, thread
         if not (folder / "truth.json").exists():
             patient, scan, labels = make_scan(number, scan_number, settings, threads, patient)
             write_scan(patient, scan, labels, scan_number, folder, settings.dicom)
-        truth = _complete(folder / "truth.json")
+        truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
         rows.append(table_row(truth, folder.relative_to(directory)))
     return rows
 
@@ -137,7 +118,7 @@ def write_cohort(
 ) -> Path:
     """Write a cohort and return its table, `cohort.csv`. Called again after an interruption, it goes on.
 
-    Scans that are there are kept as they are; to those of an earlier version the patient's age and BMI are added.
+    Scans that are there are kept as they are.
 
     workers: processes, one per core when None. progress: told (done, patients) after each.
 
@@ -147,44 +128,14 @@ def write_cohort(
     if patients < 1:
         raise CohortError(f"A cohort has at least one patient; {patients} were asked for.")
     directory = Path(directory)
-    used = keep_hearts(directory, settings)
-    numbers = used.numbers(patients)
+    numbers = settings.numbers(patients)
     directory.mkdir(parents=True, exist_ok=True)
     _check_settings(directory, settings)
-    rows = in_processes(partial(write_patient, directory=directory, settings=used), numbers, workers, progress)
+    rows = in_processes(partial(write_patient, directory=directory, settings=settings), numbers, workers, progress)
     table = directory / "cohort.csv"
     lines = [row for number in numbers for row in rows[number]]
     write_table(table, list(lines[0]), lines)
     return table
-
-
-def keep_hearts(directory: Path, settings: CohortSettings) -> CohortSettings:
-    """The settings with hearts of the cohort's own file, which is measured on the meshes where there is none yet.
-
-    Meshes take minutes. Raises CohortError as `write_cohort` does, and for what are no hearts.
-    """
-    if settings.hearts is None:
-        return settings
-    kept, known = directory / HEARTS_FILE, (directory / "cohort.json").exists()
-    if known:
-        _check_settings(directory, settings)
-    if not (known and kept.exists()):
-        models = settings.models
-        directory.mkdir(parents=True, exist_ok=True)
-        with whole(kept) as half:
-            models.save(half)
-        _check_settings(directory, settings)
-    return replace(settings, hearts=str(kept))
-
-
-@cache
-def _models_at(path: str) -> HeartModels:
-    from ..anatomy.hearts.measure import measured_folder
-
-    try:
-        return measured_folder(Path(path)) if Path(path).is_dir() else read_models(Path(path))
-    except (MeshError, HeartModelError) as error:
-        raise CohortError(str(error)) from error
 
 
 def in_processes(
@@ -246,30 +197,11 @@ def table_row(truth: dict, folder: Path) -> dict:
     }
 
 
-def _complete(path: Path) -> dict:
-    """A scan's truth. Age and BMI, which an earlier version did not write, are added to the file where missing."""
-    truth = json.loads(path.read_text(encoding="utf-8"))
-    if "age_years" in truth:
-        return truth
-    found = demographics_of_truth(truth)
-    complete = {}
-    for key, value in truth.items():
-        complete[key] = value
-        if key == "sex":
-            complete.update(age_years=found.age_years, bmi_kg_m2=found.bmi_kg_m2)
-    write_text_atomically(path, json.dumps(complete, indent=1))
-    return complete
-
-
 def _check_settings(directory: Path, settings: CohortSettings) -> None:
     path = directory / "cohort.json"
     wanted = json.loads(json.dumps({"schema": SCHEMA, "settings": asdict(settings)}))
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        # An earlier version knew fewer settings: those that it did not write are as usual, but all hearts were drawn.
-        usual = asdict(CohortSettings(heart_shape="drawn"))
-        found["settings"] = json.loads(json.dumps(usual)) | found.get("settings", {})
-        if found != wanted:
+        if json.loads(path.read_text(encoding="utf-8")) != wanted:
             raise CohortError(f"{directory} holds a cohort of other settings ({path}); choose another folder.")
         return
     write_text_atomically(path, json.dumps(wanted, indent=1))

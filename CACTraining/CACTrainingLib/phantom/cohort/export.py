@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,8 +15,9 @@ from CACScoringLib.core.files import whole_folder
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.demographics import demographics
 from ..anatomy.patient import Patient
+from ..anatomy.plaque import Plaque
 from ..scanner.scanner import Grid, Scanner
-from ..scanner.simulation import DigitalScan
+from ..scanner.simulation import DigitalScan, KnownScan
 from .dicom_series import write_dicom_series
 from .labels import Labels
 
@@ -57,14 +57,6 @@ def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
 def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int) -> dict:
     """Everything true about a scan, for `truth.json`. Masses in mg hydroxyapatite."""
     known = demographics(patient)
-    voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
-    seen = dict.fromkeys(ARTERIES, 0.0)
-    for artery, stamps in scan.arteries.items():
-        seen[artery] = sum(float(s.values.sum(dtype=np.float64)) for s in stamps) * voxel_cm3 * 1000.0
-    plaques = []
-    for plaque in patient.plaques:
-        plaques.append({**asdict(plaque), "volume_mm3": plaque.volume_mm3, "mass_mg": plaque.mass_mg})
-    masses = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a) for a in ARTERIES}
     return {
         "schema": SCHEMA,
         "patient": patient.number,
@@ -73,20 +65,31 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
         "age_years": known.age_years,
         "bmi_kg_m2": known.bmi_kg_m2,
         "dominance": patient.tree.dominance,
-        "heart_shape": "drawn" if patient.heart is None else "anatomical",
-        "heart_blend": None if patient.heart is None else patient.heart.weights,
-        "mass_mg": patient.mass_mg,
-        "mass_mg_by_artery": masses,
+        "heart_blend": patient.heart.weights,
+        **truth_of_scan(scan, patient.plaques, labels),
+        "distractors": [{"kind": d.kind, "mass_mg": d.mass_mg, "metal": d.metal} for d in patient.distractors],
+        "pose": asdict(scan.pose),
+        "body": asdict(patient.body),
+    }
+
+
+def truth_of_scan(scan: KnownScan, plaques: tuple[Plaque, ...], labels: Labels) -> dict:
+    """What is known of calcium, slices, noise and scanner of any scan with plaques. Masses in mg hydroxyapatite."""
+    voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
+    seen = {
+        artery: sum(float(s.values.sum(dtype=np.float64)) for s in scan.arteries.get(artery, ())) * voxel_cm3 * 1000.0
+        for artery in ARTERIES
+    }
+    return {
+        "mass_mg": sum(plaque.mass_mg for plaque in plaques),
+        "mass_mg_by_artery": {a: sum(p.mass_mg for p in plaques if p.artery == a) for a in ARTERIES},
         "scanned_mass_mg_by_artery": seen,
         "map_mass_mg": float(scan.calcium_mg_cm3.sum(dtype=np.float64)) * voxel_cm3,
         "calcium_hu_per_mg_cm3": scan.scanner.calcium_hu_per_mg_cm3,
-        "lesions": plaques,
-        "distractors": [{"kind": d.kind, "mass_mg": d.mass_mg, "metal": d.metal} for d in patient.distractors],
+        "lesions": [{**asdict(p), "volume_mm3": p.volume_mm3, "mass_mg": p.mass_mg} for p in plaques],
         "slices": [asdict(label) for label in labels.slices],
         "noise_sd_hu": [round(float(n), 2) for n in scan.noise_sd_hu],
         "scanner": asdict(scan.scanner),
-        "pose": asdict(scan.pose),
-        "body": asdict(patient.body),
     }
 
 
@@ -109,16 +112,7 @@ def write_scan(
     return truth
 
 
-class Scanned(Protocol):
-    """What `write_files` needs of a scan: its grid, and [k, j, i] HU, heart and calcium."""
-
-    grid: Grid
-    hu: np.ndarray
-    heart: np.ndarray
-    calcium_mg_cm3: np.ndarray
-
-
-def write_files(folder: Path, scan: Scanned, labels: Labels, truth: dict) -> None:
+def write_files(folder: Path, scan: KnownScan, labels: Labels, truth: dict) -> None:
     """Write FILES."""
     arrays = (scan.hu, scan.heart.astype(np.uint8), scan.calcium_mg_cm3, labels.arteries, labels.regions)
     for name, array in zip(FILES, arrays, strict=False):

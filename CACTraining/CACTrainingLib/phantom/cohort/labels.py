@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
 
 from ..anatomy.coronaries import LABELS
 from ..scanner.response import Stamp, add_stamps
-from ..scanner.scanner import Grid, Scanner
-from ..scanner.simulation import SMOOTHING_MM
+from ..scanner.simulation import SMOOTHING_MM, KnownScan
 
 VISIBLE_CONTRAST_TO_NOISE = 4.0
 """A detail is seen reliably when its contrast is several times the noise (Rose criterion, 3 to 5)."""
@@ -50,24 +48,7 @@ class Labels:
     slices: tuple[SliceLabel, ...]
 
 
-class ScanWithTruth(Protocol):
-    """What must be known of a scan to label it; fields as in `simulation.DigitalScan`, wherever it comes from."""
-
-    @property
-    def grid(self) -> Grid: ...
-    @property
-    def scanner(self) -> Scanner: ...
-    @property
-    def heart(self) -> np.ndarray: ...
-    @property
-    def arteries(self) -> dict[str, list[Stamp]]: ...
-    @property
-    def noise_sd_hu(self) -> np.ndarray: ...
-    @property
-    def smoothed_noise_share(self) -> float: ...
-
-
-def annotate(scan: ScanWithTruth, generator: np.random.Generator) -> Labels:
+def annotate(scan: KnownScan, generator: np.random.Generator) -> Labels:
     """Labels of a scan. generator: the unsteadiness of the annotator's hand."""
     shape = scan.grid.shape
     per_mg = np.float32(1000.0 * scan.scanner.calcium_hu_per_mg_cm3)
@@ -93,7 +74,7 @@ def annotate(scan: ScanWithTruth, generator: np.random.Generator) -> Labels:
     return Labels(arteries, regions, tuple(slices))
 
 
-def _visibility(calcium_hu: np.ndarray, scan: ScanWithTruth, k: int) -> SliceLabel:
+def _visibility(calcium_hu: np.ndarray, scan: KnownScan, k: int) -> SliceLabel:
     peak = float(calcium_hu.max())
     if peak < VISIBLE_HU:
         return SliceLabel(k, False, 0.0, peak)

@@ -16,7 +16,7 @@ from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import Score, score_arteries
 
 from ..anatomy.coronaries import ARTERIES, LABELS
-from ..anatomy.heart import Heart
+from ..anatomy.heart import posed_frame
 from ..anatomy.patient import Patient, draw_patient
 from ..anatomy.plaque import Plaque
 from ..anatomy.points import PointCloud
@@ -41,10 +41,8 @@ def patient_of(truth: dict) -> Patient | None:
     if "body" not in truth:
         return None  # calcium inserted into a real scan
     known = truth["lesions"]
-    # Before there were other hearts, all were drawn.
-    shape = truth.get("heart_shape", "drawn")
     for sex in (None, truth["sex"]):  # asked for or not, it makes another body
-        patient = draw_patient(truth["patient"], sex, 1.0 if known else 0.0, shape)
+        patient = draw_patient(truth["patient"], sex, 1.0 if known else 0.0)
         if patient.body.sex == truth["sex"] and _same(patient.plaques, known):
             return patient
     return None
@@ -86,6 +84,6 @@ def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
 
 def _heights_mm(patient: Patient) -> tuple[float, float]:
     """The heights that hold all coronary calcium, with a margin."""
-    frame = Heart(patient.body, STILL).frame
+    frame = posed_frame(patient.body, STILL)
     places = np.concatenate([frame.to_lps(patient.calcium(artery).positions_mm) for artery in ARTERIES])
     return float(places[:, 2].min()) - _MARGIN_MM, float(places[:, 2].max()) + _MARGIN_MM

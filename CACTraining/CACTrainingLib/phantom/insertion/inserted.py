@@ -27,11 +27,10 @@ from ..anatomy.hearts.deposits import DEPOSITS
 from ..anatomy.hearts.territories import TERRITORIES
 from ..anatomy.plaque import ARC_DEGREES, ARTERY_SHARE, BURDEN, PROXIMAL_SHARE, Plaque, draw_plaque
 from ..anatomy.points import POINT_STEP_MM, PointCloud
-from ..cohort.export import SCHEMA, image_on, write_files
+from ..cohort.export import SCHEMA, image_on, truth_of_scan, write_files
 from ..cohort.labels import Labels, annotate
-from ..scanner.response import Stamp, add_stamps
-from ..scanner.scanner import Grid, Scanner
-from ..scanner.simulation import SMOOTHING_MM
+from ..scanner.response import add_stamps
+from ..scanner.simulation import SMOOTHING_MM, KnownScan
 from .background import Background, measured_noise
 from .insertion import Deposit, InsertionError, add_plaques, draw_motion, measured_sigma_mm, scanner_of, vessel_along
 from .looks import Look, draw_look
@@ -86,21 +85,13 @@ class InsertedSettings:
 
 
 @dataclass(frozen=True)
-class InsertedScan:
-    """One scan with lesions, as `labels.annotate` takes it; fields as in `simulation.DigitalScan`.
+class InsertedScan(KnownScan):
+    """One scan with lesions.
 
     vessels: with plaques, in LPS. territories: labels uint8 [k, j, i], None without a fitted heart. look: None for the
     scan's own.
     """
 
-    grid: Grid
-    scanner: Scanner
-    hu: np.ndarray
-    heart: np.ndarray
-    calcium_mg_cm3: np.ndarray
-    arteries: dict[str, list[Stamp]]
-    noise_sd_hu: np.ndarray
-    smoothed_noise_share: float
     plaques: tuple[Plaque, ...] = ()
     vessels: tuple[Vessel, ...] = ()
     deposits: tuple[Deposit, ...] = ()
@@ -338,12 +329,6 @@ def _truth(
     background: Background, scan: InsertedScan, labels: Labels, number: int | None, settings: InsertedSettings
 ) -> dict:
     """As `export.truth_of`; what only a digital patient has is absent. number: None for the clean scan."""
-    voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
-    masses, seen = dict.fromkeys(ARTERIES, 0.0), dict.fromkeys(ARTERIES, 0.0)
-    for plaque in scan.plaques:
-        masses[plaque.artery] += plaque.mass_mg
-    for artery, stamps in scan.arteries.items():
-        seen[artery] += sum(float(s.values.sum(dtype=np.float64)) for s in stamps) * voxel_cm3 * 1000.0
     return {
         "schema": SCHEMA,
         "patient": background.name,
@@ -352,20 +337,12 @@ def _truth(
         "heart_source": background.heart_source,
         "sex": background.scan.acquisition.patient_sex,
         "dominance": scan.dominance,
-        "mass_mg": sum(masses.values()),
-        "mass_mg_by_artery": masses,
-        "scanned_mass_mg_by_artery": seen,
-        "map_mass_mg": float(scan.calcium_mg_cm3.sum(dtype=np.float64)) * voxel_cm3,
-        "calcium_hu_per_mg_cm3": scan.scanner.calcium_hu_per_mg_cm3,
-        "lesions": [{**asdict(p), "volume_mm3": p.volume_mm3, "mass_mg": p.mass_mg} for p in scan.plaques],
+        **truth_of_scan(scan, scan.plaques, labels),
         "distractors": [{"kind": d.kind, "mass_mg": d.cloud.total, "metal": False} for d in scan.deposits],
         "territories": None if scan.territories is None else TERRITORIES,
         "look": None if scan.look is None else asdict(scan.look),
         "heart_fit": _fit_of(background),
-        "slices": [asdict(label) for label in labels.slices],
-        "noise_sd_hu": [round(float(n), 2) for n in scan.noise_sd_hu],
         "smoothed_noise_share": round(scan.smoothed_noise_share, 3),
-        "scanner": asdict(scan.scanner),
         "settings": asdict(settings),
         "paths_mm": {v.name: np.round(v.path_mm, 2).tolist() for v in scan.vessels},
         "warnings": [asdict(w) for w in background.warnings],

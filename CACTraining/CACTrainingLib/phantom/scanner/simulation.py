@@ -35,24 +35,30 @@ _GRAIN_HU = 900.0
 
 
 @dataclass(frozen=True)
-class DigitalScan:
-    """A simulated scan and its truth, all on `grid` in the scanner's frame, [k, j, i].
+class KnownScan:
+    """A scan and its truth, all on `grid`, [k, j, i].
 
     hu: int16. heart: bool, inside the pericardium. calcium_mg_cm3: float32, coronary calcium as this scan shows it
-    without noise (blurred and moving; it undershoots where the reconstruction does). arteries_mg_cm3: the same by
-    artery, as stamps in mg/mm³. noise_sd_hu: [k], standard deviation of the noise at the heart; smoothed_noise_share:
-    how much of it a Gaussian of SMOOTHING_MM leaves.
+    without noise (blurred and moving; it undershoots where the reconstruction does). arteries: the same by artery, as
+    stamps in mg/mm³. noise_sd_hu: [k], standard deviation of the noise at the heart; smoothed_noise_share: how much of
+    it a Gaussian of SMOOTHING_MM leaves.
     """
 
     grid: Grid
     scanner: Scanner
-    pose: ScanPose
     hu: np.ndarray
     heart: np.ndarray
     calcium_mg_cm3: np.ndarray
     arteries: dict[str, list[Stamp]]
     noise_sd_hu: np.ndarray
     smoothed_noise_share: float
+
+
+@dataclass(frozen=True)
+class DigitalScan(KnownScan):
+    """A simulated scan of a digital patient; its grid is in the scanner's frame."""
+
+    pose: ScanPose
 
 
 def scan_grid(patient: Patient, scanner: Scanner, pose: ScanPose, z_range_mm: tuple[float, float] = CHEST_MM) -> Grid:
@@ -98,7 +104,7 @@ def scan_patient(
     for images in calcium.values():
         add_stamps(truth, images, 1000.0)
     share = painter.noise.smoothed_share(SMOOTHING_MM)
-    return DigitalScan(grid, scanner, pose, hu, heart, truth, calcium, noise, share)
+    return DigitalScan(grid, scanner, hu, heart, truth, calcium, noise, share, pose)
 
 
 @dataclass(frozen=True)
@@ -120,9 +126,8 @@ def _moving_things(patient: Patient, frame: HeartFrame) -> list[_Moving]:
         calcium = patient.calcium(artery)
         if len(calcium.weights):
             things.append(_Moving("calcium", artery, PointCloud(frame.to_lps(calcium.positions_mm), calcium.weights)))
-    if patient.heart is not None:
-        cloud = cusps(patient.heart, patient.tree)
-        things.append(_Moving("cusps", "valve", PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights)))
+    cloud = cusps(patient.heart, patient.tree)
+    things.append(_Moving("cusps", "valve", PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights)))
     for d in patient.distractors:
         kind = "metal" if d.metal else "deposit"
         cloud = d.placed(patient.body, frame, patient.heart)

@@ -63,13 +63,6 @@ def test_calcium_looks_the_same_inserted_before_or_after(change):
     assert np.abs(before - after).max() < 0.1 * after.max()
 
 
-def test_points_go_to_the_look_and_back():
-    points = np.random.default_rng(0).uniform(-40, 40, (20, 3))
-    look = replace(SAME, roll_degrees=6.0)
-    assert np.abs(look.unmoved(look.moved(points)) - points).max() < 1e-9
-    assert np.abs(look.moved(points) - points).max() > 1
-
-
 def test_a_mask_goes_with_the_scan():
     mask = np.zeros(GRID.shape, bool)
     mask[10:30, 30:90, 40:100] = True

@@ -150,7 +150,7 @@ DEPOSITS = {
     "papillary muscle": papillary_deposits,
     "pericardium": pericardial_deposits,
 }
-"""What of a drawn heart's distractors lies elsewhere in a measured one."""
+"""Kinds of `distractors.PREVALENCE` that lie in the heart or its valves."""
 
 
 def deposits(kind: str, shape: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> PointCloud:

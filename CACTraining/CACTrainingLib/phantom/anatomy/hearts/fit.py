@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
 from CACScoringLib.anatomy.chest import GRID_MM
 
 from .fit_points import BAND_MM, FitPoints, fit_points
 from .models import LANDMARKS, PARTS, REACH_MM, HeartModels, cosine_index, hard, soft
-from .placement import Placement, rotation, usual_axes, waves
+from .placement import Placement, usual_axes, waves
 from .shape import HIGH_MM, LOW_MM, REFLECTION_MM, STEP_MM, WALL_MM, HeartShape, interpolated, shipped_models
 from .territories import BEYOND_MM, TERRITORIES, costs
 from .tree import usual_tree
@@ -88,7 +89,6 @@ class HeartFit:
 def fit_heart(
     image: sitk.Image,
     mask: sitk.Image,
-    models: HeartModels | None = None,
     labels: sitk.Image | None = None,
     settings: FitSettings = FitSettings(),
 ) -> HeartFit:
@@ -99,7 +99,7 @@ def fit_heart(
     """
     points, mask_centre = fit_points(image, mask)
     marks = {} if labels is None else _label_middles(labels)
-    return _Fitter(models or shipped_models(), settings, points, mask_centre, marks).fitted()
+    return _Fitter(shipped_models(), settings, points, mask_centre, marks).fitted()
 
 
 def _label_middles(labels: sitk.Image) -> dict[str, np.ndarray]:
@@ -218,7 +218,7 @@ class _Fitter:
         return np.ascontiguousarray(table.T)
 
     def _place(self, theta: np.ndarray) -> Placement:
-        turn = rotation(theta[:3])
+        turn = Rotation.from_rotvec(theta[:3]).as_matrix()
         bend = theta[self.waves_at :].reshape(-1, 3)
         return Placement(self.axes @ turn, self.centre + theta[3:6], np.exp(theta[6:9]), self.index, bend)
 

@@ -1,4 +1,4 @@
-"""Hearts in the common frame, as `measure` makes them: read, written, blended and evaluated."""
+"""The measured hearts in their common frame: read, blended and evaluated."""
 
 from __future__ import annotations
 
@@ -67,26 +67,9 @@ class HeartModels:
             series = np.moveaxis(np.tensordot(series, waves, axes=(axis, 1)), -1, axis)
         return hard(series)
 
-    def save(self, path: Path) -> None:
-        """Write a compressed archive, coefficients to three digits."""
-        scale = np.abs(self.coefficients).max() / 32767
-        arrays = {
-            "names": np.array(self.names),
-            "low_mm": self.low_mm,
-            "size_mm": self.size_mm,
-            "index": self.index.astype(np.int8),
-            "coefficients": np.rint(self.coefficients / scale).astype(np.int16),
-            "scale": scale,
-            "landmarks_mm": self.landmarks_mm.astype(np.float32),
-        }
-        arrays |= {f"line {key}": line.astype(np.float32) for key, line in self.lines.items()}
-        arrays |= {f"papillary {key}": place.astype(np.float32) for key, place in self.papillary.items()}
-        with Path(path).open("wb") as file:
-            np.savez_compressed(file, **arrays)
-
 
 def read_models(path: Path) -> HeartModels:
-    """Read what `HeartModels.save` wrote. Raises HeartModelError."""
+    """Read a file of measured hearts. Raises HeartModelError."""
     try:
         with np.load(path) as data:
             return HeartModels(
@@ -101,6 +84,5 @@ def read_models(path: Path) -> HeartModels:
             )
     except (OSError, KeyError, ValueError, TypeError, BadZipFile) as error:
         raise HeartModelError(
-            f"{path} holds no measured hearts ({type(error).__name__}: {error}). If it came with CAC, install CAC "
-            "again; else have it made from a folder of meshes (`cac phantom --hearts FOLDER`)."
+            f"{path} holds no measured hearts ({type(error).__name__}: {error}). Install CAC again."
         ) from error

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..heart import upright_axes
 from .shape import HIGH_MM, LOW_MM
 
 USUAL_AXIS = (0.63, -0.53, -0.57)
@@ -57,17 +58,4 @@ def waves(common_mm: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 def usual_axes() -> np.ndarray:
     """Columns u, v, w in LPS of a heart that lies as hearts usually do."""
-    u = np.array(USUAL_AXIS) / np.linalg.norm(USUAL_AXIS)
-    w = np.array([0.0, 0.0, 1.0]) - u[2] * u
-    w /= np.linalg.norm(w)
-    return np.stack([u, np.cross(u, w), w], axis=1)
-
-
-def rotation(turn: np.ndarray) -> np.ndarray:
-    """Rotation matrix about an axis [3] by its length in radians."""
-    angle = float(np.linalg.norm(turn))
-    if angle < 1e-9:
-        return np.eye(3)
-    x, y, z = turn / angle
-    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
+    return upright_axes(np.array(USUAL_AXIS) / np.linalg.norm(USUAL_AXIS))

@@ -199,9 +199,9 @@ def interpolated(table: np.ndarray, shape: tuple[int, ...], low_mm: np.ndarray, 
     return result
 
 
-def draw_heart_shape(body: Body, generator: np.random.Generator, models: HeartModels | None = None) -> HeartShape:
-    """A heart for a body, blended from measured hearts: those that are shipped when None."""
-    g, models = generator, models or shipped_models()
+def draw_heart_shape(body: Body, generator: np.random.Generator) -> HeartShape:
+    """A heart for a body, blended from the measured hearts."""
+    g, models = generator, shipped_models()
     # A normal heart or two dominate; those of patients with wide roots vary them.
     normal = np.array([1.0 if f"{name} LAD" in models.lines else 0.45 for name in models.names])
     weights = g.dirichlet(0.9 * normal)

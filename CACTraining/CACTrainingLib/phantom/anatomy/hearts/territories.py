@@ -41,16 +41,8 @@ BEYOND_MM = 2.5
 
 
 def territories(patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:
-    """Labels of TERRITORIES, uint8 [k, j, i], on a scan's grid, in the middle of the breath and of diastole.
-
-    Raises ValueError for a patient whose heart is drawn.
-    """
+    """Labels of TERRITORIES, uint8 [k, j, i], on a scan's grid, in the middle of the breath and of diastole."""
     heart = patient.heart
-    if heart is None:
-        raise ValueError(
-            "Territories are known of anatomical hearts only; this patient's is drawn. Draw the "
-            "patient with heart_shape='anatomical'."
-        )
     frame = posed_frame(patient.body, pose)
     shift = np.asarray(pose.table_shift_mm)
     x, y, z = (places - s for places, s in zip((grid.x_mm(), grid.y_mm(), grid.z_mm()), shift, strict=True))

@@ -1,7 +1,5 @@
 """Patients' hearts blended from measured ones: their parts, arteries, valves and territories."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -11,9 +9,7 @@ from CACTrainingLib.phantom.anatomy.hearts import tree as tree_module
 from CACTrainingLib.phantom.anatomy.hearts.deposits import DEPOSITS, deposits
 from CACTrainingLib.phantom.anatomy.hearts.models import LANDMARKS, PARTS, HeartModelError, read_models
 from CACTrainingLib.phantom.anatomy.hearts.shape import (
-    REFLECTION_MM,
     STEP_MM,
-    WALL_MM,
     Flow,
     _velocity,
     interpolated,
@@ -24,23 +20,21 @@ from CACTrainingLib.phantom.anatomy.hearts.territories import TERRITORIES, terri
 from CACTrainingLib.phantom.anatomy.hearts.tree import draw_tree
 from CACTrainingLib.phantom.anatomy.hearts.valves import (
     ROOMS,
-    aortic_root,
     cusps,
     papillary_muscles,
     posterior_arc,
     ring,
 )
-from CACTrainingLib.phantom.anatomy.patient import draw_heart, draw_patient, stream, with_contrast
+from CACTrainingLib.phantom.anatomy.patient import draw_patient, patient_heart, stream
 from CACTrainingLib.phantom.scanner.motion import ScanPose
-from CACTrainingLib.phantom.scanner.scanner import Grid, Scanner
-from CACTrainingLib.phantom.scanner.simulation import scan_patient
+from CACTrainingLib.phantom.scanner.scanner import Grid
 
 NUMBERS = range(6)
 
 
 @pytest.fixture(scope="module")
 def hearts():
-    return [draw_heart(number, draw_body(stream(number, 1)), "anatomical") for number in NUMBERS]
+    return [patient_heart(number, draw_body(stream(number, 1))) for number in NUMBERS]
 
 
 def at(shape, lattice, points):
@@ -60,12 +54,7 @@ def test_seven_hearts_are_shipped_with_arteries_of_two():
     assert models.landmarks_mm.std(axis=0).max() < 10
 
 
-def test_models_are_read_as_they_were_written(tmp_path):
-    models = shipped_models()
-    models.save(tmp_path / "hearts.npz")
-    again = read_models(tmp_path / "hearts.npz")
-    assert np.allclose(again.coefficients, models.coefficients, atol=1e-4)
-    assert again.lines.keys() == models.lines.keys()
+def test_a_file_without_hearts_is_named(tmp_path):
     (tmp_path / "other.npz").write_bytes(b"no archive")
     with pytest.raises(HeartModelError, match=r"other\.npz"):
         read_models(tmp_path / "other.npz")
@@ -81,24 +70,10 @@ def test_chambers_have_the_sizes_of_adults_hearts(hearts):
         assert volume_ml(shape.part("lv_epi")) > volume_ml(shape.part("lv")) + 60
 
 
-def test_hearts_differ(hearts):
-    volumes = np.array([[volume_ml(shape.part(name)) for name in ("lv", "rv", "la", "ra")] for shape, _ in hearts])
-    assert (volumes.std(axis=0) / volumes.mean(axis=0)).min() > 0.05
-
-
 def test_the_pericardium_holds_all_walls(hearts):
     for shape, _ in hearts:
         for name in ("lv_epi", "rv", "la", "ra"):
             assert shape.pericardium[shape.outsides[name] < -0.5].max() < 0, name
-
-
-def test_the_pericardium_ends_on_the_great_vessels(hearts):
-    for shape, _ in hearts:
-        # Beside it atria may reach higher.
-        vessel = (shape.part("aorta") < 0) & (np.minimum(shape.part("la"), shape.part("ra")) > 8)
-        far = np.linalg.norm(shape.places_mm - shape.landmarks_mm["aortic"], axis=-1)
-        assert np.percentile(far[vessel & (shape.pericardium < 0)], 95) < REFLECTION_MM + 19
-        assert far[vessel].max() > REFLECTION_MM + 8
 
 
 def test_arteries_run_on_the_surface_under_the_pericardium(hearts):
@@ -186,15 +161,6 @@ def test_rings_lie_between_their_rooms(hearts):
         assert 40 < np.linalg.norm(np.diff(arc, axis=0), axis=1).sum() < 120
 
 
-def test_coronary_sinuses_look_at_their_arteries(hearts):
-    for shape, tree in hearts:
-        root = aortic_root(shape, tree)
-        assert np.allclose(root.sinuses @ root.axis, 0, atol=1e-6)
-        for name, sinus in (("LM", 0), ("RCA", 1)):
-            ostium = next(v.path_mm[0] for v in tree.vessels if v.name == name) - root.annulus.middle_mm
-            assert np.argmax(root.sinuses @ ostium) == sinus
-
-
 def distance_to_segment(places, first, last):
     share = np.clip((places - first) @ (last - first) / ((last - first) ** 2).sum(), 0, 1)
     return np.linalg.norm(places - first - share[:, None] * (last - first), axis=1)
@@ -225,23 +191,6 @@ def test_a_closed_valve_is_three_thin_cusps_in_blood(hearts):
         assert np.linalg.norm(cloud.positions_mm - annulus, axis=1).max() < 30
 
 
-def test_muscles_and_cusps_show_in_bright_blood():
-    patient, pose = with_contrast(draw_patient(5, prevalence=0.0)), ScanPose(motion_scale=0.0)
-    scanner, frame = Scanner(noise_hu=0.0), posed_frame(patient.body, pose)
-    blood, muscle = patient.body.blood_hu, patient.body.myocardium_hu
-
-    def hu_at(heart_mm):
-        low = frame.to_lps(heart_mm) - np.array([15.0, 15.0, 0.0])
-        grid = Grid((1, 43, 43), (0.7, 0.7, 3.0), tuple(low))
-        return scan_patient(patient, scanner, pose, 1, grid, 1).hu[0, 21 - 1 : 21 + 3, 21 - 1 : 21 + 3]
-
-    for ends, _ in papillary_muscles(patient.heart).values():
-        assert np.median(hu_at(ends.mean(axis=0))) == pytest.approx(muscle, abs=40)
-    closed = ring(patient.heart, "aortic").middle_mm + 10 * aortic_root(patient.heart, patient.tree).axis
-    # 1 mm of cusps in slices of 3 mm.
-    assert blood - 250 < hu_at(closed).min() < blood - 30
-
-
 @pytest.mark.parametrize("kind", DEPOSITS)
 def test_deposits_lie_where_they_are_named_after(hearts, kind):
     for number, (shape, tree) in enumerate(hearts[:3]):
@@ -262,7 +211,7 @@ def test_deposits_lie_where_they_are_named_after(hearts, kind):
 
 
 def test_territories_hold_their_own_calcium():
-    patient = draw_patient(8, prevalence=1.0, heart_shape="anatomical")
+    patient = draw_patient(8, prevalence=1.0)
     pose = ScanPose(table_shift_mm=(3.0, -5.0, 2.0))
     grid = Grid((90, 130, 140), (1.5, 1.5, 2.0), (-85.0, -125.0, -80.0))
     labels = territories(patient, pose, grid)
@@ -280,14 +229,12 @@ def test_territories_hold_their_own_calcium():
         name = "aortic valve and root" if kind == "aortic valve" else kind
         assert np.mean(found(places) == TERRITORIES[name]) > 0.75, kind
     assert set(np.unique(labels)) == {0, *TERRITORIES.values()}
-    with pytest.raises(ValueError, match="drawn"):
-        territories(replace(patient, heart=None), pose, grid)
 
 
 def test_calcium_of_the_left_main_is_not_the_aortic_roots():
     shares = []
     for number in (100_009, 100_010, 100_011):
-        patient, pose = draw_patient(number, prevalence=1.0, heart_shape="anatomical"), ScanPose()
+        patient, pose = draw_patient(number, prevalence=1.0), ScanPose()
         cloud = patient.calcium("LM")
         places = posed_frame(patient.body, pose).to_lps(cloud.positions_mm)
         low, high = places.min(0) - 2, places.max(0) + 2
@@ -296,15 +243,3 @@ def test_calcium_of_the_left_main_is_not_the_aortic_roots():
         mine = territories(patient, pose, grid)[tuple(ijk[:, ::-1].T)] == TERRITORIES["LM"]
         shares.append(np.average(mine, weights=cloud.weights))
     assert min(shares) > 0.9
-
-
-def test_walls_are_as_thick_as_stated(hearts):
-    shape, _ = hearts[0]
-    assert np.allclose(shape.outsides["rv"], shape.part("rv") - WALL_MM["rv"])
-
-
-def test_a_patient_may_have_the_old_heart():
-    assert draw_patient(3).heart is not None
-    assert draw_patient(3, heart_shape="drawn").heart is None
-    with pytest.raises(ValueError, match="round"):
-        draw_patient(3, heart_shape="round")
