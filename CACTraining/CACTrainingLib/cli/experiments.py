@@ -65,7 +65,7 @@ def run(study: Study, options: argparse.Namespace, progress: Progress) -> None:
 
 
 _SHARED = ("--folds", "--minutes", "--workers", "--seed", "--device")
-_OF_SCANS = (*_SHARED, "--test", "--noncoronary-controls", "--cache")
+_OF_SCANS = (*_SHARED, "--test", "--cache")
 
 
 def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
@@ -84,17 +84,11 @@ def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_vessel_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--kinds", **NAMES, help="only cnn, se-cnn, vit, voxel-sum (default: all)")
-    add(
-        "--outputs",
-        **NAMES,
-        help="scale of the scores in training: linear, logarithmic (log), or both; the other tables use the first "
-        "(default: linear,log)",
-    )
+    networks = "only some of cnn, se-cnn, vit, voxel-sum and voxel-sum-supervised, each with -linear or -log for the "
+    add("--networks", **NAMES, help=f"{networks}scale of scores, for example cnn-log (default: all)")
     add("--preset", default="compact", metavar="NAME", help="compact, or paper: the published size (default: compact)")
-    add("--tables", **NAMES, help="only models, augmentation, published, grid (default: all, in this order)")
     add("--steps", type=int, metavar="N", help="steps at most of a training (default: those of the presets)")
-    add_options(parser, (*_OF_SCANS, "--only-folds"))
+    add_options(parser, _OF_SCANS)
 
 
 def _add_radiomics_options(parser: argparse.ArgumentParser) -> None:
@@ -125,18 +119,11 @@ def _prognosis(options: argparse.Namespace, progress: Progress) -> Path:
 
 
 def _vessels(options: argparse.Namespace, progress: Progress) -> Path:
-    from ..whole_scan.vessels.configurations import KINDS, OUTPUTS, VesselBudget
-    from ..whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
+    from ..whole_scan.vessels.study import VesselBudget, VesselStudySettings, evaluate_vessels
 
-    budget = VesselBudget(
-        **_given(options, "folds", "steps", "preset", "seed"),
-        only=dict(options.only_folds),
-        kinds=options.kinds or tuple(KINDS),
-        outputs=options.outputs or tuple(OUTPUTS),
-    )
     settings = VesselStudySettings(
-        **_given(options, "data", "output", "minutes", "device", "test", "noncoronary_controls", "tables", "cache"),
-        budget=budget,
+        **_given(options, "data", "output", "minutes", "device", "test", "cache"),
+        budget=VesselBudget(**_given(options, "folds", "steps", "seed", "networks", "preset")),
         workers=options.workers or os.cpu_count() or 1,
     )
     return evaluate_vessels(settings, progress)
@@ -148,7 +135,7 @@ def _radiomics(options: argparse.Namespace, progress: Progress) -> Path:
 
     files = {"ct-fm": options.ct_fm, "radimagenet": options.radimagenet}
     settings = RadiomicsStudySettings(
-        **_given(options, "data", "output", "minutes", "workers", "test", "noncoronary_controls", "cache"),
+        **_given(options, "data", "output", "minutes", "workers", "test", "cache"),
         budget=TrainingBudget(options.folds, seed=options.seed),
         contrast=options.contrast_data,
         encoders={name: file for name, file in files.items() if file is not None},

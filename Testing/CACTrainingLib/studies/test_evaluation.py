@@ -196,7 +196,7 @@ def test_the_goals_come_first_where_all_is_studied(digital_pairs, results, tmp_p
         (["acquisition", "--data", "x"], None, "this study does not take --data"),
         (["prognosis", "--data", "x", "--workers", "2"], None, "this study does not take --workers"),
         (["models", "--data", "x", "--folds", "2"], None, "this study does not take --folds"),
-        (["radiomics", "--data", "x", "--kinds", "cnn"], None, "this study does not take --kinds"),
+        (["radiomics", "--data", "x", "--preset", "paper"], None, "this study does not take --preset"),
         (["vessels", "--data", "x", "--ct-fm", "f"], None, "this study does not take --ct-fm"),
         (
             ["radiograph", "--data", "x", "--noncoronary-controls", "o"],

@@ -142,7 +142,7 @@ def test_calcium_is_shown_where_it_was_moved_to(shown):
     names = list(files)
     network = VesselNet(CONFIG)
     network.set_largest(100)
-    how = VesselTraining(LoopSettings(10), 6, augmentation=VolumeAugmentation(3, 1, 0.0, 0.0), shown=True)
+    how = VesselTraining(LoopSettings(10), 6, augmentation=VolumeAugmentation(3, 1, 0.0, 0.0), supervised=True)
     scores = dict.fromkeys(names, np.full(4, 10.0))
     task = VesselTask(how, network, Volumes(files, names, CONFIG), Volumes(files, names, CONFIG), scores)
     generator = np.random.default_rng(0)

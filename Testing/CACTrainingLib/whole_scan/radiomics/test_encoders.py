@@ -7,15 +7,15 @@ import torch
 from safetensors.torch import save_file
 
 from CACTrainingLib.training.tensor_files import PretrainedError
-from CACTrainingLib.whole_scan import encoder_files
-from CACTrainingLib.whole_scan.encoder_files import CTFM, EncoderError, RadImageNet, load_encoder
+from CACTrainingLib.whole_scan.radiomics import encoders
+from CACTrainingLib.whole_scan.radiomics.encoders import CTFM, EncoderError, RadImageNet, load_encoder
 
 AUTHORS = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 
 
 @pytest.fixture
 def small_ct_fm(monkeypatch):
-    monkeypatch.setattr(encoder_files, "CT_FM_WIDTH", 2)
+    monkeypatch.setattr(encoders, "CT_FM_WIDTH", 2)
 
 
 def drawn(network: torch.nn.Module) -> torch.nn.Module:
@@ -48,6 +48,7 @@ def test_ct_fm_sees_its_own_window(small_ct_fm):
         assert not torch.equal(encoder(dense), encoder(dense - 500))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("named", ["authors", "torchvision"])
 def test_radimagenet_resnet_is_read_by_either_name(named, tmp_path):
     encoder = drawn(RadImageNet("resnet50"))
@@ -67,6 +68,7 @@ def test_radimagenet_resnet_is_read_by_either_name(named, tmp_path):
     assert found.shape == (2, 2048)
 
 
+@pytest.mark.long
 def test_radimagenet_densenet_is_read(tmp_path):
     encoder = drawn(RadImageNet("densenet121"))
     own = encoder.network.state_dict()

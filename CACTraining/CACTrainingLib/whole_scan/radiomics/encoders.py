@@ -17,7 +17,7 @@ from torch import nn
 
 from CACScoringLib.core.ct import CTError
 
-from ..training.tensor_files import read_tensors
+from ...training.tensor_files import read_tensors
 
 CT_FM_HU = (-1024.0, 2048.0)
 """HU that CT-FM was given as 0 and 1."""
