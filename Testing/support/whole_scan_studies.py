@@ -42,16 +42,16 @@ def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
         files = {scan.name: scan.ct for scan in scans if scan.name not in failing}
         return Prepared(files, dict.fromkeys(failing, "its heart was not found"))
 
-    def features_of(scans, folder, encoders, workers, device, progress):
+    def features_of(scans, folder, workers, progress):
         names = (HEART_ML, "heart_noise", PSEUDO_FEATURE)
         used = tuple(scan for scan in scans if scan.name not in failing)
         rows = [(500 + scan.total % 7, int(scan.patient) % 3, np.log1p(scan.total // 20)) for scan in used]
         return FeatureTable(used, names, np.array(rows)), dict.fromkeys(failing, "its heart was not found")
 
-    study = "CACTrainingLib.whole_scan.{}.study."
-    monkeypatch.setattr(study.format("vessels") + "prepare_vessels", prepare_vessels)
-    monkeypatch.setattr(study.format("vessels") + "heart_ml", lambda file: 500.0)
-    monkeypatch.setattr(study.format("radiomics") + "features_of", features_of)
+    whole_scan = "CACTrainingLib.whole_scan"
+    monkeypatch.setattr(f"{whole_scan}.vessels.fitting.prepare_vessels", prepare_vessels)
+    monkeypatch.setattr(f"{whole_scan}.vessels.fitting.heart_ml", lambda file: 500.0)
+    monkeypatch.setattr(f"{whole_scan}.radiomics.study.features_of", features_of)
 
 
 def fake_trainer(data, budget):

@@ -90,7 +90,6 @@ ADVICE = {
     "dicom-no-scores": "Score with the networks or review the lesions, so that there is a score to report.",
     "dicom-no-segmentation": "No action is needed if the scan shows no calcium.",
     # Whole-scan estimates
-    "no-saliency": "No action is needed. The estimate itself is not affected.",
     "second-opinion-differs": "Review the slices before you use either result.",
     "second-opinion-failed": "Correct what the message names if you want the estimate; the scores are not affected.",
     "unlike-training": "Do not use this estimate.",

@@ -42,7 +42,7 @@ def add_studies(studies: argparse._SubParsersAction) -> None:
         ),
         (
             "radiomics",
-            "detection of any coronary calcium by radiomics, compared with features of networks",
+            "detection of any coronary calcium by radiomics",
             "CTs",
             _add_radiomics_options,
             _radiomics,
@@ -92,11 +92,9 @@ def _add_vessel_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_radiomics_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to train on as well")
-    add("--ct-fm", type=Path, metavar="FILE", help="weights of CT-FM, to compare its features")
-    add("--radimagenet", type=Path, metavar="FILE", help="weights of RadImageNet, to compare its features")
-    add_options(parser, _OF_SCANS)
+    contrast = "contrast-enhanced scans to train on as well"
+    parser.add_argument("--contrast-data", type=Path, metavar="TABLE", help=contrast)
+    add_options(parser, [name for name in _OF_SCANS if name != "--device"])
 
 
 def _radiograph(options: argparse.Namespace, progress: Progress) -> Path:
@@ -133,13 +131,10 @@ def _radiomics(options: argparse.Namespace, progress: Progress) -> Path:
     from ..experiments.configuration import TrainingBudget
     from ..whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
 
-    files = {"ct-fm": options.ct_fm, "radimagenet": options.radimagenet}
     settings = RadiomicsStudySettings(
         **_given(options, "data", "output", "minutes", "workers", "test", "cache"),
         budget=TrainingBudget(options.folds, seed=options.seed),
         contrast=options.contrast_data,
-        encoders={name: file for name, file in files.items() if file is not None},
-        device="cuda" if options.device == "cuda" else "cpu",  # many processes at work share no graphics card
     )
     return evaluate_radiomics(settings, progress)
 

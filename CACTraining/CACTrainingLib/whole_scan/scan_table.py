@@ -45,7 +45,8 @@ def are_digital(scans: Sequence[TableScan]) -> bool:
 
 def kind_of_data(scans: Sequence[TableScan]) -> str:
     """Description of the scans for a model's card."""
-    return "digital patients' chest CT with known calcium" if are_digital(scans) else "chest CT of a user's table"
+    digital, own = "digital patients' chest CT with known calcium", "chest CT of a user's table"
+    return digital if are_digital(scans) else own
 
 
 def _made_with_contrast(folder: Path) -> bool:

@@ -1,21 +1,27 @@
-"""The tables that a training of a whole-scan model learns from and is tested on, and their options."""
+"""What trainings of whole-scan models share: the tables that they learn from and are tested on, and their options."""
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.options import add_options
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
+from CACScoringLib.models.cards import LoadedModel, ModelCard, load_model, save_model
 
 from ..data.scan_table import TableScan
 from ..training.settings import RunOptions
 from .scan_table import read_scan_table
 from .split import learned_and_tested
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PREPARED = "scans"
 """Folder beside the model, of prepared scans."""
@@ -50,12 +56,8 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of CTs with scores, or a cohort's folder")
     add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
-    add(
-        "--noncoronary-controls",
-        type=Path,
-        metavar="TABLE",
-        help="patients with calcium outside the coronaries only, to test on",
-    )
+    controls = "patients with calcium outside the coronaries only, to test on"
+    add("--noncoronary-controls", type=Path, metavar="TABLE", help=controls)
 
 
 def add_cache_options(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -84,3 +86,9 @@ def warn_of_failures(failed: dict[str, str], progress: Progress) -> None:
     """Report scans that could not be prepared, by name with their reason."""
     for name, reason in failed.items():
         progress.warning(ScanWarning("scan-left-out", f"{name} was left out: {reason}"))
+
+
+def as_loaded(network: nn.Module, card: ModelCard) -> LoadedModel:
+    """A trained network as scoring will load it: weights of half precision, layers put together."""
+    with tempfile.TemporaryDirectory() as temporary:
+        return load_model(save_model(network, card, Path(temporary)), "cpu")

@@ -22,7 +22,7 @@ from ..data.scan_table import TableScan, table_hash
 from ..experiments.configuration import ExperimentRun
 from ..experiments.engine import PREDICTIONS, Experiment, ExperimentSettings
 from ..experiments.errors import StudyError
-from ..experiments.results import NOT_RUN, SCORE_COLUMNS, by_configuration, score_counts
+from ..experiments.results import SCORE_COLUMNS, by_configuration, score_counts
 from ..report.page import write_study
 from ..report.parts import Section, Table, heading, p_cell
 from ..statistics.bootstrap import paired_difference
@@ -243,10 +243,7 @@ class WholeScanStudy(Experiment):
             change = paired_difference(found[0], evaluation.of(best.held_out, main))
             return (*cells, change.estimate, p_cell(change.p))
 
-        shown = {entry.title for entry in entries}
-        missing = [one.title for one in self.configurations if one.title not in shown]
         rows = [row(entry, True) for entry in entries]
-        rows += [(title, NOT_RUN, *[None] * (len(columns) - 2)) for title in missing]
         rows += [heading("For comparison", columns), *(row(entry, False) for entry in compared)]
         rows.append((*self.PUBLISHED, *[None] * (len(columns) - len(self.PUBLISHED))))
         note = (
@@ -267,15 +264,11 @@ class WholeScanStudy(Experiment):
 
     def _data_section(self, failed: Mapping[ExperimentRun, str]) -> Section:
         cohort = self.cohort
-        rows = [
-            score_counts(
-                title, [cohort.patients[n] for n in part], np.array([cohort.scans[n].total for n in part], float)
-            )
-            for title, part in (
-                ("Cross-validated", np.flatnonzero(cohort.folds != HELD_OUT)),
-                ("Held out", cohort.held_out),
-            )
-        ]
+        parts = {"Cross-validated": np.flatnonzero(cohort.folds != HELD_OUT), "Held out": cohort.held_out}
+        rows = []
+        for title, part in parts.items():
+            totals = np.array([cohort.scans[row].total for row in part], float)
+            rows.append(score_counts(title, [cohort.patients[row] for row in part], totals))
         tables = [Table("scans", "Scans by true Agatston score", ("Scans", *SCORE_COLUMNS), tuple(rows))]
         if cohort.failed:
             lost = tuple(sorted(cohort.failed.items()))

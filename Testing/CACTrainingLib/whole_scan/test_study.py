@@ -8,7 +8,6 @@ import pytest
 from made_experiments import EXPERIMENTS, Counting, index_of, make_quick, table_of
 from whole_scan_studies import fake_trainer, without_scans, write_table
 
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.tables import TableError
 from CACTrainingLib.experiments.configuration import ExperimentRun, TrainingBudget
 from CACTrainingLib.experiments.engine import PREDICTIONS
@@ -18,6 +17,7 @@ from CACTrainingLib.whole_scan.radiomics.features import FeatureTable
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
 from CACTrainingLib.whole_scan.split import held_out
 from CACTrainingLib.whole_scan.study import cohort_of
+from CACTrainingLib.whole_scan.vessels import fitting
 from CACTrainingLib.whole_scan.vessels import study as vessel_study
 from CACTrainingLib.whole_scan.vessels.fitting import SUPERVISED, TRAINABLE
 
@@ -39,6 +39,11 @@ def settings(study, tmp_path):
     return study.settings(write_table(tmp_path / "own" / "table.csv", PATIENTS), tmp_path / "out")
 
 
+@pytest.fixture
+def vessel_settings(tmp_path):
+    return EXPERIMENTS["vessels"].settings(write_table(tmp_path / "own" / "table.csv", PATIENTS), tmp_path / "out")
+
+
 def rows_of(settings):
     return {row[0]: row for row in table_of(settings, "results")}
 
@@ -57,11 +62,10 @@ def test_nobody_is_both_learned_from_and_predicted(study, settings):
     assert sorted([*validated, *cohort.held_out]) == list(range(PATIENTS))
 
 
-def test_models_are_compared_with_the_best_comparator(settings):
+def test_models_are_compared_with_the_best_comparator(vessel_settings):
     """One network predicts the truth but for little noise, the other knows little."""
-    vessels = EXPERIMENTS["vessels"]
-    settings = vessels.settings(settings.data, settings.output)
-    vessels.page(settings)
+    settings = vessel_settings
+    EXPERIMENTS["vessels"].page(settings)
     rows = rows_of(settings)
     columns = table_of(settings, "results")[0]
     good, bad = rows["Voxel sum, logarithm"], rows["CNN, logarithm"]
@@ -75,9 +79,9 @@ def test_models_are_compared_with_the_best_comparator(settings):
     assert rows["Published: Kecoglu, best of CNN, SE-CNN and ViT"][columns.index("Squared error, ‰")] == "8.4"
 
 
-def test_detection_of_calcium(settings):
+def test_detection_of_calcium(vessel_settings):
     radiomics = EXPERIMENTS["radiomics"]
-    settings = radiomics.settings(settings.data, settings.output)
+    settings = radiomics.settings(vessel_settings.data, vessel_settings.output)
     radiomics.page(settings)
     rows, columns = rows_of(settings), table_of(settings, "results")[0]
     area = columns.index("AUC")
@@ -119,20 +123,21 @@ def test_other_patients_are_tested_on(study, settings, tmp_path):
         study.page(replace(settings, test=write_table(tmp_path / "test" / "table.csv", 16, first=500, contrast=16)))
 
 
-def test_the_location_of_calcium_is_known_of_digital_patients_only(settings):
+def test_the_location_of_calcium_is_known_of_digital_patients_only(vessel_settings):
     vessels = EXPERIMENTS["vessels"]
-    budget = vessel_study.VesselBudget(folds=2, networks=(f"{SUPERVISED}-log",))
-    settings = vessels.settings(settings.data, settings.output, budget=budget)
-    vessels.page(settings)
+    settings = replace(vessel_settings, budget=vessel_study.VesselBudget(folds=2))
+    digital, own = Counting(fake_trainer), Counting(fake_trainer)
+    vessels.page(settings, digital)
     assert index_of(settings)["digital"]
-    own = write_table(settings.output / "real" / "table.csv", PATIENTS, digital=False)
-    with pytest.raises(StudyError, match="--networks"):
-        vessels.page(replace(settings, data=own))
+    table = write_table(settings.output / "real" / "table.csv", PATIENTS, digital=False)
+    vessels.page(replace(settings, data=table, output=settings.output / "real"), own)
+    kinds = [{run.configuration.kind for run in counting.done} for counting in (digital, own)]
+    assert kinds == [set(TRAINABLE), set(TRAINABLE) - {SUPERVISED}]
     assert tuple(vessel_study.KINDS) == TRAINABLE
 
 
-def test_a_network_is_trained_on_its_fold(settings, monkeypatch, tmp_path):
-    scans = read_scan_table(settings.data)
+def test_a_network_is_trained_on_its_fold(vessel_settings, monkeypatch, tmp_path):
+    scans = read_scan_table(vessel_settings.data)
     volumes = {scan.name: 500.0 for scan in scans}
     cohort = cohort_of(scans, held_out(scans)[1], volumes, {}, 2, 0)
     calls = []
@@ -141,12 +146,12 @@ def test_a_network_is_trained_on_its_fold(settings, monkeypatch, tmp_path):
         calls.append((training, validation, fit_settings))
         return type("Fit", (), {"network": None, "seconds": 2.0})()
 
-    monkeypatch.setattr(vessel_study, "fit_vessels", fit)
-    monkeypatch.setattr(vessel_study, "predictions_of", lambda network, files, names: np.ones((len(names), 4)))
+    monkeypatch.setattr(fitting, "fit_vessels", fit)
+    monkeypatch.setattr(fitting, "predictions_of", lambda network, files, names: np.ones((len(names), 4)))
     budget = vessel_study.VesselBudget(folds=2, steps=7, seed=3)
     configuration = vessel_study.CONFIGURATIONS["vit-linear"]
-    config = vessel_study.fit_settings("compact", "vit", "linear").config
-    data = vessel_study.Data(cohort, {vessel_study.input_key(config): {}}, tmp_path, "cpu")
+    config = fitting.fit_settings("compact", "vit", "linear").config
+    data = vessel_study.Data(cohort, {fitting.input_key(config): {}}, tmp_path, "cpu")
     result = vessel_study.trainer(data, budget)(ExperimentRun(configuration, 1))
     (training, validation, made) = calls[0]
     assert training == cohort.names(cohort.training(1))
@@ -156,9 +161,9 @@ def test_a_network_is_trained_on_its_fold(settings, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def radiomics_data(settings):
+def radiomics_data(vessel_settings):
     """The truth is in the first feature, and the pseudo-label in the second; contrast of the same patients."""
-    scans = read_scan_table(settings.data)
+    scans = read_scan_table(vessel_settings.data)
     cohort = cohort_of(scans, held_out(scans)[1], {scan.name: 500.0 for scan in scans}, {}, 2, 0)
     noise = np.random.default_rng(0).normal(0, 0.3, len(scans))
     values = np.stack([[scan.total > 0 for scan in scans] + noise, [scan.total > 100 for scan in scans]], 1)
@@ -186,19 +191,7 @@ def test_a_classifier_is_made_of_its_fold(radiomics_data, monkeypatch):
     assert fits[1][1].sum() < labels.sum()
 
 
-def test_too_few_to_tune_by(radiomics_data):
-    few = replace(
-        radiomics_data,
-        own=replace(
-            radiomics_data.own, scans=tuple(replace(scan, scores={"LAD": 0.0}) for scan in radiomics_data.own.scans)
-        ),
-    )
-    with pytest.raises(CTError, match="0 count as having calcium"):
-        radiomics_study.trainer(few, TrainingBudget(folds=2))(ExperimentRun(radiomics_study.Configuration(), 0))
-
-
-def test_contrast_and_encoders_add_configurations():
-    plain = radiomics_study.configurations_of(["both", "heart", "candidates"], False)
-    more = radiomics_study.configurations_of(["both", "heart", "candidates", "ct-fm"], True)
-    assert (len(plain), len(more)) == (16, 24)
-    assert len({one.title for one in more}) == 24
+def test_contrast_adds_configurations():
+    plain, more = (radiomics_study.configurations_of(contrast) for contrast in (False, True))
+    assert (len(plain), len(more)) == (16, 20)
+    assert len({one.title for one in more}) == 20

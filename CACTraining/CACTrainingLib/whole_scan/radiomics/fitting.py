@@ -147,8 +147,6 @@ def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray, sensiti
     """
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, bool)
     positive = np.sort(probabilities[labels])[::-1]
-    if not len(positive):
-        raise FittingError("There is no scan with calcium to choose a limit by.")
     least = positive[math.ceil(sensitivity * len(positive) - 1e-9) - 1]
     below = probabilities[probabilities < least]
     return float((least + below.max(initial=0.0)) / 2)
@@ -191,15 +189,13 @@ def _inner_folds(labels: np.ndarray, patients: Sequence[str], seed: int) -> list
 
 def _classifier(kind: str, seed: int) -> BaseEstimator:
     """One thread each: studies run many at once."""
-    if kind == "logistic":
-        return LogisticRegression(solver="liblinear", intercept_scaling=10.0, max_iter=1000, random_state=seed)
-    if kind == "svm":
-        return SVC(random_state=seed)
-    if kind == "forest":
-        return RandomForestClassifier(100, n_jobs=1, random_state=seed)
-    if kind == "boosting":
-        return GradientBoostingClassifier(subsample=0.8, max_features="sqrt", random_state=seed)
-    raise ValueError(f"{kind!r} is not a classifier; choose one of {', '.join(CLASSIFIERS)}.")
+    classifiers = {
+        "logistic": LogisticRegression(solver="liblinear", intercept_scaling=10.0, max_iter=1000),
+        "forest": RandomForestClassifier(100, n_jobs=1),
+        "svm": SVC(),
+        "boosting": GradientBoostingClassifier(subsample=0.8, max_features="sqrt"),
+    }
+    return classifiers[kind].set_params(random_state=seed)
 
 
 def _method(kind: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +16,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
@@ -35,11 +35,7 @@ SETS = {
     "both": "Radiomics of heart and candidates",
     "heart": "Radiomics of the heart",
     "candidates": "Radiomics of the candidates",
-    "ct-fm": "Features of CT-FM",
-    "radimagenet": "Features of RadImageNet",
 }
-LEAST_OF_A_CLASS = 5
-"""With fewer scans of either kind there is nothing to tune a model by."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +56,9 @@ class Configuration:
         return title + (", from pseudo-labels" if self.pseudo else "")
 
 
-def configurations_of(sets: Sequence[str], contrast: bool) -> tuple[Configuration, ...]:
-    """All models of a study. sets: of features, at hand. contrast: whether contrast-enhanced scans are given."""
-    models = [Configuration(name, classifier) for name in sets for classifier in CLASSIFIERS]
+def configurations_of(contrast: bool) -> tuple[Configuration, ...]:
+    """All models of a study. contrast: whether contrast-enhanced scans are given."""
+    models = [Configuration(name, classifier) for name in SETS for classifier in CLASSIFIERS]
     enhanced = [Configuration("both", classifier, contrast=True) for classifier in CLASSIFIERS if contrast]
     pseudo = [
         Configuration(name, classifier, pseudo=True)
@@ -74,13 +70,10 @@ def configurations_of(sets: Sequence[str], contrast: bool) -> tuple[Configuratio
 
 @dataclass(frozen=True)
 class RadiomicsStudySettings(WholeScanStudySettings):
-    """contrast: table of contrast-enhanced scans to learn from too. encoders: files of other networks' weights, by
-    "ct-fm" or "radimagenet". device: of the encoders. Otherwise as `WholeScanStudySettings`.
-    """
+    """contrast: table of contrast-enhanced scans to learn from too. Otherwise as `WholeScanStudySettings`."""
 
     workers: int | None = None
     contrast: Path | None = None
-    encoders: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,20 +101,18 @@ def evaluate_radiomics(
 def _read(settings: RadiomicsStudySettings, progress: Progress) -> _RadiomicsStudy:
     scans, tested = settings.read()
 
-    def read(table: Sequence) -> tuple[FeatureTable, dict[str, str]]:
-        return features_of(table, settings.prepared, settings.encoders, settings.workers, settings.device, progress)
-
-    own, failed = read(scans)
+    features = partial(features_of, folder=settings.prepared, workers=settings.workers, progress=progress)
+    own, failed = features(scans)
     contrast = None
     if settings.contrast:
-        contrast, lost = read(read_scan_table(settings.contrast))
+        contrast, lost = features(read_scan_table(settings.contrast))
         failed = failed | lost
     names = [scan.name for scan in own.scans]
     volumes = dict(zip(names, own.columns([HEART_ML])[:, 0], strict=True))
     budget = settings.budget
     cohort = cohort_of(own.scans, tested, volumes, failed, budget.folds, budget.seed)
-    configurations = configurations_of(["both", "heart", "candidates", *settings.encoders], contrast is not None)
-    return _RadiomicsStudy(settings, cohort, Data(cohort, own, contrast), configurations)
+    data = Data(cohort, own, contrast)
+    return _RadiomicsStudy(settings, cohort, data, configurations_of(contrast is not None))
 
 
 @dataclass(frozen=True)
@@ -190,11 +181,6 @@ def _train(data: Data, budget: TrainingBudget, run: ExperimentRun) -> dict:
         unseen = [patient for part in parts.values() for patient in part.patients]
         learned = learned.joined(data.contrast.without(unseen))
     labels = learned.pseudo_labels if config.pseudo else learned.truth
-    if min(labels.sum(), (~labels).sum()) < LEAST_OF_A_CLASS:
-        raise CTError(
-            f"Of {len(labels)} scans to learn from, {labels.sum()} count as having calcium; there have to be "
-            f"{LEAST_OF_A_CLASS} with and {LEAST_OF_A_CLASS} without. Give more patients."
-        )
     names = learned.of_set(config.features)
     model = fit_classifier(config.classifier, learned.columns(names), labels, learned.patients, budget.seed)
     values = {

@@ -9,7 +9,6 @@ scoring will load it, is evaluated once on those it is tested on, and the outcom
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +18,10 @@ import numpy as np
 from CACScoringLib.core.options import add_options
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
-from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, load_model, save_model
-from CACScoringLib.networks.radiomics import RadiomicsConfig, RadiomicsNet
-from CACScoringLib.whole_scan.radiomics import PSEUDO_AGATSTON, SOLID_MM3
+from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, save_model
+from CACScoringLib.networks.radiomics import RadiomicsConfig
 
 from ...data.scan_table import TableScan, table_hash
-from ...statistics.roc import area_under_curve
 from ...training.run_folder import record_training, training_lock
 from ...training.runs import LICENCE, commit
 from ...training.settings import RunOptions, options_from
@@ -34,11 +31,12 @@ from ..sources import (
     Sources,
     add_cache_options,
     add_source_options,
+    as_loaded,
     check_noncoronary_controls,
     sources_from,
     warn_of_failures,
 )
-from .features import RADIOMICS, FeatureTable, features_of
+from .features import FEATURE_SETS, FeatureTable, features_of
 from .fitting import SENSITIVITY as WANTED_SENSITIVITY
 from .fitting import FittedClassifier, as_network, fit_classifier
 from .measures import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, with_calls
@@ -58,7 +56,7 @@ INTERRUPTED = "Interrupted. Run it again: features that are finished are kept."
 
 @dataclass(frozen=True)
 class RadiomicsTraining:
-    """contrast: table of contrast-enhanced scans to train on as well. labels: of LABELS. features: of RADIOMICS."""
+    """contrast: table of contrast-enhanced scans to train on as well. labels: of LABELS. features: of FEATURE_SETS."""
 
     contrast: Path | None = None
     labels: str = "truth"
@@ -75,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     labels = "train on the true scores, or on pseudo-labels at 130 HU alone"
     add("--labels", choices=LABELS, default="truth", help=labels)
     features = "features of the whole heart, of dense candidates in it, or both"
-    add("--features", choices=RADIOMICS, default="both", help=features)
+    add("--features", choices=FEATURE_SETS, default="both", help=features)
     add("--seed", type=int, default=0, help="random seed of the cross-validation that chooses settings and threshold")
     add_cache_options(parser)
 
@@ -124,8 +122,8 @@ def train_radiomics(options: RunOptions, sources: Sources, settings: RadiomicsTr
                 f"test {len(test_table.scans)} scans; table SHA-256 {table_hash(scans)}"
             )
             card = _card(options, settings, data, fitted, config)
-            test = _evaluated(_as_loaded(network, card), test_table, control_features, settings.seed)
-            validation = {**_cross_validated(fitted, labels, learned.truth), "test": {**test, "data": kind}}
+            test = _evaluated(as_loaded(network, card), test_table, control_features, settings.seed)
+            validation = {"test": {**test, "data": kind}}
             path = save_model(network, replace(card, validation=validation), options.output.parent, options.overwrite)
         progress.done(path)
         return path
@@ -134,7 +132,7 @@ def train_radiomics(options: RunOptions, sources: Sources, settings: RadiomicsTr
 def _features(scans: Sequence[TableScan], cache: Path, workers: int, progress: Progress) -> FeatureTable | None:
     if not scans:
         return None
-    table, failed = features_of(scans, cache, workers=workers, progress=progress)
+    table, failed = features_of(scans, cache, workers, progress)
     warn_of_failures(failed, progress)
     return table
 
@@ -145,27 +143,8 @@ def _card(
     facts = {"labels": settings.labels, "features": settings.features, **fitted.settings}
     facts |= {"features_tried": fitted.inputs, "features_kept": len(config.features)}
     facts |= {"sensitivity_wanted": WANTED_SENSITIVITY}
-    if settings.labels == "pseudo":
-        facts |= {"pseudo_label_above_agatston": PSEUDO_AGATSTON, "pseudo_label_from_mm3": SOLID_MM3}
     trained = Training(data, settings.seed, facts, commit())
     return describe(options.name, config, options.preset, trained, {}, {LIMIT: fitted.limit}, LICENCE, INTENDED_USE)
-
-
-def _cross_validated(fitted: FittedClassifier, labels: np.ndarray, truth: np.ndarray) -> dict[str, object]:
-    """Training scans predicted by inner folds' models that had not seen them; they also chose settings and limit."""
-    area = area_under_curve(np.ones((1, len(truth))), truth, fitted.out_of_fold)[0]
-    return {
-        "training_scans": len(truth),
-        "training_auc_by_truth": None if np.isnan(area) else round(float(area), 4),
-        "training_accuracy_by_labels": round(float(((fitted.out_of_fold >= fitted.limit) == labels).mean()), 4),
-        "labels_like_truth": round(float((labels == truth).mean()), 4),
-    }
-
-
-def _as_loaded(network: RadiomicsNet, card: ModelCard) -> LoadedModel:
-    """As scoring will load it."""
-    with tempfile.TemporaryDirectory() as temporary:
-        return load_model(save_model(network, card, Path(temporary)), "cpu")
 
 
 def _evaluated(model: LoadedModel, tested: FeatureTable, controls: FeatureTable | None, seed: int) -> dict[str, object]:

@@ -121,9 +121,7 @@ def heart_ml(file: Path) -> float:
 
 
 def targets_of(scans: Sequence[TableScan]) -> dict[str, np.ndarray]:
-    """Agatston scores [4] in the order of ARTERIES by the scans' names. Raises DataError when they are not known."""
-    if unknown := [scan.name for scan in scans if not scan.scores]:
-        raise DataError(f"The scores of {len(unknown)} scans are not known, among them {unknown[0]}.")
+    """Agatston scores [4] in the order of ARTERIES by the scans' names."""
     return {scan.name: np.array([scan.scores[artery] for artery in ARTERIES]) for scan in scans}
 
 
@@ -142,8 +140,6 @@ def fit_vessels(
     different patients. folder: takes checkpoint and curves; a training that was ended there goes on. Raises DataError,
     TrainingError.
     """
-    if both := set(training) & set(validation):
-        raise DataError(f"{min(both)} is in training and in validation. Split by patient.")
     if len(training) < 2 or not validation:
         raise DataError(f"{len(training)} scans to train on and {len(validation)} to validate on are too few.")
     largest = float(max(np.max(targets[name]) for name in training))

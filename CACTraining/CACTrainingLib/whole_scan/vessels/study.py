@@ -15,7 +15,6 @@ from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
 
 from ...experiments.configuration import ExperimentRun, TrainingBudget, check_known
 from ...experiments.engine import Trainer, carry_out, running_folder
-from ...experiments.errors import StudyError
 from ...experiments.jobs import Prepared
 from ...report.parts import PUBLISHED
 from ...training.run_folder import TrainingError
@@ -23,17 +22,7 @@ from ..evaluation import Measure
 from ..prepared import Prepared as PreparedScans
 from ..scan_table import ARTERIES, are_digital
 from ..study import Cohort, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
-from .fitting import (
-    SUPERVISED,
-    FitSettings,
-    fit_settings,
-    fit_vessels,
-    heart_ml,
-    input_key,
-    predictions_of,
-    prepare_vessels,
-    targets_of,
-)
+from . import fitting
 from .measures import ABSOLUTE_ERROR, CATEGORY_KAPPA, RANK, factors_alone, mean_of, squared_error
 
 KINDS = {
@@ -41,7 +30,7 @@ KINDS = {
     "se-cnn": "SE-CNN",
     "vit": "ViT",
     "voxel-sum": "Voxel sum",
-    SUPERVISED: "Voxel sum, supervised",
+    fitting.SUPERVISED: "Voxel sum, supervised",
 }
 
 
@@ -109,21 +98,16 @@ def evaluate_vessels(
 def _read(settings: VesselStudySettings, progress: Progress) -> _VesselStudy:
     scans, tested = settings.read()
     budget = settings.budget
-    configurations = [CONFIGURATIONS[name] for name in budget.networks or CONFIGURATIONS]
-    if not are_digital(scans):  # where calcium lies is not known
-        configurations = [one for one in configurations if one.kind != SUPERVISED]
-    if not configurations:
-        raise StudyError(
-            f"{SUPERVISED} needs the location of the calcium, which is known of digital patients only. Choose another "
-            "network with --networks."
-        )
+    # Where calcium lies is known of digital patients alone.
+    default = [name for name, one in CONFIGURATIONS.items() if one.kind != fitting.SUPERVISED or are_digital(scans)]
+    configurations = [CONFIGURATIONS[name] for name in budget.networks or default]
     prepared: dict[str, PreparedScans] = {}
     for config in (_fit_settings(one, budget, settings.device).config for one in configurations):
-        if (key := input_key(config)) not in prepared:
-            prepared[key] = prepare_vessels(scans, settings.prepared, config, settings.workers, progress)
+        if (key := fitting.input_key(config)) not in prepared:
+            prepared[key] = fitting.prepare_vessels(scans, settings.prepared, config, settings.workers, progress)
     failed = {name: reason for one in prepared.values() for name, reason in one.failed.items()}
     files = next(iter(prepared.values())).files
-    volumes = {name: heart_ml(file) for name, file in files.items() if name not in failed}
+    volumes = {name: fitting.heart_ml(file) for name, file in files.items() if name not in failed}
     cohort = cohort_of(scans, tested, volumes, failed, budget.folds, budget.seed)
     inputs = {key: one.files for key, one in prepared.items()}
     data = Data(cohort, inputs, settings.output, settings.device)
@@ -149,7 +133,7 @@ class _VesselStudy(WholeScanStudy):
 
     @property
     def truth(self) -> np.ndarray:
-        return np.stack(list(targets_of(self.cohort.scans).values()))
+        return np.stack(list(fitting.targets_of(self.cohort.scans).values()))
 
     def measures(self) -> Sequence[Measure]:
         learned = np.setdiff1d(np.arange(len(self.truth)), self.cohort.held_out)
@@ -161,8 +145,8 @@ class _VesselStudy(WholeScanStudy):
         return [("Always the mean", mean_of(self.truth)), *filter(None, regressions)]
 
 
-def _fit_settings(configuration: Configuration, budget: VesselBudget, device: str) -> FitSettings:
-    settings = fit_settings(budget.preset, configuration.kind, configuration.output, device)
+def _fit_settings(configuration: Configuration, budget: VesselBudget, device: str) -> fitting.FitSettings:
+    settings = fitting.fit_settings(budget.preset, configuration.kind, configuration.output, device)
     loop = replace(settings.training.loop, seed=budget.seed)
     loop = loop if budget.steps is None else replace(loop, steps=budget.steps)
     return replace(settings, training=replace(settings.training, loop=loop))
@@ -179,15 +163,16 @@ def trainer(data: Data, budget: VesselBudget) -> Prepared:
 def _train(data: Data, budget: VesselBudget, run: ExperimentRun) -> dict:
     cohort = data.cohort
     settings = _fit_settings(run.configuration, budget, data.device)
-    files = data.inputs[input_key(settings.config)]
+    files = data.inputs[fitting.input_key(settings.config)]
     training, validation, test = (
         cohort.names(rows) for rows in (cohort.training(run.fold), cohort.validation(run.fold), cohort.held_out)
     )
     key = f"{settings} {sorted(files.items())} {training}"
     with running_folder(data.folder, f"{run.configuration.name}-{run.fold}", key) as folder:
-        fit = fit_vessels(files, targets_of(cohort.scans), training, validation, settings, folder)
+        fit = fitting.fit_vessels(files, fitting.targets_of(cohort.scans), training, validation, settings, folder)
     predicted = {
-        name: predictions_of(fit.network, files, names) for name, names in (("validation", validation), ("test", test))
+        name: fitting.predictions_of(fit.network, files, names)
+        for name, names in (("validation", validation), ("test", test))
     }
     if not all(np.isfinite(scores).all() for scores in predicted.values()):
         raise TrainingError("A training gave no numbers. Choose fewer --steps, or another --seed.")

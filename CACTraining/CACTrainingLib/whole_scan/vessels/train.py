@@ -8,7 +8,6 @@ scoring will load it, is evaluated once on those it is tested on, and the outcom
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from CACScoringLib.core.options import add_options, settings_from
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, save_model
+from CACScoringLib.models.cards import ModelCard, Training, describe, save_model
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS, VesselNet
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
@@ -28,22 +27,10 @@ from ...training.runs import LICENCE, commit
 from ...training.settings import LoopSettings, RunOptions, options_from
 from ..evaluation import Evaluation, Measure, Prediction
 from ..scan_table import kind_of_data
-from ..sources import Sources, add_cache_options, add_source_options, sources_from, warn_of_failures
+from ..sources import Sources, add_cache_options, add_source_options, as_loaded, sources_from, warn_of_failures
 from ..split import folds
 from ..study import HELD_OUT, Cohort
-from .fitting import (
-    SUPERVISED,
-    TRAINABLE,
-    FitSettings,
-    VesselFit,
-    as_facts,
-    fit_settings,
-    fit_vessels,
-    heart_ml,
-    predictions_of,
-    prepare_vessels,
-    targets_of,
-)
+from . import fitting
 from .measures import CATEGORY_KAPPA, PER_MILLE, RANK, factors_alone, squared_error
 
 INTENDED_USE = (
@@ -59,13 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     preset = {"choices": PRESETS, "help": "size of the input; paper needs a GPU"}
     add_options(parser, RunOptions, "output", "preset", preset=preset)
-    parser.add_argument(
-        "--kind",
-        choices=TRAINABLE,
-        default="voxel-sum",
-        help=f"the network (default: voxel-sum, not one of the paper's; {SUPERVISED}: trained on the location of the "
-        "calcium of digital patients as well)",
+    kinds = (
+        f"the network (default: voxel-sum, not one of the paper's; {fitting.SUPERVISED}: trained on the location of "
+        "the calcium of digital patients as well)"
     )
+    parser.add_argument("--kind", choices=fitting.TRAINABLE, default="voxel-sum", help=kinds)
     parser.add_argument("--scale", choices=OUTPUTS, help="how scores are normalised (default: the preset's)")
     add_options(parser, RunOptions, "resume", "overwrite")
     seed = {"help": "random seed of the weights, the batches and the validation patients"}
@@ -76,12 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
     options = options_from(arguments)
-    settings = fit_settings(options.preset, arguments.kind, arguments.scale, options.device)
+    settings = fitting.fit_settings(options.preset, arguments.kind, arguments.scale, options.device)
     settings = replace(settings, training=settings_from(arguments, settings.training))
     return train_vessels(options, sources_from(arguments, options), settings, progress)
 
 
-def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, progress: Progress) -> Path:
+def train_vessels(options: RunOptions, sources: Sources, settings: fitting.FitSettings, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
     options.check()
     scans, learned, tested, controls = sources.read()
@@ -97,14 +82,16 @@ def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, 
         scans = [scan for scan in scans if scan.name in files]
         training, validation = folds([one for one in scans if one.name in set(learned)], VALIDATION_PARTS, loop.seed)[0]
         with progress.step("training"):
-            fit = fit_vessels(files, targets_of(scans), training, validation, settings, options.folder, progress)
+            fit = fitting.fit_vessels(
+                files, fitting.targets_of(scans), training, validation, settings, options.folder, progress
+            )
         with progress.step("model"):
             fold_of = dict.fromkeys(validation, 0) | dict.fromkeys(tested, HELD_OUT)
             numbers = np.array([fold_of.get(scan.name, 1) for scan in scans])
-            factors = np.array([(*scan.factors[:2], heart_ml(files[scan.name])) for scan in scans])
+            factors = np.array([(*scan.factors[:2], fitting.heart_ml(files[scan.name])) for scan in scans])
             cohort = Cohort(tuple(scans), numbers, factors, {})
             card = _card(options, cohort, settings, fit)
-            test = _evaluated(_as_loaded(fit.network, card), cohort, files, control_files)
+            test = _evaluated(as_loaded(fit.network, card).network, cohort, files, control_files)
             card = replace(card, validation={**card.validation, "test": test})
             path = save_model(fit.network, card, options.output.parent, options.overwrite)
         progress.done(path)
@@ -112,20 +99,20 @@ def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, 
 
 
 def _prepared(
-    scans: Sequence[TableScan], cache: Path, settings: FitSettings, workers: int, progress: Progress
+    scans: Sequence[TableScan], cache: Path, settings: fitting.FitSettings, workers: int, progress: Progress
 ) -> dict[str, Path]:
     if not scans:
         return {}
-    prepared = prepare_vessels(scans, cache, settings.config, workers, progress)
+    prepared = fitting.prepare_vessels(scans, cache, settings.config, workers, progress)
     warn_of_failures(prepared.failed, progress)
     return dict(prepared.files)
 
 
-def _card(options: RunOptions, cohort: Cohort, settings: FitSettings, fit: VesselFit) -> ModelCard:
+def _card(options: RunOptions, cohort: Cohort, settings: fitting.FitSettings, fit: fitting.VesselFit) -> ModelCard:
     parts = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
     uses = ", ".join(f"{use} {len(rows)}" for use, rows in parts.items())
     data = f"{kind_of_data(cohort.scans)}; {uses} scans; table SHA-256 {table_hash(cohort.scans)}"
-    facts = as_facts(settings)["training"]
+    facts = fitting.as_facts(settings)["training"]
     values = {**facts, "steps_done": fit.steps, "best_step": fit.best_step, "seconds": fit.seconds}
     trained = Training(data, settings.training.loop.seed, values, commit())
     errors = {"training_mse_normalised": round(fit.training, 6), "validation_mse_normalised": round(fit.validation, 6)}
@@ -133,19 +120,13 @@ def _card(options: RunOptions, cohort: Cohort, settings: FitSettings, fit: Vesse
     return describe(options.name, settings.config, options.preset, trained, errors, calibration, LICENCE, INTENDED_USE)
 
 
-def _as_loaded(network: VesselNet, card: ModelCard) -> VesselNet:
-    """As scoring will load it: weights of half precision, layers put together."""
-    with tempfile.TemporaryDirectory() as temporary:
-        return load_model(save_model(network, card, Path(temporary)), "cpu").network
-
-
 def _evaluated(
     network: VesselNet, cohort: Cohort, files: Mapping[str, Path], controls: Mapping[str, Path]
 ) -> dict[str, object]:
     """The test on the patients kept apart, as `CACScoringLib.whole_scan.trust` reads it."""
-    rows, truth = cohort.held_out, np.stack(list(targets_of(cohort.scans).values()))
+    rows, truth = cohort.held_out, np.stack(list(fitting.targets_of(cohort.scans).values()))
     evaluation = Evaluation(cohort.patients, truth)
-    predicted = Prediction(rows, predictions_of(network, files, cohort.names(rows)))
+    predicted = Prediction(rows, fitting.predictions_of(network, files, cohort.names(rows)))
     scale = float(np.delete(truth, rows, 0).max())
 
     def measure(one: Measure, prediction: Prediction = predicted) -> dict[str, float | None]:
@@ -163,6 +144,6 @@ def _evaluated(
         scores = simple[1](cohort.training(0))(rows)
         test["rank_correlation_age_and_heart_size"] = measure(RANK, Prediction(rows, scores))
     if controls:
-        totals = predictions_of(network, controls, list(controls)).sum(1)
+        totals = fitting.predictions_of(network, controls, list(controls)).sum(1)
         test["non_coronary_only"] = {"patients": len(totals), "called_coronary": int((totals >= NONE_BELOW).sum())}
     return test

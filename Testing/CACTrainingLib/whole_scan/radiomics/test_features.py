@@ -3,17 +3,14 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
-from CACScoringLib.models.preprocessing import heart_slices
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.whole_scan.prepared import Prepared
-from CACTrainingLib.whole_scan.radiomics import encoders, features
-from CACTrainingLib.whole_scan.radiomics.encoders import CTFM
-from CACTrainingLib.whole_scan.radiomics.features import FeatureTable, encoder_work, features_of, radiomics_work
+from CACTrainingLib.whole_scan.radiomics import features
+from CACTrainingLib.whole_scan.radiomics.features import FeatureTable, features_of, radiomics_work
 
 
 def heart(value: int = 40) -> tuple[CTScan, HeartRegion]:
@@ -35,30 +32,19 @@ def scans(tmp_path, *names):
     return [TableScan(name, name, {"ct": tmp_path}) for name in names]
 
 
-def test_all_features_of_the_scans_that_have_all(monkeypatch, tmp_path):
-    made = {"radiomics": {"heart_a": 1.0, "candidate_b": 2.0}, "ct-fm": {"mean_0": 7.0}}
-    lost = {"radiomics": ["w"], "ct-fm": ["z"]}
-
+def test_features_of_the_scans_that_can_be_prepared(monkeypatch, tmp_path):
     def prepare(scans, folder, kind, work, key, workers, progress):
-        names = [scan.name for scan in scans if scan.name not in lost[kind]]
-        return Prepared({name: (kind, name) for name in names}, dict.fromkeys(lost[kind], "broken"))
+        return Prepared({scan.name: scan.name for scan in scans if scan.name != "w"}, {"w": "broken"})
 
-    def load(file):
-        kind, name = file
-        values = np.array(list(made[kind].values())) * (10 if name == "y" else 1)
-        return {"names": np.array(list(made[kind])), "values": values}
-
+    names = np.array(["heart_a", "candidate_b"])
     monkeypatch.setattr(features, "prepare", prepare)
-    monkeypatch.setattr(features, "load", load)
-    monkeypatch.setattr(features, "load_encoder", lambda kind, file: None)
-    (tmp_path / "weights").touch()
-    table, failed = features_of(scans(tmp_path, "z", "y", "x", "w"), tmp_path, {"ct-fm": tmp_path / "weights"})
-    assert [scan.name for scan in table.scans] == ["y", "x"]
-    assert table.names == ("heart_a", "candidate_b", "ct-fm_mean_0")
-    assert table.values.tolist() == [[10, 20, 70], [1, 2, 7]]
-    assert failed == {"w": "radiomics: broken", "z": "ct-fm: broken"}
-    assert table.of_set("both") == ["heart_a", "candidate_b"]
-    assert table.columns(table.of_set("ct-fm")).tolist() == [[70], [7]]
+    monkeypatch.setattr(features, "load", lambda file: {"names": names, "values": np.array([ord(file), 1])})
+    table, failed = features_of(scans(tmp_path, "z", "w", "x"), tmp_path)
+    assert [scan.name for scan in table.scans] == ["z", "x"]
+    assert table.values.tolist() == [[ord("z"), 1], [ord("x"), 1]]
+    assert (table.of_set("both"), table.of_set("heart")) == (["heart_a", "candidate_b"], ["heart_a"])
+    assert table.columns(["candidate_b"]).tolist() == [[1], [1]]
+    assert failed == {"w": "broken"}
 
 
 def test_rows_of_a_table(tmp_path):
@@ -76,32 +62,3 @@ def test_radiomics_are_named():
     assert found["names"].shape == found["values"].shape
     assert {str(name).split("_")[0] for name in found["names"]} == {"heart", "candidate"}
     assert features.HEART_ML in found["names"]
-
-
-def test_ct_fm_is_shown_the_hearts_box(monkeypatch):
-    monkeypatch.setattr(encoders, "CT_FM_WIDTH", 2)
-    seen = []
-    encoder = CTFM().eval()
-    monkeypatch.setattr(features, "_encoder", lambda *which: lambda x: seen.append(x) or encoder(x))
-    assert len(encoder_work(*heart(), kind="ct-fm", file=None)["values"]) == 32
-    (box,) = seen
-    assert all(side % 16 == 0 for side in box.shape[2:])
-    # 6 slices of 3 mm, 40 × 32 mm: all of the heart. Half-way from its 40 HU to the fat around it are -30.
-    assert float((box > -30).sum()) == pytest.approx(6 * 40 * 32, rel=0.05)
-
-
-def test_radimagenet_is_shown_every_second_slice(monkeypatch):
-    seen = []
-
-    def encoder(hu):
-        seen.append(hu)
-        return hu.mean((1, 2))[:, None] + torch.tensor([0.0, 5.0])
-
-    monkeypatch.setattr(features, "_encoder", lambda *which: encoder)
-    scan, region = heart()
-    found = dict(zip(*encoder_work(scan, region, kind="radimagenet", file=None).values(), strict=True))
-    shown = torch.cat(seen)
-    assert shown.shape == ((len(heart_slices(scan.image, region.mask)) + 1) // 2, 224, 224)
-    means = shown.mean((1, 2)).numpy()
-    assert found["mean_1"] == pytest.approx(means.mean() + 5, abs=1e-3)
-    assert found["highest_0"] == pytest.approx(means.max(), abs=1e-3)

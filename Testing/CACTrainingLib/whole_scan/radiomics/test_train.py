@@ -98,8 +98,6 @@ def test_pseudo_labels_take_the_place_of_the_truth(tables, tmp_path):
     assert train(tmp_path, "--data", tables["data"], "--labels", "pseudo") == 0
     card = read_card(tmp_path / "model.json")
     assert card.training.settings["labels"] == "pseudo"
-    assert "pseudo_label_above_agatston" in card.training.settings
-    assert card.validation["labels_like_truth"] == pytest.approx(0.75, abs=0.05)
     assert PSEUDO_FEATURE in card.config["features"]
 
 

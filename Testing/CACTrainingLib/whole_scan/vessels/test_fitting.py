@@ -112,7 +112,6 @@ def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
 @pytest.mark.parametrize(
     ("training", "validation", "targets", "message"),
     [
-        (NAMES[:5], NAMES[4:], TARGETS, "scan 4 is in training and in validation"),
         (NAMES[:1], NAMES[4:], TARGETS, "too few"),
         (NAMES[:4], [], TARGETS, "too few"),
         (NAMES[:4], NAMES[4:], dict.fromkeys(NAMES, np.zeros(4)), "No scan to train on has any calcium"),
@@ -157,8 +156,6 @@ def test_kinds_that_see_alike_share_what_is_prepared(monkeypatch, tmp_path):
 def test_scores_by_name(tmp_path):
     scan = TableScan("a", "p", {"ct": tmp_path}, {"RCA": 4.0, "LM": 1.0, "LCX": 3.0, "LAD": 2.0})
     np.testing.assert_array_equal(targets_of([scan])["a"], [1, 2, 3, 4])
-    with pytest.raises(DataError, match="1 scans are not known, among them b"):
-        targets_of([scan, TableScan("b", "p", {"ct": tmp_path})])
 
 
 def test_settings_of_each_kind(files):

@@ -19,6 +19,7 @@ from CACTrainingLib.whole_scan.prepared import Prepared
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
 from CACTrainingLib.whole_scan.sources import Sources
 from CACTrainingLib.whole_scan.split import held_out
+from CACTrainingLib.whole_scan.vessels import fitting
 from CACTrainingLib.whole_scan.vessels import train as train_vessels
 from CACTrainingLib.whole_scan.vessels.fitting import FitSettings
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining
@@ -57,7 +58,7 @@ def prepared(monkeypatch):
         failed = {"s7": "it is no CT"} if "s7" in files else {}
         return Prepared({name: file for name, file in files.items() if name not in failed}, failed)
 
-    monkeypatch.setattr(train_vessels, "prepare_vessels", prepare)
+    monkeypatch.setattr(fitting, "prepare_vessels", prepare)
     return wanted
 
 
@@ -106,13 +107,13 @@ def test_model_and_its_card(tmp_path, prepared):
 def test_the_test_is_not_learned_from(tmp_path, prepared, monkeypatch):
     write_table(tmp_path / "scans", 0)
     seen = {}
-    fit = train_vessels.fit_vessels
+    fit = fitting.fit_vessels
 
     def spied(files, targets, training, validation, *rest):
         seen.update(training=set(training), validation=set(validation))
         return fit(files, targets, training, validation, *rest)
 
-    monkeypatch.setattr(train_vessels, "fit_vessels", spied)
+    monkeypatch.setattr(fitting, "fit_vessels", spied)
     train(tmp_path)
     scans = read_scan_table(tmp_path / "scans" / "table.csv")
     assert not set(held_out(scans)[1]) & (seen["training"] | seen["validation"])
