@@ -149,7 +149,6 @@ ADVICE = {
     "heart-not-found": "Follow the advice in the message, or stop the training.",
     "map-empty": "Follow the advice in the message, or stop the training.",
     "map-everywhere": "Follow the advice in the message, or stop the training.",
-    "model-failed": "Correct what the message names, and run the study again; it resumes where it stopped.",
     "radiographs-not-told-apart": "Follow the advice in the message, or stop the training.",
     "slices-not-told-apart": "Follow the advice in the message, or stop the training.",
     "training-restarted": "Nothing; if it comes again and again, follow the advice of the warning before it.",

@@ -84,7 +84,10 @@ def pseudo_label(features: Mapping[str, float]) -> bool:
 def radiomics_estimate(
     scan: CTScan, region: HeartRegion, model: LoadedModel
 ) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
-    """Estimate the probability of any coronary calcium, with warnings about the estimate.
+    """Estimate the probability of any coronary calcium.
+
+    Returns:
+        The estimate, and warnings about it.
 
     Raises:
         MaskError: The mask does not fit the scan.

@@ -38,13 +38,16 @@ NOISE = 0.02
 def vessel_estimate(
     scan: CTScan, region: HeartRegion, model: LoadedModel, saliency: bool = False
 ) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
-    """Estimate the arteries' scores, with warnings about the estimate.
+    """Estimate the arteries' scores.
 
     Args:
         scan: The CT.
         region: The scan's heart.
         model: The loaded model.
         saliency: Also make the map, which takes SAMPLES times as long for networks other than "voxel-sum".
+
+    Returns:
+        The estimate, and warnings about it.
 
     Raises:
         ModelError: For another kind of model.

@@ -51,7 +51,6 @@ def prepare(
     Raises CTError where none can be prepared.
     """
     progress = progress or Progress()
-    folder = Path(folder)
     (folder / kind).mkdir(parents=True, exist_ok=True)
     files = {scan.name: folder / kind / f"{_key(scan, settings_key)}.npz" for scan in scans}
     wanted = [scan for scan in scans if not files[scan.name].exists()]

@@ -23,9 +23,6 @@ from .split import learned_and_tested
 if TYPE_CHECKING:
     from torch import nn
 
-PREPARED = "scans"
-"""Folder beside the model, of prepared scans."""
-
 
 @dataclass(frozen=True)
 class Sources:
@@ -68,7 +65,7 @@ def add_cache_options(parser: argparse.ArgumentParser, *names: str) -> None:
 
 def sources_from(arguments: argparse.Namespace, options: RunOptions) -> Sources:
     """The tables named on the command line."""
-    cache = arguments.cache or options.folder / PREPARED
+    cache = arguments.cache or options.folder / "scans"
     return Sources(arguments.data, cache, arguments.test, arguments.noncoronary_controls)
 
 

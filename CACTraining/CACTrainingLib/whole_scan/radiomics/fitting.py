@@ -100,9 +100,6 @@ class FittedClassifier:
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Probability of coronary calcium, [n], of features [n, f] in the order of the fit. Of a support vector
         machine it is the logistic function of the distance, in the right order but not calibrated."""
-        features = np.asarray(features, float)
-        if features.ndim != 2 or features.shape[1] != self.inputs:
-            raise ValueError(f"Features of shape {features.shape} were given; the fit had {self.inputs}.")
         return _probabilities(getattr(self.model, _method(self.kind))(features))
 
 

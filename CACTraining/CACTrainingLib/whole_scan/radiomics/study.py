@@ -16,7 +16,6 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
@@ -117,9 +116,6 @@ def _read(settings: RadiomicsStudySettings, progress: Progress) -> _RadiomicsStu
 
 @dataclass(frozen=True)
 class _RadiomicsStudy(WholeScanStudy):
-    KEPT = "models.jsonl"
-    TRAININGS = "models"
-    FAILED = ("Models that were not made", "Model")
     PAGE_TITLE: ClassVar[str] = "Zero or non-zero coronary calcium by radiomics"
     PUBLISHED: ClassVar = (f"{PUBLISHED}: Abaid et al. 2025, arXiv 2510.25347", None, 0.95, None, 0.84)
     EXPLANATION: ClassVar[str] = (
@@ -135,9 +131,6 @@ class _RadiomicsStudy(WholeScanStudy):
         tables = [table for table in (self.data.own, self.data.contrast) if table is not None]
         values = b"".join(table.values.tobytes() + repr(table.names).encode() for table in tables)
         return f"{super().stamp} {hashlib.sha256(values).hexdigest()[:16]}"
-
-    def warning(self, reason: str) -> ScanWarning:
-        return ScanWarning("model-failed", f"A model was not made: {reason}")
 
     @property
     def truth(self) -> np.ndarray:

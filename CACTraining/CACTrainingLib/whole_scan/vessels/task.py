@@ -49,7 +49,7 @@ class VolumeAugmentation:
 
 @dataclass(frozen=True)
 class VesselTraining:
-    """loop: its validate_every counts epochs here, its steps are batches. augmentation: None is off. supervised:
+    """loop: its validate_every counts epochs here, its steps are batches. supervised:
     whether "voxel-sum" is also trained on where calcium lies, which is known of digital patients alone.
     """
 
@@ -57,7 +57,7 @@ class VesselTraining:
     batch_size: int = told(8, "scans per step (default: the preset's)")
     learning_rate: float = told(1e-3, "of the AdamW optimiser (default: the preset's)")
     weight_decay: float = told(0.01, "of the AdamW optimiser (default: the preset's)")
-    augmentation: VolumeAugmentation | None = field(default_factory=VolumeAugmentation)
+    augmentation: VolumeAugmentation = field(default_factory=VolumeAugmentation)
     supervised: bool = False
 
 
@@ -222,23 +222,19 @@ def mean_squared(first: np.ndarray, second: np.ndarray, largest: float) -> float
     return float(np.mean(((np.asarray(first) - np.asarray(second)) / largest) ** 2))
 
 
-def drawn_shift(augmentation: VolumeAugmentation | None, generator: np.random.Generator) -> tuple[int, int, int]:
+def drawn_shift(augmentation: VolumeAugmentation, generator: np.random.Generator) -> tuple[int, int, int]:
     """Slices, rows and columns that a volume is shifted by."""
-    if augmentation is None:
-        return 0, 0, 0
     most = (augmentation.shift_slices, augmentation.shift, augmentation.shift)
     return tuple(int(generator.integers(-n, n + 1)) for n in most)
 
 
 def varied(
     volume: np.ndarray,
-    augmentation: VolumeAugmentation | None,
+    augmentation: VolumeAugmentation,
     shift: Sequence[int],
     generator: np.random.Generator,
 ) -> np.ndarray:
     """A volume [slices, size, size] shifted, blurred and made noisier; float32. What moves in is the lowest value."""
-    if augmentation is None:
-        return volume
     lowest = volume.min()
     moved = np.full_like(volume, lowest)
     targets = tuple(slice(max(0, s), max(0, n + min(0, s))) for s, n in zip(shift, volume.shape, strict=True))

@@ -27,11 +27,12 @@ from CACTrainingLib.whole_scan.vessels.fitting import (
     targets_of,
     vessel_work,
 )
-from CACTrainingLib.whole_scan.vessels.task import VesselTraining
+from CACTrainingLib.whole_scan.vessels.task import VesselTraining, VolumeAugmentation
 
 CONFIG = VesselNetConfig(kind="voxel-sum", slices=2, size=16, field="heart", field_mm=20.0, width=2)
+STILL = VolumeAugmentation(0, 0, 0.0, 0.0)
 LOOP = LoopSettings(30, validate_every=1, average=0.0, half_precision=False)
-SETTINGS = FitSettings(CONFIG, VesselTraining(LOOP, 4, 0.03, augmentation=None), "cpu")
+SETTINGS = FitSettings(CONFIG, VesselTraining(LOOP, 4, 0.03, augmentation=STILL), "cpu")
 NAMES = [f"scan {n}" for n in range(10)]
 
 
