@@ -29,7 +29,7 @@ from .scoring.mass_calibration import MassCalibration, insert_calibration
 from .scoring.repeatability import stored_repeatability
 from .scoring.scores import calibration_from_insert
 from .whole_scan.estimates import ESTIMATORS
-from .whole_scan.run import ALL, STEP, estimator_models, load_estimators, with_whole_scan_estimates
+from .whole_scan.run import ALL, STEP, estimator_models, with_whole_scan_estimates
 
 SCORING_NETWORKS = ("heart", "territories", "slices", "decomposition")
 """Models of other networks may come with CAC too; a scan is scored without them."""
@@ -356,8 +356,8 @@ def load_models(chosen: ChosenModels, heart_is_given: bool = False, thread: Exec
     """
     models = {network: model for network, model in chosen.networks.items() if network != "heart" or not heart_is_given}
     networks = load_networks(models, chosen.device, thread)
-    estimates, lacking = load_estimators(chosen.estimates, chosen.device) if chosen.estimates else ({}, ())
-    return LoadedModels(networks, estimates, (*chosen.warnings, *lacking))
+    estimates = {network: load_model(model.path, chosen.device) for network, model in chosen.estimates.items()}
+    return LoadedModels(networks, estimates, chosen.warnings)
 
 
 def load_networks(models: dict[str, StoredModel], device: str, thread: Executor | None = None) -> Networks | None:

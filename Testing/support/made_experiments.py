@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import made_radiomics
 import radiograph_study
-import vessel_trainings
+import whole_scan_studies
 from in_this_process import InThisProcess
 
 from CACScoringLib.core.ct import CTError
@@ -20,12 +19,12 @@ from CACTrainingLib.experiments.configuration import TrainingBudget
 from CACTrainingLib.experiments.engine import ExperimentSettings
 from CACTrainingLib.radiograph.study.study import RadiographStudySettings, evaluate_radiographs
 from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
-from CACTrainingLib.whole_scan.vessels.configurations import VesselBudget
-from CACTrainingLib.whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
+from CACTrainingLib.whole_scan.vessels.study import VesselBudget, VesselStudySettings, evaluate_vessels
 
 
 def make_quick(monkeypatch, resamples: int) -> None:
-    """Without processes, pictures and most resamples."""
+    """Without processes, scans of whole-scan studies, pictures and most resamples."""
+    whole_scan_studies.without_scans(monkeypatch)
     monkeypatch.setattr("CACTrainingLib.experiments.jobs.Workers", InThisProcess)
     monkeypatch.setattr("CACTrainingLib.report.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
     monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.Bootstrap.__init__.__defaults__", (resamples,))
@@ -58,22 +57,18 @@ EXPERIMENTS = {
         "name",
     ),
     "vessels": MadeExperiment(
-        partial(
-            VesselStudySettings,
-            tables=("models",),
-            budget=VesselBudget(kinds=("cnn", "voxel-sum"), outputs=("log",), folds=2),
-        ),
-        partial(evaluate_vessels, read=vessel_trainings.fake_reader()),
-        vessel_trainings.fake_trainer,
-        vessel_trainings.write_table,
+        partial(VesselStudySettings, budget=VesselBudget(folds=2, networks=("cnn-log", "voxel-sum-log"))),
+        evaluate_vessels,
+        whole_scan_studies.fake_trainer,
+        whole_scan_studies.write_table,
         "scan",
     ),
     "radiomics": MadeExperiment(
         partial(RadiomicsStudySettings, budget=TrainingBudget(folds=2), workers=1),
-        partial(evaluate_radiomics, read=made_radiomics.reader()),
-        made_radiomics.Fitting(),
-        made_radiomics.write_table,
-        "name",
+        evaluate_radiomics,
+        whole_scan_studies.fake_trainer,
+        whole_scan_studies.write_table,
+        "scan",
     ),
 }
 

@@ -94,7 +94,6 @@ ADVICE = {
     "dicom-no-scores": "Score with the networks or review the lesions, so that there is a score to report.",
     "dicom-no-segmentation": "No action is needed if the scan shows no calcium.",
     # Whole-scan estimates
-    "no-saliency": "No action is needed. The estimate itself is not affected.",
     "second-opinion-differs": "Review the slices before you use either result.",
     "second-opinion-failed": "Correct what the message names if you want the estimate; the scores are not affected.",
     "unlike-training": "Do not use this estimate.",
@@ -153,7 +152,6 @@ ADVICE = {
     "heart-not-found": "Follow the advice in the message, or stop the training.",
     "map-empty": "Follow the advice in the message, or stop the training.",
     "map-everywhere": "Follow the advice in the message, or stop the training.",
-    "model-failed": "Correct what the message names, and run the study again; it resumes where it stopped.",
     "radiographs-not-told-apart": "Follow the advice in the message, or stop the training.",
     "slices-not-told-apart": "Follow the advice in the message, or stop the training.",
     "training-restarted": "Nothing; if it comes again and again, follow the advice of the warning before it.",

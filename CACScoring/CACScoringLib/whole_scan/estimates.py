@@ -190,11 +190,8 @@ def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodRe
             "slice_weights": None if estimate.slice_weights is None else list(estimate.slice_weights),
         }
     else:
-        document |= {
-            "probability": estimate.probability,
-            "limit": estimate.limit,
-            "contributions": estimate.contributions,
-        }
+        document |= {"probability": estimate.probability, "limit": estimate.limit}
+        document["contributions"] = estimate.contributions
     agreed = agreements(estimate, methods)
     document["agreement"] = {
         name: None if found is None else {"agrees": found.agrees, "classes_apart": found.classes_apart}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +25,9 @@ from ..scoring.artefacts import without_metal
 from ..scoring.lesions import LesionSet, ScoringRules, find_lesions
 from ..scoring.metal import METAL_HU
 from ..scoring.scores import component_agatston
+from .estimates import WholeScanEstimate
 from .radiomic_texture import ibsi_features
+from .trust import facts_of
 
 if TYPE_CHECKING:
     from ..networks.radiomics import RadiomicsConfig
@@ -48,26 +50,7 @@ PSEUDO_FEATURE, PSEUDO_AGATSTON = "candidate_solid_log_agatston", 0.0
 FAR_RANGES = 0.5
 """A feature is unlike training where it lies beyond the range seen there by more than this share of the range."""
 
-MOST_TOLD = 8
-
-
-@dataclass(frozen=True)
-class RadiomicsEstimate:
-    """probability: of any coronary calcium, 0 to 1. limit: from it on the model calls it calcium.
-
-    contributions: log-odds that features add for (above 0) or against calcium, beside those of an average patient of
-    the training, the largest first. features: all that the model used, by name.
-    """
-
-    probability: float
-    limit: float
-    contributions: dict[str, float]
-    features: dict[str, float]
-    warnings: tuple[ScanWarning, ...]
-
-    @property
-    def calcium(self) -> bool:
-        return self.probability >= self.limit
+MOST_CONTRIBUTIONS = 8
 
 
 def radiomic_features(scan: CTScan, region: HeartRegion, config: RadiomicsConfig | None = None) -> dict[str, float]:
@@ -98,8 +81,13 @@ def pseudo_label(features: Mapping[str, float]) -> bool:
     return math.expm1(features[PSEUDO_FEATURE]) > PSEUDO_AGATSTON
 
 
-def radiomics_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel) -> RadiomicsEstimate:
-    """What a trained radiomics model says of a scan.
+def radiomics_estimate(
+    scan: CTScan, region: HeartRegion, model: LoadedModel
+) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
+    """Estimate the probability of any coronary calcium.
+
+    Returns:
+        The estimate, and warnings about it.
 
     Raises:
         MaskError: The mask does not fit the scan.
@@ -111,25 +99,26 @@ def radiomics_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel) ->
     from ..networks.radiomics import RadiomicsConfig
 
     config = RadiomicsConfig(**model.card.config)
-    found = radiomic_features(scan, region, config)
-    if missing := [name for name in config.features if name not in found]:
+    features = radiomic_features(scan, region, config)
+    if missing := [name for name in config.features if name not in features]:
         message = f"{model.card.name} requires {len(missing)} features that are not computed, among them {missing[0]}."
         raise ModelError(f"{message} It was trained with another version; train or install it again.")
     limit = model.card.calibration.get("probability_limit")
     if not isinstance(limit, int | float):
         raise ModelError(f"The card of {model.card.name} states no probability_limit. Train or install it again.")
     network = model.network
-    values = [found[name] for name in config.features]
+    values = [features[name] for name in config.features]
     with torch.inference_mode():
         x = torch.tensor([values], dtype=torch.float32).to(network.weight)
         shares = network.contributions(x)[0].float().cpu().numpy()
-        logit = float(network(x)[0, 0])
+        probability = float(torch.sigmoid(network(x).double())[0, 0])
         lowest, highest = (b.float().cpu().numpy() for b in (network.lowest, network.highest))
-    order = np.argsort(-np.abs(shares))[:MOST_TOLD]
-    told = {config.features[n]: float(shares[n]) for n in order if shares[n] != 0}
-    warnings = _unlike_training(config.features, values, lowest, highest, model.card.name)
-    probability = 1 / (1 + math.exp(-max(-50.0, min(50.0, logit))))
-    return RadiomicsEstimate(probability, float(limit), told, dict(zip(config.features, values, strict=True)), warnings)
+    order = np.argsort(-np.abs(shares))[:MOST_CONTRIBUTIONS]
+    contributions = {config.features[n]: float(shares[n]) for n in order if shares[n] != 0}
+    estimate = WholeScanEstimate(
+        **facts_of(model), probability=probability, limit=float(limit), contributions=contributions
+    )
+    return estimate, _unlike_training(config.features, values, lowest, highest, model.card.name)
 
 
 def find_candidates(
@@ -237,21 +226,20 @@ def _kji(image: sitk.Image, ras_mm: tuple[float, float, float]) -> tuple[float, 
     return image.TransformPhysicalPointToContinuousIndex((-x, -y, z))[::-1]
 
 
-def grid_around(image: sitk.Image, mask: sitk.Image, sides_mm: Sequence[float], multiple: int = 1) -> Grid:
+def grid_around(image: sitk.Image, mask: sitk.Image, sides_mm: Sequence[float]) -> Grid:
     """A grid that covers a mask, with a voxel's margin.
 
     Args:
         image: The CT, HU.
         mask: bool [k, j, i], not empty.
         sides_mm: Of its voxels, (i, j, k).
-        multiple: Of their numbers.
     """
     shape = sitk.LabelShapeStatisticsImageFilter()
     shape.Execute(mask != 0)
     box = shape.GetBoundingBox(1)
     first, step, size = [], [], []
     for start, count, mm, side_mm in zip(box[:3], box[3:], image.GetSpacing(), sides_mm, strict=True):
-        voxels = math.ceil((math.ceil(count * mm / side_mm) + 2) / multiple) * multiple
+        voxels = math.ceil(count * mm / side_mm) + 2
         step.append(side_mm / mm)
         size.append(voxels)
         first.append(start + (count - 1) / 2 - (voxels - 1) / 2 * step[-1])

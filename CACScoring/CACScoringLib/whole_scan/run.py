@@ -6,7 +6,6 @@ asked.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -14,12 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.ct import CTError, ScanWarning
-from ..core.labels import MAIN_ARTERIES
 from ..core.progress import Progress
-from ..models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model
+from ..models.cards import LoadedModel, ModelError, StoredModel, list_models
 from ..results import ScoreResult
 from .estimates import ESTIMATORS, RADIOMICS, TITLES, VESSELS, WholeScanEstimate, disagreements
-from .trust import trust_in
 
 STEP = "whole-scan estimates"
 """What progress is told."""
@@ -85,30 +82,6 @@ def _how_to_get_one(network: str) -> str:
     return f"Train one (cac train {network}) and install it (cac models install), or leave --whole-scan out."
 
 
-def load_estimators(
-    models: Mapping[str, StoredModel], device: str
-) -> tuple[dict[str, LoadedModel], tuple[ScanWarning, ...]]:
-    """Load models for whole-scan estimates.
-
-    Returns:
-        The models by kind, and a warning for each whose Python packages are missing.
-
-    Raises:
-        ModelError: The model is missing, damaged or does not fit.
-        DeviceError: The device is not there or has too little memory.
-    """
-    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
-    loaded, warnings = {}, []
-    for network, model in models.items():
-        try:
-            if missing:
-                raise ModuleNotFoundError(name=" and ".join(missing))
-            loaded[network] = load_model(model.path, device)
-        except ImportError as error:
-            warnings.append(_failure(network, _lacking(error)))
-    return loaded, tuple(warnings)
-
-
 def with_whole_scan_estimates(
     result: ScoreResult, models: Mapping[str, LoadedModel], saliency: bool = True, progress: Progress | None = None
 ) -> ScoreResult:
@@ -116,7 +89,7 @@ def with_whole_scan_estimates(
 
     Args:
         result: The scored scan.
-        models: Of `load_estimators`.
+        models: Loaded ones of `estimator_models`.
         saliency: Make pictures of what sways the vessel model, which takes several times as long as its answer.
         progress: Is told STEP.
     """
@@ -130,73 +103,31 @@ def with_whole_scan_estimates(
                 warnings += own_warnings
             except CTError as error:
                 warnings.append(_failure(network, str(error)))
-            except ImportError as error:
-                warnings.append(_failure(network, _lacking(error)))
             except Exception as error:  # whatever a whole-scan estimate brings about, the score is there
                 warnings.append(_failure(network, _unexpected(error)))
     warnings += disagreements(estimates, result.methods)
     return replace(result, estimates=tuple(estimates), warnings=tuple(dict.fromkeys((*result.warnings, *warnings))))
 
 
-def _of_vessels(
-    result: ScoreResult, model: LoadedModel, saliency: bool
-) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
+Answer = tuple[WholeScanEstimate, tuple[ScanWarning, ...]]
+
+
+def _by_vessels(result: ScoreResult, model: LoadedModel, saliency: bool) -> Answer:
     from .vessels import vessel_estimate
 
-    warnings: tuple[ScanWarning, ...] = ()
-    scan = result.scored_scan
-    try:
-        told = vessel_estimate(scan, result.heart, model, saliency)
-    except ImportError as error:
-        if not saliency:
-            raise
-        message = f"No saliency map of the vessel regression could be made: {_lacking(error)}."
-        warnings = (ScanWarning("no-saliency", message),)
-        told = vessel_estimate(scan, result.heart, model, False)
-    # What an estimate lacks to 0 is as little calcium as there can be.
-    agatston = {artery: max(0.0, float(told.agatston[artery])) for artery in MAIN_ARTERIES}
-    weights = None if told.slice_weights is None else tuple(float(weight) for weight in told.slice_weights)
-    estimate = WholeScanEstimate(
-        **_of_card(model, VESSELS),
-        agatston=agatston,
-        total=max(0.0, float(told.total)),
-        slice_weights=weights,
-        saliency=told.saliency,
-    )
-    return estimate, (*told.warnings, *warnings)
+    return vessel_estimate(result.scored_scan, result.heart, model, saliency)
 
 
-def _of_radiomics(
-    result: ScoreResult, model: LoadedModel, saliency: bool
-) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
+def _by_radiomics(result: ScoreResult, model: LoadedModel, saliency: bool) -> Answer:
     from .radiomics import radiomics_estimate
 
-    told = radiomics_estimate(result.scored_scan, result.heart, model)
-    estimate = WholeScanEstimate(
-        **_of_card(model, RADIOMICS),
-        probability=float(told.probability),
-        limit=float(told.limit),
-        contributions={name: float(value) for name, value in told.contributions.items()},
-    )
-    return estimate, told.warnings
+    return radiomics_estimate(result.scored_scan, result.heart, model)
 
 
-_ESTIMATE_BY: dict[
-    str, Callable[[ScoreResult, LoadedModel, bool], tuple[WholeScanEstimate, tuple[ScanWarning, ...]]]
-] = {
-    VESSELS: _of_vessels,
-    RADIOMICS: _of_radiomics,
+_ESTIMATE_BY: dict[str, Callable[[ScoreResult, LoadedModel, bool], Answer]] = {
+    VESSELS: _by_vessels,
+    RADIOMICS: _by_radiomics,
 }
-
-
-def _of_card(model: LoadedModel, network: str) -> dict[str, str]:
-    card = model.card
-    return {
-        "network": network,
-        "model": card.name,
-        "sha256": card.sha256,
-        "trust": trust_in(network, card.validation),
-    }
 
 
 def _checked(estimate: WholeScanEstimate) -> WholeScanEstimate:
@@ -213,10 +144,6 @@ def _failure(network: str, reason: str) -> ScanWarning:
         "not affected."
     )
     return ScanWarning(FAILED, message)
-
-
-def _lacking(error: ImportError) -> str:
-    return f"the Python package {error.name} is not installed" if error.name else str(error)
 
 
 def _unexpected(error: Exception) -> str:

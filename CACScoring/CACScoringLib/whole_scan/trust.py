@@ -10,8 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .estimates import VESSELS
+
+if TYPE_CHECKING:
+    from ..models.cards import LoadedModel
 
 GUESSING = 0.5
 """Area under the ROC curve."""
@@ -49,6 +53,13 @@ class Estimate:
         if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
             return None
         return cls(*map(float, numbers))
+
+
+def facts_of(model: LoadedModel) -> dict[str, str]:
+    """What a `WholeScanEstimate` holds of its model: network, name, hash and trust."""
+    card = model.card
+    trust = trust_in(card.network, card.validation)
+    return {"network": card.network, "model": card.name, "sha256": card.sha256, "trust": trust}
 
 
 def trust_in(network: str, validation: Mapping) -> str:

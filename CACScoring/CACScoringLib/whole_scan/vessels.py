@@ -6,7 +6,6 @@ lesion stands behind it that a reader could check, so it never replaces a score.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,17 +13,16 @@ import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
-from ..core.labels import MAIN_ARTERIES, Artery
+from ..core.labels import MAIN_ARTERIES
 from ..models.cards import LoadedModel, ModelError
 from ..models.inference import predict
 from ..models.preprocessing import Grid, from_grid
+from .estimates import VESSELS, WholeScanEstimate
+from .trust import facts_of
 from .vessel_input import to_agatston, vessel_grid, vessel_input
 
 if TYPE_CHECKING:
     from ..networks.vessels import VesselNet
-
-NETWORK = "vessels"
-"""Key of `networks.van_velzen.NETWORKS`."""
 
 SCALE = "agatston_scale"
 """Key of a card's calibration: the Agatston score that 1 stands for."""
@@ -37,22 +35,10 @@ NOISE = 0.02
 """Of the noise of SmoothGrad's samples, relative to the input's range."""
 
 
-@dataclass(frozen=True)
-class VesselEstimate:
-    """agatston: by MAIN_ARTERIES. total: their sum. saliency: what sways the total, 0 to 1, float32 on the grid of the
-    scan; of "voxel-sum" where it sees calcium. slice_weights: of "se-cnn", 0 to 1 for each slice of the network's
-    input, from the feet; None of the other kinds. warnings: about this estimate.
-    """
-
-    agatston: dict[Artery, float]
-    total: float
-    saliency: sitk.Image | None = None
-    slice_weights: np.ndarray | None = None
-    warnings: tuple[ScanWarning, ...] = ()
-
-
-def vessel_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel, saliency: bool = False) -> VesselEstimate:
-    """What a model says of a scan.
+def vessel_estimate(
+    scan: CTScan, region: HeartRegion, model: LoadedModel, saliency: bool = False
+) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
+    """Estimate the arteries' scores.
 
     Args:
         scan: The CT.
@@ -60,12 +46,15 @@ def vessel_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel, salie
         model: The loaded model.
         saliency: Also make the map, which takes SAMPLES times as long for networks other than "voxel-sum".
 
+    Returns:
+        The estimate, and warnings about it.
+
     Raises:
         ModelError: For another kind of model.
         MaskError: The mask does not fit the scan.
         DeviceError: The device is not there or has too little memory.
     """
-    if model.card.network != NETWORK or not isinstance(model.card.calibration.get(SCALE), int | float):
+    if model.card.network != VESSELS or not isinstance(model.card.calibration.get(SCALE), int | float):
         raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
     config = model.network.config
     x = vessel_input(scan.image, region.mask, config)
@@ -73,9 +62,6 @@ def vessel_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel, salie
     largest = float(model.card.calibration[SCALE])
     scores = to_agatston(outputs[0], largest, config.output)
     grid = vessel_grid(scan.image, region.mask, config)
-    picture = None
-    if saliency:
-        picture = _pictured(model.network, x, grid, scan)
     warnings = [*warnings, *_cut(region.mask, grid)]
     if scores.max() > largest:
         message = (
@@ -83,8 +69,14 @@ def vessel_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel, salie
             f"({largest:.0f}), so the estimate is an extrapolation."
         )
         warnings.append(ScanWarning("vessels-beyond-training", message))
-    agatston = {artery: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
-    return VesselEstimate(agatston, float(scores.sum()), picture, _slice_weights(model.network, x), tuple(warnings))
+    estimate = WholeScanEstimate(
+        **facts_of(model),
+        agatston={artery: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)},
+        total=float(scores.sum()),
+        slice_weights=_slice_weights(model.network, x),
+        saliency=_pictured(model.network, x, grid, scan) if saliency else None,
+    )
+    return estimate, tuple(warnings)
 
 
 def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -128,12 +120,12 @@ def _pictured(network: VesselNet, x: np.ndarray, grid: Grid, scan: CTScan) -> si
     return image
 
 
-def _slice_weights(network: VesselNet, x: np.ndarray) -> np.ndarray | None:
+def _slice_weights(network: VesselNet, x: np.ndarray) -> tuple[float, ...] | None:
     import torch
 
     with torch.inference_mode():
         weights = network.slice_weights(torch.from_numpy(x)[None].to(next(network.parameters()).device))
-    return None if weights is None else weights[0].float().cpu().numpy()
+    return None if weights is None else tuple(weights[0].tolist())
 
 
 def _cut(heart: sitk.Image, grid: Grid) -> tuple[ScanWarning, ...]:

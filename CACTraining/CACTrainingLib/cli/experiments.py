@@ -42,7 +42,7 @@ def add_studies(studies: argparse._SubParsersAction) -> None:
         ),
         (
             "radiomics",
-            "detection of any coronary calcium by radiomics, compared with features of networks",
+            "detection of any coronary calcium by radiomics",
             "CTs",
             _add_radiomics_options,
             _radiomics,
@@ -65,7 +65,7 @@ def run(study: Study, options: argparse.Namespace, progress: Progress) -> None:
 
 
 _SHARED = ("--folds", "--minutes", "--workers", "--seed", "--device")
-_OF_SCANS = (*_SHARED, "--test", "--noncoronary-controls", "--cache")
+_OF_SCANS = (*_SHARED, "--test", "--cache")
 
 
 def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
@@ -79,25 +79,17 @@ def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_vessel_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--kinds", **NAMES, help="only cnn, se-cnn, vit, voxel-sum (default: all)")
-    add(
-        "--outputs",
-        **NAMES,
-        help="scale of the scores in training: linear, logarithmic (log), or both; the other tables use the first "
-        "(default: linear,log)",
-    )
+    networks = "only some of cnn, se-cnn, vit, voxel-sum and voxel-sum-supervised, each with -linear or -log for the "
+    add("--networks", **NAMES, help=f"{networks}scale of scores, for example cnn-log (default: all)")
     add("--preset", default="compact", metavar="NAME", help="compact, or paper: the published size (default: compact)")
-    add("--tables", **NAMES, help="only models, augmentation, published, grid (default: all, in this order)")
     add("--steps", type=int, metavar="N", help="steps at most of a training (default: those of the presets)")
-    add_options(parser, (*_OF_SCANS, "--only-folds"))
+    add_options(parser, _OF_SCANS)
 
 
 def _add_radiomics_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to train on as well")
-    add("--ct-fm", type=Path, metavar="FILE", help="weights of CT-FM, to compare its features")
-    add("--radimagenet", type=Path, metavar="FILE", help="weights of RadImageNet, to compare its features")
-    add_options(parser, _OF_SCANS)
+    contrast = "contrast-enhanced scans to train on as well"
+    parser.add_argument("--contrast-data", type=Path, metavar="TABLE", help=contrast)
+    add_options(parser, [name for name in _OF_SCANS if name != "--device"])
 
 
 def _radiograph(options: argparse.Namespace, progress: Progress) -> Path:
@@ -120,18 +112,11 @@ def _prognosis(options: argparse.Namespace, progress: Progress) -> Path:
 
 
 def _vessels(options: argparse.Namespace, progress: Progress) -> Path:
-    from ..whole_scan.vessels.configurations import KINDS, OUTPUTS, VesselBudget
-    from ..whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
+    from ..whole_scan.vessels.study import VesselBudget, VesselStudySettings, evaluate_vessels
 
-    budget = VesselBudget(
-        **_given(options, "folds", "steps", "preset", "seed"),
-        only=dict(options.only_folds),
-        kinds=options.kinds or tuple(KINDS),
-        outputs=options.outputs or tuple(OUTPUTS),
-    )
     settings = VesselStudySettings(
-        **_given(options, "data", "output", "minutes", "device", "test", "noncoronary_controls", "tables", "cache"),
-        budget=budget,
+        **_given(options, "data", "output", "minutes", "device", "test", "cache"),
+        budget=VesselBudget(**_given(options, "folds", "steps", "seed", "networks", "preset")),
         workers=options.workers or os.cpu_count() or 1,
     )
     return evaluate_vessels(settings, progress)
@@ -141,13 +126,10 @@ def _radiomics(options: argparse.Namespace, progress: Progress) -> Path:
     from ..experiments.configuration import TrainingBudget
     from ..whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
 
-    files = {"ct-fm": options.ct_fm, "radimagenet": options.radimagenet}
     settings = RadiomicsStudySettings(
-        **_given(options, "data", "output", "minutes", "workers", "test", "noncoronary_controls", "cache"),
+        **_given(options, "data", "output", "minutes", "workers", "test", "cache"),
         budget=TrainingBudget(options.folds, seed=options.seed),
         contrast=options.contrast_data,
-        encoders={name: file for name, file in files.items() if file is not None},
-        device="cuda" if options.device == "cuda" else "cpu",  # many processes at work share no graphics card
     )
     return evaluate_radiomics(settings, progress)
 

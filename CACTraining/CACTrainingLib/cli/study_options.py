@@ -77,11 +77,6 @@ _OPTIONS = {
         "metavar": "TABLE",
         "help": "other patients to test on (default: a fifth of --data)",
     },
-    "--noncoronary-controls": {
-        "type": Path,
-        "metavar": "TABLE",
-        "help": "other patients whose calcium lies in the aorta or valves only, as controls",
-    },
     "--folds": {
         "type": int,
         "default": 5,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..statistics.bootstrap import Estimate
 from ..statistics.patient_folds import category_of
 from .configuration import ExperimentRun
 
@@ -44,16 +42,6 @@ def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> t
     known = agatston[np.isfinite(agatston)]
     counts = np.bincount(category_of(known), minlength=len(CATEGORIES))
     return (title, len(set(patients)), len(patients), *map(int, counts))
-
-
-def met(found: Estimate, reached: bool) -> str:
-    """Whether a goal was met, for its table.
-
-    Args:
-        found: the value of the goal; not defined where it is NaN.
-        reached: whether it reaches the goal.
-    """
-    return "not defined" if math.isnan(found.value) else "yes" if reached else "no"
 
 
 def lowered(title: str) -> str:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.cohort.workers import Workers, sensible_count
-from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid
+from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.files import whole
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
@@ -24,7 +24,6 @@ from ..data.scan_table import TableScan
 Work = Callable[[CTScan, HeartRegion], dict[str, np.ndarray]]
 """What is kept of a scan, arrays by name; importable or picklable, for it runs in other processes."""
 
-HEARTS = "hearts"
 MEMORY_EACH_BYTES = 2_000_000_000
 
 
@@ -52,14 +51,12 @@ def prepare(
     Raises CTError where none can be prepared.
     """
     progress = progress or Progress()
-    folder = Path(folder)
     (folder / kind).mkdir(parents=True, exist_ok=True)
-    (folder / HEARTS).mkdir(exist_ok=True)
     files = {scan.name: folder / kind / f"{_key(scan, settings_key)}.npz" for scan in scans}
     wanted = [scan for scan in scans if not files[scan.name].exists()]
     failed: dict[str, str] = {}
     if wanted:
-        jobs = [(scan, folder / HEARTS / f"{_key(scan)}.nii.gz", files[scan.name]) for scan in wanted]
+        jobs = [(scan, files[scan.name]) for scan in wanted]
         count = min(workers or sensible_count(MEMORY_EACH_BYTES), len(wanted))
         done = len(scans) - len(wanted)
         with Workers(count, partial(_begin, work)) as processes:
@@ -83,35 +80,26 @@ def load(file: Path) -> dict[str, np.ndarray]:
         return {name: content[name] for name in content.files}
 
 
-def _begin(work: Work) -> Callable[[tuple[TableScan, Path, Path]], str]:
+def _begin(work: Work) -> Callable[[tuple[TableScan, Path]], str]:
     """In a process of its own: one core each, and one heart network for all its scans."""
+    import torch
+
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    _one_thread()
+    torch.set_num_threads(1)
     network = load_model(find_model("territories").path, "cpu")
     return partial(_prepare_one, work, network)
 
 
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _prepare_one(work: Work, network: object, job: tuple[TableScan, Path, Path]) -> str:
+def _prepare_one(work: Work, network: object, job: tuple[TableScan, Path]) -> str:
     """Returns why it failed, or nothing."""
     from CACScoringLib.anatomy.heart_search import find_heart
     from CACScoringLib.io.reading import read_ct
 
-    table_scan, heart_file, file = job
+    table_scan, file = job
     try:
         scan = read_ct(table_scan.ct, table_scan.series)
-        if table_scan.heart is not None:
-            region = find_heart(scan, read_mask(table_scan.heart), None)
-        elif heart_file.exists():
-            region = _read_region(heart_file, scan)
-        else:
-            region = find_heart(scan, None, None, network)
-            _write_region(heart_file, region)
+        heart = None if table_scan.heart is None else read_mask(table_scan.heart)
+        region = find_heart(scan, heart, None, network)
         arrays = work(scan, region)
     except CTError as error:
         return str(error)
@@ -120,28 +108,7 @@ def _prepare_one(work: Work, network: object, job: tuple[TableScan, Path, Path])
     return ""
 
 
-_EXCLUDED = 10
-"""In a heart's file: times the label of what is excluded there, plus 1 in the heart."""
-
-
-def _write_region(file: Path, region: HeartRegion) -> None:
-    labels = region.mask if region.excluded is None else region.mask + _EXCLUDED * region.excluded
-    with whole(file) as half:
-        sitk.WriteImage(sitk.Cast(labels, sitk.sitkUInt8), half, useCompression=True)
-
-
-def _read_region(file: Path, scan: CTScan) -> HeartRegion:
-    labels, _ = mask_on_scan_grid(read_mask(file), scan, "heart found before")
-    values = sitk.GetArrayFromImage(labels)
-    parts = []
-    for part in (values % _EXCLUDED, values // _EXCLUDED):
-        image = sitk.GetImageFromArray(part.astype(np.uint8))
-        image.CopyInformation(scan.image)
-        parts.append(image)
-    return HeartRegion(parts[0], parts[1], "found before")
-
-
-def _key(scan: TableScan, settings: str = "") -> str:
+def _key(scan: TableScan, settings: str) -> str:
     """Of a scan's files as they are now, of settings, and of the network that finds the heart where none is given."""
     parts = [str(scan.ct.resolve()), str(scan.series), str(scan.heart and scan.heart.resolve()), settings]
     if scan.heart is None:

@@ -18,40 +18,35 @@ ARTERIES = ("LM", "LAD", "LCX", "RCA")
 TABLE = "cohort.csv"
 
 
-def read_scan_table(table: Path, scored: bool = True) -> tuple[TableScan, ...]:
+def read_scan_table(table: Path) -> tuple[TableScan, ...]:
     """The scans of a table, or of the one in a cohort's folder.
 
     A cohort of `cac phantom` is known by its column mass_mg_LM: the score of an artery is AGATSTON_PER_MG times its
-    true mass. A table of one's own has the columns patient and ct; agatston_LM to agatston_RCA (needed when `scored`);
-    and where known name, series, heart, age_years, sex, bmi_kg_m2, contrast (0 or 1). Paths are relative to the table;
-    empty cells are not known. Raises TableError.
+    true mass. A table of one's own has the columns patient, ct and agatston_LM to agatston_RCA; and where known name,
+    series, heart, age_years, sex, bmi_kg_m2, contrast (0 or 1). Paths are relative to the table; empty cells are not
+    known. Raises TableError.
     """
     path = table / TABLE if table.is_dir() else table
     digital = "mass_mg_LM" in read_lines(table, usual_name=TABLE)
     scores = {artery: f"mass_mg_{artery}" if digital else f"agatston_{artery}" for artery in ARTERIES}
-    needed = ["patient", "folder" if digital else "ct", *(scores.values() if scored else [])]
+    needed = ["patient", "folder" if digital else "ct", *scores.values()]
     scans = read_rows(table, TABLE, needed, partial(_digital if digital else _own, scores))
-    if scored and (lacking := [scan.name for scan in scans if not scan.scores]):
+    if lacking := [scan.name for scan in scans if not scan.scores]:
         raise TableError(f"{len(lacking)} rows of {path} lack scores, among them {lacking[0]}. Fill or remove them.")
     if digital and _made_with_contrast(path.parent):
         scans = tuple(replace(scan, contrast=True) for scan in scans)
     return scans
 
 
+def are_digital(scans: Sequence[TableScan]) -> bool:
+    """True if all scans are of digital patients, whose truth lies beside their CTs."""
+    return all((scan.ct.parent / "truth.json").is_file() for scan in scans)
+
+
 def kind_of_data(scans: Sequence[TableScan]) -> str:
-    """What the scans are, for a model's card: digital patients by the truth beside their CTs, or a user's."""
-    digital = all((scan.ct.parent / "truth.json").is_file() for scan in scans)
-    return "digital patients' chest CT with known calcium" if digital else "chest CT of a user's table"
-
-
-def check_noncoronary_controls(learned: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]) -> None:
-    """Raises TableError where a patient of --noncoronary-controls is learned from, or has coronary calcium."""
-    if both := {scan.patient for scan in learned} & {scan.patient for scan in noncoronary_controls}:
-        raise TableError(
-            f"Patient {min(both)} is in --noncoronary-controls and is learned from. Test on other patients."
-        )
-    if calcified := [scan.name for scan in noncoronary_controls if scan.total]:
-        raise TableError(f"{calcified[0]} of --noncoronary-controls has coronary calcium. Give patients without any.")
+    """Description of the scans for a model's card."""
+    digital, own = "digital patients' chest CT with known calcium", "chest CT of a user's table"
+    return digital if are_digital(scans) else own
 
 
 def _made_with_contrast(folder: Path) -> bool:

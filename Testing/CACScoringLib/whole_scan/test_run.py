@@ -1,6 +1,5 @@
 """Asking models for second estimates: which, what becomes of one that fails, and where all is written."""
 
-import importlib.util
 import io
 import json
 import re
@@ -25,9 +24,8 @@ from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
 from CACScoringLib.run import ModelChoice, chosen_models
 from CACScoringLib.whole_scan import run as whole_scan_run
-from CACScoringLib.whole_scan import vessels
 from CACScoringLib.whole_scan.estimates import DIFFERS, SALIENCY_FILE, estimates_from_json
-from CACScoringLib.whole_scan.run import FAILED, load_estimators, requested_estimators, with_whole_scan_estimates
+from CACScoringLib.whole_scan.run import FAILED, requested_estimators, with_whole_scan_estimates
 
 ESTIMATORS = {
     "vessels": by_hand.estimator("vessels"),
@@ -136,7 +134,6 @@ class TestAsking:
         ("error", "words"),
         [
             (CTError("The heart is too small."), "The heart is too small. The score"),
-            (ModuleNotFoundError(name="mirp"), "Python package mirp is not installed"),
             (ValueError("odd"), "unexpected ValueError at test_run.py"),
         ],
     )
@@ -171,9 +168,8 @@ class TestStoredModels:
         by_hand.save_radiomics(tmp_path)
         monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "none")
         monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
-        found, warnings = load_estimators(chosen_models(ModelChoice(estimates=("all",))).estimates, "cpu")
-        assert not warnings
-        return found
+        chosen = chosen_models(ModelChoice(estimates=("all",))).estimates
+        return {network: models.load_model(model.path, "cpu") for network, model in chosen.items()}
 
     def test_both_answer_with_numbers_and_a_picture(self, result, loaded):
         asked = with_whole_scan_estimates(result, loaded)
@@ -190,28 +186,6 @@ class TestStoredModels:
         assert estimates_from_json(json.loads(json.dumps(report.result_as_json(asked, {})))) == tuple(
             replace(estimate, saliency=None) for estimate in asked.estimates
         )
-
-    def test_without_what_pictures_need_there_is_an_answer_all_the_same(self, result, loaded, monkeypatch):
-        ask = vessels.vessel_estimate
-
-        def without_monai(scan, region, model, saliency):
-            if saliency:
-                raise ModuleNotFoundError(name="monai")
-            return ask(scan, region, model, saliency)
-
-        monkeypatch.setattr(vessels, "vessel_estimate", without_monai)
-        asked = with_whole_scan_estimates(result, {"vessels": loaded["vessels"]})
-        assert asked.estimates[0].saliency is None
-        assert "monai is not installed" in next(w.message for w in asked.warnings if w.code == "no-saliency")
-
-    def test_without_pytorch_each_is_a_warning(self, tmp_path, monkeypatch):
-        card = by_hand.save_vessels(tmp_path)
-        stored = {"vessels": models.StoredModel(models.read_card(card), card, "user")}
-        find = importlib.util.find_spec
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
-        found, warnings = load_estimators(stored, "cpu")
-        assert not found
-        assert "torch is not installed" in warnings[0].message
 
 
 def with_saliency(result, k=12, highest=2.0):

@@ -13,6 +13,7 @@ from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.models.cards import LoadedModel, ModelError, Training, describe, load_model, save_model
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
+from CACScoringLib.whole_scan.trust import NO_TEST
 from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
 from CACScoringLib.whole_scan.vessels import SCALE, saliency, vessel_estimate
 
@@ -51,7 +52,7 @@ def scanned() -> tuple[CTScan, HeartRegion]:
 def test_scores_are_what_the_network_says(kind, scanned, tmp_path):
     scan, region = scanned
     network, model = made(tmp_path, kind)
-    told = vessel_estimate(scan, region, model)
+    told, warnings = vessel_estimate(scan, region, model)
     x = vessel_input(scan.image, region.mask, network.config)
     with torch.no_grad():
         wanted = to_agatston(network(torch.from_numpy(x)[None])[0].numpy(), 200.0, "log")
@@ -60,13 +61,14 @@ def test_scores_are_what_the_network_says(kind, scanned, tmp_path):
     assert told.total == pytest.approx(sum(told.agatston.values()))
     assert told.saliency is None
     assert (told.slice_weights is None) == (kind != "se-cnn")
-    assert told.warnings == ()
+    assert warnings == ()
+    assert (told.network, told.sha256, told.trust) == ("vessels", model.card.sha256, NO_TEST)
 
 
 def test_voxel_sum_shows_where_it_sees_calcium(scanned, tmp_path):
     scan, region = scanned
     _, model = made(tmp_path, "voxel-sum")
-    told = vessel_estimate(scan, region, model, saliency=True)
+    told, _ = vessel_estimate(scan, region, model, saliency=True)
     seen = sitk.GetArrayFromImage(told.saliency)
     assert told.saliency.GetOrigin() == scan.image.GetOrigin()
     assert seen.shape == scan.hu.shape
@@ -83,7 +85,7 @@ def test_saliency_is_the_gradient(kind, scanned, tmp_path):
     """Nothing but what the network is given can sway it, and the same scan gives the same map."""
     scan, region = scanned
     network, model = made(tmp_path, kind)
-    told = vessel_estimate(scan, region, model, saliency=True)
+    told, _ = vessel_estimate(scan, region, model, saliency=True)
     seen = sitk.GetArrayFromImage(told.saliency)
     assert seen.min() >= 0
     assert seen.max() == pytest.approx(1)
@@ -91,8 +93,8 @@ def test_saliency_is_the_gradient(kind, scanned, tmp_path):
     x = vessel_input(scan.image, region.mask, network.config)
     np.testing.assert_array_equal(saliency(model.network, x), saliency(model.network, x))
     if kind == "se-cnn":
-        assert told.slice_weights.shape == (16,)
-        assert ((told.slice_weights > 0) & (told.slice_weights < 1)).all()
+        assert len(told.slice_weights) == 16
+        assert all(0 < weight < 1 for weight in told.slice_weights)
 
 
 def test_saliency_follows_what_a_network_looks_at():
@@ -112,16 +114,16 @@ def test_saliency_follows_what_a_network_looks_at():
 def test_warnings(scanned, tmp_path):
     scan, region = scanned
     _, model = made(tmp_path, "voxel-sum", field_mm=24.0, size=16)
-    told = vessel_estimate(scan, region, model)
-    assert [warning.code for warning in told.warnings] == ["vessels-heart-cut"]
+    _, warnings = vessel_estimate(scan, region, model)
+    assert [warning.code for warning in warnings] == ["vessels-heart-cut"]
     inside = np.zeros(scan.hu.shape, bool)
     inside[6:54, 20:44, 18:42] = True
     heart = sitk.GetArrayFromImage(region.mask) == 1
     share = 1 - (heart & inside).sum() / heart.sum()
-    told_percent = int(told.warnings[0].message.partition("%")[0])
+    told_percent = int(warnings[0].message.partition("%")[0])
     assert told_percent == pytest.approx(100 * share, abs=2.5), "a row more or less at the edge"
     _, model = made(tmp_path / "other", "voxel-sum", scale=0.001)
-    assert [warning.code for warning in vessel_estimate(scan, region, model).warnings] == ["vessels-beyond-training"]
+    assert [warning.code for warning in vessel_estimate(scan, region, model)[1]] == ["vessels-beyond-training"]
 
 
 def test_models_that_are_none(scanned, tmp_path):

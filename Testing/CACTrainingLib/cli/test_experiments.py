@@ -11,7 +11,6 @@ from CACTrainingLib.radiograph.study import prognosis
 from CACTrainingLib.radiograph.study import study as radiograph_study
 from CACTrainingLib.whole_scan.radiomics import study as radiomics_study
 from CACTrainingLib.whole_scan.vessels import study as vessel_study
-from CACTrainingLib.whole_scan.vessels.configurations import KINDS, OUTPUTS
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def run(study, *arguments):
 
 
 OPTIONS = ("--data", "t.csv", "--folds", "3", "--minutes", "0", "--seed", "4", "--workers", "2")
-OF_SCANS = ("--test", "test.csv", "--noncoronary-controls", "o.csv", "--cache", "c")
+OF_SCANS = ("--test", "test.csv", "--cache", "c")
 
 
 @pytest.mark.parametrize("study", ["radiograph", "vessels", "radiomics"])
@@ -50,11 +49,7 @@ def test_what_all_take_is_passed_on(asked, capsys, study):
     assert (settings.data, settings.output, settings.minutes, settings.workers) == (Path("t.csv"), Path("out"), 0, 2)
     assert (settings.budget.folds, settings.budget.seed, settings.budget.only) == (3, 4, {})
     if of_scans:
-        assert (settings.test, settings.noncoronary_controls, settings.cache) == (
-            Path("test.csv"),
-            Path("o.csv"),
-            Path("c"),
-        )
+        assert (settings.test, settings.cache) == (Path("test.csv"), Path("c"))
     assert run(study, "--data", "t.csv") == 0
     assert asked[1].minutes is None
 
@@ -67,19 +62,15 @@ def test_what_a_study_of_radiographs_takes(asked):
 
 
 def test_what_a_study_of_vessels_takes(asked):
-    options = ["--kinds", "cnn,summed", "--outputs", "log", "--preset", "paper", "--steps", "7", "--tables", "grid"]
-    assert run("vessels", *OPTIONS, *options, "--only-folds", "augmentation=1") == 0
+    options = ["--networks", "cnn-log,vit-linear", "--preset", "paper", "--steps", "7"]
+    assert run("vessels", *OPTIONS, *options) == 0
     budget = asked[0].budget
-    assert (budget.kinds, budget.outputs, budget.preset) == (("cnn", "voxel-sum"), ("log",), "paper")
-    assert (budget.only, budget.steps, asked[0].tables) == ({"augmentation": 1}, 7, ("grid",))
-    assert run("vessels", "--data", "t.csv") == 0
-    assert (asked[1].budget.kinds, asked[1].budget.outputs) == (tuple(KINDS), tuple(OUTPUTS))
+    assert (budget.networks, budget.preset, budget.steps) == (("cnn-log", "vit-linear"), "paper", 7)
 
 
 def test_what_a_study_of_radiomics_takes(asked):
-    assert run("radiomics", *OPTIONS, "--contrast-data", "c.csv", "--ct-fm", "fm.safetensors") == 0
-    assert asked[0].encoders == {"ct-fm": Path("fm.safetensors")}
-    assert (asked[0].contrast, asked[0].device) == (Path("c.csv"), "cpu")
+    assert run("radiomics", *OPTIONS, "--contrast-data", "c.csv") == 0
+    assert asked[0].contrast == Path("c.csv")
 
 
 def test_what_a_study_of_prognosis_takes(asked):
@@ -94,7 +85,7 @@ def test_what_is_wrong_is_said(asked, capsys, study):
     with pytest.raises(SystemExit):
         run(study, "--data", "t.csv", "--only-folds", "fusion")
     if study == "vessels":
-        assert run(study, "--data", "t.csv", "--kinds", "resnet") == 3
+        assert run(study, "--data", "t.csv", "--networks", "resnet") == 3
         assert "no network 'resnet'" in capsys.readouterr().err
     assert not asked
 

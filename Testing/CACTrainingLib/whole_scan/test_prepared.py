@@ -1,15 +1,12 @@
 """Scans prepared once: in this process, with a heart that is given or found."""
 
-import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from damaged_files import cut
 from training_scans import HEART_SLICES, write_scan
 
-from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.models.cards import find_model
 from CACTrainingLib.data.scan_table import TableScan
@@ -52,7 +49,7 @@ class HereWorkers:
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     monkeypatch.setattr(prepared, "Workers", HereWorkers)
-    monkeypatch.setattr(prepared, "_one_thread", lambda: None)
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
 
 
 @pytest.fixture(scope="module")
@@ -103,58 +100,14 @@ def test_a_scan_that_fails_stops_no_other(scans, tmp_path, monkeypatch):
     assert not list((tmp_path / "other").glob("tmp*"))
 
 
-def test_a_heart_that_was_found_is_kept(scans, tmp_path, monkeypatch):
-    """With what is excluded in and about it."""
-    from CACScoringLib.anatomy import heart_search
-
-    mask = sitk.ReadImage(scans[0].heart)
-    excluded = sitk.Image(mask) * 0
-    excluded[3, 4, 5] = 2
-    inside = sitk.GetArrayViewFromImage(mask)[5, 24, 24]
-    excluded[24, 24, 5] = 1
-    assert inside == 1
-    calls = []
-
-    def find(scan, given, heart, territories):
-        calls.append(territories)
-        return HeartRegion(mask, excluded, "network")
-
-    monkeypatch.setattr(heart_search, "find_heart", find)
-    regions = []
-
-    def keep(scan, region):
-        regions.append(region)
-        return {"x": np.zeros(1)}
-
-    unknown = TableScan("0", "0", {"ct": scans[0].ct})
-    prepare([unknown], tmp_path, "first", keep, "a")
-    prepare([unknown], tmp_path, "second", keep, "a")
-    assert len(calls) == 1
-    for region in regions:
-        assert sitk.Hash(sitk.Cast(region.mask, sitk.sitkUInt8)) == sitk.Hash(sitk.Cast(mask, sitk.sitkUInt8))
-        assert region.excluded[3, 4, 5] == 2
-        assert region.excluded[24, 24, 5] == 1
-
-
 def test_a_heart_by_another_network_is_found_anew(scans, monkeypatch):
     unknown = TableScan("0", "0", {"ct": scans[0].ct})
-    before, given = _key(unknown), _key(scans[0])
+    before, given = _key(unknown, "a"), _key(scans[0], "a")
     other = find_model("territories")
     other = replace(other, card=replace(other.card, sha256="another"))
     monkeypatch.setattr(prepared, "find_model", lambda network: other)
-    assert _key(unknown) != before
-    assert _key(scans[0]) == given
-
-
-def test_a_kept_heart_that_is_damaged_is_told(scans, tmp_path):
-    unknown = [replace(scan, files={"ct": scan.ct}) for scan in scans[:2]]
-    (tmp_path / "hearts").mkdir()
-    for scan in unknown:
-        shutil.copy(scans[0].heart, tmp_path / "hearts" / f"{_key(scan)}.nii.gz")
-    cut(tmp_path / "hearts" / f"{_key(unknown[0])}.nii.gz")
-    found = prepare(unknown, tmp_path, "means", heart_hu, "a")
-    assert list(found.files) == [unknown[1].name]
-    assert "is truncated" in found.failed[unknown[0].name]
+    assert _key(unknown, "a") != before
+    assert _key(scans[0], "a") == given
 
 
 def test_a_changed_scan_is_prepared_anew(scans, tmp_path):

@@ -51,13 +51,8 @@ def test_digital_cohort(tmp_path, contrast, enhanced):
         read_scan_table(tmp_path)
 
 
-def test_scores_may_be_unknown_where_none_are_needed(table):
-    (scan,) = read_scan_table(table("patient,ct\n7,a.nii.gz\n"), scored=False)
-    assert (scan.name, scan.scores, scan.total) == ("line 2", {}, None)
-
-
 def test_missing_columns_and_wrong_flags(table):
     with pytest.raises(TableError, match="no column agatston_LM, agatston_LAD"):
         read_scan_table(table("patient,ct\n7,a.nii.gz\n"))
     with pytest.raises(TableError, match=r"contrast in line 2 .*'yes'"):
-        read_scan_table(table("patient,ct,contrast\n7,a.nii.gz,yes\n"), scored=False)
+        read_scan_table(table(HEAD.strip() + ",contrast\nx,7,a.nii.gz,1,2,3,4,yes\n"))

@@ -1,31 +1,30 @@
-"""Classifiers that tell zero from non-zero coronary calcium by features of a CT, tuned within what they learn from.
+"""Classifiers that separate zero from non-zero coronary calcium by features of a CT, tuned within what they learn from.
 
 Every choice is made by cross-validation inside the data given: which features hardly vary, how they are standardised,
-the classifier's settings, and the limit from which a probability counts as calcium. So whoever keeps scans apart, a
-fold or a test set, has them judged by a model that knew nothing of them (nested cross-validation).
+the classifier's settings, and the limit from which a probability counts as calcium. So scans that are kept apart, a
+fold or a test set, are predicted by a model that knew nothing of them (nested cross-validation).
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
+import sklearn
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.whole_scan.radiomics import pseudo_label
+from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsConfig, RadiomicsNet
 
 from ...statistics.patient_folds import parts_by_patient
-from ...statistics.roc import area_under_curve
-
-if TYPE_CHECKING:
-    from sklearn.base import ClassifierMixin
-
-    from CACScoringLib.networks.radiomics import RadiomicsConfig, RadiomicsNet
-
-    from ..encoders import FeatureTable
 
 CLASSIFIERS = {
     "logistic": "Logistic regression",
@@ -34,14 +33,21 @@ CLASSIFIERS = {
     "boosting": "Gradient boosting",
 }
 
-SETTINGS: dict[str, tuple[dict[str, float], ...]] = {
-    "logistic": tuple({"l1": l1, "C": c} for l1 in (1.0, 0.0) for c in (0.01, 0.03, 0.1, 0.3, 1.0)),
-    "forest": tuple({"min_samples_leaf": n, "max_features": m} for n in (5, 1) for m in (1.0, 3.0)),
-    "svm": tuple({"C": c, "gamma": g} for g in (0.1, 0.3, 1.0) for c in (0.3, 1.0, 3.0, 10.0)),
-    "boosting": tuple({"max_depth": d, "n_estimators": n} for d in (1, 2, 3) for n in (50, 150)),
+# scikit-learn 1.8 replaced penalty by l1_ratio.
+_L1, _L2 = (
+    ({"penalty": ["l1"]}, {"penalty": ["l2"]})
+    if tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8)
+    else ({"l1_ratio": [1.0]}, {"l1_ratio": [0.0]})
+)
+_INVERSE_STRENGTHS = {"C": [0.01, 0.03, 0.1, 0.3, 1.0]}
+
+SETTINGS: dict[str, list[dict[str, list]]] = {
+    "logistic": [{**_L1, **_INVERSE_STRENGTHS}, {**_L2, **_INVERSE_STRENGTHS}],
+    "forest": [{"min_samples_leaf": [5, 1], "max_features": ["sqrt", 0.2]}],
+    "svm": [{"C": [0.3, 1.0, 3.0, 10.0]}],
+    "boosting": [{"max_depth": [1, 2, 3], "n_estimators": [50, 150]}],
 }
-"""What is tried, the simpler before the more flexible, which it has to beat. gamma: times the features' number.
-max_features: of a split, times the square root of the features' number."""
+"""Settings that are tried, the simpler before the more flexible, which have to beat them."""
 
 INNER_FOLDS = 5
 SENSITIVITY = 0.95
@@ -53,130 +59,82 @@ class FittingError(CTError):
     """A classifier cannot be fitted. The message says what to do."""
 
 
-@dataclass(frozen=True)
-class Standardisation:
-    """kept: indices of the features that vary, [m]. mean, sd: theirs, [m]. lowest, highest: as seen, [m]."""
+class Standardisation(TransformerMixin, BaseEstimator):
+    """Select features that vary, and standardise and limit them as the network does (`networks.radiomics.FAR_SD`).
 
-    kept: np.ndarray
-    mean: np.ndarray
-    sd: np.ndarray
-    lowest: np.ndarray
-    highest: np.ndarray
+    Fitted, kept_ holds the indices of these features, [m]; mean_, sd_, lowest_ and highest_ are theirs, [m].
+    """
 
-    @classmethod
-    def of(cls, features: np.ndarray) -> Standardisation:
+    def fit(self, features: np.ndarray, labels: np.ndarray | None = None) -> Standardisation:
         """features: [n, f]. Raises FittingError where none of them varies."""
         most = math.ceil(SAME_SHARE * len(features) - 1e-9)
-        kept = [n for n, column in enumerate(features.T) if np.unique(column, return_counts=True)[1].max() < most]
-        if not kept:
+        self.kept_ = np.array(
+            [n for n, column in enumerate(features.T) if np.unique(column, return_counts=True)[1].max() < most], int
+        )
+        if not len(self.kept_):
             raise FittingError(f"None of {features.shape[1]} features varies among {len(features)} scans.")
-        own = features[:, kept]
-        return cls(np.array(kept), own.mean(0), own.std(0), own.min(0), own.max(0))
+        own = features[:, self.kept_]
+        self.mean_, self.sd_, self.lowest_, self.highest_ = own.mean(0), own.std(0), own.min(0), own.max(0)
+        return self
 
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """[n, f] -> [n, m], limited as the network limits it (`networks.radiomics.FAR_SD`)."""
-        from CACScoringLib.networks.radiomics import FAR_SD
-
-        return np.clip((features[:, self.kept] - self.mean) / self.sd, -FAR_SD, FAR_SD)
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        """[n, f] -> [n, m]."""
+        return np.clip((features[:, self.kept_] - self.mean_) / self.sd_, -FAR_SD, FAR_SD)
 
 
 @dataclass(frozen=True)
 class FittedClassifier:
     """kind: of CLASSIFIERS. settings: chosen of SETTINGS. limit: from this probability on it is called calcium.
 
-    squash: slope and offset of the logistic function that makes probabilities of an SVM's distances (Platt 1999).
-    out_of_fold: probability of each scan learned from, by the inner fold's model that had not seen its patient, [n].
+    model: standardisation and classifier. out_of_fold: probability of each scan learned from, by the inner fold's model
+    that had not seen its patient, [n]. inputs: number of features.
     """
 
     kind: str
-    settings: dict[str, float]
-    standardisation: Standardisation
-    model: ClassifierMixin
-    squash: tuple[float, float] | None
+    settings: dict[str, object]
+    model: Pipeline
     limit: float
     out_of_fold: np.ndarray
     inputs: int
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Of coronary calcium, [n], for features [n, f] in the order of the fit."""
-        features = np.asarray(features, float)
-        if features.ndim != 2 or features.shape[1] != self.inputs:
-            raise ValueError(f"Features of shape {features.shape} were given; the fit had {self.inputs}.")
-        return _squashed(_scores(self.model, self.standardisation(features)), self.squash)
-
-    @property
-    def weights(self) -> np.ndarray | None:
-        """Of standardised features in a logistic regression, [f], 0 for those left out; None for other kinds."""
-        if self.kind != "logistic":
-            return None
-        weights = np.zeros(self.inputs)
-        weights[self.standardisation.kept] = self.model.coef_[0]
-        return weights
-
-
-@dataclass(frozen=True)
-class NestedScores:
-    """probabilities, limits: of each scan by the model of the fold that it was held out of, [n]; NaN where none did."""
-
-    probabilities: np.ndarray
-    limits: np.ndarray
+        """Probability of coronary calcium, [n], of features [n, f] in the order of the fit. Of a support vector
+        machine it is the logistic function of the distance, in the right order but not calibrated."""
+        return _probabilities(getattr(self.model, _method(self.kind))(features))
 
 
 def fit_classifier(
     kind: str, features: np.ndarray, labels: np.ndarray, patients: Sequence[str], seed: int
 ) -> FittedClassifier:
-    """A classifier tuned by cross-validation among the scans given, split by patient.
+    """Fit a classifier that is tuned by cross-validation among the scans given, split by patient.
 
-    kind: of CLASSIFIERS. features: finite, [n, f]. labels: bool, [n], whether there is calcium. patients: whose each
-    scan is, [n]. The settings with the greatest mean area under the ROC curve over the inner folds are taken; of equal
-    ones the first. Raises FittingError where there are too few scans of one class.
+    The settings with the greatest mean area under the ROC curve over the inner folds are taken; of equal ones the
+    first.
+
+    Args:
+        kind: One of CLASSIFIERS.
+        features: Finite, [n, f].
+        labels: True for calcium, bool [n].
+        patients: Patient of each scan, [n].
+        seed: Of the inner folds and the classifier.
+
+    Raises:
+        FittingError: There are too few scans of one class, or no usable features.
     """
     features, labels = np.asarray(features, float), np.asarray(labels, bool)
-    if kind not in CLASSIFIERS:
-        raise ValueError(f"{kind!r} is not a classifier; choose one of {', '.join(CLASSIFIERS)}.")
     if not np.isfinite(features).all():
         raise FittingError("Some of the features are not numbers. Compute them again.")
     parts = _inner_folds(labels, patients, seed)
-    standardised = [(Standardisation.of(features[training]), training, evaluated) for training, evaluated in parts]
-    best: tuple[float, dict[str, float], np.ndarray] | None = None
-    for settings in SETTINGS[kind]:
-        scores, areas = np.full(len(labels), np.nan), []
-        for standardisation, training, evaluated in standardised:
-            model = _model(kind, settings, len(standardisation.kept), seed)
-            model.fit(standardisation(features[training]), labels[training])
-            scores[evaluated] = _scores(model, standardisation(features[evaluated]))
-            own = area_under_curve(np.ones((1, len(evaluated))), labels[evaluated], scores[evaluated])[0]
-            areas.append(own)
-        area = float(np.nanmean(areas))
-        if best is None or area > best[0] + 1e-9:
-            best = area, settings, scores
-    _, settings, scores = best
-    squash = _platt(scores, labels) if kind == "svm" else None
-    out_of_fold = _squashed(scores, squash)
-    standardisation = Standardisation.of(features)
-    model = _model(kind, settings, len(standardisation.kept), seed)
-    model.fit(standardisation(features), labels)
+    model = Pipeline([("standardisation", Standardisation()), ("classifier", _classifier(kind, seed))])
+    grid = [{f"classifier__{name}": values for name, values in one.items()} for one in SETTINGS[kind]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a small inner fold has scans of one class only
+        search = GridSearchCV(model, grid, scoring="roc_auc", cv=parts, error_score="raise").fit(features, labels)
+    best = search.best_estimator_
+    out_of_fold = _probabilities(cross_val_predict(best, features, labels, cv=parts, method=_method(kind)))
+    settings = {name.removeprefix("classifier__"): value for name, value in search.best_params_.items()}
     limit = limit_for_sensitivity(out_of_fold, labels)
-    return FittedClassifier(kind, settings, standardisation, model, squash, limit, out_of_fold, features.shape[1])
-
-
-def nested_scores(
-    kind: str,
-    features: np.ndarray,
-    labels: np.ndarray,
-    patients: Sequence[str],
-    folds: Sequence[tuple[Sequence[int], Sequence[int]]],
-    seed: int,
-) -> NestedScores:
-    """Predictions for scans by models that were not trained on them. folds: indices of training and evaluated scans."""
-    features, labels, patients = np.asarray(features, float), np.asarray(labels, bool), np.asarray(patients)
-    found = NestedScores(np.full(len(labels), np.nan), np.full(len(labels), np.nan))
-    for training, evaluated in folds:
-        training, evaluated = np.asarray(training, int), np.asarray(evaluated, int)
-        model = fit_classifier(kind, features[training], labels[training], patients[training], seed)
-        found.probabilities[evaluated] = model.probabilities(features[evaluated])
-        found.limits[evaluated] = model.limit
-    return found
+    return FittedClassifier(kind, settings, best, limit, out_of_fold, features.shape[1])
 
 
 def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray, sensitivity: float = SENSITIVITY) -> float:
@@ -186,16 +144,9 @@ def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray, sensiti
     """
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, bool)
     positive = np.sort(probabilities[labels])[::-1]
-    if not len(positive):
-        raise FittingError("There is no scan with calcium to choose a limit by.")
     least = positive[math.ceil(sensitivity * len(positive) - 1e-9) - 1]
     below = probabilities[probabilities < least]
     return float((least + below.max(initial=0.0)) / 2)
-
-
-def pseudo_labels(table: FeatureTable) -> np.ndarray:
-    """Bool [n]: `radiomics.pseudo_label` of each scan. table: of "candidates" or "both"."""
-    return np.array([pseudo_label(dict(zip(table.features, row, strict=True))) for row in table.values], bool)
 
 
 def as_network(
@@ -205,26 +156,20 @@ def as_network(
 
     names: of the features of the fit. config: how they were computed. Returns the network and its configuration.
     """
-    from dataclasses import replace
-
     import torch
 
-    from CACScoringLib.networks.radiomics import RadiomicsNet
-
-    if fitted.weights is None:
+    if fitted.kind != "logistic":
         raise ValueError(f"{CLASSIFIERS[fitted.kind]} cannot be stored; only the logistic regression can.")
-    own = fitted.standardisation
-    weights = fitted.model.coef_[0]
+    own, regression = fitted.model.named_steps.values()
+    weights = regression.coef_[0]
     used = np.flatnonzero(weights)
-    config = replace(config, features=tuple(names[n] for n in own.kept[used]))
+    config = replace(config, features=tuple(names[n] for n in own.kept_[used]))
     network = RadiomicsNet(config)
+    values = {"mean": own.mean_, "sd": own.sd_, "lowest": own.lowest_, "highest": own.highest_, "weight": weights}
     with torch.no_grad():
-        for name, values in (
-            *(("mean", own.mean), ("sd", own.sd), ("lowest", own.lowest), ("highest", own.highest)),
-            *(("weight", weights),),
-        ):
-            getattr(network, name).copy_(torch.from_numpy(values[used]))
-        network.bias.fill_(float(fitted.model.intercept_[0]))
+        for name, each in values.items():
+            getattr(network, name).copy_(torch.from_numpy(each[used]))
+        network.bias.fill_(float(regression.intercept_[0]))
     return network.eval(), config
 
 
@@ -239,45 +184,21 @@ def _inner_folds(labels: np.ndarray, patients: Sequence[str], seed: int) -> list
     return [(np.flatnonzero(part != number), np.flatnonzero(part == number)) for number in range(count)]
 
 
-def _model(kind: str, settings: dict[str, float], features: int, seed: int) -> ClassifierMixin:
+def _classifier(kind: str, seed: int) -> BaseEstimator:
     """One thread each: studies run many at once."""
-    if kind == "logistic":
-        import sklearn
-        from sklearn.linear_model import LogisticRegression
-
-        # penalty went out of use with 1.8, before which l1_ratio says nothing to this solver.
-        old = tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8)
-        kind_of = {"penalty": "l1" if settings["l1"] else "l2"} if old else {"l1_ratio": settings["l1"]}
-        return LogisticRegression(
-            C=settings["C"], solver="liblinear", intercept_scaling=10.0, max_iter=1000, random_state=seed, **kind_of
-        )
-    if kind == "svm":
-        from sklearn.svm import SVC
-
-        return SVC(C=settings["C"], gamma=settings["gamma"] / features, random_state=seed)
-    from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
-
-    tried = dict(settings)
-    most = min(features, round(tried.pop("max_features", 2.0) * math.sqrt(features)))
-    if kind == "forest":
-        return RandomForestClassifier(100, max_features=most, n_jobs=1, random_state=seed, **tried)
-    return GradientBoostingClassifier(learning_rate=0.1, subsample=0.8, max_features=most, random_state=seed, **tried)
+    classifiers = {
+        "logistic": LogisticRegression(solver="liblinear", intercept_scaling=10.0, max_iter=1000),
+        "forest": RandomForestClassifier(100, n_jobs=1),
+        "svm": SVC(),
+        "boosting": GradientBoostingClassifier(subsample=0.8, max_features="sqrt"),
+    }
+    return classifiers[kind].set_params(random_state=seed)
 
 
-def _scores(model: ClassifierMixin, x: np.ndarray) -> np.ndarray:
-    """Probabilities, or an SVM's distances, [n]."""
-    return model.predict_proba(x)[:, 1] if hasattr(model, "predict_proba") else model.decision_function(x)
+def _method(kind: str) -> str:
+    return "decision_function" if kind == "svm" else "predict_proba"
 
 
-def _platt(distances: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of a logistic function; a slope is never negative, or it would turn the order around."""
-    from sklearn.linear_model import LogisticRegression
-
-    fitted = LogisticRegression(C=1e3).fit(distances[:, None], labels)
-    return max(float(fitted.coef_[0, 0]), 0.0), float(fitted.intercept_[0])
-
-
-def _squashed(scores: np.ndarray, squash: tuple[float, float] | None) -> np.ndarray:
-    if squash is None:
-        return scores
-    return 1 / (1 + np.exp(-np.clip(squash[0] * scores + squash[1], -50, 50)))
+def _probabilities(predicted: np.ndarray) -> np.ndarray:
+    """Probabilities [n], from those of both classes [n, 2] or from distances [n]."""
+    return predicted[:, 1] if predicted.ndim == 2 else 1 / (1 + np.exp(-np.clip(predicted, -50, 50)))

@@ -1,242 +1,182 @@
-"""The study of radiomics: zero or non-zero coronary calcium, by all features and classifiers."""
+"""The study of radiomics: zero or non-zero coronary calcium, by sets of features and classifiers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import write_table
+from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
-from ...data.scan_table import TableScan, table_hash
-from ...experiments.configuration import ExperimentRun
-from ...experiments.engine import PREDICTIONS, Experiment, ExperimentSettings, Trainer, carry_out
-from ...experiments.errors import StudyError
-from ...experiments.jobs import TIME_IS_UP
-from ...experiments.results import SCORE_COLUMNS, score_counts
-from ...report.page import write_study
-from ...report.parts import Section, Table
+from ...experiments.configuration import ExperimentRun, TrainingBudget
+from ...experiments.engine import Trainer, carry_out
+from ...experiments.jobs import Prepared
+from ...report.parts import PUBLISHED
+from ..evaluation import Measure
 from ..scan_table import read_scan_table
-from ..split import folds, learned_and_tested
-from . import checks, tables
-from .configurations import HELD_OUT, NETWORKS, configurations_of, run_key, runs_of
-from .data import Scans, read_scans
-from .goals import goals_section
-from .results import Study
-from .study_runs import Data, trainer
+from ..study import FACTORS, Cohort, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
+from .features import HEART_ML, FeatureTable, features_of
+from .fitting import CLASSIFIERS, fit_classifier, limit_for_sensitivity
+from .measures import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, with_calls
 
-FEATURES_FOLDER = "features"
-"""In the output folder, unless another is named: what is kept of each CT."""
+SETS = {
+    "both": "Radiomics of heart and candidates",
+    "heart": "Radiomics of the heart",
+    "candidates": "Radiomics of the candidates",
+}
 
 
 @dataclass(frozen=True)
-class RadiomicsStudySettings(ExperimentSettings):
-    """test: to test on; None: a fifth of data. contrast: of scans with contrast agent to learn from too.
-    noncoronary_controls: of patients whose only calcium is not coronary. encoders: files of other networks, by their
-    key in NETWORKS. cache: where features are kept; in the output when None. device: of the encoders. Otherwise as all
-    experiments' settings; who is held out does not depend on the seed.
+class Configuration:
+    """How to make a model. features: of SETS. classifier: of CLASSIFIERS. contrast: contrast-enhanced scans are learned
+    from too. pseudo: learned from pseudo-labels instead of the truth, by which all are evaluated.
     """
 
+    features: str = "both"
+    classifier: str = "logistic"
+    contrast: bool = False
+    pseudo: bool = False
+
+    @property
+    def title(self) -> str:
+        title = f"{SETS[self.features]}, {CLASSIFIERS[self.classifier].lower()}"
+        title += ", with contrast-enhanced scans" if self.contrast else ""
+        return title + (", from pseudo-labels" if self.pseudo else "")
+
+
+def configurations_of(contrast: bool) -> tuple[Configuration, ...]:
+    """All models of a study. contrast: whether contrast-enhanced scans are given."""
+    models = [Configuration(name, classifier) for name in SETS for classifier in CLASSIFIERS]
+    enhanced = [Configuration("both", classifier, contrast=True) for classifier in CLASSIFIERS if contrast]
+    pseudo = [
+        Configuration(name, classifier, pseudo=True)
+        for name in ("both", "heart")
+        for classifier in ("logistic", "boosting")
+    ]
+    return (*models, *enhanced, *pseudo)
+
+
+@dataclass(frozen=True)
+class RadiomicsStudySettings(WholeScanStudySettings):
+    """contrast: table of contrast-enhanced scans to learn from too. Otherwise as `WholeScanStudySettings`."""
+
     workers: int | None = None
-    test: Path | None = None
     contrast: Path | None = None
-    noncoronary_controls: Path | None = None
-    encoders: Mapping[str, Path] = field(default_factory=dict)
-    cache: Path | None = None
 
 
-Reader = Callable[[tuple[TableScan, ...], Path, Mapping[str, Path], int | None, str, Progress], Scans]
+@dataclass(frozen=True)
+class Data:
+    """What a training needs: the patients, their features, and those of contrast-enhanced scans."""
+
+    cohort: Cohort
+    own: FeatureTable
+    contrast: FeatureTable | None
 
 
 def evaluate_radiomics(
-    settings: RadiomicsStudySettings,
-    progress: Progress | None = None,
-    read: Reader = read_scans,
-    train: Trainer = trainer,
+    settings: RadiomicsStudySettings, progress: Progress | None = None, train: Trainer | None = None
 ) -> Path:
-    """Make the study; see `experiments.engine.carry_out`. read: what reads features.
+    """Make the study; see `experiments.engine.carry_out`.
 
-    Raises StudyError, TableError, OutputError, and CTError where no scan can be read.
+    Raises StudyError, TableError, OutputError, and CTError where no scan can be prepared.
     """
     progress = progress or Progress()
-    cache = settings.cache or settings.output / FEATURES_FOLDER
-
-    def features(table: tuple[TableScan, ...]) -> Scans:
-        return read(table, cache, settings.encoders, settings.workers, settings.device, progress)
-
-    return carry_out(settings, partial(_read, settings, features), train, ("scans", "models", "page"), progress)
+    return carry_out(
+        settings, partial(_read, settings, progress), train or trainer, ("scans", "models", "page"), progress
+    )
 
 
-def _read(settings: RadiomicsStudySettings, read: Callable[[tuple[TableScan, ...]], Scans]) -> _RadiomicsStudy:
-    given = [read_scan_table(path) if path else () for path in (settings.data, settings.test)]
-    if enhanced := sum(scan.contrast for part in given for scan in part):
-        raise StudyError(
-            f"{enhanced} of {sum(map(len, given))} scans are contrast-enhanced. Give those in a table of their own, "
-            "with --contrast-data: models are evaluated on scans without contrast agent."
-        )
-    table, training, tested = learned_and_tested(*given)
-    own = read(table)
-    by_name = {scan.name: scan for scan in table}
-    fold_of = dict.fromkeys(tested, HELD_OUT)
-    for number, (_, inside) in enumerate(
-        folds([by_name[n] for n in training], settings.budget.folds, settings.budget.seed)
-    ):
-        fold_of |= dict.fromkeys(inside, number)
-    contrast = read(read_scan_table(settings.contrast)) if settings.contrast else None
-    noncoronary_controls, left_out = None, 0
-    if settings.noncoronary_controls:
-        learned = {by_name[name].patient for name in training}
-        given = read_scan_table(settings.noncoronary_controls, scored=False)
-        # Of whom a model may have learned, and those who have coronary calcium after all, it would say nothing.
-        fit = tuple(scan for scan in given if scan.patient not in learned and not scan.total)
-        left_out = len(given) - len(fit)
-        if not fit:
-            raise StudyError(
-                f"None of the {len(given)} scans of --noncoronary-controls is of a new patient without coronary "
-                "calcium. Give others."
-            )
-        noncoronary_controls = read(fit)
-    data = Data(own, np.array([fold_of[name] for name in own.names]), contrast, noncoronary_controls)
-    return _RadiomicsStudy(settings, data, table, left_out)
+def _read(settings: RadiomicsStudySettings, progress: Progress) -> _RadiomicsStudy:
+    scans, tested = settings.read()
+
+    features = partial(features_of, folder=settings.prepared, workers=settings.workers, progress=progress)
+    own, failed = features(scans)
+    contrast = None
+    if settings.contrast:
+        contrast, lost = features(read_scan_table(settings.contrast))
+        failed = failed | lost
+    names = [scan.name for scan in own.scans]
+    volumes = dict(zip(names, own.columns([HEART_ML])[:, 0], strict=True))
+    budget = settings.budget
+    cohort = cohort_of(own.scans, tested, volumes, failed, budget.folds, budget.seed)
+    data = Data(cohort, own, contrast)
+    return _RadiomicsStudy(settings, cohort, data, configurations_of(contrast is not None))
 
 
 @dataclass(frozen=True)
-class _RadiomicsStudy(Experiment):
-    """left_out: scans of --noncoronary-controls that could not be used."""
+class _RadiomicsStudy(WholeScanStudy):
+    PAGE_TITLE: ClassVar[str] = "Zero or non-zero coronary calcium by radiomics"
+    PUBLISHED: ClassVar = (f"{PUBLISHED}: Abaid et al. 2025, arXiv 2510.25347", None, 0.95, None, 0.84)
+    EXPLANATION: ClassVar[str] = (
+        "The task is to detect any coronary calcium of a patient. A model gives a probability; those that reach its "
+        "limit are called positive. The limit was chosen for a sensitivity of 95 % on the training scans, each "
+        "predicted by models that had not seen it; settings of classifiers were chosen inside each fold. Published "
+        "are 182 patients with a clinical CT."
+    )
+    COLUMNS: ClassVar = ("calcium", "probability", "positive")
 
-    KEPT = "models.jsonl"
-    TRAININGS = "models"
-    FAILED = ("Models that were not made", "Model")
+    @cached_property
+    def stamp(self) -> str:
+        tables = [table for table in (self.data.own, self.data.contrast) if table is not None]
+        values = b"".join(table.values.tobytes() + repr(table.names).encode() for table in tables)
+        return f"{super().stamp} {hashlib.sha256(values).hexdigest()[:16]}"
 
-    settings: RadiomicsStudySettings
-    data: Data
-    table: tuple[TableScan, ...]
-    left_out: int
+    @property
+    def truth(self) -> np.ndarray:
+        return self.data.own.truth
 
-    def stages(self) -> Iterator[Sequence[ExperimentRun]]:
-        configurations = configurations_of(tuple(self.data.own.features), self.data.contrast is not None)
-        yield runs_of(configurations, self.settings.budget.folds)
+    def measures(self) -> Sequence[Measure]:
+        return (AUC, SENSITIVITY, SPECIFICITY, ACCURACY)
 
-    def key(self, run: ExperimentRun) -> str:
-        features = run.configuration.features
-        parts = [self.data.own.stamp(features)]
-        if run.configuration.contrast:
-            parts.append(self.data.contrast.stamp(features))
-        if run.fold == HELD_OUT and self.data.noncoronary_controls is not None:
-            parts.append(self.data.noncoronary_controls.stamp(features))
-        return run_key(run, self.settings.budget, " ".join([*parts, _split_stamp(self.data.folds)]))
+    def comparators(self) -> Sequence[tuple[str, Fit]]:
+        cohort, own = self.cohort, self.data.own
+        rule = np.stack([own.columns([PSEUDO_FEATURE])[:, 0], own.pseudo_labels], 1)
+        columns = cohort.known_factors
+        title = ", ".join(FACTORS[n] for n in columns).capitalize()
 
-    def title_of(self, run: ExperimentRun) -> str:
-        return tables.title_of(run.configuration)
+        def by_factors(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+            factors = cohort.factors[:, columns]
+            model = make_pipeline(StandardScaler(), LogisticRegression())
+            unseen = cross_val_predict(model, factors[rows], own.truth[rows], method="predict_proba")[:, 1]
+            limit = limit_for_sensitivity(unseen, own.truth[rows])
+            model.fit(factors[rows], own.truth[rows])
+            return lambda others: with_calls(model.predict_proba(factors[others])[:, 1], limit)
 
-    def warning(self, reason: str) -> ScanWarning:
-        return ScanWarning("model-failed", f"A model was not made: {reason}")
-
-    def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
-        kept = self.kept(next(self.stages()))
-        study = Study(self.data.own, self.data.folds, kept, self.settings.budget.seed, self.data.noncoronary_controls)
-        digital = bool(np.isfinite(self.data.own.other).all())
-        sections = [
-            goals_section(study),
-            self._data_section(digital, failed),
-            tables.models_section(study),
-            tables.significance_section(study),
-            tables.contrast_section(study, len(self.data.contrast.names)) if self.data.contrast else None,
-            tables.labels_section(study),
-            checks.found_section(study),
-            checks.importance_section(study),
-            checks.controls_section(study),
+        return [
+            ("Always calcium", lambda rows: lambda others: np.ones((len(others), 2))),
+            ("130 HU in the heart (the pseudo-label)", lambda rows: lambda others: rule[others]),
+            (title, by_factors),
         ]
-        _write_predictions(self.settings.output / PREDICTIONS, study)
-        title = "Zero or non-zero coronary calcium by radiomics"
-        shown = [section for section in sections if section is not None]
-        return write_study(self.settings.output, title, shown, self._facts(list(kept.values())), digital)
-
-    def _data_section(self, digital: bool, failed: Mapping[ExperimentRun, str]) -> Section:
-        own, held = self.data.own, self.data.folds == HELD_OUT
-        text = [
-            f"{len(own.names)} CTs of {len(set(own.patients))} patients; {int(held.sum())} were held out, and each "
-            f"model was evaluated on them once. The others were cross-validated in {self.settings.budget.folds} folds, "
-            "split by patient; classifiers were tuned within each (nested cross-validation).",
-        ]
-        if digital:
-            text.append(
-                "Any amount of calcium counts, also what no scan can show. Patients were selected so that each amount "
-                "of it is common: accuracy and AUC are of this case mix. Nothing here was measured on the scan of a "
-                "real patient."
-            )
-        if not [name for name in NETWORKS if name in own.features]:
-            text.append("No features of a network were available for comparison.")
-        elif not {"ct-fm", "radimagenet"} & set(own.features):
-            text.append(
-                "CT-FM and RadImageNet, with which the paper compares, were not available (--ct-fm, --radimagenet); "
-                "CAC’s own networks take their place. These were trained to find the heart and calcium; CT-FM and "
-                "RadImageNet were not."
-            )
-        if late := {run.configuration for run, why in failed.items() if why == TIME_IS_UP}:
-            text.append(f"{len(late)} kinds of models were not made in the time given. Run the same command again.")
-        if self.left_out:
-            text.append(
-                f"{self.left_out} scans with other calcium were left out: their patients are among those for "
-                "training, or have coronary calcium too."
-            )
-        counted = [("Cross-validated", own.chosen(np.flatnonzero(~held)))]
-        counted.append(("Held out", own.chosen(np.flatnonzero(held))))
-        counted += [("Contrast-enhanced, to learn from", self.data.contrast)] if self.data.contrast else []
-        counted += (
-            [("With other calcium only", self.data.noncoronary_controls)] if self.data.noncoronary_controls else []
-        )
-        columns = ("Scans", *SCORE_COLUMNS, "Pseudo-label non-zero")
-        rows = tuple(
-            (*score_counts(title, scans.patients, scans.agatston), int(scans.pseudo.sum())) for title, scans in counted
-        )
-        made = [Table("scans", "Scans by true Agatston score", columns, rows)]
-        given = [scans for scans in (own, self.data.contrast, self.data.noncoronary_controls) if scans]
-        lost = [row for scans in given for row in scans.failed.items()]
-        if lost:
-            made.append(Table("lost", "Scans that could not be read", ("Scan", "Why"), tuple(lost)))
-        return Section("data", "The scans", tuple(text), (*made, *self.failed_tables(failed)))
-
-    def _facts(self, results: Sequence[Mapping]) -> dict[str, str]:
-        settings, titles = self.settings, self.data.own.titles
-        data = {"Data": f"{settings.data} ({table_hash(self.table)[:16]})"}
-        data |= {"Contrast-enhanced": str(settings.contrast)} if settings.contrast else {}
-        data |= {"Other calcium": str(settings.noncoronary_controls)} if settings.noncoronary_controls else {}
-        data |= {NETWORKS[name]: str(file) for name, file in settings.encoders.items()}
-        data["Features"] = ", ".join(f"{name} {len(titles[name])}" for name in titles)
-        every = f"{PREDICTIONS}: probabilities by the chosen model and the one to install"
-        return self.facts(results, data, {"Every scan": every})
 
 
-def _split_stamp(split: np.ndarray) -> str:
-    return "".join("-" if fold == HELD_OUT else f"{fold}," for fold in split.tolist())
+def trainer(data: Data, budget: TrainingBudget) -> Prepared:
+    """Prepare the function that makes a model of a fold."""
+    return partial(_train, data, budget)
 
 
-def _write_predictions(file: Path, study: Study) -> None:
-    """One line a scan: its truth and what two models predicted that had not seen it."""
-    shown = {"chosen": study.best(tables.radiomics_configurations()), "installable": checks.INSTALLABLE}
-    probabilities = {name: np.full(len(study.scans.names), np.nan) for name in shown}
-    for name, one in shown.items():
-        for part in study.parts.values():
-            if one in part:
-                probabilities[name][part[one].rows] = part[one].probabilities
-    rows = []
-    for n, name in enumerate(study.scans.names):
-        fold = "held out" if study.folds[n] == HELD_OUT else int(study.folds[n])
-        own = (
-            name,
-            study.scans.patients[n],
-            fold,
-            round(float(study.scans.agatston[n]), 2),
-            int(study.scans.pseudo[n]),
-        )
-        rows.append(
-            (*own, *(None if np.isnan(found[n]) else round(float(found[n]), 4) for found in probabilities.values()))
-        )
-    columns = ("name", "patient", "fold", "agatston", "pseudo_label", *(f"chance_{name}" for name in shown))
-    write_table(file, columns, rows)
+def _train(data: Data, budget: TrainingBudget, run: ExperimentRun) -> dict:
+    began = time.perf_counter()
+    cohort, config = data.cohort, run.configuration
+    parts = {"validation": data.own.rows(cohort.validation(run.fold)), "test": data.own.rows(cohort.held_out)}
+    learned = data.own.rows(cohort.training(run.fold))
+    if config.contrast and data.contrast is not None:
+        unseen = [patient for part in parts.values() for patient in part.patients]
+        learned = learned.joined(data.contrast.without(unseen))
+    labels = learned.pseudo_labels if config.pseudo else learned.truth
+    names = learned.of_set(config.features)
+    model = fit_classifier(config.classifier, learned.columns(names), labels, learned.patients, budget.seed)
+    values = {
+        name: with_calls(model.probabilities(part.columns(names)), model.limit).tolist() for name, part in parts.items()
+    }
+    return {**values, "fold": run.fold, "seconds": time.perf_counter() - began}

@@ -20,12 +20,10 @@ from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
 
 from ...data.datasets import DataError
 from ...data.scan_table import TableScan
-from ...training.background import read_curves
 from ...training.loop import train
 from ...training.settings import LoopSettings
 from ..prepared import Prepared, load, prepare
 from ..scan_table import ARTERIES
-from .configurations import SUPERVISED
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
 from .truth import true_calcium
 
@@ -36,7 +34,6 @@ _WORK = 2
 """Counts what `vessel_work` keeps; raised when that changes, so that nothing kept before is taken for it."""
 
 _INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm", "low_hu", "high_hu")
-_CURVES = ("loss", "mse", "training_loss", "training_mse")
 
 
 @dataclass(frozen=True)
@@ -54,53 +51,46 @@ class VesselFit:
 
     largest: Agatston score that it was normalised by. training, validation: mean squared error of the network that was
     kept, in shares of the largest score (linear whatever the output), over patients and arteries; volumes as they are.
-    curves: by epoch, [epochs] each: "step"; "loss" and "mse" of the validation, as the output is normalised and
-    linear; "training_loss" and "training_mse" of the epoch's batches as they were varied.
     """
 
     network: VesselNet
     largest: float
     training: float
     validation: float
-    curves: dict[str, np.ndarray]
     steps: int
     best_step: int
     seconds: float
 
 
-TRAINABLE = (*KINDS, SUPERVISED)
-"""SHOWN is "voxel-sum", shown in training where calcium lies: it looks at faint calcium too, by more features."""
+SUPERVISED = "voxel-sum-supervised"
+"""The network "voxel-sum", also trained on the location of the calcium: it looks at faint calcium too, by more
+features."""
 
-_COMPACT = VesselTraining(LoopSettings(240, validate_every=1, patience=15, average=0.95, half_precision=False))
-_PAPER = replace(_COMPACT, batch_size=32)
-_SUPERVISED = LoopSettings(900, validate_every=4, patience=15, average=0.98, half_precision=False)
-TRAININGS: dict[str, dict[str, VesselTraining]] = {
-    "compact": {
-        "cnn": _COMPACT,
-        "se-cnn": _COMPACT,
-        "vit": replace(_COMPACT, learning_rate=3e-4),
-        "voxel-sum": replace(_COMPACT, learning_rate=3e-3),
-        SUPERVISED: VesselTraining(_SUPERVISED, learning_rate=5e-3, shown=True),
-    },
-    "paper": {
-        "cnn": _PAPER,
-        "se-cnn": _PAPER,
-        "vit": replace(_PAPER, learning_rate=3e-4),
-        "voxel-sum": replace(_PAPER, learning_rate=3e-3),
-        SUPERVISED: VesselTraining(_SUPERVISED, learning_rate=5e-3, shown=True),
-    },
-}
-"""By preset and way. bfloat16 is off: on processors it is slower for networks as small as these."""
+TRAINABLE = (*KINDS, SUPERVISED)
+
+_LOOP = LoopSettings(240, validate_every=1, patience=15, average=0.95, half_precision=False)
+_SUPERVISED_LOOP = LoopSettings(900, validate_every=4, patience=15, average=0.98, half_precision=False)
+"""bfloat16 is off: on processors it is slower for networks as small as these."""
+
+_LEARNING_RATES = {"vit": 3e-4, "voxel-sum": 3e-3}
 
 
 def fit_settings(preset_name: str, kind: str, output: str | None = None, device: str = "auto") -> FitSettings:
-    """One of WAYS to train in the size of a preset, with its settings. output: None as the preset has."""
-    config = preset(preset_name, "voxel-sum" if kind == SUPERVISED else kind)
+    """Settings of one of TRAINABLE in the size of a preset. output: None as the preset has."""
     if kind == SUPERVISED:
+        config = preset(preset_name, "voxel-sum")
         config = replace(config, bright_hu=60.0, width=2 * config.width)
-    if output is not None:
-        config = replace(config, output=output)
-    return FitSettings(config, TRAININGS[preset_name][kind], device)
+        training = VesselTraining(_SUPERVISED_LOOP, learning_rate=5e-3, supervised=True)
+    else:
+        config = preset(preset_name, kind)
+        batch_size = 32 if preset_name == "paper" else 8
+        training = VesselTraining(_LOOP, batch_size, _LEARNING_RATES.get(kind, 1e-3))
+    return FitSettings(replace(config, output=output or config.output), training, device)
+
+
+def input_key(config: VesselNetConfig) -> str:
+    """Text that stands for all that a network's input depends on, beside the scan."""
+    return json.dumps({name: getattr(config, name) for name in _INPUT_FIELDS})
 
 
 def prepare_vessels(
@@ -111,8 +101,8 @@ def prepare_vessels(
     progress: Progress | None = None,
 ) -> Prepared:
     """The scans as networks of this configuration see them; networks that see alike share them. See `prepare`."""
-    seen = json.dumps({name: getattr(config, name) for name in _INPUT_FIELDS})
-    return prepare(scans, folder, KIND, partial(vessel_work, config=config), f"{_WORK} {seen}", workers, progress)
+    work = partial(vessel_work, config=config)
+    return prepare(scans, folder, KIND, work, f"{_WORK} {input_key(config)}", workers, progress)
 
 
 def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
@@ -131,9 +121,7 @@ def heart_ml(file: Path) -> float:
 
 
 def targets_of(scans: Sequence[TableScan]) -> dict[str, np.ndarray]:
-    """Agatston scores [4] in the order of ARTERIES by the scans' names. Raises DataError when they are not known."""
-    if unknown := [scan.name for scan in scans if not scan.scores]:
-        raise DataError(f"The scores of {len(unknown)} scans are not known, among them {unknown[0]}.")
+    """Agatston scores [4] in the order of ARTERIES by the scans' names."""
     return {scan.name: np.array([scan.scores[artery] for artery in ARTERIES]) for scan in scans}
 
 
@@ -152,8 +140,6 @@ def fit_vessels(
     different patients. folder: takes checkpoint and curves; a training that was ended there goes on. Raises DataError,
     TrainingError.
     """
-    if both := set(training) & set(validation):
-        raise DataError(f"{min(both)} is in training and in validation. Split by patient.")
     if len(training) < 2 or not validation:
         raise DataError(f"{len(training)} scans to train on and {len(validation)} to validate on are too few.")
     largest = float(max(np.max(targets[name]) for name in training))
@@ -169,15 +155,13 @@ def fit_vessels(
     network = VesselNet(config)
     network.load_state_dict(outcome.weights)
     network.eval()
-    if chosen.shown:
+    if chosen.supervised:
         _scale(network, seen[1], targets)
     errors = []
     for volumes in seen:
         predicted = to_agatston(outputs(network, volumes, volumes.names), largest, config.output)
         errors.append(mean_squared(predicted, np.stack([targets[name] for name in volumes.names]), largest))
-    return VesselFit(
-        network, largest, *errors, _epochs(folder), outcome.steps, outcome.best_step, round(outcome.seconds, 1)
-    )
+    return VesselFit(network, largest, *errors, outcome.steps, outcome.best_step, round(outcome.seconds, 1))
 
 
 def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarray]) -> None:
@@ -196,12 +180,6 @@ def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequenc
     config = network.config
     found = [outputs(network, volumes, [name]) for name in names]
     return to_agatston(np.concatenate(found), float(network.largest), config.output) if found else np.empty((0, 4))
-
-
-def _epochs(folder: Path) -> dict[str, np.ndarray]:
-    curves = read_curves(folder)
-    steps = np.array(curves["validation/loss"][0])
-    return {"step": steps, **{name: np.array(curves[f"validation/{name}"][1]) for name in _CURVES}}
 
 
 def as_facts(settings: FitSettings) -> dict[str, object]:

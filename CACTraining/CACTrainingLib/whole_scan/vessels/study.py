@@ -1,225 +1,180 @@
-"""The study of vessel regression: every configuration of `vessels.configurations`, cross-validated and tested once."""
+"""The study of vessel regression: each network and scale of scores, cross-validated and tested on held-out patients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
 
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import write_table
+from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
 
-from ...data.scan_table import TableScan, table_hash
-from ...experiments.configuration import ExperimentRun, chosen_tables
-from ...experiments.engine import PREDICTIONS, Experiment, ExperimentSettings, Trainer, carry_out
-from ...experiments.errors import StudyError
-from ...experiments.results import by_configuration
-from ...report.page import write_study
-from ...report.parts import Section
-from ..scan_table import ARTERIES, read_scan_table
-from ..split import folds, learned_and_tested
-from . import checks
-from .configurations import (
-    SUPERVISED,
-    TABLES,
-    Chosen,
-    Configuration,
-    VesselBudget,
-    VesselRun,
-    chosen_of,
-    configurations_of,
-    grid_runs,
-    run_key,
-    runs_of,
-)
-from .results import Result, Study, read_result
-from .scans import Known, data_section, read_scans
-from .study_runs import Data, trainer
-from .tables import errors_section, goals_section, models_section, shown
+from ...experiments.configuration import ExperimentRun, TrainingBudget, check_known
+from ...experiments.engine import Trainer, carry_out, running_folder
+from ...experiments.jobs import Prepared
+from ...report.parts import PUBLISHED
+from ...training.run_folder import TrainingError
+from ..evaluation import Measure
+from ..prepared import Prepared as PreparedScans
+from ..scan_table import ARTERIES, are_digital
+from ..study import Cohort, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
+from . import fitting
+from .measures import ABSOLUTE_ERROR, CATEGORY_KAPPA, RANK, factors_alone, mean_of, squared_error
+
+KINDS = {
+    "cnn": "CNN",
+    "se-cnn": "SE-CNN",
+    "vit": "ViT",
+    "voxel-sum": "Voxel sum",
+    fitting.SUPERVISED: "Voxel sum, supervised",
+}
 
 
 @dataclass(frozen=True)
-class VesselStudySettings(ExperimentSettings):
-    """test: to test on; None: a fifth of data. noncoronary_controls: of patients whose calcium lies elsewhere only.
-    tables: names in TABLES; none: all. cache: where prepared scans are kept; None: in the output folder. Otherwise as
-    all experiments'.
-    """
+class Configuration:
+    """A network to train. kind: of KINDS. output: of OUTPUTS, the scale of scores in training."""
+
+    kind: str
+    output: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.output}"
+
+    @property
+    def title(self) -> str:
+        return KINDS[self.kind] + (", logarithm" if self.output == "log" else "")
+
+
+CONFIGURATIONS = {one.name: one for kind in KINDS for output in OUTPUTS for one in [Configuration(kind, output)]}
+
+
+@dataclass(frozen=True)
+class VesselBudget(TrainingBudget):
+    """networks: names in CONFIGURATIONS; empty for all. preset: of PRESETS."""
+
+    networks: tuple[str, ...] = ()
+    preset: str = "compact"
+
+    def __post_init__(self) -> None:
+        check_known(self.networks, CONFIGURATIONS, "network")
+        check_known([self.preset], PRESETS, "preset")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class VesselStudySettings(WholeScanStudySettings):
+    """See `WholeScanStudySettings`."""
 
     budget: VesselBudget = field(default_factory=VesselBudget)
-    test: Path | None = None
-    noncoronary_controls: Path | None = None
-    tables: tuple[str, ...] = ()
-    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a training needs. inputs: prepared scans by `input_key` and name. folder: of the study."""
+
+    cohort: Cohort
+    inputs: Mapping[str, Mapping[str, Path]]
+    folder: Path
+    device: str
 
 
 def evaluate_vessels(
-    settings: VesselStudySettings,
-    progress: Progress | None = None,
-    train: Trainer = trainer,
-    read: Callable[..., Known] = read_scans,
+    settings: VesselStudySettings, progress: Progress | None = None, train: Trainer | None = None
 ) -> Path:
-    """Make the study; see `experiments.engine.carry_out`. read: what prepares the scans.
+    """Make the study; see `experiments.engine.carry_out`.
 
     Raises StudyError, TableError, OutputError, and CTError where no scan can be prepared.
     """
     progress = progress or Progress()
-    tables = chosen_tables(settings.tables, TABLES, always=("models",))
-    reads = partial(_read, settings, tables, read, progress)
-    return carry_out(settings, reads, train, ("scans", "trainings", "page"), progress)
+    reads = partial(_read, settings, progress)
+    return carry_out(settings, reads, train or trainer, ("scans", "trainings", "page"), progress)
 
 
-def _read(
-    settings: VesselStudySettings, tables: tuple[str, ...], read: Callable[..., Known], progress: Progress
-) -> _VesselStudy:
-    given = [read_scan_table(path) if path else () for path in (settings.data, settings.test)]
-    without = [tuple(scan for scan in table if not scan.contrast) for table in given]
-    if any(table and not plain for table, plain in zip(given, without, strict=True)):
-        raise StudyError("There is no scan without contrast agent; scores are predicted for such scans only.")
-    plain, training, test = learned_and_tested(*without)
-    noncoronary_controls: tuple[TableScan, ...] = ()
-    if settings.noncoronary_controls is not None:
-        patients = {scan.patient for scan in plain}
-        asked = read_scan_table(settings.noncoronary_controls, scored=False)
-        # Of whom a network may have learned, and those who have coronary calcium after all, it would say nothing.
-        noncoronary_controls = tuple(scan for scan in asked if scan.patient not in patients and not scan.total)
-        if not noncoronary_controls:
-            raise StudyError(
-                f"None of the {len(asked)} scans of --noncoronary-controls is of a new patient without coronary "
-                "calcium."
-            )
-    cache = settings.cache or settings.output / "prepared"
-    known = read(plain, noncoronary_controls, test, settings.budget, cache, settings.workers, progress)
-    if not known.digital:  # where calcium lies is not known
-        budget = settings.budget
-        kinds = tuple(kind for kind in budget.kinds if kind != SUPERVISED)
-        settings = replace(settings, budget=replace(budget, kinds=kinds))
-    there = set(known.scans.names)
-    rest = [scan for scan in plain if scan.name in there and scan.name in set(training)]
-    split = folds(rest, settings.budget.folds, settings.budget.seed)
-    data = Data(
-        known.inputs,
-        {name: tuple(map(float, scores)) for name, scores in zip(known.scans.names, known.scans.agatston, strict=True)},
-        tuple((tuple(outside), tuple(inside)) for outside, inside in split),
-        tuple(name for name in test if name in there),
-        () if known.noncoronary_controls is None else known.noncoronary_controls.names,
-        known.saliency_patients,
-        settings.output,
-        settings.device,
-    )
-    if not data.test:
-        raise StudyError("None of the scans that were held out could be prepared.")
-    left_out = sum(map(len, given)) - len(plain)
-    stamp = f"{table_hash(plain)[:16]} {table_hash(noncoronary_controls)[:16]}"
-    return _VesselStudy(settings, data, tables, known, stamp, left_out)
+def _read(settings: VesselStudySettings, progress: Progress) -> _VesselStudy:
+    scans, tested = settings.read()
+    budget = settings.budget
+    # Where calcium lies is known of digital patients alone.
+    default = [name for name, one in CONFIGURATIONS.items() if one.kind != fitting.SUPERVISED or are_digital(scans)]
+    configurations = [CONFIGURATIONS[name] for name in budget.networks or default]
+    prepared: dict[str, PreparedScans] = {}
+    for config in (_fit_settings(one, budget, settings.device).config for one in configurations):
+        if (key := fitting.input_key(config)) not in prepared:
+            prepared[key] = fitting.prepare_vessels(scans, settings.prepared, config, settings.workers, progress)
+    failed = {name: reason for one in prepared.values() for name, reason in one.failed.items()}
+    files = next(iter(prepared.values())).files
+    volumes = {name: fitting.heart_ml(file) for name, file in files.items() if name not in failed}
+    cohort = cohort_of(scans, tested, volumes, failed, budget.folds, budget.seed)
+    inputs = {key: one.files for key, one in prepared.items()}
+    data = Data(cohort, inputs, settings.output, settings.device)
+    return _VesselStudy(settings, cohort, data, tuple(configurations))
 
 
 @dataclass(frozen=True)
-class _VesselStudy(Experiment):
-    """stamp: stands for the tables. with_contrast: how many scans were left out."""
+class _VesselStudy(WholeScanStudy):
+    PAGE_TITLE: ClassVar[str] = "Coronary calcium scores by vessel regression, without finding lesions"
+    PUBLISHED: ClassVar = (f"{PUBLISHED}: Kecoglu, best of CNN, SE-CNN and ViT", None, None, 8.4, None)
+    EXPLANATION: ClassVar[str] = (
+        "All networks predict the scores of LM, LAD, LCX and RCA; rank correlation, absolute error and categories are "
+        "of their total. CNN, SE-CNN and ViT are those of Kecoglu. “Voxel sum” is our own: one small network takes "
+        "each slice with its neighbours, and its outputs are summed over the voxels; “supervised” was also trained on "
+        "the location of the calcium of digital patients. “Logarithm” learns the logarithms of the scores. Squared "
+        "errors are of scores divided by the largest score of one artery among the patients that were not held out; "
+        "the published one is of other scans, normalised in an unknown way."
+    )
+    COLUMNS: ClassVar = tuple(f"{what}_{artery}" for what in ("true", "predicted") for artery in ARTERIES)
 
-    settings: VesselStudySettings
-    data: Data
-    tables: tuple[str, ...]
-    known: Known
-    stamp: str
-    with_contrast: int
+    def key(self, run: ExperimentRun) -> str:
+        return f"{self.settings.budget.preset} {super().key(run)}"
 
-    def key(self, run: VesselRun) -> str:
-        failed = sorted(self.known.failed)
-        # Only what the run uses is in its key: without a test, other patients change nothing.
-        of = self.stamp if run.evaluated else self.stamp.partition(" ")[0]
-        return run_key(run, self.settings.budget, f"{of} {failed}" if failed else of)
+    @property
+    def truth(self) -> np.ndarray:
+        return np.stack(list(fitting.targets_of(self.cohort.scans).values()))
 
-    def title_of(self, run: ExperimentRun) -> str:
-        return f"{run.configuration.name}, fold {run.fold + 1}"
+    def measures(self) -> Sequence[Measure]:
+        learned = np.setdiff1d(np.arange(len(self.truth)), self.cohort.held_out)
+        scale = float(self.truth[learned].max()) or 1.0
+        return (RANK, ABSOLUTE_ERROR, squared_error(scale), CATEGORY_KAPPA)
 
-    def stages(self) -> Iterator[Sequence[VesselRun]]:
-        if "grid" not in self.tables:
-            yield runs_of(self.tables, self.settings.budget, {})
-            return
-        yield self.grid_runs
-        chosen = self.chosen()
-        runs = runs_of(self.tables, self.settings.budget, chosen)
-        yield [run for run in runs if run.configuration.kind in chosen]
+    def comparators(self) -> Sequence[tuple[str, Fit]]:
+        regressions = (factors_alone(self.cohort, self.truth, logarithm) for logarithm in (False, True))
+        return [("Always the mean", mean_of(self.truth)), *filter(None, regressions)]
 
-    @cached_property
-    def grid_runs(self) -> list[VesselRun]:
-        return grid_runs(self.settings.budget) if "grid" in self.tables else []
 
-    def chosen(self) -> Chosen:
-        """Of the kinds whose grid is whole, those that gave nothing among it."""
-        lacking = {run.configuration.kind for run in set(self.grid_runs) - set(self.kept(self.grid_runs))}
-        found = self.results(self.grid_runs)
-        errors = {one: self.study.error_of(results[0].validation) for one, results in found.items()}
-        return chosen_of({one: error for one, error in errors.items() if one.kind not in lacking})
+def _fit_settings(configuration: Configuration, budget: VesselBudget, device: str) -> fitting.FitSettings:
+    settings = fitting.fit_settings(budget.preset, configuration.kind, configuration.output, device)
+    loop = replace(settings.training.loop, seed=budget.seed)
+    loop = loop if budget.steps is None else replace(loop, steps=budget.steps)
+    return replace(settings, training=replace(settings.training, loop=loop))
 
-    @cached_property
-    def study(self) -> Study:
-        rows = self.known.scans.rows(self.data.test)
-        return Study(
-            self.known.scans, self.known.noncoronary_controls, self.data.folds, rows, self.settings.budget.seed
-        )
 
-    def results(self, runs: Sequence[VesselRun]) -> dict[Configuration, list[Result]]:
-        kept = {run: found for run, found in self.kept(runs).items() if "useless" not in found}
-        return {
-            one: [read_result(self.known.scans, self.known.noncoronary_controls, found) for found in results]
-            for one, results in by_configuration(kept).items()
-        }
+def trainer(data: Data, budget: VesselBudget) -> Prepared:
+    """Prepare the function that trains a network on a fold; each process works on one core."""
+    import torch
 
-    def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
-        budget, study = self.settings.budget, self.study
-        grid, chosen = self.results(self.grid_runs), self.chosen()
-        results = self.results(runs_of(self.tables, budget, chosen))
-        models = configurations_of("models", budget, chosen)
-        page = shown(study, results, models, budget.folds_of("models"))
-        sections: list[Section | None] = [
-            goals_section(page),
-            data_section(self.known, self.data, self.with_contrast, self.failed_tables(failed)),
-            models_section(page),
-            errors_section(page),
-            checks.control_section(page),
-            checks.saliency_section(page, self.settings.output),
-        ]
-        for table in ("augmentation", "published"):
-            if table in self.tables:
-                variants = configurations_of(table, budget, chosen)
-                sections.append(checks.variants_section(page, table, variants, budget.folds_of(table)))
-        if "grid" in self.tables:
-            tried = [run.configuration for run in self.grid_runs]
-            sections.append(checks.grid_section(study, {one: found[0] for one, found in grid.items()}, tried, chosen))
-        self._write_predictions(page.models, results)
-        title = "Coronary calcium scores by vessel regression, without finding lesions"
-        done = [{"seconds": one.seconds} for part in (results, grid) for found in part.values() for one in found]
-        shown_sections = list(filter(None, sections))
-        return write_study(self.settings.output, title, shown_sections, self._facts(done), self.known.digital)
+    torch.set_num_threads(1)
+    return partial(_train, data, budget)
 
-    def _write_predictions(self, models: Sequence[Configuration], results: Mapping) -> None:
-        scores = [f"{what}_{artery}" for what in ("true", "predicted") for artery in ARTERIES]
-        rows = [
-            (
-                *(one.title, result.fold + 1, of.names[row], of.patients[row], use),
-                *(round(float(score), 2) for score in (*of.agatston[row], *predicted)),
-            )
-            for one in models
-            for result in results.get(one, ())
-            for use, part, of in (
-                ("validation", result.validation, self.known.scans),
-                ("held out", result.test, self.known.scans),
-                ("others", result.noncoronary_controls, self.known.noncoronary_controls),
-            )
-            if part is not None
-            for row, predicted in zip(part.rows, part.agatston, strict=True)
-        ]
-        columns = ("network", "fold", "scan", "patient", "use", *scores)
-        write_table(self.settings.output / PREDICTIONS, columns, rows)
 
-    def _facts(self, results: Sequence[Mapping]) -> dict[str, str]:
-        budget, noncoronary_controls = self.settings.budget, self.settings.noncoronary_controls
-        own = {
-            "Training budget": f"preset {budget.preset}; {budget.folds_text}",
-            "Steps": "at most those of the preset" if budget.steps is None else f"at most {budget.steps}",
-            "Every patient": f"{PREDICTIONS}: predictions of each network",
-        }
-        return self.facts(results, {"Others": str(noncoronary_controls)} if noncoronary_controls else {}, own)
+def _train(data: Data, budget: VesselBudget, run: ExperimentRun) -> dict:
+    cohort = data.cohort
+    settings = _fit_settings(run.configuration, budget, data.device)
+    files = data.inputs[fitting.input_key(settings.config)]
+    training, validation, test = (
+        cohort.names(rows) for rows in (cohort.training(run.fold), cohort.validation(run.fold), cohort.held_out)
+    )
+    key = f"{settings} {sorted(files.items())} {training}"
+    with running_folder(data.folder, f"{run.configuration.name}-{run.fold}", key) as folder:
+        fit = fitting.fit_vessels(files, fitting.targets_of(cohort.scans), training, validation, settings, folder)
+    predicted = {
+        name: fitting.predictions_of(fit.network, files, names)
+        for name, names in (("validation", validation), ("test", test))
+    }
+    if not all(np.isfinite(scores).all() for scores in predicted.values()):
+        raise TrainingError("A training gave no numbers. Choose fewer --steps, or another --seed.")
+    scores = {name: np.round(values, 3).tolist() for name, values in predicted.items()}
+    return {**scores, "fold": run.fold, "seconds": float(fit.seconds)}

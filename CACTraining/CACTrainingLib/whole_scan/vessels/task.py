@@ -49,16 +49,16 @@ class VolumeAugmentation:
 
 @dataclass(frozen=True)
 class VesselTraining:
-    """loop: its validate_every counts epochs here, its steps are batches. augmentation: None is off. shown: whether
-    "voxel-sum" is shown where calcium lies, which is known of digital patients alone.
+    """loop: its validate_every counts epochs here, its steps are batches. supervised:
+    whether "voxel-sum" is also trained on where calcium lies, which is known of digital patients alone.
     """
 
     loop: LoopSettings
     batch_size: int = told(8, "scans per step (default: the preset's)")
     learning_rate: float = told(1e-3, "of the AdamW optimiser (default: the preset's)")
     weight_decay: float = told(0.01, "of the AdamW optimiser (default: the preset's)")
-    augmentation: VolumeAugmentation | None = field(default_factory=VolumeAugmentation)
-    shown: bool = False
+    augmentation: VolumeAugmentation = field(default_factory=VolumeAugmentation)
+    supervised: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,12 @@ class VesselTask(Task):
         self.agatston = agatston
         self.per_epoch = math.ceil(len(training.names) / settings.batch_size)
         weights = [p for p in network.parameters() if p.ndim > 1]
-        noncoronary_controls = [
-            p for p in network.parameters() if p.ndim <= 1
-        ]  # biases, normalisations, gains: not towards 0
-        groups = [{"params": weights}, {"params": noncoronary_controls, "weight_decay": 0.0}]
+        others = [p for p in network.parameters() if p.ndim <= 1]  # biases, normalisations, gains: not towards 0
+        groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
         self.optimizers = {
             "vessels": torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
         }
         self.drawn = self.done = 0
-        self.sums, self.seen = np.zeros(2), 0
 
     @property
     def loop(self) -> LoopSettings:
@@ -164,14 +161,14 @@ class VesselTask(Task):
         shifts = [drawn_shift(how, generator) for _ in names]
         x = [varied(self.training[name], how, shift, generator) for name, shift in zip(names, shifts, strict=True)]
         batch = {"x": torch.from_numpy(np.stack(x)), "y": self._targets(names)}
-        if self.how.shown:
+        if self.how.supervised:
             calcium = [self.training.calcium(name, shift) for name, shift in zip(names, shifts, strict=True)]
             amount, artery = (torch.from_numpy(np.stack(part)) for part in zip(*calcium, strict=True))
             batch |= {"amount": amount, "artery": artery}
         return batch
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
-        if self.how.shown:
+        if self.how.supervised:
             y, wrong = self.modules["vessels"](batch["x"], (batch["amount"], batch["artery"]))
         else:
             y, wrong = self.modules["vessels"](batch["x"]), 0.0
@@ -181,27 +178,15 @@ class VesselTask(Task):
         fabric.backward(loss + wrong)
         optimizer.step()
         self.done = number + 1
-        linear = [to_agatston(v.detach().cpu().numpy(), self.largest, self.output) for v in (y, batch["y"])]
-        self.sums += len(y) * np.array([float(loss.detach()), mean_squared(linear[0], linear[1], self.largest)])
-        self.seen += len(y)
         return {"loss": loss.detach()}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """loss, mse: of the validation, as the output is normalised and in shares of the largest score; training_…: of
-        the batches since the validation before, as they were varied."""
+        """Losses of the validation. loss: as the output is normalised; mse: in shares of the largest score."""
         predicted = outputs(network, self.validation, self.validation.names, self.how.batch_size)
         wanted = self._targets(self.validation.names).numpy()
         loss = float(np.mean((predicted - wanted) ** 2))
         linear = [to_agatston(values, self.largest, self.output) for values in (predicted, wanted)]
-        training = self.sums / max(1, self.seen)
-        self.sums, self.seen = np.zeros(2), 0
-        return {
-            "minus_loss": -loss,
-            "loss": loss,
-            "mse": mean_squared(*linear, self.largest),
-            "training_loss": float(training[0]),
-            "training_mse": float(training[1]),
-        }
+        return {"minus_loss": -loss, "loss": loss, "mse": mean_squared(*linear, self.largest)}
 
     def state(self) -> dict[str, object]:
         return {"done": self.done}
@@ -237,23 +222,19 @@ def mean_squared(first: np.ndarray, second: np.ndarray, largest: float) -> float
     return float(np.mean(((np.asarray(first) - np.asarray(second)) / largest) ** 2))
 
 
-def drawn_shift(augmentation: VolumeAugmentation | None, generator: np.random.Generator) -> tuple[int, int, int]:
+def drawn_shift(augmentation: VolumeAugmentation, generator: np.random.Generator) -> tuple[int, int, int]:
     """Slices, rows and columns that a volume is shifted by."""
-    if augmentation is None:
-        return 0, 0, 0
     most = (augmentation.shift_slices, augmentation.shift, augmentation.shift)
     return tuple(int(generator.integers(-n, n + 1)) for n in most)
 
 
 def varied(
     volume: np.ndarray,
-    augmentation: VolumeAugmentation | None,
+    augmentation: VolumeAugmentation,
     shift: Sequence[int],
     generator: np.random.Generator,
 ) -> np.ndarray:
     """A volume [slices, size, size] shifted, blurred and made noisier; float32. What moves in is the lowest value."""
-    if augmentation is None:
-        return volume
     lowest = volume.min()
     moved = np.full_like(volume, lowest)
     targets = tuple(slice(max(0, s), max(0, n + min(0, s))) for s, n in zip(shift, volume.shape, strict=True))

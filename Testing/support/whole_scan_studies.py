@@ -1,0 +1,74 @@
+"""Studies of vessel regression and radiomics on made-up scans, with trainings that take no time."""
+
+import csv
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
+from CACTrainingLib.whole_scan.prepared import Prepared
+from CACTrainingLib.whole_scan.radiomics.features import HEART_ML, FeatureTable
+from CACTrainingLib.whole_scan.radiomics.measures import with_calls
+from CACTrainingLib.whole_scan.scan_table import ARTERIES
+
+SCORES = (0.0, 0.0, 0.0, 15.0, 60.0, 150.0, 300.0, 900.0)
+"""Total of every eighth patient, all of it in the LAD."""
+
+
+def write_table(path: Path, patients: int = 48, first: int = 0, digital: bool = True, contrast: int = 0) -> Path:
+    """A table of CTs that are not there, a row for each patient. contrast: of so many the first are enhanced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = ["name", "patient", "ct", *(f"agatston_{a}" for a in ARTERIES), "age_years", "sex", "contrast"]
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, restval=0)
+        writer.writeheader()
+        for n in range(first, first + patients):
+            folder = path.parent / f"p{n}"
+            folder.mkdir(exist_ok=True)
+            (folder / "ct.nii.gz").touch()
+            if digital:
+                (folder / "truth.json").touch()
+            row = {"name": f"p{n}", "patient": n, "ct": f"p{n}/ct.nii.gz", "agatston_LAD": SCORES[n % 8]}
+            age = 50 + 3 * (n % 8) + n % 5
+            writer.writerow(row | {"age_years": age, "sex": "FM"[n // 8 % 2], "contrast": int(n < first + contrast)})
+    return path
+
+
+def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
+    """Read no scan. failing: names of scans that cannot be prepared."""
+
+    def prepare_vessels(scans, folder, config, workers, progress):
+        files = {scan.name: scan.ct for scan in scans if scan.name not in failing}
+        return Prepared(files, dict.fromkeys(failing, "its heart was not found"))
+
+    def features_of(scans, folder, workers, progress):
+        names = (HEART_ML, "heart_noise", PSEUDO_FEATURE)
+        used = tuple(scan for scan in scans if scan.name not in failing)
+        rows = [(500 + scan.total % 7, int(scan.patient) % 3, np.log1p(scan.total // 20)) for scan in used]
+        return FeatureTable(used, names, np.array(rows)), dict.fromkeys(failing, "its heart was not found")
+
+    whole_scan = "CACTrainingLib.whole_scan"
+    monkeypatch.setattr(f"{whole_scan}.vessels.fitting.prepare_vessels", prepare_vessels)
+    monkeypatch.setattr(f"{whole_scan}.vessels.fitting.heart_ml", lambda file: 500.0)
+    monkeypatch.setattr(f"{whole_scan}.radiomics.study.features_of", features_of)
+
+
+def fake_trainer(data, budget):
+    """Predict the truth, but for noise of each fold: of "cnn" and "heart" much, of others little."""
+
+    def train(run):
+        generator = np.random.default_rng(zlib.crc32(f"{run}".encode()))
+        name = getattr(run.configuration, "kind", None) or run.configuration.features
+        spread = 3.0 if name in ("cnn", "heart") else 0.1
+        parts = {"validation": data.cohort.validation(run.fold), "test": data.cohort.held_out}
+        values = {}
+        for part, rows in parts.items():
+            scores = np.array([[data.cohort.scans[row].scores[artery] for artery in ARTERIES] for row in rows])
+            predicted = (1 + scores) * np.exp(generator.normal(0, spread, (len(rows), 1))) - 0.5
+            if not hasattr(run.configuration, "kind"):
+                predicted = with_calls(predicted.sum(1) / (5 + predicted.sum(1)), 0.5)
+            values[part] = predicted.tolist()
+        return {**values, "fold": run.fold, "seconds": 1.0}
+
+    return train
