@@ -28,14 +28,6 @@ class PointCloud:
     def total(self) -> float:
         return float(self.weights.sum())
 
-    def moved(self, rotation: np.ndarray, shift_mm: np.ndarray) -> PointCloud:
-        """The cloud after a rotation (3×3) about the origin and a shift, in mm."""
-        return PointCloud(self.positions_mm @ rotation.T + shift_mm, self.weights)
-
-    def scaled(self, factor: float) -> PointCloud:
-        """The same places with all weights times `factor`."""
-        return PointCloud(self.positions_mm, self.weights * factor)
-
 
 def joined(clouds: list[PointCloud]) -> PointCloud:
     """One cloud of all points; empty when the list is."""

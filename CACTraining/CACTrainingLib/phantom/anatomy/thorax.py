@@ -38,7 +38,6 @@ class Thorax:
         self.body = body
         self.pose = pose
         x, y = np.meshgrid(x_mm.astype(np.float32), y_mm.astype(np.float32))
-        self._x, self._y = x, y
         self._radius = np.hypot(x, y)
         # 0 at the spine, 1 at the sternum, alike on both sides.
         self._front = np.arctan2(np.abs(x), y) / np.float32(math.pi)
