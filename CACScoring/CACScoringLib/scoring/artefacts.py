@@ -40,8 +40,11 @@ def metal_lesions(found: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
 
 
 def metal_warning(found: LesionSet, metal: dict[int, MetalKind]) -> list[ScanWarning]:
-    """The doubt about a reader's lesions that are metal, if there are any. metal: of `metal_lesions`."""
-    return _warning("metal-labelled", found, metal, "A reader labelled them, and they are scored.")
+    """Warn of a reader's lesions that are metal, if there are any. metal: of `metal_lesions`."""
+    if not metal:
+        return []
+    message = f"{_metal_text(found, metal)} A reader labelled them, and they are scored."
+    return [ScanWarning("metal-labelled", message)]
 
 
 def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[ScanWarning]]:
@@ -55,7 +58,7 @@ def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[S
         return found, []
     kept = found.of(lesion.id for lesion in found.lesions if lesion.id not in metal)
     consequence = "They are left out of the candidates, with any calcium that touches them: label that by hand."
-    return kept, _warning("metal", found, metal, consequence)
+    return kept, [ScanWarning("metal", f"{_metal_text(found, metal)} {consequence}")]
 
 
 def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning]:
@@ -79,13 +82,10 @@ def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning
     return [ScanWarning("noise-candidates", message)]
 
 
-def _warning(code: str, found: LesionSet, metal: dict[int, MetalKind], consequence: str) -> list[ScanWarning]:
-    if not metal:
-        return []
+def _metal_text(found: LesionSet, metal: dict[int, MetalKind]) -> str:
     parts = []
     for kind in sorted(set(metal.values()), reverse=True):
         slices = [str(lesion.slice_indices[0]) for lesion in found.lesions if metal.get(lesion.id) == kind]
         parts.append(f"{kind.title} (slices {', '.join(slices[:5])}{' …' if len(slices) > 5 else ''})")
     kinds = "; ".join(parts)
-    message = f"{len(metal)} lesion(s) are metal or another foreign body, or touch one: {kinds}. {consequence}"
-    return [ScanWarning(code, message)]
+    return f"{len(metal)} lesion(s) are metal or another foreign body, or touch one: {kinds}."
