@@ -23,8 +23,7 @@ def make_desk(host):
 
     yield make
     for desk in made:
-        desk.editor.setActiveEffect(None)
-        desk.editor.removeViewObservations()
+        desk.close()
     # What went wrong in an event would only be printed.
     errors.raise_errors()
 

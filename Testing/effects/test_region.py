@@ -53,7 +53,7 @@ class TestRegion:
             expected[7] = np.min([distance(i, j, *ends) for ends in itertools.pairwise(way)], 0) <= 5 + 1e-6
             np.testing.assert_array_equal(painted, expected)
             counts.add(int(painted.sum()))
-            desk.editor.setActiveEffect(None)
+            desk.close()
         assert len(counts) > 1
 
     def test_keys_wheel_and_undo(self, desk):

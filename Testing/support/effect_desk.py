@@ -101,6 +101,14 @@ class Desk:
         self.view = slicer.app.layoutManager().sliceWidget("Red")
         self.show_slice(7)
 
+    def close(self) -> None:
+        """Delete the editor: Slicer cannot hold two that are in no panel. Once more does nothing."""
+        if self.editor is not None:
+            self.editor.setActiveEffect(None)
+            self.editor.removeViewObservations()
+            self.editor.delete()
+            self.editor = None
+
     def _segmentation(self, name: str):
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
         node.CreateDefaultDisplayNodes()
