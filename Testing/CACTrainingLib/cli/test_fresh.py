@@ -54,10 +54,9 @@ DOES_ITS_WORK = [
 ENDS_EARLY = [
     "compare none none",
     "cohort report none",
-    "cohort omop none --keys none",
     "pull http://127.0.0.1:9 --patient P --output new",
     "push http://127.0.0.1:9 SCAN",
-    "watch http://127.0.0.1:9 --output new --poll 0",
+    'watch http://127.0.0.1:9 --output new --settings {"watch":{"poll_seconds":0}}',
     "drr none --output new",
     "models list",
     "sample table.csv",
