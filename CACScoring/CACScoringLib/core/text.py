@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def percent(probability: float) -> str:
     """A model's probability for readers; never 0 or 100%, for no model is certain."""
@@ -16,3 +18,9 @@ def shown(text: str) -> str:
     Bytes of names that are no UTF-8 stay, for the stream to escape them.
     """
     return "".join(c if c.isprintable() or c == "\n" or "\ud800" <= c <= "\udfff" else " " for c in text)
+
+
+def some(items: Iterable[str]) -> str:
+    """The first five items, and how many more there are."""
+    items = list(items)
+    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")

@@ -11,7 +11,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from ..core.ct import (
     SliceGeometryError,
     UnreadableError,
 )
+from ..core.text import some
 from .bounded import read_bounded
 
 if TYPE_CHECKING:
@@ -175,12 +176,6 @@ def read_slice(path: Path) -> DicomSlice | None:
     if slice_.text("Modality") is None:
         raise UnreadableError(f"{path.name} is a DICOM file without a modality.")
     return slice_
-
-
-def some(items: Iterable[str]) -> str:
-    """The first five items, and how many more there are."""
-    items = list(items)
-    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")
 
 
 def first_value(slices: list[DicomSlice], get: Callable, keyword: str):
