@@ -107,7 +107,7 @@ _TEXTS = {"message", "seconds", "reason", "ct"}
 _CLINICAL = re.compile(r"(/threshold|non_coronary)/.*(agatston|volume_mm3|hu_mm3|lesions|_hu|voxels)$")
 _COUNTS = re.compile(r"/(voxels|lesions)(/\d+)?$")
 _LEFT_OUT = {"components", "evidence", "candidate_evidence", "calibrated_on", "rules", "decomposition_settings"}
-_LEFT_OUT |= {"slices_decomposed", "volume_fraction_mass_mg", "swcs"}
+_LEFT_OUT |= {"slices_decomposed"}
 
 
 def run_case(name: str, folder: Path) -> dict[str, Any]:

@@ -214,14 +214,13 @@ def with_masses(result: ScoreResult) -> ScoreResult:
     if calibration is None:
         return result
     others = None if elsewhere is None else elsewhere.lesions.id_map > 0
-    noise_hu = None if result.blood is None else result.blood.noise_hu
     scan = result.scored_scan
     hu, spacing = scan.hu, scan.image.GetSpacing()
     methods = dict(result.methods)
     for name, method in result.methods.items():
         if len(method.lesions.lesions) <= MOST_MEASURED:
             of_map = name == "decomposition"
-            masses = lesion_masses(hu, spacing, method.lesions, calibration, noise_hu, others, of_map)
+            masses = lesion_masses(hu, spacing, method.lesions, calibration, others, of_map)
             methods[name] = replace(method, masses=masses)
     return replace(result, methods=methods)
 

@@ -30,8 +30,7 @@ def masses_as_html(result: ScoreResult) -> Markup | None:
         tables,
         small(
             "Integrated mass: all that the lesions and the voxels near them hold above their background, with its "
-            "standard error by noise and background. The other two are published measures of the same regions, for "
-            "comparison."
+            "standard error by noise and background."
         ),
         small(calibration_text(result.mass_calibration)),
     )
@@ -50,16 +49,11 @@ def calibration_text(calibration: MassCalibration) -> str:
 
 def _table(method: MethodResult) -> Markup:
     arteries = [a for a in Artery if any(lesion.artery == a for lesion in method.lesions.lesions)]
-    rows = [row(site_name(artery), *_cells(method.mass_of(artery))) for artery in arteries]
-    first = head("Artery", "Integrated mass mg", "Volume-fraction mass mg", "Spatially weighted score mm³")
-    return table([first, *rows, row(tag.b("Total"), *_cells(method.mass_of()))])
+    rows = [row(site_name(artery), _text(method.mass_of(artery))) for artery in arteries]
+    return table([head("Artery", "Integrated mass mg"), *rows, row(tag.b("Total"), _text(method.mass_of()))])
 
 
-def _cells(mass: CalciumMass) -> list[str]:
-    error = mass.mass_standard_error_mg  # 0 where there is no lesion, which says nothing of what was missed
-    integrated = _number(mass.integrated_mass_mg) + (f" ± {error:.2f}" if error else "")
-    return [integrated, _number(mass.volume_fraction_mass_mg), _number(mass.swcs)]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _text(mass: CalciumMass) -> str:
+    value, error = mass.integrated_mass_mg, mass.mass_standard_error_mg
+    # The error is 0 where there is no lesion, which tells nothing of what was missed.
+    return "–" if value is None else f"{value:.2f}" + (f" ± {error:.2f}" if error else "")

@@ -71,7 +71,7 @@ def test_json_has_the_promised_keys(result, tmp_path):
     assert set(method["arteries"]) == {"LM", "LAD", "LCX", "RCA", "other", "unassigned"}
     score_keys = {"agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions", "peak_hu"}
     score_keys |= {"clinical_agatston"}
-    score_keys |= {"integrated_mass_mg", "volume_fraction_mass_mg", "mass_standard_error_mg", "swcs"}
+    score_keys |= {"integrated_mass_mg", "mass_standard_error_mg"}
     intervals = {"interval_90", "mass_interval_90"}
     assert score_keys | intervals == set(method["total"]) == set(method["arteries"]["RCA"])
     assert score_keys | {"id", "artery"} <= set(method["lesions"][0])
