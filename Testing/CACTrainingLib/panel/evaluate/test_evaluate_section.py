@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import slicer
@@ -13,6 +14,7 @@ from training_driver import CommandProcess, TrainingDriver, load_training
 
 import desktop_host
 from CACScoringLib.models.cards import find_model, list_models, read_card
+from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.cli.main import make_parser
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.report import figures as study_figures
@@ -83,9 +85,10 @@ class TestStudies:
             section._state.evaluateStudy, section._state.trainAnnotator = study, "me"
             section._state.evaluateModel, section._state.evaluateOther = map(str, cards)
             _, command = section._command()
-            found = make_parser().parse_args(command)
-            assert found.study == study
-            assert getattr(found, "data", None) == (None if study == "acquisition" else project.folder)
+            parsed = vars(make_parser().parse_args(command))
+            assert parsed["study"] == study
+            assert {name for name in parsed if name in STUDIES["all"].takes} <= {*STUDIES[study].takes}
+            assert parsed.get("data") == (None if study == "acquisition" else project.folder)
 
     def test_installed_model_is_used_by_name(self, driver, section, project, models):
         card = read_card(untrained("heart", "mine", models))
@@ -132,8 +135,7 @@ class TestStudies:
         ui.evaluateButton.click()
         arguments = driver.process.arguments
         assert arguments[2:4] == ["evaluate", "models"]
-        at = arguments.index("--compare")
-        assert arguments[at + 1 : at + 3] == [str(card) for card in cards]
+        assert [b for a, b in pairwise(arguments) if a == "--model"] == [str(card) for card in cards]
 
 
 @pytest.fixture
