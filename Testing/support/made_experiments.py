@@ -28,7 +28,6 @@ def make_quick(monkeypatch, resamples: int) -> None:
     monkeypatch.setattr("CACTrainingLib.experiments.jobs.Workers", InThisProcess)
     monkeypatch.setattr("CACTrainingLib.report.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
     monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.Bootstrap.__init__.__defaults__", (resamples,))
-    monkeypatch.setattr("CACTrainingLib.experiments.plots.BAND_RESAMPLES", 5)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..run import RunSettings
     from ..scoring.lesions import ScoringRules
 
-SECTIONS = ("scoring", "access", "series", "watch")
+SECTIONS = ("scoring", "access", "series", "watch", "study")
 """One file serves all commands: each reads those that it knows."""
 
 Settings = TypeVar("Settings")
@@ -66,8 +66,11 @@ def _value(kind: Any, value: object, where: str, folder: Path) -> object:
             return folder / value
         if one is float and type(value) is int:
             return float(value)
-        if get_origin(one) is tuple and isinstance(value, list) and len(value) == len(get_args(one)):
-            return tuple(_value(each, part, where, folder) for each, part in zip(get_args(one), value, strict=True))
+        if get_origin(one) is tuple and isinstance(value, list):
+            kinds = get_args(one)
+            kinds = (kinds[0],) * len(value) if kinds[-1] is Ellipsis else kinds
+            if len(value) == len(kinds):
+                return tuple(_value(each, part, where, folder) for each, part in zip(kinds, value, strict=True))
         if type(value) is one:
             return value
     raise OutputError(f"{where} in --settings is {value!r}, which is of another type than it has to be. Correct it.")

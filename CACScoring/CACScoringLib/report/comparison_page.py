@@ -85,7 +85,7 @@ def _provenance(comparison: Comparison) -> Markup:
             tag.b("No repeatability limits are stored"),
             f" with the model of the calcium map, so {other} can tell a change from scan-rescan variability. "
             "A scan-rescan study stores the limits (",
-            tag.code("cac evaluate reproducibility --store-limits"),
+            tag.code('cac evaluate reproducibility --settings \'{"study": {"store_limits": true}}\''),
             ").",
             class_="unreviewed",
         )

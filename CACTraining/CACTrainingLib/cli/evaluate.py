@@ -1,147 +1,176 @@
-"""The command `cac evaluate`: the scan–rescan study, on a cohort, a project or anyone's scan pairs; models compared."""
+"""The command `cac evaluate STUDY`: studies of scan pairs, comparisons of models, and studies of many trainings."""
 
 from __future__ import annotations
 
 import argparse
-import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from CACScoringLib.cli.cluster_option import add_cluster_argument, extras_of_cluster, shares_out
+from CACScoringLib.cli.cluster_option import add_cluster_argument, extras_of_cluster
 from CACScoringLib.cli.main import add_progress_argument
+from CACScoringLib.cli.settings_file import add_settings_argument, from_file
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 
-from . import experiments
-from .study_options import StudyParser, add_options, show_page
+SECTION = "study"
+"""Section of a settings file with the fields of a study's settings."""
 
-REPRODUCIBILITY, ACQUISITION, ALL = "reproducibility", "acquisition", "all"
 
-STUDIES = {
-    REPRODUCIBILITY: "reproducibility of two scans of a patient, and accuracy against the true mass",
-    "detection": "detection of calcium per scan, artery and lesion",
-    "heart": "agreement of the heart outline with the reference",
-    "automatic": "agreement of the automatic scores with the truth of digital patients",
-    "ablation": "contribution of each part of the method",
-    ACQUISITION: "dependence of the score of one digital patient on the acquisition",
-}
+@dataclass(frozen=True)
+class Study:
+    """A study of the command. takes: its options besides those of all. make: of the study's name, the options that
+    were given, the settings file and the progress; returns the page. extras: what it needs beyond "studies"."""
 
-MODELS = "models"
-"""The study that scores nothing and is no part of "all": models of one network on the same cases."""
+    text: str
+    takes: tuple[str, ...]
+    make: Callable[[str, dict[str, Any], str | None, Progress], Path]
+    extras: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the studies; each has options of its own."""
+    """Declare the command's options; those left out are no attributes of what is parsed."""
     parser.description = (
-        "Studies of methods and models. Each writes study.html, its tables (CSV) and figures (PNG, "
-        "SVG). If it is run again, it continues where it stopped. cac evaluate STUDY --help lists a study's options."
+        "Make a study of methods or models: study.html, its tables (CSV) and figures (PNG, SVG). If it is run again, "
+        "it continues where it stopped."
     )
-    studies = parser.add_subparsers(dest="study", required=True, metavar="STUDY", parser_class=StudyParser)
-    for name, text in {**STUDIES, ALL: "all of these: " + ", ".join(STUDIES)}.items():
-        one = studies.add_parser(name, help=text, description=f"Studies {text}.")
-        _add_scan_study(one, name)
-        one.set_defaults(run=run)
-    text = "two or more models of one network, compared on the same cases; not part of all"
-    models = studies.add_parser(MODELS, help=text, description=f"Compare {text}.")
-    models.add_argument("--data", type=Path, metavar="COHORT", help="folder of a project, or of a cohort")
-    models.add_argument(
-        "--compare", nargs="+", default=[], metavar="MODEL", help="model cards, or names from cac models list"
+    parser.argument_default = argparse.SUPPRESS
+    add = parser.add_argument
+    studies = "; ".join(f"{name}: {study.text}" for name, study in STUDIES.items())
+    add("study", choices=STUDIES, metavar="STUDY", help=studies)
+    add(
+        "--data",
+        type=Path,
+        metavar="DATA",
+        help="folder of a project, or of a cohort, as cac phantom writes it; a table (CSV) of your own scan pairs with "
+        "the columns patient, scan (1 or 2), ct and, where you have them, series, heart, lesions; or the table of "
+        "radiographs, patients or CTs that a study of trainings takes. Paths are relative to a table",
     )
-    add_options(models, ("--use", "--annotator", "--workers", "--seed", "--device", "--cache"))
-    models.set_defaults(run=_compare)
-    experiments.add_studies(studies)
-    for one in studies.choices.values():
-        add_options(one, ["--output"])
-        add_progress_argument(one)
-        if shares_out(one):
-            add_cluster_argument(one, "scores, prepares scans and trains")
-        one.set_defaults(extras=_extras, interrupted="Interrupted. Run the same command again to go on.")
+    add("--results", type=Path, metavar="DIR", help="results of cac cohort for these scans, instead of scoring them")
+    add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
+    add(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="model to use instead of the one that comes with CAC; of the study models, two or more to compare, by "
+        "name or card",
+    )
+    add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
+    add("--use", choices=("test", "validation", "training"), help="use of the scans of a project (default: test)")
+    add("--annotator", metavar="NAME", help="annotator whose annotations of a project count, where there are several")
+    add("--seed", type=int, metavar="N", help="random seed of the bootstrap and of trainings (default: 0)")
+    add("--workers", type=int, metavar="N", help="number of processes (default: one per core, as far as memory allows)")
+    add("--device", choices=("auto", "cpu", "cuda"), help="of the networks (default: auto)")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for study.html, its tables and figures")
+    add_settings_argument(parser)
+    add_cluster_argument(parser, "scores, prepares scans and trains")
+    add_progress_argument(parser)
+    parser.set_defaults(run=run, extras=_extras, interrupted="Interrupted. Run the same command again to go on.")
 
 
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:
-    scoring = ("cohort",) if options.study in (*STUDIES, ALL) else ()
-    radiomics = ("radiomics",) if options.study == "radiomics" else ()
-    return ("studies", *scoring, *radiomics, *extras_of_cluster(options))
-
-
-def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:
-    """The options of one of STUDIES, or of all."""
-    add = parser.add_argument
-    on_scans = name != ACQUISITION
-    if on_scans:
-        add(
-            "--data",
-            type=Path,
-            metavar="COHORT",
-            help="folder of a project, or of a cohort, as cac phantom writes it; or a table (CSV) of your own scan "
-            "pairs with the columns patient, scan (1 or 2), ct and, where you have them, series, heart, lesions; paths "
-            "are relative to it",
-        )
-        add(
-            "--results", type=Path, metavar="DIR", help="results of cac cohort for these scans, instead of scoring them"
-        )
-        add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
-    shared = ("--overwrite", "--use", "--annotator", "--seed") if on_scans else ()
-    add_options(parser, ("--model", *shared, "--workers", "--device"))
-    if name in (ACQUISITION, ALL):
-        add("--patient", type=int, default=950191, metavar="NUMBER", help="the digital patient to scan")
-    if name in (REPRODUCIBILITY, ALL):
-        add(
-            "--store-limits",
-            nargs="?",
-            const=Path(),
-            type=Path,
-            metavar="CARD",
-            help="store the repeatability coefficient with a model, for cac compare (default: the calcium map model "
-            "that was used)",
-        )
-
-
-_ON_SCANS = ("data", "use", "annotator", "results", "pairs", "overwrite", "seed")
-"""Options of studies of scan pairs, called like the fields of `evaluation.EvaluationSettings`."""
+    return ("studies", *STUDIES[options.study].extras, *extras_of_cluster(options))
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
-    """Make the studies that were asked for. Raises CTError, OutputError."""
-    # Imported here so that `cac --help` and a mistyped option answer at once.
+    """Make the study that was asked for. Raises CTError, OutputError."""
+    study = STUDIES[options.study]
+    given = {name: value for name, value in vars(options).items() if name in _NOT_OF_ALL}
+    if foreign := sorted(given.keys() - set(study.takes)):
+        takes = ", ".join(f"--{name}" for name in study.takes)
+        raise CTError(f"The study {options.study} does not take --{foreign[0]}; it takes {takes}.")
+    given["output"] = options.output
+    page = study.make(options.study, given, vars(options).get("settings"), progress)
+    progress.done(options.output)
+    print(f"{page}: the study")
+
+
+def _of_scans(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
+    # Imported here, as all below, so that `cac --help` and a mistyped option answer at once.
     from CACScoringLib.run import ModelChoice
 
-    from ..studies.acquisition import AcquisitionSettings
-    from ..studies.evaluation import EvaluationSettings, evaluate
+    from ..studies.evaluation import SCAN_STUDIES, EvaluationSettings, evaluate
 
-    given = vars(options)
-    done = evaluate(
-        EvaluationSettings(
-            studies=tuple(STUDIES) if options.study == ALL else (options.study,),
-            output=options.output,
-            models=ModelChoice(tuple(options.model), device=options.device),
-            workers=options.workers,
-            acquisition=AcquisitionSettings(options.patient) if "patient" in given else AcquisitionSettings(),
-            **{name: given[name] for name in _ON_SCANS if name in given},
-        ),
-        progress,
-    )
-    if given.get("store_limits") is not None:
-        from ..studies.limits import store_limits
-
-        card = store_limits(done.records, None if options.store_limits == Path() else options.store_limits)
-        print(f"{card}: repeatability coefficient, for cac compare")
-    show_page(done.page, options.output, progress)
+    settings = from_file(file, SECTION, EvaluationSettings(SCAN_STUDIES if name == "all" else (name,), given["output"]))
+    models = ModelChoice(tuple(given.pop("model", ())), device=given.pop("device", "auto"))
+    done = evaluate(replace(settings, models=models, **given), progress)
+    if done.limits is not None:
+        print(f"{done.limits}: repeatability coefficient, for cac compare")
+    return done.page
 
 
-def _compare(options: argparse.Namespace, progress: Progress) -> None:
-    from ..experiments.errors import StudyError
+def _of_models(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
     from ..studies.model_comparison import ComparisonSettings, compare_models
 
-    if options.data is None:
-        raise StudyError("Name with --data the scans on which the models are evaluated: a project, or a cohort.")
-    settings = ComparisonSettings(
-        data=options.data,
-        models=tuple(options.compare),
-        output=options.output,
-        use=options.use,
-        annotator=options.annotator,
-        device=options.device,
-        workers=options.workers or os.cpu_count() or 1,
-        cache=options.cache,
-        seed=options.seed,
-    )
-    show_page(compare_models(settings, progress), options.output, progress, "the comparison")
+    settings = ComparisonSettings(_data(name, given), tuple(given.pop("model", ())), given["output"])
+    return compare_models(replace(from_file(file, SECTION, settings), **given), progress)
+
+
+def _of_radiographs(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
+    from ..radiograph.study.study import RadiographStudySettings, evaluate_radiographs
+
+    return evaluate_radiographs(_trainings(RadiographStudySettings, name, given, file), progress)
+
+
+def _of_prognosis(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
+    from ..radiograph.study.prognosis import evaluate_prognosis
+
+    return evaluate_prognosis(_data(name, given), given["output"], given.get("seed", 0), progress)
+
+
+def _of_vessels(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
+    from ..whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
+
+    return evaluate_vessels(_trainings(VesselStudySettings, name, given, file), progress)
+
+
+def _of_radiomics(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
+    from ..whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
+
+    return evaluate_radiomics(_trainings(RadiomicsStudySettings, name, given, file), progress)
+
+
+def _trainings(kind: type, name: str, given: dict[str, Any], file: str | None) -> Any:
+    """Settings of a study of trainings, an `ExperimentSettings`."""
+    settings = from_file(file, SECTION, kind(_data(name, given), given["output"], workers=None, device="auto"))
+    seed = given.pop("seed", settings.budget.seed)
+    return replace(settings, budget=replace(settings.budget, seed=seed), **given)
+
+
+def _data(name: str, given: dict[str, Any]) -> Path:
+    if "data" not in given:
+        raise CTError(f"The study {name} needs scans, or a table of them. Name them with --data.")
+    return given["data"]
+
+
+_PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
+_TRAININGS = ("data", "seed", "workers", "device")
+_NOT_OF_ALL = set(_PAIRS)
+_COHORT = ("cohort",)
+
+STUDIES = {
+    "reproducibility": Study(
+        "two scans of each patient, and accuracy against the true mass", _PAIRS, _of_scans, _COHORT
+    ),
+    "detection": Study("calcium per scan, artery and lesion", _PAIRS, _of_scans, _COHORT),
+    "heart": Study("agreement of the heart outline with the reference", _PAIRS, _of_scans, _COHORT),
+    "automatic": Study("automatic scores against the truth of digital patients", _PAIRS, _of_scans, _COHORT),
+    "ablation": Study("contribution of each part of the method", _PAIRS, _of_scans, _COHORT),
+    "acquisition": Study(
+        "one digital patient, scanned in many ways", ("model", "workers", "device"), _of_scans, _COHORT
+    ),
+    "all": Study("all of the above", _PAIRS, _of_scans, _COHORT),
+    "models": Study(
+        "models of one network on the same cases",
+        ("data", "model", "use", "annotator", "seed", "workers", "device"),
+        _of_models,
+    ),
+    "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _of_radiographs),
+    "prognosis": Study("events by true and by predicted category", ("data", "seed"), _of_prognosis),
+    "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _of_vessels),
+    "radiomics": Study(
+        "any coronary calcium by radiomics, cross-validated", _TRAININGS[:3], _of_radiomics, ("radiomics",)
+    ),
+}
+"""By name, in the order of the help."""

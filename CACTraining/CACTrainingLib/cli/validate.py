@@ -8,8 +8,6 @@ from pathlib import Path
 from CACScoringLib.cli.main import add_progress_argument
 from CACScoringLib.core.progress import Progress
 
-from .study_options import add_options, show_page
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
@@ -40,7 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="calibrate scoring on these scans, report the agreement before and after with every scan evaluated by "
         "other patients, and store it as the model NAME, to score with by --model NAME",
     )
-    add_options(parser, ("--model", "--overwrite", "--workers", "--seed", "--device"))
+    add(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="model to use instead of the one that comes with CAC",
+    )
+    add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
+    add("--workers", type=int, metavar="N", help="number of processes (default: one per core, as far as memory allows)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the networks (default: auto)")
     add_progress_argument(parser)
     parser.set_defaults(
         run=run,
@@ -63,8 +70,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
             ModelChoice(tuple(options.model), device=options.device),
             options.workers,
             options.overwrite,
-            options.seed,
-            options.calibrate,
+            calibrate=options.calibrate,
         ),
         progress,
     )
@@ -72,4 +78,5 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if done.calibrated is not None:
         name = done.calibrated.card.name
         print(f"Stored {name}. Use it with: cac score CT --model {name}; take it away with: cac models rollback {name}")
-    show_page(done.page, options.output, progress, "the validation")
+    progress.done(options.output)
+    print(f"{done.page}: the validation")

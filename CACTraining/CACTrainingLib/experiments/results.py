@@ -13,7 +13,6 @@ from .configuration import ExperimentRun
 if TYPE_CHECKING:
     from ..report.parts import Cell
 
-NOT_RUN = "not run"
 CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
 """Titles of the categories of a score, as `statistics.patient_folds.category_of` numbers them."""
 SCORE_COLUMNS = ("Patients", "All", *CATEGORIES)
@@ -42,8 +41,3 @@ def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> t
     known = agatston[np.isfinite(agatston)]
     counts = np.bincount(category_of(known), minlength=len(CATEGORIES))
     return (title, len(set(patients)), len(patients), *map(int, counts))
-
-
-def lowered(title: str) -> str:
-    """A title within a sentence."""
-    return title[:1].lower() + title[1:]

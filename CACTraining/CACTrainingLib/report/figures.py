@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,21 +23,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
+    from ..statistics.survival import StepFunction
     from .parts import Figure
 
-METHOD_COLOURS = {
-    "map": "#0072b2",
-    "reader": "#d55e00",
-    "automatic": "#e69f00",
-    "slices": "#6b6b6b",
-    "noise_free": "#009e73",
+METHOD_LOOKS = {
+    "map": ("#0072b2", "o"),
+    "reader": ("#d55e00", "s"),
+    "automatic": ("#e69f00", "D"),
+    "slices": ("#6b6b6b", "^"),
+    "noise_free": ("#009e73", "v"),
 }
-MARKERS = {"map": "o", "reader": "s", "automatic": "D", "slices": "^", "noise_free": "v"}
-_OTHERS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "v"), ("#cc79a7", "P"), ("#e69f00", "D"), ("#56b4e9", "^"))
+"""Colour and marker of the methods of METHODS."""
+OTHER_LOOKS = (
+    ("#0072b2", "o"),
+    ("#d55e00", "s"),
+    ("#009e73", "v"),
+    ("#cc79a7", "P"),
+    ("#e69f00", "D"),
+    ("#56b4e9", "^"),
+)
+LINES = ("-", "--", "-.", ":")
+DARK = "#1c2529"
 
 PNG_DPI = 200
-CHARACTER_POINTS = 4.35
-"""Mean width of a character of a tick's label."""
+CROWDED_CHARACTERS = 95
+"""Names of groups side by side in a figure that are longer in all are turned."""
 
 LOOK = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are the same everywhere
@@ -49,14 +59,14 @@ LOOK = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#56656c",
-    "axes.labelcolor": "#1c2529",
+    "axes.labelcolor": DARK,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
     "grid.color": "#e6eaec",
     "grid.linewidth": 0.6,
-    "xtick.color": "#1c2529",
-    "ytick.color": "#1c2529",
+    "xtick.color": DARK,
+    "ytick.color": DARK,
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
     "legend.frameon": False,
@@ -124,11 +134,6 @@ def rendered(figure: Figure) -> dict[str, bytes]:
     return files
 
 
-def title_of(method: str) -> str:
-    """What to call a method in a figure: its title in tables; a name that is none of METHODS stays as it is."""
-    return METHODS.get(method, method)
-
-
 def bland_altman(
     drawing: Drawing,
     panels: Sequence[ScanPairs],
@@ -141,18 +146,16 @@ def bland_altman(
     unit: of the scores, for the axes. linear_to: from there on axes are logarithmic, in both directions. titles: of the
     axes.
     """
-    pairs = [np.stack([panel.first, panel.second], axis=1).astype(float) for panel in panels]
+    pairs = [np.stack([panel.first, panel.second], axis=1).astype(float).reshape(-1, 2) for panel in panels]
     highest = max([1e-9, *(own.mean(1).max() for own in pairs if len(own))])
     widest = max([1e-9, *(np.abs(np.diff(own)).max() for own in pairs if len(own))])
-    axes = _row_of_axes(drawing, [panel.method for panel in panels], [len(own) for own in pairs], titles, unit)
-    for axis, panel, own in zip(axes, panels, pairs, strict=True):
-        colour, marker = _look_of(panel.method)
-        axis.axhline(0, color="#1c2529", linewidth=0.8)
-        _dots(axis, own.mean(1), own[:, 1] - own[:, 0], colour, marker)
-        if panel.limits:
-            means = np.geomspace(linear_to / 50, highest, 400)
-            for sign in (-1, 1):
-                axis.plot(means, sign * panel.limits.at(means), color=colour, linestyle="--")
+    means = np.geomspace(linear_to / 50, highest, 400)
+    for axis, panel, own in _axes_of_methods(drawing, panels, pairs, titles, unit):
+        colour, _ = look_of(panel.method)
+        axis.axhline(0, color=DARK, linewidth=0.8)
+        _dots(axis, own.mean(1), own[:, 1] - own[:, 0], panel.method)
+        for sign in (-1, 1) if panel.limits else ():
+            axis.plot(means, sign * panel.limits.at(means), color=colour, linestyle="--")
         _scale(axis, linear_to, (0, 1.5 * highest), (-1.6 * widest, 1.6 * widest))
 
 
@@ -167,16 +170,14 @@ def against_truth(
 
     The line is equality. linear_to: from there on axes are logarithmic. titles: of the axes.
     """
-    highest = max([1e-9, *(float(np.max([p.true, p.measured])) for p in panels if len(p.true))])
+    pairs = [np.stack([panel.true, panel.measured], axis=1).astype(float).reshape(-1, 2) for panel in panels]
+    highest = max([1e-9, *(own.max() for own in pairs if len(own))])
     line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])
-    axes = _row_of_axes(drawing, [p.method for p in panels], [len(p.true) for p in panels], titles, unit)
-    for axis, panel in zip(axes, panels, strict=True):
-        colour, marker = _look_of(panel.method)
+    for axis, panel, own in _axes_of_methods(drawing, panels, pairs, titles, unit):
         other = np.asarray(panel.other_calcium, bool)
-        true, measured = np.asarray(panel.true, float), np.asarray(panel.measured, float)
-        axis.plot(line, line, color="#1c2529", linewidth=0.8)
-        _dots(axis, true[~other], measured[~other], colour, marker)
-        _dots(axis, true[other], measured[other], colour, marker, filled=False)
+        axis.plot(line, line, color=DARK, linewidth=0.8)
+        _dots(axis, *own[~other].T, panel.method)
+        _dots(axis, *own[other].T, panel.method, filled=False)
         _scale(axis, linear_to, *[(-0.15 * linear_to, 1.6 * highest)] * 2)
 
 
@@ -194,16 +195,20 @@ def panels_of_values(
     draw a line at.
     """
     columns = min(3, len(panels)) if len(panels) != 4 else 2
-    rows = math.ceil(len(panels) / columns)
-    grid = drawing.subplots(rows, columns, squeeze=False, sharey=True)
+    grid = drawing.subplots(math.ceil(len(panels) / columns), columns, squeeze=False, sharey=True)
     methods = list(dict.fromkeys(method for panel in panels for method in panel.series))
     offsets = np.linspace(-0.5, 0.5, len(methods) + 2)[1:-1] * min(0.75, 0.22 * len(methods))
+    handles = {}
     for axis, panel in zip(grid.flat, panels, strict=False):
         if reference is not None:
-            axis.axhline(reference, color="#1c2529", linewidth=0.8)
+            axis.axhline(reference, color=DARK, linewidth=0.8)
         for offset, method in zip(offsets, methods, strict=True):
-            if method in panel.series:
-                _series(axis, panel.series[method], offset, methods, method, connected)
+            colour, marker = look_of(method, methods)
+            known = [(n + offset, *_with_ends(v)) for n, v in enumerate(panel.series.get(method, ())) if v is not None]
+            x, values, low, high = np.array(known, float).reshape(-1, 4).T
+            style = {"linestyle": "-" if connected else "none", "linewidth": 1, "label": METHODS.get(method, method)}
+            handles[method] = axis.plot(x, values, marker=marker, color=colour, **style)[0]
+            axis.vlines(x, low, high, colors=colour, linewidth=1.2)
         axis.set_title(panel.title)
         _name_groups(axis, panel.groups, columns)
     for axis in list(grid.flat)[len(panels) :]:
@@ -214,8 +219,8 @@ def panels_of_values(
         room = 0.03 * (limits[1] - limits[0])  # for marks that lie on them
         grid[0, 0].set_ylim(limits[0] - room, limits[1] + room)
     if len(methods) > 1:
-        handles = [_legend_mark(method, methods) for method in methods]
-        drawing.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(methods))
+        ncols = min(3, len(methods)) if len(methods) != 4 else 2
+        drawing.legend(handles=list(handles.values()), loc="outside lower center", ncols=ncols)
 
 
 def forest(
@@ -224,24 +229,49 @@ def forest(
     """Estimates under each other with their intervals, the first at the top. reference: a value to draw a line at."""
     axis = drawing.subplots()
     if reference is not None:
-        axis.axvline(reference, color="#1c2529", linewidth=0.8)
-    for y, (_, estimate) in enumerate(rows):
-        _whisker(axis, y, estimate, METHOD_COLOURS["map"], "o", upright=False)
+        axis.axvline(reference, color=DARK, linewidth=0.8)
+    values, low, high = np.array([_with_ends(estimate) for _, estimate in rows]).T
+    colour, marker = METHOD_LOOKS["map"]
+    axis.hlines(range(len(rows)), low, high, colors=colour, linewidth=1.2)
+    axis.plot(values, range(len(rows)), marker=marker, color=colour, linestyle="none")
     axis.set_yticks(range(len(rows)), [label for label, _ in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel(x_title)
 
 
-def _row_of_axes(
-    drawing: Drawing, methods: Sequence[str], counts: Sequence[int], titles: tuple[str, str], unit: str
-) -> list[Axes]:
-    axes = list(drawing.subplots(1, len(methods), squeeze=False, sharex=True, sharey=True)[0])
-    for axis, method, count in zip(axes, methods, counts, strict=True):
-        axis.set_title(f"{title_of(method)}\nn = {count}")
-        axis.set_xlabel(f"{titles[0]}, {unit}")
+def survival_curves(drawing: Drawing, panels: Sequence[tuple[str, Mapping[str, StepFunction]]]) -> None:
+    """A panel for each way to sort patients, and in it the proportion without event of each group, with its band."""
+    axes = drawing.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
+    lowest = min(float(np.fmin(c.low, c.proportion).min()) for _, curves in panels for c in curves.values())
+    for axis, (title, curves) in zip(axes, panels, strict=True):
+        for (name, curve), (colour, _), line in zip(curves.items(), OTHER_LOOKS, LINES, strict=False):
+            label = f"{name} (n = {curve.n:,})"
+            axis.step(curve.times, curve.proportion, where="post", color=colour, linestyle=line, label=label)
+            axis.fill_between(curve.times, curve.low, curve.high, step="post", color=colour, alpha=0.13, linewidth=0)
+        axis.set_title(title)
+        axis.set_xlabel("Years")
+        axis.set_ylim(max(0.0, lowest - 0.45 * (1.01 - lowest)), 1.01)  # room for the legend
+        axis.set_xlim(left=0)
+        axis.legend(loc="lower left")
+    axes[0].set_ylabel("Proportion without event")
+
+
+def look_of(method: str, others: Sequence[str] = ()) -> tuple[str, str]:
+    """Colour and marker. others: all methods of the figure; a name that is none of METHODS gets one by its place."""
+    place = list(others).index(method) if method in others else 0
+    return METHOD_LOOKS.get(method, OTHER_LOOKS[place % len(OTHER_LOOKS)])
+
+
+def _axes_of_methods(
+    drawing: Drawing, panels: Sequence, pairs: Sequence[np.ndarray], titles: tuple[str, str], unit: str
+) -> Iterator[tuple[Axes, Any, np.ndarray]]:
+    axes = drawing.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     axes[0].set_ylabel(f"{titles[1]}, {unit}")
-    return axes
+    for axis, panel, own in zip(axes, panels, pairs, strict=True):
+        axis.set_title(f"{METHODS.get(panel.method, panel.method)}\nn = {len(own)}")
+        axis.set_xlabel(f"{titles[0]}, {unit}")
+        yield axis, panel, own
 
 
 def _scale(axis: Axes, linear_to: float, x: tuple[float, float], y: tuple[float, float]) -> None:
@@ -258,10 +288,8 @@ def _scale(axis: Axes, linear_to: float, x: tuple[float, float], y: tuple[float,
 
 def _name_groups(axis: Axes, groups: Sequence[str], columns: int) -> None:
     """columns: how many panels share the figure's width."""
-    needed = sum(map(len, groups)) * CHARACTER_POINTS + 6 * len(groups)
-    crowded = needed > 0.9 * (72 * axis.figure.get_figwidth() - 60) / columns
     axis.set_xticks(range(len(groups)), groups)
-    if crowded:
+    if sum(len(group) + 1.5 for group in groups) * columns > CROWDED_CHARACTERS:
         axis.tick_params(axis="x", rotation=35)
         for label in axis.get_xticklabels():
             label.set(horizontalalignment="right", rotation_mode="anchor")
@@ -269,57 +297,12 @@ def _name_groups(axis: Axes, groups: Sequence[str], columns: int) -> None:
     axis.grid(axis="x", visible=False)
 
 
-def _look_of(method: str, others: Sequence[str] = ()) -> tuple[str, str]:
-    """Colour and marker. others: all methods of the figure; a name that is none of METHODS gets one by its place."""
-    if method in METHOD_COLOURS:
-        return METHOD_COLOURS[method], MARKERS[method]
-    return _OTHERS[list(others).index(method) % len(_OTHERS)] if method in others else _OTHERS[0]
-
-
-def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str, filled: bool = True) -> None:
+def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, method: str, filled: bool = True) -> None:
+    colour, marker = look_of(method)
     face = colour if filled else "none"
     axis.scatter(x, y, s=12, marker=marker, facecolors=face, edgecolors=colour, linewidths=0.7, alpha=0.65)
 
 
-def _series(
-    axis: Axes,
-    values: Sequence[Estimate | float | None],
-    offset: float,
-    methods: Sequence[str],
-    method: str,
-    connected: bool,
-) -> None:
-    colour, marker = _look_of(method, methods)
-    places = [n + offset for n, value in enumerate(values) if value is not None]
-    known = [value for value in values if value is not None]
-    if connected:
-        middles = [value.value if isinstance(value, Estimate) else value for value in known]
-        axis.plot(places, middles, color=colour, linewidth=1, alpha=0.7)
-    for place, value in zip(places, known, strict=True):
-        _whisker(axis, place, value, colour, marker)
-
-
-def _whisker(axis: Axes, place: float, value: Estimate | float, colour: str, marker: str, upright: bool = True) -> None:
-    if isinstance(value, Estimate):
-        middle, ends = value.value, (value.low, value.high)
-    else:
-        middle, ends = float(value), (math.nan, math.nan)
-    if not math.isfinite(middle):
-        return
-    if all(map(math.isfinite, ends)):
-        at = ((place, place), ends) if upright else (ends, (place, place))
-        axis.plot(*at, color=colour, linewidth=1.2, solid_capstyle="butt")
-    axis.plot(*((place, middle) if upright else (middle, place)), marker=marker, color=colour, linestyle="none")
-
-
-def _legend_columns(methods: Sequence[str]) -> int:
-    if len(methods) > 4 or sum(len(title_of(method)) + 6 for method in methods) > 105:
-        return 2 if len(methods) == 4 else 3
-    return len(methods)
-
-
-def _legend_mark(method: str, methods: Sequence[str]) -> object:
-    from matplotlib.lines import Line2D
-
-    colour, marker = _look_of(method, methods)
-    return Line2D([], [], color=colour, marker=marker, linestyle="none", label=title_of(method))
+def _with_ends(value: Estimate | float) -> tuple[float, float, float]:
+    """Value and its interval, NaN where there is none."""
+    return (value.value, value.low, value.high) if isinstance(value, Estimate) else (value, math.nan, math.nan)

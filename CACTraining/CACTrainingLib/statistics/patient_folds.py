@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 
@@ -40,9 +39,3 @@ def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed:
     for number, (_, inside) in enumerate(split):
         found[inside] = number
     return found
-
-
-def sd_over_folds(values: Sequence[float]) -> float:
-    """Standard deviation over folds; NaN of fewer than two that are numbers."""
-    known = [value for value in values if math.isfinite(value)]
-    return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bootstrap import Estimate
-
 
 def rank_correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation (1904, doi:10.2307/1412159) with mean ranks for ties, float [resamples].
@@ -70,36 +68,3 @@ def _centred(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     total = np.maximum(weights.sum(1), 1)
     middle = np.einsum("rn,rn->r", weights, np.broadcast_to(values, weights.shape)) / total
     return values - middle[:, None]
-
-
-def calibration_fit(truth: np.ndarray, probabilities: np.ndarray) -> tuple[Estimate, Estimate] | None:
-    """Slope and intercept of the logistic regression of truth on the log odds of probabilities; ideal 1 and 0.
-
-    Cox 1958 (doi:10.1093/biomet/45.3-4.562), by statsmodels.
-
-    Args:
-        truth: bool [n].
-        probabilities: [n].
-
-    Returns:
-        Slope and intercept; None where the regression does not exist.
-    """
-    import statsmodels.api as models
-    from statsmodels.tools.sm_exceptions import PerfectSeparationError
-
-    x = log_odds(probabilities)
-    if truth.all() or not truth.any() or np.ptp(x) < 1e-9:
-        return None
-    try:
-        fit = models.Logit(truth.astype(float), models.add_constant(x)).fit(disp=0)
-    except (PerfectSeparationError, np.linalg.LinAlgError):
-        return None
-    ends = np.asarray(fit.conf_int())
-    intercept, slope = (Estimate(float(fit.params[n]), *map(float, ends[n]), len(truth)) for n in (0, 1))
-    return slope, intercept
-
-
-def log_odds(probabilities: np.ndarray) -> np.ndarray:
-    """Of probabilities between one in a million and all but that."""
-    kept = np.clip(probabilities, 1e-6, 1 - 1e-6)
-    return np.log(kept / (1 - kept))

@@ -99,10 +99,6 @@ def area_interval(values: np.ndarray, positive: np.ndarray, seed: int, draws: in
     return float(low), float(high)
 
 
-ROC_POINTS = np.linspace(0, 1, 101)
-"""False positive rates at which curves are averaged and their bands are made."""
-
-
 _MOST_PAIRS = 4_000_000
 """Of a fold, that are looked at one by one."""
 
@@ -133,28 +129,3 @@ def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, score
         wins = (first > second) + 0.5 * (first == second)
         won += ((weights[:, own] @ wins) * weights[:, other]).sum(1)
     return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
-
-
-def curve_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """ROC curve averaged over folds: sensitivity at ROC_POINTS, float [resamples, points]; as `area_within`.
-
-    Args:
-        weights: float [resamples, items].
-        folds: int [items].
-        truth: bool [items].
-        scores: [items].
-    """
-    curves = np.zeros((len(weights), len(ROC_POINTS)))
-    pairs = np.zeros(len(weights))
-    for fold in np.unique(folds):
-        own = np.flatnonzero(folds == fold)
-        order = own[np.argsort(-scores[own], kind="stable")]
-        last = np.append(np.diff(scores[order]) != 0, True)
-        found = np.cumsum(weights[:, order] * truth[order], axis=1)[:, last]
-        wrong = np.cumsum(weights[:, order] * ~truth[order], axis=1)[:, last]
-        count = found[:, -1] * wrong[:, -1]
-        for n in np.flatnonzero(count):
-            x, y = (np.insert(part[n] / part[n, -1], 0, 0.0) for part in (wrong, found))
-            curves[n] += count[n] * np.interp(ROC_POINTS, x, y)
-        pairs += count
-    return np.divide(curves, pairs[:, None], out=np.full(curves.shape, np.nan), where=pairs[:, None] > 0)

@@ -32,6 +32,7 @@ from ..report.page import write_study
 from ..report.parts import Section, Table, candidates_counted
 from ..statistics.bootstrap import RESAMPLES
 from . import ablation, acquisition, automatic, detection, heart, reproducibility
+from .limits import store_limits
 from .project_scans import DEFAULT_USE, project_notes
 from .records import StudyRecord, from_json, models_of
 from .scans import find_study_scans, lone_patients, write_scan_table
@@ -40,6 +41,9 @@ from .truth import recorder, refused
 
 RECORDS, SCAN_TABLE = "records.jsonl", "scans.csv"
 """In the output folder, beside SCANS: what is known of each scan, and which scans there are."""
+
+SCAN_STUDIES = ("reproducibility", "detection", "heart", "automatic", "ablation", "acquisition")
+"""All studies of `evaluate`."""
 
 RECORDS_VERSION = 3
 """Of how records are made; others are made anew."""
@@ -58,7 +62,8 @@ class EvaluationSettings:
     use, annotator: of a project, which scans and whose annotations (`studies.project_scans`).
     results: folder of `cac cohort` with the scans' results, instead of scoring them. pairs: only the first ones.
     workers: processes at work, None for as many as fit. overwrite: score anew, whatever was there.
-    seed: of the bootstrap.
+    seed: of the bootstrap. store_limits: store the repeatability coefficient of the pairs with the calcium map's model,
+    for `cac compare`: with the installed model that was used, or by the path of a card.
     """
 
     studies: tuple[str, ...]
@@ -74,14 +79,16 @@ class EvaluationSettings:
     acquisition: acquisition.AcquisitionSettings = field(default_factory=acquisition.AcquisitionSettings)
     use: str | None = None
     annotator: str | None = None
+    store_limits: bool | Path = False
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """page: `study.html`. records: of all scans."""
+    """page: `study.html`. records: of all scans. limits: card that the repeatability coefficient was stored on."""
 
     page: Path
     records: tuple[StudyRecord, ...]
+    limits: Path | None = None
 
 
 Folders = list[Path | str]
@@ -114,7 +121,9 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
         facts = _facts(settings, records, time.perf_counter() - started)
         title = f"Scan–rescan study of coronary calcium{name}"
         page = write_study(settings.output, title, sections, facts, digital)
-    return Evaluation(page, tuple(records))
+    card = settings.store_limits
+    stored = store_limits(records, card if isinstance(card, Path) else None) if card else None
+    return Evaluation(page, tuple(records), stored)
 
 
 def _scored(

@@ -101,5 +101,5 @@ def _card(records: Sequence[StudyRecord]) -> Path:
     made = [(model["name"], model["sha256"]) for model in models_of(scored) if model["network"] == "decomposition"]
     fitting = [model for model in list_models("decomposition") if (model.card.name, model.card.sha256) in made]
     if not fitting:
-        raise StudyError("The model that scored the scans is not installed. Name its card: --store-limits CARD.")
+        raise StudyError("The model that scored the scans is not installed. Name its card as study.store_limits.")
     return fitting[-1].path

@@ -122,7 +122,7 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
 def _chosen(settings: ComparisonSettings) -> list[Comparator]:
     """The models, of one network and no two the same. Raises StudyError, ModelError."""
     if len(settings.models) < 2:
-        raise StudyError("A comparison takes two models or more. Name them with --compare A B.")
+        raise StudyError("A comparison takes two models or more. Name them with --model A --model B.")
     stored = [_model(name) for name in settings.models]
     if len({model.card.network for model in stored}) > 1:
         named = ", ".join(f"{model.card.name} is for {model.card.network}" for model in stored)

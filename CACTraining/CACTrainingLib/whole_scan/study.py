@@ -207,7 +207,7 @@ class WholeScanStudy(Experiment):
         sections = [self._results_section(entries), self._data_section(failed)]
         self._write_predictions(results)
         budget = self.settings.budget
-        own = {"Training budget": budget.folds_text, "Every patient": f"{PREDICTIONS}: predictions of each model"}
+        own = {"Training budget": f"{budget.folds} folds", "Every patient": f"{PREDICTIONS}: predictions of each model"}
         facts = self.facts(list(kept.values()), {}, own)
         return write_study(self.settings.output, self.PAGE_TITLE, sections, facts, are_digital(self.cohort.scans))
 

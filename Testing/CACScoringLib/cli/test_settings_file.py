@@ -34,7 +34,7 @@ def test_fields_are_changed_and_others_stay(tmp_path):
     [
         ("{", "JSON"),
         ("nowhere.json", "JSON"),
-        ('{"scorings": {}}', "scoring, access, series, watch"),
+        ('{"scorings": {}}', "scoring, access, series, watch, study"),
         ('{"scoring": {"rules": {}}}', "scoring in --settings .* score, identify"),
         ('{"scoring": {"score": {"rules": 3}}}', "scoring.score.rules in"),
         ('{"scoring": {"healthy": "no"}}', "scoring.healthy in --settings is 'no'"),

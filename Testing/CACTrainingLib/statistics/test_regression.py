@@ -33,16 +33,3 @@ class TestDegenerate:
     def test_nothing_at_all(self):
         nothing, empty = np.ones((1, 0)), np.zeros(0)
         assert np.isnan(regression.rank_correlation(nothing, empty, empty)).all()
-
-
-def test_calibration_of_probabilities_that_are_true_and_of_some_too_extreme():
-    generator = np.random.default_rng(1)
-    logits = generator.normal(0, 1.5, 4000)
-    truth = generator.random(4000) < 1 / (1 + np.exp(-logits))
-    slope, intercept = regression.calibration_fit(truth, 1 / (1 + np.exp(-logits)))
-    assert slope.low < 1 < slope.high
-    assert intercept.value == pytest.approx(0, abs=0.15)
-    assert intercept.high - intercept.low < 0.2
-    extreme, _ = regression.calibration_fit(truth, 1 / (1 + np.exp(-3 * logits)))
-    assert extreme.value == pytest.approx(slope.value / 3, rel=1e-3)
-    assert regression.calibration_fit(np.zeros(4, bool), np.full(4, 0.1)) is None

@@ -177,10 +177,7 @@ class EvaluateSection(Section):
             command += ["--data", str(project.folder), "--use", use]
             command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
         command += ["--output", str(project.studies_folder / name), "--device", state.trainDevice.value]
-        if study == COMPARISON:
-            command += ["--compare", *chosen]
-        else:
-            command += [word for key in chosen for word in ("--model", key)]
+        command += [word for key in chosen for word in ("--model", key)]
         return name, command
 
     def _onEnd(self, name: str, reason: str) -> None:

@@ -18,7 +18,7 @@ from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
 from ...experiments.results import CATEGORIES
-from ...report import curves
+from ...report.figures import survival_curves
 from ...report.page import write_study
 from ...report.parts import Figure, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
@@ -80,23 +80,23 @@ def _categories_section(events: Events) -> Section:
         tested = f"; log-rank p {p_cell(test.p)}" if test else ""
         rows.append(heading(f"{title}{tested}", columns))
         alone, adjusted = _hazards(events, group, {}), _hazards(events, group, events.factors)
-        survival = []
+        curves = {}
         for number, name in enumerate(CATEGORIES):
             own = group == number
             at: list[Cell] = [None] * len(landmarks)
             if own.any():
                 found = kaplan_meier(events.years[own], events.event[own])
                 at = [one if math.isfinite(one.value) else None for one in map(found.at, landmarks)]
-                survival.append(curves.Survival(name, found.times, found.proportion, found.low, found.high, found.n))
+                curves[name] = found
             counts = int(own.sum()), int(events.event[own].sum())
             rows.append((f"  {name}", *counts, *at, alone.get(name), adjusted.get(name) if events.factors else None))
-        panels.append((title, tuple(survival)))
+        panels.append((title, curves))
     note = (
         "Years: proportion without event by Kaplan–Meier. Hazard ratios of Cox models against category 0, adjusted for "
         f"{', '.join(events.factors) or 'nothing'}; – where nobody of a category, or of category 0, had an event."
     )
     table = Table("categories", "Events by category", columns, tuple(rows), note)
-    draw = partial(curves.survival_curves, panels=panels)
+    draw = partial(survival_curves, panels=panels)
     figure = Figure("survival_figure", "Proportion without event", draw, "Bands are 95 % intervals.", (7, 3.6))
     return Section("categories", "Events by category", tuple(text), (table,), (figure,))
 

@@ -3,6 +3,7 @@
 import json
 import math
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import slicer
@@ -12,6 +13,7 @@ from training_driver import CommandProcess, TrainingDriver, load_training
 
 import desktop_host
 from CACScoringLib.models.cards import find_model, list_models
+from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.cli.main import make_parser
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.report import figures as study_figures
@@ -82,9 +84,10 @@ class TestStudies:
             section._state.evaluateStudy, section._state.trainAnnotator = study, "me"
             section._state.evaluateModel, section._state.evaluateOther = map(str, cards)
             _, command = section._command()
-            found = make_parser().parse_args(command)
-            assert found.study == study
-            assert getattr(found, "data", None) == (None if study == "acquisition" else project.folder)
+            parsed = vars(make_parser().parse_args(command))
+            assert parsed["study"] == study
+            assert {name for name in parsed if name in STUDIES["all"].takes} <= {*STUDIES[study].takes}
+            assert parsed.get("data") == (None if study == "acquisition" else project.folder)
 
     def test_progress_and_cancel(self, driver, section):
         ui = section.ui
@@ -123,8 +126,7 @@ class TestStudies:
         ui.evaluateButton.click()
         arguments = driver.process.arguments
         assert arguments[2:4] == ["evaluate", "models"]
-        at = arguments.index("--compare")
-        assert arguments[at + 1 : at + 3] == [str(card) for card in cards]
+        assert [b for a, b in pairwise(arguments) if a == "--model"] == [str(card) for card in cards]
 
 
 @pytest.fixture
