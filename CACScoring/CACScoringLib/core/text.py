@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+RESEARCH_ONLY = "For research only. Not a medical device; not for diagnosis or treatment."
+
 
 def percent(probability: float) -> str:
     """A model's probability for readers; never 0 or 100%, for no model is certain."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from ..core.text import RESEARCH_ONLY
 from ..report.interval_page import interval_sentence
 from ..results import ScoreResult
 from ..scoring.uncertainty import TOTAL
-
-RESEARCH_ONLY = "For research only. Not a medical device; not for diagnosis or treatment."
 
 
 def conclusion(result: ScoreResult) -> list[str]:

@@ -12,13 +12,14 @@ from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from ..core.labels import Artery, Site
+from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
 from ..report import pictures
 from ..report.files import models_as_json
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring.scores import Score
 from . import codes as cac
-from .conclusion import RESEARCH_ONLY, conclusion
+from .conclusion import conclusion
 from .key_slices import key_picture, key_slices
 from .source import SourceSeries
 

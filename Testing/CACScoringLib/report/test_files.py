@@ -21,9 +21,9 @@ from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.core.progress import progress_for
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.report import figures, page, pictures
 from CACScoringLib.report import files as report
-from CACScoringLib.report import page, pictures
-from CACScoringLib.report.non_coronary_page import severe_stenosis
+from CACScoringLib.report.page import severe_stenosis
 from CACScoringLib.scoring.lesions import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
@@ -231,8 +231,8 @@ class TestManyCandidates:
 
     def test_those_that_matter_are_told_and_the_rest_voxel_sum(self, many):
         method = many.methods["threshold"]
-        told = page.told_lesions(method, 3.0)
-        assert len(told) == page.MOST_TOLD < self.COUNT == method.total.lesions
+        told = figures.listed_lesions(method, 3.0)
+        assert len(told) == figures.MOST_LISTED < self.COUNT == method.total.lesions
         assert min(lesion.peak_hu for lesion in told) >= 300, "of 131 to 530 HU"
         html = page.result_as_html(many)
         rows = re.findall(r"<tr><td>(\d+)</td><td>[^<]*</td><td>slice", html)
@@ -240,25 +240,25 @@ class TestManyCandidates:
         ((count, voxels, points),) = re.findall(
             r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>.*?<td>([\d.]+)</td></tr>", html
         )
-        assert (int(count), int(voxels)) == (self.COUNT - page.MOST_TOLD, 2 * (self.COUNT - page.MOST_TOLD))
+        assert (int(count), int(voxels)) == (self.COUNT - figures.MOST_LISTED, 2 * (self.COUNT - figures.MOST_LISTED))
         shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
         assert sum(map(float, shown)) == pytest.approx(method.total.agatston, abs=0.01 * len(shown))
         assert points in shown
-        assert f"Of {self.COUNT} candidates, the {page.MOST_TOLD} that" in html
+        assert f"Of {self.COUNT} candidates, the {figures.MOST_LISTED} that" in html
 
     def test_only_slices_with_those_are_drawn(self, many):
-        slices = {lesion.components[0].slice_index for lesion in page.told_lesions(many.methods["threshold"], 3.0)}
+        slices = {lesion.components[0].slice_index for lesion in figures.listed_lesions(many.methods["threshold"], 3.0)}
         drawn = re.findall(r"<figcaption>slice (\d+)", page.result_as_html(many))
         assert {int(k) for k in drawn} == slices
         assert slices < {2, 4, 6, 8}
 
     def test_of_many_slices_those_with_most_are_drawn(self, many, monkeypatch):
-        told = page.told_lesions(many.methods["threshold"], 3.0)
+        told = figures.listed_lesions(many.methods["threshold"], 3.0)
         counts = Counter(lesion.components[0].slice_index for lesion in told)
         ((fullest, count), *others) = counts.most_common()
         assert others
         assert count > others[0][1]
-        monkeypatch.setattr(page, "MOST_DRAWN", 1)
+        monkeypatch.setattr(figures, "MOST_DRAWN", 1)
         html = page.result_as_html(many)
         assert [int(k) for k in re.findall(r"<figcaption>slice (\d+)", html)] == [fullest]
         assert "The 1 slices" not in html
@@ -269,11 +269,11 @@ class TestManyCandidates:
 
     def test_what_a_reader_assigned_is_told_whole(self, many):
         reviewed = replace(many.methods["threshold"], status="reviewed")
-        assert page.told_lesions(reviewed, 3.0) == reviewed.lesions.lesions
+        assert figures.listed_lesions(reviewed, 3.0) == reviewed.lesions.lesions
 
     def test_few_are_told_whole(self):
-        few = many_candidates(page.MOST_TOLD)
-        assert page.told_lesions(few.methods["threshold"], 3.0) == few.methods["threshold"].lesions.lesions
+        few = many_candidates(figures.MOST_LISTED)
+        assert figures.listed_lesions(few.methods["threshold"], 3.0) == few.methods["threshold"].lesions.lesions
         assert "others</td>" not in page.result_as_html(few)
 
 

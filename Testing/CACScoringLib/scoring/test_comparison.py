@@ -9,7 +9,6 @@ from CACScoringLib.core.ct import CTError, UnreadableError
 from CACScoringLib.models.cards import ModelError
 from CACScoringLib.report.comparison_page import (
     NOT_IN_PATIENTS,
-    comparison_as_html,
     comparison_as_page,
     comparison_as_text,
 )
@@ -269,7 +268,7 @@ class TestReasons:
     def test_no_limits(self):
         found = compare(content(), content(150), None)
         assert all("no repeatability limits" in bars(found, name)[0] for name in ("threshold", "decomposition"))
-        assert "No repeatability limits are stored" in comparison_as_html(found)
+        assert "No repeatability limits are stored" in comparison_as_page(found)
 
     def test_one_scan_without_the_map(self):
         other = content()
@@ -349,7 +348,7 @@ class TestAutomatic:
         assert comparison_as_json(found)["methods"]["threshold"]["status"] == "automatic"
         said = "Clinical rule (threshold), automatic, not reviewed"
         assert said in comparison_as_text(found)
-        assert said in comparison_as_html(found)
+        assert said in comparison_as_page(found)
         assert "Clinical rule (threshold), reviewed" in comparison_as_text(compare(content(), content(), LIMITS))
         assert comparison_as_json(compare(content(), automatic(), LIMITS))["methods"]["threshold"]["status"] is None
 
@@ -399,7 +398,7 @@ class TestIntervals:
         total = changes(found)["total"]
         assert (total.verdict, total.based_on, total.limit) == (WITHIN, "limits", pytest.approx(43.0))
         assert "(+30.0, repeatability limit ±43.0, 90 % intervals 90 to 110 → 120 to 140)" in comparison_as_text(found)
-        assert "<td>90 to 110 → 120 to 140</td>" in comparison_as_html(found)
+        assert "<td>90 to 110 → 120 to 140</td>" in comparison_as_page(found)
 
     def test_beyond_the_studied_range(self):
         earlier = with_intervals(content(1500.0), "threshold", [1300.0, 1700.0])
@@ -430,7 +429,7 @@ class TestIntervals:
         total = document["agatston"]["total"]
         assert (total["intervals_90"], total["based_on"]) == ([[40, 130], [150, 300]], "intervals")
         assert document["pseudo_mass_hu_mm3"]["total"]["intervals_90"] is None
-        html = comparison_as_html(found)
+        html = comparison_as_page(found)
         assert "so the intervals of the scores can tell a change" in html
         note = "The intervals, found on digital patients, are compared because no limits hold: no repeatability limits"
         assert note in html
