@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 COMMANDS = {
-    ("pseudo-hearts",): ("propagate-hearts",),
     ("radiographs", "sharpen"): ("radiographs", "super-resolution"),
 }
 OPTIONS = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, TypeVar
 
+from ..core.options import changed_settings
 from ..core.output import OutputError
 
 if TYPE_CHECKING:
@@ -38,42 +38,20 @@ def from_file(given: str | None, section: str, settings: Settings) -> Settings:
     """
     if given is None:
         return settings
+    content, folder = read_settings(given)
+    if not isinstance(content, dict) or not content.keys() <= set(SECTIONS):
+        raise OutputError(f"--settings needs an object with sections of {', '.join(SECTIONS)}.")
+    return changed_settings(settings, content.get(section, {}), section, folder)
+
+
+def read_settings(given: str) -> tuple[object, Path]:
+    """Content of a JSON file or of JSON itself, and the folder that its paths are relative to. Raises OutputError."""
     is_text = given.lstrip().startswith("{")
     try:
         content = json.loads(given if is_text else Path(given).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OutputError(f"--settings {given} cannot be read as JSON ({error}). Correct it.") from error
-    if not isinstance(content, dict) or not content.keys() <= set(SECTIONS):
-        raise OutputError(f"--settings needs an object with sections of {', '.join(SECTIONS)}.")
-    return _changed(settings, content.get(section, {}), section, Path() if is_text else Path(given).parent)
-
-
-def _changed(settings: Any, content: object, where: str, folder: Path) -> Any:
-    known = [field.name for field in fields(settings)]
-    if not isinstance(content, dict) or not content.keys() <= set(known):
-        raise OutputError(f"{where} in --settings needs an object with fields of these names: {', '.join(known)}.")
-    kinds, changes = get_type_hints(type(settings)), {}
-    for name, value in content.items():
-        before, place = getattr(settings, name), f"{where}.{name}"
-        inner = is_dataclass(before)
-        changes[name] = _changed(before, value, place, folder) if inner else _value(kinds[name], value, place, folder)
-    return replace(settings, **changes)
-
-
-def _value(kind: Any, value: object, where: str, folder: Path) -> object:
-    for one in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
-        if one is Path and isinstance(value, str):
-            return folder / value
-        if one is float and type(value) is int:
-            return float(value)
-        if get_origin(one) is tuple and isinstance(value, list):
-            kinds = get_args(one)
-            kinds = (kinds[0],) * len(value) if kinds[-1] is Ellipsis else kinds
-            if len(value) == len(kinds):
-                return tuple(_value(each, part, where, folder) for each, part in zip(kinds, value, strict=True))
-        if type(value) is one:
-            return value
-    raise OutputError(f"{where} in --settings is {value!r}, which is of another type than it has to be. Correct it.")
+    return content, Path() if is_text else Path(given).parent
 
 
 def scoring_settings(given: str | None, settings: RunSettings) -> RunSettings:

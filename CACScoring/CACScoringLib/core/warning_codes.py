@@ -142,7 +142,6 @@ ADVICE = {
     "project-doubt": "Correct in the project what the message names.",
     "proposal-doubt": "Review the proposal before you accept it.",
     "radiograph-failed": "Correct what the message names, and run the command again.",
-    "registration-poor": "Check the mask in its picture, and leave it out of training if it is wrong.",
     "scan-duplicate": "No action is needed. The scan is in the project already.",
     "scan-failed": "Correct what the message names, and run the command again.",
     "scan-left-out": "Correct what the message names, or train without this scan.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import sys
 from collections.abc import Callable
@@ -13,8 +12,6 @@ from typing import TYPE_CHECKING
 from CACScoringLib.cli import main as scoring
 from CACScoringLib.cli.aliases import SAMPLES as OLD_SAMPLES
 from CACScoringLib.cli.aliases import current_names
-from CACScoringLib.cli.cluster_option import add_cluster_argument, extras_of_cluster, shares_out
-from CACScoringLib.cli.extras import require
 from CACScoringLib.cli.parser import CommandParser, declared_commands
 from CACScoringLib.core.output import OutputError
 
@@ -47,7 +44,7 @@ def make_parser() -> CommandParser:
     parser, commands = scoring.make_parser()
     scoring.add_commands(commands, _sample)
     for name, (text, declare) in _COMMANDS.items():
-        commands.add_parser(name, help=text, declare=declare)
+        commands.add_parser(name, help=text, declare=declare, add_help=name != "train")  # it has a help of its own
     commands.add_parser("test", help="run the quick tests, or --all, with pytest's arguments")
     commands.add_parser("check", help="check style and types of the code")
     return parser
@@ -158,35 +155,11 @@ def _declare_insert(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_insert, interrupted="Interrupted. Run the same command again to go on.")
 
 
-def _declare_pseudo_hearts(parser: argparse.ArgumentParser) -> None:
-    from ..training import pseudo_masks
-
-    parser.description = (
-        "Register a scan with a heart mask to others, and write their hearts, pictures to check them by, and the table "
-        "that `train heart --pairs` reads."
-    )
-    pseudo_masks.add_arguments(parser)
-    scoring.add_progress_argument(parser)
-    parser.set_defaults(run=pseudo_masks.run, interrupted="Interrupted. Remove --output and run it again.")
-
-
 def _declare_train(parser: argparse.ArgumentParser) -> None:
-    networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
-    for name, (_, title) in _TRAINED.items():
-        declare = functools.partial(_declare_network, name)
-        networks.add_parser(name, help=title, description=f"Train {title}.", declare=declare)
+    from . import train
 
-
-def _declare_network(name: str, parser: argparse.ArgumentParser) -> None:
-    extras = ("studies", "radiomics") if name == "radiomics" else ("studies",)
-    require(*extras)  # before its options are known: its module loads them
-    module = importlib.import_module(f"CACTrainingLib.{_TRAINED[name][0]}")
-    module.add_arguments(parser)
-    if shares_out(parser):
-        add_cluster_argument(parser, "prepares scans")
+    train.add_arguments(parser)
     scoring.add_progress_argument(parser)
-    told = getattr(module, "INTERRUPTED", "Interrupted. Go on with --resume.")
-    parser.set_defaults(run=module.run, extras=extras_of_cluster, interrupted=told)
 
 
 def _declare_calibrate(parser: argparse.ArgumentParser) -> None:
@@ -213,10 +186,6 @@ _COMMANDS = {
     "sample": ("write a digital patient to try the software on", _declare_sample),
     "phantom": ("write a cohort of digital patients, scanned twice or once, with known calcium", _declare_phantom),
     "insert": ("insert coronary plaque of known mass into a real scan", _declare_insert),
-    "propagate-hearts": (
-        "propagate a heart mask to scans without one by registration, for training",
-        _declare_pseudo_hearts,
-    ),
     "train": ("train a network, or the atlas of arteries", _declare_train),
     "calibrate": (_CALIBRATE, _declare_calibrate),
     "evaluate": (
@@ -230,24 +199,6 @@ _COMMANDS = {
     "docs": ("build the documentation as a site", _declared_by("docs")),
 }
 """What each command does, and what declares its options when it is used."""
-
-_TRAINED = {
-    "heart": ("training.heart", "the network that finds the heart"),
-    "territories": (
-        "training.territories",
-        "the network that finds the territories of arteries, valves and great vessels",
-    ),
-    "slices": ("training.slices", "the network that finds the slices with calcium"),
-    "decomposition": ("training.decomposition", "the network that gives the calcium map"),
-    "arteries": ("training.arteries", "the atlas that suggests a lesion's artery"),
-    "radiograph": ("radiograph.train", "the network that detects coronary calcium on chest radiographs"),
-    "super-resolution": (
-        "radiograph.train_super_resolution",
-        "the network that makes thin slices from thick ones for radiographs (super-resolution)",
-    ),
-    "vessels": ("whole_scan.vessels.train", "the network that estimates the scores of the arteries from the whole CT"),
-    "radiomics": ("whole_scan.radiomics.train", "the model that detects any coronary calcium by radiomic features"),
-}
 
 
 def _sample() -> Sample:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from CACScoringLib.core.options import told
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, POSITION_SCALE
 
 NOISE_SIGMA_PIXELS = 0.5
@@ -31,11 +30,11 @@ class SliceAugmentation:
     use differ from outlined ones. zoom: largest factor of size, or its inverse, for slices that are not straight.
     """
 
-    crop: int = told(224, "side of the training crops, pixels (paper: 224)")
+    crop: int = 224
     shift_pixels: float = 8.0
     rotation_degrees: float = 17.0
     straight_share: float = 0.3
-    noise_share: float = told(0.25, "proportion of slices with less noise, and of slices with more")
+    noise_share: float = 0.25
     gain: float = 0.03
     offset_hu: float = 8.0
     position_jitter: float = 0.1

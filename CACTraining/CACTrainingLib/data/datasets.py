@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.options import told
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
 
@@ -247,10 +246,10 @@ class Sampling:
 
     positive_share: float = 0.5
     position_tolerance: float = 0.08
-    hard_share: float = told(0.5, "proportion of negatives with something that resembles calcium (paper: 0)")
+    hard_share: float = 0.5
     hidden_calcium: bool = True
-    twin_share: float = told(0.0, "proportion of negatives that are positives without their calcium (paper: 0)")
-    calcium_scale: float = told(1.0, "largest factor by which calcium is made fainter or denser (paper: 1)")
+    twin_share: float = 0.0
+    calcium_scale: float = 1.0
 
 
 @dataclass(frozen=True)

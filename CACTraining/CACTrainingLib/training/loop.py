@@ -8,7 +8,6 @@ the number of the step, so that a run that was killed and goes on from its check
 from __future__ import annotations
 
 import copy
-import json
 import math
 import pickle
 import queue
@@ -17,7 +16,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ from CACScoringLib.core.progress import Progress
 from .curves import Curves
 from .distributed import from_first, in_turn, make_fabric
 from .run_folder import CHECKPOINT, TrainingError, has_checkpoint
-from .settings import LoopSettings
+from .settings import LoopSettings, facts_of
 
 PREFETCHED_BATCHES = 3
 LOG_EVERY_STEPS = 20
@@ -238,7 +237,7 @@ class _Run:
         if not math.isfinite(metrics[self.task.better]):
             message = (
                 f"The output of the network is not a number at step {self.step} ({self.task.better} of the validation: "
-                f"{metrics[self.task.better]}). Start anew with a lower --learning-rate."
+                f"{metrics[self.task.better]}). Start anew with a lower learning_rate."
             )
             raise TrainingError(message)
         return metrics
@@ -247,7 +246,7 @@ class _Run:
         """Write the checkpoint under a temporary name, then rename it. Raises OutputError when that fails."""
         if self.fabric.is_global_zero:
             state = {
-                "settings": _as_text(self.task.settings),
+                "settings": facts_of(self.task.settings),
                 "step": self.step,
                 "seconds": self.seconds,
                 "waited": self.waited,
@@ -284,10 +283,10 @@ class _Run:
                 "train, --output must lie on a disk that all of them see."
             )
             raise TrainingError(message) from error
-        if state["settings"] != _as_text(self.task.settings):
+        if state["settings"] != facts_of(self.task.settings):
             message = (
                 f"{self.checkpoint} belongs to a training with other settings ({state['settings']}), not "
-                f"{_as_text(self.task.settings)}. Give the same settings, or another --output."
+                f"{facts_of(self.task.settings)}. Give the same settings, or another --output."
             )
             raise TrainingError(message)
         self._take(state)
@@ -316,7 +315,7 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
         if not all(map(math.isfinite, values.values())):
             message = (
                 f"The loss is no longer a number at step {run.step} ({values}). Go on from the last checkpoint with "
-                "--resume, or start anew with a lower --learning-rate."
+                "--resume, or start anew with a lower learning_rate."
             )
             raise TrainingError(message)
         run.average()
@@ -406,7 +405,3 @@ class _prefetched:  # noqa: N801 - used like a function
                 return self._ready.put(item, timeout=0.1)
             except queue.Full:
                 continue
-
-
-def _as_text(settings: object) -> str:
-    return json.dumps(asdict(settings), sort_keys=True)

@@ -10,7 +10,6 @@ from CACScoringLib.cli.aliases import current_names
     [
         ("score CT --second-opinion all", "score CT --whole-scan all"),
         ("cohort T --second-opinion=vessels", "cohort T --whole-scan=vessels"),
-        ("pseudo-hearts T --atlas A", "propagate-hearts T --atlas A"),
         ("radiographs sharpen D --model m", "radiographs super-resolution D --model m"),
         ("train vessels --kind summed-shown", "train vessels --kind voxel-sum-supervised"),
         ("train vessels --kind=summed", "train vessels --kind=voxel-sum"),

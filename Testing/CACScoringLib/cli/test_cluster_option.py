@@ -38,12 +38,6 @@ def test_its_commands(command, tmp_path):
         assert "cluster" in options.extras(options)
 
 
-def test_a_command_that_shares_nothing_out_has_none(capsys):
-    with pytest.raises(SystemExit):
-        parsed("train", "arteries", "--data", "D", "--output", "OUT", "--cluster", "local")
-    assert "--cluster" in capsys.readouterr().err
-
-
 def test_no_cluster_is_told_before_anything_is_done(capsys):
     parser = argparse.ArgumentParser()
     add_cluster_argument(parser, "works")

@@ -102,22 +102,3 @@ def test_lesions_are_inserted_into_a_scan_and_known(tmp_path, capsys):
 def test_a_path_needs_its_artery(tmp_path, capsys):
     assert cli.main(["insert", "ct.nii.gz", "--path", "p.csv", "--output", str(tmp_path)]) == BAD_INPUT
     assert "--artery" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("network", ["slices", "decomposition"])
-def test_what_batches_hold_can_be_chosen(tmp_path, monkeypatch, network):
-    """For an ablation each choice beyond the paper can be taken back by itself."""
-    from CACTrainingLib.training import decomposition as train_decomposition
-    from CACTrainingLib.training import slices as train_slices
-
-    module = {"slices": train_slices, "decomposition": train_decomposition}[network]
-    seen = []
-    monkeypatch.setattr(module, f"train_{network}", lambda options, config, settings, *_: seen.append(settings))
-    command = ["train", network, "--data", str(tmp_path), "--output", str(tmp_path / "m"), "--progress", "none"]
-    assert cli.main(command) == 0
-    assert cli.main([*command, "--hard-share", "0.25", "--twin-share", "0", "--calcium-scale", "1"]) == 0
-    preset, changed = (settings.sampling for settings in seen)
-    assert (changed.hard_share, changed.twin_share, changed.calcium_scale) == (0.25, 0.0, 1.0)
-    assert preset.twin_share > 0
-    assert preset.calcium_scale > 1
-    assert changed.position_tolerance == preset.position_tolerance

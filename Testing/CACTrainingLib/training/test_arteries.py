@@ -1,6 +1,5 @@
 """The atlas of the arteries: drawn as its settings say, and right about patients it was not drawn from."""
 
-import argparse
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -26,6 +25,7 @@ from CACTrainingLib.phantom.anatomy.heart import reference_frame
 from CACTrainingLib.phantom.anatomy.patient import patient_heart
 from CACTrainingLib.training import arteries as train_arteries
 from CACTrainingLib.training.arteries import NOT_CORONARY, AtlasSettings, make_atlas, mask_frame, patient_deposits
+from CACTrainingLib.training.settings import RunOptions
 
 FEW = AtlasSettings(seed=7, patients=2, draws=30)
 NAMES = [artery.key for artery in SUGGESTED]
@@ -149,23 +149,15 @@ def test_settings_that_make_no_atlas(wrong):
 
 
 class TestCommand:
-    def arguments(self, *words):
-        parser = argparse.ArgumentParser()
-        train_arteries.add_arguments(parser)
-        return parser.parse_args(list(map(str, words)))
-
     def test_writes_the_atlas(self, tmp_path, few, monkeypatch):
-        made = []
-        monkeypatch.setattr(train_arteries, "make_atlas", lambda settings, _: made.append(settings) or few)
+        monkeypatch.setattr(train_arteries, "make_atlas", lambda settings, _: few)
         path = tmp_path / "atlas.npz"
-        options = self.arguments("--output", path, "--patients", FEW.patients, "--seed", FEW.seed)
-        assert train_arteries.run(options, Progress()) == path
-        assert (made[0].seed, made[0].patients) == (FEW.seed, FEW.patients)
+        assert train_arteries.train(RunOptions((), path), FEW, Progress()) == path
         assert read_atlas(path).log_rates == pytest.approx(few.log_rates, rel=1e-3, abs=1e-3)
         with pytest.raises(OutputError, match="exists already"):
-            train_arteries.run(options, Progress())
+            train_arteries.train(RunOptions((), path), FEW, Progress())
 
     @pytest.mark.parametrize("name", ["atlas.json", "nowhere/atlas.npz"])
     def test_only_where_it_can(self, tmp_path, name):
         with pytest.raises(OutputError, match="cannot be written"):
-            train_arteries.run(self.arguments("--output", tmp_path / name), Progress())
+            train_arteries.train(RunOptions((), tmp_path / name), FEW, Progress())

@@ -47,9 +47,9 @@ def lines(path, *content):
 @pytest.mark.long
 def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, tmp_path):
     folder = tmp_path / "models" / "n.training"
-    arguments = ["train", "slices", "--data", str(cohort), "--output", str(folder.with_suffix("")), "--size", "64"]
-    arguments += ["--cache", str(cache), "--workers", "1", "--validation-share", "0.5", "--batch-size", "2"]
-    arguments += ["--device", "cpu", "--minutes", "0.1", "--steps", "1000000", "--validate-every", "5"]
+    arguments = ["train", "slices", "--data", str(cohort), "--output", str(folder.with_suffix("")), "--workers", "1"]
+    settings = {"network": {"size": 64}, "batch_size": 2, "loop": {"validate_every": 5, "validation_share": 0.5}}
+    arguments += ["--device", "cpu", "--minutes", "0.1", "--steps", "1000000", "--settings", json.dumps(settings)]
     arguments += ["--progress", "json"]
     starter = (
         "import os, sys; from pathlib import Path; from CACTrainingLib.training import background as r; "

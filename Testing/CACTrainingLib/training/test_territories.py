@@ -20,7 +20,7 @@ from CACTrainingLib.training.territories import (
     calcium_given,
     summary,
     territory_loss,
-    train_territories,
+    train,
 )
 
 NONE = (np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))
@@ -112,10 +112,9 @@ def test_it_learns_goes_on_and_its_card_says_of_whom(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(training, "territory_volume", lambda number, folder: made.append(number) or small_volume())
     loop = LoopSettings(steps=2, validate_every=2, average=0.0, half_precision=False)
-    settings = TerritoryTraining(loop, patients=3, validation_patients=1, batch_size=1)
-    config = TerritoryNetConfig(width=2, blocks=1)
-    options = RunOptions((), tmp_path / "tiny", device="cpu", cache=tmp_path)
-    path = train_territories(options, config, settings, Progress())
+    network = TerritoryNetConfig(width=2, blocks=1)
+    settings = TerritoryTraining(loop, network, patients=3, validation_patients=1, batch_size=1)
+    path = train(RunOptions((), tmp_path / "tiny", device="cpu"), settings, Progress())
     card = read_card(path)
     assert card.network == "territories"
     assert (
@@ -131,7 +130,7 @@ def test_it_learns_goes_on_and_its_card_says_of_whom(tmp_path, monkeypatch):
 
 def test_patients_of_the_uses_never_meet_and_more_are_refused(tmp_path, capsys):
     assert FIRST_NUMBERS["training"] < FIRST_NUMBERS["validation"] < FIRST_NUMBERS["test"]
-    command = ["train", "territories", "--output", str(tmp_path / "m"), "--patients", "100001"]
+    command = ["train", "territories", "--output", str(tmp_path / "m"), "--settings", '{"patients": 100001}']
     assert main(command) == 3
     assert "1 to 100000 patients" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

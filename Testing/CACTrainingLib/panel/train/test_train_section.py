@@ -157,11 +157,10 @@ class TestArguments:
         arguments = self.arguments(driver, monkeypatch)
         assert arguments[:6] == ["train", "decomposition", "--data", str(project.folder), "--data", str(tmp_path)]
         for option, value in {
-            "--preset": "paper", "--device": "cpu", "--method": "cyclegan", "--start": str(card), "--steps": "40",
-            "--minutes": "2.5", "--validate-every": "8",
+            "--preset": "paper-cyclegan", "--device": "cpu", "--start": str(card), "--steps": "40",
+            "--minutes": "2.5", "--settings": '{"loop": {"validate_every": 8}}',
         }.items():  # fmt: skip
             assert arguments[arguments.index(option) + 1] == value
-        assert "--patience" not in arguments
 
     @pytest.mark.parametrize("network", ["heart", "slices", "decomposition"])
     def test_command_line_knows_them(self, driver, section, project, monkeypatch, network):
@@ -195,10 +194,11 @@ class TestArguments:
         assert driver.process.arguments is None
         assert "digital patients" in ui.trainCheckLabel.text
         understood = []
-        monkeypatch.setattr(territories, "run", lambda options, progress: understood.append(options))
+        monkeypatch.setattr(territories, "train", lambda *asked: understood.extend(asked))
         cli.main(arguments)
-        assert (understood[0].preset, understood[0].minutes, understood[0].patience) == (preset, 1.5, 10)
-        assert understood[0].output == driver.project.models_folder / "territories-1"
+        options, settings, _ = understood
+        assert (options.preset, settings.loop.minutes, settings.loop.patience) == (preset, 1.5, 10)
+        assert options.output == driver.project.models_folder / "territories-1"
         ui.trainNetworkBox.setCurrentIndex(0)
         assert all(widget.visible for widget in scans_only)
         assert ui.trainPresetBox.itemText(1) == "As published (large)"

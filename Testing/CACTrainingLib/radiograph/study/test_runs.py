@@ -63,7 +63,7 @@ def test_settings_follow_the_configuration():
     assert training.label == "agatston_automatic"
     assert training.scaled_share == training.locate_weight == 0
     assert training.curriculum
-    proportion = PRESETS["resnet18"].loop.steps / PRESETS["light"].loop.steps
+    proportion = PRESETS["resnet18"].training.loop.steps / PRESETS["light"].training.loop.steps
     published = fit_settings(replace(BASE, backbone="resnet18"), BUDGET, "cpu")
     assert published.training.loop.steps == round(30 * proportion)
 
