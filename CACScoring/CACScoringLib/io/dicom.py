@@ -29,6 +29,7 @@ from ..core.ct import (
     SliceGeometryError,
     UnreadableError,
 )
+from ..core.text import printable
 from .bounded import read_bounded
 
 if TYPE_CHECKING:
@@ -142,11 +143,6 @@ class DicomSlice:
     @property
     def is_multi_frame(self) -> bool:
         return self.text("SOPClassUID") in _ENHANCED_CT or (self.number("NumberOfFrames") or 1) > 1
-
-
-def printable(text: str) -> str:
-    """Text from a file, fit for terminals and pages: no control characters, at most 200 characters."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()[:200]
 
 
 def clock(time: str) -> str:

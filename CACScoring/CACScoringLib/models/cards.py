@@ -4,8 +4,8 @@ A model is two files of one name: `NAME.safetensors` with the weights (half prec
 and `NAME.json`, its card: how it was made, what it is for, and the hash of the weights. Models come with CAC
 (`bundled_folder`) or are installed by the user (`user_folder`); PyTorch is imported only to save, verify or load.
 
-The model that was installed before stays in the user's folder, in `taken-out/NAME/N/`; `roll_back` exchanges it with the
-installed one.
+The model that was installed before stays in the user's folder, in `taken-out/NAME/N/`; `roll_back` exchanges it with
+the installed one.
 """
 
 from __future__ import annotations

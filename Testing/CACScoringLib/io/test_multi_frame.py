@@ -15,7 +15,6 @@ from CACScoringLib.core.ct import (
     CTError,
     NotHounsfieldError,
     NotVolumeError,
-    SeriesChoiceError,
     SliceGeometryError,
     UnreadableError,
     same_grid,
@@ -60,15 +59,6 @@ def test_the_scan_is_that_of_single_frames(tmp_path, syntax, signed, shared):
         assert multi.dicom_files == (path,)
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
-def test_compressed_single_frames(tmp_path, syntax):
-    for path in write_series(tmp_path, chest_hu()):
-        ds = pydicom.dcmread(path)
-        ds.compress(syntax, generate_instance_uid=False)
-        ds.save_as(path)
-    np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
-
-
 def test_several_files_of_one_series_are_one_stack(tmp_path):
     """A concatenation, PS3.3 C.7.6.16.2.2.4."""
     paths = write_series(tmp_path / "single", chest_hu())
@@ -95,27 +85,6 @@ def test_errors_are_those_of_single_frames(tmp_path, edit, error, match):
     path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm", edit=edit)
     with pytest.raises(error, match=match):
         read_ct(path)
-
-
-def test_two_phases_in_one_file(tmp_path):
-    paths = write_series(tmp_path / "single", chest_hu())
-    path = enhanced_of(
-        paths * 2, tmp_path / "a.dcm", edit=lambda ds, k: setattr(ds, "TemporalPositionIndex", 1 + k // 6)
-    )
-    with pytest.raises(SliceGeometryError, match="6 slices have the same position"):
-        read_ct(path)
-
-
-def test_localizer_frames_are_left_out_with_a_warning(tmp_path):
-    paths = write_series(tmp_path / "single", chest_hu())
-
-    def edit(ds, k):
-        if k == 5:
-            ds.FrameType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
-
-    scan = read_ct(enhanced_of(paths, tmp_path / "a.dcm", edit=edit))
-    assert scan.hu.shape[0] == 5
-    assert [(w.code, "a.dcm frame 6)" in w.message) for w in scan.warnings] == [("images-left-out", True)]
 
 
 def test_facts_that_enhanced_ct_states_elsewhere(tmp_path):
@@ -173,16 +142,6 @@ def test_number_of_frames_that_is_wrong(tmp_path, frames):
     ds.save_as(path)
     with pytest.raises(UnreadableError, match=rf"states {frames} frames and describes 6"):
         read_ct(path)
-
-
-def test_one_file_has_no_series_to_choose_and_a_folder_has(tmp_path):
-    paths = write_series(tmp_path / "folder" / "single", chest_hu())
-    path = enhanced_of(paths, tmp_path / "folder" / "a.dcm", tags={"SeriesInstanceUID": "1.2.3", "SeriesNumber": 4})
-    with pytest.raises(SeriesChoiceError, match="Leave out the series"):
-        read_ct(path, "4")
-    with pytest.raises(SeriesChoiceError, match=r"4: CaSc 3\.0, .*6 slices, UID 1\.2\.3"):
-        read_ct(tmp_path / "folder")
-    assert read_ct(tmp_path / "folder", "4").acquisition.series_uid == "1.2.3"
 
 
 def test_dicom_results_cannot_refer_to_it(tmp_path):

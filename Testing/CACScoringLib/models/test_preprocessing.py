@@ -19,7 +19,6 @@ from CACScoringLib.models.preprocessing import (
     on_grid,
     position_channels,
     slice_input,
-    with_margin,
 )
 
 OBLIQUE = (0.98, -0.199, 0.0, 0.199, 0.98, 0.0, 0.0, 0.0, 1.0)
@@ -97,29 +96,12 @@ class TestSlices:
         back = from_grid(slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS], slices.grid, scan)
         assert back[9:12, 20, 20] == pytest.approx([0, 100, 0], abs=1e-3)
 
-    def test_extent(self, scan_and_heart):
-        """21 planes of 2 mm are 42 mm: 28 slices of 1.5 mm, and a box of 56×65 pixels."""
-        scan, heart = scan_and_heart
-        slices = heart_slices(scan, heart)
-        assert len(slices) == 28
-        assert slices.hu.shape == (28 + 2 * MAX_NEIGHBOURS, 224, 224)
-        assert slices.heart.sum() / 28 == pytest.approx((81 * 0.7) * (81 * 0.8), rel=0.03)
-
     def test_slices_do_not_move_with_the_mask(self, scan_and_heart):
         scan, heart = scan_and_heart
         other = box_mask(scan, slice(18, 41), slice(100, 181), slice(120, 201))
         steps = (heart_slices(scan, heart).grid.first[2] - heart_slices(scan, other).grid.first[2]) / (1.5 / 2.0)
         assert steps == pytest.approx(round(steps), abs=1e-9)
         assert round(steps) in (2, 3)
-
-    def test_window_scaling(self, scan_and_heart):
-        scan, heart = scan_and_heart
-        slices = heart_slices(scan, heart)
-        x = slice_input(slices, np.array([3]))
-        hu = slices.hu[3 + MAX_NEIGHBOURS]
-        assert x.dtype == np.float32
-        np.testing.assert_allclose(x[0, 0], np.clip((hu + 50) / 1000, 0, 1), atol=1e-6)
-        assert x.min() == 0
 
     def test_neighbours_are_the_slices_below_and_above(self, scan_and_heart):
         scan, heart = scan_and_heart
@@ -227,17 +209,6 @@ class TestWayBack:
         again = on_grid(image_of(back, scan.GetSpacing()), slices.grid, 0.0).sum() * 1.5
         assert again == pytest.approx(mass, rel=1e-3)
 
-    def test_mass_of_single_pixels_is_kept(self):
-        """The least smooth map there is."""
-        scan = image_of(np.zeros((20, 100, 100), np.float32), (0.9, 0.9, 2.5))
-        slices = heart_slices(scan, box_mask(scan, slice(3, 17), slice(30, 70), slice(30, 70)))
-        rng = np.random.default_rng(1)
-        for _ in range(5):
-            spike = np.zeros(slices.heart.shape, np.float32)
-            spike[tuple(rng.choice(np.argwhere(slices.heart)))] = 1000
-            back = from_grid(spike, slices.grid, scan)
-            assert back.sum() * 0.9 * 0.9 * 2.5 == pytest.approx(1500, rel=1e-3)
-
     @pytest.mark.parametrize("direction", [None, OBLIQUE])
     def test_place_is_kept(self, direction):
         scan = image_of(np.zeros((30, 150, 160), np.int16), (0.8, 0.8, 2.0), (-70.0, 20.0, 400.0), direction)
@@ -248,15 +219,6 @@ class TestWayBack:
         back = from_grid(spot, slices.grid, scan)
         k, j, i = (float(np.average(n, weights=back[back > 0])) for n in np.nonzero(back))
         assert scan.TransformContinuousIndexToPhysicalPoint((i, j, k)) == pytest.approx(there, abs=0.1)
-
-    def test_nothing_beyond_the_window(self):
-        scan = image_of(np.zeros((20, 300, 300), np.float32), (1.0, 1.0, 3.0))
-        slices = heart_slices(scan, box_mask(scan, slice(5, 10), slice(130, 170), slice(130, 170)))
-        back = from_grid(np.ones(slices.heart.shape, np.float32), slices.grid, scan)
-        assert back[5:10].max() == pytest.approx(1)
-        assert back[7, 150, 150] == pytest.approx(1)
-        assert not back[:4].any()
-        assert not back[:, :30].any()
 
     def test_linear_between_the_voxels(self):
         """Hand-worked: two voxels 0 and 8 read at the points between them, over no extent to speak of and over one."""
@@ -270,12 +232,6 @@ class TestWayBack:
         image = image_of(np.full((2, 2, 4), 100, np.float32))
         value = on_grid(image, Grid((-0.5, 0, 0), (2, 1, 1), (1, 2, 2)), -1000.0)[0, 0, 0]
         assert value == pytest.approx((100 - 1000) / 2)
-
-
-def test_margin():
-    grid = with_margin(Grid((0.0, 0.0, 10.0), (1.0, 1.0, 0.5), (4, 4, 3)))
-    assert grid.first[2] == 10 - MAX_NEIGHBOURS * 0.5
-    assert grid.size == (4, 4, 3 + 2 * MAX_NEIGHBOURS)
 
 
 def test_published_values():

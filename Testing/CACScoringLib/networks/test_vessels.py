@@ -12,7 +12,6 @@ from CACScoringLib.networks.vessels import (
     AGATSTON_PER_HU_MM3,
     CELL,
     KINDS,
-    PRESETS,
     TISSUE_HU,
     VESSELS,
     VesselNet,
@@ -72,19 +71,8 @@ def test_squeeze_and_excite_is_equation_2():
     g = x.mean((2, 3))
     s = torch.sigmoid(torch.relu(g @ first.weight.T + first.bias) @ second.weight.T + second.bias)
     assert first.weight.shape == (2, 4)
-    torch.testing.assert_close(network.slice_weights(x), s)
+    torch.testing.assert_close(network.squeeze.weights(x), s)
     torch.testing.assert_close(network(x), network.body(x * s[:, :, None, None]))
-    assert small("cnn").slice_weights(x) is None
-
-
-def test_pooling():
-    """The highest of each feature beside its mean: of one voxel among thousands a mean shows little."""
-    network = small("cnn", pooling="average+max")
-    x = torch.rand(2, 4, 32, 32)
-    f = network.body.layers(x)
-    both = torch.cat([f.flatten(2).mean(2), f.flatten(2).max(2).values], 1)
-    torch.testing.assert_close(network(x), network.body.dense(both))
-    assert small("cnn").body.dense[1].in_features == 16
 
 
 def test_voxel_sum_begins_with_what_is_denser_than_tissue():
@@ -180,20 +168,6 @@ def test_a_sample_stands_for_all():
     torch.testing.assert_close(found.mean(0, keepdim=True), whole, rtol=0.05, atol=0)
 
 
-def test_scores_are_multiplied():
-    network = stirred(small("voxel-sum"))
-    x = scan_with((1, 5, 9))
-    with torch.no_grad():
-        before = network(x)
-        network.multiply(3.0)
-        torch.testing.assert_close(network(x), 3 * before)
-
-
-def test_only_voxel_sum_is_shown_where_calcium_lies():
-    with pytest.raises(ValueError, match='"cnn" has no use for where calcium lies'):
-        small("cnn")(scan_with(), shown_at())
-
-
 def test_voxel_sum_of_nothing_bright_is_nothing():
     network = small("voxel-sum").train()
     y = network(scan_with())
@@ -211,27 +185,3 @@ def test_logarithm_is_of_the_same_scores():
         torch.testing.assert_close(log(x), torch.log1p(50 * linear(x)) / math.log(51))
     with pytest.raises(ValueError, match="normalised by 0"):
         log.set_largest(0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"kind": "unet"}, "kind is 'unet'"),
-        ({"pooling": "max"}, "pooling is 'max'"),
-        ({"size": 100}, "multiple of 8"),
-        ({"kind": "vit", "size": 500, "field": "heart"}, "multiple of 32"),
-        ({"kind": "voxel-sum"}, 'needs the field "heart"'),
-        ({"low_hu": 900.0}, "low_hu below high_hu"),
-    ],
-)
-def test_what_cannot_be(changes, message):
-    with pytest.raises(ValueError, match=message):
-        VesselNetConfig(**changes)
-
-
-def test_presets():
-    assert preset("paper", "cnn") == VesselNetConfig() == PRESETS["paper"]
-    for name in PRESETS:
-        assert [preset(name, kind).kind for kind in KINDS] == list(KINDS)
-    box = {(c.field, c.slices, c.size) for c in (preset("compact", kind) for kind in KINDS)}
-    assert len(box) == 1, "kinds of the compact preset share what is prepared"
