@@ -25,7 +25,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import NotHounsfieldError, SliceGeometryError, UnreadableError
-from .dicom import SHEARED, printable
+from ..core.text import printable
+from .stack import SHEARED
 
 MAX_VOXELS = 2**31
 """More voxels than any chest CT has: the header is broken."""

@@ -14,7 +14,8 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLitt
 
 from ..core.ct import SliceGeometryError, UnreadableError
 from .bounded import read_bounded, translate_dicom_errors
-from .dicom import END_OF_SEQUENCE, TAGS, DicomSlice, some
+from .dicom import TAGS, DicomSlice, some
+from .stack import END_OF_SEQUENCE
 
 _OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType", "NominalCardiacTriggerDelayTime": "TriggerTime"}
 """Attributes of functional groups by what the same is called in a single-frame CT."""

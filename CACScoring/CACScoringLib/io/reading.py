@@ -30,21 +30,11 @@ from ..core.ct import (
     with_warnings,
 )
 from ..core.labels import NOT_CORONARY_ID, Artery, NonCoronary, is_not_coronary, site_called
-from .dicom import (
-    ORTHONORMAL_TOLERANCE,
-    SHEARED,
-    DicomSlice,
-    acquisition_of,
-    check_spacing,
-    image_from_series,
-    is_dicom,
-    printable,
-    read_slice,
-    some,
-)
+from .dicom import DicomSlice, acquisition_of, is_dicom, printable, read_slice, some
 from .image_files import FORMATS, quiet, read_header, read_image
 from .left_out import without_strays
 from .series import check_one_study, choose_series, has_position, header_warnings, is_ct_image, series_number
+from .stack import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing, image_from_series
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 

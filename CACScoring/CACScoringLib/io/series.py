@@ -5,17 +5,36 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 
 from ..core.ct import MixedSeriesError, NotCTError, NotVolumeError, ScanWarning, SeriesChoiceError
 from .dicom import DicomSlice, clock, first_value, printable, some
 
-Key = tuple[str, int]
-"""UID of a series, empty where it has none, and the place of a cardiac phase among those of the series."""
-
-Groups = dict[Key, list[DicomSlice]]
-Labels = dict[Key, str]
-
 _PHASES = {"NominalPercentageOfCardiacPhase": "% of the cycle", "TriggerTime": "ms after the R wave"}
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A CT series of a folder, or one cardiac phase of it.
+
+    label: what chooses it beside its UID: its number, with its place among those of one number, by UIDs and phases.
+    """
+
+    uid: str
+    slices: list[DicomSlice]
+    number: str | None
+    label: str
+
+    def __str__(self) -> str:
+        description = first_value(self.slices, DicomSlice.text, "SeriesDescription") or "no description"
+        kernel = first_value(self.slices, DicomSlice.text, "ConvolutionKernel") or "unknown"
+        thickness = first_value(self.slices, DicomSlice.number, "SliceThickness")
+        thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
+        count = sum(int(s.number("NumberOfFrames") or 1) for s in self.slices)
+        return (
+            f"  {self.label}: {description}, kernel {kernel}, {thick}, {_phase(self.slices)}{_time(self.slices)}, "
+            f"{count} slices, UID {self.uid or 'missing'}"
+        )
 
 
 def is_ct_image(slice_: DicomSlice) -> bool:
@@ -26,13 +45,58 @@ def has_position(slice_: DicomSlice) -> bool:
     return bool(slice_.is_multi_frame or slice_.value("ImagePositionPatient"))
 
 
-def _ct_groups(slices: list[DicomSlice]) -> Groups:
-    """CT images by the UID of their series and the place of their cardiac phase, without localizers."""
+def series_number(slices: list[DicomSlice]) -> str | None:
+    number = first_value(slices, DicomSlice.number, "SeriesNumber")
+    return None if number is None else f"{number:.0f}"
+
+
+def choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
+    """Return the images of the wanted CT series, or cardiac phase of one. wanted: as in `read_ct`.
+
+    Raises:
+        NotCTError: There is no CT.
+        NotVolumeError: There are only localizers.
+        SeriesChoiceError: The series, or its cardiac phase, has to be chosen.
+    """
+    modalities = Counter(s.text("Modality") for s in slices)
+    if "CT" not in modalities:
+        others = ", ".join(f"{count} of modality {modality}" for modality, count in sorted(modalities.items()))
+        raise NotCTError(f"The folder holds no CT, but {others}. Give the folder of a CT series.")
+    candidates = _candidates(slices)
+    if not candidates:
+        raise NotVolumeError("The folder holds only localizer (scout) images. Give the folder of the axial slices.")
+    if wanted is None:
+        fitting = [c for c in candidates if any(map(has_position, c.slices))] or candidates
+        what = "CT series or cardiac phases" if len(fitting) > len({c.uid for c in fitting}) else "CT series"
+        reason = f"The folder holds {len(fitting)} {what}. Choose one by its number or UID (--series, or the column "
+        reason += "series of a table)"
+    else:
+        wanted = wanted.strip()
+        fitting = [c for c in candidates if wanted in (c.uid or None, c.label, c.number)]
+        if not fitting:
+            table = "\n".join(map(str, candidates))
+            raise SeriesChoiceError(f"The folder holds no CT series {printable(wanted)!r}. Its CT series:\n{table}")
+        one_series = len({c.uid for c in fitting}) == 1
+        what = "cardiac phases are in the series" if one_series else f"CT series have the number {printable(wanted)}"
+        reason = f"{len(fitting)} {what}. Choose one as listed, such as {fitting[0].label}"
+        reason += "" if one_series else ", or by its UID"
+    if len(fitting) > 1:
+        raise SeriesChoiceError(f"{reason}:\n" + "\n".join(map(str, fitting)))
+    return fitting[0].slices
+
+
+def _candidates(slices: list[DicomSlice]) -> list[_Candidate]:
+    """The CT series without localizers, those with several cardiac phases apart, by number."""
     series: dict[str, list[DicomSlice]] = {}
-    for slice_ in slices:
-        if is_ct_image(slice_):
-            series.setdefault(slice_.text("SeriesInstanceUID") or "", []).append(slice_)
-    return {(uid, n): phase for uid, group in series.items() for n, phase in enumerate(_phases(group))}
+    for slice_ in filter(is_ct_image, slices):
+        series.setdefault(slice_.text("SeriesInstanceUID") or "", []).append(slice_)
+    stacks = [(uid, phase) for uid in sorted(series) for phase in _phases(series[uid])]
+    numbers = [series_number(stack) for _, stack in stacks]
+    candidates = []
+    for n, ((uid, stack), number) in enumerate(zip(stacks, numbers, strict=True)):
+        place = f".{numbers[:n].count(number) + 1}" if numbers.count(number) > 1 else ""
+        candidates.append(_Candidate(uid, stack, number, f"{number or 'none'}{place}"))
+    return sorted(candidates, key=lambda c: float(c.number or 0))
 
 
 def _phases(group: list[DicomSlice]) -> list[list[DicomSlice]]:
@@ -52,73 +116,12 @@ def _phases(group: list[DicomSlice]) -> list[list[DicomSlice]]:
     return [group]
 
 
-def _stacks(groups: Groups) -> Groups:
-    """The series with positions; where there are none, all."""
-    stacks = {u: g for u, g in groups.items() if any(map(has_position, g))}
-    return stacks or groups
-
-
-def choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
-    """Return the images of the wanted CT series, or cardiac phase of one. wanted: as in `read_ct`.
-
-    Raises:
-        NotCTError: There is no CT.
-        NotVolumeError: There are only localizers.
-        SeriesChoiceError: The series, or its cardiac phase, has to be chosen.
-    """
-    modalities = Counter(s.text("Modality") for s in slices)
-    if "CT" not in modalities:
-        found = ", ".join(f"{count} of modality {modality}" for modality, count in sorted(modalities.items()))
-        raise NotCTError(f"The folder holds no CT, but {found}. Give the folder of a CT series.")
-    groups = _ct_groups(slices)
-    if not groups:
-        raise NotVolumeError("The folder holds only localizer (scout) images. Give the folder of the axial slices.")
-    candidates, labels = _stacks(groups), _labels(groups)
-    if wanted is None:
-        if len(candidates) == 1:
-            return next(iter(candidates.values()))
-        what = "CT series or cardiac phases" if any(n for _, n in candidates) else "CT series"
-        raise SeriesChoiceError(
-            f"The folder holds {len(candidates)} {what}. Choose one by its number or UID (--series, or the column "
-            f"series of a table):\n{_table(candidates, labels)}"
-        )
-    wanted = wanted.strip()
-    fitting = {u: g for u, g in groups.items() if wanted in (u[0] or None, labels[u], series_number(g))}
-    if not fitting:
-        raise SeriesChoiceError(
-            f"The folder holds no CT series {printable(wanted)!r}. Its CT series:\n{_table(groups, labels)}"
-        )
-    if len(fitting) > 1:
-        one_series = len({uid for uid, _ in fitting}) == 1
-        what = "cardiac phases are in the series" if one_series else f"CT series have the number {printable(wanted)}"
-        raise SeriesChoiceError(
-            f"{len(fitting)} {what}. Choose one as listed, such as {labels[next(iter(fitting))]}"
-            f"{'' if one_series else ', or by its UID'}:\n{_table(fitting, labels)}"
-        )
-    return next(iter(fitting.values()))
-
-
-def series_number(group: list[DicomSlice]) -> str | None:
-    number = first_value(group, DicomSlice.number, "SeriesNumber")
-    return None if number is None else f"{number:.0f}"
-
-
-def _labels(groups: Groups) -> Labels:
-    """What else than its UID chooses a series: its number, with its place among those of one number."""
-    numbers = {key: series_number(groups[key]) or "none" for key in sorted(groups)}
-    of_number = {number: [k for k, n in numbers.items() if n == number] for number in numbers.values()}
-    return {
-        key: number if len(of_number[number]) == 1 else f"{number}.{of_number[number].index(key) + 1}"
-        for key, number in numbers.items()
-    }
-
-
 def _time(group: list[DicomSlice]) -> str:
-    """When a series was acquired, which tells phases and repeated scans apart that are alike otherwise."""
-    for keyword, said in (("AcquisitionTime", "acquired at"), ("SeriesTime", "begun at")):
+    """When a series was acquired, which distinguishes phases and repeated scans that are alike otherwise."""
+    for keyword, verb in (("AcquisitionTime", "acquired"), ("SeriesTime", "begun")):
         times = sorted(t for t in (s.text(keyword) for s in group) if t and re.fullmatch(r"\d{4,6}(\.\d+)?", t))
         if times:
-            return f"{said} {clock(times[0])}"
+            return f"{verb} at {clock(times[0])}"
     return "unknown time"
 
 
@@ -127,23 +130,6 @@ def _phase(group: list[DicomSlice]) -> str:
         if len(phases := {slice_.number(keyword) for slice_ in group} - {None}) == 1:
             return f"{phases.pop():g} {unit}, "
     return ""
-
-
-def _table(groups: Groups, labels: Labels) -> str:
-    def line(key: Key, group: list[DicomSlice]) -> str:
-        description = first_value(group, DicomSlice.text, "SeriesDescription") or "no description"
-        kernel = first_value(group, DicomSlice.text, "ConvolutionKernel") or "unknown"
-        thickness = first_value(group, DicomSlice.number, "SliceThickness")
-        thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
-        return (
-            f"  {labels[key]}: {description}, kernel {kernel}, {thick}, {_phase(group)}{_time(group)}, "
-            f"{sum(int(s.number('NumberOfFrames') or 1) for s in group)} slices, UID {key[0] or 'missing'}"
-        )
-
-    def number(item: tuple[Key, list[DicomSlice]]) -> tuple[float, Key]:
-        return first_value(item[1], DicomSlice.number, "SeriesNumber") or 0.0, item[0]
-
-    return "\n".join(line(key, group) for key, group in sorted(groups.items(), key=number))
 
 
 MOST_TRIGGER_SPREAD_MS = 150.0

@@ -53,19 +53,6 @@ def test_scores_from_our_segmentation_are_those_it_was_made_from(orientation, tm
     assert second.warnings == first.warnings
 
 
-def test_segments_without_known_codes_are_told_by_their_names(segmentation, given, tmp_path):
-    names = iter(("LCX: reader 2", "Right coronary artery", "Mitral annulus"))
-
-    def edit(item):
-        del item.AnatomicRegionSequence
-        item.SegmentedPropertyTypeCodeSequence[0].CodeValue = "85756007"  # tissue, as 3D Slicer and OHIF state
-        item.SegmentLabel = next(names)
-
-    path = changed(segmentation, tmp_path / "named.dcm", edit)
-    labels = sitk.GetArrayFromImage(read_reviewed(path, read_ct(given.ct)))
-    assert set(np.unique(labels)) == {0, Artery.LCX, Artery.RCA, NonCoronary.MITRAL_ANNULUS}
-
-
 def test_segments_that_stand_for_nothing_known_are_named(segmentation, given, tmp_path):
     def edit(item):
         del item.AnatomicRegionSequence
@@ -219,10 +206,3 @@ def test_what_an_algorithm_alone_made_is_told(segmentation, given, kind, warned,
     assert read_review_file(tmp_path / "made.dcm").automatic == warned
     result = score(replace(given, lesions=tmp_path / "made.dcm"))
     assert ("lesions-automatic" in [warning.code for warning in result.warnings]) == warned
-
-
-def test_a_structure_set_tells_what_it_was_drawn_in(given, tmp_path):
-    uid = generate_uid()
-    path = write_structures(tmp_path / "rt.dcm", read_ct(given.ct).image, [("LAD", [square(9, 12, 5)])], uid)
-    file = read_review_file(path)
-    assert (file.segments, file.frames_of_reference, file.automatic) == (("LAD",), (uid,), False)

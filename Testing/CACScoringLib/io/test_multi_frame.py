@@ -12,14 +12,12 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import JPEGLSLossless, RLELossless
 
 from CACScoringLib.core.ct import (
-    CTError,
     NotHounsfieldError,
     NotVolumeError,
     SliceGeometryError,
     UnreadableError,
     same_grid,
 )
-from CACScoringLib.exchange.source import check_series
 from CACScoringLib.io.reading import read_ct
 
 SHUFFLED = [3, 0, 5, 1, 4, 2]
@@ -59,14 +57,6 @@ def test_the_scan_is_that_of_single_frames(tmp_path, syntax, signed, shared):
         assert multi.dicom_files == (path,)
 
 
-def test_several_files_of_one_series_are_one_stack(tmp_path):
-    """A concatenation, PS3.3 C.7.6.16.2.2.4."""
-    paths = write_series(tmp_path / "single", chest_hu())
-    enhanced_of(paths[:3], tmp_path / "multi" / "a.dcm")
-    enhanced_of(paths[3:], tmp_path / "multi" / "b.dcm")
-    np.testing.assert_array_equal(read_ct(tmp_path / "multi").hu, chest_hu())
-
-
 @pytest.mark.parametrize(
     ("edit", "error", "match"),
     [
@@ -93,17 +83,6 @@ def test_facts_that_enhanced_ct_states_elsewhere(tmp_path):
     agent.CodeMeaning = "Iopamidol"
     scan = read_ct(enhanced_of(paths, tmp_path / "a.dcm", tags={"ContrastBolusAgentSequence": Items([agent])}))
     assert scan.acquisition == replace(read_ct(tmp_path / "single").acquisition, contrast_agent="Iopamidol")
-
-
-def test_facts_of_a_frame_do_not_reach_the_others(tmp_path):
-    paths = write_series(tmp_path / "single", chest_hu())
-
-    def edit(ds, k):
-        ds.ConvolutionKernel, ds.KVP = ("B70f", 100) if k == 5 else ("B35f", 120)
-
-    scan = read_ct(enhanced_of(paths, tmp_path / "a.dcm", edit=edit, shared=False))
-    assert [w.code for w in scan.warnings] == ["mixed-acquisition"]
-    assert (scan.acquisition.kernel, scan.acquisition.kvp) == ("B35f", 120)
 
 
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
@@ -142,9 +121,3 @@ def test_number_of_frames_that_is_wrong(tmp_path, frames):
     ds.save_as(path)
     with pytest.raises(UnreadableError, match=rf"states {frames} frames and describes 6"):
         read_ct(path)
-
-
-def test_dicom_results_cannot_refer_to_it(tmp_path):
-    path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm")
-    with pytest.raises(CTError, match="multi-frame CT, to which DICOM results cannot refer"):
-        check_series(read_ct(path))

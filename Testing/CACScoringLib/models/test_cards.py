@@ -33,8 +33,7 @@ from CACScoringLib.models.cards import (
     user_folder,
     verify_model,
 )
-from CACScoringLib.models.inference import DeviceError, bfloat16_is_fast, choose_device
-from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, build
+from CACScoringLib.networks.van_velzen import GeneratorConfig, build
 from CACScoringLib.run import SCORING_NETWORKS
 from CACScoringLib.scoring.automatic import CandidateEvidence
 from CACScoringLib.scoring.uncertainty import Uncertainty
@@ -110,12 +109,6 @@ class TestSaved:
         assert not loaded.network.training
         assert not [m for m in loaded.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         assert {p.dtype for p in loaded.network.parameters()} == {torch.float32}
-
-    def test_heart_and_classifier_run_in_half_precision_where_it_is_fast(self, tmp_path):
-        config = HeartNetConfig(width=2, residual_blocks=1)
-        path = save_model(network_for(config), card_for(config), tmp_path)
-        expected = torch.bfloat16 if bfloat16_is_fast("cpu") else torch.float32
-        assert {p.dtype for p in load_model(path, "cpu").network.parameters()} == {expected}
 
     @pytest.mark.parametrize("name", ["", "../up", "Name", "a/b", ".hidden"])
     def test_bad_names(self, name, tmp_path):
@@ -220,12 +213,6 @@ class TestInstalled:
         save_model(network_for(), card_for(name="second"), folders / "bundled")
         with pytest.raises(ModelError, match=r"2 models.*second \(bundled\), shipped"):
             find_model("decomposition")
-
-    def test_an_alternative_is_used_where_it_is_named(self, folders):
-        save_model(network_for(), card_for(), folders / "bundled")
-        save_model(network_for(), dataclasses.replace(card_for(), name="other"), folders / "bundled" / "Alternatives")
-        assert find_model("decomposition").card.name == "tiny"
-        assert find_model("decomposition", "other").origin == "alternative"
 
     def test_folders(self, monkeypatch, tmp_path):
         monkeypatch.delenv("CAC_MODEL_DIR", raising=False)
@@ -395,17 +382,6 @@ class TestKilled:
     def test_a_card_that_is_changed(self, versions, folders):
         for _ in killed_at_each_change(lambda: None, lambda: models.update_card(versions[0], {"floor_hu": 12.0}, {})):
             verify_model(versions[0])
-
-
-def test_device_choice(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto") == choose_device("cpu") == "cpu"
-    with pytest.raises(DeviceError, match="no usable GPU"):
-        choose_device("cuda")
-    with pytest.raises(DeviceError, match="'tpu'"):
-        choose_device("tpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (choose_device("auto"), choose_device("cpu"), choose_device("cuda")) == ("cuda", "cpu", "cuda")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from CACScoringLib.models.preprocessing import (
     Grid,
     from_grid,
     heart_grid,
-    heart_input,
     heart_slices,
     on_grid,
     position_channels,
@@ -123,21 +122,6 @@ class TestSlices:
         assert hu[-3:] == pytest.approx([hu[-3]] * 3)
         assert abs(hu[2] - hu[3]) > 3
 
-    def test_scan_smaller_than_the_window_is_framed_by_air(self):
-        scan = image_of(np.full((10, 60, 50), 40, np.int16), (1.2, 1.2, 3.0))
-        slices = heart_slices(scan, box_mask(scan, slice(2, 8), slice(10, 50), slice(10, 40)))
-        x = slice_input(slices, np.arange(len(slices)))
-        assert slices.hu[:, 112, 112] == pytest.approx(40)
-        assert (slices.hu[:, 0] == -1024).all()
-        assert (x[:, :, 0] == 0).all()
-        assert x[0, 0, 112, 112] == pytest.approx(0.09)
-        assert (slices.hu > -1000).sum() / len(slices.hu) == pytest.approx(60 * 72, rel=0.04)
-
-    def test_one_thin_plane_still_has_a_slice(self):
-        scan = image_of(np.zeros((40, 30, 30), np.int16), (5.0, 5.0, 0.5))
-        for k in range(40):
-            assert len(heart_slices(scan, box_mask(scan, slice(k, k + 1), slice(5, 20), slice(5, 20)))) == 1
-
     def test_position_in_the_hearts_frame(self):
         """A ball: 0 in its middle and ±1 on its surface, along every axis."""
         scan = image_of(np.zeros((80, 120, 120), np.int16), (1.0, 1.0, 1.5))
@@ -174,12 +158,6 @@ class TestHeartGrid:
             a.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in a.GetSize()]) for a in (image, scan)
         ]
         assert own == pytest.approx(scans)
-
-    def test_intensities(self):
-        scan = image_of(np.full((20, 40, 40), 40, np.int16), (3.0, 3.0, 3.0))
-        x = heart_input(scan)
-        assert x.dtype == np.float32
-        np.testing.assert_allclose(x, 0.54, atol=1e-6)
 
     def test_finer_voxels_are_averaged(self):
         """White noise, three voxels to one: weighted 1, 7, 8, 7 and 1 of 24 within a slice, 1 of 3 across."""

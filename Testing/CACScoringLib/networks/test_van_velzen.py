@@ -11,7 +11,6 @@ from CACScoringLib.networks.van_velzen import (
     DiscriminatorConfig,
     GeneratorConfig,
     PatchDiscriminator,
-    SliceClassifierConfig,
     SliceSuperResolutionConfig,
     build,
     fold_batch_norm,
@@ -108,17 +107,6 @@ def test_patch_of_the_discriminator_is_70_pixels():
     assert int(touched.any(0).sum()) == int(touched.any(1).sum()) == 70
 
 
-def test_max_pooling_sees_one_pixel_in_a_wide_slice():
-    """A feature that is high in one place only must reach the answer undiluted."""
-    network = build(SliceClassifierConfig(width=4, residual_blocks=0, pooling="average+max"))
-    network.features = nn.Identity()
-    network.dense = nn.Linear(2, 2, bias=False)
-    nn.init.ones_(network.dense.weight)
-    x = torch.zeros(1, 1, 64, 64)
-    x[0, 0, 5, 9] = 1
-    assert network(x, logits=True)[0, 0].item() == pytest.approx(1 + 1 / 64**2)
-
-
 def test_resize_convolution_has_no_checkerboard():
     """On a uniform input a transposed convolution answers with a pattern of period 2; a resize-convolution does not."""
     spread = {}
@@ -146,19 +134,6 @@ def test_folding_changes_nothing_but_the_layers(name):
         after = fold_batch_norm(network)(x)
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
     assert not [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-
-
-def test_sides_and_choices_are_checked():
-    with pytest.raises(ValueError, match=r"18×16.*multiples of 4"):
-        tiny("decomposition")(torch.rand(1, 1, 18, 16))
-    with pytest.raises(ValueError, match="'median'"):
-        build(SliceClassifierConfig(pooling="median"))
-    with pytest.raises(ValueError, match="'bilinear'"):
-        build(GeneratorConfig(upsampling="bilinear"))
-    with pytest.raises(ValueError, match="stem_stride is 3"):
-        build(DiscriminatorConfig(stem_stride=3))
-    with pytest.raises(TypeError, match="dict"):
-        build({"width": 16})
 
 
 def test_slice_sharpener_adds_nothing_before_it_has_learned():
