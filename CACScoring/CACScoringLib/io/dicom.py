@@ -124,7 +124,7 @@ def some(items: Iterable[str]) -> str:
     return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")
 
 
-def firstvalue_of(slices: list[DicomSlice], get: Callable, keyword: str):
+def first_value(slices: list[DicomSlice], get: Callable, keyword: str):
     """The first value in the order of the slices, None when no slice has one."""
     return next((value for value in (get(s, keyword) for s in slices) if value is not None), None)
 
@@ -133,13 +133,13 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
     """The facts of a series: the first value that a slice has, the median exposure."""
 
     def text(keyword: str) -> str | None:
-        return firstvalue_of(slices, DicomSlice.text, keyword)
+        return first_value(slices, DicomSlice.text, keyword)
 
     def number(keyword: str) -> float | None:
-        return firstvalue_of(slices, DicomSlice.number, keyword)
+        return first_value(slices, DicomSlice.number, keyword)
 
     def factors(keyword: str, count: int) -> tuple[float | None, ...]:
-        values = firstvalue_of(slices, lambda slice_, name: slice_.numbers(name, count), keyword)
+        values = first_value(slices, lambda slice_, name: slice_.numbers(name, count), keyword)
         return values if values and all(LEAST_MASS_FACTOR <= v <= MOST_MASS_FACTOR for v in values) else (None,) * count
 
     small, medium, large = factors("CalciumScoringMassFactorDevice", 3)

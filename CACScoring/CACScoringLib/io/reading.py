@@ -31,10 +31,10 @@ from ..core.ct import (
 )
 from ..core.labels import NOT_CORONARY_ID, Artery, NonCoronary, is_not_coronary, site_called
 from .dicom import DicomSlice, acquisition_of, is_dicom, printable, read_slice, some
-from .image_files import FORMATS, quiet, read_header, read_image
+from .image_files import FORMATS, ORTHONORMAL_TOLERANCE, SHEARED, check_spacing, quiet, read_header, read_image
 from .left_out import without_strays
 from .series import check_one_study, choose_series, has_position, header_warnings, is_ct_image, series_number
-from .stack import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing, image_from_series
+from .stack import image_from_series
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -25,9 +24,7 @@ from ..core.ct import (
 )
 from .bounded import read_bounded
 from .dicom import DicomSlice, some, value_of
-
-MIN_SPACING_MM, MAX_SPACING_MM = 0.1, 10.0
-"""Distance of neighbouring voxels on any axis; beyond these the header's geometry cannot be a chest CT's."""
+from .image_files import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing
 
 POSITION_TOLERANCE_MM = 0.15
 """How far a slice may lie from its place in an even stack: positions rounded to 0.1 mm reach 0.1 mm."""
@@ -45,9 +42,6 @@ PIXEL_SPACING_TOLERANCE_MM = 0.001
 DIRECTION_TOLERANCE = 0.001
 """Direction cosines of one series differ less than this (0.06°)."""
 
-ORTHONORMAL_TOLERANCE = 0.01
-"""Row and column directions are unit vectors at right angles within this: cosines rounded to two decimals pass."""
-
 MOST_STEP_HU = 30.0
 """Median difference of soft tissue between neighbouring slices. Chests of real patients reach 11 HU, with slices up to
 5 mm apart; a wrong rescale slope or intercept makes hundreds."""
@@ -60,26 +54,12 @@ HIGHEST_TISSUE_HU = 3071
 
 _ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and its relatives, RLE
 END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
-SHEARED = (
-    "the gantry was tilted, or the volume deformed. Resample it to a straight volume (in 3D Slicer: DICOM settings, "
-    "acquisition geometry regularization) and score that."
-)
 _RESCALE = {"RescaleSlope": (1, "rescale slope"), "RescaleIntercept": (1, "rescale intercept")}
 _GEOMETRY = {
     "ImagePositionPatient": (3, "valid image position"),
     "ImageOrientationPatient": (6, "valid image orientation"),
     "PixelSpacing": (2, "valid pixel spacing"),
 }
-
-
-def check_spacing(spacing_mm: Sequence[float]) -> None:
-    """Raises SliceGeometryError when a spacing (i, j, k) is none that a chest CT has."""
-    for axis, spacing in zip("ijk", spacing_mm, strict=True):
-        if not MIN_SPACING_MM <= spacing <= MAX_SPACING_MM:
-            raise SliceGeometryError(
-                f"The voxel spacing along axis {axis} is {spacing:g} mm; a chest CT has {MIN_SPACING_MM:g} to "
-                f"{MAX_SPACING_MM:g} mm. The geometry was lost or changed: export the CT again."
-            )
 
 
 def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:

@@ -1,6 +1,7 @@
 """A reader's lesions from DICOM: our own segmentations and those of other tools, and contours."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -8,8 +9,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_results import PRONE, SITES, chest_series, score
 from pydicom import Dataset
-from pydicom.uid import generate_uid
-from structure_set import write_structures
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from CACScoringLib.core.ct import CTError, MaskError, UnreadableError
 from CACScoringLib.core.labels import Artery, NonCoronary
@@ -18,6 +18,33 @@ from CACScoringLib.exchange.reviewed import read_reviewed
 from CACScoringLib.exchange.segment_sites import label_of
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct
+
+
+def write_structures(path: Path, image: sitk.Image, contours, frame_of_reference=None):
+    """Write a structure set. contours: name and lists of corners (i, j, k) in the image."""
+    made = Dataset()
+    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = RTStructureSetStorage
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = generate_uid()
+    made.Modality = "RTSTRUCT"
+    made.StructureSetROISequence, made.ROIContourSequence = [], []
+    for number, (name, corners) in enumerate(contours, 1):
+        roi, drawn = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName = number, name
+        if frame_of_reference:
+            roi.ReferencedFrameOfReferenceUID = frame_of_reference
+        drawn.ReferencedROINumber, drawn.ContourSequence = number, []
+        for points in corners:
+            contour = Dataset()
+            places = [image.TransformContinuousIndexToPhysicalPoint([float(n) for n in p]) for p in points]
+            contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
+            contour.ContourData = [f"{value:.4f}" for place in places for value in place]
+            drawn.ContourSequence.append(contour)
+        made.StructureSetROISequence.append(roi)
+        made.ROIContourSequence.append(drawn)
+    made.save_as(path, enforce_file_format=True)
+    return path
 
 
 @pytest.fixture(scope="module")
