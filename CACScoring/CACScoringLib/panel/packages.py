@@ -16,11 +16,11 @@ from slicer.i18n import tr as _
 TORCH_VERSION = ">=2.13"
 """The version that the bundled networks were trained and measured with, or a newer one."""
 
-PAGE_REQUIREMENTS = {"jinja2": "jinja2>=3.1"}
-"""What reports need: what to tell pip, by the name that is imported."""
+REQUIREMENTS = {"torch": f"torch{TORCH_VERSION}", "safetensors": "safetensors>=0.8"}
+"""What the networks need: what to tell pip, by the name that is imported."""
 
-REQUIREMENTS = {"torch": f"torch{TORCH_VERSION}", "safetensors": "safetensors>=0.8", **PAGE_REQUIREMENTS}
-"""What scoring with the networks needs."""
+PAGE_REQUIREMENTS = {"jinja2": "jinja2>=3.1"}
+"""For reports; PyTorch brings it along."""
 
 RADIOMICS_REQUIREMENTS = {"mirp": "mirp>=2.7"}
 """What the whole-scan estimate by radiomics needs beside them."""
