@@ -23,15 +23,6 @@ def test_an_earlier_result_is_refused_at_once_and_kept(tmp_path):
     assert (tmp_path / "scores.json").read_text() == "first"
 
 
-def test_a_result_that_came_meanwhile_is_not_destroyed(tmp_path):
-    output = OutputFolder(tmp_path / "result")
-    (tmp_path / "result").mkdir()
-    (tmp_path / "result" / "scores.json").write_text("first")
-    with pytest.raises(OutputError), output.being_written():
-        pass
-    assert (tmp_path / "result" / "scores.json").read_text() == "first"
-
-
 class KilledError(BaseException):
     """In place of a SIGKILL: nothing of ours catches it, and no temporary folder is tidied up after it."""
 

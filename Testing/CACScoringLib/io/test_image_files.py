@@ -95,12 +95,6 @@ class TestLegal:
             with pytest.raises(UnreadableError, match="damaged"):
                 read(tmp_path / "scan.nrrd")
 
-    def test_skips_of_nrrd(self, tmp_path):
-        raw = values().tobytes()
-        skips = f"{NRRD}byte skip: 5\nline skip: 2\n\n".encode()
-        (tmp_path / "scan.nrrd").write_bytes(skips + b"one\ntwo\n" + gzip.compress(b"12345" + raw))
-        np.testing.assert_array_equal(read(tmp_path / "scan.nrrd"), values())
-
 
 def test_a_bomb_is_not_looked_through(tmp_path, monkeypatch):
     """A little more than the voxels is usual, such as extensions; much more would take minutes."""

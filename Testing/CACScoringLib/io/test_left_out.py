@@ -78,14 +78,6 @@ def test_two_full_stacks(tmp_path, kernel):
         read_ct(tmp_path)
 
 
-def test_another_stack_of_another_orientation(tmp_path):
-    paths = write_series(tmp_path, chest_hu(20))
-    for path in paths[:4]:
-        add(path, f"sagittal-{path.name}", ImageOrientationPatient=SAGITTAL)
-    with pytest.raises(SliceGeometryError, match="slices have a different orientation"):
-        read_ct(tmp_path)
-
-
 def test_what_remains_has_to_be_whole(tmp_path):
     """The odd slice is one of the stack that was spoilt: without it, there is a gap."""
     paths = write_series(tmp_path, chest_hu())

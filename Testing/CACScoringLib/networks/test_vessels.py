@@ -155,14 +155,3 @@ def test_a_sample_stands_for_all():
             found = torch.cat([network(x, calcium)[0] for _ in range(300)])
     assert found.std(0).min() > 0
     torch.testing.assert_close(found.mean(0, keepdim=True), whole, rtol=0.05, atol=0)
-
-
-def test_logarithm_is_of_the_same_scores():
-    linear, log = (stirred(small("voxel-sum", output=output)) for output in ("linear", "log"))
-    for network in (linear, log):
-        network.set_largest(50)
-    x = scan_with((1, 5, 9))
-    with torch.no_grad():
-        torch.testing.assert_close(log(x), torch.log1p(50 * linear(x)) / math.log(51))
-    with pytest.raises(ValueError, match="normalised by 0"):
-        log.set_largest(0)
