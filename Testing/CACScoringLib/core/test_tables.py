@@ -141,3 +141,9 @@ def test_only_texts_that_would_be_run_are_guarded(text):
     assert guarded_cell(text) == f"'{text}"
     assert [guarded_cell(cell) for cell in ("1=1", "", -1, None)] == ["1=1", "", -1, None]
     assert math.isnan(guarded_cell(math.nan))
+
+
+def test_names_that_would_break_a_terminal_are_not_repeated(table):
+    with pytest.raises(TableError) as raised:
+        read_table(table("a\x1b[2J,b\n1,2\n"), ["ct"])
+    assert "\x1b" not in str(raised.value)
