@@ -15,7 +15,8 @@ from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .core.labels import Artery
 from .core.output import LAST_FILE, OutputFolder
 from .core.progress import Progress
-from .io.dicom import is_dicom, printable
+from .core.text import printable
+from .io.dicom import is_dicom
 from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
 from .models.ahead import ModelAhead
 from .models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model

@@ -13,7 +13,7 @@ import pydicom
 from ..core.ct import CTError, UnreadableError
 from ..core.files import sync_folder, whole_folder
 from ..core.uids import is_uid
-from ..io.bounded import broken_told, read_bounded
+from ..io.bounded import read_bounded, translate_dicom_errors
 from ..io.dicom import is_dicom
 from ..io.image_files import quiet
 from .address import ArchiveUnreachableError
@@ -56,7 +56,7 @@ def dicom_files(paths: Iterable[Path]) -> list[DicomFile]:
 
 def _read(path: Path) -> DicomFile:
     header = read_bounded(path, stop_before_pixels=True, specific_tags=_UIDS)
-    with broken_told(str(path)):
+    with translate_dicom_errors(str(path)):
         uids = [str(header.get(keyword, "")) for keyword in _UIDS]
         syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
     if not all(map(is_uid, (*uids, syntax))):

@@ -28,8 +28,8 @@ def conclusion(result: ScoreResult) -> list[str]:
     return [*map(plain, sentences), RESEARCH_ONLY]
 
 
-def plain(text: str) -> str:
-    """Text in ASCII, which every DICOM character set has."""
+def plain(text: str, encoding: str = "ascii") -> str:
+    """Text in the characters of an encoding: ASCII, which every DICOM character set has, or Latin-1, as PDF's fonts."""
     known = {"–": "-", "—": "-", "−": "-", "×": "x", "²": "2", "³": "3", "·": ".", "°": " degrees", "’": "'"}
     known |= {"“": '"', "”": '"', "…": "...", "≥": ">=", "≤": "<=", "µ": "u"}
-    return "".join(known.get(c, c) for c in text).encode("ascii", "replace").decode("ascii")
+    return "".join(c if c.encode(encoding, "ignore") else known.get(c, "?") for c in text)

@@ -18,9 +18,10 @@ import SimpleITK as sitk
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
+from ..core.text import printable
 from ..io.bounded import read_bounded
-from ..io.dicom import DicomSlice, acquisition_of, printable
-from ..io.series_checks import pixel_warnings
+from ..io.dicom import DicomSlice, acquisition_of
+from ..io.series import pixel_warnings
 from .view import ChestRadiograph
 
 RADIOGRAPHIES = ("CR", "DX", "RG")

@@ -9,7 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
-from ..io.dicom import is_dicom, printable
+from ..core.text import printable
+from ..io.dicom import is_dicom
 from ..io.reading import IMAGE_ENDINGS, read_mask
 from .dicom import plausible_pixels, read_dicom
 from .view import LARGER_SIDE_MM, ChestRadiograph, looks_inverted

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..core.labels import Artery
+from ..core.output import OutputError
 from ..core.resources import resource_folder
 from ..core.text import RESEARCH_ONLY, percent
 from .pictures import SITE_COLOURS
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
 
 
 def rendered(template: str, title: str, **content: object) -> str:
-    """A page. template: name of the file. content: what it shows, by the names that it uses."""
+    """A page. template: name of the file. content: what it shows, by the names that it uses. Raises OutputError."""
     return _environment().get_template(template).render(title=title, **content)
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    import jinja2  # Slicer has it only where it was installed
-
+    try:
+        import jinja2
+    except ModuleNotFoundError as error:  # as in Slicer, where the networks' packages were not installed
+        raise OutputError("Reports need the package jinja2. Install it (pip install jinja2), and try again.") from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resource_folder("Report")),
         autoescape=True,

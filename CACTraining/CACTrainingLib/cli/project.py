@@ -15,7 +15,7 @@ from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import whole
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.text import shown, some
+from CACScoringLib.core.text import printable, some
 
 from ..project.project import USES, NewScan, Project, ProjectError, ProjectWriteError
 
@@ -151,7 +151,7 @@ def _check(options: argparse.Namespace, progress: Progress) -> None:
         findings = check_project(project, options.network, options.method, options.annotator)
     for finding in findings:
         scans = f" ({some(finding.scans)})" if finding.scans else ""
-        print(shown(f"{finding.severity}: {finding.message}{scans}"))
+        print(printable(f"{finding.severity}: {finding.message}{scans}", message=True))
         _tell(options, "finding", severity=finding.severity, message=finding.message, scans=finding.scans)
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:

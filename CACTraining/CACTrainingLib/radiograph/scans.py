@@ -23,9 +23,9 @@ from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table, write_table
+from CACScoringLib.core.text import printable, some
 from CACScoringLib.drr.projection import body_only, calcium_path, path_length_mm, water_equivalent_mm
 from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
-from CACScoringLib.io.dicom import printable, some
 from CACScoringLib.io.reading import read_ct, read_mask
 
 from .cases import CASES, TABLE, View, view_geometry, write_case

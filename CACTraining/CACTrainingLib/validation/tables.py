@@ -13,7 +13,7 @@ from pathlib import Path
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.tables import Line, Table, TableError, read_table
-from CACScoringLib.io.dicom import printable
+from CACScoringLib.core.text import printable
 
 from . import label_maps
 from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Reference, ReferenceScan
