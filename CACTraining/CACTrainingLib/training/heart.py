@@ -120,10 +120,7 @@ class HeartTask(Task):
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         loss = dice_loss(self.modules["heart"](batch["x"], logits=True), batch["heart"])
-        optimizer = self.optimizers["heart"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("heart", loss, fabric)
         return {"loss": loss.detach()}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
