@@ -138,10 +138,7 @@ class RadiographTask(Task):
             located = self._located(evidence, batch["maps"])
             values["located"] = located.detach()
             loss = loss + self.settings.locate_weight * located
-        optimizer = self.optimizers["radiograph"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("radiograph", loss, fabric)
         self.done = number + 1
         return values
 

@@ -118,10 +118,7 @@ class SuperResolutionTask(Task):
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         loss = functional.mse_loss(self.modules["sharpener"](batch["x"]), batch["y"])
-        optimizer = self.optimizers["sharpener"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("sharpener", loss, fabric)
         return {"loss": loss.detach()}
 
     def validate(self, network: nn.Module) -> dict[str, float]:

@@ -239,10 +239,7 @@ class CycleTask(Task):
         if self.weights["adversarial"]:
             synthetic = self._cycle(x, near, n, taken, losses, noise)
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
-        optimizer = self.optimizers["generators"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("generators", loss, fabric)
         values = {**losses, "map_hu_with_calcium": taken[:n].mean() * MAP_HU}
         values["map_hu_without_calcium"] = taken[n:].mean() * MAP_HU
         return {name: value.detach() for name, value in values.items()}, synthetic
@@ -282,10 +279,7 @@ class CycleTask(Task):
             # Real and synthetic images apart, or batch normalisation would tell them apart for the network.
             real_logit, other_logit = self._logit(name, real, noise), self._logit(name, other, noise)
             loss = loss + (_as_real(real_logit) + _as_real(-other_logit)) / 2
-        optimizer = self.optimizers["discriminators"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("discriminators", loss, fabric)
         return loss.detach()
 
     def _pooled(self, name: str, images: torch.Tensor, choice: np.random.Generator) -> torch.Tensor:

@@ -117,10 +117,7 @@ class SupervisedTask(Task):
             functional.binary_cross_entropy_with_logits(logits, true, reduction="none")
             * self.weights(x, true, batch["near_heart"])
         ).mean()
-        optimizer = self.optimizers["remove"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("remove", loss, fabric)
         return {"loss": loss.detach()}
 
     def weights(self, x: torch.Tensor, true: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:

@@ -72,12 +72,10 @@ def dice_loss(logits: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
 
     logits: [B, 2, k, j, i]. heart: [B, 1, k, j, i], 0 or 1.
     """
-    probability = torch.sigmoid(logits.float())
-    true = torch.cat([1 - heart, heart], 1)
-    axes = (0, 2, 3, 4)
-    both = (probability * true).sum(axes)
-    total = probability.sum(axes) + true.sum(axes)
-    return 1 - ((2 * both + 1) / (total + 1)).mean()
+    from monai.losses import DiceLoss
+
+    loss = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
+    return loss(logits.float(), torch.cat([1 - heart, heart], 1))
 
 
 class HeartTask(Task):
@@ -120,10 +118,7 @@ class HeartTask(Task):
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         loss = dice_loss(self.modules["heart"](batch["x"], logits=True), batch["heart"])
-        optimizer = self.optimizers["heart"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("heart", loss, fabric)
         return {"loss": loss.detach()}
 
     def validate(self, network: nn.Module) -> dict[str, float]:

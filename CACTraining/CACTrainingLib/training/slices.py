@@ -121,10 +121,7 @@ class SliceTask(Task):
             located = (located * batch["known"]).mean()
             values["located"] = located.detach()
             loss = loss + self.settings.locate_weight * located
-        optimizer = self.optimizers["classifier"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("classifier", loss, fabric)
         return values
 
     def validate(self, network: nn.Module) -> dict[str, float]:

@@ -12,7 +12,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.preprocessing import HEART_PATCH
-from CACScoringLib.networks.van_velzen import HeartNetConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.van_velzen import HeartNetConfig
 from CACTrainingLib.data.augmentation import UNCHANGED
 from CACTrainingLib.data.datasets import DataError, HeartVolume, find_scans, load_volume, prepare
 from CACTrainingLib.training import heart as train_heart
@@ -79,16 +79,6 @@ def test_it_learns_and_its_card_says_how(cohort, cache, table, tmp_path, monkeyp
     assert models.read_card(following).training.settings["start"] == card.sha256
     weights = [dict(models.read_network(p)[1].named_parameters()) for p in (path, following)]
     assert all(torch.allclose(tensor, weights[1][name], atol=1e-3) for name, tensor in weights[0].items())
-
-
-def test_it_begins_with_hearts_only(cohort, cache, tmp_path):
-    card = models.describe(
-        "s", SliceClassifierConfig(4, 1), "custom", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests."
-    )
-    start = models.save_model(build(SliceClassifierConfig(4, 1)), card, tmp_path)
-    options = RunOptions((cohort,), tmp_path / "m", device="cpu")
-    with pytest.raises(models.ModelError, match="'slices'"):
-        train_heart.train(replace(options, start=start), SETTINGS, Progress())
 
 
 def test_dice_loss_by_hand():
@@ -159,13 +149,6 @@ def test_listed_scans_get_their_share(small_patches):
 
 
 class TestTable:
-    def test_read(self, table):
-        pairs = read_pairs(table)
-        assert [(scan.patient, scan.heart_label, use) for scan, use in pairs] == [
-            ("a", 1, "training"),
-            ("b", 1, "validation"),
-        ]
-
     def test_use_is_kept(self, table, cohort):
         training, validation = split(find_scans([cohort]), read_pairs(table), 0.3, 0)
         assert "a" in {s.patient for s in training}
@@ -194,14 +177,6 @@ class TestTable:
         with pytest.raises(TableError, match=message):
             read_pairs(path)
 
-    def test_missing_table_is_told(self, tmp_path):
-        with pytest.raises(TableError, match="There is no table"):
-            read_pairs(tmp_path / "none.csv")
-
-    def test_too_few_scans_is_told(self, table):
-        with pytest.raises(DataError, match="0 to validate on"):
-            split([], read_pairs(table)[:1], 0.3, 0)
-
 
 def test_a_network_that_learns_nothing_is_told(cohort, cache):
     volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:1], "heart", cache)]
@@ -210,11 +185,6 @@ def test_a_network_that_learns_nothing_is_told(cohort, cache):
     assert [d.code for d in task.warnings({"dice": 0.01, "found_where_none": 0.9}, 3)] == ["heart-not-found"]
     assert [d.code for d in task.warnings({"dice": 0.4, "found_where_none": 0.9}, 3)] == ["heart-everywhere"]
     assert task.warnings({"dice": 0.4}, 3) == task.warnings({"dice": 0.4, "found_where_none": 0.1}, 3) == []
-
-
-def test_published_settings():
-    paper = train_heart.PRESETS["paper"]
-    assert (paper.batch_size, paper.learning_rate, paper.loop.steps) == (10, 1e-3, 250_000)
 
 
 def test_a_heart_found_from_the_lungs_is_not_learned_from(tmp_path):

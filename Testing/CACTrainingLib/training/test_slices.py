@@ -5,12 +5,10 @@ import json
 import shutil
 from dataclasses import replace
 
-import dicom_files
 import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
@@ -18,11 +16,9 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, find_scans
-from CACTrainingLib.project.training_scan import TrainingScan
 from CACTrainingLib.training import slices as train_slices
 from CACTrainingLib.training.curves import Curves
-from CACTrainingLib.training.loop import train
-from CACTrainingLib.training.run_folder import TrainingError, is_locked, training_lock
+from CACTrainingLib.training.run_folder import is_locked
 from CACTrainingLib.training.runs import TrainingData
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 from CACTrainingLib.training.slices import SliceTask, SliceTraining, as_classifier, slice_metrics, threshold_at
@@ -100,54 +96,6 @@ def test_a_full_disk_is_told(cohort, cache, tmp_path, monkeypatch):
     assert train_slices.train(replace(options, resume=True), settings, Progress()).exists()
 
 
-def test_one_training_a_folder(cohort, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("CACTrainingLib.training.run_folder.LOCK_SECONDS", 0.1)
-    options = RunOptions((cohort,), tmp_path / "m", device="cpu")
-    with training_lock(options.folder), pytest.raises(TrainingError, match="trained already by another process"):
-        train_slices.train(options, SETTINGS, Progress())
-    assert {path.name for path in options.folder.iterdir()} == {"lock"}
-
-
-def test_a_dicom_series_is_known_by_its_content(tmp_path):
-    """Whatever its files are called."""
-    folder = tmp_path / "ct"
-    dicom_files.write_series(folder, dicom_files.chest_hu())
-    scan = TrainingScan(folder, tmp_path / "heart.nii.gz", "p")
-    table = TrainingData((scan,), (scan,), (), ()).table()
-    file = sorted(folder.iterdir())[0]
-    file.rename(folder / "another-name.dcm")
-    assert TrainingData((scan,), (scan,), (), ()).table() == table
-    shutil.rmtree(folder)
-    dicom_files.write_series(folder, dicom_files.chest_hu(seed=1))
-    assert TrainingData((scan,), (scan,), (), ()).table() != table
-
-
-def test_existing_model_is_kept(trained, cohort, cache):
-    options = RunOptions((cohort,), trained.with_suffix(""))
-    before = trained.read_bytes()
-    with pytest.raises(OutputError, match="exists already"):
-        train_slices.train(options, SETTINGS, Progress())
-    assert trained.read_bytes() == before
-
-
-def test_killed_and_resumed_is_the_same(parts, tmp_path):
-    settings = replace(SETTINGS, loop=replace(SETTINGS.loop, steps=8, validate_every=3))
-
-    class Killed(SliceTask):
-        def step(self, batch, fabric, number):
-            if number == 5:
-                raise KeyboardInterrupt
-            return super().step(batch, fabric, number)
-
-    whole = train(SliceTask(settings, *parts), settings.loop, tmp_path / "whole", Progress(), "cpu")
-    with pytest.raises(KeyboardInterrupt):
-        train(Killed(settings, *parts), settings.loop, tmp_path / "killed", Progress(), "cpu")
-    task = SliceTask(settings, *parts)
-    resumed = train(task, settings.loop, tmp_path / "killed", Progress(), "cpu", resume=True)
-    assert resumed.metrics == whole.metrics
-    assert all(torch.equal(tensor, resumed.weights[name]) for name, tensor in whole.weights.items())
-
-
 def test_batches_have_labels_and_channels(parts):
     config = replace(CONFIG, neighbours=1, position=True)
     task = SliceTask(replace(SETTINGS, network=config), *parts)
@@ -217,14 +165,6 @@ def test_a_network_that_learns_nothing_is_told(parts, auc, called):
     assert warning.code == "slices-not-told-apart"
     assert f"{auc:.2f}" in warning.message
     assert task.warnings({"auc": 0.7, "called_positive": called}, 5) == []
-
-
-def test_called_positive_is_a_share_of_the_watched(parts):
-    class Sure(nn.Module):
-        def forward(self, x):
-            return torch.tensor([[0.1, 0.9]]).repeat(len(x), 1)
-
-    assert SliceTask(SETTINGS, *parts).validate(Sure())["called_positive"] == 1.0
 
 
 @pytest.mark.parametrize("most", [0.0, 0.05, 0.1, 0.5, 1.0])

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.territories import TerritoryNetConfig
@@ -69,15 +68,6 @@ def test_what_is_unknown_does_not_count(truth):
     assert float(territory_loss(wrong, hidden, heart * (hidden != UNKNOWN))[0]) < 1e-3
 
 
-def test_a_patch_outside_everything_has_a_loss_too(truth):
-    labels, heart = truth
-    all_unknown = torch.full_like(labels, UNKNOWN)
-    loss, _ = territory_loss(sure(labels, heart), labels * 0, heart * 0)
-    assert torch.isfinite(loss)
-    assert float(loss) > 0.1
-    assert torch.isfinite(territory_loss(sure(labels, heart), all_unknown, heart * 0)[0])
-
-
 def test_calcium_goes_to_the_likeliest_territory_but_never_outside():
     volume = small_volume()
     probability = np.zeros((11, 20, 20, 20), np.float32)
@@ -134,7 +124,3 @@ def test_patients_of_the_uses_never_meet_and_more_are_refused(tmp_path, capsys):
     assert main(command) == 3
     assert "1 to 100000 patients" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_territories_have_weights():
-    assert len(training.CLASS_WEIGHTS) == len(TERRITORIES)
