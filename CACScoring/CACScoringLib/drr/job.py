@@ -21,17 +21,9 @@ from ..core.ct import CTError, UnreadableError
 from ..core.options import told
 from ..core.progress import Progress
 from ..io.image_files import read_image
-from .geometry import VIEWS, centre_mm, in_lps_order, pose_of
-from .projection import (
-    Film,
-    Geometry,
-    Spectrum,
-    body_only,
-    calcium_path,
-    path_length_mm,
-    radiograph,
-    tube_spectrum,
-)
+from .geometry import VIEWS, Geometry, centre_mm, in_lps_order, pose_of
+from .projection import body_only, calcium_path, path_length_mm, radiograph
+from .xray import Film, Spectrum, tube_spectrum
 
 CT, CALCIUM, HEART, BODY = "ct.nrrd", "calcium.nrrd", "heart.nrrd", "body.nrrd"
 _SETTINGS, _PICTURE = "settings.json", "picture.nrrd"

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from CACScoringLib.cli import main as scoring
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
@@ -16,7 +16,7 @@ _AGAIN = "Interrupted. Run the same command again to go on."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's sources of radiographs."""
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
-    for add, run in ((_add_digital, _digital), (_add_scans, _scans), (_add_super_resolution, _super_resolution)):
+    for add, run in ((_add_digital, _digital), (_add_scans, _scans)):
         own = add(sources)
         scoring.add_progress_argument(own)
         own.set_defaults(run=run, extras=lambda options: ("studies",), interrupted=_AGAIN)
@@ -35,7 +35,13 @@ def _add_digital(sources: argparse._SubParsersAction) -> argparse.ArgumentParser
     _add_output(parser)
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="cardiac", help="scanning protocol")
-    parser.add_argument("--heart-box", action="store_true", help="keep the CT around the heart, for super-resolution")
+    parser.add_argument(
+        "--super-resolution",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="project thinner slices around the heart too: interpolated, and by a network (default: the one of CAC)",
+    )
     _add_workers(parser)
     return parser
 
@@ -53,19 +59,6 @@ def _add_scans(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_super_resolution(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    parser = sources.add_parser(
-        "super-resolution",
-        help="radiographs of digital patients from thinner slices (super-resolution)",
-        description="Add to each radiograph the radiographs projected from thinner slices around the heart: "
-        "interpolated, and by a network. Needs radiographs made with --heart-box. If it is run again, it continues.",
-    )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of cac radiographs digital")
-    parser.add_argument("--model", metavar="NAME", help="of the network (default: the one that comes with CAC)")
-    _add_workers(parser)
-    return parser
-
-
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the radiographs")
 
@@ -75,51 +68,33 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def _digital(options: argparse.Namespace, progress: Progress) -> None:
-    from ..phantom.cohort.cohort import CohortError
+    from CACScoringLib.models.cards import find_model
+
     from ..radiograph.cohort import RadiographSettings, write_radiographs
 
     if options.workers is not None and options.workers < 1:
         raise OutputError(f"At least one worker is needed, not {options.workers}.")
     progress.begin(["radiographs"])
-    try:
-        settings = RadiographSettings(options.first, options.patients, options.protocol, options.heart_box)
-        with progress.step("radiographs"):
-            table = write_radiographs(options.output, settings, options.workers, progress.counted)
-    except CohortError as error:
-        raise CTError(str(error)) from error
+    asked = options.super_resolution
+    model = None if asked is None else find_model("super_resolution", asked or None).card.name
+    settings = RadiographSettings(options.first, options.patients, options.protocol, model)
+    with progress.step("radiographs"):
+        table = write_radiographs(options.output, settings, options.workers, progress.counted)
     progress.done(options.output)
     print(f"{table}: radiographs of {options.patients} digital patients")
 
 
 def _scans(options: argparse.Namespace, progress: Progress) -> None:
+    from CACScoringLib.cohort.workers import sensible_count
+
     from ..radiograph.scans import FAILURES, write_scan_radiographs
 
     progress.begin(["radiographs"])
     with progress.step("radiographs"):
-        table, failed = write_scan_radiographs(options.input, options.output, _workers(options), progress)
-    _tell(failed, progress)
+        workers = sensible_count(1_500_000_000) if options.workers is None else options.workers
+        table, failed = write_scan_radiographs(options.input, options.output, workers, progress)
+    for name, reason in failed.items():
+        progress.warning(ScanWarning("radiograph-failed", f"{name}: {reason}"))
     progress.done(options.output)
     told = f", {len(failed)} failed, see {FAILURES}" if failed else ""
     print(f"{table}: radiographs of CTs{told}")
-
-
-def _super_resolution(options: argparse.Namespace, progress: Progress) -> None:
-    from ..radiograph.thin_slice_views import add_thin_slice_views
-
-    progress.begin(["super-resolution"])
-    with progress.step("super-resolution"):
-        done, failed = add_thin_slice_views(options.folder, _workers(options), options.model, progress)
-    _tell(failed, progress)
-    progress.done(options.folder)
-    print(f"{options.folder}: super-resolution was added to {done} radiographs and failed for {len(failed)}")
-
-
-def _tell(failed: dict[str, str], progress: Progress) -> None:
-    for name, reason in failed.items():
-        progress.warning(ScanWarning("radiograph-failed", f"{name}: {reason}"))
-
-
-def _workers(options: argparse.Namespace) -> int:
-    from CACScoringLib.cohort.workers import sensible_count
-
-    return options.workers if options.workers is not None else sensible_count(1_500_000_000)

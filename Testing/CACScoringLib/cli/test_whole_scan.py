@@ -41,11 +41,11 @@ def asked(monkeypatch):
     """The vessel model answers 333, and says which model it was and whether a saliency was wanted."""
     calls = []
 
-    def vessels(result, model, saliency):
+    def vessels(network, result, model, saliency):
         calls.append((model.card.name, saliency))
         return by_hand.vessels(333, trust="Little."), ()
 
-    monkeypatch.setitem(whole_scan_run._ESTIMATE_BY, "vessels", vessels)
+    monkeypatch.setattr(whole_scan_run, "_estimate", vessels)
     return calls
 
 
@@ -110,7 +110,7 @@ def test_the_score_is_kept_where_an_estimate_fails(chest, monkeypatch):
     def fails(*_args):
         raise ModuleNotFoundError(name="monai")
 
-    monkeypatch.setitem(whole_scan_run._ESTIMATE_BY, "vessels", fails)
+    monkeypatch.setattr(whole_scan_run, "_estimate", fails)
     assert score(chest, "--whole-scan") == 0
     found = content(chest / "out")
     assert found["methods"]["threshold"]["total"]["agatston"] == pytest.approx(32)

@@ -75,7 +75,6 @@ ENDS_EARLY = [
     "project agreement none",
     "radiographs digital --patients 1 --output table.csv",
     "radiographs scans none --output new",
-    "radiographs super-resolution none",
 ]
 """With input that is refused, after what a command needs is loaded."""
 OF_DEVELOPERS = {"docs", "test", "check"}

@@ -2,7 +2,6 @@
 
 import json
 
-import hand_made_radiographs as hand_made
 import pytest
 
 from CACScoringLib.models.cards import verify_model
@@ -12,10 +11,10 @@ QUICK = {"size": 32, "training": {"loop": {"validate_every": 3}, "batch_size": 4
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(write_cases, tmp_path_factory):
     folder = tmp_path_factory.mktemp("radiographs")
-    hand_made.write_cases(folder, 16, ("PA",))
-    hand_made.write_cases(folder / "others", 8, ("PA",), first=100)
+    write_cases(folder, 16, ("PA",))
+    write_cases(folder / "others", 8, ("PA",), first=100)
     return folder
 
 
@@ -36,13 +35,6 @@ def test_a_model_is_written(folder, tmp_path):
     assert card.validation["external_n"] == 8
     assert len(card.validation["external_auc_above_0_95"]) == 2
     json.dumps(card.validation, allow_nan=False)
-
-
-def test_an_earlier_training_is_not_taken_over_unasked(folder, tmp_path, capsys):
-    (tmp_path / "tiny.training").mkdir()
-    (tmp_path / "tiny.training" / "checkpoint.pt").touch()
-    assert train(folder, tmp_path / "tiny") == 2  # an output that is taken
-    assert "--resume" in capsys.readouterr().err
 
 
 def test_patients_of_the_data_are_no_external_test(folder, tmp_path, capsys):

@@ -91,32 +91,3 @@ def test_contrast_enhanced_scans_of_test_patients_are_not_learned_from(tables, t
     apart = {scan.patient for scan in scans if scan.name in held_out(scans)[1]}
     assert not apart & set(learned)
     assert len(learned) > 1.5 * len(set(learned))
-
-
-@pytest.mark.long
-def test_pseudo_labels_take_the_place_of_the_truth(tables, tmp_path):
-    """They call every second of those with calcium, so that what was learned misses the rest."""
-    assert train(tmp_path, tables["data"], labels="pseudo") == 0
-    card = read_card(tmp_path / "model.json")
-    assert card.training.settings["labels"] == "pseudo"
-    assert PSEUDO_FEATURE in card.config["features"]
-
-
-def test_chosen_features_alone_are_learned_from(tables, tmp_path):
-    assert train(tmp_path, tables["data"], features="heart") == 0
-    assert all(name.startswith("heart_") for name in read_card(tmp_path / "model.json").config["features"])
-
-
-@pytest.mark.long
-def test_model_is_not_replaced_unasked(tables, tmp_path):
-    assert train(tmp_path, tables["data"]) == 0
-    before = (tmp_path / "model.json").read_bytes()
-    assert train(tmp_path, tables["data"]) != 0
-    assert (tmp_path / "model.json").read_bytes() == before
-    assert train(tmp_path, tables["data"], "--overwrite") == 0
-
-
-def test_contrast_enhanced_scans_are_no_test(tables, tmp_path, capsys):
-    assert train(tmp_path, tables["contrast"]) == 3
-    assert "contrast-enhanced" in capsys.readouterr().err
-    assert not tables["asked"]
