@@ -92,7 +92,8 @@ def check_files(folder):
 def test_texts_of_a_series(tmp_path, name):
     assert write_hostile(tmp_path, HOSTILE[name]) >= 8
     # Slicer's tree of data calls nodes by them, so that the scene is written, too.
-    arguments = [each for each in scored.score(tmp_path, "--identify", "--dicom") if each != "--no-scene"]
+    settings = '{"results": {"identify": true, "scene": true}}'
+    arguments = scored.score(tmp_path, "--dicom", "--settings", settings)
     outcome = oracle.run(arguments)
     assert outcome.code in (oracle.DONE, *oracle.ERRORS), outcome.said
     assert not oracle.complaint(outcome, tmp_path)
@@ -111,7 +112,15 @@ def test_names_of_files(tmp_path, name):
     named = tmp_path / "scans" / f"{name}.nrrd"
     named.parent.mkdir()
     (tmp_path / "ct.nrrd").rename(named)
-    arguments = ["score", str(named), "--heart", str(tmp_path / "heart.nii.gz"), "--threshold-only", "--no-scene"]
+    arguments = [
+        "score",
+        str(named),
+        "--heart",
+        str(tmp_path / "heart.nii.gz"),
+        "--threshold-only",
+        "--settings",
+        '{"results": {"scene": false}}',
+    ]
     outcome = oracle.run([*arguments, "--output", str(tmp_path / "out"), "--progress", "none"])
     assert outcome.code == oracle.DONE, outcome.said
     assert not oracle.complaint(outcome, tmp_path)

@@ -51,11 +51,14 @@ def write_ct(folder: Path, kind: str) -> None:
     sitk.WriteImage(_image(labels), str(folder / "labels.nii.gz"))
 
 
+QUICK = '{"scoring": {"normalisation": "off"}, "results": {"scene": false}}'
+
+
 def score(folder: Path, *options: str) -> list[str]:
     """The command that scores it."""
     ct = next(path for path in folder.iterdir() if path.name.split(".")[0] == "ct")
     heart = () if "--heart" in options else ("--heart", str(folder / "heart.nii.gz"))
-    quick = ("--threshold-only", "--no-scene", "--normalisation", "off", "--progress", "none")
+    quick = ("--threshold-only", "--settings", QUICK, "--progress", "none")
     return ["score", str(ct), *heart, *quick, "--output", str(folder / "out"), *options]
 
 

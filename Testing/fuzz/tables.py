@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from . import changes, scored
@@ -20,7 +21,7 @@ def _write_masses(folder: Path) -> None:
 
 
 def _weighed(folder: Path) -> list[str]:
-    return scored.score(folder, "--mass-table", str(folder / "table.csv"))
+    return scored.score(folder, "--settings", json.dumps({"scoring": {"mass_table": str(folder / "table.csv")}}))
 
 
 def _write_percentiles(folder: Path) -> None:
@@ -35,7 +36,8 @@ def _write_percentiles(folder: Path) -> None:
 
 
 def _ranked(folder: Path) -> list[str]:
-    return scored.score(folder, "--percentiles", str(folder / "table.csv"), "--sex", "M", "--age", "61")
+    settings = {"percentile_table": str(folder / "table.csv"), "sex": "M", "age_years": 61}
+    return scored.score(folder, "--settings", json.dumps({"scoring": settings}))
 
 
 TARGETS = {

@@ -85,7 +85,7 @@ def _write_acquisition(folder: Path) -> None:
 
 
 def _acquired(folder: Path) -> list[str]:
-    return scored.score(folder, "--acquisition", str(folder / "acquisition.json"))
+    return scored.score(folder, "--settings", json.dumps({"scan": {"acquisition": str(folder / "acquisition.json")}}))
 
 
 def _write_model(folder: Path) -> None:
@@ -113,19 +113,8 @@ def _check(folder: Path) -> list[str]:
 
 
 OPTIONS = (
-    *("--series", "--rule", "--calibration", "--mass-table", "--acquisition", "--heart", "--lesions", "--model"),
-    *(
-        "--normalisation",
-        "--reader",
-        "--earlier",
-        "--device",
-        "--progress",
-        "--overwrite",
-        "--identify",
-        "--candidates",
-    ),
-    *("--allow-contrast", "--allow-reversed"),
-    *("--adapt-to-tube-voltage", "--threshold-only", "--sample", "--dicom", "--unknown", "ct.nii"),
+    *("--series", "--settings", "--heart", "--lesions", "--model", "--earlier", "--device", "--progress"),
+    *("--overwrite", "--allow-unusual", "--threshold-only", "--sample", "--dicom", "--unknown", "ct.nii"),
 )
 
 

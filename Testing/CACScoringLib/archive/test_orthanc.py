@@ -131,8 +131,8 @@ def test_a_digital_patient_is_scored_and_its_objects_come_back(orthanc, tmp_path
     """With nothing in anybody's place: pushed by DICOMweb, watched by DIMSE, scored with the networks."""
     pytest.importorskip("highdicom")
     patients, given, output = (tmp_path / name for name in ("patients", "given", "out"))
-    cohort = ["phantom", "--output", str(patients), "--single", "1", "--dicom", "--workers", "1", "--first", "3"]
-    assert cli.main([*cohort, "--range", "-84", "66"]) == 0
+    cohort = ["phantom", "--output", str(patients), "--single", "1", "--dicom", "--workers", "1"]
+    assert cli.main([*cohort, "--settings", '{"first_number": 3, "z_range_mm": [-84, 66]}']) == 0
     study, uid = generate_uid(), generate_uid()
     given.mkdir()
     for path in next(patients.glob("*/*/dicom")).iterdir():

@@ -51,7 +51,7 @@ def asked(monkeypatch):
 
 def score(chest, *options):
     words = ["score", str(chest / "scan.nii.gz"), "--heart", str(chest / "heart.nrrd"), "--output", str(chest / "out")]
-    return cli.main([*words, "--no-scene", "--device", "cpu", *options])
+    return cli.main([*words, "--settings", '{"results": {"scene": false}}', "--device", "cpu", *options])
 
 
 def content(folder):

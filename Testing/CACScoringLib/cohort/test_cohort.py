@@ -35,7 +35,7 @@ from CACScoringLib.run import LoadedModels, ModelChoice, RunSettings
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 ONE_LESION = 32.0
 """Agatston score of 16 mm² of 250 HU in a slice of 3 mm."""
-TWENTY_PIXELS = '{"scoring": {"score": {"rules": {"minimum_pixels": 20}}}}'
+TWENTY_PIXELS = '{"scoring": {"rules": {"minimum_pixels": 20}}}'
 
 
 def write_ct(path, lesions=1, seed=0):
@@ -137,7 +137,7 @@ def test_each_scan_has_what_score_writes_with_the_same_numbers(table, tmp_path):
     run(table, out)
     row = rows_of(out)[2]
     scan = table.parent / "p2"
-    heart = ["--heart", str(scan / "heart.nrrd"), "--threshold-only", "--no-scene"]
+    heart = ["--heart", str(scan / "heart.nrrd"), "--threshold-only", "--settings", '{"results": {"scene": false}}']
     cli.main(["score", str(scan / "scan.nii.gz"), *heart, "--output", str(tmp_path / "single")])
     single, of_cohort = (
         json.loads((p / "scores.json").read_text(encoding="utf-8")) for p in (tmp_path / "single", out / "p2")

@@ -62,7 +62,6 @@ ENDS_EARLY = [
     "sample table.csv",
     "phantom --single 1 --output table.csv",
     "insert none --output new",
-    "propagate-hearts none --atlas none --heart none --output new",
     "calibrate --data none --slices none --decomposition none",
     *(f"train {network} --data none --output new" for network in cli._TRAINED if network not in WITHOUT_DATA),
     *(f"train {network} --patients 0 --output new" for network in WITHOUT_DATA),

@@ -17,7 +17,8 @@ def test_digital_patients(tmp_path, monkeypatch, capsys):
         return folder / "radiographs.csv"
 
     monkeypatch.setattr(cohort, "write_radiographs", write)
-    command = ["radiographs", "digital", "--patients", "9", "--output", str(tmp_path), "--first", "70", "--heart-box"]
+    command = ["radiographs", "digital", "--patients", "9", "--output", str(tmp_path)]
+    command += ["--settings", '{"first_number": 70, "heart_box": true}']
     assert cli.main([*command, "--workers", "2", "--progress", "json"]) == 0
     assert asked == [(tmp_path, cohort.RadiographSettings(70, 9, "cardiac", True), 2)]
     out, err = capsys.readouterr()
