@@ -70,12 +70,6 @@ def test_what_cannot_be_pulled_is_told(address, given, tmp_path, capsys, options
     assert not (tmp_path / "out").exists()
 
 
-def test_without_a_token_nothing_is_shown(address, given, monkeypatch, capsys):
-    monkeypatch.delenv("CAC_ARCHIVE_TOKEN")
-    assert cli.main(["pull", address, "--patient-id", "P1", "--list"]) == cli.BAD_INPUT
-    assert "HTTP 401" in capsys.readouterr().err
-
-
 def test_a_series_is_watched_for_and_scored(address, given, tmp_path, capsys, monkeypatch):
     """Scored as a cohort scores: this one is too small, and the others would go on."""
     monkeypatch.setattr("CACScoringLib.archive.watch.Workers", InThisProcess)
@@ -97,12 +91,3 @@ def test_a_series_is_watched_for_and_scored(address, given, tmp_path, capsys, mo
 def test_times_are_checked(setting, tmp_path, capsys):
     command = ["watch", "http://127.0.0.1:9", "--output", str(tmp_path / "out")]
     assert cli.main([*command, "--settings", f'{{"watch": {{{setting}}}}}']) == cli.BAD_USAGE
-
-
-@pytest.mark.parametrize("command", ["pull", "push", "watch"])
-def test_the_extra_is_asked_for(command):
-    parser, commands = cli.make_parser()
-    cli.add_commands(commands)
-    words = {"pull": ["--list"], "push": ["file"], "watch": ["--output", "out"]}[command]
-    options = parser.parse_args([command, "https://pacs.org/dicom-web", *words])
-    assert "archive" in options.extras(options)

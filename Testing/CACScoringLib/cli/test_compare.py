@@ -14,7 +14,7 @@ from CACScoringLib import run
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cli.compare import _models_like
 from CACScoringLib.models import cards as models
-from CACScoringLib.models.cards import ModelError, find_model, read_card, store_repeatability, update_card
+from CACScoringLib.models.cards import find_model, read_card, store_repeatability, update_card
 from CACScoringLib.scoring.repeatability import stored_repeatability
 
 ROOT = Path(__file__).parents[3]
@@ -222,10 +222,6 @@ class TestStoredLimits:
         content["models"][0] |= {"name": "a-copy", "sha256": card.sha256}
         assert stored_repeatability(content) is None
         assert stored_repeatability({"models": []}).limits["threshold"]["agatston"]["total"].slope == 0.1
-
-    def test_only_on_the_card_of_a_map(self, bundled):
-        with pytest.raises(ModelError, match="calcium map"):
-            store_repeatability(untrained("slices", "our-slices", bundled), repeatability())
 
     def test_gone_when_the_calibration_changes(self, limits):
         update_card(limits, {}, {"whole_method": {"n": 3}})

@@ -142,12 +142,6 @@ def test_bad_options_write_nothing(ct, tmp_path, options, code, capsys):
     assert not list(tmp_path.glob("*x.png*"))
 
 
-def test_map_of_another_scan_is_refused(ct, tmp_path):
-    other = sitk.Image([5, 5, 5], sitk.sitkInt16)
-    sitk.WriteImage(other, tmp_path / "map.nii.gz")
-    assert drr(ct, tmp_path / "x.png", "--calcium-map", str(tmp_path / "map.nii.gz")) == cli.BAD_INPUT
-
-
 @pytest.mark.parametrize("name", ["x.jpg", "x", "nowhere/x.png"])
 def test_unknown_endings_and_folders_are_refused(ct, tmp_path, name):
     assert drr(ct, tmp_path / name) == cli.BAD_USAGE

@@ -112,12 +112,6 @@ def test_a_damaged_image_is_refused_not_read_as_zeros(case, tmp_path, capsys, da
     assert not (tmp_path / "out" / "scores.json").exists()
 
 
-def test_results_go_beside_the_user_by_default(case, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["score", case["ct"], "--heart", case["heart"]]) == 0
-    assert sorted(p.name for p in (tmp_path / "scan-cac").iterdir()) == FILES
-
-
 def test_a_second_run_keeps_the_first_result(case, tmp_path, capsys):
     score(case, tmp_path / "out")
     before = (tmp_path / "out" / "scores.json").read_bytes()
@@ -161,11 +155,6 @@ def test_facts_that_the_file_lost_are_handed_over(case, tmp_path, capsys):
     assert "iodine" in capsys.readouterr().err
 
 
-def test_percentiles_of_candidates_are_not_given_and_the_user_is_told(case, tmp_path):
-    score(case, tmp_path / "out", scoring={"percentile_table": "any.csv"})
-    assert "percentile-unreviewed" in [w["code"] for w in result(tmp_path / "out")["warnings"]]
-
-
 @pytest.mark.parametrize(
     ("scoring", "message"),
     [
@@ -200,21 +189,6 @@ def test_progress_as_json_lines(case, tmp_path, capsys):
     assert events[-1] == {"event": "done", "output": str(tmp_path / "out")}
 
 
-def test_failure_as_json_line(case, tmp_path, capsys):
-    score(case, tmp_path / "out", "--progress", "json", "--lesions", "missing.nrrd")
-    last = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert (last["event"], last["exit_code"]) == ("failed", cli.BAD_INPUT)
-
-
-def test_candidates_come_with_a_suggested_artery(case, tmp_path):
-    score(case, tmp_path / "out")
-    lesion = result(tmp_path / "out")["methods"]["threshold"]["lesions"][0]
-    assert lesion["artery"] == "unassigned"
-    assert lesion["suggested_artery"] in ("LM", "LAD", "LCX", "RCA")
-    with (tmp_path / "out" / "lesions.csv").open(newline="") as stream:
-        assert next(csv.DictReader(stream))["suggested_artery"] == lesion["suggested_artery"]
-
-
 @pytest.fixture(autouse=True)
 def bundled(tmp_path, monkeypatch):
     """The folder of the models that come with CAC; empty, so that what scoring does is the clinical rule."""
@@ -236,15 +210,6 @@ def test_models_that_come_with_cac_are_used_unless_told_otherwise(case, tmp_path
     with pytest.raises(SystemExit, match=str(cli.BAD_USAGE)):
         score(case, tmp_path / "both", "--model", "my-map", "--threshold-only")
     assert "not allowed with" in capsys.readouterr().err
-
-
-def test_models_for_something_else_score_no_scan(case, tmp_path, bundled, capsys):
-    for network in ("slices", "decomposition", "discriminator"):
-        untrained(network, f"our-{network}", bundled)
-    assert score(case, tmp_path / "out") == 0
-    assert [m["name"] for m in result(tmp_path / "out")["models"]] == ["our-slices", "our-decomposition"]
-    assert score(case, tmp_path / "wrong", "--model", "our-discriminator") == cli.BAD_INPUT
-    assert "model for 'discriminator'; scans are scored by models for heart" in capsys.readouterr().err
 
 
 def test_without_pytorch_the_clinical_rule_alone_is_scored(case, tmp_path, bundled, monkeypatch, capsys):
@@ -361,48 +326,6 @@ def test_the_qrm_phantom_gives_the_published_scores(real_ct, tmp_path):
         for row in csv.DictReader(stream):
             expected = [float(row[c]) for c in ("Agatston score", "Volume score", "Mass score")]
             assert measured[row["Calcification"]] == pytest.approx(expected, abs=0.005), row["Calcification"]
-
-
-SCORED = [
-    "lung_pet_ct_dx/A0001_philips_B_5mm.nii.gz",
-    "lung_pet_ct_dx/A0001_philips_L_5mm_heart.nii.gz",
-    "acrin_flt_breast/013_petct_B10f_5mm.nii.gz",
-    "lidc_idri/LIDC-IDRI-0002_nc_1p25mm_heart.nii.gz",
-    "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz",
-    "lidc_idri/LIDC-IDRI-0314_bin2_3mm_chest.nii.gz",
-    "tcga_thca/TCGA-DE-A4MA_petct_B30f_5mm_sp2p5.nii.gz",
-    "cip_copdgene/ct-64.nrrd",
-    "cip_copdgene/ct-64Dicom",
-]
-REFUSED = {
-    "lidc_idri/LIDC-IDRI-0001_contrast_1p4x1p4x2p5mm.nii.gz": "contrast",
-    "nsclc_radiogenomics/R01-001_contrast_1mm_heart.nii.gz": "contrast",
-    "totalsegmentator/aorta_report_ct_cropped.nii.gz": "contrast",
-    "totalsegmentator/pulmonary_report_ct_cropped.nii.gz": "contrast",
-    "totalsegmentator/abdomen_example_ct_sm.nii.gz": "heart",
-    "totalsegmentator/aorta_report_heart.nii.gz": "label map",
-}
-
-
-@pytest.mark.parametrize("name", SCORED)
-def test_real_scans_are_scored(real_ct, tmp_path, name):
-    assert cli.main(["score", str(real_ct(name)), "--output", str(tmp_path / "out")]) == 0
-    warned = {w["code"] for w in result(tmp_path / "out")["warnings"]}
-    assert not warned & {"blood-bright", "contrast-enhanced", "blood-unmeasured"}
-    # A mass and fluid on the right side of LIDC-IDRI-0314 hide where its heart ends.
-    assert ("heart-floor-uncertain" in warned) == ("0314" in name)
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_real_scans_that_cannot_be_scored_are_refused(real_ct, tmp_path, capsys, name):
-    assert cli.main(["score", str(real_ct(name)), "--output", str(tmp_path / "out")]) == cli.BAD_INPUT
-    assert REFUSED[name] in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_silence_does_not_hide_why_a_run_ended(tmp_path, capsys):
-    assert cli.main(["score", str(tmp_path / "absent.nii.gz"), "--progress", "none"]) == cli.BAD_INPUT
-    assert "does not exist" in capsys.readouterr().err
 
 
 def test_names_that_a_terminal_cannot_show(tmp_path, monkeypatch):

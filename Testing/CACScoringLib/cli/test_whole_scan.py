@@ -58,12 +58,6 @@ def content(folder):
     return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
 
 
-def test_nothing_is_asked_unless_asked_for(chest, asked):
-    assert score(chest) == 0
-    assert not asked
-    assert content(chest / "out")["second_opinions"] == {}
-
-
 @pytest.mark.parametrize("option", [["--whole-scan", "vessels"], ["--whole-scan"]])
 def test_an_estimate_is_asked_for_and_written(chest, asked, capsys, option):
     assert score(chest, "--progress", "json", *option) == 0

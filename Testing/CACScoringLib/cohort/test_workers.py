@@ -7,7 +7,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from types import SimpleNamespace
 
 import dask
 import dask_jobqueue  # noqa: F401 loads its configuration
@@ -20,11 +19,8 @@ from CACScoringLib.cohort import workers
 from CACScoringLib.cohort.cluster import (
     ClusterChoice,
     ClusterError,
-    chosen_cluster,
     started,
-    working_on,
 )
-from CACScoringLib.cohort.cohort import Sharing
 from CACScoringLib.cohort.workers import Workers, connected, sensible_count
 from CACScoringLib.core.ct import CTError
 
@@ -52,22 +48,6 @@ def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only():
     assert sorted(ended(alone)) == [(0, "done"), (1, "lost")]
     assert len(told) == 2
     assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-
-
-@pytest.mark.parametrize("answer", [{}, OSError("gone")])
-def test_a_scheduler_that_goes_while_it_is_asked_is_told(answer):
-    def info():
-        client.status = "closed"
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    client = SimpleNamespace(status="running", scheduler_info=info)
-    pool = Workers(1, worker_jobs.doubling)
-    pool._client, pool._seen = client, time.monotonic()
-    pool._look()
-    with pytest.raises(ClusterError, match="scheduler is gone"):
-        pool._look()
 
 
 def test_what_preparing_or_a_job_raises_is_raised():
@@ -164,13 +144,6 @@ def test_workers_that_do_not_come_or_cannot_load_the_jobs_are_told(tmp_path, mon
             with worker_of(address), pytest.raises(ClusterError, match=r"cannot load CAC: .*worker_jobs.* Install"):
                 run.result(timeout=90)
     assert [warning.code for warning in warnings] == ["no-workers"]
-
-
-def test_the_cluster_of_a_command_ends_with_it():
-    choice = ClusterChoice("tcp://h:1")
-    with working_on(choice):
-        assert chosen_cluster() == Sharing().cluster == choice
-    assert chosen_cluster().is_local
 
 
 def test_a_greeting_that_did_not_come_alone_is_asked_for_again(monkeypatch):
