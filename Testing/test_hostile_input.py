@@ -92,7 +92,8 @@ def check_run(arguments, folder, capsys):
 def test_texts_of_a_series(tmp_path, name, capsys):
     write_hostile(tmp_path, HOSTILE[name])
     # Slicer's tree of data calls nodes by them, so that the scene is written, too.
-    arguments = [part for part in score_command(tmp_path, "--identify", "--dicom") if part != "--no-scene"]
+    settings = '{"results": {"identify": true, "scene": true}}'
+    arguments = score_command(tmp_path, "--dicom", "--settings", settings)
     check_run(arguments, tmp_path, capsys)
     if name == "markup":
         assert "&lt;script&gt;alert(1)" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

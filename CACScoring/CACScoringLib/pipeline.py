@@ -116,8 +116,8 @@ def score_scan(
     progress = progress or Progress()
     if settings.slices and networks is None:
         raise CTError(
-            "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave out "
-            "--slice."
+            "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave "
+            "the overrides out."
         )
     rules = settings.rules
     if settings.adapt_to_tube_voltage:
@@ -457,5 +457,5 @@ def _percentile(threshold: MethodResult, scan: CTScan, settings: ScoreSettings) 
     sex = settings.sex or scan.acquisition.patient_sex
     age = settings.age_years if settings.age_years is not None else scan.acquisition.patient_age_years
     if sex is None or age is None:
-        raise CTError("Percentiles need sex and age, which the scan's header does not state. Give --sex and --age.")
+        raise CTError("Percentiles need sex and age_years in --settings, as the scan's header does not state them.")
     return risk.percentile_from_table(threshold.total.agatston, sex, age, settings.percentile_table)

@@ -38,7 +38,8 @@ def write_ct(folder: Path, kind: str) -> None:
 def score_command(folder: Path, *options: str) -> list[str]:
     """The command that scores it into `out`."""
     ct = next(path for path in folder.iterdir() if path.name.split(".")[0] == "ct")
-    quick = ("--threshold-only", "--no-scene", "--normalisation", "off", "--progress", "none")
+    settings = '{"results": {"scene": false}, "scoring": {"normalisation": "off"}}'
+    quick = ("--threshold-only", "--settings", settings, "--progress", "none")
     return [
         "score",
         str(ct),

@@ -188,5 +188,5 @@ def _lung_above(hu: np.ndarray, centre: np.ndarray) -> float | None:
 
 _HOW_TO_ALLOW = (
     "Convert the scan again from its DICOM series with a tool that keeps the geometry, or allow reversed scans "
-    "(--allow-reversed) to score this one anyway."
+    "(--allow-unusual) to score this one anyway."
 )

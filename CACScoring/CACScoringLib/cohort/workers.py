@@ -155,7 +155,7 @@ class Workers:
         for name in ("distributed", "distributed.client"):  # `run` tells what went wrong
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._alone = alone
-        count = self._choice.workers or (1 if alone and self._choice.is_local else count)
+        count = 1 if alone and self._choice.is_local else count
         self._cluster = self._stack.enter_context(started(self._choice, count, self._memory and self._memory // count))
         try:
             self._client = self._stack.enter_context(connected(self._cluster))

@@ -87,14 +87,17 @@ def rows_of(kind: type) -> dict[str, Row]:
 def changed_settings(settings: Settings, content: object, where: str, folder: Path = Path()) -> Settings:
     """Settings, and those within them, with the fields of an object read from JSON. Raises OutputError.
 
-    where: place of the object, for errors. folder: that paths are relative to.
+    where: place of the object, for errors; empty for the whole. folder: that paths are relative to.
     """
     known = {field.name: field for field in dataclasses.fields(settings)}
     if not isinstance(content, dict) or not content.keys() <= known.keys():
-        raise OutputError(f"{where} in --settings needs an object with fields of these names: {', '.join(known)}.")
+        place = where or "The content"
+        raise OutputError(
+            f"{place} of --settings needs to be an object with fields of these names: {', '.join(known)}."
+        )
     kinds, changes = get_type_hints(type(settings)), {}
     for name, value in content.items():
-        before, place = getattr(settings, name), f"{where}.{name}"
+        before, place = getattr(settings, name), f"{where}.{name}".lstrip(".")
         if dataclasses.is_dataclass(before):
             changes[name] = changed_settings(before, value, place, folder)
             continue
@@ -116,6 +119,8 @@ def _value(kind: Any, value: object, where: str, folder: Path) -> object:
             parts = parts[:1] * len(value) if parts[1:] == (...,) else parts
             if len(value) == len(parts):
                 return tuple(_value(each, part, where, folder) for each, part in zip(parts, value, strict=True))
+        if get_origin(one) is dict and isinstance(value, dict) and all(key.isdecimal() for key in value):
+            return {int(key): _value(get_args(one)[1], part, f"{where}.{key}", folder) for key, part in value.items()}
         if type(value) is one:
             return value
     raise OutputError(f"{where} in --settings is {value!r}, which is of another type than it has to be. Correct it.")

@@ -247,7 +247,7 @@ class ScanReview:
 
     @property
     def slices_wished(self) -> tuple[int, ...]:
-        """Slices that a reader switched on but that were never decomposed: `cac score --slice K=on` does that."""
+        """Slices that a reader switched on but that were never decomposed, which `cac score` does by a setting."""
         return tuple(row.k for row in self._slices if row.used and not row.decomposed)
 
     def switch_slice(self, k: int, on: bool) -> None:

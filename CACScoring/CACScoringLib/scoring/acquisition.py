@@ -227,4 +227,4 @@ def _blood_warnings(blood: BloodPool | None) -> tuple[ScanWarning, ...]:
     return tuple(warnings)
 
 
-_HOW_TO_ALLOW = "Score an unenhanced scan, or allow contrast (--allow-contrast) to score this one anyway."
+_HOW_TO_ALLOW = "Score an unenhanced scan, or allow contrast (--allow-unusual) to score this one anyway."

@@ -160,7 +160,7 @@ def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
         if mode == "on":
             raise CTError(
                 "The kernel cannot be normalised, because the scan shows too little to measure it, or has pixels of "
-                "more than 1.1 mm. Leave out --normalisation on."
+                "more than 1.1 mm. Do not switch normalisation on."
             )
         return Normalisation(mode, None, slice_weights=weights)
     sharpness = round(float(measured.at(np.array(JUDGED_PER_MM)).mean()), 4)

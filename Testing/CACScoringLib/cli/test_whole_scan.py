@@ -51,17 +51,11 @@ def asked(monkeypatch):
 
 def score(chest, *options):
     words = ["score", str(chest / "scan.nii.gz"), "--heart", str(chest / "heart.nrrd"), "--output", str(chest / "out")]
-    return cli.main([*words, "--no-scene", "--device", "cpu", *options])
+    return cli.main([*words, "--settings", '{"results": {"scene": false}}', "--device", "cpu", *options])
 
 
 def content(folder):
     return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-
-
-def test_nothing_is_asked_unless_asked_for(chest, asked):
-    assert score(chest) == 0
-    assert not asked
-    assert content(chest / "out")["second_opinions"] == {}
 
 
 @pytest.mark.parametrize("option", [["--whole-scan", "vessels"], ["--whole-scan"]])

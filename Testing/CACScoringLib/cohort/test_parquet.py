@@ -7,7 +7,7 @@ import pytest
 from made_cohorts import cohort
 
 from CACScoringLib.cohort import parquet
-from CACScoringLib.cohort.parquet import SCHEMA, TABLES, without_places, write_tables
+from CACScoringLib.cohort.parquet import SCHEMA, TABLES, write_tables
 from CACScoringLib.cohort.report import PAGE, write_cohort_report
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.core.output import OutputError
@@ -51,18 +51,9 @@ def test_nothing_identifies_a_person_unless_asked(tmp_path):
         assert "women" in everything
 
 
-def test_what_stands_in_a_reason_about_files_is_left_out():
-    scan = CohortScan("Doe/ct", Path("/x/Doe/ct.nii.gz"), "x")
-    assert without_places("C:\\a\\Doe.nii is empty; ct.nii.gz too.", scan) == "C:… is empty; … too."
-
-
-def test_an_empty_cohort_has_tables_and_many_scans_are_written_in_groups(tmp_path, monkeypatch):
+def test_an_empty_cohort_has_tables(tmp_path):
     cohort(tmp_path)
     assert rows(tmp_path, "scores") == []
-    monkeypatch.setattr(parquet, "GROUP_SCANS", 3)
-    cohort(tmp_path, *map(float, range(10)))
-    file = pq.ParquetFile(tmp_path / "scans.parquet")
-    assert (file.metadata.num_rows, file.metadata.num_row_groups) == (10, 4)
     assert not list(tmp_path.glob(".*"))
 
 

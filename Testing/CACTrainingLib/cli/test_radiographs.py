@@ -3,7 +3,6 @@
 import json
 
 from CACScoringLib.cli.main import BAD_INPUT, BAD_USAGE
-from CACScoringLib.models.cards import find_model
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.phantom.cohort.cohort import CohortError
 from CACTrainingLib.radiograph import cohort, scans
@@ -18,11 +17,10 @@ def test_digital_patients(tmp_path, monkeypatch, capsys):
         return folder / "radiographs.csv"
 
     monkeypatch.setattr(cohort, "write_radiographs", write)
-    command = ["radiographs", "digital", "--patients", "9", "--output", str(tmp_path), "--first", "70"]
-    assert cli.main([*command, "--workers", "2", "--progress", "json", "--super-resolution"]) == 0
-    assert asked == [
-        (tmp_path, cohort.RadiographSettings(70, 9, "cardiac", find_model("super_resolution").card.name), 2)
-    ]
+    command = ["radiographs", "digital", "--patients", "9", "--output", str(tmp_path)]
+    command += ["--settings", '{"first_number": 70, "super_resolution": "thin"}']
+    assert cli.main([*command, "--workers", "2", "--progress", "json"]) == 0
+    assert asked == [(tmp_path, cohort.RadiographSettings(70, 9, "cardiac", "thin"), 2)]
     out, err = capsys.readouterr()
     assert "radiographs of 9 digital patients" in out
     assert {"event": "counted", "done": 2, "count": 9} in [json.loads(line) for line in err.splitlines()]

@@ -273,7 +273,7 @@ def test_the_section_says_what_was_fitted_and_what_not(base):
     assert intervals["all"][0] == 40
     assert intervals["all"][3] == "none", "the map had none before"
     assert "weights of the candidates' evidence were fitted" in " ".join(part.text)
-    assert "cac models rollback ours" in " ".join(part.text)
+    assert "cac models install ours --previous" in " ".join(part.text)
 
 
 @pytest.fixture
