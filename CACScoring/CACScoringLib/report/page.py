@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 from ..core.labels import Artery
 from ..core.output import REVIEW_PORT
+from ..quality.calibration_range import Familiarity
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, Categories, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.comparison import Comparison
-from ..scoring.familiarity import Familiarity
 from ..scoring.lesions import Lesion
 from ..scoring.scores import component_agatston
 from ..scoring.uncertainty import TOTAL

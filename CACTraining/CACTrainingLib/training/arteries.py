@@ -7,6 +7,7 @@ heart beat), and placed in the frame that `anatomy.arteries` finds from a heart 
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from CACScoringLib.anatomy.arteries import CELLS, LIMIT, SUGGESTED, ArteryAtlas, write_atlas
+from CACScoringLib.anatomy.arteries import CELLS, LIMIT, SCHEMA, SUGGESTED, ArteryAtlas
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import whole
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.preprocessing import ELLIPSOID_RADII_PER_SD
@@ -169,6 +171,13 @@ def _log_rates(rates: np.ndarray, settings: AtlasSettings) -> np.ndarray:
         smooth *= (1 - settings.outlier_share) * total / smooth.sum()
         target[:] = np.log(smooth + settings.outlier_share * total / rate.size)
     return result
+
+
+def write_atlas(atlas: ArteryAtlas, path: Path) -> None:
+    """Write an atlas as one .npz file, half precision, whole or not at all."""
+    provenance = json.dumps({"schema": SCHEMA, **atlas.provenance}, ensure_ascii=False)
+    with whole(path) as half:
+        np.savez_compressed(half, log_rates=atlas.log_rates.astype(np.float16), provenance=np.array(provenance))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
