@@ -26,9 +26,8 @@ from .report import files as report
 from .report import page
 from .results import Networks, ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
-from .scoring.mass_calibration import MassCalibration, insert_calibration
+from .scoring.mass_calibration import MassCalibration, calibration_from_insert, insert_calibration
 from .scoring.repeatability import stored_repeatability
-from .scoring.scores import calibration_from_insert
 from .whole_scan.estimates import ESTIMATORS
 from .whole_scan.run import ALL, STEP, estimator_models, with_whole_scan_estimates
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..core.labels import Artery
     from ..results import Categories, MethodResult, NonCoronaryResult
     from ..review.scene import SceneReview
-    from ..scoring.automatic import LeftOut
+    from ..scoring.evidence import LeftOut
     from ..scoring.scores import Score
 
 

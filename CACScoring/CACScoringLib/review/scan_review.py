@@ -18,7 +18,7 @@ from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
 from ..results import Categories, MethodResult, NonCoronaryResult, categories_of
 from ..scoring import risk
-from ..scoring.automatic import LeftOut
+from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion
 from ..whole_scan.estimates import DIFFERS, VESSELS, WholeScanEstimate, disagreements
 from .export import ABOUT_CANDIDATES, IN_PANEL, Place, Reviewed, export_review

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..anatomy.chest import bounding_box
+from ..core.grid import bounding_box
 from .lesions import LesionSet
 from .mass_calibration import MassCalibration
 

@@ -26,8 +26,9 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.cohort.workers import Workers
+from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
-from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
+from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
 
 from ..phantom.cohort.labels import VISIBLE_CONTRAST_TO_NOISE
 from ..project.project import Project, is_project
@@ -196,7 +197,7 @@ def load_slices(folder: Path) -> ScanSlices:
     """A scan as `prepare` wrote it."""
     known = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
     hu, heart, maps = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hu", "heart", "maps"))
-    grid = Grid(*(tuple(known["grid"][name]) for name in ("first", "step", "size")))
+    grid = ScanGrid(*(tuple(known["grid"][name]) for name in ("first", "step", "size")))
     slices = HeartSlices(grid, hu, heart, tuple(known["centre"]), tuple(known["radii"]))
     rows, visible, labelled, bright = (np.array(known[name]) for name in ("map_row", "visible", "labelled", "bright"))
     return ScanSlices(

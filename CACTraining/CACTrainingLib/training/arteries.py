@@ -6,6 +6,7 @@ heart beat), and placed in the frame that `anatomy.arteries` finds from a heart 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from CACScoringLib.anatomy.arteries import CELLS, LIMIT, SUGGESTED, ArteryAtlas, write_atlas
+from CACScoringLib.anatomy.arteries import CELLS, LIMIT, SCHEMA, SUGGESTED, ArteryAtlas
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import whole
 from CACScoringLib.core.options import told
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
@@ -173,6 +175,13 @@ def _log_rates(rates: np.ndarray, settings: AtlasSettings) -> np.ndarray:
 
 
 PRESETS = {"default": AtlasSettings()}
+
+
+def write_atlas(atlas: ArteryAtlas, path: Path) -> None:
+    """Write an atlas as one .npz file, half precision, whole or not at all."""
+    provenance = json.dumps({"schema": SCHEMA, **atlas.provenance}, ensure_ascii=False)
+    with whole(path) as half:
+        np.savez_compressed(half, log_rates=atlas.log_rates.astype(np.float16), provenance=np.array(provenance))
 
 
 def train(options: RunOptions, settings: AtlasSettings, progress: Progress) -> Path:

@@ -24,7 +24,7 @@ from CACScoringLib.core.tables import read_table
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
-from CACScoringLib.models.preprocessing import HEART_PATCH, heart_grid, on_grid
+from CACScoringLib.models.preprocessing import HEART_PATCH, heart_grid
 from CACScoringLib.networks.van_velzen import HeartNetConfig, build
 
 from ..data.augmentation import UNCHANGED, PatchAugmentation, augment_patch
@@ -232,7 +232,7 @@ def evaluate(
         except NoHeartError:
             values.append(0.0)
             continue
-        values.append(_dice(on_grid(mask, heart_grid(ct.image), 0.0) >= 0.5, load_volume(folder).heart > 0))
+        values.append(_dice(heart_grid(ct.image).resample(mask, 0.0) >= 0.5, load_volume(folder).heart > 0))
     low, middle, high = np.percentile(values, (25, 50, 75))
     return {
         "dice_median": float(middle),

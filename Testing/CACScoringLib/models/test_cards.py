@@ -35,7 +35,7 @@ from CACScoringLib.models.cards import (
 )
 from CACScoringLib.networks.van_velzen import GeneratorConfig, build
 from CACScoringLib.run import SCORING_NETWORKS
-from CACScoringLib.scoring.automatic import CandidateEvidence
+from CACScoringLib.scoring.evidence import Evidence
 from CACScoringLib.scoring.uncertainty import Uncertainty
 
 BUNDLED = Path(__file__).parents[3] / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
@@ -411,7 +411,7 @@ class TestModelsThatComeWithCAC:
         classifier = next(model.card for model in bundled if model.card.network == "slices")
         beside = {"candidates", "uncertainty", "known"}
         assert {*card.calibration, *classifier.calibration} == {*CALIBRATED, *beside}
-        assert CandidateEvidence.stored(card.calibration) is not None
+        assert Evidence.stored(card.calibration) is not None
         for kind in ("automatic", "decomposition"):
             assert Uncertainty.stored(card.calibration, kind) is not None
         assert set(classifier.calibration) == {"slice_threshold"}

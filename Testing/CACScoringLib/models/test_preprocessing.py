@@ -7,15 +7,13 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import (
     MAX_NEIGHBOURS,
     POSITION_SCALE,
-    Grid,
-    from_grid,
     heart_grid,
     heart_slices,
-    on_grid,
     position_channels,
     slice_input,
 )
@@ -92,7 +90,7 @@ class TestSlices:
         seen = slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS, 112, 112]
         assert np.count_nonzero(seen) == slice_mm / 1.5
         np.testing.assert_allclose(seen[seen > 0], 100, rtol=1e-5)
-        back = from_grid(slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS], slices.grid, scan)
+        back = slices.grid.paste(slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS], scan)
         assert back[9:12, 20, 20] == pytest.approx([0, 100, 0], abs=1e-3)
 
     def test_slices_do_not_move_with_the_mask(self, scan_and_heart):
@@ -155,7 +153,7 @@ class TestHeartGrid:
         """White noise, three voxels to one: weighted 1, 7, 8, 7 and 1 of 24 within a slice, 1 of 3 across."""
         noise = np.random.default_rng(0).normal(0, 100, (48, 120, 120)).astype(np.float32)
         scan = image_of(noise, (0.5, 0.5, 1.0))
-        mean = on_grid(scan, heart_grid(scan), 0.0)[2:-2, 2:-2, 2:-2]
+        mean = heart_grid(scan).resample(scan, 0.0)[2:-2, 2:-2, 2:-2]
         assert mean.std() == pytest.approx(100 * 164 / 24**2 / math.sqrt(3), rel=0.02)
 
 
@@ -173,10 +171,10 @@ class TestWayBack:
         on_own = slices.grid.as_image(np.zeros(slices.heart.shape, np.float32), scan)
         x, y, z = points_mm(on_own)
         blob = 300 * np.exp(-((x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2) / (2 * 2.0**2))
-        back = from_grid(blob.astype(np.float32), slices.grid, scan)
+        back = slices.grid.paste(blob.astype(np.float32), scan)
         mass = back.sum() * math.prod(scan.GetSpacing())
         assert mass == pytest.approx((2 * math.pi) ** 1.5 * 2.0**3 * 300, rel=1e-3)
-        again = on_grid(image_of(back, scan.GetSpacing()), slices.grid, 0.0).sum() * 1.5
+        again = slices.grid.resample(image_of(back, scan.GetSpacing()), 0.0).sum() * 1.5
         assert again == pytest.approx(mass, rel=1e-3)
 
     @pytest.mark.parametrize("direction", [None, OBLIQUE])
@@ -186,21 +184,21 @@ class TestWayBack:
         spot = np.zeros(slices.heart.shape, np.float32)
         spot[9:12, 99:102, 119:122] = 500
         there = slices.grid.as_image(spot, scan).TransformIndexToPhysicalPoint((120, 100, 10))
-        back = from_grid(spot, slices.grid, scan)
+        back = slices.grid.paste(spot, scan)
         k, j, i = (float(np.average(n, weights=back[back > 0])) for n in np.nonzero(back))
         assert scan.TransformContinuousIndexToPhysicalPoint((i, j, k)) == pytest.approx(there, abs=0.1)
 
     def test_linear_between_the_voxels(self):
         """Hand-worked: two voxels 0 and 8 read at the points between them, over no extent to speak of and over one."""
         two = image_of(np.array([[[0, 8]] * 2] * 2, np.float32))
-        narrow = on_grid(two, Grid((0.25, 0, 0), (1e-3, 1, 1), (1, 2, 2)), 0.0)
-        wide = on_grid(two, Grid((0.5, 0, 0), (2, 1, 1), (1, 2, 2)), 0.0)
+        narrow = ScanGrid((0.25, 0, 0), (1e-3, 1, 1), (1, 2, 2)).resample(two, 0.0)
+        wide = ScanGrid((0.5, 0, 0), (2, 1, 1), (1, 2, 2)).resample(two, 0.0)
         assert narrow[0, 0, 0] == pytest.approx(2, abs=0.01)
         assert wide[0, 0, 0] == pytest.approx(4)
 
     def test_half_outside_is_half_air(self):
         image = image_of(np.full((2, 2, 4), 100, np.float32))
-        value = on_grid(image, Grid((-0.5, 0, 0), (2, 1, 1), (1, 2, 2)), -1000.0)[0, 0, 0]
+        value = ScanGrid((-0.5, 0, 0), (2, 1, 1), (1, 2, 2)).resample(image, -1000.0)[0, 0, 0]
         assert value == pytest.approx((100 - 1000) / 2)
 
 

@@ -9,7 +9,7 @@ from made_results import make_result
 from CACScoringLib.report.files import result_as_json, result_as_text
 from CACScoringLib.report.interval_page import interval_sentence, interval_text
 from CACScoringLib.report.page import result_as_html
-from CACScoringLib.scoring.automatic import LeftOut
+from CACScoringLib.scoring.evidence import LeftOut
 from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, CalibratedOn, Intervals
 
 PROBABILITIES = dict(zip(CATEGORIES, (0.02, 0.78, 0.2, 0.0), strict=True))

@@ -85,7 +85,7 @@ def test_plaque_is_scored_and_placed():
 
 def test_enhanced_blood_is_no_candidate():
     scan, region = made([(*PLAQUE[:3], 900)], blood_hu=350)
-    from CACScoringLib.scoring.acquisition import measure_blood
+    from CACScoringLib.quality.acquisition import measure_blood
 
     blood = measure_blood(scan, region.mask)
     assert blood.enhanced

@@ -13,6 +13,7 @@ from dicom_files import write_series
 from training_scans import CALCIUM_HU, CONTRAST, write_cohort, write_scan
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
 from CACTrainingLib.data.augmentation import (
@@ -290,7 +291,7 @@ def test_one_visible_slice_of_the_scan_makes_a_slice_of_the_grid_visible():
     from CACTrainingLib.data.scan_samples import _labels_on_slices
 
     # Each slice of the grid is two of the scan's.
-    grid = preprocessing.Grid((0.0, 0.0, 0.5), (1.0, 1.0, 2.0), (1, 1, 5))
+    grid = ScanGrid((0.0, 0.0, 0.5), (1.0, 1.0, 2.0), (1, 1, 5))
     said = [True, None, None, False, False, False, None, None]
     labels = [{"k": k, "visible": visible} for k, visible in enumerate(said)]
     assert _labels_on_slices(labels, grid) == [True, None, False, None, False]

@@ -12,7 +12,7 @@ from scipy import ndimage
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import ContrastError, CTScan, ScanWarning
-from CACScoringLib.scoring.acquisition import examine, measure_blood, named_agent, require_unenhanced
+from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent, require_unenhanced
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 from ..anatomy.coronaries import Vessel

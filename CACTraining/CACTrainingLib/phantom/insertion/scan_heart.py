@@ -12,8 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.anatomy.chest import resampled
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.grid import Grid as ImageGrid
 
 from ..anatomy.coronaries import CoronaryTree, Vessel, vessel_along_path
 from ..anatomy.hearts.deposits import deposits
@@ -96,12 +96,10 @@ def scan_fields(scan: CTScan, heart: np.ndarray, fit: HeartFit) -> Fields:
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     part = scan.image[box]
     size = [max(2, int(n * s / STEP_MM)) for n, s in zip(part.GetSize(), spacing, strict=True)]
-    grid = size, part.GetOrigin(), [STEP_MM] * 3, part.GetDirection()
+    grid = ImageGrid(tuple(size), (STEP_MM,) * 3, part.GetOrigin(), part.GetDirection())
     smooth = sitk.SmoothingRecursiveGaussian(sitk.Cast(part, sitk.sitkFloat32), SMOOTH_MM)
-    hu = sitk.GetArrayFromImage(resampled(smooth, *grid))
-    mask = sitk.GetImageFromArray(heart[box[::-1]].astype(np.uint8) * np.uint8(200))
-    mask.CopyInformation(part)
-    inside = sitk.GetArrayFromImage(resampled(mask, *grid)) >= 100
+    hu = sitk.GetArrayFromImage(grid.resample(smooth))
+    inside = grid.mask(ImageGrid.of(part).image(heart[box[::-1]]))
     corner = np.array(part.GetOrigin())
     pericardium = _pericardium(fit, corner, hu.shape)
     lung_mm = _away_from(hu < LUNG_HU)

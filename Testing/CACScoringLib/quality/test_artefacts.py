@@ -8,10 +8,9 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.io.reading import read_ct
-from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.scoring.acquisition import BloodPool
-from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, noise_warning
+from CACScoringLib.pipeline import score_scan
+from CACScoringLib.quality.acquisition import BloodPool
+from CACScoringLib.quality.artefacts import NOISE_CANDIDATES, noise_warning
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 BLOOD = BloodPool(median_hu=40.0, bright_hu=45.0, noise_hu=30.0, windows=50)
@@ -78,24 +77,3 @@ def test_a_noisy_scan_is_told_and_its_scores_stay():
     assert "noise-candidates" not in [w.code for w in score_scan(scan, heart=heart, lesions=labels).warnings]
     quiet, heart = noisy(20)
     assert "noise-candidates" not in [w.code for w in score_scan(quiet, heart=heart).warnings]
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("lung_pet_ct_dx/A0001_philips_L_5mm_heart.nii.gz", True),  # a sharp kernel: 446 candidates, 42 HU
-        ("lung_pet_ct_dx/A0001_philips_B_5mm.nii.gz", False),  # the same scan, a soft one
-        ("lidc_idri/LIDC-IDRI-0314_bin2_3mm_chest.nii.gz", False),  # 33 candidates, 9 HU
-    ],
-)
-def test_real_scans(real_ct, name, told):
-    as_it_is = ScoreSettings(normalisation="off")
-    codes = [warning.code for warning in score_scan(read_ct(real_ct(name)), as_it_is).warnings]
-    assert ("noise-candidates" in codes) == told
-
-
-def test_a_real_sharp_kernel_that_is_made_soft_has_no_candidates_of_noise(real_ct):
-    scan = read_ct(real_ct("lung_pet_ct_dx/A0001_philips_L_5mm_heart.nii.gz"))
-    codes = [warning.code for warning in score_scan(scan).warnings]
-    assert "kernel-normalised" in codes
-    assert "noise-candidates" not in codes

@@ -21,7 +21,7 @@ LIMIT = 1.0
 """Distance from which automatic categories and intervals are withheld."""
 
 METAL = "metal among the arteries"
-"""A cause that has no range (`Familiarity.beyond_by`)."""
+"""A cause that has no range (`Familiarity.flag`)."""
 
 LEAST_SCANS = 20
 """Fewer calibration scans do not tell what is usual."""
@@ -64,10 +64,10 @@ class Familiarity:
     limit: float
 
     @property
-    def beyond(self) -> bool:
+    def out_of_range(self) -> bool:
         return self.distance >= self.limit
 
-    def beyond_by(self, cause: str) -> Familiarity:
+    def flag(self, cause: str) -> Familiarity:
         """The same of a scan that is beyond what the models know by what has no range, as metal."""
         return Familiarity(max(self.distance, self.limit), (cause, *self.causes), self.limit)
 
@@ -83,7 +83,7 @@ class Familiarity:
         if not self.distance:
             return []
         unlike = f"The scan is unlike those that the models were calibrated on: {'; '.join(self.causes)}."
-        if self.beyond:
+        if self.out_of_range:
             message = f"{unlike} So categories and intervals of automatic scores are withheld."
             return [ScanWarning("beyond-calibration", message)]
         return [
@@ -92,7 +92,7 @@ class Familiarity:
 
 
 @dataclass(frozen=True)
-class Known:
+class CalibrationRange:
     """What calibration scans were like. ranges: of FACTS, lowest and highest usual value, and the width of the scale.
     limit: as of `Familiarity`."""
 
@@ -100,7 +100,7 @@ class Known:
     limit: float = LIMIT
 
     @classmethod
-    def of(cls, scans: Sequence[Facts]) -> Known:
+    def of(cls, scans: Sequence[Facts]) -> CalibrationRange:
         """From the 1st to the 99th percentile; the width is the interquartile range, or `Fact.least_width`."""
         ranges = {}
         for name, fact in FACTS.items():
@@ -111,7 +111,7 @@ class Known:
         return cls(ranges)
 
     @classmethod
-    def stored(cls, calibration: Mapping) -> Known | None:
+    def stored(cls, calibration: Mapping) -> CalibrationRange | None:
         """From a model's calibration; None where it holds none. Raises CTError when it does not match this version."""
         content = calibration.get("known")
         if content is None:

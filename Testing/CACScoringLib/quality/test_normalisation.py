@@ -8,17 +8,12 @@ import pytest
 import SimpleITK as sitk
 from kernel_scans import BONE, SHARP, SOFT, scan_with
 
-from CACScoringLib.core.ct import AIR_HU, Acquisition, CTError, CTScan, UnreadableError, scan_from_image
+from CACScoringLib.core.ct import AIR_HU, Acquisition, CTError, CTScan, UnreadableError
+from CACScoringLib.quality.normalisation import Normalisation, filtered, normalisation_of, slice_weights
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.normalisation import Normalisation, averaged, filtered, normalisation_of, slice_weights
 from CACScoringLib.scoring.scores import score_lesions
 
 FREQUENCY, GAIN = np.array([0.0, 0.1, 0.3, 0.6]), np.array([1.0, 0.9, 0.3, 0.05])
-
-
-def test_a_flat_slice_is_unchanged():
-    flat = np.full((2, 31, 44), 40, np.int16)
-    assert (filtered(flat, (0.7, 0.7, 3.0), FREQUENCY, GAIN) == 40).all()
 
 
 def test_each_frequency_is_multiplied_by_its_gain():
@@ -75,19 +70,6 @@ def test_it_can_be_switched_off_which_is_told():
     assert [(warning.code, warning.severe) for warning in found.warnings()] == [("kernel-sharp", True)]
 
 
-def test_it_can_be_switched_on():
-    scan = scan_with(SHARP)
-    found = normalisation_of(scan, "on")
-    assert found.of(scan).hu.std() < scan.hu.std()
-    assert [warning.code for warning in found.warnings()] == ["kernel-normalised"]
-
-
-def test_an_axis_order_does_not_matter():
-    scan = scan_with(BONE)
-    turned = scan_from_image(sitk.PermuteAxes(scan.image, [2, 0, 1]), Acquisition("test"))
-    assert (normalisation_of(turned).of(turned).hu == normalisation_of(scan).of(scan).hu).all()
-
-
 def test_what_cannot_be_measured_is_left_as_it_is_unless_normalisation_is_demanded():
     hu = np.full((3, 40, 40), 40, np.int16)
     hu[0] = -1000
@@ -121,10 +103,6 @@ def test_averaged_slices_have_the_reference_profile(thickness_mm, spacing_mm):
     assert 12 * variance == pytest.approx(3.0**2, rel=0.06)
 
 
-def test_slices_of_the_reference_thickness_are_not_averaged():
-    assert slice_weights(3.0, 1.5) == slice_weights(5.0, 5.0) == ()
-
-
 def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
     hu = np.full((30, 40, 40), 40, np.int16)
     hu[:, 0] = -1000
@@ -150,14 +128,6 @@ def test_known_slices_are_left_as_they_are(thickness_mm, spacing_mm):
     image.SetSpacing((0.7, 0.7, spacing_mm))
     scan = CTScan(image, Acquisition("test", slice_thickness_mm=thickness_mm))
     assert normalisation_of(scan).of(scan) is scan
-
-
-def test_averaging_spares_the_type_of_fractions():
-    hu = np.random.default_rng(0).normal(0, 30, (7, 5, 6)).astype(np.float32)
-    found = averaged(hu, (0.25, 0.5, 0.25))
-    assert found.dtype == np.float32
-    assert found[3] == pytest.approx(0.25 * hu[2] + 0.5 * hu[3] + 0.25 * hu[4], abs=1e-3)
-    assert found[0] == pytest.approx(0.75 * hu[0] + 0.25 * hu[1], abs=1e-3)
 
 
 def _agatston(scan):

@@ -5,20 +5,20 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.heart_region import candidate_region, heart_region
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.io.reading import read_ct
-from CACScoringLib.scoring.artefacts import metal_lesions, metal_warning, without_metal
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.metal import (
+from CACScoringLib.quality.artefacts import (
     LINE_LENGTH_MM,
     LINE_OUTSIDE_MM,
     METAL_EDGE_HU,
     METAL_HU,
     METAL_REACH_MM,
     MetalKind,
+    metal_lesions,
     metal_voxels,
+    metal_warning,
+    without_metal,
 )
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 MASK = slice(10, 30)
 """Columns of the heart in `made`; metal beyond them is outside."""
@@ -56,10 +56,6 @@ class TestDense:
         assert "1 lesion(s)" in warnings[0].message
         assert "(slices 3)" in warnings[0].message
 
-    def test_a_device_that_leaves_the_heart_through_another_slice(self):
-        found, image = made([BAND, (4, 11, 35, 40, 700), (5, 12, 41, 42, 2100)])
-        assert len(metal_lesions(found, image)) == 1
-
     def test_what_touches_metal_is_metal(self):
         """As one faint rim of a device, or a voxel of the next slice, is."""
         found, image = made([(3, 10, 29, 29, 300), (4, 11, 30, 31, 2500)])
@@ -73,12 +69,6 @@ class TestDense:
             assert len(found.lesions) == 1
             assert len(metal_lesions(found, image)) == metal
 
-    def test_a_lesion_that_is_dense_itself(self):
-        found, image = made([(3, 10, 20, 20, METAL_HU), PLAQUE])
-        assert [lesion.id for lesion in found.lesions if lesion.peak_hu == METAL_HU] == list(
-            metal_lesions(found, image)
-        )
-
     def test_metal_far_off_is_not_looked_for(self):
         edge = MASK.stop - 1 + int(METAL_REACH_MM)
         for last, metal in ((edge, 1), (edge + 1, 0)):
@@ -91,19 +81,6 @@ class TestDense:
         assert metal_lesions(found, image) == {}
         assert without_metal(found, image) == (found, [])
         assert metal_warning(found, metal_lesions(found, image)) == []
-
-
-def test_the_device_below_a_real_heart_is_no_candidate(real_ct):
-    """A band of 2706 Agatston in the region found from the lungs; its two voxels of 2000 HU and more lie outside."""
-    scan = read_ct(real_ct("4d_lung/113_HM10395_40pct_3mm.nii.gz"))
-    region = heart_region(scan)
-    found = find_lesions(scan.image, candidate_region(region), ScoringRules())
-    kept, warnings = without_metal(found, scan.image)
-    assert max(lesion.peak_hu for lesion in found.lesions) < METAL_HU
-    gone = [lesion for lesion in found.lesions if lesion not in kept.lesions]
-    assert sorted(lesion.voxels for lesion in gone) == [10, 713]
-    assert all(37 <= k <= 41 for lesion in gone for k in lesion.slice_indices), "below the heart"
-    assert [w.code for w in warnings] == ["metal"]
 
 
 LENGTH = 100
@@ -160,15 +137,6 @@ class TestLines:
             values[40 + k : 96 : 20][values[40 + k : 96 : 20] >= 800] = 300
         assert metal_lesions(found, sitk.GetImageFromArray(values)) == {}
 
-    def test_a_line_through_enhanced_blood(self):
-        found, image = columns_of((30, 95, 2, 1000))
-        values = np.maximum(sitk.GetArrayFromImage(image), 350)
-        image = sitk.GetImageFromArray(values)
-        kinds = metal_voxels(found.id_map, image)
-        line = values == 1000
-        assert (kinds[line] == MetalKind.LINE).all()
-        assert (kinds > 0).sum() < 10 * line.sum(), "and not the blood"
-
     def test_enhanced_blood_around_a_catheter_is_not_metal(self):
         found, image = columns_of((30, 95, 2, 1000))
         values = sitk.GetArrayFromImage(image)
@@ -195,24 +163,3 @@ def test_kinds_of_dense_metal():
         found, image = columns_of((10, last, width, 2600))
         (own,) = metal_lesions(found, image).values()
         assert own == kind
-
-
-def test_a_real_catheter_below_2000_hu(real_ct):
-    """A port's catheter of 1414 HU in the superior vena cava."""
-    scan = read_ct(real_ct("acrin_flt_breast/013_petct_B10f_5mm.nii.gz"))
-    found = find_lesions(scan.image, candidate_region(heart_region(scan)), ScoringRules())
-    assert set(metal_lesions(found, scan.image).values()) == {MetalKind.LINE}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "lung_pet_ct_dx/A0001_philips_L_5mm_heart.nii.gz",
-        "lidc_idri/LIDC-IDRI-0314_bin2_3mm_chest.nii.gz",
-    ],
-)
-def test_real_scans_without_metal(real_ct, name):
-    scan = read_ct(real_ct(name))
-    found = find_lesions(scan.image, candidate_region(heart_region(scan)), ScoringRules())
-    assert found.lesions
-    assert metal_lesions(found, scan.image) == {}
