@@ -56,7 +56,7 @@ def read_settings(given: str) -> tuple[object, Path]:
     is_text = given.lstrip().startswith("{")
     try:
         content = json.loads(given if is_text else Path(given).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OutputError(f"--settings {given} cannot be read as JSON ({error}). Correct it.") from error
     return content, Path() if is_text else Path(given).parent
 

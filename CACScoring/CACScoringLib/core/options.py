@@ -119,7 +119,7 @@ def _value(kind: Any, value: object, where: str, folder: Path) -> object:
             parts = parts[:1] * len(value) if parts[1:] == (...,) else parts
             if len(value) == len(parts):
                 return tuple(_value(each, part, where, folder) for each, part in zip(parts, value, strict=True))
-        if get_origin(one) is dict and isinstance(value, dict) and all(key.isdecimal() for key in value):
+        if get_origin(one) is dict and isinstance(value, dict) and all(k.isdecimal() and len(k) < 10 for k in value):
             return {int(key): _value(get_args(one)[1], part, f"{where}.{key}", folder) for key, part in value.items()}
         if type(value) is one:
             return value

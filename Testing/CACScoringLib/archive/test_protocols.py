@@ -212,11 +212,6 @@ class TestWhatComes:
         with pytest.raises(CTError, match="another series"):
             pull(self.Sending(self.content(series()[0])), FoundSeries("1.2", "1.2.3", 1), tmp_path / "one")
 
-    def test_what_comes_twice_is_kept_once(self, series, tmp_path):
-        given = series()
-        contents = [self.content(path) for path in (*given, given[0])]
-        assert pull(self.Sending(*contents), FoundSeries("1.2", uid(given), 4), tmp_path / "one") == 4
-
     def test_names_of_files_do_not_come_from_the_archive(self, series, tmp_path):
         dataset = pydicom.dcmread(series(SeriesInstanceUID="1.2.3")[0])
         dataset.SOPInstanceUID = "1.2.9"

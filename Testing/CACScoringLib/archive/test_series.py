@@ -40,10 +40,6 @@ def test_filter(fields, matches):
     assert SeriesFilter(**fields).matches(FOUND) is matches
 
 
-def test_what_the_archive_does_not_tell_is_taken_as_it_answers():
-    assert SeriesFilter(patient_id="P9", dates=("20200101", "20200101")).matches(FoundSeries("1.2", "1.3", 1))
-
-
 def test_days_include_today():
     assert SeriesFilter(days=1).date_range(date(2026, 3, 1)) == ("20260301", "")
     assert SeriesFilter(days=2).date_range(date(2026, 3, 1)) == ("20260228", "")

@@ -12,7 +12,6 @@ from handmade_networks import untrained
 
 from CACScoringLib import run
 from CACScoringLib.cli import main as cli
-from CACScoringLib.cli.compare import _models_like
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import find_model, read_card, store_repeatability, update_card
 from CACScoringLib.scoring.repeatability import stored_repeatability
@@ -116,15 +115,6 @@ def test_two_cts_are_scored_and_compared(scans, limits, known_hearts, capsys):
         assert (scans / "out" / side / "report.html").exists()
 
 
-def test_with_networks_both_methods_are_compared(scans, limits, known_hearts, bundled):
-    untrained("slices", "our-slices", bundled)
-    assert compare(scans) == 0
-    document = read(scans / "out" / "comparison.json")
-    assert set(document["methods"]) == {"threshold", "decomposition"}
-    assert document["methods"]["decomposition"]["cannot_be_said"] == []
-    assert total(document, "decomposition")["verdict"] in ("changed", "within")
-
-
 def test_results_are_compared_without_scoring(scans, limits):
     for number in (1, 2):
         score(scans, number, f"result{number}", "--threshold-only")
@@ -133,6 +123,7 @@ def test_results_are_compared_without_scoring(scans, limits):
     assert sorted(p.name for p in (scans / "out").iterdir()) == ["comparison.html", "comparison.json"]
 
 
+@pytest.mark.long
 def test_a_ct_is_scored_as_the_result_beside_it_was(scans, limits, known_hearts, bundled):
     """Its rules and its models, though others came with CAC since."""
     slices = untrained("slices", "our-slices", bundled)
@@ -156,14 +147,6 @@ def test_models_that_are_gone_are_named(scans, limits, bundled, capsys):
     assert compare(scans, first="result1") == cli.BAD_INPUT
     assert "not installed (our-slices)" in capsys.readouterr().err
     assert not (scans / "out").exists()
-
-
-def test_beside_a_result_with_a_given_heart_a_network_finds_the_other(bundled):
-    used = [read_card(untrained(network, f"our-{network}", bundled)) for network in ("slices", "decomposition")]
-    shutil.copy(ROOT / "CACScoring" / "CACScoringLib" / "Resources" / "Models" / "territories-compact.json", bundled)
-    content = {"models": [{"name": c.name, "network": c.network, "sha256": c.sha256} for c in used]}
-    assert set(_models_like(content)) == {"territories", "slices", "decomposition"}
-    assert _models_like({"models": []}) == {}
 
 
 def test_a_result_of_the_clinical_rule_is_not_mixed_with_networks(scans, limits, known_hearts, bundled):
@@ -203,12 +186,6 @@ def test_score_beside_an_earlier_result(scans, limits, capsys):
     assert "not established in patients" in report
     assert "changed beyond the repeatability limits" in capsys.readouterr().out
     assert "comparison" not in read(scans / "result1" / "scores.json")
-
-
-def test_score_refuses_an_earlier_result_that_is_none(scans, capsys):
-    assert score(scans, 2, "result2", "--earlier", str(scans)) == cli.BAD_INPUT
-    assert "cac score" in capsys.readouterr().err
-    assert not (scans / "result2").exists()
 
 
 class TestStoredLimits:

@@ -112,6 +112,7 @@ def test_the_score_is_kept_where_an_estimate_fails(chest, monkeypatch):
     assert found["second_opinions"] == {}
 
 
+@pytest.mark.long
 def test_a_cohort_has_a_column_of_its_own(chest, asked, monkeypatch):
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
     (chest / "table.csv").write_text("ct,heart,name\nscan.nii.gz,heart.nrrd,one\n", encoding="utf-8")

@@ -190,23 +190,6 @@ def test_a_scan_that_changed_or_has_another_mask_is_scored_again(table, tmp_path
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_result_changed_by_hand_into_no_result_is_told_and_scored_again(table, tmp_path, capsys):
-    out = tmp_path / "out"
-    run(table, out)
-    scores = json.loads((out / "p2" / "scores.json").read_text())
-    scores["methods"]["threshold"]["total"]["agatston"] = "much"
-    (out / "p2" / "scores.json").write_text(json.dumps(scores))
-    capsys.readouterr()
-    assert run(table, out, "--progress", "json") == 0
-    printed = capsys.readouterr()
-    assert "1 scored, 2 scored before" in printed.out
-    told = [json.loads(line) for line in printed.err.splitlines()]
-    [warning] = [e for e in told if e["event"] == "warning" and e["code"] == "results-damaged"]
-    assert "p2/scores.json" in warning["message"]
-    assert [float(row["threshold_agatston"]) for row in rows_of(out) if row["state"] == "done"][1] == 2 * ONE_LESION
-
-
-@pytest.mark.usefixtures("quick")
 def test_a_scan_of_another_date_and_the_same_content_is_not_scored_again(table, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run(table, out)
