@@ -218,7 +218,7 @@ def _lacking(known: Mapping[TrainingScan, _Counts], network: str, method: str) -
             lacking.append(
                 f"The supervised decomposition needs scans whose true calcium is known, and there is none for {use}. "
                 "Add digital patients (cac phantom) or scans with inserted calcium (cac insert), or train with "
-                "--method labels, which needs slice labels alone."
+                "the preset compact-labels, which needs slice labels alone."
             )
     return lacking
 
