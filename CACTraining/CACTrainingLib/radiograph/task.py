@@ -159,7 +159,7 @@ class RadiographTask(Task):
         message = (
             f"After {validations} validations the network discriminates radiographs with and without calcium little "
             f"better than chance (mean area under the ROC curve {metrics['auc']:.2f}). Give more patients, begin with "
-            "pretrained weights or with severe calcium (--curriculum), or check the labels."
+            "pretrained weights or with severe calcium (curriculum), or check the labels."
         )
         return [ScanWarning("radiographs-not-told-apart", message)]
 

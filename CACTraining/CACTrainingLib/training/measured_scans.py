@@ -34,7 +34,7 @@ from CACScoringLib.quality.artefacts import without_metal
 from CACScoringLib.quality.calibration_range import framing
 from CACScoringLib.scoring.evidence import FEATURES, lesion_features
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import rules_of_map, score_arteries, score_lesions
+from CACScoringLib.scoring.scores import rules_of_map, score_lesions
 from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 
 from ..data.datasets import TrainingScan
@@ -43,7 +43,7 @@ from ..phantom.cohort.reference import patient_of, reference_scores
 ModelPaths = tuple[Path | None, Path | None, Path, Path]
 """Cards of the models for heart (None: none of its own), territories (None: none), slices and decomposition."""
 
-VERSION = 6
+VERSION = 7
 """Of what is kept; another one is measured anew."""
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
@@ -116,7 +116,7 @@ class MeasuredScan:
 
     kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: of the map. candidates:
     of the clinical rule, whose features depend on the map too. clinical_agatston: by the threshold, with the truth as
-    the reader; reader: the same by artery, Agatston score and pseudo-mass. reference_agatston: by artery
+    the reader. reference_agatston: by artery
     (`reference.reference_scores`); None where it is unknown. true_mass_mg: by artery. mg_per_hu_mm3: the scanner's
     calibration of mass. facts: of the scan, by which its difficulty is told, and how unlike others it is
     (`familiarity.FACTS`).
@@ -128,7 +128,6 @@ class MeasuredScan:
     lesions: dict[MapSettings, FoundLesions]
     candidates: dict[MapSettings, FoundLesions]
     clinical_agatston: float
-    reader: dict[str, tuple[float, float]]
     reference_agatston: dict[str, float] | None
     true_mass_mg: dict[str, float]
     mg_per_hu_mm3: float
@@ -250,11 +249,6 @@ def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> Measu
         lesions[settings] = FoundLesions.of(found, features, truth, spacing, map_rules)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     seen = find_lesions(ct.image, regions, rules).lesions
-    reader = {
-        artery.key: (score.agatston, score.pseudo_mass_hu_mm3)
-        for artery, score in score_arteries(seen, spacing, rules).items()
-        if artery in MAIN_ARTERIES
-    }
     known = json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
     patient = patient_of(known)
     reference = None
@@ -276,7 +270,6 @@ def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> Measu
         lesions,
         candidates,
         score_lesions(seen, spacing, rules).agatston,
-        reader,
         reference,
         known["mass_mg_by_artery"],
         1 / (1000 * known["calcium_hu_per_mg_cm3"]),

@@ -104,7 +104,7 @@ def test_supervised_decomposition_needs_true_maps(make):
     project = make("aBcDe", uses=GOOD, with_map=False)
     messages = errors(check_project(project, "decomposition"))
     assert len(messages) == 2
-    assert all("cac insert" in m and "--method labels" in m for m in messages)
+    assert all("cac insert" in m and "compact-labels" in m for m in messages)
     for method in ("labels", "cyclegan"):
         assert not errors(check_project(project, "decomposition", method))
 

@@ -39,7 +39,7 @@ def lesions(rows):
 def measured(patient, kind, maps, clinical, candidates=None):
     """Candidates are the map's lesions unless given."""
     truth = {"LAD": clinical}
-    return MeasuredScan(patient, kind, kind == "coronary", maps, candidates or maps, clinical, {}, None, truth, 1.0, {})
+    return MeasuredScan(patient, kind, kind == "coronary", maps, candidates or maps, clinical, None, truth, 1.0, {})
 
 
 def cohort(patients=60, faint_in_lenient=False, seed=0):
