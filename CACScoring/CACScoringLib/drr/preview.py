@@ -176,12 +176,11 @@ def _cut(image: sitk.Image | None) -> sitk.Image | None:
     """What is not 0 with a rim of one voxel; all of it where all is 0."""
     if image is None:
         return None
-    filled = np.nonzero(sitk.GetArrayViewFromImage(image))
-    if not filled[0].size:
+    boxes = ndimage.find_objects((sitk.GetArrayViewFromImage(image) != 0).astype(np.uint8))
+    if not boxes:
         return image
     # Arrays are [k, j, i].
-    part = [slice(max(0, int(at.min()) - 1), int(at.max()) + 2) for at in filled[::-1]]
-    return image[tuple(part)]
+    return image[tuple(slice(max(0, part.start - 1), part.stop + 1) for part in boxes[0][::-1])]
 
 
 def _shrunk(image: sitk.Image | None, factor: int) -> sitk.Image | None:

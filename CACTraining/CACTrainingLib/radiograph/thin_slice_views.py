@@ -16,9 +16,8 @@ from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.drr.projection import water_equivalent_mm
 
 from ..phantom.scanner.simulation import DigitalScan
-from .cases import BOX_MARGIN_MM
 from .super_resolution import interpolated, learned, super_resolution_model
-from .thin_slices import FACTOR
+from .thin_slices import FACTOR, box_about
 
 FADE_MM = 9.0
 """Within this of the box's border its difference fades; `cases.BOX_MARGIN_MM` leaves more about the heart."""
@@ -56,13 +55,10 @@ def thin_slice_views(
 
 def heart_box(scan: DigitalScan, stands: dict[str, Geometry]) -> HeartBox:
     """The part of a scan about the heart. stands: how the patient stands in each view."""
-    places = np.nonzero(scan.heart)
-    margin = [round(BOX_MARGIN_MM / s) for s in scan.grid.spacing_mm[::-1]]
-    low = [max(0, int(p.min()) - m) for p, m in zip(places, margin, strict=True)]
-    high = [int(p.max()) + m + 1 for p, m in zip(places, margin, strict=True)]
-    box = scan.hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    origin = tuple(o + s * n for o, s, n in zip(scan.grid.origin_mm, scan.grid.spacing_mm, low[::-1], strict=True))
-    return HeartBox(np.ascontiguousarray(box), scan.grid.spacing_mm, origin, stands)
+    grid = scan.grid
+    box = box_about(scan.heart, grid.spacing_mm)
+    origin = tuple(o + s * b.start for o, s, b in zip(grid.origin_mm, grid.spacing_mm, box[::-1], strict=True))
+    return HeartBox(np.ascontiguousarray(scan.hu[box]), grid.spacing_mm, origin, stands)
 
 
 def thin_slice_bodies(

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import whole
@@ -56,11 +57,7 @@ def make_pair(number: int) -> SlicePair:
     middle = frame.centre_mm[2] + pose.table_shift_mm[2]
     grid = scan_grid(patient, scanner, pose, (middle - reach, middle + reach))
     thick = scan_patient(patient, scanner, pose, 1, grid, 1)
-    margin = round(BOX_MARGIN_MM / grid.spacing_mm[0])
-    rows, columns = (
-        slice(max(0, int(places.min()) - margin), int(places.max()) + margin + 1)
-        for places in np.nonzero(thick.heart)[1:]
-    )
+    _, rows, columns = box_about(thick.heart, grid.spacing_mm)
     box = slice(None), rows, columns
     fine = _thin_grid(grid, rows, columns)
     step = fine.spacing_mm[2]
@@ -70,6 +67,13 @@ def make_pair(number: int) -> SlicePair:
     inner = slice(None), slice(_RIM, -_RIM), slice(_RIM, -_RIM)
     calcium = np.rint(thin.calcium_mg_cm3[inner] * np.float32(scanner.calcium_hu_per_mg_cm3)).astype(np.int16)
     return SlicePair(thick.hu[box], thin.hu[inner], calcium, thick.heart[box], grid.spacing_mm)
+
+
+def box_about(heart: np.ndarray, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
+    """The box [k, j, i] about a heart, bool, with BOX_MARGIN_MM. spacing_mm: x, y, z."""
+    margins = [round(BOX_MARGIN_MM / spacing) for spacing in spacing_mm[::-1]]
+    (box,) = ndimage.find_objects(heart.astype(np.uint8))
+    return tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(box, margins, strict=True))
 
 
 def _thin_grid(grid: Grid, rows: slice, columns: slice) -> Grid:

@@ -12,7 +12,8 @@ from scipy import ndimage
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import ContrastError, CTScan, ScanWarning
-from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent, require_unenhanced
+from CACScoringLib.io.reading import stem
+from CACScoringLib.quality.acquisition import examine, measure_blood, require_unenhanced
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 from ..anatomy.coronaries import Vessel
@@ -70,7 +71,9 @@ def prepare_background(
     measured, the scan is oblique, or the measured hearts do not fit it.
     """
     grid = grid_of(scan)
-    name = name or _stem(scan)
+    if not name and scan.source is None:
+        raise InsertionError("The scan comes from no file; give the patient a name.")
+    name = name or stem(scan.source)
     territories = network if network is not None and network.card.network == "territories" else None
     region = find_heart(scan, heart, None if territories else network, territories)
     warnings: list[ScanWarning] = [*scan.warnings, *region.warnings]
@@ -78,11 +81,8 @@ def prepare_background(
     try:
         require_unenhanced(scan, blood)
     except ContrastError as error:
-        # The message speaks of scoring, where contrast can be allowed.
-        found = "the blood could not be measured" if blood is None else f"the blood measures {blood.bright_hu:.0f} HU"
-        agent = named_agent(scan.acquisition)
-        tag = f", and the DICOM tag names a contrast agent ({agent})" if agent else ""
-        raise ContrastError(f"Lesions are inserted into scans without contrast only; here {found}{tag}.") from error
+        # Where a scan is scored, contrast can be allowed.
+        raise ContrastError("Lesions are inserted into scans without contrast only; this one has it.") from error
     warnings += examine(scan, blood)
     if blood is None:
         raise InsertionError(
@@ -175,12 +175,3 @@ def _noise_by_slice(scan: CTScan, heart: sitk.Image, usual_hu: float) -> np.ndar
         if blood is not None:
             noise[k] = blood.noise_hu
     return ndimage.median_filter(noise, _NOISE_NEIGHBOURS, mode="nearest")
-
-
-def _stem(scan: CTScan) -> str:
-    if scan.source is None:
-        raise InsertionError("The scan comes from no file; give the patient a name.")
-    name = scan.source.name
-    for ending in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"):
-        name = name.removesuffix(ending)
-    return name

@@ -90,10 +90,9 @@ def scan_fields(scan: CTScan, heart: np.ndarray, fit: HeartFit) -> Fields:
     """heart: mask [k, j, i]."""
     spacing = np.array(scan.image.GetSpacing())
     around = np.ceil((REACH_MM + OUTSIDE_MM + 10.0) / spacing).astype(int)
-    used = [np.flatnonzero(heart.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
-    low = [max(0, int(u[0]) - a) for u, a in zip(used, around, strict=True)]
-    high = [min(n, int(u[-1]) + a + 1) for u, a, n in zip(used, around, scan.image.GetSize(), strict=True)]
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    (found,) = ndimage.find_objects(heart.astype(np.uint8))
+    ends = zip(found[::-1], around, scan.image.GetSize(), strict=True)
+    box = tuple(slice(max(0, int(s.start - a)), min(n, int(s.stop + a))) for s, a, n in ends)
     part = scan.image[box]
     size = [max(2, int(n * s / STEP_MM)) for n, s in zip(part.GetSize(), spacing, strict=True)]
     grid = ImageGrid(tuple(size), (STEP_MM,) * 3, part.GetOrigin(), part.GetDirection())

@@ -120,7 +120,7 @@ def test_all_plaques_follow_a_given_path(background, tmp_path):
 def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
     _, ct, heart, _ = digital
     enhanced = sitk.Cast(ct.image + 150 * sitk.Cast(heart, sitk.sitkInt16), sitk.sitkInt16)
-    with pytest.raises(ContrastError, match=r"without contrast only; here the blood measures \d+ HU\.$"):
+    with pytest.raises(ContrastError, match="without contrast only"):
         prepare_background(CTScan(enhanced, ct.acquisition), heart, "someone")
     with pytest.raises(InsertionError, match="patient a name"):
         prepare_background(ct, heart)

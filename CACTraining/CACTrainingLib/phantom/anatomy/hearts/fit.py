@@ -11,7 +11,7 @@ All terms are weighted as if points `correlated_mm` apart were independent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from CACScoringLib.anatomy.chest import GRID_MM
 
 from .fit_points import BAND_MM, FitPoints, fit_points
-from .models import LANDMARKS, PARTS, REACH_MM, HeartModels, cosine_index, hard, soft
+from .models import LANDMARKS, PARTS, REACH_MM, cosine_index, hard, soft
 from .placement import Placement, usual_axes, waves
 from .shape import HIGH_MM, LOW_MM, REFLECTION_MM, STEP_MM, WALL_MM, HeartShape, interpolated, shipped_models
 from .territories import BEYOND_MM, TERRITORIES, costs
@@ -69,24 +69,17 @@ class FitSettings:
 class HeartFit:
     """A heart fitted to a scan.
 
-    weights: share of each measured heart. shape: the heart in the common frame. residual_mm: root mean square distance
+    shape: the heart in the common frame. residual_mm: root mean square distance
     of its pericardium from the mask's edge where lung shows it. agreement: Dice of heart and mask.
     """
 
     placement: Placement
-    weights: np.ndarray
     shape: HeartShape
     residual_mm: float
     agreement: float
-    parameters: np.ndarray = field(repr=False)
 
 
-def fit_heart(
-    image: sitk.Image,
-    mask: sitk.Image,
-    labels: sitk.Image | None = None,
-    settings: FitSettings = FitSettings(),
-) -> HeartFit:
+def fit_heart(image: sitk.Image, mask: sitk.Image, labels: sitk.Image | None = None) -> HeartFit:
     """Fit the measured hearts to a scan.
 
     image: HU. mask: heart, uint8 0/1 on its grid. labels: of TERRITORIES on its grid, where a network found them.
@@ -94,7 +87,7 @@ def fit_heart(
     """
     points, mask_centre = fit_points(image, mask)
     marks = {} if labels is None else _label_middles(labels)
-    return _Fitter(shipped_models(), settings, points, mask_centre, marks).fitted()
+    return _Fitter(points, mask_centre, marks).fitted()
 
 
 def _label_middles(labels: sitk.Image) -> dict[str, np.ndarray]:
@@ -118,14 +111,8 @@ class _Fitter:
     """Parameters: turn 3, shift 3, log scales 3, blend (hearts - 1), fat, fat's slope, aorta's and pulmonary trunk's
     widening, waves 3 x n."""
 
-    def __init__(
-        self,
-        models: HeartModels,
-        settings: FitSettings,
-        points: FitPoints,
-        mask_centre: np.ndarray,
-        marks: dict[str, np.ndarray],
-    ) -> None:
+    def __init__(self, points: FitPoints, mask_centre: np.ndarray, marks: dict[str, np.ndarray]) -> None:
+        models, settings = shipped_models(), FitSettings()
         self.models, self.settings, self.points, self.marks = models, settings, points, marks
         hearts = len(models.names)
         self.axes_mm = [np.arange(lo - 8, hi + 9, _LATTICE_MM) for lo, hi in zip(LOW_MM, HIGH_MM, strict=True)]
@@ -333,11 +320,9 @@ class _Fitter:
         both = (heart & (self.points.distance_mm < 0)).sum()
         return HeartFit(
             placement=place,
-            weights=self.weights(theta),
             shape=shape,
             residual_mm=float(np.sqrt((gap**2).mean())) if sure.any() else float("nan"),
             agreement=2 * both / (heart.sum() + (self.points.distance_mm < 0).sum()),
-            parameters=theta,
         )
 
     def _shape(self, theta: np.ndarray) -> HeartShape:
