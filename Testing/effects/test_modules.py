@@ -24,22 +24,6 @@ class TestModules:
         assert type(effect.self()).__module__.startswith(EFFECTS[name])
         assert effect.self().icon().availableSizes()
 
-    @pytest.mark.parametrize("name", EFFECTS)
-    def test_help_opens_from_one_line(self, desk, name):
-        """Segment Editor cuts what is collapsed at the first line break."""
-        summary, _, details = desk.editor.effectByName(name).helpText().partition("<br>")
-        assert summary.startswith("<html>")
-        assert not set(summary.removeprefix("<html>")) & set("<>.")
-        assert "<li><b>Keys 1 to 5:</b> choose LM" in details
-        assert details.endswith("</p></html>")
-
-    @pytest.mark.parametrize("name", EFFECTS)
-    def test_module_is_hidden(self, name):
-        module = getattr(slicer.modules, EFFECTS[name].lower())
-        assert module.hidden
-        assert "Segmentations" in module.dependencies
-        assert module.icon is not None
-
     @pytest.mark.parametrize("module", EFFECTS.values())
     def test_own_self_test(self, module):
         kind = getattr(sys.modules[module], f"{module}Test")
