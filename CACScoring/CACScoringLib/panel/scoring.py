@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -67,7 +67,7 @@ class Scorer:
         self.state = State.IDLE
         self.progressed, self.finished = Signal(), Signal()
         self._worker = Worker(process)
-        self._steps: Iterator[int] | None = None
+        self._steps: Generator[int, None, SceneNodes] | None = None
         self._timer = singleShot(0, self._step)
 
     @property
@@ -103,7 +103,7 @@ class Scorer:
             self._steps.close()
             self._finish(ScoringOutcome(_("Cancelled. The scene was not changed.")), State.IDLE)
 
-    def _scoring(self, volume, arguments, heart, prepare) -> Iterator[int]:
+    def _scoring(self, volume, arguments, heart, prepare) -> Generator[int, None, SceneNodes]:
         from ..mrml import scene as mrml
 
         with tempfile.TemporaryDirectory(prefix="cac-scoring-", ignore_cleanup_errors=True) as temporary:
@@ -116,7 +116,7 @@ class Scorer:
             yield from self._worker.run([*command, *arguments, "--no-scene"], self.progressed.emit)
             return (yield from self._load(folder / "result", lambda: image, volume.GetName(), volume, prepare))
 
-    def _opening(self, folder: Path, name: str, ct: str, series: str | None) -> Iterator[int]:
+    def _opening(self, folder: Path, name: str, ct: str, series: str | None) -> Generator[int, None, SceneNodes]:
         from ..io.image_files import read_image
 
         with tempfile.TemporaryDirectory(prefix="cac-scoring-", ignore_cleanup_errors=True) as temporary:
@@ -127,7 +127,7 @@ class Scorer:
 
     def _load(
         self, result: Path, read: Callable[[], sitk.Image], name: str, volume=None, prepare=None
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, SceneNodes]:
         """Read a result in a thread, then bring it into the scene, whose nodes are returned.
 
         read: gives the CT. volume: its node; None where it is to be made. prepare: as of `score`.
@@ -159,7 +159,7 @@ class Scorer:
             raise CTError(_("The scene was closed before the result was shown."))
         return nodes
 
-    def _begin(self, steps: Iterator[int]) -> None:
+    def _begin(self, steps: Generator[int, None, SceneNodes]) -> None:
         if self.isRunning:
             raise RuntimeError("A scan is being scored already.")
         self.state, self._steps = State.RUNNING, steps
@@ -176,6 +176,9 @@ class Scorer:
             self._finish(ScoringOutcome(_("Done."), end.value, warnings), State.IDLE)
         except (CTError, WorkerError) as error:
             self._finish(ScoringOutcome(str(error)), State.FAILED)
+        except Exception as error:
+            self._finish(ScoringOutcome(str(error)), State.FAILED)
+            raise
 
     def _finish(self, outcome: ScoringOutcome, state: State) -> None:
         self._steps, self.state = None, state

@@ -174,38 +174,29 @@ class EffectScan:
 
     def voxels_in(self, segment_id: str, part: Place) -> np.ndarray:
         """Which voxels of a part of the grid belong to a segment: bool."""
-        inside = np.zeros([at.stop - at.start for at in part], bool)
-        segment = self.segmentation.GetSegmentation().GetSegment(segment_id)
-        layer, value = _layer(segment), segment.GetLabelValue()
-        if layer is None or layer.IsEmpty():
-            return inside
-        if not slicer.vtkOrientedImageDataResample.DoGeometriesMatch(layer, self._image):
-            # Another grid, such as that of a segment loaded from elsewhere.
-            placed, box = slicer.vtkOrientedImageData(), self._box(part, allocate=True)
-            own = slicer.vtkOrientedImageData()
-            self.segmentation.GetBinaryLabelmapRepresentation(segment_id, own)
-            resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
-            return _array(placed) != 0 if resample(own, box, placed) else inside
-        first = [n - own for n, own in zip(layer.GetExtent()[::2], self._start, strict=True)][::-1]
-        stored = _array(layer)
-        low = [max(at.start, n) for at, n in zip(part, first, strict=True)]
-        high = [min(at.stop, n + size) for at, n, size in zip(part, first, stored.shape, strict=True)]
-        if all(a < b for a, b in zip(low, high, strict=True)):
-            here = tuple(slice(a - at.start, b - at.start) for a, b, at in zip(low, high, part, strict=True))
-            there = tuple(slice(a - n, b - n) for a, b, n in zip(low, high, first, strict=True))
-            inside[here] = stored[there] == value
-        return inside
+        own, placed = self._own_labelmap(segment_id), slicer.vtkOrientedImageData()
+        resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+        if own is None or not resample(own, self._box(part, allocate=True), placed):
+            return np.zeros([at.stop - at.start for at in part], bool)
+        return _array(placed) != 0
+
+    def _own_labelmap(self, segment_id: str) -> slicer.vtkOrientedImageData | None:
+        """A segment's voxels without those of others, on a grid that may be another; None without any."""
+        own = slicer.vtkOrientedImageData()
+        found = self.segmentation.GetBinaryLabelmapRepresentation(segment_id, own)
+        return own if found and not own.IsEmpty() else None
 
     def voxels_of(self, segment_id: str) -> Voxels | None:
         """All voxels of a segment that lie on the grid; None when there are none."""
-        layer = _layer(self.segmentation.GetSegmentation().GetSegment(segment_id))
+        own = self._own_labelmap(segment_id)
+        if own is None:
+            return None
         part = tuple(slice(0, n) for n in self.hu.shape)
-        if layer is not None and slicer.vtkOrientedImageDataResample.DoGeometriesMatch(layer, self._image):
-            first = [n - own for n, own in zip(layer.GetExtent()[::2], self._start, strict=True)][::-1]
-            sizes = layer.GetDimensions()[::-1]
+        if slicer.vtkOrientedImageDataResample.DoGeometriesMatch(own, self._image):
+            first = [n - start for n, start in zip(own.GetExtent()[::2], self._start, strict=True)][::-1]
             part = tuple(
                 slice(min(max(n, 0), most), max(min(n + size, most), 0))
-                for n, size, most in zip(first, sizes, self.hu.shape, strict=True)
+                for n, size, most in zip(first, own.GetDimensions()[::-1], self.hu.shape, strict=True)
             )
         if any(at.start >= at.stop for at in part):
             return None
@@ -331,10 +322,6 @@ def _label(name: str) -> int:
         return label_of_segment(name)
     except CTError:
         return 0
-
-
-def _layer(segment: slicer.vtkSegment) -> slicer.vtkOrientedImageData | None:
-    return segment.GetRepresentation(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
 
 
 def _array(image: vtk.vtkImageData) -> np.ndarray:
