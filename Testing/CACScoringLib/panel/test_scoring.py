@@ -26,6 +26,7 @@ class TestRun:
     def test_a_run_from_button_to_table(self, driver):
         driver.ui.scoreButton.click()
         assert driver.ui.scoreButton.text == "Cancel"
+        assert driver.widget.scorer.state.value == "running"
         assert not driver.ui.inputSelector.enabled
         process = driver.process
         assert process.arguments[:3] == ["-m", "CACScoringLib.cli", "score"]
@@ -44,6 +45,7 @@ class TestRun:
         driver.settle()
 
         assert driver.ui.statusLabel.text == "Done."
+        assert driver.widget.scorer.state.value == "idle"
         assert driver.ui.scoreButton.text == "Score"
         assert driver.ui.inputSelector.enabled
         assert "not reviewed" in driver.ui.warningsLabel.text
