@@ -11,6 +11,7 @@ Python, and reads the results back into the scene, where a reader reviews them. 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,18 +24,17 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
-from CACScoringLib.panel.input_section import InputSection, ensureEstimatorPackages
-from CACScoringLib.panel.lesions_choice import askForLesions
+from CACScoringLib.panel.input_section import InputSection, ScoringInput, ensureEstimatorPackages, firstCT
 from CACScoringLib.panel.packages import DICOM_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER, Process
 from CACScoringLib.panel.radiograph import radiograph_views
 from CACScoringLib.panel.radiograph.drr_section import DrrSection
 from CACScoringLib.panel.radiograph.radiograph_section import RadiographSection
-from CACScoringLib.panel.result_section import ResultSection, askForFolder
+from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, markUnseen, takeOverCandidates
-from CACScoringLib.panel.self_test import ForegroundProcess, madeOf, syntheticChest
+from CACScoringLib.panel.self_test import ForegroundProcess, syntheticChest
 from CACScoringLib.panel.widgets import singleShot
 from CACScoringLib.panel.worker import LIBRARY, Worker, showIn
 
@@ -64,16 +64,12 @@ def onStartupCompleted() -> None:
     """Make known what scenes and other modules refer to before the panel is opened."""
     from CACScoringLib.mrml import sample_data
 
-    registerTerminology()
-    for each in (views, radiograph_views):
-        each.registerLayout()
-    sample_data.register()
-
-
-def registerTerminology() -> None:
-    """Make the names of calcium segments known to Slicer's terminology selector."""
+    # The names of calcium segments.
     file = MODULE_FOLDER / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
     slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(file))
+    views.registerLayouts()
+    radiograph_views.registerLayout()
+    sample_data.register()
 
 
 class CACScoringWidget(lifecycle.PanelWidget):
@@ -87,15 +83,19 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def makeSections(self) -> None:
         self.logic = CACScoringLogic()
-        self.input = InputSection(self.ui, askForLesions)
-        self.result = ResultSection(self.ui, askForFolder)
-        self.dicom = DicomSection(self.ui, Worker(), askForFolder, self.input.listLesions)
-        self.review = ReviewSection(self.ui, self.result.update, self._scoreAgain)
-        self.cohort = CohortSection(self.ui, Worker(), self._openScan)
+        self.scorer = self.logic.scorer
+        self.input, self.review, self.result = InputSection(self.ui), ReviewSection(self.ui), ResultSection(self.ui)
+        self.dicom = DicomSection(self.ui, Worker())
+        self.cohort = CohortSection(self.ui, Worker())
         self.drr = DrrSection(self.ui, Worker(), Worker())
         self.radiograph = RadiographSection(self.ui, Worker())
-        self.sections = (self.input, self.review, self.dicom, self.cohort, self.drr, self.radiograph)
-        self._onProgress = showIn(self.ui.statusLabel, self.ui.progressBar)
+        self.sections = (self.input, self.review, self.result, self.dicom, self.cohort, self.drr, self.radiograph)
+        self.scorer.progressed.connect(showIn(self.ui.statusLabel, self.ui.progressBar))
+        self.scorer.finished.connect(self._onFinished)
+        self.review.numbersChanged.connect(self.result.update)
+        self.review.scoreAgainAsked.connect(self._scoreAgain)
+        self.dicom.added.connect(self.input.listLesions)
+        self.cohort.scanChosen.connect(self._openScan)
         self._showingViews = singleShot(0, self._showViews)
         self.ui.progressBar.setVisible(False)
         self.ui.scoreButton.clicked.connect(self.onScoreButton)
@@ -103,13 +103,13 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def cleanup(self) -> None:
         if self.logic is not None:
-            self.logic.cancel()
+            self.scorer.cancel()
         super().cleanup()
         if self.sections:
             self._showResult(None)
 
     def onSceneStartClose(self, caller, event) -> None:
-        self.logic.cancel()
+        self.scorer.cancel()
         super().onSceneStartClose(caller, event)
         self._showResult(None)
 
@@ -121,12 +121,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
     def initializeParameterNode(self) -> None:
         super().initializeParameterNode()
         if self._parameterNode.inputVolume is None:
-            from CACScoringLib.panel.scan_facts import problemOf
-
-            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-            offered = [v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode") and not problemOf(v)]
-            if offered:
-                self._parameterNode.inputVolume = offered[0]
+            self._parameterNode.inputVolume = firstCT()
 
     def setParameterNode(self, parameterNode: CACScoringParameterNode | None) -> None:
         super().setParameterNode(parameterNode)
@@ -144,7 +139,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.cohort.update()
 
     def _updateInput(self, caller=None, event=None) -> None:
-        running = self.logic.isRunning
+        running = self.scorer.isRunning
         self.input.update(running)
         self.drr.update()
         self.radiograph.update()
@@ -165,51 +160,41 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self.addObserver(volume, event, self._updateInput)
 
     def onScoreButton(self, checked: bool = False) -> None:
-        if self.logic.isRunning:
-            self.logic.cancel()
-        else:
-            self._score()
-
-    def _score(self, further: tuple[str, ...] = (), before: SceneReview | None = None) -> None:
-        """further: arguments beside those of the input. before: review whose candidates the new result takes over."""
-        wanted = self.input.read()
-        if wanted.networks and (reason := ensurePackages()):
-            self.ui.statusLabel.setText(reason)
+        if self.scorer.isRunning:
+            self.scorer.cancel()
             return
-        if wanted.lesions is not None and (reason := ensurePackages(DICOM_REQUIREMENTS, purpose=_("A DICOM review"))):
+        wanted = self.input.read()
+        self._score(wanted, wanted.arguments, markUnseen if wanted.unseen else None)
+
+    def _score(self, wanted: ScoringInput, arguments: tuple[str, ...], prepare: Callable | None) -> None:
+        """prepare: as of `Scorer.score`."""
+        reason = ensurePackages() if wanted.networks else ""
+        if not reason and wanted.lesions:
+            reason = ensurePackages(DICOM_REQUIREMENTS, purpose=_("A DICOM review"))
+        if reason:
             self.ui.statusLabel.setText(reason)
             return
         ensureEstimatorPackages(self._parameterNode)
-        self._onProgress(_("Preparing …"), 0.0)
-
-        def finished(outcome: ScoringOutcome) -> None:
-            if before is not None and outcome.nodes is not None:
-                takeOverCandidates(before.nodes, outcome.nodes)
-            elif wanted.unseen and outcome.nodes is not None:
-                markUnseen(outcome.nodes)
-            self._onFinished(outcome)
-
-        lesions = () if wanted.lesions is None else ("--lesions", str(wanted.lesions))
-        arguments = (*wanted.arguments, *lesions, *further)
-        self.logic.score(wanted.volume, self._onProgress, finished, arguments, wanted.heart)
+        self.scorer.score(wanted.volume, arguments, wanted.heart, prepare)
         self.onParametersChanged()
 
     def _scoreAgain(self) -> None:
         """Score the reviewed scan once more, with the slices that the reader switched on and off."""
-        if self.logic.isRunning:
+        if self.scorer.isRunning:
             return
         review = self._review
         switched = dict.fromkeys(review.slices_off, False) | dict.fromkeys(review.slices_wished, True)
         self._parameterNode.inputVolume = review.nodes.volume
-        self._score(("--settings", json.dumps({"scoring": {"slices": switched}})), review)
+        wanted = self.input.read()
+        settings = json.dumps({"scoring": {"slices": switched}})
+        arguments = (*wanted.arguments, "--settings", settings)
+        self._score(wanted, arguments, lambda nodes: takeOverCandidates(review.nodes, nodes))
 
     def _openScan(self, scan: dict) -> None:
         """Load a scan of a cohort, and its result, for review."""
-        if not self.logic.isRunning:
+        if not self.scorer.isRunning:
             self.ui.pages.setCurrentIndex(0)
-            self._onProgress(_("Opening {name} …").format(name=scan["name"]), 0.0)
-            place = Path(scan["folder"]), scan["name"], scan["ct"], scan["series"]
-            self.logic.openResult(*place, self._onProgress, self._onFinished)
+            self.scorer.openResult(Path(scan["folder"]), scan["name"], scan["ct"], scan["series"])
             self.onParametersChanged()
 
     def _onFinished(self, outcome: ScoringOutcome) -> None:
@@ -239,20 +224,18 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self._review = SceneReview.of_record(slicer.mrmlScene, record)
             except CTError as error:
                 self.ui.statusLabel.setText(str(error))
-        self.review.setReview(self._review)
-        self.result.setReview(self._review)
-        self.dicom.setReview(self._review)
-        self.drr.setReview(self._review)
+        for section in (self.review, self.result, self.dicom, self.drr):
+            section.setReview(self._review)
         for section in (self.ui.reviewButton, self.ui.resultButton):
             section.collapsed = self._review is None
 
 
-class CACScoringLogic(ScriptedLoadableModuleLogic, Scorer):
-    """Scores volume nodes; usable from scripts. process: as in `Scorer`."""
+class CACScoringLogic(ScriptedLoadableModuleLogic):
+    """The panel's state, and what scores volume nodes (`scorer`); usable from scripts. process: as in `Scorer`."""
 
     def __init__(self, process: Process | None = None) -> None:
-        ScriptedLoadableModuleLogic.__init__(self)
-        Scorer.__init__(self, process)
+        super().__init__()
+        self.scorer = Scorer(process)
 
     def getParameterNode(self) -> CACScoringParameterNode:
         return CACScoringParameterNode(super().getParameterNode())
@@ -270,7 +253,13 @@ class CACScoringTest(lifecycle.PanelTest):
 
         image, calcium = syntheticChest()
         volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
-        outcome = self._score(volume)
+        outcomes, scorer = [], CACScoringLogic(ForegroundProcess()).scorer
+        scorer.finished.connect(outcomes.append)
+        # Without networks, because PyTorch may not be installed.
+        scorer.score(volume, ["--threshold-only"])
+        while scorer.isRunning:
+            slicer.app.processEvents()
+        (outcome,) = outcomes
         self.assertIsNotNone(outcome.nodes, outcome.message)
         mask = segment_mask(outcome.nodes.calcium, "unassigned", image)
         np.testing.assert_array_equal(mask, calcium)
@@ -280,40 +269,3 @@ class CACScoringTest(lifecycle.PanelTest):
         # Two slices of 4 × 4 pixels of 2 × 2 mm at 350 HU (weight 3), 3 mm apart.
         self.assertAlmostEqual(agatston, 2 * 16 * 4 * 3)
         self.assertIn("reviewed", " ".join(outcome.warnings))
-
-    def test_refusalLeavesTheSceneAsItWas(self) -> None:
-        """A volume that is no CT is refused with a reason, and no node is added."""
-        import SimpleITK as sitk
-
-        from CACScoringLib.mrml import scene as mrml
-
-        picture = sitk.Cast(sitk.GaussianSource(sitk.sitkFloat32, [32, 32, 16], [9] * 3, [16, 16, 8]), sitk.sitkInt16)
-        volume = mrml.add_volume(slicer.mrmlScene, picture, "no CT")
-        nodes = slicer.mrmlScene.GetNumberOfNodes()
-        outcome = self._score(volume)
-        self.assertIsNone(outcome.nodes)
-        self.assertIn("HU", outcome.message)
-        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), nodes)
-
-    def test_radiographOfSyntheticChest(self) -> None:
-        """A PA radiograph lies on the detector, and shows the spine brighter than the lungs beside it."""
-        from CACScoringLib.mrml import drr_nodes
-        from CACScoringLib.mrml import scene as mrml
-
-        volume = mrml.add_volume(slicer.mrmlScene, syntheticChest()[0], "synthetic chest")
-        node = drr_nodes.add_radiograph(slicer.mrmlScene, madeOf(volume), volume, "PA radiograph", "PA")
-        picture = slicer.util.arrayFromVolume(node)[0]
-        rows, columns = picture.shape
-        self.assertGreater(picture[rows // 2, columns // 2], 1.2 * picture[rows // 2, columns // 4])
-        # 200 mm before the patient's middle, which lies 1 mm before the origin.
-        self.assertAlmostEqual(node.GetOrigin()[1], 201.0)
-
-    def _score(self, volume: vtkMRMLScalarVolumeNode) -> ScoringOutcome:
-        outcomes = []
-        logic = CACScoringLogic(ForegroundProcess())
-        # Without networks, because PyTorch may not be installed.
-        logic.score(volume, lambda text, done: None, outcomes.append, ["--threshold-only"])
-        while logic.isRunning:
-            slicer.app.processEvents()
-        self.assertEqual(len(outcomes), 1)
-        return outcomes[0]

@@ -56,7 +56,7 @@ def scoring_failures() -> list[str]:
                 state.method = type(state.method).CLINICAL_RULE
             widget.ui.scoreButton.click()
             deadline = time.monotonic() + SCORING_SECONDS
-            while widget.logic.isRunning and time.monotonic() < deadline:
+            while widget.scorer.isRunning and time.monotonic() < deadline:
                 slicer.app.processEvents()
                 time.sleep(0.01)
             if state.result is None:

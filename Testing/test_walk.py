@@ -67,14 +67,14 @@ def driver(monkeypatch, tmp_path):
         desktop_host.load(monkeypatch, effect)
     slicer.app.startupCompleted.emit()
     driver = Driver()
-    driver.widget.logic._worker._process = None
+    driver.widget.scorer._worker._process = None
     yield driver
     desktop_host.close_panel("CACScoring")
 
 
 def wait(driver: Driver, seconds: float = 300) -> None:
     """For the worker, as a user does: Slicer's event loop goes on."""
-    assert eventually(lambda: slicer.app.processEvents() or not driver.widget.logic.isRunning, seconds)
+    assert eventually(lambda: slicer.app.processEvents() or not driver.widget.scorer.isRunning, seconds)
     driver.settle()
 
 
@@ -89,7 +89,7 @@ def load_sample() -> None:
     slicer.util.loadVolume(str(sample_file()), {"name": SAMPLE_NAME})
 
 
-def test_one_scan(driver, camera, tmp_path):
+def test_one_scan(driver, camera, tmp_path, monkeypatch):
     ui = driver.ui
     camera.panel("01-empty", driver)
     assert not ui.scoreButton.enabled
@@ -170,7 +170,7 @@ def test_one_scan(driver, camera, tmp_path):
     ui.reviewedBox.click()
     camera.panel("10-reviewed", driver)
     assert "class" in ui.categoriesLabel.text
-    driver.widget.result._askForFolder = lambda: str(tmp_path)
+    monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(tmp_path))
     ui.exportButton.click()
     written = json.loads((tmp_path / f"{SAMPLE_NAME}-cac" / "scores.json").read_text(encoding="utf-8"))
     assert written["methods"]["threshold"]["total"]["agatston"] == driver.review.result("threshold").total.agatston
@@ -205,7 +205,7 @@ def test_radiograph(driver, camera):
     ui.drrViewBox.setCurrentIndex(0)
     ui.drrPixelsBox.setValue(512)
     ui.drrMakeButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 60)
+    assert eventually(lambda: slicer.app.processEvents() or not section._task.worker.isRunning, 60)
     assert ui.drrStatusLabel.text == f"Made: {SAMPLE_NAME} PA radiograph"
     camera.panel("13-radiograph-made", driver)
     camera.views("13-radiograph-made")

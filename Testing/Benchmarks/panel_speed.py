@@ -53,7 +53,7 @@ def one_run(ct: sitk.Image, result: Path) -> tuple[float, Rounds, float]:
     driver.process.write_result(folder=result)
     rounds, begun = Rounds(), time.perf_counter()
     rounds.run(lambda: driver.process.end(0))
-    while driver.widget.logic.isRunning:
+    while driver.widget.scorer.isRunning:
         rounds.run(slicer.app.processEvents)
     for _ in range(5):  # what the panel does a moment later
         time.sleep(0.03)

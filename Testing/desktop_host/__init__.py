@@ -49,7 +49,6 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
     monkeypatch.setattr(slicer, "app", app, raising=False)
     application.boot(app, monkeypatch)
     errors.collect(monkeypatch)
-    monkeypatch.setattr(slicer, "selfTests", {}, raising=False)
     segment_effects.qSlicerSegmentEditorEffectFactory._only = None
     for name, kind in DOUBLES.items():
         if not name.startswith("ctk"):

@@ -43,8 +43,6 @@ class Modules:
 
 class _Signals(qt.QObject):
     startupCompleted = qt.Signal()
-    aboutToQuit = qt.Signal()
-    mrmlSceneChanged = qt.Signal(object)
     moduleAboutToBeUnloaded = qt.Signal(str)
     moduleLoaded = qt.Signal(str)
 
@@ -144,13 +142,7 @@ class IOManager:
 class Application(_Connecting):
     """slicer.app. testing: what testingEnabled() says; while True, slicer.util shows no message boxes."""
 
-    _names = ("startupCompleted", "aboutToQuit", "mrmlSceneChanged")
-    applicationName = "Slicer"
-    applicationVersion = "5.13.0"
-    majorVersion, minorVersion = 5, 13
-    revision = "0"
-    os = "linux"
-    isInstalled = True
+    _names = ("startupCompleted",)
 
     def __init__(self, testing: bool) -> None:
         super().__init__()
@@ -226,9 +218,6 @@ class Application(_Connecting):
     def userSettings(self):
         return self.settings()
 
-    def revisionUserSettings(self):
-        return self.settings()
-
     def topLevelWidgets(self) -> tuple:
         return tuple(self._windows)
 
@@ -246,9 +235,6 @@ class Application(_Connecting):
 
     def clipboard(self):
         return qt.QApplication.clipboard()
-
-    def keyboardModifiers(self):
-        return qt.QApplication.keyboardModifiers()
 
     def translate(self, context: str, text: str) -> str:
         return text

@@ -56,13 +56,6 @@ class ctkCollapsibleButton(qt.QAbstractButton):
 
     contentsCollapsed = qt.Signal(bool)
     collapsedHeight = stored(14)
-    flat = stored(False)
-    contentsFrameShape = stored(qt.QFrame.NoFrame)
-    contentsFrameShadow = stored(qt.QFrame.Plain)
-    contentsLineWidth = stored(1)
-    contentsMidLineWidth = stored(0)
-    buttonTextAlignment = stored(qt.Qt.AlignLeft | qt.Qt.AlignVCenter)
-    indicatorAlignment = stored(qt.Qt.AlignLeft | qt.Qt.AlignVCenter)
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
@@ -119,7 +112,7 @@ class ctkCollapsibleButton(qt.QAbstractButton):
         self.style().drawControl(qt.QStyle.CE_PushButtonBevel, option, painter, self)
         arrow = "\u25b6" if self.collapsed else "\u25bc"
         bounds = option.rect.adjusted(8, 0, 0, 0)
-        painter.drawText(bounds, int(self.buttonTextAlignment), f"{arrow}  {self.text}")
+        painter.drawText(bounds, int(qt.Qt.AlignLeft | qt.Qt.AlignVCenter), f"{arrow}  {self.text}")
         painter.end()
 
 
@@ -157,37 +150,6 @@ class ctkCollapsibleGroupBox(qt.QGroupBox):
         return handled
 
 
-@double
-class ctkDoubleSpinBox(qt.QWidget):
-    """A spin box in a widget of its own, which is no QDoubleSpinBox."""
-
-    valueChanged = qt.Signal(float)
-    editingFinished = qt.Signal()
-    decimalsChanged = qt.Signal(int)
-
-    def __init__(self, parent=None) -> None:
-        super().__init__(parent)
-        self._spin_box = qt.QDoubleSpinBox()
-        in_row(self, self._spin_box)
-        self._spin_box.valueChanged.connect(self.valueChanged.emit)
-        self._spin_box.editingFinished.connect(self.editingFinished.emit)
-
-    def setValue(self, value: float) -> None:
-        self._spin_box.setValue(value)
-
-    def setDecimals(self, decimals: int) -> None:
-        self.decimals = decimals
-
-    def setReadOnly(self, on: bool) -> None:
-        self.readOnly = on
-
-    def stepUp(self) -> None:
-        self._spin_box.stepUp()
-
-    def stepDown(self) -> None:
-        self._spin_box.stepDown()
-
-
 def _finite(value: float) -> float:
     """QDoubleSpinBox in PySide6 has no infinite limits."""
     return max(min(float(value), 1e300), -1e300)
@@ -205,66 +167,31 @@ def _pass_on(inner: str, name: str, like, write=None):
     return property(lambda self: getattr(getattr(self, inner), name), set_inner)
 
 
-for _name, _like in {"minimum": 0.0, "maximum": 0.0, "singleStep": 0.0, "value": 0.0}.items():
-    setattr(ctkDoubleSpinBox, _name, _pass_on("_spin_box", _name, _like))
-ctkDoubleSpinBox.decimals = _pass_on("_spin_box", "decimals", 0, lambda box: box.decimalsChanged.emit(box.decimals))
-for _name, _like in {"prefix": "", "suffix": "", "readOnly": False}.items():
-    setattr(ctkDoubleSpinBox, _name, _pass_on("_spin_box", _name, _like))
-
-
 @double
 class ctkSliderWidget(qt.QWidget):
-    """A slider and a spin box of one value. Without tracking the value changes when the slider is released."""
+    """A slider and a spin box of one value."""
 
     valueChanged = qt.Signal(float)
-    valueIsChanging = qt.Signal(float)
-    decimalsChanged = qt.Signal(int)
-    pageStep = stored(10.0)
-    tickInterval = stored(0.0)
-    tracking = stored(True)
-    synchronizeSiblings = stored(1)
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._slider, self._spin_box = qt.QSlider(qt.Qt.Horizontal), qt.QDoubleSpinBox()
-        self._before = None  # while the slider is held without tracking
         in_row(self, self._slider, self._spin_box)
         self._spin_box.setRange(0, 99)
         self._fit_slider()
-        self._slider.sliderPressed.connect(self._pressed)
         self._slider.valueChanged.connect(self._slid)
-        self._slider.sliderReleased.connect(self._released)
         self._spin_box.valueChanged.connect(self._changed)
 
     @property
     def value(self) -> float:
-        return self._spin_box.value if self._before is None else self._before
+        return self._spin_box.value
 
     @value.setter
     def value(self, value: float) -> None:
         self.setValue(converted(value, 0.0))
 
     def setValue(self, value: float) -> None:
-        before, self._before = self._before, None
         self._spin_box.setValue(value)
-        self._before = before
-
-    def setDecimals(self, decimals: int) -> None:
-        self.decimals = decimals
-
-    def reset(self) -> None:
-        self.setValue(0.0)
-
-    @property
-    def spinBoxVisible(self) -> bool:
-        return not self._spin_box.isHidden()
-
-    @spinBoxVisible.setter
-    def spinBoxVisible(self, on: bool) -> None:
-        self._spin_box.setVisible(bool(on))
-
-    def setSpinBoxVisible(self, on: bool) -> None:
-        self.spinBoxVisible = on
 
     def _set_range(self, minimum: float, maximum: float) -> None:
         """For the host's own widgets: in C++ there is a setRange()."""
@@ -278,120 +205,16 @@ class ctkSliderWidget(qt.QWidget):
         self._slider.setValue(round(self._spin_box.value / step))
         self._slider.blockSignals(blocked)
 
-    def _decimals_changed(self) -> None:
-        self._fit_slider()
-        self.decimalsChanged.emit(self.decimals)
-
-    def _pressed(self) -> None:
-        if not self.tracking:
-            self._before = self._spin_box.value
-
     def _slid(self, position: int) -> None:
         self._spin_box.setValue(position * self._spin_box.singleStep)
 
     def _changed(self, value: float) -> None:
         self._fit_slider()
-        if not self.tracking:
-            self.valueIsChanging.emit(value)
-        if self._before is None:
-            self.valueChanged.emit(value)
-
-    def _released(self) -> None:
-        before, self._before = self._before, None
-        if before is not None and before != self.value:
-            self.valueChanged.emit(self.value)
+        self.valueChanged.emit(value)
 
 
 for _name, _like in {"minimum": 0.0, "maximum": 0.0, "singleStep": 0.0}.items():
     setattr(ctkSliderWidget, _name, _pass_on("_spin_box", _name, _like, ctkSliderWidget._fit_slider))
-ctkSliderWidget.decimals = _pass_on("_spin_box", "decimals", 0, ctkSliderWidget._decimals_changed)
+ctkSliderWidget.decimals = _pass_on("_spin_box", "decimals", 0, ctkSliderWidget._fit_slider)
 for _name in ("prefix", "suffix"):
     setattr(ctkSliderWidget, _name, _pass_on("_spin_box", _name, ""))
-
-
-@double
-class ctkRangeWidget(qt.QWidget):
-    """Two values, the first not above the second."""
-
-    minimumValueChanged = qt.Signal(float)
-    maximumValueChanged = qt.Signal(float)
-    valuesChanged = qt.Signal(float, float)
-
-    def __init__(self, parent=None) -> None:
-        super().__init__(parent)
-        self._low, self._high = qt.QDoubleSpinBox(), qt.QDoubleSpinBox()
-        in_row(self, self._low, self._high)
-        self.setRange(0, 99)
-        self.setValues(0, 99)
-        self._low.valueChanged.connect(self._low_changed)
-        self._high.valueChanged.connect(self._high_changed)
-
-    minimum = property(lambda self: self._low.minimum, lambda self, value: self.setRange(value, self._low.maximum))
-    maximum = property(lambda self: self._low.maximum, lambda self, value: self.setRange(self._low.minimum, value))
-    minimumValue = property(lambda self: self._low.value, lambda self, value: self._low.setValue(value))
-    maximumValue = property(lambda self: self._high.value, lambda self, value: self._high.setValue(value))
-
-    @property
-    def decimals(self) -> int:
-        return self._low.decimals
-
-    @decimals.setter
-    def decimals(self, count: int) -> None:
-        self._low.decimals = self._high.decimals = count
-
-    @property
-    def singleStep(self) -> float:
-        return self._low.singleStep
-
-    @singleStep.setter
-    def singleStep(self, step: float) -> None:
-        self._low.singleStep = self._high.singleStep = step
-
-    @property
-    def suffix(self) -> str:
-        return self._low.suffix
-
-    @suffix.setter
-    def suffix(self, text: str) -> None:
-        self._low.suffix = self._high.suffix = text
-
-    def setRange(self, minimum: float, maximum: float) -> None:
-        for box in (self._low, self._high):
-            box.setRange(minimum, maximum)
-
-    def setValues(self, low: float, high: float) -> None:
-        low, high = sorted((low, high))
-        if low > self._high.value:
-            self._high.setValue(high)
-        self._low.setValue(low)
-        self._high.setValue(high)
-
-    def setMinimumValue(self, value: float) -> None:
-        self.minimumValue = value
-
-    def setMaximumValue(self, value: float) -> None:
-        self.maximumValue = value
-
-    def setDecimals(self, decimals: int) -> None:
-        self.decimals = decimals
-
-    def _low_changed(self, value: float) -> None:
-        if value > self._high.value:
-            self._low.setValue(self._high.value)
-            return
-        self.minimumValueChanged.emit(value)
-        self.valuesChanged.emit(self._low.value, self._high.value)
-
-    def _high_changed(self, value: float) -> None:
-        if value < self._low.value:
-            self._high.setValue(self._low.value)
-            return
-        self.maximumValueChanged.emit(value)
-        self.valuesChanged.emit(self._low.value, self._high.value)
-
-
-@double
-class ctkMessageBox(qt.QMessageBox):
-    dontShowAgain = stored(False)
-    dontShowAgainVisible = stored(False)
-    dontShowAgainSettingsKey = stored("")

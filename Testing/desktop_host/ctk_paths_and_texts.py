@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
-
 from .ctk_doubles import in_row
 from .qt_manner import double, qt_module, stored
 
 qt = qt_module()
-
-_MOST_PATHS = 5
 
 
 @double
 class ctkPathLineEdit(qt.QWidget):
     """A line edit for a path, with a button that browses. With `Files` in filters a file is chosen, else a folder.
 
-    An input is acceptable when it is not empty and fits the name filters; whether there is such a file does not matter.
+    An input is acceptable when it is not empty; whether there is such a file does not matter.
     Only an acceptable input is told by currentPathChanged.
     """
 
@@ -27,12 +22,11 @@ class ctkPathLineEdit(qt.QWidget):
     validInputChanged = qt.Signal(bool)
     label = stored("")
     filters = stored(AllEntries | NoDot | NoDotDot | Readable | Executable)
-    nameFilters = stored(())
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._combo, self._button = qt.QComboBox(), qt.QToolButton()
-        self._valid, self._key = False, ""
+        self._valid = False
         self._combo.setEditable(True)
         self._combo.setInsertPolicy(qt.QComboBox.NoInsert)
         self._button.setText("...")
@@ -40,7 +34,6 @@ class ctkPathLineEdit(qt.QWidget):
         in_row(self, self._combo, self._button)
         self.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
         self._combo.editTextChanged.connect(self._text_changed)
-        self._button.clicked.connect(self.browse)
 
     @property
     def currentPath(self) -> str:
@@ -53,79 +46,17 @@ class ctkPathLineEdit(qt.QWidget):
     def setCurrentPath(self, path: str) -> None:
         self.currentPath = path
 
-    def comboBox(self):
-        return self._combo
-
-    @property
-    def showBrowseButton(self) -> bool:
-        return not self._button.isHidden()
-
-    @showBrowseButton.setter
-    def showBrowseButton(self, on: bool) -> None:
-        self._button.setVisible(on)
-
-    @property
-    def settingKey(self) -> str:
-        return self._key
-
-    @settingKey.setter
-    def settingKey(self, key: str) -> None:
-        self._key = key
-        self.retrieveHistory()
-
     def _text_changed(self, text: str) -> None:
-        before, self._valid = self._valid, bool(text) and self._fits(text)
+        before, self._valid = self._valid, bool(text)
         if self._valid:
             self.currentPathChanged.emit(text)
         if self._valid != before:
             self.validInputChanged.emit(self._valid)
 
-    def _fits(self, path: str) -> bool:
-        """nameFilters: as "Images (*.png *.jpg)", or "*.png"."""
-        patterns = [pattern for name in self.nameFilters for pattern in re.findall(r"[^\s()]*\*[^\s()]*", name)]
-        return not patterns or any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
-
-    def browse(self) -> None:
-        if self.filters & self.Files:
-            pattern = ";;".join(self.nameFilters)
-            ask = qt.QFileDialog.getSaveFileName if self.filters & self.Writable else qt.QFileDialog.getOpenFileName
-            chosen = ask(self, self.label, self.currentPath, pattern)
-        else:
-            chosen = qt.QFileDialog.getExistingDirectory(self, self.label, self.currentPath)
-        if chosen:
-            self.currentPath = chosen
-
-    def _setting(self) -> str:
-        return f"ctkPathLineEdit/{self._key or self.objectName}"
-
-    def _history(self) -> list[str]:
-        known = qt.QSettings().value(self._setting(), ()) or ()
-        return [known] if isinstance(known, str) else list(known)
-
-    def retrieveHistory(self) -> None:
-        """Offer the paths that were remembered; the last one of them is chosen where there is none."""
-        path, blocked = self.currentPath, self.blockSignals(True)
-        self._combo.clear()
-        self._combo.addItems(self._history()[:_MOST_PATHS])
-        if path:
-            self.currentPath = path
-        self.blockSignals(blocked)
-
-    def addCurrentPathToHistory(self) -> None:
-        path = self.currentPath
-        if path:
-            history = [path, *(each for each in self._history() if each != path)]
-            qt.QSettings().setValue(self._setting(), history)
-            self.retrieveHistory()
-
 
 @double
 class ctkFittedTextBrowser(qt.QTextBrowser):
     """A text browser as high as its text."""
-
-    disableMouseScroll = stored(False)
-    showDetailsText = stored("Show details.")
-    hideDetailsText = stored("Hide details.")
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
@@ -142,21 +73,15 @@ class ctkFittedTextBrowser(qt.QTextBrowser):
         self._collapsed = bool(on)
         self.setCollapsibleText(self._collapsible)
 
-    def collapsibleText(self) -> str:
-        return self._collapsible
-
     def setCollapsibleText(self, text: str) -> None:
         """Up to the first line break, and a link to the rest; HTML when it holds <html>."""
         self._collapsible = text
         teaser, found, rest = text.partition("<br>" if "<html>" in text else "\n")
         if found:
-            link = f' <a href="#">{self.showDetailsText if self._collapsed else self.hideDetailsText}</a>'
+            link = f' <a href="#">{"Show" if self._collapsed else "Hide"} details.</a>'
             text = teaser + ("" if self._collapsed else rest if "<html>" in text else rest.replace("\n", "<br>")) + link
         self.setHtml(text)
         self._fit()
-
-    def setCollapsiblePlainText(self, text: str) -> None:
-        self.setCollapsibleText(text)
 
     def _fit(self) -> None:
         # A copy: a width set on the document itself would lay the browser out anew, and again.

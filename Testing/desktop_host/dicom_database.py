@@ -38,9 +38,6 @@ class ctkDICOMDatabase:
     def openDatabase(self, databaseFile: str, connectionName: str = "") -> None:
         self._is_open = True
 
-    def closeDatabase(self) -> None:
-        self._is_open = False
-
     def seriesForStudy(self, studyUID: str) -> tuple[str, ...]:
         return self._distinct("SeriesInstanceUID", StudyInstanceUID=_text(studyUID))
 

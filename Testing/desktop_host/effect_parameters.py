@@ -39,10 +39,6 @@ class EffectParameters:
         if not self.parameterDefined(name):
             self.setParameter(name, value)
 
-    def setCommonParameterDefault(self, name: str, value) -> None:
-        if not self.commonParameterDefined(name):
-            self.setCommonParameter(name, value)
-
     def setCommonParameter(self, name: str, value) -> None:
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise TypeError(f"A parameter is a text or a number, not {value!r}")
@@ -56,14 +52,3 @@ class EffectParameters:
         self._node.SetAttribute(name, text)
         self._node.SetDisableModifiedEvent(disabled)
         self._node.InvokeCustomModifiedEvent(slicer.vtkMRMLSegmentEditorNode.EffectParameterModified)
-
-    def nodeReference(self, name: str):
-        return self._node.GetNodeReference(f"{self.name}.{name}") or self._node.GetNodeReference(name)
-
-    def setNodeReference(self, name: str, node) -> None:
-        self.setCommonNodeReference(f"{self.name}.{name}", node)
-
-    def setCommonNodeReference(self, name: str, node) -> None:
-        if node is not self._node.GetNodeReference(name):
-            self._node.SetNodeReferenceID(name, None if node is None else node.GetID())
-            self._node.InvokeCustomModifiedEvent(slicer.vtkMRMLSegmentEditorNode.EffectParameterModified)

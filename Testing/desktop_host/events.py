@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import slicer
 import vtk
 
@@ -18,16 +15,6 @@ def process_events() -> None:
     """Let Qt do what is due."""
     slicer.app.processEvents()
     raise_errors()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Run Qt's events until the condition holds. Raises TimeoutError when it does not within the time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"Not so within {seconds:g} s")
-        process_events()
-        time.sleep(0.005)
 
 
 def view_position(slice_widget, ras: tuple[float, float, float]):

@@ -88,52 +88,20 @@ class qSlicerLayoutManager(qt.QObject):
         return len(self._views.of("vtkMRMLViewNode"))
 
     @property
-    def tableViewCount(self) -> int:
-        return len(self._views.of("vtkMRMLTableViewNode"))
-
-    @property
     def plotViewCount(self) -> int:
         return len(self._views.of("vtkMRMLPlotViewNode"))
 
     def threeDWidget(self, which):
         return self._views.at("vtkMRMLViewNode", which)
 
-    def tableWidget(self, index: int):
-        return self._views.at("vtkMRMLTableViewNode", index)
-
     def plotWidget(self, index: int):
         return self._views.at("vtkMRMLPlotViewNode", index)
-
-    def viewWidget(self, node):
-        return self._views.of_node(node)
 
     def mrmlSliceLogics(self):
         return self._views.logics("Slice")
 
-    def mrmlViewLogics(self):
-        return self._views.logics("View")
-
-    def activeMRMLThreeDViewNode(self):
-        """That of the view that was made first."""
-        return next((node for node in self._views.nodes() if node.IsA("vtkMRMLViewNode")), None)
-
-    def resetSliceViews(self) -> None:
-        for widget in self._views.of("vtkMRMLSliceNode"):
-            widget.sliceController().fitSliceToBackground()
-
-    def resetThreeDViews(self) -> None:
-        for widget in self._views.of("vtkMRMLViewNode"):
-            widget.threeDView().resetFocalPoint()
-            widget.threeDView().resetCamera()
-
-    def setRenderPaused(self, paused: bool) -> None:
-        """Views are drawn on demand."""
-
-    def pauseRender(self) -> None:
-        """Views are drawn on demand."""
-
-    def resumeRender(self) -> None:
-        """Views are drawn on demand."""
+    def viewWidget(self, node):
+        return self._views.of_node(node)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _node_added(self, caller, event, node) -> None:

@@ -1,5 +1,5 @@
 """The views that a layout manager keeps, and the double of the table view's widget (Slicer/Slicer
-Libs/MRML/Widgets/qMRMLLayoutViewFactory.cxx, qMRMLLayoutManager.cxx: its four view factories; qMRMLTableWidget.h)."""
+Libs/MRML/Widgets/qMRMLLayoutViewFactory.cxx, qMRMLLayoutManager.cxx: its view factories)."""
 
 from __future__ import annotations
 
@@ -9,43 +9,11 @@ import slicer
 
 from .observers import forget, observe
 from .plot_views import qMRMLPlotWidget
-from .qmrml_doubles import qMRMLTableView, qMRMLWidget
-from .qt_manner import double, qt_module
+from .qt_manner import qt_module
 from .slice_views import qMRMLSliceWidget
 from .three_d_views import qMRMLThreeDWidget
 
 qt = qt_module()
-
-
-@double
-class qMRMLTableWidget(qMRMLWidget):
-    def __init__(self, parent=None) -> None:
-        super().__init__(parent)
-        self._view, self._node, self._watched = qMRMLTableView(), None, []
-        column = qt.QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self._view)
-
-    def setMRMLTableViewNode(self, node) -> None:
-        self._node = node
-        show = lambda *_: self._view.setMRMLTableNode(node.GetTableNode())  # noqa: E731
-        self._watched.append(observe(node, "ModifiedEvent", show))
-
-    def mrmlTableViewNode(self):
-        return self._node
-
-    def mrmlAbstractViewNode(self):
-        return self._node
-
-    def tableView(self):
-        return self._view
-
-    def viewWidget(self):
-        return self._view
-
-    def _end(self) -> None:
-        forget(self._watched)
-        self._view.setMRMLTableNode(None)
 
 
 def _slice_widget(node, parent):
@@ -60,14 +28,7 @@ def _three_d_widget(node, parent):
     widget = qMRMLThreeDWidget(parent)
     widget.setMRMLScene(slicer.mrmlScene)
     widget.setMRMLViewNode(node)
-    slicer.app.applicationLogic().GetViewLogics().AddItem(widget.viewLogic())
-    return widget
-
-
-def _table_widget(node, parent):
-    widget = qMRMLTableWidget(parent)
-    widget.setMRMLScene(slicer.mrmlScene)
-    widget.setMRMLTableViewNode(node)
+    slicer.app.applicationLogic().GetViewLogics().AddItem(widget._logic)
     return widget
 
 
@@ -81,7 +42,6 @@ def _plot_widget(node, parent):
 _MAKERS = {
     "vtkMRMLSliceNode": _slice_widget,
     "vtkMRMLViewNode": _three_d_widget,
-    "vtkMRMLTableViewNode": _table_widget,
     "vtkMRMLPlotViewNode": _plot_widget,
 }
 

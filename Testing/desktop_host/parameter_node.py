@@ -1,154 +1,173 @@
-"""Double of parameterNodeWrapper (Slicer/Slicer Base/Python/slicer/parameterNodeWrapper/wrapper.py, guiConnectors.py;
+"""Double of parameterNodeWrapper, for the types that panels keep: texts, numbers, booleans, enumerations and nodes
+(Slicer/Slicer Base/Python/slicer/parameterNodeWrapper/wrapper.py, serializers.py, validators.py;
 Docs/developer_guide/parameter_nodes/gui_connection.md)."""
 
 from __future__ import annotations
 
+import enum
+import types
 import typing
 
 import slicer
 import vtk
 
-from . import parameter_gui, parameter_validators
-from .parameter_pack import data_type, default_of, get_value, parameterPack, set_value
-from .parameter_storage import storage_of
 from .qt_manner import qt_module
 
-SlicerParameterNamePropertyName = "SlicerParameterName"
+
+class Minimum:
+    """Annotation: the least value."""
+
+    def __init__(self, minimum) -> None:
+        self.minimum, self.maximum = minimum, None
+
+    def validate(self, value) -> None:
+        if value < self.minimum:
+            raise ValueError(f"Value must not be below {self.minimum}, is {value}")
 
 
-def parameterNodeWrapper(kind: type | None = None):
-    """Class decorator: typed access to a parameter node, and its connection to widgets."""
-    return _wrap if kind is None else _wrap(kind)
+class WithinRange(Minimum):
+    """Annotation: the least and the greatest value."""
+
+    def __init__(self, minimum, maximum) -> None:
+        self.minimum, self.maximum = minimum, maximum
+
+    def validate(self, value) -> None:
+        if not self.minimum <= value <= self.maximum:
+            raise ValueError(f"Value must be within range [{self.minimum}, {self.maximum}], is {value}")
 
 
-def _wrap(kind: type) -> type:
-    hints = typing.get_type_hints(kind, include_extras=True)
-    reserved = [name for name in _METHODS if name in hints or name in vars(kind)]
-    if reserved:
-        raise ValueError(f"Cannot use reserved names {reserved} in a parameterNodeWrapper")
-    kind.allParameters = hints
-    kind._storages = {name: storage_of(hint) for name, hint in hints.items()}
-    kind._defaults = {name: default_of(kind, name, hint) for name, hint in hints.items()}
-    for name in hints:
-        setattr(kind, name, _parameter(name))
-    for name, method in _METHODS.items():
-        setattr(kind, name, method)
-    kind.__init__ = _init
-    return kind
+def split(hint) -> tuple[type, Minimum | None]:
+    """A type hint as its type and its limits."""
+    kind, *annotations = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+    return kind, next(iter(annotations), None)
 
 
-def _init(self, parameterNode, prefix: str | None = None) -> None:
-    self.parameterNode, self._prefix = parameterNode, prefix or ""
-    self._connections, self._nextTag, self._updatingGui = {}, 0, False
-    for name in self.allParameters:
-        _write_default(self, name)
+class Parameter:
+    """One typed parameter: numbers and texts are stored by str(), booleans as "True" and "False", enumerations by name,
+    nodes as a reference of the parameter's name beside an empty text."""
 
+    def __init__(self, name: str, hint, default) -> None:
+        self.name, self.hint, self.default = name, hint, default
+        self.kind, self.limits = split(hint)
+        known = (str, int, float, bool, enum.Enum, slicer.vtkMRMLNode)
+        if not isinstance(self.kind, type) or not issubclass(self.kind, known):
+            raise TypeError(f"Unable to create serializer for type {hint}")
+        self._is_node, self._is_enum = issubclass(self.kind, slicer.vtkMRMLNode), issubclass(self.kind, enum.Enum)
+        if default is None and not self._is_node:
+            self.default = next(iter(self.kind)) if self._is_enum else self.kind()
 
-def _write_default(self, name: str) -> None:
-    storage = self._storages[name]
-    if not storage.is_in(self.parameterNode, self._prefix + name):
-        storage.write(self.parameterNode, self._prefix + name, self._defaults[name])
-
-
-def _parameter(name: str) -> property:
-    def read(self):
+    def read(self, node):
         # After a scene is closed the node is there, without its values.
-        _write_default(self, name)
-        return self._storages[name].read(self.parameterNode, self._prefix + name)
+        if not node.HasParameter(self.name):
+            self.write(node, self.default)
+        if self._is_node:
+            return node.GetNodeReference(self.name)
+        text = node.GetParameter(self.name)
+        return self.kind[text] if self._is_enum else text == "True" if self.kind is bool else self.kind(text)
 
+    def write(self, node, value) -> None:
+        accepted = (int, float) if self.kind is float else self.kind
+        fits = isinstance(value, accepted) and not (isinstance(value, bool) and self.kind in (int, float))
+        if not fits and not (self._is_node and value is None):
+            raise TypeError(f"Value must be of type {self.kind.__name__}, is {value!r}")
+        if self.limits is not None:
+            self.limits.validate(value)
+        if self._is_node:
+            node.SetParameter(self.name, "")
+            node.SetNodeReferenceID(self.name, None if value is None else value.GetID())
+        else:
+            node.SetParameter(self.name, value.name if self._is_enum else str(value))
+
+
+def parameterNodeWrapper(kind: type) -> type:
+    """Class decorator: typed access to a parameter node, and its connection to widgets."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    reserved = [name for name in vars(_Wrapper) if name in hints or name in vars(kind)]
+    if taken := [name for name in reserved if not name.startswith("__")]:
+        raise ValueError(f"Cannot use reserved names {taken} in a parameterNodeWrapper")
+    parameters = {name: Parameter(name, hint, getattr(kind, name, None)) for name, hint in hints.items()}
+    members = {name: _access(parameter) for name, parameter in parameters.items()}
+    own = {"_parameters": parameters, "__doc__": kind.__doc__, "__module__": kind.__module__}
+    return type(kind.__name__, (_Wrapper,), members | own)
+
+
+def _access(parameter: Parameter) -> property:
     def write(self, value) -> None:
         with slicer.util.NodeModify(self.parameterNode):
-            self._storages[name].write(self.parameterNode, self._prefix + name, value)
+            parameter.write(self.parameterNode, value)
 
-    return property(read, write)
-
-
-def isParameterNodeWrapper(classOrObject) -> bool:
-    return getattr(classOrObject, "_is_parameter_node_wrapper", False)
+    return property(lambda self: parameter.read(self.parameterNode), write)
 
 
-def _connect_gui(self, gui):
-    """Connect widgets with the dynamic property SlicerParameterName: those below a widget, or an object's own."""
-    qt = qt_module()
-    widgets = gui.findChildren(qt.QWidget) if isinstance(gui, qt.QWidget) else vars(gui).values()
-    named = {each.property(SlicerParameterNamePropertyName): each for each in widgets}
-    return _connect_parameters(self, {name: each for name, each in named.items() if name})
+class _Wrapper:
+    _parameters: typing.ClassVar[dict[str, Parameter]] = {}
+
+    def __init__(self, parameterNode) -> None:
+        self.parameterNode = parameterNode
+        self._connections, self._next_tag, self._updating_gui = {}, 0, False
+        for parameter in self._parameters.values():
+            parameter.read(parameterNode)
+
+    def default(self, name: str):
+        return types.SimpleNamespace(value=self._parameters[name].default)
+
+    def connectGui(self, gui):
+        """Connect widgets with the dynamic property SlicerParameterName: those below a widget, or an object's own."""
+        qt = qt_module()
+        widgets = gui.findChildren(qt.QWidget) if isinstance(gui, qt.QWidget) else vars(gui).values()
+        named = {each.property("SlicerParameterName"): each for each in widgets}
+        return self.connectParametersToGui({name: each for name, each in named.items() if name})
+
+    def connectParametersToGui(self, mapping: dict):
+        from .parameter_gui import connector_of
+
+        connectors = {name: connector_of(widget, self._parameters[name]) for name, widget in mapping.items()}
+        tag, self._next_tag = self._next_tag, self._next_tag + 1
+        for name, connector in connectors.items():
+            connector.write(getattr(self, name))
+            connector.connect(lambda *_, name=name, connector=connector: self._from_gui(name, connector))
+        observer = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._to_gui())
+        self._connections[tag] = connectors, observer
+        return tag
+
+    def _from_gui(self, name: str, connector) -> None:
+        if not self._updating_gui:
+            with slicer.util.NodeModify(self):
+                setattr(self, name, connector.read())
+
+    def _to_gui(self) -> None:
+        if self._updating_gui:
+            return
+        self._updating_gui = True
+        try:
+            with slicer.util.NodeModify(self):
+                for connectors, _ in list(self._connections.values()):
+                    for name, connector in connectors.items():
+                        connector.write(getattr(self, name))
+        finally:
+            self._updating_gui = False
+
+    def disconnectGui(self, tag) -> None:
+        connectors, observer = self._connections.pop(tag, ({}, None))
+        for connector in connectors.values():
+            connector.disconnect()
+        if observer is not None:
+            self.RemoveObserver(observer)
+
+    def StartModify(self):
+        return self.parameterNode.StartModify()
+
+    def EndModify(self, wasModified):
+        return self.parameterNode.EndModify(wasModified)
+
+    def AddObserver(self, *arguments):
+        return self.parameterNode.AddObserver(*arguments)
+
+    def RemoveObserver(self, tag):
+        return self.parameterNode.RemoveObserver(tag)
+
+    def Modified(self):
+        return self.parameterNode.Modified()
 
 
-def _connect_parameters(self, mapping: dict):
-    connectors = {
-        name: widget
-        if isinstance(widget, parameter_gui.GuiConnector)
-        else parameter_gui.createGuiConnector(widget, self.dataType(name))
-        for name, widget in mapping.items()
-    }
-    tag, self._nextTag = self._nextTag, self._nextTag + 1
-    for name, connector in connectors.items():
-        connector.write(self.getValue(name))
-        connector.onChanged(_gui_to_parameter(self, name, connector))
-    observer = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: _parameters_to_gui(self))
-    self._connections[tag] = connectors, observer
-    return tag
-
-
-def _gui_to_parameter(self, name: str, connector):
-    def write() -> None:
-        with slicer.util.NodeModify(self):
-            if not self._updatingGui:
-                self.setValue(name, connector.read())
-
-    return write
-
-
-def _parameters_to_gui(self) -> None:
-    if self._updatingGui:
-        return
-    self._updatingGui = True
-    try:
-        with slicer.util.NodeModify(self):
-            for connectors, _ in list(self._connections.values()):
-                for name, connector in connectors.items():
-                    connector.write(self.getValue(name))
-    finally:
-        self._updatingGui = False
-
-
-def _disconnect_gui(self, tag) -> None:
-    connectors, observer = self._connections.pop(tag, ({}, None))
-    for connector in connectors.values():
-        connector.onChanged(None)
-    if observer is not None:
-        self.RemoveObserver(observer)
-
-
-_METHODS = {
-    "_is_parameter_node_wrapper": True,
-    "default": lambda self, name: parameter_validators.Default(self._defaults[name]),
-    "dataType": classmethod(lambda cls, name: data_type(cls.allParameters, name)),
-    "getValue": get_value,
-    "setValue": set_value,
-    "connectGui": _connect_gui,
-    "connectParametersToGui": _connect_parameters,
-    "disconnectGui": _disconnect_gui,
-    "StartModify": lambda self: self.parameterNode.StartModify(),
-    "EndModify": lambda self, wasModified: self.parameterNode.EndModify(wasModified),
-    "AddObserver": lambda self, *arguments: self.parameterNode.AddObserver(*arguments),
-    "RemoveObserver": lambda self, tag: self.parameterNode.RemoveObserver(tag),
-    "Modified": lambda self: self.parameterNode.Modified(),
-}
-
-NAMES = {
-    name: vars(module)[name]
-    for module, names in (
-        (parameter_validators, ("Default", "Validator", "NotNone", "WithinRange", "Minimum", "Maximum")),
-        (parameter_validators, ("Choice", "Exclude")),
-        (parameter_gui, ("GuiConnector", "Decimals", "SingleStep")),
-        (parameter_gui, ("createGuiConnector", "parameterNodeGuiConnector")),
-    )
-    for name in names
-} | {
-    "parameterNodeWrapper": parameterNodeWrapper,
-    "parameterPack": parameterPack,
-    "isParameterNodeWrapper": isParameterNodeWrapper,
-    "SlicerParameterNamePropertyName": SlicerParameterNamePropertyName,
-}
+NAMES = {each.__name__: each for each in (parameterNodeWrapper, Minimum, WithinRange)}

@@ -27,8 +27,6 @@ _PENS = (
 class qMRMLPlotView(qt.QWidget):
     """A chart of the view node's plot chart. It is drawn when it is painted; a mouse does nothing to it."""
 
-    mrmlSceneChanged = qt.Signal(object)
-
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._context, self._chart = vtk.vtkContextView(), vtk.vtkChartXY()
@@ -71,7 +69,6 @@ class qMRMLPlotView(qt.QWidget):
         if scene is not None:
             self._of_scene.append(observe(scene, scene.EndBatchProcessEvent, lambda *_: self._chart_changed()))
         self._chart_changed()
-        self.mrmlSceneChanged.emit(scene)
 
     def setMRMLPlotViewNode(self, node) -> None:
         self._node = node
@@ -80,27 +77,6 @@ class qMRMLPlotView(qt.QWidget):
             for event in ("ModifiedEvent", slicer.vtkMRMLPlotViewNode.PlotChartNodeChangedEvent):
                 self._of_view.append(observe(node, event, lambda *_: self._chart_changed()))
         self._chart_changed()
-
-    def fitToContent(self) -> None:
-        """Axes of a fixed range as well; the chart node is told of the ranges."""
-        boxes = []
-        for number in range(self._chart.GetNumberOfPlots()):
-            bounds = [0.0, 0.0, 0.0, 0.0]
-            self._chart.GetPlot(number).GetUnscaledInputBounds(bounds)
-            if self._chart.GetPlot(number).GetVisible() and bounds[0] <= bounds[1]:
-                boxes.append(bounds)
-        node, ranges = self._chart_node, []
-        for place, low in ((vtk.vtkAxis.BOTTOM, 0), (vtk.vtkAxis.LEFT, 2)):
-            axis = self._chart.GetAxis(place)
-            limits = (min(each[low] for each in boxes), max(each[low + 1] for each in boxes)) if boxes else (0, 0)
-            axis.SetUnscaledRange(*limits)
-            axis.AutoScale()
-            ranges.append((axis.GetUnscaledMinimum(), axis.GetUnscaledMaximum()))
-        if node is not None:
-            with slicer.util.NodeModify(node):
-                node.SetXAxisRange(*ranges[0])
-                node.SetYAxisRange(*ranges[1])
-        self._redraw()
 
     def _draw(self) -> None:
         self._window.SetSize(max(self.width, 2), max(self.height, 2))

@@ -1,4 +1,4 @@
-"""Doubles of Slicer's MRML widgets for nodes and tables (Slicer/Slicer Libs/MRML/Widgets/qMRML<Name>.h, .cxx)."""
+"""Doubles of Slicer's MRML widgets for nodes (Slicer/Slicer Libs/MRML/Widgets/qMRML<Name>.h, .cxx)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ qt = qt_module()
 class qMRMLWidget(qt.QWidget):
     """A widget that knows a scene."""
 
-    mrmlSceneChanged = qt.Signal(object)
-
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._scene = None
@@ -23,9 +21,7 @@ class qMRMLWidget(qt.QWidget):
         return self._scene
 
     def setMRMLScene(self, scene) -> None:
-        if scene is not self._scene:
-            self._scene = scene
-            self.mrmlSceneChanged.emit(scene)
+        self._scene = scene
 
 
 @double
@@ -107,31 +103,21 @@ class qMRMLNodeComboBox(qt.QWidget):
     """
 
     currentNodeChanged = qt.Signal(object)
-    currentNodeIDChanged = qt.Signal(str)
-    nodeActivated = qt.Signal(object)
-    nodeAddedByUser = qt.Signal(object)
 
     addEnabled = stored(True)
     removeEnabled = stored(True)
-    editEnabled = stored(False)
-    renameEnabled = stored(False)
-    selectNodeUponCreation = stored(True)
-    baseName = stored("")
     noneDisplay = stored("None")
-    interactionNodeSingletonTag = stored("Singleton")
-    hideChildNodeTypes = stored(())
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._combo, self._scene, self._nodes, self._current = qt.QComboBox(), None, [], None
         self._wanted, self._types, self._attributes, self._shown = "", (), {}, ""
-        self._flags = {"noneEnabled": False, "showHidden": False, "showChildNodeTypes": True}
+        self._flags = {"noneEnabled": False, "showChildNodeTypes": True}
         in_row(self, self._combo)
         self.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Fixed)
         self._combo.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Expanding)
         self._filter = qMRMLSortFilterProxyModel(self, self._refresh)
         self._combo.currentIndexChanged.connect(self._chosen)
-        self._combo.activated.connect(lambda index: self.nodeActivated.emit(self._current))
         self._observer = SceneObserver(self)
         self._observer.changed.connect(self._refresh)
         self.setEnabled(False)
@@ -144,7 +130,6 @@ class qMRMLNodeComboBox(qt.QWidget):
         return property(lambda self: self._flags[name], set_flag)
 
     noneEnabled = _flag("noneEnabled")
-    showHidden = _flag("showHidden")
     showChildNodeTypes = _flag("showChildNodeTypes")
 
     @property
@@ -172,9 +157,6 @@ class qMRMLNodeComboBox(qt.QWidget):
         offset = 1 if self.noneEnabled else 0
         self._combo.setCurrentIndex(known.index(identifier) + offset if identifier in known else offset - 1)
 
-    def setCurrentNodeID(self, identifier: str) -> None:
-        self.currentNodeID = identifier
-
     def mrmlScene(self):
         return self._scene
 
@@ -192,10 +174,6 @@ class qMRMLNodeComboBox(qt.QWidget):
         self._attributes[nodeType] = name, value
         self._refresh()
 
-    def removeAttribute(self, nodeType: str, name: str) -> None:
-        self._attributes.pop(nodeType, None)
-        self._refresh()
-
     def sortFilterProxyModel(self):
         return self._filter
 
@@ -211,31 +189,11 @@ class qMRMLNodeComboBox(qt.QWidget):
     def setCurrentNode(self, node) -> None:
         self.currentNodeID = (node.GetID() or "") if node is not None else ""
 
-    def setCurrentNodeIndex(self, index: int) -> None:
-        self.setCurrentNode(self.nodeFromIndex(index))
-
-    def addNode(self, nodeType: str = ""):
-        """What the user's choice of "Create new ..." does."""
-        kind = nodeType or next(iter(self._types), "")
-        if kind not in self._types:
-            return None
-        name = self._scene.GenerateUniqueName(self.baseName or kind.removeprefix("vtkMRML").removesuffix("Node"))
-        node = self._scene.AddNewNodeByClass(kind, name)
-        if self.selectNodeUponCreation:
-            self.setCurrentNode(node)
-        self.nodeAddedByUser.emit(node)
-        return node
-
-    def removeCurrentNode(self) -> None:
-        self._scene.RemoveNode(self._current)
-
     def _offers(self, node) -> bool:
-        if (node.GetHideFromEditors() and not self.showHidden) or node.GetID() in self._filter.hiddenNodeIDs:
+        if node.GetHideFromEditors() or node.GetID() in self._filter.hiddenNodeIDs:
             return False
         kind = next((each for each in self._types if node.IsA(each)), None)
         if self._types and (kind is None or (not self.showChildNodeTypes and node.GetClassName() not in self._types)):
-            return False
-        if any(node.IsA(each) for each in self.hideChildNodeTypes):
             return False
         name, value = self._attributes.get(kind, (None, None))
         if name is None:
@@ -272,47 +230,3 @@ class qMRMLNodeComboBox(qt.QWidget):
         if node is not self._current or shown != self._shown:
             self._current, self._shown = node, shown
             self.currentNodeChanged.emit(node)
-            self.currentNodeIDChanged.emit(self.currentNodeID)
-
-
-@double
-class qMRMLTableView(qt.QTableView):
-    """Shows a table node."""
-
-    transposed = stored(False)
-    firstRowLocked = stored(False)
-    firstColumnLocked = stored(False)
-
-    def __init__(self, parent=None) -> None:
-        super().__init__(parent)
-        self._node, self._tag, self._scene = None, None, None
-        self._model = qt.QStandardItemModel(self)
-        self.setModel(self._model)
-
-    def mrmlScene(self):
-        return self._scene
-
-    def setMRMLScene(self, scene) -> None:
-        self._scene = scene
-
-    def mrmlTableNode(self):
-        return self._node
-
-    def setMRMLTableNode(self, node) -> None:
-        if self._node is not None:
-            forget([self._tag])
-        self._node = node
-        if node is not None:
-            self._tag = observe(node, "ModifiedEvent", lambda *_: self._fill())
-        self._fill()
-
-    def _fill(self) -> None:
-        self._model.clear()
-        table = None if self._node is None else self._node.GetTable()
-        if table is None:
-            return
-        names = [table.GetColumnName(column) for column in range(table.GetNumberOfColumns())]
-        self._model.setHorizontalHeaderLabels(names)
-        for row in range(table.GetNumberOfRows()):
-            cells = [table.GetValue(row, column).ToString() for column in range(len(names))]
-            self._model.appendRow([qt.QStandardItem(cell) for cell in cells])

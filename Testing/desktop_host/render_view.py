@@ -34,9 +34,6 @@ class RenderView(qt.QWidget):
         self._window.SetMultiSamples(0)
         self._window.AddRenderer(self._renderer)
         self._interactor.SetRenderWindow(self._window)
-        self._corners = vtk.vtkCornerAnnotation()
-        self._corners.SetMaximumLineHeight(0.07)
-        self._renderer.AddViewProp(self._corners)
         self._image, self._node, self._stale = None, None, True
         self._factory = factory
         factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
@@ -73,26 +70,8 @@ class RenderView(qt.QWidget):
     def interactor(self):
         return self._interactor
 
-    def interactorStyle(self):
-        return self._interactor.GetInteractorStyle()
-
-    def interactorObserver(self):
-        return self._observer
-
-    def cornerAnnotation(self):
-        return self._corners
-
     def displayableManagerByClassName(self, name: str):
         return self._group.GetDisplayableManagerByClassName(name)
-
-    def setViewCursor(self, cursor) -> None:
-        self.setCursor(cursor)
-
-    def unsetViewCursor(self) -> None:
-        self.unsetCursor()
-
-    def setDefaultViewCursor(self, cursor) -> None:
-        self.setCursor(cursor)
 
     def scheduleRender(self) -> None:
         self._stale = True
@@ -144,10 +123,6 @@ class RenderView(qt.QWidget):
     def mouseReleaseEvent(self, event) -> None:
         if event.button() in _BUTTONS:
             self._tell(event, f"{_BUTTONS[event.button()]}ButtonReleaseEvent")
-
-    def mouseDoubleClickEvent(self, event) -> None:
-        if event.button() in _BUTTONS:
-            self._tell(event, f"{_BUTTONS[event.button()]}ButtonDoubleClickEvent")
 
     def wheelEvent(self, event) -> None:
         self._tell(event, "MouseWheelForwardEvent" if event.angleDelta().y() > 0 else "MouseWheelBackwardEvent")

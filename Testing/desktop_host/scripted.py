@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import unittest
 from pathlib import Path
@@ -28,23 +27,9 @@ class ScriptedLoadableModule:
             if icon.is_file():
                 parent.icon = qt.QIcon(str(icon))
                 break
-        slicer.selfTests[self.moduleName] = self.runTest
 
     def resourcePath(self, filename: str) -> str:
         return str(Path(self.parent.path).parent / "Resources" / filename)
-
-    def getDefaultModuleDocumentationLink(self, docPage=None) -> str:
-        return ""
-
-    def runTest(self, msec: int = 100, **options) -> None:
-        """What the button "Reload and Test" starts."""
-        name = f"{self.moduleName}Test"
-        kind = getattr(importlib.import_module(self.__module__), name, None)
-        if kind is None:
-            raise AssertionError(f"Test case class not found: {self.__module__}.{name}")
-        test = kind()
-        test.messageDelay = msec
-        test.runTest(**options)
 
 
 class ScriptedLoadableModuleWidget:
@@ -81,41 +66,22 @@ class ScriptedLoadableModuleWidget:
     def onReload(self) -> None:
         slicer.util.reloadScriptedModule(self.moduleName)
 
-    def onReloadAndTest(self, **options) -> None:
-        self.onReload()
-        slicer.selfTests[self.moduleName](msec=0, **options)
-
 
 class ScriptedLoadableModuleLogic:
     def __init__(self, parent=None) -> None:
         super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Logic")
-        self.isSingletonParameterNode = True
 
     def getParameterNode(self):
-        if self.isSingletonParameterNode:
-            node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
-            if node is not None:
-                # After a scene is closed the singleton stays, but its attributes are gone.
-                if node.GetAttribute("ModuleName") != self.moduleName:
-                    node.SetAttribute("ModuleName", self.moduleName)
-                return node
-        else:
-            nodes = self.getAllParameterNodes()
-            if nodes:
-                return nodes[0]
-        return slicer.mrmlScene.AddNode(self.createParameterNode())
-
-    def getAllParameterNodes(self) -> list:
-        nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
-        return [node for node in nodes if node.GetAttribute("ModuleName") == self.moduleName]
-
-    def createParameterNode(self):
-        node = slicer.vtkMRMLScriptedModuleNode()
-        if self.isSingletonParameterNode:
+        node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
+        if node is None:
+            node = slicer.vtkMRMLScriptedModuleNode()
             node.SetSingletonTag(self.moduleName)
-        node.SetAttribute("ModuleName", self.moduleName)
-        node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
+            node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
+            node = slicer.mrmlScene.AddNode(node)
+        # After a scene is closed the singleton stays, but its attributes are gone.
+        if node.GetAttribute("ModuleName") != self.moduleName:
+            node.SetAttribute("ModuleName", self.moduleName)
         return node
 
 
@@ -127,9 +93,6 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
         super().__init__(*arguments, **options)
         self.enableScreenshots, self.screenshotScaleFactor = False, 1.0
         self.moduleTestNames = [name for name in dir(self) if "test" in name and callable(getattr(self, name))]
-
-    def delayDisplay(self, message: str, requestedDelay=None, msec=None) -> None:
-        slicer.util.delayDisplay(message, 0)
 
     def runTest(self) -> None:
         self.setUpClass()
@@ -216,7 +179,6 @@ class qSlicerScriptedLoadableModule(qt.QObject):
     icon = stored(None)
     path = stored("")
     index = stored(-1)
-    widgetRepresentationCreationEnabled = stored(True)
 
     def __init__(self, name: str, path: str) -> None:
         super().__init__()

@@ -30,14 +30,8 @@ def _visible(name: str):
 class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
     """Edits a segmentation with effects; what is chosen lies in a segment editor node."""
 
-    currentSegmentIDChanged = qt.Signal(str)
     sourceVolumeNodeChanged = qt.Signal(object)
-    masterVolumeNodeChanged = qt.Signal(object)
-    segmentationNodeChanged = qt.Signal(object)
     autoShowSourceVolumeNode = stored(True)
-    jumpToSelectedSegmentEnabled = stored(False)
-    defaultTerminologyEntry = stored("")
-    defaultTerminologyEntrySettingsKey = stored("Segmentations/DefaultTerminologyEntry")
     segmentationNodeSelectorVisible = _visible("segmentation")
     addRemoveSegmentButtonsVisible = _visible("add")
     show3DButtonVisible = _visible("3d")
@@ -50,20 +44,17 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         super().__init__(parent)
         self._node, self._effects, self._active, self._last = None, [], None, None
         self._logic, self._interaction = slicer.vtkSlicerSegmentEditorLogic(), None
-        self._order, self._unordered, self._columns = SLICERS_ORDER, True, 2
-        self._button_style = qt.Qt.ToolButtonIconOnly
-        self._read_only, self._masking_visible, self._geometry_visible = False, True, True
+        self._order, self._unordered = SLICERS_ORDER, True
+        self._geometry_visible = True
         self._observed, self._observed_in, self._views_observed, self._shortcuts = [], {}, False, []
         self._segmentation, self._volume = None, None
         self._of_node, self._of_segmentation, self._of_volume, self._of_interaction = [], [], [], []
         self._of_scene = []
         own = vars(self)
         self.destroyed.connect(lambda *_: [forget(own[name]) for name in own if name.startswith("_of_")])
-        self._fill_masking()
         self._segmentations.currentNodeChanged.connect(self._segmentation_chosen)
         self._volumes.currentNodeChanged.connect(self._volume_chosen)
         self._segments.selectionChanged.connect(self._segment_chosen)
-        self._segments.segmentAboutToBeModified.connect(lambda *_: self.saveStateForUndo())
         self._add.clicked.connect(self._add_segment)
         self._remove.clicked.connect(self._remove_segment)
         self._undo.clicked.connect(self.undo)
@@ -97,15 +88,6 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         self._geometry.setVisible(self._volumes.visible and self._geometry_visible)
 
     @property
-    def maskingSectionVisible(self) -> bool:
-        return self._masking_visible
-
-    @maskingSectionVisible.setter
-    def maskingSectionVisible(self, on: bool) -> None:
-        self._masking_visible = bool(on)
-        self._update_effects()
-
-    @property
     def undoEnabled(self) -> bool:
         return self._undo_box.visible
 
@@ -114,17 +96,6 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         if on:
             self._logic.ClearUndoState()
         self._undo_box.setVisible(bool(on))
-
-    @property
-    def readOnly(self) -> bool:
-        return self._read_only
-
-    @readOnly.setter
-    def readOnly(self, on: bool) -> None:
-        self._read_only = bool(on)
-        if on:
-            self.setActiveEffect(None)
-        self.updateWidgetFromMRML()
 
     # The nodes.
 
@@ -181,9 +152,6 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
     def segmentationNode(self):
         return self._segmentations.currentNode()
 
-    def segmentationNodeID(self) -> str:
-        return self._segmentations.currentNodeID
-
     def sourceVolumeNode(self):
         return self._logic.GetSourceVolumeNode()
 
@@ -197,12 +165,6 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
 
     def setSourceVolumeNode(self, node) -> None:
         self._logic.SetSourceVolumeNode(node)
-
-    def setSegmentationNodeID(self, identifier: str) -> None:
-        self.setSegmentationNode(self.mrmlScene().GetNodeByID(identifier))
-
-    def setSourceVolumeNodeID(self, identifier: str) -> None:
-        self.setSourceVolumeNode(self.mrmlScene().GetNodeByID(identifier))
 
     def setCurrentSegmentID(self, segment: str) -> None:
         if self._node is not None:
@@ -226,7 +188,6 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         if not chosen and self._active is not None and self._active.perSegment:
             self.setActiveEffect(None)
         self.updateWidgetFromMRML()
-        self.currentSegmentIDChanged.emit(chosen)
 
     def _scene_closed(self) -> None:
         self._give_node_to_effects()
@@ -244,7 +205,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         scene = self.mrmlScene()
         if scene is None or scene.IsClosing() or scene.IsBatchProcessing():
             return
-        sections = (self._effect_box, self._masking, self._options_frame, self._volumes)
+        sections = (self._effect_box, self._options_frame, self._volumes)
         self._segmentations.setEnabled(self._node is not None)
         if self._node is None:
             for part in sections:
@@ -260,8 +221,6 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
             self._update_selection()
             self._update_effects()
             self._update_undo()
-            self._update_masking()
-            self._segments_changed()
 
     def _update_segmentation(self) -> None:
         node = self._logic.GetSegmentationNode()
@@ -281,19 +240,13 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
                 node.CreateDefaultDisplayNodes()
                 if node.GetSegmentation().GetNumberOfSegments() > 0:
                     self._segments.setSelectedSegmentIDs([node.GetSegmentation().GetNthSegmentID(0)])
-            self.segmentationNodeChanged.emit(node)
-        self._segments_changed()
 
     def _watch_segmentation(self, node) -> None:
         forget(self._of_segmentation)
         if node is not None:
-            kind = slicer.vtkSegmentation
             events = {
                 vtk.vtkCommand.ModifiedEvent: self.updateWidgetFromMRML,
-                kind.SegmentModified: self._update_masking,
             }
-            for event in (kind.ContainedRepresentationNamesModified, kind.SegmentAdded, kind.SegmentRemoved):
-                events[event] = self._segments_changed
             events[slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent] = self._display_modified
             self._of_segmentation = [observe(node, event, lambda *_, f=f: f()) for event, f in events.items()]
 
@@ -301,21 +254,14 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         if self._node.GetSegmentationNode() is None or self._logic.GetSourceVolumeNode() is self._volume:
             return
         self._volume = self._logic.GetSourceVolumeNode()
-        forget(self._of_volume)
-        if self._volume is not None:
-            event = self._volume.ImageDataModifiedEvent
-            self._of_volume.append(observe(self._volume, event, lambda *_: self._update_range()))
         blocked = self._volumes.blockSignals(True)
         self._volumes.setCurrentNode(self._volume)
         self._volumes.blockSignals(blocked)
         if self._volume is not None and self.autoShowSourceVolumeNode:
             self.showSourceVolumeInSliceViewers()
-        self._update_range()
         self.sourceVolumeNodeChanged.emit(self._volume)
-        self.masterVolumeNodeChanged.emit(self._volume)
         for effect in self._effects:
             effect._ask("sourceVolumeNodeChanged")
-            effect._ask("masterVolumeNodeChanged")
 
     def showSourceVolumeInSliceViewers(self, forceShowInBackground: bool = False, fitSlice: bool = False) -> None:
         logics = slicer.app.applicationLogic().GetSliceLogics()

@@ -1,7 +1,7 @@
 """The effects in the segment editor's double: their buttons, the active one, its events, undo, and the shortcuts
 (Slicer/Slicer Modules/Loadable/Segmentations/Widgets/qMRMLSegmentEditorWidget.cxx: updateEffectList,
 updateEffectsSectionFromMRML, setupViewObservations, processEvents, onSegmentationDisplayModified,
-installKeyboardShortcuts, setEffectCursor)."""
+installKeyboardShortcuts)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ SLICERS_ORDER = (
     *("Threshold", "Paint", "Draw", "Erase", "Level tracing", "Grow from seeds", "Fill between slices", "Margin"),
     *("Hollow", "Smoothing", "Scissors", "Islands", "Logical operators", "Mask volume"),
 )
-_PREVIOUS_NEXT = (("Q", "W"), ("/", "*"), (",", "."), (">", "<"))
 
 
 class SegmentEditorEffects:
@@ -57,7 +56,7 @@ class SegmentEditorEffects:
         others = [effect.name for effect in self._effects if effect.name not in ordered]
         for index, name in enumerate(["", *ordered, *(others if self._unordered else [])]):
             button = self._effect_buttons[name]
-            self._effect_grid.addWidget(button, index // self._columns, index % self._columns)
+            self._effect_grid.addWidget(button, index // 2, index % 2)
             button.show()
 
     def _add_button(self, name: str, title: str, icon) -> None:
@@ -67,29 +66,10 @@ class SegmentEditorEffects:
         button.setText(title)
         button.setToolTip(title)
         button.setIcon(icon)
-        button.setToolButtonStyle(self._button_style)
+        button.setToolButtonStyle(qt.Qt.ToolButtonIconOnly)
         button.setSizePolicy(qt.QSizePolicy.Minimum, qt.QSizePolicy.Preferred)
         self._effect_group.addButton(button)
         self._effect_buttons[name] = button
-
-    @property
-    def effectButtonStyle(self):
-        return self._button_style
-
-    @effectButtonStyle.setter
-    def effectButtonStyle(self, style) -> None:
-        self._button_style = style
-        for button in (*self._effect_buttons.values(), self._undo, self._redo):
-            button.setToolButtonStyle(style)
-
-    @property
-    def effectColumnCount(self) -> int:
-        return self._columns
-
-    @effectColumnCount.setter
-    def effectColumnCount(self, columns: int) -> None:
-        self._columns = columns
-        self.updateEffectList()
 
     def effectByName(self, name: str):
         return next((effect for effect in self._effects if effect.name == name), None)
@@ -98,19 +78,12 @@ class SegmentEditorEffects:
         item = self._effect_grid.itemAt(index)
         return None if item is None else self.effectByName(item.widget().objectName)
 
-    def effectCount(self) -> int:
-        """Of the buttons, that of no effect as well."""
-        return self._effect_grid.count()
-
     def availableEffectNames(self) -> tuple[str, ...]:
         return tuple(effect.name for effect in self._effects)
 
     def setEffectNameOrder(self, names) -> None:
         self._order = tuple(names)
         self.updateEffectList()
-
-    def effectNameOrder(self) -> tuple[str, ...]:
-        return self._order
 
     @property
     def unorderedEffectsVisible(self) -> bool:
@@ -132,7 +105,7 @@ class SegmentEditorEffects:
         self.setActiveEffect(self.effectByName(name))
 
     def _update_effects(self) -> None:
-        enabled = self._node.GetSourceVolumeNode() is not None and not self._read_only
+        enabled = self._node.GetSourceVolumeNode() is not None
         self._effect_box.setEnabled(enabled)
         self._options.setEnabled(enabled)
         if enabled:
@@ -155,12 +128,10 @@ class SegmentEditorEffects:
             self._help.setCollapsibleText(effect.helpText())
         self._options.setTitle("" if effect is None else effect.title)
         self._options.setVisible(effect is not None)
-        self._masking.setVisible(effect is not None and self._masking_visible)
         if effect is None:
             self.removeViewObservations()
         for name, button in self._effect_buttons.items():
             button.setChecked(name == ("" if effect is None else effect.name))
-        self.setEffectCursor(effect)
         self._last, self._active = self._active, effect
 
     def _labelmap_is_source(self) -> bool:
@@ -168,16 +139,6 @@ class SegmentEditorEffects:
         if self._logic.CanTriviallyConvertSourceRepresentationToBinaryLabelMap():
             return self._logic.TrivialSetSourceRepresentationToBinaryLabelmap()
         return self._segmentation is not None and self._logic.SetSourceRepresentationToBinaryLabelMap()
-
-    def setEffectCursor(self, effect) -> None:
-        for widget in self._views():
-            sliced = widget.className() == "qMRMLSliceWidget"
-            shown = effect is not None and (
-                effect.showEffectCursorInSliceView if sliced else effect.showEffectCursorInThreeDView
-            )
-            cursor = effect.createCursor(widget) if shown else qt.QCursor()
-            widget.viewWidget().setViewCursor(cursor)
-            widget.viewWidget().setDefaultViewCursor(cursor)
 
     def _views(self) -> list:
         """Those that may show the segmentation, whether the layout shows them or not."""
@@ -247,36 +208,22 @@ class SegmentEditorEffects:
     def redo(self) -> None:
         self._logic.Redo()
 
-    @property
-    def maximumNumberOfUndoStates(self) -> int:
-        return self._logic.GetMaximumNumberOfUndoStates()
-
-    @maximumNumberOfUndoStates.setter
-    def maximumNumberOfUndoStates(self, count: int) -> None:
-        self.setMaximumNumberOfUndoStates(count)
-
-    def setMaximumNumberOfUndoStates(self, count: int) -> None:
-        self._logic.SetMaximumNumberOfUndoStates(count)
-
     def _update_undo(self) -> None:
-        self._undo.setEnabled(not self._read_only and self._logic.CanUndo())
-        self._redo.setEnabled(not self._read_only and self._logic.CanRedo())
+        self._undo.setEnabled(self._logic.CanUndo())
+        self._redo.setEnabled(self._logic.CanRedo())
 
     def installKeyboardShortcuts(self, parent=None) -> None:
-        """On the main window: digits and Shift with digits for effects, Escape, Space, Z and Y, Q and W, I."""
+        """On the main window: digits and Shift with digits for effects, Escape, Space, Z and Y, I."""
         self.uninstallKeyboardShortcuts()
         parent = slicer.util.mainWindow() if parent is None else parent
         for index in range(1, 11):
             self._shortcut(parent, str(index % 10), lambda i=index: self._toggle_effect(i))
             self._shortcut(parent, f"Shift+{index % 10}", lambda i=index + 10: self._toggle_effect(i))
         self._shortcut(parent, "Esc", lambda: self._toggle_effect(0))
-        self._shortcut(parent, "Space", lambda: self._read_only or self.setActiveEffect(self._last))
+        self._shortcut(parent, "Space", lambda: self.setActiveEffect(self._last))
         for keys, function in ((("Z", "Ctrl+Z"), self.undo), (("Y", "Ctrl+Y"), self.redo)):
             for key in keys:
                 self._shortcut(parent, key, function)
-        for previous, following in _PREVIOUS_NEXT:
-            self._shortcut(parent, previous, lambda: self.selectSegmentAtOffset(-1))
-            self._shortcut(parent, following, lambda: self.selectSegmentAtOffset(1))
         self._shortcut(parent, "I", self._logic.ToggleSourceVolumeIntensityMask)
 
     def _shortcut(self, parent, keys: str, function) -> None:
@@ -291,19 +238,5 @@ class SegmentEditorEffects:
         self._shortcuts.clear()
 
     def _toggle_effect(self, index: int) -> None:
-        if not self._read_only:
-            effect = self.effectByIndex(index)
-            self.setActiveEffect(None if effect is self._active else effect)
-
-    def selectSegmentAtOffset(self, offset: int) -> None:
-        """The next of the visible segments in the table, or the previous one."""
-        display = None if self._segmentation is None else self._segmentation.GetDisplayNode()
-        rows, selected = self._segments.displayedSegmentIDs(), self._segments.selectedSegmentIDs()
-        if display is None or not selected:
-            return
-        row = rows.index(selected[0])
-        for _ in rows:
-            row = (row + offset) % len(rows) if row + offset > 0 else 0
-            if display.GetSegmentVisibility(rows[row]):
-                self.setCurrentSegmentID(rows[row])
-                return
+        effect = self.effectByIndex(index)
+        self.setActiveEffect(None if effect is self._active else effect)

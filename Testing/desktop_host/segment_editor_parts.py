@@ -1,34 +1,14 @@
-"""The parts of the segment editor's double, their arrangement, and its masking section
-(Slicer/Slicer Modules/Loadable/Segmentations/Widgets/Resources/UI/qMRMLSegmentEditorWidget.ui,
-qMRMLSegmentEditorWidget.cxx: updateMaskingSection, onMaskModeChanged, onSegmentAddedRemoved ...)."""
+"""The parts of the segment editor's double and their arrangement, without its masking section
+(Slicer/Slicer Modules/Loadable/Segmentations/Widgets/Resources/UI/qMRMLSegmentEditorWidget.ui)."""
 
 from __future__ import annotations
 
-import slicer
-
-from .ctk_doubles import ctkRangeWidget
 from .ctk_paths_and_texts import ctkFittedTextBrowser
 from .qmrml_doubles import qMRMLNodeComboBox, qMRMLWidget
 from .qt_manner import qt_module
 from .segment_widgets import qMRMLSegmentsTableView
 
 qt = qt_module()
-
-_AREAS = {
-    "Everywhere": slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere,
-    "Inside all segments": slicer.vtkMRMLSegmentationNode.EditAllowedInsideAllSegments,
-    "Inside all visible segments": slicer.vtkMRMLSegmentationNode.EditAllowedInsideVisibleSegments,
-    "Outside all segments": slicer.vtkMRMLSegmentationNode.EditAllowedOutsideAllSegments,
-    "Outside all visible segments": slicer.vtkMRMLSegmentationNode.EditAllowedOutsideVisibleSegments,
-}
-_FIXED_AREAS = len(_AREAS) + 1
-"""With the separator below them."""
-
-_OVERWRITE = {
-    "Overwrite all": slicer.vtkMRMLSegmentEditorNode.OverwriteAllSegments,
-    "Overwrite visible": slicer.vtkMRMLSegmentEditorNode.OverwriteVisibleSegments,
-    "Allow overlap": slicer.vtkMRMLSegmentEditorNode.OverwriteNone,
-}
 
 
 class SegmentEditorParts(qMRMLWidget):
@@ -57,8 +37,6 @@ class SegmentEditorParts(qMRMLWidget):
         options = qt.QVBoxLayout(self._options_frame)
         options.setContentsMargins(0, 0, 0, 0)
         options.setSpacing(0)
-        self._masking, self._area = qt.QGroupBox("Masking"), qt.QComboBox()
-        self._overwrite, self._intensity, self._range = qt.QComboBox(), qt.QCheckBox(), ctkRangeWidget()
         self._arrange()
 
     def _arrange(self) -> None:
@@ -82,89 +60,9 @@ class SegmentEditorParts(qMRMLWidget):
         middle = qt.QHBoxLayout()
         middle.addLayout(left)
         middle.addWidget(self._segments, 1)
-        masking = qt.QFormLayout(self._masking)
-        masking.addRow("Editable area:", self._area)
-        intensity = qt.QHBoxLayout()
-        intensity.addWidget(self._intensity)
-        intensity.addWidget(self._range, 1)
-        masking.addRow("Editable intensity range:", intensity)
-        masking.addRow("Modify other segments:", self._overwrite)
         column = qt.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         for layout in (form, buttons, middle):
             column.addLayout(layout)
         column.addWidget(self._options)
-        column.addWidget(self._masking)
         self._options.hide()
-        self._masking.hide()
-
-    def _fill_masking(self) -> None:
-        for text, mode in _AREAS.items():
-            self._area.addItem(text, mode)
-        self._area.insertSeparator(self._area.count)
-        for text, mode in _OVERWRITE.items():
-            self._overwrite.addItem(text, mode)
-        self._area.currentIndexChanged.connect(self._set_area)
-        self._overwrite.currentIndexChanged.connect(
-            lambda index: self._node is not None and self._node.SetOverwriteMode(self._overwrite.itemData(index))
-        )
-        self._intensity.toggled.connect(
-            lambda on: self._node is not None and self._node.SetSourceVolumeIntensityMask(on)
-        )
-        self._range.valuesChanged.connect(
-            lambda low, high: self._node is not None and self._node.SetSourceVolumeIntensityMaskRange(low, high)
-        )
-
-    def _set_area(self, index: int) -> None:
-        if self._node is None:
-            return
-        if index >= _FIXED_AREAS:
-            self._node.SetMaskSegmentID(self._area.itemData(index))
-            self._node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
-        else:
-            self._node.SetMaskMode(self._area.itemData(index) or 0)
-
-    def _segments_changed(self) -> None:
-        """The areas inside single segments, anew. When none is chosen after that, editing is allowed everywhere: also
-        where the node says "inside a single segment" without saying which."""
-        segmentation = None if self._node is None else self._node.GetSegmentationNode()
-        blocked = self._area.blockSignals(True)
-        chosen = self._area.itemData(self._area.currentIndex) if self._area.currentIndex >= _FIXED_AREAS else None
-        while self._area.count > _FIXED_AREAS:
-            self._area.removeItem(self._area.count - 1)
-        if segmentation is not None:
-            contents = segmentation.GetSegmentation()
-            for segment in contents.GetSegmentIDs():
-                self._area.addItem(f"Inside {contents.GetSegment(segment).GetName()}", segment)
-            if chosen:
-                self._area.setCurrentIndex(self._area.findData(chosen))
-        self._area.blockSignals(blocked)
-        if segmentation is not None and self._area.currentIndex < 0:
-            self._area.setCurrentIndex(0)
-
-    def _update_range(self) -> None:
-        image = None if self._volume is None else self._volume.GetImageData()
-        if image is not None:
-            self._range.setRange(*image.GetScalarRange())
-        self._range.setEnabled(image is not None)
-
-    def _update_masking(self) -> None:
-        if self._node is None or self.mrmlScene() is None or self.mrmlScene().IsClosing():
-            return
-        node, parts = self._node, (self._area, self._overwrite, self._intensity, self._range)
-        blocked = [part.blockSignals(True) for part in parts]
-        single = node.GetMaskMode() == slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment
-        area = (node.GetMaskSegmentID() or "") if single else node.GetMaskMode()
-        self._area.setCurrentIndex(self._area.findData(area))
-        self._intensity.setChecked(bool(node.GetSourceVolumeIntensityMask()))
-        low, high = node.GetSourceVolumeIntensityMaskRange()
-        if node.GetSourceVolumeIntensityMask() and low == high and self._volume is not None:
-            # It was never set.
-            least, most = self._volume.GetImageData().GetScalarRange()
-            low, high = (least + part * (most - least) for part in (0.25, 0.75))
-            node.SetSourceVolumeIntensityMaskRange(low, high)
-        self._range.setVisible(bool(node.GetSourceVolumeIntensityMask()))
-        self._range.setValues(low, high)
-        self._overwrite.setCurrentIndex(self._overwrite.findData(node.GetOverwriteMode()))
-        for part, was in zip(parts, blocked, strict=True):
-            part.blockSignals(was)

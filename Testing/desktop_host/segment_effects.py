@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import slicer
-import vtk
 
 from .effect_parameters import EffectParameters
 from .qt_manner import double, qt_module, stored
@@ -30,28 +29,6 @@ class AbstractScriptedSegmentEditorEffect:
     def cleanup(self) -> None:
         pass
 
-    def rasToXy(self, ras, viewWidget) -> list[int]:
-        point = self.scriptedEffect.rasToXy(qt.QVector3D(*ras), viewWidget)
-        return [point.x(), point.y()]
-
-    def xyzToRas(self, xyz, viewWidget) -> list[float]:
-        return _numbers(self.scriptedEffect.xyzToRas(qt.QVector3D(*xyz), viewWidget))
-
-    def xyToRas(self, xy, viewWidget) -> list[float]:
-        return _numbers(self.scriptedEffect.xyToRas(qt.QPoint(*xy), viewWidget))
-
-    def xyzToIjk(self, xyz, viewWidget, image, parentTransformNode=None) -> list[int]:
-        ijk = self.scriptedEffect.xyzToIjk(qt.QVector3D(*xyz), viewWidget, image, parentTransformNode)
-        return [int(each) for each in _numbers(ijk)]
-
-    def xyToIjk(self, xy, viewWidget, image, parentTransformNode=None) -> list[int]:
-        ijk = self.scriptedEffect.xyToIjk(qt.QPoint(*xy), viewWidget, image, parentTransformNode)
-        return [int(each) for each in _numbers(ijk)]
-
-
-def _numbers(vector) -> list[float]:
-    return [vector.x(), vector.y(), vector.z()]
-
 
 _MODES = tuple(f"ModificationMode{name}" for name in ("Set", "Add", "Remove", "RemoveAll"))
 
@@ -65,8 +42,6 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
     name = stored("UnnamedScriptedEffect")
     perSegment = stored(True)
     requireSegments = stored(True)
-    showEffectCursorInSliceView = stored(True)
-    showEffectCursorInThreeDView = stored(False)
 
     def __init__(self, parent=None) -> None:
         qt.QObject.__init__(self, parent)
@@ -123,16 +98,6 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
     def saveStateForUndo(self) -> None:
         self._editor.saveStateForUndo()
 
-    def modifySelectedSegmentByLabelmap(self, labelmap, mode: int, *extentAndBypass) -> None:
-        """After the mode: an extent of six numbers, whether masking is bypassed, both or none."""
-        extent, bypass = (0, -1, 0, -1, 0, -1), list(extentAndBypass)
-        if bypass and isinstance(bypass[0], (list, tuple)):
-            extent = tuple(bypass.pop(0))
-            if len(extent) != 6:
-                raise ValueError("An extent has six numbers")
-        segment = self._node.GetSelectedSegmentID() or ""
-        self._modify(self._node.GetSegmentationNode(), segment, labelmap, mode, extent, *bypass)
-
     def modifySegmentByLabelmap(self, segmentation, segment: str, labelmap, mode: int, bypassMasking=False) -> None:
         """PythonQt does not know C's arrays, so that no extent can be given."""
         self._modify(segmentation, segment, labelmap, mode, (0, -1, 0, -1, 0, -1), bypassMasking)
@@ -167,20 +132,8 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
             self._confirmed = segmentation.GetSegmentation().GetSegment(segment)
         return self.ConfirmedWithDialog
 
-    def modifierLabelmap(self):
-        return self._logic.GetModifierLabelmap()
-
-    def defaultModifierLabelmap(self):
-        return self._logic.GetModifierLabelmap() if self._logic.ResetModifierLabelmapToDefault() else None
-
-    def maskLabelmap(self):
-        return self._logic.GetMaskLabelmap() if self._logic.UpdateMaskLabelmap() else None
-
     def sourceVolumeImageData(self):
         return self._logic.GetAlignedSourceVolume() if self._logic.UpdateAlignedSourceVolume() else None
-
-    def selectedSegmentLabelmap(self):
-        return self._logic.GetSelectedSegmentLabelmap() if self._logic.UpdateSelectedSegmentLabelmap() else None
 
     def referenceGeometryImage(self):
         return self._logic.GetReferenceGeometryImage() if self._logic.UpdateReferenceGeometryImage() else None
@@ -197,16 +150,8 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
         return cls.renderWindow(viewWidget).GetRenderers().GetItemAsObject(0)
 
     @staticmethod
-    def viewNode(viewWidget):
-        return viewWidget.mrmlAbstractViewNode()
-
-    @staticmethod
     def scheduleRender(viewWidget) -> None:
         viewWidget.viewWidget().scheduleRender()
-
-    @staticmethod
-    def forceRender(viewWidget) -> None:
-        viewWidget.viewWidget().forceRender()
 
     def addActor2D(self, viewWidget, actor) -> None:
         self.renderer(viewWidget).AddViewProp(actor)
@@ -217,40 +162,6 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
         self.scheduleRender(viewWidget)
 
     addActor3D, removeActor3D = addActor2D, removeActor2D
-
-    def cursorOff(self, viewWidget) -> None:
-        self._cursor = qt.QCursor(viewWidget.cursor)
-        viewWidget.viewWidget().setDefaultViewCursor(qt.QCursor(qt.Qt.BlankCursor))
-
-    def cursorOn(self, viewWidget) -> None:
-        viewWidget.viewWidget().setDefaultViewCursor(self._cursor)
-
-    @staticmethod
-    def rasToXy(ras, sliceWidget):
-        # As vtkSlicerSegmentEditorLogic::RasToXy, whose result VTK does not wrap: whole pixels, cut off.
-        matrix = vtk.vtkMatrix4x4()
-        vtk.vtkMatrix4x4.Invert(sliceWidget.mrmlSliceNode().GetXYToRAS(), matrix)
-        return qt.QPoint(*(int(each) for each in matrix.MultiplyPoint((*_numbers(ras), 1.0))[:2]))
-
-    @staticmethod
-    def xyzToRas(xyz, sliceWidget):
-        ras = sliceWidget.mrmlSliceNode().GetXYToRAS().MultiplyPoint((*_numbers(xyz), 1.0))
-        return qt.QVector3D(*ras[:3])
-
-    @classmethod
-    def xyToRas(cls, xy, sliceWidget):
-        return cls.xyzToRas(qt.QVector3D(xy.x(), xy.y(), 0), sliceWidget)
-
-    @staticmethod
-    def xyzToIjk(xyz, sliceWidget, image, parentTransform=None):
-        ijk = [0, 0, 0]
-        node = sliceWidget.mrmlSliceNode()
-        slicer.vtkSlicerSegmentEditorLogic.XyzToIjk(_numbers(xyz), ijk, node, image, parentTransform)
-        return qt.QVector3D(*ijk)
-
-    @classmethod
-    def xyToIjk(cls, xy, sliceWidget, image, parentTransform=None):
-        return cls.xyzToIjk(qt.QVector3D(xy.x(), xy.y(), 0), sliceWidget, image, parentTransform)
 
 
 @double
@@ -317,14 +228,6 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         self._active = False
         self._ask("deactivate")
 
-    def createCursor(self, viewWidget):
-        if hasattr(self._python, "createCursor"):
-            return self._python.createCursor(viewWidget)
-        icon = self._icon()
-        if icon.isNull():
-            return qt.QCursor(qt.Qt.ArrowCursor)
-        return qt.QCursor(icon.pixmap(icon.availableSizes()[0]), 5, 2)
-
     def _process_interaction(self, interactor, event: int, viewWidget) -> bool:
         handled = self._ask("processInteractionEvents", interactor, event, viewWidget, otherwise=False)
         if not isinstance(handled, bool):
@@ -352,7 +255,6 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
 class qSlicerSegmentEditorEffectFactory(qt.QObject):
     """The effects that are known; each editor takes copies of them."""
 
-    effectRegistered = qt.Signal(str)
     _only = None
 
     @classmethod
@@ -366,7 +268,6 @@ class qSlicerSegmentEditorEffectFactory(qt.QObject):
         if effect.name in [each.name for each in self._effects]:
             return False
         self._effects.append(effect)
-        self.effectRegistered.emit(effect.name)
         return True
 
     def registeredEffects(self) -> tuple:

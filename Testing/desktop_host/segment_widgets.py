@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .observers import forget, observe
 from .qmrml_doubles import qMRMLNodeComboBox, qMRMLWidget
-from .qt_manner import double, qt_module, stored
+from .qt_manner import double, qt_module
 
 qt = qt_module()
 
@@ -46,7 +46,6 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._nodes, self._segments = qMRMLNodeComboBox(), qt.QComboBox()
         self._nodes.nodeTypes = ["vtkMRMLSegmentationNode"]
         self._nodes.addEnabled = False
-        self._nodes.renameEnabled = True
         self._frame, self._label, self._message = qt.QFrame(), qt.QLabel("Segment: "), qt.QLabel()
         inside = qt.QGridLayout(self._frame)
         inside.setContentsMargins(4, 0, 0, 0)
@@ -66,12 +65,6 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
     def setMRMLScene(self, scene) -> None:
         super().setMRMLScene(scene)
         self._nodes.setMRMLScene(scene)
-
-    def _of_nodes(name: str):  # noqa: N805  used while the class is made
-        return property(lambda self: getattr(self._nodes, name), lambda self, on: setattr(self._nodes, name, on))
-
-    editEnabled = _of_nodes("editEnabled")
-    selectNodeUponCreation = _of_nodes("selectNodeUponCreation")
 
     @property
     def noneEnabled(self) -> bool:
@@ -108,17 +101,11 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
     def currentNode(self):
         return self._nodes.currentNode()
 
-    def currentNodeID(self) -> str:
-        return self._nodes.currentNodeID
-
     def currentSegmentID(self) -> str:
         return self._segment
 
     def setCurrentNode(self, node) -> None:
         self._nodes.setCurrentNode(node)
-
-    def setCurrentNodeID(self, identifier: str) -> None:
-        self._nodes.setCurrentNodeID(identifier)
 
     def setCurrentSegmentID(self, segment: str) -> None:
         index = 0 if not segment and self.noneEnabled else self._segments.findData(segment)
@@ -168,17 +155,6 @@ class qMRMLSegmentsTableView(qMRMLWidget):
     """The segments of a segmentation: whether each is shown, its colour and name."""
 
     selectionChanged = qt.Signal(object, object)
-    segmentAboutToBeModified = qt.Signal(str)
-    headerVisible = stored(True)
-    visibilityColumnVisible = stored(True)
-    colorColumnVisible = stored(True)
-    opacityColumnVisible = stored(True)
-    statusColumnVisible = stored(False)
-    layerColumnVisible = stored(False)
-    readOnly = stored(False)
-    filterBarVisible = stored(False)
-    jumpToSelectedSegmentEnabled = stored(False)
-    selectionMode = stored(1)
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
@@ -205,9 +181,6 @@ class qMRMLSegmentsTableView(qMRMLWidget):
     def segmentationNode(self):
         return self._node
 
-    def tableWidget(self):
-        return self._table
-
     def setSegmentationNode(self, node) -> None:
         self._node = node
         self._observer.watch(node)
@@ -228,9 +201,6 @@ class qMRMLSegmentsTableView(qMRMLWidget):
 
     def clearSelection(self) -> None:
         self._table.clearSelection()
-
-    def displayedSegmentIDs(self) -> tuple[str, ...]:
-        return tuple(self._shown)
 
     def _fill(self) -> None:
         segmentation = None if self._node is None else self._node.GetSegmentation()

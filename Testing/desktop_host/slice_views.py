@@ -59,21 +59,6 @@ class qMRMLSliceView(RenderView):
         if self._observer.GetSliceLogic() is not None:
             self._observer.GetSliceLogic().ResizeSliceNode(self.width, self.height)
 
-    def convertDeviceToXYZ(self, xy) -> list[float]:
-        return self._converted("ConvertDeviceToXYZ", int(xy[0]), int(xy[1]))
-
-    def convertRASToXYZ(self, ras) -> list[float]:
-        return self._converted("ConvertRASToXYZ", list(ras))
-
-    def convertXYZToRAS(self, xyz) -> list[float]:
-        return self._converted("ConvertXYZToRAS", list(xyz))
-
-    def _converted(self, conversion: str, *position) -> list[float]:
-        found = [0.0, 0.0, 0.0]
-        manager = self.displayableManagerByClassName("vtkMRMLCrosshairDisplayableManager")
-        getattr(manager, conversion)(*position, found)
-        return found
-
 
 @double
 class qMRMLSliceControllerWidget(qMRMLWidget):
@@ -98,23 +83,10 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
     def mrmlSliceCompositeNode(self):
         return self._logic.GetSliceCompositeNode()
 
-    def sliceOffsetSlider(self):
-        return self._slider
-
     def setSliceOffsetValue(self, offset: float) -> None:
         self._logic.StartSliceOffsetInteraction()
         self._logic.SetSliceOffset(offset)
         self._logic.EndSliceOffsetInteraction()
-
-    def setSliceVisible(self, visible: bool) -> None:
-        self._logic.StartSliceNodeInteraction(slicer.vtkMRMLSliceNode.SliceVisibleFlag)
-        self._logic.GetSliceNode().SetSliceVisible(visible)
-        self._logic.EndSliceNodeInteraction()
-
-    def setSliceLink(self, linked: bool) -> None:
-        """Of all views."""
-        for layers in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-            layers.SetLinkedControl(linked)
 
     def setForegroundOpacity(self, opacity: float) -> None:
         self._logic.StartSliceCompositeNodeInteraction(slicer.vtkMRMLSliceCompositeNode.ForegroundOpacityFlag)
@@ -209,26 +181,12 @@ class qMRMLSliceWidget(qMRMLWidget):
     def sliceController(self):
         return self._controller
 
-    def interactorStyle(self):
-        return self._view.interactorStyle()
-
     def fitSliceToBackground(self) -> None:
         self._controller.fitSliceToBackground()
 
     @property
     def sliceViewName(self) -> str:
         return self.mrmlSliceNode().GetLayoutName()
-
-    @property
-    def sliceOrientation(self) -> str:
-        return self.mrmlSliceNode().GetOrientation()
-
-    @sliceOrientation.setter
-    def sliceOrientation(self, orientation: str) -> None:
-        self.setSliceOrientation(orientation)
-
-    def setSliceOrientation(self, orientation: str) -> None:
-        self.mrmlSliceNode().SetOrientation(orientation)
 
     def _update(self) -> None:
         self._view._show(self._logic.GetImageDataConnection())

@@ -78,12 +78,6 @@ class qMRMLThreeDView(RenderView):
         self.cameraNode().Reset(resetRotation, resetTranslation, resetDistance, self._renderer)
         self.scheduleRender()
 
-    def rotateToViewAxis(self, axis: int) -> None:
-        """axis: 0 left, 1 right, 2 posterior, 3 anterior, 4 inferior, 5 superior."""
-        sides = ("Left", "Right", "Posterior", "Anterior", "Inferior", "Superior")
-        self.cameraNode().RotateTo(getattr(slicer.vtkMRMLCameraNode, sides[axis]))
-        self.scheduleRender()
-
 
 @double
 class qMRMLThreeDWidget(qMRMLWidget):
@@ -130,9 +124,6 @@ class qMRMLThreeDWidget(qMRMLWidget):
 
     def mrmlAbstractViewNode(self):
         return self.mrmlViewNode()
-
-    def viewLogic(self):
-        return self._logic
 
     def threeDView(self):
         return self._view

@@ -36,7 +36,7 @@ class TestDecompose:
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()
         low = desk.lit(CANDIDATE_COLOUR)
-        effect.floorSpinBox.setValue(30)
+        effect.boxes["FloorHU"].setValue(30)
         slicer.app.processEvents()
         high = desk.lit(CANDIDATE_COLOUR)
         assert high == pytest.approx(low * 30 / 34, rel=0.05)
@@ -94,8 +94,8 @@ class TestDecompose:
             desk.editor.setSourceVolumeNode(nodes.volume)
             desk.editor.setCurrentSegmentID("LAD")
             effect = desk.use("CAC Decompose")
-            assert effect.floorSpinBox.value == 25
-            effect.floorSpinBox.setValue(40)
+            assert effect.boxes["FloorHU"].value == 25
+            effect.boxes["FloorHU"].setValue(40)
             desk.editor.setActiveEffect(None)
             assert desk.use("CAC Decompose").floorSpinBox.value == 40, "the reader's own choice stays"
             slicer.app.processEvents()
@@ -122,46 +122,6 @@ class TestDecompose:
         assert effect.statusLabel.text.startswith("68.0 of 660.0")
         effect.applyButton.click()
         assert desk.counts() == {"LAD": 34}
-
-    def test_visible_is_what_the_layout_shows(self, desk):
-        """Not what a view shows that was in the layout before."""
-        layouts = slicer.app.layoutManager()
-        layouts.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
-        slicer.app.processEvents()
-        for name in ("Green", "Yellow"):
-            layouts.sliceWidget(name).sliceLogic().FitSliceToBackground()
-        desk.show_slice(7)
-        effect = desk.use("CAC Decompose")
-        effect.shownButton.setChecked(True)
-        slicer.app.processEvents()
-        assert effect.statusLabel.text == "68.0 of 3200.0 mm³; calcium adds 60 HU at most."
-        effect.applyButton.click()
-        assert set(np.argwhere(desk.voxels("LAD"))[:, 0]) == {7}
-
-    def test_without_a_click_the_axial_view_is_meant(self, desk):
-        """Of those that are shown; of our own layout the first one, not that of the map."""
-        from CACScoringLib.panel import views
-        from CACScoringLib.panel.effects import views as effect_views
-
-        effect = desk.use("CAC Decompose").scriptedEffect
-        assert effect_views.axialSliceWidget(effect).sliceViewName == "Red"
-        views.registerLayout()
-        views.changeLayout(views.LAYOUT_ID)
-        assert [each.sliceViewName for each in effect_views.sliceWidgets(effect)] == sorted(
-            [views.ORIGINAL, views.HEALTHY, views.MAP, views.CORONAL]
-        )
-        assert effect_views.axialSliceWidget(effect).sliceViewName == views.ORIGINAL
-        views.changeLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpGreenSliceView)
-        assert effect_views.axialSliceWidget(effect).sliceViewName == "Green"
-
-    def test_a_preview_makes_no_segment(self, desk):
-        desk.segmentation.GetSegmentation().RemoveSegment("unassigned")
-        before = desk.segmentation.GetSegmentation().GetSegmentIDs()
-        effect = desk.use("CAC Decompose")
-        effect.shownButton.setChecked(True)
-        slicer.app.processEvents()
-        assert "calcium adds 60 HU at most" in effect.statusLabel.text
-        assert desk.segmentation.GetSegmentation().GetSegmentIDs() == before
 
     def test_without_a_map(self, desk):
         desk.segmentation.SetNodeReferenceID(mrml.CALCIUM_MAP_ROLE, None)

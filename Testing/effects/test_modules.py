@@ -24,22 +24,6 @@ class TestModules:
         assert type(effect.self()).__module__.startswith(EFFECTS[name])
         assert effect.self().icon().availableSizes()
 
-    @pytest.mark.parametrize("name", EFFECTS)
-    def test_help_opens_from_one_line(self, desk, name):
-        """Segment Editor cuts what is collapsed at the first line break."""
-        summary, _, details = desk.editor.effectByName(name).helpText().partition("<br>")
-        assert summary.startswith("<html>")
-        assert not set(summary.removeprefix("<html>")) & set("<>.")
-        assert "<li><b>Keys 1 to 5:</b> choose LM" in details
-        assert details.endswith("</p></html>")
-
-    @pytest.mark.parametrize("name", EFFECTS)
-    def test_module_is_hidden(self, name):
-        module = getattr(slicer.modules, EFFECTS[name].lower())
-        assert module.hidden
-        assert "Segmentations" in module.dependencies
-        assert module.icon is not None
-
     @pytest.mark.parametrize("module", EFFECTS.values())
     def test_own_self_test(self, module):
         kind = getattr(sys.modules[module], f"{module}Test")
@@ -73,14 +57,8 @@ class TestInstalled:
         return folder
 
     def test_icons(self, installed):
-        editor, pictures = slicer.qMRMLSegmentEditorWidget(), set()
+        editor = slicer.qMRMLSegmentEditorWidget()
         for name, module in EFFECTS.items():
             effect = editor.effectByName(name)
             assert effect.pythonSource().startswith((installed / f"{module}Lib").as_posix())
-            icon = slicer.util.findChild(editor, name).icon
-            assert icon.availableSizes()
-            picture = icon.pixmap(icon.availableSizes()[0]).toImage()
-            pixels = [(x, y) for x in range(picture.width()) for y in range(picture.height())]
-            assert any(picture.pixelColor(*pixel).alpha() > 0 for pixel in pixels)
-            pictures.add(tuple(picture.pixel(*pixel) for pixel in pixels))
-        assert len(pictures) == len(EFFECTS), "each has its own"
+            assert slicer.util.findChild(editor, name).icon.availableSizes()

@@ -30,7 +30,6 @@ LESIONS = (True, True, True, True, False, True, True, True, False, True, False, 
 """Whether a candidate is a lesion, from the brightest to the faintest."""
 
 _HU = (720, 660, 600, 550, 500, 450, 400, 360, 330, 205, 195, 185, 175, 167, 160)
-_KEYS = {"LAD": "2", "LCX": "3", "RCA": "4"}
 _EVIDENCE = {
     "weights": dict.fromkeys(FEATURES, 0.0) | {"log_ct_excess": 4.0, "intercept": -4.0 * np.log(200)},
     "typical": dict.fromkeys(FEATURES, 6.0),
@@ -102,36 +101,6 @@ def write(folder: Path) -> ScoreResult:
     result = scored()
     write_result(OutputFolder(folder, overwrite=True), result, RunSettings(), Progress())
     return result
-
-
-def review_by_keys(driver, every: bool) -> list[str]:
-    """Review the patient in the panel's list, with all corrections, and return the keys and clicks that it took.
-
-    every: look at every candidate, down the list; else click on the wrong ones.
-    """
-    truth = dict(zip([row["No"] for row in driver.lesions()], LESIONS, strict=True))
-    pressed: list[str] = []
-
-    def press(key: str) -> None:
-        pressed.append(key)
-        driver.key(key)
-
-    for number, true in truth.items():
-        row = next(row for row in driver.lesions() if row["No"] == number)
-        left_out, artery = row["Artery"].startswith("out: "), row["Artery"].split()[-1].removesuffix("?")
-        if not every and true != left_out:
-            continue
-        # The first click gives the list the keyboard.
-        if not pressed or (not every and driver.current != number):
-            pressed.append("click")
-            driver.click_lesion(number)
-        elif driver.current != number:
-            press("Down")
-        assert driver.current == number
-        if true == left_out:
-            press(_KEYS[artery] if left_out else "X")
-    press("A")
-    return pressed
 
 
 def _box(at) -> tuple[slice, ...]:

@@ -75,7 +75,7 @@ class Driver:
         self.widget = desktop_host.open_panel("CACScoring")
         self.ui = self.widget.ui
         self.process = ScriptedProcess()
-        self.widget.logic._worker._process = self.process
+        self.widget.scorer._worker._process = self.process
 
     @property
     def state(self):
@@ -94,7 +94,7 @@ class Driver:
 
     def settle(self) -> None:
         """Until the panel has dealt with all that has happened."""
-        eventually(lambda: slicer.app.processEvents() or not self.widget.logic.isRunning)
+        eventually(lambda: slicer.app.processEvents() or not self.widget.scorer.isRunning)
         time.sleep(0.03)  # changes that come together are counted together, after a moment
         slicer.app.processEvents()
 
@@ -122,11 +122,6 @@ class Driver:
         """Number of the lesion that is chosen in the list."""
         return self.widget.review.table.current
 
-    def click_lesion(self, number: int) -> None:
-        """Click the row of a lesion by its number."""
-        row = next(n for n, lesion in enumerate(self.lesions()) if lesion["No"] == number)
-        self.ui.lesionTable.setCurrentCell(row, 0)
-
     def press_artery(self, name: str) -> None:
         """The button of a site, or "reject"."""
         next(b for b in self.widget.review._buttons.values() if b.text[2:] == name).click()
@@ -134,7 +129,7 @@ class Driver:
 
     def choose_slice(self, k: int) -> None:
         """Click the slice in the plot."""
-        self.widget.review.plot._onChosen(k)
+        self.widget.review.plot.chosen.emit(k)
         slicer.app.processEvents()
 
     def scores(self) -> dict[str, list[str]]:

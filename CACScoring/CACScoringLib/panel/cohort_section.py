@@ -1,22 +1,24 @@
 """Many scans: starts `cac cohort` in the background, fills a table as it goes, and opens a scan for review."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803
+# ruff: noqa: N802
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
 from .input_section import ensureEstimatorPackages, networkArgumentsOf, settingsOf
-from .lifecycle import Section
+from .lifecycle import Section, Signal
 from .parameters import Method
 from .worker import Worker
 
 TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)")
+STATES = {"waiting": "waiting", "running": "running", "done": "done", "skipped": "existing", "failed": "failed"}
+"""What the table calls the states of scans."""
+
 COLUMN_LETTERS = (9, 8, 8, 10)
 """Widths of all columns but the last, which takes the rest."""
 
@@ -29,15 +31,12 @@ _ENDED = ("done", "skipped", "failed")
 
 
 class CohortSection(Section):
-    """The page of many scans.
+    """The page of many scans. worker: runs the command. scanChosen: tells the "scan" event of a row to be opened."""
 
-    openScan: called with the "scan" event of the row that is to be opened. worker: runs the command.
-    """
-
-    def __init__(self, ui, worker: Worker, openScan: Callable[[dict], None]) -> None:
+    def __init__(self, ui, worker: Worker) -> None:
         self._ui = ui
         self._worker = worker
-        self._openScan = openScan
+        self.scanChosen = Signal()
         self._scans: list[dict] = []
         self._output = ""
         self._dashboard = ""
@@ -142,18 +141,10 @@ class CohortSection(Section):
             self._scans.append({"index": len(self._scans), "name": "", "state": "waiting"})
         table.setRowCount(len(self._scans))
         self._scans[row] = scan
-        status = (scan.get("status") or {}).get("threshold", "")
-        scores, scaled = scan.get("agatston") or {}, scan.get("scaled_agatston") or {}
-        numbers = [f"{scores[method]:.1f}" if method in scores else "" for method in ("threshold", "decomposition")]
-        if numbers[1]:
-            about = scaled.get("decomposition")
-            numbers[1] = f"({numbers[1]})" if about is None else f"{about:.0f} ({numbers[1]})"
-        if status == "candidates":
-            numbers[0] = f"({numbers[0]})"
-        numbers.insert(1, _statusNames().get(status, ""))
-        state = _stateNames()[scan["state"]] + (" ⚠" if scan.get("warnings") else "")
-        texts = scan["name"], state, *numbers
-        table_widgets.fillRow(table, row, texts, (2, _MAP_COLUMN), _noteOf(scan) or None)
+        state = _(STATES[scan["state"]]) + (" ⚠" if scan.get("warnings") else "")
+        table_widgets.fillRow(
+            table, row, (scan["name"], state, *_scores(scan)), (2, _MAP_COLUMN), _noteOf(scan) or None
+        )
         ended = sum(each["state"] in _ENDED for each in self._scans)
         self._ui.cohortBar.setValue(round(1000 * ended / len(self._scans)))
         if scan["state"] == "running" and self._begun is None:
@@ -179,7 +170,7 @@ class CohortSection(Section):
     def _open(self, *_args: object) -> None:
         scan = self._selected()
         if scan is not None and scan["state"] in ("done", "skipped"):
-            self._openScan(scan)
+            self.scanChosen.emit(scan)
 
     def _say(self, text: str) -> None:
         self._ui.cohortStatusLabel.setText(text)
@@ -190,16 +181,14 @@ def _noteOf(scan: dict) -> str:
     return scan.get("reason") or ", ".join(scan.get("warnings") or ())
 
 
-def _statusNames() -> dict[str, str]:
-    """How scores came about (`results.STATUSES`). Candidates are no score, and stand in brackets."""
-    return {"reviewed": _("reviewed"), "automatic": _("automatic"), "candidates": _("candidates")}
-
-
-def _stateNames() -> dict[str, str]:
-    return {
-        "waiting": _("waiting"),
-        "running": _("running"),
-        "done": _("done"),
-        "skipped": _("existing"),
-        "failed": _("failed"),
-    }
+def _scores(scan: dict) -> tuple[str, str, str]:
+    """The clinical score, how it came about, and the calcium map's; empty where there is none."""
+    status = (scan.get("status") or {}).get("threshold", "")
+    scores, scaled = scan.get("agatston") or {}, (scan.get("scaled_agatston") or {}).get("decomposition")
+    clinical = f"{scores['threshold']:.1f}" if "threshold" in scores else ""
+    adjusted = f"({scores['decomposition']:.1f})" if "decomposition" in scores else ""
+    return (
+        f"({clinical})" if status == "candidates" else clinical,
+        _(status),  # candidates are no score, and stand in brackets
+        adjusted if scaled is None else f"{scaled:.0f} {adjusted}",
+    )

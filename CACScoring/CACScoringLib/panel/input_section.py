@@ -1,14 +1,12 @@
 """The input of a run: the CT with its facts, an existing heart, models, rules."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803
+# ruff: noqa: N802
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import slicer
@@ -19,8 +17,8 @@ from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import RADIOMICS_REQUIREMENTS, ensurePackages
 from .parameters import CACScoringParameterNode, Method
-from .scan_facts import ScanFacts, scanFacts
-from .widgets import dataOf, fillBox, say
+from .scan_facts import ScanFacts, problemOf, scanFacts
+from .widgets import dataOf, fillBox, quiet, say
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
@@ -53,15 +51,15 @@ _PARAMETERS = {**MODEL_PARAMETERS, **ESTIMATOR_PARAMETERS}
 class ScoringInput:
     """What a run needs.
 
-    arguments: of `cac score` and `cac cohort`. heart: segmentation and segment id, or None. lesions: DICOM file of a
-    review to open, or None. unseen: whether an algorithm alone made what it holds.
+    arguments: of `cac score`. heart: segmentation and segment id, or None. lesions: whether a DICOM review is opened.
+    unseen: whether an algorithm alone made what it holds.
     """
 
     volume: vtkMRMLScalarVolumeNode | None
     arguments: tuple[str, ...]
     heart: tuple[vtkMRMLSegmentationNode, str] | None = None
     networks: bool = True
-    lesions: Path | None = None
+    lesions: bool = False
     unseen: bool = False
 
 
@@ -125,17 +123,13 @@ def ensureEstimatorPackages(state: CACScoringParameterNode) -> None:
 
 
 class InputSection(Section):
-    """The widgets of the input, and the parameters that no connector keeps.
+    """The widgets of the input, and the parameters that no connector keeps."""
 
-    askForFile: asks the user for a file of lesions; returns an empty text for none.
-    """
-
-    def __init__(self, ui, askForFile: Callable[[], str]) -> None:
+    def __init__(self, ui) -> None:
         self._ui = ui
-        self._lesions = LesionsChoice(ui, askForFile)
+        self._lesions = LesionsChoice(ui)
         self._facts = ScanFacts()
         self._factsOf: tuple | None = None
-        self._filling = False
         self._models: dict[str, list[tuple[str, str]]] = {}
         self._estimatorModels = 0
         self._estimatorBoxes = {"vesselsModel": ui.vesselsModelBox, "radiomicsModel": ui.radiomicsModelBox}
@@ -172,10 +166,9 @@ class InputSection(Section):
         self._hideDerivedVolumes()
         self._showFacts(state.inputVolume)
         self._lesions.show(state)
-        self._filling = True
-        ui.heartSelector.setCurrentNode(state.inputHeart)
-        ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
-        self._filling = False
+        with quiet(ui.heartSelector):
+            ui.heartSelector.setCurrentNode(state.inputHeart)
+            ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
         for parameter, box in self._modelBoxes.items():
             name = getattr(state, parameter)
             fillBox(box, self._models[parameter], name, _("{name} (not installed)").format(name=name))
@@ -199,8 +192,10 @@ class InputSection(Section):
         """What is to be scored, and how."""
         state = self._state
         heart = (state.inputHeart, state.inputHeartSegment) if state.inputHeart and state.inputHeartSegment else None
-        given = state.inputVolume, argumentsOf(state), heart, state.method == Method.BOTH
-        return ScoringInput(*given, self._lesions.path, self._lesions.automatic)
+        path = self._lesions.path
+        arguments = (*argumentsOf(state), *(() if path is None else ("--lesions", str(path))))
+        networks = state.method == Method.BOTH
+        return ScoringInput(state.inputVolume, arguments, heart, networks, path is not None, self._lesions.automatic)
 
     def _hideDerivedVolumes(self) -> None:
         """Do not offer healthy images and calcium maps as a CT."""
@@ -242,7 +237,7 @@ class InputSection(Section):
             setattr(self._state, parameter, dataOf(self._modelBoxes[parameter]))
 
     def _heartChosen(self, *_args: object) -> None:
-        if not self._filling and self._state is not None:
+        if self._state is not None:
             selector = self._ui.heartSelector
             self._state.inputHeart = selector.currentNode()
             self._state.inputHeartSegment = selector.currentSegmentID() or ""
@@ -251,6 +246,12 @@ class InputSection(Section):
         state = self._state
         for parameter in (*RULE_PARAMETERS, "calibration", "adaptToTubeVoltage", "allowContrast", "allowReversed"):
             setattr(state, parameter, state.default(parameter).value)
+
+
+def firstCT() -> vtkMRMLScalarVolumeNode | None:
+    """The first volume of the scene that may be a CT."""
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return next((v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode") and not problemOf(v)), None)
 
 
 def _offered(model: StoredModel) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import qt
 from slicer.i18n import tr as _
 
 from . import table_widgets
+from .lifecycle import Signal
 from .widgets import colourIcon
 
 if TYPE_CHECKING:
@@ -28,23 +29,17 @@ _ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
 class LesionLine:
     """One row.
 
-    artery: short name of its site. colour: RGB. suggestion: short name of the site that is shown, with a question mark,
-    as long as no reader has given the lesion one; or empty. hint: shown when the pointer rests on the row. probability:
-    that it is coronary calcium, None where nothing has evaluated it. left_out: whether it does not count.
+    cells: of the columns of `TITLES` and the mass. colour: RGB of the site. hint: shown when the pointer rests on the
+    row. probability: that it is coronary calcium, None where nothing has evaluated it. left_out: whether it does not
+    count.
     """
 
     id: int
-    artery: str
+    cells: tuple[object, ...]
     colour: tuple[int, int, int]
-    slices: tuple[int, ...]
-    peak_hu: float
-    weighted_area_mm2: float
-    volume_mm3: float
-    mass: float
-    hint: str = ""
-    suggestion: str = ""
-    probability: float | None = None
-    left_out: bool = False
+    hint: str
+    probability: float | None
+    left_out: bool
 
 
 def lesionLines(review: SceneReview, method: str) -> list[LesionLine]:
@@ -90,31 +85,28 @@ def _line(
             hints.append(hint.format(elsewhere=suggested.not_coronary_probability))
     elif site is not None:
         hints.append(_("Its location suggests {site}.").format(site=site.full_name))
-    return LesionLine(
-        id=lesion.id,
-        artery=lesion.artery.short_name,
-        colour=SITE_COLOURS[lesion.artery],
-        slices=lesion.slice_indices,
-        peak_hu=lesion.peak_hu,
-        weighted_area_mm2=sum(c.area_mm2 * c.weight for c in lesion.components),
-        volume_mm3=score.volume_mm3,
-        mass=score.pseudo_mass_hu_mm3 if rules.calibration_mg_per_mm3_hu is None else score.mass_mg,
-        hint=" ".join(hints),
-        suggestion="" if site is None else site.short_name,
-        probability=probability,
-        left_out=reason is not None,
-    )
+    # A site that no reader has given the lesion carries a question mark.
+    artery = lesion.artery.short_name if site is None else f"{site.short_name}?"
+    if reason is not None:
+        artery = _("out: {artery}").format(artery=artery)
+    slices = f"{lesion.slice_indices[0]}–{lesion.slice_indices[-1]}"
+    if len(lesion.slice_indices) == 1:
+        slices = f"{lesion.slice_indices[0]}"
+    area = sum(c.area_mm2 * c.weight for c in lesion.components)
+    mass = score.pseudo_mass_hu_mm3 if rules.calibration_mg_per_mm3_hu is None else score.mass_mg
+    sizes = (round(n, 1) if n < 1000 else round(n) for n in (area, score.volume_mm3, mass))
+    sure = "" if probability is None else round(100 * probability)
+    cells = (lesion.id, artery, sure, slices, round(lesion.peak_hu), *sizes)
+    hint, out = " ".join(hints), reason is not None
+    return LesionLine(lesion.id, cells, SITE_COLOURS[lesion.artery], hint, probability, out)
 
 
 class LesionTable:
-    """Fills a table widget with lesions.
+    """Fills a table widget with lesions. chosen: tells a lesion's id when its row becomes current or is clicked."""
 
-    onSelected: called with a lesion's id when its row becomes current.
-    """
-
-    def __init__(self, table, onSelected: Callable[[int], None]) -> None:
+    def __init__(self, table) -> None:
         self._table = table
-        self._onSelected = onSelected
+        self.chosen = Signal()
         self._filling = False
         table_widgets.prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
@@ -157,7 +149,7 @@ class LesionTable:
             self._choose(row)
         finally:
             self._filling = False
-        self._onSelected(self._idOf(row))
+        self.chosen.emit(self._idOf(row))
 
     def _choose(self, row: int) -> None:
         """Select one row, whatever keys are held, as those of undo: Qt would add to the selection or take from it."""
@@ -182,15 +174,7 @@ class LesionTable:
         return self._idOf(row) if row >= 0 else None
 
     def _fill(self, row: int, line: LesionLine) -> None:
-        first, last = line.slices[0], line.slices[-1]
-        artery = f"{line.suggestion}?" if line.suggestion else line.artery
-        if line.left_out:
-            artery = _("out: {artery}").format(artery=artery)
-        sure = "" if line.probability is None else round(100 * line.probability)
-        values = (line.id, artery, sure, f"{first}" if first == last else f"{first}–{last}", round(line.peak_hu))
-        numbers = (line.weighted_area_mm2, line.volume_mm3, line.mass)
-        values += tuple(round(n, 1) if n < 1000 else round(n) for n in numbers)
-        for column, value in enumerate(values):
+        for column, value in enumerate(line.cells):
             item = qt.QTableWidgetItem()
             # A number as data, not as text, so that the table sorts by it.
             item.setData(qt.Qt.DisplayRole, value)
@@ -212,9 +196,9 @@ class LesionTable:
 
     def _currentChanged(self, row: int, column: int, oldRow: int, oldColumn: int) -> None:
         if not self._filling and row >= 0 and row != oldRow:
-            self._onSelected(self._idOf(row))
+            self.chosen.emit(self._idOf(row))
 
     def _clicked(self, row: int, column: int) -> None:
         # A click on the row that is current already jumps once more.
         if not self._filling:
-            self._onSelected(self._idOf(row))
+            self.chosen.emit(self._idOf(row))

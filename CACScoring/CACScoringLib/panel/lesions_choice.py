@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import qt
@@ -22,13 +21,11 @@ class LesionsChoice:
     """The box of lesions: found by the run, segmentations and structure sets of the CT's study in Slicer's DICOM
     database, or a file.
 
-    askForFile: asks the user for a file; returns an empty text for none. problem: why the chosen file cannot be used,
-    or empty. automatic: whether an algorithm alone made what it holds.
+    problem: why the chosen file cannot be used, or empty. automatic: whether an algorithm alone made what it holds.
     """
 
-    def __init__(self, ui, askForFile: Callable[[], str]) -> None:
+    def __init__(self, ui) -> None:
         self._ui = ui
-        self._askForFile = askForFile
         self._state = None
         self._listedFor: list[str] | None = None
         self._offered: list[tuple[str, str]] = []
@@ -67,7 +64,7 @@ class LesionsChoice:
             return
         chosen = dataOf(self._ui.lesionsBox)
         if chosen == _ASK:
-            chosen = self._askForFile() or self._state.inputLesions
+            chosen = askForLesions() or self._state.inputLesions
         if chosen == self._state.inputLesions:
             self.show(self._state)  # thought better of it
         else:

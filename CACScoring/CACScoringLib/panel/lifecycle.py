@@ -10,7 +10,7 @@ sections.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import slicer
 import vtk
@@ -18,6 +18,20 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest, ScriptedLo
 from slicer.util import VTKObservationMixin
 
 from .widgets import letShrink
+
+
+class Signal:
+    """What a part of a panel tells those who have connected a slot: PythonQt knows no signals of Python's classes."""
+
+    def __init__(self) -> None:
+        self._slots: list[Callable] = []
+
+    def connect(self, slot: Callable) -> None:
+        self._slots.append(slot)
+
+    def emit(self, *arguments: object) -> None:
+        for slot in self._slots:
+            slot(*arguments)
 
 
 class Section:

@@ -1,7 +1,7 @@
 """The result: scores of both methods side by side, what they mean, and taking them out of the scene."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803
+# ruff: noqa: N802
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import qt
 from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
-from .whole_scan_section import WholeScanSection
+from .lifecycle import Section
+from .whole_scan_section import showEstimates
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
@@ -24,16 +25,14 @@ if TYPE_CHECKING:
     from ..scoring.scores import Score
 
 
-class ResultSection:
-    """Shows the results of a review. askForFolder: asks the user where to write; returns an empty text for nowhere."""
+class ResultSection(Section):
+    """Shows the results of a review."""
 
-    def __init__(self, ui, askForFolder: Callable[[], str]) -> None:
+    def __init__(self, ui) -> None:
         self._ui = ui
-        self._askForFolder = askForFolder
         self._review: SceneReview | None = None
-        self._estimates = WholeScanSection(ui)
-        table_widgets.prepareTable(ui.scoreTable)
-        table_widgets.prepareTable(ui.nonCoronaryTable)
+        for table in (ui.scoreTable, ui.nonCoronaryTable, ui.wholeScanTable):
+            table_widgets.prepareTable(table)
         ui.exportButton.clicked.connect(self._export)
         ui.copyButton.clicked.connect(self._copy)
 
@@ -51,7 +50,7 @@ class ResultSection:
         results = {} if review is None else review.results()
         self._showScores(results)
         self._showNonCoronary(None if review is None else review.non_coronary)
-        self._estimates.update(review)
+        showEstimates(ui, review)
         warnings = () if review is None else review.warnings
         texts = {
             ui.categoriesLabel: "" if review is None else _classes(results.get("threshold"), review.categories()),
@@ -94,8 +93,7 @@ class ResultSection:
             font = item.font()
             font.setBold(True)
             item.setFont(font)
-        table.resizeColumnsToContents()
-        table_widgets.fitHeight(table)
+        table_widgets.fitColumns(table)
 
     def _showNonCoronary(self, found: NonCoronaryResult | None) -> None:
         """Calcium outside the coronary arteries, by the sites that have any."""
@@ -111,8 +109,6 @@ class ResultSection:
             titles.append(_("Clinical\nmg"))
             rows = [[*cells, f"{score.mass_mg:.1f}"] for cells, score in zip(rows, scores.values(), strict=True)]
         table_widgets.fillTable(table, titles, rows)
-        table.resizeColumnsToContents()
-        table_widgets.fitHeight(table)
 
     def _export(self, *_args: object) -> None:
         from ..core.ct import CTError
@@ -122,7 +118,7 @@ class ResultSection:
         if reason := ensurePackages(PAGE_REQUIREMENTS, purpose=_("A report")):
             widgets.say(self._ui.exportLabel, reason)
             return
-        folder = self._askForFolder()
+        folder = widgets.askForFolder()
         if not folder:
             return
         target = widgets.newFolder(Path(folder), f"{self._review.nodes.volume.GetName()}-cac")
@@ -192,32 +188,19 @@ def _mapHint(result: MethodResult | None, artery: Artery | None) -> str:
     )
 
 
-def askForFolder() -> str:
-    """Ask where to write, beginning where it was written last; empty when the user thinks better of it."""
-    settings = qt.QSettings()
-    last = settings.value("CACScoring/exportFolder", "")
-    folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for report, scores and lesions"), last)
-    if folder:
-        settings.setValue("CACScoring/exportFolder", folder)
-    return folder
-
-
 def _lines(warnings: Iterable[ScanWarning]) -> str:
-    return "\n".join(f"⚠ {_told(warning)}" for warning in warnings)
-
-
-def _told(warning: ScanWarning) -> str:
-    """A warning's message; here without what only the command line's user can do."""
-    if warning.code == "unreviewed":
-        return _("These candidates are not reviewed: see that each has its artery, move it elsewhere, or reject it.")
-    if warning.code == "automatic":
-        return _(
+    """Messages of warnings; here without what only the command line's user can do."""
+    own = {
+        "unreviewed": _(
+            "These candidates are not reviewed: see that each has its artery, move it elsewhere, or reject it."
+        ),
+        "automatic": _(
             "The clinical score is automatic; nobody has reviewed it. Look at the lesions and at those left out in the "
             "list: there keys 1 to 5 count a lesion, X rejects it, and A accepts the score as it stands."
-        )
-    if warning.code == "unassigned-left-out":
-        return _("Candidates without an artery do not count. They are marked “out” in the list.")
-    return warning.message
+        ),
+        "unassigned-left-out": _("Candidates without an artery do not count. They are marked “out” in the list."),
+    }
+    return "\n".join(f"⚠ {own.get(warning.code, warning.message)}" for warning in warnings)
 
 
 def _classes(result: MethodResult | None, categories: Categories | None) -> str:
@@ -226,16 +209,13 @@ def _classes(result: MethodResult | None, categories: Categories | None) -> str:
 
     if result is None:
         return ""
+    score = result.total.agatston
     if categories is None and result.status == "automatic":
-        return _("Agatston {score:.1f} (automatic, not reviewed); its classes are withheld.").format(
-            score=result.total.agatston
-        )
+        return _("Agatston {score:.1f} (automatic, not reviewed); its classes are withheld.").format(score=score)
     if categories is None:
-        return _("Clinical rule: {score:.1f} from unreviewed candidates is not a calcium score.").format(
-            score=result.total.agatston
-        )
+        return _("Clinical rule: {score:.1f} from unreviewed candidates is not a calcium score.").format(score=score)
     text = _("Agatston {score:.1f} ({status}): class {risk}, CAC-DRS {drs}, arterial age {age:.0f} years").format(
-        score=result.total.agatston,
+        score=score,
         status=statusText(result),
         risk=categories.risk_class,
         drs=categories.cac_drs,
@@ -243,11 +223,9 @@ def _classes(result: MethodResult | None, categories: Categories | None) -> str:
     )
     if result.no_calcium:
         text = _("Reviewed: no coronary calcium. {score}").format(score=text)
-    if categories.percentile is not None:
-        text += f", {categories.percentile}"
-    if out := countLeftOut(result.left_out):
-        text += f"; {out}"
-    return f"{text}. {risk.ROUNDING}"
+    further = [f", {categories.percentile}"] if categories.percentile is not None else []
+    further += [f"; {out}"] if (out := countLeftOut(result.left_out)) else []
+    return f"{text}{''.join(further)}. {risk.ROUNDING}"
 
 
 def statusText(result: MethodResult) -> str:

@@ -17,7 +17,7 @@ from . import views
 from .editor import LesionEditor
 from .keys import Keys, undoKeys, windowOf
 from .lesion_table import LesionTable, lesionLines
-from .lifecycle import Section
+from .lifecycle import Section, Signal
 from .result_section import agatstonText, countLeftOut, statusText
 from .slice_plot import PlotSlice, SlicePlot
 from .widgets import fillBox, singleShot, siteButtons, wideButton
@@ -32,19 +32,19 @@ REFRESH_MILLISECONDS = 20
 """Changes that come within this time, as one stroke of a brush makes many, are counted together."""
 
 
-class ReviewSection(Section, VTKObservationMixin):
+class ReviewSection(Section):
     """The widgets of a review.
 
-    onNumbers: called when scores have changed. onScoreAgain: called when the reader wants slices in the calcium map
-    that the networks have not decomposed.
+    numbersChanged: tells that scores have changed. scoreAgainAsked: tells that the reader wants slices in the calcium
+    map that the networks have not decomposed.
     """
 
-    def __init__(self, ui, onNumbers: Callable[[], None], onScoreAgain: Callable[[], None]) -> None:
-        VTKObservationMixin.__init__(self)
+    def __init__(self, ui) -> None:
         from ..report.pictures import SITE_COLOURS
 
         self._ui = ui
-        self._onNumbers = onNumbers
+        self._observed = VTKObservationMixin()
+        self.numbersChanged, self.scoreAgainAsked = Signal(), Signal()
         self._review: SceneReview | None = None
         self._editor: LesionEditor | None = None
         self._shown: dict[str, object] = {}
@@ -53,9 +53,11 @@ class ReviewSection(Section, VTKObservationMixin):
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", "CACRecord", "1")
         ui.resultSelector.setMRMLScene(slicer.mrmlScene)
-        self.plot = SlicePlot(self._sliceChosen)
+        self.plot = SlicePlot()
+        self.plot.chosen.connect(self._sliceChosen)
         ui.plotFrame.layout().addWidget(self.plot)
-        self.table = LesionTable(ui.lesionTable, self._lesionSelected)
+        self.table = LesionTable(ui.lesionTable)
+        self.table.chosen.connect(self._lesionChosen)
         tip = _("Reject the selected lesions: they count nowhere (key X in the list).")
         reject = wideButton(_("X reject"), tip, lambda: self._assign(None))
         tip = _("Assign the selected lesions to {site} (key {key} in the list).")
@@ -72,17 +74,19 @@ class ReviewSection(Section, VTKObservationMixin):
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
-        ui.undoButton.clicked.connect(lambda *_args: self._change(self._review.undo))
-        ui.redoButton.clicked.connect(lambda *_args: self._change(self._review.redo))
-        ui.rejectRestButton.clicked.connect(
-            lambda *_args: self._change(lambda: self._review.reject_unassigned(self._method))
-        )
-        ui.reviewedBox.clicked.connect(
-            lambda checked: self._change(lambda: self._review.set_reviewed(self._method, checked))
-        )
-        ui.acceptButton.clicked.connect(lambda *_args: self._change(lambda: self._review.accept(self._method)))
-        ui.noCalciumButton.clicked.connect(lambda *_args: self._change(lambda: self._review.set_no_calcium()))
-        ui.rescoreButton.clicked.connect(lambda *_args: onScoreAgain())
+        changes = {
+            ui.undoButton: lambda review, _on: review.undo(),
+            ui.redoButton: lambda review, _on: review.redo(),
+            ui.rejectRestButton: lambda review, _on: review.reject_unassigned(self._method),
+            ui.reviewedBox: lambda review, on: review.set_reviewed(self._method, on),
+            ui.acceptButton: lambda review, _on: review.accept(self._method),
+            ui.noCalciumButton: lambda review, _on: review.set_no_calcium(),
+        }
+        for button, change in changes.items():
+            button.clicked.connect(
+                lambda checked=False, change=change: self._change(lambda: change(self._review, checked))
+            )
+        ui.rescoreButton.clicked.connect(lambda *_args: self.scoreAgainAsked.emit())
         ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
         ui.editorBox.toggled.connect(self._editorToggled)
 
@@ -95,7 +99,7 @@ class ReviewSection(Section, VTKObservationMixin):
 
     def setReview(self, review: SceneReview | None) -> None:
         """Begin to review a result; None for none."""
-        self.removeObservers()
+        self._observed.removeObservers()
         if review is not None and self._review is not None:
             self._hideLesions()
         self._review = review
@@ -105,7 +109,7 @@ class ReviewSection(Section, VTKObservationMixin):
             for segmentation in self._segmentations().values():
                 # Painting invokes the first; undo in Slicer's own segment editor the second alone.
                 for event in (events.SourceRepresentationModified, events.SegmentModified):
-                    self.addObserver(segmentation.GetSegmentation(), event, self._edited)
+                    self._observed.addObserver(segmentation.GetSegmentation(), event, self._edited)
             self._followAxialView()
         self._shown = {} if review is None else {"method": self._method}
         self.update()
@@ -156,10 +160,6 @@ class ReviewSection(Section, VTKObservationMixin):
         left_out = review.left_out(self._method)
         self._showSlices([*review.lesions(self._method), *(left_out.lesions.lesions if left_out is not None else ())])
         self._showTotal(result)
-
-    @property
-    def _hasNumbers(self) -> bool:
-        return self._method not in self._review.problems
 
     def showSideBySide(self) -> None:
         nodes = self._review.nodes
@@ -239,14 +239,10 @@ class ReviewSection(Section, VTKObservationMixin):
         switchable = row is not None and row.probability is not None
         ui.sliceBox.setEnabled(switchable)
         ui.sliceBox.setChecked(switchable and row.used)
-        if row is None:
-            ui.sliceLabel.setText("")
-        elif not switchable:
-            ui.sliceLabel.setText(_("Slice {k}").format(k=k))
-        else:
-            ui.sliceLabel.setText(
-                _("Slice {k}: probability of calcium {probability:.0%}").format(k=k, probability=row.probability)
-            )
+        text = "" if row is None else _("Slice {k}").format(k=k)
+        if switchable:
+            text = _("Slice {k}: probability of calcium {sure:.0%}").format(k=k, sure=row.probability)
+        ui.sliceLabel.setText(text)
 
     def _showTotal(self, result: MethodResult) -> None:
         if result.no_calcium:
@@ -282,8 +278,8 @@ class ReviewSection(Section, VTKObservationMixin):
 
     def _followAxialView(self) -> None:
         for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-            if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._viewMoved):
-                self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._viewMoved)
+            if not self._observed.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._viewMoved):
+                self._observed.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._viewMoved)
 
     def _viewMoved(self, caller=None, event=None) -> None:
         if self._review is not None:
@@ -291,7 +287,7 @@ class ReviewSection(Section, VTKObservationMixin):
 
     # What the reader does
 
-    def _lesionSelected(self, lesionId: int) -> None:
+    def _lesionChosen(self, lesionId: int) -> None:
         views.jumpTo(self._review.position_of(self._method, lesionId))
 
     def _sliceChosen(self, k: int) -> None:
@@ -305,19 +301,18 @@ class ReviewSection(Section, VTKObservationMixin):
         lesions = self.table.selected if self._review is not None else []
         if not lesions:
             return
-        following = self.table.following
+        following, review, method = self.table.following, self._review, self._method
         if site is None:
-            self._change(lambda: self._review.reject(self._method, lesions))
+            self._change(lambda: review.reject(method, lesions))
         else:
-            self._change(lambda: self._review.assign(self._method, lesions, site))
+            self._change(lambda: review.assign(method, lesions, site))
         if following is not None:
             self.table.showLesion(following)
 
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()
-        if k is None:
-            return
-        self._change(lambda: self._review.switch_slice(k, on))
+        if k is not None:
+            self._change(lambda: self._review.switch_slice(k, on))
 
     def _methodChosen(self, index: int) -> None:
         if self._state is not None and index >= 0:
@@ -341,7 +336,7 @@ class ReviewSection(Section, VTKObservationMixin):
             return
         self._timer.stop()
         self._review.refresh()
-        self._shownAgain()
+        self._showNumbers()
 
     def _edited(self, caller, event) -> None:
         """Something has changed a segment: our buttons, an effect, another module."""
@@ -356,9 +351,9 @@ class ReviewSection(Section, VTKObservationMixin):
             self._ui.totalLabel.setText(str(error))
             return
         if changed:
-            self._shownAgain()
+            self._showNumbers()
 
-    def _shownAgain(self) -> None:
+    def _showNumbers(self) -> None:
         self._review.update_tables()
         self.update()
-        self._onNumbers()
+        self.numbersChanged.emit()

@@ -6,20 +6,12 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
-from slicer import vtkMRMLScalarVolumeNode
 
 from .process import workerCommand
-from .worker import Worker
-
-if TYPE_CHECKING:
-    from ..drr.job import PlacedRadiograph
 
 
 class ForegroundProcess:
@@ -36,21 +28,6 @@ class ForegroundProcess:
 
     def kill(self) -> None:
         raise AssertionError("it has ended when start() returns")
-
-
-def madeOf(volume: vtkMRMLScalarVolumeNode) -> PlacedRadiograph:
-    """A small PA radiograph of a volume, by the worker that the panel uses. Raises CTErrors, RuntimeError."""
-    from ..drr.job import DrrSettings, read_radiograph_of, write_job
-    from ..mrml.scene import image_of_volume
-
-    with tempfile.TemporaryDirectory(prefix="cac-radiograph-") as folder:
-        write_job(Path(folder), DrrSettings(pixels=128), image_of_volume(volume))
-        reasons = []
-        worker = Worker(ForegroundProcess())
-        worker.start(["radiograph", folder], reasons.append, module="panel.project_ct")
-        if reasons != [""]:
-            raise RuntimeError(str(reasons))
-        return read_radiograph_of(Path(folder))
 
 
 def syntheticChest() -> tuple[sitk.Image, np.ndarray]:

@@ -1,15 +1,17 @@
 """A plot along the body's axis: how probably each slice shows calcium, and where the listed lesions lie."""
 
 # Qt's names.
-# ruff: noqa: N802, N803
+# ruff: noqa: N802
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import qt
 from slicer.i18n import tr as _
+
+from .lifecycle import Signal
 
 _USED = (77, 182, 172)
 _UNUSED = (144, 150, 156)
@@ -32,12 +34,12 @@ class PlotSlice:
 class SlicePlot(qt.QWidget):
     """Feet on the left, head on the right. A click, or dragging, chooses a slice.
 
-    onChosen: called with the slice's k.
+    chosen: tells the slice's k.
     """
 
-    def __init__(self, onChosen: Callable[[int], None], parent=None) -> None:
+    def __init__(self, parent=None) -> None:
         qt.QWidget.__init__(self, parent)
-        self._onChosen = onChosen
+        self.chosen = Signal()
         self._slices: dict[int, PlotSlice] = {}
         self._current = None
         self.setFixedHeight(96)
@@ -70,11 +72,15 @@ class SlicePlot(qt.QWidget):
         return left + (k - first + 0.5) * width / (last - first + 1)
 
     def mousePressEvent(self, event) -> None:
-        self._choose(event)
+        # Qt 6 has position(), Qt 5 localPos().
+        place = event.position() if hasattr(event, "position") else event.localPos()
+        k = self.sliceAt(place.x())
+        if k is not None:
+            self.chosen.emit(k)
 
     def mouseMoveEvent(self, event) -> None:
         # Only called while a button is held.
-        self._choose(event)
+        self.mousePressEvent(event)
 
     def paintEvent(self, event) -> None:
         painter = qt.QPainter(self)
@@ -88,25 +94,18 @@ class SlicePlot(qt.QWidget):
             painter.end()
             return
         self._drawBars(painter)
-        self._drawCurrent(painter, palette.color(qt.QPalette.Highlight))
+        if self._current in self._slices:
+            x = self.placeOf(self._current)
+            painter.setPen(qt.QPen(palette.color(qt.QPalette.Highlight), 2))
+            painter.drawLine(qt.QPointF(x, 2), qt.QPointF(x, self._bottom() + _MARK_PIXELS + 2))
         self._drawAxis(painter, text)
         painter.end()
-
-    def _choose(self, event) -> None:
-        # Qt 6 has position(), Qt 5 localPos().
-        place = event.position() if hasattr(event, "position") else event.localPos()
-        k = self.sliceAt(place.x())
-        if k is not None:
-            self._onChosen(k)
 
     def _span(self) -> tuple[float, float]:
         return _MARGIN_PIXELS, max(1.0, self.width - 2.0 * _MARGIN_PIXELS)
 
     def _bottom(self) -> float:
         return self.height - _AXIS_PIXELS - _MARK_PIXELS - 2.0
-
-    def _heightOf(self, probability: float) -> float:
-        return probability * (self._bottom() - _MARGIN_PIXELS)
 
     def _drawBars(self, painter) -> None:
         bottom = self._bottom()
@@ -116,7 +115,7 @@ class SlicePlot(qt.QWidget):
             left = self.placeOf(k) - thickness / 2
             colour = qt.QColor(*(_USED if row.used else _UNUSED))
             if row.probability is not None:
-                height = max(1.0, self._heightOf(row.probability))
+                height = max(1.0, row.probability * (bottom - _MARGIN_PIXELS))
                 painter.fillRect(qt.QRectF(left, bottom - height, thickness, height), colour)
             if not row.colours:
                 continue
@@ -124,13 +123,6 @@ class SlicePlot(qt.QWidget):
             for n, rgb in enumerate(row.colours):
                 mark = qt.QRectF(left, bottom + 2 + n * share, max(thickness, 2.0), share)
                 painter.fillRect(mark, qt.QColor(*rgb))
-
-    def _drawCurrent(self, painter, colour) -> None:
-        if self._current is None or self._current not in self._slices:
-            return
-        x = self.placeOf(self._current)
-        painter.setPen(qt.QPen(colour, 2))
-        painter.drawLine(qt.QPointF(x, 2), qt.QPointF(x, self._bottom() + _MARK_PIXELS + 2))
 
     def _drawAxis(self, painter, colour) -> None:
         painter.setPen(colour)

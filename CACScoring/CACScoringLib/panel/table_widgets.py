@@ -78,8 +78,13 @@ def fillTable(table, titles: Sequence[str], rows: Sequence[Sequence[str]], hints
     table.setRowCount(len(rows))
     for row, texts in enumerate(rows):
         fillRow(table, row, texts, range(1, len(texts)), "" if hints is None else hints[row])
-    table.resizeColumnsToContents()
     table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+    fitColumns(table)
+
+
+def fitColumns(table) -> None:
+    """Make columns as wide as what they hold, and the table as high as its rows."""
+    table.resizeColumnsToContents()
     fitHeight(table)
 
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import slicer
 import vtk
@@ -25,39 +25,45 @@ _ZOOM_MARGIN = 1.15
 _RIM = 0.05
 
 
-def _sliceView(name: str, orientation: str, label: str, color: str) -> str:
-    return f"""<item><view class="vtkMRMLSliceNode" singletontag="{name}">
-      <property name="orientation" action="default">{orientation}</property>
-      <property name="viewlabel" action="default">{label}</property>
-      <property name="viewcolor" action="default">{color}</property>
-      <property name="viewgroup" action="default">{VIEW_GROUP}</property>
-    </view></item>"""
+def sliceView(name: str, orientation: str, label: str, color: str, group: int = VIEW_GROUP) -> str:
+    """A slice view of a layout, in Slicer's XML."""
+    properties = {"orientation": orientation, "viewlabel": label, "viewcolor": color, "viewgroup": group}
+    lines = "".join(f'<property name="{key}" action="default">{value}</property>' for key, value in properties.items())
+    return f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">{lines}</view></item>'
+
+
+THREE_D_VIEW = """<item><view class="vtkMRMLViewNode" singletontag="1">
+  <property name="viewlabel" action="default">1</property>
+</view></item>"""
 
 
 def layoutDescription(withMap: bool) -> str:
     """Slicer's XML description of a layout. In narrow views there is room for labels of two letters, and no more."""
-    axial = _sliceView(ORIGINAL, "Axial", _("CT"), "#F34A33")
+    axial = sliceView(ORIGINAL, "Axial", _("CT"), "#F34A33")
     if withMap:
-        axial += _sliceView(HEALTHY, "Axial", _("H"), "#4DB6AC") + _sliceView(MAP, "Axial", _("Ca"), "#FFB300")
+        axial += sliceView(HEALTHY, "Axial", _("H"), "#4DB6AC") + sliceView(MAP, "Axial", _("Ca"), "#FFB300")
     return f"""<layout type="vertical" split="true">
   <item><layout type="horizontal">
     {axial}
   </layout></item>
   <item><layout type="horizontal">
-    {_sliceView(CORONAL, "Coronal", _("Coronal"), "#6EB04B")}
-    <item><view class="vtkMRMLViewNode" singletontag="1">
-      <property name="viewlabel" action="default">1</property>
-    </view></item>
+    {sliceView(CORONAL, "Coronal", _("Coronal"), "#6EB04B")}
+    {THREE_D_VIEW}
   </layout></item>
 </layout>"""
 
 
-def registerLayout() -> None:
-    """Make the layouts known, so that scenes saved with them open with them. Does nothing without a main window."""
+def registerLayouts(descriptions: Mapping[int, str] | None = None) -> None:
+    """Make layouts known, so that scenes saved with them open with them. Does nothing without a main window.
+
+    descriptions: by their numbers; None for those of a review.
+    """
     layoutNode = _layoutNode()
-    for layoutId in (LAYOUT_ID, PLAIN_LAYOUT_ID):
+    if descriptions is None:
+        descriptions = {LAYOUT_ID: layoutDescription(True), PLAIN_LAYOUT_ID: layoutDescription(False)}
+    for layoutId, description in descriptions.items():
         if layoutNode is not None and not layoutNode.IsLayoutDescription(layoutId):
-            layoutNode.AddLayoutDescription(layoutId, layoutDescription(layoutId == LAYOUT_ID))
+            layoutNode.AddLayoutDescription(layoutId, description)
 
 
 def changeLayout(layoutId: int) -> None:
@@ -77,7 +83,7 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
     manager = slicer.app.layoutManager()
     if manager is None:
         return
-    registerLayout()
+    registerLayouts()
     changeLayout(PLAIN_LAYOUT_ID if calciumMap is None else LAYOUT_ID)
     shown = {ORIGINAL: (volume, healthy), CORONAL: (volume, calciumMap)}
     if calciumMap is not None:

@@ -16,35 +16,26 @@ if TYPE_CHECKING:
     from ..whole_scan.estimates import Agreement, WholeScanEstimate
 
 
-class WholeScanSection:
-    """A table of the estimates, and beneath it how far they can be trusted; both hidden where there are none."""
+def showEstimates(ui, review: SceneReview | None) -> None:
+    """A table of the estimates beside the scores as they are now, and beneath it how far they can be trusted; both
+    hidden where there are none. review: None where there is no result."""
+    from ..whole_scan.estimates import TITLES, agreements
 
-    def __init__(self, ui) -> None:
-        self._ui = ui
-        table_widgets.prepareTable(ui.wholeScanTable)
-        self.update(None)
-
-    def update(self, review: SceneReview | None) -> None:
-        """Show the estimates beside the scores as they are now. review: None where there is no result."""
-        from ..whole_scan.estimates import TITLES, agreements
-
-        estimates = () if review is None else review.estimates
-        results = {} if review is None else review.results()
-        rows = [
-            [
-                *(TITLES[estimate.network], _answer(estimate)),
-                *(_agrees(found) for found in agreements(estimate, results).values()),
-                *_ofArteries(estimate),
-            ]
-            for estimate in estimates
+    estimates = () if review is None else review.estimates
+    results = {} if review is None else review.results()
+    rows = [
+        [
+            *(TITLES[estimate.network], _answer(estimate)),
+            *(_agrees(found) for found in agreements(estimate, results).values()),
+            *_ofArteries(estimate),
         ]
-        table = self._ui.wholeScanTable
-        table_widgets.fillTable(
-            table, _titles(estimates, list(results)), rows, [estimate.model for estimate in estimates]
-        )
-        table.setVisible(bool(estimates))
-        trust = "\n".join(f"{TITLES[estimate.network]}: {estimate.trust}" for estimate in estimates)
-        widgets.say(self._ui.wholeScanLabel, trust)
+        for estimate in estimates
+    ]
+    models = [estimate.model for estimate in estimates]
+    table_widgets.fillTable(ui.wholeScanTable, _titles(estimates, list(results)), rows, models)
+    ui.wholeScanTable.setVisible(bool(estimates))
+    trust = "\n".join(f"{TITLES[estimate.network]}: {estimate.trust}" for estimate in estimates)
+    widgets.say(ui.wholeScanLabel, trust)
 
 
 def _titles(estimates: tuple[WholeScanEstimate, ...], methods: list[str]) -> list[str]:

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ctk
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
     from ..core.labels import Site
@@ -41,6 +43,16 @@ def say(label, text: str) -> None:
     label.setVisible(bool(text))
 
 
+@contextlib.contextmanager
+def quiet(widget) -> Iterator[None]:
+    """Change a widget without a signal."""
+    blocked = widget.blockSignals(True)
+    try:
+        yield
+    finally:
+        widget.blockSignals(blocked)
+
+
 def fillBox(box, choices: Sequence[tuple[str, object]], chosen: object, absent: str = "") -> None:
     """Offer choices, texts with their data, and choose one by its data, without a signal.
 
@@ -50,13 +62,12 @@ def fillBox(box, choices: Sequence[tuple[str, object]], chosen: object, absent: 
     choices = list(choices)
     if absent and chosen not in [data for _text, data in choices]:
         choices.append((absent, chosen))
-    blocked = box.blockSignals(True)
-    if choices != [(box.itemText(n), box.itemData(n)) for n in range(box.count)]:
-        box.clear()
-        for text, data in choices:
-            box.addItem(text, data)
-    box.setCurrentIndex(max(0, box.findData(chosen)) if choices else -1)
-    box.blockSignals(blocked)
+    with quiet(box):
+        if choices != [(box.itemText(n), box.itemData(n)) for n in range(box.count)]:
+            box.clear()
+            for text, data in choices:
+                box.addItem(text, data)
+        box.setCurrentIndex(max(0, box.findData(chosen)) if choices else -1)
 
 
 def dataOf(box):
@@ -121,9 +132,8 @@ def watchPath(edit, onChanged: Callable[..., None], filters=ctk.ctkPathLineEdit.
 def showPath(edit, path: str) -> None:
     """Show a path without a signal."""
     if edit.currentPath != path:
-        blocked = edit.blockSignals(True)
-        edit.setCurrentPath(path)
-        edit.blockSignals(blocked)
+        with quiet(edit):
+            edit.setCurrentPath(path)
 
 
 def newFolder(parent: Path, name: str) -> Path:
@@ -131,6 +141,16 @@ def newFolder(parent: Path, name: str) -> Path:
     safe = re.sub(r"[^\w .-]", "_", name).strip(" .-") or "CT"
     candidates = (parent / (safe if n == 1 else f"{safe}-{n}") for n in itertools.count(1))
     return next(path for path in candidates if not path.exists())
+
+
+def askForFolder() -> str:
+    """Ask where to write, beginning where it was written last; empty when the user thinks better of it."""
+    settings = qt.QSettings()
+    last = settings.value("CACScoring/exportFolder", "")
+    folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for report, scores and lesions"), last)
+    if folder:
+        settings.setValue("CACScoring/exportFolder", folder)
+    return folder
 
 
 def singleShot(milliseconds: int, call: Callable[[], object]):

@@ -6,15 +6,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from .lifecycle import Signal
 from .process import BackgroundProcess, Process
+from .widgets import say
 
 LIBRARY = "CACScoringLib"
 """The panel's own."""
+
+POLL_MILLISECONDS = 20
+"""How often `Worker.run` looks whether the command has ended."""
+
+
+class WorkerError(RuntimeError):
+    """A command that failed or could not be started, with the reason."""
 
 
 class Worker:
@@ -28,6 +38,7 @@ class Worker:
         self._process = process
         self._library = library
         self._onEnd: Callable[[str], None] | None = None
+        self._folder: tempfile.TemporaryDirectory | None = None
         self.warnings: list[dict] = []
 
     @property
@@ -54,20 +65,54 @@ class Worker:
         if self._process is None:
             self._process = BackgroundProcess()
         self._reason, self._otherLines, self.warnings = "", [], []
-        self._step = _Step()
+        self._step = ("", 0, 1)
         self._onProgress, self._onEvent, self._onEnd = onProgress, onEvent, onEnd
         report = ["--progress", "json"] if module == "cli" else []
         try:
             self._process.start(["-m", f"{self._library}.{module}", *arguments, *report], self._hear, self._ended)
         except (OSError, RuntimeError) as error:
-            self._onEnd = None
-            onEnd(str(error))
+            self._end(str(error))
+
+    def run(self, arguments: list[str], onProgress: Callable[[str, float], None], module: str = "cli") -> Iterator[int]:
+        """The same as steps of a longer work: yields milliseconds to wait until the command has ended.
+
+        Whoever closes the iterator ends the command. Raises WorkerError.
+        """
+        reasons: list[str] = []
+        self.start(arguments, reasons.append, onProgress, module=module)
+        try:
+            while not reasons:
+                yield POLL_MILLISECONDS
+        finally:
+            self.cancel()
+        if reasons[0]:
+            raise WorkerError(reasons[0])
 
     def cancel(self) -> None:
-        """End the command, if one is running; nothing more is called."""
+        """End the command, if one is running; nothing more is called, and its folder is removed."""
         if self.isRunning:
             self._onEnd = None
             self._process.kill()
+        self._removeFolder()
+
+    def newFolder(self) -> Path:
+        """A temporary folder for the next command, removed when that was cancelled or, after `onEnd`, has ended."""
+        self._removeFolder()
+        self._folder = tempfile.TemporaryDirectory(prefix="cac-panel-", ignore_cleanup_errors=True)
+        return Path(self._folder.name)
+
+    def _removeFolder(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _end(self, reason: str) -> None:
+        onEnd, self._onEnd = self._onEnd, None
+        try:
+            onEnd(reason)
+        finally:
+            if not self.isRunning:  # what has heard of the end may have started another command
+                self._removeFolder()
 
     def _hear(self, line: str) -> None:
         if not self.isRunning:
@@ -83,44 +128,27 @@ class Worker:
         elif kind == "warning":
             self.warnings.append(event)
         elif kind == "step" and event.get("index") is not None:
-            self._step = _Step(event["step"], event["index"], event["count"])
-            self._onProgress(self._step.text, self._step.behind(0.0))
+            text = _("Step {number} of {count}: {step} …")
+            text = text.format(number=event["index"] + 1, count=event["count"], step=event["step"])
+            self._step = text, event["index"], event["count"]
+            self._progressed(0.0)
         elif kind == "counted" and event["count"]:
-            self._onProgress(self._step.text, self._step.behind(event["done"] / event["count"]))
+            self._progressed(event["done"] / event["count"])
         # Who heard of the progress may have cancelled.
         if self.isRunning:
             self._onEvent(event)
 
+    def _progressed(self, done: float) -> None:
+        """done: part of the step that is behind; of the whole where the command tells of no steps."""
+        text, index, count = self._step
+        self._onProgress(text, (index + done) / count)
+
     def _ended(self, exitCode: int) -> None:
         if not self.isRunning:
             return
-        onEnd, self._onEnd = self._onEnd, None
-        if exitCode == 0:
-            onEnd("")
-            return
         words = "\n".join(self._otherLines[-3:])
         text = _("The worker ended with code {code}. {words}").format(code=exitCode, words=words)
-        onEnd(self._reason or text.strip())
-
-
-@dataclass(frozen=True)
-class _Step:
-    """Of a command's work; the whole of it where it tells of none."""
-
-    name: str = ""
-    index: int = 0
-    count: int = 1
-
-    @property
-    def text(self) -> str:
-        if not self.name:
-            return ""
-        text = _("Step {number} of {count}: {step} …")
-        return text.format(number=self.index + 1, count=self.count, step=self.name)
-
-    def behind(self, done: float) -> float:
-        """The part of the whole that is behind. done: the part of the step that is."""
-        return (self.index + done) / self.count
+        self._end("" if exitCode == 0 else self._reason or text.strip())
 
 
 def showIn(label, bar) -> Callable[[str, float], None]:
@@ -128,7 +156,51 @@ def showIn(label, bar) -> Callable[[str, float], None]:
 
     def show(text: str, behind: float) -> None:
         if text:
-            label.setText(text)
+            say(label, text)
         bar.setValue(round(1000 * behind))
 
     return show
+
+
+class Task:
+    """A command that a button starts and cancels, with a label and a bar that show how it goes.
+
+    worker: runs the command. title: of the button while nothing runs. cancelled: what the label says of a command that
+    was ended early. asked: tells that the command is wanted. changed: tells that the button was dealt with.
+    """
+
+    def __init__(self, worker: Worker, button, label, bar, title: str, cancelled: str) -> None:
+        self.worker, self.asked, self.changed = worker, Signal(), Signal()
+        self._button, self._label, self._bar = button, label, bar
+        self._title, self._cancelled = title, cancelled
+        self.show = showIn(label, bar)
+        button.clicked.connect(self._pressed)
+        bar.setVisible(False)
+
+    def _pressed(self, *_args: object) -> None:
+        if self.worker.isRunning:
+            self.cancel()
+        else:
+            self.asked.emit()
+        self.changed.emit()
+
+    def start(self, arguments: list[str], onEnd: Callable[[str], None], module: str = "cli") -> None:
+        """As `Worker.start`, with the progress in label and bar."""
+        self.worker.start(arguments, onEnd, self.show, module=module)
+
+    def cancel(self) -> None:
+        """End the command, if one is running."""
+        if self.worker.isRunning:
+            self.say(self._cancelled)
+        self.worker.cancel()
+
+    def update(self, ready: bool) -> None:
+        """Show the state. ready: whether the command could be started."""
+        running = self.worker.isRunning
+        self._button.setText(_("Cancel") if running else self._title)
+        self._button.setEnabled(running or ready)
+        self._bar.setVisible(running)
+
+    def say(self, text: str) -> None:
+        """Show a text; without one the label takes no room."""
+        say(self._label, text)

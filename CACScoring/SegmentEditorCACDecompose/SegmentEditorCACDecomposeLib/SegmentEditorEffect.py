@@ -10,7 +10,8 @@ import qt
 import vtk
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.effects.base import LesionEffect, helpOf
+from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
+from CACScoringLib.panel.widgets import quiet, singleShot
 
 PAINTED, SHOWN = "Painted", "Shown"
 
@@ -19,7 +20,7 @@ class SegmentEditorEffect(LesionEffect):
     """Takes what the calcium map holds inside the painted or the visible region, with a preview."""
 
     def __init__(self, scriptedEffect) -> None:
-        super().__init__(scriptedEffect, "CAC Decompose", _("CAC Decompose"), __file__)
+        super().__init__(scriptedEffect, "CAC Decompose", __file__)
         self._preview = None
         self._region = None
         self._readAs = ""
@@ -35,8 +36,7 @@ class SegmentEditorEffect(LesionEffect):
                 "the map's calcium in the slice view last clicked in is added to the selected segment; what belongs to "
                 "another artery or was rejected stays there."
             ),
-            _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
-            _("Keys 6 to 9"): _("choose aortic valve, mitral annulus, thoracic aorta or other non-coronary calcium."),
+            **siteKeys(),
         }
         return helpOf(
             _("Replace a rough region by the calcium that the map finds in it, without the 130 HU threshold"),
@@ -44,24 +44,13 @@ class SegmentEditorEffect(LesionEffect):
             _("The preview lights up in the slice views. Apply accepts it, Cancel changes nothing."),
         )
 
-    # Options
+    def parameters(self) -> list[Parameter]:
+        tip = _("A voxel is taken where calcium adds at least this many HU.")
+        return [Parameter("FloorHU", _("Minimum calcium:"), tip, None, (1, 1000), _(" HU"))]
 
-    def _build(self) -> None:
-        """Make the options when the effect is used for the first time."""
-        if self.scan is not None:
-            return
-        from CACScoringLib.panel.effects import scan as effect_scan
-        from CACScoringLib.panel.effects import views as effect_views
-
-        self._views = effect_views
-        self.scan = effect_scan.EffectScan(self.scriptedEffect)
-        self._light = effect_views.VoxelOverlay(self.scriptedEffect)
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.updatePreview)
-        self._arteries = effect_views.SiteButtons(self.chooseArtery)
-        self.scriptedEffect.addOptionsWidget(self._arteries.layout)
-        regions = qt.QVBoxLayout()
+    def _addOptions(self) -> None:
+        self._timer = singleShot(0, self.updatePreview)
+        regions, buttons = qt.QVBoxLayout(), qt.QHBoxLayout()
         self.paintedButton = qt.QRadioButton(_("Painted region"))
         self.shownButton = qt.QRadioButton(_("Visible part of a slice"))
         self.paintedButton.setToolTip(_("Of the segment."))
@@ -70,70 +59,55 @@ class SegmentEditorEffect(LesionEffect):
             button.toggled.connect(self.updateMRMLFromGUI)
             regions.addWidget(button)
         self.scriptedEffect.addLabeledOptionsWidget(_("Region:"), regions)
-        self.floorSpinBox = qt.QDoubleSpinBox()
-        self.floorSpinBox.setRange(1, 1000)
-        self.floorSpinBox.setDecimals(0)
-        self.floorSpinBox.setSuffix(_(" HU"))
-        self.floorSpinBox.setToolTip(_("A voxel is taken where calcium adds at least this many HU."))
-        self.floorSpinBox.valueChanged.connect(self.updateMRMLFromGUI)
-        self.scriptedEffect.addLabeledOptionsWidget(_("Minimum calcium:"), self.floorSpinBox)
+        super()._addOptions()
         self.applyButton = qt.QPushButton(_("Apply"))
-        self.applyButton.clicked.connect(self.onApply)
         self.cancelButton = qt.QPushButton(_("Cancel"))
-        self.cancelButton.clicked.connect(self.onCancel)
-        row = qt.QHBoxLayout()
-        row.addWidget(self.applyButton)
-        row.addWidget(self.cancelButton)
-        self.scriptedEffect.addOptionsWidget(row)
-        self.statusLabel = effect_views.plainLabel()
-        self.scriptedEffect.addOptionsWidget(self.statusLabel)
+        for button, pressed in ((self.applyButton, self.onApply), (self.cancelButton, self.onCancel)):
+            button.clicked.connect(pressed)
+            buttons.addWidget(button)
+        self.scriptedEffect.addOptionsWidget(buttons)
 
     def setMRMLDefaults(self) -> None:
         self.scriptedEffect.setParameterDefault("Region", PAINTED)
         self.scriptedEffect.setParameterDefault("FloorOf", "none")
 
     def updateGUIFromMRML(self) -> None:
-        self._build()
         from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 
         self.scriptedEffect.setParameterDefault("FloorHU", DecompositionSettings().floor_hu)
-        blocked = self.floorSpinBox.blockSignals(True)
-        self.floorSpinBox.setValue(self.scriptedEffect.doubleParameter("FloorHU"))
-        self.floorSpinBox.blockSignals(blocked)
+        super().updateGUIFromMRML()
         for button, region in ((self.paintedButton, PAINTED), (self.shownButton, SHOWN)):
-            blocked = button.blockSignals(True)
-            button.setChecked(self.scriptedEffect.parameter("Region") == region)
-            button.blockSignals(blocked)
-        self._showArtery()
+            with quiet(button):
+                button.setChecked(self.scriptedEffect.parameter("Region") == region)
         self._later()
 
     def updateMRMLFromGUI(self, _value=None) -> None:
-        self.scriptedEffect.setParameter("FloorHU", self.floorSpinBox.value)
+        super().updateMRMLFromGUI()
         self.scriptedEffect.setParameter("Region", PAINTED if self.paintedButton.checked else SHOWN)
         self._later()
 
     # Life
 
     def activate(self) -> None:
-        self._arteries.takeDigits()
-        self._useFloorOfResult()
-        self._observe()
+        super().activate()
+        if self.scan.segmentation is not None:
+            # The floor that the map was made with.
+            self._useValueOfResult("FloorHU", "FloorOf", self.scan.floor_hu())
+            self._observe()
         self.updatePreview()
 
     def deactivate(self) -> None:
-        self._arteries.giveDigits()
         self._timer.stop()
         self._stopObserving()
         self._region = self._preview = None
-        self._light.remove()
+        super().deactivate()
 
     def cleanup(self) -> None:
+        super().cleanup()
         if self.scan is None:
             return
-        # A connection would keep the effect alive.
         self._stopObserving()
         self._timer.timeout.disconnect(self.updatePreview)
-        self.floorSpinBox.valueChanged.disconnect(self.updateMRMLFromGUI)
         self.paintedButton.toggled.disconnect(self.updateMRMLFromGUI)
         self.shownButton.toggled.disconnect(self.updateMRMLFromGUI)
         self.applyButton.clicked.disconnect(self.onApply)
@@ -148,22 +122,9 @@ class SegmentEditorEffect(LesionEffect):
         self._view = None
         self._onChanged()
 
-    def _useFloorOfResult(self) -> None:
-        """A map is decomposed with the floor it was made with, until the reader changes it."""
-        segmentation = self.scan.segmentation
-        if segmentation is None or self.scriptedEffect.parameter("FloorOf") == segmentation.GetID():
-            return
-        floor = self.scan.floor_hu()
-        if floor is not None:
-            self.scriptedEffect.setParameter("FloorOf", segmentation.GetID())
-            self.scriptedEffect.setParameter("FloorHU", floor)
-
     def _observe(self) -> None:
         """Another segment selected, or its voxels changed by another tool or by undo: the preview follows."""
-        node, segmentation = self.scriptedEffect.parameterSetNode(), self.scan.segmentation
-        if segmentation is None:
-            return
-        contents = segmentation.GetSegmentation()
+        node, contents = self.scriptedEffect.parameterSetNode(), self.scan.segmentation.GetSegmentation()
         # Undo tells of the segments only, an edit of their representation too.
         for subject, event in (
             (node, vtk.vtkCommand.ModifiedEvent),
@@ -184,7 +145,7 @@ class SegmentEditorEffect(LesionEffect):
     def _later(self) -> None:
         """Update the preview once, after all that is changing now has changed."""
         if self.scan is not None and self.scriptedEffect.active():
-            self._timer.start(0)
+            self._timer.start()
 
     # Views
 
@@ -213,20 +174,20 @@ class SegmentEditorEffect(LesionEffect):
     # What a reader can do
 
     def chooseArtery(self, artery) -> None:
-        """Decompose the segment of an `Artery` from now on."""
-        if self.scan.update():
-            self.scan.select(artery)
-            self._onChanged()
+        super().chooseArtery(artery)
+        self._onChanged()
 
     def updatePreview(self) -> None:
         """Show what Apply would leave of the selected segment, or add to it."""
+        from CACScoringLib.review.picking import Voxels
+
         self._showArtery()
         self._preview = None
         reason = self._read()
         if not reason:
             kji, values = self._region
             floor = self.scriptedEffect.doubleParameter("FloorHU")
-            self._preview = self._voxels(kji[values >= floor])
+            self._preview = Voxels.at(kji[values >= floor])
             reason = self._described(values, floor)
         if self._preview is None:
             self._light.hide()
@@ -234,9 +195,11 @@ class SegmentEditorEffect(LesionEffect):
             self._light.show(self._preview, self.scan.index_to_ras, self._views.CANDIDATE_COLOUR)
         painted = self.scriptedEffect.parameter("Region") == PAINTED
         self.applyButton.setEnabled(self._preview is not None or (painted and self._region is not None))
-        self.statusLabel.setText(reason)
+        self._say(reason)
 
     def onApply(self, _checked: bool = False) -> None:
+        from CACScoringLib.review.picking import Voxels
+
         if self.scriptedEffect.confirmCurrentSegmentVisible() == self.scriptedEffect.NotConfirmed:
             return
         self.updatePreview()
@@ -245,13 +208,13 @@ class SegmentEditorEffect(LesionEffect):
         rest = None
         if self.scriptedEffect.parameter("Region") == PAINTED:
             kji, values = self._region
-            rest = self._voxels(kji[~(values >= self.scriptedEffect.doubleParameter("FloorHU"))])
+            rest = Voxels.at(kji[~(values >= self.scriptedEffect.doubleParameter("FloorHU"))])
         changed = self.scan.change(self.scan.selected, self._preview, rest)
         self._region = None
         self.updatePreview()
         name = self.scan.name_of(self.scan.selected)
         done = _("Done: {artery} now holds the calcium of the map there.").format(artery=name)
-        self.statusLabel.setText(done if changed else _("Nothing changed."))
+        self._say(done if changed else _("Nothing changed."))
 
     def onCancel(self, _checked: bool = False) -> None:
         self.scriptedEffect.selectEffect("")
@@ -297,12 +260,6 @@ class SegmentEditorEffect(LesionEffect):
         kji = shown_voxels(self.scan.hu.shape, toIndex, *viewWidget.mrmlSliceNode().GetDimensions()[:2])
         free = {self.scan.selected, self.scan.known_segment_of(Artery.UNASSIGNED)}
         return self.scan.without_segments(kji, free)
-
-    @staticmethod
-    def _voxels(kji: np.ndarray):
-        from CACScoringLib.review.picking import Voxels
-
-        return Voxels.at(kji)
 
     def _described(self, values: np.ndarray, floor: float) -> str:
         volume = float(np.prod(self.scan.spacing_mm))

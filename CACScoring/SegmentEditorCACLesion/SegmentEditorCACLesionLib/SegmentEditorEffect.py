@@ -1,16 +1,15 @@
 """CAC Lesion: a click in a slice view gives a lesion to an artery."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803, N806, N815
+# ruff: noqa: N802, N803, N815
 
 from __future__ import annotations
 
 import numpy as np
-import qt
 import vtk
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.effects.base import LesionEffect, helpOf
+from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
 
 _DRAG_PIXELS = 4
 
@@ -20,7 +19,7 @@ class SegmentEditorEffect(LesionEffect):
 
     def __init__(self, scriptedEffect) -> None:
         scriptedEffect.requireSegments = False
-        super().__init__(scriptedEffect, "CAC Lesion", _("CAC Lesion"), __file__)
+        super().__init__(scriptedEffect, "CAC Lesion", __file__)
         self._pick = None
         self._mouse = None
         self._press = None
@@ -32,8 +31,7 @@ class SegmentEditorEffect(LesionEffect):
             ),
             _("Left click"): _("add it to the selected artery. It is taken from any other."),
             _("Left-button drag"): _("add only what lies within the sphere drawn around the click."),
-            _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
-            _("Keys 6 to 9"): _("choose aortic valve, mitral annulus, thoracic aorta or other non-coronary calcium."),
+            **siteKeys(),
             _("Key X"): _('reject the lesion under the cursor: it moves to "not-coronary" and is not scored.'),
         }
         return helpOf(
@@ -45,120 +43,58 @@ class SegmentEditorEffect(LesionEffect):
             ),
         )
 
-    # Options
-
-    def _build(self) -> None:
-        """Make the options when the effect is used for the first time."""
-        if self.scan is not None:
-            return
-        from CACScoringLib.panel.effects import scan as effect_scan
-        from CACScoringLib.panel.effects import views as effect_views
+    def parameters(self) -> list[Parameter]:
         from CACScoringLib.review.picking import PickLimits
 
-        self._views = effect_views
-        self.scan = effect_scan.EffectScan(self.scriptedEffect)
-        self._light = effect_views.VoxelOverlay(self.scriptedEffect)
-        self._ball = effect_views.CircleOverlay(self.scriptedEffect)
-        self._arteries = effect_views.SiteButtons(self.chooseArtery)
-        self.scriptedEffect.addOptionsWidget(self._arteries.layout)
-
         limits = PickLimits()
-        self.thresholdSpinBox = self._spinBox(-100, 3000, _(" HU"), _("Voxels of a lesion are at or above this value."))
-        self.scriptedEffect.addLabeledOptionsWidget(_("Threshold:"), self.thresholdSpinBox)
-        tip = _("A larger lesion is not added, because it has leaked. The default is {default:g} mm³.")
-        self.volumeSpinBox = self._spinBox(1, 100000, _(" mm³"), tip.format(default=limits.most_volume_mm3))
-        self.scriptedEffect.addLabeledOptionsWidget(_("Maximum volume:"), self.volumeSpinBox)
-        tip = _("A lesion that extends further is not added, because it has leaked. The default is {default:g} mm.")
-        self.depthSpinBox = self._spinBox(1, 500, _(" mm"), tip.format(default=limits.most_depth_mm))
-        self.scriptedEffect.addLabeledOptionsWidget(_("Maximum extent:"), self.depthSpinBox)
-        self.heartCheckBox = qt.QCheckBox(_("Only inside the heart outline"))
-        self.heartCheckBox.setToolTip(_("When off, lesions may lie anywhere in the slices that show the heart."))
-        self.heartCheckBox.toggled.connect(self.updateMRMLFromGUI)
-        self.scriptedEffect.addOptionsWidget(self.heartCheckBox)
-        self.statusLabel = effect_views.plainLabel()
-        self.scriptedEffect.addOptionsWidget(self.statusLabel)
-
-    def _spinBox(self, least: float, most: float, suffix: str, tip: str):
-        box = qt.QDoubleSpinBox()
-        box.setRange(least, most)
-        box.setDecimals(0)
-        box.setSuffix(suffix)
-        box.setToolTip(tip)
-        box.valueChanged.connect(self.updateMRMLFromGUI)
-        return box
+        volume = _("A larger lesion is not added, because it has leaked. The default is {default:g} mm³.")
+        depth = _("A lesion that extends further is not added, because it has leaked. The default is {default:g} mm.")
+        return [
+            Parameter(
+                *("ThresholdHU", _("Threshold:"), _("Voxels of a lesion are at or above this value."), 130.0),
+                *((-100, 3000), _(" HU")),
+            ),
+            Parameter(
+                *("MostVolumeMm3", _("Maximum volume:"), volume.format(default=limits.most_volume_mm3)),
+                *(limits.most_volume_mm3, (1, 100000), _(" mm³")),
+            ),
+            Parameter(
+                *("MostDepthMm", _("Maximum extent:"), depth.format(default=limits.most_depth_mm)),
+                *(limits.most_depth_mm, (1, 500), _(" mm")),
+            ),
+            Parameter(
+                *("InsideHeart", _("Only inside the heart outline")),
+                *(_("When off, lesions may lie anywhere in the slices that show the heart."), 1),
+            ),
+        ]
 
     def setMRMLDefaults(self) -> None:
-        from CACScoringLib.review.picking import PickLimits
-
-        limits = PickLimits()
-        self.scriptedEffect.setParameterDefault("ThresholdHU", 130.0)
-        self.scriptedEffect.setParameterDefault("MostVolumeMm3", limits.most_volume_mm3)
-        self.scriptedEffect.setParameterDefault("MostDepthMm", limits.most_depth_mm)
-        self.scriptedEffect.setParameterDefault("InsideHeart", 1)
+        super().setMRMLDefaults()
         self.scriptedEffect.setParameterDefault("ThresholdOf", "none")
 
-    def updateGUIFromMRML(self) -> None:
-        self._build()
-        values = {
-            self.thresholdSpinBox: self.scriptedEffect.doubleParameter("ThresholdHU"),
-            self.volumeSpinBox: self.scriptedEffect.doubleParameter("MostVolumeMm3"),
-            self.depthSpinBox: self.scriptedEffect.doubleParameter("MostDepthMm"),
-        }
-        for box, value in values.items():
-            blocked = box.blockSignals(True)
-            box.setValue(value)
-            box.blockSignals(blocked)
-        blocked = self.heartCheckBox.blockSignals(True)
-        self.heartCheckBox.setChecked(self.scriptedEffect.integerParameter("InsideHeart") != 0)
-        self.heartCheckBox.blockSignals(blocked)
-        self._showArtery()
-
     def updateMRMLFromGUI(self, _value=None) -> None:
-        self.scriptedEffect.setParameter("ThresholdHU", self.thresholdSpinBox.value)
-        self.scriptedEffect.setParameter("MostVolumeMm3", self.volumeSpinBox.value)
-        self.scriptedEffect.setParameter("MostDepthMm", self.depthSpinBox.value)
-        self.scriptedEffect.setParameter("InsideHeart", int(self.heartCheckBox.checked))
+        super().updateMRMLFromGUI()
         self._forget()
 
     # Life
 
     def activate(self) -> None:
-        self._arteries.takeDigits()
-        self._useThresholdOfResult()
-        self._showArtery()
+        super().activate()
+        if self.scan.update():
+            # Read now, so that the first move of the mouse need not wait for it.
+            self.scan.heart(self.scriptedEffect.integerParameter("InsideHeart") != 0)
+            self._useValueOfResult("ThresholdHU", "ThresholdOf", self.scan.threshold_hu())
         self._say("")
 
     def deactivate(self) -> None:
-        self._arteries.giveDigits()
         self._press = self._mouse = None
         self._forget()
-        self._light.remove()
-        self._ball.remove()
-
-    def cleanup(self) -> None:
-        if self.scan is None:
-            return
-        # A connection would keep the effect alive.
-        for box in (self.thresholdSpinBox, self.volumeSpinBox, self.depthSpinBox):
-            box.valueChanged.disconnect(self.updateMRMLFromGUI)
-        self.heartCheckBox.toggled.disconnect(self.updateMRMLFromGUI)
+        super().deactivate()
 
     def sourceVolumeNodeChanged(self) -> None:
         self._forget()
 
     referenceGeometryChanged = layoutChanged = sourceVolumeNodeChanged
-
-    def _useThresholdOfResult(self) -> None:
-        """A scored segmentation is edited with the threshold it was scored with, until the reader changes it."""
-        if not self.scan.update():
-            return
-        # Read now, so that the first move of the mouse need not wait for it.
-        self.scan.heart(self.scriptedEffect.integerParameter("InsideHeart") != 0)
-        segmentationId = self.scan.segmentation.GetID()
-        scored = self.scan.threshold_hu()
-        if scored is not None and self.scriptedEffect.parameter("ThresholdOf") != segmentationId:
-            self.scriptedEffect.setParameter("ThresholdOf", segmentationId)
-            self.scriptedEffect.setParameter("ThresholdHU", scored)
 
     # Views
 
@@ -311,12 +247,6 @@ class SegmentEditorEffect(LesionEffect):
         self._say(rejected if changed else _("Nothing to reject here: rejected already, or masked."))
         return changed
 
-    def chooseArtery(self, artery) -> None:
-        """Add to the segment of an `Artery` from now on."""
-        if self.scan.update():
-            self.scan.select(artery)
-            self._showArtery()
-
     def _add(self, pick) -> int:
         if pick.leaked:
             self._say(self._leakMessage(pick))
@@ -333,9 +263,6 @@ class SegmentEditorEffect(LesionEffect):
         return changed
 
     # Messages
-
-    def _say(self, text: str) -> None:
-        self.statusLabel.setText(text)
 
     def _described(self, voxels) -> str:
         volume = voxels.count * float(np.prod(self.scan.spacing_mm))

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import qt
 import vtk
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.effects.base import LesionEffect, helpOf
+from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
 
 _DIAMETER_MM = 10.0
 _STEP = 1.2
@@ -24,7 +23,7 @@ class SegmentEditorEffect(LesionEffect):
 
     def __init__(self, scriptedEffect) -> None:
         scriptedEffect.requireSegments = False
-        super().__init__(scriptedEffect, "CAC Region", _("CAC Region"), __file__)
+        super().__init__(scriptedEffect, "CAC Region", __file__)
         self._mouse = None
         self._stroke = None
         self._last = None
@@ -32,8 +31,7 @@ class SegmentEditorEffect(LesionEffect):
     def helpText(self) -> str:
         actions = {
             _("Left-button drag"): _("paint; what is painted is taken from any other artery."),
-            _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
-            _("Keys 6 to 9"): _("choose aortic valve, mitral annulus, thoracic aorta or other non-coronary calcium."),
+            **siteKeys(),
             _("Shift + mouse wheel or +/- keys"): _("larger or smaller brush."),
         }
         return helpOf(
@@ -42,76 +40,33 @@ class SegmentEditorEffect(LesionEffect):
             _("Erase with the Erase effect. CAC Decompose finds the calcium inside what is painted."),
         )
 
-    # Options
-
-    def _build(self) -> None:
-        """Make the options when the effect is used for the first time."""
-        if self.scan is not None:
-            return
-        from CACScoringLib.panel.effects import scan as effect_scan
-        from CACScoringLib.panel.effects import views as effect_views
-
-        self._views = effect_views
-        self.scan = effect_scan.EffectScan(self.scriptedEffect)
-        self._paint = effect_views.VoxelOverlay(self.scriptedEffect)
-        self._brush = effect_views.CircleOverlay(self.scriptedEffect)
-        self._arteries = effect_views.SiteButtons(self.chooseArtery)
-        self.scriptedEffect.addOptionsWidget(self._arteries.layout)
-        self.diameterSpinBox = qt.QDoubleSpinBox()
-        self.diameterSpinBox.setRange(0.5, 100)
-        self.diameterSpinBox.setDecimals(1)
-        self.diameterSpinBox.setSuffix(_(" mm"))
-        self.diameterSpinBox.setToolTip(_("This is the diameter of the brush (default 10 mm)."))
-        self.diameterSpinBox.valueChanged.connect(self.updateMRMLFromGUI)
-        self.scriptedEffect.addLabeledOptionsWidget(_("Diameter:"), self.diameterSpinBox)
-        self.sphereCheckBox = qt.QCheckBox(_("Sphere brush"))
-        self.sphereCheckBox.setToolTip(_("A disc paints the slice shown; a sphere paints its neighbours too."))
-        self.sphereCheckBox.toggled.connect(self.updateMRMLFromGUI)
-        self.scriptedEffect.addOptionsWidget(self.sphereCheckBox)
-        self.statusLabel = effect_views.plainLabel()
-        self.scriptedEffect.addOptionsWidget(self.statusLabel)
-
-    def setMRMLDefaults(self) -> None:
-        self.scriptedEffect.setParameterDefault("DiameterMm", _DIAMETER_MM)
-        self.scriptedEffect.setParameterDefault("Sphere", 0)
+    def parameters(self) -> list[Parameter]:
+        size = _("This is the diameter of the brush (default 10 mm).")
+        shape = _("A disc paints the slice shown; a sphere paints its neighbours too.")
+        return [
+            Parameter("DiameterMm", _("Diameter:"), size, _DIAMETER_MM, (0.5, 100), _(" mm"), 1),
+            Parameter("Sphere", _("Sphere brush"), shape, 0),
+        ]
 
     def updateGUIFromMRML(self) -> None:
-        self._build()
-        blocked = self.diameterSpinBox.blockSignals(True)
-        self.diameterSpinBox.setValue(self.scriptedEffect.doubleParameter("DiameterMm"))
-        self.diameterSpinBox.blockSignals(blocked)
-        blocked = self.sphereCheckBox.blockSignals(True)
-        self.sphereCheckBox.setChecked(self.scriptedEffect.integerParameter("Sphere") != 0)
-        self.sphereCheckBox.blockSignals(blocked)
-        self._showArtery()
+        super().updateGUIFromMRML()
         self._showBrush()
 
     def updateMRMLFromGUI(self, _value=None) -> None:
-        self.scriptedEffect.setParameter("DiameterMm", self.diameterSpinBox.value)
-        self.scriptedEffect.setParameter("Sphere", int(self.sphereCheckBox.checked))
+        super().updateMRMLFromGUI()
         self._showBrush()
 
     # Life
 
     def activate(self) -> None:
-        self._arteries.takeDigits()
         self.scan.update()
-        self._showArtery()
-        self.statusLabel.setText("")
+        super().activate()
+        self._say("")
 
     def deactivate(self) -> None:
-        self._arteries.giveDigits()
         self._mouse = None
         self._drop()
-        self._paint.remove()
-        self._brush.remove()
-
-    def cleanup(self) -> None:
-        if self.scan is None:
-            return
-        # A connection would keep the effect alive.
-        self.diameterSpinBox.valueChanged.disconnect(self.updateMRMLFromGUI)
-        self.sphereCheckBox.toggled.disconnect(self.updateMRMLFromGUI)
+        super().deactivate()
 
     def sourceVolumeNodeChanged(self) -> None:
         self._drop()
@@ -146,23 +101,24 @@ class SegmentEditorEffect(LesionEffect):
             return True
         if eventId == events.LeaveEvent and self._stroke is None:
             self._mouse = None
-            self._brush.hide()
+            self._ball.hide()
         return False
 
     def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
         if self._views.isSliceWidget(viewWidget):
-            self._paint.place(viewWidget)
+            self._light.place(viewWidget)
             self._showBrush()
 
     def _scaleBrush(self, factor: float) -> bool:
-        self.diameterSpinBox.setValue(self.diameterSpinBox.value * factor)
+        box = self.boxes["DiameterMm"]
+        box.setValue(box.value * factor)
         return True
 
     def _beginStroke(self) -> bool:
         if not self.scan.update():
             return False
         if not self.scan.selected:
-            self.statusLabel.setText(_("Choose an artery first."))
+            self._say(_("Choose an artery first."))
             return True
         confirmed = self.scriptedEffect.confirmCurrentSegmentVisible()
         # A dialog has taken the release of the button.
@@ -183,7 +139,7 @@ class SegmentEditorEffect(LesionEffect):
         if covered is not None:
             before = self._stroke["voxels"]
             self._stroke["voxels"] = covered if before is None else before.united(covered)
-            self._paint.show(self._stroke["voxels"], self.scan.index_to_ras, self._colour())
+            self._light.show(self._stroke["voxels"], self.scan.index_to_ras, self._colour())
         return True
 
     def _endStroke(self) -> None:
@@ -196,15 +152,15 @@ class SegmentEditorEffect(LesionEffect):
         if self.scan is None:
             return
         self._stroke = self._last = None
-        self._paint.hide()
-        self._brush.hide()
+        self._light.hide()
+        self._ball.hide()
 
     def _showBrush(self) -> None:
         if self._mouse is None:
             return
         only = None if self._isBall() else self._mouse[0]
         radius = self.scriptedEffect.doubleParameter("DiameterMm") / 2
-        self._brush.show(self._views.pixelRas(*self._mouse), radius, self._colour(), only)
+        self._ball.show(self._views.pixelRas(*self._mouse), radius, self._colour(), only)
 
     def _isBall(self) -> bool:
         return self.scriptedEffect.integerParameter("Sphere") != 0
@@ -228,15 +184,12 @@ class SegmentEditorEffect(LesionEffect):
         changed = self.scan.change(self.scan.selected, voxels)
         name = self.scan.name_of(self.scan.selected)
         text = _("Painted for {artery}.") if changed else _("It belongs to {artery} already, or is masked.")
-        self.statusLabel.setText(text.format(artery=name))
+        self._say(text.format(artery=name))
         return changed
 
     def chooseArtery(self, artery) -> None:
-        """Paint the segment of an `Artery` from now on."""
-        if self.scan.update():
-            self.scan.select(artery)
-            self._showArtery()
-            self._showBrush()
+        super().chooseArtery(artery)
+        self._showBrush()
 
     def _colour(self) -> tuple[float, float, float]:
         return self.scan.colour_of(self.scan.selected)

@@ -26,23 +26,6 @@ class TestCohort:
         facts = {"name": f"scan {index}", "folder": str(tmp_path / f"scan-{index}"), "ct": "", "series": None}
         return line(event="scan", index=index, state=state, **{**facts, **more})
 
-    def test_needs_both_folders(self, driver, tmp_path):
-        assert not driver.ui.cohortButton.enabled
-        driver.ui.cohortFolderEdit.setCurrentPath(str(tmp_path))
-        assert not driver.ui.cohortButton.enabled
-        driver.ui.cohortOutputEdit.setCurrentPath(str(tmp_path / "out"))
-        assert driver.ui.cohortButton.enabled
-
-    def test_an_emptied_folder_stays_empty(self, cohort):
-        for edit in (cohort.ui.cohortFolderEdit, cohort.ui.cohortOutputEdit):
-            before = edit.currentPath
-            edit.setCurrentPath("")
-            assert not cohort.ui.cohortButton.enabled
-            cohort.widget.cohort.update()
-            assert edit.currentPath == ""
-            edit.setCurrentPath(before)
-            assert cohort.ui.cohortButton.enabled
-
     def test_the_table_fills_as_it_goes(self, cohort, tmp_path):
         cohort.state.minimumPixels, cohort.state.calibration, cohort.state.allowContrast = 3, 0.05, True
         cohort.ui.cohortButton.click()
@@ -104,12 +87,6 @@ class TestCohort:
         assert "http://head:8787/status" in text
         worker.end(0)
 
-    def test_cancel(self, cohort, tmp_path):
-        cohort.ui.cohortButton.click()
-        cohort.ui.cohortButton.click()
-        assert cohort.cohort.killed
-        assert "Cancelled" in cohort.ui.cohortStatusLabel.text
-
     def test_a_row_opens_for_review(self, cohort, tmp_path):
         image = panel_results.chest_image()
         panel_results.write(tmp_path / "scan-0", image, networks=False)
@@ -117,17 +94,11 @@ class TestCohort:
         cohort.cohort.say(self.scan(0, "done", tmp_path, ct="/data/a", series="1.2", agatston={"threshold": 1.0}))
         cohort.ui.cohortTable.setCurrentCell(0, 0)
         cohort.ui.cohortOpenButton.click()
-        module, name, ct, target, series = cohort.process.arguments
-        assert (module, name, ct, series) == ("-m", "CACScoringLib.panel.open_ct", "/data/a", "1.2")
+        module, name, _job, ct, target, series = cohort.process.arguments
+        assert (module, name, ct, series) == ("-m", "CACScoringLib.panel.background", "/data/a", "1.2")
         sitk.WriteImage(image, target)
         cohort.process.end(0)
         cohort.settle()
         assert cohort.ui.pages.currentIndex == 0
         assert len(cohort.lesions()) == 3
         assert cohort.review.nodes.volume.GetName() == "scan 0"
-
-    def test_failed_rows_do_not_open(self, cohort, tmp_path):
-        cohort.ui.cohortButton.click()
-        cohort.cohort.say(self.scan(0, "failed", tmp_path, reason="No heart."))
-        cohort.ui.cohortTable.setCurrentCell(0, 0)
-        assert not cohort.ui.cohortOpenButton.enabled

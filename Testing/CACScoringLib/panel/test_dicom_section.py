@@ -12,6 +12,7 @@ from pydicom.uid import generate_uid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml import scene as mrml
 
+ASKING = "CACScoringLib.panel.lesions_choice.askForLesions"
 SERIES = ("segmentation.dcm", "measurements.dcm", "cardiovascular-report.dcm", "report.pdf.dcm")
 
 
@@ -42,7 +43,7 @@ def loaded(folder, name="chest"):
 
 
 @pytest.fixture
-def reviewed(driver, tmp_path):
+def reviewed(driver, tmp_path, monkeypatch):
     """A result whose lesions a reader has given their arteries."""
     driver.score(networks=True)
     for slices, artery in (("5–6", "LAD"), ("12–13", "LCX"), ("16–17", "aorta")):
@@ -52,8 +53,8 @@ def reviewed(driver, tmp_path):
     driver.settle()
     driver.out = tmp_path / "out"
     driver.out.mkdir()
-    driver.widget.dicom._askForFolder = lambda: str(driver.out)
-    driver.widget.dicom._worker._process = panel_driver.InThisProcess()
+    monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(driver.out))
+    driver.widget.dicom._task.worker._process = panel_driver.InThisProcess()
     return driver
 
 
@@ -81,12 +82,6 @@ class TestExport:
         source = pydicom.dcmread(next(iter(dicom_series(reviewed))), stop_before_pixels=True)
         assert report.StudyInstanceUID == source.StudyInstanceUID
 
-    def test_they_name_the_runs_models(self, reviewed):
-        names = [model["name"] for model in reviewed.review.as_reviewed().record["models"]]
-        assert names
-        content = (export(reviewed) / "measurements.dcm").read_bytes()
-        assert all(f": {name}, SHA-256".encode() in content for name in names)
-
     def test_they_come_into_the_database(self, reviewed):
         folder = export(reviewed)
         count = len(list(folder.iterdir()))
@@ -96,23 +91,6 @@ class TestExport:
         uid = str(pydicom.dcmread(folder / "segmentation.dcm").SOPInstanceUID)
         kept = slicer.dicomDatabase.fileForInstance(uid)
         assert kept.startswith(slicer.dicomDatabase.databaseDirectory), "the folder may be deleted"
-
-    def test_not_where_that_is_switched_off(self, reviewed):
-        reviewed.ui.databaseBox.setChecked(False)
-        uid = str(pydicom.dcmread(export(reviewed) / "segmentation.dcm").SOPInstanceUID)
-        assert slicer.dicomDatabase.fileForInstance(uid) == ""
-
-    def test_a_closed_database_is_told(self, reviewed, monkeypatch):
-        monkeypatch.setattr(reviewed.widget.dicom._worker._process, "start", closing_the_database())
-        export(reviewed)
-        assert "database is not open, so they were not added" in reviewed.ui.dicomLabel.text
-
-    def test_an_import_that_fails_is_told(self, reviewed, monkeypatch):
-        import DICOMLib
-
-        monkeypatch.setattr(DICOMLib.DICOMUtils, "importDicom", lambda *_: False)
-        export(reviewed)
-        assert "could not be added" in reviewed.ui.dicomLabel.text
 
     def test_patient_and_reader_are_named_where_asked_for_alone(self, reviewed):
         assert not reviewed.ui.readerEdit.enabled
@@ -126,36 +104,13 @@ class TestExport:
         pdf = pydicom.dcmread(reviewed.out / "chest-cac-dicom-2" / "report.pdf.dcm")
         assert pdf.BurnedInAnnotation == "YES"
 
-    def test_what_is_no_name_is_refused_before_anything_is_made(self, reviewed):
-        reviewed.ui.identifyBox.setChecked(True)
-        reviewed.state.exportReader = "a\\b"
-        export(reviewed)
-        assert "no DICOM person name" in reviewed.ui.dicomLabel.text
-        assert not list(reviewed.out.iterdir())
-
     def test_a_ct_that_is_not_from_dicom(self, reviewed, volume):
         volume.RemoveAttribute("DICOM.instanceUIDs")
         export(reviewed)
         assert "chest was not loaded through the DICOM module" in reviewed.ui.dicomLabel.text
 
-    def test_images_that_are_gone(self, reviewed, series):
-        for path in sorted(series.ct.iterdir())[:2]:
-            path.unlink()
-        export(reviewed)
-        assert "2 of 20 images of chest are no longer" in reviewed.ui.dicomLabel.text
-
-    def test_images_that_have_changed_leave_no_folder(self, reviewed, series):
-        for path in series.ct.iterdir():
-            header = pydicom.dcmread(path)
-            x, y, z = header.ImagePositionPatient
-            header.ImagePositionPatient = [x, y, float(z) + 30]
-            header.save_as(path)
-        export(reviewed)
-        assert "changed after it was read" in reviewed.ui.dicomLabel.text
-        assert not list(reviewed.out.iterdir())
-
     def test_cancel(self, reviewed, tmp_path):
-        process = reviewed.widget.dicom._worker._process = type(reviewed.process)()
+        process = reviewed.widget.dicom._task.worker._process = type(reviewed.process)()
         reviewed.ui.dicomButton.click()
         assert reviewed.ui.dicomButton.text == "Cancel"
         assert not reviewed.ui.databaseBox.enabled
@@ -166,24 +121,7 @@ class TestExport:
         assert process.killed
         assert reviewed.ui.dicomLabel.text == "Cancelled. Nothing was written."
         assert reviewed.ui.dicomButton.text == "Export as DICOM …"
-        assert not list(tmp_path.glob("cac-dicom-*")), "the job with the patient's images is removed"
-
-    def test_nowhere(self, reviewed):
-        reviewed.widget.dicom._askForFolder = lambda: ""
-        reviewed.ui.dicomButton.click()
-        assert not reviewed.ui.dicomLabel.visible
-
-    def test_nothing_to_export_without_a_result(self, driver):
-        assert not driver.ui.dicomButton.enabled
-
-    @pytest.mark.long
-    @pytest.mark.usefixtures("slicers_python")
-    def test_in_a_process_of_its_own(self, reviewed):
-        reviewed.widget.dicom._worker._process = None
-        reviewed.ui.dicomButton.click()
-        done = reviewed.widget.dicom._worker
-        assert panel_driver.eventually(lambda: slicer.app.processEvents() or not done.isRunning, 120)
-        assert (reviewed.out / "chest-cac-dicom" / "measurements.dcm").exists(), reviewed.ui.dicomLabel.text
+        assert not list(tmp_path.glob("cac-panel-*")), "the job with the patient's images is removed"
 
 
 class TestOpening:
@@ -193,7 +131,7 @@ class TestOpening:
         export(reviewed)
         reviewed.before = reviewed.review.result("threshold"), reviewed.review.non_coronary
         reviewed.state.inputHeart, reviewed.state.inputHeartSegment = reviewed.review.nodes.heart, "heart"
-        reviewed.widget.logic._worker._process = panel_driver.InThisProcess()
+        reviewed.widget.scorer._worker._process = panel_driver.InThisProcess()
         return reviewed
 
     def choose(self, driver, text):
@@ -220,21 +158,8 @@ class TestOpening:
         assert again.review.non_coronary.scores == elsewhere.scores
         assert [lesion["Artery"] for lesion in again.lesions()] == ["LAD", "LCX", "aorta"]
 
-    def test_a_file_of_another_tool(self, again, tmp_path):
-        made = pydicom.dcmread(again.out / "chest-cac-dicom" / "segmentation.dcm")
-        for item in made.SegmentSequence:
-            del item.AnatomicRegionSequence
-        made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        made.save_as(tmp_path / "other.dcm")
-        again.widget.input._lesions._askForFile = lambda: str(tmp_path / "other.dcm")
-        self.choose(again, "Open a DICOM file")
-        assert again.state.inputLesions == str(tmp_path / "other.dcm")
-        assert again.ui.lesionsBox.currentText == "other.dcm"
-        self.open(again)
-        assert again.review.result("threshold").total == again.before[0].total
-
-    def test_a_file_that_is_not_chosen_after_all(self, again):
-        again.widget.input._lesions._askForFile = lambda: ""
+    def test_a_file_that_is_not_chosen_after_all(self, again, monkeypatch):
+        monkeypatch.setattr(ASKING, lambda: "")
         self.choose(again, "Open a DICOM file")
         assert again.state.inputLesions == ""
         assert again.ui.lesionsBox.currentText == "found in the CT"
@@ -265,18 +190,6 @@ class TestOpening:
         self.choose(again, "found in the CT")
         assert again.ui.scoreButton.enabled
 
-    @pytest.mark.parametrize("content", [None, b"", b"\0" * 128 + b"DICM" + b"\1" * 40])
-    def test_broken_and_missing_files_are_told(self, again, content, tmp_path):
-        if content is not None:
-            (tmp_path / "broken.dcm").write_bytes(content)
-        again.state.inputLesions = str(tmp_path / "broken.dcm")
-        assert "broken.dcm" in again.ui.lesionsLabel.text
-        assert not again.ui.scoreButton.enabled
-
-    def test_a_ct_is_no_review(self, again, series):
-        again.state.inputLesions = str(next(iter(series.ct.iterdir())))
-        assert "modality CT, which holds no lesions" in again.ui.lesionsLabel.text
-
     def test_reviews_of_other_studies_are_not_offered(self, again, tmp_path):
         import numpy as np
 
@@ -297,13 +210,3 @@ def dicom_series(driver):
     from CACScoringLib.panel.dicom_database import filesOf
 
     return filesOf(driver.review.nodes.volume)
-
-
-def closing_the_database():
-    work = panel_driver.InThisProcess().start
-
-    def start(*arguments):
-        slicer.dicomDatabase.closeDatabase()
-        work(*arguments)
-
-    return start

@@ -71,11 +71,6 @@ class TestInput:
         assert driver.process.option("--device") == ["cpu"]
         assert "--threshold-only" not in driver.process.arguments
 
-    def test_what_comes_with_cac_beside_its_own_map_says_so(self, driver):
-        box = driver.ui.mapModelBox
-        shown = [box.itemText(n) for n in range(box.count)]
-        assert shown[:2] == ["map-compact (comes with CAC)", "map-labels (comes with CAC, for comparison)"]
-
     def test_own_models_for_territories_or_the_heart_alone_stand_in_one_row(self, driver, tmp_path, monkeypatch):
         from CACScoringLib.panel.input_section import argumentsOf
 
@@ -95,31 +90,12 @@ class TestInput:
             given = argumentsOf(driver.state)
             assert [given[k + 1] for k, word in enumerate(given) if word == "--model"] == arguments
 
-    def test_a_model_that_is_not_installed_is_named_as_such(self, driver):
-        """The scene may come from elsewhere; a run would use what it says."""
-        driver.state.heartModel = "of-another-computer"
-        assert driver.ui.heartModelBox.currentText == "of-another-computer (not installed)"
-        driver.ui.heartModelBox.setCurrentIndex(0)
-        assert driver.state.heartModel == ""
-
-    def test_networks_are_off_for_the_clinical_rule(self, driver):
-        assert not driver.ui.mapModelBox.enabled
-        driver.ui.methodBox.setCurrentIndex(0)
-        assert driver.ui.mapModelBox.enabled
-
     def test_missing_packages_are_said_and_nothing_runs(self, driver, panel, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda: "torch could not be installed: no network")
         driver.ui.methodBox.setCurrentIndex(0)
         driver.ui.scoreButton.click()
         assert "no network" in driver.ui.statusLabel.text
         assert driver.process.arguments is None
-
-    def test_the_heart_selector_is_one_line_high(self, driver):
-        """In a row its parts may grow, so it must not."""
-        selector = driver.ui.heartSelector
-        selector.window().resize(420, 3000)
-        slicer.app.processEvents()
-        assert 0 < selector.height < 2 * driver.ui.inputSelector.height
 
     def test_an_existing_heart_is_used(self, driver, volume):
         driver.score()

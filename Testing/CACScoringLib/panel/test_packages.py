@@ -16,10 +16,6 @@ class TestPackages:
         packages.present = present
         return packages
 
-    def test_all_there(self, packages):
-        packages.present |= {"torch", "safetensors"}
-        assert packages.ensurePackages() == ""
-
     def test_pip_ensure_of_newer_slicer(self, packages, monkeypatch):
         asked = []
 
@@ -32,27 +28,6 @@ class TestPackages:
         monkeypatch.setitem(sys.modules, "slicer.packaging", module)
         assert packages.ensurePackages() == ""
         assert asked == ["torch>=2.13", "safetensors>=0.8"]
-
-    def test_nothing_is_installed_in_testing_mode(self, packages):
-        """As Slicer started with --testing: its pip_ensure does nothing, and says nothing."""
-        requirements = {"nowhere": "no-such-package-of-cac>=1"}
-        assert (
-            packages.ensurePackages(requirements, purpose="This")
-            == "This needs no-such-package-of-cac. Install this first."
-        )
-
-    def test_declined(self, packages, monkeypatch):
-        monkeypatch.setitem(sys.modules, "slicer.packaging", None)
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: False)
-        assert "declined" in packages.ensurePackages()
-
-    def test_older_slicer_asks_and_installs(self, packages, monkeypatch):
-        monkeypatch.setitem(sys.modules, "slicer.packaging", None)
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
-        installed = []
-        monkeypatch.setattr(slicer.util, "pip_install", installed.append)
-        assert "need torch, safetensors" in packages.ensurePackages(), "pip said nothing, but nothing was installed"
-        assert installed == ["torch>=2.13", "safetensors>=0.8"]
 
     def test_the_pytorch_extension_knows_the_graphics_card(self, packages, monkeypatch):
         packages.present.add("safetensors")

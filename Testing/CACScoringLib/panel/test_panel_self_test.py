@@ -42,20 +42,10 @@ class TestDeadPages:
         assert slicer.modules.cacscoring.widgetRepresentation().isEntered
         assert not main_window or slicer.util.selectedModule() == "CACScoring"
 
-    def test_a_panel_that_cannot_be_made(self, panel, dies):
-        dies(panel.CACScoringWidget, "__init__")
-        assert "the panel could not be made" in panel_self_test.deadPages("CACScoring")[-1]
-
     def test_a_panel_whose_setup_ends_early(self, panel, dies):
         dies(panel.RadiographSection, "__init__")
         lines = panel_self_test.deadPages("CACScoring")
         assert lines[0] == "CACScoring: AttributeError: no such thing"
-
-    def test_a_panel_that_died_before(self, panel, dies):
-        """What it said was printed long ago; what it lacks is missing now."""
-        dies(panel.RadiographSection, "__init__")
-        slicer.modules.cacscoring.widgetRepresentation()
-        assert any("has no attribute" in line for line in panel_self_test.deadPages("CACScoring"))
 
     def test_a_section_that_dies_when_it_is_opened(self, panel, dies):
         from CACScoringLib.panel import review_section
@@ -65,15 +55,3 @@ class TestDeadPages:
         assert lines == ["CACScoring, page One scan: AttributeError: no such thing"]
 
     # PySide6 loses what is raised where a parent that is not shown has its children painted.
-    @pytest.mark.parametrize("main_window", [True])
-    def test_a_widget_that_cannot_be_painted(self, panel, dies):
-        from CACScoringLib.panel import slice_plot
-
-        dies(slice_plot.SlicePlot, "paintEvent")
-        lines = panel_self_test.deadPages("CACScoring")
-        assert lines
-        assert all(line.startswith("CACScoring, page One scan: ") and "no such thing" in line for line in lines)
-
-    def test_a_module_that_is_not_there(self, panel):
-        assert "CACNowhere" in panel_self_test.deadPages("CACNowhere")[0]
-        desktop_host.errors.forget()

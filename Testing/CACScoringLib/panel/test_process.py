@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,14 +41,6 @@ class TestBackgroundProcess:
         root = Path(mrml.__file__).parents[3]
         assert Path(lines[0]).parent == root / library.removesuffix("Lib") / library
 
-    def test_command_of_the_worker_is_of_its_library(self, panel):
-        from CACScoringLib.panel.worker import Worker
-
-        worker, ends = Worker(library="CACTrainingLib"), []
-        worker.start(["project", "no-such-command"], ends.append)
-        assert eventually(lambda: slicer.app.processEvents() or ends)
-        assert "code 2" in ends[0], "bad usage is said by the program itself"
-
     def test_kill_ends_the_launchers_child_too(self, process, tmp_path):
         codes = []
         mark = tmp_path / "pid"
@@ -59,21 +50,6 @@ class TestBackgroundProcess:
         process.kill()
         assert eventually(lambda: not _alive(int(child)))
         assert codes == []
-
-    def test_without_psutil_the_launchers_child_ends_when_it_reports(self, process, tmp_path, monkeypatch):
-        monkeypatch.setitem(sys.modules, "psutil", None)
-        mark = tmp_path / "pid"
-        code = (
-            f"import os, sys, time, pathlib; pathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\n"
-            "while True: time.sleep(0.1); print('still here', file=sys.stderr, flush=True)"
-        )
-        process.start(["-c", code], lambda line: None, lambda code: None)
-        child = eventually(lambda: slicer.app.processEvents() or (mark.exists() and mark.read_text()))
-        process.kill()
-        assert eventually(lambda: not _alive(int(child)))
-
-    def test_kill_of_nothing(self, process):
-        process.kill()
 
 
 def _alive(process_id: int) -> bool:
@@ -98,8 +74,8 @@ class TestWorker:
     def test_a_command_is_told_to_report_and_a_module_is_not(self, heard):
         assert heard.process.arguments == ["-m", "CACScoringLib.cli", "work", "--progress", "json"]
         heard.process.end(0)
-        heard.worker.start(["folder"], heard.ends.append, module="panel.project_ct")
-        assert heard.process.arguments == ["-m", "CACScoringLib.panel.project_ct", "folder"]
+        heard.worker.start(["folder"], heard.ends.append, module="panel.background")
+        assert heard.process.arguments == ["-m", "CACScoringLib.panel.background", "folder"]
 
     def test_progress_is_that_of_the_whole(self, heard):
         heard.process.say(line(event="counted", done=1, count=4))
@@ -114,12 +90,6 @@ class TestWorker:
         heard.worker.start(["work"], heard.ends.append)
         assert heard.worker.warnings == []
 
-    def test_nothing_is_heard_after_a_cancel(self, heard):
-        heard.worker.cancel()
-        heard.process.say(line(event="step", step="reading", index=0, count=1))
-        heard.process.end(3)
-        assert (heard.progress, heard.events, heard.ends) == ([], [], [])
-
     def test_a_command_that_cannot_be_started_ends_with_the_reason(self, heard):
         def fail(*_arguments):
             raise RuntimeError("There is no Python.")
@@ -129,7 +99,3 @@ class TestWorker:
         heard.worker.start(["work"], heard.ends.append)
         assert heard.ends == ["", "There is no Python."]
         assert not heard.worker.isRunning
-
-    def test_a_second_command_is_refused(self, heard):
-        with pytest.raises(RuntimeError, match="running already"):
-            heard.worker.start(["work"], heard.ends.append)

@@ -11,10 +11,11 @@ class TestPlot:
         from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
 
         chosen = []
-        plot = SlicePlot(chosen.append)
+        plot = SlicePlot()
+        plot.chosen.connect(chosen.append)
         plot.resize(212, 96)
         plot.setSlices({k: PlotSlice(k, 0.5, True) for k in range(10, 20)})
-        plot.chosen = chosen
+        plot.places = chosen
         return plot
 
     def test_places_and_slices_agree(self, plot):
@@ -28,7 +29,7 @@ class TestPlot:
         left = qt.Qt.LeftButton
         for kind in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease):
             qt.QApplication.sendEvent(plot, qt.QMouseEvent(kind, place, place, left, left, qt.Qt.NoModifier))
-        assert plot.chosen == [14]
+        assert plot.places == [14]
 
     def test_empty(self, plot):
         plot.setSlices({})

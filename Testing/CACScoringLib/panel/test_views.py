@@ -108,14 +108,6 @@ class TestSideBySide:
             slicer.app.processEvents()
         assert sizes[:4] == pytest.approx(sizes[4:])
 
-    def test_one_axial_view_without_a_calcium_map(self, views, volume, heart):
-        views.showSideBySide(volume, heart, None, None)
-        assert views.isSideBySide()
-        layouts = slicer.app.layoutManager()
-        widgets = [layouts.sliceWidget(name) for name in layouts.sliceViewNames()]
-        shown = [widget.sliceViewName for widget in widgets if widget.mrmlSliceNode().IsMappedInLayout()]
-        assert sorted(shown) == sorted([views.ORIGINAL, views.CORONAL])
-
     def test_point_in_sight_moves_no_view_in_its_plane(self, views, volume, heart):
         views.showSideBySide(volume, heart, None, None)
         bounds = [0.0] * 6
@@ -147,22 +139,8 @@ class TestSideBySide:
         assert (low > -1).all()
         assert (high < 1).all()
 
-    def test_no_3d_view(self, views):
-        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
-        assert views.shownThreeDView() is None
-
 
 class TestRadiograph:
-    def test_ct_as_large_as_the_view(self, radiograph_views, volume):
-        radiograph_views.showLayout(volume)
-        slicer.app.processEvents()
-        bounds = [0.0] * 6
-        volume.GetRASBounds(bounds)
-        low, high = share_of_slice(slicer.app.layoutManager().sliceWidget(radiograph_views.VIEW), bounds)
-        assert (low > -0.01).all()
-        assert (high < 1.01).all()
-        assert (high - low).max() > 0.7
-
     def test_source_and_detector_are_in_sight(self, radiograph_views, volume):
         """Also where the layout is left from a scene that was closed."""
         radiograph_views.showLayout(volume)

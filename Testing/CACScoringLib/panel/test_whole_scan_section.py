@@ -12,7 +12,7 @@ import slicer
 
 from CACScoringLib.models import cards as models
 from CACScoringLib.mrml import scene as mrml
-from CACScoringLib.whole_scan.estimates import DIFFERS, SALIENCY_FILE, estimate_as_json, estimates_from_json
+from CACScoringLib.whole_scan.estimates import DIFFERS, SALIENCY_FILE, estimate_as_json
 
 
 @pytest.fixture
@@ -70,12 +70,6 @@ def rows(driver):
 
 
 class TestAsking:
-    def test_off_by_default(self, ready, asked):
-        assert not ready.ui.wholeScanBox.checked
-        ready.ui.scoreButton.click()
-        assert not asked
-        assert "--whole-scan" not in ready.process.arguments
-
     def test_all_at_hand_are_asked(self, ready, asked):
         ready.ui.wholeScanBox.setChecked(True)
         assert ready.state.secondOpinions
@@ -83,26 +77,6 @@ class TestAsking:
         assert [list(requirements) for requirements in asked] == [["mirp"]]
         assert ready.process.option("--whole-scan") == ["all"]
         assert ready.process.option("--model") == []
-
-    def test_a_model_of_theirs_is_named_only_when_they_are_asked(self, ready):
-        ready.state.vesselsModel = "my-vessels"
-        ready.ui.scoreButton.click()
-        assert ready.process.option("--model") == []
-        ready.ui.scoreButton.click()
-        ready.ui.wholeScanBox.setChecked(True)
-        ready.ui.scoreButton.click()
-        assert ready.process.option("--model") == ["my-vessels"]
-
-    def test_the_only_model_is_told(self, ready):
-        assert ready.ui.vesselsModelBox.itemText(0) == "my-vessels (the only one)"
-
-    def test_not_for_the_clinical_rule_alone(self, ready):
-        ready.ui.wholeScanBox.setChecked(True)
-        assert ready.ui.wholeScanBox.enabled
-        ready.ui.methodBox.setCurrentIndex(1)
-        assert not ready.ui.wholeScanBox.enabled
-        ready.ui.scoreButton.click()
-        assert "--whole-scan" not in ready.process.arguments
 
     def test_without_a_model_it_cannot_be_switched_on_but_off(self, installed, open_panel, volume):
         driver = open_panel()
@@ -113,11 +87,6 @@ class TestAsking:
 
 
 class TestShowing:
-    def test_nothing_where_none_was_asked(self, driver):
-        driver.score(networks=True)
-        assert not driver.ui.wholeScanTable.isVisibleTo(driver.widget.parent)
-        assert not driver.ui.wholeScanLabel.isVisibleTo(driver.widget.parent)
-
     def test_answers_agreement_and_worth(self, ready):
         score_with(ready, by_hand.vessels(5, 1000, 20, 30, trust="Little."), by_hand.radiomics(0.1, trust="Less."))
         ui = ready.ui
@@ -149,14 +118,6 @@ class TestShowing:
         assert len(told) == 1
         assert "calcium map" in told[0]
 
-    def test_they_are_exported_with_the_review(self, ready, tmp_path):
-        given = by_hand.vessels(200, trust="Little.")
-        score_with(ready, given)
-        ready.review.export(tmp_path / "out")
-        record = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
-        assert estimates_from_json(record) == (given,)
-        assert "Little." in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-
     def test_what_swayed_the_vessel_model_is_in_the_scene_and_the_report(self, ready, tmp_path):
         image = panel_results.chest_image()
         saliency = sitk.Cast(image > 300, sitk.sitkFloat32) * 3
@@ -169,12 +130,3 @@ class TestShowing:
         assert ready.ui.inputSelector.nodeCount() == 1, "a saliency is no CT"
         ready.review.export(tmp_path / "out")
         assert "has the highest saliency" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-
-    def test_a_scene_with_broken_estimates_is_told(self, ready):
-        score_with(ready, by_hand.vessels(200))
-        record = ready.review.nodes.record
-        text = json.loads(record.GetText())
-        del text["second_opinions"]["vessels"]["total"]
-        record.SetText(json.dumps(text))
-        ready.widget._showResult(record)
-        assert "whole-scan estimates of the record cannot be read" in ready.ui.statusLabel.text

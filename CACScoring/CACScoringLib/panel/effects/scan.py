@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import slicer
 import vtk
-from slicer.util import NodeModify
+from slicer.util import arrayFromVTKMatrix
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ...review.picking import Place, Voxels
@@ -65,7 +65,7 @@ class EffectScan:
             segmentation.GetID(),
             volume.GetID(),
             volume.GetImageData().GetMTime(),
-            _as_array(placed).tobytes(),
+            arrayFromVTKMatrix(placed).tobytes(),
             tuple(0 if t is None else t.GetMTime() for t in transforms),
             None if reference is None else (reference.GetExtent(), _matrix(reference).tobytes()),
             None if heart is None else (heart.GetID(), heart.GetSegmentation().GetMTime()),
@@ -83,7 +83,7 @@ class EffectScan:
         if transforms[0] is not None:
             matrix = vtk.vtkMatrix4x4()
             slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(transforms[0], None, matrix)
-            to_world = _as_array(matrix) @ to_world
+            to_world = arrayFromVTKMatrix(matrix) @ to_world
         self.index_to_ras = to_world
         self._hearts = {}
         self._state = state
@@ -174,38 +174,29 @@ class EffectScan:
 
     def voxels_in(self, segment_id: str, part: Place) -> np.ndarray:
         """Which voxels of a part of the grid belong to a segment: bool."""
-        inside = np.zeros([at.stop - at.start for at in part], bool)
-        segment = self.segmentation.GetSegmentation().GetSegment(segment_id)
-        layer, value = _layer(segment), segment.GetLabelValue()
-        if layer is None or layer.IsEmpty():
-            return inside
-        if not slicer.vtkOrientedImageDataResample.DoGeometriesMatch(layer, self._image):
-            # Another grid, such as that of a segment loaded from elsewhere.
-            placed, box = slicer.vtkOrientedImageData(), self._box(part, allocate=True)
-            own = slicer.vtkOrientedImageData()
-            self.segmentation.GetBinaryLabelmapRepresentation(segment_id, own)
-            resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
-            return _array(placed) != 0 if resample(own, box, placed) else inside
-        first = [n - own for n, own in zip(layer.GetExtent()[::2], self._start, strict=True)][::-1]
-        stored = _array(layer)
-        low = [max(at.start, n) for at, n in zip(part, first, strict=True)]
-        high = [min(at.stop, n + size) for at, n, size in zip(part, first, stored.shape, strict=True)]
-        if all(a < b for a, b in zip(low, high, strict=True)):
-            here = tuple(slice(a - at.start, b - at.start) for a, b, at in zip(low, high, part, strict=True))
-            there = tuple(slice(a - n, b - n) for a, b, n in zip(low, high, first, strict=True))
-            inside[here] = stored[there] == value
-        return inside
+        own, placed = self._own_labelmap(segment_id), slicer.vtkOrientedImageData()
+        resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+        if own is None or not resample(own, self._box(part, allocate=True), placed):
+            return np.zeros([at.stop - at.start for at in part], bool)
+        return _array(placed) != 0
+
+    def _own_labelmap(self, segment_id: str) -> slicer.vtkOrientedImageData | None:
+        """A segment's voxels without those of others, on a grid that may be another; None without any."""
+        own = slicer.vtkOrientedImageData()
+        found = self.segmentation.GetBinaryLabelmapRepresentation(segment_id, own)
+        return own if found and not own.IsEmpty() else None
 
     def voxels_of(self, segment_id: str) -> Voxels | None:
         """All voxels of a segment that lie on the grid; None when there are none."""
-        layer = _layer(self.segmentation.GetSegmentation().GetSegment(segment_id))
+        own = self._own_labelmap(segment_id)
+        if own is None:
+            return None
         part = tuple(slice(0, n) for n in self.hu.shape)
-        if layer is not None and slicer.vtkOrientedImageDataResample.DoGeometriesMatch(layer, self._image):
-            first = [n - own for n, own in zip(layer.GetExtent()[::2], self._start, strict=True)][::-1]
-            sizes = layer.GetDimensions()[::-1]
+        if slicer.vtkOrientedImageDataResample.DoGeometriesMatch(own, self._image):
+            first = [n - start for n, start in zip(own.GetExtent()[::2], self._start, strict=True)][::-1]
             part = tuple(
                 slice(min(max(n, 0), most), max(min(n + size, most), 0))
-                for n, size, most in zip(first, sizes, self.hu.shape, strict=True)
+                for n, size, most in zip(first, own.GetDimensions()[::-1], self.hu.shape, strict=True)
             )
         if any(at.start >= at.stop for at in part):
             return None
@@ -231,63 +222,30 @@ class EffectScan:
 
     # Editing
 
-    def editable(self, part: Place, segment_id: str) -> np.ndarray:
-        """Where the editor's masking lets a segment change: bool, of a part of the grid.
-
-        The same as Segment Editor's own masking, which reads the whole volume for every edit.
-        """
-        node, kind = self._effect.parameterSetNode(), slicer.vtkMRMLSegmentationNode
-        allowed = np.ones([at.stop - at.start for at in part], bool)
-        ids = list(self.segmentation.GetSegmentation().GetSegmentIDs())
-        mode = node.GetMaskMode()
-        if mode in (kind.EditAllowedInsideVisibleSegments, kind.EditAllowedOutsideVisibleSegments):
-            display = self.segmentation.GetDisplayNode()
-            ids = [own for own in ids if display.GetSegmentVisibility(own)]
-        if mode == kind.EditAllowedInsideSingleSegment:
-            ids = [own for own in ids if own == node.GetMaskSegmentID()]
-        outside = mode in (kind.EditAllowedOutsideAllSegments, kind.EditAllowedOutsideVisibleSegments)
-        if mode != kind.EditAllowedEverywhere:
-            ids = [own for own in ids if not outside or own != segment_id]
-            found = [self.voxels_in(own, part) for own in ids]
-            within = np.logical_or.reduce(found) if found else np.zeros(allowed.shape, bool)
-            allowed = ~within if outside else within
-        if node.GetSourceVolumeIntensityMask():
-            low, high = node.GetSourceVolumeIntensityMaskRange()
-            values = self.hu[part]
-            allowed &= (values >= low) & (values <= high)
-        return allowed
-
     def change(self, segment_id: str, add: Voxels | None, remove: Voxels | None = None) -> int:
         """Add voxels to a segment, which takes them from all others, and remove voxels from it; one step to undo.
 
-        The editor's masking is respected. Returns how many voxels changed; 0 leaves nothing to undo.
+        The editor's masking is respected. Returns how many voxels changed.
         """
-        wanted = []
-        for voxels, adds in ((remove, False), (add, True)):
+        editor, node = slicer.qSlicerSegmentEditorAbstractEffect, self._effect.parameterSetNode()
+        edits = []
+        for voxels, mode in ((remove, editor.ModificationModeRemove), (add, editor.ModificationModeAdd)):
             if voxels is not None:
-                own = self.voxels_in(segment_id, voxels.part)
-                changing = voxels.where(self.editable(voxels.part, segment_id) & (own != adds))
-                wanted += [(changing, adds)] if changing.count else []
-        if not wanted:
+                before = self.voxels_in(segment_id, voxels.part)
+                wanted = voxels.where(before != (mode == editor.ModificationModeAdd))
+                edits += [(wanted, mode, before)] if wanted.count else []
+        if not edits:
             return 0
         self._effect.saveStateForUndo()
-        editor = slicer.qSlicerSegmentEditorAbstractEffect
-        node = self._effect.parameterSetNode()
-        kept = (node.GetMaskMode(), node.GetSourceVolumeIntensityMask(), node.GetOverwriteMode())
-        with NodeModify(node):
-            # Masked already; and a voxel that lay in two arteries would be counted twice.
-            node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
-            node.SetSourceVolumeIntensityMask(False)
-            node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteAllSegments)
-            try:
-                for voxels, adds in wanted:
-                    mode = editor.ModificationModeAdd if adds else editor.ModificationModeRemove
-                    self._effect.modifySegmentByLabelmap(self.segmentation, segment_id, self.labelmap(voxels), mode)
-            finally:
-                node.SetMaskMode(kept[0])
-                node.SetSourceVolumeIntensityMask(kept[1])
-                node.SetOverwriteMode(kept[2])
-        return sum(voxels.count for voxels, _ in wanted)
+        overwrite = node.GetOverwriteMode()
+        # A voxel that lay in two arteries would be counted twice.
+        node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteAllSegments)
+        try:
+            for voxels, mode, _before in edits:
+                self._effect.modifySegmentByLabelmap(self.segmentation, segment_id, self.labelmap(voxels), mode)
+        finally:
+            node.SetOverwriteMode(overwrite)
+        return sum(int((self.voxels_in(segment_id, voxels.part) != before).sum()) for voxels, _mode, before in edits)
 
     def labelmap(self, voxels: Voxels) -> slicer.vtkOrientedImageData:
         """Voxels as the editor takes them: an image of their part alone."""
@@ -321,10 +279,10 @@ class EffectScan:
             return None
         matrix = vtk.vtkMatrix4x4()
         volume.GetIJKToRASMatrix(matrix)
-        to_ras = _as_array(matrix)
+        to_ras = arrayFromVTKMatrix(matrix)
         if volume.GetParentTransformNode() is not None:
             slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(volume.GetParentTransformNode(), None, matrix)
-            to_ras = _as_array(matrix) @ to_ras
+            to_ras = arrayFromVTKMatrix(matrix) @ to_ras
         return _array(volume.GetImageData()), np.linalg.solve(to_ras, self.index_to_ras)
 
     def threshold_hu(self) -> float | None:
@@ -366,10 +324,6 @@ def _label(name: str) -> int:
         return 0
 
 
-def _layer(segment: slicer.vtkSegment) -> slicer.vtkOrientedImageData | None:
-    return segment.GetRepresentation(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
-
-
 def _array(image: vtk.vtkImageData) -> np.ndarray:
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
 
@@ -377,11 +331,7 @@ def _array(image: vtk.vtkImageData) -> np.ndarray:
 def _matrix(image: slicer.vtkOrientedImageData) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
-    return _as_array(matrix)
-
-
-def _as_array(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    return arrayFromVTKMatrix(matrix)
 
 
 def _shift(ijk: tuple[int, int, int]) -> np.ndarray:

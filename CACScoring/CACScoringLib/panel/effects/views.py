@@ -48,8 +48,7 @@ def axialSliceWidget(effect):
 
 def viewToRas(viewWidget) -> np.ndarray:
     """4 × 4, from a pixel (x, y, 0, 1) of a slice view to the world."""
-    matrix = viewWidget.mrmlSliceNode().GetXYToRAS()
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    return slicer.util.arrayFromVTKMatrix(viewWidget.mrmlSliceNode().GetXYToRAS())
 
 
 def pixelRas(viewWidget, position: tuple[int, int]) -> np.ndarray:

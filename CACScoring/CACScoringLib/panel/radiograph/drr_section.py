@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,7 @@ from ..lifecycle import Section
 from ..parameters import CACScoringParameterNode, RadiographSource
 from ..scan_facts import problemOf
 from ..widgets import dataOf, fillBox, singleShot
-from ..worker import Worker, showIn
+from ..worker import Task, Worker
 from . import radiograph_views
 
 if TYPE_CHECKING:
@@ -43,7 +41,12 @@ class DrrSection(Section):
         from ...mrml.drr_nodes import StandNodes
 
         self._ui = ui
-        self._worker, self._preparer = worker, preparer
+        self._preparer = preparer
+        cancelled = _("Cancelled. The scene was not changed.")
+        bar = ui.drrBar
+        self._task = Task(worker, ui.drrMakeButton, ui.drrStatusLabel, bar, _("Make radiograph"), cancelled)
+        self._task.asked.connect(self._make)
+        self._task.changed.connect(self.update)
         self._review: SceneReview | None = None
         self._stand = StandNodes(slicer.mrmlScene)
         self._pace = Pace()
@@ -53,17 +56,11 @@ class DrrSection(Section):
         self._withTable: ReducedScan | None = None
         self._scanOf: tuple | None = None
         self._drawn: tuple | None = None
-        self._folder: Path | None = None
-        self._bodyFolder: Path | None = None
-        self._making: tuple[vtkMRMLScalarVolumeNode, DrrSettings] | None = None
         fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
-        ui.drrMakeButton.clicked.connect(self._makeOrCancel)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
         ui.drrButton.contentsCollapsed.connect(lambda *_args: self.update())
         ui.pages.currentChanged.connect(lambda *_args: self.update())
-        ui.drrBar.setVisible(False)
-        self._showProgress = showIn(ui.drrStatusLabel, ui.drrBar)
         self._movingTimer = singleShot(MOVING_MILLISECONDS, self._drawMoving)
         self._restingTimer = singleShot(RESTING_MILLISECONDS, self._drawResting)
 
@@ -82,14 +79,16 @@ class DrrSection(Section):
     def closeScene(self) -> None:
         self.cancel()
         self._hide()
-        self._review = self._scan = self._coarse = self._withTable = self._scanOf = None
+        self._review = None
+        self._forgetScan()
 
     def cancel(self) -> None:
-        for worker in (self._worker, self._preparer):
-            worker.cancel()
-        self._making = None
-        self._removeFolder()
-        self._removeBodyFolder()
+        self._task.worker.cancel()
+        self._preparer.cancel()
+
+    def _forgetScan(self) -> None:
+        self._scan = self._coarse = self._withTable = self._scanOf = None
+        self._preparer.cancel()
 
     def update(self) -> None:
         """Show the state."""
@@ -99,16 +98,12 @@ class DrrSection(Section):
         settings = settingsOf(state)
         fillBox(ui.drrViewBox, _views(), settings.view() or "")
         ui.drrKvpBox.setEnabled(state.drrSpectrum)
-        volume, running = state.inputVolume, self._worker.isRunning
+        volume = state.inputVolume
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
         ui.drrVolumeLabel.setText(problem or _("From {name}, the CT of the first page.").format(name=volume.GetName()))
-        ui.drrMakeButton.setText(_("Cancel") if running else _("Make radiograph"))
-        ui.drrMakeButton.setEnabled(running or not problem)
-        ui.drrBar.setVisible(running)
+        self._task.update(not problem)
         if problem:
-            self._scan = self._coarse = self._withTable = self._scanOf = None
-            self._preparer.cancel()
-            self._removeBodyFolder()
+            self._forgetScan()
         if problem or not self._isInSight() or ui.drrButton.collapsed:
             self._hide()
             return
@@ -125,6 +120,7 @@ class DrrSection(Section):
     def _takeScan(self, volume: vtkMRMLScalarVolumeNode) -> None:
         """Reduce the CT, where it is another than before; its table is taken out in the background."""
         from ...core.ct import CTError
+        from ...drr import job
         from ...drr.preview import reduced
 
         calcium, heart = self._calciumNode(), self._heartSegment()
@@ -132,30 +128,22 @@ class DrrSection(Section):
         key = (volume.GetID(), place, calcium and calcium.GetID(), heart and (heart[0].GetID(), heart[1]))
         if key == self._scanOf:
             return
+        self._forgetScan()
         self._scanOf = key
-        self._preparer.cancel()
-        self._removeBodyFolder()
         try:
-            images = self._images(volume)
-            self._setScan(reduced(*images))
+            self._setScan(reduced(*self._images(volume)))
         except CTError as error:
-            self._scan = self._coarse = self._withTable = None
-            self._say(str(error))
+            self._task.say(str(error))
             return
-        self._withTable = self._scan
-        self._findBody()
+        self._withTable, folder = self._scan, self._preparer.newFolder()
+        job.write_job(folder, settingsOf(self._state), self._scan.image)
+        found = lambda reason: self._bodyFound(reason, folder)  # noqa: E731
+        self._preparer.start(["find_body", str(folder)], found, module="panel.background")
 
     def _setScan(self, scan: ReducedScan) -> None:
         self._scan, self._coarse, self._drawn = scan, scan.coarser(2), None
 
-    def _findBody(self) -> None:
-        from ...drr import job as drr_job
-
-        self._bodyFolder = Path(tempfile.mkdtemp(prefix="cac-radiograph-"))
-        drr_job.write_job(self._bodyFolder, settingsOf(self._state), self._scan.image)
-        self._preparer.start(["body", str(self._bodyFolder)], self._bodyFound, module="panel.project_ct")
-
-    def _bodyFound(self, reason: str) -> None:
+    def _bodyFound(self, reason: str, folder: Path) -> None:
         from dataclasses import replace
 
         from ...core.ct import CTError
@@ -164,12 +152,11 @@ class DrrSection(Section):
 
         if not reason:
             try:
-                self._setScan(replace(self._scan, image=read_image(self._bodyFolder / BODY)))
+                self._setScan(replace(self._scan, image=read_image(folder / BODY)))
             except CTError as error:
                 reason = str(error)
         if reason:
-            self._say(_("The preview still shows the table: {error}").format(error=reason))
-        self._removeBodyFolder()
+            self._task.say(_("The preview still shows the table: {error}").format(error=reason))
         self.update()
 
     def _wanted(self) -> tuple:
@@ -203,12 +190,12 @@ class DrrSection(Section):
             picture = self._pace.timed(level, lambda: preview(scan, settings, pixels, opacity, heart, fast_backend()))
             stand = stand_of(settings.geometry(scan.isocentre_mm))
         except ProjectionError as error:
-            self._say(str(error))
+            self._task.say(str(error))
             self._ui.drrPreviewLabel.setText(_("No preview"))
             self._stand.remove()
             return False
         if self._ui.drrPreviewLabel.text:
-            self._say("")  # an error before this
+            self._task.say("")  # an error before this
         self._ui.drrPreviewLabel.setPixmap(radiograph_views.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
         self._stand.show(stand, picture, self._coarse.image)
         return True
@@ -221,62 +208,48 @@ class DrrSection(Section):
 
     # The radiograph
 
-    def _makeOrCancel(self, *_args: object) -> None:
-        if self._worker.isRunning:
-            self._worker.cancel()
-            self._making = None
-            self._removeFolder()
-            self._say(_("Cancelled. The scene was not changed."))
-        else:
-            self._make()
-        self.update()
-
     def _make(self) -> None:
         from ...core.ct import CTError
-        from ...drr import job as drr_job
+        from ...drr import job
 
-        state = self._state
-        settings, volume = settingsOf(state), state.inputVolume
-        self._folder = Path(tempfile.mkdtemp(prefix="cac-radiograph-"))
-        self._showProgress(_("Preparing …"), 0.0)
+        state, task = self._state, self._task
+        settings, volume, folder = settingsOf(state), state.inputVolume, task.worker.newFolder()
+        task.show(_("Preparing …"), 0.0)
         try:
             image, calcium, heart = self._images(volume)
-            drr_job.write_job(
-                self._folder, settings, image, calcium if state.drrCalcium else None, heart if state.drrHeart else None
-            )
+            calcium, heart = calcium if state.drrCalcium else None, heart if state.drrHeart else None
+            job.write_job(folder, settings, image, calcium, heart)
         except (CTError, OSError, RuntimeError) as error:
-            self._removeFolder()
-            self._say(str(error))
+            task.cancel()
+            task.say(str(error))
             return
-        self._making = volume, settings
-        arguments = ["radiograph", str(self._folder)]
-        self._worker.start(arguments, self._made, self._showProgress, module="panel.project_ct")
+        made = lambda reason: self._made(reason, folder, volume, settings)  # noqa: E731
+        task.start(["make_radiograph", str(folder)], made, module="panel.background")
 
-    def _made(self, reason: str) -> None:
+    def _made(self, reason: str, folder: Path, volume: vtkMRMLScalarVolumeNode, settings: DrrSettings) -> None:
         from ...core.ct import CTError
-        from ...drr import job as drr_job
+        from ...drr import job
         from ...mrml.drr_nodes import add_radiograph
 
-        (volume, settings), self._making = self._making, None
+        if not reason and not slicer.mrmlScene.IsNodePresent(volume):
+            reason = _("The CT was closed meanwhile.")
         try:
-            if reason:
-                self._say(reason)
-            elif not slicer.mrmlScene.IsNodePresent(volume):
-                self._say(_("The CT was closed meanwhile."))
-            else:
-                made = drr_job.read_radiograph_of(self._folder)
-                node = add_radiograph(slicer.mrmlScene, made, volume, settings.title(), settings.view() or "other")
-                self._say(_("Made: {name}").format(name=node.GetName()))
-                if self._state is not None:
-                    self._state.radiographVolume = node
-                    if not (self._state.radiographFile or self._state.radiographLateral):
-                        self._state.radiographSource = RadiographSource.VOLUME  # what one would score next
-                    self._show(node)
+            if not reason:
+                picture = job.read_radiograph_of(folder)
+                node = add_radiograph(slicer.mrmlScene, picture, volume, settings.title(), settings.view() or "other")
+                self._showMade(node)
         except CTError as error:
-            self._say(str(error))
-        finally:
-            self._removeFolder()
-            self.update()
+            reason = str(error)
+        self._task.say(reason or _("Made: {name}").format(name=node.GetName()))
+        self.update()
+
+    def _showMade(self, node: vtkMRMLScalarVolumeNode) -> None:
+        state = self._state
+        if state is not None:
+            state.radiographVolume = node
+            if not (state.radiographFile or state.radiographLateral):
+                state.radiographSource = RadiographSource.VOLUME  # what one would score next
+            self._show(node)
 
     def _show(self, node: vtkMRMLScalarVolumeNode) -> None:
         from ...mrml.drr_nodes import CALCIUM_ROLE, HEART_ROLE
@@ -345,19 +318,6 @@ class DrrSection(Section):
         state = self._state
         state.drrTilt = 0.0
         state.drrAngle, state.drrMirrored = PRESETS[view]
-
-    def _removeFolder(self) -> None:
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _removeBodyFolder(self) -> None:
-        folder, self._bodyFolder = self._bodyFolder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _say(self, text: str) -> None:
-        self._ui.drrStatusLabel.setText(text)
 
 
 def settingsOf(state: CACScoringParameterNode) -> DrrSettings:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from slicer.i18n import tr as _
 from .. import table_widgets, widgets
 from ..lifecycle import Section
 from ..parameters import CACScoringParameterNode, RadiographSource, Sex
-from ..worker import Worker, showIn
+from ..worker import Task, Worker
 from . import radiograph_views
 
 NETWORK = "radiograph"
@@ -32,11 +31,13 @@ class RadiographSection(Section):
         from ...mrml.drr_nodes import RADIOGRAPH_ATTRIBUTE
 
         self._ui = ui
-        self._worker = worker
+        cancelled = _("Cancelled. The scene was not changed.")
+        button, label = ui.radiographScoreButton, ui.radiographStatusLabel
+        self._task = Task(worker, button, label, ui.radiographBar, _("Score radiograph"), cancelled)
+        self._task.asked.connect(self._score)
+        self._task.changed.connect(self.update)
         self._record: vtkMRMLTextNode | None = None
-        self._folder: Path | None = None
-        self._report: Path | None = None
-        self._scored: tuple | None = None
+        self._output: tempfile.TemporaryDirectory | None = None
         self._read = ""
         self._models: list[tuple[str, str]] = []
         self._installed = False
@@ -46,10 +47,7 @@ class RadiographSection(Section):
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
         ui.radiographModelBox.currentIndexChanged.connect(self._modelChosen)
         ui.radiographSaliencyBox.currentIndexChanged.connect(lambda *_args: self._showSaliency())
-        ui.radiographScoreButton.clicked.connect(self._scoreOrCancel)
         ui.radiographReportButton.clicked.connect(self._openReport)
-        ui.radiographBar.setVisible(False)
-        self._showProgress = showIn(ui.radiographStatusLabel, ui.radiographBar)
         table_widgets.prepareTable(ui.radiographTable)
         self._showRecord()
 
@@ -67,15 +65,15 @@ class RadiographSection(Section):
         self._showRecord()
 
     def cancel(self) -> None:
-        self._worker.cancel()
-        self._removeFolder()
+        self._task.worker.cancel()
+        self._removeOutput()
 
     def update(self) -> None:
         """Show the state."""
         state, ui = self._state, self._ui
         if state is None:
             return
-        running, fromFile = self._worker.isRunning, state.radiographSource == RadiographSource.FILE
+        fromFile = state.radiographSource == RadiographSource.FILE
         widgets.showPath(ui.radiographFileEdit, state.radiographFile)
         widgets.showPath(ui.radiographLateralEdit, state.radiographLateral)
         absent = _("{name} (not installed)").format(name=state.radiographModel)
@@ -86,9 +84,7 @@ class RadiographSection(Section):
         for widget in (ui.radiographSelector, ui.radiographSelectorLabel):
             widget.setVisible(not fromFile)
         chosen = state.radiographFile or state.radiographLateral if fromFile else state.radiographVolume is not None
-        ui.radiographScoreButton.setText(_("Cancel") if running else _("Score radiograph"))
-        ui.radiographScoreButton.setEnabled(running or bool(chosen and self._installed))
-        ui.radiographBar.setVisible(running)
+        self._task.update(bool(chosen and self._installed))
         if state.radiographResult is not self._record:
             self._record = state.radiographResult
             self._showRecord()
@@ -137,7 +133,7 @@ class RadiographSection(Section):
         own = [model.card.name for model in models if model.origin != "bundled"]
         self._models = [(usual, ""), *zip(own, own, strict=True)]
         if problem:
-            self._say(problem)
+            self._task.say(problem)
 
     def _modelChosen(self, *_args: object) -> None:
         if self._state is not None:
@@ -145,65 +141,55 @@ class RadiographSection(Section):
 
     # The run
 
-    def _scoreOrCancel(self, *_args: object) -> None:
-        if self._worker.isRunning:
-            self.cancel()
-            self._say(_("Cancelled. The scene was not changed."))
-        else:
-            self._score()
-        self.update()
-
     def _score(self) -> None:
-        from ..packages import ensurePackages
-
-        if reason := ensurePackages():
-            self._say(reason)
-            return
-        self._removeFolder()
-        self._folder = Path(tempfile.mkdtemp(prefix="cac-radiograph-"))
-        self._showProgress(_("Preparing …"), 0.0)
-        self._worker.start(self._command(), self._ended, self._showProgress)
-
-    def _command(self) -> list[str]:
-        """The arguments of `cac score`; a volume is written for it."""
+        """A volume is written for `cac score`; the output stays for its report until the next run."""
         import SimpleITK as sitk
 
         from ...mrml.radiograph_nodes import picture_image
+        from ..packages import ensurePackages
 
-        state = self._state
+        if reason := ensurePackages():
+            self._task.say(reason)
+            return
+        self._removeOutput()
+        self._output = tempfile.TemporaryDirectory(prefix="cac-radiograph-", ignore_cleanup_errors=True)
+        self._task.show(_("Preparing …"), 0.0)
+        state, source = self._state, None
         if state.radiographSource == RadiographSource.FILE:
-            self._scored = Path(state.radiographFile or state.radiographLateral).stem, None
+            name = Path(state.radiographFile or state.radiographLateral).stem
             given = {"pa": state.radiographFile, "lateral": state.radiographLateral}
         else:
-            volume = state.radiographVolume
-            self._scored = volume.GetName(), volume
-            file = self._folder / "radiograph.nrrd"
-            sitk.WriteImage(picture_image(volume), str(file))
-            given = {"lateral" if _isLateral(volume) else "pa": str(file)}
+            source = state.radiographVolume
+            name = source.GetName()
+            file = str(self._task.worker.newFolder() / "radiograph.nrrd")
+            sitk.WriteImage(picture_image(source), file)
+            given = {"lateral" if _isLateral(source) else "pa": file}
         given |= {"age_years": state.radiographAge, "sex": state.radiographSex.value, "bmi_kg_m2": state.radiographBmi}
         given = {name: value for name, value in given.items() if value}
         model = ["--model", state.radiographModel] if state.radiographModel else []
-        command = ["score", "--settings", json.dumps({"radiograph": given}), *model]
-        return [*command, "--device", state.device.value, "--output", str(self._folder / "result")]
+        command = ["--settings", json.dumps({"radiograph": given}), *model, "--device", state.device.value]
+        command += ["--output", str(self._report.parent)]
+        self._task.start(["score", *command], lambda reason: self._ended(reason, name, source))
 
-    def _ended(self, reason: str) -> None:
+    @property
+    def _report(self) -> Path | None:
+        """Of the last run; None where there is none."""
+        return None if self._output is None else Path(self._output.name) / "result" / "report.html"
+
+    def _ended(self, reason: str, name: str, source) -> None:
         from ...core.ct import CTError
         from ...mrml.radiograph_nodes import add_scored
 
-        (name, source), self._scored = self._scored, None
         if source is not None and not slicer.mrmlScene.IsNodePresent(source):
             source = None
         try:
-            if reason:
-                self._say(reason)
-            else:
-                record = add_scored(slicer.mrmlScene, self._folder / "result", name, source)
-                self._report = self._folder / "result" / "report.html"
-                self._say(_("Done."))
+            if not reason:
+                record = add_scored(slicer.mrmlScene, self._report.parent, name, source)
                 if self._state is not None:
                     self._state.radiographResult = record
         except CTError as error:
-            self._say(str(error))
+            reason = str(error)
+        self._task.say(reason or _("Done."))
         self.update()
 
     # The result
@@ -218,7 +204,7 @@ class RadiographSection(Section):
             try:
                 document = document_of(self._record)
             except CTError as error:
-                self._say(str(error))
+                self._task.say(str(error))
         self._showNumbers(document)
         notes = [] if document is None else [warning["message"] for warning in document["warnings"]]
         if document is not None:
@@ -270,13 +256,10 @@ class RadiographSection(Section):
     def _openReport(self, *_args: object) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._report)))
 
-    def _removeFolder(self) -> None:
-        folder, self._folder, self._report = self._folder, None, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _say(self, text: str) -> None:
-        self._ui.radiographStatusLabel.setText(text)
+    def _removeOutput(self) -> None:
+        if self._output is not None:
+            self._output.cleanup()
+            self._output = None
 
 
 def _answer(agatston: float) -> str:

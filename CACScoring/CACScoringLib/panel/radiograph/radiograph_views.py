@@ -26,24 +26,13 @@ _FROM_MM = (-1600.0, 1200.0, 700.0)
 
 def layoutDescription() -> str:
     """Slicer's XML description of the layout."""
-    return f"""<layout type="horizontal" split="true">
-  <item><view class="vtkMRMLSliceNode" singletontag="{VIEW}">
-    <property name="orientation" action="default">Coronal</property>
-    <property name="viewlabel" action="default">{_("Radiograph")}</property>
-    <property name="viewcolor" action="default">#90A4AE</property>
-    <property name="viewgroup" action="default">{LAYOUT_ID}</property>
-  </view></item>
-  <item><view class="vtkMRMLViewNode" singletontag="1">
-    <property name="viewlabel" action="default">1</property>
-  </view></item>
-</layout>"""
+    view = views.sliceView(VIEW, "Coronal", _("Radiograph"), "#90A4AE", LAYOUT_ID)
+    return f"""<layout type="horizontal" split="true">{view}{views.THREE_D_VIEW}</layout>"""
 
 
 def registerLayout() -> None:
-    """Make the layout known, so that scenes saved with it open with it. Does nothing without a main window."""
-    manager = slicer.app.layoutManager()
-    if manager is not None and not manager.layoutLogic().GetLayoutNode().IsLayoutDescription(LAYOUT_ID):
-        manager.layoutLogic().GetLayoutNode().AddLayoutDescription(LAYOUT_ID, layoutDescription())
+    """Make the layout known, so that scenes saved with it open with it."""
+    views.registerLayouts({LAYOUT_ID: layoutDescription()})
 
 
 def isShown() -> bool:

@@ -49,7 +49,8 @@ class SlicesSection(Section, VTKObservationMixin):
         self._k: int | None = None
         self._undone: list[tuple[int, SliceLabel]] = []
         self._active = False
-        self.plot = SlicePlot(self._go)
+        self.plot = SlicePlot()
+        self.plot.chosen.connect(self._go)
         ui.slicesPlotFrame.layout().addWidget(self.plot)
         names = (("VISIBLE", ui.visibleButton), ("NOT_VISIBLE", ui.notVisibleButton), ("UNSURE", ui.unsureButton))
         for name, button in names:

@@ -1,15 +1,13 @@
 """The section that makes a radiograph of the CT; its worker is the command's own code, run in this process."""
 
 import numpy as np
-import panel_results
 import pytest
 import slicer
 from panel_driver import ScriptedProcess, eventually
 from vtk.util.numpy_support import vtk_to_numpy
 
-from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.drr_nodes import CALCIUM_ROLE, CT_ROLE, HEART_ROLE, slice_axes
-from CACScoringLib.panel import project_ct
+from CACScoringLib.panel import background
 
 DRR_PAGE = 2
 
@@ -18,7 +16,7 @@ class OwnProcess(ScriptedProcess):
     """Does the worker's work when told to."""
 
     def work(self, capsys) -> None:
-        code = project_ct.main(self.arguments[2:])
+        code = background.main(self.arguments[2:])
         for text in capsys.readouterr().err.splitlines():
             self.say(text)
         self.end(code)
@@ -39,7 +37,7 @@ def page(driver):
     """The driver with the page of radiographs in sight."""
     driver.drr = driver.widget.drr
     driver.worker, driver.preparer = OwnProcess(), OwnProcess()
-    driver.drr._worker._process, driver.drr._preparer._process = driver.worker, driver.preparer
+    driver.drr._task.worker._process, driver.drr._preparer._process = driver.worker, driver.preparer
     driver.ui.drrPixelsBox.setValue(64)
     driver.ui.pages.setCurrentIndex(DRR_PAGE)
     wait_for_picture(driver)
@@ -69,12 +67,6 @@ class TestPreview:
         page.ui.drrButton.collapsed = True
         assert models() == []
 
-    def test_nothing_is_done_while_it_is_out_of_sight(self, driver):
-        process = driver.widget.drr._preparer._process = OwnProcess()
-        slicer.app.processEvents()
-        assert process.arguments is None
-        assert models() == []
-
     def test_follows_the_slider(self, page):
         before, detector = shown(page).copy(), slicer.util.getNode("Radiograph detector")
         assert np.allclose(detector.GetPolyData().GetCenter()[1] - page.drr._scan.isocentre_mm[1] * -1, 200)
@@ -83,46 +75,13 @@ class TestPreview:
         assert shown(page).shape != before.shape or (shown(page) != before).any()
         assert np.allclose(detector.GetPolyData().GetCenter()[0] - page.drr._scan.isocentre_mm[0] * -1, -200)
 
-    def test_many_changes_make_one_picture(self, page, monkeypatch):
-        drawn = []
-        draw = page.drr._draw
-        monkeypatch.setattr(page.drr, "_draw", lambda level: drawn.append(level) or draw(level))
-        page.drr._movingTimer.timeout.disconnect()
-        page.drr._movingTimer.timeout.connect(page.drr._drawMoving)
-        for angle in range(30):
-            page.ui.drrAngleSlider.setValue(angle)
-        wait_for_picture(page)
-        assert len(drawn) == 1
-
-    def test_views_and_angles_agree(self, page):
-        ui = page.ui
-        ui.drrViewBox.setCurrentIndex(1)
-        assert (ui.drrAngleSlider.value, ui.drrMirroredBox.checked) == (90, False)
-        ui.drrViewBox.setCurrentIndex(2)
-        assert (ui.drrAngleSlider.value, ui.drrMirroredBox.checked) == (180, True)
-        ui.drrTiltSlider.setValue(5)
-        assert ui.drrViewBox.currentText == "Other angle"
-        ui.drrViewBox.setCurrentIndex(0)
-        assert (ui.drrAngleSlider.value, ui.drrTiltSlider.value, ui.drrMirroredBox.checked) == (0, 0, False)
-
     def test_the_body_comes_from_the_background(self, page, capsys):
         with_table = page.drr._scan
-        assert page.preparer.arguments[:3] == ["-m", "CACScoringLib.panel.project_ct", "body"]
+        assert page.preparer.arguments[:3] == ["-m", "CACScoringLib.panel.background", "find_body"]
         page.preparer.work(capsys)
         assert page.drr._scan is not with_table
         assert page.drr._withTable is with_table
-        assert page.drr._bodyFolder is None
         wait_for_picture(page)
-
-    def test_a_source_in_the_patient_is_said(self, page):
-        page.ui.drrPatientDistanceBox.setValue(1700)
-        page.state.drrSourceDetector = 1650
-        wait_for_picture(page)
-        assert "behind the isocentre" in page.ui.drrStatusLabel.text
-        page.state.drrSourceDetector = 1800
-        wait_for_picture(page)
-        assert page.ui.drrStatusLabel.text == ""
-        assert len(models()) == 3
 
     def test_a_ct_under_a_transform_is_refused(self, page, volume):
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
@@ -134,16 +93,6 @@ class TestPreview:
         assert page.ui.drrMakeButton.enabled
         wait_for_picture(page)
 
-    def test_another_ct(self, page):
-        first = page.drr._scan
-        image = panel_results.chest_image()
-        image.SetOrigin((0.0, 0.0, 0.0))
-        page.ui.inputSelector.setCurrentNode(mrml.add_volume(slicer.mrmlScene, image, "other"))
-        wait_for_picture(page)
-        assert page.preparer.killed
-        assert page.drr._scan.isocentre_mm != first.isocentre_mm
-        assert "other" in page.ui.drrVolumeLabel.text
-
     def test_closing_the_scene_leaves_nothing(self, page):
         slicer.mrmlScene.Clear()
         assert models() == []
@@ -151,20 +100,8 @@ class TestPreview:
         assert page.preparer.killed
         assert not page.ui.drrMakeButton.enabled
 
-    def test_leaving_the_module_leaves_nothing(self, page):
-        page.widget.exit()
-        assert models() == []
-
 
 class TestRadiograph:
-    def test_a_file_that_was_chosen_to_be_scored_stays_chosen(self, page, volume, capsys, tmp_path):
-        (tmp_path / "own.png").touch()
-        page.state.radiographFile = str(tmp_path / "own.png")
-        page.ui.drrMakeButton.click()
-        page.worker.work(capsys)
-        assert page.state.radiographVolume is not None
-        assert page.state.radiographSource.name == "FILE"
-
     def test_is_made_of_the_ct(self, page, volume, capsys, tmp_path):
         page.ui.drrMakeButton.click()
         assert page.ui.drrMakeButton.text == "Cancel"
@@ -183,20 +120,6 @@ class TestRadiograph:
         # What is high in the chest is high in the picture: the bright heart lies in its middle.
         picture = slicer.util.arrayFromVolume(node)[0]
         assert picture[32, 32] == picture.max() or picture[28:36, 28:36].max() > 0.9 * picture.max()
-        assert not [path for path in tmp_path.glob("cac-radiograph-*") if path != page.drr._bodyFolder]
-
-    def test_a_second_one_replaces_nothing(self, page, capsys):
-        for _ in range(2):
-            page.ui.drrMakeButton.click()
-            page.worker.work(capsys)
-        assert len(set(pictures())) == 2
-
-    def test_it_is_no_ct_to_score(self, page, capsys):
-        page.ui.drrMakeButton.click()
-        page.worker.work(capsys)
-        selector = page.ui.inputSelector
-        offered = [selector.nodeFromIndex(n).GetName() for n in range(selector.nodeCount())]
-        assert offered == ["chest"]
 
     def test_calcium_and_heart_of_a_result(self, page, capsys):
         page.ui.pages.setCurrentIndex(0)
@@ -231,28 +154,6 @@ class TestRadiograph:
         assert page.ui.drrMakeButton.text == "Make radiograph"
         assert slicer.mrmlScene.GetNumberOfNodes() == nodes
 
-    def test_a_failure_is_said(self, page, capsys):
-        page.ui.drrMakeButton.click()
-        (page.drr._folder / "ct.nrrd").unlink()
-        page.worker.work(capsys)
-        assert "cannot be read" in page.ui.drrStatusLabel.text
-        assert pictures() == []
-
-    def test_settings_are_kept_with_the_scene(self, page, tmp_path):
-        page.ui.drrAngleSlider.setValue(-40)
-        page.ui.drrSpectrumBox.click()
-        page.ui.drrKvpBox.setValue(90)
-        page.ui.drrPhotonsBox.setValue(5000)
-        wait_for_picture(page)
-        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
-        slicer.mrmlScene.Clear()
-        slicer.util.loadScene(str(tmp_path / "scene.mrb"))
-        page.settle()
-        ui = page.ui
-        assert (ui.drrAngleSlider.value, ui.drrKvpBox.value, ui.drrPhotonsBox.value) == (-40, 90, 5000)
-        wait_for_picture(page)
-        assert len(models()) == 3  # none was saved
-
 
 class TestViews:
     @pytest.fixture
@@ -272,5 +173,5 @@ class TestViews:
 
 
 def test_the_worker_tells_of_errors(tmp_path, capsys):
-    assert project_ct.main(["radiograph", str(tmp_path)]) == 3
+    assert background.main(["make_radiograph", str(tmp_path)]) == 3
     assert '"failed"' in capsys.readouterr().err

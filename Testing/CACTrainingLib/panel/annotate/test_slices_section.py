@@ -159,7 +159,7 @@ class TestPlot:
         assert "10%" in annotating.ui.sliceLabel.text
 
     def test_a_click_goes_to_the_slice(self, annotating):
-        annotating.widget.annotate.slices.plot._onChosen(5)
+        annotating.widget.annotate.slices.plot.chosen.emit(5)
         assert current(annotating) == 5
 
 

@@ -1,0 +1,69 @@
+"""What the panel does in a process of its own, beside the commands of `cac`.
+
+Run as: python -m CACScoringLib.panel.background JOB ARGUMENTS. Reports as `cac score --progress json` does.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..core.progress import JsonProgress
+
+
+def open_ct(progress: JsonProgress, ct: str, target: str, series: str | None = None) -> None:
+    """Read a CT and write it where the panel can load it fast. series: the one meant where a folder holds several."""
+    import SimpleITK as sitk
+
+    from ..io.reading import read_ct
+
+    sitk.WriteImage(read_ct(Path(ct), series).image, target)
+    progress.done(Path(target))
+
+
+def export_dicom(progress: JsonProgress, folder: str) -> None:
+    """Make the DICOM objects of a review. folder: of the job, see `review.dicom_job`."""
+    from ..review.dicom_job import carry_out
+
+    carry_out(Path(folder), progress)
+
+
+def make_radiograph(progress: JsonProgress, folder: str) -> None:
+    """Make a radiograph of a CT. folder: of the job, see `drr.job`."""
+    from ..drr import job
+
+    job.make_radiograph(Path(folder), progress)
+
+
+def find_body(progress: JsonProgress, folder: str) -> None:
+    """Free a CT from its table. folder: of the job, see `drr.job`."""
+    from ..drr import job
+
+    job.find_body(Path(folder), progress)
+
+
+JOBS = {each.__name__: each for each in (open_ct, export_dicom, make_radiograph, find_body)}
+
+
+def main(arguments: list[str]) -> int:
+    """arguments: name of the job and what it takes. Returns the exit code."""
+    from ..core.ct import CTError
+    from ..core.output import OutputError
+    from ..core.progress import JsonProgress
+
+    progress = JsonProgress(sys.stderr)
+    try:
+        JOBS[arguments[0]](progress, *arguments[1:])
+    except (CTError, OutputError) as error:
+        progress.failed(str(error), 3)
+    except OSError as error:
+        progress.failed(f"The result cannot be written ({error.strerror}). Choose another folder.", 3)
+    else:
+        return 0
+    return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
