@@ -124,18 +124,6 @@ class TestCommandLine:
         assert data["slices_by_reader"] == {"6": "on", "14": "off"}
         assert "slices 6 on and 14 off" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            (["--threshold-only", "--slice", "6=on"], "--threshold-only"),
-            (["--slice", "6=on", "--slice", "6=off"], "it"),
-        ],
-    )
-    def test_what_contradicts_itself_is_bad_usage(self, case, tmp_path, capsys, options, message):
-        assert cli.main([*case, *options, "--output", str(tmp_path / "out")]) == cli.BAD_USAGE
-        assert message in capsys.readouterr().err
-        assert not (tmp_path / "out").exists()
-
     @pytest.mark.parametrize("text", ["6", "6=yes", "-1=on", "x=on", "6=on=off", "²=on", ""])
     def test_what_is_no_switch_is_bad_usage(self, case, capsys, text):
         with pytest.raises(SystemExit, match=str(cli.BAD_USAGE)):

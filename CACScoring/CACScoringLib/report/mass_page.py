@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ..core.labels import Artery
 from ..results import METHOD_TITLES, MethodResult, ScoreResult
-from ..scoring.calcium_mass import CalciumMass
-from ..scoring.mass_calibration import MassCalibration
+from ..scoring.mass import CalciumMass, MassCalibration
 from .markup import Markup, fragment, head, row, small, table, tag
 from .non_coronary_page import site_name
 

@@ -19,8 +19,7 @@ from ..core.output import LAST_FILE
 from ..core.output import SCHEMA as SCORE_SCHEMA
 from ..core.records import check_record, recorded_status
 from ..quality.acquisition import NO_AGENT
-from .repeatability import Limits, Repeatability, models_of
-from .uncertainty import CalibratedOn
+from .uncertainty import CalibratedOn, Limits, Repeatability, models_of
 
 SCHEMA = "cac-comparison/1"
 

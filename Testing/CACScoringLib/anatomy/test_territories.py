@@ -140,33 +140,6 @@ def test_the_aorta_of_the_abdomen_is_none_of_the_thorax():
     assert not labels[: lowest - 14].any()
 
 
-def test_a_sliver_of_heart_below_does_not_take_the_hearts_place():
-    """Its voxels come first in the array."""
-    scan, _ = scan_of((1.5, 1.5, 3.0), (390, 300, 330), centre_mm=(20.0, -15.0, 40.0))
-    hu = sitk.GetArrayFromImage(scan.image)
-    lowest = int(np.nonzero((hu == HEART_HU).any((1, 2)))[0][0])
-    bright = (hu == LAD_HU) | (hu == AORTA_HU)
-    hu[lowest - 12 : lowest + 2, 90:102, 140:152] = HEART_HU  # a stalk, part of the largest part …
-    hu[lowest - 8 : lowest - 4, 86:106, 136:156] = 0  # … and here too dark to be named
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(scan.image)
-
-    class Unnamed(ByBrightness):
-        """What is as dark as 0 HU is heart, but of no territory."""
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = super().forward(x)
-            dark = ((x[:, 0] * 400 - 160).abs() < 15).float()
-            y[:, 0] = torch.maximum(y[:, 0], dark)
-            y[:, 1:] *= 1 - dark[:, None]
-            y[:, 1] += dark
-            return y
-
-    model = SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=Unnamed().eval())
-    labels = sitk.GetArrayFromImage(find_territories(scan_from_image(image, Acquisition("test")), model).labels(image))
-    assert (labels[bright] > 0).mean() > 0.8
-
-
 def test_the_descending_aorta_is_also_where_it_was_seen_to_run():
     names = np.full((4, 12, 12), OUTSIDE)
     names[:, :3] = OTHER

@@ -13,7 +13,7 @@ from CACScoringLib.cli import main as cli
 from CACScoringLib.cli.compare import _models_like
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import ModelError, find_model, read_card, store_repeatability, update_card
-from CACScoringLib.scoring.repeatability import stored_repeatability
+from CACScoringLib.scoring.uncertainty import stored_repeatability
 
 ROOT = Path(__file__).parents[3]
 LIMITS = {"intercept": 1.0, "slope": 0.1, "factor": 2.0, "pairs": 100, "highest": 1e5}

@@ -112,11 +112,6 @@ def test_each_fault_of_the_acquisition_has_its_warning(acquisition, spacing_mm, 
     assert codes(examine(scan, UNENHANCED)) == {code}
 
 
-def test_five_millimetres_are_still_good():
-    thick = Acquisition("test", kvp=120.0, slice_thickness_mm=5.0)
-    assert examine(Heart(acquisition=thick, spacing_mm=5.0).scan(), UNENHANCED) == ()
-
-
 @pytest.mark.parametrize(("noise_hu", "expected"), [(23, set()), (35, {"noise"})])
 def test_noise_is_evaluated_by_what_blood_can_reach(noise_hu, expected):
     heart = Heart(blood_hu=45, noise_hu=noise_hu)

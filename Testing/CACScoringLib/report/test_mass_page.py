@@ -10,7 +10,7 @@ from made_results import make_result
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.report.mass_page import SOURCES, calibration_text, masses_as_html
-from CACScoringLib.scoring.mass_calibration import MassCalibration
+from CACScoringLib.scoring.mass import MassCalibration
 
 
 @pytest.fixture(scope="module")
