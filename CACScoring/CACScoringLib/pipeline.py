@@ -129,7 +129,11 @@ class ScanContext:
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
-    """Names of the steps of `score_scan`, in order, as its progress shows them."""
+    """Name the steps of `score_scan`.
+
+    Returns:
+        The names, in order, as its progress shows them.
+    """
     return tuple(name for name in STEPS if networks or name != "decomposition")
 
 

@@ -1,7 +1,5 @@
 """Which heart is scored: the network's, the region between the lungs, or none."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -10,7 +8,7 @@ from handmade_networks import loaded
 from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy import heart_search
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, cut_warnings
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
 from CACScoringLib.networks.van_velzen import HeartNetConfig
@@ -60,18 +58,6 @@ def test_network_that_agrees_with_the_lungs_is_taken(chest, region, monkeypatch)
     assert sitk.Hash(found.excluded) == sitk.Hash(region.excluded)
     assert found.source == "hand"
     assert found.warnings == ()
-
-
-def test_whether_the_heart_is_cut_is_told_of_the_heart_that_is_taken(chest, region, monkeypatch):
-    wider = replace(region, warnings=cut_warnings(np.ones((2, 2, 2), bool)))
-    monkeypatch.setattr(heart_search, "heart_region", lambda scan: wider)
-    network_says(monkeypatch, chest.heart, chest.image)
-    assert find_heart(chest.scan(), None, NETWORK).warnings == ()
-    reaching = chest.heart.copy()
-    reaching[0, 40, 70] = True
-    network_says(monkeypatch, reaching, chest.image)
-    (cut,) = find_heart(chest.scan(), None, NETWORK).warnings
-    assert (cut.code, "bottom of" in cut.message) == ("heart-cut", True)
 
 
 @pytest.mark.parametrize("heart", ["liver", "arch", None])

@@ -118,13 +118,6 @@ def test_noise_is_evaluated_by_what_blood_can_reach(noise_hu, expected):
     assert codes(examine(heart.scan(), heart.blood())) == expected
 
 
-def test_blood_brighter_than_unenhanced_is_doubted_and_not_refused():
-    heart = Heart(blood_hu=95, noise_hu=5)
-    scan, blood = heart.scan(), heart.blood()
-    assert codes(examine(scan, blood)) == {"blood-bright"}
-    assert require_unenhanced(scan, blood) == ()
-
-
 def test_enhanced_blood_is_refused_and_the_message_tells_the_value():
     with pytest.raises(ContrastError, match="380 HU"):
         require_unenhanced(Heart().scan(), ENHANCED)

@@ -8,7 +8,6 @@ import pytest
 from CACScoringLib.core.ct import CTError, UnreadableError
 from CACScoringLib.models.cards import ModelError
 from CACScoringLib.report.comparison_page import (
-    NOT_IN_PATIENTS,
     comparison_as_html,
     comparison_as_page,
     comparison_as_text,
@@ -362,13 +361,6 @@ class TestWarnings:
 
 
 class TestShown:
-    def test_page_says_where_the_limits_come_from(self):
-        page = comparison_as_page(compare(content(), content(150), LIMITS))
-        assert NOT_IN_PATIENTS in page
-        assert "200 digital patients" in page
-        assert "changed beyond the repeatability limits" in page
-        assert "+50.0" in page
-
     def test_names_are_escaped(self):
         bad = content()
         bad["input"]["name"] = "<script>alert(1)</script>"
