@@ -228,8 +228,14 @@ def _method(
             scores = [method["total"] if part == TOTAL else method["arteries"][part] for method in methods]
             intervals = [score.get("interval_90") if quantity == "agatston" else None for score in scores]
             change = Change(
-                *(quantity, part, scores[0][key], scores[1][key], None, UNKNOWN, own_bars[0] if own_bars else None),
-                None if None in intervals else ((*intervals[0],), (*intervals[1],)),
+                quantity=quantity,
+                part=part,
+                earlier=scores[0][key],
+                later=scores[1][key],
+                limit=None,
+                verdict=UNKNOWN,
+                reason=own_bars[0] if own_bars else None,
+                intervals=None if None in intervals else (tuple(intervals[0]), tuple(intervals[1])),
             )
             if not own_bars:
                 change = _evaluated(change, _limits_of(change, kind, repeatability, no_limits))
