@@ -110,7 +110,7 @@ def test_issue_forms_ask_for_no_patient_data(form):
     assert re.search(r"id: privacy\n(.+\n)+?\s+required: true", written)
 
 
-DOCUMENTED = ("core", "io", "scoring", "anatomy", "calcium_map", "models", "drr", "whole_scan")
+DOCUMENTED = ("core", "io", "scoring", "quality", "anatomy", "calcium_map", "models", "drr", "whole_scan")
 """Packages, and modules below, whose public docstrings have sections."""
 DOCUMENTED_MODULES = ("pipeline.py", "run.py", "results.py")
 

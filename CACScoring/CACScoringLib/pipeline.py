@@ -36,13 +36,14 @@ from .results import (
     ScoreResult,
     categories_of,
     scored,
+    unreviewed_warning,
     with_intervals,
     with_masses,
 )
 from .scoring import risk
 from .scoring.evidence import Evidence, LeftOut, lesion_features, select_lesions
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
-from .scoring.mass_calibration import MassCalibration, scan_calibration
+from .scoring.mass import MassCalibration, scan_calibration
 from .scoring.scores import rules_of_map, score_non_coronary
 from .scoring.sites import ReaderLabels, candidate_sites, outside_warning, reader_labels, suggested_arteries
 from .scoring.uncertainty import ScanErrors
@@ -128,7 +129,11 @@ class ScanContext:
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
-    """Names of the steps of `score_scan`, in order, as its progress shows them."""
+    """Name the steps of `score_scan`.
+
+    Returns:
+        The names, in order, as its progress shows them.
+    """
     return tuple(name for name in STEPS if networks or name != "decomposition")
 
 
@@ -168,25 +173,7 @@ def score_scan(
         with progress.step(name):
             for step in STEPS[name]:
                 context = step(context)
-    result = ScoreResult(
-        scan=context.original,
-        heart=context.region,
-        blood=context.blood,
-        methods=context.methods,
-        categories=context.categories,
-        warnings=context.warnings,
-        territories=context.territories,
-        non_coronary=context.non_coronary,
-        networks=networks,
-        slices=context.slices,
-        decomposition=context.decomposition,
-        slices_by_reader=settings.slices,
-        familiarity=context.familiarity,
-        normalisation=context.normalisation,
-        scored=context.scan if context.normalisation.changes else None,
-        mass_calibration=context.calibration,
-    )
-    return with_masses(result)
+    return _result(context)
 
 
 def _begun(
@@ -266,8 +253,11 @@ def _find_candidates(context: ScanContext) -> ScanContext:
     context = replace(context, territories=territories)
     found = _dense_lesions(context)
     candidates, doubts = without_metal(found, image)
-    familiarity = _familiarity(context, len(candidates.coronary.lesions) < len(found.coronary.lesions))
-    context = replace(context, familiarity=familiarity).warned(*(familiarity.warnings if familiarity else ()))
+    if context.networks and (known := CalibrationRange.stored(context.networks.decomposition.card.calibration)):
+        has_metal = len(candidates.coronary.lesions) < len(found.coronary.lesions)
+        familiarity = known.familiarity(facts_of(context.scan, context.blood, region.mask))
+        familiarity = familiarity.flag(METAL) if has_metal else familiarity
+        context = replace(context, familiarity=familiarity).warned(*familiarity.warnings)
     if reader is not None:
         candidates = find_lesions(image, reader.sites, context.rules)
         doubts = [*reader.warnings, *doubts, *outside_warning(candidates.coronary, region.mask)]
@@ -285,16 +275,6 @@ def _dense_lesions(context: ScanContext, unlabelled: bool = False) -> LesionSet:
     if unlabelled:
         sites[sites <= max(Artery)] = 0
     return find_lesions(context.scan.image, sites, context.rules)
-
-
-def _familiarity(context: ScanContext, has_metal: bool) -> Familiarity | None:
-    """How far the scan is from those of the calibration; None where nothing is stored of them."""
-    networks = context.networks
-    known = CalibrationRange.stored(networks.decomposition.card.calibration) if networks else None
-    if known is None:
-        return None
-    familiarity = known.familiarity(facts_of(context.scan, context.blood, context.region.mask))
-    return familiarity.flag(METAL) if has_metal else familiarity
 
 
 def _score_candidates(context: ScanContext) -> ScanContext:
@@ -315,8 +295,13 @@ def _score_candidates(context: ScanContext) -> ScanContext:
         found, suggestions, left_out = _selected(context, found, evidence)
         method = scored("automatic", found, rules, spacing, suggestions=suggestions, left_out=left_out)
     context = context.with_method("threshold", method)
-    context = context.warned(*noise_warning(method.lesions, context.blood), _not_reviewed(method, region))
-    return context if context.settings.percentile_table is None else context.warned(_NO_PERCENTILE)
+    context = context.warned(
+        *noise_warning(method.lesions, context.blood), unreviewed_warning(method, region.territories is not None)
+    )
+    if context.settings.percentile_table is None:
+        return context
+    message = "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions."
+    return context.warned(ScanWarning("percentile-unreviewed", message))
 
 
 def _score_map(context: ScanContext) -> ScanContext:
@@ -394,6 +379,28 @@ def _classify(context: ScanContext) -> ScanContext:
     return replace(context, categories=categories_of(score, percentile))
 
 
+def _result(context: ScanContext) -> ScoreResult:
+    result = ScoreResult(
+        scan=context.original,
+        heart=context.region,
+        blood=context.blood,
+        methods=context.methods,
+        categories=context.categories,
+        warnings=context.warnings,
+        territories=context.territories,
+        non_coronary=context.non_coronary,
+        networks=context.networks,
+        slices=context.slices,
+        decomposition=context.decomposition,
+        slices_by_reader=context.settings.slices,
+        familiarity=context.familiarity,
+        normalisation=context.normalisation,
+        scored=context.scan if context.normalisation.changes else None,
+        mass_calibration=context.calibration,
+    )
+    return with_masses(result)
+
+
 STEPS: dict[str, tuple[Callable[[ScanContext], ScanContext], ...]] = {
     "heart": (_normalise, _locate_heart),
     "acquisition": (_calibrate_mass, _examine_acquisition),
@@ -402,33 +409,3 @@ STEPS: dict[str, tuple[Callable[[ScanContext], ScanContext], ...]] = {
     "scores": (_score_elsewhere, _add_intervals, _classify),
 }
 """The steps, by the names that the progress shows."""
-
-
-def _not_reviewed(method: MethodResult, region: HeartRegion) -> ScanWarning:
-    """The doubt about a clinical score that nobody has reviewed."""
-    if method.left_out is not None:
-        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
-        if not count + others:
-            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
-            return ScanWarning("automatic", message)
-        message = (
-            f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
-            "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
-            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
-            "--lesions."
-        )
-        return ScanWarning("automatic", message)
-    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
-    if region.territories is not None:
-        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
-    message = (
-        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
-        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
-    )
-    return ScanWarning("unreviewed", message)
-
-
-_NO_PERCENTILE = ScanWarning(
-    "percentile-unreviewed",
-    "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions.",
-)

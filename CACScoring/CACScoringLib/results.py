@@ -17,10 +17,9 @@ from .quality.acquisition import BloodPool
 from .quality.calibration_range import Familiarity
 from .quality.normalisation import Normalisation
 from .scoring import risk
-from .scoring.calcium_mass import CalciumMass, lesion_masses, summed
 from .scoring.evidence import LeftOut
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
-from .scoring.mass_calibration import MassCalibration
+from .scoring.mass import CalciumMass, MassCalibration, lesion_masses, summed
 from .scoring.scores import Score, score_arteries, score_lesions
 from .scoring.uncertainty import CATEGORISED_BELOW, CalibratedOn, Intervals, ScanErrors
 
@@ -213,6 +212,30 @@ def scored(
     """Score the lesions of a method. more: further fields of `MethodResult`."""
     total, arteries = (score(lesions.lesions, spacing_mm, rules) for score in (score_lesions, score_arteries))
     return MethodResult(status, rules, lesions, total, arteries, **more)
+
+
+def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
+    """The doubt about a clinical score that nobody has reviewed."""
+    if method.left_out is not None:
+        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
+        if not count + others:
+            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
+            return ScanWarning("automatic", message)
+        message = (
+            f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
+            "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
+            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
+            "--lesions."
+        )
+        return ScanWarning("automatic", message)
+    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
+    if has_territories:
+        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
+    message = (
+        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
+        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
+    )
+    return ScanWarning("unreviewed", message)
 
 
 def with_masses(result: ScoreResult) -> ScoreResult:

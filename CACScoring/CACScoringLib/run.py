@@ -26,8 +26,8 @@ from .report import files as report
 from .report import page
 from .results import Networks, ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
-from .scoring.mass_calibration import MassCalibration, calibration_from_insert, insert_calibration
-from .scoring.repeatability import stored_repeatability
+from .scoring.mass import MassCalibration, insert_calibration
+from .scoring.uncertainty import stored_repeatability
 from .whole_scan.estimates import ESTIMATORS
 from .whole_scan.run import ALL, STEP, estimator_models, with_whole_scan_estimates
 
@@ -168,12 +168,8 @@ def run_scan(
 
 
 def _steps(settings: RunSettings, models: LoadedModels) -> list[str]:
-    asking = [STEP] if models.estimates else []
-    return ["reading", *scoring_steps(models.networks), *asking, "report", *_optional_steps(settings)]
-
-
-def _optional_steps(settings: RunSettings) -> list[str]:
-    return [*(["scene"] if settings.scene else []), *(["dicom"] if settings.dicom else [])]
+    wanted = {STEP: bool(models.estimates), "report": True, "scene": settings.scene, "dicom": settings.dicom}
+    return ["reading", *scoring_steps(models.networks), *(name for name, is_wanted in wanted.items() if is_wanted)]
 
 
 def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels, progress: Progress) -> ScoreResult:
@@ -239,7 +235,7 @@ def _calibration(
     if given.calibration_insert:
         path, density = given.calibration_insert
         insert, warnings = mask_on_scan_grid(read_mask(path), scan, "calibration insert")
-        return insert_calibration(calibration_from_insert(scan.image, insert, density), density), warnings
+        return insert_calibration(scan.image, insert, density), warnings
     if chosen.rules.calibration_mg_per_mm3_hu is None and sample:
         return MassCalibration("given", 1000 * sample.calibration_mg_per_mm3_hu, 0.0), ()
     return None, ()
@@ -285,7 +281,18 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     Without PyTorch bundled models are left out with a warning, but a model that was named is an error.
     Raises ModelError.
     """
-    networks = _networks(choice)
+    stored = list_models()
+    named = _named_models(choice, {model.card.name: model for model in stored})
+    networks: dict[str, StoredModel] = {}
+    if not choice.threshold_only:
+        networks = {model.card.network: model for model in stored if model.origin == "bundled"} | named
+        networks = {network: model for network, model in networks.items() if network in SCORING_NETWORKS}
+        if networks and not {"slices", "decomposition"} <= set(networks):
+            raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
+    estimates: dict[str, StoredModel] = {}
+    if choice.estimates:
+        of_estimates = [model for network, model in named.items() if network in ESTIMATORS]
+        estimates = estimator_models(choice.estimates, of_estimates)
     warnings: tuple[ScanWarning, ...] = ()
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     if networks and missing:
@@ -294,52 +301,26 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
             raise ModelError(f"{message}. Install them, or leave --model out.")
         message = f"{message}, so the scan is scored by the clinical rule alone."
         networks, warnings = {}, (ScanWarning("networks-left-out", message),)
-    return ChosenModels(networks, _estimates(choice), choice.device, warnings)
+    return ChosenModels(networks, estimates, choice.device, warnings)
 
 
-def _networks(choice: ModelChoice) -> dict[str, StoredModel]:
-    if choice.threshold_only:
-        return {}
-    found = list_models()
-    stored = {model.card.name: model for model in found}
-    chosen: dict[str, StoredModel] = {}
+def _named_models(choice: ModelChoice, stored: dict[str, StoredModel]) -> dict[str, StoredModel]:
+    """The models that were named, by network. Raises ModelError."""
+    named: dict[str, StoredModel] = {}
     for name in choice.names:
         if name not in stored:
             raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
         network = stored[name].card.network
-        if network in ESTIMATORS:
-            if not _is_asked_for(network, choice):
-                raise ModelError(f"{name} gives a whole-scan estimate. Request it with --whole-scan {network}.")
-            continue  # see `_estimates`
-        if network not in SCORING_NETWORKS:
+        if network in ESTIMATORS and choice.estimates != (ALL,) and network not in choice.estimates:
+            raise ModelError(f"{name} gives a whole-scan estimate. Request it with --whole-scan {network}.")
+        if network not in (*SCORING_NETWORKS, *ESTIMATORS):
             raise ModelError(
                 f"{name} is a model for {network!r}; scans are scored by models for {', '.join(SCORING_NETWORKS)}."
             )
-        if network in chosen:
+        if network in named:
             raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
-        chosen[network] = stored[name]
-    bundled = [model for model in found if model.origin == "bundled" and model.card.network in SCORING_NETWORKS]
-    models = {model.card.network: model for model in bundled} | chosen
-    if models and not {"slices", "decomposition"} <= set(models):
-        raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
-    return models
-
-
-def _estimates(choice: ModelChoice) -> dict[str, StoredModel]:
-    if not choice.estimates:
-        return {}
-    stored = {model.card.name: model for model in list_models()}
-    named: dict[str, StoredModel] = {}
-    for model in (stored[name] for name in choice.names if name in stored):
-        if model.card.network in named:
-            raise ModelError(f"Two models for {model.card.network!r} are named. Name one of each kind.")
-        if model.card.network in ESTIMATORS and _is_asked_for(model.card.network, choice):
-            named[model.card.network] = model
-    return estimator_models(choice.estimates, named.values())
-
-
-def _is_asked_for(network: str, choice: ModelChoice) -> bool:
-    return choice.estimates == (ALL,) or network in choice.estimates
+        named[network] = stored[name]
+    return named
 
 
 def load_models(chosen: ChosenModels, heart_is_given: bool = False, thread: Executor | None = None) -> LoadedModels:

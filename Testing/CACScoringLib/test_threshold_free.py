@@ -169,12 +169,6 @@ class TestWhatIsLeftOut:
             else:
                 self.assert_empty(result, faint[0], "1 lesion of the calcium map was left out")
 
-    def test_lesions_where_calcium_is_not_coronary(self, faint):
-        suggestion = self.scored(faint).methods["decomposition"].suggestions[0]
-        assert suggestion.not_coronary_probability > 0.01
-        result = self.scored(faint, most_not_coronary=suggestion.not_coronary_probability - 0.01)
-        self.assert_empty(result, faint[0], "probably noise or not coronary")
-
     def assert_empty(self, result, scan, note):
         method = result.methods["decomposition"]
         assert method.total.lesions == 0

@@ -265,6 +265,22 @@ def within(mask: np.ndarray, radius: float) -> np.ndarray:
     return near
 
 
+def widened(mask: sitk.Image, margin_mm: float) -> sitk.Image:
+    """A uint8 0/1 mask and all within margin_mm of its voxels."""
+    if not margin_mm:
+        return mask
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(mask)
+    start, size = (np.array(part) for part in np.split(np.array(shape.GetBoundingBox(1)), 2))
+    reach = np.ceil(margin_mm / np.array(mask.GetSpacing())).astype(int)
+    low = np.maximum(0, start - reach)
+    high = np.minimum(mask.GetSize(), start + size + reach)
+    near = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    distance = sitk.SignedMaurerDistanceMap(mask[near], squaredDistance=False, useImageSpacing=True)
+    part = sitk.Cast(distance <= margin_mm, sitk.sitkUInt8)
+    return sitk.Paste(mask, part, part.GetSize(), destinationIndex=[int(a) for a in low])
+
+
 def voxels(length_mm: float) -> int:
     """A length on the working grid."""
     return round(length_mm / GRID_MM)

@@ -19,6 +19,7 @@ from ..core.ct import CTScan, NoHeartError, ScanWarning
 from ..core.grid import Grid, ScanGrid, bounding_box, largest_part
 from ..models.inference import predict
 from ..models.preprocessing import HEART_PATCH, HEART_SPACING_MM, heart_grid, heart_input
+from .chest import widened
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
@@ -96,22 +97,6 @@ def heart_mask(
     inside = grid.crop(box).paste(part, scan.image) >= settings.threshold + 1e-3
     mask = Grid.of(scan.image).image(inside)
     return widened(mask, settings.margin_mm), (*warnings, *disagreements)
-
-
-def widened(mask: sitk.Image, margin_mm: float) -> sitk.Image:
-    """A uint8 0/1 mask and all within margin_mm of its voxels."""
-    if not margin_mm:
-        return mask
-    shape = sitk.LabelShapeStatisticsImageFilter()
-    shape.Execute(mask)
-    start, size = (np.array(part) for part in np.split(np.array(shape.GetBoundingBox(1)), 2))
-    reach = np.ceil(margin_mm / np.array(mask.GetSpacing())).astype(int)
-    low = np.maximum(0, start - reach)
-    high = np.minimum(mask.GetSize(), start + size + reach)
-    near = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    distance = sitk.SignedMaurerDistanceMap(mask[near], squaredDistance=False, useImageSpacing=True)
-    part = sitk.Cast(distance <= margin_mm, sitk.sitkUInt8)
-    return sitk.Paste(mask, part, part.GetSize(), destinationIndex=[int(a) for a in low])
 
 
 def heart_probability(

@@ -20,8 +20,8 @@ from ..core.ct import CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
 from ..core.grid import Grid
 from ..core.labels import TERRITORIES
 from ..models.preprocessing import TERRITORY_SPACING_MM
-from .chest import GRID_MM, TISSUE_HU, on_working_grid, within
-from .heart_network import heart_mask, widened
+from .chest import GRID_MM, TISSUE_HU, on_working_grid, widened, within
+from .heart_network import heart_mask
 from .heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion, bone_beside, cut_warnings, heart_region
 from .territories import Territories, find_territories
 

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from ..report import comparison_page
     from ..run import ScanInput, comparable, load_models, read_and_score
     from ..scoring.comparison import compare, comparison_as_json, is_result, read_result
-    from ..scoring.repeatability import stored_repeatability
+    from ..scoring.uncertainty import stored_repeatability
 
     output = OutputFolder(options.output, options.overwrite)
     if options.scans[0].resolve() == options.scans[1].resolve():

@@ -1,4 +1,4 @@
-"""What the scan is and what is wrong with it: the blood pool, noise, contrast, and how the scan was made.
+"""What the scan is and what is wrong with it: the blood pool, noise, contrast, the body's width, how it was made.
 
 DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast and noise are measured in the heart.
 """
@@ -41,6 +41,10 @@ FAT_HU = -20.0
 
 NO_AGENT = frozenset({"", "0", "n", "no", "none", "no contrast", "without contrast", "not applied"})
 """What scanners write into ContrastBolusAgent when there was none."""
+
+
+BODY_HU = -300.0
+TABLE_OPENING_MM = 12.0
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,41 @@ def _blood_warnings(blood: BloodPool | None) -> tuple[ScanWarning, ...]:
         )
         warnings.append(ScanWarning("noise", message))
     return tuple(warnings)
+
+
+def lateral_width_cm(scan: CTScan, heart_mask: sitk.Image) -> float | None:
+    """Width of the body from left to right in the heart's middle slice, arms included where they touch it.
+
+    None where the field of view cuts the body off: at the image's sides, or at the edge of a circle that is padded
+    outside.
+    """
+    slices = np.flatnonzero(sitk.GetArrayViewFromImage(heart_mask).any((1, 2)))
+    if not slices.size:
+        return None
+    k = int(slices[slices.size // 2])
+    spacing_i, spacing_j, _ = scan.image.GetSpacing()
+    hu = scan.hu[k]
+    radius = (max(1, round(TABLE_OPENING_MM / 2 / spacing_j)), max(1, round(TABLE_OPENING_MM / 2 / spacing_i)))
+    tissue = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray((hu > BODY_HU).astype(np.uint8)), radius[::-1])
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(tissue), sortByObjectSize=True)
+    body = sitk.GetArrayViewFromImage(parts) == 1
+    columns = np.flatnonzero(body.any(0))
+    if not columns.size:
+        return None
+    if columns[0] == 0 or columns[-1] == body.shape[1] - 1 or _cut_by_circle(hu, body):
+        return None
+    return float((columns[-1] - columns[0] + 1) * spacing_i / 10)
+
+
+def _cut_by_circle(hu: np.ndarray, body: np.ndarray) -> bool:
+    """Whether a body [j, i] reaches the edge of the circle inside which a padded image was reconstructed."""
+    corners = hu[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if np.ptp(corners) > 0 or corners[0] > -900:
+        return False
+    j, i = np.nonzero(body)
+    middle_j, middle_i = (n / 2 - 0.5 for n in hu.shape)
+    reach = np.hypot((j - middle_j) / (hu.shape[0] / 2), (i - middle_i) / (hu.shape[1] / 2))
+    return bool(reach.max() > 0.98)
 
 
 _HOW_TO_ALLOW = "Score an unenhanced scan, or allow contrast (--allow-unusual) to score this one anyway."

@@ -146,16 +146,7 @@ def _number(value: float) -> str:
 
 def facts_of(scan: CTScan, blood: BloodPool | None, heart: sitk.Image) -> dict[str, float | None]:
     """FACTS of a scan. heart: mask on its grid."""
-    spacing, acquisition = scan.image.GetSpacing(), scan.acquisition
-    return {
-        "pixel_mm": spacing[0],
-        "slice_spacing_mm": spacing[2],
-        "slice_thickness_mm": acquisition.slice_thickness_mm,
-        "kvp": acquisition.kvp,
-        "noise_hu": None if blood is None else blood.noise_hu,
-        "median_hu": None if blood is None else blood.median_hu,
-        **framing(sitk.GetArrayViewFromImage(heart), spacing),
-    }
+    return _facts(scan.image.GetSpacing(), scan.acquisition.facts(), {} if blood is None else vars(blood), heart)
 
 
 def recorded_facts(content: Mapping, heart: sitk.Image) -> dict[str, float | None]:
@@ -165,14 +156,17 @@ def recorded_facts(content: Mapping, heart: sitk.Image) -> dict[str, float | Non
         content: Of `scores.json`.
         heart: `heart.nii.gz` beside it.
     """
-    acquisition, measured, spacing = content["acquisition"], content["measured"] or {}, content["input"]["spacing_mm"]
+    return _facts(content["input"]["spacing_mm"], content["acquisition"], content["measured"] or {}, heart)
+
+
+def _facts(
+    spacing: Sequence[float], acquisition: Mapping, blood: Mapping, heart: sitk.Image
+) -> dict[str, float | None]:
     return {
         "pixel_mm": spacing[0],
         "slice_spacing_mm": spacing[2],
-        "slice_thickness_mm": acquisition.get("slice_thickness_mm"),
-        "kvp": acquisition.get("kvp"),
-        "noise_hu": measured.get("noise_hu"),
-        "median_hu": measured.get("median_hu"),
+        **{name: acquisition.get(name) for name in ("slice_thickness_mm", "kvp")},
+        **{name: blood.get(name) for name in ("noise_hu", "median_hu")},
         **framing(sitk.GetArrayViewFromImage(heart), spacing),
     }
 

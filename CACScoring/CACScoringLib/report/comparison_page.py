@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..results import METHOD_TITLES, STATUSES
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
-from ..scoring.repeatability import Repeatability
+from ..scoring.uncertainty import Repeatability
 from .interval_page import interval_text
 from .template import rendered
 

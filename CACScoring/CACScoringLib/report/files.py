@@ -19,8 +19,8 @@ from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring import risk
-from ..scoring.calcium_mass import CalciumMass
 from ..scoring.lesions import Lesion, ScoringRules
+from ..scoring.mass import CalciumMass
 from ..scoring.scores import Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL, CalibratedOn
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text

@@ -8,9 +8,8 @@ from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary
 from ..core.output import REVIEW_PORT
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from ..scoring import risk
-from ..scoring.calcium_mass import CalciumMass
 from ..scoring.comparison import Comparison
-from ..scoring.mass_calibration import MassCalibration
+from ..scoring.mass import CalciumMass, MassCalibration
 from ..scoring.scores import Score, component_agatston
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import comparison_page, figures

@@ -18,7 +18,7 @@ from ..quality.normalisation import Normalisation
 from ..report import files as report
 from ..report import page
 from ..results import STATUSES, Categories, MethodResult, NonCoronaryResult, ScoreResult, with_masses
-from ..scoring.mass_calibration import MassCalibration
+from ..scoring.mass import MassCalibration
 from ..whole_scan.estimates import WholeScanEstimate
 
 ABOUT_CANDIDATES = (

@@ -19,8 +19,7 @@ from ..core.output import LAST_FILE
 from ..core.output import SCHEMA as SCORE_SCHEMA
 from ..core.records import check_record, recorded_status
 from ..quality.acquisition import NO_AGENT
-from .repeatability import Limits, Repeatability, models_of
-from .uncertainty import CalibratedOn
+from .uncertainty import CalibratedOn, Limits, Repeatability, models_of
 
 SCHEMA = "cac-comparison/1"
 
@@ -229,8 +228,14 @@ def _method(
             scores = [method["total"] if part == TOTAL else method["arteries"][part] for method in methods]
             intervals = [score.get("interval_90") if quantity == "agatston" else None for score in scores]
             change = Change(
-                *(quantity, part, scores[0][key], scores[1][key], None, UNKNOWN, own_bars[0] if own_bars else None),
-                None if None in intervals else ((*intervals[0],), (*intervals[1],)),
+                quantity=quantity,
+                part=part,
+                earlier=scores[0][key],
+                later=scores[1][key],
+                limit=None,
+                verdict=UNKNOWN,
+                reason=own_bars[0] if own_bars else None,
+                intervals=None if None in intervals else (tuple(intervals[0]), tuple(intervals[1])),
             )
             if not own_bars:
                 change = _evaluated(change, _limits_of(change, kind, repeatability, no_limits))

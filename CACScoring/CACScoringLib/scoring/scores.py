@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.labels import Artery, NonCoronary
 from .lesions import Lesion, ScoringRules, SliceComponent
-from .mass_calibration import calcium_hu_per_mg_cm3
+from .mass import calcium_hu_per_mg_cm3
 
 AGATSTON_PER_MG = 4.2
 HALF_MG, STEEPNESS = 7.0, 2.4

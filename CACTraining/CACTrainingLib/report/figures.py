@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from CACScoringLib.scoring.repeatability import Limits
+from CACScoringLib.scoring.uncertainty import Limits
 
 from ..statistics.bootstrap import Estimate
 from .parts import METHODS

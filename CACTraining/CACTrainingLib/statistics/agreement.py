@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from CACScoringLib.scoring.repeatability import Limits
+from CACScoringLib.scoring.uncertainty import Limits
 
 from .bootstrap import LEAST_PATIENTS, Estimate, mean, ratio
 from .regression import linear_fit

@@ -11,8 +11,8 @@ from functools import partial
 
 import numpy as np
 
-from CACScoringLib.scoring.repeatability import Limits
 from CACScoringLib.scoring.risk import ROUNDING, whole_score
+from CACScoringLib.scoring.uncertainty import Limits
 
 from ..report import figures as study_figures
 from ..report.parts import METHODS, Figure, Section, Table, heading

@@ -1,6 +1,5 @@
 """Suggested arteries: Bayes' rule on atlases whose answer is known, the heart's frame, and the bundled atlas."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -94,16 +93,6 @@ class TestFrame:
         assert suggest_arteries(lesions, image, heart, atlas)[0].artery is Artery.LM
         image, heart, lesions = heart_and_lesion([-p for p in place])
         assert suggest_arteries(lesions, image, heart, atlas)[0].artery is Artery.LAD
-
-    @pytest.mark.parametrize("spacing_mm", [(2.0, 2.0, 2.0), (1.6, 1.6, 5.0), (4.0, 2.0, 2.5)])
-    def test_place_does_not_depend_on_the_grid(self, spacing_mm):
-        i = np.linspace(-LIMIT, LIMIT, CELLS)
-        atlas = atlas_of(np.exp(2 * i)[None, None], np.exp(2 * i)[None, :, None], np.exp(2 * i)[:, None, None], 1, 1)
-        image, heart, lesions = heart_and_lesion((0.5, -0.3, 0.1), spacing_mm, radius_mm=9)
-        (found,) = suggest_arteries(lesions, image, heart, atlas)
-        rates = [math.exp(2 * p) for p in (0.5, -0.3, 0.1)] + [1]
-        assert found.confidence == pytest.approx(rates[0] / sum(rates), rel=0.04)
-        assert found.not_coronary_probability == pytest.approx(1 / (sum(rates) + 1), rel=0.04)
 
 
 class TestLesions:

@@ -173,11 +173,3 @@ def test_real_hearts_are_covered(real_ct, name):
     region = heart_region(scan_from_image(read(real_ct(name)), ACQUISITION))
     assert covered(truth, region.mask) >= 0.95
     assert dice(truth, array(region.mask) != 0) >= 0.6
-
-
-def test_costal_cartilage_is_no_candidate(real_ct):
-    """In this scan cartilage of up to 160 HU lies right in front of the heart, some of it behind the lungs' tips."""
-    scan = scan_from_image(read(real_ct("tcga_thca/TCGA-DE-A4MA_petct_B30f_5mm_sp2p5.nii.gz")), ACQUISITION)
-    dense = (array(heart_region(scan).mask) == 1) & (scan.hu >= 130)
-    assert dense[:20].sum() < 10
-    assert (scan.hu[:20] >= 130).sum() > 1000

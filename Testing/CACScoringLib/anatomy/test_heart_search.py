@@ -1,8 +1,5 @@
 """Which heart is scored: the network's, the region between the lungs, or none."""
 
-import math
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -11,15 +8,12 @@ from handmade_networks import loaded
 from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy import heart_search
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, cut_warnings
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
-from CACScoringLib.models.cards import find_model, load_model
 from CACScoringLib.networks.van_velzen import HeartNetConfig
 
 NETWORK = loaded(None, HeartNetConfig())
-UPPER_CHEST = "acrin_flt_breast/001_upper_heart_cut.nii.gz"
-CHEST = "lung_pet_ct_dx/A0001_philips_B_5mm.nii.gz"
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +24,6 @@ def chest():
 @pytest.fixture(scope="module")
 def region(chest):
     return chest.region()
-
-
-@pytest.fixture(scope="module")
-def network():
-    return load_model(find_model("territories").path, "cpu")
 
 
 def array(image):
@@ -69,18 +58,6 @@ def test_network_that_agrees_with_the_lungs_is_taken(chest, region, monkeypatch)
     assert sitk.Hash(found.excluded) == sitk.Hash(region.excluded)
     assert found.source == "hand"
     assert found.warnings == ()
-
-
-def test_whether_the_heart_is_cut_is_told_of_the_heart_that_is_taken(chest, region, monkeypatch):
-    wider = replace(region, warnings=cut_warnings(np.ones((2, 2, 2), bool)))
-    monkeypatch.setattr(heart_search, "heart_region", lambda scan: wider)
-    network_says(monkeypatch, chest.heart, chest.image)
-    assert find_heart(chest.scan(), None, NETWORK).warnings == ()
-    reaching = chest.heart.copy()
-    reaching[0, 40, 70] = True
-    network_says(monkeypatch, reaching, chest.image)
-    (cut,) = find_heart(chest.scan(), None, NETWORK).warnings
-    assert (cut.code, "bottom of" in cut.message) == ("heart-cut", True)
 
 
 @pytest.mark.parametrize("heart", ["liver", "arch", None])
@@ -166,47 +143,6 @@ def test_where_neither_finds_a_heart_both_reasons_are_told(chest, monkeypatch):
     network_says(monkeypatch, None, image)
     with pytest.raises(NoHeartError, match=r"No lungs .* 3 ml"):
         find_heart(scan_from_image(image, Acquisition("test")), None, NETWORK)
-
-
-def real(path):
-    return sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
-
-
-@pytest.mark.long
-def test_an_arm_is_not_taken_for_the_heart(real_ct, network):
-    """From head to mid-heart, with arms beside it, in which a network once found the heart."""
-    image = real(real_ct(UPPER_CHEST))
-    found = find_heart(scan_from_image(image, Acquisition("test")), None, None, network)
-    assert severe(found) == ["heart-cut"]
-    columns = np.nonzero(array(found.mask).any((0, 1)))[0] * image.GetSpacing()[0]
-    assert 180 < columns.min() < columns.max() < 320
-    assert 150 < array(found.mask).sum() * math.prod(image.GetSpacing()) / 1000 < 400
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("width_mm", [150, 180])
-def test_small_field_of_view_without_lungs_is_scored(real_ct, network, width_mm):
-    """As made for calcium scoring after a deep breath, the chest wall in front cut off."""
-    image = real(real_ct(CHEST))
-    whole = find_heart(scan_from_image(image, Acquisition("test")), None, None, network)
-    heart = array(whole.mask)
-    hu = sitk.GetArrayFromImage(image)
-    hu = np.where(hu < -600, np.maximum(hu - 90, -1000), hu)
-    slices = np.nonzero(heart.any((1, 2)))[0]
-    middle = np.argwhere(heart).mean(0)
-    half = [width_mm / 2 / spacing for spacing in image.GetSpacing()[1::-1]]
-    rows = slice(int(middle[1] + 25 / image.GetSpacing()[1] - half[0]), int(middle[1] + half[0]))
-    columns = slice(int(middle[2] - half[1]), int(middle[2] + half[1]))
-    part = (slice(slices[0], slices[-1] + 2), rows, columns)
-    crop = sitk.GetImageFromArray(hu[part].astype(np.int16))
-    crop.SetSpacing(image.GetSpacing())
-    scan = scan_from_image(crop, Acquisition("test"))
-    with pytest.raises(NoHeartError, match="No lungs"):
-        find_heart(scan, None, None)
-    found = find_heart(scan, None, None, network)
-    own = array(found.mask)
-    assert "heart-without-lungs" in severe(found)
-    assert 2 * (own & heart[part]).sum() / (own.sum() + heart[part].sum()) > 0.9
 
 
 class TestTerritories:

@@ -114,59 +114,6 @@ def test_arteries_far_from_the_heart_are_none():
     np.testing.assert_allclose(found.probability.sum(0), 1, atol=1e-4)
 
 
-class VesselsAreNoHeart(ByBrightness):
-    """The same, but what is as bright as the aorta is outside the heart."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = super().forward(x)
-        y[:, 0] *= (x[:, 0] * 400 - 160 < 180).float()
-        return y
-
-
-def test_the_aorta_of_the_abdomen_is_none_of_the_thorax():
-    """A tube from the ball, as bright as the aorta, down to the end of the scan."""
-    scan, hu = scan_of((1.5, 1.5, 3.0), (390, 300, 330), centre_mm=(20.0, -15.0, 60.0))
-    hu = sitk.GetArrayFromImage(scan.image)
-    lowest = int(np.nonzero((hu == HEART_HU).any((1, 2)))[0][0])
-    hu[: lowest + 12, 80:96, 140:156] = AORTA_HU
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(scan.image)
-    found = find_territories(
-        scan_from_image(image, Acquisition("test")),
-        SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=VesselsAreNoHeart().eval()),
-    )
-    labels = sitk.GetArrayFromImage(found.labels(image))
-    assert (labels[lowest - 5 : lowest, 84:92, 144:152] == AORTA).all()
-    assert not labels[: lowest - 14].any()
-
-
-def test_a_sliver_of_heart_below_does_not_take_the_hearts_place():
-    """Its voxels come first in the array."""
-    scan, _ = scan_of((1.5, 1.5, 3.0), (390, 300, 330), centre_mm=(20.0, -15.0, 40.0))
-    hu = sitk.GetArrayFromImage(scan.image)
-    lowest = int(np.nonzero((hu == HEART_HU).any((1, 2)))[0][0])
-    bright = (hu == LAD_HU) | (hu == AORTA_HU)
-    hu[lowest - 12 : lowest + 2, 90:102, 140:152] = HEART_HU  # a stalk, part of the largest part …
-    hu[lowest - 8 : lowest - 4, 86:106, 136:156] = 0  # … and here too dark to be named
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(scan.image)
-
-    class Unnamed(ByBrightness):
-        """What is as dark as 0 HU is heart, but of no territory."""
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = super().forward(x)
-            dark = ((x[:, 0] * 400 - 160).abs() < 15).float()
-            y[:, 0] = torch.maximum(y[:, 0], dark)
-            y[:, 1:] *= 1 - dark[:, None]
-            y[:, 1] += dark
-            return y
-
-    model = SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=Unnamed().eval())
-    labels = sitk.GetArrayFromImage(find_territories(scan_from_image(image, Acquisition("test")), model).labels(image))
-    assert (labels[bright] > 0).mean() > 0.8
-
-
 def test_the_descending_aorta_is_also_where_it_was_seen_to_run():
     names = np.full((4, 12, 12), OUTSIDE)
     names[:, :3] = OTHER

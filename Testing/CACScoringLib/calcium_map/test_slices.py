@@ -7,7 +7,6 @@ from handmade_networks import loaded, scan_of
 from torch import nn
 
 from CACScoringLib.calcium_map.decomposition import slice_probabilities
-from CACScoringLib.models.inference import CPU_BATCH, DeviceError, predict
 from CACScoringLib.networks.van_velzen import SliceClassifierConfig
 
 
@@ -60,56 +59,3 @@ def test_neighbours_and_position_reach_the_network():
     scan, heart = scan_with_bright_planes([20], 3.0)
     config = SliceClassifierConfig(neighbours=1, position=True)
     assert slice_probabilities(scan, heart, loaded(Channels(), config)).on_grid.size
-
-
-class Greedy(nn.Module):
-    """Runs out of memory beyond `fits` items on the GPU, which the meta device stands for."""
-
-    def __init__(self, fits: int, fits_cpu: int = 99) -> None:
-        super().__init__()
-        self.place = nn.Parameter(torch.zeros(1, device="meta"))
-        self.fits, self.fits_cpu, self.batches = fits, fits_cpu, []
-
-    def to(self, device, *dtype):
-        assert device == "cpu"
-        self.place = nn.Parameter(torch.zeros(1))
-        return self
-
-    def forward(self, x):
-        on_gpu = x.device.type == "meta"
-        if len(x) > (self.fits if on_gpu else self.fits_cpu):
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        self.batches.append((x.device.type, len(x)))
-        return torch.zeros(len(x), 1) if on_gpu else x.mean((2, 3))
-
-
-INPUTS = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 4, 4), np.float32)
-
-
-def test_out_of_memory_halves_the_batch():
-    network = Greedy(fits=3)
-    outputs, warnings = predict(network, INPUTS, 8)
-    assert network.batches == [("meta", 2)] * 5
-    assert len(outputs) == 10
-    assert [w.code for w in warnings] == ["smaller-batches"] * 2
-    assert "batches of 2" in warnings[-1].message
-
-
-def test_out_of_memory_moves_to_the_cpu():
-    network = Greedy(fits=0)
-    outputs, warnings = predict(network, INPUTS, 4)
-    assert network.batches == [("cpu", CPU_BATCH)] * (10 // CPU_BATCH)
-    np.testing.assert_allclose(outputs[:, 0], np.arange(10))
-    assert [w.code for w in warnings] == ["smaller-batches", "smaller-batches", "moved-to-cpu"]
-
-
-def test_out_of_memory_everywhere_and_other_errors():
-    with pytest.raises(DeviceError, match="too little memory"):
-        predict(Greedy(fits=0, fits_cpu=0), INPUTS, 4)
-
-    class Broken(nn.Module):
-        def forward(self, x):
-            raise RuntimeError("sizes do not match")
-
-    with pytest.raises(RuntimeError, match="sizes do not match"):
-        predict(Broken(), INPUTS, 4)

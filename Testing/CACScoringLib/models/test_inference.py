@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from CACScoringLib.models.inference import predict, prepared, several_at_once
+from CACScoringLib.models.inference import CPU_BATCH, DeviceError, predict, prepared, several_at_once
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, build
 
 
@@ -104,3 +104,56 @@ def test_float32_stays_float32_on_gpus():
     before = torch.backends.cudnn.allow_tf32
     assert predict(Setting(), np.zeros((1, 1, 4, 4), np.float32), 1)[0].item() == 0
     assert torch.backends.cudnn.allow_tf32 == before
+
+
+class Greedy(nn.Module):
+    """Runs out of memory beyond `fits` items on the GPU, which the meta device stands for."""
+
+    def __init__(self, fits: int, fits_cpu: int = 99) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(1, device="meta"))
+        self.fits, self.fits_cpu, self.batches = fits, fits_cpu, []
+
+    def to(self, device, *dtype):
+        assert device == "cpu"
+        self.place = nn.Parameter(torch.zeros(1))
+        return self
+
+    def forward(self, x):
+        on_gpu = x.device.type == "meta"
+        if len(x) > (self.fits if on_gpu else self.fits_cpu):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        self.batches.append((x.device.type, len(x)))
+        return torch.zeros(len(x), 1) if on_gpu else x.mean((2, 3))
+
+
+INPUTS = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 4, 4), np.float32)
+
+
+def test_out_of_memory_halves_the_batch():
+    network = Greedy(fits=3)
+    outputs, warnings = predict(network, INPUTS, 8)
+    assert network.batches == [("meta", 2)] * 5
+    assert len(outputs) == 10
+    assert [w.code for w in warnings] == ["smaller-batches"] * 2
+    assert "batches of 2" in warnings[-1].message
+
+
+def test_out_of_memory_moves_to_the_cpu():
+    network = Greedy(fits=0)
+    outputs, warnings = predict(network, INPUTS, 4)
+    assert network.batches == [("cpu", CPU_BATCH)] * (10 // CPU_BATCH)
+    np.testing.assert_allclose(outputs[:, 0], np.arange(10))
+    assert [w.code for w in warnings] == ["smaller-batches", "smaller-batches", "moved-to-cpu"]
+
+
+def test_out_of_memory_everywhere_and_other_errors():
+    with pytest.raises(DeviceError, match="too little memory"):
+        predict(Greedy(fits=0, fits_cpu=0), INPUTS, 4)
+
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("sizes do not match")
+
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        predict(Broken(), INPUTS, 4)

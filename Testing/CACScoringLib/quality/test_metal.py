@@ -11,11 +11,8 @@ from CACScoringLib.quality.artefacts import (
     LINE_OUTSIDE_MM,
     METAL_EDGE_HU,
     METAL_HU,
-    METAL_REACH_MM,
     MetalKind,
     metal_lesions,
-    metal_voxels,
-    metal_warning,
     without_metal,
 )
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
@@ -69,19 +66,6 @@ class TestDense:
             assert len(found.lesions) == 1
             assert len(metal_lesions(found, image)) == metal
 
-    def test_metal_far_off_is_not_looked_for(self):
-        edge = MASK.stop - 1 + int(METAL_REACH_MM)
-        for last, metal in ((edge, 1), (edge + 1, 0)):
-            found, image = made([*((3, row, 25, last, 700) for row in range(6, 14)), (3, 10, last, last, 2500)])
-            assert len(metal_lesions(found, image)) == metal
-
-    @pytest.mark.parametrize("hu", [[], [PLAQUE], [(3, 10, 50, 60, 3000)], [PLAQUE, (3, 10, 50, 60, 3000)]])
-    def test_none(self, hu):
-        found, image = made(hu)
-        assert metal_lesions(found, image) == {}
-        assert without_metal(found, image) == (found, [])
-        assert metal_warning(found, metal_lesions(found, image)) == []
-
 
 LENGTH = 100
 """Slices of 1 mm in `columns_of`; the heart fills the first half."""
@@ -128,15 +112,6 @@ class TestLines:
         assert len(found.lesions) == 1
         assert metal_lesions(found, image) == {}
 
-    def test_what_is_dense_in_lumps_is_no_line(self):
-        found, image = columns_of((30, 95, 2, 800))
-        values = sitk.GetArrayFromImage(image)
-        values[30:96:10][values[30:96:10] == 800] = 1900
-        for k in range(4):
-            values[30 + k : 96 : 20][values[30 + k : 96 : 20] >= 800] = 1900
-            values[40 + k : 96 : 20][values[40 + k : 96 : 20] >= 800] = 300
-        assert metal_lesions(found, sitk.GetImageFromArray(values)) == {}
-
     def test_enhanced_blood_around_a_catheter_is_not_metal(self):
         found, image = columns_of((30, 95, 2, 1000))
         values = sitk.GetArrayFromImage(image)
@@ -150,12 +125,6 @@ class TestLines:
             found = find_lesions(blood, heart, ScoringRules())
             assert len(found.lesions) == 1
             assert bool(metal_lesions(found, blood)) == metal
-
-    def test_the_rim_is_marked_too(self):
-        found, image = columns_of((30, 95, 2, 800))
-        kinds = metal_voxels(found.id_map, image)
-        assert kinds[60, 16, 7] == kinds[60, 16, 10] == MetalKind.LINE
-        assert kinds[60, 16, 6] == kinds[60, 16, 11] == 0
 
 
 def test_kinds_of_dense_metal():

@@ -120,16 +120,6 @@ def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
     assert (again.of(scan).hu == normal.hu).all()
 
 
-@pytest.mark.parametrize(("thickness_mm", "spacing_mm"), [(1.0, 1.0), (1.25, 0.6), (None, 1.0), (5.0, 2.5)])
-def test_known_slices_are_left_as_they_are(thickness_mm, spacing_mm):
-    hu = np.full((9, 40, 40), 40, np.int16)
-    hu[0] = -1000
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((0.7, 0.7, spacing_mm))
-    scan = CTScan(image, Acquisition("test", slice_thickness_mm=thickness_mm))
-    assert normalisation_of(scan).of(scan) is scan
-
-
 def _agatston(scan):
     sites = np.zeros(scan.hu.shape, np.uint8)
     sites[:, 130:150, 110:130] = 2

@@ -8,13 +8,11 @@ import pytest
 from CACScoringLib.core.ct import CTError, UnreadableError
 from CACScoringLib.models.cards import ModelError
 from CACScoringLib.report.comparison_page import (
-    NOT_IN_PATIENTS,
     comparison_as_page,
     comparison_as_text,
 )
 from CACScoringLib.scoring.comparison import (
     CHANGED,
-    SCHEMA,
     UNKNOWN,
     WITHIN,
     compare,
@@ -22,7 +20,7 @@ from CACScoringLib.scoring.comparison import (
     is_result,
     read_result,
 )
-from CACScoringLib.scoring.repeatability import Limits, Repeatability
+from CACScoringLib.scoring.uncertainty import Limits, Repeatability
 
 MODELS = {"heart": "aa", "slices": "bb", "decomposition": "cc"}
 SETTINGS = {"slice_threshold": 0.2, "floor_hu": 40.0, "batch_size": 8}
@@ -198,14 +196,6 @@ class TestReasons:
         assert "different patients" in bars(found, "threshold")[0]
         assert "Anna" not in json.dumps(comparison_as_json(found)) + comparison_as_page(found)
 
-    def test_a_given_heart_is_no_other_model(self):
-        other = content()
-        other["models"] = other["models"][1:]
-        other["heart"] = {"source": "given"}
-        found = compare(content(), other, LIMITS)
-        assert not bars(found, "decomposition")
-        assert "comparison-hearts" in codes(found)
-
     def test_limits_of_other_models_or_settings(self):
         foreign = Repeatability.of(stored(models={**MODELS, "decomposition": "zz"}))
         assert (
@@ -295,15 +285,6 @@ class TestAutomatic:
         models = {**automatic(), "models": with_other_model()["models"]}
         assert "models differ" in bars(compare(automatic(), models, limits), "threshold")[0]
 
-    def test_what_they_are_is_said(self):
-        found = compare(automatic(), automatic(), LIMITS)
-        assert comparison_as_json(found)["methods"]["threshold"]["status"] == "automatic"
-        said = "Clinical rule (threshold), automatic, not reviewed"
-        assert said in comparison_as_text(found)
-        assert said in comparison_as_page(found)
-        assert "Clinical rule (threshold), reviewed" in comparison_as_text(compare(content(), content(), LIMITS))
-        assert comparison_as_json(compare(content(), automatic(), LIMITS))["methods"]["threshold"]["status"] is None
-
 
 def with_intervals(made, name, total, lad=None):
     """The content with intervals of a method's total, and of its LAD."""
@@ -379,21 +360,6 @@ class TestWarnings:
 
 
 class TestShown:
-    def test_json_has_the_schema_and_every_number(self):
-        document = json.loads(json.dumps(comparison_as_json(compare(content(), content(150), LIMITS))))
-        assert document["schema"] == SCHEMA
-        lad = document["methods"]["threshold"]["agatston"]["LAD"]
-        assert (lad["earlier"], lad["later"], lad["difference"], lad["verdict"]) == (100, 150, 50, CHANGED)
-        assert lad["text"] == "changed beyond the repeatability limits"
-        assert document["limits"]["digital"] is True
-
-    def test_page_says_where_the_limits_come_from(self):
-        page = comparison_as_page(compare(content(), content(150), LIMITS))
-        assert NOT_IN_PATIENTS in page
-        assert "200 digital patients" in page
-        assert "changed beyond the repeatability limits" in page
-        assert "+50.0" in page
-
     def test_names_are_escaped(self):
         bad = content()
         bad["input"]["name"] = "<script>alert(1)</script>"

@@ -59,13 +59,6 @@ def test_features_are_what_they_say(two_lesions):
     assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
 
 
-def test_what_noise_alone_reaches_is_no_excess(two_lesions):
-    calcium, found = two_lesions
-    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in found.lesions]
-    features = lesion_features(found, suggestions, map_of(calcium), np.ones(4), 40.0)
-    assert not features[:, FEATURES.index("log_ct_excess")].any()
-
-
 def test_certain_and_unknown_values_stay_finite(two_lesions):
     calcium, found = two_lesions
     certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(found.lesions, (0.0, 1.0), strict=True)]
@@ -115,20 +108,6 @@ def test_what_is_improbable_is_left_out_with_its_reason():
     assert left_out.reasons == (REASONS["log_map_excess"], REASONS["place_logit"])
     assert all(s.not_coronary_probability > 0.5 for s in left_out.suggestions)
     assert np.array_equal(kept.id_map + left_out.lesions.id_map, found.id_map), "no candidate is lost"
-
-
-def test_what_weighs_nothing_is_no_reason():
-    found, suggestions = candidates(1)
-    evidence = Evidence({**EVIDENCE.weights, "slice_logit": 0.0}, TYPICAL, 0.5)
-    features = features_of({"slice_logit": -90.0, "log_ct_excess": -9.0})
-    left_out = select_lesions(found, features, suggestions, evidence)[2]
-    assert left_out.reasons == (REASONS["log_ct_excess"],)
-
-
-def test_no_candidates():
-    found, suggestions = candidates(0)
-    kept, own, left_out = select_lesions(found, np.zeros((0, len(FEATURES))), suggestions, EVIDENCE)
-    assert (kept.lesions, own, left_out.lesions.lesions, left_out.reasons) == ((), (), (), ())
 
 
 def test_stored_evidence():

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError, MaskError
-from CACScoringLib.core.labels import Artery, is_not_coronary
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.lesions import (
     TUBE_VOLTAGE_BOUNDS_HU,
     ScoringRules,
@@ -42,7 +42,6 @@ def lesions_of(voxels, hu=250.0, artery=Artery.LAD, rules=NO_MINIMUM, size=(8, 8
         (399, 3),
         (399.5, 3),
         (400, 4),
-        (3071, 4),
     ],
 )
 def test_weight_of_a_component_by_its_peak(peak_hu, weight):
@@ -51,12 +50,6 @@ def test_weight_of_a_component_by_its_peak(peak_hu, weight):
     (component,) = lesion.components
     assert component.weight == weight
     assert component.peak_hu == peak_hu
-
-
-@pytest.mark.parametrize("peak_hu", [128, 128.5, 129, 129.5, math.nextafter(130, 0)])
-def test_below_130_hu_nothing_is_found(peak_hu):
-    """Guards: 128 HU taken as the threshold at 120 kVp; rounding up to 130."""
-    assert lesions_of([(2, 3, 3)], peak_hu) == ()
 
 
 def test_each_slice_of_a_lesion_has_its_own_weight():
@@ -100,14 +93,6 @@ def test_components_below_one_square_millimetre_are_dropped(spacing_mm, pixels, 
     """Guards: square pixels assumed; the minimum taken as more than 1 mm² instead of at least."""
     found = lesions_of([(2, 3, 2 + n) for n in range(pixels)], rules=ScoringRules(), spacing_mm=spacing_mm)
     assert len(found) == kept
-
-
-def test_minimum_of_three_pixels_as_in_mesa():
-    mesa = ScoringRules(minimum_area_mm2=0.0, minimum_pixels=3)
-    row = [(2, 3, 2), (2, 3, 3), (2, 3, 4)]
-    assert lesions_of(row[:2], rules=mesa) == ()
-    assert len(lesions_of(row, rules=mesa)) == 1
-    assert lesions_of([(1, 3, 3), (2, 3, 3), (3, 3, 3)], rules=mesa) == ()  # counted in each slice
 
 
 def test_diagonal_neighbours_are_one_component_by_8_and_two_by_4_connectivity():
@@ -264,20 +249,14 @@ def test_labels_that_are_no_artery_map_are_refused(labels):
     ("wrong", "message"),
     [
         ({"threshold_hu": 200.0}, "must rise: 200, 200, 300, 400"),
-        ({"threshold_hu": 250.0}, "must rise"),
         ({"threshold_hu": math.nan}, "threshold and three weight bounds"),
-        ({"weight_bounds_hu": (200.0, 300.0, math.inf)}, "threshold and three weight bounds"),
         ({"weight_bounds_hu": (200.0, 400.0, 300.0)}, "must rise"),
         ({"weight_bounds_hu": (200.0, 300.0)}, "three weight bounds"),
-        ({"weight_bounds_hu": (200.0, 300.0, 400.0, 500.0)}, "three weight bounds"),
         ({"connectivity": 6}, "4 or 8, not 6"),
         ({"minimum_area_mm2": -1.0}, "minimum_area_mm2 .* -1"),
-        ({"minimum_area_mm2": math.nan}, "minimum_area_mm2"),
         ({"minimum_pixels": -1}, "minimum_pixels"),
         ({"reference_spacing_mm": 0.0}, "reference spacing"),
-        ({"reference_spacing_mm": math.inf}, "reference_spacing_mm"),
         ({"calibration_mg_per_mm3_hu": 0.0}, "calibration"),
-        ({"calibration_mg_per_mm3_hu": -0.0007}, "calibration"),
     ],
 )
 def test_impossible_rules_are_refused(wrong, message):
@@ -310,12 +289,3 @@ def test_rules_by_tube_voltage(kvp, bounds_hu):
 def test_no_rules_for_an_unknown_tube_voltage(kvp, shown):
     with pytest.raises(CTError, match=f"tube voltage is {shown}"):
         rules_for_tube_voltage(kvp, ScoringRules())
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("not-coronary", True), (" Not-Coronary : rejected", True), ("not coronary", False), ("LAD: not-coronary", False)],
-)
-def test_the_segment_of_what_was_rejected_is_told_by_its_name(name, expected):
-    assert is_not_coronary(name) == expected
-    assert Artery.called(name) == (Artery.LAD if name.startswith("LAD") else None)

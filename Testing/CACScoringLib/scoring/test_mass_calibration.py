@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import phantoms
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.core.ct import Acquisition, CTError, CTScan, MaskError, scan_from_image
 from CACScoringLib.core.tables import TableError
-from CACScoringLib.scoring.mass_calibration import (
+from CACScoringLib.quality.acquisition import lateral_width_cm
+from CACScoringLib.scoring.mass import (
     MassCalibration,
     insert_calibration,
-    lateral_width_cm,
     published,
     scan_calibration,
 )
@@ -102,11 +103,42 @@ def test_published_values_follow_maker_width_and_voltage():
     assert published(Acquisition("DICOM", kvp=60.0), 35).mg_per_cm3_per_hu == pytest.approx(0.797, abs=0.001)
 
 
-def test_an_insert_says_little_of_water():
-    """Of 200 mg/cm³ that measure 277 HU, 20 HU of water are 7 %."""
-    found = insert_calibration(0.000722, 200)
-    assert (found.source, found.of_scanner) == ("insert", True)
-    assert found.uncertainty_percent == pytest.approx(7.22)
+def insert_phantom(hu=250.0):
+    phantom = phantoms.tissue((12, 12, 5), (1.0, 1.0, 3.0))
+    phantoms.paint_cylinder(phantom, (5.0, 5.0, 0.0), 2.0, 15.0, hu, 1)
+    return phantom
+
+
+def test_calibration_from_an_insert():
+    """200 mg/cm³ at 250 HU, water at 10 HU, which may be 20 HU off."""
+    phantom = insert_phantom()
+    found = insert_calibration(phantom.image, phantom.arteries, 200.0, water_hu=10.0)
+    assert (found.source, found.mg_per_cm3_per_hu) == ("insert", pytest.approx(200 / 240))
+    assert found.uncertainty_percent == pytest.approx(100 * 20 / 240)
+
+
+@pytest.mark.parametrize(
+    ("hu", "density", "water_hu", "error", "message"),
+    [
+        (250.0, 0.0, 0.0, CTError, "density .* 0 mg/cm³"),
+        (250.0, -200.0, 0.0, CTError, "density"),
+        (250.0, float("nan"), 0.0, CTError, "density"),
+        (-30.0, 200.0, 0.0, CTError, "-30 HU, not above water"),
+        (50.0, 200.0, 50.0, CTError, "not above water .50 HU"),
+    ],
+)
+def test_no_calibration_from_an_impossible_insert(hu, density, water_hu, error, message):
+    phantom = insert_phantom(hu)
+    with pytest.raises(error, match=message):
+        insert_calibration(phantom.image, phantom.arteries, density, water_hu)
+
+
+def test_no_calibration_from_a_mask_that_does_not_fit():
+    phantom = insert_phantom()
+    with pytest.raises(MaskError, match="empty"):
+        insert_calibration(phantom.image, phantom.arteries * 0, 200.0)
+    with pytest.raises(MaskError, match="size"):
+        insert_calibration(phantom.image, phantom.arteries[:, :, 1:], 200.0)
 
 
 def test_width():

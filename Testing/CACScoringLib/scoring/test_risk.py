@@ -7,7 +7,6 @@ import pytest
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.scoring.risk import (
     ROUNDING,
-    Percentile,
     arterial_age_years,
     cac_drs,
     percentile_from_table,
@@ -32,20 +31,11 @@ def test_scores_are_rounded_half_up_but_never_to_zero(agatston, whole):
     [
         (0, "0"),
         (0.01, "1–10"),
-        (1, "1–10"),
         (10, "1–10"),
-        (10.49, "1–10"),
         (10.5, "11–100"),
-        (11, "11–100"),
-        (100, "11–100"),
-        (100.49, "11–100"),
         (100.5, "101–400"),
-        (101, "101–400"),
-        (400, "101–400"),
         (400.49, "101–400"),
         (400.5, "> 400"),
-        (401, "> 400"),
-        (5000, "> 400"),
     ],
 )
 def test_risk_class(agatston, expected):
@@ -57,15 +47,10 @@ def test_risk_class(agatston, expected):
     [
         (0, 0, "A0"),
         (0.2, 1, "A1/N1"),
-        (1, 1, "A1/N1"),
-        (99, 2, "A1/N2"),
         (99.49, 2, "A1/N2"),
         (99.5, 2, "A2/N2"),
-        (100, 3, "A2/N3"),
         (299.49, 3, "A2/N3"),
         (299.5, 3, "A3/N3"),
-        (300, 4, "A3/N4"),
-        (4000, 4, "A3/N4"),
         (50, 0, "A1/N0"),  # calcium in another coronary artery only
     ],
 )
@@ -84,10 +69,7 @@ def test_impossible_cac_drs_is_refused(agatston, vessels):
     [
         (0, 39.1),
         (math.e - 1, 46.35),  # ln e = 1
-        (math.e**2 - 1, 53.6),
-        (1, 44.1253),  # ln 2 = 0.693147
         (99, 72.4875),  # ln 100 = 4.605170
-        (400, 82.5562),  # ln 401 = 5.993961
     ],
 )
 def test_arterial_age(agatston, years):
@@ -121,69 +103,24 @@ def test_a_percentile_begins_at_its_score(tmp_path, agatston, at_least, below):
     assert (found.at_least, found.below) == (at_least, below)
 
 
-def test_a_score_of_zero_among_many_zeros(tmp_path):
-    """Half of these women have no calcium: 0 lies at the 50th percentile, not at the 25th."""
-    assert percentile_from_table(0, "F", 50, write(tmp_path, GOOD)) == Percentile(50, 75, "table.csv")
-
-
 @pytest.mark.parametrize(("age", "below"), [(45, 75), (54, 75), (55, 50), (64, 50)])
 def test_both_ages_of_a_row_are_included(tmp_path, age, below):
     assert percentile_from_table(1, "f", age, write(tmp_path, GOOD)).below == below
 
 
 @pytest.mark.parametrize(
-    ("percentile", "text"),
-    [
-        (Percentile(None, 25, "t"), "below percentile 25"),
-        (Percentile(93, None, "t"), "at or above percentile 93"),
-        (Percentile(2.5, 50, "t"), "from percentile 2.5 to below percentile 50"),
-    ],
-)
-def test_percentile_in_words(percentile, text):
-    assert str(percentile) == text
-
-
-@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "is empty"),
-        ("sex,age_from,age_to,p50\n", "no rows"),
         (GOOD.replace("sex", "gender"), "no column sex"),
-        (GOOD.replace("age_to", "to"), "no column age_to"),
         ("sex,age_from,age_to\nM,45,54\n", "no column of a percentile.*p50"),
-        ("sex,age_from,age_to,p0,p100,page,p-5,pinf\nM,45,54,1,2,3,4,5\n", "no column of a percentile.*p50"),
         (GOOD.replace("1,8,70", "1,,70"), "no p50 in line 4"),
         (GOOD.replace("1,8,70", "1,many,70"), "p50 in line 4 .*many"),
-        (GOOD.replace("1,8,70", "1,nan,70"), "p50 in line 4 .*nan"),
         (GOOD.replace("8,70,300", "8,70"), "Line 4 .*6 cells"),
         (GOOD.replace("M,45,54", "M,45,old"), "age_to in line 4 .*old"),
-        (GOOD.replace("M,45,54", "M,nan,54"), "age_from in line 4 .*nan"),
-        ("age_from,age_to,p50,sex\n45,54,3\n", "Line 2 .*3 cells"),
-        (GOOD.replace("M,", ",", 1), "no sex in line 4"),
         (GOOD + "M,50,60,0,1,2,3\n", "2 rows for sex M, age 50"),
         (GOOD.replace("M,", "X,"), "0 rows for sex M, age 50"),
-        (GOOD.replace("M,45,54", "M,55,64"), "0 rows for sex M, age 50"),
         (GOOD.replace("1,8,70", "1,80,70"), "do not increase"),
-    ],
-    ids=[
-        "empty file",
-        "no rows",
-        "no sex",
-        "no age_to",
-        "no percentile",
-        "no such percentiles",
-        "empty cell",
-        "word in a cell",
-        "nan in a cell",
-        "missing cell",
-        "word for an age",
-        "nan for an age",
-        "missing cell of the sex",
-        "empty sex",
-        "two rows",
-        "no row of this sex",
-        "no row of this age",
-        "not rising",
     ],
 )
 def test_a_broken_table_is_an_error_that_names_it(tmp_path, text, message):

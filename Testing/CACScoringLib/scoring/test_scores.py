@@ -10,10 +10,10 @@ import pytest
 import reference
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import Acquisition, CTError, MaskError, mask_on_scan_grid, scan_from_image
+from CACScoringLib.core.ct import Acquisition, mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.mass_calibration import calcium_hu_per_mg_cm3, calibration_from_insert
+from CACScoringLib.scoring.mass import calcium_hu_per_mg_cm3
 from CACScoringLib.scoring.scores import (
     AGATSTON_PER_MG,
     HALF_MG,
@@ -58,12 +58,6 @@ def test_volume_mass_and_pseudo_mass():
     assert result.mass_mg == pytest.approx(0.32)
     assert result.agatston == pytest.approx(1.0 * 2 * 2 / 3)
     assert (result.lesions, result.peak_hu) == (1, 250)
-
-
-def test_without_calibration_there_is_no_mass():
-    assert score_lesions([], (1, 1, 3), RULES) == Score(0.0, 0.0, None, 0.0, 0, None)
-    calibrated = score_lesions([], (1, 1, 3), ScoringRules(calibration_mg_per_mm3_hu=0.0008))
-    assert calibrated.mass_mg == 0.0
 
 
 def test_pixels_need_not_be_square():
@@ -196,19 +190,6 @@ def test_score_does_not_depend_on_a_slightly_oblique_direction(tilt):
     assert np.array(places) - origin_ras == pytest.approx((np.array(expected_places) - origin_ras) @ turn.T)
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
-@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0)], ids=str)
-def test_score_survives_a_file(tmp_path, suffix, axes):
-    direction = phantoms.tilted_direction(2.0, -4.0)
-    expected = described(irregular_phantom(direction))
-    phantom = irregular_phantom(direction)
-    for name in ("image", "arteries"):
-        path = tmp_path / f"{name}{suffix}"
-        sitk.WriteImage(phantoms.reordered(getattr(phantom, name), axes, (True, False, False)), path)
-        setattr(phantom, name, sitk.ReadImage(path))
-    assert_same(phantom, expected)
-
-
 # --- equal to the slow reference
 
 
@@ -296,26 +277,6 @@ def test_all_inserts_of_the_qrm_phantom_equal_the_published_reference(real_ct, q
 
 # --- the paper's adjusted Agatston score (van Velzen: generative models for reproducible calcium scoring)
 
-ADJUSTED = ScoringRules(name="adjusted Agatston", threshold_hu=1.0, minimum_area_mm2=0.0)
-
-
-def test_adjusted_equals_conventional_when_lesions_are_segmented_at_130_hu():
-    """A calcium map that holds the CT's values where a lesion was segmented at 130 HU and 0 elsewhere."""
-    rng = np.random.default_rng(3)
-    hu = np.rint(rng.normal(110, 110, (8, 30, 30))).astype(np.int16)
-    ct = sitk.GetImageFromArray(hu)
-    ct.SetSpacing((0.7, 0.7, 2.5))
-    arteries = np.full(hu.shape, Artery.UNASSIGNED, np.uint8)
-    conventional = find_lesions(ct, arteries, RULES)
-    calcium_map = sitk.GetImageFromArray(np.where(conventional.id_map > 0, hu, 0).astype(np.float32))
-    calcium_map.CopyInformation(ct)
-    adjusted = find_lesions(calcium_map, arteries, ADJUSTED)
-    expected = score_lesions(conventional.lesions, ct.GetSpacing(), RULES)
-    assert expected.agatston > 100
-    result = score_lesions(adjusted.lesions, ct.GetSpacing(), ADJUSTED)
-    assert dataclasses.astuple(result) == pytest.approx(dataclasses.astuple(expected))
-
-
 # --- clinical scores of the calcium map
 
 
@@ -336,46 +297,3 @@ def test_usual_calibration(kvp, hu):
 def test_tube_voltage_beyond_what_is_known():
     with pytest.raises(ValueError, match="70 to 140"):
         calcium_hu_per_mg_cm3(60.0)
-
-
-# --- mass calibration
-
-
-def insert_phantom(hu=250.0):
-    phantom = phantoms.tissue((12, 12, 5), (1.0, 1.0, 3.0))
-    phantoms.paint_cylinder(phantom, (5.0, 5.0, 0.0), 2.0, 15.0, hu, 1)
-    return phantom
-
-
-def test_calibration_from_an_insert():
-    """200 mg/cm³ at 250 HU, water at 10 HU: 0.2 mg/mm³ / 240 HU; the insert then weighs what it holds."""
-    phantom = insert_phantom()
-    c = calibration_from_insert(phantom.image, phantom.arteries, 200.0, water_hu=10.0)
-    assert c == pytest.approx(0.2 / 240)
-    without_offset = calibration_from_insert(phantom.image, phantom.arteries, 200.0)
-    result = score(phantom, ScoringRules(calibration_mg_per_mm3_hu=without_offset))
-    assert result.mass_mg == pytest.approx(0.2 * result.volume_mm3)
-
-
-@pytest.mark.parametrize(
-    ("hu", "density", "water_hu", "error", "message"),
-    [
-        (250.0, 0.0, 0.0, CTError, "density .* 0 mg/cm³"),
-        (250.0, -200.0, 0.0, CTError, "density"),
-        (250.0, float("nan"), 0.0, CTError, "density"),
-        (-30.0, 200.0, 0.0, CTError, "-30 HU, not above water"),
-        (50.0, 200.0, 50.0, CTError, "not above water .50 HU"),
-    ],
-)
-def test_no_calibration_from_an_impossible_insert(hu, density, water_hu, error, message):
-    phantom = insert_phantom(hu)
-    with pytest.raises(error, match=message):
-        calibration_from_insert(phantom.image, phantom.arteries, density, water_hu)
-
-
-def test_no_calibration_from_a_mask_that_does_not_fit():
-    phantom = insert_phantom()
-    with pytest.raises(MaskError, match="empty"):
-        calibration_from_insert(phantom.image, phantom.arteries * 0, 200.0)
-    with pytest.raises(MaskError, match="size"):
-        calibration_from_insert(phantom.image, phantom.arteries[:, :, 1:], 200.0)

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
-from CACScoringLib.scoring.repeatability import Limits
+from CACScoringLib.scoring.uncertainty import Limits
 from CACTrainingLib.report.figures import (
     METHOD_LOOKS,
     AgainstTruth,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import erf
 
-from CACScoringLib.scoring.mass_calibration import calcium_hu_per_mg_cm3
+from CACScoringLib.scoring.mass import calcium_hu_per_mg_cm3
 
 
 @dataclass(frozen=True)
