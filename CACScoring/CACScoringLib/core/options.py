@@ -85,9 +85,16 @@ def rows_of(kind: type) -> dict[str, Row]:
 
 
 def changed_settings(settings: Settings, content: object, where: str, folder: Path = Path()) -> Settings:
-    """Settings, and those within them, with the fields of an object read from JSON. Raises OutputError.
+    """Settings, and those within them, with the fields of an object read from JSON.
 
-    where: place of the object, for errors; empty for the whole. folder: that paths are relative to.
+    Args:
+        settings: What is changed; it stays as it is.
+        content: The object.
+        where: Its place, for errors; empty for the whole.
+        folder: That paths are relative to.
+
+    Raises:
+        OutputError: A field is unknown, or a value of another type than the field's.
     """
     known = {field.name: field for field in dataclasses.fields(settings)}
     if not isinstance(content, dict) or not content.keys() <= known.keys():
