@@ -71,7 +71,7 @@ def test_squeeze_and_excite_is_equation_2():
     g = x.mean((2, 3))
     s = torch.sigmoid(torch.relu(g @ first.weight.T + first.bias) @ second.weight.T + second.bias)
     assert first.weight.shape == (2, 4)
-    torch.testing.assert_close(network.squeeze.weights(x), s)
+    torch.testing.assert_close(network.slice_weights(x), s)
     torch.testing.assert_close(network(x), network.body(x * s[:, :, None, None]))
 
 
