@@ -1,6 +1,5 @@
 """CAC Region: the brush."""
 
-
 import numpy as np
 import pytest
 from effect_desk import rotation
