@@ -87,7 +87,7 @@ class TestDecompose:
         methods = {method: {"reviewed": False} for method in rules}
         record = {"schema": SCHEMA, "rules": rules, "methods": methods, "decomposition_settings": {"floor_hu": 25.0}}
         content = SceneContent("scan", hu, heart, labels, (), (), json.dumps(record), calcium, hu, labels)
-        assert desk.use("CAC Decompose").floorSpinBox.value == 10, "of no result: the published one"
+        assert desk.use("CAC Decompose").boxes["FloorHU"].value == 10, "of no result: the published one"
         nodes = mrml.add_to_scene(slicer.mrmlScene, content)
         for segmentation in (nodes.map_lesions, nodes.calcium):
             desk.editor.setSegmentationNode(segmentation)
@@ -97,7 +97,7 @@ class TestDecompose:
             assert effect.boxes["FloorHU"].value == 25
             effect.boxes["FloorHU"].setValue(40)
             desk.editor.setActiveEffect(None)
-            assert desk.use("CAC Decompose").floorSpinBox.value == 40, "the reader's own choice stays"
+            assert desk.use("CAC Decompose").boxes["FloorHU"].value == 40, "the reader's own choice stays"
             slicer.app.processEvents()
             assert effect.statusLabel.text.startswith("120.0 of 128.0 mm³")
 
