@@ -120,7 +120,7 @@ class DicomSection(Section):
 
         review = self._review
         self._temporary = Path(tempfile.mkdtemp(prefix="cac-dicom-"))
-        shown = review.as_reviewed(), files, target, review.calcium_map(), self._state.exportIdentify, reader
+        shown = review.as_reviewed().result, files, target, review.calcium_map(), self._state.exportIdentify, reader
         write_job(self._temporary, DicomJob(*shown))
 
     def _ended(self, reason: str, target: Path) -> None:

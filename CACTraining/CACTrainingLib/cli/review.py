@@ -15,7 +15,7 @@ from CACScoringLib.core.output import REVIEW_PORT, OutputError
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
 
-    from ..browser.serving import Place
+    from ..browser.server import Place
     from ..browser.work_list import WorkList
 
 
@@ -113,7 +113,7 @@ def _user() -> str:
 
 def place_of(options: argparse.Namespace) -> Place:
     """Where to listen. Raises OutputError."""
-    from ..browser.serving import Place
+    from ..browser.server import Place
 
     local = options.host == "localhost"
     if not local:
