@@ -1,6 +1,7 @@
 """CAC Decompose: the calcium map in a region."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import SCHEMA
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import SceneContent
+from CACScoringLib.scoring.scores import Score
 
 
 class TestDecompose:
@@ -84,9 +86,10 @@ class TestDecompose:
         hu, heart, calcium = (image_of(values) for values in arrays())
         labels = sitk.Cast(calcium > 0, sitk.sitkUInt8) * int(Artery.LAD)
         rules = {method: {"threshold_hu": 130.0} for method in ("threshold", "decomposition")}
-        methods = {method: {"reviewed": False} for method in rules}
+        nothing = {"reviewed": False, "arteries": {}, "total": asdict(Score()), "lesions": []}
+        methods = dict.fromkeys(rules, nothing)
         record = {"schema": SCHEMA, "rules": rules, "methods": methods, "decomposition_settings": {"floor_hu": 25.0}}
-        content = SceneContent("scan", hu, heart, labels, (), (), json.dumps(record), calcium, hu, labels)
+        content = SceneContent("scan", hu, heart, labels, json.dumps(record), calcium, hu, labels)
         assert desk.use("CAC Decompose").boxes["FloorHU"].value == 10, "of no result: the published one"
         nodes = mrml.add_to_scene(slicer.mrmlScene, content)
         for segmentation in (nodes.map_lesions, nodes.calcium):

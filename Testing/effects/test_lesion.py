@@ -1,6 +1,7 @@
 """CAC Lesion: hover, click, drag, keys, rejection, leaks."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import SCHEMA
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import SceneContent
+from CACScoringLib.scoring.scores import Score
 
 
 class TestLesion:
@@ -129,9 +131,10 @@ class TestLesion:
         hu, heart, calcium = (image_of(values) for values in arrays())
         candidates = sitk.Cast(hu >= 145, sitk.sitkUInt8) * int(Artery.UNASSIGNED)
         rules = {"threshold": {"threshold_hu": 145.0}, "decomposition": {"threshold_hu": 10.0}}
-        methods = {key: {"reviewed": False} for key in rules}
+        nothing = {"reviewed": False, "arteries": {}, "total": asdict(Score()), "lesions": []}
+        methods = dict.fromkeys(rules, nothing)
         record = json.dumps({"schema": SCHEMA, "rules": rules, "methods": methods})
-        content = SceneContent("scan", hu, heart, candidates, (), (), record, calcium, hu, candidates)
+        content = SceneContent("scan", hu, heart, candidates, record, calcium, hu, candidates)
         nodes = mrml.add_to_scene(slicer.mrmlScene, content)
         desk.segmentation = nodes.calcium
         desk.editor.setSegmentationNode(nodes.calcium)

@@ -20,7 +20,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import automatic_patient
-import panel_results
 import SimpleITK as sitk
 
 from CACScoringLib.cohort import folder as cohort
@@ -224,11 +223,6 @@ class Client:
         status, content = self.post(f"{base}/act", request)
         assert status == 200, content
         return content
-
-
-def chest_size() -> tuple[int, int, int]:
-    """Of the scans, [k, j, i]."""
-    return panel_results.chest_image().GetSize()[::-1]
 
 
 def free_port() -> int:

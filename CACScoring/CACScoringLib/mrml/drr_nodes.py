@@ -13,8 +13,8 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from ..drr.job import PlacedRadiograph
 from ..drr.preview import CALCIUM_FULL, Stand
-from .scene import DERIVED_ATTRIBUTE, add_volume
-from .segments import vtk_array
+from .scene import DERIVED_ATTRIBUTE, add_volume, put_under, set_image, show_as_overlay
+from .segments import matrix_of_grid, vtk_image
 
 RADIOGRAPH_ATTRIBUTE = "CACRadiograph"
 """Attribute of volumes that are a radiograph: the name of its view, or its angle."""
@@ -51,14 +51,11 @@ def add_radiograph(
     node.SetAttribute(RADIOGRAPH_ATTRIBUTE, view)
     node.SetNodeReferenceID(CT_ROLE, volume.GetID())
     nodes = [node]
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = hierarchy.GetItemByDataNode(volume)
     if made.calcium is not None:
         calcium = add_volume(scene, made.calcium, f"Calcium on {name}")
-        display = calcium.GetDisplayNode()
-        display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeWarm1")
-        display.SetWindowLevel(CALCIUM_FULL, CALCIUM_FULL / 2)
-        display.AutoThresholdOff()
-        display.SetLowerThreshold(CALCIUM_LEAST)
-        display.ApplyThresholdOn()
+        show_as_overlay(calcium, CALCIUM_FULL, CALCIUM_LEAST)
         node.SetNodeReferenceID(CALCIUM_ROLE, calcium.GetID())
         nodes.append(calcium)
     if made.heart is not None:
@@ -67,7 +64,8 @@ def add_radiograph(
         nodes.append(heart)
     for each in nodes:
         each.SetAttribute(DERIVED_ATTRIBUTE, "1")
-        _put_beside(scene, each, volume)
+        if item:
+            put_under(hierarchy, hierarchy.GetItemParent(item), each)
     return node
 
 
@@ -88,18 +86,6 @@ def is_radiograph(node: slicer.vtkMRMLNode | None) -> bool:
     return node is not None and node.GetAttribute(RADIOGRAPH_ATTRIBUTE) is not None
 
 
-def _put_beside(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode, other: slicer.vtkMRMLScalarVolumeNode) -> None:
-    """Into the folder of another node, where the scene has one for it."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    if item := hierarchy.GetItemByDataNode(other):
-        parent = hierarchy.GetItemParent(item)
-        own = hierarchy.GetItemByDataNode(node)
-        if own:
-            hierarchy.SetItemParent(own, parent)
-        else:
-            hierarchy.CreateItem(parent, node)
-
-
 def _add_outline(scene: slicer.vtkMRMLScene, mask: sitk.Image, name: str) -> slicer.vtkMRMLLabelMapVolumeNode:
     node = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", name)
     colours = scene.AddNewNodeByClass("vtkMRMLColorTableNode", f"Colour of {name}")
@@ -110,14 +96,7 @@ def _add_outline(scene: slicer.vtkMRMLScene, mask: sitk.Image, name: str) -> sli
     colours.SetHideFromEditors(True)
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetAndObserveColorNodeID(colours.GetID())
-    data = vtk.vtkImageData()
-    data.SetDimensions(mask.GetSize())
-    data.GetPointData().SetScalars(vtk_array(sitk.GetArrayViewFromImage(mask)))
-    node.SetAndObserveImageData(data)
-    directions = np.reshape(mask.GetDirection(), (3, 3)) * np.array([[-1.0], [-1.0], [1.0]])
-    node.SetIJKToRASDirections(*(directions + 0.0).reshape(-1))
-    node.SetSpacing(mask.GetSpacing())
-    node.SetOrigin(_ras(np.array([mask.GetOrigin()]))[0])
+    set_image(node, mask)
     return node
 
 
@@ -230,20 +209,11 @@ def _skin(body: sitk.Image) -> vtk.vtkPolyData:
     solid = sitk.Mask(body, filled == inside, 0)  # lungs as water
     # Air about it, so that the surface is closed where the scan ends.
     image = sitk.ConstantPad(solid, [1, 1, 1], [1, 1, 1], -1000)
-    data = vtk.vtkImageData()
-    data.SetDimensions(image.GetSize())
-    data.GetPointData().SetScalars(vtk_array(sitk.GetArrayViewFromImage(image)))
     surface = vtk.vtkFlyingEdges3D()
-    surface.SetInputData(data)
+    surface.SetInputData(vtk_image(image))
     surface.SetValue(0, _BODY_HU)
-    to_ras = vtk.vtkMatrix4x4()
-    directions = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    for row, sign in enumerate((-1.0, -1.0, 1.0)):
-        for column in range(3):
-            to_ras.SetElement(row, column, sign * directions[row, column])
-        to_ras.SetElement(row, 3, sign * image.GetOrigin()[row])
     transform = vtk.vtkTransform()
-    transform.SetMatrix(to_ras)
+    transform.SetMatrix(matrix_of_grid(image).reshape(-1).tolist())
     moved = vtk.vtkTransformPolyDataFilter()
     moved.SetTransform(transform)
     moved.SetInputConnection(surface.GetOutputPort())

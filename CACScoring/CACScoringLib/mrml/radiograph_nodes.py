@@ -16,7 +16,7 @@ import slicer
 from ..core.ct import CTError, UnreadableError
 from ..io.image_files import read_image
 from .drr_nodes import slice_axes
-from .scene import DERIVED_ATTRIBUTE, add_volume
+from .scene import DERIVED_ATTRIBUTE, add_volume, show_as_overlay
 
 SCHEMA = "cac-radiograph/1"
 
@@ -38,7 +38,10 @@ def add_scored(
     folder: that it was written to. source: the radiograph in the scene that was scored, where the pictures are laid;
     None for one from a file, whose pictures lie about the scene's origin. Raises UnreadableError.
     """
-    text = _text_of(folder / "scores.json")
+    try:
+        text = (folder / "scores.json").read_text(encoding="utf-8")
+    except OSError as error:
+        raise UnreadableError("scores.json of the result is missing. Score the radiograph again.") from error
     document = _document(text, folder.name)
     record = scene.AddNewNodeByClass("vtkMRMLTextNode", scene.GenerateUniqueName(f"Calcium on {name}"))
     record.SetText(text)
@@ -52,12 +55,7 @@ def add_scored(
         for threshold, saliency in zip(document["thresholds"], _values(folder / files["saliency_file"]), strict=True):
             agatston = threshold["agatston"]
             node = add_volume(scene, _laid(saliency, *plane), f"Saliency of {name}, {view}, {agatston}")
-            display = node.GetDisplayNode()
-            display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeWarm1")
-            display.SetWindowLevel(1.0, 0.5)
-            display.AutoThresholdOff()
-            display.SetLowerThreshold(SALIENCY_LEAST)
-            display.ApplyThresholdOn()
+            show_as_overlay(node, 1.0, SALIENCY_LEAST)
             nodes[_role(view, agatston)] = node
         for role, node in nodes.items():
             node.SetAttribute(DERIVED_ATTRIBUTE, "1")
@@ -115,13 +113,6 @@ def _values(path: Path) -> np.ndarray:
     except CTError as error:
         raise UnreadableError(f"{path.name} of the result cannot be read. Score the radiograph again.") from error
     return values.reshape(-1, *values.shape[-2:])
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UnreadableError(f"{path.name} of the result is missing. Score the radiograph again.") from error
 
 
 def _document(text: str, name: str) -> dict:

@@ -14,7 +14,6 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 from vtkmodules.util.numpy_support import vtk_to_numpy
-from vtkmodules.vtkCommonDataModel import vtkImageData
 
 from ..core.ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from ..core.files import whole
@@ -24,7 +23,7 @@ from ..report.files import result_as_json
 from ..report.pictures import WINDOW_HU
 from .lesion_segments import add_heart, add_lesions, add_territories
 from .scene_content import SceneContent, content_of_result
-from .segments import check_no_transform, vtk_array
+from .segments import check_no_transform, vtk_image
 from .tables import add_table, lesion_columns, score_columns, slice_columns
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def add_to_scene(
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), f"Calcium score of {content.name}")
     if volume is None:
         volume = add_volume(scene, content.ct, content.name)
-        _put_under(hierarchy, folder, volume)
+        put_under(hierarchy, folder, volume)
     elif own_item := hierarchy.GetItemByDataNode(volume):
         hierarchy.SetItemParent(folder, hierarchy.GetItemParent(own_item))
 
@@ -105,12 +104,12 @@ def add_to_scene(
     name = f"Candidates of {content.name} ({record['rules']['threshold']['threshold_hu']:g} HU)"
     counts = recorded_status("threshold", record["methods"]["threshold"]) == "candidates"
     made["calcium"] = add_lesions(scene, name, volume, _on_grid(content.lesions, grid), counts)
-    made["scores"] = add_table(scene, f"Scores of {content.name}", score_columns(content.scores))
-    made["lesions"] = add_table(scene, f"Lesions of {content.name}", lesion_columns(content.lesion_rows))
+    made["scores"] = add_table(scene, f"Scores of {content.name}", score_columns(record))
+    made["lesions"] = add_table(scene, f"Lesions of {content.name}", lesion_columns(record))
     if content.calcium_map is not None:
         made["healthy"] = add_volume(scene, content.healthy, f"Healthy image of {content.name}")
         made["calcium_map"] = add_volume(scene, content.calcium_map, f"Calcium map of {content.name}")
-        _show_as_map(made["calcium_map"].GetDisplayNode())
+        show_as_overlay(made["calcium_map"], MAP_WINDOW_HU, MAP_LEAST_HU)
         labels = _on_grid(content.map_lesions, grid)
         made["map_lesions"] = add_lesions(scene, f"Calcium map lesions of {content.name}", volume, labels)
         made["map_lesions"].GetDisplayNode().SetVisibility(False)  # two fills over each other cannot be told apart
@@ -127,7 +126,7 @@ def add_to_scene(
     _refer(made, record)
     for key, node in made.items():
         if key != "volume":
-            _put_under(hierarchy, folder, node)
+            put_under(hierarchy, folder, node)
     return SceneNodes(**made, folder=folder)
 
 
@@ -190,7 +189,7 @@ def keep_in_folder(scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> None:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     for node in (nodes.heart, nodes.calcium, nodes.map_lesions):
         if node is not None and hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) != nodes.folder:
-            _put_under(hierarchy, nodes.folder, node)
+            put_under(hierarchy, nodes.folder, node)
 
 
 def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None:
@@ -259,19 +258,19 @@ def _add_saliency(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> s
     """The saliency of a whole-scan estimate, red to yellow, clear where it is low."""
     node = add_volume(scene, image, name)
     node.SetAttribute(DERIVED_ATTRIBUTE, "1")
-    display, highest = node.GetDisplayNode(), float(sitk.GetArrayViewFromImage(image).max())
-    _show_as_map(display)
-    display.SetWindowLevel(highest, highest / 2)
-    display.SetLowerThreshold(SALIENCY_LEAST * highest)
+    highest = float(sitk.GetArrayViewFromImage(image).max())
+    show_as_overlay(node, highest, SALIENCY_LEAST * highest)
     return node
 
 
-def _show_as_map(display: slicer.vtkMRMLScalarVolumeDisplayNode) -> None:
-    """Red to yellow where there is calcium, nothing elsewhere, so that it can lie over the CT."""
+def show_as_overlay(volume: slicer.vtkMRMLScalarVolumeNode, brightest: float, least: float) -> None:
+    """Show a volume red to yellow, brightest from a value on, and clear below the least, so that it can lie over
+    another."""
+    display = volume.GetDisplayNode()
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeWarm1")
-    display.SetWindowLevel(MAP_WINDOW_HU, MAP_WINDOW_HU / 2)
+    display.SetWindowLevel(brightest, brightest / 2)
     display.AutoThresholdOff()
-    display.SetLowerThreshold(MAP_LEAST_HU)
+    display.SetLowerThreshold(least)
     display.ApplyThresholdOn()
 
 
@@ -281,9 +280,6 @@ def _show_as_map(display: slicer.vtkMRMLScalarVolumeDisplayNode) -> None:
 def add_volume(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
     """Make a volume node of an image, shown in the window of the report's pictures."""
     volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    data = vtkImageData()
-    data.SetDimensions(image.GetSize())
-    data.GetPointData().SetScalars(vtk_array(sitk.GetArrayViewFromImage(image)))
     # Without voxels yet: it would look through them all for a window that is not used.
     volume.CreateDefaultDisplayNodes()
     display = volume.GetDisplayNode()
@@ -291,11 +287,16 @@ def add_volume(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slic
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
     display.SetAutoWindowLevel(False)
     display.SetWindowLevel(high - low, (high + low) / 2)
-    volume.SetAndObserveImageData(data)
+    set_image(volume, image)
+    return volume
+
+
+def set_image(volume: slicer.vtkMRMLVolumeNode, image: sitk.Image) -> None:
+    """Give a volume node the voxels and the geometry of an image."""
+    volume.SetAndObserveImageData(vtk_image(image))
     volume.SetIJKToRASDirections(*_flipped(np.reshape(image.GetDirection(), (3, 3))).reshape(-1))
     volume.SetSpacing(image.GetSpacing())
     volume.SetOrigin(_flipped(np.array(image.GetOrigin())))
-    return volume
 
 
 def image_of_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
@@ -334,10 +335,10 @@ def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
     return sitk.Resample(labels, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
 
 
-def _put_under(hierarchy: slicer.vtkMRMLSubjectHierarchyNode, folder: int, node: slicer.vtkMRMLNode) -> None:
+def put_under(hierarchy: slicer.vtkMRMLSubjectHierarchyNode, folder: int, node: slicer.vtkMRMLNode) -> None:
+    """Move a node into a folder of the subject hierarchy."""
     # The application makes items by itself; without it there are none.
-    item = hierarchy.GetItemByDataNode(node)
-    if item:
+    if item := hierarchy.GetItemByDataNode(node):
         hierarchy.SetItemParent(item, folder)
     else:
         hierarchy.CreateItem(folder, node)

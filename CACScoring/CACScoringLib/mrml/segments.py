@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import slicer
 from vtkmodules.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
 from vtkmodules.vtkCommonCore import vtkDataArray
+from vtkmodules.vtkCommonDataModel import vtkImageData
 from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
 from ..core.ct import MaskError, SliceGeometryError
@@ -173,6 +174,14 @@ def oriented_image(grid: sitk.Image, start: Iterable[int], size: Iterable[int]) 
 def vtk_array(values: np.ndarray) -> vtkDataArray:
     """A copy of the values for VTK."""
     return numpy_to_vtk(np.ascontiguousarray(values).reshape(-1), True, get_vtk_array_type(values.dtype))
+
+
+def vtk_image(image: sitk.Image) -> vtkImageData:
+    """The voxels of an image for VTK, without its geometry."""
+    data = vtkImageData()
+    data.SetDimensions(image.GetSize())
+    data.GetPointData().SetScalars(vtk_array(sitk.GetArrayViewFromImage(image)))
+    return data
 
 
 class SegmentWriter:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import slicer
 from vtkmodules.vtkCommonCore import vtkAbstractArray, vtkDoubleArray, vtkIntArray, vtkStringArray
 
-from ..scoring.scores import Score
-from .scene_content import LesionRow, ScoreRow, SliceRow
+from ..core.labels import NonCoronary
+from .scene_content import SliceRow
 
 
 @dataclass(frozen=True)
@@ -23,27 +23,46 @@ class Column:
     title: str = ""
 
 
-def score_columns(rows: Sequence[ScoreRow]) -> list[Column]:
+def score_columns(record: dict) -> list[Column]:
+    """Scores by method and artery, of the content of a `scores.json`; those outside the arteries last."""
+    rows = []
+    for method, result in record["methods"].items():
+        rows += [(method, key, score) for key, score in result["arteries"].items()]
+        rows.append((method, "total", result["total"]))
+    if elsewhere := record.get("non_coronary"):
+        rows += [("non_coronary", site.key, elsewhere[site.key]) for site in NonCoronary]
+    methods, arteries, scores = zip(*rows, strict=True) if rows else ((), (), ())
     return [
-        Column("Method", vtkStringArray(), [row.method for row in rows]),
-        Column("Artery", vtkStringArray(), [row.artery for row in rows]),
-        *_number_columns([row.score for row in rows]),
-        Column("Lesions", vtkIntArray(), [row.score.lesions for row in rows]),
+        Column("Method", vtkStringArray(), methods),
+        Column("Artery", vtkStringArray(), arteries),
+        *_number_columns(scores),
+        Column("Lesions", vtkIntArray(), [score["lesions"] for score in scores]),
     ]
 
 
-def lesion_columns(rows: Sequence[LesionRow]) -> list[Column]:
+def lesion_columns(record: dict) -> list[Column]:
+    """Lesions of the content of a `scores.json`: those that count, those left out, and those outside the arteries."""
+    rows = []
+    for method, result in record["methods"].items():
+        rows += [(method, lesion["artery"], lesion) for lesion in result["lesions"]]
+        rows += [(f"{method}_left_out", lesion["artery"], lesion) for lesion in result.get("left_out", ())]
+    if elsewhere := record.get("non_coronary"):
+        rows += [("non_coronary", lesion["site"], lesion) for lesion in elsewhere["lesion_list"]]
+    methods, arteries, lesions = zip(*rows, strict=True) if rows else ((), (), ())
+    components = [lesion["components"] for lesion in lesions]
+    slices = [sorted({part["slice"] for part in parts}) for parts in components]
+    areas = [sum(part["area_mm2"] * part["weight"] for part in parts) for parts in components]
     return [
-        Column("Method", vtkStringArray(), [row.method for row in rows]),
-        Column("Lesion", vtkIntArray(), [row.id for row in rows]),
-        Column("Artery", vtkStringArray(), [row.artery for row in rows]),
-        Column("Slices", vtkStringArray(), [", ".join(map(str, row.slices)) for row in rows]),
-        Column("Area × weight", vtkDoubleArray(), [row.weighted_area_mm2 for row in rows], "mm2"),
-        *_number_columns([row.score for row in rows]),
-        Column("Suggested", vtkStringArray(), [row.suggested or "" for row in rows]),
-        Column("Confidence", vtkDoubleArray(), [row.confidence for row in rows]),
-        Column("Not coronary", vtkDoubleArray(), [row.not_coronary_probability for row in rows]),
-        Column("Left out", vtkStringArray(), [row.reason for row in rows]),
+        Column("Method", vtkStringArray(), methods),
+        Column("Lesion", vtkIntArray(), [lesion["id"] for lesion in lesions]),
+        Column("Artery", vtkStringArray(), arteries),
+        Column("Slices", vtkStringArray(), [", ".join(map(str, own)) for own in slices]),
+        Column("Area × weight", vtkDoubleArray(), areas, "mm2"),
+        *_number_columns(lesions),
+        Column("Suggested", vtkStringArray(), [lesion.get("suggested_artery", "") for lesion in lesions]),
+        Column("Confidence", vtkDoubleArray(), [lesion.get("confidence") for lesion in lesions]),
+        Column("Not coronary", vtkDoubleArray(), [lesion.get("not_coronary_probability") for lesion in lesions]),
+        Column("Left out", vtkStringArray(), [lesion.get("reason", "") for lesion in lesions]),
     ]
 
 
@@ -57,18 +76,21 @@ def slice_columns(rows: Sequence[SliceRow]) -> list[Column]:
     ]
 
 
-def _number_columns(scores: Sequence[Score]) -> list[Column]:
+def _number_columns(scores: Sequence[dict]) -> list[Column]:
     columns = [
-        ("Agatston", [s.agatston for s in scores], "1"),
-        ("Volume", [s.volume_mm3 for s in scores], "mm3"),
-        ("Pseudo-mass", [s.pseudo_mass_hu_mm3 for s in scores], "[hnsf'U].mm3"),
-        ("Peak", [s.peak_hu for s in scores], "[hnsf'U]"),
+        Column("Agatston", vtkDoubleArray(), _numbers(scores, "agatston"), "1", "Agatston (of the map: adjusted)"),
+        Column("Volume", vtkDoubleArray(), _numbers(scores, "volume_mm3"), "mm3"),
+        Column("Pseudo-mass", vtkDoubleArray(), _numbers(scores, "pseudo_mass_hu_mm3"), "[hnsf'U].mm3"),
+        Column("Peak", vtkDoubleArray(), _numbers(scores, "peak_hu"), "[hnsf'U]"),
     ]
     # Without a calibration there is no mass, and an empty column would look like a failure.
-    if any(s.mass_mg is not None for s in scores):
-        columns.insert(2, ("Mass", [s.mass_mg for s in scores], "mg"))
-    titles = {"Agatston": "Agatston (of the map: adjusted)"}
-    return [Column(name, vtkDoubleArray(), values, unit, titles.get(name, "")) for name, values, unit in columns]
+    if any(mass is not None for mass in _numbers(scores, "mass_mg")):
+        columns.insert(2, Column("Mass", vtkDoubleArray(), _numbers(scores, "mass_mg"), "mg"))
+    return columns
+
+
+def _numbers(scores: Sequence[dict], key: str) -> list[float | None]:
+    return [score[key] for score in scores]
 
 
 def add_table(scene: slicer.vtkMRMLScene, name: str, columns: Iterable[Column]) -> slicer.vtkMRMLTableNode:

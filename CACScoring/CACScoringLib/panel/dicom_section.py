@@ -70,7 +70,7 @@ class DicomSection(Section):
                 return
             target = widgets.newFolder(Path(folder), f"{review.nodes.volume.GetName()}-cac-dicom")
             job = task.worker.newFolder()
-            shown = review.as_reviewed(), files, target, review.calcium_map(), self._state.exportIdentify, reader
+            shown = review.as_reviewed().result, files, target, review.calcium_map(), self._state.exportIdentify, reader
             write_job(job, DicomJob(*shown))
         except (CTError, OSError) as error:
             task.cancel()

@@ -16,21 +16,21 @@ from ..core.ct import CTError, CTScan
 from ..core.output import OutputFolder
 from ..core.progress import Progress
 from ..io.dicom import acquisition_of, read_slice
-from .export import Reviewed, result_of
+from ..results import ScoreResult, with_masses
 
 _JOB = "job.pickle"
-_STEPS = ["reading", "dicom"]
 
 
 @dataclass(frozen=True)
 class DicomJob:
     """What objects are made of.
 
-    files: of the DICOM series that the scan is, in any order. target: folder of the objects. calcium_map: on the scan's
-    grid, None without one. identify, reader: as in `exchange.write.write_objects`.
+    result: of the review, as in `Reviewed`. files: of the DICOM series that the scan is, in any order. target: folder
+    of the objects. calcium_map: on the scan's grid, None without one. identify, reader: as in
+    `exchange.write.write_objects`.
     """
 
-    reviewed: Reviewed
+    result: ScoreResult
     files: tuple[Path, ...]
     target: Path
     calcium_map: sitk.Image | None = None
@@ -45,36 +45,40 @@ def write_job(folder: Path, job: DicomJob) -> None:
 
 
 def carry_out(folder: Path, progress: Progress) -> None:
-    """Make the objects of the job in a folder; the target is whole or not there.
+    """Make the objects of the job in a folder, as `write_dicom` does."""
+    with (folder / _JOB).open("rb") as file:
+        write_dicom(pickle.load(file), progress)
+
+
+def write_dicom(job: DicomJob, progress: Progress) -> None:
+    """Make the DICOM objects of a review; the target is whole or not there.
 
     Raises CTError, as when the files are not the scan that was reviewed, and OutputError.
     """
     from ..exchange.source import check_series
     from ..exchange.write import dicom_warnings, write_objects
 
-    progress.begin(_STEPS)
+    progress.begin(["reading", "dicom"])
     with progress.step("reading"):
-        with (folder / _JOB).open("rb") as file:
-            job: DicomJob = pickle.load(file)
         scan = _scan_of(job)
         check_series(scan)
-        result = result_of(replace(job.reviewed, scan=scan))
-        lacking = dicom_warnings(result)
-        result = replace(result, warnings=(*result.warnings, *lacking))
+        result = with_masses(replace(job.result, scan=scan))
+        warnings = dicom_warnings(result)
+        result = replace(result, warnings=(*result.warnings, *warnings))
     with progress.step("dicom"), OutputFolder(job.target).being_written() as target:
         write_objects(target, result, job.identify, job.reader, job.calcium_map, progress)
-    for warning in lacking:
+    for warning in warnings:
         progress.warning(warning)
     progress.done(job.target)
 
 
 def _scan_of(job: DicomJob) -> CTScan:
-    scan = replace(job.reviewed.scan, dicom_files=job.files)
+    scan = replace(job.result.scan, dicom_files=job.files)
     if not job.identify:
         return scan
     first = read_slice(job.files[0])
     if first is None:
         raise CTError(f"{job.files[0].name} is no DICOM file any more. Load the CT again.")
-    named = acquisition_of([first])
-    who = {name: getattr(named, name) for name in ("patient_name", "patient_id", "study_date", "series_uid")}
-    return replace(scan, acquisition=replace(scan.acquisition, **who))
+    of_patient = acquisition_of([first])
+    names = ("patient_name", "patient_id", "study_date", "series_uid")
+    return replace(scan, acquisition=replace(scan.acquisition, **{name: getattr(of_patient, name) for name in names}))

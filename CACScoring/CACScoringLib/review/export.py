@@ -9,7 +9,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
-from ..core.ct import CTScan, ScanWarning
+from ..core.ct import ScanWarning
 from ..core.labels import Artery
 from ..core.output import OutputFolder
 from ..quality.acquisition import BloodPool
@@ -19,7 +19,8 @@ from ..report import files as report
 from ..report import page
 from ..results import STATUSES, Categories, MethodResult, NonCoronaryResult, ScoreResult, with_masses
 from ..scoring.mass import MassCalibration
-from ..whole_scan.estimates import WholeScanEstimate
+from ..whole_scan.estimates import VESSELS
+from .state import ReviewState
 
 ABOUT_CANDIDATES = (
     *("unreviewed", "automatic", "noise-candidates", "reviewed-empty"),
@@ -44,24 +45,53 @@ IN_BROWSER = Place("the review in the browser", "CAC review in the browser")
 class Reviewed:
     """The state of a review, to be exported.
 
-    record: the `scores.json` of the run that it began with. heart: mask on the scan's grid. slices_off: slices, from
-    the feet, of the calcium map that the reader switched off; slices_wished: on, though they were never decomposed.
-    estimates: whole-scan estimates that the run has recorded. non_coronary, territories: as of a `ScoreResult`. place:
-    where it was reviewed.
+    result: without masses, see `results.with_masses`. record: the `scores.json` of the run that it began with.
+    slices_off: slices, from the feet, of the calcium map that the reader switched off; slices_wished: on, though they
+    were never decomposed.
     """
 
-    scan: CTScan
-    heart: sitk.Image
-    methods: dict[str, MethodResult]
-    categories: Categories | None
-    warnings: tuple[ScanWarning, ...]
+    result: ScoreResult
     record: dict
+    place: Place
     slices_off: tuple[int, ...] = ()
     slices_wished: tuple[int, ...] = ()
-    estimates: tuple[WholeScanEstimate, ...] = ()
-    non_coronary: NonCoronaryResult | None = None
-    territories: sitk.Image | None = None
-    place: Place = IN_PANEL
+
+
+def result_of(
+    state: ReviewState,
+    methods: dict[str, MethodResult],
+    categories: Categories | None,
+    non_coronary: NonCoronaryResult | None,
+    warnings: tuple[ScanWarning, ...],
+    place: Place,
+) -> ScoreResult:
+    """The result that a review comes to; it has no masses, no calcium map, and no networks but what the run recorded of
+    them."""
+    record = state.record
+    measured, truth, calibration = record["measured"], record["truth"], record.get("mass_calibration")
+    masses = None if truth is None else {a: truth["mass_mg"][a.key] for a in Artery if a.key in truth["mass_mg"]}
+    saliency = state.saliency()  # of the vessels' model, the only one that has any
+    states = ", ".join(f"{name} {STATUSES[m.status]}" for name, m in methods.items())
+    message = f"These results were exported from {place.name}, where readers edit lesions ({states})."
+    in_browser = place is IN_BROWSER
+    note = ScanWarning("reviewed-in-browser", message) if in_browser else ScanWarning("reviewed-in-panel", message)
+    return ScoreResult(
+        scan=replace(state.scan, source=Path(record["input"]["name"] or "CT")),
+        heart=HeartRegion(state.heart, None, record["heart"]["source"]),
+        blood=None if measured is None else BloodPool(**measured),
+        methods=methods,
+        categories=categories,
+        warnings=(note, *warnings),
+        territories=state.territories(),
+        non_coronary=non_coronary,
+        recorded_models=tuple(record.get("models", ())),
+        true_mass_mg=masses,
+        estimates=tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in state.estimates),
+        familiarity=Familiarity.recorded(record),
+        normalisation=Normalisation.recorded(record),
+        scored=None if state.scored is state.scan else state.scored,
+        mass_calibration=None if calibration is None else MassCalibration(**calibration),
+    )
 
 
 def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> None:
@@ -70,7 +100,7 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> 
 
     The folder is whole or not there. Raises OutputError, as when it is not empty and overwrite is False.
     """
-    result = result_of(reviewed)
+    result, identify = with_masses(reviewed.result), "patient_name" in reviewed.record["acquisition"]
     with OutputFolder(folder, overwrite).being_written() as files:
         images = {"lesions": report.site_labels(result), "territories": result.territories}
         if (in_map := result.methods.get("decomposition")) is not None:
@@ -79,58 +109,24 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> 
             if image is not None:
                 sitk.WriteImage(image, str(files / f"{name}.nii.gz"))
         (files / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
-        html = page.result_as_html(result, identify=_identifies(reviewed.record))
-        (files / "report.html").write_text(html, encoding="utf-8")
-        text = json.dumps(_document(reviewed, result), indent=1, ensure_ascii=False, allow_nan=False)
+        (files / "report.html").write_text(page.result_as_html(result, identify=identify), encoding="utf-8")
+        document = report.result_as_json(result, {}, identify) | _unchanged(reviewed)
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         (files / "scores.json").write_text(text + "\n", encoding="utf-8")
 
 
-def result_of(reviewed: Reviewed) -> ScoreResult:
-    """The result that a review comes to; it holds no calcium map, and no networks but what the run recorded of them."""
-    record = reviewed.record
-    measured, truth = record["measured"], record["truth"]
-    masses = None if truth is None else {a: truth["mass_mg"][a.key] for a in Artery if a.key in truth["mass_mg"]}
-    states = ", ".join(f"{name} {STATUSES[m.status]}" for name, m in reviewed.methods.items())
-    message = f"These results were exported from {reviewed.place.name}, where readers edit lesions ({states})."
-    in_browser = reviewed.place == IN_BROWSER
-    note = ScanWarning("reviewed-in-browser", message) if in_browser else ScanWarning("reviewed-in-panel", message)
-    calibration, normalisation = record.get("mass_calibration"), Normalisation.recorded(record)
-    result = ScoreResult(
-        scan=replace(reviewed.scan, source=Path(record["input"]["name"] or "CT")),
-        heart=HeartRegion(reviewed.heart, None, record["heart"]["source"]),
-        blood=None if measured is None else BloodPool(**measured),
-        methods=reviewed.methods,
-        categories=reviewed.categories,
-        warnings=(note, *reviewed.warnings),
-        territories=reviewed.territories,
-        non_coronary=reviewed.non_coronary,
-        recorded_models=tuple(record.get("models", ())),
-        true_mass_mg=masses,
-        estimates=reviewed.estimates,
-        familiarity=Familiarity.recorded(record),
-        normalisation=normalisation,
-        scored=normalisation.of(reviewed.scan) if normalisation is not None and normalisation.changes else None,
-        mass_calibration=None if calibration is None else MassCalibration(**calibration),
-    )
-    return with_masses(result)
+_FROM_RECORD = (
+    *("input", "seconds", "territories", "candidate_evidence", "calibrated_on"),
+    *("slice_probabilities", "slices_decomposed", "slices_by_reader", "decomposition_settings"),
+)
 
 
-def _document(reviewed: Reviewed, result: ScoreResult) -> dict:
-    """The content of `scores.json`: what the review changed, and from the record what it did not."""
-    record = reviewed.record
-    document = report.result_as_json(result, {}, _identifies(record))
-    document["input"] = record["input"]
-    of_the_map = ("slice_probabilities", "slices_decomposed", "slices_by_reader", "decomposition_settings")
-    kept = ("seconds", "territories", "candidate_evidence", "calibrated_on", *of_the_map)
-    document |= {key: record[key] for key in kept if key in record}
-    document["review"] = {
+def _unchanged(reviewed: Reviewed) -> dict:
+    """Of `scores.json` what the review did not change, and how it was reviewed."""
+    review = {
         "program": reviewed.place.program,
-        "methods": {name: method.reviewed for name, method in reviewed.methods.items()},
+        "methods": {name: method.reviewed for name, method in reviewed.result.methods.items()},
         "slices_off": list(reviewed.slices_off),
         "slices_to_decompose": list(reviewed.slices_wished),
     }
-    return document
-
-
-def _identifies(record: dict) -> bool:
-    return "patient_name" in record["acquisition"]
+    return {key: reviewed.record[key] for key in _FROM_RECORD if key in reviewed.record} | {"review": review}

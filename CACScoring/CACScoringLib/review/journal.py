@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -35,19 +35,20 @@ class JournalError(CTError):
 class Entry:
     """What was done.
 
-    number: from 1. time: UTC, ISO 8601. what: in words. seconds: of the reader's, since the entry before. reviewed,
-    agatston: whether the clinical score is reviewed after it, and its total. change: None where the labels stayed.
+    what: in words. seconds: of the reader's, since the entry before. reviewed, agatston: whether the clinical score is
+    reviewed after it, and its total. change: None where the labels stayed. number: from 1, and time: UTC, ISO 8601; the
+    journal gives both.
     """
 
-    number: int
-    time: str
-    reader: str
     kind: str
+    reader: str
     what: str
     seconds: float
     reviewed: bool
     agatston: float
     change: Change | None = None
+    number: int = 0
+    time: str = ""
 
 
 class Journal:
@@ -73,24 +74,11 @@ class Journal:
         """That readers have spent."""
         return sum(entry.seconds for entry in self.entries)
 
-    def append(
-        self,
-        kind: str,
-        reader: str,
-        what: str,
-        seconds: float,
-        reviewed: bool,
-        agatston: float,
-        change: Change | None = None,
-    ) -> None:
-        """Add an entry; it is on the disk when this returns. Raises JournalError, and then it is not there.
-
-        Arguments as of `Entry`.
-        """
+    def append(self, entry: Entry) -> None:
+        """Add an entry; it is on the disk when this returns. Raises JournalError, and then it is not there."""
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        number = len(self.entries) + 1
-        entry = Entry(number, time, reader, kind, what, round(seconds, 1), reviewed, agatston, change)
-        text = _line(entry)
+        entry = replace(entry, number=len(self.entries) + 1, time=time, seconds=round(entry.seconds, 1))
+        text = json.dumps(_content(entry)) + "\n"
         try:
             if not self._end:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -120,16 +108,14 @@ class Journal:
             return 0
         except OSError as error:
             raise JournalError(f"{self.file} cannot be read: {error.strerror}. Check its permissions.") from error
-        whole = content[: content.rfind(b"\n") + 1]
-        if not whole:
+        end = content.rfind(b"\n") + 1
+        if not end:
             return 0
         try:
-            head, *lines = whole.decode().splitlines()
-            about = json.loads(head)
+            about, *entries = (json.loads(line) for line in content[:end].decode().splitlines())
             if about["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {about['schema']}, not {SCHEMA}")
-            for number, line in enumerate(lines, 1):
-                self.entries.append(_entry(json.loads(line), number))
+            self.entries += [_entry(entry, number) for number, entry in enumerate(entries, 1)]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise JournalError(f"{self.file} is damaged ({error}). Restore it from a copy, or move it away.") from error
         if about["result"] != self._result:
@@ -137,48 +123,46 @@ class Journal:
                 f"{self.file} is the review of another result: the scan was scored again since. Move the file away to "
                 "begin a new review."
             )
-        return len(whole)
+        return end
 
 
-def _line(entry: Entry) -> str:
-    content = {name: value for name, value in vars(entry).items() if name != "change"}
-    if entry.change is not None:
-        content["change"] = {
-            "voxels": {method: _runs(difference) for method, difference in entry.change.voxels.items()},
-            "slices": {str(k): list(used) for k, used in entry.change.slices.items()},
-            "reviewed": {method: list(marks) for method, marks in entry.change.reviewed.items()},
-        }
-    return json.dumps(content) + "\n"
+_NAMES = ("number", "time", "reader", "kind", "what", "seconds", "reviewed", "agatston")
+
+
+def _content(entry: Entry) -> dict:
+    content = {name: getattr(entry, name) for name in _NAMES}
+    if (change := entry.change) is not None:
+        voxels = {method: runs(own.flat, own.before, own.after) for method, own in change.voxels.items()}
+        content["change"] = {"voxels": voxels, "slices": change.slices, "reviewed": change.reviewed}
+    return content
 
 
 def _entry(content: Mapping, number: int) -> Entry:
     if content["number"] != number:
         raise ValueError(f"entry {content['number']} stands in the place of entry {number}")
-    names = ("time", "reader", "kind", "what")
     change = content.get("change")
     if change is not None:
         change = Change(
-            {method: _difference(runs) for method, runs in change["voxels"].items()},
+            {method: _difference(rows) for method, rows in change["voxels"].items()},
             {int(k): (bool(before), bool(after)) for k, (before, after) in change["slices"].items()},
             {method: (bool(before), bool(after)) for method, (before, after) in change["reviewed"].items()},
         )
     if (change is not None) != (content["kind"] in CHANGES):
         raise ValueError(f"entry {number} is no {content['kind']}")
-    texts = (str(content[name]) for name in names)
-    return Entry(number, *texts, float(content["seconds"]), bool(content["reviewed"]), content["agatston"], change)
+    kinds = (int, str, str, str, str, float, bool, float)
+    return Entry(**{name: kind(content[name]) for name, kind in zip(_NAMES, kinds, strict=True)}, change=change)
 
 
-def _runs(difference: Difference) -> list[list[int]]:
-    """Rows [first voxel, count, label before, label after]."""
-    flat, before, after = difference.flat, difference.before, difference.after
-    new = np.append(True, (np.diff(flat) != 1) | (np.diff(before) != 0) | (np.diff(after) != 0))[: len(flat)]
-    first = np.flatnonzero(new)
+def runs(flat: np.ndarray, *values: np.ndarray) -> list[list[int]]:
+    """Voxels as rows [first voxel, count, their values]: a row for voxels that follow each other and are alike."""
+    breaks = [np.diff(flat) != 1, *(np.diff(own.astype(np.int64)) != 0 for own in values)]
+    first = np.flatnonzero(np.append(True, np.any(breaks, axis=0))[: len(flat)])
     count = np.diff(np.append(first, len(flat)))
-    return np.stack([flat[first], count, before[first], after[first]], 1).tolist()
+    return np.stack([flat[first], count, *(own[first] for own in values)], 1).tolist()
 
 
-def _difference(runs: Iterable[Iterable[int]]) -> Difference:
-    rows = np.array(list(runs), np.int64).reshape(-1, 4)
+def _difference(listed: Iterable[Iterable[int]]) -> Difference:
+    rows = np.array(list(listed), np.int64).reshape(-1, 4)
     first, count, *labels = rows.T
     if (rows < 0).any() or not np.isin(labels, [0, NOT_CORONARY, *SITES]).all():
         raise ValueError("a voxel or a label is out of range")

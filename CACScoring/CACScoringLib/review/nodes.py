@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import SimpleITK as sitk
-import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import MaskError, UnreadableError
@@ -20,102 +19,75 @@ from ..mrml.lesion_segments import HEART_ID, add_lesion_segment, label_of_segmen
 from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume
 from ..mrml.scene_content import SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
-from ..quality.normalisation import Normalisation
-from .record import estimates_of_record, scan_of_record, whole_map
+from .state import ReviewState
 
 
-class ReviewNodes:
+class ReviewNodes(ReviewState):
     """The nodes of a review.
-
-    scan: the CT, with axes as in `CTScan` and the facts of the record; scored: the same as it was scored, normalised
-    where the run was. heart: mask on its grid. record: the content of
-    `scores.json`. estimates: those recorded. methods: those that have a segmentation of lesions. writing: whether nodes
-    are being written, so that whoever observes them must not take what they see for an edit.
 
     Raises UnreadableError when the nodes do not fit together, and CTErrors as `image_of_volume` does.
     """
 
     def __init__(self, nodes: SceneNodes) -> None:
         self.nodes = nodes
-        self.record = json.loads(nodes.record.GetText())
-        self.estimates = estimates_of_record(self.record)
         own = image_of_volume(nodes.volume)
-        self.scan = scan_of_record(own, self.record, nodes.volume.GetName())
-        normalisation = Normalisation.recorded(self.record)
-        self.scored = self.scan if normalisation is None else normalisation.of(self.scan)
-        self.heart = _heart_mask(nodes.heart, self.scan.image)
+        super().__init__(json.loads(nodes.record.GetText()), own, nodes.volume.GetName())
+        self.heart = sitk.GetImageFromArray(segment_mask(nodes.heart, HEART_ID, self.scan.image).view(np.uint8))
+        self.heart.CopyInformation(self.scan.image)
+        segmentations = {method: getattr(nodes, key) for key, method in LESION_METHODS.items()}
         self._segmentations = {
-            method: getattr(nodes, key)
-            for key, method in LESION_METHODS.items()
-            if getattr(nodes, key) is not None and method in self.record["methods"]
+            method: node
+            for method, node in segmentations.items()
+            if node is not None and method in self.record["methods"]
         }
         self.methods = tuple(self._segmentations)
         self._writers = {m: SegmentWriter(node, self.scan.image, own) for m, node in self._segmentations.items()}
-        self.writing = False
         self._centres = [slice_position_ras(self.scan.image, k) for k in range(self.scan.image.GetSize()[2])]
 
     def calcium_map(self) -> sitk.Image:
-        """The calcium map on the scan's grid. Raises UnreadableError when it is on another."""
-        node = self.nodes.calcium_map
-        return whole_map(image_of_volume(node), self.scan.image, node.GetName())
+        return image_of_volume(self.nodes.calcium_map)
 
     def saliency(self) -> sitk.Image | None:
-        """Of a whole-scan estimate, on the scan's grid; None without one. Raises UnreadableError when it is another."""
-        return None if self.nodes.saliency is None else self._on_scans_grid(self.nodes.saliency)
-
-    def _on_scans_grid(self, volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
-        found = image_of_volume(volume)
-        if found.GetSize() != self.scan.image.GetSize():
-            raise UnreadableError(f"{volume.GetName()} no longer has the CT's size. Score again.")
-        found.CopyInformation(self.scan.image)
-        return found
+        if self.nodes.saliency is None:
+            return None
+        saliency = image_of_volume(self.nodes.saliency)
+        if saliency.GetSize() != self.scan.image.GetSize():
+            raise UnreadableError(f"{self.nodes.saliency.GetName()} no longer has the CT's size. Score again.")
+        saliency.CopyInformation(self.scan.image)
+        return saliency
 
     def territories(self) -> sitk.Image | None:
-        """Labels of `TERRITORIES` on the scan's grid; None where the run knew none."""
         if self.nodes.territories is None:
             return None
-        found = voxels_of_segments(self.nodes.territories, self.scan.image, _territory)
+        labelled = voxels_of_segments(self.nodes.territories, self.scan.image, _territory)
         labels = np.zeros(self.scan.image.GetSize()[::-1], np.uint8)
-        labels.reshape(-1)[found.flat] = found.values
+        labels.reshape(-1)[labelled.flat] = labelled.values
         image = sitk.GetImageFromArray(labels)
         image.CopyInformation(self.scan.image)
         return image
 
-    # Labels
-
     def signature(self, method: str) -> tuple:
-        """What differs whenever the labels of a method may have changed; costs next to nothing."""
         node = self._segmentations[method]
         collection = node.GetSegmentation()
         layers = [collection.GetLayerDataObject(n).GetMTime() for n in range(collection.GetNumberOfLayers())]
-        segments = []
-        for segment_id in collection.GetSegmentIDs():
-            segment = collection.GetSegment(segment_id)
-            segments.append((segment_id, segment.GetName(), segment.GetLabelValue()))
-        return tuple(layers), tuple(segments), node.GetTransformNodeID()
+        segments = ((segment_id, collection.GetSegment(segment_id)) for segment_id in collection.GetSegmentIDs())
+        about = [(segment_id, segment.GetName(), segment.GetLabelValue()) for segment_id, segment in segments]
+        return tuple(layers), tuple(about), node.GetTransformNodeID()
 
     def labelled(self, method: str) -> Labelled:
-        """The labels of a method. Raises MaskError when a voxel belongs to two segments or to one that is no artery."""
         return voxels_of_segments(self._segmentations[method], self.scan.image, label_of_segment)
 
-    def write(self, method: str, labelled: Labelled) -> None:
-        """Give voxels to the segments of their labels, and take those with 0 from all."""
+    def write(self, method: str, labelled: Labelled, alone: bool = False) -> None:
+        writer = self._writers[method]
         with self._while_writing():
-            self._write(method, labelled)
-
-    def write_all(self, method: str, labelled: Labelled) -> None:
-        """Give voxels to the segments of their labels, and take all others from all segments."""
-        with self._while_writing():
-            self._writers[method].empty()
-            self._write(method, labelled)
-
-    def _write(self, method: str, labelled: Labelled) -> None:
-        for label in np.unique(labelled.values).tolist():
-            flat = labelled.flat[labelled.values == label]
-            if label == 0:
-                self._writers[method].clear(flat)
-            else:
-                self._writers[method].set(flat, self._segment_id(method, label))
+            if alone:
+                writer.empty()
+            for label in np.unique(labelled.values).tolist():
+                flat = labelled.flat[labelled.values == label]
+                if label == 0:
+                    writer.clear(flat)
+                else:
+                    writer.set(flat, self._segment_id(method, label))
 
     @contextmanager
     def _while_writing(self) -> Iterator[None]:
@@ -136,10 +108,7 @@ class ReviewNodes:
                 continue  # a segment of the user's own
         return add_lesion_segment(node, label)
 
-    # Slices and marks
-
     def slices(self) -> list[SliceRow]:
-        """The slices of the scan in the calcium map; none without one. Raises UnreadableError."""
         if self.nodes.slices is None:
             return []
         table = self.nodes.slices.GetTable()
@@ -153,7 +122,6 @@ class ReviewNodes:
         return rows
 
     def set_used(self, used: dict[int, bool]) -> None:
-        """Mark slices, by k, as used or not."""
         table = self.nodes.slices.GetTable()
         numbers, column = vtk_to_numpy(table.GetColumnByName("Slice")), table.GetColumnByName("Used")
         with self._while_writing():
@@ -163,20 +131,12 @@ class ReviewNodes:
             self.nodes.slices.Modified()
 
     def reviewed(self) -> dict[str, bool]:
-        """Whether a reader has said that the review is done, by method."""
         return {method: node.GetAttribute(REVIEWED_ATTRIBUTE) == "1" for method, node in self._segmentations.items()}
 
     def set_reviewed(self, method: str, on: bool) -> None:
-        """Mark a method as reviewed, or not."""
         with self._while_writing():
             self._segmentations[method].SetAttribute(REVIEWED_ATTRIBUTE, "1" if on else "0")
 
 
 def _territory(name: str) -> int:
     return TERRITORIES.index(name) if name in TERRITORIES else 0
-
-
-def _heart_mask(heart: slicer.vtkMRMLSegmentationNode, image: sitk.Image) -> sitk.Image:
-    mask = sitk.GetImageFromArray(segment_mask(heart, HEART_ID, image).view(np.uint8))
-    mask.CopyInformation(image)
-    return mask

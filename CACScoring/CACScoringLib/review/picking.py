@@ -25,22 +25,11 @@ class PickLimits:
     blooming and calcified over 60 mm without a gap has 1,700 mm³. Of 239 lesions of 60 digital patients, each with the
     plaques of eight, the largest has 601 mm³ and the longest 28 mm; the aorta's
     wall, a calcified valve ring and bone go beyond.
-
-    Raises CTError when a limit is not above zero.
     """
 
     radius_mm: float | None = None
     most_volume_mm3: float = 2000.0
     most_depth_mm: float = 60.0
-
-    def __post_init__(self) -> None:
-        for name in ("radius_mm", "most_volume_mm3", "most_depth_mm"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                # Loads SimpleITK, which an effect's options need not wait for.
-                from ..core.ct import CTError
-
-                raise CTError(f"The pick's limit {name} must be above 0, but is {value:g}.")
 
 
 @dataclass(frozen=True)
@@ -63,6 +52,10 @@ class Voxels:
     def kji(self) -> np.ndarray:
         """Their positions in the image, [n, 3]."""
         return np.argwhere(self.mask) + [at.start for at in self.part]
+
+    def flat(self, shape: Sequence[int]) -> np.ndarray:
+        """Their indices, rising, into an image of this shape."""
+        return np.ravel_multi_index(tuple(self.kji.T), shape)
 
     def where(self, mask: np.ndarray) -> Voxels:
         """Those of them that another mask of the same part holds too."""
@@ -90,7 +83,7 @@ class Voxels:
 class Pick(Voxels):
     """The lesion under a click.
 
-    leaked: growth was stopped by a limit, reason says by which one; then the voxels are what was reached before, to be
+    leaked: it goes beyond a limit, reason says which one; then the voxels are some of it within the limits, to be
     shown, and no lesion.
     """
 
@@ -104,112 +97,90 @@ def pick_lesion(
     spacing_mm: Sequence[float],
     threshold_hu: float = 130.0,
     allowed: np.ndarray | None = None,
-    centre_kji: Sequence[float] | None = None,
     limits: PickLimits = PickLimits(),
 ) -> Pick | None:
     """The voxels at or above a threshold that touch a clicked one in three dimensions (26 neighbours).
 
     hu: [k, j, i]. seed_kji: the clicked voxel. spacing_mm: k, j, i. allowed: bool [k, j, i], where a lesion may lie,
-    such as the heart; everywhere when None. centre_kji: of the limits' sphere and of their depth; None for the seed.
+    such as the heart; everywhere when None.
 
-    Without a limit reached they are the voxels that `lesions.find_lesions` joins to one lesion, apart from its rule
+    Within the limits they are the voxels that `lesions.find_lesions` joins to one lesion, apart from its rule
     on small components. Returns None when the clicked voxel is outside the image, below the threshold, or not allowed.
     """
-    centre = np.asarray(seed_kji if centre_kji is None else centre_kji, float)
-    spacing = np.asarray(spacing_mm, float)
-    values = hu.reshape(-1)
-    permitted = None if allowed is None else allowed.reshape(-1)
-    reach_mm = limits.most_depth_mm if limits.radius_mm is None else limits.radius_mm
-    most = hu.size if limits.radius_mm is not None else max(1, int(limits.most_volume_mm3 / math.prod(spacing)))
+    ball, reach_mm = limits.radius_mm is not None, limits.radius_mm or limits.most_depth_mm
+    most = hu.size if ball else max(1, int(limits.most_volume_mm3 / math.prod(spacing_mm)))
 
-    def candidates(flat: np.ndarray) -> np.ndarray:
-        flat = flat[values[flat] >= threshold_hu]
-        return flat if permitted is None else flat[permitted[flat]]
+    def near(part: Place) -> np.ndarray:
+        places = np.ogrid[part]
+        return sum(((n - c) * mm) ** 2 for n, c, mm in zip(places, seed_kji, spacing_mm, strict=True)) <= reach_mm**2
 
-    def near(kji: np.ndarray) -> np.ndarray:
-        return (((kji - centre) * spacing) ** 2).sum(1) <= reach_mm**2
+    def candidates(part: Place) -> np.ndarray:
+        inside = hu[part] >= threshold_hu
+        if allowed is not None:
+            inside &= allowed[part]
+        return inside & near(part) if ball else inside
 
-    grown = _grow(hu.shape, seed_kji, candidates, near, most, stop_when_far=limits.radius_mm is None)
-    if grown is None:
-        return None
-    kji, too_many, too_far = grown
-    if limits.radius_mm is not None or not (too_many or too_far):
-        return Pick(*_box(kji))
-    what = f"is larger than {most_volume(limits)}" if too_many else f"extends beyond {limits.most_depth_mm:g} mm"
-    return Pick(*_box(kji), True, f"It {what}, so it is more likely aorta, valve or bone than a coronary lesion.")
+    def is_too_large(voxels: Voxels) -> bool:
+        return voxels.count > most or not near(voxels.part)[voxels.mask].all()
 
-
-def most_volume(limits: PickLimits) -> str:
-    """The limit as text."""
-    return f"{limits.most_volume_mm3:g} mm³"
+    lesion = _connected(hu.shape, seed_kji, candidates, is_too_large)
+    if lesion is None or not is_too_large(lesion):
+        return None if lesion is None else Pick(lesion.part, lesion.mask)
+    what = f"is larger than {limits.most_volume_mm3:g} mm³"
+    if lesion.count <= most:
+        what = f"extends beyond {limits.most_depth_mm:g} mm"
+    reason = f"It {what}, so it is more likely aorta, valve or bone than a coronary lesion."
+    return Pick(lesion.part, lesion.mask & near(lesion.part), True, reason)
 
 
 def pick_label(labels: np.ndarray, seed_kji: Sequence[int]) -> Voxels | None:
     """The voxels with the same label as a clicked one that touch it in three dimensions; None on label 0 or outside."""
-    values = labels.reshape(-1)
-    shape = labels.shape
-    if not _inside(seed_kji, shape) or not labels[tuple(seed_kji)]:
+    if not _inside(seed_kji, labels.shape) or not labels[tuple(seed_kji)]:
         return None
     label = labels[tuple(seed_kji)]
-    grown = _grow(shape, seed_kji, lambda flat: flat[values[flat] == label], None, labels.size, False)
-    return Voxels.at(grown[0])
+    return _connected(labels.shape, seed_kji, lambda part: labels[part] == label)
 
 
 def _inside(kji: Sequence[int], shape: Sequence[int]) -> bool:
     return all(0 <= n < size for n, size in zip(kji, shape, strict=True))
 
 
-_STEPS = np.array([(k, j, i) for k in (-1, 0, 1) for j in (-1, 0, 1) for i in (-1, 0, 1)])
-
-
-def _grow(
+def _connected(
     shape: Sequence[int],
     seed_kji: Sequence[int],
-    candidates: Callable[[np.ndarray], np.ndarray],
-    near: Callable[[np.ndarray], np.ndarray] | None,
-    most: int,
-    stop_when_far: bool,
-) -> tuple[np.ndarray, bool, bool] | None:
-    """Voxels that touch the seed, layer by layer, so that the cost is that of what is found, not of the scan.
+    candidates: Callable[[Place], np.ndarray],
+    is_enough: Callable[[Voxels], bool] = lambda voxels: False,
+) -> Voxels | None:
+    """The candidates that touch a seed, sought in a box about it that grows as long as they reach its faces.
 
-    candidates: which of some flat indices may belong. near: which positions are within reach. Returns positions
-    [n, 3], whether there were more than `most`, and whether candidates out of reach were met.
+    candidates: bool, of a part of the image. is_enough: ends the growth.
     """
+    from scipy import ndimage  # loads slowly
+
     if not _inside(seed_kji, shape):
         return None
-    layer = candidates(np.array([np.ravel_multi_index(tuple(seed_kji), shape)]))
-    if not layer.size or (near is not None and not near(_positions(layer, shape)).all()):
-        return None
-    # Zeros of a large array cost nothing until they are touched.
-    seen = np.zeros(math.prod(shape), bool)
-    seen[layer] = True
-    found, count = [layer], 1
-    too_many = too_far = False
-    while layer.size and not too_many and not too_far:
-        around = _neighbours(layer, shape)
-        layer = np.unique(candidates(around[~seen[around]]))
-        seen[layer] = True
-        if near is not None:
-            within = near(_positions(layer, shape))
-            too_far = stop_when_far and not within.all()
-            layer = layer[within]
-        found.append(layer)
-        count += layer.size
-        too_many = count > most
-    return _positions(np.concatenate(found), shape), too_many, too_far
+    reach = _FIRST_REACH
+    while True:
+        part = tuple(
+            slice(max(0, n - reach), min(size, n + reach + 1)) for n, size in zip(seed_kji, shape, strict=True)
+        )
+        labels, _count = ndimage.label(candidates(part), np.ones((3, 3, 3)))
+        label = labels[tuple(n - at.start for n, at in zip(seed_kji, part, strict=True))]
+        if not label:
+            return None
+        kji = np.argwhere(labels == label) + [at.start for at in part]
+        voxels = Voxels.at(kji)
+        cut_off = any(
+            (at.start and own.start == at.start) or (at.stop < size and own.stop == at.stop)
+            for own, at, size in zip(voxels.part, part, shape, strict=True)
+        )
+        if not cut_off or is_enough(voxels):
+            return voxels
+        reach *= 2
 
 
-def _neighbours(flat: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Flat indices of the voxels around some voxels, and of themselves; with repetitions."""
-    kji = _positions(flat, shape)
-    at_border = ((kji == 0) | (kji == np.array(shape) - 1)).any(1)
-    offsets = _STEPS @ (shape[1] * shape[2], shape[2], 1)
-    around = (flat[~at_border, None] + offsets).reshape(-1)
-    if not at_border.any():
-        return around
-    edge = (kji[at_border, None] + _STEPS).reshape(-1, 3)
-    edge = edge[((edge >= 0) & (edge < shape)).all(1)]
-    return np.concatenate([around, np.ravel_multi_index(tuple(edge.T), shape)])
+_FIRST_REACH = 8
+"""Voxels."""
 
 
 def _positions(flat: np.ndarray, shape: Sequence[int]) -> np.ndarray:

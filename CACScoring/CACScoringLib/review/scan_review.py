@@ -16,13 +16,14 @@ import SimpleITK as sitk
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
-from ..results import Categories, MethodResult, NonCoronaryResult, categories_of
+from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult, categories_of
 from ..scoring import risk
 from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion
-from ..whole_scan.estimates import DIFFERS, VESSELS, WholeScanEstimate, disagreements
-from .export import ABOUT_CANDIDATES, IN_PANEL, Place, Reviewed, export_review
-from .review import Difference, Review, review_warnings
+from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements
+from .export import ABOUT_CANDIDATES, IN_PANEL, Place, Reviewed, export_review, result_of
+from .picking import brush_stroke, pick_lesion
+from .review import Difference, Review
 from .state import Change, ReviewState, reviews_of
 
 MOST_UNDO_STEPS = 100
@@ -55,9 +56,9 @@ class ScanReview:
         self.methods = state.methods
         self._reviews = reviews_of(state)
         self.problems: dict[str, str] = {}
-        self.reviewed = state.reviewed()
+        self._set_marks(state.reviewed())
         self._slices = state.slices()
-        self._seen: dict[str, tuple] = {}
+        self._signatures: dict[str, tuple] = {}
         self._had_numbers: set[str] = set()
         self._undo: list[Change] = []
         self._redo: list[Change] = []
@@ -84,17 +85,17 @@ class ScanReview:
     def result(self, method: str) -> MethodResult:
         """The scores of a method as reviewed now. Raises MaskError while it has a problem."""
         self._check(method)
-        return self._reviews[method].result(self.reviewed[method])
+        return self._reviews[method].result()
 
     def lesions(self, method: str) -> tuple[Lesion, ...]:
         """All lesions of a method, those outside the coronary arteries too. Raises MaskError while it has a problem."""
         self._check(method)
-        return self._reviews[method].lesions(self.reviewed[method]).lesions
+        return self._reviews[method].lesions().lesions
 
     def left_out(self, method: str) -> LeftOut | None:
         """Unassigned lesions that do not count (see `Review.left_out`). Raises MaskError while it has a problem."""
         self._check(method)
-        return self._reviews[method].left_out(self.reviewed[method])
+        return self._reviews[method].left_out()
 
     @property
     def non_coronary(self) -> NonCoronaryResult | None:
@@ -104,11 +105,11 @@ class ScanReview:
         unknown = recorded is None and not (review.labelled.values > NOT_CORONARY).any()
         if unknown or "threshold" in self.problems:
             return None
-        found = review.non_coronary(self.reviewed["threshold"])
+        elsewhere = review.non_coronary()
         # Of a run with labels of arteries alone nobody has reviewed the other sites.
         if recorded is not None and self._state.record["methods"]["threshold"]["reviewed"]:
-            return replace(found, reviewed=found.reviewed and recorded["reviewed"])
-        return found
+            return replace(elsewhere, reviewed=elsewhere.reviewed and recorded["reviewed"])
+        return elsewhere
 
     def results(self) -> dict[str, MethodResult]:
         """The scores of all methods without a problem."""
@@ -121,24 +122,20 @@ class ScanReview:
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
         """Warnings about the scan and about the lesions as they are now."""
-        reviewed = self.reviewed["threshold"]
-        kept = [
-            ScanWarning(**warning)
-            for warning in self._state.record["warnings"]
-            if warning["code"] != DIFFERS and (not reviewed or warning["code"] not in ABOUT_CANDIDATES)
-        ]
+        obsolete = (DIFFERS, *(ABOUT_CANDIDATES if self.reviewed["threshold"] else ()))
+        recorded = (ScanWarning(**warning) for warning in self._state.record["warnings"])
+        warnings = [warning for warning in recorded if warning.code not in obsolete]
         if "threshold" not in self.problems:
-            kept += review_warnings(self._reviews["threshold"], reviewed, self._state.heart)
-        kept += disagreements(self.estimates, self.results())
-        kept += [ScanWarning("review-problem", text) for text in self.problems.values()]
-        off, wished = self.slices_off, self.slices_wished
-        if off:
-            message = f"A reader has excluded {_named(off)} from the calcium map."
-            kept.append(ScanWarning("slices-switched-off", message))
-        if wished:
-            message = f"A reader has included {_named(wished)}, not decomposed yet. Score the scan again."
-            kept.append(ScanWarning("slices-to-decompose", message))
-        return tuple(kept)
+            warnings += self._reviews["threshold"].warnings(self._state.heart)
+        warnings += disagreements(self.estimates, self.results())
+        warnings += [ScanWarning("review-problem", text) for text in self.problems.values()]
+        if off := self.slices_off:
+            message = f"A reader has excluded {_listed(off)} from the calcium map."
+            warnings.append(ScanWarning("slices-switched-off", message))
+        if wished := self.slices_wished:
+            message = f"A reader has included {_listed(wished)}, not decomposed yet. Score the scan again."
+            warnings.append(ScanWarning("slices-to-decompose", message))
+        return tuple(warnings)
 
     @property
     def estimates(self) -> tuple[WholeScanEstimate, ...]:
@@ -184,8 +181,42 @@ class ScanReview:
     def give_all(self, method: str, labelled: Labelled) -> None:
         """Label these voxels and no others. Raises MaskError while the method has a problem."""
         self._check(method)
-        self._state.write_all(method, labelled)
+        self._state.write(method, labelled, alone=True)
         self.refresh()
+
+    def pick(self, method: str, voxel: tuple[int, int, int], site: Site) -> None:
+        """Give the calcium at a voxel, [k, j, i], to a site. Raises MaskError where there is none, or too much."""
+        own = self._reviews[method]
+        hu = sitk.GetArrayViewFromImage(own.image)
+        pick = pick_lesion(hu, voxel, own.image.GetSpacing()[::-1], own.rules.threshold_hu)
+        if pick is None:
+            raise MaskError(f"Nothing there reaches {own.rules.threshold_hu:g} HU, so that it counts for no score.")
+        if pick.leaked:
+            raise MaskError(f"{pick.reason} Paint it with the brush if it is coronary calcium.")
+        self.give(method, pick.flat(hu.shape), int(site))
+
+    def paint(self, method: str, points: list[tuple[float, ...]], radius_mm: float, flat: bool, label: int) -> None:
+        """Give what a round brush covers to a label: the voxels that count by the rule, or for label 0 those that have
+        one. Raises MaskError when there are none.
+
+        points: of the stroke, [k, j, i] in voxels. flat: paint in the slice alone. label: as of `give`.
+        """
+        own = self._reviews[method]
+        hu, spacing = sitk.GetArrayViewFromImage(own.image), np.array(own.image.GetSpacing())
+        places = [np.array(point[::-1]) * spacing for point in points]
+        to_mm, normal = np.diag([*spacing, 1.0]), (0, 0, 1) if flat else None
+        ends = zip(places, places[1:] or places, strict=False)
+        strokes = [brush_stroke(hu.shape, to_mm, start, end, radius_mm, normal) for start, end in ends]
+        under = np.unique(np.concatenate([np.zeros(0, int), *(s.flat(hu.shape) for s in strokes if s is not None)]))
+        if label:
+            under = under[hu.reshape(-1)[under] >= own.rules.threshold_hu]
+            nothing = f"Nothing under the brush reaches {own.rules.threshold_hu:g} HU, so that it counts for no score."
+        else:
+            under = under[np.isin(under, own.labelled.flat)]
+            nothing = "Nothing under the eraser belongs to a lesion."
+        if not under.size:
+            raise MaskError(nothing)
+        self.give(method, under, label)
 
     def cut(
         self, method: str, lesion_id: int, point_kji: Iterable[float], normal_kji: Iterable[float], label: int
@@ -195,6 +226,8 @@ class ScanReview:
         point_kji: on the plane, voxels. normal_kji: of the plane, in voxels' axes. label: as of `give`. Raises
         MaskError when the lesion is not there, or lies on one side of the plane.
         """
+        if not label:
+            raise MaskError("The part of a lesion needs a site, or is rejected.")
         flat = self._reviews[method].flat_voxels([lesion_id])
         kji = np.stack(np.unravel_index(flat, self.scan.image.GetSize()[::-1]), axis=1)
         beyond = (kji - np.asarray(list(point_kji), float)) @ np.asarray(list(normal_kji), float) > 0
@@ -210,8 +243,7 @@ class ScanReview:
     def accept(self, method: str) -> None:
         """Say that the score is right as it stands; what is left out stays out. Raises MaskError while lesions that
         nothing has evaluated have no artery: they would be lost."""
-        unassigned = self.result(method).arteries[Artery.UNASSIGNED].lesions
-        if unassigned:
+        if unassigned := self.result(method).arteries[Artery.UNASSIGNED].lesions:
             count = "1 lesion has" if unassigned == 1 else f"{unassigned} lesions have"
             raise MaskError(f"{count} no artery. Assign or reject what is unassigned before you accept the score.")
         self.set_reviewed(method, True)
@@ -280,7 +312,7 @@ class ScanReview:
         if self._spoilt:
             problems = dict(self.problems)
             for method in self._spoilt:
-                self._state.write_all(method, self._reviews[method].labelled)
+                self._state.write(method, self._reviews[method].labelled, alone=True)
             self._take_in()
             return problems != self.problems
         if not self._undo:
@@ -321,17 +353,18 @@ class ScanReview:
 
     def as_reviewed(self) -> Reviewed:
         """The state as it is now, for exports. Raises MaskError while there is a problem."""
-        methods = {method: self.result(method) for method in self.methods}
-        # The only saliency is the vessel model's.
-        saliency = self._state.saliency()
-        estimates = tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in self.estimates)
-        state = (self.slices_off, self.slices_wished, estimates, self.non_coronary, self._state.territories())
-        own = (self.scan, self._state.heart, methods, self.categories(), self.warnings, self._state.record)
-        return Reviewed(*own, *state, place=self._place)
+        for method in self.methods:
+            self._check(method)
+        return Reviewed(self.as_result(), self._state.record, self._place, self.slices_off, self.slices_wished)
+
+    def as_result(self) -> ScoreResult:
+        """The result that the review comes to, of the methods without a problem (see `export.result_of`)."""
+        numbers = self.results(), self.categories(), self.non_coronary
+        return result_of(self._state, *numbers, self.warnings, self._place)
 
     def calcium_map(self) -> sitk.Image | None:
         """The calcium map on the scan's grid; None without one. Raises UnreadableError when it is another."""
-        return self._state.calcium_map() if "decomposition" in self.methods else None
+        return self._state.whole_map() if "decomposition" in self.methods else None
 
     # The state
 
@@ -361,16 +394,21 @@ class ScanReview:
             self._switch_slices_off()
         marks = self._state.reviewed()
         reviewed = {m: (self.reviewed[m], on) for m, on in marks.items() if on != self.reviewed[m]}
-        self.reviewed = marks
+        self._set_marks(marks)
         return Change(voxels, slices, reviewed)
+
+    def _set_marks(self, marks: dict[str, bool]) -> None:
+        self.reviewed = marks
+        for method, on in marks.items():
+            self._reviews[method].reviewed = on
 
     def _take_in_voxels(self) -> dict[str, Difference]:
         changed = {}
         for method in self.methods:
-            seen = self._state.signature(method)
-            if seen == self._seen.get(method):
+            signature = self._state.signature(method)
+            if signature == self._signatures.get(method):
                 continue
-            self._seen[method] = seen
+            self._signatures[method] = signature
             self.problems.pop(method, None)
             try:
                 difference = self._reviews[method].set_labelled(self._state.labelled(method))
@@ -387,5 +425,5 @@ class ScanReview:
             self._reviews["decomposition"].set_slices_off(self.slices_off)
 
 
-def _named(slices: tuple[int, ...]) -> str:
+def _listed(slices: tuple[int, ...]) -> str:
     return f"slice{'' if len(slices) == 1 else 's'} {', '.join(map(str, slices))}"

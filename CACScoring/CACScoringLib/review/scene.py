@@ -10,8 +10,8 @@ from __future__ import annotations
 import slicer
 
 from ..mrml.scene import SceneNodes, keep_in_folder, nodes_of_record
-from ..mrml.scene_content import rows_of_methods
 from ..mrml.tables import fill_table, lesion_columns, score_columns
+from ..report.files import result_as_json
 from .nodes import ReviewNodes
 from .review import Difference
 from .scan_review import ScanReview
@@ -35,9 +35,9 @@ class SceneReview(ScanReview):
 
     def update_tables(self) -> None:
         """Write the numbers into the table nodes. A method with a problem has no rows."""
-        scores, lesions = rows_of_methods(self.results(), self.scan.image.GetSpacing(), self.non_coronary)
-        fill_table(self.nodes.scores, score_columns(scores))
-        fill_table(self.nodes.lesions, lesion_columns(lesions))
+        record = result_as_json(self.as_result(), {})
+        fill_table(self.nodes.scores, score_columns(record))
+        fill_table(self.nodes.lesions, lesion_columns(record))
 
     def _take_in_voxels(self) -> dict[str, Difference]:
         changed = super()._take_in_voxels()

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
 
+import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTError, CTScan
+from ..core.ct import Acquisition, CTError, CTScan, UnreadableError, same_grid, scan_from_image
+from ..core.grid import Grid
 from ..core.labels import Labelled
 from ..core.records import recorded_status
 from ..mrml.scene_content import SliceRow
 from ..quality.calibration_range import Familiarity
+from ..quality.normalisation import Normalisation
 from ..scoring.lesions import ScoringRules
 from ..scoring.scores import usual_calibration
 from ..scoring.uncertainty import ScanErrors
-from ..whole_scan.estimates import WholeScanEstimate
-from .review import Difference, Review, known_lesions
+from ..whole_scan.estimates import estimates_from_json
+from .review import Difference, Review, recorded_lesions
 
 
 @dataclass(frozen=True)
@@ -31,55 +33,134 @@ class Change:
         return bool(self.voxels or self.slices or self.reviewed)
 
 
-class ReviewState(Protocol):
-    """Where a review is kept. Attributes as of `nodes.ReviewNodes`, which documents them."""
+class ReviewState:
+    """The labels, slices and marks of a review, and what the run that it began with has recorded.
 
-    scan: CTScan
-    scored: CTScan
+    scan: the CT, with axes as in `CTScan` and the facts of the record; scored: the same as it was scored, normalised
+    where the run was. heart: mask on its grid. record: the content of `scores.json`. estimates: those recorded.
+    methods: those that have labels. writing: whether it is being written, so that whoever observes it must not take
+    what they see for an edit. Whatever lies in a scene or on the disk is read when it is asked for.
+
+    Args:
+        record: The content of `scores.json`.
+        image: The CT, with any axes.
+        name: Of the CT, for messages.
+
+    Raises:
+        UnreadableError: The CT is not the scan that was scored, or the record cannot be read.
+    """
+
     heart: sitk.Image
-    record: dict
-    estimates: tuple[WholeScanEstimate, ...]
     methods: tuple[str, ...]
-    writing: bool
+    writing = False
 
-    def calcium_map(self) -> sitk.Image: ...
-    def saliency(self) -> sitk.Image | None: ...
-    def territories(self) -> sitk.Image | None: ...
-    def signature(self, method: str) -> tuple: ...
-    def labelled(self, method: str) -> Labelled: ...
-    def write(self, method: str, labelled: Labelled) -> None: ...
-    def write_all(self, method: str, labelled: Labelled) -> None: ...
-    def slices(self) -> list[SliceRow]: ...
-    def set_used(self, used: dict[int, bool]) -> None: ...
-    def reviewed(self) -> dict[str, bool]: ...
-    def set_reviewed(self, method: str, on: bool) -> None: ...
+    def __init__(self, record: dict, image: sitk.Image, name: str) -> None:
+        self.record = record
+        try:
+            self.estimates = estimates_from_json(record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            message = f"The whole-scan estimates of the record cannot be read ({error!r}). Score again."
+            raise UnreadableError(message) from error
+        self.scan = _recorded_scan(record, image, name)
+        normalisation = Normalisation.recorded(record)
+        self.scored = self.scan if normalisation is None else normalisation.of(self.scan)
+
+    def calcium_map(self) -> sitk.Image:
+        """The calcium map, as a whole or on a part of the scan's grid."""
+        raise NotImplementedError
+
+    def saliency(self) -> sitk.Image | None:
+        """Saliency of a whole-scan estimate, on the scan's grid; None without one."""
+        raise NotImplementedError
+
+    def territories(self) -> sitk.Image | None:
+        """Labels of `TERRITORIES` on the scan's grid; None where the run knew none."""
+        raise NotImplementedError
+
+    def signature(self, method: str) -> tuple:
+        """A value that differs whenever the labels of a method may have changed; costs next to nothing."""
+        raise NotImplementedError
+
+    def labelled(self, method: str) -> Labelled:
+        """The labels of a method. Raises MaskError when a voxel belongs to two segments or to one that is no site."""
+        raise NotImplementedError
+
+    def write(self, method: str, labelled: Labelled, alone: bool = False) -> None:
+        """Give voxels to labels, and take the label of those with 0. alone: take the labels of all others too."""
+        raise NotImplementedError
+
+    def slices(self) -> list[SliceRow]:
+        """The slices of the scan in the calcium map; none without one. Raises UnreadableError."""
+        raise NotImplementedError
+
+    def set_used(self, used: dict[int, bool]) -> None:
+        """Mark slices, by k, as used or not."""
+        raise NotImplementedError
+
+    def reviewed(self) -> dict[str, bool]:
+        """Whether a reader has said that the review is done, by method."""
+        raise NotImplementedError
+
+    def set_reviewed(self, method: str, on: bool) -> None:
+        """Mark a method as reviewed, or not."""
+        raise NotImplementedError
+
+    def whole_map(self) -> sitk.Image:
+        """The calcium map on the scan's grid. Raises UnreadableError where it does not lie on the scan's voxels."""
+        return whole_map(self.calcium_map(), self.scan.image)
+
+
+def _recorded_scan(record: dict, image: sitk.Image, name: str) -> CTScan:
+    known = {field.name for field in fields(Acquisition)}
+    facts = {name: value for name, value in record["acquisition"].items() if name in known}
+    scan = scan_from_image(image, Acquisition(**facts))
+    size, spacing = record["input"]["size"], record["input"]["spacing_mm"]
+    if list(scan.image.GetSize()) != size or not np.allclose(scan.image.GetSpacing(), spacing, rtol=1e-5, atol=0):
+        raise UnreadableError(f"{name} is not the scan that was scored: its size or spacing differs. Score it again.")
+    # A file may round the spacing, and scores are to be those of the run to the last digit.
+    scan.image.SetSpacing(spacing)
+    return scan
+
+
+def whole_map(calcium_map: sitk.Image, image: sitk.Image) -> sitk.Image:
+    """A calcium map, HU, kept on a part of the scan's grid or on all of it, on the whole.
+
+    image: on the scan's grid. Raises UnreadableError where the map does not lie on the scan's voxels.
+    """
+    part = Grid.of(image).box(calcium_map)
+    within = all(own.start >= 0 and own.stop <= n for own, n in zip(part, image.GetSize(), strict=True))
+    if not within or not same_grid(calcium_map, image[part]):
+        raise UnreadableError("The calcium map does not lie on the CT's voxels. Score the scan again.")
+    return Grid.of(image).paste(calcium_map)
 
 
 def reviews_of(state: ReviewState) -> dict[str, Review]:
     """The lesions of each method, as the run that the state begins with has recorded and scored them."""
-    errors = _errors(state.record)
+    try:
+        errors = ScanErrors.recorded(state.record)
+    except CTError:  # a broken card keeps nobody from the review
+        errors = ScanErrors({}, None, None, Familiarity.recorded(state.record))
     return {method: _review(method, state, errors) for method in state.methods}
 
 
-def _errors(record: dict) -> ScanErrors:
-    """By which the scores of a review get intervals. A broken card keeps nobody from the review."""
-    try:
-        return ScanErrors.recorded(record)
-    except CTError:
-        return ScanErrors({}, None, None, Familiarity.recorded(record))
-
-
 def _review(method: str, state: ReviewState, errors: ScanErrors) -> Review:
-    rules, recorded = dict(state.record["rules"][method]), state.record["methods"][method]
+    rules, own = dict(state.record["rules"][method]), state.record["methods"][method]
     rules["weight_bounds_hu"] = tuple(rules["weight_bounds_hu"])
     if method == "decomposition" and "equivalent_mg_per_mm3_hu" not in rules:  # of an earlier version
-        own = rules["calibration_mg_per_mm3_hu"]
-        rules["equivalent_mg_per_mm3_hu"] = own or usual_calibration(state.scan.acquisition.kvp)
-    image, peaks = (state.scored.image, None) if method == "threshold" else (state.calcium_map(), state.scored.image)
-    elsewhere = state.record.get("non_coronary") if method == "threshold" else None
-    known, by_territory = known_lesions(recorded, elsewhere), state.record.get("territories") is not None
-    unreviewed = recorded_status(method, recorded)
+        calibration = rules["calibration_mg_per_mm3_hu"]
+        rules["equivalent_mg_per_mm3_hu"] = calibration or usual_calibration(state.scan.acquisition.kvp)
+    unreviewed = recorded_status(method, own)
     if unreviewed == "reviewed":
         unreviewed = recorded_status(method, {"reviewed": False})
-    shown = (ScoringRules(**rules), peaks, state.heart, known, by_territory, unreviewed)
-    return Review(method, image, *shown, errors)
+    clinical = method == "threshold"
+    return Review(
+        method,
+        state.scored.image if clinical else state.whole_map(),
+        ScoringRules(**rules),
+        None if clinical else state.scored.image,
+        state.heart,
+        recorded_lesions(own, state.record.get("non_coronary") if clinical else None),
+        state.record.get("territories") is not None,
+        unreviewed,
+        errors,
+    )

@@ -2,65 +2,59 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 from ..statistics.agreement import agreement_estimate, kappa_estimate
 from ..statistics.bootstrap import Estimate, patient_mean
 from ..statistics.patient_folds import category_of
 from .cases import Case
-from .readings import coronary, journal_of, labels_of
+from .readings import labels_of, stamp_of
 from .work_list import WorkList
 
 LEAST_SCANS = 2
 """That two readers have both reviewed, before κ and correlation are worked out."""
 
 
-class ReaderAgreement:
-    """The agreement of the readers of a work list. What was read of a journal is kept until the journal changes."""
+def agreement_of_pairs(work: WorkList) -> list[dict]:
+    """For every two readers, over the scans that both have reviewed: κ of the four categories, intraclass correlation
+    of the total, and mean Dice of the voxels that count for an artery, by the clinical rule; of scans in which either
+    counts any. Raises CTError."""
+    pairs = []
+    for pair in combinations(work.readers, 2):
+        readings = [work.reading_of(reader, False) for reader in pair]
+        cases, totals = [], []
+        for case in work.cases.values():
+            progress = [work.progress(case, reading) for reading in readings]
+            if all(own.state == "reviewed" for own in progress):
+                cases.append(case)
+                totals.append([own.agatston for own in progress])
+        dice = _dice(cases, readings).as_json()
+        of_totals = _of_totals(np.array(totals).reshape(-1, 2))
+        pairs.append({"readers": list(pair), "scans": len(cases), **of_totals, "dice": dice})
+    return pairs
 
-    def __init__(self, work: WorkList) -> None:
-        self._work = work
-        self._known: dict[Path, tuple[tuple[float, int], np.ndarray]] = {}
 
-    def of_pairs(self) -> list[dict]:
-        """For every two readers, over the scans that both have reviewed: κ of the four categories, intraclass
-        correlation of the total, and mean Dice of the voxels that count for an artery, by the clinical rule; of scans
-        in which either counts any. Raises CTError."""
-        work, found = self._work, []
-        for pair in combinations(work.readers, 2):
-            readings = [work.reading_of(reader, False) for reader in pair]
-            cases, totals = [], []
-            for case in work.cases.values():
-                progress = [work.progress(case, reading) for reading in readings]
-                if all(own.state == "reviewed" for own in progress):
-                    cases.append(case)
-                    totals.append([own.agatston for own in progress])
-            dice = self._dice(cases, readings)
-            of_totals = _of_totals(np.array(totals).reshape(-1, 2))
-            found.append({"readers": list(pair), "scans": len(cases), **of_totals, "dice": dice.as_json()})
-        return found
+def _dice(cases: list[Case], readings: list[str]) -> Estimate:
+    values = []
+    for case in cases:
+        first, second = (_coronary(case, reading, stamp_of(case, reading)) for reading in readings)
+        if either := len(first) + len(second):
+            both = len(np.intersect1d(first, second, assume_unique=True))
+            values.append((case.patient or case.id, 2 * both / either))
+    return patient_mean(values)
 
-    def _dice(self, cases: list[Case], readings: list[str]) -> Estimate:
-        values = []
-        for case in cases:
-            first, second = (self._coronary(case, reading) for reading in readings)
-            if either := len(first) + len(second):
-                both = len(np.intersect1d(first, second, assume_unique=True))
-                values.append((case.patient or case.id, 2 * both / either))
-        return patient_mean(values)
 
-    def _coronary(self, case: Case, reading: str) -> np.ndarray:
-        file = journal_of(case, reading)
-        status = file.stat()
-        stamp = (status.st_mtime, status.st_size)
-        if self._known.get(file, (None,))[0] != stamp:
-            self._known[file] = (stamp, coronary(labels_of(case, reading)["threshold"]))
-        return self._known[file][1]
+@lru_cache(maxsize=10_000)
+def _coronary(case: Case, reading: str, _stamp: tuple) -> np.ndarray:
+    """Flat indices of the voxels that count for an artery, rising."""
+    labelled = labels_of(case, reading)["threshold"]
+    return labelled.flat[labelled.values < Artery.UNASSIGNED]
 
 
 def _of_totals(pairs: np.ndarray) -> dict:

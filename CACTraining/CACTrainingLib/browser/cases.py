@@ -125,24 +125,24 @@ def _of_cohort(root: Path, ct: Path | None) -> list[Case]:
     if ct is not None:
         raise OutputError("The table of a cohort names its scans; leave out --ct.")
     lines = read_table(root / cohort.TABLE, ("name", "folder", "ct", "state")).lines
-    known = _recorded(root / cohort.RECORD)
+    digests = _recorded(root / cohort.RECORD)
     cases = []
     for line in lines:
         name = line.text("folder")
         # Names of folders come from the cohort's own record, not from a table that anybody may have edited.
-        if line.text("state") == "done" and name in known and Path(name).name == name:
+        if line.text("state") == "done" and name in digests and Path(name).name == name:
             case = _case((root / name).resolve(), _present(Path(line.text("ct")), root), line.text("name"), _row(line))
-            cases.append(replace(case, digest=known[name]["scan"]))
+            cases.append(replace(case, digest=digests[name]))
     if not cases:
         raise OutputError(f"The cohort {root} has no scan that was scored. Run its cac cohort again.")
     return cases
 
 
-def _recorded(file: Path) -> dict[str, dict]:
-    """What a cohort's record says of its scans, by folder. Raises UnreadableError."""
+def _recorded(file: Path) -> dict[str, str]:
+    """The digests of a cohort's scans in its record, by folder. Raises UnreadableError."""
     try:
         scans = json.loads(file.read_text(encoding="utf-8"))["scans"]
-        return {name: {"scan": str(entry["scan"])} for name, entry in scans.items()}
+        return {name: str(entry["scan"]) for name, entry in scans.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{file} is damaged ({error!r}). Run the cac cohort that made it again, with --overwrite."
         raise UnreadableError(message) from error

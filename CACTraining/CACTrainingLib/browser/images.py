@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.anatomy.chest import bounding_box
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.report.pictures import HEART_COLOUR, SITE_COLOURS, TERRITORY_SITES
 from CACScoringLib.review.folder import ReviewFolder
@@ -20,7 +23,6 @@ MARGIN_MM = 15.0
 MOST_VOXELS = 4_000_000
 """Of a volume: drawn by a processor alone, a larger one takes the page many seconds to load."""
 
-IMAGES = ("ct", "healthy", "map", "heart", "territories")
 LABELS = ("heart", "territories")
 
 
@@ -35,8 +37,17 @@ class ScanImages:
 
     def __init__(self, state: ReviewFolder) -> None:
         self._state = state
-        self._known: dict[str, np.ndarray | None] = {}
-        self._box: tuple[slice, ...] | None = None
+        self._arrays: dict[str, np.ndarray] = {}
+        self._sources: dict[str, Callable[[], sitk.Image]] = {
+            "ct": lambda: state.scan.image,
+            "heart": lambda: state.heart,
+        }
+        if state.territories() is not None:
+            self._sources["territories"] = state.territories
+        if "decomposition" in state.methods:
+            self._sources["map"] = state.whole_map
+            if state.has_healthy:
+                self._sources["healthy"] = state.healthy
 
     def about(self) -> dict:
         """Names of the images that there are; matrices from voxels (i, j, k, 1) to millimetres, RAS, and back; and the
@@ -45,19 +56,18 @@ class ScanImages:
         axes = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
         to_lps = np.vstack([np.column_stack([axes, image.GetOrigin()]), (0, 0, 0, 1)])
         to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ to_lps
-        present = [name for name in IMAGES if self._is_there(name)]
-        ends = [(at.start, at.stop) for at in self._heart_box()[:0:-1]]
+        rows, columns = self._heart_box[1:]
         return {
-            "images": present,
+            "images": list(self._sources),
             "to_ras": to_ras.tolist(),
             "from_ras": np.linalg.inv(to_ras).tolist(),
-            "heart_box": [list(end) for end in zip(*ends, strict=True)],
+            "heart_box": [[columns.start, rows.start], [columns.stop, rows.stop]],
         }
 
     def slice_bytes(self, name: str, k: int) -> bytes | None:
-        """A slice, int16 little endian, row by row; of labels uint8. None where there is no such image."""
+        """A slice, int16 little endian, row by row; of labels uint8. None where there is no such image or slice."""
         image = self._image(name)
-        return None if image is None else np.ascontiguousarray(image[k]).tobytes()
+        return None if image is None or k >= len(image) else image[k].tobytes()
 
     def volume(self, name: str) -> bytes | None:
         """The part with the heart, reduced to MOST_VOXELS, as NIfTI. None where there is no such image."""
@@ -74,51 +84,25 @@ class ScanImages:
         labels.reshape(-1)[flat] = np.where(site[ids] > 0, site[ids], np.uint8(Artery.UNASSIGNED))
         return self._part(labels, True)
 
-    def _is_there(self, name: str) -> bool:
-        if name == "territories":
-            return self._state.territories() is not None
-        return name in ("ct", "heart") or ("decomposition" in self._state.methods and self._has_map_image(name))
-
-    def _has_map_image(self, name: str) -> bool:
-        return name == "map" or self._state.has_healthy
-
     def _image(self, name: str) -> np.ndarray | None:
-        if name not in self._known:
-            self._known[name] = self._read(name)
-        return self._known[name]
-
-    def _read(self, name: str) -> np.ndarray | None:
-        state = self._state
-        if name == "ct":
-            return _whole_hu(state.scan.hu)
-        if name == "heart":
-            image = state.heart
-        elif name == "territories":
-            image = state.territories()
-        elif "decomposition" not in state.methods:
+        if name not in self._sources:
             return None
-        else:
-            image = state.calcium_map() if name == "map" else state.healthy()
-        if image is None:
-            return None
-        # A copy: the image is gone when this returns, and a view of it would be of freed memory.
-        values = sitk.GetArrayFromImage(image)
-        return values.astype(np.uint8, copy=False) if name in LABELS else _whole_hu(values)
+        if name not in self._arrays:
+            # A copy: the image is gone when this returns, and a view of it would be of freed memory.
+            values = sitk.GetArrayFromImage(self._sources[name]())
+            self._arrays[name] = values.astype(np.uint8, copy=False) if name in LABELS else _in_whole_hu(values)
+        return self._arrays[name]
 
     def _part(self, image: np.ndarray, labels: bool) -> bytes:
-        box = self._heart_box()
-        size = [at.stop - at.start for at in box]
-        step = max(1, math.ceil((math.prod(size) / MOST_VOXELS) ** (1 / 3) - 1e-9))
-        part = image[tuple(slice(at.start, at.stop, step) for at in box)]
-        if labels and step > 1:
-            # The highest label of each block, so that no lesion gets lost.
-            shape = [n * step for n in part.shape]
-            padded = np.zeros(shape, np.uint8)
-            inner = image[box]
-            padded[tuple(slice(0, n) for n in inner.shape)] = inner
-            blocks = padded.reshape([n for pair in zip(part.shape, [step] * 3, strict=True) for n in pair])
-            part = blocks.max((1, 3, 5))
-        made, grid = sitk.GetImageFromArray(np.ascontiguousarray(part)), self._state.scan.image
+        box = self._heart_box
+        part = image[box]
+        step = max(1, math.ceil((part.size / MOST_VOXELS) ** (1 / 3) - 1e-9))
+        if labels:  # the highest label of each block, so that no lesion gets lost
+            padded = np.pad(part, [(0, -n % step) for n in part.shape])
+            part = padded.reshape([n for size in padded.shape for n in (size // step, step)]).max((1, 3, 5))
+        else:
+            part = part[::step, ::step, ::step]
+        made, grid = sitk.GetImageFromArray(part), self._state.scan.image
         made.SetOrigin(grid.TransformIndexToPhysicalPoint([at.start for at in box[::-1]]))
         made.SetSpacing([n * step for n in grid.GetSpacing()])
         made.SetDirection(grid.GetDirection())
@@ -127,22 +111,18 @@ class ScanImages:
             sitk.WriteImage(made, str(file))
             return file.read_bytes()
 
+    @cached_property
     def _heart_box(self) -> tuple[slice, ...]:
-        if self._box is None:
-            heart = sitk.GetArrayViewFromImage(self._state.heart)
-            spacing = self._state.scan.image.GetSpacing()[::-1]
-            outline = heart.max(0)  # few passes over the volume, which is large
-            box = []
-            for axis, filled in enumerate((heart.reshape(len(heart), -1).max(1), outline.max(1), outline.max(0))):
-                at, size = np.flatnonzero(filled), heart.shape[axis]
-                margin = round(MARGIN_MM / spacing[axis])
-                first, last = (int(at[0]), int(at[-1])) if at.size else (0, size)
-                box.append(slice(max(0, first - margin), min(size, last + 1 + margin)))
-            self._box = tuple(box)
-        return self._box
+        """The heart's place with a margin, [k, j, i]; the whole scan without a heart."""
+        heart = sitk.GetArrayViewFromImage(self._state.heart) != 0
+        if not heart.any():
+            return tuple(slice(0, n) for n in heart.shape)
+        margins = [round(MARGIN_MM / mm) for mm in self._state.scan.image.GetSpacing()[::-1]]
+        ends = zip(bounding_box(heart), margins, heart.shape, strict=True)
+        return tuple(slice(max(0, own.start - margin), min(size, own.stop + margin)) for own, margin, size in ends)
 
 
-def _whole_hu(values: np.ndarray) -> np.ndarray:
+def _in_whole_hu(values: np.ndarray) -> np.ndarray:
     """HU as int16, the same array where they are."""
     if values.dtype == np.int16:
         return values

@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from CACScoringLib.core.ct import CTError, MaskError
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.output import OutputFolder
-from CACScoringLib.review.export import IN_BROWSER, Reviewed, export_review, result_of
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.review.dicom_job import DicomJob, write_dicom
+from CACScoringLib.review.export import IN_BROWSER, export_review
 from CACScoringLib.review.folder import ReviewFolder
-from CACScoringLib.review.journal import CHANGES, Journal
+from CACScoringLib.review.journal import CHANGES, Entry
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.state import Change
 
@@ -44,7 +44,7 @@ class OpenReview:
         self._exporting = threading.Lock()
         self.case = case
         self.reading = reading
-        self._journal = Journal(journal_of(case, reading), case.result_sha256())
+        self._journal = journal_of(case, reading)
         scan = case.scan()
         self._dicom_files = scan.dicom_files
         state = ReviewFolder(case.folder, scan)
@@ -74,6 +74,10 @@ class OpenReview:
         """What the page shows of it."""
         undecided = {method: self._undecided(method) for method in self._disputed}
         return shown(self.review, self.version, undecided) | {"seconds": self._journal.seconds}
+
+    def lesion_volume(self, method: str) -> bytes | None:
+        """The labels of a method's lesions, see `ScanImages.lesions`; None where there is no such method."""
+        return self.images.lesions(self.review, method) if method in self.review.methods else None
 
     def _undecided(self, method: str) -> set[int]:
         """Ids of lesions on which readers disagree, and which a consensus has not decided yet."""
@@ -123,35 +127,26 @@ class OpenReview:
         with self._exporting:
             with self.lock:
                 reviewed = self.review.as_reviewed()
-            name = "reviewed" if reviewed.methods["threshold"].reviewed else "draft"
+            name = "reviewed" if reviewed.result.methods["threshold"].reviewed else "draft"
             if self.reading != SHARED:
-                name += f"-{journal_of(self.case, self.reading).stem}"
+                name += f"-{self._journal.file.stem}"
             folder = self.case.folder / name
             export_review(folder, reviewed, overwrite=True)
-            if dicom and self._dicom_files:
-                self._write_objects(folder / "dicom", reviewed, reader)
+            if dicom and (files := self._dicom_files):
+                job = DicomJob(reviewed.result, files, folder / "dicom", self.review.calcium_map(), reader=reader)
+                write_dicom(job, Progress())
             with self.lock:
                 self._append("export", reader, name, 0.0)
         return folder
-
-    def _write_objects(self, folder: Path, reviewed: Reviewed, reader: str) -> None:
-        from CACScoringLib.exchange.source import check_series
-        from CACScoringLib.exchange.write import write_objects
-
-        scan = replace(reviewed.scan, dicom_files=self._dicom_files)
-        check_series(scan)
-        result = result_of(replace(reviewed, scan=scan))
-        with OutputFolder(folder, overwrite=True).being_written() as files:
-            write_objects(files, result, False, reader, self.review.calcium_map())
 
     def _record(self, kind: str, change: Change) -> None:
         reader, words, seconds = self._now
         self._append(kind, reader, words, seconds, change)
 
     def _append(self, kind: str, reader: str, words: str, seconds: float, change: Change | None = None) -> None:
-        review = self.review
-        total = review.result("threshold").total.agatston
-        self._journal.append(kind, reader, words, seconds, review.reviewed["threshold"], total, change)
+        result = self.review.result("threshold")
+        entry = Entry(kind, reader, words, seconds, result.reviewed, result.total.agatston, change)
+        self._journal.append(entry)
 
 
 class OpenReviews:

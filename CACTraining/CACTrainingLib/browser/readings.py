@@ -10,6 +10,7 @@ import numpy as np
 
 from CACScoringLib.cohort.folder import safe_name
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
+from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.review.folder import labels_as_scored
 from CACScoringLib.review.journal import Journal
 
@@ -22,25 +23,34 @@ SHARED, CONSENSUS = "shared", "consensus"
 """Readings that belong to no single reader."""
 
 
-def journal_of(case: Case, reading: str) -> Path:
-    """The file of a reading, whose name is safe whatever the reader's is."""
+def file_of(case: Case, reading: str) -> Path:
+    """The journal of a reading, whose name is safe whatever the reader's is."""
     digest = hashlib.sha256(reading.encode()).hexdigest()[:8]
     return case.folder / FOLDER / f"{safe_name(reading)}-{digest}.jsonl"
+
+
+def journal_of(case: Case, reading: str) -> Journal:
+    """The journal of a reading. Raises CTError."""
+    return Journal(file_of(case, reading), case.result_sha256())
+
+
+def stamp_of(case: Case, reading: str) -> tuple | None:
+    """A value that differs whenever a journal or the result that it begins with has changed; None without a journal."""
+    try:
+        stats = [file.stat() for file in (file_of(case, reading), case.folder / LAST_FILE)]
+    except OSError:
+        return None
+    return tuple((stat.st_mtime, stat.st_size) for stat in stats)
 
 
 def labels_of(case: Case, reading: str) -> dict[str, Labelled]:
     """The labels of a reading by method, without opening the scan. Raises CTError."""
     labels = labels_as_scored(case.folder)
-    for kind, change in Journal(journal_of(case, reading), case.result_sha256()).steps:
+    for kind, change in journal_of(case, reading).steps:
         for method, voxels in change.voxels.items():
             values = voxels.before if kind == "undo" else voxels.after
             labels[method] = labels[method].given(voxels.flat, values)
     return labels
-
-
-def coronary(labelled: Labelled) -> np.ndarray:
-    """Flat indices of the voxels that count for an artery, rising."""
-    return labelled.flat[labelled.values < Artery.UNASSIGNED]
 
 
 def agreed(labels: Sequence[Labelled]) -> Labelled:

@@ -12,8 +12,9 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -24,18 +25,14 @@ from CACScoringLib.core.output import OutputError
 from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.review.journal import JournalError
 
-from . import images
-from .actions import GIVEN_SITES, MOST_SECONDS, RefusedError
+from .actions import GIVEN_SITES, MOST_SECONDS, RefusedError, number
 from .cases import Case
+from .images import label_colours
 from .open_reviews import ChangedError, OpenReview, OpenReviews
-from .page import page_folder, refusal_page
 from .project_export import into_project
 from .readings import CONSENSUS
 from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
 from .work_list import WorkList
-
-if TYPE_CHECKING:
-    from .agreement import ReaderAgreement
 
 MOST_BYTES = 64 * 1024
 """Of a request's body; a stroke of the brush of 500 points has 30 kB."""
@@ -48,17 +45,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where the server is reached. origins: addresses that pages of it have, as browsers send them. user_header: in
-    which a proxy at one of `proxies` names the reader, in place of tokens."""
+class Place:
+    """Where to listen. origin: how browsers address the server; None for this computer alone. user_header: in which a
+    proxy on this computer names the reader, in place of tokens."""
 
-    origins: tuple[str, ...]
+    host: str = "127.0.0.1"
+    port: int = 0
+    origin: str | None = None
     user_header: str | None = None
-    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
 
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        return tuple(urlsplit(origin).netloc for origin in self.origins)
+
+PROXIES = ("127.0.0.1", "::1")
 
 
 class Server:
@@ -73,11 +70,13 @@ class Server:
         self.gate = gate
         self.project = project
         self.dicom = dicom
-        self.address = Address(())
+        self.origins: tuple[str, ...] = ()
+        """Addresses that pages of the server have, as browsers send them."""
+        self.user_header: str | None = None
         self.reviews = OpenReviews(self._prepare)
-        self._agreements: ReaderAgreement | None = None
         self._agreeing = threading.Lock()
-        self._static = {file.name: file for file in page_folder().iterdir() if file.is_file()}
+        folder = Path(__file__).resolve().parents[1] / "Resources" / "Review"
+        self._static = {file.name: file for file in folder.iterdir() if file.is_file()}
 
     def application(self) -> web.Application:
         """The application, to be run."""
@@ -112,12 +111,9 @@ class Server:
         except web.HTTPException as error:
             reason = "There is no such page." if error.reason == "Not Found" else error.reason
             answer = _refusal(request, error.status, reason)
-        except RefusedError as error:
-            answer = _refusal(request, 400, str(error))
-        except ChangedError as error:
-            answer = _refusal(request, 409, str(error))
         except (CTError, OutputError) as error:
-            answer = _refusal(request, 422, str(error))
+            status = {RefusedError: 400, ChangedError: 409}.get(type(error), 422)
+            answer = _refusal(request, status, str(error))
         except Exception:
             log.exception("A request failed")
             answer = _refusal(request, 500, "The server failed. What it was is in its terminal.")
@@ -126,11 +122,11 @@ class Server:
 
     async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         # Names that lead here by a changed DNS are none of ours.
-        if request.headers.getall("Host", []) not in [[host] for host in self.address.hosts]:
+        if request.headers.getall("Host", []) not in [[urlsplit(origin).netloc] for origin in self.origins]:
             raise web.HTTPForbidden(reason="This server goes by another name.")
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not _navigates(request):
             raise web.HTTPForbidden(reason="Another page may not ask this server.")
-        if request.path.startswith("/static/") or (request.path == "/login" and not self.address.user_header):
+        if request.path.startswith("/static/") or (request.path == "/login" and not self.user_header):
             return await handler(request)
         session = self._session(request)
         if session is None:
@@ -141,16 +137,16 @@ class Server:
         return await handler(request)
 
     def _session(self, request: web.Request) -> Session | None:
-        if (name := self.address.user_header) is None:
+        if (name := self.user_header) is None:
             return self.gate.session(request.cookies.get(COOKIE, ""))
-        if request.remote not in self.address.proxies:
+        if request.remote not in PROXIES:
             return None
         named = request.headers.getall(name, [])
         return self.gate.session_by_header(named[0]) if len(named) == 1 and named[0] in self.gate.readers else None
 
     def _check_change(self, request: web.Request, session: Session) -> None:
         """Raises HTTPForbidden for a change that does not come from one of our pages in this session."""
-        if request.headers.getall("Origin", []) not in [[origin] for origin in self.address.origins]:
+        if request.headers.getall("Origin", []) not in [[origin] for origin in self.origins]:
             raise web.HTTPForbidden(reason="The change comes from another page.")
         if not self.gate.is_csrf(session, request.headers.get(CSRF_HEADER, "")):
             raise web.HTTPForbidden(reason="The page is of another session. Load it again.")
@@ -163,15 +159,9 @@ class Server:
             await asyncio.sleep(1)  # so that nobody tries many
             raise web.HTTPUnauthorized(reason="The token is not valid. Open the address that cac review printed.")
         answer = web.Response(status=303, headers={"Location": "/"})
-        secure = all(origin.startswith("https:") for origin in self.address.origins)
-        answer.set_cookie(
-            COOKIE,
-            self.gate.cookie(reader),
-            max_age=SESSION_SECONDS,
-            httponly=True,
-            secure=secure,
-            samesite="Lax",
-        )
+        secure = all(origin.startswith("https:") for origin in self.origins)
+        options = {"max_age": SESSION_SECONDS, "httponly": True, "secure": secure, "samesite": "Lax"}
+        answer.set_cookie(COOKIE, self.gate.cookie(reader), **options)
         return answer
 
     # Pages
@@ -209,26 +199,19 @@ class Server:
 
         def pairs() -> list[dict]:
             # Loads slowly, and a single reading needs none.
-            from .agreement import ReaderAgreement
+            from .agreement import agreement_of_pairs
 
             with self._agreeing:
-                self._agreements = self._agreements or ReaderAgreement(self.work)
-                return self._agreements.of_pairs()
+                return agreement_of_pairs(self.work)
 
         return _json({"pairs": await asyncio.to_thread(pairs)})
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
         case, reader = self._case(request), request[SESSION].reader
-
-        def state() -> dict:
-            review = self._review(request)
-            with review.lock:
-                return review.shown() | review.images.about()
-
-        found = await asyncio.to_thread(state)
+        state = await self._with_review(request, lambda review: review.shown() | review.images.about())
         sites = [
-            {"label": int(site), "name": site.short_name, "full_name": site.full_name, "colour": SITE_COLOURS[site]}
-            for site in SITE_COLOURS
+            {"label": int(site), "name": site.short_name, "full_name": site.full_name, "colour": colour}
+            for site, colour in SITE_COLOURS.items()
         ]
         about = {
             "name": self.work.name_of(case, reader),
@@ -236,93 +219,67 @@ class Server:
             "sites": sites,
             "given_sites": [int(site) for site in GIVEN_SITES],
             "rejected": NOT_CORONARY,
-            "label_colours": images.label_colours(),
+            "label_colours": label_colours(),
             "project": self.project is not None,
             "order": list(self.work.cases),
         }
-        return _json(about | found)
+        return _json(about | state)
 
     async def _slice(self, request: web.Request) -> web.StreamResponse:
         name, k = request.match_info["image"], int(request.match_info["k"])
-
-        def content() -> bytes | None:
-            review = self._review(request)
-            if name not in images.IMAGES or k >= review.review.scan.image.GetSize()[2]:
-                return None
-            with review.lock:
-                return review.images.slice_bytes(name, k)
-
-        return _bytes(await asyncio.to_thread(content))
+        return _bytes(await self._with_review(request, lambda review: review.images.slice_bytes(name, k)))
 
     async def _volume(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["image"]
-
-        def content() -> bytes | None:
-            review = self._review(request)
-            with review.lock:
-                return review.images.volume(name) if name in images.IMAGES else None
-
-        return _bytes(await asyncio.to_thread(content))
+        return _bytes(await self._with_review(request, lambda review: review.images.volume(name)))
 
     async def _lesions(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"]
-
-        def content() -> bytes | None:
-            review = self._review(request)
-            with review.lock:
-                return review.images.lesions(review.review, method) if method in review.review.methods else None
-
-        return _bytes(await asyncio.to_thread(content))
+        return _bytes(await self._with_review(request, lambda review: review.lesion_volume(method)))
 
     # What is done
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         content, reader = await _content(request), request[SESSION].reader
-
-        def act(review: OpenReview) -> dict:
-            return review.act(reader, review.request_of(content))
-
-        return _json(await self._changing(request, act))
+        return _json(await self._with_review(request, lambda review: review.act(reader, review.request_of(content))))
 
     async def _time(self, request: web.Request) -> web.StreamResponse:
         content, reader = await _content(request), request[SESSION].reader
-        seconds = content.get("seconds") if isinstance(content, dict) and content.keys() == {"seconds"} else None
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MOST_SECONDS:
-            raise RefusedError("seconds is no time.")
-        await self._changing(request, lambda review: review.spend(reader, float(seconds)))
+        if not isinstance(content, dict) or content.keys() != {"seconds"}:
+            raise RefusedError("The request has no seconds, or other parts.")
+        seconds = number(content["seconds"], 0, MOST_SECONDS)
+        await self._with_review(request, lambda review: review.spend(reader, seconds))
         return _json({})
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         await _empty(request)
         reader = request[SESSION].reader
-        folder = await self._changing(request, lambda review: review.export(reader, self.dicom), locked=False)
+        folder = await self._with_review(request, lambda review: review.export(reader, self.dicom), locked=False)
         return _json({"folder": folder.name})
 
     async def _project(self, request: web.Request) -> web.StreamResponse:
         await _empty(request)
-        if self.project is None:
+        project = self.project
+        if project is None:
             raise web.HTTPNotFound(reason="No project was named. Start cac review with --project.")
-        reader, project = request[SESSION].reader, self.project
-        annotator = "consensus" if request.match_info["reading"] == "consensus" else reader
-        scan = await self._changing(request, lambda review: into_project(project, review, annotator))
+        annotator = "consensus" if request.match_info["reading"] == "consensus" else request[SESSION].reader
+        scan = await self._with_review(request, lambda review: into_project(project, review, annotator))
         return _json({"scan": scan})
 
-    async def _changing(
-        self, request: web.Request, action: Callable[[OpenReview], object], locked: bool = True
-    ) -> object:
-        """The answer of an action in a thread, while nobody else edits the review if it is `locked`."""
+    async def _with_review(self, request: web.Request, use: Callable[[OpenReview], Any], locked: bool = True) -> Any:
+        """What a function gives of the review that is asked for, in a thread, while nobody else edits it if locked."""
 
-        def act() -> object:
+        def run() -> Any:
             review = self._review(request)
             with review.lock if locked else nullcontext():
                 try:
-                    return action(review)
+                    return use(review)
                 except JournalError:
                     # What is shown must be what is kept.
                     self.reviews.close(review.case, review.reading)
                     raise
 
-        return await asyncio.to_thread(act)
+        return await asyncio.to_thread(run)
 
     def _prepare(self, review: OpenReview) -> None:
         if review.reading == CONSENSUS:
@@ -370,8 +327,17 @@ def _json(content: object) -> web.Response:
 def _refusal(request: web.Request, status: int, reason: str) -> web.Response:
     """For people where a browser asks for a page, else for scripts."""
     if "text/html" in request.headers.get("Accept", ""):
-        return web.Response(text=refusal_page(reason), content_type="text/html", status=status)
+        return web.Response(text=_REFUSAL.format(escape(reason)), content_type="text/html", status=status)
     return web.json_response({"error": reason}, status=status)
+
+
+_REFUSAL = (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>CAC review</title>'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    '<link rel="icon" href="data:,"><link rel="stylesheet" href="/static/review.css"></head>'
+    '<body class="list"><header><h1>CAC review</h1></header>'
+    '<main><p>{}</p><p><a href="/">Work list</a></p></main></body></html>'
+)
 
 
 def _bytes(content: bytes | None) -> web.Response:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -18,21 +17,10 @@ from CACScoringLib.core.output import OutputError
 from ..project.project import Project
 from .cases import check_present
 from .safety import Gate, stored_key
-from .server import Address, Server
+from .server import Place, Server
 from .work_list import WorkList
 
 LOCK = ".review.lock"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where to listen. origin: how browsers address the server; None for this computer alone. user_header: as of
-    `Address`."""
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    origin: str | None = None
-    user_header: str | None = None
 
 
 def serve(results: Path, work: WorkList, project: Path | None, dicom: bool, place: Place) -> None:
@@ -86,7 +74,7 @@ async def listening(server: Server, place: Place) -> AsyncIterator[str]:
         port = runner.addresses[0][1]
         names = ("127.0.0.1", "localhost", "[::1]")
         origins = (place.origin,) if place.origin else tuple(f"http://{name}:{port}" for name in names)
-        server.address = Address(origins, place.user_header)
+        server.origins, server.user_header = origins, place.user_header
         yield origins[0]
     finally:
         await runner.cleanup()
@@ -94,7 +82,7 @@ async def listening(server: Server, place: Place) -> AsyncIterator[str]:
 
 def addresses(server: Server, origin: str) -> dict[str, str]:
     """By which readers come in, by name; none where a proxy names them."""
-    readers = server.work.readers if server.address.user_header is None else ()
+    readers = server.work.readers if server.user_header is None else ()
     query = {reader: urlencode({"reader": reader, "token": server.gate.token(reader)}) for reader in readers}
     return {reader: f"{origin}/login?{own}" for reader, own in query.items()}
 

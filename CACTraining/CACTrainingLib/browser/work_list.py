@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.warning_codes import SEVERE
 from CACScoringLib.review.export import ABOUT_CANDIDATES
-from CACScoringLib.review.journal import CHANGES, Journal
+from CACScoringLib.review.journal import CHANGES
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 from ..statistics.patient_folds import category_of
 from .cases import Case
-from .readings import CONSENSUS, SHARED, journal_of
+from .readings import CONSENSUS, SHARED, journal_of, stamp_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,6 @@ class WorkList:
         self.readers = tuple(readers)
         self.double = double
         self.blind = blind
-        self._known: dict[Path, tuple[tuple[float, int], Progress]] = {}
 
     def reading_of(self, reader: str, consensus: bool) -> str:
         """The reading that a reader edits."""
@@ -57,15 +56,8 @@ class WorkList:
 
     def progress(self, case: Case, reading: str) -> Progress:
         """How far a reading is, from its journal."""
-        file = journal_of(case, reading)
-        try:
-            status = file.stat()
-        except OSError:
-            return Progress()
-        stamp = (status.st_mtime, status.st_size)
-        if self._known.get(file, (None, None))[0] != stamp:
-            self._known[file] = (stamp, _progress(case, file))
-        return self._known[file][1]
+        stamp = stamp_of(case, reading)
+        return Progress() if stamp is None else _progress(case, reading, stamp)
 
     def consensus_due(self, case: Case) -> bool:
         """Whether every reader has reviewed the scan, two at least."""
@@ -89,29 +81,37 @@ class WorkList:
         return self.blind and self.progress(case, self.reading_of(reader, False)).state != "reviewed"
 
     def _row(self, case: Case, reader: str) -> dict:
-        own = self.progress(case, self.reading_of(reader, False))
-        hidden = self._hides(case, reader)
+        own, hidden = self.progress(case, self.reading_of(reader, False)), self._hides(case, reader)
         row = {"id": case.id, "name": self.name_of(case, reader), "state": own.state, "seconds": own.seconds}
-        row |= {"problem": own.problem, "need": 0.0 if hidden else need(case)}
-        reviewed = own.state == "reviewed"
-        agatston = own.agatston if reviewed else case.agatston
-        categorised = agatston is not None and (reviewed or case.has_category)
-        codes = [code for code in case.warnings if not (reviewed and code in ABOUT_CANDIDATES)]
-        codes.sort(key=lambda code: code not in SEVERE)
-        row |= {
-            "patient": "" if hidden else case.patient,
-            "group": "" if hidden else case.group,
-            "status": "" if hidden else ("reviewed" if reviewed else case.status),
-            "agatston": None if hidden else agatston,
-            "category": "" if hidden or not categorised else CATEGORIES[int(category_of(np.array([agatston]))[0])],
-            "interval": None if hidden or reviewed else case.interval,
-            "warnings": [] if hidden else codes,
-            "severe": not hidden and any(code in SEVERE for code in codes),
-        }
+        row |= {"problem": own.problem} | (_HIDDEN if hidden else _facts(case, own))
         if self.double:
-            due = self.consensus_due(case)
-            row["consensus"] = self.progress(case, CONSENSUS).state if due else None
+            row["consensus"] = self.progress(case, CONSENSUS).state if self.consensus_due(case) else None
         return row
+
+
+_HIDDEN = {
+    **{"need": 0.0, "patient": "", "group": "", "status": "", "agatston": None, "category": "", "interval": None},
+    **{"warnings": [], "severe": False},
+}
+
+
+def _facts(case: Case, own: Progress) -> dict:
+    """What a row of the work list holds of a scan whose name and scores a reader may see."""
+    reviewed = own.state == "reviewed"
+    agatston = own.agatston if reviewed else case.agatston
+    categorised = agatston is not None and (reviewed or case.has_category)
+    codes = [code for code in case.warnings if not (reviewed and code in ABOUT_CANDIDATES)]
+    return {
+        "need": need(case),
+        "patient": case.patient,
+        "group": case.group,
+        "status": "reviewed" if reviewed else case.status,
+        "agatston": agatston,
+        "category": CATEGORIES[int(category_of(np.array([agatston]))[0])] if categorised else "",
+        "interval": None if reviewed else case.interval,
+        "warnings": sorted(codes, key=lambda code: code not in SEVERE),
+        "severe": any(code in SEVERE for code in codes),
+    }
 
 
 def need(case: Case) -> float:
@@ -122,9 +122,10 @@ def need(case: Case) -> float:
     return 0.5 if case.category_probability is None else 1.0 - case.category_probability
 
 
-def _progress(case: Case, file: Path) -> Progress:
+@lru_cache(maxsize=10_000)
+def _progress(case: Case, reading: str, _stamp: tuple) -> Progress:
     try:
-        entries = Journal(file, case.result_sha256()).entries
+        entries = journal_of(case, reading).entries
     except CTError as error:
         return Progress(problem=str(error))
     if not entries:

@@ -16,7 +16,7 @@ from CACScoringLib.core.output import REVIEW_PORT, OutputError
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
 
-    from ..browser.serving import Place
+    from ..browser.server import Place
     from ..browser.work_list import WorkList
 
 
@@ -99,7 +99,7 @@ def _user() -> str:
 
 def place_of(options: argparse.Namespace) -> Place:
     """Where to listen. Raises OutputError."""
-    from ..browser.serving import Place
+    from ..browser.server import Place
 
     place = from_file(options.settings, None, Place(port=REVIEW_PORT))
     local = place.host == "localhost"

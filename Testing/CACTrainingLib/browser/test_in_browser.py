@@ -6,19 +6,20 @@ names.
 
 import itertools
 import os
+import shutil
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
 import automatic_patient
-import browser
 import pytest
 
 from CACTrainingLib.browser.open_reviews import OpenReview
 
-REASON = browser.why_not()
-pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(REASON), reason=REASON)]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+EXECUTABLE = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = [pytest.mark.long, pytest.mark.skipif(EXECUTABLE is None, reason=f"none of {NAMES} is installed")]
 
 SIZES = {
     "desktop": {"width": 1440, "height": 900},
@@ -32,8 +33,13 @@ PATIENCE_MS = 120_000
 
 @pytest.fixture(scope="module")
 def chromium():
-    with browser.running() as running:
-        yield running
+    playwright = pytest.importorskip("playwright.sync_api")
+    # Without a graphics card WebGL is drawn by the processor.
+    arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=EXECUTABLE, args=arguments)
+        yield browser
+        browser.close()
 
 
 class Reader:

@@ -14,7 +14,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.browser.cases import Case, cases_of
 from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews
-from CACTrainingLib.browser.readings import journal_of
+from CACTrainingLib.browser.readings import file_of
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_a_review_of_a_dicom_series_is_exported_as_dicom_objects(dicom_case):
 
 
 def test_journals_of_readers_have_names_that_are_safe_and_differ(dicom_case):
-    names = [journal_of(dicom_case, reading).name for reading in ("reader A", "reader a", "reader ../../x", "shared")]
+    names = [file_of(dicom_case, reading).name for reading in ("reader A", "reader a", "reader ../../x", "shared")]
     assert len({name.casefold() for name in names}) == 4
     assert all("/" not in name and not name.startswith(".") for name in names)
 

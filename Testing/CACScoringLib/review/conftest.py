@@ -1,0 +1,26 @@
+"""Reviews of results in scenes."""
+
+import pytest
+import slicer
+
+from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.mrml.scene_content import content_of_result
+from CACScoringLib.report.files import result_as_json
+from CACScoringLib.review.scene import SceneReview
+
+
+@pytest.fixture
+def scene():
+    slicer.vtkSlicerSegmentationsModuleLogic()
+    return slicer.vtkMRMLScene()
+
+
+@pytest.fixture
+def opened(scene):
+    """Opens the review of a result in the scene. changed: what its record has in place of its own."""
+
+    def open_review(result, **changed):
+        content = content_of_result(result, result_as_json(result, {}) | changed)
+        return SceneReview(scene, mrml.add_to_scene(scene, content))
+
+    return open_review

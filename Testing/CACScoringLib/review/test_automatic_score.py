@@ -1,0 +1,210 @@
+"""Reviews in a scene of calcium outside the arteries, and of automatic scores with their intervals."""
+
+import json
+from dataclasses import replace
+
+import automatic_patient
+import heart_with_territories
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.io.reading import read_lesion_labels
+from CACScoringLib.models.cards import ModelError, StoredModel
+from CACScoringLib.review.scene import SceneReview
+from CACScoringLib.scoring import repeatability
+from CACScoringLib.scoring.uncertainty import TOTAL
+
+METHODS = ("threshold", "decomposition")
+
+
+def ids(review, method):
+    return [lesion.id for lesion in review.result(method).lesions.lesions]
+
+
+class TestSites:
+    """Calcium outside the coronary arteries: moved there and back, undone, exported, and scored again."""
+
+    @pytest.fixture
+    def with_sites(self, opened, monkeypatch):
+        result = heart_with_territories.score(monkeypatch, patient_sex="M")
+        return opened(result), result
+
+    def test_a_lesion_moves_to_a_site_and_back(self, with_sites):
+        review, result = with_sites
+        (lesion,) = review.result("threshold").lesions.lesions
+        review.assign("threshold", [lesion.id], NonCoronary.AORTIC_VALVE)
+        assert review.result("threshold").total.agatston == 0
+        assert review.non_coronary.scores[NonCoronary.AORTIC_VALVE].agatston == pytest.approx(128 + 64)
+        review.update_tables()
+        table = review.nodes.scores.GetTable()
+        assert "192" in [table.GetValueByName(n, "Agatston").ToString() for n in range(table.GetNumberOfRows())]
+        review.undo()
+        assert review.non_coronary.scores == result.non_coronary.scores
+        review.redo()
+        review.assign("threshold", [lesion.id], Artery.LAD)
+        assert review.result("threshold").total == result.methods["threshold"].total
+
+    def test_the_export_scored_again_gives_the_same_numbers(self, with_sites, monkeypatch, tmp_path):
+        review, _ = with_sites
+        aorta = next(x for x in review.lesions("threshold") if x.artery == NonCoronary.THORACIC_AORTA)
+        review.assign("threshold", [aorta.id], NonCoronary.OTHER)
+        review.set_reviewed("threshold", True)
+        review.export(tmp_path / "out")
+        document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+        again = heart_with_territories.score(monkeypatch, read_lesion_labels(tmp_path / "out" / "lesions.nii.gz"))
+        assert document["non_coronary"]["reviewed"]
+        assert document["non_coronary"]["other"]["agatston"] == pytest.approx(96)
+        assert again.non_coronary.scores == review.non_coronary.scores
+        assert again.methods["threshold"].total == review.result("threshold").total
+        assert document["territories"]["model"] == "stand-in"
+        exported = sitk.ReadImage(str(tmp_path / "out" / "territories.nii.gz"))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(exported), sitk.GetArrayFromImage(again.territories))
+        html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        assert "The sites have been reviewed." in html
+        assert "<td>men</td>" in html
+
+    def test_sites_of_a_review_of_arteries_alone_are_not_reviewed(self, opened, monkeypatch):
+        lad = heart_with_territories.score(monkeypatch).methods["threshold"].lesions
+        result = heart_with_territories.score(monkeypatch, lad.label_image(heart_with_territories.scan().image))
+        review = opened(result)
+        assert review.result("threshold").reviewed
+        assert not review.non_coronary.reviewed
+        assert review.non_coronary.scores == result.non_coronary.scores
+
+
+class TestAutomaticScore:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def automatic():
+        return automatic_patient.scored()
+
+    @pytest.fixture
+    def review(self, opened, automatic):
+        return opened(automatic)
+
+    def test_what_is_left_out_is_evaluated_and_can_be_looked_at_and_counted(self, review):
+        lesion = review.left_out("threshold").lesions.lesions[0]
+        known = review.review("threshold")
+        assert (
+            0 < known.probability_of(lesion) < 0.5 < known.probability_of(review.result("threshold").lesions.lesions[0])
+        )
+        assert len(review.position_of("threshold", lesion.id)) == 3
+        review.assign("threshold", [lesion.id], Artery.LCX)
+        assert lesion.id in ids(review, "threshold")
+        assert lesion.id not in [other.id for other in review.left_out("threshold").lesions.lesions]
+
+    def test_accepted_as_it_stands(self, review):
+        before, out = review.result("threshold"), review.left_out("threshold")
+        review.accept("threshold")
+        after = review.result("threshold")
+        assert (after.status, after.total, after.arteries) == ("reviewed", before.total, before.arteries)
+        assert (after.left_out, review.left_out("threshold").reasons) == (None, out.reasons)
+        assert review.categories().status == "reviewed"
+        assert not review.reviewed["decomposition"]
+        review.undo()
+        assert review.result("threshold").status == "automatic"
+
+    def test_beyond_what_the_models_know_categories_wait_for_a_reader(self, opened, tmp_path):
+        beyond = automatic_patient.scored(known={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
+        review = opened(beyond)
+        assert review.categories() is None
+        assert review.result("threshold").intervals == review.result("decomposition").intervals == {}
+        assert "beyond-calibration" in [warning.code for warning in review.warnings]
+        review.accept("threshold")
+        assert review.categories().status == "reviewed"
+        assert not review.result("threshold").withheld
+        assert "beyond-calibration" in [warning.code for warning in review.warnings]
+        review.export(tmp_path / "reviewed")
+        document = json.loads((tmp_path / "reviewed" / "scores.json").read_text())
+        assert document["familiarity"]["causes"] == list(beyond.familiarity.causes)
+        assert document["categories"]["status"] == "reviewed"
+        assert "beyond-calibration" in [warning["code"] for warning in document["warnings"]]
+
+    def test_candidates_without_an_artery_cannot_be_accepted(self, opened):
+        without = automatic_patient.scored(evidence=False)
+        review = opened(without)
+        assert review.left_out("threshold") is None
+        lesion = review.result("threshold").lesions.lesions[0]
+        review.assign("threshold", [lesion.id], Artery.UNASSIGNED)
+        with pytest.raises(MaskError, match="1 lesion has no artery"):
+            review.accept("threshold")
+        review.reject("threshold", [lesion.id])
+        review.accept("threshold")
+        assert review.result("threshold").total.lesions == len(automatic_patient.LESIONS) - 1
+
+    def test_tables_hold_what_is_left_out_and_why(self, review, automatic):
+        review.update_tables()
+        table = review.nodes.lesions.GetTable()
+        rows = [
+            [table.GetValueByName(n, name).ToString() for name in ("Method", "Left out")]
+            for n in range(table.GetNumberOfRows())
+        ]
+        reasons = [reason for method, reason in rows if method == "threshold_left_out"]
+        assert reasons == list(automatic.methods["threshold"].left_out.reasons)
+        assert not any(reason for method, reason in rows if method != "threshold_left_out")
+
+    def test_intervals_follow_the_score(self, opened, automatic, monkeypatch, tmp_path):
+        """They are those of the kind that the score is at the moment, by the model that made the map."""
+        model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
+        monkeypatch.setattr(repeatability, "list_models", lambda _network: [model])
+        review = opened(automatic)
+        for method in METHODS:
+            found, expected = review.result(method), automatic.methods[method]
+            assert (found.intervals, found.category_probabilities) == (
+                expected.intervals,
+                expected.category_probabilities,
+            )
+        assert review.categories().probabilities == automatic.categories.probabilities
+
+        def spread(method):
+            result = review.result(method)
+            low, high = np.log1p(result.intervals[TOTAL].agatston)
+            assert (low + high) / 2 == pytest.approx(np.log1p(result.total.clinical_agatston))
+            return (high - low) / 2
+
+        assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["automatic"])
+        assert spread("decomposition") == pytest.approx(automatic_patient.SPREADS["decomposition"])
+        before = review.result("threshold").total.agatston
+        review.reject("threshold", ids(review, "threshold")[:3])
+        assert review.result("threshold").total.agatston < before
+        assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["automatic"])
+        review.accept("threshold")
+        result = review.result("threshold")
+        assert result.category_probabilities == {}
+        low, high = result.intervals[TOTAL].agatston
+        assert low < result.total.agatston < high
+        assert high - low == pytest.approx(2 * automatic_patient.REPEATS * 1.645 / 1.960)
+        assert spread("decomposition") == pytest.approx(automatic_patient.SPREADS["decomposition"])
+        review.export(tmp_path / "out")
+        document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+        total = review.result("threshold").intervals[TOTAL]
+        assert document["methods"]["threshold"]["total"]["interval_90"] == list(total.agatston)
+        assert document["categories"]["probabilities"] == review.result("threshold").category_probabilities
+        again = automatic_patient.scored(lesions=sitk.ReadImage(str(tmp_path / "out" / "lesions.nii.gz")))
+        for method, found in again.methods.items():
+            expected = review.result(method)
+            assert (found.status, found.total, found.arteries) == (expected.status, expected.total, expected.arteries)
+            assert found.intervals == expected.intervals
+        review.set_reviewed("decomposition", True)
+        assert review.result("decomposition").intervals == {}
+
+    def test_no_intervals_without_the_models_card(self, scene, review, automatic, monkeypatch, tmp_path):
+        """Of a model that is not installed, or whose evidence is another by now; a broken card hinders nobody."""
+        assert review.result("threshold").intervals == {}
+        card = automatic_patient.map_card()
+        other = replace(card, calibration={**card.calibration, "candidates": {"most_not_coronary": 0.1}})
+        model = StoredModel(other, tmp_path / "map.json", "user")
+        monkeypatch.setattr(repeatability, "list_models", lambda _network: [model])
+        again = SceneReview(scene, review.nodes)
+        assert again.result("threshold").intervals == {}
+        again.accept("threshold")
+        assert again.result("threshold").intervals
+
+        def broken(_network):
+            raise ModelError("broken")
+
+        monkeypatch.setattr(repeatability, "list_models", broken)
+        assert SceneReview(scene, review.nodes).result("threshold").intervals == {}
