@@ -85,9 +85,19 @@ def rows_of(kind: type) -> dict[str, Row]:
 
 
 def changed_settings(settings: Settings, content: object, where: str, folder: Path = Path()) -> Settings:
-    """Settings, and those within them, with the fields of an object read from JSON. Raises OutputError.
+    """Settings, and those within them, with the fields of an object read from JSON.
 
-    where: place of the object, for errors. folder: that paths are relative to.
+    Args:
+        settings: A dataclass.
+        content: The object.
+        where: Its place, for errors.
+        folder: What paths are relative to.
+
+    Returns:
+        The changed settings.
+
+    Raises:
+        OutputError: A field or a value is not one that the settings have.
     """
     known = {field.name: field for field in dataclasses.fields(settings)}
     if not isinstance(content, dict) or not content.keys() <= known.keys():
