@@ -115,7 +115,7 @@ def test_options_named_alone_exist_in_some_command(parser_of):
     def options(parser: argparse.ArgumentParser) -> set[str]:
         return set(parser._option_string_actions).union(*map(options, subcommands(parser).values()))
 
-    known = options(parser_of(("calibrate",))) | options(parser_of(("train",))) | NOT_OURS
+    known = options(parser_of(("train",))) | NOT_OURS
     for page in PAGES:
         named = re.findall(r"`(--[\w-]+)", FENCE.sub("", text(page)))
         assert (name(page), set(named) - known) == (name(page), set())

@@ -164,7 +164,7 @@ def train(options: RunOptions, settings: SuperResolutionTraining, progress: Prog
     """Make the scans, train, and write the model; returns its card's path. Raises CTError, OutputError."""
     if settings.patients < len(STRATA) or settings.first_number < 0 or options.workers < 1:
         raise CTError(f"Give at least {len(STRATA)} patients, a first number from 0 up, and at least one worker.")
-    with training_run(options, "super-resolution", settings, PRESETS, progress) as run:
+    with training_run(options, "super-resolution", settings, {}, progress) as run:
 
         def scanned(numbers: Sequence[int]) -> list[SlicePair]:
             files = write_pairs(numbers, options.folder / PAIRS, options.workers, progress.counted)

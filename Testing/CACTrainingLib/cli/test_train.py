@@ -37,7 +37,7 @@ def test_settings_change_the_preset(train, tmp_path):
 
 def test_a_preset_names_size_and_method(train, tmp_path):
     _, _, settings = train("decomposition", "--data", tmp_path, "--preset", "paper-labels")
-    assert (settings.method, settings.network.width, settings.spot_weight) == ("labels", 32, 10.0)
+    assert (settings.method, settings.network.width, settings.spot_weight) == ("labels", 64, 10.0)
 
 
 @pytest.mark.parametrize(
