@@ -9,8 +9,8 @@ import numpy as np
 
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
-from ..statistics.agreement import agreement_estimate, kappa_estimate
-from ..statistics.bootstrap import Estimate, patient_mean
+from ..statistics.agreement import agreement, kappa
+from ..statistics.bootstrap import Estimate, patient_estimate, patient_mean
 from ..statistics.patient_folds import category_of
 from .cases import Case
 from .readings import coronary, journal_of, labels_of
@@ -41,7 +41,7 @@ class ReaderAgreement:
                     cases.append(case)
                     totals.append([own.agatston for own in progress])
             dice = self._dice(cases, readings)
-            of_totals = _of_totals(np.array(totals).reshape(-1, 2))
+            of_totals = _of_totals(cases, np.array(totals).reshape(-1, 2))
             found.append({"readers": list(pair), "scans": len(cases), **of_totals, "dice": dice.as_json()})
         return found
 
@@ -63,9 +63,13 @@ class ReaderAgreement:
         return self._known[file][1]
 
 
-def _of_totals(pairs: np.ndarray) -> dict:
+def _of_totals(cases: list[Case], pairs: np.ndarray) -> dict:
     if len(pairs) < LEAST_SCANS:
         return {"kappa": None, "icc": None}
     first, second = category_of(pairs.T)
-    kappa = kappa_estimate(first, second, len(CATEGORIES))
-    return {"kappa": kappa.as_json(), "icc": agreement_estimate(pairs).as_json()}
+    patients = [case.patient or case.id for case in cases]
+    statistics = {
+        "kappa": lambda weights: kappa(weights, first, second, len(CATEGORIES)),
+        "icc": lambda weights: agreement(weights, pairs),
+    }
+    return {name: patient_estimate(statistic, patients).as_json() for name, statistic in statistics.items()}
