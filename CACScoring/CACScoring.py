@@ -10,6 +10,7 @@ Python, and reads the results back into the scene, where a reader reviews them. 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -198,9 +199,9 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if self.logic.isRunning:
             return
         review = self._review
-        switched = dict.fromkeys(review.slices_off, "off") | dict.fromkeys(review.slices_wished, "on")
+        switched = dict.fromkeys(review.slices_off, False) | dict.fromkeys(review.slices_wished, True)
         self._parameterNode.inputVolume = review.nodes.volume
-        self._score(tuple(word for k, state in switched.items() for word in ("--slice", f"{k}={state}")), review)
+        self._score(("--settings", json.dumps({"scoring": {"slices": switched}})), review)
 
     def _openScan(self, scan: dict) -> None:
         """Load a scan of a cohort, and its result, for review."""

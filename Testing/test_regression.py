@@ -80,7 +80,7 @@ CASES = {
     "digital": ["score {digital}", "review {out}/0 {digital}"],
     "sample": ["score --sample"],
     "cohort-nifti-threshold": 2 * ["cohort {made}/nifti --threshold-only --output {out}/0"],
-    "cohort-dicom": ['cohort {made}/dicom --settings \'{{"scoring": {{"healthy": false}}}}\''],
+    "cohort-dicom": ['cohort {made}/dicom --settings \'{{"results": {{"healthy": false}}}}\''],
     "cohort-table": [
         "score {made}/nifti/one.nii.gz --threshold-only",
         "label {out}/0/lesions.nii.gz",
@@ -93,7 +93,7 @@ CASES = {
         f"score {_113} --threshold-only --lesions {{data}}/4d_lung/113_aortic_annulus.nii.gz",
     ],
     "dicom": [f"score {_COPD}", f"review {{out}}/0 {_COPD}"],
-    "contrast-allowed-threshold": [f"score {{data}}/{REAL['contrast-heart']} --allow-contrast --threshold-only"],
+    "contrast-allowed-threshold": [f"score {{data}}/{REAL['contrast-heart']} --allow-unusual --threshold-only"],
     "insert-threshold": [
         f"body {{data}}/{REAL['insert']}",
         f"score {{data}}/{REAL['insert']} --threshold-only --heart {{out}}/0/body.nii.gz",
@@ -107,7 +107,7 @@ _TEXTS = {"message", "seconds", "reason", "ct"}
 _CLINICAL = re.compile(r"(/threshold|non_coronary)/.*(agatston|volume_mm3|hu_mm3|lesions|_hu|voxels)$")
 _COUNTS = re.compile(r"/(voxels|lesions)(/\d+)?$")
 _LEFT_OUT = {"components", "evidence", "candidate_evidence", "calibrated_on", "rules", "decomposition_settings"}
-_LEFT_OUT |= {"slices_decomposed", "volume_fraction_mass_mg", "swcs"}
+_LEFT_OUT |= {"slices_decomposed"}
 
 
 def run_case(name: str, folder: Path) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def run_case(name: str, folder: Path) -> dict[str, Any]:
 
 def _do(words: list[str], output: Path) -> int | str | None:
     """Return the exit code of a step, None of what is no command, or the name of an error that it let through."""
-    options = ["--workers", "2"] if words[0] == "cohort" else ["--no-scene"]
+    options = ["--workers", "2"] if words[0] == "cohort" else ["--settings", '{"results": {"scene": false}}']
     try:
         if step := {"body": body, "label": label, "review": review}.get(words[0]):
             return step(*map(Path, words[1:]), output)

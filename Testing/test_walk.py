@@ -222,7 +222,19 @@ def test_scores_equal_the_command_lines(driver, tmp_path):
     load_sample()
     driver.ui.scoreButton.click()
     wait(driver)
-    assert cli.main(["score", str(sample_file()), "--output", str(tmp_path / "cli"), "--no-scene"]) == 0
+    assert (
+        cli.main(
+            [
+                "score",
+                str(sample_file()),
+                "--output",
+                str(tmp_path / "cli"),
+                "--settings",
+                '{"results": {"scene": false}}',
+            ]
+        )
+        == 0
+    )
     written = json.loads((tmp_path / "cli" / "scores.json").read_text(encoding="utf-8"))
     for method, expected in written["methods"].items():
         result = driver.review.result(method)

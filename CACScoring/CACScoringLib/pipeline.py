@@ -1,52 +1,54 @@
-"""The whole way from a CT to its scores; the only place that knows the order of the steps."""
+"""The order of the steps from a CT to its scores; what each of them does is in the room of its subject."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from .anatomy.arteries import ArterySuggestion
 from .anatomy.heart_region import HeartRegion
 from .anatomy.heart_search import find_heart
 from .anatomy.orientation import require_oriented
-from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_warnings, without
-from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
-from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
-from .core.labels import SITES, Artery
+from .calcium_map.decomposition import (
+    Decomposition,
+    DecompositionSettings,
+    SliceProbabilities,
+    calibration_warnings,
+    decompose,
+    without,
+)
+from .core.ct import CTError, CTScan, ScanWarning
+from .core.labels import Artery
 from .core.progress import Progress
+from .quality.acquisition import BloodPool, examine, measure_blood, require_unenhanced
+from .quality.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
+from .quality.calibration_range import METAL, CalibrationRange, Familiarity, facts_of
+from .quality.normalisation import Normalisation, normalisation_of
 from .results import (
+    Categories,
     MethodResult,
     Networks,
     NonCoronaryResult,
     ScoreResult,
     categories_of,
+    scored,
     with_intervals,
     with_masses,
 )
 from .scoring import risk
-from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
-from .scoring.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
-from .scoring.automatic import CandidateEvidence, LeftOut, evaluated_candidates
-from .scoring.familiarity import METAL, Familiarity, Known, facts_of
+from .scoring.evidence import Evidence, LeftOut, lesion_features, select_lesions
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
-from .scoring.map_lesions import evaluated_lesions, evidence_of, map_lesions, map_without_metal, without_improbable
 from .scoring.mass_calibration import MassCalibration, scan_calibration
-from .scoring.normalisation import Normalisation, normalisation_of
-from .scoring.scores import score_arteries, score_lesions, score_non_coronary
-from .scoring.sites import candidate_sites, suggested_arteries
+from .scoring.scores import rules_of_map, score_non_coronary
+from .scoring.sites import ReaderLabels, candidate_sites, outside_warning, reader_labels, suggested_arteries
 from .scoring.uncertainty import ScanErrors
 
-
-def steps(networks: Networks | None) -> tuple[str, ...]:
-    """Name the steps of `score_scan`.
-
-    Returns:
-        The names, in order, as told to its progress.
-    """
-    return ("heart", "acquisition", *(("decomposition",) if networks else ()), "lesions", "scores")
+_LATER: Any = None
+"""Default of what a later step makes."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,53 @@ class ScoreSettings:
     mass_table: Path | None = None
 
 
+@dataclass(frozen=True)
+class ScanContext:
+    """What is known of a scan on its way through STEPS; each step returns it with more.
+
+    original: the CT as it was read. scan: as it is scored, normalised or not. heart: a given mask. reader: a reader's
+    labels; None where nobody has reviewed the lesions. candidates: by the clinical rule, in arteries and elsewhere, as
+    the reader labelled them or without metal. territories: on the scan's grid. Other fields as of `ScoreResult`.
+    """
+
+    original: CTScan
+    settings: ScoreSettings
+    rules: ScoringRules
+    networks: Networks | None
+    heart: sitk.Image | None
+    reader: ReaderLabels | None
+    warnings: tuple[ScanWarning, ...]
+    scan: CTScan = _LATER
+    normalisation: Normalisation = _LATER
+    region: HeartRegion = _LATER
+    calibration: MassCalibration = _LATER
+    blood: BloodPool | None = None
+    slices: SliceProbabilities | None = None
+    decomposition: Decomposition | None = None
+    territories: sitk.Image | None = None
+    candidates: LesionSet = _LATER
+    familiarity: Familiarity | None = None
+    methods: dict[str, MethodResult] = field(default_factory=dict)
+    non_coronary: NonCoronaryResult | None = None
+    categories: Categories | None = None
+
+    @property
+    def noise_hu(self) -> float | None:
+        return None if self.blood is None else self.blood.noise_hu
+
+    def warned(self, *warnings: ScanWarning) -> ScanContext:
+        """The context with further warnings."""
+        return replace(self, warnings=(*self.warnings, *warnings))
+
+    def with_method(self, name: str, method: MethodResult) -> ScanContext:
+        return replace(self, methods={**self.methods, name: method})
+
+
+def steps(networks: Networks | None) -> tuple[str, ...]:
+    """Names of the steps of `score_scan`, in order, as its progress shows them."""
+    return tuple(name for name in STEPS if networks or name != "decomposition")
+
+
 def score_scan(
     scan: CTScan,
     settings: ScoreSettings = ScoreSettings(),
@@ -100,7 +149,7 @@ def score_scan(
         lesions: A reader's label map (`Site` values); of the arteries only what it labels is scored, and a map
             without any is a reviewed score of 0. The calcium map stays automatic. Calcium elsewhere is that which it
             labels, or if it labels none, what lies in the territories of valves and great vessels. When None, the
-            candidates at or above the threshold that count by the networks' evidence (`scoring.automatic`) are
+            candidates at or above the threshold that count by the networks' evidence (`scoring.evidence`) are
             reported in the arteries of their territories. Without that evidence all candidates are; without
             territories they are unassigned.
         networks: The networks; None for the clinical rule alone.
@@ -114,265 +163,251 @@ def score_scan(
         CTError: The settings or the input cannot be used otherwise.
     """
     progress = progress or Progress()
+    context = _begun(scan, settings, heart, lesions, networks)
+    for name in steps(networks):
+        with progress.step(name):
+            for step in STEPS[name]:
+                context = step(context)
+    result = ScoreResult(
+        scan=context.original,
+        heart=context.region,
+        blood=context.blood,
+        methods=context.methods,
+        categories=context.categories,
+        warnings=context.warnings,
+        territories=context.territories,
+        non_coronary=context.non_coronary,
+        networks=networks,
+        slices=context.slices,
+        decomposition=context.decomposition,
+        slices_by_reader=settings.slices,
+        familiarity=context.familiarity,
+        normalisation=context.normalisation,
+        scored=context.scan if context.normalisation.changes else None,
+        mass_calibration=context.calibration,
+    )
+    return with_masses(result)
+
+
+def _begun(
+    scan: CTScan,
+    settings: ScoreSettings,
+    heart: sitk.Image | None,
+    lesions: sitk.Image | None,
+    networks: Networks | None,
+) -> ScanContext:
+    """Check what is given. Arguments and errors as of `score_scan`."""
     if settings.slices and networks is None:
         raise CTError(
-            "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave out "
-            "--slice."
+            "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave "
+            "the overrides out."
         )
     rules = settings.rules
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition.kvp, rules)
-
-    reviewed, label_warnings = (None, []) if lesions is None else _reader_arteries(lesions, scan)
-    with progress.step("heart"):
-        original, normalisation = scan, normalisation_of(scan, settings.normalisation)
-        scan = normalisation.of(original)
-        finders = (networks.heart, networks.territories) if networks else (None, None)
-        region = find_heart(scan, heart, *finders)
-    with progress.step("acquisition"):
-        calibration, rules = _calibrated(scan, region, settings, rules)
-        blood = measure_blood(scan, region.mask)
-        normalisation = _with_noise(normalisation, original, region)
-        warnings = [*normalisation.warnings(), *examine(scan, blood)]
-        warnings += require_unenhanced(scan, blood, settings.allow_contrast)
-        # Enhanced vessels look like bone.
-        enhanced = blood is not None and blood.enhanced
-        warnings += () if enhanced else require_oriented(scan, region.mask, settings.allow_reversed)
-    found_slices = parts = None
-    if networks:
-        with progress.step("decomposition"):
-            chosen = settings.decomposition or DecompositionSettings.of(networks.slices, networks.decomposition)
-            found_slices, parts = _decomposition(scan, region, networks, chosen, settings.slices)
-            warnings += parts.warnings
-            if settings.decomposition is None:
-                found_by = None if heart is not None else networks.heart
-                used = {"slices": networks.slices, "heart": found_by, "territories": networks.territories}
-                warnings += calibration_warnings(networks.decomposition, used)
-    with progress.step("lesions"):
-        territory_labels = None if region.territories is None else region.territories.labels(scan.image)
-        seen = _Seen(scan, region, territory_labels, rules, reviewed, blood)
-        dense, has_metal, dense_warnings = _dense_lesions(seen)
-        familiarity = _familiarity(seen, networks, has_metal)
-        warnings += familiarity.warnings if familiarity else []
-        evidence = None
-        if networks and reviewed is None and not settings.candidates:
-            evidence = CandidateEvidence.stored(networks.decomposition.card.calibration)
-        clinical, clinical_warnings = _clinical(seen, dense.coronary, found_slices, parts, evidence)
-        label_warnings += [*dense_warnings, *clinical_warnings]
-        if settings.percentile_table is not None and reviewed is None:
-            label_warnings.append(_NO_PERCENTILE)
-        if found_slices and parts:
-            in_map, map_rules, parts, map_warnings = _mapped(seen, found_slices, parts)
-            label_warnings += _not_yet_given(map_warnings, label_warnings)
-    with progress.step("scores"):
-        methods = {"threshold": _scored(seen, clinical, rules)}
-        if parts:
-            methods["decomposition"] = _scored(seen, in_map, map_rules)
-        if networks:
-            facts = (seen.noise_hu, scan.acquisition.slice_thickness_mm, familiarity)
-            errors = ScanErrors.stored(networks.decomposition.card, *facts)
-            methods = {name: with_intervals(name, method, errors) for name, method in methods.items()}
-        threshold = methods["threshold"]
-        categories = categories_of(threshold, _percentile(threshold, scan, settings))
-        non_coronary = _non_coronary(seen, dense)
-        every = (*scan.warnings, *region.warnings, *warnings, *label_warnings)
-        return with_masses(
-            ScoreResult(
-                original,
-                region,
-                blood,
-                methods,
-                categories,
-                every,
-                territory_labels,
-                non_coronary,
-                networks,
-                found_slices,
-                parts,
-                settings.slices,
-                familiarity=familiarity,
-                normalisation=normalisation,
-                scored=scan if normalisation.changes else None,
-                mass_calibration=calibration,
-            )
-        )
+    reader = None if lesions is None else reader_labels(lesions, scan)
+    return ScanContext(scan, settings, rules, networks, heart, reader, scan.warnings)
 
 
-def _calibrated(
-    scan: CTScan, region: HeartRegion, settings: ScoreSettings, rules: ScoringRules
-) -> tuple[MassCalibration, ScoringRules]:
-    """The scan's mass calibration, and the rules with it where it is the scanner's own."""
-    given = rules.calibration_mg_per_mm3_hu
-    calibration = settings.calibration or scan_calibration(scan, region.mask, given, settings.mass_table)
+def _normalise(context: ScanContext) -> ScanContext:
+    normalisation = normalisation_of(context.original, context.settings.normalisation)
+    return replace(context, scan=normalisation.of(context.original), normalisation=normalisation)
+
+
+def _locate_heart(context: ScanContext) -> ScanContext:
+    networks = context.networks
+    finders = (networks.heart, networks.territories) if networks else (None, None)
+    region = find_heart(context.scan, context.heart, *finders)
+    return replace(context, region=region).warned(*region.warnings)
+
+
+def _calibrate_mass(context: ScanContext) -> ScanContext:
+    """Choose the mass calibration; it belongs to the rules where it is the scanner's own."""
+    settings, rules = context.settings, context.rules
+    calibration = settings.calibration or scan_calibration(
+        context.scan, context.region.mask, rules.calibration_mg_per_mm3_hu, settings.mass_table
+    )
     if calibration.of_scanner:
         rules = replace(rules, calibration_mg_per_mm3_hu=calibration.mg_per_cm3_per_hu / 1000)
-    return calibration, rules
+    return replace(context, calibration=calibration, rules=rules)
 
 
-def _with_noise(normalisation: Normalisation, original: CTScan, region: HeartRegion) -> Normalisation:
-    """What the noise was before."""
-    blood = measure_blood(original, region.mask) if normalisation.changes else None
-    return normalisation if blood is None else replace(normalisation, noise_hu=blood.noise_hu)
+def _examine_acquisition(context: ScanContext) -> ScanContext:
+    scan, mask, settings, normalisation = context.scan, context.region.mask, context.settings, context.normalisation
+    blood = measure_blood(scan, mask)
+    if normalisation.changes and (before := measure_blood(context.original, mask)):
+        normalisation = replace(normalisation, noise_hu=before.noise_hu)
+    warnings = [*normalisation.warnings(), *examine(scan, blood)]
+    warnings += require_unenhanced(scan, blood, settings.allow_contrast)
+    if blood is None or not blood.enhanced:  # enhanced vessels look like bone
+        warnings += require_oriented(scan, mask, settings.allow_reversed)
+    return replace(context, blood=blood, normalisation=normalisation).warned(*warnings)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A scan, and what was found in it before its lesions. territory_labels: on the scan's grid. reviewed: a reader's
-    labels, [k, j, i]; None where nobody has reviewed the lesions."""
-
-    scan: CTScan
-    region: HeartRegion
-    territory_labels: sitk.Image | None
-    rules: ScoringRules
-    reviewed: np.ndarray | None
-    blood: BloodPool | None
-
-    @property
-    def noise_hu(self) -> float | None:
-        return None if self.blood is None else self.blood.noise_hu
-
-    def sites(self, candidates: np.ndarray) -> np.ndarray:
-        """Where each candidate voxel belongs, `candidate_sites`."""
-        return candidate_sites(self.region, self.territory_labels, candidates)
+def _decompose(context: ScanContext) -> ScanContext:
+    networks, chosen = context.networks, context.settings.decomposition
+    assert networks is not None
+    settings = chosen or DecompositionSettings.of(networks.slices, networks.decomposition)
+    models = networks.slices, networks.decomposition
+    slices, parts = decompose(context.scan, context.region.mask, models, settings, context.settings.slices)
+    context = replace(context, slices=slices, decomposition=parts).warned(*parts.warnings)
+    if chosen is not None:
+        return context
+    heart = None if context.heart is not None else networks.heart
+    others = {"slices": networks.slices, "heart": heart, "territories": networks.territories}
+    return context.warned(*calibration_warnings(networks.decomposition, others))
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """Lesions of the arteries that count. suggestions: of each while nobody has reviewed them. Other fields as of
-    `MethodResult`."""
+def _find_candidates(context: ScanContext) -> ScanContext:
+    """Find what is dense: in the territories and without metal, or where a reader labelled it. Streaks beside metal can
+    count, whatever a reader labelled."""
+    region, image, reader = context.region, context.scan.image, context.reader
+    territories = None if region.territories is None else region.territories.labels(image)
+    context = replace(context, territories=territories)
+    found = _dense_lesions(context)
+    candidates, doubts = without_metal(found, image)
+    familiarity = _familiarity(context, len(candidates.coronary.lesions) < len(found.coronary.lesions))
+    context = replace(context, familiarity=familiarity).warned(*(familiarity.warnings if familiarity else ()))
+    if reader is not None:
+        candidates = find_lesions(image, reader.sites, context.rules)
+        doubts = [*reader.warnings, *doubts, *outside_warning(candidates.coronary, region.mask)]
+        doubts += metal_warning(candidates, metal_lesions(candidates, image))
+    return replace(context, candidates=candidates).warned(*doubts)
 
-    status: str
-    lesions: LesionSet
-    suggestions: list[ArterySuggestion]
-    left_out: LeftOut | None = None
-    no_calcium: bool = False
+
+def _dense_lesions(context: ScanContext, unlabelled: bool = False) -> LesionSet:
+    """By the clinical rule, where the territories or the heart say. unlabelled: no coronary ones, and only what a
+    reader left."""
+    dense = context.scan.hu >= context.rules.threshold_hu
+    if unlabelled and context.reader is not None:
+        dense &= context.reader.sites == 0
+    sites = candidate_sites(context.region, context.territories, dense)
+    if unlabelled:
+        sites[sites <= max(Artery)] = 0
+    return find_lesions(context.scan.image, sites, context.rules)
 
 
-def _familiarity(seen: _Seen, networks: Networks | None, has_metal: bool) -> Familiarity | None:
-    """None where nothing is known to tell it by. has_metal: as of `_dense_lesions`."""
-    known = Known.stored(networks.decomposition.card.calibration) if networks else None
+def _familiarity(context: ScanContext, has_metal: bool) -> Familiarity | None:
+    """How far the scan is from those of the calibration; None where nothing is stored of them."""
+    networks = context.networks
+    known = CalibrationRange.stored(networks.decomposition.card.calibration) if networks else None
     if known is None:
         return None
-    found = known.familiarity(facts_of(seen.scan, seen.blood, seen.region.mask))
-    return found.beyond_by(METAL) if has_metal else found
+    familiarity = known.familiarity(facts_of(context.scan, context.blood, context.region.mask))
+    return familiarity.flag(METAL) if has_metal else familiarity
 
 
-def _dense_lesions(seen: _Seen) -> tuple[LesionSet, bool, list[ScanWarning]]:
-    """All lesions by the clinical rule, those outside the arteries too; whether candidates in an artery's place were
-    metal, beside which streaks can count, whatever a reader labelled; and what lies outside the heart or is metal."""
-    image = seen.scan.image
-    found = find_lesions(image, seen.sites(seen.scan.hu >= seen.rules.threshold_hu), seen.rules)
-    kept, warnings = without_metal(found, image)
-    has_metal = len(kept.coronary.lesions) < len(found.coronary.lesions)
-    if seen.reviewed is not None:
-        kept = find_lesions(image, seen.reviewed, seen.rules)
-        warnings += outside_warning(kept.coronary, seen.region.mask)
-        warnings += metal_warning(kept, metal_lesions(kept, image))
-    return kept, has_metal, warnings
+def _score_candidates(context: ScanContext) -> ScanContext:
+    """Score the coronary candidates: those that a reader labelled, those that count by their evidence, or all where
+    there is none, or no territories to name arteries by."""
+    found, rules, region = context.candidates.coronary, context.rules, context.region
+    spacing = context.scan.image.GetSpacing()
+    if context.reader is not None:
+        method = scored("reviewed", found, rules, spacing, no_calcium=context.reader.no_calcium)
+        return context.with_method("threshold", method)
+    evidence = None
+    if context.networks and not context.settings.candidates and region.territories is not None:
+        evidence = Evidence.stored(context.networks.decomposition.card.calibration)
+    if evidence is None:
+        suggestions = tuple(suggested_arteries(found, context.scan, region))
+        method = scored("candidates", found, rules, spacing, suggestions=suggestions)
+    else:
+        found, suggestions, left_out = _selected(context, found, evidence)
+        method = scored("automatic", found, rules, spacing, suggestions=suggestions, left_out=left_out)
+    context = context.with_method("threshold", method)
+    context = context.warned(*noise_warning(method.lesions, context.blood), _not_reviewed(method, region))
+    return context if context.settings.percentile_table is None else context.warned(_NO_PERCENTILE)
 
 
-def _clinical(
-    seen: _Seen,
-    found: LesionSet,
-    slices: SliceProbabilities | None,
-    parts: Decomposition | None,
-    evidence: CandidateEvidence | None,
-) -> tuple[_Chosen, list[ScanWarning]]:
-    """What counts of the arteries' lesions by the clinical rule, and its doubts. Without territories, by whose arteries
-    the score is told, or without evidence, all candidates do."""
-    if seen.reviewed is not None:
-        return _Chosen("reviewed", found, [], no_calcium=not _in_arteries(seen.reviewed).any()), []
-    chosen = _Chosen("candidates", found, suggested_arteries(found, seen.scan, seen.region))
-    if evidence is not None and seen.region.territories is not None and slices and parts:
-        places = chosen.suggestions
-        features = evidence_of(seen.scan, slices, parts, found, places, seen.noise_hu)
-        chosen = _Chosen("automatic", *evaluated_candidates(found, features, places, evidence))
-    return chosen, [*noise_warning(chosen.lesions, seen.blood), _not_reviewed(chosen, seen.region)]
+def _score_map(context: ScanContext) -> ScanContext:
+    """Score the lesions of the calcium map that count, and leave no others in it.
 
-
-def _mapped(
-    seen: _Seen, slices: SliceProbabilities, parts: Decomposition
-) -> tuple[_Chosen, ScoringRules, Decomposition, list[ScanWarning]]:
-    """The lesions of the calcium map that count, their rules, the map that holds no others, and its doubts.
-
-    Labels of lesions in the CT end at the threshold of the clinical rule, so they do not review the map.
+    A reader's labels of lesions in the CT end at the threshold of the clinical rule, so they do not review the map.
     """
-    scan = seen.scan
-    dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= parts.settings.floor_hu
-    found, rules = map_lesions(scan, parts, seen.sites(dense), seen.rules)
-    found, parts, metal = map_without_metal(scan, parts, found)
-    evaluated = evaluated_lesions(scan, seen.region, slices, parts, found.coronary, seen.noise_hu)
-    found, suggestions, parts, left_out = without_improbable(scan, parts, found, evaluated)
-    return _Chosen("automatic", found.coronary, suggestions), rules, parts, [*metal, *left_out]
+    scan, parts = context.scan, context.decomposition
+    if parts is None:
+        return context
+    rules = rules_of_map(context.rules, parts.settings.floor_hu, scan.acquisition.kvp)
+    dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= rules.threshold_hu
+    sites = candidate_sites(context.region, context.territories, dense)
+    found = find_lesions(parts.calcium_map, sites, rules, peaks=scan.image)
+    calcium, warnings = without_metal(found, scan.image)
+    # Metal in the map mostly is a candidate by the clinical rule, too.
+    codes = {warning.code for warning in context.warnings}
+    warnings = [warning for warning in warnings if warning.code not in codes]
+    evidence = Evidence(parts.settings.evidence_weights, None, parts.settings.most_not_coronary)
+    lesions, suggestions, left_out = _selected(context, calcium.coronary, evidence)
+    if len(lesions.lesions) < len(found.lesions):
+        parts = without(parts, (found.id_map > 0) & (lesions.id_map == 0))
+    if count := len(left_out.suggestions):
+        counted = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
+        message = f"{counted} left out, as probably noise or not coronary calcium."
+        warnings.append(ScanWarning("map-left-out", message))
+    method = scored("automatic", lesions, rules, scan.image.GetSpacing(), suggestions=suggestions)
+    return replace(context, decomposition=parts).with_method("decomposition", method).warned(*warnings)
 
 
-def _non_coronary(seen: _Seen, found: LesionSet) -> NonCoronaryResult | None:
-    """Calcium outside the coronary arteries: as a reader labelled it, else where the territories say; None where
-    neither is known. found: all lesions by the clinical rule.
-    """
-    reviewed, rules, image = seen.reviewed, seen.rules, seen.scan.image
-    by_reader = reviewed is not None and bool((reviewed > max(Artery)).any())
-    if seen.territory_labels is None and not by_reader:
-        return None
-    if reviewed is not None and not by_reader:
-        sites = seen.sites((seen.scan.hu >= rules.threshold_hu) & (reviewed == 0))
-        sites[sites <= max(Artery)] = 0
-        found, _ = without_metal(find_lesions(image, sites, rules), image)
+def _selected(
+    context: ScanContext, found: LesionSet, evidence: Evidence
+) -> tuple[LesionSet, tuple[ArterySuggestion, ...], LeftOut]:
+    """The lesions that count by their evidence, of either method."""
+    slices, parts = context.slices, context.decomposition
+    assert slices is not None
+    assert parts is not None
+    suggestions = suggested_arteries(found, context.scan, context.region)
+    features = lesion_features(found, suggestions, parts.calcium_map, slices.on_scan, context.noise_hu)
+    return select_lesions(found, features, suggestions, evidence)
+
+
+def _score_elsewhere(context: ScanContext) -> ScanContext:
+    """Score calcium outside the coronary arteries as a reader labelled it, else where the territories say."""
+    by_reader = context.reader is not None and context.reader.has_elsewhere
+    if context.territories is None and not by_reader:
+        return context
+    found, scan = context.candidates, context.scan
+    if context.reader is not None and not by_reader:
+        found, _ = without_metal(_dense_lesions(context, unlabelled=True), scan.image)
     elsewhere = found.non_coronary
-    scores = score_non_coronary(elsewhere.lesions, image.GetSpacing(), rules)
-    return NonCoronaryResult(by_reader, rules, elsewhere, scores)
+    scores = score_non_coronary(elsewhere.lesions, scan.image.GetSpacing(), context.rules)
+    return replace(context, non_coronary=NonCoronaryResult(by_reader, context.rules, elsewhere, scores))
 
 
-def _decomposition(
-    scan: CTScan,
-    region: HeartRegion,
-    networks: Networks,
-    chosen: DecompositionSettings,
-    by_reader: dict[int, bool],
-) -> tuple[SliceProbabilities, Decomposition]:
-    """Slices that `by_reader` switches on are decomposed whatever the network says; the map is empty in those it
-    switches off."""
-    check_switched(by_reader, region.mask)
-    on = {k for k, switched_on in by_reader.items() if switched_on}
-    off = sorted(set(by_reader) - on)
-    found = slice_probabilities(scan, region.mask, networks.slices)
-    overlap = overlaps(found.slices.grid, scan.image.GetSize()[2])
-    probabilities = np.where(overlap[:, sorted(on)].any(1), np.float32(1), found.on_grid)
-    # A slice of the grid that also lies in one that is not switched off is needed there.
-    probabilities[~np.delete(overlap, off, axis=1).any(1)] = 0
-    parts = calcium_map(scan, region.mask, found.slices, probabilities, networks.decomposition, chosen)
-    warnings = found.warnings + parts.warnings
-    if by_reader:
-        left_out = np.zeros((overlap.shape[1], 1, 1), bool)
-        left_out[off] = True
-        parts = without(parts, left_out)
-        warnings += (switched_note(by_reader),)
-    return found, replace(parts, warnings=warnings)
+def _add_intervals(context: ScanContext) -> ScanContext:
+    if context.networks is None:
+        return context
+    thickness = context.scan.acquisition.slice_thickness_mm
+    errors = ScanErrors.stored(context.networks.decomposition.card, context.noise_hu, thickness, context.familiarity)
+    methods = {name: with_intervals(name, method, errors) for name, method in context.methods.items()}
+    return replace(context, methods=methods)
 
 
-def _scored(seen: _Seen, chosen: _Chosen, rules: ScoringRules) -> MethodResult:
-    spacing = seen.scan.image.GetSpacing()
-    return MethodResult(
-        status=chosen.status,
-        rules=rules,
-        lesions=chosen.lesions,
-        total=score_lesions(chosen.lesions.lesions, spacing, rules),
-        arteries=score_arteries(chosen.lesions.lesions, spacing, rules),
-        suggestions=tuple(chosen.suggestions),
-        no_calcium=chosen.no_calcium,
-        left_out=chosen.left_out,
-    )
+def _classify(context: ScanContext) -> ScanContext:
+    """Give the clinical score its published classes, and a reviewed one its percentile."""
+    settings, person, score = context.settings, context.original.acquisition, context.methods["threshold"]
+    percentile = None
+    if settings.percentile_table is not None and score.reviewed:
+        sex = settings.sex or person.patient_sex
+        age = settings.age_years if settings.age_years is not None else person.patient_age_years
+        if sex is None or age is None:
+            raise CTError("Percentiles need sex and age_years in --settings, as the scan's header does not state them.")
+        percentile = risk.percentile_from_table(score.total.agatston, sex, age, settings.percentile_table)
+    return replace(context, categories=categories_of(score, percentile))
 
 
-def _not_yet_given(warnings: list[ScanWarning], given: list[ScanWarning]) -> list[ScanWarning]:
-    """Those whose code is not among the given: metal in the map mostly is a candidate by the clinical rule, too."""
-    codes = {warning.code for warning in given}
-    return [warning for warning in warnings if warning.code not in codes]
+STEPS: dict[str, tuple[Callable[[ScanContext], ScanContext], ...]] = {
+    "heart": (_normalise, _locate_heart),
+    "acquisition": (_calibrate_mass, _examine_acquisition),
+    "decomposition": (_decompose,),
+    "lesions": (_find_candidates, _score_candidates, _score_map),
+    "scores": (_score_elsewhere, _add_intervals, _classify),
+}
+"""The steps, by the names that the progress shows."""
 
 
-def _not_reviewed(chosen: _Chosen, region: HeartRegion) -> ScanWarning:
-    if chosen.left_out is not None:
-        count, others = len(chosen.lesions.lesions), len(chosen.left_out.lesions.lesions)
+def _not_reviewed(method: MethodResult, region: HeartRegion) -> ScanWarning:
+    """The doubt about a clinical score that nobody has reviewed."""
+    if method.left_out is not None:
+        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
         if not count + others:
             message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
             return ScanWarning("automatic", message)
@@ -397,65 +432,3 @@ _NO_PERCENTILE = ScanWarning(
     "percentile-unreviewed",
     "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions.",
 )
-
-
-_NO_CALCIUM = ScanWarning(
-    "reviewed-empty",
-    "The lesion label map holds no artery, so this is a reviewed score of 0: no coronary calcium. If that is a "
-    "mistake, score again with the right file.",
-)
-
-
-def _in_arteries(labels: np.ndarray) -> np.ndarray:
-    return (labels > 0) & (labels <= max(Artery))
-
-
-def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, list[ScanWarning]]:
-    labels, resampled = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
-    arteries = sitk.GetArrayFromImage(labels)
-    if unknown := set(np.unique(arteries).tolist()) - {0, *SITES}:
-        meaning = ", ".join(f"{site.value} {site.full_name if site > max(Artery) else site.key}" for site in SITES)
-        raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
-    warnings = list(resampled)
-    if not _in_arteries(arteries).any():
-        warnings.append(_NO_CALCIUM)
-    if (unassigned := arteries == Artery.UNASSIGNED).any():
-        if (unassigned == _in_arteries(arteries)).all():
-            raise MaskError(
-                f"All {int(unassigned.sum())} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} "
-                "(unassigned), so they have not been reviewed. Assign the coronary lesions to their arteries and "
-                "clear the rest; an empty label map means that there is no coronary calcium."
-            )
-        message = (
-            f"{int(unassigned.sum())} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
-        )
-        warnings.append(ScanWarning("unassigned-left-out", message))
-        arteries[unassigned] = 0
-    return arteries, warnings
-
-
-def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
-    """The doubt about labelled lesions that reach out of the heart, if any do. heart: mask on the scan's grid."""
-    slices = sorted({k for lesion in found.lesions for k in lesion.slice_indices})
-    values = sitk.GetArrayViewFromImage(heart)
-    beyond: set[int] = set()
-    for k in slices:  # one after the other: of a large scan all of them at once take long
-        at = np.nonzero(found.id_map[k])
-        beyond.update(found.id_map[k][at][values[k][at] == 0].tolist())
-    if not beyond:
-        return []
-    message = (
-        f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "
-        "but the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
-    )
-    return [ScanWarning("label-outside-heart", message)]
-
-
-def _percentile(threshold: MethodResult, scan: CTScan, settings: ScoreSettings) -> risk.Percentile | None:
-    if settings.percentile_table is None or not threshold.reviewed:
-        return None
-    sex = settings.sex or scan.acquisition.patient_sex
-    age = settings.age_years if settings.age_years is not None else scan.acquisition.patient_age_years
-    if sex is None or age is None:
-        raise CTError("Percentiles need sex and age, which the scan's header does not state. Give --sex and --age.")
-    return risk.percentile_from_table(threshold.total.agatston, sex, age, settings.percentile_table)

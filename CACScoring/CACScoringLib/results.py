@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
 from .anatomy.arteries import ArterySuggestion
 from .anatomy.heart_region import HeartRegion
-from .calcium_map.decomposition import Decomposition
-from .calcium_map.slices import SliceProbabilities
+from .calcium_map.decomposition import Decomposition, SliceProbabilities
 from .core.ct import CTScan, ScanWarning
 from .core.labels import MAIN_ARTERIES, Artery, NonCoronary
+from .quality.acquisition import BloodPool
+from .quality.calibration_range import Familiarity
+from .quality.normalisation import Normalisation
 from .scoring import risk
-from .scoring.acquisition import BloodPool
-from .scoring.automatic import LeftOut
 from .scoring.calcium_mass import CalciumMass, lesion_masses, summed
-from .scoring.familiarity import Familiarity
+from .scoring.evidence import LeftOut
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
 from .scoring.mass_calibration import MassCalibration
-from .scoring.normalisation import Normalisation
-from .scoring.scores import Score
+from .scoring.scores import Score, score_arteries, score_lesions
 from .scoring.uncertainty import CATEGORISED_BELOW, CalibratedOn, Intervals, ScanErrors
 
 if TYPE_CHECKING:
@@ -78,8 +77,9 @@ class MethodResult:
     intervals: where the true scores lie nine times of ten, or those of a second scan if it was reviewed, of the total
     (`uncertainty.TOTAL`) and of arteries by their key; empty where unknown. category_probabilities: of
     `uncertainty.CATEGORIES`, by the total; empty where unknown or withheld, and of reviewed scores.
-    withheld: whether intervals and categories of an automatic score are, because the scan is beyond what the models
-    know (`scoring.familiarity`). calibrated_on: whose errors the intervals are made of; None for digital patients.
+    withheld: whether intervals and categories of an automatic score are, because the scan is out of the calibration
+    range (`quality.calibration_range`). calibrated_on: whose errors the intervals are made of; None for digital
+    patients.
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
     no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
     masses: without a threshold, by the lesions' ids; None where they were not measured (`with_masses`).
@@ -207,6 +207,14 @@ class ScoreResult:
         return self.scored or self.scan
 
 
+def scored(
+    status: str, lesions: LesionSet, rules: ScoringRules, spacing_mm: tuple[float, float, float], **more: Any
+) -> MethodResult:
+    """Score the lesions of a method. more: further fields of `MethodResult`."""
+    total, arteries = (score(lesions.lesions, spacing_mm, rules) for score in (score_lesions, score_arteries))
+    return MethodResult(status, rules, lesions, total, arteries, **more)
+
+
 def with_masses(result: ScoreResult) -> ScoreResult:
     """The result with the masses of its lesions without a threshold; not where there are so many that they are noise.
     Calcium outside the arteries counts for no lesion near it."""
@@ -214,14 +222,13 @@ def with_masses(result: ScoreResult) -> ScoreResult:
     if calibration is None:
         return result
     others = None if elsewhere is None else elsewhere.lesions.id_map > 0
-    noise_hu = None if result.blood is None else result.blood.noise_hu
     scan = result.scored_scan
     hu, spacing = scan.hu, scan.image.GetSpacing()
     methods = dict(result.methods)
     for name, method in result.methods.items():
         if len(method.lesions.lesions) <= MOST_MEASURED:
             of_map = name == "decomposition"
-            masses = lesion_masses(hu, spacing, method.lesions, calibration, noise_hu, others, of_map)
+            masses = lesion_masses(hu, spacing, method.lesions, calibration, others, of_map)
             methods[name] = replace(method, masses=masses)
     return replace(result, methods=methods)
 

@@ -15,7 +15,8 @@ from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .core.labels import Artery
 from .core.output import LAST_FILE, OutputFolder
 from .core.progress import Progress
-from .io.dicom import is_dicom, printable
+from .core.text import printable
+from .io.dicom import is_dicom
 from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
 from .models.ahead import ModelAhead
 from .models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model
@@ -25,9 +26,8 @@ from .report import files as report
 from .report import page
 from .results import Networks, ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
-from .scoring.mass_calibration import MassCalibration, insert_calibration
+from .scoring.mass_calibration import MassCalibration, calibration_from_insert, insert_calibration
 from .scoring.repeatability import stored_repeatability
-from .scoring.scores import calibration_from_insert
 from .whole_scan.estimates import ESTIMATORS
 from .whole_scan.run import ALL, STEP, estimator_models, with_whole_scan_estimates
 

@@ -26,7 +26,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.drr import projection
-from CACScoringLib.drr.geometry import pose_of, view_named
+from CACScoringLib.drr.geometry import Geometry, pose_of, view_named
 from CACScoringLib.drr.planes import available_backends
 
 SIZE, SPACING_MM = (512, 512, 300), (0.7, 0.7, 1.0)
@@ -46,7 +46,7 @@ def ct() -> sitk.Image:
     return image
 
 
-def exact(image: sitk.Image, geometry: projection.Geometry) -> np.ndarray:
+def exact(image: sitk.Image, geometry: Geometry) -> np.ndarray:
     """Water-equivalent mm, [row, column]."""
     pose = pose_of(geometry, image)
     columns, rows = geometry.pixels

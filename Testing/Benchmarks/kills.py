@@ -74,7 +74,9 @@ def main() -> int:
     generator, wrong = random.Random(given.seed), 0
     with tempfile.TemporaryDirectory(prefix="cac-kills-") as place:
         old, new = Path(place, "old"), Path(place, "new")
-        assert start(given.ct, old, [*options, "--rule", "minimum_pixels=30"]).wait() == 0
+        assert (
+            start(given.ct, old, [*options, "--settings", '{"scoring": {"rules": {"minimum_pixels": 30}}}']).wait() == 0
+        )
         begun = time.perf_counter()
         assert start(given.ct, new, options).wait() == 0
         usual = time.perf_counter() - begun

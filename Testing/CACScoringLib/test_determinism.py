@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from small_ct import score_command, write_ct
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models.inference import predict, prepared
 from CACScoringLib.networks.van_velzen import PRESETS, build, input_channels
-from fuzz import scored
 
 
 @pytest.fixture
@@ -42,12 +42,12 @@ def test_a_map_is_the_same_again_and_with_other_threads(threads):
 
 
 def test_a_score_is_the_same_again_and_with_other_threads(threads, tmp_path):
-    scored.write_ct(tmp_path, "nii")
+    write_ct(tmp_path, "nii")
     results = []
     for number in (1, 1, 3):
         threads(number)
         output = tmp_path / f"result-{len(results)}"
-        assert cli.main([*scored.score(tmp_path), "--output", str(output)]) == 0
+        assert cli.main([*score_command(tmp_path), "--output", str(output)]) == 0
         record = json.loads((output / "scores.json").read_text())
         images = [sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in sorted(output.glob("*.nii.gz"))]
         results.append((record["methods"], record["warnings"], [image.tobytes() for image in images]))

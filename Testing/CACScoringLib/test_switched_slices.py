@@ -9,8 +9,10 @@ import torch
 from handmade_networks import loaded, scan_of, untrained
 from torch import nn
 
-from CACScoringLib.calcium_map.decomposition import DecompositionSettings, healthy_image
-from CACScoringLib.calcium_map.slices import check_switched, overlaps, switched_note
+from CACScoringLib.calcium_map.decomposition import (
+    DecompositionSettings,
+    healthy_image,
+)
 from CACScoringLib.cli import main as cli
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
@@ -82,19 +84,6 @@ def test_on_scores_the_slice_as_if_the_network_agreed(slice_mm):
     assert not {14, 15} & set(slices_with_calcium(after))
 
 
-def test_scores_follow():
-    both, off = scored(), scored(k6="off")
-    agatston = both.methods["decomposition"].total.agatston
-    assert off.methods["decomposition"].total.agatston == pytest.approx(agatston * 2 / 3)
-    assert off.methods["threshold"].total == both.methods["threshold"].total
-
-
-def test_a_slice_of_the_grid_is_left_out_only_where_no_other_slice_needs_it():
-    """At 3 mm each slice of the scan is two of the grid, at 1 mm slices of the grid reach into several."""
-    assert scored(3.0).decomposition.decomposed.sum() - scored(3.0, k14="off").decomposition.decomposed.sum() == 2
-    assert scored(1.0).decomposition.decomposed.sum() == scored(1.0, k14="off").decomposition.decomposed.sum()
-
-
 def test_it_is_recorded():
     result = scored(k15="off", k14="off", k6="on")
     data = report.result_as_json(result, {})
@@ -116,29 +105,6 @@ def test_slices_elsewhere_are_refused(k, message):
         scored(**{k: "on"})
 
 
-def test_without_networks_there_is_nothing_to_switch():
-    hu = np.full((4, 9, 9), 40, np.int16)
-    scan, _ = scan_of(hu, (1, 1, 3), hu > 0)
-    with pytest.raises(CTError, match="networks"):
-        score_scan(scan, ScoreSettings(slices={1: True}))
-
-
-def test_the_grids_slices_overlap_those_they_share_more_than_an_edge_with():
-    result = scored(3.0)
-    grid = result.slices.slices.grid
-    shared = overlaps(grid, 24)
-    assert (shared.sum(1) == 1).all()
-    assert (shared.sum(0)[HEART.start : HEART.stop] == 2).all()
-
-
-def test_runs_of_slices_are_named():
-    note = switched_note({9: False, 1: False, 2: False, 3: False, 7: False})
-    assert "1 to 3, 7, 9 off" in note.message
-    heart = sitk.GetImageFromArray(np.array([0, 1, 1, 0, 1], np.uint8).reshape(5, 1, 1))
-    with pytest.raises(CTError, match="slices 1 to 2, 4 show"):
-        check_switched({3: True}, heart)
-
-
 class TestCommandLine:
     @pytest.fixture
     def case(self, tmp_path, monkeypatch):
@@ -148,30 +114,25 @@ class TestCommandLine:
         result = scored()
         sitk.WriteImage(result.scan.image, tmp_path / "ct.nii.gz")
         sitk.WriteImage(result.heart.mask, tmp_path / "heart.nii.gz")
-        return ["score", str(tmp_path / "ct.nii.gz"), "--heart", str(tmp_path / "heart.nii.gz"), "--no-scene"]
+        return [
+            "score",
+            str(tmp_path / "ct.nii.gz"),
+            "--heart",
+            str(tmp_path / "heart.nii.gz"),
+            "--settings",
+            '{"results": {"scene": false}}',
+        ]
 
     def test_slices_are_switched_and_recorded(self, case, tmp_path):
         models = ["--model", "my-slices", "--model", "my-decomposition", "--device", "cpu"]
-        switched = ["--slice", "6=on", "--slice", "14=off", "--slice", "6=on"]
+        switched = ["--settings", '{"scoring": {"slices": {"6": true, "14": false}}}']
         assert cli.main([*case, *models, *switched, "--output", str(tmp_path / "out")]) == 0
         data = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
         assert data["slices_by_reader"] == {"6": "on", "14": "off"}
         assert "slices 6 on and 14 off" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            (["--threshold-only", "--slice", "6=on"], "--threshold-only"),
-            (["--slice", "6=on", "--slice", "6=off"], "it"),
-        ],
-    )
-    def test_what_contradicts_itself_is_bad_usage(self, case, tmp_path, capsys, options, message):
-        assert cli.main([*case, *options, "--output", str(tmp_path / "out")]) == cli.BAD_USAGE
-        assert message in capsys.readouterr().err
+    def test_without_networks_there_is_nothing_to_switch(self, case, tmp_path, capsys):
+        options = ["--threshold-only", "--settings", '{"scoring": {"slices": {"6": true}}}']
+        assert cli.main([*case, *options, "--output", str(tmp_path / "out")]) == cli.BAD_INPUT
+        assert "need" in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
-
-    @pytest.mark.parametrize("text", ["6", "6=yes", "-1=on", "x=on", "6=on=off", "²=on", ""])
-    def test_what_is_no_switch_is_bad_usage(self, case, capsys, text):
-        with pytest.raises(SystemExit, match=str(cli.BAD_USAGE)):
-            cli.main([*case, f"--slice={text}"])
-        assert "12=on" in capsys.readouterr().err

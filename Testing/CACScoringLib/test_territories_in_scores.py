@@ -17,8 +17,7 @@ from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, result_as_json, write_images
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.results import Networks
-from CACScoringLib.scoring.automatic import REASONS
-from CACScoringLib.scoring.evidence import FEATURES
+from CACScoringLib.scoring.evidence import FEATURES, REASONS
 
 SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (24, 80, 80)
@@ -97,14 +96,6 @@ def with_a_faint_one(scan_and_heart, networks):
         heart,
         replace(networks, decomposition=replace(generator, card=card)),
     )
-
-
-def test_an_automatic_score_without_candidates_counts_none(with_a_faint_one):
-    scan, heart, networks = with_a_faint_one
-    image = sitk.Mask(scan.image, scan.image < 100, 40)
-    result = score_scan(scan_from_image(image, scan.acquisition), heart=heart, networks=networks)
-    (automatic,) = [warning.message for warning in result.warnings if warning.code == "automatic"]
-    assert automatic.startswith("The clinical score is automatic: there are no candidates.")
 
 
 def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(with_a_faint_one, tmp_path):
@@ -232,27 +223,6 @@ def test_a_reader_of_arteries_alone_leaves_the_rest_to_the_territories(scan_and_
     result = score_scan(scan, heart=heart, lesions=image, networks=networks)
     assert not result.non_coronary.reviewed
     assert result.non_coronary.scores[NonCoronary.AORTIC_VALVE].volume_mm3 == 3 * 4 * 4 * 3
-
-
-def test_a_reader_of_other_sites_alone_found_no_coronary_calcium(scan_and_heart, networks):
-    scan, heart = scan_and_heart
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[PLAQUE] = NonCoronary.AORTIC_VALVE
-    image = sitk.GetImageFromArray(labels)
-    image.CopyInformation(heart)
-    result = score_scan(scan, heart=heart, lesions=image)
-    assert result.methods["threshold"].no_calcium
-    assert result.categories.risk_class == "0"
-    assert "reviewed-empty" in [warning.code for warning in result.warnings]
-    assert result.non_coronary.reviewed
-
-
-def test_without_territories_nothing_is_said_of_other_sites(scan_and_heart):
-    scan, heart = scan_and_heart
-    result = score_scan(scan, heart=heart)
-    assert result.territories is None
-    assert result.non_coronary is None
-    assert {lesion.artery for lesion in result.methods["threshold"].lesions.lesions} == {Artery.UNASSIGNED}
 
 
 def test_metal_counts_in_neither_method_and_is_told_once(scan_and_heart, networks):

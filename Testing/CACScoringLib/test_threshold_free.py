@@ -15,15 +15,13 @@ from torch import nn
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, healthy_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.pipeline import ScoreSettings, score_scan, steps
+from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.results import Networks
-from CACScoringLib.scoring.equivalent import equivalent_agatston
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT
-from CACScoringLib.scoring.lesions import ScoringRules
-from CACScoringLib.scoring.map_lesions import map_lesions
-from CACScoringLib.scoring.scores import score_lesions
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import equivalent_agatston, rules_of_map, score_lesions
 
 BLOOD_HU = 40
 SPACING_MM = (0.8, 0.8, 2.5)
@@ -103,20 +101,6 @@ def test_unreviewed_lesions_of_the_map_get_the_artery_their_place_suggests(faint
     assert decomposition.arteries[lesion.artery].lesions == 1
 
 
-def test_slices_without_calcium_are_not_decomposed(faint):
-    scan, heart, _, _ = faint
-    result = score_scan(scan, heart=heart, networks=networks(shows=False))
-    assert result.methods["decomposition"].total.pseudo_mass_hu_mm3 == 0
-    assert not result.decomposition.decomposed.any()
-
-
-def test_an_empty_map_is_not_called_free_of_calcium(faint):
-    scan, heart, _, _ = faint
-    text = page.result_as_html(score_scan(scan, heart=heart, networks=networks(shows=False)))
-    assert "This does not exclude calcium" in text
-    assert "0 unreviewed lesions</b> of the calcium map" not in text
-
-
 def test_labels_of_lesions_in_the_ct_do_not_change_the_map(faint):
     scan, heart, labels, _ = faint
     for shows in (True, False):
@@ -143,7 +127,9 @@ def test_the_map_scores_as_the_threshold_where_it_is_what_the_threshold_segments
     labels.CopyInformation(heart)
     rules = ScoringRules(minimum_area_mm2=0)
     result = score_scan(scan, ScoreSettings(rules), heart, labels, made)
-    in_map, map_rules = map_lesions(scan, result.decomposition, sitk.GetArrayViewFromImage(labels), rules)
+    map_rules = rules_of_map(rules, 10.0, None)
+    sites = sitk.GetArrayFromImage(labels)
+    in_map = find_lesions(result.decomposition.calcium_map, sites, map_rules, peaks=scan.image)
     mapped = score_lesions(in_map.coronary.lesions, scan.image.GetSpacing(), map_rules)
     assert mapped.agatston == pytest.approx(result.methods["threshold"].total.agatston, rel=0.02) != 0
 
@@ -163,21 +149,6 @@ def test_the_result_names_its_models_and_is_written(faint, tmp_path):
     text = page.result_as_html(result)
     assert "Calcium map (no threshold)" in text
     assert "have not been reviewed" in text
-
-
-def test_steps_name_the_decomposition_only_where_it_runs():
-    assert "decomposition" not in steps(None)
-    assert steps(networks()) == ("heart", "acquisition", "decomposition", "lesions", "scores")
-
-
-def test_classes_belong_to_the_clinical_score_alone(faint):
-    """The adjusted score has no published classes, so the page must not put them under it."""
-    scan, heart, labels, _ = faint
-    text = page.result_as_html(score_scan(scan, heart=heart, lesions=labels, networks=networks()))
-    clinical, adjusted = text.split("Calcium map (no threshold)</h2>")[:2]
-    assert clinical.count("Risk class") == 1
-    assert "Risk class" not in adjusted
-    assert "Agatston equivalent" in adjusted
 
 
 class TestWhatIsLeftOut:
@@ -231,36 +202,3 @@ class TestWhatIsLeftOut:
         assert 0 < method.scaled_agatston < method.total.agatston
         assert f"Agatston equivalent <b>{method.scaled_agatston:.1f}</b>" in page.result_as_html(result)
         assert result.methods["threshold"].scaled_agatston is None
-
-
-def test_probabilities_of_slices_are_written(faint, tmp_path):
-    scan, heart, _, _ = faint
-    report.write_json(tmp_path / "scores.json", score_scan(scan, heart=heart, networks=networks()), {})
-    found = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["slice_probabilities"]
-    inside = sitk.GetArrayViewFromImage(heart).any((1, 2))
-    assert len(found) == len(inside)
-    assert {p for p, heart_here in zip(found, inside, strict=True) if heart_here} == {1.0}
-    assert found[0] is None
-
-
-def test_the_classifiers_own_threshold_is_written_beside_the_methods(faint):
-    scan, heart, _, _ = faint
-    made = networks()
-    assert report.result_as_json(score_scan(scan, heart=heart, networks=made), {})["slices_positive_from"] is None
-    card = replace(made.slices.card, validation={"threshold": 0.6}, calibration={"slice_threshold": 0.2})
-    result = score_scan(scan, heart=heart, networks=replace(made, slices=replace(made.slices, card=card)))
-    content = report.result_as_json(result, {})
-    assert content["slices_positive_from"] == 0.6
-    assert content["decomposition_settings"]["slice_threshold"] == 0.2
-    assert report.result_as_json(score_scan(scan, heart=heart), {})["slices_positive_from"] is None
-
-
-def test_the_healthy_image_can_be_left_out(faint, tmp_path):
-    scan, heart, _, _ = faint
-    report.write_images(tmp_path, score_scan(scan, heart=heart, networks=networks()), healthy=False)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "heart.nii.gz",
-        "lesions.nii.gz",
-        "calcium_map.nii.gz",
-        "map_lesions.nii.gz",
-    }

@@ -13,7 +13,11 @@ def cohort(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    """Where trainings keep prepared scans."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAC_CACHE_DIR", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="module")

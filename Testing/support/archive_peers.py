@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
@@ -46,8 +45,8 @@ def report_about(source: Dataset, images: int) -> Dataset:
     return report
 
 
-def score_by_stub(log: Path, seconds: float, job: tuple[Path, Path]) -> str | None:
-    """Write a result with a report in place of scoring, which takes some seconds; each call adds a line to a log."""
+def score_by_stub(log: Path, job: tuple[Path, Path]) -> str | None:
+    """Write a result with a report in place of scoring; each call adds a line to a log."""
     series, folder = job
     files = sorted(series.iterdir())
     source = pydicom.dcmread(files[0], stop_before_pixels=True)
@@ -55,16 +54,15 @@ def score_by_stub(log: Path, seconds: float, job: tuple[Path, Path]) -> str | No
         lines.write(f"{source.SeriesInstanceUID} {len(files)}\n")
     if source.get("SeriesDescription") == "bad":
         return "It cannot be scored."
-    time.sleep(seconds)
     folder.mkdir()
     save(report_about(source, len(files)), folder / "measurements.dcm")
     (folder / "scores.json").write_text(json.dumps({"images": len(files)}), encoding="utf-8")
     return None
 
 
-def stub_scorer(log: Path, seconds: float = 0.0) -> Callable:
+def stub_scorer(log: Path) -> Callable:
     """What `Watch.run` takes."""
-    return partial(partial, score_by_stub, log, seconds)
+    return partial(partial, score_by_stub, log)
 
 
 class Store:

@@ -98,7 +98,7 @@ def scored(evidence: bool = True, known: dict | None = None, lesions: sitk.Image
 
 
 def write(folder: Path) -> ScoreResult:
-    """Write what `cac score --no-scene` writes, and return the result."""
+    """Write what `cac score` writes, without a scene, and return the result."""
     result = scored()
     write_result(OutputFolder(folder, overwrite=True), result, RunSettings(), Progress())
     return result

@@ -7,7 +7,7 @@ from handmade_networks import loaded
 from in_this_process import InThisProcess
 
 from CACScoringLib import run
-from CACScoringLib.cohort import cohort, scoring
+from CACScoringLib.cohort import scoring
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
@@ -41,7 +41,7 @@ def scored_in_this_process(monkeypatch):
     """Let studies score here, with known networks; returns a list that gets the scans that are scored."""
     scored = []
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
-    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+    monkeypatch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
     monkeypatch.setattr(scoring, "load_models", lambda _: run.LoadedModels(known_networks()))
     monkeypatch.setattr(run, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
     return scored

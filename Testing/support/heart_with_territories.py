@@ -13,8 +13,8 @@ from CACScoringLib import pipeline
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
-from CACScoringLib.models.preprocessing import Grid
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import ScoringRules
 
@@ -63,7 +63,7 @@ def region_of(image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], 
     if heart is None:
         heart = sitk.GetImageFromArray((probability[0] == 0).astype(np.uint8))
         heart.CopyInformation(image)
-    grid = Grid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), image.GetSize())
+    grid = ScanGrid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), image.GetSize())
     inside = sitk.GetArrayFromImage(heart).astype(np.float32)
     return HeartRegion(heart, None, "stand-in", (), Territories(grid, inside, probability, "stand-in"))
 

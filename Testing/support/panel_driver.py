@@ -54,6 +54,10 @@ class ScriptedProcess:
         """All values given to an option of the command."""
         return [self.arguments[n + 1] for n, word in enumerate(self.arguments) if word == name]
 
+    def settings(self) -> dict:
+        """The settings given to the command, by section."""
+        return {name: value for each in self.option("--settings") for name, value in json.loads(each).items()}
+
 
 @functools.cache
 def _result_of_the_chest(networks: bool) -> str:

@@ -57,7 +57,7 @@ def scored(image: sitk.Image, networks: bool = True, lesions: sitk.Image | None 
 
 
 def write(folder: Path, image: sitk.Image, networks: bool = True) -> ScoreResult:
-    """Write what `cac score --no-scene` writes, and return the result."""
+    """Write what `cac score` writes, without a scene, and return the result."""
     result = scored(image, networks)
     write_result(OutputFolder(folder, overwrite=True), result, RunSettings(), Progress())
     return result

@@ -74,8 +74,8 @@ class ReviewServer:
     def start(cls, results: Path, *options: str, data: Path) -> ReviewServer:
         """Start it on a free port, unless options name one. data: in place of the user's own data folder."""
         command = [sys.executable, "-m", "CACTrainingLib.cli", "review", str(results), *options]
-        if "--port" not in options:
-            command += ["--port", "0"]
+        if "--settings" not in options:
+            command += ["--settings", '{"port": 0}']
         environment = os.environ | {"XDG_DATA_HOME": str(data), "LOCALAPPDATA": str(data), "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         process = subprocess.Popen(
@@ -97,9 +97,9 @@ class ReviewServer:
 
     @property
     def port(self) -> int:
-        """That it listens at; with another --origin that of --port."""
+        """That it listens at; with another origin that of the settings."""
         options = self.process.args
-        return urlsplit(self.origin).port or int(options[options.index("--port") + 1])
+        return urlsplit(self.origin).port or json.loads(options[options.index("--settings") + 1])["port"]
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -126,7 +126,7 @@ class ThreadedServer:
     def __init__(self, results: Path, *options: str) -> None:
         parser = argparse.ArgumentParser()
         cli.add_arguments(parser)
-        given = parser.parse_args([str(results), "--port", "0", *options])
+        given = parser.parse_args([str(results), "--settings", '{"port": 0}', *options])
         self._reviewing = serving.reviewing(*cli.reviewed(given))
         self._server, self._place = self._reviewing.__enter__(), cli.place_of(given)
         self._loop, self._ready = asyncio.new_event_loop(), threading.Event()

@@ -23,7 +23,6 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTError, MaskError
-from ..core.files import whole
 from ..core.labels import Artery
 from ..core.resources import resource_folder
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
@@ -126,7 +125,7 @@ def bundled_atlas() -> ArteryAtlas:
 
 
 def read_atlas(path: Path) -> ArteryAtlas:
-    """An atlas as `write_atlas` writes it; a format that cannot run code. Raises AtlasError."""
+    """Read an atlas from one .npz file, a format that cannot run code. Raises AtlasError."""
     try:
         with np.load(path, allow_pickle=False) as file:
             log_rates = file["log_rates"].astype(np.float32)
@@ -139,13 +138,6 @@ def read_atlas(path: Path) -> ArteryAtlas:
     if log_rates.shape != shape or not np.isfinite(log_rates).all():
         raise AtlasError(f"The artery atlas {path} does not hold finite numbers of shape {shape}. Install CAC again.")
     return ArteryAtlas(log_rates, provenance)
-
-
-def write_atlas(atlas: ArteryAtlas, path: Path) -> None:
-    """Write an atlas as one .npz file, half precision, whole or not at all."""
-    provenance = json.dumps({"schema": SCHEMA, **atlas.provenance}, ensure_ascii=False)
-    with whole(path) as half:
-        np.savez_compressed(half, log_rates=atlas.log_rates.astype(np.float16), provenance=np.array(provenance))
 
 
 def _suggestion(lesion_id: int, log_rates: np.ndarray) -> ArterySuggestion:

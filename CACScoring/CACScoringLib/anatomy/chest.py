@@ -14,6 +14,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from ..core.ct import NoHeartError
+from ..core.grid import Grid, bounding_box
 
 GRID_MM = 3.0
 """Isotropic working grid: fine enough for the pleura, coarse enough that noise averages out."""
@@ -78,45 +79,7 @@ def on_working_grid(image: sitk.Image) -> sitk.Image:
         for length, n, s in zip(extent, size, image.GetSpacing(), strict=True)
     ]
     origin = image.TransformContinuousIndexToPhysicalPoint(first)
-    return resampled(image, size, origin, [GRID_MM] * 3, image.GetDirection())
-
-
-def resampled(image: sitk.Image, size, origin, spacing, direction) -> sitk.Image:
-    """Linear, in the image's own pixel type, with its border values beyond its border."""
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetSize(size)
-    resampler.SetOutputOrigin(origin)
-    resampler.SetOutputSpacing(spacing)
-    resampler.SetOutputDirection(direction)
-    resampler.SetInterpolator(sitk.sitkLinear)
-    resampler.UseNearestNeighborExtrapolatorOn()
-    return resampler.Execute(image)
-
-
-def mask_on(coarse: sitk.Image, mask: sitk.Image) -> np.ndarray:
-    """Bool array [k, j, i] on the working grid of a uint8 0/1 mask on the scan's grid."""
-    grid = coarse.GetSize(), coarse.GetOrigin(), coarse.GetSpacing(), coarse.GetDirection()
-    return sitk.GetArrayFromImage(resampled(mask * np.uint8(200), *grid)) >= 100
-
-
-def pasted(part: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """A part of a scan's grid on the whole grid of the scan, in the part's pixel type, 0 elsewhere."""
-    whole = sitk.Image(image.GetSize(), part.GetPixelID())
-    whole.CopyInformation(image)
-    whole[place_of(part, image)] = part
-    return whole
-
-
-def place_of(part: sitk.Image, image: sitk.Image) -> list[slice]:
-    """Where a part of a grid lies in it, i j k; negative or beyond its size where it is no part."""
-    start = image.TransformPhysicalPointToIndex(part.GetOrigin())
-    return [slice(at, at + count) for at, count in zip(start, part.GetSize(), strict=True)]
-
-
-def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part of a bool mask of three dimensions (6 neighbours); an empty mask as it is."""
-    labels, count = ndimage.label(mask)
-    return mask if count < 2 else labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+    return Grid(tuple(size), (GRID_MM,) * 3, origin, image.GetDirection()).resample(image)
 
 
 def landmarks(hu: np.ndarray) -> Chest:
@@ -300,20 +263,6 @@ def within(mask: np.ndarray, radius: float) -> np.ndarray:
     near = np.zeros(mask.shape, bool)
     near[box] = ndimage.distance_transform_edt(~mask[box]) <= radius
     return near
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Find the smallest box around a bool array that is not empty.
-
-    Returns:
-        A slice by axis.
-    """
-    box = []
-    for axis in range(mask.ndim):  # the rest is looked at only where the axes before hold something
-        held = np.nonzero(mask.any(tuple(n for n in range(mask.ndim) if n != axis)))[0]
-        box.append(slice(int(held[0]), int(held[-1]) + 1))
-        mask = mask[(slice(None),) * axis + (box[-1],)]
-    return tuple(box)
 
 
 def voxels(length_mm: float) -> int:

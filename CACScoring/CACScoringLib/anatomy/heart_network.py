@@ -16,9 +16,9 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning
+from ..core.grid import Grid, ScanGrid, bounding_box, largest_part
 from ..models.inference import predict
-from ..models.preprocessing import HEART_PATCH, HEART_SPACING_MM, Grid, from_grid, heart_grid, heart_input, on_grid
-from .chest import bounding_box
+from ..models.preprocessing import HEART_PATCH, HEART_SPACING_MM, heart_grid, heart_input
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
@@ -75,15 +75,15 @@ def heart_mask(
     grid = heart_grid(scan.image)
     box = tuple(slice(0, n) for n in grid.size[::-1]) if region is None else _box_around(region, grid)
     probability, warnings = heart_probability(scan.image, model, settings, box)
-    heart, volume_ml = _largest_part(probability[box] >= settings.threshold)
+    heart = largest_part(probability[box] >= settings.threshold)
     disagreements: tuple[ScanWarning, ...] = ()
-    if region is not None and volume_ml >= MIN_HEART_ML:
-        expected = on_grid(region, _part_of(grid, box), 0.0) >= 0.5
+    if region is not None and _volume_ml(heart) >= MIN_HEART_ML:
+        expected = grid.crop(box).resample(region, 0.0) >= 0.5
         disagreements = _disagreement(heart, expected)
         far = ndimage.distance_transform_edt(~expected, HEART_SPACING_MM[::-1]) > settings.reach_mm
         probability[box][far] = 0
-        heart, volume_ml = _largest_part(probability[box] >= settings.threshold)
-    if volume_ml < MIN_HEART_ML:
+        heart = largest_part(probability[box] >= settings.threshold)
+    if (volume_ml := _volume_ml(heart)) < MIN_HEART_ML:
         where = "" if region is None else " between the lungs"
         message = (
             f"The network {model.card.name} found only {volume_ml:.0f} ml of heart{where}, which is too little to "
@@ -93,9 +93,8 @@ def heart_mask(
     # Probabilities are brought back rather than the mask, so that the outline is smooth on the scan's own grid.
     part = np.where(ndimage.binary_dilation(heart), probability[box], np.float32(0))
     # Where a sure heart ends between two slices the mean is the threshold itself, give or take rounding.
-    inside = from_grid(part, _part_of(grid, box), scan.image) >= settings.threshold + 1e-3
-    mask = sitk.GetImageFromArray(inside.view(np.uint8))
-    mask.CopyInformation(scan.image)
+    inside = grid.crop(box).paste(part, scan.image) >= settings.threshold + 1e-3
+    mask = Grid.of(scan.image).image(inside)
     return widened(mask, settings.margin_mm), (*warnings, *disagreements)
 
 
@@ -149,7 +148,7 @@ def heart_probability(
     return probability, warnings
 
 
-def _box_around(region: sitk.Image, grid: Grid) -> tuple[slice, ...]:
+def _box_around(region: sitk.Image, grid: ScanGrid) -> tuple[slice, ...]:
     """The part of the grid, [k, j, i], that holds the region with SEARCH_MARGIN_MM around it, and at least a patch."""
     box = []
     bounds = bounding_box(sitk.GetArrayViewFromImage(region) != 0)[::-1]
@@ -164,19 +163,8 @@ def _box_around(region: sitk.Image, grid: Grid) -> tuple[slice, ...]:
     return tuple(box[::-1])
 
 
-def _part_of(grid: Grid, box: tuple[slice, ...]) -> Grid:
-    """The grid of the voxels in a box, [k, j, i]."""
-    first = tuple(f + part.start * step for f, step, part in zip(grid.first, grid.step, box[::-1], strict=True))
-    return Grid(first, grid.step, tuple(part.stop - part.start for part in box[::-1]))
-
-
-def _largest_part(mask: np.ndarray) -> tuple[np.ndarray, float]:
-    """The largest connected part of a mask on the heart network's grid, and its volume in ml."""
-    labels, _ = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    largest = int(sizes.argmax())
-    return labels == largest, float(sizes[largest]) * math.prod(HEART_SPACING_MM) / 1000
+def _volume_ml(heart: np.ndarray) -> float:
+    return float(heart.sum()) * math.prod(HEART_SPACING_MM) / 1000
 
 
 def _disagreement(heart: np.ndarray, expected: np.ndarray) -> tuple[ScanWarning, ...]:

@@ -19,22 +19,9 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning
+from ..core.grid import Grid, bounding_box, largest_part
 from ..core.labels import Artery
-from .chest import (
-    BONE_HU,
-    GRID_MM,
-    Chest,
-    bounding_box,
-    depth_inside,
-    landmarks,
-    largest_part,
-    mask_on,
-    on_working_grid,
-    pasted,
-    resampled,
-    voxels,
-    within,
-)
+from .chest import BONE_HU, GRID_MM, Chest, depth_inside, landmarks, on_working_grid, voxels, within
 from .territories import Territories
 
 BONE_LABEL = 1
@@ -125,7 +112,7 @@ def heart_region(scan: CTScan) -> HeartRegion:
         tube = sitk.And(_on_grid(aorta, coarse, near), skeleton == 0)
         excluded = sitk.Maximum(excluded, tube * AORTA_LABEL)
     mask = sitk.And(mask, excluded == 0)
-    return HeartRegion(pasted(mask, scan.image), pasted(excluded, scan.image), "lungs", warnings)
+    return HeartRegion(Grid.of(scan.image).paste(mask), Grid.of(scan.image).paste(excluded), "lungs", warnings)
 
 
 def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
@@ -142,10 +129,8 @@ def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> si
 
 def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> sitk.Image:
     """A bool array of the working grid as a smooth uint8 0/1 image on the reference's grid."""
-    soft = sitk.GetImageFromArray(array.astype(np.uint8) * np.uint8(200))
-    soft.CopyInformation(coarse)
-    grid = reference.GetSize(), reference.GetOrigin(), reference.GetSpacing(), reference.GetDirection()
-    return resampled(soft, *grid) >= 100
+    grid = Grid.of(reference)
+    return grid.image(grid.mask(Grid.of(coarse).image(array)))
 
 
 def _with_what_joins(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image, near: sitk.Image) -> sitk.Image:
@@ -169,7 +154,7 @@ def bone_beside(image: sitk.Image, organs: sitk.Image) -> sitk.Image:
         organs: uint8 0/1 on its grid, heart and territories.
     """
     coarse = on_working_grid(image)
-    own = mask_on(coarse, organs)
+    own = Grid.of(coarse).mask(organs)
     labels, count = ndimage.label(sitk.GetArrayViewFromImage(coarse) > BONE_HU, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     large = sizes * GRID_MM**3 / 1000 >= BONE_ML

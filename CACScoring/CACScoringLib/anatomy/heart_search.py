@@ -17,13 +17,13 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
+from ..core.grid import Grid
 from ..core.labels import TERRITORIES
 from ..models.preprocessing import TERRITORY_SPACING_MM
-from .chest import GRID_MM, TISSUE_HU, mask_on, on_working_grid, within
+from .chest import GRID_MM, TISSUE_HU, on_working_grid, within
 from .heart_network import heart_mask, widened
 from .heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion, bone_beside, cut_warnings, heart_region
-from .territories import Territories
-from .territory_network import find_territories
+from .territories import Territories, find_territories
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
@@ -185,7 +185,7 @@ def implausible(scan: CTScan, mask: sitk.Image) -> str:
     mask: uint8 0/1 on the scan's grid, not empty.
     """
     coarse = on_working_grid(scan.image)
-    heart = mask_on(coarse, mask)
+    heart = Grid.of(coarse).mask(mask)
     volume_ml = heart.sum() * GRID_MM**3 / 1000
     if not HEART_ML[0] <= volume_ml <= HEART_ML[1]:
         return f"its volume is {volume_ml:.0f} ml; {HEART_ML[0]:.0f} to {HEART_ML[1]:.0f} ml with fat is usual."

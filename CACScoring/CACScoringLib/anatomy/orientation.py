@@ -14,7 +14,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTScan, OrientationError, ScanWarning
-from .chest import GRID_MM, OUTSIDE_AIR_HU, TISSUE_HU, mask_on, on_working_grid, voxels
+from ..core.grid import Grid
+from .chest import GRID_MM, OUTSIDE_AIR_HU, TISSUE_HU, on_working_grid, voxels
 from .heart_region import DENSE_HU
 
 MIN_HEART_ML = 100.0
@@ -101,7 +102,7 @@ def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = Fal
         OrientationError: The anatomy contradicts the header.
     """
     coarse = on_working_grid(scan.image)
-    findings = orientation(sitk.GetArrayViewFromImage(coarse), mask_on(coarse, heart))
+    findings = orientation(sitk.GetArrayViewFromImage(coarse), Grid.of(coarse).mask(heart))
     against, doubts = findings.judge() if findings else ((), ())
     if against:
         message = f"The anatomy contradicts the orientation in the file's header: {'; '.join(against)}."
@@ -188,5 +189,5 @@ def _lung_above(hu: np.ndarray, centre: np.ndarray) -> float | None:
 
 _HOW_TO_ALLOW = (
     "Convert the scan again from its DICOM series with a tool that keeps the geometry, or allow reversed scans "
-    "(--allow-reversed) to score this one anyway."
+    "(--allow-unusual) to score this one anyway."
 )

@@ -31,10 +31,14 @@ PAGE = 500
 TIMEOUT_SECONDS = (10.0, 120.0)
 """To connect, and between bytes."""
 
-_FIELDS = (
-    *("StudyDate", "PatientID", "SeriesDescription", "SeriesNumber", "SeriesTime", "NumberOfSeriesRelatedInstances"),
-)
-
+_FIELDS = [
+    "StudyDate",
+    "PatientID",
+    "SeriesDescription",
+    "SeriesNumber",
+    "SeriesTime",
+    "NumberOfSeriesRelatedInstances",
+]
 
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 """What is encoded in an address."""
@@ -113,9 +117,7 @@ class DicomWebArchive:
         answers = 0
         while True:
             with self._asking():
-                page = self._client.search_for_series(
-                    search_filters=keys, fields=list(_FIELDS), limit=PAGE, offset=answers
-                )
+                page = self._client.search_for_series(search_filters=keys, fields=_FIELDS, limit=PAGE, offset=answers)
             known = len(found)
             for answer in map(_dataset, page):
                 series = found_series(answer, None, lambda *uids: len(self.instance_uids(*uids)))

@@ -273,10 +273,7 @@ def _rejection(association: Association, where: Address, own: str) -> ArchiveErr
         return ArchiveUnreachableError(f"{where} takes no association now. Try again later.")
     source, reason = (None, None) if answer is None else (answer.result_source, answer.diagnostic)
     known = {
-        (
-            1,
-            3,
-        ): f"it does not know the calling AE title {own}: have it entered, or give another as ae_title",
+        (1, 3): f"it does not know the calling AE title {own}: have it entered, or give another as ae_title",
         (1, 7): f"it is not called {where.ae_title}: check the AE title in the address",
     }
     return ArchiveUnauthorisedError(

@@ -13,7 +13,7 @@ import pydicom
 from ..core.ct import CTError, UnreadableError
 from ..core.files import sync_folder, whole_folder
 from ..core.uids import is_uid
-from ..io.bounded import broken_told, read_bounded
+from ..io.bounded import read_bounded, translate_dicom_errors
 from ..io.dicom import is_dicom
 from ..io.image_files import quiet
 from .address import ArchiveUnreachableError
@@ -56,7 +56,7 @@ def dicom_files(paths: Iterable[Path]) -> list[DicomFile]:
 
 def _read(path: Path) -> DicomFile:
     header = read_bounded(path, stop_before_pixels=True, specific_tags=_UIDS)
-    with broken_told(str(path)):
+    with translate_dicom_errors(str(path)):
         uids = [str(header.get(keyword, "")) for keyword in _UIDS]
         syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
     if not all(map(is_uid, (*uids, syntax))):
@@ -65,48 +65,46 @@ def _read(path: Path) -> DicomFile:
     return DicomFile(path, sop_class, uid, study, series, syntax)
 
 
-class _Receiver:
-    """Writes the instances of a series into a folder, named by their number in the order in which they come."""
-
-    def __init__(self, folder: Path, series: FoundSeries) -> None:
-        self.folder, self.series = folder, series
-        self.uids: set[str] = set()
-
-    def __call__(self, content: bytes) -> None:
-        try:
-            header = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=_UIDS)
-            uid, series_uid = str(header["SOPInstanceUID"].value), str(header["SeriesInstanceUID"].value)
-        except Exception as error:  # broken bytes raise whatever pydicom's parser meets
-            raise CTError("The archive sent an object that is no whole DICOM file.") from error
-        if series_uid != self.series.series_uid:
-            raise CTError("The archive sent an object of another series than the one it was asked for.")
-        if uid in self.uids:
-            return
-        self.uids.add(uid)
-        with (self.folder / f"{len(self.uids):06d}.dcm").open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-
 def pull(archive: Archive, series: FoundSeries, folder: Path) -> int:
-    """Fetch a series into a folder that is whole or not there; returns how many images it has.
+    """Fetch a series into a folder that is whole or not there; returns how many images it has. Their files are named
+    by their number in the order in which they come.
 
     Raises:
         NoSuchSeriesError: The archive has no such series.
         ArchiveUnreachableError: The transfer was interrupted, or fewer images came than the archive has.
         CTError: What came is not the series.
     """
+    uids: set[str] = set()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with quiet(), whole_folder(folder) as half:
-        receiver = _Receiver(half, series)
-        archive.retrieve(series, receiver)
-        count = len(receiver.uids)
-        if count < series.images:
-            raise ArchiveUnreachableError(f"{count} of {series.images} images came from the archive; try again.")
+
+        def receive(content: bytes) -> None:
+            uid = _uid_in(content, series)
+            if uid not in uids:
+                uids.add(uid)
+                with (half / f"{len(uids):06d}.dcm").open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+
+        archive.retrieve(series, receive)
+        if len(uids) < series.images:
+            raise ArchiveUnreachableError(f"{len(uids)} of {series.images} images came from the archive; try again.")
         sync_folder(half)
     sync_folder(folder.parent)
-    return count
+    return len(uids)
+
+
+def _uid_in(content: bytes, series: FoundSeries) -> str:
+    """Of an instance of a series. Raises CTError where it is none."""
+    try:
+        header = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=_UIDS)
+        uid, series_uid = str(header["SOPInstanceUID"].value), str(header["SeriesInstanceUID"].value)
+    except Exception as error:  # broken bytes raise whatever pydicom's parser meets
+        raise CTError("The archive sent an object that is no whole DICOM file.") from error
+    if series_uid != series.series_uid:
+        raise CTError("The archive sent an object of another series than the one it was asked for.")
+    return uid
 
 
 def missing_in(archive: Archive, files: Iterable[DicomFile]) -> list[DicomFile]:

@@ -195,11 +195,3 @@ def parse_dates(text: str) -> tuple[str, str]:
     if not right:
         raise OutputError(f"{text!r} is no date. Write YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD.")
     return days[0], days[1]
-
-
-def parse_thickness(text: str) -> tuple[float, float]:
-    """`3` or `2.5-3`, in mm. Raises OutputError."""
-    if not re.fullmatch(r"\d+(\.\d+)?(-\d+(\.\d+)?)?", text):
-        raise OutputError(f"{text!r} is no slice thickness. Write for example 3, or 2.5-3, in mm.")
-    low, _, high = text.partition("-")
-    return float(low), float(high or low)

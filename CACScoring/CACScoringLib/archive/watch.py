@@ -51,9 +51,6 @@ MAKER = "CAC"
 FAILURES = 12
 """How often a series is tried where the archive answers, but not about it: over an hour."""
 
-TABLE_SECONDS = 2.0
-"""How long the table may lag behind."""
-
 LOST = 3
 """How often a scan is tried whose process the system ended."""
 
@@ -93,7 +90,6 @@ class Watch:
     ) -> None:
         self._archive, self._output, self._wanted, self._settings = archive, output, wanted, settings
         self._journal, self._tell, self._clock, self._sleep = journal, tell, clock, sleep
-        self._table, self._told = "", 0.0
 
     def run(self, prepare: Prepare) -> list[Entry]:
         """Watch until nothing is to be done (`once`), else without end. Returns what is known of every series."""
@@ -218,8 +214,7 @@ class Watch:
             shutil.rmtree(self._output / SERIES / f"{entry.number:06d}", ignore_errors=True)
         said = f"{objects} objects sent" if state == DONE else reason
         self._tell(f"Series {entry.number}: {state}. {said or ''}".rstrip())
-        if self._clock() - self._told > TABLE_SECONDS:
-            self._write_table()
+        self._write_table()
 
     def _postpone(self, entry: Entry, error: ArchiveError) -> None:
         if entry.failures + 1 >= FAILURES:
@@ -236,11 +231,7 @@ class Watch:
         for entry in self._journal:
             folder = self._result(entry).name if entry.state in (SCORED, DONE, GROWN) else None
             lines.append({**asdict(entry), "folder": folder})
-        table = table_text(columns, lines, guarded=True)
-        if table != self._table:
-            write_text_atomically(self._output / TABLE, table)
-            self._table = table
-        self._told = self._clock()
+        write_text_atomically(self._output / TABLE, table_text(columns, lines, guarded=True))
 
 
 def _is_about(content: bytes, series: FoundSeries) -> bool:

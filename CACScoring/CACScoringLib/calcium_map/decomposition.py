@@ -1,21 +1,22 @@
-"""A scan decomposed into a calcium map and a healthy image, without a threshold on the scan.
+"""Which slices of the heart show calcium, and a scan decomposed into a calcium map and a healthy image.
 
-After van Velzen et al., section 3: the generator's map is subtracted from the slice, and voxels of the map that would
-leave less than −10 HU in the healthy image are noise and set to 0.
+After van Velzen et al., section 3: no threshold on the scan; the generator's map is subtracted from the slice, and
+voxels of the map that would leave less than −10 HU in the healthy image are noise and set to 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTScan, ScanWarning
+from ..core.ct import CTError, CTScan, ScanWarning
+from ..core.grid import Grid, ScanGrid
 from ..models.inference import predict
-from ..models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, HeartSlices, from_grid, slice_input
+from ..models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, HeartSlices, heart_slices, slice_input
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
@@ -63,29 +64,6 @@ CALIBRATED = (
 """Settings that a model card may hold."""
 
 
-def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
-    """Whether what of a map counts was chosen for the networks in use (`cac calibrate`), for others, or never.
-
-    others: the networks used beside it, by kind; None for one that is not used.
-    """
-    card = decomposition.card
-    if "evidence_weights" not in card.calibration:
-        message = (
-            f"The model {card.name} is not calibrated, so every lesion of its calcium map counts, whether it is "
-            "coronary calcium or not. Calibrate it on scans with known calcium (cac calibrate)."
-        )
-        return [ScanWarning("map-not-calibrated", message)]
-    known = card.validation.get("whole_method", {}).get("models", {})
-    foreign = [own.card.name for kind, own in others.items() if own is not None and known.get(kind) != own.card.sha256]
-    if not foreign:
-        return []
-    message = (
-        f"The calcium map of {card.name} was calibrated with models other than {' and '.join(foreign)}, so more "
-        "lesions may be counted wrongly or left out. Calibrate them together (cac calibrate)."
-    )
-    return [ScanWarning("map-calibrated-for-others", message)]
-
-
 @dataclass(frozen=True)
 class Decomposition:
     """calcium_map: float32, HU above healthy tissue, 0 where there is none, on the scan's grid. decomposed: bool [n],
@@ -96,6 +74,105 @@ class Decomposition:
     decomposed: np.ndarray
     settings: DecompositionSettings
     warnings: tuple[ScanWarning, ...] = ()
+
+
+@dataclass(frozen=True)
+class SliceProbabilities:
+    """How probably each slice of the heart shows calcium.
+
+    slices: the slices themselves, 1.5 mm apart. on_grid: float32 [n], for each of them.
+    on_scan: float32 [K], for each slice of the scan; NaN where it shows no heart.
+    """
+
+    slices: HeartSlices
+    on_grid: np.ndarray
+    on_scan: np.ndarray
+    warnings: tuple[ScanWarning, ...] = ()
+
+
+def slice_probabilities(
+    scan: CTScan, heart_mask: sitk.Image, model: LoadedModel, batch_size: int = 16
+) -> SliceProbabilities:
+    """The classifier's answer for every slice of the heart mask.
+
+    heart_mask: 0 outside, on the scan's grid. Raises MaskError when it is empty or on another grid.
+    """
+    from ..networks.van_velzen import SliceClassifierConfig  # imports torch
+
+    slices = heart_slices(scan.image, heart_mask)
+    config = SliceClassifierConfig(**model.card.config)
+    inputs = slice_input(slices, np.arange(len(slices)), config.neighbours, config.position, config.size)
+    outputs, warnings = predict(model.network, inputs, batch_size)
+    return SliceProbabilities(slices, outputs[:, 1], on_scan_slices(outputs[:, 1], slices, scan.image), warnings)
+
+
+def on_scan_slices(on_grid: np.ndarray, slices: HeartSlices, image: sitk.Image) -> np.ndarray:
+    """Values of the grid's slices, [n], for those of the scan, [K]: the highest of the grid's slices centred in it.
+
+    Where the scan's slices are thinner than the grid's and hold no centre, the nearest one counts. NaN beyond the
+    grid's ends.
+    """
+    count = image.GetSize()[2]
+    grid = slices.grid
+    centres = grid.first[2] + grid.step[2] * np.arange(len(slices))  # in slices of the scan
+    values = np.full(count, np.nan, np.float32)
+    for k in range(count):
+        inside = np.abs(centres - k) <= 0.5
+        if inside.any():
+            values[k] = on_grid[inside].max()
+        elif np.abs(centres - k).min() <= grid.step[2] / 2:
+            values[k] = on_grid[np.abs(centres - k).argmin()]
+    return values
+
+
+def overlaps(grid: ScanGrid, count: int) -> np.ndarray:
+    """Which slices of the networks' grid lie partly in which of the scan's: bool [grid, scan]."""
+    centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
+    reach = (1 + grid.step[2]) / 2 - 1e-6  # slices that only touch do not overlap
+    return np.abs(centres[:, None] - np.arange(count)) < reach
+
+
+def decompose(
+    scan: CTScan,
+    heart_mask: sitk.Image,
+    models: tuple[LoadedModel, LoadedModel],
+    settings: DecompositionSettings,
+    by_reader: Mapping[int, bool],
+) -> tuple[SliceProbabilities, Decomposition]:
+    """Take the heart's slices that show calcium apart.
+
+    Args:
+        scan: The CT.
+        heart_mask: 0 outside, on the scan's grid.
+        models: Slice classifier and generator.
+        settings: How it is done.
+        by_reader: Slices of the scan that are decomposed whatever the classifier answers (True), and those whose map
+            stays empty (False).
+
+    Returns:
+        The slices, and the decomposition with the warnings of both.
+
+    Raises:
+        CTError: The reader switched a slice that shows no heart.
+    """
+    _check_switched(by_reader, heart_mask)
+    on = sorted(k for k, switched_on in by_reader.items() if switched_on)
+    off = sorted(set(by_reader) - set(on))
+    found = slice_probabilities(scan, heart_mask, models[0])
+    overlap = overlaps(found.slices.grid, scan.image.GetSize()[2])
+    probabilities = np.where(overlap[:, on].any(1), np.float32(1), found.on_grid)
+    # A slice of the grid that also lies in one that is not switched off is needed there.
+    probabilities[~np.delete(overlap, off, axis=1).any(1)] = 0
+    parts = calcium_map(scan, heart_mask, found.slices, probabilities, models[1], settings)
+    warnings = found.warnings + parts.warnings
+    if by_reader:
+        left_out = np.zeros((overlap.shape[1], 1, 1), bool)
+        left_out[off] = True
+        parts = without(parts, left_out)
+        message = " and ".join(f"{_ranges(own)} {word}" for own, word in ((on, "on"), (off, "off")) if own)
+        message = f"A reader overrode the slice classifier and switched slices {message} (counted from the feet)."
+        warnings += (ScanWarning("slices-by-reader", message),)
+    return found, replace(parts, warnings=warnings)
 
 
 def calcium_map(
@@ -157,12 +234,12 @@ def assembled(
     if settings.min_healthy_hu is not None:
         seen = slice_input(slices, chosen)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
         on_grid[chosen] *= seen - maps[chosen] >= settings.min_healthy_hu
-    hu = from_grid(on_grid, slices.grid, scan.image)
+    hu = slices.grid.paste(on_grid, scan.image)
     hu[hu < settings.floor_hu] = 0
     if settings.within_heart:
         hu[sitk.GetArrayViewFromImage(heart_mask) == 0] = 0
     return Decomposition(
-        calcium_map=_like(scan.image, hu),
+        calcium_map=Grid.of(scan.image).image(hu),
         decomposed=decomposed,
         settings=settings,
         warnings=_saturation(scan.hu, hu),
@@ -173,7 +250,7 @@ def without(parts: Decomposition, left_out: np.ndarray) -> Decomposition:
     """The decomposition with the map 0 where `left_out` (bool [k, j, i], or of one value a slice) is true."""
     hu = sitk.GetArrayFromImage(parts.calcium_map)
     hu[np.broadcast_to(left_out, hu.shape)] = 0
-    return replace(parts, calcium_map=_like(parts.calcium_map, hu))
+    return replace(parts, calcium_map=Grid.of(parts.calcium_map).image(hu))
 
 
 def healthy_image(scan_image: sitk.Image, calcium_map: sitk.Image) -> sitk.Image:
@@ -183,7 +260,7 @@ def healthy_image(scan_image: sitk.Image, calcium_map: sitk.Image) -> sitk.Image
     changed = calcium != 0
     lower = healthy[changed] - calcium[changed]
     healthy[changed] = lower if healthy.dtype.kind == "f" else np.rint(lower)
-    return _like(scan_image, healthy)
+    return Grid.of(scan_image).image(healthy)
 
 
 def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
@@ -197,7 +274,48 @@ def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
     return (ScanWarning("map-saturated", message),)
 
 
-def _like(image: sitk.Image, array: np.ndarray) -> sitk.Image:
-    result = sitk.GetImageFromArray(array)
-    result.CopyInformation(image)
-    return result
+def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
+    """Whether what of a map counts was chosen for the networks in use (`cac calibrate`), for others, or never.
+
+    others: the networks used beside it, by kind; None for one that is not used.
+    """
+    card = decomposition.card
+    if "evidence_weights" not in card.calibration:
+        message = (
+            f"The model {card.name} is not calibrated, so every lesion of its calcium map counts, whether it is "
+            "coronary calcium or not. Calibrate it on scans with known calcium (cac calibrate)."
+        )
+        return [ScanWarning("map-not-calibrated", message)]
+    known = card.validation.get("whole_method", {}).get("models", {})
+    foreign = [own.card.name for kind, own in others.items() if own is not None and known.get(kind) != own.card.sha256]
+    if not foreign:
+        return []
+    message = (
+        f"The calcium map of {card.name} was calibrated with models other than {' and '.join(foreign)}, so more "
+        "lesions may be counted wrongly or left out. Calibrate them together (cac calibrate)."
+    )
+    return [ScanWarning("map-calibrated-for-others", message)]
+
+
+def _check_switched(by_reader: Mapping[int, bool], heart: sitk.Image) -> None:
+    count = heart.GetSize()[2]
+    in_heart = np.nonzero((sitk.GetArrayViewFromImage(heart) != 0).any((1, 2)))[0]
+    for k in by_reader:
+        if not 0 <= k < count:
+            raise CTError(f"The scan has no slice {k}: counted from the feet, its slices are 0 to {count - 1}.")
+        if k not in in_heart:
+            raise CTError(
+                f"Slice {k} shows no heart, so it cannot be switched on or off; slices {_ranges(in_heart)} show the "
+                "heart."
+            )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending whole numbers as a person writes them: 1, 3 to 5."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)

@@ -18,9 +18,6 @@ _FILTERS: dict[str, dict[str, Any]] = {
     "study": {"metavar": "UID", "help": "of this study, by its Study Instance UID"},
     "series": {"metavar": "UID", "help": "this series, by its Series Instance UID"},
     "date": {"metavar": "DATES", "help": "study date: YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD"},
-    "days": {"type": int, "metavar": "N", "help": "studies of the last N days, today included"},
-    "description": {"metavar": "TEXT", "help": "series description, with * for any characters and ? for one"},
-    "slice_thickness": {"metavar": "MM", "help": "for example 3, or 2.5-3"},
 }
 
 
@@ -42,30 +39,27 @@ def access(options: argparse.Namespace) -> Access:
     return from_file(options.settings, "access", Access())
 
 
-def add_filter_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add which series are wanted. names: of the options; none for all."""
+def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which series are wanted."""
     wanted = parser.add_argument_group("series")
-    for name in names or _FILTERS:
-        wanted.add_argument(f"--{name.replace('_', '-')}", **_FILTERS[name])
+    for name, option in _FILTERS.items():
+        wanted.add_argument(f"--{name.replace('_', '-')}", **option)
 
 
 def wanted_series(options: argparse.Namespace) -> SeriesFilter:
     """Which series are wanted. Raises OutputError."""
-    from ..archive.series import SeriesFilter, parse_dates, parse_thickness
+    from ..archive.series import SeriesFilter, parse_dates
     from ..core.uids import is_uid
 
-    asked = {name: value for name in _FILTERS if (value := getattr(options, name, None)) is not None}
+    asked = {name: value for name in ("patient_id", "days") if (value := getattr(options, name, None)) is not None}
     for name in ("study", "series"):
-        if name in asked:
-            asked[f"{name}_uid"] = uid = asked.pop(name)
+        if (uid := getattr(options, name, None)) is not None:
             if not is_uid(uid):
                 raise OutputError(f"{uid!r} is no UID. Give --{name} as the archive shows it.")
-    if asked.get("days", 1) < 1:
-        raise OutputError(f"--days is at least 1, not {asked['days']}.")
-    if "date" in asked:
-        if "days" in asked:
-            raise OutputError("--date and --days exclude each other. Leave one of them out.")
-        asked["dates"] = parse_dates(asked.pop("date"))
-    if "slice_thickness" in asked:
-        asked["thickness_mm"] = parse_thickness(asked.pop("slice_thickness"))
-    return replace(from_file(options.settings, "series", SeriesFilter()), **asked)
+            asked[f"{name}_uid"] = uid
+    if getattr(options, "date", None) is not None:
+        asked["dates"] = parse_dates(options.date)
+    wanted = replace(from_file(options.settings, "series", SeriesFilter()), **asked)
+    if wanted.days is not None and wanted.days < 1:
+        raise OutputError(f"The number of days is at least 1, not {wanted.days}.")
+    return wanted

@@ -15,7 +15,7 @@ def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:
         default=LOCAL,
         metavar="CLUSTER",
         help=f"who {work}: local (default: processes of this computer), the address tcp://HOST:PORT of a Dask "
-        "scheduler, slurm, or a YAML or JSON file with the class of a Dask cluster and its kwargs",
+        "scheduler, or a batch system, such as slurm, as Dask is configured for it",
     )
 
 
@@ -28,15 +28,15 @@ def extras_of_cluster(options: argparse.Namespace) -> tuple[str, ...]:
     """What the option needs beyond the base. Raises ClusterError."""
     if getattr(options, "cluster", LOCAL) == LOCAL:
         return ()
-    from ..cohort.cluster import cluster_choice
+    from ..cohort.cluster import ClusterChoice
 
-    return ("cluster",) if cluster_choice(options.cluster).is_of_batch_system else ()
+    return ("cluster",) if ClusterChoice(options.cluster).is_of_batch_system else ()
 
 
 def on_cluster(options: argparse.Namespace) -> AbstractContextManager[None]:
     """While it lasts, what is shared out goes to the cluster that was asked for. Raises ClusterError."""
     if getattr(options, "cluster", LOCAL) == LOCAL:
         return nullcontext()
-    from ..cohort.cluster import cluster_choice, working_on
+    from ..cohort.cluster import ClusterChoice, working_on
 
-    return working_on(cluster_choice(options.cluster))
+    return working_on(ClusterChoice(options.cluster))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,9 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _settings(options: argparse.Namespace) -> RunSettings:
     from ..run import RunSettings
 
-    found = scoring_settings(options.settings, RunSettings(saliency=False))
-    own = {name: getattr(found, name) or getattr(options, name) for name in ("identify", "scene", "dicom")}
-    return replace(found, **own)
+    return scoring_settings(options, RunSettings(saliency=False))
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

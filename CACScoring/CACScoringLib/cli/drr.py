@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.ct import CTError
 from ..core.output import OutputError
 from ..core.progress import Progress
 from .options import SERIES_HELP
+from .settings_file import add_settings_argument, from_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    from ..core.options import add_options
-    from ..drr.job import DrrSettings
-
     parser.description = "Compute a digitally reconstructed radiograph from a CT, as acquired at a chest stand."
     add = parser.add_argument
     add("ct", type=Path, metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
@@ -36,15 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="projection (default: PA): PA, AP, lateral (left), or the detector's angle in degrees, 0 in front of "
         "the chest and 90 at the patient's left",
     )
-    settings = [field for field in fields(DrrSettings) if "option" in field.metadata]
-    unset = {field.name: {"default": field.default} for field in settings if field.default is not False}
-    add_options(parser, DrrSettings, *(field.name for field in settings), **unset)
+    add("--pixels", type=int, metavar="N", help="rows and columns of the detector (default: 1024)")
+    add(
+        "--kvp",
+        type=float,
+        help="use the spectrum of a tube with 3 mm of aluminium (default: photons of 70 keV)",
+    )
     add(
         "--calcium-map",
         type=Path,
         metavar="FILE",
         help="show only the calcium of this map (calcium_map.nii.gz of cac score)",
     )
+    add_settings_argument(parser, '{"source_detector_mm": 1500, "photons": 20000}')
     add("--identify", action="store_true", help="include patient name, id, sex and study date in the DICOM file")
     parser.set_defaults(run=run, interrupted="Interrupted. Nothing was written.")
 
@@ -52,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Compute and write the radiograph. Raises CTError, OutputError."""
     from ..core.ct import same_grid
-    from ..core.options import settings_from
     from ..drr import files as drr_files
     from ..drr.geometry import centre_mm, view_named
     from ..drr.job import DrrSettings
@@ -63,7 +64,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if options.output.exists() and not options.overwrite:
         raise OutputError(f"{options.output} already exists. Choose another --output, or replace it with --overwrite.")
     view = view_named(options.view)
-    settings = settings_from(options, DrrSettings(view.angle_degrees, mirrored=view.mirrored))
+    given = {name: value for name in ("pixels", "kvp") if (value := getattr(options, name)) is not None}
+    settings = from_file(options.settings, None, DrrSettings())
+    settings = replace(settings, angle_degrees=view.angle_degrees, mirrored=view.mirrored, **given)
     spectrum, film = settings.spectrum(), settings.film()
     settings.geometry((0.0, 0.0, 0.0))  # what is wrong is reported before the CT is read
     progress.begin(["reading", "projecting", "writing"])

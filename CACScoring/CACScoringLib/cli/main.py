@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from ..core.output import OutputError
 from ..core.version import VERSION
-from .aliases import current_names
 from .cluster_option import on_cluster
 from .extras import require
 from .options import add_progress_argument
@@ -48,7 +47,7 @@ COMMANDS = {
     "push": "store DICOM files in a DICOM archive",
     "watch": "score new CTs of a DICOM archive, and send the results back",
     "drr": "compute a radiograph from a CT",
-    "models": "list, verify, install or roll back trained models",
+    "models": "list, verify or install trained models",
 }
 """What each command does. The module of its name declares its options, by `add_arguments`, when it is used."""
 
@@ -57,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run scoring's commands alone, without those of training, and return the exit code."""
     parser, commands = make_parser()
     add_commands(commands)
-    return run(parser.parse_args(current_names(sys.argv[1:] if arguments is None else arguments)))
+    return run(parser.parse_args(arguments))
 
 
 def make_parser() -> tuple[CommandParser, argparse._SubParsersAction]:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
-from ..core.text import shown
+from ..core.text import printable
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -27,7 +27,7 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        super().error(shown(message))
+        super().error(printable(message, message=True))
 
     def declare(self) -> None:
         """Declare the options, once."""

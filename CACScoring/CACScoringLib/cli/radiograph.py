@@ -1,14 +1,11 @@
-"""`cac score --radiograph`: how probable coronary calcium is from a chest radiograph, into a folder of results.
-
-Everything but the two arguments' reading works without a command line: `score_files`.
-"""
+"""`cac score --radiograph`: how probable coronary calcium is from a chest radiograph, into a folder of results."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +14,7 @@ from ..core.files import write_text_atomically
 from ..core.output import LAST_FILE, OutputError, OutputFolder
 from ..core.progress import Progress
 from ..models.cards import ModelCard, ModelError, load_model
+from .settings_file import from_file
 
 if TYPE_CHECKING:
     from ..radiograph.score import Factors, RadiographResult
@@ -24,57 +22,70 @@ if TYPE_CHECKING:
 
 STEPS = ("reading", "scoring", "saliency", "report")
 
-ALLOWED = frozenset(
-    {"radiograph", "lateral", "age", "sex", "bmi", "model", "device", "output", "overwrite", "identify", "progress"}
-)
-"""Options of `cac score` that a radiograph takes; the others are about a CT."""
+FOR_A_CT = ("ct", "series", "heart", "lesions", "earlier", "dicom", "allow_unusual", "threshold_only", "whole_scan")
+"""Options of `cac score` that a radiograph does not take."""
 
 
 @dataclass(frozen=True)
-class GivenFactors:
-    """What a user told of the person; None: not told."""
+class RadiographInput:
+    """What is given of a patient: section "radiograph" of the settings.
 
+    pa, lateral: files. age_years, sex ("F" or "M"), bmi_kg_m2: clinical factors, used where all three are known; None
+    takes age and sex from DICOM.
+    """
+
+    pa: Path | None = None
+    lateral: Path | None = None
     age_years: float | None = None
     sex: str | None = None
     bmi_kg_m2: float | None = None
 
+    @property
+    def pictures(self) -> dict[str, Path]:
+        """By view."""
+        return {view: path for view, path in (("PA", self.pa), ("lateral", self.lateral)) if path is not None}
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a radiograph's options to `cac score`, which has --age, --sex, --model and --output already."""
-    group = parser.add_argument_group("a chest radiograph instead of a CT")
-    group.add_argument(
+
+def add_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --radiograph."""
+    parser.add_argument(
         "--radiograph",
         type=Path,
         metavar="IMAGE",
-        help="PA radiograph: DICOM (CR, DX), a greyscale PNG, JPEG or TIFF in which bone is bright, or a NIfTI, NRRD "
-        "or MHA file of cac drr; --model then selects the radiograph model",
+        help="PA radiograph to score instead of a CT: DICOM (CR, DX), a greyscale PNG, JPEG or TIFF in which bone is "
+        "bright, or a NIfTI, NRRD or MHA file of cac drr; --model then selects the radiograph model. A lateral view, "
+        "age, sex and body mass index are given by --settings",
     )
-    group.add_argument("--lateral", type=Path, metavar="IMAGE", help="lateral radiograph of the same patient")
-    group.add_argument("--bmi", type=float, metavar="KG_M2", help="body mass index; used with --age and --sex")
+
+
+def radiograph_input(options: argparse.Namespace) -> RadiographInput:
+    """What is given of a patient's radiographs. Raises OutputError."""
+    given = from_file(options.settings, "radiograph", RadiographInput())
+    return replace(given, pa=options.radiograph or given.pa)
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Score the radiographs that were asked for. Raises CTError, OutputError."""
     from ..report.radiograph import result_as_text
+    from ..run import RunSettings
 
-    _check_options(options)
-    given = {"PA": options.radiograph, "lateral": options.lateral}
-    pictures = {view: path for view, path in given.items() if path is not None}
-    first = next(iter(pictures.values()))
-    output = options.output or Path(f"{_stem(first)}-cac")
-    factors = GivenFactors(options.age, options.sex, options.bmi)
+    if foreign := [name.replace("_", "-") for name in FOR_A_CT if getattr(options, name) not in (None, False)]:
+        raise OutputError(f"{', '.join(foreign)}: for a CT only. Give either a CT or a radiograph.")
+    if len(options.model) > 1:
+        raise OutputError("Several models are named; a radiograph is scored by one. Name one with --model.")
+    given = radiograph_input(options)
+    name = next(iter(given.pictures.values())).name.removesuffix(".gz")
+    output = options.output or Path(f"{Path(name).stem}-cac")
+    identify = from_file(options.settings, "results", RunSettings()).identify
     model = options.model[0] if options.model else None
-    result = score_files(
-        pictures, output, factors, model, options.device, options.overwrite, options.identify, progress
-    )
+    result = score_files(given, output, model, options.device, options.overwrite, identify, progress)
     print(result_as_text(result))
     print(f"Results: {output}")
 
 
 def score_files(
-    pictures: Mapping[str, Path],
+    given: RadiographInput,
     output: Path,
-    factors: GivenFactors | None = None,
     model: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
@@ -83,27 +94,25 @@ def score_files(
 ) -> RadiographResult:
     """Score a patient's radiographs and write the results.
 
-    pictures: files by view, "PA" or "lateral" or both. output: folder, made where it is not there. factors: what is not
-    given of age and sex is taken from DICOM. model: its name; None takes the bundled one for these views. identify:
+    output: folder, made where it is not there. model: its name; None takes the bundled one for these views. identify:
     with the patient's name and id in the report. progress: is told STEPS. Raises CTError, OutputError.
     """
     progress = progress or Progress()
-    given = factors or GivenFactors()
     folder = OutputFolder(output, overwrite)
-    _check_given(given)
     from ..radiograph.reading import read_radiograph
     from ..radiograph.score import model_for, score_radiograph
 
-    stored = model_for(set(pictures), model)
+    _check_factors(given)
+    stored = model_for(set(given.pictures), model)
     _check_packages(stored.card)
     progress.begin(list(STEPS))
     with progress.step("reading"):
-        radiographs = {view: read_radiograph(path) for view, path in pictures.items()}
-        person, warnings = person_of(given, radiographs)
+        radiographs = {view: read_radiograph(path) for view, path in given.pictures.items()}
+        factors, warnings = _factors(given, radiographs)
         first = next(iter(radiographs))
         radiographs[first] = radiographs[first].warned(*warnings)
         loaded = load_model(stored.path, device)
-    result = score_radiograph(radiographs, person, loaded, progress)
+    result = score_radiograph(radiographs, factors, loaded, progress)
     with folder.being_written() as temporary:
         _write(temporary, result, progress, identify)
     for warning in result.warnings:
@@ -112,32 +121,31 @@ def score_files(
     return result
 
 
-def person_of(
-    given: GivenFactors, radiographs: Mapping[str, ChestRadiograph]
+def _factors(
+    given: RadiographInput, radiographs: Mapping[str, ChestRadiograph]
 ) -> tuple[Factors | None, tuple[ScanWarning, ...]]:
-    """The factors where all three are known, what was given before what files tell; and doubts."""
+    """The factors where all three are known, what was given before what files state; and doubts."""
     from ..radiograph.score import Factors
 
-    told = {
-        "age": next((r.age_years for r in radiographs.values() if r.age_years is not None), None),
-        "sex": next((r.sex for r in radiographs.values() if r.sex is not None), None),
-    }
-    warnings = []
-    for name, value, most in (("age", given.age_years, 1.5), ("sex", given.sex, None)):
-        other = told[name]
-        if value is None or other is None:
-            continue
-        if (most is None and value != other) or (most is not None and abs(value - other) > most):
-            message = f"The {name} given is {value}, but the file states {other}. The given value was used."
-            warnings.append(ScanWarning("factors-differ", message))
-    age = given.age_years if given.age_years is not None else told["age"]
-    sex = given.sex or told["sex"]
-    if age is not None and sex is not None and given.bmi_kg_m2 is not None:
-        return Factors(age, sex, given.bmi_kg_m2), tuple(warnings)
-    if given != GivenFactors():
-        known = {"age": age, "sex": sex, "body mass index": given.bmi_kg_m2}
-        lacking = " and ".join(name for name, value in known.items() if value is None)
-        message = f"Age, sex and body mass index are used only together. None of them was used for lack of {lacking}."
+    stated_age = next((r.age_years for r in radiographs.values() if r.age_years is not None), None)
+    stated_sex = next((r.sex for r in radiographs.values() if r.sex is not None), None)
+    age = stated_age if given.age_years is None else given.age_years
+    sex = given.sex or stated_sex
+    differ = []
+    if stated_age is not None and abs(age - stated_age) > 1.5:
+        differ.append(("age", age, stated_age))
+    if stated_sex is not None and sex != stated_sex:
+        differ.append(("sex", sex, stated_sex))
+    warnings = [
+        ScanWarning("factors-differ", f"The {name} given is {own}, but the file states {stated}. The given is used.")
+        for name, own, stated in differ
+    ]
+    known = {"age": age, "sex": sex, "body mass index": given.bmi_kg_m2}
+    missing = " and ".join(name for name, value in known.items() if value is None)
+    if not missing:
+        return Factors(*known.values()), tuple(warnings)
+    if (given.age_years, given.sex, given.bmi_kg_m2) != (None, None, None):
+        message = f"Age, sex and body mass index are used only together. None of them was used for lack of {missing}."
         warnings.append(ScanWarning("factors-incomplete", message))
     return None, tuple(warnings)
 
@@ -170,15 +178,12 @@ def _write_image(path: Path, values) -> None:
         raise OutputError(f"{path.name} cannot be written ({reason}). Choose another --output.") from error
 
 
-def _check_given(given: GivenFactors) -> None:
+def _check_factors(given: RadiographInput) -> None:
     """Raises CTError for what no adult has, whether or not it will be used."""
     from ..radiograph.score import Factors
 
-    Factors(
-        50.0 if given.age_years is None else given.age_years,
-        given.sex or "F",
-        25.0 if given.bmi_kg_m2 is None else given.bmi_kg_m2,
-    )
+    age = 50.0 if given.age_years is None else given.age_years
+    Factors(age, given.sex or "F", 25.0 if given.bmi_kg_m2 is None else given.bmi_kg_m2)
 
 
 def _check_packages(card: ModelCard) -> None:
@@ -190,25 +195,3 @@ def _check_packages(card: ModelCard) -> None:
         needed["monai"] = "monai"
     if missing := [name for key, name in needed.items() if importlib.util.find_spec(key) is None]:
         raise ModelError(f"{card.name} needs the Python packages {' and '.join(missing)}. Install them.")
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    if options.radiograph is None and options.lateral is None:
-        raise OutputError("--bmi applies to radiographs only. Give one with --radiograph, or leave --bmi out.")
-    if options.ct is not None:
-        raise OutputError(f"Give a CT ({options.ct.name}) or a radiograph, not both.")
-    if foreign := sorted(name for name, value in vars(options).items() if _is_for_a_ct(name, value)):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
-        raise OutputError(f"{names} can be used with a CT only. Leave it out with --radiograph.")
-    if len(options.model) > 1:
-        raise OutputError("Several models are named; a radiograph is scored by one. Name one with --model.")
-
-
-def _is_for_a_ct(name: str, value: object) -> bool:
-    unset = value is None or value is False or value == [] or value == {} or value == "auto"
-    return not (unset or name in ALLOWED or name in ("ct", "command", "run", "extras", "make_sample", "interrupted"))
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    return next((name[: -len(ending)] for ending in (".nii.gz",) if name.endswith(ending)), path.stem)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ..core.output import OutputError
 from ..core.progress import Progress
-from .archive_options import access, add_archive_arguments, add_filter_arguments, wanted_series
+from .archive_options import access, add_archive_arguments, wanted_series
 from .options import add_estimate_argument, add_network_arguments, extras_of_estimates, model_choice
 from .settings_file import from_file, scoring_settings
 
@@ -26,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the journal and a result per series")
     add("--once", action="store_true", help="end when nothing is to be done, in place of waiting for more")
     add("--identify", action="store_true", help="include patient name, id and study date in the results")
-    add_filter_arguments(parser, "days", "description", "slice_thickness")
+    add("--days", type=int, metavar="N", help="only series of studies of the last N days, today included")
     add_estimate_argument(add_network_arguments(parser))
     parser.set_defaults(
         run=run,
-        extras=lambda options: ("archive", "dicom", *extras_of_estimates(options)),
+        extras=lambda options: ("archive", "cohort", "dicom", *extras_of_estimates(options)),
         interrupted="Interrupted. Nothing is lost; run the same command again to continue.",
     )
 
@@ -42,8 +41,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from ..cohort.cohort import made_with
     from ..run import RunSettings, chosen_models
 
-    settings = scoring_settings(options.settings, RunSettings(healthy=False, saliency=False, dicom=True))
-    settings = replace(settings, identify=settings.identify or options.identify)
+    settings = scoring_settings(options, RunSettings(healthy=False, saliency=False, dicom=True))
     watched = from_file(options.settings, "watch", WatchSettings(once=options.once))
     if watched.poll_seconds <= 0 or watched.settle_seconds < 0:
         raise OutputError("poll_seconds is above 0, and settle_seconds at least 0. Correct --settings.")

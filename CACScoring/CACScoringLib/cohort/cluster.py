@@ -1,4 +1,4 @@
-"""Which Dask cluster does the work: this machine, a scheduler, SLURM, or what a file describes."""
+"""Which Dask cluster does the work: this machine, a scheduler, or a batch system."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ import asyncio
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from ..core.ct import CTError
 
 LOCAL = "local"
+
+BATCH_SYSTEMS = {
+    "htcondor": "HTCondorCluster",
+    "lsf": "LSFCluster",
+    "moab": "MoabCluster",
+    "oar": "OARCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "slurm": "SLURMCluster",
+}
+"""Classes of dask-jobqueue by the names that its configuration has for them."""
 
 CLOSE_SECONDS = 30.0
 """How long workers may take to end."""
@@ -26,16 +35,6 @@ BOARD = "127.0.0.1:8787"
 """Where the dashboard listens: it shows names of scans, and asks nobody who they are."""
 
 _ADDRESS = re.compile(r"(tcp|tls)://[\w.\-\[\]:]+:\d+")
-_MODULES = {
-    "LocalCluster": "distributed",
-    "SSHCluster": "distributed",
-    **dict.fromkeys(
-        ("HTCondorCluster", "LSFCluster", "MoabCluster", "OARCluster", "PBSCluster", "SGECluster", "SLURMCluster"),
-        "dask_jobqueue",
-    ),
-}
-"""Classes that a file may name. Others are refused: making any class of any module would run what the file wants."""
-_KEYS = {"class", "kwargs", "workers"}
 
 _CONFIG: dict[str, Any] = {
     # A job whose worker died is given back at once: `workers` tries it once more, alone.
@@ -57,67 +56,32 @@ class ClusterError(CTError):
 
 @dataclass(frozen=True)
 class ClusterChoice:
-    """A cluster as `--cluster` names it, checked; see `cluster_choice`.
+    """A cluster as `--cluster` names it: "local", "tcp://HOST:PORT" or "tls://…", or a batch system.
 
-    name: as given. address: of a scheduler. made_by: name of the class that makes a cluster, with kwargs. workers: how
-    many, as the file tells. All None for this machine.
+    Raises ClusterError for others.
     """
 
     name: str = LOCAL
-    address: str | None = None
-    made_by: str | None = None
-    kwargs: Mapping[str, Any] | None = None
-    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.is_local or self.is_of_batch_system or self.is_scheduler):
+            names = ", ".join((LOCAL, "tcp://HOST:PORT", *BATCH_SYSTEMS))
+            raise ClusterError(f"There is no cluster {self.name!r}. Give one of {names}.")
 
     @property
     def is_local(self) -> bool:
         """Whether the workers are processes of this machine, which share its memory."""
-        return self.address is None and self.made_by is None
+        return self.name == LOCAL
+
+    @property
+    def is_scheduler(self) -> bool:
+        """Whether it is the address of a scheduler that runs."""
+        return _ADDRESS.fullmatch(self.name) is not None
 
     @property
     def is_of_batch_system(self) -> bool:
         """Whether dask-jobqueue begins the workers."""
-        return _MODULES.get(self.made_by or "") == "dask_jobqueue"
-
-
-def cluster_choice(text: str) -> ClusterChoice:
-    """What `--cluster` names: "local", "tcp://HOST:PORT" or "tls://…", "slurm", or a YAML or JSON file.
-
-    A file is a mapping with `class` (one of dask-jobqueue, SSHCluster or LocalCluster) and optionally
-    `kwargs` and `workers`. Raises ClusterError.
-    """
-    if text == LOCAL:
-        return ClusterChoice()
-    if _ADDRESS.fullmatch(text):
-        return ClusterChoice(text, address=text)
-    if text == "slurm":
-        return ClusterChoice(text, made_by="SLURMCluster", kwargs={})
-    if not Path(text).is_file():
-        raise ClusterError(f"There is no cluster {text!r}. Give local, tcp://HOST:PORT, slurm, or a YAML or JSON file.")
-    return _described(Path(text))
-
-
-def _described(path: Path) -> ClusterChoice:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML too
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ClusterError(f"{path} cannot be read as YAML or JSON ({error}). Correct the file.") from error
-    if not isinstance(content, dict) or "class" not in content or not set(content) <= _KEYS:
-        raise ClusterError(
-            f"{path} describes no cluster: it needs class, such as SLURMCluster, and may have kwargs and workers. "
-            "Correct the file."
-        )
-    name, kwargs = str(content["class"]).rpartition(".")[2], content.get("kwargs") or {}
-    if name not in _MODULES or str(content["class"]) not in (name, f"{_MODULES[name]}.{name}"):
-        raise ClusterError(
-            f"{path} names the class {content['class']!r}. Write one of {', '.join(sorted(_MODULES))} in its place."
-        )
-    workers = content.get("workers")
-    if not isinstance(kwargs, dict) or not (workers is None or (isinstance(workers, int) and workers > 0)):
-        raise ClusterError(f"In {path}, kwargs has to be a mapping and workers a number from 1. Correct the file.")
-    return ClusterChoice(str(path), made_by=name, kwargs=kwargs, workers=workers)
+        return self.name in BATCH_SYSTEMS
 
 
 _asked_for: ContextVar[ClusterChoice | None] = ContextVar("cluster", default=None)
@@ -150,8 +114,8 @@ def started(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iter
     Raises:
         ClusterError: The cluster cannot be made.
     """
-    if choice.address is not None:
-        yield choice.address
+    if choice.is_scheduler:
+        yield choice.name
         return
     import dask
     from distributed import LocalCluster
@@ -169,7 +133,7 @@ def started(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iter
                 preload=f"{__package__}.in_worker",
             )
         else:
-            cluster = _made(choice)
+            cluster = of_batch_system(choice.name)
             cluster.scale(count)
         try:
             yield cluster
@@ -180,33 +144,19 @@ def started(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iter
                 cluster.close(timeout=CLOSE_SECONDS)
 
 
-def _made(choice: ClusterChoice) -> Any:
-    try:
-        made_by = choice.made_by or ""
-        return getattr(import_module(_MODULES[made_by]), made_by)(**_with_own_board(choice))
-    except Exception as error:  # each class has its own
-        raise ClusterError(
-            f"--cluster {choice.name} could not be begun: {type(error).__name__}: {error}. What it needs may stand in "
-            "the configuration of Dask (~/.config/dask) or in a file with class and kwargs."
-        ) from error
-
-
-def _with_own_board(choice: ClusterChoice) -> dict[str, Any]:
-    """The kwargs of a cluster whose scheduler is begun here; its dashboard is for this machine unless asked otherwise.
-
-    Dask's own default listens on all interfaces.
-    """
+def of_batch_system(name: str) -> Any:
+    """A cluster as Dask's configuration describes it; its dashboard is for this machine unless that says otherwise:
+    Dask's own default listens on all interfaces. Raises ClusterError."""
     import dask
 
-    kwargs = dict(choice.kwargs or {})
-    if choice.made_by == "LocalCluster":
-        return {"dashboard_address": BOARD, **kwargs}
-    if _MODULES[choice.made_by or ""] == "dask_jobqueue":
-        section = f"jobqueue.{(choice.made_by or '').removesuffix('Cluster').lower()}.scheduler-options"
-        configured = dask.config.get(section, None) or {}
-        kwargs["scheduler_options"] = {
-            "dashboard_address": BOARD,
-            **configured,
-            **(kwargs.get("scheduler_options") or {}),
-        }
-    return kwargs
+    try:
+        import dask_jobqueue
+
+        options = dask.config.get(f"jobqueue.{name}.scheduler-options", None) or {}
+        kind = getattr(dask_jobqueue, BATCH_SYSTEMS[name])
+        return kind(scheduler_options={"dashboard_address": BOARD, **options})
+    except Exception as error:  # each class has its own
+        raise ClusterError(
+            f"--cluster {name} could not be begun: {type(error).__name__}: {error}. Describe its jobs in the "
+            "configuration of Dask, ~/.config/dask/jobqueue.yaml."
+        ) from error

@@ -16,7 +16,7 @@ from ..core.ct import ScanWarning, UnreadableError
 from ..core.output import LAST_FILE, OutputError
 from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
-from ..io.dicom import some
+from ..core.text import some
 from ..io.reading import Series, find_series
 from ..results import METHOD_TITLES
 from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models

@@ -11,8 +11,9 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -50,12 +51,11 @@ class CohortFolder:
         names = [RECORD, TABLE, FAILURES, *tables, *known, *(path.name for path in self.path.iterdir())]
         taken = {name.casefold() for name in names}
         folders = []
-        last: dict[str, int] = {}
         for scan in scans:
             digest = scan_digest(scan.given)
             name = by_scan.get(digest)
             if name is None:
-                name = free_name(safe_name(scan.name), taken, last)
+                name = free_name(safe_name(scan.name), taken)
                 taken.add(name.casefold())
             known[name] = {"scan": digest}
             folders.append(self.path / name)
@@ -180,21 +180,10 @@ def safe_name(name: str) -> str:
     return f"scan-{text}" if _RESERVED.fullmatch(text) else text
 
 
-def free_name(name: str, taken: set[str], last: dict[str, int] | None = None) -> str:
-    """The name itself, or with "-2", "-3" … where it is taken.
-
-    taken: names without case (`str.casefold`). last: numbers that names have come to, kept from call to call, so that
-    many scans of one name take no longer each.
-    """
-    last = {} if last is None else last
-    folded = name.casefold()
-    number = last.get(folded, 1)
-    free = name if number == 1 else f"{name}-{number}"
-    while free.casefold() in taken:
-        number += 1
-        free = f"{name}-{number}"
-    last[folded] = number
-    return free
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name itself, or with "-2", "-3" … where it is taken. taken: names without case (`str.casefold`)."""
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(free for free in names if free.casefold() not in taken)
 
 
 def _untouched(scan: CohortScan, known: ScanRecord) -> bool:

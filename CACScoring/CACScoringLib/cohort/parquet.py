@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,6 @@ SCHEMA = "cac-cohort-tables/1"
 TABLES = ("scans", "scores", "lesions")
 WRITTEN = "_tables"
 """Of the folder in which they are until they are whole; no scan's folder is called so."""
-GROUP_SCANS = 500
-"""Scans that are kept in memory until they are written."""
 TOTAL = "total"
 """What `scores` has as the artery of a method's total."""
 
@@ -67,21 +63,14 @@ def write_tables(folder: Path, scans: Iterable[tuple[str, CohortScan, ScanState]
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+    for number, scan, state in scans:
+        for name, own in rows_of(number, scan, state, identify).items():
+            rows[name] += own
     with partial_folder(folder / WRITTEN) as place:
-        with ExitStack() as stack:
-            schemas = {name: pa.schema(_typed(name, identify), metadata={"schema": SCHEMA}) for name in TABLES}
-            writers = {
-                name: stack.enter_context(pq.ParquetWriter(table_path(place, name), schema, compression="zstd"))
-                for name, schema in schemas.items()
-            }
-            each = iter(scans)
-            while group := list(islice(each, GROUP_SCANS)):
-                rows: dict[str, list[dict]] = {name: [] for name in TABLES}
-                for number, scan, state in group:
-                    for name, own in rows_of(number, scan, state, identify).items():
-                        rows[name] += own
-                for name, schema in schemas.items():
-                    writers[name].write_table(pa.Table.from_pylist(rows[name], schema=schema))
+        for name in TABLES:
+            schema = pa.schema(_typed(name, identify), metadata={"schema": SCHEMA})
+            pq.write_table(pa.Table.from_pylist(rows[name], schema), table_path(place, name), compression="zstd")
         for name in TABLES:
             table_path(place, name).replace(table_path(folder, name))
 

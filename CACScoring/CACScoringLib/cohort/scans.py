@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.ct import ScanWarning
 from ..core.tables import Line, Table, TableError, read_table
-from ..io.dicom import printable, some
+from ..core.text import printable, some
 from ..io.reading import stem
 
 WHOLE_FOLDER = "ct"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.ct import ScanWarning
 from ..core.output import LAST_FILE
-from ..io.dicom import some
+from ..core.text import some
 from ..io.reading import IMAGE_ENDINGS, Series, stem
 from .scans import WHOLE_FOLDER, CohortScan, name_below
 

@@ -10,7 +10,7 @@ from ..core.labels import Artery, NonCoronary
 from ..core.progress import ScanState
 from ..core.records import recorded_status
 from ..core.tables import table_text
-from ..io.dicom import printable
+from ..core.text import printable
 from .scans import CohortScan
 
 _SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason")

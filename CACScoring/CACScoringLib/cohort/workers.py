@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,7 +155,7 @@ class Workers:
         for name in ("distributed", "distributed.client"):  # `run` tells what went wrong
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._alone = alone
-        count = self._choice.workers or (1 if alone and self._choice.is_local else count)
+        count = 1 if alone and self._choice.is_local else count
         self._cluster = self._stack.enter_context(started(self._choice, count, self._memory and self._memory // count))
         try:
             self._client = self._stack.enter_context(connected(self._cluster))
@@ -228,6 +228,26 @@ class Workers:
             ) from error
         future.release()
         return event
+
+
+def finished(
+    prepare: Callable[[], Callable[[Any], Any]],
+    jobs: Sequence[Any],
+    count: int,
+    counted: Callable[[int, int], None] | None = None,
+) -> list[JobEvent]:
+    """Do the jobs on up to `count` workers, see `Workers`, and return how each ended, in their order.
+
+    counted: called with (ended, all) after each.
+    """
+    ended: dict[int, JobEvent] = {}
+    with Workers(min(count, len(jobs)), prepare) as workers, closing(workers.run(jobs)) as events:
+        for event in events:
+            if event.state != "begun":
+                ended[event.index] = event
+                if counted:
+                    counted(len(ended), len(jobs))
+    return [ended[index] for index in range(len(jobs))]
 
 
 def connected(cluster: Any) -> Any:

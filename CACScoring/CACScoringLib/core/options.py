@@ -9,7 +9,11 @@ import argparse
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
-from typing import ClassVar, Protocol, TypeVar, get_args, get_type_hints
+from pathlib import Path
+from types import UnionType
+from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .output import OutputError
 
 
 class _Dataclass(Protocol):
@@ -78,3 +82,45 @@ def settings_from(arguments: argparse.Namespace, settings: Settings, names: Iter
 def rows_of(kind: type) -> dict[str, Row]:
     """How a panel asks for a dataclass's settings, by field."""
     return {field.name: field.metadata["row"] for field in dataclasses.fields(kind) if field.metadata.get("row")}
+
+
+def changed_settings(settings: Settings, content: object, where: str, folder: Path = Path()) -> Settings:
+    """Settings, and those within them, with the fields of an object read from JSON. Raises OutputError.
+
+    where: place of the object, for errors; empty for the whole. folder: that paths are relative to.
+    """
+    known = {field.name: field for field in dataclasses.fields(settings)}
+    if not isinstance(content, dict) or not content.keys() <= known.keys():
+        place = where or "The content"
+        raise OutputError(
+            f"{place} of --settings needs to be an object with fields of these names: {', '.join(known)}."
+        )
+    kinds, changes = get_type_hints(type(settings)), {}
+    for name, value in content.items():
+        before, place = getattr(settings, name), f"{where}.{name}".lstrip(".")
+        if dataclasses.is_dataclass(before):
+            changes[name] = changed_settings(before, value, place, folder)
+            continue
+        changes[name] = _value(kinds[name], value, place, folder)
+        choices = known[name].metadata.get("option", {}).get("choices")
+        if choices and changes[name] not in choices:
+            raise OutputError(f"{place} in --settings is {value!r}; choose one of {', '.join(map(str, choices))}.")
+    return dataclasses.replace(settings, **changes)
+
+
+def _value(kind: Any, value: object, where: str, folder: Path) -> object:
+    for one in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
+        if one is Path and isinstance(value, str):
+            return folder / value
+        if one is float and type(value) is int:
+            return float(value)
+        if get_origin(one) is tuple and isinstance(value, list):
+            parts = get_args(one)
+            parts = parts[:1] * len(value) if parts[1:] == (...,) else parts
+            if len(value) == len(parts):
+                return tuple(_value(each, part, where, folder) for each, part in zip(parts, value, strict=True))
+        if get_origin(one) is dict and isinstance(value, dict) and all(k.isdecimal() and len(k) < 10 for k in value):
+            return {int(key): _value(get_args(one)[1], part, f"{where}.{key}", folder) for key, part in value.items()}
+        if type(value) is one:
+            return value
+    raise OutputError(f"{where} in --settings is {value!r}, which is of another type than it has to be. Correct it.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from .ct import ScanWarning
-from .text import shown
+from .text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +91,15 @@ class Progress:
 
 
 class TextProgress(Progress):
-    """A bar on a terminal; without one, only warnings and errors."""
+    """A bar on a terminal; without one, only warnings and errors. quiet: nothing but the error that ends a run."""
 
-    prints_warnings = True
     _WIDTH = 24
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, quiet: bool = False) -> None:
         super().__init__()
         self._stream = stream
-        self._bar = stream.isatty()
+        self._bar = stream.isatty() and not quiet
+        self.prints_warnings = not quiet
 
     def _began(self, name: str) -> None:
         if name in self.steps:
@@ -117,16 +117,16 @@ class TextProgress(Progress):
 
     def scan(self, state: ScanState) -> None:
         if state.state == "failed":
-            self._line(f"Failed: {state.name}: {state.reason}")
+            self._note(f"Failed: {state.name}: {state.reason}")
 
     def dashboard(self, address: str) -> None:
-        self._line(f"Dashboard: {address}")
+        self._note(f"Dashboard: {address}")
 
     def warning(self, warning: ScanWarning) -> None:
-        self._line(f"{'CAUTION' if warning.severe else 'Warning'}: {warning.message}")
+        self._note(f"{'CAUTION' if warning.severe else 'Warning'}: {warning.message}")
 
     def done(self, output: Path) -> None:
-        self._line("")
+        self._note("")
 
     def failed(self, message: str, exit_code: int) -> None:
         self._line(f"Error: {message}")
@@ -134,8 +134,12 @@ class TextProgress(Progress):
     def interrupted(self, message: str, exit_code: int) -> None:
         self._line(message)
 
+    def _note(self, text: str) -> None:
+        if self.prints_warnings:
+            self._line(text)
+
     def _line(self, text: str) -> None:
-        self._stream.write(("\r\x1b[K" if self._bar else "") + (shown(text) + "\n" if text else ""))
+        self._stream.write(("\r\x1b[K" if self._bar else "") + (printable(text, message=True) + "\n" if text else ""))
         self._stream.flush()
 
 
@@ -148,45 +152,31 @@ class JsonProgress(Progress):
 
     def _began(self, name: str) -> None:
         index = self.steps.index(name) if name in self.steps else None
-        self._say(event="step", step=name, index=index, count=len(self.steps))
+        self._write(event="step", step=name, index=index, count=len(self.steps))
 
     def counted(self, done: int, count: int) -> None:
-        self._say(event="counted", done=done, count=count)
+        self._write(event="counted", done=done, count=count)
 
     def scan(self, state: ScanState) -> None:
-        self._say(event="scan", **{**asdict(state), "folder": str(state.folder), "ct": str(state.ct)})
+        self._write(event="scan", **{**asdict(state), "folder": str(state.folder), "ct": str(state.ct)})
 
     def dashboard(self, address: str) -> None:
-        self._say(event="dashboard", address=address)
+        self._write(event="dashboard", address=address)
 
     def warning(self, warning: ScanWarning) -> None:
-        self._say(event="warning", code=warning.code, message=warning.message)
+        self._write(event="warning", code=warning.code, message=warning.message)
 
     def done(self, output: Path) -> None:
-        self._say(event="done", output=str(output))
+        self._write(event="done", output=str(output))
 
     def failed(self, message: str, exit_code: int) -> None:
-        self._say(event="failed", message=message, exit_code=exit_code)
+        self._write(event="failed", message=message, exit_code=exit_code)
 
-    def _say(self, **event: object) -> None:
+    def _write(self, **event: object) -> None:
         self._stream.write(json.dumps(event) + "\n")
         self._stream.flush()
 
 
-class ErrorsOnly(Progress):
-    """Nothing but the error that ends a run."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def failed(self, message: str, exit_code: int) -> None:
-        self._stream.write(shown(f"Error: {message}\n"))
-
-    def interrupted(self, message: str, exit_code: int) -> None:
-        self._stream.write(shown(f"{message}\n"))
-
-
 def progress_for(kind: str, stream: TextIO) -> Progress:
     """kind: "auto" (bar or text), "json" or "none"."""
-    return {"auto": TextProgress, "json": JsonProgress, "none": ErrorsOnly}[kind](stream)
+    return JsonProgress(stream) if kind == "json" else TextProgress(stream, quiet=kind == "none")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .ct import CTError
 from .files import write_text_atomically
+from .text import printable
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet runs a cell that begins so."""
@@ -100,7 +101,7 @@ class Table:
     def need(self, *columns: str) -> None:
         """Raises TableError where one of these columns is missing."""
         if missing := [name for name in columns if name not in self]:
-            has = ", ".join(_plain(name) for name in self.columns)
+            has = ", ".join(printable(name) for name in self.columns)
             raise TableError(f"The table {self.path} has no column {', '.join(missing)}; it has {has}.")
 
     def need_distinct(self, names: Sequence[str], what: str = "name") -> None:
@@ -138,7 +139,7 @@ def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", sho
     names = [name.strip() for name in head]
     named = [name.lower() for name in names if name]
     if twice := sorted({name for name in named if named.count(name) > 1}):
-        raise TableError(f"The table {path} has two columns of one name: {_plain(', '.join(twice))}. Rename one.")
+        raise TableError(f"The table {path} has two columns of one name: {printable(', '.join(twice))}. Rename one.")
     lines = []
     for number, cells in rest:
         extra = any(cell.strip() for cell in cells[len(names) :])
@@ -220,11 +221,6 @@ def write_table(
 def guarded_cell(cell: object) -> object:
     """A text that a spreadsheet would run begins with an apostrophe; anything else is as it was."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
-
-
-def _plain(text: str) -> str:
-    """No control characters, and not endless: for terminals and pages."""
-    return "".join(c if c.isprintable() else " " for c in text)[:200]
 
 
 def _shown(text: str) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+RESEARCH_ONLY = "For research only. Not a medical device; not for diagnosis or treatment."
+
 
 def percent(probability: float) -> str:
     """A model's probability for readers; never 0 or 100%, for no model is certain."""
@@ -10,9 +14,18 @@ def percent(probability: float) -> str:
     return "above 99%" if probability > 0.99 else f"{probability:.0%}"
 
 
-def shown(text: str) -> str:
-    """Text for a terminal, without control characters but the end of a line: a message may quote a file.
+def printable(text: str, message: bool = False) -> str:
+    """Text from a file, fit for terminals and pages: no control characters, at most 200 characters.
 
-    Bytes of names that are no UTF-8 stay, for the stream to escape them.
+    message: of any length, whose lines stay, and bytes of names that are no UTF-8, for the stream to escape them.
     """
-    return "".join(c if c.isprintable() or c == "\n" or "\ud800" <= c <= "\udfff" else " " for c in text)
+    cleaned = "".join(
+        c if c.isprintable() or (message and (c == "\n" or "\ud800" <= c <= "\udfff")) else " " for c in text
+    )
+    return cleaned if message else cleaned.strip()[:200]
+
+
+def some(items: Iterable[str]) -> str:
+    """The first five items, and how many more there are."""
+    items = list(items)
+    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")

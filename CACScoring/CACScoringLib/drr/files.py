@@ -11,7 +11,8 @@ import SimpleITK as sitk
 from ..core.ct import Acquisition
 from ..core.files import whole
 from ..core.output import OutputError
-from .projection import Geometry, Radiograph
+from .geometry import Geometry
+from .projection import Radiograph
 
 Writer = Callable[[Path, Radiograph, Acquisition, bool], None]
 

@@ -5,8 +5,6 @@ A folder is the whole of a job: `write_job` fills it, `make_radiograph` or `find
 from it.
 """
 
-# An option is a field, not a default that all share.
-
 from __future__ import annotations
 
 import json
@@ -18,20 +16,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import CTError, UnreadableError
-from ..core.options import told
 from ..core.progress import Progress
 from ..io.image_files import read_image
-from .geometry import VIEWS, centre_mm, in_lps_order, pose_of
-from .projection import (
-    Film,
-    Geometry,
-    Spectrum,
-    body_only,
-    calcium_path,
-    path_length_mm,
-    radiograph,
-    tube_spectrum,
-)
+from .geometry import VIEWS, Geometry, centre_mm, in_lps_order, pose_of
+from .projection import body_only, calcium_path, path_length_mm, radiograph
+from .xray import Film, Spectrum, tube_spectrum
 
 CT, CALCIUM, HEART, BODY = "ct.nrrd", "calcium.nrrd", "heart.nrrd", "body.nrrd"
 _SETTINGS, _PICTURE = "settings.json", "picture.nrrd"
@@ -43,25 +32,29 @@ PRESETS = VIEWS
 
 @dataclass(frozen=True)
 class DrrSettings:
-    """How to make a radiograph. Angles, distances, mirrored and parallel are those of `Geometry`; the detector is a
-    square. photons: as of `Film`. kvp: None is one energy, 70 keV. table: leave table and clothes in the picture.
+    """How to make a radiograph, as `cac drr --settings` takes it too.
+
+    angle_degrees, mirrored: of a view in VIEWS, or any. tilt_degrees: of the detector, towards the head.
+    source_detector_mm, source_isocentre_mm: distances from the source. detector_mm: width and height of the detector,
+    which has pixels rows and as many columns. kvp: of a tube with 3 mm of aluminium; None is one energy, 70 keV.
+    linear: show the intensity instead of its logarithm. scatter_fraction: scattered part of the signal, below 1.
+    photons: of the noise, per pixel without a patient; None for none. table: keep the table and clothes. parallel:
+    parallel rays instead of a cone beam.
     """
 
     angle_degrees: float = 0.0
-    tilt_degrees: float = told(0.0, "tilt of the detector towards the head", flag="--tilt", metavar="DEGREES")
+    tilt_degrees: float = 0.0
     mirrored: bool = False
-    source_detector_mm: float = told(1800.0, "source to detector (1800)", flag="--source-detector", metavar="MM")
-    source_isocentre_mm: float = told(1600.0, "source to isocentre (1600)", flag="--source-isocentre", metavar="MM")
-    detector_mm: float = told(430.0, "width and height of the detector (430)", flag="--detector", metavar="MM")
-    pixels: int = told(1024, "rows and columns of the detector (1024)", metavar="N")
-    kvp: float | None = told(None, "use the spectrum of a tube with 3 mm of aluminium, instead of photons of 70 keV")
-    linear: bool = told(False, "show the intensity instead of its logarithm")
-    scatter_fraction: float = told(0.0, "scattered part of the signal, below 1", flag="--scatter", metavar="FRACTION")
-    photons: float | None = told(
-        None, "add noise for this number of photons per pixel without a patient", flag="--noise", metavar="PHOTONS"
-    )
-    table: bool = told(False, "keep the table and clothes in the image")
-    parallel: bool = told(False, "use parallel rays instead of a cone beam")
+    source_detector_mm: float = 1800.0
+    source_isocentre_mm: float = 1600.0
+    detector_mm: float = 430.0
+    pixels: int = 1024
+    kvp: float | None = None
+    linear: bool = False
+    scatter_fraction: float = 0.0
+    photons: float | None = None
+    table: bool = False
+    parallel: bool = False
 
     def geometry(self, isocentre_mm: tuple[float, float, float], pixels: int | None = None) -> Geometry:
         """Place source and detector about a point.

@@ -14,9 +14,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from .geometry import centre_mm, in_lps_order, pose_of
+from .geometry import Geometry, centre_mm, in_lps_order, pose_of
 from .job import DrrSettings
-from .projection import Geometry, calcium_path, path_length_mm, radiograph
+from .projection import calcium_path, path_length_mm, radiograph
 
 FINE_MM = 3.0
 """Voxels of the reduced CT, at least; a coarse one has twice this."""

@@ -12,38 +12,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import AIR_HU
-from .geometry import VIEWS, Geometry, ProjectionError, in_lps_order, rays_through, view_named
-from .planes import available_backends, sums_along
-from .xray import (
-    BONE_ABOVE_HU,
-    CT_EFFECTIVE_KEV,
-    Film,
-    Spectrum,
-    attenuation_per_mm,
-    calcium_per_mm,
-    detected,
-    displayed,
-    intensity,
-    tube_spectrum,
-)
-
-__all__ = [
-    "VIEWS",
-    "Film",
-    "Geometry",
-    "ProjectionError",
-    "Radiograph",
-    "Spectrum",
-    "available_backends",
-    "body_only",
-    "calcium_path",
-    "line_integrals",
-    "path_length_mm",
-    "radiograph",
-    "tube_spectrum",
-    "view_named",
-    "water_equivalent_mm",
-]
+from .geometry import Geometry, ProjectionError, in_lps_order, rays_through
+from .planes import sums_along
+from .xray import BONE_ABOVE_HU, CT_EFFECTIVE_KEV, Film, Spectrum, calcium_per_mm, detected, displayed, intensity
 
 BODY_HU = -300.0
 BODY_PATH_MM = 20.0
@@ -87,14 +58,6 @@ def water_equivalent_mm(image: sitk.Image, geometry: Geometry, backend: str | No
         ProjectionError: The view cannot be projected.
     """
     return _sums(image, geometry, -1000.0, _NO_LIMIT, backend) / np.float32(1000)
-
-
-def line_integrals(
-    image: sitk.Image, geometry: Geometry, kev: float = CT_EFFECTIVE_KEV, backend: str | None = None
-) -> np.ndarray:
-    """∫μ ds along each ray at one energy, all matter taken for water, float32 [row, column]; as
-    `water_equivalent_mm` otherwise."""
-    return water_equivalent_mm(image, geometry, backend) * np.float32(attenuation_per_mm("water", kev))
 
 
 def calcium_path(

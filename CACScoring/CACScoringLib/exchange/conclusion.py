@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from ..core.text import RESEARCH_ONLY
 from ..report.interval_page import interval_sentence
 from ..results import ScoreResult
 from ..scoring.uncertainty import TOTAL
-
-RESEARCH_ONLY = "For research only. Not a medical device; not for diagnosis or treatment."
 
 
 def conclusion(result: ScoreResult) -> list[str]:
@@ -29,8 +28,8 @@ def conclusion(result: ScoreResult) -> list[str]:
     return [*map(plain, sentences), RESEARCH_ONLY]
 
 
-def plain(text: str) -> str:
-    """Text in ASCII, which every DICOM character set has."""
+def plain(text: str, encoding: str = "ascii") -> str:
+    """Text in the characters of an encoding: ASCII, which every DICOM character set has, or Latin-1, as PDF's fonts."""
     known = {"–": "-", "—": "-", "−": "-", "×": "x", "²": "2", "³": "3", "·": ".", "°": " degrees", "’": "'"}
     known |= {"“": '"', "”": '"', "…": "...", "≥": ">=", "≤": "<=", "µ": "u"}
-    return "".join(known.get(c, c) for c in text).encode("ascii", "replace").decode("ascii")
+    return "".join(c if c.encode(encoding, "ignore") else known.get(c, "?") for c in text)

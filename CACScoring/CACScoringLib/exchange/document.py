@@ -12,13 +12,14 @@ from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from ..core.labels import Artery, Site
+from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
 from ..report import pictures
 from ..report.files import models_as_json
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring.scores import Score
 from . import codes as cac
-from .conclusion import RESEARCH_ONLY, conclusion
+from .conclusion import conclusion, plain
 from .key_slices import key_picture, key_slices
 from .source import SourceSeries
 
@@ -27,6 +28,8 @@ SERIES = 5
 
 _MARGIN_MM, _WIDTH_MM, _PICTURE_MM = 18.0, 174.0, 84.0
 _HEADINGS = FontFace(emphasis="BOLD", fill_color=(232, 238, 242))
+_FONT = "latin-1"
+"""Characters of PDF's own fonts."""
 _INK, _FAINT, _ALARM = (30, 36, 40), (105, 115, 122), (176, 32, 32)
 
 
@@ -120,12 +123,12 @@ class _Page(FPDF):
         self.ln(2)
         self.set_font("Helvetica", "B", size)
         self.set_text_color(*_INK)
-        self.cell(0, size * 0.6, latin(text), new_x="LMARGIN", new_y="NEXT")
+        self.cell(0, size * 0.6, plain(text, _FONT), new_x="LMARGIN", new_y="NEXT")
 
     def line_of(self, text: str, ink: tuple[int, int, int] = _INK, size: float = 10) -> None:
         self.set_font("Helvetica", size=size)
         self.set_text_color(*ink)
-        self.multi_cell(0, size * 0.47, latin(text), align="LEFT", new_x="LMARGIN", new_y="NEXT")
+        self.multi_cell(0, size * 0.47, plain(text, _FONT), align="LEFT", new_x="LMARGIN", new_y="NEXT")
 
     def facts(self, facts: dict[str, str]) -> None:
         self.set_font("Helvetica", size=8.5)
@@ -135,7 +138,7 @@ class _Page(FPDF):
             col_widths=(45, 129), first_row_as_headings=False, line_height=4.6, borders_layout="NONE"
         ) as table:
             for name, value in facts.items():
-                table.row((latin(name), latin(value)))
+                table.row((plain(name, _FONT), plain(value, _FONT)))
         self.ln(1)
 
     def scores(self, agatston: str, rows: Sequence[tuple[str, Site | None, Score]]) -> None:
@@ -152,7 +155,7 @@ class _Page(FPDF):
             table.row(titles)
             for name, site, score in rows:
                 style = FontFace(emphasis="BOLD") if site is None else None
-                table.row((latin(name), *_cells(score)), style=style)
+                table.row((plain(name, _FONT), *_cells(score)), style=style)
         self.ln(1)
 
     def pictures(self, figures: Sequence[tuple[object, str]]) -> None:
@@ -177,7 +180,7 @@ class _Page(FPDF):
                 self.image(stream, left, top, _PICTURE_MM)
                 self.set_xy(left, top + height)
                 self.set_font("Helvetica", size=8)
-                self.cell(_PICTURE_MM, 4, latin(caption))
+                self.cell(_PICTURE_MM, 4, plain(caption, _FONT))
             self.set_xy(_MARGIN_MM, top + height + 5)
 
 
@@ -227,9 +230,3 @@ def _how(result: ScoreResult) -> dict[str, str]:
     for model in models_as_json(result):
         how[f"Model for {model['network']}"] = f"{model['name']}, SHA-256 {model['sha256'][:16]}..."
     return how
-
-
-def latin(text: str) -> str:
-    """Text in the characters of PDF's own fonts."""
-    known = {"–": "-", "—": "-", "−": "-", "’": "'", "“": '"', "”": '"', "…": "...", "≥": ">=", "≤": "<="}
-    return "".join(known.get(c, c) for c in text).encode("latin-1", "replace").decode("latin-1")

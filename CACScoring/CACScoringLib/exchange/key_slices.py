@@ -10,11 +10,11 @@ from highdicom.sc import SCImage
 from PIL import Image, ImageDraw
 from pydicom import Dataset
 
-from ..report.page import told_lesions
+from ..core.text import RESEARCH_ONLY
+from ..report.figures import listed_lesions
 from ..report.pictures import slice_picture
 from ..results import STATUSES, ScoreResult
 from ..scoring.scores import component_agatston
-from .conclusion import RESEARCH_ONLY
 from .source import SourceSeries
 
 SERIES = 6
@@ -40,8 +40,8 @@ def key_slices(result: ScoreResult) -> list[int]:
 def key_picture(result: ScoreResult, k: int) -> Image.Image:
     """A slice with its lesions outlined and numbered; above it the status of the score, and that it is for research."""
     method = result.methods["threshold"]
-    told = {lesion.id for lesion in told_lesions(method, result.scan.slice_spacing_mm)}
-    jpeg = slice_picture(result.scan, result.heart.mask, method.lesions, k, told)
+    listed = {lesion.id for lesion in listed_lesions(method, result.scan.slice_spacing_mm)}
+    jpeg = slice_picture(result.scan, result.heart.mask, method.lesions, k, listed)
     shown = Image.open(io.BytesIO(jpeg))
     picture = Image.new("RGB", (shown.width, shown.height + _BAND))
     picture.paste(shown, (0, _BAND))

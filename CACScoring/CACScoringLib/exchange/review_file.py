@@ -9,8 +9,8 @@ from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage
 
 from ..core.ct import MaskError
-from ..io.bounded import broken_told, read_bounded
-from ..io.dicom import printable
+from ..core.text import printable
+from ..io.bounded import read_bounded, translate_dicom_errors
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes: Segmentation, Label Map Segmentation."""
@@ -32,7 +32,7 @@ class ReviewFile:
 def read_review_file(path: Path) -> ReviewFile:
     """Raises MaskError when a file holds no lesions, UnreadableError when it is broken or no DICOM file."""
     data = read_bounded(path, stop_before_pixels=True)
-    with broken_told(path.name):
+    with translate_dicom_errors(path.name):
         check_kind(data, path.name)
         if str(data.SOPClassUID) in SEGMENTATIONS:
             items = [item for item in data.SegmentSequence if int(item.SegmentNumber)]

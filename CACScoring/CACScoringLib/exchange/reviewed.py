@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, UnreadableError
 from ..core.labels import site_of
-from ..io.bounded import broken_told, read_bounded
+from ..io.bounded import read_bounded, translate_dicom_errors
 from .review_file import SEGMENTATIONS, check_kind
 from .segment_sites import coded_anatomy, labels_of
 
@@ -28,7 +28,7 @@ def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
         CTError: As `read_ct` does.
     """
     data = read_bounded(path)
-    with broken_told(path.name):
+    with translate_dicom_errors(path.name):
         check_kind(data, path.name)
         read = _segmentation if str(data.SOPClassUID) in SEGMENTATIONS else _structures
         return read(data, scan, path.name)

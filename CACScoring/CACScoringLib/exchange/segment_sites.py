@@ -9,7 +9,7 @@ from pydicom.sr.coding import Code
 
 from ..core.ct import MaskError
 from ..core.labels import NOT_CORONARY_ID, SITES, Artery, NonCoronary, Site, is_not_coronary, site_called
-from ..io.dicom import printable
+from ..core.text import printable
 from .codes import CORONARY, PLACES
 
 REJECTED = 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import CTError, UnreadableError
+from ..core.text import printable
 
 if TYPE_CHECKING:
     import pydicom
@@ -34,20 +35,16 @@ def read_bounded(path: Path, **how) -> pydicom.Dataset:
     """
     import pydicom  # takes 0.3 s, which images in other formats need not wait for
 
-    try:
+    with translate_dicom_errors(path.name):
         _check_inflated(path)
         with _BoundedFile(path) as file:
             data = pydicom.dcmread(file, **how)
         list(data.file_meta)  # raises for elements of unknown kinds, at which GDCM takes 700 MB of memory
         return data
-    except UnreadableError:
-        raise
-    except Exception as error:  # broken bytes raise whatever pydicom's parser meets
-        raise UnreadableError(f"{path.name} is a broken DICOM file. Copy or export it again.") from error
 
 
 @contextmanager
-def broken_told(name: str) -> Iterator[None]:
+def translate_dicom_errors(name: str) -> Iterator[None]:
     """Turn what goes wrong with the elements of a DICOM file, converted on access, into an UnreadableError.
 
     name: of the file, for the message. Other CTErrors pass.
@@ -56,8 +53,9 @@ def broken_told(name: str) -> Iterator[None]:
         yield
     except CTError:
         raise
-    except Exception as error:  # broken elements raise whatever pydicom's converters meet
-        raise UnreadableError(f"{name} is a broken DICOM file ({error}). Export it again.") from error
+    except Exception as error:  # broken elements raise whatever pydicom's parser and converters meet
+        reason = printable(str(error))
+        raise UnreadableError(f"{name} is a broken DICOM file ({reason}). Copy or export it again.") from error
 
 
 class _BoundedFile(io.FileIO):

@@ -16,7 +16,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +25,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import NotHounsfieldError, SliceGeometryError, UnreadableError
-from .dicom import SHEARED, printable
+from ..core.text import printable
 
 MAX_VOXELS = 2**31
 """More voxels than any chest CT has: the header is broken."""
@@ -33,6 +33,17 @@ MAX_VOXELS = 2**31
 # Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
 FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
 """Name of a format by the name of ITK's reader (`ImageFileReader.GetImageIO`)."""
+
+MIN_SPACING_MM, MAX_SPACING_MM = 0.1, 10.0
+"""Distance of neighbouring voxels on any axis; beyond these the header's geometry cannot be a chest CT's."""
+
+ORTHONORMAL_TOLERANCE = 0.01
+"""Row and column directions are unit vectors at right angles within this: cosines rounded to two decimals pass."""
+
+SHEARED = (
+    "the gantry was tilted, or the volume deformed. Resample it to a straight volume (in 3D Slicer: DICOM settings, "
+    "acquisition geometry regularization) and score that."
+)
 
 CORNER_TOLERANCE_MM, SPACING_TOLERANCE = 1.0, 0.002
 """Largest distance between the corners by sform and by qform of a NIfTI file, and largest relative difference between
@@ -101,6 +112,16 @@ def write_image(image: sitk.Image, path: Path) -> None:
         length = int.from_bytes(file.read(), "little")  # of the content, at the end of a gzip file
     if length != (_NIFTI_HEADER_BYTES + voxels) % 2**32:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def check_spacing(spacing_mm: Sequence[float]) -> None:
+    """Raises SliceGeometryError when a spacing (i, j, k) is none that a chest CT has."""
+    for axis, spacing in zip("ijk", spacing_mm, strict=True):
+        if not MIN_SPACING_MM <= spacing <= MAX_SPACING_MM:
+            raise SliceGeometryError(
+                f"The voxel spacing along axis {axis} is {spacing:g} mm; a chest CT has {MIN_SPACING_MM:g} to "
+                f"{MAX_SPACING_MM:g} mm. The geometry was lost or changed: export the CT again."
+            )
 
 
 @contextmanager

@@ -9,15 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import CTError, NotVolumeError, ScanWarning
-from .dicom import (
-    DIRECTION_TOLERANCE,
-    DUPLICATE_TOLERANCE_MM,
-    PIXEL_SPACING_TOLERANCE_MM,
-    DicomSlice,
-    read_slice_image,
-    some,
-    stack_of,
-)
+from ..core.text import some
+from .dicom import DicomSlice
+from .stack import DIRECTION_TOLERANCE, DUPLICATE_TOLERANCE_MM, PIXEL_SPACING_TOLERANCE_MM, read_slice_image, stack_of
 
 MOST_LEFT_OUT = 3
 """How many images beside localizers a whole series may hold too many; of more, nobody can say which are right."""

@@ -12,9 +12,11 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from ..core.ct import CTError, SliceGeometryError, UnreadableError
-from .bounded import read_bounded
-from .dicom import END_OF_SEQUENCE, TAGS, DicomSlice, some
+from ..core.ct import SliceGeometryError, UnreadableError
+from ..core.text import some
+from .bounded import read_bounded, translate_dicom_errors
+from .dicom import TAGS, DicomSlice
+from .stack import END_OF_SEQUENCE
 
 _OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType", "NominalCardiacTriggerDelayTime": "TriggerTime"}
 """Attributes of functional groups by what the same is called in a single-frame CT."""
@@ -67,21 +69,19 @@ def single_frames(slices: Iterable[DicomSlice], folder: Path) -> list[DicomSlice
         headers = _frame_headers(slice_.path, image)
         own = folder / str(place)
         own.mkdir()
-        try:
-            for n, (header, pixels) in enumerate(zip(headers, _pixels(slice_.path, image, len(headers)), strict=True)):
+        with translate_dicom_errors(slice_.path.name):
+            frames = zip(headers, _pixels(slice_.path, image, len(headers)), strict=True)
+            for n, (header, pixels) in enumerate(frames):
                 # The name is what messages about the frame say. Shortened, it fits any file system.
                 path = own / f"{slice_.path.name[:60]} frame {n + 1}"
-                _write(path, header, image, pixels)
+                try:
+                    _write(path, header, image, pixels)
+                except OSError as error:
+                    raise UnreadableError(
+                        f"The frames of {slice_.path.name} cannot be written to {folder} ({error.strerror}). Make room "
+                        "there, or name another folder for temporary files (TMPDIR)."
+                    ) from error
                 single.append(Frame(path, header, slice_.path))
-        except CTError:
-            raise
-        except OSError as error:
-            raise UnreadableError(
-                f"The frames of {slice_.path.name} cannot be written to {folder} ({error.strerror}). Make room there, "
-                "or name another folder for temporary files (TMPDIR)."
-            ) from error
-        except Exception as error:  # broken elements raise whatever pydicom meets
-            raise _broken(slice_.path) from error
     return single
 
 
@@ -93,7 +93,7 @@ def _broken(path: Path) -> UnreadableError:
 
 
 def _frame_headers(path: Path, image: pydicom.Dataset) -> list[pydicom.Dataset]:
-    try:
+    with translate_dicom_errors(path.name):
         frames = image.get("PerFrameFunctionalGroupsSequence")
         if not frames:
             raise UnreadableError(
@@ -107,10 +107,6 @@ def _frame_headers(path: Path, image: pydicom.Dataset) -> list[pydicom.Dataset]:
             )
         common = _common_header(image)
         headers = [_with_groups(common, frame) for frame in frames]
-    except CTError:
-        raise
-    except Exception as error:  # broken elements raise whatever pydicom's converters meet
-        raise UnreadableError(f"{path.name} is a broken DICOM file. Copy or export it again.") from error
     stacks = {str(header.StackID) for header in headers if "StackID" in header}
     if len(stacks) > 1:
         raise SliceGeometryError(

@@ -30,22 +30,12 @@ from ..core.ct import (
     with_warnings,
 )
 from ..core.labels import NOT_CORONARY_ID, Artery, NonCoronary, is_not_coronary, site_called
-from .dicom import (
-    ORTHONORMAL_TOLERANCE,
-    SHEARED,
-    DicomSlice,
-    acquisition_of,
-    check_spacing,
-    image_from_series,
-    is_dicom,
-    printable,
-    read_slice,
-    some,
-)
-from .image_files import FORMATS, quiet, read_header, read_image
+from ..core.text import printable, some
+from .dicom import DicomSlice, acquisition_of, is_dicom, read_slice
+from .image_files import FORMATS, ORTHONORMAL_TOLERANCE, SHEARED, check_spacing, quiet, read_header, read_image
 from .left_out import without_strays
-from .series_checks import check_one_study, header_warnings
-from .series_choice import choose_series, has_position, is_ct_image, series_number
+from .series import check_one_study, choose_series, has_position, header_warnings, is_ct_image, series_number
+from .stack import image_from_series
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -283,7 +273,8 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
     Returns:
         The series, and how many of the DICOM files in the folder are broken.
     """
-    found: dict[str | None, _Found] = {}
+    numbers: dict[str | None, str | None] = {}
+    placed: set[str | None] = set()
     broken = 0
     with quiet():
         for name in sorted(entry.name for entry in os.scandir(folder)):  # a folder may hold a million files
@@ -294,18 +285,8 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
                 broken += 1
                 continue
             if slice_ is not None and is_ct_image(slice_):
-                found.setdefault(slice_.text("SeriesInstanceUID"), _Found()).add(slice_)
-    stacks = {uid: one for uid, one in found.items() if one.has_position} or found
-    return [Series(uid, one.number) for uid, one in stacks.items()], broken
-
-
-class _Found:
-    """What is kept of a series of a folder while it is searched."""
-
-    def __init__(self) -> None:
-        self.number: str | None = None
-        self.has_position = False
-
-    def add(self, slice_: DicomSlice) -> None:
-        self.number = self.number or series_number([slice_])
-        self.has_position = self.has_position or has_position(slice_)
+                uid = slice_.text("SeriesInstanceUID")
+                numbers[uid] = numbers.get(uid) or series_number([slice_])
+                if has_position(slice_):
+                    placed.add(uid)
+    return [Series(uid, number) for uid, number in numbers.items() if uid in placed or not placed], broken

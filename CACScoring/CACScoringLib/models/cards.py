@@ -4,13 +4,12 @@ A model is two files of one name: `NAME.safetensors` with the weights (half prec
 and `NAME.json`, its card: how it was made, what it is for, and the hash of the weights. Models come with CAC
 (`bundled_folder`) or are installed by the user (`user_folder`); PyTorch is imported only to save, verify or load.
 
-What is replaced by installing stays in the user's folder: `earlier/NAME/N/` holds what `roll_back` puts back, the
-highest N the newest; `taken-out/NAME/N/` what was rolled back, or was damaged when it was replaced.
+The model that was installed before stays in the user's folder, in `taken-out/NAME/N/`; `roll_back` exchanges it with
+the installed one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import CTError
-from ..core.files import LEFT_SECONDS, remove_partial
 from ..core.resources import resource_folder, user_data_folder
 from . import preprocessing
 from . import store as model_store
@@ -39,8 +37,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 LARGEST = 4096
 """Of channels, blocks and pixels in a network's configuration."""
 
-EARLIER, TAKEN_OUT = "earlier", "taken-out"
-"""Folders in the user's one."""
+TAKEN_OUT = "taken-out"
+"""Folder, in the user's one, of models that were replaced or rolled back."""
 
 
 class ModelError(CTError):
@@ -308,40 +306,39 @@ def _install(card: ModelCard, path: Path, overwrite: bool) -> StoredModel:
             if _whole(target) == card:
                 return StoredModel(card, target, "user")
             if overwrite:
-                _keep_earlier(target)
+                _keep(target)
     except OSError as error:
         raise ModelError(f"{card.name} cannot be installed, and nothing was changed: {error}.") from error
     return StoredModel(card, _write(card, data, user_folder(), overwrite), "user")
 
 
 def roll_back(name: str) -> StoredModel | None:
-    """Undo the latest installation of a model: the one it replaced is verified and put back, and is returned.
+    """Exchange the installed model of this name with the one that it replaced, which is verified and returned.
 
-    Where it replaced none, the model leaves the user's folder, and the result is None. The model taken out is kept in
-    TAKEN_OUT. Raises ModelError when the user has installed no such model, or the earlier one is not whole or not for
-    this version; then nothing is changed.
+    Where it replaced none, the model leaves the user's folder, and the result is None. Called again, it undoes that.
+    Raises ModelError when there is no such model, or the earlier one is not whole or not for this version; then nothing
+    is changed.
     """
     target = user_folder() / f"{_checked(name)}.json"
-    if not target.exists():
-        raise ModelError(_not_installed(name))
-    earlier = _latest_replaced(target)
+    present = _whole(target)
+    earlier = next((c for c in _taken_out(target) if present is None or _whole(c) != present), None)
+    if earlier is None and not target.exists():
+        own = ", ".join(path.stem for path in sorted(user_folder().glob("*.json"))) or "none"
+        bundled = (bundled_folder() / f"{name}.json").exists()
+        comes = f"{name} comes with CAC and cannot be rolled back. " if bundled else ""
+        raise ModelError(f"{comes}You have not installed a model {name!r}. Installed by you: {own}.")
     try:
         card = earlier and verify_model(earlier)
         data = card and model_store.weights_of(earlier, card.sha256).read_bytes()
-        model_store.keep(model_store.files_of(target), user_folder() / TAKEN_OUT / name)
+        _keep(target)
         if card is None:
             model_store.remove(target)
             return None
         model_store.put(target, card.to_json(), data, card.sha256)
     except ModelError as error:
-        message = f"The earlier {name} cannot be put back, and nothing was changed. {error} It lies in {earlier.parent}"
-        raise ModelError(f"{message}; without that folder, the one before it would be put back.") from error
+        raise ModelError(f"The earlier {name} cannot be put back, and nothing was changed. {error}") from error
     except OSError as error:
         raise ModelError(f"{name} cannot be rolled back in {user_folder()}: {error}. Try again.") from error
-    with contextlib.suppress(OSError):  # what stays is not offered, for it is what is installed
-        for folder in model_store.kept(user_folder() / EARLIER / name):
-            if int(folder.name) >= int(earlier.parent.name):
-                model_store.discard(folder)
     return StoredModel(card, target, "user")
 
 
@@ -407,13 +404,6 @@ def _checked(name: str) -> str:
     return name
 
 
-def _not_installed(name: str) -> str:
-    if (bundled_folder() / f"{name}.json").exists():
-        return f"{name} comes with CAC and cannot be rolled back; you have installed no model of this name."
-    own = ", ".join(path.stem for path in sorted(user_folder().glob("*.json"))) or "none"
-    return f"You have not installed a model {name!r}. Installed by you: {own}."
-
-
 def _whole(path: Path) -> ModelCard | None:
     """The card of a model whose files are whole, whether or not this version can use it; else None."""
     try:
@@ -424,25 +414,19 @@ def _whole(path: Path) -> ModelCard | None:
     return card if hashlib.sha256(data).hexdigest() == card.sha256 else None
 
 
-def _latest_replaced(target: Path) -> Path | None:
-    """Card of the latest model that was replaced. One that is also installed is passed over: an installation was ended
-    after it had kept that one, or a rolling back before it had discarded it."""
-    present = _whole(target)
-    cards = [folder / target.name for folder in model_store.kept(user_folder() / EARLIER / target.stem)]
-    return next((card for card in cards if present is None or _whole(card) != present), None)
+def _taken_out(target: Path) -> list[Path]:
+    """Cards of the models of a name that were replaced or rolled back, the latest first."""
+    return [folder / target.name for folder in model_store.kept(user_folder() / TAKEN_OUT / target.stem)]
 
 
-def _keep_earlier(target: Path) -> None:
-    """Keep the model that is about to be replaced: to be put back where it is whole."""
+def _keep(target: Path) -> None:
+    """Copy an installed model that is whole, so that it can be put back; of those copied before, the latest stays."""
     card = _whole(target)
-    if card is None:
-        model_store.keep(model_store.files_of(target), user_folder() / TAKEN_OUT / target.stem)
-        return
-    place = user_folder() / EARLIER / card.name
-    remove_partial(place, LEFT_SECONDS)
-    newest = next(iter(model_store.kept(place)), None)
-    if newest is None or _whole(newest / target.name) != card:  # else an installation was ended after this step
-        model_store.keep([target, model_store.weights_of(target, card.sha256)], place)
+    before = _taken_out(target)
+    if card is not None and not (before and _whole(before[0]) == card):  # else a process was ended after this step
+        model_store.keep([target, model_store.weights_of(target, card.sha256)], user_folder() / TAKEN_OUT / card.name)
+        for earlier in before[1:]:
+            model_store.discard(earlier.parent)
 
 
 def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:

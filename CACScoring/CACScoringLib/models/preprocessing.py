@@ -3,25 +3,19 @@
 Grids follow van Velzen et al., section 5: the heart network sees 1.5×1.5×3.0 mm, the slice networks 1.0 mm in-plane
 and 1.5 mm between slices, 224×224 pixels around the heart's centre of mass, −50 to 950 HU scaled to 0 to 1.
 
-Every voxel of a grid is the mean of the image over the voxel's extent; within a slice the image is interpolated
-linearly, and across slices it is constant, because a slice is a slab: a lesion seen in one slice must not be thinned
-out into its neighbours. Unlike reading single points off an interpolated image (`sitk.Resample`), means keep the sum
-times the voxel volume whatever the spacings, average the noise of finer voxels, and blur alike wherever the grid
-happens to fall on the voxels. Grids have the scan's own axes, so it is three sparse matrix products. All arrays are
-[k, j, i].
+All arrays are [k, j, i]; how images come onto grids is in `core.grid`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import sparse
 
 from ..core.ct import AIR_HU, MaskError, same_grid
+from ..core.grid import ScanGrid
 
 VERSION = 1
 """Written into every model; raised whenever anything here changes what a network sees."""
@@ -60,26 +54,6 @@ numbers would drown it in the first layer's normalisation."""
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A grid with the axes of a scan, in its voxel coordinates (i, j, k), where voxel centres are whole numbers.
-
-    first: centre of the first voxel. step: distance of neighbouring voxels. size: number of voxels.
-    """
-
-    first: tuple[float, float, float]
-    step: tuple[float, float, float]
-    size: tuple[int, int, int]
-
-    def as_image(self, array: np.ndarray, scan_image: sitk.Image) -> sitk.Image:
-        """An array [k, j, i] on this grid as an image with its place in space."""
-        image = sitk.GetImageFromArray(array)
-        image.SetDirection(scan_image.GetDirection())
-        image.SetSpacing([a * b for a, b in zip(self.step, scan_image.GetSpacing(), strict=True)])
-        image.SetOrigin(scan_image.TransformContinuousIndexToPhysicalPoint(self.first))
-        return image
-
-
-@dataclass(frozen=True)
 class HeartSlices:
     """The heart's slices on the grid of the slice networks.
 
@@ -89,7 +63,7 @@ class HeartSlices:
     second moments.
     """
 
-    grid: Grid
+    grid: ScanGrid
     hu: np.ndarray
     heart: np.ndarray
     centre: tuple[float, float, float]
@@ -99,20 +73,20 @@ class HeartSlices:
         return len(self.heart)
 
 
-def heart_grid(image: sitk.Image) -> Grid:
+def heart_grid(image: sitk.Image) -> ScanGrid:
     """The heart network's grid over a whole scan."""
-    return _grid_over(image, HEART_SPACING_MM)
+    return ScanGrid.over(image, HEART_SPACING_MM)
 
 
 def heart_input(image: sitk.Image) -> np.ndarray:
     """A scan as the heart network sees it: float32 [k, j, i] on `heart_grid`, 0 to 1."""
-    hu = on_grid(image, heart_grid(image), AIR_HU)
+    hu = heart_grid(image).resample(image, AIR_HU)
     return _scaled(hu, HEART_LOW_HU, HEART_HIGH_HU)
 
 
-def territory_grid(image: sitk.Image) -> Grid:
+def territory_grid(image: sitk.Image) -> ScanGrid:
     """The territory network's grid over a whole scan."""
-    return _grid_over(image, TERRITORY_SPACING_MM)
+    return ScanGrid.over(image, TERRITORY_SPACING_MM)
 
 
 def territory_input(hu: np.ndarray) -> np.ndarray:
@@ -126,10 +100,10 @@ def heart_slices(image: sitk.Image, heart: sitk.Image) -> HeartSlices:
     heart: mask (0 outside) on the image's grid. Slices are counted from the scan's first, not the heart's, so that a
     slightly different mask gives the same slices. Raises MaskError when the mask is empty or on another grid.
     """
-    whole = _grid_over(image, SLICE_SPACING_MM)
+    whole = ScanGrid.over(image, SLICE_SPACING_MM)
     centre, spread, planes = heart_moments(heart, image)
     first_slice, count = _slices_of(planes, whole)
-    grid = Grid(
+    grid = ScanGrid(
         first=(
             centre[0] - (SLICE_SIZE - 1) / 2 * whole.step[0],
             centre[1] - (SLICE_SIZE - 1) / 2 * whole.step[1],
@@ -138,20 +112,20 @@ def heart_slices(image: sitk.Image, heart: sitk.Image) -> HeartSlices:
         step=whole.step,
         size=(SLICE_SIZE, SLICE_SIZE, count),
     )
-    mask = on_grid(heart != 0, grid, 0.0) >= 0.5
+    mask = grid.resample(heart != 0, 0.0) >= 0.5
     return HeartSlices(
         grid=grid,
-        hu=on_grid(image, with_margin(grid), AIR_HU),
+        hu=with_margin(grid).resample(image, AIR_HU),
         heart=mask,
         centre=tuple((c - f) / s for c, f, s in zip(centre, grid.first, grid.step, strict=True)),
         radii=tuple(ELLIPSOID_RADII_PER_SD * e / s for e, s in zip(spread, grid.step, strict=True)),
     )
 
 
-def with_margin(grid: Grid) -> Grid:
+def with_margin(grid: ScanGrid) -> ScanGrid:
     """The grid with MAX_NEIGHBOURS further slices at both ends."""
     first = (grid.first[0], grid.first[1], grid.first[2] - MAX_NEIGHBOURS * grid.step[2])
-    return Grid(first, grid.step, (grid.size[0], grid.size[1], grid.size[2] + 2 * MAX_NEIGHBOURS))
+    return ScanGrid(first, grid.step, (grid.size[0], grid.size[1], grid.size[2] + 2 * MAX_NEIGHBOURS))
 
 
 def slice_input(
@@ -201,43 +175,6 @@ def position_channels(slices: HeartSlices, chosen: np.ndarray) -> np.ndarray:
     return position
 
 
-def on_grid(image: sitk.Image, grid: Grid, outside: float) -> np.ndarray:
-    """An image on another grid: float32 [k, j, i], the mean of the image over every voxel of the grid.
-
-    outside: value in-plane beyond the image; beyond its first and last slice these are repeated.
-    """
-    axes = zip(_PROFILES, image.GetSize(), grid.first, grid.step, grid.size, strict=True)
-    columns, rows, planes = (_means(p, n, first + step * np.arange(count), step) for p, n, first, step, count in axes)
-    total = planes.sum(1)
-    planes[total > 0] /= total[total > 0, None]
-    beyond = np.nonzero(total == 0)[0]
-    planes[beyond, np.where(beyond < grid.size[2] / 2, 0, -1)] = 1
-    return _resampled(sitk.GetArrayViewFromImage(image), planes, rows, columns, outside)
-
-
-def from_grid(array: np.ndarray, grid: Grid, scan_image: sitk.Image) -> np.ndarray:
-    """An array [k, j, i] on a grid brought back to the scan's own: float32 [k, j, i], 0 beyond the grid.
-
-    Sum × voxel volume is kept, but for what lies outside the scan.
-    """
-    axes = zip(_PROFILES, scan_image.GetSize(), grid.first, grid.step, grid.size, strict=True)
-    columns, rows, planes = (
-        _means(p, count, (np.arange(n) - first) / step, 1 / step) for p, n, first, step, count in axes
-    )
-    return _resampled(array, planes, rows, columns, 0.0)
-
-
-def _grid_over(image: sitk.Image, spacing_mm: tuple[float, float, float]) -> Grid:
-    """The grid of this spacing that covers an image and has its centre."""
-    first, step, size = [], [], []
-    for n, own_mm, wanted_mm in zip(image.GetSize(), image.GetSpacing(), spacing_mm, strict=True):
-        count = max(1, math.ceil(n * own_mm / wanted_mm - 1e-3))
-        size.append(count)
-        step.append(wanted_mm / own_mm)
-        first.append((n - 1) / 2 - (count - 1) / 2 * step[-1])
-    return Grid(tuple(first), tuple(step), tuple(size))
-
-
 def heart_moments(heart: sitk.Image, image: sitk.Image) -> tuple[list[float], list[float], slice]:
     """Measure the mask's place and extent.
 
@@ -268,7 +205,7 @@ def heart_moments(heart: sitk.Image, image: sitk.Image) -> tuple[list[float], li
     return centre, spread, slice(int(marked[0]), int(marked[-1]) + 1)
 
 
-def _slices_of(planes: slice, whole: Grid) -> tuple[int, int]:
+def _slices_of(planes: slice, whole: ScanGrid) -> tuple[int, int]:
     """First slice and number of slices of a grid whose centres lie in these planes of the scan."""
     low = (planes.start - 0.5 - whole.first[2]) / whole.step[2]
     high = (planes.stop - 0.5 - whole.first[2]) / whole.step[2]
@@ -282,74 +219,3 @@ def _scaled(hu: np.ndarray, low: float, high: float) -> np.ndarray:
     scaled = np.subtract(hu, low, dtype=np.float32)
     scaled *= 1 / (high - low)
     return np.clip(scaled, 0, 1, out=scaled)
-
-
-def _means(area: Callable[[np.ndarray], np.ndarray], count: int, centres: np.ndarray, width: float) -> np.ndarray:
-    """Weights, float32 [target, source], of `count` values for their mean over intervals of this width.
-
-    area: area left of x under the profile of one source voxel. From the outer voxels' centres to their ends the value
-    is constant, and beyond 0: rows add up to the share of their interval that lies inside.
-    """
-    ends = (-0.5, count - 0.5)
-    low, high = np.clip(centres - width / 2, *ends), np.clip(centres + width / 2, *ends)
-    nodes = np.arange(-1, count + 1)
-    areas = area(high[:, None] - nodes) - area(low[:, None] - nodes)
-    weights = areas[:, 1:-1]
-    weights[:, 0] += areas[:, 0]
-    weights[:, -1] += areas[:, -1]
-    return (weights / width).astype(np.float32)
-
-
-def _linear(x: np.ndarray) -> np.ndarray:
-    """Area left of x under the hat of height 1 from −1 over 0 to 1: linear interpolation."""
-    x = np.clip(x, -1, 1)
-    return np.where(x <= 0, (x + 1) ** 2 / 2, 1 - (1 - x) ** 2 / 2)
-
-
-def _constant(x: np.ndarray) -> np.ndarray:
-    """Area left of x under the box of height 1 from −½ to ½: slabs."""
-    return np.clip(x, -0.5, 0.5) + 0.5
-
-
-_PROFILES = (_linear, _linear, _constant)
-"""Along i, j and k."""
-
-
-def _resampled(
-    array: np.ndarray, planes: np.ndarray, rows: np.ndarray, columns: np.ndarray, outside: float
-) -> np.ndarray:
-    """Weights [target, source] applied along k, j and i; float32. Missing weight counts as the value outside."""
-    weights = (planes, rows, columns)
-    needed = tuple(_band(w.any(0)) for w in weights)
-    filled = tuple(_band(w.any(1)) for w in weights)
-    planes, rows, columns = (w[to, of] for w, to, of in zip(weights, filled, needed, strict=True))
-    part = array[needed]
-    offset = np.float32(outside)
-    if rows.shape[0] * columns.shape[0] < rows.shape[1] * columns.shape[1]:  # fewer pixels first, for speed
-        part = _across(_in_plane(part, rows, columns, offset), planes)
-    else:
-        part = _in_plane(_across(part - offset, planes), rows, columns, np.float32(0))
-    size = [len(w) for w in weights]
-    # Zeros take no memory where nothing is written.
-    result = np.full(size, offset) if outside else np.zeros(size, np.float32)
-    result[filled] += part
-    return result
-
-
-def _band(used: np.ndarray) -> slice:
-    places = np.nonzero(used)[0]
-    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
-
-
-def _in_plane(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, offset: np.float32) -> np.ndarray:
-    # Sparse, because most weights are 0, and because small dense products wait for each other's threads on busy cores.
-    rows, columns = sparse.csr_array(rows), sparse.csr_array(columns)
-    result = np.empty((len(array), rows.shape[0], columns.shape[0]), np.float32)
-    for plane, target in zip(array, result, strict=True):
-        target[:] = (columns @ (rows @ (plane - offset)).T).T
-    return result
-
-
-def _across(array: np.ndarray, planes: np.ndarray) -> np.ndarray:
-    flat = sparse.csr_array(planes) @ array.reshape(len(array), -1)
-    return flat.reshape(len(planes), *array.shape[1:])

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 import slicer
 
-from ..anatomy.chest import bounding_box
 from ..core.ct import MaskError
+from ..core.grid import bounding_box
 from ..core.labels import (
     NOT_CORONARY,
     NOT_CORONARY_ID,

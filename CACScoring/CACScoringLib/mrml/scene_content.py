@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from ..anatomy.chest import bounding_box
 from ..calcium_map.decomposition import healthy_image
 from ..core.ct import CTError, UnreadableError
+from ..core.grid import bounding_box
 from ..core.labels import NonCoronary
 from ..core.output import LAST_FILE, SCHEMA
 from ..io.image_files import read_image

@@ -175,10 +175,6 @@ class VesselNet(nn.Module):
         y = y / self.largest if self.config.output == "linear" else torch.log1p(y) / torch.log1p(self.largest)
         return y if calcium is None else (y, wrong)
 
-    def slice_weights(self, x: torch.Tensor) -> torch.Tensor | None:
-        """What squeeze-and-excite multiplies each slice with, 0 to 1, [B, slices]; None for the other kinds."""
-        return None if self.squeeze is None else self.squeeze.weights(x)
-
     def maps(self, x: torch.Tensor) -> torch.Tensor | None:
         """Agatston score in each voxel of each artery, [B, 4, slices, size, size], whose sums are the scores;
         "voxel-sum" only, None for the other kinds."""

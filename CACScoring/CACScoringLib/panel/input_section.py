@@ -95,7 +95,7 @@ def _changedRules(state: CACScoringParameterNode) -> dict[str, float]:
 
 
 def settingsOf(state: CACScoringParameterNode) -> str:
-    """The settings of `cac cohort` for the rules that are set in the panel, as JSON."""
+    """The settings of `cac score` and `cac cohort` for the rules that are set in the panel, as JSON."""
     rules = _changedRules(state)
     if state.calibration > 0:
         rules["calibration_mg_per_mm3_hu"] = state.calibration
@@ -104,23 +104,12 @@ def settingsOf(state: CACScoringParameterNode) -> str:
         "allow_contrast": state.allowContrast,
         "allow_reversed": state.allowReversed,
     }
-    return json.dumps({"scoring": {"score": {"rules": rules, **flags}}})
+    return json.dumps({"scoring": {"rules": rules, **flags}})
 
 
 def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """The options of `cac score` for what is set in the panel, where it is not the default."""
-    arguments = [*networkArgumentsOf(state)]
-    for rule, value in _changedRules(state).items():
-        arguments += ["--rule", f"{rule}={value:g}"]
-    if state.calibration > 0:
-        arguments += ["--calibration", f"{state.calibration:g}"]
-    switches = {
-        "--adapt-to-tube-voltage": state.adaptToTubeVoltage,
-        "--allow-contrast": state.allowContrast,
-        "--allow-reversed": state.allowReversed,
-    }
-    arguments += [option for option, on in switches.items() if on]
-    return tuple(arguments)
+    """The options of `cac score` for what is set in the panel."""
+    return (*networkArgumentsOf(state), "--settings", settingsOf(state))
 
 
 def ensureEstimatorPackages(state: CACScoringParameterNode) -> None:

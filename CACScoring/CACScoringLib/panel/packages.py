@@ -19,6 +19,9 @@ TORCH_VERSION = ">=2.13"
 REQUIREMENTS = {"torch": f"torch{TORCH_VERSION}", "safetensors": "safetensors>=0.8"}
 """What the networks need: what to tell pip, by the name that is imported."""
 
+PAGE_REQUIREMENTS = {"jinja2": "jinja2>=3.1"}
+"""For reports; PyTorch brings it along."""
+
 RADIOMICS_REQUIREMENTS = {"mirp": "mirp>=2.7"}
 """What the whole-scan estimate by radiomics needs beside them."""
 

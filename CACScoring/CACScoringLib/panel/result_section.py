@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..core.labels import Artery
     from ..results import Categories, MethodResult, NonCoronaryResult
     from ..review.scene import SceneReview
-    from ..scoring.automatic import LeftOut
+    from ..scoring.evidence import LeftOut
     from ..scoring.scores import Score
 
 
@@ -117,7 +117,11 @@ class ResultSection:
     def _export(self, *_args: object) -> None:
         from ..core.ct import CTError
         from ..core.output import OutputError
+        from .packages import PAGE_REQUIREMENTS, ensurePackages
 
+        if reason := ensurePackages(PAGE_REQUIREMENTS, purpose=_("A report")):
+            widgets.say(self._ui.exportLabel, reason)
+            return
         folder = self._askForFolder()
         if not folder:
             return

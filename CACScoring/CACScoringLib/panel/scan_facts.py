@@ -31,7 +31,7 @@ class ScanFacts:
 def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
     """The facts that are known without reading all voxels. What needs the heart is said after scoring."""
     from ..core.ct import CTScan
-    from ..scoring.acquisition import examine
+    from ..quality.acquisition import examine
 
     problem = problemOf(volume)
     data = volume.GetImageData()

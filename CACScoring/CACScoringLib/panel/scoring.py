@@ -93,7 +93,7 @@ class Scorer:
         run.result = run.temporary / "result"
         run.volume = volume
         try:
-            command = [*self._writeInput(run, heart), *arguments, "--no-scene"]
+            command = [*self._writeInput(run, heart), *arguments, "--settings", '{"results": {"scene": false}}']
         except CTError as error:
             self._finish(ScoringOutcome(str(error)))
         except (OSError, RuntimeError) as error:
@@ -159,7 +159,7 @@ class Scorer:
             facts = {name: value for name, value in asdict(acquisition).items() if value is not None}
             file = run.temporary / "acquisition.json"
             file.write_text(json.dumps(facts), encoding="utf-8")
-            command += ["--acquisition", str(file)]
+            command += ["--settings", json.dumps({"scan": {"acquisition": str(file)}})]
         return command
 
     def _scored(self, reason: str) -> None:

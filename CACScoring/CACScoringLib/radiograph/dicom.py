@@ -18,9 +18,10 @@ import SimpleITK as sitk
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
+from ..core.text import printable
 from ..io.bounded import read_bounded
-from ..io.dicom import DicomSlice, acquisition_of, printable
-from ..io.series_checks import pixel_warnings
+from ..io.dicom import DicomSlice, acquisition_of
+from ..io.series import pixel_warnings
 from .view import ChestRadiograph
 
 RADIOGRAPHIES = ("CR", "DX", "RG")
@@ -57,9 +58,10 @@ def read_dicom(path: Path) -> ChestRadiograph:
         raise UnreadableError(message) from error
     warnings += more
     view = _view(header)
-    picture, pixel_mm, more = _upright(header, picture, _pixel_mm(header), view)
+    pixel_mm, certain = _pixel_mm(header)
+    picture, pixel_mm, more = _upright(header, picture, pixel_mm, view)
     warnings += more
-    pixel_mm, more = _checked_pixels(pixel_mm, picture.shape)
+    pixel_mm, more = checked_pixels(pixel_mm, picture.shape, certain)
     return ChestRadiograph(picture, pixel_mm, view, _acquisition(header), (*warnings, *more), path)
 
 
@@ -153,17 +155,13 @@ def _displayed(
         warnings.append(warning)
     else:
         picture = _first_voi(ds, values).astype(np.float64)
-        if _is_inverse(header):
+        # PS3.3 C.8.11.3: Presentation LUT Shape INVERSE goes with MONOCHROME1; both mean one inversion.
+        if (header.text("PhotometricInterpretation") or "").upper() == "MONOCHROME1":
             picture = -picture
         warnings += _grey_warnings(header, relation)
     if padding.any() and not padding.all():  # beyond the collimated field, as if nothing were there
         picture[padding] = picture[~padding].min()
     return picture.astype(np.float32), tuple(warnings)
-
-
-def _is_inverse(header: DicomSlice) -> bool:
-    # PS3.3 C.8.11.3: Presentation LUT Shape INVERSE goes with MONOCHROME1 and means the same inversion, not another.
-    return (header.text("PhotometricInterpretation") or "").upper() == "MONOCHROME1"
 
 
 def _of_raw(
@@ -249,11 +247,10 @@ def _ends(header: DicomSlice) -> tuple[str, str]:
 
 
 def _upright(
-    header: DicomSlice, picture: np.ndarray, pixel_mm: tuple[tuple[float, float] | None, str], view: str | None
-) -> tuple[np.ndarray, tuple[tuple[float, float] | None, str], tuple[ScanWarning, ...]]:
+    header: DicomSlice, picture: np.ndarray, spacing: tuple[float, float] | None, view: str | None
+) -> tuple[np.ndarray, tuple[float, float] | None, tuple[ScanWarning, ...]]:
     """Head up and the patient's left, or back, at the right, as far as the header tells."""
     along_rows, along_columns = _ends(header)
-    spacing, kind = pixel_mm
     before = picture
     if along_rows in ("H", "F") and along_columns in ("L", "R", "A", "P"):
         picture, along_rows, along_columns = picture.T, along_columns, along_rows
@@ -263,55 +260,43 @@ def _upright(
     if along_rows in ("R", "A"):
         picture = picture[:, ::-1]
     if picture is before:
-        return picture, pixel_mm, ()
+        return picture, spacing, ()
+    side = "back" if view == "lateral" else "left"
     message = "The image was rotated or mirrored according to its header, so that the head is up and the patient's "
-    message += "back is on the right." if view == "lateral" else "left is on the right."
-    return np.ascontiguousarray(picture), (spacing, kind), (ScanWarning("turned", message),)
+    return np.ascontiguousarray(picture), spacing, (ScanWarning("turned", f"{message}{side} is on the right."),)
 
 
-def _pixel_mm(header: DicomSlice) -> tuple[tuple[float, float] | None, str]:
-    """Distance of columns and of rows on the detector, and where from: "detector", "calibrated", "unknown"."""
+def _pixel_mm(header: DicomSlice) -> tuple[tuple[float, float] | None, bool]:
+    """Distance of columns and of rows on the detector, and whether it is surely theirs."""
     for keyword in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         if spacing := header.numbers(keyword, 2):
-            return spacing[::-1], "detector"
+            return spacing[::-1], True
     spacing = header.numbers("PixelSpacing", 2)
     if spacing is None:
-        return None, ""
-    if header.text("PixelSpacingCalibrationType") is None:
-        return spacing[::-1], "unknown"
-    magnification = header.number("EstimatedRadiographicMagnificationFactor") or 1.0
-    return (spacing[1] * magnification, spacing[0] * magnification), "calibrated" if magnification == 1 else "detector"
+        return None, True
+    calibrated = header.text("PixelSpacingCalibrationType") is not None
+    magnification = header.number("EstimatedRadiographicMagnificationFactor") or 1.0 if calibrated else 1.0
+    return (spacing[1] * magnification, spacing[0] * magnification), magnification != 1
 
 
-def plausible_pixels(
-    pixel_mm: tuple[float, float], shape: tuple[int, ...]
+def checked_pixels(
+    pixel_mm: tuple[float, float] | None, shape: tuple[int, ...], certain: bool = True
 ) -> tuple[tuple[float, float] | None, tuple[ScanWarning, ...]]:
     """Distance of columns and of rows, None where a chest radiograph cannot have it, and the doubt about it."""
-    sides = (pixel_mm[0] * shape[1], pixel_mm[1] * shape[0])
-    if all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
-        return pixel_mm, ()
-    size = " × ".join(f"{side:.4g}" for side in sides)
-    message = (
-        f"According to its header the image measures {size} mm, which is impossible for a chest radiograph; this "
-        "size is ignored."
-    )
-    return None, (ScanWarning("pixel-size-implausible", message),)
-
-
-def _checked_pixels(
-    found: tuple[tuple[float, float] | None, str], shape: tuple[int, ...]
-) -> tuple[tuple[float, float] | None, tuple[ScanWarning, ...]]:
-    """The pixels' size where it can be, and doubts about it."""
-    spacing, kind = found
-    if spacing is None:
+    if pixel_mm is None:
         return None, ()
-    pixel_mm, warnings = plausible_pixels(spacing, shape)
-    if warnings or kind == "detector":
-        return pixel_mm, warnings
-    where = "calibrated at the patient, with no magnification stated" if kind == "calibrated" else "with no calibration"
+    sides = (pixel_mm[0] * shape[1], pixel_mm[1] * shape[0])
+    if not all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
+        message = (
+            f"According to its header the image measures {sides[0]:.4g} × {sides[1]:.4g} mm, which is impossible for a "
+            "chest radiograph; this size is ignored."
+        )
+        return None, (ScanWarning("pixel-size-implausible", message),)
+    if certain:
+        return pixel_mm, ()
     message = (
-        f"The header states only Pixel Spacing, {where}; it is taken as the spacing on the detector, which may be 5 "
-        "to 15% off."
+        "The header states only Pixel Spacing, without a magnification; it is taken as the spacing on the detector, "
+        "which may be 5 to 15% off."
     )
     return pixel_mm, (ScanWarning("pixel-size-uncertain", message),)
 

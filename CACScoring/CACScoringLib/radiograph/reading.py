@@ -9,9 +9,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
-from ..io.dicom import is_dicom, printable
+from ..core.text import printable
+from ..io.dicom import is_dicom
 from ..io.reading import IMAGE_ENDINGS, read_mask
-from .dicom import plausible_pixels, read_dicom
+from .dicom import checked_pixels, read_dicom
 from .view import LARGER_SIDE_MM, ChestRadiograph, looks_inverted
 
 __all__ = ["ChestRadiograph", "read_radiograph"]
@@ -117,13 +118,12 @@ def _read_image(path: Path) -> ChestRadiograph:
     long_axes = [axis for axis, count in enumerate(size) if count > 1]
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise NotVolumeError(f"{path.name} holds several values per pixel (colour or vectors). Give a grey radiograph.")
-    if len(long_axes) > 2:
+    if len(long_axes) != 2:
+        what = "a volume" if len(long_axes) > 2 else "not an image"
         raise NotVolumeError(
-            f"{path.name} is a volume of {'×'.join(map(str, size))} voxels, not a radiograph. Score a CT without "
-            "--radiograph, or make a radiograph of it with cac drr."
+            f"{path.name} is {what}: its size is {'×'.join(map(str, size))}. Score a CT without --radiograph, or make "
+            "a radiograph of it with cac drr."
         )
-    if len(long_axes) < 2:
-        raise NotVolumeError(f"{path.name} is not an image: its size is {'×'.join(map(str, size))}. Give a radiograph.")
     if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise NotVolumeError(f"{path.name} holds complex numbers. Give a grey radiograph.")
     values = sitk.GetArrayFromImage(image).squeeze().astype(np.float32)
@@ -137,7 +137,7 @@ def _read_image(path: Path) -> ChestRadiograph:
     if any(key.startswith("Segment0_") for key in image.GetMetaDataKeys()):
         raise NotVolumeError(f"{path.name} is a segmentation (label map). Give the radiograph itself.")
     spacing = image.GetSpacing()
-    pixel_mm, findings = plausible_pixels((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
+    pixel_mm, findings = checked_pixels((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
     return ChestRadiograph(values, pixel_mm, None, Acquisition("image"), findings, path)
 
 

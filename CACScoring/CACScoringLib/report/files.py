@@ -12,8 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.arteries import ArterySuggestion
-from ..calcium_map.decomposition import healthy_image
-from ..calcium_map.slices import on_scan_slices
+from ..calcium_map.decomposition import healthy_image, on_scan_slices
 from ..core.labels import TERRITORIES, Artery
 from ..core.output import SCHEMA
 from ..core.tables import table_text
@@ -349,7 +348,7 @@ def _decomposed(result: ScoreResult) -> list[bool] | None:
 
 
 def _candidate_evidence(result: ScoreResult) -> dict | None:
-    """What the candidates of an automatic clinical score were evaluated by (`scoring.automatic`)."""
+    """What the candidates of an automatic clinical score were evaluated by (`scoring.evidence`)."""
     if result.networks is None or result.methods["threshold"].status != "automatic":
         return None
     return result.networks.decomposition.card.calibration["candidates"]

@@ -7,7 +7,6 @@ import math
 
 from ..results import MethodResult
 from ..scoring.uncertainty import CATEGORIES, CATEGORISED_BELOW, LIMITS, TOTAL
-from .markup import Markup, fragment, small, tag
 
 WIDTH, HEIGHT = 460, 44
 _LEFT, _RIGHT, _BAR = 14, 446, 12
@@ -46,20 +45,6 @@ def interval_sentence(method: MethodResult) -> str:
     return between + category_text(method)
 
 
-def interval_as_html(method: MethodResult) -> Markup | None:
-    """The total's interval and the probabilities of its categories; None where no errors are known."""
-    if not method.intervals:
-        return None
-    own = method.intervals.get(TOTAL)
-    if own is None:
-        return tag.p(f"{interval_sentence(method)}.")
-    told = [f"{interval_sentence(method)}."]
-    if own.mass_mg is not None:
-        told.append(f" Mass {own.mass_mg[0]:.1f} to {own.mass_mg[1]:.1f} mg.")
-    bar = interval_bar(method.total.clinical_agatston, *own.agatston)
-    return fragment(tag.p(*told), bar, small(interval_note(method)))
-
-
 def interval_note(method: MethodResult) -> str:
     """What an interval holds, and whose errors it is made of."""
     arteries = (
@@ -89,23 +74,21 @@ def _at(score: float) -> float:
     return _LEFT + (_RIGHT - _LEFT) * math.log1p(min(score, _HIGHEST)) / math.log1p(_HIGHEST)
 
 
-def interval_bar(score: float, low: float, high: float, ink: str = "#46535a") -> Markup:
+def interval_bar(score: float, low: float, high: float, ink: str = "#46535a") -> str:
     """An SVG of a score and its interval on the categories. ink: colour of the numbers below."""
-    bounds = (0.0, *LIMITS["agatston"], _HIGHEST)
-    parts = []
-    for (first, last), colour in zip(itertools.pairwise(bounds), _BANDS, strict=True):
-        parts.append(_box(_at(first), _at(last), 4, 2 * _BAR, colour))
-    middle = 4 + _BAR
-    parts.append(_box(_at(low), max(_at(high), _at(low) + 2), middle - 3, 6, "#37597a"))
-    point = {"fill": "#fff", "stroke": "#12283d", "stroke-width": "3"}
-    parts.append(tag.circle(cx=f"{_at(score):.1f}", cy=f"{middle}", r="6", **point))
-    for tick in _TICKS:
-        look = {"font-size": "11", "text-anchor": "middle", "fill": ink}
-        parts.append(tag.text(f"{tick:,}", x=f"{_at(tick):.1f}", y=f"{HEIGHT - 3}", **look))
+    bounds, middle = (0.0, *LIMITS["agatston"], _HIGHEST), 4 + _BAR
     title = f"Agatston {score:.0f}, 90 % interval {interval_text(low, high)}, on categories {', '.join(CATEGORIES)}"
-    size = {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "width": f"{WIDTH}", "height": f"{HEIGHT}"}
-    return tag.svg(tag.title(title), *parts, role="img", xmlns="http://www.w3.org/2000/svg", **size)
+    bands = zip(itertools.pairwise(bounds), _BANDS, strict=True)
+    parts = [_box(_at(first), _at(last), 4, 2 * _BAR, colour) for (first, last), colour in bands]
+    parts.append(_box(_at(low), max(_at(high), _at(low) + 2), middle - 3, 6, "#37597a"))
+    parts.append(f'<circle cx="{_at(score):.1f}" cy="{middle}" r="6" fill="#fff" stroke="#12283d" stroke-width="3"/>')
+    look = f'y="{HEIGHT - 3}" font-size="11" text-anchor="middle" fill="{ink}"'
+    parts += [f'<text x="{_at(tick):.1f}" {look}>{tick:,}</text>' for tick in _TICKS]
+    return (
+        f'<svg role="img" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'height="{HEIGHT}"><title>{title}</title>{"".join(parts)}</svg>'
+    )
 
 
-def _box(left: float, right: float, top: float, height: float, fill: str) -> Markup:
-    return tag.rect(x=f"{left:.1f}", width=f"{right - left:.1f}", y=f"{top:g}", height=f"{height:g}", fill=fill)
+def _box(left: float, right: float, top: float, height: float, fill: str) -> str:
+    return f'<rect x="{left:.1f}" width="{right - left:.1f}" y="{top:g}" height="{height:g}" fill="{fill}"/>'

@@ -12,13 +12,13 @@ from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery
 from ..core.output import OutputFolder
+from ..quality.acquisition import BloodPool
+from ..quality.calibration_range import Familiarity
+from ..quality.normalisation import Normalisation
 from ..report import files as report
 from ..report import page
 from ..results import STATUSES, Categories, MethodResult, NonCoronaryResult, ScoreResult, with_masses
-from ..scoring.acquisition import BloodPool
-from ..scoring.familiarity import Familiarity
 from ..scoring.mass_calibration import MassCalibration
-from ..scoring.normalisation import Normalisation
 from ..whole_scan.estimates import WholeScanEstimate
 
 ABOUT_CANDIDATES = (

@@ -12,8 +12,8 @@ from ..core.ct import CTScan, UnreadableError, same_grid
 from ..core.labels import Labelled
 from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
+from ..quality.normalisation import Normalisation
 from ..scoring.lesions import labelled_voxels
-from ..scoring.normalisation import Normalisation
 from .record import estimates_of_record, scan_of_record, whole_map
 
 _IMAGES = {"threshold": "lesions", "decomposition": "map_lesions"}

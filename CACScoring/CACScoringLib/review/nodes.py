@@ -20,7 +20,7 @@ from ..mrml.lesion_segments import HEART_ID, add_lesion_segment, label_of_segmen
 from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume
 from ..mrml.scene_content import SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
-from ..scoring.normalisation import Normalisation
+from ..quality.normalisation import Normalisation
 from .record import estimates_of_record, scan_of_record, whole_map
 
 

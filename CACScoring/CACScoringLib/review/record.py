@@ -7,8 +7,8 @@ from dataclasses import fields
 import numpy as np
 import SimpleITK as sitk
 
-from ..anatomy.chest import pasted, place_of
 from ..core.ct import Acquisition, CTScan, UnreadableError, same_grid, scan_from_image
+from ..core.grid import Grid
 from ..whole_scan.estimates import WholeScanEstimate, estimates_from_json
 
 
@@ -34,11 +34,11 @@ def whole_map(calcium_map: sitk.Image, image: sitk.Image, name: str) -> sitk.Ima
 
     image: on the scan's grid. name: for messages. Raises UnreadableError where it does not lie on the scan's voxels.
     """
-    part = place_of(calcium_map, image)
+    part = Grid.of(image).box(calcium_map)
     within = all(own.start >= 0 and own.stop <= n for own, n in zip(part, image.GetSize(), strict=True))
     if not within or not same_grid(calcium_map, image[part]):
         raise UnreadableError(f"{name} does not lie on the CT's voxels. Score the scan again.")
-    return pasted(calcium_map, image)
+    return Grid.of(image).paste(calcium_map)
 
 
 def estimates_of_record(record: dict) -> tuple[WholeScanEstimate, ...]:

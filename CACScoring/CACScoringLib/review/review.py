@@ -18,13 +18,12 @@ from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.tables import table_text
-from ..pipeline import outside_warning
+from ..quality.artefacts import MetalKind, metal_lesions, metal_warning
 from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult, with_intervals
-from ..scoring.artefacts import metal_lesions, metal_warning
-from ..scoring.automatic import LeftOut
+from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
-from ..scoring.metal import MetalKind
 from ..scoring.scores import Score, score_arteries, score_lesions, score_non_coronary
+from ..scoring.sites import outside_warning
 from ..scoring.uncertainty import ScanErrors
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]

@@ -18,7 +18,7 @@ from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
 from ..results import Categories, MethodResult, NonCoronaryResult, categories_of
 from ..scoring import risk
-from ..scoring.automatic import LeftOut
+from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion
 from ..whole_scan.estimates import DIFFERS, VESSELS, WholeScanEstimate, disagreements
 from .export import ABOUT_CANDIDATES, IN_PANEL, Place, Reviewed, export_review
@@ -247,7 +247,7 @@ class ScanReview:
 
     @property
     def slices_wished(self) -> tuple[int, ...]:
-        """Slices that a reader switched on but that were never decomposed: `cac score --slice K=on` does that."""
+        """Slices that a reader switched on but that were never decomposed, which `cac score` does by a setting."""
         return tuple(row.k for row in self._slices if row.used and not row.decomposed)
 
     def switch_slice(self, k: int, on: bool) -> None:

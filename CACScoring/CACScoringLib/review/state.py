@@ -11,9 +11,9 @@ from ..core.ct import CTError, CTScan
 from ..core.labels import Labelled
 from ..core.records import recorded_status
 from ..mrml.scene_content import SliceRow
-from ..scoring.equivalent import usual_calibration
-from ..scoring.familiarity import Familiarity
+from ..quality.calibration_range import Familiarity
 from ..scoring.lesions import ScoringRules
+from ..scoring.scores import usual_calibration
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import WholeScanEstimate
 from .review import Difference, Review, known_lesions

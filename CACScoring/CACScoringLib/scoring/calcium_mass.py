@@ -8,15 +8,6 @@ Integrated mass (Med Phys 2023, doi:10.1002/mp.16326): N = (I − n·S_bkg) / (S
 density ρ, times voxel volume and ρ; I is the sum over n voxels. Hydroxyapatite in tissue adds ρ/c to it, whatever its
 density, S_obj − S_bkg = ρ/c, so that none has to be known: the mass is c · Σ (HU − background) · voxel volume. What it
 displaces of the tissue is left out: at 3.16 g/cm³ that is 1 % of the mass.
-
-Volume-fraction mass (J Med Imaging 2023, 10(4):043502): Σ (HU − tissue) / (HU_Ca − tissue) · voxel volume · ρ, with
-HU_Ca of a calibration material of density ρ in water. It is the same sum with another factor: the two agree where the
-tissue measures as water does, and differ by a sixth in blood. As published, no voxel's fraction is bounded.
-
-Spatially weighted calcium score (Liang et al. 2012, doi:10.1186/1471-2342-12-14; the kernel as coded by
-CalciumScoring.jl, (2nd)): each voxel weighs Φ((HU − μ)/σ), with mean μ and spread σ of a calibration material of
-100 mg/cm³ in this scan; weights are averaged over the voxel and its 4 neighbours in the slice, and summed. Here the sum
-is multiplied by the voxel volume (mm³), because the grid was always the same there and is not here.
 """
 
 from __future__ import annotations
@@ -27,9 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from scipy.special import ndtr
 
-from ..anatomy.chest import bounding_box
+from ..core.grid import bounding_box
 from .lesions import LesionSet
 from .mass_calibration import MassCalibration
 
@@ -44,11 +34,6 @@ NOT_TISSUE_HU = -300.0
 LEAST_RING = 20
 """Voxels of a ring from which a background follows."""
 
-FRACTION_DENSITY_MG_CM3 = 200.0
-"""Density ρ of the volume fraction: that of the calibration insert of McCollough 2007 (10.1148/radiol.2432050808)."""
-
-WEIGHT_DENSITY_MG_CM3 = 100.0
-
 _PLACES = tuple(
     (distance * math.sin(angle), distance * math.cos(angle))
     for distance in (1.0, 1.5)
@@ -61,32 +46,24 @@ _LEAST_PLACES = 5
 
 @dataclass(frozen=True)
 class CalciumMass:
-    """Of one lesion, one artery or a whole scan; None where it could not be measured.
+    """Mass of one lesion, one artery or a whole scan; None where it could not be measured.
 
-    mass_standard_error_mg: of the integrated mass, by noise and background; the calibration's uncertainty is another.
-    swcs: spatially weighted calcium score, mm³.
+    mass_standard_error_mg: by noise and background; the calibration's uncertainty is another.
     """
 
     integrated_mass_mg: float | None = None
-    volume_fraction_mass_mg: float | None = None
     mass_standard_error_mg: float | None = None
-    swcs: float | None = None
 
 
 def summed(masses: Iterable[CalciumMass]) -> CalciumMass:
-    """Of several lesions, whose errors are taken as independent; None where a lesion has none, 0 of no lesion."""
+    """Add up lesions, whose errors are taken as independent; None where a lesion has none, 0 of no lesion."""
     masses = list(masses)
 
     def add(values: list[float | None], power: int = 1) -> float | None:
         known = [value for value in values if value is not None]
         return math.fsum(value**power for value in known) ** (1 / power) if len(known) == len(values) else None
 
-    return CalciumMass(
-        add([m.integrated_mass_mg for m in masses]),
-        add([m.volume_fraction_mass_mg for m in masses]),
-        add([m.mass_standard_error_mg for m in masses], 2),
-        add([m.swcs for m in masses]),
-    )
+    return CalciumMass(add([m.integrated_mass_mg for m in masses]), add([m.mass_standard_error_mg for m in masses], 2))
 
 
 def lesion_masses(
@@ -94,7 +71,6 @@ def lesion_masses(
     spacing_mm: tuple[float, float, float],
     found: LesionSet,
     calibration: MassCalibration,
-    noise_hu: float | None,
     others: np.ndarray | None = None,
     of_map: bool = False,
 ) -> dict[int, CalciumMass]:
@@ -112,7 +88,6 @@ def lesion_masses(
         spacing_mm: Its voxel spacing, i j k.
         found: The lesions.
         calibration: Of the scan.
-        noise_hu: Of the scan; None where it was not measured, and then there is no SWCS.
         others: bool [k, j, i], calcium that is no lesion of these; it counts nowhere.
         of_map: Whether the lesions were found in a calcium map.
 
@@ -123,14 +98,15 @@ def lesion_masses(
     if others is not None:
         ids[others & (ids == 0)] = -1
     sums = _Sums(hu, ids, spacing_mm)
-    voxel_mm3 = math.prod(spacing_mm)
-    weights = _Weights(calibration, noise_hu)
-    in_map = {lesion.id: sum(c.sum_hu for c in lesion.components) for lesion in found.lesions} if of_map else {}
+    c, voxel_mm3 = calibration.mg_per_cm3_per_hu / 1000, math.prod(spacing_mm)
+    in_map = {lesion.id: sum(c.sum_hu for c in lesion.components) for lesion in found.lesions}
     masses = {}
     for number, box in _boxes(found):
         near = sums.near(number, box)
-        excess = sums.above_healthy(number, box, in_map[number]) if of_map else sums.above_ring(near)
-        masses[number] = _mass(sums, near, excess, voxel_mm3, calibration, weights)
+        excess = in_map[number] if of_map else sums.above_ring(near)
+        error = None if excess is None else sums.standard_error(near)
+        mass, error = (None if n is None else c * n * voxel_mm3 for n in (excess, error))
+        masses[number] = CalciumMass(mass, error)
     return masses
 
 
@@ -142,43 +118,6 @@ def _boxes(found: LesionSet) -> Iterator[tuple[int, tuple[slice, ...]]]:
     for number, box in enumerate(ndimage.find_objects(found.id_map[whole]), 1):
         if box is not None:
             yield number, tuple(slice(w.start + b.start, w.start + b.stop) for w, b in zip(whole, box, strict=True))
-
-
-def _mass(
-    sums: _Sums,
-    near: _Near,
-    measured: tuple[float, float] | None,
-    voxel_mm3: float,
-    calibration: MassCalibration,
-    weights: _Weights,
-) -> CalciumMass:
-    """measured: what the lesion holds above its background, HU × voxels, and the background, HU."""
-    swcs = weights.sum(sums.hu[near.box], near.region)
-    swcs = None if swcs is None else swcs * voxel_mm3
-    if measured is None:
-        return CalciumMass(swcs=swcs)
-    excess, background = measured
-    c = calibration.mg_per_cm3_per_hu / 1000
-    pure_hu = FRACTION_DENSITY_MG_CM3 / calibration.mg_per_cm3_per_hu - background
-    fraction = None if pure_hu <= 0 else excess / pure_hu * voxel_mm3 * FRACTION_DENSITY_MG_CM3 / 1000
-    error = sums.standard_error(near)
-    return CalciumMass(c * excess * voxel_mm3, fraction, None if error is None else c * error * voxel_mm3, swcs)
-
-
-class _Weights:
-    """The weights of the SWCS."""
-
-    def __init__(self, calibration: MassCalibration, noise_hu: float | None) -> None:
-        self.mean_hu = WEIGHT_DENSITY_MG_CM3 / calibration.mg_per_cm3_per_hu
-        self.noise_hu = noise_hu
-
-    def sum(self, hu: np.ndarray, region: np.ndarray) -> float | None:
-        """Over the region of a box [k, j, i]; None without noise."""
-        if not self.noise_hu:
-            return None
-        weights = ndtr((hu - self.mean_hu) / self.noise_hu)
-        cross = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]]) / 5
-        return float(ndimage.convolve(weights, cross, mode="nearest")[region].sum())
 
 
 @dataclass(frozen=True)
@@ -219,18 +158,11 @@ class _Sums:
         far = np.full(calcium.shape[1:], np.inf)
         return np.stack([far if s.all() else ndimage.distance_transform_edt(s, self._in_slice_mm) for s in spread])
 
-    def above_ring(self, near: _Near) -> tuple[float, float] | None:
-        """What the region holds above its ring, HU × voxels, and the ring's mean, HU; None without a ring."""
+    def above_ring(self, near: _Near) -> float | None:
+        """What the region holds above its ring's mean, HU × voxels; None without a ring."""
         hu = self.hu[near.box]
         inside, background = hu[near.region], _ring_mean(hu[near.ring])
-        if background is None:
-            return None
-        return float(inside.sum(dtype=np.float64) - background * inside.size), background
-
-    def above_healthy(self, number: int, box: tuple[slice, ...], in_map: float) -> tuple[float, float]:
-        """The same of a lesion of a map, of which `in_map` is the sum."""
-        inside = self.hu[box][self._ids[box] == number]
-        return in_map, float(inside.mean() - in_map / inside.size)
+        return None if background is None else float(inside.sum(dtype=np.float64) - background * inside.size)
 
     def standard_error(self, near: _Near) -> float | None:
         """Of the excess; None where there are too few places beside the lesion, or no ring."""

@@ -8,15 +8,17 @@ limits nor intervals are known, there is no verdict but the reason.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..core.ct import CTError, ScanWarning, UnreadableError
 from ..core.labels import MAIN_ARTERIES
 from ..core.output import LAST_FILE
 from ..core.output import SCHEMA as SCORE_SCHEMA
 from ..core.records import check_record, recorded_status
-from .acquisition import NO_AGENT
+from ..quality.acquisition import NO_AGENT
 from .repeatability import Limits, Repeatability, models_of
 from .uncertainty import CalibratedOn
 
@@ -51,6 +53,9 @@ OTHER_NOISE_RATIO = 2.0
 """Noise that differs by this factor, as from a quarter of the dose or a sharp kernel, makes scans incomparable."""
 
 _SIDES = ("earlier", "later")
+
+Pair = tuple[dict, dict]
+"""Contents of `scores.json` of the earlier and the later scan."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +158,12 @@ def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> 
         later: Contents of `scores.json`; identifying facts in them are compared too, but not kept.
         repeatability: Limits of a scan-rescan study; None for none.
     """
-    bars = _acquisition_bars(earlier, later)
-    methods = []
-    for name in METHODS:
-        if name in earlier["methods"] or name in later["methods"]:
-            methods.append(_method(name, earlier, later, repeatability, bars))
-    warnings = (*_scan_warnings(earlier, later, repeatability), *_method_warnings(earlier, later))
-    return Comparison(_facts(earlier), _facts(later), tuple(methods), warnings, repeatability)
+    both = earlier, later
+    bars = _acquisition_bars(both)
+    names = (name for name in METHODS if any(name in content["methods"] for content in both))
+    methods = tuple(_method(name, both, repeatability, bars) for name in names)
+    warnings = (*_scan_warnings(both, repeatability), *_method_warnings(both))
+    return Comparison(_facts(earlier), _facts(later), methods, warnings, repeatability)
 
 
 def comparison_as_json(comparison: Comparison) -> dict:
@@ -205,52 +209,46 @@ def _provenance(repeatability: Repeatability) -> dict:
 
 
 def _method(
-    name: str, earlier: dict, later: dict, repeatability: Repeatability | None, acquisition_bars: list[str]
+    name: str, both: Pair, repeatability: Repeatability | None, acquisition_bars: list[str]
 ) -> MethodComparison:
-    found = [content["methods"].get(name) for content in (earlier, later)]
-    if None in found:
-        lacking = _SIDES[found.index(None)]
-        return MethodComparison(name, (f"the {lacking} scan was not scored by this method",), ())
-    statuses = [recorded_status(name, method) for method in found]
-    scaled = all("clinical_agatston" in method["total"] for method in found)
-    limits = "automatic" if name == "threshold" and statuses == ["automatic", "automatic"] else name
-    bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, earlier, later)]
-    if limits != "threshold":
-        bars += _model_bars(limits, earlier, later)
-    no_limits = []
-    if repeatability is None:
-        no_limits = ["no repeatability limits are stored with the model"]
-    elif limits != "threshold":
-        no_limits = _limit_bars(limits, earlier, repeatability)
+    methods = [content["methods"].get(name) for content in both]
+    if None in methods:
+        return MethodComparison(name, (f"the {_SIDES[methods.index(None)]} scan was not scored by this method",), ())
+    statuses = [recorded_status(name, method) for method in methods]
+    scaled = all("clinical_agatston" in method["total"] for method in methods)
+    kind = "automatic" if name == "threshold" and statuses == ["automatic", "automatic"] else name
+    bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, both)]
+    if kind != "threshold":
+        bars += _model_bars(kind, both)
+    no_limits = _limit_bars(kind, both[0], repeatability)
     changes = []
     for quantity in QUANTITIES:
-        own_bars = [*bars, *(() if scaled or name == "threshold" or quantity != "agatston" else (_NOT_SCALED,))]
+        own_bars = [*bars, *([] if scaled or name == "threshold" or quantity != "agatston" else [_NOT_SCALED])]
+        key = "clinical_agatston" if scaled and quantity == "agatston" else quantity
         for part in (TOTAL, *ARTERIES):
-            before, after = (_value(method, scaled, quantity, part) for method in found)
-            intervals = _intervals(found, part) if quantity == "agatston" else None
-            change = Change(quantity, part, before, after, None, UNKNOWN, own_bars[0] if own_bars else None, intervals)
+            scores = [method["total"] if part == TOTAL else method["arteries"][part] for method in methods]
+            intervals = [score.get("interval_90") if quantity == "agatston" else None for score in scores]
+            change = Change(
+                *(quantity, part, scores[0][key], scores[1][key], None, UNKNOWN, own_bars[0] if own_bars else None),
+                None if None in intervals else ((*intervals[0],), (*intervals[1],)),
+            )
             if not own_bars:
-                change = _evaluated(change, _limits_of(change, limits, repeatability, no_limits))
+                change = _evaluated(change, _limits_of(change, kind, repeatability, no_limits))
             changes.append(change)
-    status = statuses[0] if statuses[0] == statuses[1] else None
     if not any(change.based_on == BY_INTERVALS for change in changes):
         bars, no_limits = [*bars, *no_limits], []
-    shown = (scaled and name == "decomposition", status, tuple(no_limits), CalibratedOn.stored(later))
-    return MethodComparison(name, tuple(bars), tuple(changes), *shown)
+    return MethodComparison(
+        method=name,
+        bars=tuple(bars),
+        changes=tuple(changes),
+        scaled=scaled and name == "decomposition",
+        status=statuses[0] if statuses[0] == statuses[1] else None,
+        no_limits=tuple(no_limits),
+        calibrated_on=CalibratedOn.stored(both[1]),
+    )
 
 
 _NOT_SCALED = "one result is of an earlier version, whose map's Agatston scores are not on the clinical scale"
-
-
-def _value(method: dict, scaled: bool, quantity: str, part: str) -> float:
-    score = method["total"] if part == TOTAL else method["arteries"][part]
-    return score["clinical_agatston" if scaled and quantity == "agatston" else quantity]
-
-
-def _intervals(found: list[dict], part: str) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    scores = [method["total"] if part == TOTAL else method["arteries"][part] for method in found]
-    first, second = (score.get("interval_90") for score in scores)
-    return None if first is None or second is None else ((first[0], first[1]), (second[0], second[1]))
 
 
 def _evaluated(change: Change, limits: Limits | str) -> Change:
@@ -268,51 +266,65 @@ def _evaluated(change: Change, limits: Limits | str) -> Change:
     return replace(change, limit=limit, verdict=CHANGED if abs(change.difference) > limit else WITHIN)
 
 
-def _limits_of(change: Change, name: str, repeatability: Repeatability | None, no_limits: list[str]) -> Limits | str:
-    """The limits that hold for a change, or why none do. name: whose of the stored ones are meant. no_limits: why none
+def _limits_of(change: Change, kind: str, repeatability: Repeatability | None, no_limits: list[str]) -> Limits | str:
+    """The limits that hold for a change, or why none do. kind: whose of the stored ones are meant. no_limits: why none
     hold for the method."""
     if repeatability is None or no_limits:
         return no_limits[0]
-    parts = repeatability.limits.get(name, {}).get(change.quantity, {})
+    parts = repeatability.limits.get(kind, {}).get(change.quantity, {})
     stored = parts.get(TOTAL if change.part == TOTAL else "artery")
     if stored is None:
-        of = "this score" if change.part == TOTAL else "single arteries"
-        return f"no repeatability limits are stored for {of}"
+        return f"no repeatability limits are stored for {'this score' if change.part == TOTAL else 'single arteries'}"
     if (change.earlier + change.later) / 2 > stored.highest:
         return f"the scan-rescan study included no scores this high (up to {stored.highest:,.0f})"
     return stored
 
 
-def _acquisition_bars(earlier: dict, later: dict) -> list[str]:
+def _ratio(first: float, second: float) -> float:
+    return max(first, second) / min(first, second) if min(first, second) > 0 else 1.0
+
+
+def _other_words(first: object, second: object) -> bool:
+    return str(first).strip().lower() != str(second).strip().lower()
+
+
+_BARS: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
+    ("kernel", "the kernels differ ({} and {})", _other_words),
+    ("gating", "the gating modes differ ({} and {})", _other_words),
+    ("kvp", "the tube voltages differ ({:g} and {:g} kVp)", lambda a, b: abs(a - b) > SAME_KVP),
+    ("slice_thickness_mm", "the slice thicknesses differ ({:g} and {:g} mm)", lambda a, b: _ratio(a, b) >= SAME_RATIO),
+    ("slice_spacing_mm", "the slice spacings differ ({:g} and {:g} mm)", lambda a, b: _ratio(a, b) >= SAME_RATIO),
+    ("noise_hu", "the noise differs too much ({:.0f} and {:.0f} HU)", lambda a, b: _ratio(a, b) >= OTHER_NOISE_RATIO),
+)
+"""Facts of both scans, and when they cannot be compared."""
+
+
+def _both(name: str, both: Pair) -> tuple[Any, Any] | None:
+    """A fact of both scans; None where one does not state it."""
+    first, second = (_fact(name, content) for content in both)
+    return None if first is None or second is None else (first, second)
+
+
+def _fact(name: str, content: dict) -> Any:
+    if name == "slice_spacing_mm":
+        return content["input"]["spacing_mm"][2]
+    return (content["measured"] or {}).get(name) if name == "noise_hu" else content["acquisition"].get(name)
+
+
+def _acquisition_bars(both: Pair) -> list[str]:
     """Why the scans themselves cannot be compared, in words."""
-    a, b = earlier["acquisition"], later["acquisition"]
-    bars = [
-        f"the {title} differ ({a[name]} and {b[name]})"
-        for name, title in (("kernel", "kernels"), ("gating", "gating modes"))
-        if _known(a, b, name) and str(a[name]).strip().lower() != str(b[name]).strip().lower()
-    ]
-    if _known(a, b, "kvp") and abs(a["kvp"] - b["kvp"]) > SAME_KVP:
-        bars.append(f"the tube voltages differ ({a['kvp']:g} and {b['kvp']:g} kVp)")
-    thickness = (a.get("slice_thickness_mm"), b.get("slice_thickness_mm"))
-    if None not in thickness and _ratio(*thickness) >= SAME_RATIO:
-        bars.append(f"the slice thicknesses differ ({thickness[0]:g} and {thickness[1]:g} mm)")
-    spacing = (earlier["input"]["spacing_mm"][2], later["input"]["spacing_mm"][2])
-    if _ratio(*spacing) >= SAME_RATIO:
-        bars.append(f"the slice spacings differ ({spacing[0]:g} and {spacing[1]:g} mm)")
-    noise = _noise(earlier, later)
-    if noise and _ratio(*noise) >= OTHER_NOISE_RATIO:
-        bars.append(f"the noise differs too much ({noise[0]:.0f} and {noise[1]:.0f} HU)")
-    bars += [
-        f"the {side} scan was acquired with contrast"
-        for side, content in zip(_SIDES, (earlier, later), strict=True)
-        if "contrast-enhanced" in _codes(content)
-    ]
-    agents = [(facts.get("contrast_agent") or "").strip().lower() not in NO_AGENT for facts in (a, b)]
+    facts = ((_both(name, both), message, differ) for name, message, differ in _BARS)
+    bars = [message.format(*values) for values, message, differ in facts if values and differ(*values)]
+    for side, content in zip(_SIDES, both, strict=True):
+        if "contrast-enhanced" in {warning["code"] for warning in content["warnings"]}:
+            bars.append(f"the {side} scan was acquired with contrast")
+    agents = [(_fact("contrast_agent", content) or "").strip().lower() not in NO_AGENT for content in both]
     if agents[0] != agents[1]:
         bars.append(f"only the {_SIDES[agents.index(True)]} scan's DICOM tag names a contrast agent")
-    if _known(a, b, "patient_id") and a["patient_id"] != b["patient_id"]:
+    patients, sexes = _both("patient_id", both), _both("patient_sex", both)
+    if patients and patients[0] != patients[1]:
         bars.append("the scans name different patients")
-    elif _known(a, b, "patient_sex") and a["patient_sex"] != b["patient_sex"]:
+    elif sexes and sexes[0] != sexes[1]:
         bars.append("the scans are of a man and a woman")
     return bars
 
@@ -328,73 +340,65 @@ def _status_bars(statuses: list[str]) -> list[str]:
     return []
 
 
-def _rule_bars(name: str, earlier: dict, later: dict) -> list[str]:
+def _rule_bars(name: str, both: Pair) -> list[str]:
     # A calibration changes the mass in mg only, which is not compared; a name tells nothing else than the values.
-    rules = [
-        {**content["rules"][name], "name": None, "calibration_mg_per_mm3_hu": None} for content in (earlier, later)
-    ]
-    return [f"the rules differ ({names})"] if (names := _differing(*rules)) else []
+    names = _differing(*(content["rules"][name] for content in both), unless=("name", "calibration_mg_per_mm3_hu"))
+    return [f"the rules differ ({names})"] if names else []
 
 
-def _model_bars(limits: str, earlier: dict, later: dict) -> list[str]:
-    if names := _differing(*_shared(models_of(earlier), models_of(later))):
+def _model_bars(kind: str, both: Pair) -> list[str]:
+    if names := _differing(*map(models_of, both), shared=True):
         return [f"the models differ ({names}): score both with the same"]
-    if limits == "automatic" and earlier.get("candidate_evidence") != later.get("candidate_evidence"):
+    if kind == "automatic" and both[0].get("candidate_evidence") != both[1].get("candidate_evidence"):
         return ["the candidates were evaluated by different evidence"]
-    if earlier.get("calibrated_on") != later.get("calibrated_on"):
+    if both[0].get("calibrated_on") != both[1].get("calibrated_on"):
         return ["the models were calibrated on different scans"]
-    settings = [{**content["decomposition_settings"], "batch_size": None} for content in (earlier, later)]
-    return [f"the calcium maps were made with other settings ({names})"] if (names := _differing(*settings)) else []
+    names = _differing(*(content["decomposition_settings"] for content in both), unless=("batch_size",))
+    return [f"the calcium maps were made with other settings ({names})"] if names else []
 
 
-def _limit_bars(limits: str, content: dict, repeatability: Repeatability) -> list[str]:
-    if limits == "automatic" and limits not in repeatability.limits:
+def _limit_bars(kind: str, content: dict, repeatability: Repeatability | None) -> list[str]:
+    if repeatability is None:
+        return ["no repeatability limits are stored with the model"]
+    if kind == "threshold":
+        return []
+    if kind == "automatic" and kind not in repeatability.limits:
         return ["the stored limits are those of a reader, and do not hold for automatic scores"]
-    if names := _differing(*_shared(models_of(content), repeatability.models)):
+    if names := _differing(models_of(content), repeatability.models, shared=True):
         return [f"the stored limits were found with other models ({names})"]
-    if limits == "automatic" and content.get("candidate_evidence") != repeatability.candidate_evidence:
+    if kind == "automatic" and content.get("candidate_evidence") != repeatability.candidate_evidence:
         return ["the stored limits were found with candidates evaluated by different evidence"]
     if repeatability.settings is None:
         return []
-    settings = [
-        {**values, "batch_size": None} for values in (content["decomposition_settings"], repeatability.settings)
-    ]
-    return [f"the stored limits were found with other settings ({names})"] if (names := _differing(*settings)) else []
+    names = _differing(content["decomposition_settings"], repeatability.settings, unless=("batch_size",))
+    return [f"the stored limits were found with other settings ({names})"] if names else []
 
 
-def _shared(first: dict, second: dict) -> tuple[dict, dict]:
-    """Both without what only one has: a heart that was given needs no network."""
-    names = first.keys() & second.keys()
-    return {name: first[name] for name in names}, {name: second[name] for name in names}
+def _differing(first: dict, second: dict, unless: tuple[str, ...] = (), shared: bool = False) -> str:
+    """Names of what differs. shared: only of what both have; a heart that was given needs no network."""
+    names = first.keys() & second.keys() if shared else first.keys() | second.keys()
+    return ", ".join(sorted(n for n in names - set(unless) if first.get(n) != second.get(n)))
 
 
-def _differing(first: dict, second: dict) -> str:
-    return ", ".join(sorted(n for n in first.keys() | second.keys() if first.get(n) != second.get(n)))
-
-
-def _scan_warnings(earlier: dict, later: dict, repeatability: Repeatability | None) -> list[ScanWarning]:
-    a, b = earlier["acquisition"], later["acquisition"]
+def _scan_warnings(both: Pair, repeatability: Repeatability | None) -> list[ScanWarning]:
     warnings = []
     checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
-    if unknown := [title for name, title in checked.items() if not _known(a, b, name)]:
+    if unknown := [title for name, title in checked.items() if not _both(name, both)]:
         message = f"These properties are not known for both scans and were not compared: {', '.join(unknown)}."
         warnings.append(ScanWarning("comparison-unchecked", message))
-    if _known(a, b, "scanner_model") and a["scanner_model"] != b["scanner_model"]:
-        message = f"The scans come from different scanners ({a['scanner_model']} and {b['scanner_model']})."
+    scanners, noise, dates = (_both(name, both) for name in ("scanner_model", "noise_hu", "study_date"))
+    if scanners and scanners[0] != scanners[1]:
+        message = f"The scans come from different scanners ({scanners[0]} and {scanners[1]})."
         warnings.append(ScanWarning("comparison-scanners", message))
-    noise = _noise(earlier, later)
     if noise and NOISE_RATIO <= _ratio(*noise) < OTHER_NOISE_RATIO:
         message = f"The noise differs ({noise[0]:.0f} and {noise[1]:.0f} HU): faint lesions show in one scan only."
         warnings.append(ScanWarning("comparison-noise", message))
-    if _known(a, b, "study_date") and str(a["study_date"]) > str(b["study_date"]):
+    if dates and str(dates[0]) > str(dates[1]):
         message = "According to the study dates, the scan given as the later one was acquired first."
         warnings.append(ScanWarning("comparison-order", message))
     for name, (low, high) in (repeatability.acquisition if repeatability else {}).items():
-        values = {
-            content["input"]["spacing_mm"][2] if name == "slice_spacing_mm" else content["acquisition"].get(name)
-            for content in (earlier, later)
-        }
-        if outside := sorted(v for v in values if v is not None and not low / 1.05 <= v <= high * 1.05):
+        values = {value for content in both if (value := _fact(name, content)) is not None}
+        if outside := sorted(value for value in values if not low / 1.05 <= value <= high * 1.05):
             shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             message = (
                 f"The repeatability limits were determined with {name.replace('_', ' ')} {shown}; here it is "
@@ -404,26 +408,24 @@ def _scan_warnings(earlier: dict, later: dict, repeatability: Repeatability | No
     return warnings
 
 
-def _method_warnings(earlier: dict, later: dict) -> list[ScanWarning]:
+def _method_warnings(both: Pair) -> list[ScanWarning]:
     warnings = []
-    hearts = [content["heart"]["source"] for content in (earlier, later)]
+    hearts = [content["heart"]["source"] for content in both]
     if hearts[0] != hearts[1]:
         message = f"The hearts were located by different methods ({hearts[0]} and {hearts[1]})."
         warnings.append(ScanWarning("comparison-hearts", message))
-    pairs = [[content["methods"].get(name) for content in (earlier, later)] for name in METHODS]
-    automatic = [
-        found
-        for name, found in zip(METHODS, pairs, strict=True)
-        if None not in found and all(recorded_status(name, method) == "automatic" for method in found)
-    ]
-    if any(method["total"]["lesions"] for found in automatic for method in found):
+    statuses = {
+        name: [recorded_status(name, content["methods"][name]) for content in both]
+        for name in METHODS
+        if all(name in content["methods"] for content in both)
+    }
+    automatic = [name for name, own in statuses.items() if own == ["automatic", "automatic"]]
+    if any(content["methods"][name]["total"]["lesions"] for name in automatic for content in both):
         message = "The arteries of lesions that nobody reviewed are suggestions: a lesion may have moved between them."
         warnings.append(ScanWarning("comparison-arteries-suggested", message))
-    maps = pairs[METHODS.index("decomposition")]
-    if None in maps:
-        return warnings
-    statuses = [recorded_status("decomposition", found) for found in maps]
-    if any(content.get("slices_by_reader") for content in (earlier, later)) or statuses == ["reviewed", "reviewed"]:
+    if (of_map := statuses.get("decomposition")) and (
+        of_map == ["reviewed", "reviewed"] or any(content.get("slices_by_reader") for content in both)
+    ):
         message = (
             "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed "
             "one of these."
@@ -433,31 +435,7 @@ def _method_warnings(earlier: dict, later: dict) -> list[ScanWarning]:
 
 
 def _facts(content: dict) -> dict[str, object]:
-    """What is told of a scan beside its scores; nothing that identifies a person."""
-    acquisition = content["acquisition"]
-    names = ("kvp", "kernel", "slice_thickness_mm", "exposure_mas", "gating", "scanner_model")
-    return {
-        "name": content["input"]["name"],
-        **{name: acquisition.get(name) for name in names},
-        "slice_spacing_mm": content["input"]["spacing_mm"][2],
-        "noise_hu": (content["measured"] or {}).get("noise_hu"),
-        "models": content["models"],
-    }
-
-
-def _known(first: dict, second: dict, name: str) -> bool:
-    return first.get(name) is not None and second.get(name) is not None
-
-
-def _noise(earlier: dict, later: dict) -> tuple[float, float] | None:
-    """Of both scans, HU; None where one could not be measured."""
-    first, second = ((content["measured"] or {}).get("noise_hu") for content in (earlier, later))
-    return None if first is None or second is None or min(first, second) <= 0 else (first, second)
-
-
-def _ratio(first: float, second: float) -> float:
-    return max(first, second) / min(first, second)
-
-
-def _codes(content: dict) -> set[str]:
-    return {warning["code"] for warning in content["warnings"]}
+    """What is shown of a scan beside its scores; nothing that identifies a person."""
+    names = ("kvp", "kernel", "slice_thickness_mm", "exposure_mas", "gating", "scanner_model", "slice_spacing_mm")
+    facts = {name: _fact(name, content) for name in (*names, "noise_hu")}
+    return {"name": content["input"]["name"], **facts, "models": content["models"]}

@@ -19,6 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..core.ct import CTError, MaskError
+from ..core.grid import Grid
 from ..core.labels import SITES, Artery, Labelled, NonCoronary, Site, site_of
 
 
@@ -200,9 +201,7 @@ class LesionSet:
 
     def label_image(self, grid: sitk.Image) -> sitk.Image:
         """The artery map as an image. grid: the image the lesions were found in."""
-        image = sitk.GetImageFromArray(self.artery_map())
-        image.CopyInformation(grid)
-        return image
+        return Grid.of(grid).image(self.artery_map())
 
 
 def find_lesions(

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import Acquisition, CTScan
+from ..core.ct import Acquisition, CTError, CTScan, MaskError
 from ..core.tables import TableError, read_table
-from .equivalent import relative_calcium_hu
 
 SMALL_CM, LARGE_CM = 32.0, 38.0
 """Patients of a smaller lateral width are small, of a larger one large (DICOM PS3.3 C.8.2.1.1.7, after McCollough
@@ -30,6 +29,12 @@ PUBLISHED_MG_PER_CM3_PER_HU = {
 """At 120 kVp, by the maker's name, in thorax phantoms 30 and 40 cm wide: the median of five scans each on an Aquilion
 ONE Vision, Revolution, iCT and Somatom Force by the method of van Praagh et al. 2021 (doi:10.1002/mp.14912), as kept at
 github.com/MolloiLab/CAC-stanford-data (2nd)."""
+
+HU_PER_MG_CM3_AT_120_KVP = 1.385
+"""1 / (1000 × 0.000722048 mg/(mm³·HU)), the published mass calibration of the Canon scan of the QRM insert."""
+
+_KVP = (70.0, 80.0, 100.0, 120.0, 135.0)
+_THRESHOLD_HU = (207.0, 177.0, 145.0, 130.0, 119.0)
 
 PUBLISHED_WIDTHS_CM = (30.0, 40.0)
 
@@ -62,6 +67,51 @@ class MassCalibration:
     def of_scanner(self) -> bool:
         """Whether it was made for this scan or scanner, so that the clinical mass may be told by it."""
         return self.source != "published"
+
+
+def calcium_hu_per_mg_cm3(kvp: float) -> float:
+    """HU that 1 mg/cm³ of hydroxyapatite adds to water at a tube voltage; errors as of `relative_calcium_hu`."""
+    return HU_PER_MG_CM3_AT_120_KVP * relative_calcium_hu(kvp)
+
+
+def relative_calcium_hu(kvp: float) -> float:
+    """HU of calcium at a tube voltage against 120 kVp.
+
+    The ratio of the voltage's equivalent threshold to 130 HU (Gräni 2018, 10.1093/ehjci/jey019, as coded by peers:
+    (2nd)), linear between the published voltages. Raises ValueError outside 70 to 140 kVp.
+    """
+    if not 70.0 <= kvp <= 140.0:
+        raise ValueError(f"Tube voltage {kvp:g} kVp: the calcium's HU are known from 70 to 140 kVp only.")
+    return float(np.interp(kvp, _KVP, _THRESHOLD_HU)) / 130.0
+
+
+def calibration_from_insert(
+    image: sitk.Image, insert: sitk.Image, density_mg_per_cm3: float, water_hu: float = 0.0
+) -> float:
+    """Mass calibration c from a phantom insert of known hydroxyapatite density.
+
+    c = ρ / (HU_insert − HU_water), with ρ in mg/mm³.
+
+    Args:
+        image: CT in HU.
+        insert: Mask on its grid, well inside the insert.
+        density_mg_per_cm3: Density of the insert, mg/cm³.
+        water_hu: HU of water.
+
+    Raises:
+        MaskError: If the mask does not fit or is empty.
+        CTError: If the density is not above zero or the insert is not denser than water.
+    """
+    if not density_mg_per_cm3 > 0:
+        raise CTError(f"The calibration insert's density must be above zero, but is {density_mg_per_cm3:g} mg/cm³.")
+    if insert.GetSize() != image.GetSize():
+        raise MaskError(f"The calibration insert's mask has size {insert.GetSize()}, the CT {image.GetSize()}.")
+    values = sitk.GetArrayViewFromImage(image)[sitk.GetArrayViewFromImage(insert) != 0]
+    if not values.size:
+        raise MaskError("The calibration insert's mask is empty.")
+    if not values.mean() > water_hu:
+        raise CTError(f"The calibration insert measures {values.mean():.0f} HU, not above water ({water_hu:g} HU).")
+    return density_mg_per_cm3 / 1000 / float(values.mean() - water_hu)
 
 
 def insert_calibration(mg_per_mm3_hu: float, density_mg_per_cm3: float) -> MassCalibration:

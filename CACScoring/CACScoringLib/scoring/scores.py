@@ -1,17 +1,27 @@
-"""Agatston score, volume, mass and pseudo-mass: numbers from lesions."""
+"""Agatston score, volume, mass and pseudo-mass: numbers from lesions.
+
+The calcium map has no threshold, so sums over it are no Agatston scores. But the clinical score of a plaque follows
+from its mass (`equivalent_agatston`), in a soft kernel, slices of 3 mm and 120 kVp: large ones score in proportion,
+small ones lose to partial volume what stays below 130 HU. The curve is that of digital plaques, each imaged alone
+without noise or motion in soft tissue (179 plaques of 0.2 to 45 mg and 170 to 950 mg/cm³). Of plaques of one mass the
+dense ones score higher: from 4 to 16 mg, half or twice as much is common.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import SimpleITK as sitk
+import numpy as np
 
-from ..core.ct import CTError, MaskError
 from ..core.labels import Artery, NonCoronary
-from .equivalent import equivalent_agatston
 from .lesions import Lesion, ScoringRules, SliceComponent
+from .mass_calibration import calcium_hu_per_mg_cm3
+
+AGATSTON_PER_MG = 4.2
+HALF_MG, STEEPNESS = 7.0, 2.4
+"""A plaque of this mass loses half of its score to partial volume, and how fast that changes with mass."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,7 @@ class Score:
     """Scores of one lesion, one artery or a whole scan.
 
     agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm. clinical_agatston: the same by the
-    clinical rule; of a calcium map, which has no threshold, the equivalent of its lesions' masses (`equivalent`).
+    clinical rule; of a calcium map, which has no threshold, the equivalent of its lesions' masses (`rules_of_map`).
     volume_mm3: voxels × voxel volume.
     mass_mg: c × volume × mean HU (McCollough 2007, doi:10.1148/radiol.2432050808); None without calibration.
     pseudo_mass_hu_mm3: Σ HU × voxel volume (van Velzen: generative models for reproducible calcium scoring).
@@ -85,30 +95,35 @@ def score_non_coronary(
     return {s: score_lesions((x for x in lesions if x.artery == s), spacing_mm, rules) for s in NonCoronary}
 
 
-def calibration_from_insert(
-    image: sitk.Image, insert: sitk.Image, density_mg_per_cm3: float, water_hu: float = 0.0
-) -> float:
-    """Mass calibration c from a phantom insert of known hydroxyapatite density.
+def equivalent_agatston(mass_mg: float | np.ndarray) -> float | np.ndarray:
+    """Agatston score of one plaque, by its mass in mg of hydroxyapatite."""
+    mass = np.maximum(mass_mg, 0.0)
+    powered = mass**STEEPNESS
+    return AGATSTON_PER_MG * mass * powered / (powered + HALF_MG**STEEPNESS)
 
-    c = ρ / (HU_insert − HU_water), with ρ in mg/mm³.
+
+def usual_calibration(kvp: float | None) -> float:
+    """Mass calibration in mg/(mm³·HU) of a scan without one of its own: by its tube voltage, 120 kVp where that is
+    unknown or beyond what is known."""
+    known = kvp is not None and 70.0 <= kvp <= 140.0
+    return 1 / (1000 * calcium_hu_per_mg_cm3(kvp if known and kvp is not None else 120.0))
+
+
+def rules_of_map(rules: ScoringRules, floor_hu: float, kvp: float | None) -> ScoringRules:
+    """The rules by which lesions of the calcium map are scored, from those of the clinical score.
+
+    Weights are read from the CT, because their bounds are HU of tissue and not of what the calcium adds to it: so the
+    score equals the conventional one where the map is what a 130 HU threshold segments. The clinical score follows
+    from each lesion's mass, by the scan's calibration or the usual one of its tube voltage.
 
     Args:
-        image: CT in HU.
-        insert: Mask on its grid, well inside the insert.
-        density_mg_per_cm3: Density of the insert, mg/cm³.
-        water_hu: HU of water.
-
-    Raises:
-        MaskError: If the mask does not fit or is empty.
-        CTError: If the density is not above zero or the insert is not denser than water.
+        rules: Of the clinical score.
+        floor_hu: Lowest HU of the map.
+        kvp: Tube voltage; None where unknown.
     """
-    if not density_mg_per_cm3 > 0:
-        raise CTError(f"The calibration insert's density must be above zero, but is {density_mg_per_cm3:g} mg/cm³.")
-    if insert.GetSize() != image.GetSize():
-        raise MaskError(f"The calibration insert's mask has size {insert.GetSize()}, the CT {image.GetSize()}.")
-    values = sitk.GetArrayViewFromImage(image)[sitk.GetArrayViewFromImage(insert) != 0]
-    if not values.size:
-        raise MaskError("The calibration insert's mask is empty.")
-    if not values.mean() > water_hu:
-        raise CTError(f"The calibration insert measures {values.mean():.0f} HU, not above water ({water_hu:g} HU).")
-    return density_mg_per_cm3 / 1000 / float(values.mean() - water_hu)
+    return replace(
+        rules,
+        name=f"Adjusted Agatston of the calcium map (van Velzen), otherwise: {rules.name}",
+        threshold_hu=floor_hu,
+        equivalent_mg_per_mm3_hu=rules.calibration_mg_per_mm3_hu or usual_calibration(kvp),
+    )

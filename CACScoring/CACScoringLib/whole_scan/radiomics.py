@@ -18,12 +18,12 @@ import SimpleITK as sitk
 from ..anatomy.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
 from ..anatomy.heart_region import HeartRegion, candidate_region
 from ..core.ct import CTScan, ScanWarning
+from ..core.grid import ScanGrid
 from ..models.cards import LoadedModel, ModelError
-from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, Grid, heart_moments, on_grid
-from ..scoring.acquisition import BloodPool, measure_blood
-from ..scoring.artefacts import without_metal
+from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
+from ..quality.acquisition import BloodPool, measure_blood
+from ..quality.artefacts import METAL_HU, without_metal
 from ..scoring.lesions import LesionSet, ScoringRules, find_lesions
-from ..scoring.metal import METAL_HU
 from ..scoring.scores import component_agatston
 from .estimates import WholeScanEstimate
 from .radiomic_texture import ibsi_features
@@ -148,8 +148,8 @@ def _heart_features(
     _, spread, _ = heart_moments(mask, scan.image)
     spacing = scan.image.GetSpacing()
     grid = grid_around(scan.image, mask, [config.heart_mm] * 3)
-    hu = on_grid(scan.image, grid, float(config.low_hu) - 1)
-    inside = on_grid(mask != 0, grid, 0.0) >= 0.5
+    hu = grid.resample(scan.image, float(config.low_hu) - 1)
+    inside = grid.resample(mask != 0, 0.0) >= 0.5
     found = ibsi_features(hu, inside, (config.low_hu, config.high_hu), config.bin_width_hu)
     radii = [ELLIPSOID_RADII_PER_SD * sd * mm for sd, mm in zip(spread, spacing, strict=True)]
     own = {
@@ -226,7 +226,7 @@ def _kji(image: sitk.Image, ras_mm: tuple[float, float, float]) -> tuple[float, 
     return image.TransformPhysicalPointToContinuousIndex((-x, -y, z))[::-1]
 
 
-def grid_around(image: sitk.Image, mask: sitk.Image, sides_mm: Sequence[float]) -> Grid:
+def grid_around(image: sitk.Image, mask: sitk.Image, sides_mm: Sequence[float]) -> ScanGrid:
     """A grid that covers a mask, with a voxel's margin.
 
     Args:
@@ -243,7 +243,7 @@ def grid_around(image: sitk.Image, mask: sitk.Image, sides_mm: Sequence[float]) 
         step.append(side_mm / mm)
         size.append(voxels)
         first.append(start + (count - 1) / 2 - (voxels - 1) / 2 * step[-1])
-    return Grid(tuple(first), tuple(step), tuple(size))
+    return ScanGrid(tuple(first), tuple(step), tuple(size))
 
 
 def _unlike_training(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ..core.ct import CTError, ScanWarning
 from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelError, StoredModel, list_models
 from ..results import ScoreResult
-from .estimates import ESTIMATORS, RADIOMICS, TITLES, VESSELS, WholeScanEstimate, disagreements
+from .estimates import ESTIMATORS, TITLES, VESSELS, WholeScanEstimate, disagreements
 
 STEP = "whole-scan estimates"
 """What progress is told."""
@@ -98,7 +98,7 @@ def with_whole_scan_estimates(
     with (progress or Progress()).step(STEP):
         for network, model in models.items():
             try:
-                estimate, own_warnings = _ESTIMATE_BY[network](result, model, saliency)
+                estimate, own_warnings = _estimate(network, result, model, saliency)
                 estimates.append(_checked(estimate))
                 warnings += own_warnings
             except CTError as error:
@@ -109,25 +109,16 @@ def with_whole_scan_estimates(
     return replace(result, estimates=tuple(estimates), warnings=tuple(dict.fromkeys((*result.warnings, *warnings))))
 
 
-Answer = tuple[WholeScanEstimate, tuple[ScanWarning, ...]]
+def _estimate(
+    network: str, result: ScoreResult, model: LoadedModel, saliency: bool
+) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
+    if network == VESSELS:
+        from .vessels import vessel_estimate
 
-
-def _by_vessels(result: ScoreResult, model: LoadedModel, saliency: bool) -> Answer:
-    from .vessels import vessel_estimate
-
-    return vessel_estimate(result.scored_scan, result.heart, model, saliency)
-
-
-def _by_radiomics(result: ScoreResult, model: LoadedModel, saliency: bool) -> Answer:
+        return vessel_estimate(result.scored_scan, result.heart, model, saliency)
     from .radiomics import radiomics_estimate
 
     return radiomics_estimate(result.scored_scan, result.heart, model)
-
-
-_ESTIMATE_BY: dict[str, Callable[[ScoreResult, LoadedModel, bool], Answer]] = {
-    VESSELS: _by_vessels,
-    RADIOMICS: _by_radiomics,
-}
 
 
 def _checked(estimate: WholeScanEstimate) -> WholeScanEstimate:

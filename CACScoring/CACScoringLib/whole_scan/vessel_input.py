@@ -3,7 +3,7 @@ training and use.
 
 Two fields. "scan" is that of Kecoglu: the slices about the middle of the volume, cut off or filled up with air to their
 number, each as a whole, and the volume normalised in itself. "heart" is a box about the heart, in HU of a fixed window,
-without what is not near the heart. Pixels are means over their extent (`preprocessing.on_grid`), so that calcium does
+without what is not near the heart. Pixels are means over their extent (`core.grid.ScanGrid`), so that calcium does
 not vanish between them.
 """
 
@@ -16,7 +16,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import AIR_HU
-from ..models.preprocessing import Grid, heart_moments, on_grid
+from ..core.grid import ScanGrid
+from ..models.preprocessing import heart_moments
 
 if TYPE_CHECKING:
     from ..networks.vessels import VesselNetConfig
@@ -38,10 +39,10 @@ def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) 
         return _scan_field(image, config)
     heart = sitk.DICOMOrient(heart, "LPS")
     grid = vessel_grid(image, heart, config)
-    hu = on_grid(image, grid, AIR_HU)
+    hu = grid.resample(image, AIR_HU)
     spacing = (config.slice_mm, *[config.field_mm / config.size] * 2)
     scanned = _scanned(image, grid)[:, None, None]
-    inside = (on_grid(heart != 0, grid, 0.0) >= 0.5) & scanned
+    inside = (grid.resample(heart != 0, 0.0) >= 0.5) & scanned
     if not inside.any():  # a mask of a few voxels
         return np.zeros(inside.shape, np.float32)
     near = ndimage.distance_transform_edt(~inside, spacing) <= config.around_mm
@@ -49,7 +50,7 @@ def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) 
     return np.where(near & scanned, scaled, 0).astype(np.float32)
 
 
-def vessel_grid(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> Grid:
+def vessel_grid(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> ScanGrid:
     """Where the input lies, in the voxel coordinates of an image in LPS order. Raises MaskError.
 
     The box of the field "heart" begins where a slice of the scan does, so that slices of its thickness stay whole.
@@ -58,14 +59,16 @@ def vessel_grid(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -
         columns, rows, planes = image.GetSize()
         step = (columns / config.size, rows / config.size, 1.0)
         first = ((step[0] - 1) / 2, (step[1] - 1) / 2, float((planes - config.slices) // 2))
-        return Grid(first, step, (config.size, config.size, config.slices))
+        return ScanGrid(first, step, (config.size, config.size, config.slices))
     centre, _, planes = heart_moments(heart, image)
     spacing = image.GetSpacing()
     step = (config.field_mm / config.size / spacing[0], config.field_mm / config.size / spacing[1])
     first = [c - (config.size - 1) / 2 * s for c, s in zip(centre, step, strict=False)]
     thickness = config.slice_mm / spacing[2]
     begin = round((planes.start + planes.stop - config.slices * thickness) / 2)
-    return Grid((*first, begin - 0.5 + thickness / 2), (*step, thickness), (config.size, config.size, config.slices))
+    return ScanGrid(
+        (*first, begin - 0.5 + thickness / 2), (*step, thickness), (config.size, config.size, config.slices)
+    )
 
 
 def normalised(agatston: np.ndarray, largest: float, output: str) -> np.ndarray:
@@ -83,8 +86,8 @@ def to_agatston(normalised: np.ndarray, largest: float, output: str) -> np.ndarr
     return np.minimum(np.expm1(np.minimum(values, 10) * np.log1p(largest)), 10 * largest)
 
 
-def _scanned(image: sitk.Image, grid: Grid) -> np.ndarray:
-    """Whether the middle of each slice of a grid lies in the scan; `on_grid` repeats the end slices beyond."""
+def _scanned(image: sitk.Image, grid: ScanGrid) -> np.ndarray:
+    """Whether the middle of each slice of a grid lies in the scan; beyond its end slices are repeated."""
     middles = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
     return (middles >= -0.5) & (middles <= image.GetSize()[2] - 0.5)
 
@@ -98,7 +101,7 @@ def _scan_field(image: sitk.Image, config: VesselNetConfig) -> np.ndarray:
     else:
         step = (columns / config.size, rows / config.size, 1.0)
         first = ((step[0] - 1) / 2, (step[1] - 1) / 2, 0.0)
-        hu = on_grid(part, Grid(first, step, (config.size, config.size, part.GetSize()[2])), AIR_HU)
+        hu = ScanGrid(first, step, (config.size, config.size, part.GetSize()[2])).resample(part, AIR_HU)
     mean, sd = float(hu.mean(dtype=np.float64)), float(hu.std(dtype=np.float64))
     hu = (hu - mean) / max(sd, 1e-6)
     below = max(0, -start)

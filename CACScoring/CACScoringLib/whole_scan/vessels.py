@@ -13,10 +13,10 @@ import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
+from ..core.grid import ScanGrid
 from ..core.labels import MAIN_ARTERIES
 from ..models.cards import LoadedModel, ModelError
 from ..models.inference import predict
-from ..models.preprocessing import Grid, from_grid
 from .estimates import VESSELS, WholeScanEstimate
 from .trust import facts_of
 from .vessel_input import to_agatston, vessel_grid, vessel_input
@@ -110,9 +110,9 @@ def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
     return gradient[0].float().cpu().numpy()
 
 
-def _pictured(network: VesselNet, x: np.ndarray, grid: Grid, scan: CTScan) -> sitk.Image:
+def _pictured(network: VesselNet, x: np.ndarray, grid: ScanGrid, scan: CTScan) -> sitk.Image:
     """The saliency on the scan's grid, 0 to 1."""
-    shown = from_grid(saliency(network, x), grid, scan.image)
+    shown = grid.paste(saliency(network, x), scan.image)
     if (highest := shown.max()) > 0:
         shown /= highest
     image = sitk.GetImageFromArray(shown)
@@ -128,7 +128,7 @@ def _slice_weights(network: VesselNet, x: np.ndarray) -> tuple[float, ...] | Non
     return None if weights is None else tuple(weights[0].tolist())
 
 
-def _cut(heart: sitk.Image, grid: Grid) -> tuple[ScanWarning, ...]:
+def _cut(heart: sitk.Image, grid: ScanGrid) -> tuple[ScanWarning, ...]:
     """A warning where much of the heart lies outside what the network sees."""
     mask = sitk.GetArrayViewFromImage(heart) != 0
     inside = mask

@@ -80,7 +80,9 @@ async def listening(server: Server, place: Place) -> AsyncIterator[str]:
         try:
             await site.start()
         except OSError as error:
-            raise OutputError(f"Port {place.port} cannot be used ({error.strerror}). Choose another --port.") from error
+            raise OutputError(
+                f"Port {place.port} cannot be used ({error.strerror}). Choose another port in --settings."
+            ) from error
         port = runner.addresses[0][1]
         names = ("127.0.0.1", "localhost", "[::1]")
         origins = (place.origin,) if place.origin else tuple(f"http://{name}:{port}" for name in names)

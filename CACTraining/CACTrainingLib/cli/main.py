@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.cli import main as scoring
-from CACScoringLib.cli.aliases import SAMPLES as OLD_SAMPLES
-from CACScoringLib.cli.aliases import current_names
-from CACScoringLib.cli.cluster_option import add_cluster_argument, extras_of_cluster, shares_out
-from CACScoringLib.cli.extras import require
 from CACScoringLib.cli.parser import CommandParser, declared_commands
+from CACScoringLib.cli.settings_file import add_settings_argument, from_file
 from CACScoringLib.core.output import OutputError
 
 from . import testing
 
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
-    from CACScoringLib.models.cards import StoredModel
     from CACScoringLib.run import Sample
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code (see `CACScoringLib.cli`)."""
-    arguments = current_names(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
         if arguments[:1] == ["test"]:
@@ -47,7 +43,7 @@ def make_parser() -> CommandParser:
     parser, commands = scoring.make_parser()
     scoring.add_commands(commands, _sample)
     for name, (text, declare) in _COMMANDS.items():
-        commands.add_parser(name, help=text, declare=declare)
+        commands.add_parser(name, help=text, declare=declare, add_help=name != "train")  # it has a help of its own
     commands.add_parser("test", help="run the quick tests, or --all, with pytest's arguments")
     commands.add_parser("check", help="check style and types of the code")
     return parser
@@ -65,14 +61,7 @@ def _declare_sample(parser: argparse.ArgumentParser) -> None:
 
     parser.description = "Write one scan of a digital patient: CT, heart, calcium map, labels and truth.json."
     named = "; ".join(f"{name}: {sample.title}" for name, sample in SAMPLES.items())
-    parser.add_argument(
-        "name",
-        nargs="?",
-        type=lambda name: OLD_SAMPLES.get(name, name),
-        choices=SAMPLES,
-        default=next(iter(SAMPLES)),
-        help=named,
-    )
+    parser.add_argument("name", nargs="?", choices=SAMPLES, default=next(iter(SAMPLES)), help=named)
     parser.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet")
     scoring.add_progress_argument(parser)
     parser.set_defaults(run=_write_sample, interrupted="Interrupted. Nothing was written.")
@@ -80,41 +69,26 @@ def _declare_sample(parser: argparse.ArgumentParser) -> None:
 
 def _declare_phantom(parser: argparse.ArgumentParser) -> None:
     from ..phantom.scanner.protocol import PROTOCOLS
-    from ..phantom.scanner.simulation import CHEST_MM
 
     parser.description = "Write a cohort of digital patients. If it is run again, it continues where it stopped."
     count = parser.add_mutually_exclusive_group(required=True)
     count.add_argument("--pairs", type=int, metavar="N", help="number of patients, two scans each")
     count.add_argument("--single", type=int, metavar="N", help="number of patients, one scan each")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the cohort")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="radiotherapy", help="scanning protocol")
-    parser.add_argument(
-        "--prevalence", type=float, metavar="SHARE", help="proportion of patients with coronary calcium"
-    )
-    parser.add_argument(
-        "--enriched",
-        action="store_true",
-        help="select patients so that severe calcium is common, as in a small study",
-    )
-    parser.add_argument("--contrast", action="store_true", help="scan with a contrast agent in the blood")
-    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
-    parser.add_argument(
-        "--range",
-        type=float,
-        nargs=2,
-        default=CHEST_MM,
-        metavar=("LOW", "HIGH"),
-        help="range scanned, mm from the centre of the heart (default: the chest; -84 66 covers the heart)",
-    )
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="scanning protocol (default: radiotherapy)")
     parser.add_argument("--dicom", action="store_true", help="write each CT as a DICOM series too")
+    add_settings_argument(parser, '{"first_number": 100, "prevalence": 0.5, "z_range_mm": [-84, 66]}')
     parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
     scoring.add_progress_argument(parser)
-    parser.set_defaults(run=_write_cohort, interrupted="Interrupted. Run the same command again to go on.")
+    parser.set_defaults(
+        run=_write_cohort,
+        extras=lambda options: ("cohort",),
+        interrupted="Interrupted. Run the same command again to go on.",
+    )
 
 
 def _declare_insert(parser: argparse.ArgumentParser) -> None:
     from ..phantom.anatomy.coronaries import ARTERIES
-    from ..phantom.anatomy.hearts.deposits import DEPOSITS
 
     parser.description = (
         "Write a real scan, and copies of it with coronary plaque and other calcium of known mass. If it is run again, "
@@ -125,7 +99,6 @@ def _declare_insert(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
     add("--count", type=int, default=1, metavar="N", help="how many copies with plaque")
     add("--heart", type=Path, metavar="MASK", help="heart mask to use instead of the one that is found")
-    add("--model", metavar="NAME", help="network for territories or heart (default: the one that comes with CAC)")
     add(
         "--path",
         type=Path,
@@ -133,60 +106,17 @@ def _declare_insert(parser: argparse.ArgumentParser) -> None:
         help="vessel to follow: CSV of x,y,z (LPS mm) or a Slicer curve (.mrk.json)",
     )
     add("--artery", choices=ARTERIES, help="the artery (default: drawn at random; needed with --path)")
-    add(
-        "--plaques",
-        type=int,
-        metavar="N",
-        help="plaques in each copy (default: drawn at random; 0: other calcium only)",
-    )
-    add(
-        "--deposits",
-        nargs="+",
-        choices=["aortic-wall", *(kind.replace(" ", "-") for kind in DEPOSITS), "none"],
-        metavar="KIND",
-        help="calcium outside the coronary arteries in each copy: aortic-wall, aortic-root, aortic-valve, "
-        "mitral-annulus, papillary-muscle, pericardium, or none (default: drawn as often as in people)",
-    )
-    add(
-        "--vary",
-        action="store_true",
-        help="vary in each copy what scanners vary: field of view, pixels, slices, kernel, noise, air, position",
-    )
-    add("--sigma", type=float, metavar="MM", help="in-plane blur of the scan (default: measured at the skin)")
     add("--name", help="name of the patient, for the split in training (default: the CT's name)")
+    add_settings_argument(parser, '{"plaques": 2, "deposits": ["aortic wall"], "vary": true}')
     scoring.add_progress_argument(parser)
     parser.set_defaults(run=_insert, interrupted="Interrupted. Run the same command again to go on.")
 
 
-def _declare_pseudo_hearts(parser: argparse.ArgumentParser) -> None:
-    from ..training import pseudo_masks
-
-    parser.description = (
-        "Register a scan with a heart mask to others, and write their hearts, pictures to check them by, and the table "
-        "that `train heart --pairs` reads."
-    )
-    pseudo_masks.add_arguments(parser)
-    scoring.add_progress_argument(parser)
-    parser.set_defaults(run=pseudo_masks.run, interrupted="Interrupted. Remove --output and run it again.")
-
-
 def _declare_train(parser: argparse.ArgumentParser) -> None:
-    networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
-    for name, (_, title) in _TRAINED.items():
-        declare = functools.partial(_declare_network, name)
-        networks.add_parser(name, help=title, description=f"Train {title}.", declare=declare)
+    from . import train
 
-
-def _declare_network(name: str, parser: argparse.ArgumentParser) -> None:
-    extras = ("studies", "radiomics") if name == "radiomics" else ("studies",)
-    require(*extras)  # before its options are known: its module loads them
-    module = importlib.import_module(f"CACTrainingLib.{_TRAINED[name][0]}")
-    module.add_arguments(parser)
-    if shares_out(parser):
-        add_cluster_argument(parser, "prepares scans")
+    train.add_arguments(parser)
     scoring.add_progress_argument(parser)
-    told = getattr(module, "INTERRUPTED", "Interrupted. Go on with --resume.")
-    parser.set_defaults(run=module.run, extras=extras_of_cluster, interrupted=told)
 
 
 def _declare_calibrate(parser: argparse.ArgumentParser) -> None:
@@ -213,10 +143,6 @@ _COMMANDS = {
     "sample": ("write a digital patient to try the software on", _declare_sample),
     "phantom": ("write a cohort of digital patients, scanned twice or once, with known calcium", _declare_phantom),
     "insert": ("insert coronary plaque of known mass into a real scan", _declare_insert),
-    "propagate-hearts": (
-        "propagate a heart mask to scans without one by registration, for training",
-        _declare_pseudo_hearts,
-    ),
     "train": ("train a network, or the atlas of arteries", _declare_train),
     "calibrate": (_CALIBRATE, _declare_calibrate),
     "evaluate": (
@@ -230,24 +156,6 @@ _COMMANDS = {
     "docs": ("build the documentation as a site", _declared_by("docs")),
 }
 """What each command does, and what declares its options when it is used."""
-
-_TRAINED = {
-    "heart": ("training.heart", "the network that finds the heart"),
-    "territories": (
-        "training.territories",
-        "the network that finds the territories of arteries, valves and great vessels",
-    ),
-    "slices": ("training.slices", "the network that finds the slices with calcium"),
-    "decomposition": ("training.decomposition", "the network that gives the calcium map"),
-    "arteries": ("training.arteries", "the atlas that suggests a lesion's artery"),
-    "radiograph": ("radiograph.train", "the network that detects coronary calcium on chest radiographs"),
-    "super-resolution": (
-        "radiograph.train_super_resolution",
-        "the network that makes thin slices from thick ones for radiographs (super-resolution)",
-    ),
-    "vessels": ("whole_scan.vessels.train", "the network that estimates the scores of the arteries from the whole CT"),
-    "radiomics": ("whole_scan.radiomics.train", "the model that detects any coronary calcium by radiomic features"),
-}
 
 
 def _sample() -> Sample:
@@ -274,29 +182,22 @@ def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
     from ..phantom.cohort.cohort import CohortError, CohortSettings, write_cohort
 
     progress.begin(["cohort"])
+    patients, scans = (options.single, 1) if options.pairs is None else (options.pairs, 2)
     try:
-        settings = CohortSettings(
-            protocol=options.protocol,
-            prevalence=options.prevalence,
-            z_range_mm=tuple(options.range),
-            first_number=options.first,
-            dicom=options.dicom,
-            scans=1 if options.pairs is None else 2,
-            contrast=options.contrast,
-            enriched=options.enriched,
-        )
-        patients = options.single if options.pairs is None else options.pairs
+        settings = from_file(options.settings, None, CohortSettings())
+        given = {"protocol": options.protocol} if options.protocol else {}
+        settings = replace(settings, scans=scans, dicom=settings.dicom or options.dicom, **given)
         with progress.step("cohort"):
             table = write_cohort(patients, options.output, settings, options.workers, progress.counted)
     except CohortError as error:
         raise CTError(str(error)) from error
     progress.done(options.output)
-    print(f"{table}: {patients} patients, {'one scan' if settings.scans == 1 else 'two scans'} each")
+    print(f"{table}: {patients} patients, {'one scan' if scans == 1 else 'two scans'} each")
 
 
 def _insert(options: argparse.Namespace, progress: Progress) -> None:
     from CACScoringLib.io.reading import read_ct, read_mask
-    from CACScoringLib.models.cards import load_model
+    from CACScoringLib.models.cards import find_model, load_model
 
     from ..phantom.insertion.background import prepare_background
     from ..phantom.insertion.inserted import InsertedSettings, write_insertions
@@ -305,22 +206,14 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
     if options.path and not options.artery:
         raise PathError("A path belongs to one artery. Name it with --artery.")
     progress.begin(["reading", "insertion"])
-    deposits = None
-    if options.deposits:
-        deposits = tuple(dict.fromkeys(kind.replace("-", " ") for kind in options.deposits if kind != "none"))
-    settings = InsertedSettings(
-        artery=options.artery,
-        plaques=options.plaques,
-        deposits=deposits,
-        vary=options.vary,
-        sigma_mm=options.sigma,
-    )
+    settings = from_file(options.settings, None, InsertedSettings())
+    settings = replace(settings, artery=options.artery or settings.artery)
     with progress.step("reading"):
         path = read_path(options.path) if options.path else None
         heart = read_mask(options.heart) if options.heart else None
         # On the processor, so that a graphics card's rounding does not move the paths of an interrupted run.
-        network = load_model(_finder(options.model).path, "cpu") if options.model or heart is None else None
-        fitted = path is None or bool(set(deposits or ()) - {"aortic wall"})
+        network = load_model(find_model("territories").path, "cpu") if heart is None else None
+        fitted = path is None or bool(set(settings.deposits or ()) - {"aortic wall"})
         background = prepare_background(read_ct(options.ct), heart, options.name, network, fitted)
     for warning in background.warnings:
         progress.warning(warning)
@@ -328,14 +221,3 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
         folder = write_insertions(background, options.output, options.count, settings, path, progress.counted)
     progress.done(folder)
     print(f"{folder}: {options.count} scans with plaque of known mass, and the scan without")
-
-
-def _finder(name: str | None) -> StoredModel:
-    """The model of this name that finds the heart, for territories or for the heart alone; without a name the one that
-    comes with CAC. Raises ModelError."""
-    from CACScoringLib.models.cards import ModelError, find_model
-
-    try:
-        return find_model("territories", name)
-    except ModelError:
-        return find_model("heart", name)

@@ -15,7 +15,7 @@ from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import whole
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.text import shown
+from CACScoringLib.core.text import printable, some
 
 from ..project.project import USES, NewScan, Project, ProjectError, ProjectWriteError
 
@@ -150,8 +150,8 @@ def _check(options: argparse.Namespace, progress: Progress) -> None:
     with progress.step("check"):
         findings = check_project(project, options.network, options.method, options.annotator)
     for finding in findings:
-        scans = f" ({_some(finding.scans)})" if finding.scans else ""
-        print(shown(f"{finding.severity}: {finding.message}{scans}"))
+        scans = f" ({some(finding.scans)})" if finding.scans else ""
+        print(printable(f"{finding.severity}: {finding.message}{scans}", message=True))
         _tell(options, "finding", severity=finding.severity, message=finding.message, scans=finding.scans)
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
@@ -354,10 +354,6 @@ def _add_scan_argument(parser: argparse.ArgumentParser, what: str) -> None:
 
 def _shown(estimate: Estimate) -> str:
     return "–" if estimate.value != estimate.value else str(estimate)
-
-
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -3,120 +3,77 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from CACScoringLib.cli import main as scoring
+from CACScoringLib.cli.options import add_progress_argument
+from CACScoringLib.cli.settings_file import add_settings_argument, from_file
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
-_AGAIN = "Interrupted. Run the same command again to go on."
+INPUTS = {
+    "digital": "of digital patients with known calcium (--patients N): four in ten have none, others little to much",
+    "scans": "of your own CTs: those of a table (columns ct, patient; where known name, series, heart, calcium_map, "
+    "age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored into a folder",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's sources of radiographs."""
-    sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
-    for add, run in ((_add_digital, _digital), (_add_scans, _scans), (_add_super_resolution, _super_resolution)):
-        own = add(sources)
-        scoring.add_progress_argument(own)
-        own.set_defaults(run=run, extras=lambda options: ("studies",), interrupted=_AGAIN)
-
-
-def _add_digital(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    from ..phantom.scanner.protocol import PROTOCOLS
-
-    parser = sources.add_parser(
-        "digital",
-        help="radiographs of digital patients with known calcium",
-        description="Scan digital patients and project them. Four in ten have no calcium; the others have from little "
-        "to much. If it is run again, it continues where it stopped.",
+    """Declare the command's options."""
+    kinds = "; ".join(f"{name}: {text}" for name, text in INPUTS.items())
+    parser.description = f"Compute radiographs. If it is run again, it continues. Source {kinds}."
+    add = parser.add_argument
+    add("source", choices=INPUTS, metavar="SOURCE", help=", ".join(INPUTS))
+    add("input", type=Path, nargs="?", metavar="TABLE|DIR", help="table or folder of scans")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder of the radiographs")
+    add("--patients", type=int, metavar="N", help="number of digital patients")
+    add_settings_argument(parser, '{"first_number": 100, "super_resolution": "NAME"}')
+    add("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
+    add_progress_argument(parser)
+    parser.set_defaults(
+        run=_run,
+        extras=lambda options: ("studies",),
+        interrupted="Interrupted. Run the same command again to go on.",
     )
-    parser.add_argument("--patients", type=int, required=True, metavar="N", help="number of patients")
-    _add_output(parser)
-    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="cardiac", help="scanning protocol")
-    parser.add_argument("--heart-box", action="store_true", help="keep the CT around the heart, for super-resolution")
-    _add_workers(parser)
-    return parser
 
 
-def _add_scans(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    parser = sources.add_parser(
-        "scans",
-        help="radiographs of your own CTs",
-        description="Project the CTs of a table (columns ct, patient; where known name, series, heart, calcium_map, "
-        "age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored. If it is run again, it continues.",
-    )
-    parser.add_argument("input", type=Path, metavar="TABLE|RESULTS", help="a table (CSV), or the folder of cac cohort")
-    _add_output(parser)
-    _add_workers(parser)
-    return parser
-
-
-def _add_super_resolution(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    parser = sources.add_parser(
-        "super-resolution",
-        help="radiographs of digital patients from thinner slices (super-resolution)",
-        description="Add to each radiograph the radiographs projected from thinner slices around the heart: "
-        "interpolated, and by a network. Needs radiographs made with --heart-box. If it is run again, it continues.",
-    )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of cac radiographs digital")
-    parser.add_argument("--model", metavar="NAME", help="of the network (default: the one that comes with CAC)")
-    _add_workers(parser)
-    return parser
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the radiographs")
-
-
-def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
-
-
-def _digital(options: argparse.Namespace, progress: Progress) -> None:
-    from ..phantom.cohort.cohort import CohortError
-    from ..radiograph.cohort import RadiographSettings, write_radiographs
-
+def _run(options: argparse.Namespace, progress: Progress) -> None:
+    needed = {"digital": ("output", "patients"), "scans": ("input", "output")}
+    missing = [name for name in needed[options.source] if getattr(options, name) is None]
+    if missing or (options.source == "digital" and options.input is not None):
+        takes = " and ".join(name.upper() if name == "input" else f"--{name}" for name in needed[options.source])
+        raise OutputError(f"cac radiographs {options.source} takes {takes} (see cac radiographs --help).")
     if options.workers is not None and options.workers < 1:
         raise OutputError(f"At least one worker is needed, not {options.workers}.")
     progress.begin(["radiographs"])
-    try:
-        settings = RadiographSettings(options.first, options.patients, options.protocol, options.heart_box)
-        with progress.step("radiographs"):
-            table = write_radiographs(options.output, settings, options.workers, progress.counted)
-    except CohortError as error:
-        raise CTError(str(error)) from error
-    progress.done(options.output)
-    print(f"{table}: radiographs of {options.patients} digital patients")
-
-
-def _scans(options: argparse.Namespace, progress: Progress) -> None:
-    from ..radiograph.scans import FAILURES, write_scan_radiographs
-
-    progress.begin(["radiographs"])
     with progress.step("radiographs"):
-        table, failed = write_scan_radiographs(options.input, options.output, _workers(options), progress)
-    _tell(failed, progress)
-    progress.done(options.output)
-    told = f", {len(failed)} failed, see {FAILURES}" if failed else ""
-    print(f"{table}: radiographs of CTs{told}")
-
-
-def _super_resolution(options: argparse.Namespace, progress: Progress) -> None:
-    from ..radiograph.thin_slice_views import add_thin_slice_views
-
-    progress.begin(["super-resolution"])
-    with progress.step("super-resolution"):
-        done, failed = add_thin_slice_views(options.folder, _workers(options), options.model, progress)
-    _tell(failed, progress)
-    progress.done(options.folder)
-    print(f"{options.folder}: super-resolution was added to {done} radiographs and failed for {len(failed)}")
-
-
-def _tell(failed: dict[str, str], progress: Progress) -> None:
+        text, failed = {"digital": _digital, "scans": _scans}[options.source](options, progress)
     for name, reason in failed.items():
         progress.warning(ScanWarning("radiograph-failed", f"{name}: {reason}"))
+    progress.done(options.output)
+    print(text)
+
+
+def _digital(options: argparse.Namespace, progress: Progress) -> tuple[str, dict[str, str]]:
+    from ..phantom.cohort.cohort import CohortError
+    from ..radiograph.cohort import RadiographSettings, write_radiographs
+
+    try:
+        settings = from_file(options.settings, None, RadiographSettings())
+        settings = replace(settings, patients=options.patients)
+        table = write_radiographs(options.output, settings, options.workers, progress.counted)
+    except CohortError as error:
+        raise CTError(str(error)) from error
+    return f"{table}: radiographs of {options.patients} digital patients", {}
+
+
+def _scans(options: argparse.Namespace, progress: Progress) -> tuple[str, dict[str, str]]:
+    from ..radiograph.scans import FAILURES, write_scan_radiographs
+
+    table, failed = write_scan_radiographs(options.input, options.output, _workers(options), progress)
+    count = f", {len(failed)} failed, see {FAILURES}" if failed else ""
+    return f"{table}: radiographs of CTs{count}", failed
 
 
 def _workers(options: argparse.Namespace) -> int:

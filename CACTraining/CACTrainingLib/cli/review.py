@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from CACScoringLib.cli.options import add_progress_argument, extras_of_dicom
+from CACScoringLib.cli.settings_file import add_settings_argument, from_file
 from CACScoringLib.core.output import REVIEW_PORT, OutputError
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Serve a page on which readers review scored scans in the browser, on this computer alone unless --host says "
-        "otherwise. Stop it with Ctrl+C; whatever was changed is kept in the folder reviews of each result."
+        "Serve a page on which readers review scored scans in the browser, on this computer alone unless --settings "
+        "says otherwise. Stop it with Ctrl+C; whatever was changed is kept in the folder reviews of each result."
     )
     add = parser.add_argument
     add(
@@ -54,28 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a training project that reviews can be added to as annotations (default: RESULTS, where that is one)",
     )
     add("--dicom", action="store_true", help="export reviews of DICOM series as DICOM objects too (SEG, SR, PDF)")
-    add("--port", type=int, default=REVIEW_PORT, metavar="N", help=f"port (default: {REVIEW_PORT}; 0: a free one)")
-    server = parser.add_argument_group("for other computers")
-    server.add_argument(
-        "--host",
-        default="127.0.0.1",
-        metavar="ADDRESS",
-        help="address to listen at (default: 127.0.0.1, which only this computer reaches)",
-    )
-    server.add_argument(
-        "--origin", metavar="URL", help="how browsers address the server, such as https://review.example.org"
-    )
-    server.add_argument(
-        "--user-header",
-        metavar="NAME",
-        help="HTTP header in which a reverse proxy on this computer names the reader, in place of tokens",
-    )
+    add_settings_argument(parser, '{"port": 8080}')
     add_progress_argument(parser)
     parser.set_defaults(run=_run, extras=_extras, interrupted="Stopped. Every change is kept.")
 
 
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:
-    return ("review", *(("studies",) if options.double else ()), *extras_of_dicom(options))
+    return ("review", *(("studies",) if options.double else ()), *extras_of_dicom(options.dicom))
 
 
 def _run(options: argparse.Namespace, progress: Progress) -> None:
@@ -115,20 +101,21 @@ def place_of(options: argparse.Namespace) -> Place:
     """Where to listen. Raises OutputError."""
     from ..browser.serving import Place
 
-    local = options.host == "localhost"
+    place = from_file(options.settings, None, Place(port=REVIEW_PORT))
+    local = place.host == "localhost"
     if not local:
         try:
-            local = ipaddress.ip_address(options.host).is_loopback
+            local = ipaddress.ip_address(place.host).is_loopback
         except ValueError:
-            raise OutputError(f"{options.host!r} is no IP address. Give --host one, or leave it out.") from None
-    if options.origin is not None:
-        parts = urlsplit(options.origin)
-        if parts.scheme not in ("http", "https") or not parts.netloc or options.origin != f"{parts[0]}://{parts[1]}":
-            raise OutputError("--origin is the address up to the port, such as https://review.example.org.")
+            raise OutputError(f"{place.host!r} is no IP address. Give one as host in --settings.") from None
+    if place.origin is not None:
+        parts = urlsplit(place.origin)
+        if parts.scheme not in ("http", "https") or not parts.netloc or place.origin != f"{parts[0]}://{parts[1]}":
+            raise OutputError("The origin is the address up to the port, such as https://review.example.org.")
     elif not local:
-        raise OutputError("Other computers address the server by --origin, such as https://review.example.org.")
-    if options.user_header and options.origin is None:
-        raise OutputError("--user-header is for a reverse proxy. Give its address with --origin.")
-    if not 0 <= options.port < 2**16:
-        raise OutputError(f"--port is {options.port}; ports go from 0 to 65535.")
-    return Place(options.host, options.port, options.origin, options.user_header)
+        raise OutputError("Other computers need the server's origin in --settings, such as https://review.example.org.")
+    if place.user_header and place.origin is None:
+        raise OutputError("user_header is for a reverse proxy. Give its address as origin in --settings.")
+    if not 0 <= place.port < 2**16:
+        raise OutputError(f"The port is {place.port}; ports go from 0 to 65535.")
+    return place

@@ -77,6 +77,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     print(f"{options.output}: {len(done.scans)} scans compared, {len(done.refused)} left out")
     if done.calibrated is not None:
         name = done.calibrated.card.name
-        print(f"Stored {name}. Use it with: cac score CT --model {name}; take it away with: cac models rollback {name}")
+        print(f"Stored {name}. Use it with: cac score CT --model {name}")
+        print(f"Take it away with: cac models install {name} --previous")
     progress.done(options.output)
     print(f"{done.page}: the validation")

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from CACScoringLib.core.options import told
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, POSITION_SCALE
 
 NOISE_SIGMA_PIXELS = 0.5
@@ -31,11 +30,11 @@ class SliceAugmentation:
     use differ from outlined ones. zoom: largest factor of size, or its inverse, for slices that are not straight.
     """
 
-    crop: int = told(224, "side of the training crops, pixels (paper: 224)")
+    crop: int = 224
     shift_pixels: float = 8.0
     rotation_degrees: float = 17.0
     straight_share: float = 0.3
-    noise_share: float = told(0.25, "proportion of slices with less noise, and of slices with more")
+    noise_share: float = 0.25
     gain: float = 0.03
     offset_hu: float = 8.0
     position_jitter: float = 0.1
@@ -139,17 +138,17 @@ def augment_patch(
     volume: 0 to 1, [k, j, i], and heart 0/1, both may be mapped into memory. centre: (k, j, i), voxels. Beyond the scan
     there is air (0), as scoring pads it.
     """
-    matrix = _random_matrix(settings, generator)
+    rotation = random_rotation(settings.turn_degrees, settings.tilt_degrees, generator)
+    spacing = np.array([2.0, 1.0, 1.0])  # voxels are twice as long along k as in-plane
+    matrix = rotation * random_scale(settings.scale, generator) * spacing / spacing[:, None]
     reach = np.abs(matrix) @ np.full(3, size / 2) + settings.displacement_voxels + 2
     low = np.floor(np.array(centre) - reach).astype(int)
     high = np.ceil(np.array(centre) + reach).astype(int) + 1
     part = torch.from_numpy(_cut(volume, low, high))
     mask = torch.from_numpy(_cut(heart, low, high))
 
-    axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-    offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
-    places = offsets @ torch.from_numpy(matrix.T.astype(np.float32)) + torch.tensor(np.array(centre) - low).float()
-    places = places + settings.displacement_voxels * _smooth_field(3, size, generator).permute(1, 2, 3, 0)
+    places = centred_places(size, matrix) + torch.tensor(np.array(centre) - low).float()
+    places = places + settings.displacement_voxels * smooth_field(3, size, generator).permute(1, 2, 3, 0)
     sides = torch.tensor(part.shape, dtype=torch.float32)
     grid = ((2 * places + 1) / sides - 1).flip(-1)[None]
     both = functional.grid_sample(torch.stack([part, mask])[None], grid, padding_mode="zeros", align_corners=False)[0]
@@ -195,10 +194,9 @@ def smoothed(x: torch.Tensor, sigma_pixels: float) -> torch.Tensor:
     return sum(weight * across[..., n : n + rows, :] for n, weight in enumerate(profile))
 
 
-def _random_matrix(settings: PatchAugmentation, generator: np.random.Generator) -> np.ndarray:
-    """Rotation times scale for offsets (k, j, i) in voxels; voxels are twice as long along k as in-plane."""
-    spacing = np.array([2.0, 1.0, 1.0])
-    limits = np.radians([settings.turn_degrees, settings.tilt_degrees, settings.tilt_degrees])
+def random_rotation(turn_degrees: float, tilt_degrees: float, generator: np.random.Generator) -> np.ndarray:
+    """Rotation of (k, j, i) about the body's axis by at most a turn, and about the others by at most a tilt: [3, 3]."""
+    limits = np.radians([turn_degrees, tilt_degrees, tilt_degrees])
     rotation = np.eye(3)
     for axis, angle in enumerate(generator.uniform(-limits, limits)):
         a, b = [n for n in range(3) if n != axis]
@@ -206,10 +204,27 @@ def _random_matrix(settings: PatchAugmentation, generator: np.random.Generator) 
         turn[a, a] = turn[b, b] = math.cos(angle)
         turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
         rotation = rotation @ turn
-    limit = math.log(settings.scale)
+    return rotation
+
+
+def random_scale(largest: float, generator: np.random.Generator) -> np.ndarray:
+    """Scale by at most a factor or its inverse, and a third of that along each axis besides: [3]."""
+    limit = math.log(largest)
     overall = generator.uniform(-limit, limit)
-    scale = np.exp(overall + generator.uniform(-limit, limit, 3) / 3)
-    return (rotation * scale * spacing) / spacing[:, None]
+    return np.exp(overall + generator.uniform(-limit, limit, 3) / 3)
+
+
+def centred_places(size: int, matrix: np.ndarray) -> torch.Tensor:
+    """Offsets of a cube's voxels from its centre, moved by a matrix: float32 [size, size, size, 3], (k, j, i)."""
+    axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+    offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    return offsets @ torch.from_numpy(matrix.T.astype(np.float32))
+
+
+def smooth_field(channels: int, size: int, generator: np.random.Generator, knots: int = 4) -> torch.Tensor:
+    """Random and smooth, −1 to 1: float32 [channels, size, size, size]."""
+    values = torch.from_numpy(generator.uniform(-1, 1, (1, channels, knots, knots, knots)).astype(np.float32))
+    return functional.interpolate(values, size=(size,) * 3, mode="trilinear", align_corners=True)[0]
 
 
 def _cut(array: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -236,18 +251,12 @@ def _vary_intensity(x: torch.Tensor, settings: PatchAugmentation, generator: np.
     return (x + level * noise).clamp(0, 1)
 
 
-def _smooth_field(channels: int, size: int, generator: np.random.Generator) -> torch.Tensor:
-    """Random and smooth, −1 to 1: [channels, size, size, size]."""
-    knots = torch.from_numpy(generator.uniform(-1, 1, (1, channels, 4, 4, 4)).astype(np.float32))
-    return functional.interpolate(knots, size=(size,) * 3, mode="trilinear", align_corners=True)[0]
-
-
 def _vary_contrast(x: torch.Tensor, settings: PatchAugmentation, generator: np.random.Generator) -> torch.Tensor:
     if generator.random() < settings.faded_share:
         x = torch.where(x > TISSUE, TISSUE + float(generator.uniform(0, 0.5)) * (x - TISSUE), x)
     if generator.random() < settings.stained_share:
         tissue = ((x - 0.45) / 0.05).clamp(0, 1)
-        x = x + settings.stain * _smooth_field(1, x.shape[-1], generator).clamp(min=0) * tissue
+        x = x + settings.stain * smooth_field(1, x.shape[-1], generator).clamp(min=0) * tissue
     return x
 
 

@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.options import told
+from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
-from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
+from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
 
 from ..phantom.cohort.labels import VISIBLE_CONTRAST_TO_NOISE
 from ..project.project import Project, is_project
@@ -197,7 +197,7 @@ def load_slices(folder: Path) -> ScanSlices:
     """A scan as `prepare` wrote it."""
     known = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
     hu, heart, maps = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hu", "heart", "maps"))
-    grid = Grid(*(tuple(known["grid"][name]) for name in ("first", "step", "size")))
+    grid = ScanGrid(*(tuple(known["grid"][name]) for name in ("first", "step", "size")))
     slices = HeartSlices(grid, hu, heart, tuple(known["centre"]), tuple(known["radii"]))
     rows, visible, labelled, bright = (np.array(known[name]) for name in ("map_row", "visible", "labelled", "bright"))
     return ScanSlices(
@@ -247,10 +247,10 @@ class Sampling:
 
     positive_share: float = 0.5
     position_tolerance: float = 0.08
-    hard_share: float = told(0.5, "proportion of negatives with something that resembles calcium (paper: 0)")
+    hard_share: float = 0.5
     hidden_calcium: bool = True
-    twin_share: float = told(0.0, "proportion of negatives that are positives without their calcium (paper: 0)")
-    calcium_scale: float = told(1.0, "largest factor by which calcium is made fainter or denser (paper: 1)")
+    twin_share: float = 0.0
+    calcium_scale: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from CACScoringLib.core.ct import CTError
@@ -26,9 +27,6 @@ CACHE_BYTES = 40 * 10**6
 """What preparing a scan takes on the disk: slices and heart volume of a chest CT, give or take a third."""
 
 VALIDATION_SHARE = 0.2
-
-_Counts = dict[bool, int]
-"""Slices by whether they are labelled as with visible calcium."""
 
 
 @dataclass(frozen=True)
@@ -192,64 +190,52 @@ def _space(usable: Sequence[TrainingScan]) -> list[Finding]:
     return [Finding("warning", message)]
 
 
-def _lacking(known: Mapping[TrainingScan, _Counts], network: str, method: str) -> list[str]:
+def _lacking(known: Mapping[TrainingScan, Counter], network: str, method: str) -> list[str]:
     """Why a network cannot be trained. known: the scans, with how many of their slices are labelled."""
-    wanted = [scan for scan in known if network != "heart" or scan.heart_known]
-    if network == "heart" and not wanted:
+    usable = [scan for scan in known if network != "heart" or scan.heart_known]
+    if network == "heart" and not usable:
         return ["The heart network needs scans with an outlined heart, and there are none. Outline some."]
     try:
-        parts = split_by_patient(wanted, VALIDATION_SHARE, 0)
+        parts = split_by_patient(usable, VALIDATION_SHARE, 0)
     except DataError as error:
-        counted = ", which learns from scans with an outlined heart alone" if network == "heart" else ""
-        return [f"For {_NAMES[network]}{counted}: {error}"]
+        outlined = ", which learns from scans with an outlined heart alone" if network == "heart" else ""
+        return [f"For {_NAMES[network]}{outlined}: {error}"]
     if network == "heart":
         return []
     lacking = []
     for use, scans in zip(USES, parts, strict=False):
-        counts = _total([known[scan] for scan in scans])
-        for visible, words in ((True, "with visible calcium"), (False, "without visible calcium")):
-            if not counts[visible]:
-                lacking.append(
-                    f"For {_NAMES[network]}: no slice {words} is labelled in the scans for {use}. Label some, or move "
-                    "patients who have them there."
-                )
+        counts = sum((known[scan] for scan in scans), Counter())
+        lacking += [
+            f"For {_NAMES[network]}: no slice {'with' if visible else 'without'} visible calcium is labelled in the "
+            f"scans for {use}. Label some, or move patients who have them there."
+            for visible in (True, False)
+            if not counts[visible]
+        ]
         mapped = any(scan.calcium_map is not None and known[scan][True] for scan in scans)
         if network == "decomposition" and method == "supervised" and not mapped:
             lacking.append(
                 f"The supervised decomposition needs scans whose true calcium is known, and there is none for {use}. "
                 "Add digital patients (cac phantom) or scans with inserted calcium (cac insert), or train with "
-                "--method labels, which needs slice labels alone."
+                "the preset compact-labels, which needs slice labels alone."
             )
     return lacking
 
 
-def _few(known: Mapping[TrainingScan, _Counts], network: str) -> list[Finding]:
+def _few(known: Mapping[TrainingScan, Counter], network: str) -> list[Finding]:
     """What is enough to start and too little for a model to be used."""
-    if network == "heart":
-        hearts = sum(scan.heart_known for scan in known)
-        if not 0 < hearts < FEW_HEARTS:
-            return []
-        return [
-            Finding("note", f"The heart is outlined in {hearts} scans: enough for a trial, not for a model to use.")
-        ]
-    counts = _total(known.values())
-    if network != "slices" or not all(counts.values()) or min(counts.values()) >= FEW_SLICES:
-        return []
-    message = (
-        f"{counts[True]} slices are labelled with and {counts[False]} without visible calcium: enough for a trial, not "
-        "for a model to use."
-    )
-    return [Finding("note", message)]
+    enough = "enough for a trial, not for a model to use."
+    if network == "heart" and 0 < (hearts := sum(scan.heart_known for scan in known)) < FEW_HEARTS:
+        return [Finding("note", f"The heart is outlined in {hearts} scans: {enough}")]
+    counts = sum(known.values(), Counter())
+    if network == "slices" and 0 < min(counts[True], counts[False]) < FEW_SLICES:
+        labelled = f"{counts[True]} slices are labelled with and {counts[False]} without visible calcium"
+        return [Finding("note", f"{labelled}: {enough}")]
+    return []
 
 
-def _count(scan: TrainingScan) -> _Counts:
-    labels = [label["visible"] for label in read_truth(scan.truth)["slices"]] if scan.truth else []
-    return {visible: sum(label is visible for label in labels) for visible in (True, False)}
-
-
-def _total(counts: Iterable[_Counts]) -> _Counts:
-    counts = list(counts)
-    return {visible: sum(own[visible] for own in counts) for visible in (True, False)}
+def _count(scan: TrainingScan) -> Counter:
+    """Slices by whether they are labelled as with visible calcium; those that nobody labelled under None."""
+    return Counter(label["visible"] for label in read_truth(scan.truth)["slices"]) if scan.truth else Counter()
 
 
 _NAMES = {"heart": "the heart network", "slices": "the slice classifier", "decomposition": "the decomposition"}
@@ -263,8 +249,9 @@ def _ids(scans: Sequence[ProjectScan]) -> tuple[str, ...]:
     return tuple(scan.id for scan in scans)
 
 
-def _numbered(one: str, several: str) -> Callable[[int, str], str]:
-    return lambda count, noun: f"{count} {noun} {one}" if count == 1 else f"{count} {noun}s {several}"
+def _are(count: int, noun: str) -> str:
+    return f"{count} {noun} is" if count == 1 else f"{count} {noun}s are"
 
 
-_are, _have = _numbered("is", "are"), _numbered("has", "have")
+def _have(count: int, noun: str) -> str:
+    return f"{count} {noun} has" if count == 1 else f"{count} {noun}s have"

@@ -11,9 +11,10 @@ from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, same_grid
 from CACScoringLib.core.files import whole_folder
+from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
-from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
+from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
 
 from ..project.training_scan import DataError, TrainingScan, read_truth
 
@@ -44,7 +45,7 @@ def write_slices(scan: TrainingScan, folder: Path) -> None:
     true_map = np.zeros(slices.heart.shape, np.float32)
     if scan.calcium_map is not None:
         calcium = image_beside(ct, scan.calcium_map)
-        true_map = preprocessing.on_grid(calcium, slices.grid, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
+        true_map = slices.grid.resample(calcium, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
     rows = np.full(len(slices), -1)
     filled = (np.abs(true_map) > MAP_FLOOR_HU).any((1, 2))
     rows[filled] = np.arange(filled.sum())
@@ -76,14 +77,14 @@ def write_volume(scan: TrainingScan, folder: Path) -> None:
     heart, _ = mask_on_scan_grid(mask, ct, "heart mask")
     grid = preprocessing.heart_grid(ct.image)
     volume = preprocessing.heart_input(ct.image).astype(np.float16)
-    inside = preprocessing.on_grid(heart != 0, grid, 0.0) >= 0.5
+    inside = grid.resample(heart != 0, 0.0) >= 0.5
     if not inside.any():
         raise DataError(f"The heart in {scan.heart} is smaller than a voxel of the heart network.")
     box = [(int(n.min()), int(n.max()) + 1) for n in np.nonzero(inside)]
     _write_folder(folder, {"patient": scan.patient, "box": box}, {"volume": volume, "heart": inside.astype(np.uint8)})
 
 
-def _labels_on_slices(labels: list[dict], grid: Grid) -> list[bool | None]:
+def _labels_on_slices(labels: list[dict], grid: ScanGrid) -> list[bool | None]:
     """Whether calcium shows in each slice of the grid: in any of the scan's that count for it; None where that is open.
 
     A slice that the truth does not list shows none.
@@ -93,14 +94,14 @@ def _labels_on_slices(labels: list[dict], grid: Grid) -> list[bool | None]:
     return [True if any(seen) else None if None in seen else False for seen in own]
 
 
-def _contrasts_on_slices(labels: list[dict], grid: Grid) -> list[float]:
+def _contrasts_on_slices(labels: list[dict], grid: ScanGrid) -> list[float]:
     """The highest contrast of the scan's slices that count for each of the grid's; NaN where a label lacks it, and 0
     where there is no label."""
     known = {int(s["k"]): float(s.get("contrast_to_noise", np.nan)) for s in labels}
     return [float(np.max([known.get(k, 0.0) for k in counting])) for counting in _counting_slices(grid)]
 
 
-def _counting_slices(grid: Grid) -> list[list[int]]:
+def _counting_slices(grid: ScanGrid) -> list[list[int]]:
     """For each slice of the grid those of the scan whose centre lies in it, else the one that it lies in."""
     centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
     half = grid.step[2] / 2

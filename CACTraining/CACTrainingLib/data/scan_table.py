@@ -19,8 +19,7 @@ class TableScan:
     """A row of a table. files: of a CT "ct", and "heart" where its mask is given; of radiographs by view.
 
     scores: Agatston scores that are known: of a CT by artery, all or none; of radiographs by label. series: which of
-    the DICOM series in a folder. contrast: whether a contrast agent is in the blood. event: whether it happened at
-    time_years (None: not known).
+    the DICOM series in a folder. contrast: whether a contrast agent is in the blood.
     """
 
     name: str
@@ -32,8 +31,6 @@ class TableScan:
     sex: str | None = None
     bmi_kg_m2: float | None = None
     contrast: bool = False
-    time_years: float | None = None
-    event: bool | None = None
 
     @property
     def ct(self) -> Path:
@@ -86,7 +83,6 @@ def table_hash(rows: Iterable[TableScan]) -> str:
         if "ct" in row.files:
             facts = (row.name, row.patient, row.series, scores, row.age_years, row.sex, row.contrast)
         else:
-            known = (row.age_years, row.sex, row.bmi_kg_m2, row.time_years, row.event)
-            facts = (row.name, row.patient, scores, *known)
+            facts = (row.name, row.patient, scores, row.age_years, row.sex, row.bmi_kg_m2)
         lines.append(repr(facts))
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

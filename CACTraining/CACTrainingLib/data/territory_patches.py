@@ -16,6 +16,7 @@ from torch.nn import functional
 from CACScoringLib.core.ct import AIR_HU
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 
+from .augmentation import centred_places, random_rotation, random_scale, smooth_field
 from .territory_volumes import TerritoryVolume, with_dense
 
 SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
@@ -135,32 +136,16 @@ def _with_specks(
 def _sampling_grid(
     centre: np.ndarray, shape: np.ndarray, settings: TerritoryAugmentation, g: np.random.Generator
 ) -> torch.Tensor:
-    limits = np.radians([settings.turn_degrees, settings.tilt_degrees, settings.tilt_degrees])
-    matrix = np.eye(3)
-    for axis, angle in enumerate(g.uniform(-limits, limits)):
-        a, b = [n for n in range(3) if n != axis]
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = math.cos(angle)
-        turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
-        matrix = matrix @ turn
-    limit = math.log(settings.scale)
-    matrix = matrix * np.exp(g.uniform(-limit, limit) + g.uniform(-limit, limit, 3) / 3)
-    axis = torch.arange(SIZE, dtype=torch.float32) - (SIZE - 1) / 2
-    places = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1) @ torch.from_numpy(matrix.T).float()
+    matrix = random_rotation(settings.turn_degrees, settings.tilt_degrees, g) * random_scale(settings.scale, g)
+    places = centred_places(SIZE, matrix)
     reach = g.uniform(0, settings.displacement_mm) / STEP_MM
-    places = places + torch.from_numpy(centre).float() + reach * _smooth(3, g, 5).permute(1, 2, 3, 0)
+    places = places + torch.from_numpy(centre).float() + reach * smooth_field(3, SIZE, g, 5).permute(1, 2, 3, 0)
     return ((2 * places + 1) / torch.from_numpy(shape).float() - 1).flip(-1)[None]
-
-
-def _smooth(channels: int, g: np.random.Generator, knots: int = 4) -> torch.Tensor:
-    """Random and smooth, −1 to 1: [channels, k, j, i]."""
-    values = torch.from_numpy(g.uniform(-1, 1, (1, channels, knots, knots, knots)).astype(np.float32))
-    return functional.interpolate(values, size=(SIZE,) * 3, mode="trilinear", align_corners=True)[0]
 
 
 def _as_scanned(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:
     tissue = ((hu + 20) / 40).clamp(0, 1)
-    hu = hu + float(g.uniform(0, settings.tissue_hu)) * _smooth(1, g)[0] * tissue
+    hu = hu + float(g.uniform(0, settings.tissue_hu)) * smooth_field(1, SIZE, g)[0] * tissue
     if g.random() < 0.5:
         hu = _thick(hu, float(g.uniform(2.0, settings.thickest_mm)), float(g.uniform(0.5, 1.0)), g)
     kind = g.random()
@@ -168,7 +153,7 @@ def _as_scanned(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.
         hu = _blurred(hu, float(g.uniform(0.5, settings.blur_mm)) / STEP_MM)
     elif kind < 0.65:
         hu = hu + float(g.uniform(0, settings.sharpening)) * (hu - _blurred(hu, 0.7))
-    hu = hu + float(g.uniform(0, settings.shade_hu)) * _smooth(1, g, 3)[0]
+    hu = hu + float(g.uniform(0, settings.shade_hu)) * smooth_field(1, SIZE, g, 3)[0]
     noise = torch.from_numpy(g.standard_normal(hu.shape, np.float32))
     hu = hu + float(settings.noise_hu * g.random() ** 2) * noise
     if g.random() < 0.3:

@@ -5,10 +5,13 @@ A digital patient's truth counts as an annotator, so that everyone can be compar
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +26,7 @@ if TYPE_CHECKING:
     from ..statistics.bootstrap import Estimate
     from .project import Project, ProjectScan
 
-SEED = 0
-"""Of the bootstrap."""
+SEED = 0  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -60,62 +62,42 @@ def agreement(project: Project, scan_ids: Iterable[str] | None = None) -> tuple[
     names: dict[str, str] = {}
     for scan in scans:
         readers = _readers(project, scan, warnings)
-        for reader in readers:
-            names.setdefault(reader.name.lower(), reader.name)
-            warnings += reader.warnings
-        readers.sort(key=lambda reader: (reader.name == TRUTH, reader.name.lower()))
+        names = {reader.name.lower(): reader.name for reader in readers} | names
         for first, second in combinations(readers, 2):
             pairs[first.name.lower(), second.name.lower()].add(scan, first, second, warnings)
     rows = [pair.agreement(names[first], names[second]) for (first, second), pair in pairs.items()]
     return sorted(rows, key=lambda row: (row.second == TRUTH, row.first.lower(), row.second.lower())), tuple(warnings)
 
 
+@dataclass(frozen=True)
 class _Reader:
-    """What one annotator, or the truth, says of a scan."""
+    """What one annotator, or the truth, says of a scan. mask: reads regions or heart; None when there is none."""
 
     name: str
     labels: Mapping[int, SliceLabel]
-    warnings: tuple[str, ...] = ()
-
-    def mask(self, kind: str) -> sitk.Image | None:
-        raise NotImplementedError
-
-
-class _Annotator(_Reader):
-    def __init__(self, project: Project, scan: ProjectScan, name: str) -> None:
-        self.name = name
-        slices = slice_annotations(project, scan.id, name)
-        self.labels, self.warnings = slices.labels, slices.warnings
-        self._of = (project, scan.id, name)
-
-    def mask(self, kind: str) -> sitk.Image | None:
-        return read_mask(*self._of, kind)
-
-
-class _Truth(_Reader):
-    """Of a digital patient: truth.json, with the masks beside it. Raises ProjectError when it cannot be read."""
-
-    name = TRUTH
-
-    def __init__(self, scan: ProjectScan) -> None:
-        self.labels = truth_labels(scan)
-        self._folder = scan.truth.parent
-
-    def mask(self, kind: str) -> sitk.Image | None:
-        from CACScoringLib.io import reading
-
-        file = self._folder / f"{kind}.nii.gz"
-        return sitk.DICOMOrient(reading.read_mask(file), "LPS") if file.is_file() else None
+    mask: Callable[[str], sitk.Image | None]
 
 
 def _readers(project: Project, scan: ProjectScan, warnings: list[str]) -> list[_Reader]:
-    readers: list[_Reader] = [_Annotator(project, scan, name) for name in annotators(project, scan.id)]
+    """The annotators of a scan by name, and its truth last."""
+    readers = []
+    for name in sorted(annotators(project, scan.id), key=str.lower):
+        slices = slice_annotations(project, scan.id, name)
+        warnings += slices.warnings
+        readers.append(_Reader(name, slices.labels, partial(read_mask, project, scan.id, name)))
     if scan.truth and readers:
         try:
-            readers.append(_Truth(scan))
+            readers.append(_Reader(TRUTH, truth_labels(scan), partial(_true_mask, scan.truth.parent)))
         except ProjectError as error:
             warnings.append(f"The scan {scan.id} was compared without its truth. {error}")
     return readers
+
+
+def _true_mask(folder: Path, kind: str) -> sitk.Image | None:
+    from CACScoringLib.io import reading
+
+    file = folder / f"{kind}.nii.gz"
+    return sitk.DICOMOrient(reading.read_mask(file), "LPS") if file.is_file() else None
 
 
 class _Pair:
@@ -166,10 +148,10 @@ class _Pair:
     def _of_slices(self) -> tuple[Estimate, Estimate]:
         """κ, and the proportion with the same label."""
         from ..statistics.agreement import kappa
-        from ..statistics.bootstrap import Bootstrap, estimate, ratio
+        from ..statistics.bootstrap import Bootstrap, Estimate, estimate, ratio
 
         if not self.labels:
-            return _nothing(), _nothing()
+            return (Estimate(math.nan, math.nan, math.nan, 0),) * 2
         patients, first, second = (np.array(column) for column in zip(*self.labels, strict=True))
         bootstrap = Bootstrap(patients, np.random.default_rng(SEED))
         weights = bootstrap.weights(patients) * np.array(list(self.labels.values()))
@@ -190,9 +172,3 @@ def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
 
     inside = [sitk.GetArrayViewFromImage(mask) > 0 for mask in (first, second)]
     return dice(*inside)
-
-
-def _nothing() -> Estimate:
-    from ..statistics.bootstrap import Estimate
-
-    return Estimate(float("nan"), float("nan"), float("nan"), 0)

@@ -8,6 +8,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.text import some
 
 from .files import ProjectError
 from .scan_identity import content_hash
@@ -93,8 +94,3 @@ def _differs(scan: ProjectScan, ct: Path) -> str:
         return "" if content_hash(ct, scan.series) == scan.sha256 else "another content"
     except CTError as error:
         return str(error)
-
-
-def some(items: Sequence[str]) -> str:
-    """The first five items, and how many more there are."""
-    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")

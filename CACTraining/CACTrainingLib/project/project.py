@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import partial_folder
+from CACScoringLib.core.text import some
 
 from . import files, places
 from .files import ProjectError, ProjectWriteError, ScanRow
@@ -300,12 +301,12 @@ class Project:
         if mixed:
             warnings.append(
                 f"Scans of one patient have different uses, so that what is tested may have been trained on: "
-                f"{places.some(mixed)}. Set their use again: cac project use."
+                f"{some(mixed)}. Set their use again: cac project use."
             )
         strays = sorted(self._ids_of_folders("scans") - set(self._known))
         if strays:
             warnings.append(
-                f"The folders {places.some(strays)} below scans belong to no row of {files.SCANS_FILE}: a program was "
+                f"The folders {some(strays)} below scans belong to no row of {files.SCANS_FILE}: a program was "
                 "ended in the middle, or a row was deleted. They are left as they are."
             )
         return warnings

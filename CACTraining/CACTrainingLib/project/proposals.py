@@ -168,7 +168,7 @@ def _heart(scan: CTScan, models: dict[str, StoredModel], device: str) -> tuple[s
 def _probabilities(
     scan: CTScan, heart: sitk.Image, model: StoredModel, device: str
 ) -> tuple[dict[int, float], list[str]]:
-    from CACScoringLib.calcium_map.slices import slice_probabilities
+    from CACScoringLib.calcium_map.decomposition import slice_probabilities
 
     found = slice_probabilities(scan, heart, _loaded(model.path, model.card.sha256, device))
     by_slice = {k: round(float(found.on_scan[k]), 4) for k in _slices_of(heart)}

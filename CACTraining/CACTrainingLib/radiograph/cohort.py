@@ -1,7 +1,7 @@
 """A cohort of digital patients' radiographs: scanned as cardiac CT is, but with the whole chest, and projected.
 
 The CT is gated, for a radiograph takes milliseconds in which no artery moves. Each patient stands a little turned,
-tilted and out of the middle. Nothing of the CT is kept but, if asked for, the part about the heart.
+tilted and out of the middle. Nothing of the CT is kept.
 
 Of calcium as it is in people, too few are severe: patients are chosen by their true mass until each of STRATA has its
 share. Age, sex and BMI still depend on each patient's calcium as in `phantom.anatomy.demographics`; only the
@@ -22,8 +22,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import write_table
-from CACScoringLib.drr.projection import Geometry, calcium_path, path_length_mm, water_equivalent_mm
-from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
+from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_lesions
 
@@ -34,29 +33,37 @@ from ..phantom.cohort.export import image_on
 from ..phantom.cohort.labels import Labels, annotate
 from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
 from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
-from .cases import CASES, TABLE, VIEWS, HeartBox, View, view_geometry, write_case
+from .cases import (
+    CASES,
+    FIELD_OF_VIEW_MM,
+    MATRIX,
+    TABLE,
+    VIEWS,
+    View,
+    projected,
+    view_geometry,
+    write_case,
+)
 
 SCHEMA = "cac-radiographs/1"
 SETTINGS = "radiographs.json"
-MATRIX, FIELD_OF_VIEW_MM = 432, 432.0
 ANGLES = {"PA": 0.0, "lateral": 90.0}
 TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
 """Standard deviations of how a patient stands."""
-BOX_MARGIN_MM = 12.0
 
 
 @dataclass(frozen=True)
 class RadiographSettings:
     """What a cohort is made of; recorded in SETTINGS, with the patients' numbers.
 
-    protocol: a name in `phantom.scanner.protocol.PROTOCOLS`; "cardiac" is gated. heart_box: keep the CT
-        about the heart.
+    protocol: a name in `phantom.scanner.protocol.PROTOCOLS`; "cardiac" is gated. super_resolution: network by whose
+    thin slices, and by interpolated ones, the heart is projected too; None for neither.
     """
 
     first_number: int = 0
     patients: int = 600
     protocol: str = "cardiac"
-    heart_box: bool = False
+    super_resolution: str | None = None
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -104,8 +111,13 @@ def write_patient(number: int, folder: Path, settings: RadiographSettings) -> di
     image = image_on(scan.grid, scan.hu)
     heart = image_on(scan.grid, scan.heart.astype(np.uint8))
     stands = geometries(number, image)
-    box = _heart_box(scan, stands) if settings.heart_box else None
-    write_case(row_file.with_suffix(".npz"), _views(scan, image, heart, stands), box)
+    views, thin = _views(scan, image, heart, stands), {}
+    if settings.super_resolution:
+        from .thin_slice_views import thin_slice_views  # imports torch
+
+        bodies = {name: view.body for name, view in views.items()}
+        thin = thin_slice_views(bodies, scan, stands, settings.super_resolution)
+    write_case(row_file.with_suffix(".npz"), views, thin)
     row = _row(patient, image, scan, labels, row_file.with_suffix(".npz").relative_to(folder))
     write_text_atomically(row_file, json.dumps(row))
     return row
@@ -132,23 +144,7 @@ def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:
 def _views(scan: DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict[str, Geometry]) -> dict[str, View]:
     per_mg = np.float32(scan.scanner.calcium_hu_per_mg_cm3)
     calcium = image_on(scan.grid, scan.calcium_mg_cm3 * per_mg)
-    water = np.float32(attenuation_per_mm("water", CT_EFFECTIVE_KEV))
-    views = {}
-    for name, geometry in stands.items():
-        # A path counts nothing below 0, where calcium that moved makes the scan undershoot: projected for itself.
-        shown = (calcium_path(calcium, geometry) - calcium_path(-calcium, geometry)) / water
-        views[name] = View(water_equivalent_mm(image, geometry), shown, path_length_mm(heart, geometry))
-    return views
-
-
-def _heart_box(scan: DigitalScan, stands: dict[str, Geometry]) -> HeartBox:
-    places = np.nonzero(scan.heart)
-    margin = [round(BOX_MARGIN_MM / s) for s in scan.grid.spacing_mm[::-1]]
-    low = [max(0, int(p.min()) - m) for p, m in zip(places, margin, strict=True)]
-    high = [int(p.max()) + m + 1 for p, m in zip(places, margin, strict=True)]
-    box = scan.hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    origin = tuple(o + s * n for o, s, n in zip(scan.grid.origin_mm, scan.grid.spacing_mm, low[::-1], strict=True))
-    return HeartBox(np.ascontiguousarray(box), scan.grid.spacing_mm, origin, stands)
+    return {name: projected(geometry, image, calcium, heart) for name, geometry in stands.items()}
 
 
 def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels, file: Path) -> dict:

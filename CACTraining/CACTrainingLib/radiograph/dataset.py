@@ -60,8 +60,6 @@ class RadiographSet:
     has_map: np.ndarray
     scores: dict[str, np.ndarray]
     factors: np.ndarray
-    time_years: np.ndarray
-    event: np.ndarray
     sha256: str
     warnings: tuple[ScanWarning, ...] = ()
 
@@ -105,15 +103,16 @@ def load_radiographs(
         parts.append(_case(row, views, enhancement, super_resolution, tuple(scales), finder))
         if progress:
             progress(number + 1, len(rows))
-    unknown = sum(not part.known for part in parts)
+    squares = [part.pop("squares") for part in parts]
+    stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+    unknown = int((~stacked["known"]).sum())
     if unknown and finder is None:
         message = (
             f"The position of the heart is unknown on {unknown} radiographs; the centre of the image is used "
             "instead. Start from a model that finds the heart (--start)."
         )
         warnings.append(ScanWarning("heart-not-known", message))
-    own = [len(part.squares) for part in parts]
-    nan = np.nan
+    own = [len(part) for part in squares]
     labels = sorted({name for row in rows for name in row.scores})
     return RadiographSet(
         names=tuple(row.name for row in rows),
@@ -121,35 +120,15 @@ def load_radiographs(
         views=views,
         enhancement=enhancement,
         super_resolution=super_resolution,
-        squares=np.concatenate([part.squares for part in parts]),
-        corners=np.stack([part.corners for part in parts]),
-        reduced=np.stack([part.reduced for part in parts]),
-        centres=np.stack([part.centres for part in parts]),
-        known=np.array([part.known for part in parts]),
+        squares=np.concatenate(squares),
         sample=np.repeat(np.arange(len(rows)), own),
         scale=np.concatenate([np.array(scales[:count]) for count in own]),
-        maps=np.stack([part.maps for part in parts]),
-        has_map=np.array([part.has_map for part in parts]),
-        scores={name: np.array([row.scores.get(name, nan) for row in rows]) for name in labels},
+        scores={name: np.array([row.scores.get(name, np.nan) for row in rows]) for name in labels},
         factors=np.array([row.factors for row in rows]),
-        time_years=np.array([nan if row.time_years is None else row.time_years for row in rows]),
-        event=np.array([nan if row.event is None else float(row.event) for row in rows]),
         sha256=table_hash(rows),
         warnings=tuple(warnings),
+        **stacked,
     )
-
-
-@dataclass(frozen=True)
-class _Case:
-    """Arrays of one case; see `RadiographSet`."""
-
-    squares: np.ndarray
-    corners: np.ndarray
-    reduced: np.ndarray
-    centres: np.ndarray
-    known: bool
-    maps: np.ndarray
-    has_map: bool
 
 
 def _case(
@@ -159,12 +138,11 @@ def _case(
     super_resolution: str,
     scales: tuple[float, ...],
     finder: RadiographNet | None,
-) -> _Case:
+) -> dict[str, np.ndarray]:
+    """Arrays of one case; see `RadiographSet`."""
     digital = row.files["PA"].suffix == ".npz"
     if digital:
-        found = (
-            read_case(row.files["PA"], super_resolution) if super_resolution != "none" else read_case(row.files["PA"])
-        )
+        found = read_case(row.files["PA"], super_resolution)
         if missing := [view for view in views if view not in found]:
             raise TableError(f"{row.files['PA']} has no {' or '.join(missing)} view.")
         paths = [found[view] for view in views]
@@ -185,7 +163,8 @@ def _case(
         maps[:] = [np.clip(v.calcium * _MAP_STEPS, 0, 255)[_at(c)] for v, c in zip(paths, corners, strict=True)]
     squares = np.array([[v[_at(c)] for v, c in zip(one, corners, strict=True)] for one in pictures])
     reduced = np.stack([reduced_view(view) for view in pictures[0]])
-    return _Case(_whole(squares), corners, _whole(reduced), centres, known, maps, digital)
+    found = {"squares": _whole(squares), "corners": corners, "reduced": _whole(reduced), "centres": centres}
+    return {**found, "known": np.array(known), "maps": maps, "has_map": np.array(digital)}
 
 
 def scaled(view: View, scale: float) -> np.ndarray:

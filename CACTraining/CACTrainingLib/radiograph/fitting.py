@@ -7,21 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import read_network
-from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig
+from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet, RadiographNetConfig
 from CACScoringLib.networks.radiograph_fusion import probabilities
 
 from ..data.datasets import DataError
 from ..statistics.patient_folds import category_of, parts_by_patient
 from ..training.loop import Outcome, train
 from .dataset import RadiographSet, check_label
-from .finder import finder_error_mm, train_finder
 from .fusion_fit import fitted_calibration
 from .pretrained import load_pretrained
-from .task import RadiographTask, RadiographTraining, predicted
+from .task import RadiographTask, RadiographTraining, located, predicted
+
+FINDER_BATCH = 16
+_MOVED = 8
+"""Reduced pixels by which views are moved at most, so that it is the heart that is learned and not the picture's
+middle."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +127,51 @@ def _begun(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
 def finds(settings: FitSettings) -> bool:
     """Whether the network knows where hearts are, so that pictures are judged as scoring does."""
     return settings.training.finder_steps > 0 or settings.start is not None
+
+
+def train_finder(network: RadiographNet, data: RadiographSet, cases: np.ndarray, steps: int, seed: int) -> int:
+    """Train a network's finder in place on those of the cases whose heart is known; returns how many they are.
+
+    Without any, or without steps, the finder stays as it is. What is lost is the distance in each direction, smoothed.
+    """
+    cases = cases[data.known[cases]]
+    if not len(cases) or not steps:
+        return len(cases)
+    generator = np.random.default_rng([seed, 9])
+    channels = data.channels(network.config.views)
+    device = next(network.parameters()).device
+    finder = network.finder.train()
+    optimizer = torch.optim.AdamW(finder.parameters(), 3e-3)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * (1 - 0.95 * step / steps)
+        drawn = generator.choice(cases, FINDER_BATCH)
+        views = data.reduced[drawn][:, channels].reshape(-1, *data.reduced.shape[2:]).astype(np.float32) / 65535
+        centres = data.centres[drawn][:, channels].reshape(-1, 2).copy()
+        moved = generator.integers(-_MOVED, _MOVED + 1, 2)
+        views = np.clip(views, 0, 1) ** np.float32(np.exp(generator.normal(0, 0.2)))
+        views = _shifted(views, moved)
+        found = finder(torch.from_numpy(views[:, None]).to(device))
+        loss = functional.smooth_l1_loss(found, torch.from_numpy(centres + REDUCTION * moved).float().to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    finder.eval()
+    return len(cases)
+
+
+def finder_error_mm(network: RadiographNet, data: RadiographSet, cases: np.ndarray) -> float | None:
+    """Median distance of the centres found from those known; None where none is known."""
+    cases = cases[data.known[cases]]
+    if not len(cases):
+        return None
+    network.eval()
+    true = data.centres[cases][:, data.channels(network.config.views)]
+    return float(np.median(np.linalg.norm(located(network, data, cases).numpy() - true, axis=2)))
+
+
+def _shifted(views: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Views moved by whole pixels (rows, columns); their border goes on."""
+    padded = np.pad(views, ((0, 0), (_MOVED, _MOVED), (_MOVED, _MOVED)), "edge")
+    row, column = _MOVED - moved
+    return np.ascontiguousarray(padded[:, row : row + views.shape[1], column : column + views.shape[2]])

@@ -8,33 +8,33 @@ projected too. The patient table and whatever else lies outside the body are tak
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.cohort.folder import free_name, safe_name
-from CACScoringLib.cohort.workers import Workers
+from CACScoringLib.cohort.workers import finished
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table, write_table
-from CACScoringLib.drr.projection import body_only, calcium_path, path_length_mm, water_equivalent_mm
-from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
-from CACScoringLib.io.dicom import printable, some
+from CACScoringLib.core.text import printable, some
+from CACScoringLib.drr.geometry import centre_mm
+from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
 
-from .cases import CASES, TABLE, View, view_geometry, write_case
+from ..phantom.cohort.export import same_settings
+from .cases import CASES, TABLE, View, projected, view_geometry, write_case
 from .cohort import ANGLES, SCHEMA, SETTINGS
 
 COHORT_TABLE, FAILURES = "cohort.csv", "failures.csv"
 KNOWN = (
     *("age_years", "sex", "bmi_kg_m2", "agatston", "agatston_reader", "agatston_automatic"),
-    *("agatston_decomposition", "time_years", "event"),
+    "agatston_decomposition",
 )
 """Columns that are copied into the table of radiographs where they are given."""
 LEAST_HEIGHT_MM = 220.0
@@ -76,31 +76,21 @@ def write_scan_radiographs(
     scans, warnings = own_scans(source)
     if workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
-    _check_settings(folder)
-    (folder / CASES).mkdir(exist_ok=True)
+    _check_folder(folder)
     for warning in warnings:
         progress.warning(warning)
-    failed: dict[str, str] = {}
-    codes: dict[str, str] = {}
-    jobs = [(scan, folder) for scan in scans]
-    with Workers(min(workers, len(jobs)), _prepare) as pool, closing(pool.run(jobs)) as events:
-        for event in events:
-            if event.state == "begun":
-                continue
-            name = scans[event.index].name
-            if event.state == "lost":
-                failed[name] = event.reason
-            elif isinstance(event.result, str):
-                failed[name] = event.result
-            else:
-                codes[name] = " ".join(event.result)
-            progress.counted(len(codes) + len(failed), len(scans))
-    rows = [_row(scan, codes[scan.name]) for scan in scans if scan.name in codes]
-    columns = ["name", "patient", "file", *KNOWN, "warnings"]
-    _write_table(folder / TABLE, columns, rows)
-    lines = [{"name": scan.name, "ct": scan.ct, "reason": failed[scan.name]} for scan in scans if scan.name in failed]
-    _write_table(folder / FAILURES, ["name", "ct", "reason"], lines)
-    return folder / TABLE, failed
+    rows, failures = [], []
+    events = finished(_prepare, [(scan, folder) for scan in scans], workers, progress.counted)
+    for scan, event in zip(scans, events, strict=True):
+        codes = event.reason if event.state == "lost" else event.result
+        if isinstance(codes, str):
+            failures.append({"name": scan.name, "ct": scan.ct, "reason": codes})
+        else:
+            case = {"name": scan.name, "patient": scan.patient, "file": f"{CASES}/{scan.file}.npz"}
+            rows.append({**case, **scan.known, "warnings": " ".join(codes)})
+    _write_table(folder / TABLE, ["name", "patient", "file", *KNOWN, "warnings"], rows)
+    _write_table(folder / FAILURES, ["name", "ct", "reason"], failures)
+    return folder / TABLE, {failure["name"]: failure["reason"] for failure in failures}
 
 
 def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
@@ -134,7 +124,7 @@ def _rows_of_table(path: Path) -> list[dict[str, str]]:
     rows = []
     for line in read_table(path, ["ct"], COHORT_TABLE, short_lines=True).lines:
         line.need("ct")
-        row = _Row(line.cells)
+        row = defaultdict(str, line.cells)
         for part in ("ct", "heart", "calcium_map"):
             row[part] = str(path.resolve().parent / row[part]) if row[part] else ""
         rows.append(row)
@@ -145,7 +135,7 @@ def _rows_of_cohort(folder: Path) -> list[dict[str, str]]:
     """Of the scans that `cac cohort` has scored."""
     rows = []
     for line in read_table(folder, ["ct", "folder", "state"], COHORT_TABLE, short_lines=True).lines:
-        row = _Row(line.cells)
+        row = defaultdict(str, line.cells)
         if row["state"] != "done":
             continue
         place = folder / row["folder"]
@@ -160,13 +150,6 @@ def _rows_of_cohort(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-class _Row(dict):
-    """A line of a table; cells that it lacks are empty."""
-
-    def __missing__(self, column: str) -> str:
-        return ""
-
-
 def _prepare():
     # All cores are at work already, so each worker keeps to one.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -179,9 +162,9 @@ def _project(job: tuple[OwnScan, Path]) -> list[str] | str:
     try:
         record = folder / CASES / f"{scan.file}.json"
         made_from = _made_from(scan)
-        kept = _kept(record)
-        if kept and kept["made_from"] == made_from:
-            return kept["warnings"]
+        codes = _kept_warnings(record, made_from)
+        if codes is not None and record.with_suffix(".npz").exists():
+            return codes
         record.unlink(missing_ok=True)
         ct = read_ct(scan.ct, scan.series)
         write_case(record.with_suffix(".npz"), views_of(ct, scan.heart, scan.calcium_map))
@@ -199,17 +182,9 @@ def _project(job: tuple[OwnScan, Path]) -> list[str] | str:
 def views_of(ct: CTScan, heart: Path | None = None, calcium_map: Path | None = None) -> dict[str, View]:
     """The radiographs of a CT about its centre. heart: a mask. calcium_map: HU of calcium. Raises CTError."""
     body = body_only(ct.image)
-    shown = {part: _image(path) for part, path in (("heart", heart), ("calcium", calcium_map)) if path}
-    centre = ct.image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in ct.image.GetSize()])
-    water = np.float32(attenuation_per_mm("water", CT_EFFECTIVE_KEV))
-    views = {}
-    for name, angle in ANGLES.items():
-        geometry = view_geometry(angle, 0.0, centre)
-        nothing = np.zeros(geometry.pixels[::-1], np.float32)
-        calcium = calcium_path(shown["calcium"], geometry) / water if "calcium" in shown else nothing
-        hearts = path_length_mm(shown["heart"], geometry) if "heart" in shown else nothing
-        views[name] = View(water_equivalent_mm(body, geometry), calcium, hearts)
-    return views
+    hearts, calcium = (None if path is None else _image(path) for path in (heart, calcium_map))
+    centre = centre_mm(ct.image)
+    return {name: projected(view_geometry(angle, 0.0, centre), body, calcium, hearts) for name, angle in ANGLES.items()}
 
 
 def cut_off(image: sitk.Image) -> list[ScanWarning]:
@@ -245,40 +220,28 @@ def _made_from(scan: OwnScan) -> dict:
     return {"files": [str(file.absolute()) for file in files], "series": scan.series, "changed": changed}
 
 
-def _kept(record: Path) -> dict | None:
-    if not record.with_suffix(".npz").exists():
-        return None
+def _kept_warnings(record: Path, made_from: dict) -> list[str] | None:
+    """Warnings of a case that was made from these files; None where there is none."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) and {"made_from", "warnings"} <= content.keys() else None
-    except (OSError, ValueError):
+        return content["warnings"] if content["made_from"] == made_from else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _row(scan: OwnScan, codes: str) -> dict[str, str]:
-    file = f"{CASES}/{scan.file}.npz"
-    return {"name": scan.name, "patient": scan.patient, "file": file, **scan.known, "warnings": codes}
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
     write_table(path, columns, ({name: printable(str(value)) for name, value in row.items()} for row in rows))
 
 
-def _check_settings(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     path = folder / SETTINGS
-    wanted = {"schema": SCHEMA, "made_of": "scans"}
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{path} cannot be read ({error}). Choose another --output.") from error
-        if found != wanted:
-            raise OutputError(f"{folder} holds radiographs of digital patients ({path}). Choose another --output.")
-        return
-    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        raise OutputError(f"{folder} is not empty and holds no radiographs. Choose another --output.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(path, json.dumps(wanted, indent=1) + "\n")
+        if not path.exists() and folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise OutputError(f"{folder} is not empty and holds no radiographs. Choose another --output.")
+        (folder / CASES).mkdir(parents=True, exist_ok=True)
+        if not same_settings(path, {"schema": SCHEMA, "made_of": "scans"}):
+            raise OutputError(f"{folder} holds radiographs of digital patients ({path}). Choose another --output.")
     except OSError as error:
         raise OutputError(f"Cannot write to {folder}: {error.strerror}. Choose another --output.") from error
+    except ValueError as error:
+        raise OutputError(f"{path} cannot be read ({error}). Choose another --output.") from error

@@ -19,7 +19,7 @@ def read_table(table: Path, label: str | None = None) -> tuple[TableScan, ...]:
 
     Needs the columns file and patient, and `label` where one is asked for. Files are relative to the table; one file
     with all views (`cases`) is held under each of them. Optional: lateral, a second picture; name, age_years, sex,
-    bmi_kg_m2, time_years, event (0 or 1), and LABELS. Empty cells are not known. Raises TableError.
+    bmi_kg_m2, and LABELS. Empty cells are not known. Raises TableError.
     """
     rows = read_rows(table, TABLE, ["file", "patient", *([label] if label else [])], _row)
     if label and (without := [row.name for row in rows if label not in row.scores]):
@@ -33,14 +33,11 @@ def _row(line: Line) -> TableScan:
     line.need("file")
     files = {view: line.file(column) for column, view in (("file", "PA"), ("lateral", "lateral"))}
     scores = {name: line.number_in(name, 0.0) for name in LABELS}
-    event = line.choice("event", ("0", "1"))
     return TableScan(
         name=line.text("name") or f"line {line.number}",
         files=dict.fromkeys(VIEWS, files["PA"])
         if files["PA"].suffix == ".npz"
         else {view: file for view, file in files.items() if file},
         scores={name: score for name, score in scores.items() if score is not None},
-        time_years=line.number_in("time_years", 0.0, 200.0),
-        event=None if event is None else event == "1",
         **known_of(line),
     )

@@ -25,6 +25,7 @@ from ..statistics.roc import above, area_name, areas
 from ..training.loop import Task
 from ..training.settings import LoopSettings
 from .dataset import RadiographSet, check_label
+from .table import LABELS
 
 LOCATED_MM, LOCATED_WEIGHT = 0.3, 10.0
 """Where calcium adds as much it has to be located, which counts so much more than where there is none."""
@@ -60,25 +61,25 @@ SEVERE_FIRST = (Stage(0.15, 400.0), Stage(0.35, 100.0))
 
 @dataclass(frozen=True)
 class RadiographTraining:
-    """label: score that the network is trained on. shares: of the categories of the score (`category_of`) in a batch.
-    scaled_share: of a batch's pictures whose calcium is not the patient's own, in the categories that have both.
-    curriculum: stages; none is off.
+    """label: score that the network is trained on. batch_size: patients per step. learning_rate: of the AdamW
+    optimiser. shares: of the categories of the score (`category_of`) in a batch. scaled_share: of a batch's pictures
+    whose calcium is not the patient's own, in the categories that have both. curriculum: stages; none is off.
 
     locate_weight: of the loss that asks where the calcium is; only for "light". finder_steps: of the heart's finder.
     pretrained: SHA-256 of the weights it began with. start: of the model it began with.
     """
 
     loop: LoopSettings
-    label: str = "agatston"
-    batch_size: int = told(16, "patients per step (default: the preset's)")
-    learning_rate: float = told(2e-3, "of the AdamW optimiser (default: the preset's)")
+    label: str = told("agatston", choices=LABELS)
+    batch_size: int = 16
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     shares: tuple[float, ...] = (0.4, 0.2, 0.2, 0.2)
     scaled_share: float = 0.5
     curriculum: tuple[Stage, ...] = ()
     augmentation: ViewAugmentation = field(default_factory=ViewAugmentation)
     locate_weight: float = 1.0
-    finder_steps: int = told(300, "of the part that finds the heart (default: the preset's; 0: as it began)")
+    finder_steps: int = 300
     pretrained: str | None = None
     start: str | None = None
 
@@ -137,10 +138,7 @@ class RadiographTask(Task):
             located = self._located(evidence, batch["maps"])
             values["located"] = located.detach()
             loss = loss + self.settings.locate_weight * located
-        optimizer = self.optimizers["radiograph"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("radiograph", loss, fabric)
         self.done = number + 1
         return values
 
@@ -161,7 +159,7 @@ class RadiographTask(Task):
         message = (
             f"After {validations} validations the network discriminates radiographs with and without calcium little "
             f"better than chance (mean area under the ROC curve {metrics['auc']:.2f}). Give more patients, begin with "
-            "pretrained weights or with severe calcium (--curriculum), or check the labels."
+            "pretrained weights or with severe calcium (curriculum), or check the labels."
         )
         return [ScanWarning("radiographs-not-told-apart", message)]
 

@@ -22,7 +22,7 @@ from ..phantom.cohort.cohort import in_processes, patient_folder
 from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import scan_grid, scan_patient
-from .cohort import BOX_MARGIN_MM, FIELD_OF_VIEW_MM, MATRIX
+from .cases import BOX_MARGIN_MM, FIELD_OF_VIEW_MM, MATRIX
 
 FACTOR = 3
 PROTOCOL = "cardiac"

@@ -6,15 +6,13 @@ of a CT. Cross-validation is a study: `cac evaluate radiograph`.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.options import add_options, settings_from
+from CACScoringLib.core.options import told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, read_network, save_model
@@ -24,7 +22,7 @@ from CACScoringLib.radiograph.view import ENHANCEMENTS
 from ..statistics.roc import above, area, area_interval, area_name
 from ..training.run_folder import has_checkpoint, record_training, training_lock
 from ..training.runs import LICENCE, commit
-from ..training.settings import LoopSettings, RunOptions, options_from
+from ..training.settings import LoopSettings, RunOptions, facts_of
 from .cases import SUPER_RESOLUTIONS
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
 from .fitting import FitSettings, finds, fit, predictions_of, validation_split
@@ -38,82 +36,51 @@ INTENDED_USE = (
 DIGITAL = "radiographs computed from digital patients; no real radiograph with known calcium"
 OWN = "the radiographs of a user's own table"
 
-PRESETS: dict[str, RadiographTraining] = {
-    "light": RadiographTraining(LoopSettings(3000, validate_every=150, patience=8, average=0.98, half_precision=False)),
-    "resnet18": RadiographTraining(
-        LoopSettings(1500, validate_every=100, patience=6, average=0.98, half_precision=False), learning_rate=3e-4
-    ),
-    "densenet121": RadiographTraining(
-        LoopSettings(1500, validate_every=100, patience=6, average=0.98, half_precision=False), learning_rate=3e-4
-    ),
-}
-"""By backbone. bfloat16 is off: on processors it is slower for networks as small as these."""
-
 
 @dataclass(frozen=True)
-class Sources:
-    """data, external: tables, or folders of them. super_resolution: of digital cases."""
+class RadiographSettings:
+    """views: that the network takes, "PA", "lateral" or "both". size: side of its square input, pixels. enhancement: of
+    the radiographs' contrast. curriculum: whether severe calcium is learned from first, then moderate, then all.
+    super_resolution: of digital patients' slices before projection. pretrained: file of weights with torchvision's
+    names, for resnet18 or densenet121. external: table of other patients, on whom the finished model is tested.
+    """
 
-    data: Path
+    training: RadiographTraining
+    backbone: str = told("light", choices=BACKBONES)
+    views: str = told("PA", choices=(*VIEWS, "both"))
+    size: int = RadiographNetConfig.size
+    enhancement: str = told("none", choices=ENHANCEMENTS)
+    curriculum: bool = False
+    super_resolution: str = told("none", choices=SUPER_RESOLUTIONS)
+    pretrained: Path | None = None
     external: Path | None = None
-    super_resolution: str = "none"
-    validation_share: float = 0.2
+
+    def fit_settings(self, options: RunOptions) -> FitSettings:
+        """What is trained, and how."""
+        views = VIEWS if self.views == "both" else (self.views,)
+        config = RadiographNetConfig(self.backbone, views=views, size=self.size, enhancement=self.enhancement)
+        training = replace(self.training, curriculum=SEVERE_FIRST) if self.curriculum else self.training
+        return FitSettings(config, training, options.device, self.pretrained, options.start)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac train radiograph`."""
-    add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="TABLE", help="CSV of radiographs, or a folder of them")
-    preset = {"choices": BACKBONES, "default": "light", "help": "the network, and settings of its training"}
-    add_options(parser, RunOptions, "output", "preset", preset=preset)
-    add("--views", choices=(*VIEWS, "both"), default="PA", help="views that the network takes")
-    add("--label", choices=LABELS, default=LABELS[0], help="score that the network is trained on")
-    add("--curriculum", action="store_true", help="train with severe calcium first, then moderate, then all")
-    add("--enhancement", choices=ENHANCEMENTS, default="none", help="enhancement of the contrast of the radiographs")
-    add(
-        "--super-resolution",
-        choices=SUPER_RESOLUTIONS,
-        default="none",
-        help="super-resolution of digital patients' slices before projection",
-    )
-    add("--pretrained", type=Path, metavar="FILE", help="weights with torchvision's names, for resnet18 or densenet121")
-    add("--start", type=Path, metavar="MODEL", help="card of a radiograph model to start from")
-    add("--external", type=Path, metavar="TABLE", help="other patients, on whom the finished model is tested")
-    add("--size", type=int, default=RadiographNetConfig.size, help="side of the network's square input, pixels")
-    add_options(parser, RunOptions, "resume", "overwrite")
-    changed = {
-        "seed": {"help": "random seed of the weights, the batches and the splits"},
-        "minutes": {"help": "end each training after this time, whatever the steps"},
-    }
-    add_options(parser, LoopSettings, "seed", "steps", "minutes", **changed)
-    add_options(parser, RadiographTraining, "batch_size", "learning_rate")
-    add_options(parser, LoopSettings, "validate_every", "patience")
-    add_options(parser, RadiographTraining, "finder_steps")
-    proportion = {"help": "proportion of patients to validate and calibrate on"}
-    add_options(parser, RunOptions, "validation_share", "device", validation_share=proportion)
+def _settings(backbone: str, steps: int, validate_every: int, patience: int, rate: float) -> RadiographSettings:
+    # bfloat16 is off: on processors it is slower for networks as small as these.
+    loop = LoopSettings(steps, validate_every=validate_every, patience=patience, average=0.98, half_precision=False)
+    return RadiographSettings(RadiographTraining(loop, learning_rate=rate), backbone)
 
 
-def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options = options_from(arguments)
-    training = replace(settings_from(arguments, PRESETS[options.preset]), label=arguments.label)
-    if arguments.curriculum:
-        training = replace(training, curriculum=SEVERE_FIRST)
-    config = RadiographNetConfig(
-        backbone=options.preset,
-        views=VIEWS if arguments.views == "both" else (arguments.views,),
-        size=arguments.size,
-        enhancement=arguments.enhancement,
-    )
-    sources = Sources(arguments.data, arguments.external, arguments.super_resolution, options.validation_share)
-    settings = FitSettings(config, training, options.device, arguments.pretrained, arguments.start)
-    return train_radiograph(options, sources, settings, progress)
+PRESETS: dict[str, RadiographSettings] = {
+    "light": _settings("light", 3000, 150, 8, 2e-3),
+    "resnet18": _settings("resnet18", 1500, 100, 6, 3e-4),
+    "densenet121": _settings("densenet121", 1500, 100, 6, 3e-4),
+}
 
 
-def train_radiograph(options: RunOptions, sources: Sources, settings: FitSettings, progress: Progress) -> Path:
+def train(options: RunOptions, chosen: RadiographSettings, progress: Progress) -> Path:
     """Train a radiograph model and write it; returns its card's path. Raises CTError, OutputError."""
+    table, settings = options.only_table(), chosen.fit_settings(options)
     options.check()
-    progress.begin(["radiographs", "training", "model", *(["external"] if sources.external else [])])
+    progress.begin(["radiographs", "training", "model", *(["external"] if chosen.external else [])])
     with training_lock(options.folder):
         has_checkpoint(options.folder, options.resume)
         training = settings.training
@@ -123,29 +90,29 @@ def train_radiograph(options: RunOptions, sources: Sources, settings: FitSetting
         with progress.step("radiographs"):
             scales = SCALES if training.scaled_share > 0 and training.knows_calcium else SCALES[:1]
             finder = read_network(settings.start)[1] if settings.start is not None else None
-            data = _loaded(sources.data, label, scales, finder, sources, settings, progress)
-            if sources.external:
-                _check_other(data, sources.external)
+            data = _loaded(table, label, scales, finder, chosen, settings, progress)
+            if chosen.external:
+                _check_other(data, chosen.external)
         with progress.step("training"):
-            learning, validation = validation_split(data, sources.validation_share, loop.seed, label)
+            learning, validation = validation_split(data, loop.validation_share, loop.seed, label)
             network, calibration, outcome, metrics = fit(data, learning, validation, settings, options.folder, progress)
         values = {
-            **json.loads(json.dumps(asdict(training))),
+            **facts_of(training),
             **{"steps_done": outcome.steps, "best_step": outcome.best_step, "seconds": round(outcome.seconds, 1)},
-            **{"validation_share": sources.validation_share, "sharpening": sources.super_resolution},
+            "sharpening": chosen.super_resolution,
         }
         digital = bool(data.has_map.all())
         trained = Training(_described(data, learning, validation), loop.seed, values, commit())
         use = INTENDED_USE.format(data=DIGITAL if digital else OWN)
-        card = describe(options.name, settings.config, options.preset, trained, {}, calibration, LICENCE, use)
+        card = describe(options.name, settings.config, chosen.backbone, trained, {}, calibration, LICENCE, use)
         loaded = _loaded_network(network, card)
         with progress.step("model"):
             what = "validation patients of the training's own split, on whom it was stopped and calibrated"
             metrics |= _metrics(loaded, calibration, data, validation, label, settings) | {"data": what}
             card = replace(card, validation=metrics)
-        if sources.external:
+        if chosen.external:
             with progress.step("external"):
-                other = _loaded(sources.external, None, SCALES[:1], network, sources, settings, progress)
+                other = _loaded(chosen.external, None, SCALES[:1], network, chosen, settings, progress)
                 truth = other.scores.get(LABELS[0])
                 known_by = label if truth is None or np.isnan(truth).any() else LABELS[0]
                 found = _metrics(loaded, calibration, other, np.arange(len(other)), known_by, settings)
@@ -161,13 +128,13 @@ def _loaded(
     label: str | None,
     scales: tuple[float, ...],
     finder: RadiographNet | None,
-    sources: Sources,
+    chosen: RadiographSettings,
     settings: FitSettings,
     progress: Progress,
 ) -> RadiographSet:
     config = settings.config
     data = load_radiographs(
-        table, label, config.views, config.enhancement, sources.super_resolution, scales, finder, progress.counted
+        table, label, config.views, config.enhancement, chosen.super_resolution, scales, finder, progress.counted
     )
     for warning in data.warnings:
         progress.warning(warning)

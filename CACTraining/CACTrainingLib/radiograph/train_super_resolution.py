@@ -5,11 +5,8 @@ Nothing but the patients' numbers is needed: their scans are made first, into th
 
 from __future__ import annotations
 
-import argparse
-import json
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -20,16 +17,15 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, save_model
+from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
 
 from ..phantom.anatomy.demographics import STRATA, chosen_patients
-from ..training import runs
-from ..training.loop import Outcome, Task
-from ..training.settings import LoopSettings, RunOptions, options_from
+from ..training.loop import Task
+from ..training.runs import training_run
+from ..training.settings import LoopSettings, RunOptions
 from .super_resolution import CALCIUM_HU, HU_SCALE, interpolated, learned, network_input, quality
 from .thin_slices import FACTOR, SlicePair, read_pair, write_pairs
 
@@ -52,8 +48,9 @@ class SuperResolutionTraining:
     """
 
     loop: LoopSettings = LOOP
-    first_number: int = told(1_400_000, "number from which they are chosen", flag="--first", metavar="NUMBER")
-    patients: int = told(10, "digital patients to learn from", metavar="N")
+    network: SliceSuperResolutionConfig = field(default_factory=lambda: SliceSuperResolutionConfig(FACTOR))
+    first_number: int = 1_400_000
+    patients: int = 10
     validation_patients: int = 4
     test_patients: int = 6
     batch_size: int = 8
@@ -67,6 +64,9 @@ class SuperResolutionTraining:
         return tuple(chosen_patients(self.first_number + APART * n, m) for n, m in enumerate(counts))
 
 
+PRESETS = {"default": SuperResolutionTraining()}
+
+
 class SuperResolutionTask(Task):
     """See `Task`."""
 
@@ -75,12 +75,12 @@ class SuperResolutionTask(Task):
 
     def __init__(
         self,
-        config: SliceSuperResolutionConfig,
         settings: SuperResolutionTraining,
         training: Sequence[SlicePair],
         validation: Sequence[SlicePair],
     ) -> None:
         torch.manual_seed(settings.loop.seed)
+        config = settings.network
         network = build(config).to(memory_format=torch.channels_last)
         self.config, self.settings, self.validation = config, settings, validation
         self.modules: dict[str, nn.Module] = {"sharpener": network}
@@ -118,10 +118,7 @@ class SuperResolutionTask(Task):
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         loss = functional.mse_loss(self.modules["sharpener"](batch["x"]), batch["y"])
-        optimizer = self.optimizers["sharpener"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("sharpener", loss, fabric)
         return {"loss": loss.detach()}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -163,70 +160,22 @@ def evaluate(model: LoadedModel, pairs: Sequence[SlicePair]) -> dict[str, object
     }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac train super-resolution`."""
-    add_options(parser, RunOptions, "output")
-    add_options(parser, SuperResolutionTraining, "patients", "first_number")
-    add_options(parser, RunOptions, "resume", "overwrite")
-    changed = {"seed": {"help": "of the weights and the batches"}, "steps": {"help": "batches at most"}}
-    add_options(parser, LoopSettings, "seed", "steps", "minutes", **changed)
-    workers = {"default": 1, "help": "processes that make the scans"}
-    add_options(parser, RunOptions, "device", "workers", workers=workers)
-
-
-def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options, settings = options_from(arguments), settings_from(arguments, SuperResolutionTraining())
+def train(options: RunOptions, settings: SuperResolutionTraining, progress: Progress) -> Path:
+    """Make the scans, train, and write the model; returns its card's path. Raises CTError, OutputError."""
     if settings.patients < len(STRATA) or settings.first_number < 0 or options.workers < 1:
         raise CTError(f"Give at least {len(STRATA)} patients, a first number from 0 up, and at least one worker.")
-    return train_network(options, SliceSuperResolutionConfig(FACTOR), settings, progress, options.workers)
-
-
-def train_network(
-    options: RunOptions,
-    config: SliceSuperResolutionConfig,
-    settings: SuperResolutionTraining,
-    progress: Progress,
-    workers: int = 1,
-) -> Path:
-    """Make the scans, train, and write the model; returns its card's path. Raises CTError, OutputError."""
-    with runs.begun(options, "super-resolution", settings.loop, progress) as training_run:
+    with training_run(options, "super-resolution", settings, PRESETS, progress) as run:
 
         def scanned(numbers: Sequence[int]) -> list[SlicePair]:
-            return [read_pair(file) for file in write_pairs(numbers, options.folder / PAIRS, workers, progress.counted)]
+            files = write_pairs(numbers, options.folder / PAIRS, options.workers, progress.counted)
+            return [read_pair(file) for file in files]
 
-        with training_run.progress.step("scans"):
-            uses = settings.numbers()
-            training, validation = scanned(uses[0]), scanned(uses[1])
-        with training_run.progress.step("training"):
-            outcome = training_run.train(SuperResolutionTask(config, settings, training, validation), settings.loop)
-        with training_run.progress.step("model"):
-            path = _write(options, config, settings, outcome, uses, scanned(uses[2]))
-            training_run.progress.done(path)
-            return path
-
-
-def _write(
-    options: RunOptions,
-    config: SliceSuperResolutionConfig,
-    settings: SuperResolutionTraining,
-    outcome: Outcome,
-    uses: Sequence[Sequence[int]],
-    test: Sequence[SlicePair],
-) -> Path:
-    network = build(config)
-    network.load_state_dict(outcome.weights)
-    names = ("training", "validation", "test")
-    told = "; ".join(f"{name}: {', '.join(map(str, use))}" for name, use in zip(names, uses, strict=True))
-    values = {
-        **json.loads(json.dumps(asdict(settings))),
-        "steps_done": outcome.steps,
-        "best_step": outcome.best_step,
-        "seconds": round(outcome.seconds, 1),
-    }
-    data = f"Digital patients, scanned in 3 mm with noise and in 1 mm without, gated. {told}"
-    training = Training(data, settings.loop.seed, values, runs.commit())
-    card = describe(options.name, config, "custom", training, {}, {}, runs.LICENCE, INTENDED_USE)
-    with tempfile.TemporaryDirectory() as temporary:  # measured as it will be loaded, half precision and all
-        measured = evaluate(load_model(save_model(network, card, Path(temporary)), options.device), test)
-    return save_model(network, replace(card, validation=measured), options.output.parent, options.overwrite)
+        uses = dict(zip(("training", "validation", "test"), settings.numbers(), strict=True))
+        with run.progress.step("scans"):
+            training, validation = scanned(uses["training"]), scanned(uses["validation"])
+        outcome = run.train(SuperResolutionTask(settings, training, validation))
+        patients = "; ".join(f"{name}: {', '.join(map(str, use))}" for name, use in uses.items())
+        data = f"Digital patients, scanned in 3 mm with noise and in 1 mm without, gated. {patients}"
+        return run.write_model(
+            settings, data, outcome, lambda model: (evaluate(model, scanned(uses["test"])), {}), INTENDED_USE
+        )

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_bytes_atomically
 from CACScoringLib.core.tables import table_text
-from CACScoringLib.report.markup import RESEARCH_ONLY, page
-from CACScoringLib.report.markup import Markup as Page
+from CACScoringLib.core.text import RESEARCH_ONLY
+from CACScoringLib.report import template
 
 from ..statistics.bootstrap import RESAMPLES, Estimate
 from .figures import rendered
@@ -88,7 +88,7 @@ def write_study(
     _remove_earlier(folder)
     for path, content in files.items():
         write_bytes_atomically(folder / path, content)
-    write_bytes_atomically(folder / page_name, page(title, Page(body)).encode())
+    write_bytes_atomically(folder / page_name, template.rendered("base.html", title, body=body).encode())
     index = json.dumps(_index(title, sections, facts, digital, numbers), indent=1, ensure_ascii=False)
     write_bytes_atomically(folder / INDEX, index.encode())
     return folder / page_name
@@ -235,7 +235,7 @@ def _body(numbers: dict[str, str], **content: object) -> str:
         numbers=numbers,
         published=published,
         digital_note=DIGITAL,
-        research_only=Markup(RESEARCH_ONLY),
+        research_only=RESEARCH_ONLY,
         wide_columns=WIDE_COLUMNS,
     )
 

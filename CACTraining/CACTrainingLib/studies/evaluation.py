@@ -20,7 +20,7 @@ from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError, read_table
-from CACScoringLib.io.dicom import some
+from CACScoringLib.core.text import some
 from CACScoringLib.run import ModelChoice, chosen_models
 
 from ..experiments.errors import StudyError

@@ -6,7 +6,7 @@ heart beat), and placed in the frame that `anatomy.arteries` finds from a heart 
 
 from __future__ import annotations
 
-import argparse
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from CACScoringLib.anatomy.arteries import CELLS, LIMIT, SUGGESTED, ArteryAtlas, write_atlas
+from CACScoringLib.anatomy.arteries import CELLS, LIMIT, SCHEMA, SUGGESTED, ArteryAtlas
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import whole
+from CACScoringLib.core.options import told
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.preprocessing import ELLIPSOID_RADII_PER_SD
@@ -30,6 +32,7 @@ from ..phantom.anatomy.plaque import draw_plaques
 from ..phantom.anatomy.points import PointCloud
 from ..phantom.scanner.motion import HeartBeat, ScanPose, draw_heart_beat
 from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
+from .settings import RunOptions
 
 NOT_CORONARY = len(SUGGESTED)
 _CLASS_OF = {artery.key: number for number, artery in enumerate(SUGGESTED)}
@@ -50,7 +53,7 @@ class AtlasSettings:
     outlier_share: share of each class that may lie anywhere in the atlas.
     """
 
-    seed: int = 20261120
+    seed: int = told(20261120)
     patients: int = 3000
     draws: int = 4
     protocol: str = "varied"
@@ -171,23 +174,25 @@ def _log_rates(rates: np.ndarray, settings: AtlasSettings) -> np.ndarray:
     return result
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac train arteries`."""
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the atlas, a file ending in .npz")
-    parser.add_argument("--patients", type=int, default=AtlasSettings.patients, metavar="N", help="patients drawn")
-    parser.add_argument("--seed", type=int, default=AtlasSettings.seed, help="of the patients")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+PRESETS = {"default": AtlasSettings()}
 
 
-def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Make the atlas as the command line asks; returns its path. Raises CTError, OutputError."""
-    path: Path = arguments.output
+def write_atlas(atlas: ArteryAtlas, path: Path) -> None:
+    """Write an atlas as one .npz file, half precision, whole or not at all."""
+    provenance = json.dumps({"schema": SCHEMA, **atlas.provenance}, ensure_ascii=False)
+    with whole(path) as half:
+        np.savez_compressed(half, log_rates=atlas.log_rates.astype(np.float16), provenance=np.array(provenance))
+
+
+def train(options: RunOptions, settings: AtlasSettings, progress: Progress) -> Path:
+    """Make the atlas and write it; returns its path. Raises CTError, OutputError."""
+    path = options.output
     if path.suffix != ".npz" or not path.parent.is_dir():
         raise OutputError(f"The atlas cannot be written to {path}: name a file ending in .npz in a folder that exists.")
-    if path.exists() and not arguments.overwrite:
+    if path.exists() and not options.overwrite:
         raise OutputError(f"{path} exists already. Choose another --output, or replace it with --overwrite.")
     progress.begin(["atlas"])
     with progress.step("atlas"):
-        write_atlas(make_atlas(AtlasSettings(seed=arguments.seed, patients=arguments.patients), progress), path)
+        write_atlas(make_atlas(settings, progress), path)
     progress.done(path)
     return path

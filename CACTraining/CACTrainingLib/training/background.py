@@ -90,18 +90,14 @@ def state_of(folder: Path) -> RunState:
     """How the training in a folder (MODEL.training) is. Raises TrainingRunError when there is no such folder."""
     if not folder.is_dir():
         raise TrainingRunError(f"There is no training in {folder}.")
-    run = read_run(folder)
-    course = _read_metrics(folder)
-    output = _read_progress(folder)
+    run, course, output = read_run(folder), _read_metrics(folder), _read_progress(folder)
     state, message = _ending(folder, run, output)
     if state == "running":
-        message = output.doing
+        message = output.doing()
     elif state == "done" and course.early_stop:
         message = course.early_stop
-    warnings = {
-        **{code: text for code, text in output.warnings.items() if code not in course.resolved},
-        **course.warnings,
-    }
+    started_with = {line.get("code"): line.get("message") for line in output.events if line.get("event") == "warning"}
+    warnings = {str(code): str(text) for code, text in started_with.items() if str(code) not in course.resolved}
     arguments = run.get("arguments") or []
     return RunState(
         name=folder.name.removesuffix(ENDING),
@@ -111,7 +107,7 @@ def state_of(folder: Path) -> RunState:
         steps=run.get("steps"),
         seconds=course.seconds,
         message=message,
-        warnings=tuple(warnings.values()),
+        warnings=tuple((warnings | course.warnings).values()),
         best=course.best,
         can_resume=state in ("stopped", "failed") and bool(arguments) and (folder / CHECKPOINT).exists(),
     )
@@ -255,44 +251,45 @@ def _read_metrics(folder: Path) -> _Course:
     return course
 
 
-@dataclass
-class _Output:
-    """What the process printed since its last start. end: its last event, if any. other: lines that are no JSON."""
-
-    launched: float = 0.0
-    doing: str = ""
-    warnings: dict[str, str] = field(default_factory=dict)
-    end: dict = field(default_factory=dict)
-    other: list[str] = field(default_factory=list)
-
-
 _DOING = {"scans": "Preparing scans", "training": "Training", "model": "Evaluating and writing the model"}
 
 
+@dataclass
+class _Output:
+    """What the process printed since its last start: its events, of the counts the last alone, and lines of no JSON."""
+
+    launched: float = 0.0
+    events: list[dict] = field(default_factory=list)
+    other: list[str] = field(default_factory=list)
+
+    def end(self) -> dict:
+        """The event that the process ended with; empty where it did not."""
+        return next((line for line in reversed(self.events) if line.get("event") in ("done", "failed")), {})
+
+    def doing(self) -> str:
+        """What the process does now."""
+        step = next((line for line in reversed(self.events) if line.get("event") == "step"), {}).get("step")
+        count = self.events[-1] if self.events else {}
+        if step == "scans" and count.get("event") == "counted" and "count" in count:
+            return f"{_DOING['scans']}: {count.get('done')} of {count['count']}"
+        return _DOING.get(str(step), "")
+
+
 def _read_progress(folder: Path) -> _Output:
+    texts = _texts(folder / PROGRESS)
+    starts = [n for n, text in enumerate(texts) if text.startswith('{"event": "started"')]
+    own = texts[starts[-1] :] if starts else texts
+    # Most lines only count, and only the last of all is of interest.
+    own = [text for text in own[:-1] if not text.startswith('{"event": "counted"')] + own[-1:]
     output = _Output()
-    step, counted = "", ""
-    for text in _texts(folder / PROGRESS):
-        # Most lines only count, and only the last of them is of interest.
-        if text.startswith('{"event": "counted"'):
-            counted = text
-            continue
+    for text in own:
         line = _parsed(text)
-        event = line.get("event") if line else None
-        if event == "started":
-            output, step, counted = _Output(launched=float(line.get("time", 0.0))), "", ""
-        elif event == "step":
-            step, counted = str(line.get("step")), ""
-        elif event == "warning":
-            output.warnings[str(line.get("code"))] = str(line.get("message"))
-        elif event in ("done", "failed"):
-            output.end = line
-        elif line is None:
+        if line is None:
             output.other.append(text)
-    output.doing = _DOING.get(step, "")
-    count = _parsed(counted) or {}
-    if step == "scans" and "count" in count:
-        output.doing += f": {count.get('done')} of {count['count']}"
+        else:
+            output.events.append(line)
+    if starts and output.events:
+        output.launched = float(output.events[0].get("time", 0.0))
     return output
 
 
@@ -300,11 +297,11 @@ def _ending(folder: Path, run: dict, output: _Output) -> tuple[str, str]:
     """State, and the message that goes with it."""
     if is_locked(folder):
         return "running", ""
-    if output.end.get("event") == "done":
+    end = output.end()
+    if end.get("event") == "done":
         return "done", "The model is written."
-    if output.end:
-        state = "stopped" if output.end.get("exit_code") == INTERRUPTED else "failed"
-        return state, str(output.end.get("message"))
+    if end:
+        return "stopped" if end.get("exit_code") == INTERRUPTED else "failed", str(end.get("message"))
     if _is_alive(folder, run, output):
         # Without the lock it is loading PyTorch, or about to say why it gave up.
         return "running" if "pid" in run else "starting", ""

@@ -25,14 +25,15 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card, update_card
+from CACScoringLib.quality.calibration_range import CalibrationRange
 from CACScoringLib.run import SCORING_NETWORKS
-from CACScoringLib.scoring.familiarity import Known
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, fitted_errors
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
 from .evidence import FOLDS, evaluated_by_others, fitted_weights, nearest_limit, stacked_features, typical
 from .measured_scans import MapSettings, MeasuredScan, measure_all
+from .score_errors import fitted_errors
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
             ),
         },
     )
-    calibration["known"] = asdict(Known.of([scan.facts for scan in scans]))
+    calibration["known"] = asdict(CalibrationRange.of([scan.facts for scan in scans]))
     achieved: dict[str, object] = {
         "sensitivity_scans": best.above_zero(shown),
         "scans_with_visible_calcium": sum(shown),

@@ -7,7 +7,8 @@ published settings; with it, the discriminators can be left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,15 +18,16 @@ from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.options import told
+from CACScoringLib.models.cards import ModelError, read_network
 from CACScoringLib.models.preprocessing import MAP_HU, SLICE_SIZE
-from CACScoringLib.networks.van_velzen import GeneratorConfig, build
+from CACScoringLib.networks.van_velzen import DiscriminatorConfig, GeneratorConfig, SliceClassifierConfig, build
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import BalancedSampler, DataError, Sampling, SliceDataset
 from .decomposition_metrics import CYCLEGAN_REMEDIES, collapse, map_metrics, watched_slices
 from .loop import Task
 from .sample_pictures import decomposition_picture, pictured_slices
-from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings
+from .settings import LoopSettings
 from .slices import near_heart, varied
 from .weak_labels import NOWHERE, drawn_spots, label_loss, map_loss, with_spots
 
@@ -48,29 +50,33 @@ class CycleTraining:
 
     adversarial_weight: 0 leaves out G_S, the discriminators and all that needs them. label_weight, spot_weight: of what
     `weak_labels` adds. truth_weight: of the true maps where they are known, so that what is labelled by slice alone
-    teaches beside them. near_heart: the map counts near the heart only, as in scoring.
+    teaches beside them. near_heart: the map counts near the heart only, as in scoring. classifier: card of a slice
+    classifier that both discriminators start from, in place of `discriminator_network`.
     """
 
-    loop: LoopSettings
-    batch_size: int = told(4, BATCH_SIZE)
-    learning_rate: float = told(1e-4, LEARNING_RATE)
-    cycle_weight: float = told(10.0, "λ (paper: 10)")
-    identity_weight: float = told(10.0, "α (paper: 10)")
-    sparsity_weight: float = told(0.001, "β (paper: 0.001)")
-    adversarial_weight: float = told(1.0, "of the discriminators; 0 trains without (paper: 1)")
-    label_weight: float = told(0.0, "of slice labels told by the map's highest pixels (paper: none)")
-    spot_weight: float = told(0.0, "of spots drawn into slices without calcium, to be found again (paper: none)")
-    truth_weight: float = told(0.0, "of true maps, where they are known (paper: none)")
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    network: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator_network: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    classifier: Path | None = None
+    batch_size: int = 4
+    learning_rate: float = 1e-4
+    cycle_weight: float = 10.0
+    identity_weight: float = 10.0
+    sparsity_weight: float = 0.001
+    adversarial_weight: float = 1.0
+    label_weight: float = 0.0
+    spot_weight: float = 0.0
+    truth_weight: float = 0.0
     identity_by_area: bool = False
     near_heart: bool = False
-    negative_weight: float = told(0.0, "of negative healthy values (paper: none)")
-    dither_hu: float = told(0.0, "noise on what discriminators see, HU (paper: none)")
+    negative_weight: float = 0.0
+    dither_hu: float = 0.0
     pool: int = 50
     discriminator_eval: bool = False
-    warmup_steps: int = told(0, "steps that first train the discriminators on slice labels")
-    first_bias: float = told(0.0, "bias of the generators' last layer at the start (paper: none)")
-    least_slope: float = told(0.0, "least slope of the sigmoid going backwards (paper: none)")
-    choose_by: str = told("auc", "metric that chooses the weights: labels or maps", choices=("auc", "overlap"))
+    warmup_steps: int = 0
+    first_bias: float = 0.0
+    least_slope: float = 0.0
+    choose_by: str = told("auc", choices=("auc", "overlap"))
     sampling: Sampling = field(default_factory=lambda: Sampling(hard_share=0.0))
     augmentation: SliceAugmentation = field(default_factory=lambda: SliceAugmentation(gain=0.0, offset_hu=0.0))
     validation_slices: int = 80
@@ -119,7 +125,6 @@ class CycleTask(Task):
 
     def __init__(
         self,
-        config: GeneratorConfig,
         settings: CycleTraining,
         training: SliceDataset,
         validation: SliceDataset,
@@ -127,7 +132,7 @@ class CycleTask(Task):
         start: nn.Module | None = None,
     ) -> None:
         torch.manual_seed(settings.loop.seed)
-        self.config, self.settings = config, settings
+        self.config, self.settings = settings.network, settings
         self.training, self.validation = training, validation
         self.modules = {"remove": self._generator() if start is None else start}
         own: dict[str, tuple[str, ...]] = {"generators": ("remove",)}
@@ -147,7 +152,7 @@ class CycleTask(Task):
         self.pictured = pictured_slices(validation, self.watched)
         self.better = settings.choose_by
         if settings.choose_by == "overlap" and not validation.has_map[self.watched.visible].all():
-            raise DataError("No true calcium map is known to choose the weights by. Give --choose-by auc.")
+            raise DataError("No true calcium map is known to choose the weights by. Set choose_by to auc.")
         self.pools: dict[str, list[torch.Tensor]] = {"with_calcium": [], "without_calcium": []}
         crop = settings.augmentation.crop
         area = (crop / SLICE_SIZE) ** 2 if settings.identity_by_area else 1.0
@@ -234,10 +239,7 @@ class CycleTask(Task):
         if self.weights["adversarial"]:
             synthetic = self._cycle(x, near, n, taken, losses, noise)
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
-        optimizer = self.optimizers["generators"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("generators", loss, fabric)
         values = {**losses, "map_hu_with_calcium": taken[:n].mean() * MAP_HU}
         values["map_hu_without_calcium"] = taken[n:].mean() * MAP_HU
         return {name: value.detach() for name, value in values.items()}, synthetic
@@ -277,10 +279,7 @@ class CycleTask(Task):
             # Real and synthetic images apart, or batch normalisation would tell them apart for the network.
             real_logit, other_logit = self._logit(name, real, noise), self._logit(name, other, noise)
             loss = loss + (_as_real(real_logit) + _as_real(-other_logit)) / 2
-        optimizer = self.optimizers["discriminators"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("discriminators", loss, fabric)
         return loss.detach()
 
     def _pooled(self, name: str, images: torch.Tensor, choice: np.random.Generator) -> torch.Tensor:
@@ -326,6 +325,24 @@ def new_generator(config: GeneratorConfig, first_bias: float) -> nn.Module:
         nn.init.constant_(network.last.bias, first_bias)
         nn.init.normal_(network.last.weight, 0, 0.01)
     return network
+
+
+def discriminators_for(settings: CycleTraining) -> tuple[tuple[nn.Module, nn.Module], CycleTraining]:
+    """What discriminates images with calcium, and without; and the settings with it. Raises ModelError."""
+    torch.manual_seed(settings.loop.seed + 1)
+    config = settings.discriminator_network
+    if settings.classifier is None:
+        opposite = replace(config, pooling={"average+max": "average+min"}.get(config.pooling, config.pooling))
+        return (build(config), build(opposite)), replace(settings, discriminator="patch")
+    card, _ = read_network(settings.classifier)
+    if card.network != "slices" or SliceClassifierConfig(**card.config).neighbours or card.config["position"]:
+        message = (
+            f"{settings.classifier} cannot classify single slices: the discriminators need a model for 'slices' whose "
+            "network has neighbours 0 and no position, or a slice's neighbours would reveal the synthetic ones."
+        )
+        raise ModelError(message)
+    pair = tuple(ClassifierDiscriminator(read_network(settings.classifier)[1], own) for own in (True, False))
+    return pair, replace(settings, discriminator=card.sha256)
 
 
 def _as_real(logit: torch.Tensor) -> torch.Tensor:

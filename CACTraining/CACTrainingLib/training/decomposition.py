@@ -9,7 +9,6 @@ finds spots drawn into slices without calcium (`weak_labels`).
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,24 +19,21 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import LoadedModel, ModelError, read_network
+from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
-from CACScoringLib.networks.van_velzen import PRESETS, GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.van_velzen import GeneratorConfig
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import BalancedSampler, DataError, Sampling, SliceDataset
-from . import runs
-from .cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, new_generator
+from .cyclegan import CycleTask, CycleTraining, discriminators_for, new_generator
 from .decomposition_metrics import SUPERVISED_REMEDIES, collapse, map_metrics, watched_slices
 from .loop import Task
+from .runs import start_from, training_run
 from .sample_pictures import decomposition_picture, pictured_slices
-from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings, RunOptions, options_from
-from .settings import add_arguments as add_training_arguments
-from .slices import add_network_arguments, near_heart, varied
+from .settings import LoopSettings, RunOptions, read_presets
+from .slices import near_heart, varied
 
-METHODS = ("supervised", "labels", "cyclegan")
 EVALUATED_SLICES = 1000
 INTENDED_USE = (
     "Gives the coronary calcium map of axial slices of non-contrast chest CT, as a step of calcium scoring with CAC. "
@@ -47,19 +43,21 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class SupervisedTraining:
-    """calcium_weight: of pixels with calcium in the true map, beside 1 for the others. bright_weight: of pixels above
-    130 HU without it (other calcium, bone). outside_weight: of pixels farther than HEART_MARGIN_PIXELS from the heart,
-    where scoring drops the map; multiplied with the others. first_bias: of the last layer, so that the map begins
-    near 0. start: SHA-256 of the model whose weights it began with.
+    """batch_size: slices per step. learning_rate: of the Adam optimiser. calcium_weight: of pixels with calcium in the
+    true map, beside 1 for the others. bright_weight: of pixels above 130 HU without it (other calcium, bone).
+    outside_weight: of pixels farther than HEART_MARGIN_PIXELS from the heart, where scoring drops the map; multiplied
+    with the others. first_bias: of the last layer, so that the map begins near 0. start: SHA-256 of the model whose
+    weights it began with, which the training records.
     """
 
-    loop: LoopSettings
-    batch_size: int = told(8, BATCH_SIZE)
-    learning_rate: float = told(1e-3, LEARNING_RATE)
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    network: GeneratorConfig = field(default_factory=GeneratorConfig)
+    batch_size: int = 8
+    learning_rate: float = 1e-3
     calcium_weight: float = 11.0
     bright_weight: float = 4.0
     outside_weight: float = 1.0
-    first_bias: float = told(-5.0)
+    first_bias: float = -5.0
     sampling: Sampling = field(default_factory=Sampling)
     augmentation: SliceAugmentation = field(
         default_factory=lambda: SliceAugmentation(crop=128, shift_pixels=28.0, gain=0.05, zoom=1.1)
@@ -69,48 +67,8 @@ class SupervisedTraining:
     method: str = "supervised"
 
 
-SUPERVISED = {
-    "paper": SupervisedTraining(
-        LoopSettings(100_000, validate_every=2000), batch_size=16, augmentation=SliceAugmentation()
-    ),
-    "compact": SupervisedTraining(
-        LoopSettings(12000, validate_every=500),
-        outside_weight=0.1,
-        sampling=Sampling(twin_share=0.3, calcium_scale=2.5),
-    ),
-}
-
-_LABELS = CycleTraining(
-    LoopSettings(12000, validate_every=250, restarts=3),
-    batch_size=12,
-    learning_rate=1e-3,
-    adversarial_weight=0.0,
-    cycle_weight=0.0,
-    identity_weight=0.0,
-    label_weight=0.2,
-    spot_weight=10.0,
-    negative_weight=50.0,
-    near_heart=True,
-    first_bias=-5.0,
-    sampling=Sampling(),
-    augmentation=SliceAugmentation(crop=112, shift_pixels=20.0),
-    method="labels",
-)
-
-LABELS = {"paper": replace(_LABELS, augmentation=SliceAugmentation()), "compact": _LABELS}
-
-CYCLEGAN = {
-    "paper": CycleTraining(LoopSettings(375_000, validate_every=2000, decay_from=1.0, average=0.0)),
-    "compact": replace(
-        _LABELS,
-        adversarial_weight=0.1,
-        cycle_weight=1.0,
-        dither_hu=3.0,
-        pool=40,
-        warmup_steps=300,
-        method="cyclegan",
-    ),
-}
+PRESETS = read_presets("decomposition", SupervisedTraining(), CycleTraining())
+"""Where the name has no method, it is supervised."""
 
 _BRIGHT = (130.0 - LOW_HU) / (HIGH_HU - LOW_HU)
 _CALCIUM = 0.01
@@ -124,7 +82,6 @@ class SupervisedTask(Task):
 
     def __init__(
         self,
-        config: GeneratorConfig,
         settings: SupervisedTraining,
         training: SliceDataset,
         validation: SliceDataset,
@@ -134,14 +91,13 @@ class SupervisedTask(Task):
             if not (data.has_map & data.visible).any():
                 message = (
                     f"No scan to {name} has both visible calcium and its calcium_map.nii.gz, which the supervised "
-                    "method needs. Add digital patients (cac phantom), or choose --method labels."
+                    "method needs. Add digital patients (cac phantom), or choose --preset compact-labels."
                 )
                 raise DataError(message)
         torch.manual_seed(settings.loop.seed)
-        network = (new_generator(config, settings.first_bias) if start is None else start).to(
-            memory_format=torch.channels_last
-        )
-        self.config, self.settings = config, settings
+        network = new_generator(settings.network, settings.first_bias) if start is None else start
+        network = network.to(memory_format=torch.channels_last)
+        self.config, self.settings = settings.network, settings
         self.training, self.validation = training, validation
         self.modules = {"remove": network}
         self.optimizers = {"remove": torch.optim.Adam(network.parameters(), settings.learning_rate)}
@@ -161,10 +117,7 @@ class SupervisedTask(Task):
             functional.binary_cross_entropy_with_logits(logits, true, reduction="none")
             * self.weights(x, true, batch["near_heart"])
         ).mean()
-        optimizer = self.optimizers["remove"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("remove", loss, fabric)
         return {"loss": loss.detach()}
 
     def weights(self, x: torch.Tensor, true: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
@@ -201,96 +154,24 @@ def evaluate(
     return metrics, {}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac train decomposition`."""
-    add_training_arguments(parser, SupervisedTraining, PRESETS)
-    add = parser.add_argument
-    add("--method", choices=METHODS, default="supervised", help="on true maps; on slice labels alone; or as a CycleGAN")
-    add("--start", type=Path, metavar="MODEL", help="card of a decomposition model whose weights to start from")
-    add_network_arguments(parser)
-    add_options(parser, LoopSettings, "restarts")
-    add_options(parser, SliceAugmentation, "crop", "noise_share")
-    add_options(parser, Sampling, "hard_share", "twin_share", "calcium_scale")
-    gan = parser.add_argument_group("cyclegan")
-    gan.add_argument(
-        "--classifier", type=Path, metavar="MODEL", help="card of the classifier that discriminators start from"
-    )
-    add_options(gan, CycleTraining, *_OF_CYCLEGAN)
-
-
-_OF_CYCLEGAN = ("adversarial_weight", "cycle_weight", "identity_weight", "sparsity_weight", "negative_weight")
-_OF_CYCLEGAN += ("label_weight", "spot_weight", "truth_weight", "dither_hu")
-_OF_CYCLEGAN += ("first_bias", "least_slope", "choose_by", "warmup_steps")
-
-
-def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options = options_from(arguments)
-    config = settings_from(arguments, PRESETS[options.preset]["decomposition"], ("neighbours", "position"))
-    settings = {"supervised": SUPERVISED, "labels": LABELS, "cyclegan": CYCLEGAN}[arguments.method][options.preset]
-    foreign = [name for name in _OF_CYCLEGAN if getattr(arguments, name) is not None and not hasattr(settings, name)]
-    if foreign:
-        named = ", ".join("--" + name.replace("_", "-") for name in sorted(foreign))
-        raise DataError(f"{named} is not for --method supervised.")
-    settings = settings_from(arguments, settings)
-    return train_decomposition(options, config, settings, progress, arguments.start, arguments.classifier)
-
-
-def train_decomposition(
-    options: RunOptions,
-    config: GeneratorConfig,
-    settings: SupervisedTraining | CycleTraining,
-    progress: Progress,
-    start: Path | None = None,
-    classifier: Path | None = None,
-) -> Path:
-    """Train a generator on folders of scans and write it; returns its card's path.
-
-    start: card of a decomposition model to begin with; its configuration replaces `config`. classifier: card of the
-    slice classifier that both discriminators begin as (CycleGAN only). Raises CTError, OutputError.
-    """
-    begun = None
-    if start is not None:
-        card, begun = read_network(start)
-        if card.network != "decomposition":
-            raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for 'decomposition'.")
-        config, settings = GeneratorConfig(**card.config), replace(settings, start=card.sha256)
-    with runs.begun(options, "decomposition", settings.loop, progress) as training_run:
-        with training_run.progress.step("scans"):
-            data, training, validation = training_run.gather_slices(settings.loop.seed)
-        with training_run.progress.step("training"):
-            if isinstance(settings, SupervisedTraining):
-                task: Task = SupervisedTask(config, settings, training, validation, begun)
-            else:
-                discriminators, settings = _discriminators(options.preset, settings, classifier)
-                task = CycleTask(config, settings, training, validation, discriminators, begun)
-            outcome = training_run.train(task, settings.loop)
-        return training_run.write_model(
-            config,
+def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, progress: Progress) -> Path:
+    """Train a generator on folders of scans and write it; returns its card's path. Raises CTError, OutputError."""
+    card, start = start_from(options.start, "decomposition")
+    if card is not None:
+        settings = replace(settings, network=GeneratorConfig(**card.config), start=card.sha256)
+    with training_run(options, "decomposition", settings, PRESETS, progress) as run:
+        with run.progress.step("scans"):
+            data, training, validation = run.gather_slices()
+        if isinstance(settings, SupervisedTraining):
+            task: Task = SupervisedTask(settings, training, validation, start)
+        else:
+            discriminators, settings = discriminators_for(settings)
+            task = CycleTask(settings, training, validation, discriminators, start)
+        outcome = run.train(task)
+        return run.write_model(
             settings,
-            settings.loop.seed,
-            data,
+            data.describe(options.annotator),
             outcome,
             lambda model: evaluate(model, settings, validation),
             INTENDED_USE,
         )
-
-
-def _discriminators(
-    preset: str, settings: CycleTraining, classifier: Path | None
-) -> tuple[tuple[nn.Module, nn.Module], CycleTraining]:
-    """What discriminates images with calcium, and without; and the settings with it."""
-    torch.manual_seed(settings.loop.seed + 1)
-    if classifier is None:
-        config = PRESETS[preset]["discriminator"]
-        opposite = replace(config, pooling={"average+max": "average+min"}.get(config.pooling, config.pooling))
-        return (build(config), build(opposite)), replace(settings, discriminator="patch")
-    card, _ = read_network(classifier)
-    if card.network != "slices" or SliceClassifierConfig(**card.config).neighbours or card.config["position"]:
-        message = (
-            f"{classifier} cannot classify single slices: the discriminators need a model for 'slices' trained with "
-            "--neighbours 0 and without --position, or a slice's neighbours would reveal the synthetic ones."
-        )
-        raise ModelError(message)
-    pair = tuple(ClassifierDiscriminator(read_network(classifier)[1], calcium) for calcium in (True, False))
-    return pair, replace(settings, discriminator=card.sha256)

@@ -123,11 +123,11 @@ def _against_truth(maps: np.ndarray, true: np.ndarray, elsewhere: float) -> dict
 EMPTY, EVERYWHERE = "empty", "everywhere"
 SUPERVISED_REMEDIES = {
     EMPTY: "This is usual at first. If it lasts, start from a model, or give more scans with calcium.",
-    EVERYWHERE: "This is usual at first. If it lasts, start from a model, or lower --learning-rate.",
+    EVERYWHERE: "This is usual at first. If it lasts, start from a model, or lower learning_rate.",
 }
 CYCLEGAN_REMEDIES = {
-    EMPTY: "If this lasts, start from a model, raise --label-weight, give --least-slope, or lower --identity-weight.",
-    EVERYWHERE: "If this lasts, raise --identity-weight, or start from a model.",
+    EMPTY: "If this lasts, start from a model, raise label_weight, give least_slope, or lower identity_weight.",
+    EVERYWHERE: "If this lasts, raise identity_weight, or start from a model.",
 }
 
 

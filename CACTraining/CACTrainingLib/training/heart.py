@@ -7,7 +7,6 @@ alike; and scans with heart masks given as a table, which are drawn more often t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,21 +19,19 @@ from torch import nn
 from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import NoHeartError, ScanWarning
-from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.models.cards import LoadedModel, ModelError, read_network
+from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
-from CACScoringLib.models.preprocessing import HEART_PATCH, heart_grid, on_grid
-from CACScoringLib.networks.van_velzen import PRESETS, HeartNetConfig, build
+from CACScoringLib.models.preprocessing import HEART_PATCH, heart_grid
+from CACScoringLib.networks.van_velzen import HeartNetConfig, build
 
 from ..data.augmentation import UNCHANGED, PatchAugmentation, augment_patch
 from ..data.datasets import DataError, HeartVolume, TrainingScan, find_scans, load_volume, split_by_patient
-from . import runs
 from .loop import Task
-from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings, RunOptions, options_from
-from .settings import add_arguments as add_training_arguments
+from .runs import TrainingData, prepared, start_from, training_run
+from .settings import LoopSettings, RunOptions, read_presets
 
 NO_HEART_DICE, HEART_EVERYWHERE, PATIENT_VALIDATIONS = 0.05, 0.5, 3
 """A Dice below this, or so much of patches without heart, is no learning after so many validations."""
@@ -47,30 +44,27 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class HeartTraining:
-    """present_share: of patches around a point of the heart; the others hold none of it where the scan has room.
-
-    listed_share: of patches from scans of the table, where one is given. validation_patches: during training.
-    evaluated_scans: whole validation scans at the end, at most. start: SHA-256 of the model whose weights it began
-    with.
+    """pairs: CSV table of scans with heart masks to learn from as well (patient, ct, heart, label, use). batch_size:
+    patches per step. learning_rate: of the Adam optimiser. present_share: of patches around a point of the heart; the
+    others hold none of it where the scan has room. listed_share: of patches from scans of the table, where one is
+    given. validation_patches: during training. evaluated_scans: whole validation scans at the end, at most. start:
+    SHA-256 of the model whose weights it began with, which the training records.
     """
 
-    loop: LoopSettings
-    batch_size: int = told(10, BATCH_SIZE)
-    learning_rate: float = told(1e-3, LEARNING_RATE)
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    network: HeartNetConfig = field(default_factory=HeartNetConfig)
+    pairs: Path | None = None
+    batch_size: int = 10
+    learning_rate: float = 1e-3
     present_share: float = 0.5
-    listed_share: float = told(0.5, "proportion of patches from the table's scans")
+    listed_share: float = 0.5
     augmentation: PatchAugmentation = field(default_factory=PatchAugmentation)
     validation_patches: int = 32
     evaluated_scans: int = 30
     start: str | None = None
 
 
-SETTINGS = {
-    "paper": HeartTraining(LoopSettings(250_000, validate_every=2000, decay_from=1.0, average=0.0)),
-    "compact": HeartTraining(
-        LoopSettings(2000, validate_every=150), batch_size=2, learning_rate=2e-3, present_share=0.8
-    ),
-}
+PRESETS = read_presets("heart", HeartTraining())
 
 
 def dice_loss(logits: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
@@ -78,12 +72,10 @@ def dice_loss(logits: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
 
     logits: [B, 2, k, j, i]. heart: [B, 1, k, j, i], 0 or 1.
     """
-    probability = torch.sigmoid(logits.float())
-    true = torch.cat([1 - heart, heart], 1)
-    axes = (0, 2, 3, 4)
-    both = (probability * true).sum(axes)
-    total = probability.sum(axes) + true.sum(axes)
-    return 1 - ((2 * both + 1) / (total + 1)).mean()
+    from monai.losses import DiceLoss
+
+    loss = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
+    return loss(logits.float(), torch.cat([1 - heart, heart], 1))
 
 
 class HeartTask(Task):
@@ -94,7 +86,6 @@ class HeartTask(Task):
 
     def __init__(
         self,
-        config: HeartNetConfig,
         settings: HeartTraining,
         training: Sequence[HeartVolume],
         validation: Sequence[HeartVolume],
@@ -102,7 +93,7 @@ class HeartTask(Task):
         start: nn.Module | None = None,
     ) -> None:
         torch.manual_seed(settings.loop.seed)
-        network = (build(config) if start is None else start).to(memory_format=torch.channels_last_3d)
+        network = (build(settings.network) if start is None else start).to(memory_format=torch.channels_last_3d)
         self.settings = settings
         self.training = list(training)
         self.modules = {"heart": network}
@@ -127,10 +118,7 @@ class HeartTask(Task):
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         loss = dice_loss(self.modules["heart"](batch["x"], logits=True), batch["heart"])
-        optimizer = self.optimizers["heart"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("heart", loss, fabric)
         return {"loss": loss.detach()}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -145,7 +133,7 @@ class HeartTask(Task):
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS:
             return []
-        advice = "Lower --learning-rate, or check the heart masks."
+        advice = "Lower learning_rate, or check the heart masks."
         if metrics["dice"] < NO_HEART_DICE:
             message = (
                 f"The network finds no heart (Dice {metrics['dice']:.2f} after {validations} validations). {advice}"
@@ -244,7 +232,7 @@ def evaluate(
         except NoHeartError:
             values.append(0.0)
             continue
-        values.append(_dice(on_grid(mask, heart_grid(ct.image), 0.0) >= 0.5, load_volume(folder).heart > 0))
+        values.append(_dice(heart_grid(ct.image).resample(mask, 0.0) >= 0.5, load_volume(folder).heart > 0))
     low, middle, high = np.percentile(values, (25, 50, 75))
     return {
         "dice_median": float(middle),
@@ -255,61 +243,30 @@ def evaluate(
     }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac train heart`."""
-    add_training_arguments(parser, HeartTraining, PRESETS)
-    parser.add_argument("--pairs", type=Path, metavar="CSV", help="real scans with heart masks: patient, ct, heart, …")
-    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a heart model whose weights to start from")
-    add_options(parser, HeartTraining, "listed_share")
-
-
-def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options = options_from(arguments)
-    settings = settings_from(arguments, SETTINGS[options.preset])
-    config = PRESETS[options.preset]["heart"]
-    return train_heart(options, config, settings, progress, arguments.pairs, arguments.start)
-
-
-def train_heart(
-    options: RunOptions,
-    config: HeartNetConfig,
-    settings: HeartTraining,
-    progress: Progress,
-    pairs: Path | None = None,
-    start: Path | None = None,
-) -> Path:
+def train(options: RunOptions, settings: HeartTraining, progress: Progress) -> Path:
     """Train a heart network on folders of scans, a table of scans (`read_pairs`), or both; returns its card's path.
 
-    start: card of a heart model to begin with; its configuration replaces `config`. Raises CTError, OutputError.
+    Raises CTError, OutputError.
     """
-    seed = settings.loop.seed
-    begun = None
-    if start is not None:
-        card, begun = read_network(start)
-        if card.network != "heart":
-            raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for 'heart'.")
-        config, settings = HeartNetConfig(**card.config), replace(settings, start=card.sha256)
+    card, start = start_from(options.start, "heart")
+    if card is not None:
+        settings = replace(settings, network=HeartNetConfig(**card.config), start=card.sha256)
+    loop = settings.loop
 
-    def gathered() -> runs.TrainingData:
-        listed = read_pairs(pairs) if pairs else []
+    def gathered() -> TrainingData:
+        listed = read_pairs(settings.pairs) if settings.pairs else []
         scans = with_known_heart(find_scans(options.data, options.annotator))
-        parts = split(scans, listed, options.validation_share, seed)
-        return runs.prepared(options, *parts, "heart", training_run.progress)
+        return prepared(options, *split(scans, listed, loop.validation_share, loop.seed), "heart", run.progress)
 
-    with runs.begun(options, "heart", settings.loop, progress) as training_run:
-        with training_run.progress.step("scans"):
-            data = training_run.prepare(gathered)
+    with training_run(options, "heart", settings, PRESETS, progress) as run:
+        with run.progress.step("scans"):
+            data = run.prepare(gathered)
             from_table = [scan.truth is None for scan in data.training]
             volumes = [[load_volume(f) for f in part] for part in (data.training_folders, data.validation_folders)]
-        with training_run.progress.step("training"):
-            task = HeartTask(config, settings, volumes[0], volumes[1], from_table, begun)
-            outcome = training_run.train(task, settings.loop)
-        return training_run.write_model(
-            config,
+        outcome = run.train(HeartTask(settings, *volumes, from_table, start))
+        return run.write_model(
             settings,
-            seed,
-            data,
+            data.describe(options.annotator),
             outcome,
             lambda model: (evaluate(model, settings, data.validation, data.validation_folders), {}),
             INTENDED_USE,

@@ -8,16 +8,16 @@ the number of the step, so that a run that was killed and goes on from its check
 from __future__ import annotations
 
 import copy
-import json
+import itertools
 import math
 import pickle
-import queue
-import threading
 import time
 import zipfile
+from collections import deque
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from CACScoringLib.core.progress import Progress
 from .curves import Curves
 from .distributed import from_first, in_turn, make_fabric
 from .run_folder import CHECKPOINT, TrainingError, has_checkpoint
-from .settings import LoopSettings
+from .settings import LoopSettings, facts_of
 
 PREFETCHED_BATCHES = 3
 LOG_EVERY_STEPS = 20
@@ -78,6 +78,13 @@ class Task:
         """A sample of what a network does, made after each validation: uint8 [row, column, 3], or none."""
         return None
 
+    def descend(self, name: str, loss: torch.Tensor, fabric: Fabric) -> None:
+        """One step of an optimizer down the gradient of a loss."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+
     def state(self) -> dict[str, object]:
         """What else a checkpoint needs."""
         return {}
@@ -121,14 +128,34 @@ def train(
     run = _Run(task, settings, folder, fabric)
     if from_first(fabric, lambda: has_checkpoint(folder, resume)):
         in_turn(fabric, run.load)
-    writer = Curves(folder, run.step) if fabric.is_global_zero else nullcontext()
-    with writer as curves, _prefetched(task, settings, run.step, fabric.global_rank) as batches:
+    state = run.state
+    writer = Curves(folder, state.step) if fabric.is_global_zero else nullcontext()
+    with writer as curves, closing(_prefetched(task, settings, state.step, fabric.global_rank)) as batches:
         _loop(run, curves, batches, progress)
-    return Outcome(run.best_weights, run.best_metrics, run.step, run.seconds, run.best_step, fabric.world_size)
+    return Outcome(run.best_weights, state.best_metrics, state.step, state.seconds, state.best_step, fabric.world_size)
+
+
+@dataclass
+class _State:
+    """Counts and findings of a training, kept in its checkpoint.
+
+    waited: validations since the best. ill: validations in succession that showed a collapse. warnings: by code, in the
+    order they came up: whether they hold.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    waited: int = 0
+    validations: int = 0
+    restarts: int = 0
+    ill: int = 0
+    best_step: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    warnings: dict[str, bool] = field(default_factory=dict)
 
 
 class _Run:
-    """The state of a training, and its checkpoint."""
+    """A training under way, and its checkpoint."""
 
     def __init__(self, task: Task, settings: LoopSettings, folder: Path, fabric: Fabric) -> None:
         self.task, self.settings, self.fabric = task, settings, fabric
@@ -140,26 +167,23 @@ class _Run:
         for name, optimizer in task.optimizers.items():
             task.optimizers[name] = fabric.setup_optimizers(optimizer)
         self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in task.optimizers.items()}
-        self.step, self.seconds, self.waited, self.validations = 0, 0.0, 0, 0
+        self.state = _State()
         self.best_weights: dict[str, torch.Tensor] = {}
-        self.best_metrics: dict[str, float] = {}
-        self.best_step = 0
         self.healthy: dict[str, object] | None = None
-        self.restarts, self.ill = 0, 0
-        self.warnings: dict[str, bool] = {}  # by code, in the order they came up: whether they hold
         self._last = time.monotonic()
 
     def tick(self) -> None:
         """Count the time since the last tick. All processes go by the clock of the first where time ends the run."""
         now = time.monotonic()
-        self.seconds, self._last = self.seconds + now - self._last, now
+        self.state.seconds, self._last = self.state.seconds + now - self._last, now
         if self.settings.minutes is not None and self.fabric.world_size > 1:
-            self.seconds = self.fabric.broadcast(self.seconds)
+            self.state.seconds = self.fabric.broadcast(self.state.seconds)
 
     def average(self) -> None:
         """Move the averaged weights towards the present ones."""
         present = self.task.modules[self.task.exported].state_dict()
-        decay = min(self.settings.average, (self.step + 1) / (self.step + 10)) if self.settings.average else 0.0
+        step = self.state.step
+        decay = min(self.settings.average, (step + 1) / (step + 10)) if self.settings.average else 0.0
         with torch.no_grad():
             for name, tensor in self.averaged.state_dict().items():
                 if tensor.is_floating_point():
@@ -168,8 +192,7 @@ class _Run:
                     tensor.copy_(present[name])
 
     def set_rate(self) -> None:
-        part = self.part_done()
-        start = self.settings.decay_from
+        part, start = self.part_done(), self.settings.decay_from
         factor = 1.0 if part <= start else 1 - 0.95 * min(1.0, (part - start) / (1 - start))
         for name, optimizer in self.task.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self.rates[name], strict=True):
@@ -177,25 +200,24 @@ class _Run:
 
     def part_done(self) -> float:
         minutes = self.settings.minutes
-        return max(self.step / self.settings.steps, 0.0 if minutes is None else self.seconds / 60 / minutes)
+        return max(self.state.step / self.settings.steps, self.state.seconds / 60 / minutes if minutes else 0.0)
 
     def out_of_patience(self) -> bool:
-        return self.settings.patience is not None and self.waited >= self.settings.patience
+        return self.settings.patience is not None and self.state.waited >= self.settings.patience
 
     def validate(self) -> tuple[dict[str, float], bool]:
         """Metrics, and whether they are the best so far: judged by the first process, known to all."""
         self.averaged.eval()
-        metrics = from_first(self.fabric, self._metrics)
-        better = self.task.better
-        best = not self.best_metrics or bool(metrics[better] > self.best_metrics[better])
+        metrics, state, better = from_first(self.fabric, self._metrics), self.state, self.task.better
+        best = not state.best_metrics or metrics[better] > state.best_metrics[better]
         if best:
-            self.best_metrics, self.best_step = metrics, self.step
+            state.best_metrics, state.best_step = metrics, state.step
             if self.fabric.is_global_zero:
                 self.best_weights = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
-        self.waited = 0 if best else self.waited + 1
-        self.validations += 1
-        self.ill = self.ill + 1 if self.task.collapsed(metrics) else 0
-        if self.settings.restarts and not self.ill:
+        state.waited = 0 if best else state.waited + 1
+        state.validations += 1
+        state.ill = state.ill + 1 if self.task.collapsed(metrics) else 0
+        if self.settings.restarts and not state.ill:
             self.healthy = copy.deepcopy(self._networks())
         return metrics, best
 
@@ -204,13 +226,14 @@ class _Run:
 
         Steps are counted on, so that other batches and other noise come than those that led to the collapse.
         """
-        if self.healthy is None or self.ill < COLLAPSED_VALIDATIONS or self.restarts >= self.settings.restarts:
+        state = self.state
+        if self.healthy is None or state.ill < COLLAPSED_VALIDATIONS or state.restarts >= self.settings.restarts:
             return None
         self._take(self.healthy)
-        self.restarts, self.ill = self.restarts + 1, 0
+        state.restarts, state.ill = state.restarts + 1, 0
         message = (
-            f"The training had collapsed at step {self.step} and goes on from the last healthy networks with other "
-            f"batches (restart {self.restarts} of {self.settings.restarts})."
+            f"The training had collapsed at step {state.step} and goes on from the last healthy networks with other "
+            f"batches (restart {state.restarts} of {self.settings.restarts})."
         )
         return ScanWarning("training-restarted", message)
 
@@ -237,8 +260,8 @@ class _Run:
         metrics = {name: float(value) for name, value in self.task.validate(self.averaged).items()}
         if not math.isfinite(metrics[self.task.better]):
             message = (
-                f"The output of the network is not a number at step {self.step} ({self.task.better} of the validation: "
-                f"{metrics[self.task.better]}). Start anew with a lower --learning-rate."
+                f"The output of the network is not a number at step {self.state.step} ({self.task.better} of the "
+                f"validation: {metrics[self.task.better]}). Start anew with a lower learning_rate."
             )
             raise TrainingError(message)
         return metrics
@@ -246,25 +269,17 @@ class _Run:
     def save(self) -> None:
         """Write the checkpoint under a temporary name, then rename it. Raises OutputError when that fails."""
         if self.fabric.is_global_zero:
-            state = {
-                "settings": _as_text(self.task.settings),
-                "step": self.step,
-                "seconds": self.seconds,
-                "waited": self.waited,
-                "validations": self.validations,
-                "random": torch.get_rng_state(),
+            content = {
+                "settings": facts_of(self.task.settings),
+                **vars(self.state),
                 **self._networks(),
+                "random": torch.get_rng_state(),
                 "healthy": self.healthy,
-                "restarts": self.restarts,
-                "ill": self.ill,
                 "best_weights": self.best_weights,
-                "best_metrics": self.best_metrics,
-                "best_step": self.best_step,
-                "doubts": self.warnings,
             }
             try:
                 with whole(self.checkpoint) as half:
-                    torch.save(state, half)
+                    torch.save(content, half)
             except (OSError, RuntimeError) as error:  # PyTorch's writer raises either
                 message = (
                     f"The checkpoint {self.checkpoint} could not be written ({error}). The one before is whole: make "
@@ -274,70 +289,67 @@ class _Run:
         self.fabric.barrier()
 
     def load(self) -> None:
+        """Go on from the checkpoint, of which nothing but tensors and plain values is read."""
         try:
             if not zipfile.is_zipfile(self.checkpoint):  # torch.load takes other files for pickles of old
                 raise ValueError("not as PyTorch writes it")
-            state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
+            content = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
         except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             message = (
                 f"The checkpoint {self.checkpoint} is damaged and cannot be read. Start anew; where several machines "
                 "train, --output must lie on a disk that all of them see."
             )
             raise TrainingError(message) from error
-        if state["settings"] != _as_text(self.task.settings):
+        if content["settings"] != facts_of(self.task.settings):
             message = (
-                f"{self.checkpoint} belongs to a training with other settings ({state['settings']}), not "
-                f"{_as_text(self.task.settings)}. Give the same settings, or another --output."
+                f"{self.checkpoint} belongs to a training with other settings ({content['settings']}), not "
+                f"{facts_of(self.task.settings)}. Give the same settings, or another --output."
             )
             raise TrainingError(message)
-        self._take(state)
-        torch.set_rng_state(state["random"].cpu())
-        self.step, self.seconds, self.waited = state["step"], state["seconds"], state["waited"]
-        self.best_weights, self.best_metrics = state["best_weights"], state["best_metrics"]
-        # Checkpoints of earlier versions lack these.
-        self.best_step, self.validations = state.get("best_step", 0), state.get("validations", 0)
-        self.warnings = state.get("doubts", {})
-        self.healthy, self.restarts, self.ill = state.get("healthy"), state.get("restarts", 0), state.get("ill", 0)
+        self._take(content)
+        torch.set_rng_state(content["random"].cpu())
+        self.state = _State(**{each.name: content[each.name] for each in fields(_State)})
+        self.best_weights, self.healthy = content["best_weights"], content["healthy"]
         self._last = time.monotonic()
 
 
 def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Tensor]], progress: Progress) -> None:
     """curves: of the first process; the others write nothing."""
-    task, settings = run.task, run.settings
+    task, settings, state = run.task, run.settings, run.state
     shown = -math.inf
-    sums: dict[str, float] = {}
-    summed = 0
+    since_line: list[dict[str, float]] = []
     while run.part_done() < 1 and not run.out_of_patience():
         run.set_rate()
         batch = {name: tensor.to(run.fabric.device) for name, tensor in next(batches).items()}
         for module in task.modules.values():
             module.train()
-        values = {name: float(value) for name, value in task.step(batch, run.fabric, run.step).items()}
+        values = {name: float(value) for name, value in task.step(batch, run.fabric, state.step).items()}
         if not all(map(math.isfinite, values.values())):
             message = (
-                f"The loss is no longer a number at step {run.step} ({values}). Go on from the last checkpoint with "
-                "--resume, or start anew with a lower --learning-rate."
+                f"The loss is no longer a number at step {state.step} ({values}). Go on from the last checkpoint with "
+                "--resume, or start anew with a lower learning_rate."
             )
             raise TrainingError(message)
         run.average()
-        run.step += 1
-        sums, summed = {name: sums.get(name, 0.0) + value for name, value in values.items()}, summed + 1
+        state.step += 1
+        since_line.append(values)
         run.tick()
-        now = time.monotonic()
-        if now - shown > 1:
+        if time.monotonic() - shown > 1:
             progress.counted(round(1000 * min(1.0, run.part_done())), 1000)
-            shown = now
+            shown = time.monotonic()
         ended = run.part_done() >= 1
-        if curves and (run.step % LOG_EVERY_STEPS == 0 or ended):
-            curves.write("training", run.step, run.seconds, {name: value / summed for name, value in sums.items()})
-            sums, summed = {}, 0
-        if run.step % settings.validate_every == 0 or ended:
+        if curves and (state.step % LOG_EVERY_STEPS == 0 or ended):
+            names = dict.fromkeys(name for each in since_line for name in each)
+            means = {name: sum(each.get(name, 0.0) for each in since_line) / len(since_line) for name in names}
+            curves.write("training", state.step, state.seconds, means)
+            since_line = []
+        if state.step % settings.validate_every == 0 or ended:
             metrics, best = run.validate()
             if curves:
                 _record(run, metrics, best, curves, progress)
             restarted = run.restart()
             if curves and restarted:
-                curves.warning(run.step, run.seconds, restarted)
+                curves.warning(state.step, state.seconds, restarted)
                 progress.warning(restarted)
             run.tick()
             run.save()
@@ -345,68 +357,38 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
 
 def _record(run: _Run, metrics: dict[str, float], best: bool, curves: Curves, progress: Progress) -> None:
     """Write down a validation. A warning is shown once; that it ended, or came up again, is only written down."""
-    step, seconds = run.step, run.seconds
+    state = run.state
+    step, seconds, known = state.step, state.seconds, state.warnings
     curves.write("validation", step, seconds, metrics, best=best)
-    warnings = {warning.code: warning for warning in run.task.warnings(metrics, run.validations)}
+    warnings = {warning.code: warning for warning in run.task.warnings(metrics, state.validations)}
     for code, warning in warnings.items():
-        if code not in run.warnings:
+        if code not in known:
             progress.warning(warning)
-        if not run.warnings.get(code):
+        if not known.get(code):
             curves.warning(step, seconds, warning)
-        run.warnings[code] = True
-    for code in run.warnings.keys() - warnings.keys():
-        if run.warnings[code]:
+    for code, held in known.items():
+        if held and code not in warnings:
             curves.resolved(step, seconds, code)
-        run.warnings[code] = False
+    state.warnings = dict.fromkeys(known, False) | dict.fromkeys(warnings, True)
     picture = run.task.picture(run.averaged)
     if picture is not None:
         curves.picture(step, picture)
     if run.out_of_patience():
-        message = f"Stopped early: {run.waited} validations were not better than that of step {run.best_step}."
+        message = f"Stopped early: {state.waited} validations were not better than that of step {state.best_step}."
         curves.early_stop(step, seconds, message)
 
 
-class _prefetched:  # noqa: N801 - used like a function
-    """Batches from a step on, made ahead in a thread; the thread ends with the `with`."""
-
-    def __init__(self, task: Task, settings: LoopSettings, first: int, rank: int) -> None:
-        self._ready: queue.Queue = queue.Queue(PREFETCHED_BATCHES)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._make, args=(task, settings, first, rank), daemon=True)
-
-    def __enter__(self) -> _prefetched:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def __iter__(self) -> _prefetched:
-        return self
-
-    def __next__(self) -> dict[str, torch.Tensor]:
-        item = self._ready.get()
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def _make(self, task: Task, settings: LoopSettings, first: int, rank: int) -> None:
+def _prefetched(task: Task, settings: LoopSettings, first: int, rank: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches from a step on, made ahead in a thread that ends when this is closed."""
+    numbers = iter(range(first, settings.steps))
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future] = deque()
         try:
-            for number in range(first, settings.steps):
-                self._put(task.batch(np.random.default_rng([settings.seed, rank, number])))
-                if self._ended.is_set():
+            while True:
+                for number in itertools.islice(numbers, PREFETCHED_BATCHES - len(waiting)):
+                    waiting.append(thread.submit(task.batch, np.random.default_rng([settings.seed, rank, number])))
+                if not waiting:
                     return
-        except Exception as error:  # raised again where the batch is wanted
-            self._put(error)
-
-    def _put(self, item: object) -> None:
-        while not self._ended.is_set():
-            try:
-                return self._ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-
-def _as_text(settings: object) -> str:
-    return json.dumps(asdict(settings), sort_keys=True)
+                yield waiting.popleft().result()
+        finally:
+            thread.shutdown(cancel_futures=True)

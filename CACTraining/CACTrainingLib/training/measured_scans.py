@@ -20,23 +20,21 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.anatomy.territories import Territories
-from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps
-from CACScoringLib.calcium_map.slices import slice_probabilities
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps, slice_probabilities
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, whole, write_text_atomically
+from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
-from CACScoringLib.models.preprocessing import Grid
-from CACScoringLib.scoring.acquisition import measure_blood
-from CACScoringLib.scoring.artefacts import without_metal
-from CACScoringLib.scoring.evidence import FEATURES
-from CACScoringLib.scoring.familiarity import framing
+from CACScoringLib.quality.acquisition import measure_blood
+from CACScoringLib.quality.artefacts import without_metal
+from CACScoringLib.quality.calibration_range import framing
+from CACScoringLib.scoring.evidence import FEATURES, lesion_features
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.map_lesions import evidence_of, map_lesions, map_without_metal
-from CACScoringLib.scoring.scores import score_arteries, score_lesions
+from CACScoringLib.scoring.scores import rules_of_map, score_lesions
 from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 
 from ..data.datasets import TrainingScan
@@ -45,7 +43,7 @@ from ..phantom.cohort.reference import patient_of, reference_scores
 ModelPaths = tuple[Path | None, Path | None, Path, Path]
 """Cards of the models for heart (None: none of its own), territories (None: none), slices and decomposition."""
 
-VERSION = 6
+VERSION = 7
 """Of what is kept; another one is measured anew."""
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
@@ -118,7 +116,7 @@ class MeasuredScan:
 
     kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: of the map. candidates:
     of the clinical rule, whose features depend on the map too. clinical_agatston: by the threshold, with the truth as
-    the reader; reader: the same by artery, Agatston score and pseudo-mass. reference_agatston: by artery
+    the reader. reference_agatston: by artery
     (`reference.reference_scores`); None where it is unknown. true_mass_mg: by artery. mg_per_hu_mm3: the scanner's
     calibration of mass. facts: of the scan, by which its difficulty is told, and how unlike others it is
     (`familiarity.FACTS`).
@@ -130,7 +128,6 @@ class MeasuredScan:
     lesions: dict[MapSettings, FoundLesions]
     candidates: dict[MapSettings, FoundLesions]
     clinical_agatston: float
-    reader: dict[str, tuple[float, float]]
     reference_agatston: dict[str, float] | None
     true_mass_mg: dict[str, float]
     mg_per_hu_mm3: float
@@ -240,20 +237,18 @@ def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> Measu
     for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
         decomposed = probabilities >= settings.slice_threshold
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
-        features = evidence_of(ct, found_slices, parts, clinical, places, noise_hu)
+        features = lesion_features(clinical, places, parts.calcium_map, found_slices.on_scan, noise_hu)
         candidates[settings] = FoundLesions.of(clinical, features, truth, spacing, rules)
+        map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.kvp)
         dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= settings.floor_hu
-        in_map, map_rules = map_lesions(ct, parts, candidate_sites(region, territory_labels, dense), rules)
-        found = map_without_metal(ct, parts, in_map)[0].coronary
-        features = evidence_of(ct, found_slices, parts, found, suggested_arteries(found, ct, region), noise_hu)
+        sites = candidate_sites(region, territory_labels, dense)
+        in_map = find_lesions(parts.calcium_map, sites, map_rules, peaks=ct.image)
+        found = without_metal(in_map, ct.image)[0].coronary
+        own_places = suggested_arteries(found, ct, region)
+        features = lesion_features(found, own_places, parts.calcium_map, found_slices.on_scan, noise_hu)
         lesions[settings] = FoundLesions.of(found, features, truth, spacing, map_rules)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     seen = find_lesions(ct.image, regions, rules).lesions
-    reader = {
-        artery.key: (score.agatston, score.pseudo_mass_hu_mm3)
-        for artery, score in score_arteries(seen, spacing, rules).items()
-        if artery in MAIN_ARTERIES
-    }
     known = json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
     patient = patient_of(known)
     reference = None
@@ -275,7 +270,6 @@ def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> Measu
         lesions,
         candidates,
         score_lesions(seen, spacing, rules).agatston,
-        reader,
         reference,
         known["mass_mg_by_artery"],
         1 / (1000 * known["calcium_hu_per_mg_cm3"]),
@@ -299,7 +293,7 @@ def _heart(ct: CTScan, models: Sequence[Path | None], kept: Path) -> HeartRegion
         mask, excluded = (_like(ct.image, file[name]) if name in file else None for name in ("mask", "excluded"))
         territories = None
         if "probability" in file:
-            grid = Grid(*(tuple(file[name].tolist()) for name in ("first", "step", "size")))
+            grid = ScanGrid(*(tuple(file[name].tolist()) for name in ("first", "step", "size")))
             heart, probability = (file[name].astype(np.float32) for name in ("heart", "probability"))
             territories = Territories(grid, heart, probability, "kept")
     return HeartRegion(mask, excluded, "kept", territories=territories)

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lightning_fabric import Fabric
+from torch import nn
 
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import table_text
-from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, save_model
-from CACScoringLib.networks.van_velzen import PRESETS, Config, build
+from CACScoringLib.models.cards import (
+    LoadedModel,
+    ModelCard,
+    ModelError,
+    Training,
+    describe,
+    load_model,
+    read_network,
+    save_model,
+)
+from CACScoringLib.networks.van_velzen import build
 
 from ..data.datasets import (
     DataError,
@@ -36,7 +46,7 @@ from ..project.scan_identity import content_hash
 from .distributed import from_first, in_turn, launched
 from .loop import Outcome, Task, train
 from .run_folder import record_training, training_lock
-from .settings import LoopSettings, RunOptions
+from .settings import RunOptions, facts_of
 
 LICENCE = "Apache-2.0"
 
@@ -71,15 +81,28 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Run:
-    """A training under way, in one of its processes. progress: silent in all but the first of them."""
+    """A training under way, in one of its processes.
+
+    settings: with `loop` and `network`. presets: of the network, by name. progress: silent but in the first process.
+    """
 
     options: RunOptions
+    settings: Any
+    presets: Mapping[str, Any]
     fabric: Fabric
     progress: Progress
 
-    def gather_slices(self, seed: int) -> tuple[TrainingData, SliceDataset, SliceDataset]:
+    def gather_slices(self) -> tuple[TrainingData, SliceDataset, SliceDataset]:
         """The scans in the data folders, and their slices to train and to validate on. Raises DataError."""
-        data = self.prepare(lambda: gather(self.options, "slices", seed, self.progress))
+
+        def gathered() -> TrainingData:
+            loop = self.settings.loop
+            scans = find_scans(self.options.data, self.options.annotator)
+            return prepared(
+                self.options, *split_by_patient(scans, loop.validation_share, loop.seed), "slices", self.progress
+            )
+
+        data = self.prepare(gathered)
         training, validation = (
             SliceDataset([load_slices(folder) for folder in folders])
             for folders in (data.training_folders, data.validation_folders)
@@ -87,47 +110,47 @@ class Run:
         return data, training, validation
 
     def prepare(self, job: Callable[[], TrainingData]) -> TrainingData:
-        """What `gather` or `prepared` gives, made by one process first; its table is written as `data.csv`."""
+        """What `prepared` gives, made by one process first; its table is written as `data.csv`."""
         data = in_turn(self.fabric, job)
         from_first(self.fabric, lambda: _keep_table(self.options, data))
         return data
 
-    def train(self, task: Task, loop: LoopSettings) -> Outcome:
+    def train(self, task: Task) -> Outcome:
         """See `training.loop.train`."""
         options = self.options
-        return train(task, loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric)
+        with self.progress.step("training"):
+            return train(
+                task, self.settings.loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric
+            )
 
     def write_model(
         self,
-        config: Config,
-        settings: object,
-        seed: int,
-        data: TrainingData,
+        settings: Any,
+        data: str,
         outcome: Outcome,
         evaluate: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
         intended_use: str,
     ) -> Path:
         """The first process writes the best weights with their card; returns the card's path.
 
-        evaluate: metrics and calibration of the model as scoring will load it, half precision and all, on the
-        validation data.
+        data: what was learned from, for the card. evaluate: metrics and calibration of the model as scoring will load
+        it, half precision and all, on the validation data.
         """
-        options = self.options
-        preset = options.preset if config == PRESETS[options.preset].get(_network_of(config)) else "custom"
+        options, config = self.options, settings.network
+        alike = (name.partition("-")[0] for name, one in self.presets.items() if one.network == config)
 
         def write() -> Path:
             network = build(config)
             network.load_state_dict(outcome.weights)
-            values = {
-                **json.loads(json.dumps(asdict(settings))),
+            values = {name: value for name, value in facts_of(settings).items() if name != "network"}
+            values |= {
                 "steps_done": outcome.steps,
                 "best_step": outcome.best_step,
                 "processes": outcome.processes,
                 "seconds": round(outcome.seconds, 1),
-                "validation_share": options.validation_share,
             }
-            training = Training(data.describe(options.annotator), seed, values, commit())
-            card = describe(options.name, config, preset, training, {}, {}, LICENCE, intended_use)
+            training = Training(data, settings.loop.seed, values, commit())
+            card = describe(options.name, config, next(alike, "custom"), training, {}, {}, LICENCE, intended_use)
             with tempfile.TemporaryDirectory() as temporary:
                 metrics, calibration = evaluate(load_model(save_model(network, card, Path(temporary)), options.device))
             card = replace(card, validation=metrics, calibration=calibration)
@@ -140,12 +163,15 @@ class Run:
 
 
 @contextmanager
-def begun(options: RunOptions, network: str, loop: LoopSettings, progress: Progress) -> Iterator[Run]:
+def training_run(
+    options: RunOptions, network: str, settings: Any, presets: Mapping[str, Any], progress: Progress
+) -> Iterator[Run]:
     """A training, with its processes launched and its folder locked until the end.
 
     network: its name on the command line. Raises TrainingError, DeviceError; OutputError also for a full disk.
     """
     options.check()
+    loop = settings.loop
     fabric = launched(loop.half_precision, options.device, options.devices)
     with ExitStack() as stack:
         own_progress = progress if fabric.is_global_zero else Progress()
@@ -158,7 +184,7 @@ def begun(options: RunOptions, network: str, loop: LoopSettings, progress: Progr
 
         from_first(fabric, hold)
         try:
-            yield Run(options, fabric, own_progress)
+            yield Run(options, settings, presets, fabric, own_progress)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
                 raise
@@ -166,10 +192,14 @@ def begun(options: RunOptions, network: str, loop: LoopSettings, progress: Progr
             raise OutputError(f"The disk is full ({where}). Make room, then go on with --resume.") from error
 
 
-def gather(options: RunOptions, kind: str, seed: int, progress: Progress) -> TrainingData:
-    """Find, split and prepare the scans in the data folders. kind: as in `datasets.prepare`. Raises DataError."""
-    scans = find_scans(options.data, options.annotator)
-    return prepared(options, *split_by_patient(scans, options.validation_share, seed), kind, progress)
+def start_from(start: Path | None, *networks: str) -> tuple[ModelCard, nn.Module] | tuple[None, None]:
+    """The model of a card to start from, which has to be of one of these networks. Raises ModelError."""
+    if start is None:
+        return None, None
+    card, network = read_network(start)
+    if card.network not in networks:
+        raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for {' or '.join(networks)}.")
+    return card, network
 
 
 def prepared(
@@ -180,8 +210,7 @@ def prepared(
     progress: Progress,
 ) -> TrainingData:
     """Scans that are split already, prepared. kind: as in `datasets.prepare`. Raises CTError for one that is unfit."""
-    cache = options.cache or default_cache()
-    folders = prepare([*training, *validation], kind, cache, options.workers, progress.counted)
+    folders = prepare([*training, *validation], kind, default_cache(), options.workers, progress.counted)
     cut = len(training)
     return TrainingData(tuple(training), tuple(validation), tuple(folders[:cut]), tuple(folders[cut:]))
 
@@ -208,7 +237,3 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("-changed" if changes.stdout.strip() else "")
-
-
-def _network_of(config: Config) -> str:
-    return next(name for name, preset in PRESETS["paper"].items() if isinstance(config, type(preset)))

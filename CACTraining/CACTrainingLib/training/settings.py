@@ -1,23 +1,24 @@
-"""The options of every training: how long, from what, and what it writes. Nothing here needs PyTorch."""
+"""The options of every training, and the settings that presets and files change. Nothing here needs PyTorch."""
 
 # An option is a field, not a default that all share.
 # ruff: noqa: RUF009
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
+import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from CACScoringLib.core.options import Row, add_options, settings_from, told
+from CACScoringLib.core.options import Row, changed_settings, told
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.models.cards import NAME, ModelError
 from CACScoringLib.models.inference import DEVICES
 
-BATCH_SIZE = "samples per step (default: the preset's)"
-LEARNING_RATE = "of the Adam optimiser (default: the published one)"
+PRESETS = Path(__file__).parents[1] / "Resources" / "Presets"
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,13 @@ class LoopSettings:
     until it stops early; None never stops. decay_from: share of the run after which the learning rate falls linearly to
     5 %; 1 keeps it, as published. average: decay of the running average of weights that is validated and kept; 0 keeps
     the weights themselves. half_precision: bfloat16 where the device has it. restarts: how often a training that has
-    collapsed goes back to its last healthy networks.
+    collapsed goes back to its last healthy networks. validation_share: proportion of the patients to validate on.
     """
 
     steps: int = told(
-        help="batches at most (default: the preset's)",
-        row=Row(
+        1000,
+        "batches at most",
+        Row(
             "Maximum steps:", "Training ends after this many batches; 0 is the default of the size.", "as the size sets"
         ),
     )
@@ -43,21 +45,18 @@ class LoopSettings:
         "end after this time, whatever the steps",
         Row("Maximum minutes:", "Training ends after this time; 0 sets no limit.", "no limit", 1),
     )
-    validate_every: int = told(250, "steps between validations", metavar="STEPS")
+    validate_every: int = 250
     patience: int | None = told(
         None,
-        "stop after N validations without progress",
-        Row(
+        row=Row(
             "Patience:", "Training stops after this many validations without progress; 0 is never.", "never stop early"
         ),
-        metavar="N",
     )
     decay_from: float = 0.5
     average: float = 0.99
     half_precision: bool = True
-    restarts: int = told(
-        0, "go back to the last healthy networks at most N times, when a training collapses", metavar="N"
-    )
+    restarts: int = 0
+    validation_share: float = 0.2
     seed: int = told(0, "random seed of the weights, the batches and the split into training and validation")
 
 
@@ -65,22 +64,21 @@ class LoopSettings:
 class RunOptions:
     """data: folders of scans and projects. output: the model's card, or its path without an ending.
 
-    devices: processes to start; torchrun's, where it has started this one. cache: of prepared scans. annotator: whose
-    labels to learn from, of a project that several have annotated. command: the command line's arguments, if any.
+    devices: processes to start; torchrun's, where it has started this one. annotator: whose labels to learn from, of a
+    project that several have annotated. command: the command line's arguments, if any.
     """
 
     data: tuple[Path, ...] = told(
-        help="folder of scans, or a project; may be repeated", action="append", default=[], metavar="DIR"
+        help="folder of scans, project or table to learn from; may be repeated", action="append", metavar="DIR"
     )
     output: Path = told(help="the model's path, without an ending", required=True, metavar="MODEL")
-    preset: str = told("compact", "size of the network and settings of its training")
+    preset: str = told("", "named settings to begin with (default: the first of the network's)", metavar="NAME")
+    start: Path | None = told(None, "card of a model whose weights to start from", metavar="MODEL")
     resume: bool = told(False, "go on from the checkpoint of a training that was ended")
     overwrite: bool = told(False, "replace a model of this name")
-    device: str = told("auto", choices=DEVICES)
+    device: str = told("auto", "where to compute (default: auto)", choices=DEVICES)
     devices: int = told(1, "GPUs, each with a whole batch a step (not under torchrun)", metavar="N")
-    workers: int = told(1, "processes that prepare scans", default=os.cpu_count() or 1, metavar="N")
-    cache: Path | None = told(None, "where prepared scans are kept (default: the user's cache folder)", metavar="DIR")
-    validation_share: float = told(0.2, "proportion of patients to validate on")
+    workers: int = told(1, "processes that prepare scans (default: one for each core)", metavar="N")
     annotator: str | None = told(
         None, "learn from this person's labels (default: the majority of annotators)", metavar="NAME"
     )
@@ -96,6 +94,12 @@ class RunOptions:
         """Where checkpoint and curves lie, beside the model."""
         return self.output.parent / f"{self.name}.training"
 
+    def only_table(self) -> Path:
+        """The one table of a training that learns from a table. Raises OutputError."""
+        if len(self.data) != 1:
+            raise OutputError(f"This training learns from one table: give --data once, not {len(self.data)} times.")
+        return self.data[0]
+
     def check(self) -> None:
         """Before hours are spent: whether the model can be written. Raises ModelError, OutputError."""
         if not NAME.fullmatch(self.name):
@@ -107,20 +111,19 @@ class RunOptions:
             raise OutputError(f"{card} exists already. Choose another --output, or replace it with --overwrite.")
 
 
-def add_arguments(parser: argparse.ArgumentParser, kind: type, presets: object) -> None:
-    """Declare the options of every training of a network for CTs. kind: of its settings. presets: names."""
-    preset = {"choices": presets}
-    add_options(parser, RunOptions, *("data", "annotator", "output", "preset", "resume", "overwrite"), preset=preset)
-    add_options(parser, LoopSettings, "seed", "steps", "minutes")
-    add_options(parser, kind, "batch_size", "learning_rate")
-    add_options(parser, LoopSettings, "validate_every", "patience")
-    add_options(parser, RunOptions, "validation_share", "device", "devices", "workers", "cache")
+def read_presets(network: str, *defaults: Settings) -> dict[str, Settings]:
+    """Settings of a network's training by the name of their preset, the usual one first.
+
+    defaults: what a preset changes; of several, the one whose fields the preset names. Raises OutputError.
+    """
+    content = json.loads((PRESETS / f"{network}.json").read_text(encoding="utf-8"))
+    presets = {}
+    for name, changes in content.items():
+        base = next((one for one in defaults if changes.keys() <= vars(one).keys()), defaults[0])
+        presets[name] = changed_settings(base, changes, f"{network}.{name}")
+    return presets
 
 
-def options_from(arguments: argparse.Namespace) -> RunOptions:
-    """The options of a run, from the command line."""
-    data = getattr(arguments, "data", [])  # one training makes its own scans
-    data = data if isinstance(data, list) else [data]
-    command = tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else ()
-    given = RunOptions(tuple(data), arguments.output, command=command)
-    return settings_from(arguments, given, [name for name in vars(given) if name not in ("data", "command")])
+def facts_of(settings: Any) -> dict[str, Any]:
+    """Settings as JSON has them, for checkpoints and model cards; of files the name alone, for their places vary."""
+    return json.loads(json.dumps(dataclasses.asdict(settings), sort_keys=True, default=lambda path: path.name))

@@ -7,7 +7,6 @@ else resembles calcium; small changes of HU; averaged weights; the threshold is 
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,20 +17,18 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import LoadedModel, ModelCard, ModelError, read_network
+from CACScoringLib.models.cards import LoadedModel, ModelCard
 from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import MAP_HU
-from CACScoringLib.networks.van_velzen import PRESETS, STRIDE, GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.van_velzen import STRIDE, GeneratorConfig, SliceClassifierConfig, build
 
 from ..data.augmentation import SliceAugmentation, augment_slices
 from ..data.datasets import KINDS, BalancedSampler, Drawn, Sampling, SliceDataset
 from ..statistics.roc import area
-from . import runs
 from .loop import Task
-from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings, RunOptions, options_from
-from .settings import add_arguments as add_training_arguments
+from .runs import start_from, training_run
+from .settings import LoopSettings, RunOptions, read_presets
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
 GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
@@ -51,39 +48,27 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class SliceTraining:
-    """locate_weight: of a further loss that asks the features where the calcium is, on slices whose true map is known;
-    0 leaves it out, as published. Slice labels alone take far longer to teach lesions of one or two pixels.
-    validation_slices: at most this many of each class during training; at the end all are evaluated.
-
-    false_positive_rate: the threshold is the lowest that keeps to this on the validation slices. start: SHA-256 of the
-    model whose weights it began with.
+    """batch_size: slices per step. learning_rate: of the Adam optimiser. locate_weight: of a further loss that asks the
+    features where the calcium is, on slices whose true map is known; 0 leaves it out, as published. Slice labels alone
+    take far longer to teach lesions of one or two pixels. validation_slices: at most this many of each class during
+    training; at the end all are evaluated. false_positive_rate: the threshold is the lowest that keeps to this on the
+    validation slices. start: SHA-256 of the model whose weights it began with, which the training records. The
+    augmentation's crop is the network's size.
     """
 
-    loop: LoopSettings
-    batch_size: int = told(20, BATCH_SIZE)
-    learning_rate: float = told(1e-3, LEARNING_RATE)
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    network: SliceClassifierConfig = field(default_factory=SliceClassifierConfig)
+    batch_size: int = 20
+    learning_rate: float = 1e-3
     sampling: Sampling = field(default_factory=Sampling)
     augmentation: SliceAugmentation = field(default_factory=SliceAugmentation)
-    locate_weight: float = told(0.0, "weight of the loss on the location of the calcium (paper: 0)")
+    locate_weight: float = 0.0
     validation_slices: int = 150
     start: str | None = None
     false_positive_rate: float = PUBLISHED_FALSE_POSITIVE_RATE
 
 
-SETTINGS = {
-    "paper": SliceTraining(
-        LoopSettings(1_500_000, validate_every=5000, decay_from=1.0, average=0.0),
-        sampling=Sampling(hard_share=0.0),
-        augmentation=SliceAugmentation(gain=0.0, offset_hu=0.0),
-    ),
-    "compact": SliceTraining(
-        LoopSettings(12000, validate_every=300),
-        batch_size=12,
-        locate_weight=3.0,
-        sampling=Sampling(twin_share=0.5, calcium_scale=2.5),
-        augmentation=SliceAugmentation(zoom=1.1),
-    ),
-}
+PRESETS = read_presets("slices", SliceTraining())
 
 
 class SliceTask(Task):
@@ -94,15 +79,14 @@ class SliceTask(Task):
 
     def __init__(
         self,
-        config: SliceClassifierConfig,
         settings: SliceTraining,
         training: SliceDataset,
         validation: SliceDataset,
         start: nn.Module | None = None,
     ) -> None:
         torch.manual_seed(settings.loop.seed)
-        network = (build(config) if start is None else start).to(memory_format=torch.channels_last)
-        self.config = config
+        network = (build(settings.network) if start is None else start).to(memory_format=torch.channels_last)
+        self.config = config = settings.network
         self.settings = settings = replace(settings, augmentation=replace(settings.augmentation, crop=config.size))
         self.training, self.validation = training, validation
         self.modules: dict[str, nn.Module] = {"classifier": network}
@@ -137,10 +121,7 @@ class SliceTask(Task):
             located = (located * batch["known"]).mean()
             values["located"] = located.detach()
             loss = loss + self.settings.locate_weight * located
-        optimizer = self.optimizers["classifier"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        optimizer.step()
+        self.descend("classifier", loss, fabric)
         return values
 
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -156,7 +137,7 @@ class SliceTask(Task):
         )
         message = (
             f"After {validations} validations the network {finding} (area under the ROC curve {metrics['auc']:.2f}). "
-            "Lower --learning-rate, begin with a model (--start), or check the labels."
+            "Lower learning_rate, begin with a model (--start), or check the labels."
         )
         return [ScanWarning("slices-not-told-apart", message)]
 
@@ -168,12 +149,10 @@ def as_classifier(
 
     Both have the same layers from the image to the features; a generator has learned from every pixel where calcium
     is, which slice labels alone teach slowly. The configuration is the model's, and `config`'s in what a generator
-    does not have. Raises ModelError for other networks.
+    does not have.
     """
     if card.network == "slices":
         return SliceClassifierConfig(**card.config), network
-    if card.network != "decomposition":
-        raise ModelError(f"{card.name} is a model for {card.network!r}; --start needs one for slices or decomposition.")
     shared = {name: card.config[name] for name in ("width", "residual_blocks", "neighbours", "position")}
     config = replace(config, **shared)
     classifier = build(config)
@@ -282,61 +261,23 @@ def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) ->
     return metrics, {"slice_threshold": float(metrics["threshold"])}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac train slices`."""
-    add_training_arguments(parser, SliceTraining, PRESETS)
-    add_network_arguments(parser)
-    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a model for slices or decomposition")
-    parser.add_argument("--size", type=int, help="side of the square around the heart, pixels (paper: 224)")
-    add_options(parser, SliceTraining, "locate_weight")
-    add_options(parser, Sampling, "hard_share", "twin_share", "calcium_scale")
-
-
-def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of a network that reads slices."""
-    parser.add_argument("--neighbours", type=int, help="slices on either side that the network sees too (paper: 0)")
-    parser.add_argument(
-        "--position",
-        action=argparse.BooleanOptionalAction,
-        help="give the network the position in the heart's frame as well (paper: no)",
-    )
-
-
-def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options = options_from(arguments)
-    config = settings_from(arguments, PRESETS[options.preset]["slices"], ("neighbours", "position", "size"))
-    settings = settings_from(arguments, SETTINGS[options.preset])
-    return train_slices(options, config, settings, progress, arguments.start)
-
-
-def train_slices(
-    options: RunOptions,
-    config: SliceClassifierConfig,
-    settings: SliceTraining,
-    progress: Progress,
-    start: Path | None = None,
-) -> Path:
+def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> Path:
     """Train a slice classifier on folders of scans and write it; returns its card's path.
 
-    start: card of a model to begin with, see `as_classifier`. Raises CTError, OutputError.
+    It may start as another classifier, or a generator's way down (`as_classifier`). Raises CTError, OutputError.
     """
-    begun = None
-    if start is not None:
-        card, begun = read_network(start)
-        config, begun = as_classifier(card, begun, config)
-        settings = replace(settings, start=card.sha256)
-    with runs.begun(options, "slices", settings.loop, progress) as training_run:
-        with training_run.progress.step("scans"):
-            data, training, validation = training_run.gather_slices(settings.loop.seed)
-        with training_run.progress.step("training"):
-            task = SliceTask(config, settings, training, validation, begun)
-            outcome = training_run.train(task, settings.loop)
-        return training_run.write_model(
-            config,
+    card, start = start_from(options.start, "slices", "decomposition")
+    if card is not None:
+        config, start = as_classifier(card, start, settings.network)
+        settings = replace(settings, network=config, start=card.sha256)
+    with training_run(options, "slices", settings, PRESETS, progress) as run:
+        with run.progress.step("scans"):
+            data, training, validation = run.gather_slices()
+        task = SliceTask(settings, training, validation, start)
+        outcome = run.train(task)
+        return run.write_model(
             task.settings,
-            settings.loop.seed,
-            data,
+            data.describe(options.annotator),
             outcome,
             lambda model: evaluate(model, settings, validation),
             INTENDED_USE,

@@ -5,10 +5,7 @@ No scan is read. Each patient is made when it is first drawn (`data.territory_vo
 
 from __future__ import annotations
 
-import argparse
-import json
-import tempfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +16,8 @@ from torch.nn import functional
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import TERRITORIES
-from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import Training, describe, load_model, save_model
+from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.territories import TerritoryNetConfig
 from CACScoringLib.networks.van_velzen import build
@@ -29,18 +25,16 @@ from CACScoringLib.networks.van_velzen import build
 from ..data.datasets import default_cache
 from ..data.territory_patches import UNKNOWN, Patch, TerritoryAugmentation, plain_patch, random_patch
 from ..data.territory_volumes import TerritoryVolume, territory_volume
-from . import runs
 from .distributed import in_turn
-from .loop import Outcome, Task
-from .settings import LoopSettings, RunOptions, options_from
+from .loop import Task
+from .runs import training_run
+from .settings import LoopSettings, RunOptions, read_presets
 
 FIRST_NUMBERS = {"training": 100_000, "validation": 200_000, "test": 300_000}
 """Patients' numbers begin here, far from one another and from any cohort's."""
 
 CLASS_WEIGHTS = (0.5, 6.0, 2.0, 2.0, 2.0, 2.0, 3.0, 1.0, 1.0, 1.0, 0.7)
 """Of TERRITORIES in the cross entropy: small ones would else be given up."""
-
-WIDTHS = {"compact": 16, "large": 32}
 
 INTENDED_USE = (
     "Finds the heart and the territories of the coronary arteries, valves and great vessels on chest CT, as a step of "
@@ -50,14 +44,19 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class TerritoryTraining:
-    """patients, validation_patients: their numbers begin at FIRST_NUMBERS."""
+    """patients, validation_patients: digital patients, whose numbers begin at FIRST_NUMBERS. batch_size: patches per
+    step. learning_rate: of the AdamW optimiser."""
 
-    loop: LoopSettings = LoopSettings(30_000, validate_every=400, decay_from=0.5, average=0.998)  # noqa: RUF009
-    patients: int = told(600, "digital patients to learn from", metavar="N")
+    loop: LoopSettings = LoopSettings(30_000, validate_every=400, average=0.998)  # noqa: RUF009
+    network: TerritoryNetConfig = field(default_factory=TerritoryNetConfig)
+    patients: int = 600
     validation_patients: int = 40
-    batch_size: int = told(2, "samples per step (default: 2)")
-    learning_rate: float = told(1e-3, "of the AdamW optimiser (default: 0.001)")
+    batch_size: int = 2
+    learning_rate: float = 1e-3
     augmentation: TerritoryAugmentation = field(default_factory=TerritoryAugmentation)
+
+
+PRESETS = read_presets("territories", TerritoryTraining())
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,9 @@ class TerritoryTask(Task):
     exported = "territories"
     better = "score"
 
-    def __init__(self, config: TerritoryNetConfig, settings: TerritoryTraining, cache: Path) -> None:
+    def __init__(self, settings: TerritoryTraining, cache: Path) -> None:
         torch.manual_seed(settings.loop.seed)
-        network = build(config).to(memory_format=torch.channels_last_3d)
+        network = build(settings.network).to(memory_format=torch.channels_last_3d)
         self.settings, self.cache = settings, cache
         self.modules = {"territories": network}
         self.optimizers = {"territories": torch.optim.AdamW(network.parameters(), settings.learning_rate)}
@@ -187,67 +186,21 @@ def _dice(output: np.ndarray, patch: Patch) -> tuple[float | None, ...]:
     return (*values, 2 * float((inside & heart).sum()) / max(1, float(inside.sum() + heart.sum())))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac train territories`."""
-    add_options(parser, RunOptions, "output", "preset", preset={"choices": tuple(WIDTHS)})
-    add_options(parser, TerritoryTraining, "patients")
-    add_options(parser, RunOptions, "resume", "overwrite")
-    add_options(parser, LoopSettings, "seed", "steps", "minutes")
-    add_options(parser, TerritoryTraining, "batch_size", "learning_rate")
-    add_options(parser, LoopSettings, "validate_every", "patience")
-    add_options(parser, RunOptions, "device", "cache")
-
-
-def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options, settings = options_from(arguments), settings_from(arguments, TerritoryTraining())
+def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) -> Path:
+    """Train a territory network; returns its card's path. Raises CTError, OutputError."""
     most = FIRST_NUMBERS["validation"] - FIRST_NUMBERS["training"]
     if not 1 <= settings.patients <= most or settings.batch_size < 1:
         raise CTError(f"Give 1 to {most} patients, and at least 1 sample per step.")
-    return train_territories(options, TerritoryNetConfig(WIDTHS[options.preset]), settings, progress)
+    with training_run(options, "territories", settings, PRESETS, progress) as run:
+        task = TerritoryTask(settings, default_cache() / "territories")
+        with run.progress.step("scans"):
+            in_turn(run.fabric, task.prepare)
+        outcome = run.train(task)
+        counts = {"training": settings.patients, "validation": settings.validation_patients}
+        firsts = {use: FIRST_NUMBERS[use] for use in counts}
+        data = "; ".join(f"{use}: digital patients {firsts[use]} to {firsts[use] + n - 1}" for use, n in counts.items())
 
+        def evaluate(model: LoadedModel) -> tuple[dict[str, object], dict[str, float]]:
+            return {name: round(value, 4) for name, value in task.validate(model.network).items()}, {}
 
-def train_territories(
-    options: RunOptions, config: TerritoryNetConfig, settings: TerritoryTraining, progress: Progress
-) -> Path:
-    """Train a territory network; returns its card's path. Raises CTError, OutputError."""
-    with runs.begun(options, "territories", settings.loop, progress) as training_run:
-        task = TerritoryTask(config, settings, (options.cache or default_cache()) / "territories")
-        with training_run.progress.step("scans"):
-            in_turn(training_run.fabric, task.prepare)
-        with training_run.progress.step("training"):
-            outcome = training_run.train(task, settings.loop)
-        with training_run.progress.step("model"):
-            path = _write(options, config, settings, outcome, task)
-            training_run.progress.done(path)
-            return path
-
-
-def _write(
-    options: RunOptions, config: TerritoryNetConfig, settings: TerritoryTraining, outcome: Outcome, task: TerritoryTask
-) -> Path:
-    network = build(config)
-    network.load_state_dict(outcome.weights)
-    values = {
-        **json.loads(json.dumps(asdict(settings))),
-        "steps_done": outcome.steps,
-        "best_step": outcome.best_step,
-        "seconds": round(outcome.seconds, 1),
-    }
-    counts = {"training": settings.patients, "validation": settings.validation_patients}
-    firsts = {use: FIRST_NUMBERS[use] for use in counts}
-    data = "; ".join(f"{use}: digital patients {firsts[use]} to {firsts[use] + n - 1}" for use, n in counts.items())
-    card = describe(
-        options.name,
-        config,
-        options.preset,
-        Training(data, settings.loop.seed, values, runs.commit()),
-        {},
-        {},
-        runs.LICENCE,
-        INTENDED_USE,
-    )
-    with tempfile.TemporaryDirectory() as temporary:  # measured as it will be loaded
-        loaded = load_model(save_model(network, card, Path(temporary)), options.device)
-        measured = {name: round(value, 4) for name, value in task.validate(loaded.network).items()}
-    return save_model(network, replace(card, validation=measured), options.output.parent, options.overwrite)
+        return run.write_model(settings, data, outcome, evaluate, INTENDED_USE)

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.records import recorded_agatston, recorded_status
 from CACScoringLib.io.reading import read_mask
+from CACScoringLib.quality.calibration_range import METAL, recorded_facts
 from CACScoringLib.scoring.evidence import FEATURES
-from CACScoringLib.scoring.familiarity import METAL, recorded_facts
 
 
 @dataclass(frozen=True)

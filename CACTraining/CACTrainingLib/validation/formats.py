@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from CACScoringLib.io.dicom import some
+from CACScoringLib.core.text import some
 
 from . import coca_gated, coca_nongated, label_maps, orcascore, tables
 from .reference import BadReferenceError, Counted, Reference

@@ -27,9 +27,8 @@ import numpy as np
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, install_copy, list_models
-from CACScoringLib.scoring.automatic import CandidateEvidence
-from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
-from CACScoringLib.scoring.familiarity import METAL, Known
+from CACScoringLib.quality.calibration_range import METAL, CalibrationRange
+from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import (
     CATEGORIES,
     LIMITS,
@@ -38,11 +37,11 @@ from CACScoringLib.scoring.uncertainty import (
     CalibratedOn,
     ScoreErrors,
     Uncertainty,
-    fitted_errors,
 )
 
 from ..statistics.patient_folds import parts_by_patient
 from ..training.evidence import FOLDS, fitted_weights, nearest_limit, typical
+from ..training.score_errors import fitted_errors
 from .comparison import ComparedScan
 from .reference import VESSELS
 
@@ -106,9 +105,9 @@ class Fitted:
     """What some scans taught. errors: of Agatston scores, by kind and part ("total", "artery"). known: what they were
     like."""
 
-    evidence: CandidateEvidence
+    evidence: Evidence
     errors: dict[str, dict[str, ScoreErrors]]
-    known: Known
+    known: CalibrationRange
 
     def as_calibration(self) -> dict[str, object]:
         """As a model's card holds it."""
@@ -161,7 +160,7 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
     taken = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
     if taken or (base is not None and base.name == name):
         raise CTError(f"{name} is the name of another model. Choose another one for the calibration.")
-    if base is None or CandidateEvidence.stored(base.calibration) is None:
+    if base is None or Evidence.stored(base.calibration) is None:
         own = "There is no model" if base is None else f"The model {base.name} has no evidence"
         raise CTError(f"{own} by which candidates are evaluated, so there is nothing to calibrate anew.")
     if patients < LEAST_PATIENTS:
@@ -237,7 +236,7 @@ class _Fitter:
     """Fits to scans, beginning from a model. refit: weights too."""
 
     def __init__(self, base: ModelCard, refit: bool) -> None:
-        evidence = CandidateEvidence.stored(base.calibration)
+        evidence = Evidence.stored(base.calibration)
         assert evidence is not None
         self._present, self._refit = evidence, refit
         self._errors = {kind: Uncertainty.stored(base.calibration, kind) for kind in KINDS.values()}
@@ -256,9 +255,9 @@ class _Fitter:
         counted = [p >= limit for p in probabilities]
         errors = {kind: self._fitted_errors(kind, scans, counted) for kind in KINDS.values()}
         facts = [scan.compared.candidates.facts for scan in scans]
-        return Fitted(replace(self._taught(scans), most_not_coronary=1 - limit), errors, Known.of(facts))
+        return Fitted(replace(self._taught(scans), most_not_coronary=1 - limit), errors, CalibrationRange.of(facts))
 
-    def _taught(self, scans: Sequence[_Scan]) -> CandidateEvidence:
+    def _taught(self, scans: Sequence[_Scan]) -> Evidence:
         """With weights fitted to scans where there is something to fit to, drawn to the present ones."""
         told = [scan for scan in scans if scan.coronary is not None] if self._refit else []
         coronary = np.concatenate([scan.coronary for scan in told]) if told else np.zeros(0, bool)
@@ -317,18 +316,18 @@ def _evaluated(scan: _Scan, taught: Fitted) -> CrossFitted:
     facts = scan.compared.candidates.facts
     familiarity = taught.known.familiarity(facts)
     if scan.compared.candidates.metal:
-        familiarity = familiarity.beyond_by(METAL)
+        familiarity = familiarity.flag(METAL)
     total, _ = scan.scores("automatic", counted)
     intervals: dict[str, tuple[float, float] | None] = {}
     for method, kind in KINDS.items():
         errors, score = taught.errors[kind]["total"], scan.scores(kind, counted)[0]
         intervals[method] = (
             None
-            if familiarity.beyond
+            if familiarity.out_of_range
             else errors.interval(score, facts["noise_hu"], facts["slice_thickness_mm"], familiarity.distance)
         )
     chances = taught.errors["automatic"]["total"].probabilities(total)
-    probabilities = {} if familiarity.beyond else dict(zip(CATEGORIES, chances, strict=True))
+    probabilities = {} if familiarity.out_of_range else dict(zip(CATEGORIES, chances, strict=True))
     return CrossFitted(total, intervals, probabilities)
 
 

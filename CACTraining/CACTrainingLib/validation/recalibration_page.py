@@ -47,7 +47,7 @@ def section(found: Recalibration, name: str, base: str) -> Section:
         "evaluated on others.",
         " ".join(_parts(found)),
         f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
-        f"{name}”. Without that, {base} scores as before; “cac models rollback {name}” takes {name} away.",
+        f"{name}”. Without that, {base} scores as before; “cac models install {name} --previous” takes {name} away.",
     )
     tables = (_agreement(found), _intervals(found))
     return Section(NAME, TITLE, text, tables)

@@ -20,7 +20,7 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
-from CACScoringLib.io.dicom import some
+from CACScoringLib.core.text import some
 from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.run import ModelChoice, chosen_models
 from CACScoringLib.scoring.uncertainty import CalibratedOn

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from CACScoringLib.core.tables import Line, Table, TableError, read_table
-from CACScoringLib.io.dicom import printable
+from CACScoringLib.core.text import printable
 
 from . import label_maps
 from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Counted, Reference, ReferenceScan, read_each

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.cohort.workers import Workers, sensible_count
+from CACScoringLib.cohort.workers import finished, sensible_count
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.files import whole
 from CACScoringLib.core.progress import Progress
@@ -57,17 +57,10 @@ def prepare(
     failed: dict[str, str] = {}
     if wanted:
         jobs = [(scan, files[scan.name]) for scan in wanted]
-        count = min(workers or sensible_count(MEMORY_EACH_BYTES), len(wanted))
-        done = len(scans) - len(wanted)
-        with Workers(count, partial(_begin, work)) as processes:
-            for event in processes.run(jobs):
-                if event.state == "begun":
-                    continue
-                done += 1
-                reason = event.result if event.state == "done" else event.reason
-                if reason:
-                    failed[wanted[event.index].name] = reason
-                progress.counted(done, len(scans))
+        count = workers or sensible_count(MEMORY_EACH_BYTES)
+        events = finished(partial(_begin, work), jobs, count, progress.counted)
+        reasons = {scan.name: event.reason or event.result for scan, event in zip(wanted, events, strict=True)}
+        failed = {name: reason for name, reason in reasons.items() if reason}
     if len(failed) == len(scans):
         name, reason = next(iter(failed.items()))
         raise CTError(f"None of {len(scans)} scans could be prepared; {name}: {reason}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.options import add_options
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import LoadedModel, ModelCard, load_model, save_model
@@ -48,35 +46,27 @@ class Sources:
         return scans, learned, tested, controls
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `Sources`, but for the cache."""
-    add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="TABLE", help="CSV of CTs with scores, or a cohort's folder")
-    add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
-    controls = "patients with calcium outside the coronaries only, to test on"
-    add("--noncoronary-controls", type=Path, metavar="TABLE", help=controls)
+@dataclass(frozen=True)
+class SourceSettings:
+    """test: table of other patients to test on (None: a fifth of --data). noncoronary_controls: of patients with
+    calcium outside the coronaries only, to test on. cache: folder of prepared scans (None: beside the model)."""
 
+    test: Path | None = None
+    noncoronary_controls: Path | None = None
+    cache: Path | None = None
 
-def add_cache_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Declare --workers and --cache, after other options of `RunOptions`."""
-    cache = {"help": "where prepared scans are kept (default: beside the model)"}
-    add_options(parser, RunOptions, *names, "workers", "cache", cache=cache)
-
-
-def sources_from(arguments: argparse.Namespace, options: RunOptions) -> Sources:
-    """The tables named on the command line."""
-    cache = arguments.cache or options.folder / "scans"
-    return Sources(arguments.data, cache, arguments.test, arguments.noncoronary_controls)
+    def of(self, options: RunOptions) -> Sources:
+        """With the table of --data."""
+        cache = self.cache or options.folder / "scans"
+        return Sources(options.only_table(), cache, self.test, self.noncoronary_controls)
 
 
 def check_noncoronary_controls(learned: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]) -> None:
-    """Raises TableError where a patient of --noncoronary-controls is learned from, or has coronary calcium."""
+    """Raises TableError where a patient of noncoronary_controls is learned from, or has coronary calcium."""
     if both := {scan.patient for scan in learned} & {scan.patient for scan in noncoronary_controls}:
-        raise TableError(
-            f"Patient {min(both)} is in --noncoronary-controls and is learned from. Test on other patients."
-        )
+        raise TableError(f"Patient {min(both)} is in noncoronary_controls and is learned from. Test on other patients.")
     if calcified := [scan.name for scan in noncoronary_controls if scan.total]:
-        raise TableError(f"{calcified[0]} of --noncoronary-controls has coronary calcium. Give patients without any.")
+        raise TableError(f"{calcified[0]} of noncoronary_controls has coronary calcium. Give patients without any.")
 
 
 def warn_of_failures(failed: dict[str, str], progress: Progress) -> None:

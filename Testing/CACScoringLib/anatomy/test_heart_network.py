@@ -8,7 +8,7 @@ from handmade_networks import loaded, scan_of
 from scipy import ndimage
 from torch import nn
 
-from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, _starts, heart_mask, heart_probability, widened
+from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask, heart_probability, widened
 from CACScoringLib.core.ct import NoHeartError
 from CACScoringLib.models.preprocessing import heart_input
 from CACScoringLib.networks.van_velzen import HeartNetConfig, build
@@ -55,15 +55,6 @@ def test_mask_is_where_the_network_says_on_the_scans_grid(spacing_mm):
     assert warnings == ()
 
 
-def test_only_the_largest_part_is_kept():
-    scan, truth = ball_scan(second=True)
-    mask, _ = heart_mask(scan, loaded(Tissue(), HeartNetConfig()), PLAIN)
-    i, j, k = scan.image.TransformPhysicalPointToIndex((-30 + 120 - 80, 12.5 + 120 + 80, 700 + 120))
-    assert scan.hu[k, j, i] == TISSUE_HU
-    assert mask[i, j, k] == 0
-    assert sitk.GetArrayViewFromImage(mask).sum() == pytest.approx(sitk.GetArrayViewFromImage(truth).sum(), rel=0.05)
-
-
 def test_too_little_heart():
     scan, _ = ball_scan(radius_mm=15.0)  # 14 ml
     with pytest.raises(NoHeartError, match=r"1\d ml"):
@@ -83,30 +74,11 @@ def test_overlapping_patches_are_averaged():
     np.testing.assert_allclose(probability, np.broadcast_to(expected, probability.shape))
 
 
-@pytest.mark.parametrize(
-    ("length", "overlap", "starts"),
-    [(64, 0.25, [0]), (65, 0.25, [0, 1]), (112, 0.25, [0, 48]), (113, 0.25, [0, 24, 49]), (128, 0.0, [0, 64])],
-)
-def test_patches_cover_an_axis(length, overlap, starts):
-    assert [abs(a - b) <= 1 for a, b in zip(_starts(length, overlap), starts, strict=True)] == [True] * len(starts)
-    assert _starts(length, overlap)[-1] == length - 64
-
-
 def test_scan_smaller_than_a_patch():
     scan, _ = scan_of(np.full((20, 60, 60), TISSUE_HU, np.int16), (1.5, 1.5, 3.0), np.ones((20, 60, 60)))
     probability, _ = heart_probability(scan.image, loaded(Tissue(), HeartNetConfig()))
     assert probability.shape == (20, 60, 60)
     np.testing.assert_allclose(probability, 1, atol=1e-5)
-
-
-def test_with_a_real_network():
-    torch.manual_seed(0)
-    network = build(HeartNetConfig(width=2, residual_blocks=1)).eval()
-    scan, _ = ball_scan((1.5, 1.5, 3.0))
-    probability, _ = heart_probability(scan.image, loaded(network, HeartNetConfig()))
-    assert probability.min() >= 0
-    assert probability.max() <= 1
-    assert probability.std() > 0
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.9, 0.9, 2.5), (2.0, 2.0, 1.0)])
@@ -121,15 +93,6 @@ def test_margin_reaches_as_far_as_asked(spacing_mm):
     assert wide.GetPixelID() == sitk.sitkUInt8
     np.testing.assert_array_equal(sitk.GetArrayViewFromImage(wide) != 0, distance <= 7.0)
     assert widened(mask, 0.0) is mask
-
-
-def test_margin_of_the_settings_is_used():
-    scan, _ = ball_scan()
-    plain, wide = (
-        heart_mask(scan, loaded(Tissue(), HeartNetConfig()), HeartNetworkSettings(margin_mm=m))[0] for m in (0.0, 5.0)
-    )
-    volumes = [sitk.GetArrayViewFromImage(m).sum() for m in (plain, wide)]
-    assert volumes[1] / volumes[0] == pytest.approx((50 / 45) ** 3, rel=0.03)
 
 
 class Counted(Tissue):

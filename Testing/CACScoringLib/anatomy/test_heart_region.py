@@ -12,7 +12,6 @@ from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
 ACQUISITION = Acquisition("test")
 
 CONTRAST_CHEST = "lidc_idri/LIDC-IDRI-0001_contrast_1p4x1p4x2p5mm.nii.gz"
-PLAIN_CHEST = "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz"
 MASKS = {
     CONTRAST_CHEST: ("lidc_idri/LIDC-IDRI-0001_totalseg_labels.nii.gz", 51),
     "totalsegmentator/pulmonary_report_ct_cropped.nii.gz": ("totalsegmentator/pulmonary_report_heart.nii.gz", 1),
@@ -167,12 +166,6 @@ def test_abdomen_with_the_lungs_lowest_part_is_refused(chest):
         heart_region(scan_from_image(below_the_domes, ACQUISITION))
 
 
-def test_real_abdomen_is_refused(real_ct):
-    image = read(real_ct("totalsegmentator/abdomen_example_ct_sm.nii.gz"))
-    with pytest.raises(NoHeartError, match="chest"):
-        heart_region(scan_from_image(image, ACQUISITION))
-
-
 @pytest.mark.parametrize("name", MASKS)
 def test_real_hearts_are_covered(real_ct, name):
     mask_name, label = MASKS[name]
@@ -180,46 +173,6 @@ def test_real_hearts_are_covered(real_ct, name):
     region = heart_region(scan_from_image(read(real_ct(name)), ACQUISITION))
     assert covered(truth, region.mask) >= 0.95
     assert dice(truth, array(region.mask) != 0) >= 0.6
-
-
-@pytest.fixture(scope="module")
-def plain_chest(real_ct):
-    scan = scan_from_image(read(real_ct(PLAIN_CHEST)), ACQUISITION)
-    return scan.image, array(heart_region(scan).mask) != 0
-
-
-def test_noise_hardly_moves_a_real_region(plain_chest):
-    image, mask = plain_chest
-    noisy = sitk.AdditiveGaussianNoise(image, standardDeviation=40.0, seed=1)
-    again = array(heart_region(scan_from_image(noisy, ACQUISITION)).mask) != 0
-    assert dice(mask, again) >= 0.95
-
-
-def test_cropping_hardly_moves_a_real_region(plain_chest):
-    image, mask = plain_chest
-    part = (slice(22, 233), slice(13, 187), slice(7, 105))
-    again = array(heart_region(scan_from_image(image[part], ACQUISITION)).mask) != 0
-    assert dice(mask[part[::-1]], again) >= 0.93
-
-
-def test_coarser_slices_hardly_move_a_real_region(plain_chest):
-    image, mask = plain_chest
-    again = array(heart_region(scan_from_image(sitk.BinShrink(image, [1, 1, 2]), ACQUISITION)).mask) != 0
-    assert dice(mask[::2] & mask[1::2], again) >= 0.93
-
-
-def test_heart_in_front_of_both_lungs_is_not_cut_off(real_ct):
-    scan = scan_from_image(read(real_ct("cip_copdgene/ct-64.nrrd")), ACQUISITION)
-    mask = array(heart_region(scan).mask)
-    assert mask[24:27, 12, 33:41].all()
-
-
-def test_barium_in_the_stomach_stays_out(real_ct):
-    scan = scan_from_image(read(real_ct("acrin_flt_breast/013_petct_B10f_5mm.nii.gz")), ACQUISITION)
-    mask = array(heart_region(scan).mask) != 0
-    barium = scan.hu[5:12] >= 130
-    assert barium.sum() > 1000
-    assert not (mask[5:12] & barium).any()
 
 
 def test_costal_cartilage_is_no_candidate(real_ct):

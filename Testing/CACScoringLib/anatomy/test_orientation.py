@@ -25,7 +25,7 @@ def chest(*reversed_axes: int):
 @pytest.mark.parametrize(("axis", "finding"), [(0, "dextrocardia"), (1, "spine"), (2, "lungs")])
 def test_reversed_scan_is_refused_unless_allowed(axis, finding):
     scan, heart = chest(axis)
-    with pytest.raises(OrientationError, match=f"{finding}.*--allow-reversed"):
+    with pytest.raises(OrientationError, match=f"{finding}.*--allow-unusual"):
         score_scan(scan, heart=heart)
     warnings = score_scan(scan, ScoreSettings(allow_reversed=True), heart).warnings
     assert any(warning.code == "reversed" and warning.severe for warning in warnings)

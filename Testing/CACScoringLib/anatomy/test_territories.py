@@ -1,10 +1,170 @@
-"""What is made of territories that a network found."""
+"""Heart and territories of a scan by a network, with one whose answer is known: it names tissue by its brightness."""
+
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
-from known_territories import label_of, territories_of
+import torch
+from known_territories import territories_of
+from torch import nn
 
-OUTSIDE, LCX, DESCENDING, OTHER = map(label_of, ("outside", "LCX", "descending aorta", "other"))
+from CACScoringLib.anatomy.territories import MIN_HEART_ML, find_territories
+from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
+from CACScoringLib.core.labels import TERRITORIES
+
+LAD, LCX, AORTA, DESCENDING, OTHER, OUTSIDE = (
+    TERRITORIES.index(name) for name in ("LAD", "LCX", "ascending aorta", "descending aorta", "other", "outside")
+)
+HEART_HU, LAD_HU, AORTA_HU, BODY_HU = 40.0, 140.0, 220.0, -100.0
+
+
+class ByBrightness(nn.Module):
+    """Heart is what is brighter than fat; the brightest of it is the aorta, then the LAD."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.patches += len(x)
+        hu = x[:, 0] * 400 - 160
+        heart = (hu > -20).float()
+        y = torch.zeros(len(x), 1 + len(TERRITORIES), *x.shape[2:])
+        y[:, 0] = heart
+        names = torch.where(hu > 180, AORTA, torch.where(hu > 90, LAD, OTHER)) * heart.long()
+        return y.scatter_(1, 1 + names[:, None], 1.0)
+
+
+@pytest.fixture
+def model():
+    return SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=ByBrightness().eval())
+
+
+def scan_of(spacing, size_mm, centre_mm=(20.0, -15.0, 10.0), radius_mm=50.0):
+    """A body with a ball for heart: its front quarter LAD, its top aorta. The origin is the body's middle."""
+    counts = [round(side / step) for side, step in zip(size_mm, spacing, strict=True)]
+    axes = [(np.arange(n) - (n - 1) / 2) * step for n, step in zip(counts, spacing, strict=True)]
+    z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
+    hu = np.where((x / 150) ** 2 + (y / 100) ** 2 < 1, BODY_HU, -1000.0)
+    ball = (x - centre_mm[0]) ** 2 + (y - centre_mm[1]) ** 2 + (z - centre_mm[2]) ** 2 < radius_mm**2
+    hu[ball] = HEART_HU
+    hu[ball & (y < centre_mm[1] - radius_mm / 3)] = LAD_HU
+    hu[ball & (z > centre_mm[2] + radius_mm / 2)] = AORTA_HU
+    hu[0, 0, 0] = 900  # or the image would look as if it were clipped
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing(spacing)
+    image.SetOrigin([axis[0] for axis in axes])
+    hu[0, 0, 0] = -1000
+    return scan_from_image(image, Acquisition("test")), hu
+
+
+SCANS = {
+    "whole chest": ((1.5, 1.5, 3.0), (390, 300, 330)),
+    "thick slices": ((1.0, 1.0, 5.0), (300, 240, 260)),
+    "heart alone": ((1.5, 1.5, 2.5), (180, 180, 120)),
+}
+
+
+@pytest.mark.parametrize("kind", SCANS)
+def test_labels_and_heart_lie_where_the_network_saw_them(kind, model):
+    scan, hu = scan_of(*SCANS[kind])
+    found = find_territories(scan, model)
+    labels = sitk.GetArrayFromImage(found.labels(scan.image))
+    heart = sitk.GetArrayFromImage(found.heart_mask(scan.image)) > 0
+    for name, true in ((LAD, hu == LAD_HU), (AORTA, hu == AORTA_HU), (OTHER, hu == HEART_HU)):
+        both = (labels == name) & true
+        assert 2 * both.sum() / ((labels == name).sum() + true.sum()) > 0.85, TERRITORIES[name]
+    true = hu > 0
+    assert 2 * (heart & true).sum() / (heart.sum() + true.sum()) > 0.94
+
+
+def test_territories_are_probabilities_on_a_grid_of_3_mm(model):
+    scan, _ = scan_of(*SCANS["whole chest"])
+    found = find_territories(scan, model)
+    np.testing.assert_allclose(np.array(found.grid.step) * scan.image.GetSpacing(), 3.0)
+    assert found.probability.shape == (len(TERRITORIES), *found.heart.shape) == (11, *found.grid.size[::-1])
+    np.testing.assert_allclose(found.probability.sum(0), 1, atol=1e-4)
+
+
+def test_a_scan_without_a_heart_is_refused(model):
+    scan, _ = scan_of((3.0, 3.0, 3.0), (300, 240, 240), radius_mm=15.0)
+    with pytest.raises(NoHeartError, match=r"by-brightness found only 1\d ml") as error:
+        find_territories(scan, model)
+    assert "heart mask" in str(error.value)
+    assert 4 / 3 * np.pi * 1.5**3 < MIN_HEART_ML
+
+
+def test_arteries_far_from_the_heart_are_none():
+    """Something as bright as the LAD in the neck, and something as bright as the aorta beside it."""
+    scan, hu = scan_of((1.5, 1.5, 3.0), (390, 300, 330))
+    hu = sitk.GetArrayFromImage(scan.image)
+    hu[95:100, 90:100, 90:100] = LAD_HU
+    hu[95:100, 90:100, 120:130] = AORTA_HU
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(scan.image)
+    found = find_territories(
+        scan_from_image(image, Acquisition("test")),
+        SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=ByBrightness().eval()),
+    )
+    labels = sitk.GetArrayFromImage(found.labels(image))
+    assert not labels[93:103].any()
+    assert (labels == LAD).any()
+    assert (labels == AORTA).any()
+    np.testing.assert_allclose(found.probability.sum(0), 1, atol=1e-4)
+
+
+class VesselsAreNoHeart(ByBrightness):
+    """The same, but what is as bright as the aorta is outside the heart."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        y[:, 0] *= (x[:, 0] * 400 - 160 < 180).float()
+        return y
+
+
+def test_the_aorta_of_the_abdomen_is_none_of_the_thorax():
+    """A tube from the ball, as bright as the aorta, down to the end of the scan."""
+    scan, hu = scan_of((1.5, 1.5, 3.0), (390, 300, 330), centre_mm=(20.0, -15.0, 60.0))
+    hu = sitk.GetArrayFromImage(scan.image)
+    lowest = int(np.nonzero((hu == HEART_HU).any((1, 2)))[0][0])
+    hu[: lowest + 12, 80:96, 140:156] = AORTA_HU
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(scan.image)
+    found = find_territories(
+        scan_from_image(image, Acquisition("test")),
+        SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=VesselsAreNoHeart().eval()),
+    )
+    labels = sitk.GetArrayFromImage(found.labels(image))
+    assert (labels[lowest - 5 : lowest, 84:92, 144:152] == AORTA).all()
+    assert not labels[: lowest - 14].any()
+
+
+def test_a_sliver_of_heart_below_does_not_take_the_hearts_place():
+    """Its voxels come first in the array."""
+    scan, _ = scan_of((1.5, 1.5, 3.0), (390, 300, 330), centre_mm=(20.0, -15.0, 40.0))
+    hu = sitk.GetArrayFromImage(scan.image)
+    lowest = int(np.nonzero((hu == HEART_HU).any((1, 2)))[0][0])
+    bright = (hu == LAD_HU) | (hu == AORTA_HU)
+    hu[lowest - 12 : lowest + 2, 90:102, 140:152] = HEART_HU  # a stalk, part of the largest part …
+    hu[lowest - 8 : lowest - 4, 86:106, 136:156] = 0  # … and here too dark to be named
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(scan.image)
+
+    class Unnamed(ByBrightness):
+        """What is as dark as 0 HU is heart, but of no territory."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = super().forward(x)
+            dark = ((x[:, 0] * 400 - 160).abs() < 15).float()
+            y[:, 0] = torch.maximum(y[:, 0], dark)
+            y[:, 1:] *= 1 - dark[:, None]
+            y[:, 1] += dark
+            return y
+
+    model = SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=Unnamed().eval())
+    labels = sitk.GetArrayFromImage(find_territories(scan_from_image(image, Acquisition("test")), model).labels(image))
+    assert (labels[bright] > 0).mean() > 0.8
 
 
 def test_the_descending_aorta_is_also_where_it_was_seen_to_run():

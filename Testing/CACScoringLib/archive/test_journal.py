@@ -32,18 +32,6 @@ def test_a_series_is_entered_once(journal):
     assert entry.series == found()
 
 
-def test_images_that_arrive_begin_the_wait_anew(journal):
-    journal.observe([found(3)], 10)
-    journal.observe([found(4)], 20)
-    assert (only(journal).images, only(journal).since) == (4, 20)
-
-
-def test_a_pause_begins_the_wait_anew(journal):
-    journal.observe([found()], 10)
-    journal.unsettle(30)
-    assert only(journal).since == 30
-
-
 def test_uids_are_erased_when_they_are_needed_no_more(journal, path):
     journal.observe([found(uid="1.2.3.777777777777")], 10)
     journal.settle(only(journal), SCORED)
@@ -74,11 +62,6 @@ def test_failed_series_are_tried_again(journal):
     assert (only(journal).state, only(journal).failures, only(journal).due) == (ARRIVING, 0, 0)
 
 
-def test_it_is_read_again(journal, path):
-    journal.observe([found()], 10)
-    assert only(Journal(path, {"rule": 130})).images == 4
-
-
 def test_only_its_owner_reads_it(journal, path):
     assert path.stat().st_mode & 0o077 == 0
 
@@ -93,9 +76,3 @@ def test_what_is_no_journal_is_refused(path):
         path.write_text(text)
         with pytest.raises(OutputError, match="not the journal"):
             Journal(path, {})
-
-
-def test_a_journal_of_another_version_is_refused(journal, path):
-    path.write_text(path.read_text().replace("cac-watch/1", "cac-watch/9"))
-    with pytest.raises(OutputError, match="schema"):
-        Journal(path, {"rule": 130})

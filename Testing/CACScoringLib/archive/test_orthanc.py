@@ -1,21 +1,16 @@
 """A real archive: Orthanc, with storage of its own on free loopback ports. Skipped where it is not installed."""
 
-import json
 from dataclasses import replace
 
 import dicom_results
 import panel_results
 import pydicom
 import pytest
-from archive_peers import REPORT_CLASS, stub_scorer
-from dicom_files import chest_hu, save, write_series
+from archive_peers import stub_scorer
+from dicom_files import chest_hu, write_series
 from dicomweb_client import DICOMwebClient
 from in_this_process import InThisProcess
-from killed_archive import run
 from orthanc import Orthanc, missing
-from pydicom.uid import generate_uid
-from pynetdicom import AE, build_role, evt
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
 from second_readers import check_objects
 
 from CACScoringLib.archive import watch as watching
@@ -27,7 +22,6 @@ from CACScoringLib.archive.watch import Watch, WatchSettings, opened
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct
-from CACTrainingLib.cli import main as cli
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
 
@@ -52,35 +46,8 @@ def given(tmp_path, request):
     return write_series(tmp_path / "given", chest_hu(), tags={"PatientID": request.node.name[-60:]})
 
 
-def fetched_by_dicomweb(orthanc, study_uid, series_uid, sop_class=REPORT_CLASS):
+def fetched(orthanc, study_uid, series_uid):
     return DICOMwebClient(orthanc.web_address).retrieve_series(study_uid, series_uid)
-
-
-def fetched_by_dimse(orthanc, study_uid, series_uid, sop_class=REPORT_CLASS):
-    received = []
-
-    def store(event):
-        made = event.dataset
-        made.file_meta = event.file_meta
-        received.append(made)
-        return 0
-
-    entity = AE("FETCH")
-    entity.add_requested_context(StudyRootQueryRetrieveInformationModelGet)
-    entity.add_requested_context(sop_class)
-    association = entity.associate(
-        "127.0.0.1",
-        orthanc.dicom_port,
-        ae_title="ORTHANC",
-        ext_neg=[build_role(sop_class, scp_role=True)],
-        evt_handlers=[(evt.EVT_C_STORE, store)],
-    )
-    asked = pydicom.Dataset()
-    asked.QueryRetrieveLevel, asked.StudyInstanceUID, asked.SeriesInstanceUID = "SERIES", study_uid, series_uid
-    for status, _ in association.send_c_get(asked, StudyRootQueryRetrieveInformationModelGet):
-        assert status.Status in (0x0000, 0xFF00)
-    association.release()
-    return received
 
 
 def test_a_study_is_pushed_watched_scored_and_its_results_are_fetched(orthanc, archive, given, tmp_path, monkeypatch):
@@ -98,14 +65,12 @@ def test_a_study_is_pushed_watched_scored_and_its_results_are_fetched(orthanc, a
     assert len((tmp_path / "log").read_text().splitlines()) == 1
     (report,) = archive.find_series(SeriesFilter(study_uid=source.StudyInstanceUID, modality="SR"))
     sent = pydicom.dcmread(tmp_path / "first" / "000001" / "measurements.dcm")
-    for fetch in (fetched_by_dicomweb, fetched_by_dimse):
-        (back,) = fetch(orthanc, report.study_uid, report.series_uid)
-        assert back == sent
+    (back,) = fetched(orthanc, report.study_uid, report.series_uid)
+    assert back == sent
     assert not list((tmp_path / "first" / "series").iterdir())
 
 
-@pytest.mark.parametrize("fetch", [fetched_by_dicomweb, fetched_by_dimse])
-def test_every_object_comes_back_and_is_read_by_others(orthanc, archive, fetch, tmp_path):
+def test_every_object_comes_back_and_is_read_by_others(orthanc, archive, tmp_path):
     """Segmentation, both reports, PDF, key slices and calcium map: sent by CAC, fetched by the clients of others, read
     by dcmqi, dcmtk and GDCM, with equal voxels and numbers."""
     for name in ("sent", "back", "scratch"):
@@ -117,7 +82,7 @@ def test_every_object_comes_back_and_is_read_by_others(orthanc, archive, fetch, 
     assert len(sent) >= 6
     push_all(archive, dicom_files([given.ct, tmp_path / "sent"]), Progress())
     for name, made in sent.items():
-        series = fetch(orthanc, made.StudyInstanceUID, made.SeriesInstanceUID, made.SOPClassUID)
+        series = fetched(orthanc, made.StudyInstanceUID, made.SeriesInstanceUID)
         (back,) = [each for each in series if each.SOPInstanceUID == made.SOPInstanceUID]
         assert back == made
         back.save_as(tmp_path / "back" / name, enforce_file_format=True)
@@ -127,31 +92,6 @@ def test_every_object_comes_back_and_is_read_by_others(orthanc, archive, fetch, 
     assert again.methods["threshold"].arteries == result.methods["threshold"].arteries
 
 
-def test_a_digital_patient_is_scored_and_its_objects_come_back(orthanc, tmp_path):
-    """With nothing in anybody's place: pushed by DICOMweb, watched by DIMSE, scored with the networks."""
-    pytest.importorskip("highdicom")
-    patients, given, output = (tmp_path / name for name in ("patients", "given", "out"))
-    cohort = ["phantom", "--output", str(patients), "--single", "1", "--dicom", "--workers", "1", "--first", "3"]
-    assert cli.main([*cohort, "--range", "-84", "66"]) == 0
-    study, uid = generate_uid(), generate_uid()
-    given.mkdir()
-    for path in next(patients.glob("*/*/dicom")).iterdir():
-        slice_ = pydicom.dcmread(path)
-        slice_.StudyInstanceUID, slice_.SeriesInstanceUID, slice_.PatientID = study, uid, "digital"
-        save(slice_, given / path.name)
-    assert cli.main(["push", orthanc.web_address, str(given)]) == 0
-    settings = {"watch": {"settle_seconds": 1, "poll_seconds": 0.5}, "series": {"patient_id": "digital"}}
-    watch = ["watch", orthanc.dimse_address, "--output", str(output), "--once", "--settings", json.dumps(settings)]
-    assert cli.main(watch) == 0
-    assert (output / "watch.csv").read_text().splitlines()[1].startswith("1,done,")
-    files = dicom_files([output / "000001"])
-    assert files
-    for file in files:
-        assert file.study_uid == study
-        (back,) = fetched_by_dicomweb(orthanc, file.study_uid, file.series_uid)
-        assert back == pydicom.dcmread(file.path)
-
-
 def test_what_is_pulled_is_what_was_pushed(archive, given, tmp_path):
     push_all(archive, dicom_files(given), Progress())
     found = wanted_of(archive, SeriesFilter(patient_id=pydicom.dcmread(given[0]).PatientID, thickness_mm=(3, 3)))
@@ -159,10 +99,3 @@ def test_what_is_pulled_is_what_was_pushed(archive, given, tmp_path):
     (folder,) = (tmp_path / "out").iterdir()
     assert (read_ct(folder).hu == read_ct(given[0].parent).hu).all()
     assert push_all(archive, dicom_files([folder]), Progress()) == 0
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_kills_lose_nothing_and_repeat_nothing(tmp_path, protocol):
-    outcome = run(tmp_path, protocol, studies=10, seconds=30)
-    assert (outcome.scored_once, outcome.lost, outcome.repeated, outcome.images_lost) == (10, 0, 0, 0)
-    assert outcome.archive_kills + outcome.watch_kills > 1

@@ -7,13 +7,10 @@ from CACScoringLib.archive.series import (
     FoundSeries,
     ImageFacts,
     SeriesFilter,
-    digest,
     found_series,
     image_facts,
-    in_order,
     is_uid,
     parse_dates,
-    parse_thickness,
 )
 from CACScoringLib.core.output import OutputError
 
@@ -41,10 +38,6 @@ FOUND = FoundSeries("1.2", "1.2.3", 4, "CT", "P1", "20240131", "CaSc 3.0")
 )
 def test_filter(fields, matches):
     assert SeriesFilter(**fields).matches(FOUND) is matches
-
-
-def test_what_the_archive_does_not_tell_is_taken_as_it_answers():
-    assert SeriesFilter(patient_id="P9", dates=("20200101", "20200101")).matches(FoundSeries("1.2", "1.3", 1))
 
 
 def test_days_include_today():
@@ -78,12 +71,6 @@ def test_what_is_no_uid(text):
     assert not is_uid(text)
 
 
-def test_series_do_not_show_whose_they_are():
-    assert "1.2.3" not in repr(FOUND)
-    assert "P1" not in repr(FOUND)
-    assert len(digest("1.2.3")) == 16
-
-
 def answer(**elements):
     dataset = Dataset()
     for keyword, value in {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3", **elements}.items():
@@ -111,11 +98,6 @@ class TestAnswers:
         assert image_facts(answer(ImageType="AXIAL")).image_type == ("AXIAL",)
 
 
-def test_each_series_once_by_date():
-    later = FoundSeries("1.3", "1.1", 4, "CT", "P1", "20240201")
-    assert in_order([later, FOUND, later], SeriesFilter()) == [FOUND, later]
-
-
 @pytest.mark.parametrize(
     ("text", "dates"),
     [
@@ -135,11 +117,3 @@ def test_dates(text, dates):
 def test_what_is_no_date(text):
     with pytest.raises(OutputError, match="no date"):
         parse_dates(text)
-
-
-def test_thickness():
-    assert parse_thickness("3") == (3, 3)
-    assert parse_thickness("2.5-3") == (2.5, 3)
-    for text in ("thin", "-3", "3mm"):
-        with pytest.raises(OutputError, match="slice thickness"):
-            parse_thickness(text)

@@ -10,7 +10,6 @@ from CACScoringLib.archive import watch as watching
 from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, connect
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.watch import Watch, WatchSettings, opened
-from CACScoringLib.cohort.workers import JobEvent
 from CACScoringLib.core.output import OutputError
 
 EVERYTHING = SeriesFilter()
@@ -98,15 +97,6 @@ def test_series_are_scored_and_the_results_sent_back(run, store, series, log, tm
     assert (tmp_path / "out" / "watch.csv").read_text().splitlines()[1] == "1,done,4,1,000001,"
 
 
-def test_nothing_is_done_twice(run, store, series, log):
-    store.add(*series())
-    run()
-    before = len(store.requests)
-    assert run() == ["done"]
-    assert len(scorings(log)) == 1
-    assert len(store.requests[before:]) <= 4, "it only looks for series"
-
-
 def test_a_series_is_waited_for(run, store, series, log, clock):
     given = series()
     store.add(*given[:2])
@@ -127,15 +117,6 @@ def test_a_series_that_stops_while_the_archive_is_away_is_waited_for(run, store,
     clock.at_sleep = {1: away, 8: lambda: store.add(*given[2:])}
     assert run() == ["done"]
     assert scorings(log)[0].endswith(" 4")
-
-
-def test_images_that_come_late_are_told(run, store, series, said, log):
-    given = series()
-    store.add(*given[:2])
-    run()
-    store.add(*given[2:])
-    assert run() == ["grown"]
-    assert len(scorings(log)) == 1
 
 
 def test_only_what_the_filter_wants(run, store, series, log):
@@ -160,18 +141,6 @@ def test_a_scan_that_cannot_be_scored_stops_no_other(run, store, series, said, l
     assert len(scorings(log)) == 3, "it is tried again by the next run"
 
 
-def test_a_scan_whose_process_is_ended_is_given_up(run, store, series, monkeypatch, said):
-    class Ending(InThisProcess):
-        def run(self, jobs, alone=False):
-            yield JobEvent(0, "begun")
-            yield JobEvent(0, "lost", reason="It was ended by SIGKILL.")
-
-    monkeypatch.setattr(watching, "Workers", Ending)
-    store.add(*series())
-    assert run() == ["failed"]
-    assert any("ended 3 times" in line for line in said)
-
-
 def test_results_of_another_watch_are_not_made_again(run, store, series, log, tmp_path):
     given = series()
     store.add(*given, save(report_about(pydicom.dcmread(given[0]), 4), tmp_path / "report.dcm"))
@@ -193,13 +162,6 @@ def test_an_interrupted_transfer_is_made_again(run, store, series, log):
     store.break_after = 1
     assert run() == ["done", "done"]
     assert len(scorings(log)) == 2
-
-
-def test_an_archive_that_is_away_is_waited_for(run, store, series, said):
-    store.add(*series())
-    store.fail = 3
-    assert run() == ["done"]
-    assert sum("trying again" in line for line in said) == 3
 
 
 def test_an_archive_that_lets_nobody_in_ends_the_watch_at_once(run):
@@ -250,16 +212,6 @@ def test_a_full_disk_ends_the_watch_and_loses_nothing(run, archive, store, serie
     with pytest.raises(OutputError, match="No space left"):
         run(Full())
     assert run() == ["done"]
-
-
-def test_what_was_found_is_scored_also_when_the_filter_wants_it_no_more(run, store, series, clock):
-    """As with --days, when the watch was down for longer."""
-    store.add(*series(PatientID="P2"))
-    clock.at_sleep = {1: lambda: (_ for _ in ()).throw(Killed)}
-    with pytest.raises(Killed):
-        run()
-    clock.at_sleep = {}
-    assert run(wanted=SeriesFilter(patient_id="P9")) == ["done"]
 
 
 @pytest.mark.long

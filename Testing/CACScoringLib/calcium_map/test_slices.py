@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 from handmade_networks import loaded, scan_of
 from torch import nn
 
-from CACScoringLib.calcium_map.slices import on_scan_slices, slice_probabilities
-from CACScoringLib.core.ct import MaskError
+from CACScoringLib.calcium_map.decomposition import slice_probabilities
 from CACScoringLib.models.inference import CPU_BATCH, DeviceError, predict
 from CACScoringLib.networks.van_velzen import SliceClassifierConfig
 
@@ -51,14 +49,6 @@ def test_every_slice_of_the_heart_has_a_probability(slice_mm):
     assert np.isfinite(found.on_scan[(in_heart[0] + int(near_end)) : (in_heart[-1] - int(near_end))]).all()
     brightest = np.nonzero(found.on_scan == np.nanmax(found.on_scan))[0]
     assert np.abs(brightest - 20).max() * slice_mm <= 1.5
-
-
-def test_highest_of_the_slices_within_counts():
-    scan, heart = scan_with_bright_planes([], 3.0)
-    slices = slice_probabilities(scan, heart, loaded(BrightestPixel(), SliceClassifierConfig())).slices
-    assert len(slices) == 60  # two to a slice of the scan
-    values = np.linspace(0, 0.59, 60).astype(np.float32)
-    np.testing.assert_allclose(on_scan_slices(values, slices, scan.image)[5:35], values[1::2])
 
 
 def test_neighbours_and_position_reach_the_network():
@@ -123,19 +113,3 @@ def test_out_of_memory_everywhere_and_other_errors():
 
     with pytest.raises(RuntimeError, match="sizes do not match"):
         predict(Broken(), INPUTS, 4)
-
-
-def test_batches_do_not_change_the_answer():
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3))
-    inputs = np.random.default_rng(0).normal(size=(7, 1, 8, 8)).astype(np.float32)
-    together, one_by_one = (predict(network, inputs, size)[0] for size in (7, 1))
-    np.testing.assert_allclose(together, one_by_one, rtol=1e-5)
-    with pytest.raises(ValueError, match="no input"):
-        predict(network, inputs[:0], 4)
-
-
-def test_mask_on_another_grid():
-    scan, heart = scan_with_bright_planes([], 3.0)
-    with pytest.raises(MaskError, match="grid"):
-        slice_probabilities(scan, sitk.Shrink(heart, [2, 1, 1]), loaded(BrightestPixel(), SliceClassifierConfig()))

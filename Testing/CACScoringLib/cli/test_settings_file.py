@@ -1,32 +1,57 @@
 """Settings from a file: what it may hold, and what is wrong with it."""
 
 import json
+from argparse import Namespace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
 from CACScoringLib.archive.address import Access
 from CACScoringLib.archive.series import SeriesFilter
+from CACScoringLib.archive.watch import WatchSettings
+from CACScoringLib.cli.radiograph import RadiographInput
 from CACScoringLib.cli.settings_file import from_file, scoring_settings
 from CACScoringLib.core.output import OutputError
-from CACScoringLib.run import RunSettings
+from CACScoringLib.drr.job import DrrSettings
+from CACScoringLib.pipeline import ScoreSettings
+from CACScoringLib.run import RunSettings, ScanInput
+from CACTrainingLib.browser.serving import Place
+from CACTrainingLib.phantom.cohort.cohort import CohortSettings
+from CACTrainingLib.phantom.insertion.inserted import InsertedSettings
+from CACTrainingLib.radiograph.cohort import RadiographSettings
+
+PAGE = Path(__file__).parents[3] / "docs/user/settings.md"
+DOCUMENTED = (ScoreSettings(), ScoreSettings().rules, RunSettings(), ScanInput(Path()), RadiographInput(), Access())
+DOCUMENTED += (SeriesFilter(), WatchSettings(), DrrSettings(), CohortSettings(), InsertedSettings())
+DOCUMENTED += (RadiographSettings(), Place())
+NOT_IN_FILES = {"decomposition", "calibration", "ct", "once", "scans", "angle_degrees", "mirrored"}
+NOT_IN_FILES |= {"equivalent_mg_per_mm3_hu", "patients"}
+
+
+def settings_of(*given, **options):
+    return scoring_settings(Namespace(settings=list(given), **options), RunSettings(saliency=False))
 
 
 def test_fields_are_changed_and_others_stay(tmp_path):
     rules = {"threshold_hu": 100, "weight_bounds_hu": [200, 300, 400.5], "connectivity": 4}
-    score = {"rules": rules, "normalisation": "off", "mass_table": "masses.csv", "sex": None}
+    scoring = {"rules": rules, "normalisation": "off", "mass_table": "masses.csv", "sex": None, "slices": {"7": True}}
     series = {"thickness_mm": [2.5, 3], "modality": None}
-    content = {"scoring": {"score": score, "healthy": False}, "access": {"ae_title": "ME"}, "series": series}
+    content = {"scoring": scoring, "results": {"healthy": False}, "access": {"ae_title": "ME"}, "series": series}
     file = tmp_path / "settings.json"
     file.write_text(json.dumps(content))
-    found = scoring_settings(str(file), RunSettings(saliency=False))
-    assert (found.healthy, found.saliency, found.score.normalisation) == (False, False, "off")
-    assert found.score.mass_table == tmp_path / "masses.csv"
-    assert (found.score.rules.threshold_hu, found.score.rules.weight_bounds_hu) == (100.0, (200.0, 300.0, 400.5))
-    assert found.score.rules.name.startswith("Agatston, 130 HU, changed: threshold_hu = 100.0, weight_bounds_hu = ")
-    assert from_file(json.dumps(content), "access", Access(token_file=Path("t"))) == Access(Path("t"), ae_title="ME")
-    assert from_file(str(file), "series", SeriesFilter()) == SeriesFilter(modality=None, thickness_mm=(2.5, 3.0))
-    assert scoring_settings(None, RunSettings()) == RunSettings()
+    settings = settings_of(str(file), '{"scoring": {"candidates": true}}', allow_unusual=True, dicom=True)
+    score = settings.score
+    assert (settings.healthy, settings.saliency, settings.dicom, settings.identify) == (False, False, True, False)
+    assert (score.normalisation, score.candidates, score.slices) == ("off", True, {7: True})
+    assert (score.allow_contrast, score.allow_reversed) == (True, True)
+    assert score.mass_table == tmp_path / "masses.csv"
+    assert (score.rules.threshold_hu, score.rules.weight_bounds_hu) == (100.0, (200.0, 300.0, 400.5))
+    assert score.rules.name.startswith("Agatston, 130 HU, changed: threshold_hu = 100.0, weight_bounds_hu = ")
+    assert from_file([str(file)], "access", Access(token_file=Path("t"))) == Access(Path("t"), ae_title="ME")
+    assert from_file([str(file)], "series", SeriesFilter()) == SeriesFilter(modality=None, thickness_mm=(2.5, 3.0))
+    assert from_file(['{"deposits": ["aortic wall"]}'], None, InsertedSettings()).deposits == ("aortic wall",)
+    assert settings_of() == RunSettings(saliency=False)
 
 
 @pytest.mark.parametrize(
@@ -34,15 +59,25 @@ def test_fields_are_changed_and_others_stay(tmp_path):
     [
         ("{", "JSON"),
         ("nowhere.json", "JSON"),
-        ('{"scorings": {}}', "scoring, access, series, watch, study"),
-        ('{"scoring": {"rules": {}}}', "scoring in --settings .* score, identify"),
-        ('{"scoring": {"score": {"rules": 3}}}', "scoring.score.rules in"),
-        ('{"scoring": {"healthy": "no"}}', "scoring.healthy in --settings is 'no'"),
-        ('{"scoring": {"score": {"rules": {"connectivity": true}}}}', "connectivity in --settings is True"),
-        ('{"scoring": {"score": {"rules": {"weight_bounds_hu": [1, 2]}}}}', "weight_bounds_hu"),
-        ('{"scoring": {"score": {"slices": 3}}}', "scoring.score.slices"),
+        ('{"scorings": {}}', "scoring, results"),
+        ('{"scoring": {"minimum_pixels": 3}}', "scoring of --settings .* rules, candidates"),
+        ('{"scoring": {"rules": 3}}', "scoring.rules of"),
+        ('{"results": {"healthy": "no"}}', "results.healthy in --settings is 'no'"),
+        ('{"scoring": {"rules": {"connectivity": true}}}', "connectivity in --settings is True"),
+        ('{"scoring": {"rules": {"weight_bounds_hu": [1, 2]}}}', "weight_bounds_hu"),
+        ('{"scoring": {"slices": {"6": "on"}}}', "scoring.slices.6"),
+        ('{"scoring": {"slices": {"-1": true}}}', "scoring.slices"),
+        ('{"scoring": {"slices": {"' + 5000 * "1" + '": true}}}', "scoring.slices"),
+        ('{"scoring": ' + 10**5 * "[" + "}", "JSON"),
     ],
 )
 def test_what_is_wrong_is_told(content, message):
     with pytest.raises(OutputError, match=message):
-        scoring_settings(content, RunSettings())
+        settings_of(content)
+
+
+@pytest.mark.parametrize("settings", DOCUMENTED, ids=lambda settings: type(settings).__name__)
+def test_every_field_is_documented(settings):
+    text = PAGE.read_text(encoding="utf-8")
+    names = {field.name for field in fields(settings) if not is_dataclass(getattr(settings, field.name))}
+    assert {name for name in names - NOT_IN_FILES if name not in text} == set()

@@ -41,27 +41,21 @@ def asked(monkeypatch):
     """The vessel model answers 333, and says which model it was and whether a saliency was wanted."""
     calls = []
 
-    def vessels(result, model, saliency):
+    def vessels(network, result, model, saliency):
         calls.append((model.card.name, saliency))
         return by_hand.vessels(333, trust="Little."), ()
 
-    monkeypatch.setitem(whole_scan_run._ESTIMATE_BY, "vessels", vessels)
+    monkeypatch.setattr(whole_scan_run, "_estimate", vessels)
     return calls
 
 
 def score(chest, *options):
     words = ["score", str(chest / "scan.nii.gz"), "--heart", str(chest / "heart.nrrd"), "--output", str(chest / "out")]
-    return cli.main([*words, "--no-scene", "--device", "cpu", *options])
+    return cli.main([*words, "--settings", '{"results": {"scene": false}}', "--device", "cpu", *options])
 
 
 def content(folder):
     return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-
-
-def test_nothing_is_asked_unless_asked_for(chest, asked):
-    assert score(chest) == 0
-    assert not asked
-    assert content(chest / "out")["second_opinions"] == {}
 
 
 @pytest.mark.parametrize("option", [["--whole-scan", "vessels"], ["--whole-scan"]])
@@ -110,7 +104,7 @@ def test_the_score_is_kept_where_an_estimate_fails(chest, monkeypatch):
     def fails(*_args):
         raise ModuleNotFoundError(name="monai")
 
-    monkeypatch.setitem(whole_scan_run._ESTIMATE_BY, "vessels", fails)
+    monkeypatch.setattr(whole_scan_run, "_estimate", fails)
     assert score(chest, "--whole-scan") == 0
     found = content(chest / "out")
     assert found["methods"]["threshold"]["total"]["agatston"] == pytest.approx(32)
@@ -118,6 +112,7 @@ def test_the_score_is_kept_where_an_estimate_fails(chest, monkeypatch):
     assert found["second_opinions"] == {}
 
 
+@pytest.mark.long
 def test_a_cohort_has_a_column_of_its_own(chest, asked, monkeypatch):
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
     (chest / "table.csv").write_text("ct,heart,name\nscan.nii.gz,heart.nrrd,one\n", encoding="utf-8")

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from whole_records import whole_record
 
-from CACScoringLib.cohort.folder import RECORD, TABLE, opened, safe_name
+from CACScoringLib.cohort.folder import RECORD, opened, safe_name
 from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.cohort.scoring import ScanFolder, ScanRecord, files_key, write_record
-from CACScoringLib.core import output
+from CACScoringLib.cohort.scoring import ScanRecord, files_key, write_record
 from CACScoringLib.core.output import RESULT_FILES, OutputError
 
 MADE_WITH = {"score": {"rules": {"threshold_hu": 130.0}}, "models": {}}
@@ -77,12 +76,6 @@ def test_files_of_others_are_not_taken_over(tmp_path):
     assert folders(tmp_path / "out", scan("x"), overwrite=True) == ["x-2"]
 
 
-def test_uids_are_not_written(tmp_path):
-    with opened(tmp_path / "out", MADE_WITH, False) as folder:
-        folder.folders_of([CohortScan("x", tmp_path, "x#1.2.840.99", "1.2.840.99")])
-    assert "1.2.840" not in (tmp_path / "out" / RECORD).read_text()
-
-
 def test_overwriting_forgets_all_results_first_so_that_none_is_taken_for_new(tmp_path):
     out = tmp_path / "out"
     folders(out, scan("x"), scan("y", "2"))
@@ -133,14 +126,6 @@ def test_one_run_at_a_time(tmp_path):
     folders(tmp_path / "out", scan("x"))
 
 
-def test_a_folder_with_something_else_is_refused(tmp_path):
-    (tmp_path / "thesis.txt").touch()
-    with pytest.raises(OutputError, match="not empty"):
-        folders(tmp_path, scan("x"))
-    with pytest.raises(OutputError, match="is a file"):
-        folders(tmp_path / "thesis.txt", scan("x"))
-
-
 @pytest.mark.parametrize(
     "record",
     [
@@ -160,14 +145,6 @@ def test_another_cohorts_record_is_refused(tmp_path, record):
     assert (tmp_path / RECORD).read_text() == record
 
 
-def test_tables_that_cannot_be_replaced_are_told(tmp_path):
-    with opened(tmp_path / "out", MADE_WITH, False) as folder:
-        assert folder.write("a\n", "b\n")
-        (tmp_path / "out" / TABLE).unlink()
-        (tmp_path / "out" / TABLE).mkdir()
-        assert not folder.write("a\n", "b\n")
-
-
 def test_what_ended_processes_left_half_written_is_gone_after_an_interruption(tmp_path):
     """The system may end a process while it removes its own temporary folder."""
     left = tmp_path / "out" / ".s2.partial-ab12cd34"
@@ -181,14 +158,3 @@ def test_what_ended_processes_left_half_written_is_gone_after_an_interruption(tm
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not left.exists()
-
-
-def test_the_folder_of_a_cohort_is_not_looked_through_for_each_scan(tmp_path, monkeypatch):
-    """It may have a hundred thousand names; what killed workers left is removed once, when the cohort begins."""
-    monkeypatch.setattr(output, "remove_partial", lambda *_arguments: pytest.fail("looked through"))
-    record = ScanRecord("content", "files", "settings", 1.0)
-    with ScanFolder(tmp_path / "one", lambda: record).being_written() as place:
-        (place / "scores.json").write_text("{}", encoding="utf-8")
-    assert (tmp_path / "one" / "scores.json").exists()
-    with pytest.raises(pytest.fail.Exception), output.OutputFolder(tmp_path / "two").being_written():
-        pass

@@ -59,9 +59,6 @@ class TestTable:
         with pytest.raises(CTError, match=message):
             scans_of_table(table(tmp_path, text))
 
-    def test_the_same_ct_with_another_series_is_another_scan(self, tmp_path):
-        assert len(scans_of_table(table(tmp_path, "ct,series\na,1\na,2\n"))[0]) == 2
-
     @pytest.mark.parametrize("text", ["ct\nä.nii", 'ct\n"a\n'])
     def test_no_text_no_table(self, tmp_path, text):
         with pytest.raises(TableError, match="CSV UTF-8"):

@@ -37,10 +37,6 @@ class TestFolder:
         assert names(tmp_path) == ["p1/other", "p1/scan_1"]
         assert names(tmp_path / "p1" / "scan_1") == ["scan_1"]
 
-    def test_results_are_no_scans(self, tmp_path):
-        touch(tmp_path, "a.nii.gz", "a-cac/scores.json", "a-cac/healthy.nii.gz", "out/x/healthy.nii.gz")
-        assert names(tmp_path) == ["a"]
-
     def test_a_dicom_folder_is_a_scan(self, tmp_path):
         write_series(tmp_path / "patient" / "study", chest_hu())
         touch(tmp_path, "patient/readme.txt")
@@ -88,13 +84,6 @@ class TestFolder:
         (tmp_path / "root" / "link").symlink_to(tmp_path / "data")
         (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
         assert names(tmp_path / "root") == ["link/a"]
-
-    @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may read everything")
-    def test_closed_folders_are_told(self, tmp_path):
-        touch(tmp_path, "a.nii.gz", "closed/b.nii.gz")
-        (tmp_path / "closed").chmod(0)
-        assert search(tmp_path, tmp_path / "out").warnings[0].code == "folders-unread"
-        (tmp_path / "closed").chmod(0o700)
 
     @pytest.mark.skipif(os.name == "nt", reason="such names do not exist on Windows")
     def test_hostile_names_are_printable(self, tmp_path):

@@ -25,13 +25,6 @@ def test_calcium_outside_the_arteries_stands_in_the_last_columns(monkeypatch):
     assert [row[name] for name in LAST] == pytest.approx([128, 96, 96, 0])
 
 
-@pytest.mark.parametrize("unknown", [{"non_coronary": None}, {}])
-def test_unknown_calcium_elsewhere_leaves_its_columns_empty(monkeypatch, unknown):
-    content = result_as_json(heart_with_territories.score(monkeypatch), {})
-    del content["non_coronary"]
-    assert not set(LAST) & set(result_row({**content, **unknown}))
-
-
 def test_how_each_score_came_about(monkeypatch):
     names = columns(["threshold", "decomposition"], identify=False)
     content = result_as_json(heart_with_territories.score(monkeypatch), {})

@@ -7,8 +7,9 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from types import SimpleNamespace
 
+import dask
+import dask_jobqueue  # noqa: F401 loads its configuration
 import distributed
 import psutil
 import pytest
@@ -18,12 +19,8 @@ from CACScoringLib.cohort import workers
 from CACScoringLib.cohort.cluster import (
     ClusterChoice,
     ClusterError,
-    chosen_cluster,
-    cluster_choice,
     started,
-    working_on,
 )
-from CACScoringLib.cohort.cohort import Sharing
 from CACScoringLib.cohort.workers import Workers, connected, sensible_count
 from CACScoringLib.core.ct import CTError
 
@@ -51,22 +48,6 @@ def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only():
     assert sorted(ended(alone)) == [(0, "done"), (1, "lost")]
     assert len(told) == 2
     assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-
-
-@pytest.mark.parametrize("answer", [{}, OSError("gone")])
-def test_a_scheduler_that_goes_while_it_is_asked_is_told(answer):
-    def info():
-        client.status = "closed"
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    client = SimpleNamespace(status="running", scheduler_info=info)
-    pool = Workers(1, worker_jobs.doubling)
-    pool._client, pool._seen = client, time.monotonic()
-    pool._look()
-    with pytest.raises(ClusterError, match="scheduler is gone"):
-        pool._look()
 
 
 def test_what_preparing_or_a_job_raises_is_raised():
@@ -136,11 +117,11 @@ def worker_of(address, *path):
 def test_a_scheduler_that_is_killed_ends_the_run_and_workers_of_any_address_are_used(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "GONE_SECONDS", 3.0)
     with scheduler_at(tmp_path) as (scheduler, address), worker_of(address, *sys.path):
-        with Workers(None, worker_jobs.doubling, cluster=cluster_choice(address)) as pool:
+        with Workers(None, worker_jobs.doubling, cluster=ClusterChoice(address)) as pool:
             assert sorted(ended(pool.run([1, 2, 3]))) == [(0, "done"), (1, "done"), (2, "done")]
         job = tmp_path / "a"
         with (
-            Workers(None, worker_jobs.sleeping, cluster=cluster_choice(address)) as pool,
+            Workers(None, worker_jobs.sleeping, cluster=ClusterChoice(address)) as pool,
             closing(pool.run([job])) as events,
         ):
             next(events)
@@ -155,7 +136,7 @@ def test_workers_that_do_not_come_or_cannot_load_the_jobs_are_told(tmp_path, mon
     monkeypatch.setattr(workers, "ARRIVAL_SECONDS", 2.0)
     warnings = []
     with scheduler_at(tmp_path) as (_, address):
-        cluster = {"cluster": cluster_choice(address), "warn": warnings.append}
+        cluster = {"cluster": ClusterChoice(address), "warn": warnings.append}
         with Workers(None, worker_jobs.doubling, **cluster) as pool, ThreadPoolExecutor() as threads:
             run = threads.submit(lambda: list(pool.run([1])))
             while not warnings:
@@ -163,13 +144,6 @@ def test_workers_that_do_not_come_or_cannot_load_the_jobs_are_told(tmp_path, mon
             with worker_of(address), pytest.raises(ClusterError, match=r"cannot load CAC: .*worker_jobs.* Install"):
                 run.result(timeout=90)
     assert [warning.code for warning in warnings] == ["no-workers"]
-
-
-def test_the_cluster_of_a_command_ends_with_it():
-    choice = ClusterChoice("tcp://h:1", address="tcp://h:1")
-    with working_on(choice):
-        assert chosen_cluster() == Sharing().cluster == choice
-    assert chosen_cluster().is_local
 
 
 def test_a_greeting_that_did_not_come_alone_is_asked_for_again(monkeypatch):
@@ -193,53 +167,19 @@ def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):
         assert sensible_count(10**9) == expected
 
 
-class TestClusterChoice:
-    def test_of_words_and_addresses(self):
-        assert cluster_choice("local") == ClusterChoice()
-        assert cluster_choice("tcp://head:8786").address == "tcp://head:8786"
-        assert cluster_choice("slurm").made_by == "SLURMCluster"
-
-    def test_of_a_file(self, tmp_path):
-        file = tmp_path / "mine.yaml"
-        file.write_text("class: dask_jobqueue.PBSCluster\nworkers: 7\nkwargs: {cores: 1, memory: 4GB}\n")
-        found = cluster_choice(str(file))
-        assert (found.made_by, found.workers, found.kwargs) == ("PBSCluster", 7, {"cores": 1, "memory": "4GB"})
-        file = tmp_path / "mine.json"
-        file.write_text('{"class": "LocalCluster"}')
-        assert cluster_choice(str(file)).made_by == "LocalCluster"
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "class: subprocess.Popen\nkwargs: {args: [touch, x]}",
-            "class: os.LocalCluster",
-            "kwargs: {}",
-            "class: LocalCluster\nimport: os",
-            "class: LocalCluster\nworkers: 0",
-            "class: LocalCluster\nkwargs: [1]",
-            "!!python/object/apply:os.system ['true']",
-            "[",
-        ],
-    )
-    def test_refuses_other_classes_and_nonsense(self, tmp_path, text):
-        (tmp_path / "x.yaml").write_text(text)
-        with pytest.raises(ClusterError):
-            cluster_choice(str(tmp_path / "x.yaml"))
-
+class TestBatchSystem:
     @pytest.mark.parametrize(("asked", "address"), [({}, "127.0.0.1"), ({"dashboard_address": ":0"}, "0.0.0.0")])
     def test_its_dashboard_is_for_this_machine_unless_asked_otherwise(self, asked, address):
-        kwargs = {"cores": 1, "memory": "1GB", "scheduler_options": asked}
-        choice = ClusterChoice("mine.yaml", made_by="SLURMCluster", kwargs=kwargs)
-        with started(choice, 0, None) as cluster, connected(cluster) as client:
+        jobs = {"cores": 1, "memory": "1GB", "scheduler-options": asked}
+        with (
+            dask.config.set({"jobqueue.slurm": {**dask.config.get("jobqueue.slurm"), **jobs}}),
+            started(ClusterChoice("slurm"), 0, None) as cluster,
+            connected(cluster) as client,
+        ):
             assert cluster.scheduler.http_server.address == address
             assert workers._dashboard(client).startswith("http://127.0.0.1:") == (address == "127.0.0.1")
 
-    def test_refuses_what_is_no_cluster(self):
-        with pytest.raises(ClusterError, match="no cluster"):
-            cluster_choice("http://x")
-
-    def test_what_a_cluster_lacks_is_told(self, tmp_path):
-        (tmp_path / "x.json").write_text('{"class": "SLURMCluster", "kwargs": {"cores": "many"}}')
-        choice = cluster_choice(str(tmp_path / "x.json"))
-        with Workers(1, worker_jobs.doubling, cluster=choice) as pool, pytest.raises(ClusterError, match=r"x\.json"):
+    def test_what_its_configuration_lacks_is_told(self):
+        pool = Workers(1, worker_jobs.doubling, cluster=ClusterChoice("slurm"))
+        with pool, pytest.raises(ClusterError, match=r"slurm could not be begun.*jobqueue\.yaml"):
             list(pool.run([1]))

@@ -1,7 +1,6 @@
 """Files and folders appear whole, and nothing remains of those that failed."""
 
 import os
-import stat
 
 import pytest
 
@@ -50,19 +49,6 @@ def test_a_folder_appears_at_the_end_and_replaces_none(tmp_path):
         (half / "two").touch()
     assert names(target) == ["one"]
     assert names(tmp_path) == ["a"]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
-def test_others_may_read_what_they_may_read_elsewhere(tmp_path):
-    """A temporary file of the system is its owner's alone, also after it was renamed."""
-    (tmp_path / "usual").touch()
-    (tmp_path / "usual folder").mkdir()
-    write_text_atomically(tmp_path / "file", "")
-    with whole_folder(tmp_path / "folder"):
-        pass
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes["file"] == modes["usual"]
-    assert modes["folder"] == modes["usual folder"]
 
 
 def test_text_is_written_as_it_is(tmp_path):

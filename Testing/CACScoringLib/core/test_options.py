@@ -46,28 +46,10 @@ def test_all_that_is_asked_for(parse):
     assert isinstance(asked.limit, float)
 
 
-def test_only_the_fields_named(parse):
-    assert settings_from(parse("--limit", "3", "--begin", "2"), Outer(), ("first",)) == Outer(first=2)
-
-
-def test_a_field_without_an_option_is_left_alone():
-    assert settings_from(argparse.Namespace(kept=1), Inner(3)) == Inner(3)
-
-
 @pytest.mark.parametrize("words", [("--steps", "1.5"), ("--mode", "c"), ("--limit", "much")])
 def test_what_does_not_fit_is_refused(parse, words):
     with pytest.raises(SystemExit):
         parse(*words)
-
-
-def test_help_is_the_fields_or_this_commands():
-    parser = argparse.ArgumentParser()
-    add_options(parser, Inner, "steps", "share", share={"help": "another help"})
-    text = parser.format_help()
-    assert "how many" in text
-    assert "--share SHARE" in text
-    assert "another help" in text
-    assert "how much" not in text
 
 
 def test_rows_of_a_form():

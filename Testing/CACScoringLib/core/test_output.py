@@ -16,78 +16,11 @@ def write(folder, **files):
         (folder / f"{stem}.json").write_text(text)
 
 
-def test_files_appear_together_at_the_end(tmp_path):
-    target = tmp_path / "deep" / "result"
-    with OutputFolder(target).being_written() as folder:
-        write(folder, scores="1", other="2")
-        assert not target.exists()
-    assert names(target) == ["other.json", "scores.json"]
-    assert names(target.parent) == ["result"]
-
-
-def test_nothing_remains_of_a_failed_run(tmp_path):
-    def fail():
-        with OutputFolder(tmp_path / "result").being_written() as folder:
-            write(folder, scores="1")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert names(tmp_path) == []
-
-
 def test_an_earlier_result_is_refused_at_once_and_kept(tmp_path):
     (tmp_path / "scores.json").write_text("first")
     with pytest.raises(OutputError, match="--overwrite"):
         OutputFolder(tmp_path)
     assert (tmp_path / "scores.json").read_text() == "first"
-
-
-def test_a_result_that_came_meanwhile_is_not_destroyed(tmp_path):
-    output = OutputFolder(tmp_path / "result")
-    (tmp_path / "result").mkdir()
-    (tmp_path / "result" / "scores.json").write_text("first")
-    with pytest.raises(OutputError), output.being_written():
-        pass
-    assert (tmp_path / "result" / "scores.json").read_text() == "first"
-
-
-def test_overwriting_replaces_results_and_keeps_the_users_files(tmp_path):
-    write(tmp_path, scores="first", notes="mine")
-    with OutputFolder(tmp_path, overwrite=True).being_written() as folder:
-        write(folder, scores="second")
-        assert (tmp_path / "scores.json").read_text() == "first"
-    assert (tmp_path / "scores.json").read_text() == "second"
-    assert (tmp_path / "notes.json").read_text() == "mine"
-
-
-def test_a_failed_overwrite_leaves_the_earlier_result(tmp_path):
-    write(tmp_path, scores="first")
-
-    def fail():
-        with OutputFolder(tmp_path, overwrite=True).being_written() as folder:
-            write(folder, scores="second")
-            raise RuntimeError("stopped")
-
-    with pytest.raises(RuntimeError, match="stopped"):
-        fail()
-    assert names(tmp_path) == ["scores.json"]
-    assert (tmp_path / "scores.json").read_text() == "first"
-
-
-def test_a_file_is_no_folder(tmp_path):
-    (tmp_path / "result").write_text("a file")
-    with pytest.raises(OutputError, match="is a file"):
-        OutputFolder(tmp_path / "result")
-
-
-def test_the_marker_of_a_whole_result_is_moved_last(tmp_path, monkeypatch):
-    moved = []
-    replace = type(tmp_path).replace
-    monkeypatch.setattr(type(tmp_path), "replace", lambda self, to: (moved.append(self.name), replace(self, to))[1])
-    with OutputFolder(tmp_path / "result").being_written() as folder:
-        write(folder, zebra="", scores="", alpha="")
-    assert moved == ["alpha.json", "zebra.json", "scores.json"]
 
 
 class KilledError(BaseException):

@@ -35,10 +35,6 @@ def test_agatston_scores_of_an_earlier_version_are_scaled_by_its_factor():
     assert recorded_agatston({"agatston_scale": None}, {"agatston": 50.0, "clinical_agatston": 7.0}) == 7.0
 
 
-def test_a_whole_record_is_taken():
-    check_record(whole_record(), "scores.json")
-
-
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
@@ -70,9 +66,3 @@ def test_a_damaged_record_is_refused(path, value, said):
     del damaged["methods"]
     with pytest.raises(UnreadableError):
         check_record(damaged, "scores.json")
-
-
-@pytest.mark.parametrize("content", [None, [], 5, "scores"])
-def test_what_is_no_record(content):
-    with pytest.raises(UnreadableError, match="no valid content"):
-        check_record(content, "scores.json")

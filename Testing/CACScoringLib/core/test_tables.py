@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from CACScoringLib.core.tables import TableError, guarded_cell, read_cells, read_table, table_text, write_table
+from CACScoringLib.core.tables import TableError, guarded_cell, read_table, table_text, write_table
 
 
 @pytest.fixture
@@ -69,12 +69,6 @@ def test_a_line_may_end_early_where_that_is_allowed(table):
         read_table(table("ct,b\n1,2,3\n"), short_lines=True)
 
 
-def test_a_missing_table_is_told(tmp_path):
-    for path in (tmp_path, tmp_path / "none.csv"):
-        with pytest.raises(TableError, match="There is no table"):
-            read_table(path)
-
-
 @pytest.mark.parametrize(
     ("text", "value"), [("", None), (" 7 ", 7.0), ("0", 0.0), ("1e1", 10.0), ("-0.0", 0.0), ("10.0", 10.0)]
 )
@@ -132,17 +126,6 @@ def test_names_are_distinct(table):
         found.need_distinct([line.text("ct") for line in found.lines], "ct")
 
 
-def test_names_that_would_break_a_terminal_are_not_repeated(table):
-    with pytest.raises(TableError) as raised:
-        read_table(table("a\x1b[2J,b\n1,2\n"), ["ct"])
-    assert "\x1b" not in str(raised.value)
-
-
-def test_cells_without_a_heading(table):
-    assert read_cells(table("1;2\n\n3\n")) == [(1, ["1", "2"]), (3, ["3"])]
-    assert read_cells(table(b"\xe4\n"), errors="surrogateescape") == [(1, ["\udce4"])]
-
-
 def test_what_is_written(tmp_path):
     rows = [(1, None, "=1+1"), {"c": 'say "a,b"', "a": 0.1, "of no column": 7}]
     assert table_text("abc", rows) == 'a,b,c\n1,,=1+1\n0.1,,"say ""a,b"""\n'
@@ -153,13 +136,14 @@ def test_what_is_written(tmp_path):
     assert [line.text("a") for line in read_table(tmp_path / "t.csv").lines] == ["1", "0.1"]
 
 
-def test_a_row_of_another_length_is_a_mistake_of_ours():
-    with pytest.raises(ValueError, match="2 cells for 3 columns"):
-        table_text("abc", [(1, 2)])
-
-
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@a", "\ta", "\ra"])
 def test_only_texts_that_would_be_run_are_guarded(text):
     assert guarded_cell(text) == f"'{text}"
     assert [guarded_cell(cell) for cell in ("1=1", "", -1, None)] == ["1=1", "", -1, None]
     assert math.isnan(guarded_cell(math.nan))
+
+
+def test_names_that_would_break_a_terminal_are_not_repeated(table):
+    with pytest.raises(TableError) as raised:
+        read_table(table("a\x1b[2J,b\n1,2\n"), ["ct"])
+    assert "\x1b" not in str(raised.value)

@@ -45,8 +45,3 @@ def test_an_undeclared_code_is_refused_but_in_what_was_stored():
     with pytest.raises(ValueError, match="'no-such-code' is not declared"):
         ScanWarning("no-such-code", "It is odd.")
     assert ScanWarning(code="no-such-code", message="It was odd.", severe=False).severe is False
-
-
-def test_severity_follows_from_the_code():
-    assert ScanWarning("heart-cut", "It is cut.").severe is True
-    assert ScanWarning("noise", "It is noisy.").severe is False

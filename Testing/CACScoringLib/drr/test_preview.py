@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.drr.job import DrrSettings, centre_mm
 from CACScoringLib.drr.preview import Pace, preview, reduced, stand_of
-from CACScoringLib.drr.projection import available_backends, calcium_path, water_equivalent_mm
+from CACScoringLib.drr.projection import calcium_path, water_equivalent_mm
 
 
 @pytest.fixture(scope="module")
@@ -47,42 +47,14 @@ class TestReduced:
         full, small = (calcium_path(image, geometry) for image in (chest[1], scan.calcium))
         assert abs(small.sum() / full.sum() - 1) < 0.02
 
-    def test_map_and_heart_are_cut_to_what_they_hold(self, chest):
-        scan = reduced(*chest)
-        assert scan.calcium.GetSize() < (8, 8, 16)
-        assert sitk.GetArrayViewFromImage(scan.calcium).any()
-        assert sum(scan.heart.GetSize()) < 0.6 * sum(scan.image.GetSize())
 
-    def test_other_axis_orders_show_the_same(self, chest):
-        turned = [sitk.DICOMOrient(image, "RSA") for image in chest]
-        settings = DrrSettings(20.0, detector_mm=260.0)
-        one, other = (preview(reduced(*images), settings, 48, 0.5, True) for images in (chest, turned))
-        assert np.abs(one.astype(int) - other).mean() < 1
-
-
-class TestPreview:
-    @pytest.mark.parametrize("backend", available_backends())
-    def test_backends_agree(self, scan, backend):
-        settings = DrrSettings(25.0, 10.0, detector_mm=260.0)
-        expected = preview(scan, settings, 24, 0.5, True, "scipy").astype(int)
-        assert np.abs(preview(scan, settings, 24, 0.5, True, backend) - expected).max() <= 2
-
-    def test_calcium_is_coloured_where_its_shadow_falls(self, scan, chest):
-        settings = DrrSettings(detector_mm=260.0)
-        picture = preview(scan, settings, 64, 1.0).astype(int)
-        coloured = picture[..., 0] - picture[..., 2] > 20
-        shadow = calcium_path(chest[1], geometry_of(settings, 64, chest[0]))
-        assert coloured[shadow > 0.05].all()
-        assert not coloured[shadow == 0].mean() > 0.02
-        grey = preview(scan, settings, 64, 0.0)
-        assert (grey == grey[..., :1]).all()
-
-    def test_heart_is_outlined(self, scan):
-        plain, outlined = (preview(scan, DrrSettings(detector_mm=260.0), 64, 0.0, heart) for heart in (False, True))
-        changed = (plain != outlined).any(-1)
-        rows, columns = np.nonzero(changed)
-        assert 20 < changed.sum() < 120
-        assert not changed[int(rows.mean()), int(columns.mean())]  # a rim, not a disc
+def test_calcium_is_coloured_where_its_shadow_falls(scan, chest):
+    settings = DrrSettings(detector_mm=260.0)
+    picture = preview(scan, settings, 64, 1.0).astype(int)
+    coloured = picture[..., 0] - picture[..., 2] > 20
+    shadow = calcium_path(chest[1], settings.geometry(centre_mm(chest[0]), 64))
+    assert coloured[shadow > 0.05].all()
+    assert not coloured[shadow == 0].mean() > 0.02
 
 
 class TestPace:
@@ -102,14 +74,6 @@ class TestPace:
 
 
 class TestStand:
-    def test_pa(self):
-        stand = stand_of(DrrSettings().geometry((10.0, 20.0, 30.0)))
-        assert np.allclose(stand.source, (10, 1620, 30))  # behind the patient
-        assert np.allclose(stand.corners[0], (10 - 215, 20 - 200, 30 + 215))  # the patient's right, at the head
-        assert np.allclose(stand.corners[2], (10 + 215, 20 - 200, 30 - 215))
-        assert len(stand.beams()) == 5
-        assert np.allclose(stand.beams()[-1][1], (10, -180, 30))
-
     @pytest.mark.parametrize(
         "settings", [DrrSettings(90.0), DrrSettings(-70.0, 20.0), DrrSettings(180.0, mirrored=True)]
     )

@@ -63,29 +63,9 @@ def test_what_does_not_belong_is_named(tmp_path, hu, tags):
     assert stayed in scan.dicom_files
 
 
-def test_many_localizers_and_a_sheet(tmp_path):
-    paths = write_series(tmp_path, chest_hu())
-    for n in range(5):
-        add(paths[0], f"scout{n}.dcm", OTHER, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    add(paths[0], "sheet.dcm", OTHER, **SHEET)
-    scan = read_ct(tmp_path)
-    np.testing.assert_array_equal(scan.hu, chest_hu())
-    (warning,) = scan.warnings
-    assert "5 localizers (scout0.dcm" in warning.message
-    assert "sheet.dcm" in warning.message
-
-
 def test_two_slices_of_one_position_that_could_both_be_right(tmp_path):
     paths = write_series(tmp_path, chest_hu())
     add(paths[2], "extra.dcm", chest_hu(1, seed=1)[0])
-    with pytest.raises(SliceGeometryError, match="1 slices have the same position"):
-        read_ct(tmp_path)
-
-
-def test_two_acquisitions_that_overlap_in_one_slice(tmp_path):
-    """Each of the two slices is made as others of the series are, so neither is one too many."""
-    paths = write_series(tmp_path, chest_hu(), edit=lambda ds, k: setattr(ds, "AcquisitionNumber", 1 + k // 4))
-    add(paths[3], "extra.dcm", chest_hu(1, seed=1)[0], AcquisitionNumber=2)
     with pytest.raises(SliceGeometryError, match="1 slices have the same position"):
         read_ct(tmp_path)
 
@@ -98,25 +78,9 @@ def test_two_full_stacks(tmp_path, kernel):
         read_ct(tmp_path)
 
 
-def test_another_stack_of_another_orientation(tmp_path):
-    paths = write_series(tmp_path, chest_hu(20))
-    for path in paths[:4]:
-        add(path, f"sagittal-{path.name}", ImageOrientationPatient=SAGITTAL)
-    with pytest.raises(SliceGeometryError, match="slices have a different orientation"):
-        read_ct(tmp_path)
-
-
 def test_what_remains_has_to_be_whole(tmp_path):
     """The odd slice is one of the stack that was spoilt: without it, there is a gap."""
     paths = write_series(tmp_path, chest_hu())
     add(paths[2], paths[2].name, ImageOrientationPatient=SAGITTAL)
     with pytest.raises(SliceGeometryError, match="1 of 6 slices have a different orientation"):
-        read_ct(tmp_path)
-
-
-def test_a_slice_that_lost_its_position_is_no_stray(tmp_path):
-    """It may be the last of the stack."""
-    paths = write_series(tmp_path, chest_hu())
-    add(paths[5], paths[5].name, ImagePositionPatient=None)
-    with pytest.raises(SliceGeometryError, match=r"no valid image position: slice005\.dcm"):
         read_ct(tmp_path)

@@ -1,27 +1,93 @@
 """Enhanced CT reads as the single-frame slices that it stands for."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import chest_hu, write_series
-from enhanced_ct import enhanced_of
+from dicom_files import chest_hu, save, write_series
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import JPEGLSLossless, RLELossless
+from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 
 from CACScoringLib.core.ct import (
-    CTError,
     NotHounsfieldError,
     NotVolumeError,
-    SeriesChoiceError,
     SliceGeometryError,
     UnreadableError,
     same_grid,
 )
-from CACScoringLib.exchange.source import check_series
 from CACScoringLib.io.reading import read_ct
+
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+
+_SHARED = {
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "CTReconstructionSequence": ("ConvolutionKernel",),
+    "CTXRayDetailsSequence": ("KVP",),
+}
+_PER_FRAME = {
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
+    "CTExposureSequence": ("ExposureInmAs",),
+    "CTImageFrameTypeSequence": ("FrameType",),
+    "FrameContentSequence": ("StackID", "InStackPositionNumber", "TemporalPositionIndex"),
+}
+
+
+def enhanced_of(
+    paths: Sequence[Path],
+    path: Path,
+    *,
+    syntax: str | None = None,
+    edit: Callable[[Dataset, int], None] | None = None,
+    tags: dict | None = None,
+    shared: bool = True,
+) -> Path:
+    """Write one file with a frame for each slice, in the order of the paths.
+
+    syntax: Transfer syntax to compress to. edit(slice, n): changes a slice before it becomes a frame. tags: attributes
+    of the file. shared: whether groups that all frames have alike are stored once.
+    """
+    slices = [pydicom.dcmread(p) for p in paths]
+    for n, ds in enumerate(slices):
+        ds.StackID, ds.InStackPositionNumber, ds.TemporalPositionIndex = "1", n + 1, 1
+        ds.FrameType, ds.ExposureInmAs = ds.ImageType, float(ds.Exposure)
+        if edit:
+            edit(ds, n)
+    grouped = {keyword for group in (*_SHARED.values(), *_PER_FRAME.values()) for keyword in group}
+    made = pydicom.dcmread(paths[0])
+    for keyword in (*grouped, "Exposure"):
+        if keyword in made:
+            delattr(made, keyword)
+    made.SOPClassUID, made.SOPInstanceUID, made.NumberOfFrames = ENHANCED_CT, generate_uid(), len(slices)
+    made.PixelData = b"".join(ds.PixelData for ds in slices)
+    if shared:
+        made.SharedFunctionalGroupsSequence = Items([_groups(slices[0], _SHARED)])
+    per_frame = _PER_FRAME if shared else {**_SHARED, **_PER_FRAME}
+    made.PerFrameFunctionalGroupsSequence = Items([_groups(ds, per_frame) for ds in slices])
+    for keyword, value in (tags or {}).items():
+        setattr(made, keyword, value)
+    if syntax:
+        made.compress(syntax, generate_instance_uid=False)
+    del made.file_meta.MediaStorageSOPClassUID
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(made, path)
+
+
+def _groups(ds: Dataset, groups: dict[str, tuple[str, ...]]) -> Dataset:
+    item = Dataset()
+    for name, keywords in groups.items():
+        group = Dataset()
+        for keyword in keywords:
+            if keyword in ds:
+                setattr(group, keyword, ds[keyword].value)
+        setattr(item, name, Items([group]))
+    return item
+
 
 SHUFFLED = [3, 0, 5, 1, 4, 2]
 
@@ -60,23 +126,6 @@ def test_the_scan_is_that_of_single_frames(tmp_path, syntax, signed, shared):
         assert multi.dicom_files == (path,)
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
-def test_compressed_single_frames(tmp_path, syntax):
-    for path in write_series(tmp_path, chest_hu()):
-        ds = pydicom.dcmread(path)
-        ds.compress(syntax, generate_instance_uid=False)
-        ds.save_as(path)
-    np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
-
-
-def test_several_files_of_one_series_are_one_stack(tmp_path):
-    """A concatenation, PS3.3 C.7.6.16.2.2.4."""
-    paths = write_series(tmp_path / "single", chest_hu())
-    enhanced_of(paths[:3], tmp_path / "multi" / "a.dcm")
-    enhanced_of(paths[3:], tmp_path / "multi" / "b.dcm")
-    np.testing.assert_array_equal(read_ct(tmp_path / "multi").hu, chest_hu())
-
-
 @pytest.mark.parametrize(
     ("edit", "error", "match"),
     [
@@ -97,44 +146,12 @@ def test_errors_are_those_of_single_frames(tmp_path, edit, error, match):
         read_ct(path)
 
 
-def test_two_phases_in_one_file(tmp_path):
-    paths = write_series(tmp_path / "single", chest_hu())
-    path = enhanced_of(
-        paths * 2, tmp_path / "a.dcm", edit=lambda ds, k: setattr(ds, "TemporalPositionIndex", 1 + k // 6)
-    )
-    with pytest.raises(SliceGeometryError, match="6 slices have the same position"):
-        read_ct(path)
-
-
-def test_localizer_frames_are_left_out_with_a_warning(tmp_path):
-    paths = write_series(tmp_path / "single", chest_hu())
-
-    def edit(ds, k):
-        if k == 5:
-            ds.FrameType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
-
-    scan = read_ct(enhanced_of(paths, tmp_path / "a.dcm", edit=edit))
-    assert scan.hu.shape[0] == 5
-    assert [(w.code, "a.dcm frame 6)" in w.message) for w in scan.warnings] == [("images-left-out", True)]
-
-
 def test_facts_that_enhanced_ct_states_elsewhere(tmp_path):
     paths = write_series(tmp_path / "single", chest_hu())
     agent = Dataset()
     agent.CodeMeaning = "Iopamidol"
     scan = read_ct(enhanced_of(paths, tmp_path / "a.dcm", tags={"ContrastBolusAgentSequence": Items([agent])}))
     assert scan.acquisition == replace(read_ct(tmp_path / "single").acquisition, contrast_agent="Iopamidol")
-
-
-def test_facts_of_a_frame_do_not_reach_the_others(tmp_path):
-    paths = write_series(tmp_path / "single", chest_hu())
-
-    def edit(ds, k):
-        ds.ConvolutionKernel, ds.KVP = ("B70f", 100) if k == 5 else ("B35f", 120)
-
-    scan = read_ct(enhanced_of(paths, tmp_path / "a.dcm", edit=edit, shared=False))
-    assert [w.code for w in scan.warnings] == ["mixed-acquisition"]
-    assert (scan.acquisition.kernel, scan.acquisition.kvp) == ("B35f", 120)
 
 
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
@@ -173,19 +190,3 @@ def test_number_of_frames_that_is_wrong(tmp_path, frames):
     ds.save_as(path)
     with pytest.raises(UnreadableError, match=rf"states {frames} frames and describes 6"):
         read_ct(path)
-
-
-def test_one_file_has_no_series_to_choose_and_a_folder_has(tmp_path):
-    paths = write_series(tmp_path / "folder" / "single", chest_hu())
-    path = enhanced_of(paths, tmp_path / "folder" / "a.dcm", tags={"SeriesInstanceUID": "1.2.3", "SeriesNumber": 4})
-    with pytest.raises(SeriesChoiceError, match="Leave out the series"):
-        read_ct(path, "4")
-    with pytest.raises(SeriesChoiceError, match=r"4: CaSc 3\.0, .*6 slices, UID 1\.2\.3"):
-        read_ct(tmp_path / "folder")
-    assert read_ct(tmp_path / "folder", "4").acquisition.series_uid == "1.2.3"
-
-
-def test_dicom_results_cannot_refer_to_it(tmp_path):
-    path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm")
-    with pytest.raises(CTError, match="multi-frame CT, to which DICOM results cannot refer"):
-        check_series(read_ct(path))

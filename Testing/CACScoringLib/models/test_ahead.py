@@ -37,13 +37,6 @@ def test_damaged_weights_are_told_when_the_network_is_asked_for(tmp_path):
             _ = model.network
 
 
-def test_unreadable_card_is_told_at_once(tmp_path):
-    path = tmp_path / "tiny.json"
-    path.write_text("{")
-    with ThreadPoolExecutor(1) as thread, pytest.raises(ModelError, match="cannot be read"):
-        ModelAhead(path, "cpu", thread)
-
-
 def test_scoring_takes_models_that_are_being_loaded(tmp_path):
     paths = {name: untrained(name, name, tmp_path) for name in ("slices", "decomposition")}
     stored = {name: StoredModel(load_model(path).card, path, "user") for name, path in paths.items()}

@@ -1,7 +1,6 @@
 """Networks made ready to run answer as before; equal inputs are run once; memory that runs out at the start."""
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from torch import nn
 
 from CACScoringLib.models.inference import predict, prepared, several_at_once
-from CACScoringLib.networks.van_velzen import PRESETS, GeneratorConfig, HeartNetConfig, build, input_channels
+from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, build
 
 
 class Counting(nn.Module):
@@ -38,17 +37,6 @@ def test_several_at_once_is_the_same_convolution(convolution, shape):
         expected = convolution(x)
         torch.testing.assert_close(several_at_once(convolution)(x), expected, rtol=1e-5, atol=1e-6)
     assert expected.std() > 0.1
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_putting_outputs_in_their_places_adds_no_rounding(dtype):
-    spread = several_at_once(nn.Conv3d(4, 2, 7, padding=3))[1].to(dtype)
-    values = torch.randn((1, 16, 3, 4, 5), generator=torch.Generator().manual_seed(0)).to(dtype)
-    with torch.no_grad():
-        placed = spread(values)
-    assert placed.shape == (1, 2, 6, 8, 10)
-    assert (placed[0, 1, 1::2, ::2, 1::2] == values[0, 8 + 0b101]).all()
-    assert torch.equal(placed.sort().values.flatten().sort().values, values.flatten().sort().values)
 
 
 @pytest.mark.parametrize(
@@ -85,19 +73,6 @@ def test_equal_neighbours_are_run_once():
     assert network.seen == 4 + 5
 
 
-@pytest.mark.parametrize("preset", ["compact", "paper"])
-def test_maps_do_not_depend_on_the_batch(preset, monkeypatch):
-    torch.manual_seed(0)
-    config = replace(PRESETS[preset]["decomposition"], width=8, residual_blocks=1)
-    network = prepared(build(config), "decomposition", "cpu")
-    inputs = np.random.default_rng(0).random((7, input_channels(config), 32, 40), np.float32)
-    by_few, _ = predict(network, inputs, 8)
-    monkeypatch.setattr("CACScoringLib.models.inference.CPU_BATCH", 8)
-    # The sigmoid rounds the last few of the values that a thread gets otherwise.
-    np.testing.assert_allclose(by_few, predict(network, inputs, 8)[0], rtol=0, atol=1e-7)
-    assert by_few.std() > 1e-4
-
-
 def test_gpu_without_room_for_the_network_is_told():
     """Another program may hold all of the GPU's memory already when the network is loaded."""
 
@@ -118,17 +93,6 @@ def test_gpu_without_room_for_the_network_is_told():
 
     with pytest.raises(RuntimeError, match="no kernel image"):
         prepared(Broken(1, 3, 3), "decomposition", "cuda")
-
-
-def test_cudnn_without_memory_counts_as_out_of_memory():
-    class Greedy(Counting):
-        def forward(self, x):
-            if len(x) > 1:
-                raise RuntimeError("FIND was unable to find an engine to execute this computation")
-            return super().forward(x)
-
-    _, warnings = predict(Greedy(), np.random.default_rng(0).random((4, 1, 4, 4), np.float32), 2)
-    assert [w.code for w in warnings] == ["smaller-batches"]
 
 
 def test_float32_stays_float32_on_gpus():

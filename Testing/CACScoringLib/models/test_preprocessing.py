@@ -7,19 +7,15 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import (
     MAX_NEIGHBOURS,
     POSITION_SCALE,
-    Grid,
-    from_grid,
     heart_grid,
-    heart_input,
     heart_slices,
-    on_grid,
     position_channels,
     slice_input,
-    with_margin,
 )
 
 OBLIQUE = (0.98, -0.199, 0.0, 0.199, 0.98, 0.0, 0.0, 0.0, 1.0)
@@ -94,16 +90,8 @@ class TestSlices:
         seen = slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS, 112, 112]
         assert np.count_nonzero(seen) == slice_mm / 1.5
         np.testing.assert_allclose(seen[seen > 0], 100, rtol=1e-5)
-        back = from_grid(slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS], slices.grid, scan)
+        back = slices.grid.paste(slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS], scan)
         assert back[9:12, 20, 20] == pytest.approx([0, 100, 0], abs=1e-3)
-
-    def test_extent(self, scan_and_heart):
-        """21 planes of 2 mm are 42 mm: 28 slices of 1.5 mm, and a box of 56×65 pixels."""
-        scan, heart = scan_and_heart
-        slices = heart_slices(scan, heart)
-        assert len(slices) == 28
-        assert slices.hu.shape == (28 + 2 * MAX_NEIGHBOURS, 224, 224)
-        assert slices.heart.sum() / 28 == pytest.approx((81 * 0.7) * (81 * 0.8), rel=0.03)
 
     def test_slices_do_not_move_with_the_mask(self, scan_and_heart):
         scan, heart = scan_and_heart
@@ -111,15 +99,6 @@ class TestSlices:
         steps = (heart_slices(scan, heart).grid.first[2] - heart_slices(scan, other).grid.first[2]) / (1.5 / 2.0)
         assert steps == pytest.approx(round(steps), abs=1e-9)
         assert round(steps) in (2, 3)
-
-    def test_window_scaling(self, scan_and_heart):
-        scan, heart = scan_and_heart
-        slices = heart_slices(scan, heart)
-        x = slice_input(slices, np.array([3]))
-        hu = slices.hu[3 + MAX_NEIGHBOURS]
-        assert x.dtype == np.float32
-        np.testing.assert_allclose(x[0, 0], np.clip((hu + 50) / 1000, 0, 1), atol=1e-6)
-        assert x.min() == 0
 
     def test_neighbours_are_the_slices_below_and_above(self, scan_and_heart):
         scan, heart = scan_and_heart
@@ -132,29 +111,6 @@ class TestSlices:
                 np.testing.assert_allclose(x[row, channel], expected, atol=1e-6)
         with pytest.raises(ValueError, match="3 neighbours"):
             slice_input(slices, np.array([0]), neighbours=3)
-
-    def test_end_slice_is_repeated_beyond_the_scan(self):
-        scan = ramp_scan(size=(260, 260, 12))
-        heart = box_mask(scan, slice(0, 12), slice(80, 180), slice(80, 180))
-        hu = heart_slices(scan, heart).hu[:, 112, 112]
-        assert hu[:3] == pytest.approx([hu[2]] * 3)
-        assert hu[-3:] == pytest.approx([hu[-3]] * 3)
-        assert abs(hu[2] - hu[3]) > 3
-
-    def test_scan_smaller_than_the_window_is_framed_by_air(self):
-        scan = image_of(np.full((10, 60, 50), 40, np.int16), (1.2, 1.2, 3.0))
-        slices = heart_slices(scan, box_mask(scan, slice(2, 8), slice(10, 50), slice(10, 40)))
-        x = slice_input(slices, np.arange(len(slices)))
-        assert slices.hu[:, 112, 112] == pytest.approx(40)
-        assert (slices.hu[:, 0] == -1024).all()
-        assert (x[:, :, 0] == 0).all()
-        assert x[0, 0, 112, 112] == pytest.approx(0.09)
-        assert (slices.hu > -1000).sum() / len(slices.hu) == pytest.approx(60 * 72, rel=0.04)
-
-    def test_one_thin_plane_still_has_a_slice(self):
-        scan = image_of(np.zeros((40, 30, 30), np.int16), (5.0, 5.0, 0.5))
-        for k in range(40):
-            assert len(heart_slices(scan, box_mask(scan, slice(k, k + 1), slice(5, 20), slice(5, 20)))) == 1
 
     def test_position_in_the_hearts_frame(self):
         """A ball: 0 in its middle and ±1 on its surface, along every axis."""
@@ -193,17 +149,11 @@ class TestHeartGrid:
         ]
         assert own == pytest.approx(scans)
 
-    def test_intensities(self):
-        scan = image_of(np.full((20, 40, 40), 40, np.int16), (3.0, 3.0, 3.0))
-        x = heart_input(scan)
-        assert x.dtype == np.float32
-        np.testing.assert_allclose(x, 0.54, atol=1e-6)
-
     def test_finer_voxels_are_averaged(self):
         """White noise, three voxels to one: weighted 1, 7, 8, 7 and 1 of 24 within a slice, 1 of 3 across."""
         noise = np.random.default_rng(0).normal(0, 100, (48, 120, 120)).astype(np.float32)
         scan = image_of(noise, (0.5, 0.5, 1.0))
-        mean = on_grid(scan, heart_grid(scan), 0.0)[2:-2, 2:-2, 2:-2]
+        mean = heart_grid(scan).resample(scan, 0.0)[2:-2, 2:-2, 2:-2]
         assert mean.std() == pytest.approx(100 * 164 / 24**2 / math.sqrt(3), rel=0.02)
 
 
@@ -221,22 +171,11 @@ class TestWayBack:
         on_own = slices.grid.as_image(np.zeros(slices.heart.shape, np.float32), scan)
         x, y, z = points_mm(on_own)
         blob = 300 * np.exp(-((x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2) / (2 * 2.0**2))
-        back = from_grid(blob.astype(np.float32), slices.grid, scan)
+        back = slices.grid.paste(blob.astype(np.float32), scan)
         mass = back.sum() * math.prod(scan.GetSpacing())
         assert mass == pytest.approx((2 * math.pi) ** 1.5 * 2.0**3 * 300, rel=1e-3)
-        again = on_grid(image_of(back, scan.GetSpacing()), slices.grid, 0.0).sum() * 1.5
+        again = slices.grid.resample(image_of(back, scan.GetSpacing()), 0.0).sum() * 1.5
         assert again == pytest.approx(mass, rel=1e-3)
-
-    def test_mass_of_single_pixels_is_kept(self):
-        """The least smooth map there is."""
-        scan = image_of(np.zeros((20, 100, 100), np.float32), (0.9, 0.9, 2.5))
-        slices = heart_slices(scan, box_mask(scan, slice(3, 17), slice(30, 70), slice(30, 70)))
-        rng = np.random.default_rng(1)
-        for _ in range(5):
-            spike = np.zeros(slices.heart.shape, np.float32)
-            spike[tuple(rng.choice(np.argwhere(slices.heart)))] = 1000
-            back = from_grid(spike, slices.grid, scan)
-            assert back.sum() * 0.9 * 0.9 * 2.5 == pytest.approx(1500, rel=1e-3)
 
     @pytest.mark.parametrize("direction", [None, OBLIQUE])
     def test_place_is_kept(self, direction):
@@ -245,37 +184,22 @@ class TestWayBack:
         spot = np.zeros(slices.heart.shape, np.float32)
         spot[9:12, 99:102, 119:122] = 500
         there = slices.grid.as_image(spot, scan).TransformIndexToPhysicalPoint((120, 100, 10))
-        back = from_grid(spot, slices.grid, scan)
+        back = slices.grid.paste(spot, scan)
         k, j, i = (float(np.average(n, weights=back[back > 0])) for n in np.nonzero(back))
         assert scan.TransformContinuousIndexToPhysicalPoint((i, j, k)) == pytest.approx(there, abs=0.1)
-
-    def test_nothing_beyond_the_window(self):
-        scan = image_of(np.zeros((20, 300, 300), np.float32), (1.0, 1.0, 3.0))
-        slices = heart_slices(scan, box_mask(scan, slice(5, 10), slice(130, 170), slice(130, 170)))
-        back = from_grid(np.ones(slices.heart.shape, np.float32), slices.grid, scan)
-        assert back[5:10].max() == pytest.approx(1)
-        assert back[7, 150, 150] == pytest.approx(1)
-        assert not back[:4].any()
-        assert not back[:, :30].any()
 
     def test_linear_between_the_voxels(self):
         """Hand-worked: two voxels 0 and 8 read at the points between them, over no extent to speak of and over one."""
         two = image_of(np.array([[[0, 8]] * 2] * 2, np.float32))
-        narrow = on_grid(two, Grid((0.25, 0, 0), (1e-3, 1, 1), (1, 2, 2)), 0.0)
-        wide = on_grid(two, Grid((0.5, 0, 0), (2, 1, 1), (1, 2, 2)), 0.0)
+        narrow = ScanGrid((0.25, 0, 0), (1e-3, 1, 1), (1, 2, 2)).resample(two, 0.0)
+        wide = ScanGrid((0.5, 0, 0), (2, 1, 1), (1, 2, 2)).resample(two, 0.0)
         assert narrow[0, 0, 0] == pytest.approx(2, abs=0.01)
         assert wide[0, 0, 0] == pytest.approx(4)
 
     def test_half_outside_is_half_air(self):
         image = image_of(np.full((2, 2, 4), 100, np.float32))
-        value = on_grid(image, Grid((-0.5, 0, 0), (2, 1, 1), (1, 2, 2)), -1000.0)[0, 0, 0]
+        value = ScanGrid((-0.5, 0, 0), (2, 1, 1), (1, 2, 2)).resample(image, -1000.0)[0, 0, 0]
         assert value == pytest.approx((100 - 1000) / 2)
-
-
-def test_margin():
-    grid = with_margin(Grid((0.0, 0.0, 10.0), (1.0, 1.0, 0.5), (4, 4, 3)))
-    assert grid.first[2] == 10 - MAX_NEIGHBOURS * 0.5
-    assert grid.size == (4, 4, 3 + 2 * MAX_NEIGHBOURS)
 
 
 def test_published_values():

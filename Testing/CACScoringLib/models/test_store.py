@@ -24,11 +24,3 @@ def test_what_was_left_of_a_model_is_removed_by_the_next_writing(tmp_path):
     assert all(path.exists() for path in others)
     store.put_card(card, "{}")
     assert store.files_of(card) == [card, tmp_path / "own.safetensors"]
-
-
-def test_what_was_left_of_a_kept_model_is_removed_by_the_next(tmp_path):
-    card = tmp_path / "own.json"
-    store.put(card, "{}", b"weights", "0" * 64)
-    left = leave(tmp_path / "earlier", "1")
-    assert store.keep(store.files_of(card), tmp_path / "earlier").name == "1"
-    assert not left.exists()

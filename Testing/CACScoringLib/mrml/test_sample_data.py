@@ -82,7 +82,19 @@ def test_it_is_small_and_tells_what_it_is():
 
 
 def test_it_has_calcium_in_several_arteries_and_nothing_is_cut_off(tmp_path):
-    assert cli.main(["score", str(sample_data.sample_file()), "--output", str(tmp_path / "out"), "--no-scene"]) == 0
+    assert (
+        cli.main(
+            [
+                "score",
+                str(sample_data.sample_file()),
+                "--output",
+                str(tmp_path / "out"),
+                "--settings",
+                '{"results": {"scene": false}}',
+            ]
+        )
+        == 0
+    )
     data = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
     threshold = data["methods"]["threshold"]
     assert 120 < threshold["total"]["agatston"] < 300

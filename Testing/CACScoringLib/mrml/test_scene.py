@@ -16,8 +16,12 @@ import vtk
 from damaged_files import cut
 from saved_scenes import read_mrb
 
-from CACScoringLib.calcium_map.decomposition import Decomposition, DecompositionSettings, healthy_image
-from CACScoringLib.calcium_map.slices import SliceProbabilities
+from CACScoringLib.calcium_map.decomposition import (
+    Decomposition,
+    DecompositionSettings,
+    SliceProbabilities,
+    healthy_image,
+)
 from CACScoringLib.core.ct import (
     Acquisition,
     MaskError,

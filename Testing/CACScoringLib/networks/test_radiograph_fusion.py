@@ -29,9 +29,3 @@ def test_with_factors():
     found = probabilities(np.array([[0.0, 0.5]]), np.array([[60.0, 1.0, 27.0]]), CALIBRATION)
     assert math.isnan(found[0, 0])  # the card tells nothing of factors
     assert found[0, 1] == pytest.approx(sigmoid(1.0))
-
-
-def test_a_factor_that_is_not_known():
-    found = probabilities(np.zeros((2, 2)), np.array([[60.0, 1.0, np.nan], [60.0, 0.0, 27.0]]), CALIBRATION)
-    assert math.isnan(found[0, 1])
-    assert found[1, 1] == pytest.approx(0.5)

@@ -25,20 +25,6 @@ def test_it_gives_probabilities_of_heart_and_of_territories_that_add_up(network)
     torch.testing.assert_close(y[:, 1:].sum(1), torch.ones(2, 16, 24, 32))
 
 
-def test_probabilities_are_those_of_its_logits(network):
-    x = torch.rand(1, INPUTS, 16, 16, 16)
-    with torch.no_grad():
-        y, z = network(x), network(x, logits=True)
-    torch.testing.assert_close(y[:, 0], torch.sigmoid(z[:, 0]))
-    torch.testing.assert_close(y[:, 1:], torch.softmax(z[:, 1:], 1))
-
-
-def test_samples_of_a_batch_do_not_change_each_other(network):
-    x = torch.rand(2, INPUTS, 16, 16, 16)
-    with torch.no_grad():
-        torch.testing.assert_close(network(x)[:1], network(x[:1]))
-
-
 def test_the_patch_fits_and_other_sides_are_refused(network):
     assert TERRITORY_PATCH % STRIDE == 0
     with pytest.raises(ValueError, match="multiples of 8"):

@@ -12,7 +12,6 @@ from CACScoringLib.networks.vessels import (
     AGATSTON_PER_HU_MM3,
     CELL,
     KINDS,
-    PRESETS,
     TISSUE_HU,
     VESSELS,
     VesselNet,
@@ -72,19 +71,8 @@ def test_squeeze_and_excite_is_equation_2():
     g = x.mean((2, 3))
     s = torch.sigmoid(torch.relu(g @ first.weight.T + first.bias) @ second.weight.T + second.bias)
     assert first.weight.shape == (2, 4)
-    torch.testing.assert_close(network.slice_weights(x), s)
+    torch.testing.assert_close(network.squeeze.weights(x), s)
     torch.testing.assert_close(network(x), network.body(x * s[:, :, None, None]))
-    assert small("cnn").slice_weights(x) is None
-
-
-def test_pooling():
-    """The highest of each feature beside its mean: of one voxel among thousands a mean shows little."""
-    network = small("cnn", pooling="average+max")
-    x = torch.rand(2, 4, 32, 32)
-    f = network.body.layers(x)
-    both = torch.cat([f.flatten(2).mean(2), f.flatten(2).max(2).values], 1)
-    torch.testing.assert_close(network(x), network.body.dense(both))
-    assert small("cnn").body.dense[1].in_features == 16
 
 
 def test_voxel_sum_begins_with_what_is_denser_than_tissue():
@@ -97,17 +85,6 @@ def test_voxel_sum_begins_with_what_is_denser_than_tissue():
         found = network(scan_with((1, 5, 9), (3, 20, 31)))
     # What is a little less dense hardly counts: here a hundred pixels.
     torch.testing.assert_close(found, torch.full((1, 4), wanted / 100), rtol=0.03, atol=0)
-
-
-def test_voxel_sum_adds_up():
-    network = stirred(small("voxel-sum"))
-    places = [(0, 3, 3), (3, 25, 20)]
-    with torch.no_grad():
-        each = [network(scan_with(place)) for place in places]
-        torch.testing.assert_close(network(scan_with(*places)), each[0] + each[1])
-        together = network(torch.cat([scan_with(place) for place in places]))
-    torch.testing.assert_close(together, torch.cat(each))
-    assert not torch.allclose(each[0], each[1], rtol=0.05), "where it lies makes no difference"
 
 
 def test_maps_lie_where_calcium_is_and_sum_to_the_scores():
@@ -178,60 +155,3 @@ def test_a_sample_stands_for_all():
             found = torch.cat([network(x, calcium)[0] for _ in range(300)])
     assert found.std(0).min() > 0
     torch.testing.assert_close(found.mean(0, keepdim=True), whole, rtol=0.05, atol=0)
-
-
-def test_scores_are_multiplied():
-    network = stirred(small("voxel-sum"))
-    x = scan_with((1, 5, 9))
-    with torch.no_grad():
-        before = network(x)
-        network.multiply(3.0)
-        torch.testing.assert_close(network(x), 3 * before)
-
-
-def test_only_voxel_sum_is_shown_where_calcium_lies():
-    with pytest.raises(ValueError, match='"cnn" has no use for where calcium lies'):
-        small("cnn")(scan_with(), shown_at())
-
-
-def test_voxel_sum_of_nothing_bright_is_nothing():
-    network = small("voxel-sum").train()
-    y = network(scan_with())
-    assert not y.any()
-    y.sum().backward()  # does not fail, though there is nothing to learn from
-    assert not network.maps(scan_with()).any()
-
-
-def test_logarithm_is_of_the_same_scores():
-    linear, log = (stirred(small("voxel-sum", output=output)) for output in ("linear", "log"))
-    for network in (linear, log):
-        network.set_largest(50)
-    x = scan_with((1, 5, 9))
-    with torch.no_grad():
-        torch.testing.assert_close(log(x), torch.log1p(50 * linear(x)) / math.log(51))
-    with pytest.raises(ValueError, match="normalised by 0"):
-        log.set_largest(0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"kind": "unet"}, "kind is 'unet'"),
-        ({"pooling": "max"}, "pooling is 'max'"),
-        ({"size": 100}, "multiple of 8"),
-        ({"kind": "vit", "size": 500, "field": "heart"}, "multiple of 32"),
-        ({"kind": "voxel-sum"}, 'needs the field "heart"'),
-        ({"low_hu": 900.0}, "low_hu below high_hu"),
-    ],
-)
-def test_what_cannot_be(changes, message):
-    with pytest.raises(ValueError, match=message):
-        VesselNetConfig(**changes)
-
-
-def test_presets():
-    assert preset("paper", "cnn") == VesselNetConfig() == PRESETS["paper"]
-    for name in PRESETS:
-        assert [preset(name, kind).kind for kind in KINDS] == list(KINDS)
-    box = {(c.field, c.slices, c.size) for c in (preset("compact", kind) for kind in KINDS)}
-    assert len(box) == 1, "kinds of the compact preset share what is prepared"

@@ -1,6 +1,7 @@
 """The page of many scans."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import panel_results
@@ -52,8 +53,10 @@ class TestCohort:
         ]
         flags = {"adapt_to_tube_voltage": False, "allow_contrast": True, "allow_reversed": False}
         rules = {"minimum_pixels": 3, "calibration_mg_per_mm3_hu": 0.05}
-        assert json.loads(worker.arguments[-3]) == {"scoring": {"score": {"rules": rules, **flags}}}
-        assert scoring_settings(worker.arguments[-3], RunSettings()).score.rules.minimum_pixels == 3
+        assert json.loads(worker.arguments[-3]) == {"scoring": {"rules": rules, **flags}}
+        assert (
+            scoring_settings(Namespace(settings=[worker.arguments[-3]]), RunSettings()).score.rules.minimum_pixels == 3
+        )
         assert cohort.ui.cohortButton.text == "Cancel"
         for index in range(2):
             worker.say(self.scan(index, "waiting", tmp_path))

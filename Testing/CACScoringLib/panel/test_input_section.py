@@ -21,9 +21,10 @@ class TestInput:
         volume.SetAndObserveImageData(image)
         assert driver.ui.scoreButton.enabled
 
-    def test_published_rules_need_no_arguments(self, driver):
+    def test_published_rules_are_not_changed(self, driver):
         driver.ui.scoreButton.click()
-        assert driver.process.arguments[-4:] == ["--threshold-only", "--no-scene", "--progress", "json"]
+        flags = dict.fromkeys(("adapt_to_tube_voltage", "allow_contrast", "allow_reversed"), False)
+        assert driver.process.settings() == {"scoring": {"rules": {}, **flags}, "results": {"scene": False}}
 
     def test_changed_rules_are_passed_on_and_set_back(self, driver):
         driver.ui.thresholdBox.setValue(145)
@@ -34,14 +35,14 @@ class TestInput:
         driver.ui.contrastBox.setChecked(True)
         driver.ui.reversedBox.setChecked(True)
         driver.ui.scoreButton.click()
-        assert driver.process.option("--rule") == ["threshold_hu=145", "minimum_pixels=3", "connectivity=4"]
-        assert driver.process.option("--calibration") == ["0.000722"]
-        assert {"--adapt-to-tube-voltage", "--allow-contrast", "--allow-reversed"} <= set(driver.process.arguments)
+        rules = {"threshold_hu": 145, "minimum_pixels": 3, "connectivity": 4, "calibration_mg_per_mm3_hu": 0.000722}
+        flags = dict.fromkeys(("adapt_to_tube_voltage", "allow_contrast", "allow_reversed"), True)
+        assert driver.process.settings()["scoring"] == {"rules": rules, **flags}
         driver.ui.scoreButton.click()
         driver.ui.advancedBox.collapsed = False
         driver.ui.defaultsButton.click()
         driver.ui.scoreButton.click()
-        assert driver.process.option("--rule") == []
+        assert driver.process.settings()["scoring"]["rules"] == {}
         assert driver.ui.thresholdBox.value == 130
 
     def test_enumerations_imported_again_mean_the_same(self, driver, monkeypatch):

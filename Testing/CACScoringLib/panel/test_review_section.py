@@ -175,7 +175,7 @@ class TestReview:
         assert not reviewed.ui.sliceBox.checked
         reviewed.ui.sliceBox.click()
         reviewed.ui.rescoreButton.click()
-        assert reviewed.process.option("--slice") == ["5=on"]
+        assert reviewed.process.settings()["scoring"]["slices"] == {"5": True}
         reviewed.process.write_result(networks=True)
         reviewed.process.end(0)
         reviewed.settle()
@@ -188,7 +188,7 @@ class TestReview:
         reviewed.process.say(line(event="step", step="heart", index=1, count=4))
         reviewed.ui.rescoreButton.click()
         assert reviewed.ui.statusLabel.text == "Step 2 of 4: heart …"
-        assert reviewed.process.option("--slice") == []
+        assert "slices" not in reviewed.process.settings()["scoring"]
         reviewed.process.write_result(networks=True)
         reviewed.process.end(0)
         reviewed.settle()

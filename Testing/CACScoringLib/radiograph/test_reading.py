@@ -29,6 +29,10 @@ def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
     return first.shape == second.shape and np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.999
 
 
+ONLY_PIXEL_SPACING = {"ImagerPixelSpacing": None, "PixelSpacing": [0.9, 0.8]}
+MAGNIFIED = {"PixelSpacingCalibrationType": "GEOMETRY", "EstimatedRadiographicMagnificationFactor": 1.25}
+
+
 class TestDicom:
     def test_a_plain_radiograph(self, tmp_path):
         found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES))
@@ -45,33 +49,12 @@ class TestDicom:
         assert same_picture(found.picture, CHEST)
         assert not found.warnings
 
-    @pytest.mark.parametrize(
-        ("kind", "shape", "values"),
-        [("MONOCHROME2", "INVERSE", VALUES), ("MONOCHROME1", "IDENTITY", 4000 - VALUES)],
-    )
-    def test_contradictions_are_told(self, tmp_path, kind, shape, values):
-        tags = {"PhotometricInterpretation": kind, "PresentationLUTShape": shape}
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", values, **tags))
-        assert codes(found) == {"grey-scale"}
-        assert same_picture(found.picture, CHEST)
-
     def test_rescale_comes_before_the_window(self, tmp_path):
         tags = {"RescaleSlope": 2, "RescaleIntercept": -100, "WindowCenter": 3900.5, "WindowWidth": 4001}
         found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
         expected = np.clip(VALUES * 2.0 - 100, 1900, 5900)
         assert same_picture(found.picture, expected)
         assert (found.picture == found.picture.min()).sum() == (VALUES <= 1000).sum()
-
-    def test_the_first_of_several_windows_counts(self, tmp_path):
-        one = write_dicom(tmp_path / "one.dcm", VALUES, WindowCenter=1000, WindowWidth=2001)
-        two = write_dicom(tmp_path / "two.dcm", VALUES, WindowCenter=[1000, 3000], WindowWidth=[2001, 100])
-        assert np.array_equal(read_radiograph(two).picture, read_radiograph(one).picture)
-
-    def test_a_lookup_table_counts_before_a_window(self, tmp_path):
-        table = lookup_table(0, [round(4000 * (n / 4000) ** 2) for n in range(4001)])
-        tags = {"VOILUTSequence": table, "WindowCenter": 100, "WindowWidth": 10}
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
-        assert np.abs(found.picture - VALUES.astype(float) ** 2 / 4000).max() <= 0.5
 
     @pytest.mark.parametrize(("first", "bits"), [(500, 16), (0, 8), (500, 12)])
     def test_beyond_a_lookup_table_its_ends_go_on(self, tmp_path, first, bits):
@@ -110,23 +93,9 @@ class TestDicom:
         ("tags", "pixel_mm", "warnings"),
         [
             ({"ImagerPixelSpacing": [0.9, 0.8], "PixelSpacing": [0.5, 0.5]}, (0.8, 0.9), set()),
-            ({"ImagerPixelSpacing": None, "PixelSpacing": [0.9, 0.8]}, (0.8, 0.9), {"pixel-size-uncertain"}),
-            (
-                {"ImagerPixelSpacing": None, "PixelSpacing": [0.9, 0.8], "PixelSpacingCalibrationType": "FIDUCIAL"},
-                (0.8, 0.9),
-                {"pixel-size-uncertain"},
-            ),
-            (
-                {
-                    "ImagerPixelSpacing": None,
-                    "PixelSpacing": [0.8, 0.8],
-                    "PixelSpacingCalibrationType": "GEOMETRY",
-                    "EstimatedRadiographicMagnificationFactor": 1.25,
-                },
-                (1.0, 1.0),
-                set(),
-            ),
-            ({"ImagerPixelSpacing": None, "NominalScannedPixelSpacing": [0.9, 0.9]}, (0.9, 0.9), set()),
+            (ONLY_PIXEL_SPACING, (0.8, 0.9), {"pixel-size-uncertain"}),
+            (ONLY_PIXEL_SPACING | {"PixelSpacingCalibrationType": "FIDUCIAL"}, (0.8, 0.9), {"pixel-size-uncertain"}),
+            (ONLY_PIXEL_SPACING | MAGNIFIED, (1.0, 1.125), set()),
             ({"ImagerPixelSpacing": None}, None, {"pixel-size-unknown"}),
             ({"ImagerPixelSpacing": [0.01, 0.01]}, None, {"pixel-size-implausible", "pixel-size-unknown"}),
             ({"ImagerPixelSpacing": [0.5, 0.5]}, (0.5, 0.5), {"small-field"}),
@@ -142,13 +111,10 @@ class TestDicom:
         [
             ({"ViewPosition": "AP"}, "AP"),
             ({"ViewPosition": "LL"}, "lateral"),
-            ({"ViewPosition": "RL"}, "lateral"),
             ({"ViewPosition": None}, None),
             ({"ViewPosition": "", "PatientOrientation": ["P", "F"]}, "lateral"),
             ({"ViewPosition": None, "PositionerPrimaryAngle": 0.0}, "PA"),
-            ({"ViewPosition": None, "PositionerPrimaryAngle": -180.0}, "AP"),
             ({"ViewPosition": None, "PositionerPrimaryAngle": 90.0}, "lateral"),
-            ({"ViewPosition": None, "PositionerPrimaryAngle": 45.0}, None),
         ],
     )
     def test_view(self, tmp_path, tags, view):
@@ -156,15 +122,6 @@ class TestDicom:
         assert found.view == view
         assert ("view-unknown" in codes(found)) == (view is None)
         assert ("view-ap" in codes(found)) == (view == "AP")
-
-    @pytest.mark.parametrize(
-        ("meaning", "view"), [("postero-anterior", "PA"), ("antero-posterior", "AP"), ("left lateral", "lateral")]
-    )
-    def test_view_by_its_code(self, tmp_path, meaning, view):
-        code = pydicom.Dataset()
-        code.CodeMeaning = meaning
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, ViewPosition=None, ViewCodeSequence=[code]))
-        assert found.view == view
 
     @pytest.mark.parametrize(
         ("orientation", "turn"),
@@ -184,32 +141,6 @@ class TestDicom:
         assert codes(found) == {"turned"}
         assert found.pixel_mm == ((1.0, 0.8) if orientation[0] in "HF" else (0.8, 1.0))
 
-    @pytest.mark.parametrize(
-        ("tags", "age", "sex"),
-        [
-            ({"PatientAge": None, "PatientBirthDate": "19600201", "StudyDate": "20240131"}, 63, "F"),
-            ({"PatientAge": None, "PatientBirthDate": "19600131", "StudyDate": "20240131"}, 64, "F"),
-            ({"PatientAge": None, "PatientBirthDate": "", "PatientSex": "M"}, None, "M"),
-            ({"PatientAge": "old", "PatientSex": "O"}, None, None),
-        ],
-    )
-    def test_person(self, tmp_path, tags, age, sex):
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
-        assert (found.age_years, found.sex) == (age, sex)
-
-    @pytest.mark.parametrize(
-        ("tags", "code"),
-        [
-            ({"BurnedInAnnotation": "YES"}, "burned-in"),
-            ({"LossyImageCompression": "01"}, "lossy-compression"),
-            ({"BodyPartExamined": "HAND"}, "body-part"),
-            ({"Modality": "OT"}, "modality"),
-            ({"Modality": None}, "modality"),
-        ],
-    )
-    def test_what_the_header_casts_warning_on(self, tmp_path, tags, code):
-        assert codes(read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))) == {code}
-
     def test_lossless_jpeg_is_left_to_itk(self, tmp_path):
         """The compression that most CR archives use; pydicom alone has no decoder for it."""
         write_jpeg(tmp_path / "pa.dcm", VALUES)
@@ -223,13 +154,10 @@ class TestDicom:
         ("tags", "error", "words"),
         [
             ({"Modality": "CT"}, NotCTError, "slice of a CT"),
-            ({"Modality": "MG"}, NotCTError, "MG"),
             ({"NumberOfFrames": 3}, NotVolumeError, "3 frames"),
             ({"PhotometricInterpretation": "PALETTE COLOR"}, NotVolumeError, "colour"),
-            ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, NotVolumeError, "colour"),
             ({"PixelData": None}, UnreadableError, "no image"),
             ({"PixelData": b"\0" * 100}, UnreadableError, "cut off"),
-            ({"BitsAllocated": 12}, UnreadableError, "cut off or broken"),
             ({"WindowCenter": 5, "WindowWidth": 0}, UnreadableError, "grey values"),
         ],
     )
@@ -275,18 +203,6 @@ class TestPictures:
         assert (found.pixel_mm, found.view, found.age_years, found.sex) == (None, None, None, None)
         expected = {"pixel-size-unknown", "view-unknown"} | ({"lossy-compression"} if ending == "jpg" else set())
         assert codes(found) == expected
-
-    @pytest.mark.parametrize("values", [VALUES, (VALUES // 16).astype(np.uint8)], ids=["16 bit", "8 bit"])
-    def test_a_tiff_with_white_as_0(self, tmp_path, values):
-        tifffile = pytest.importorskip("tifffile")
-        tifffile.imwrite(tmp_path / "pa.tif", values.max() - values, photometric="miniswhite")
-        assert same_picture(read_radiograph(tmp_path / "pa.tif").picture, CHEST)
-
-    @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
-    def test_grey_in_a_colour_format(self, tmp_path, mode):
-        grey = (VALUES // 16).astype(np.uint8)
-        Image.fromarray(grey).convert(mode).save(tmp_path / "pa.png")
-        assert np.array_equal(read_radiograph(tmp_path / "pa.png").picture, grey)
 
     def test_colour_is_refused(self, tmp_path):
         colours = np.stack([VALUES // 16] * 3, -1).astype(np.uint8)
@@ -338,8 +254,3 @@ class TestImages:
     def test_what_is_refused(self, tmp_path, values, error, words):
         with pytest.raises(error, match=words):
             read_radiograph(self.write(tmp_path / "pa.nrrd", values))
-
-    def test_pixel_sizes_of_no_radiograph(self, tmp_path):
-        found = read_radiograph(self.write(tmp_path / "pa.mha", CHEST[None], (20.0, 20.0, 1.0)))
-        assert found.pixel_mm is None
-        assert "pixel-size-implausible" in codes(found)

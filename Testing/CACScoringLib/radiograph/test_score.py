@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import radiograph_models
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from radiograph_files import chest
 from radiograph_models import spot_model
 
 from CACScoringLib.core.ct import Acquisition
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.radiograph import RadiographNetConfig
-from CACScoringLib.radiograph.score import Factors, RadiographError, model_for, nested, score_radiograph
+from CACScoringLib.radiograph.score import Factors, RadiographError, model_for, score_radiograph
 from CACScoringLib.radiograph.view import ChestRadiograph
 
 
@@ -45,33 +43,6 @@ class TestProbabilities:
         np.testing.assert_allclose(found, logistic(logits + np.array([1, 0, -1]) + 1.0), atol=1e-6)
         assert result.factors == Factors(50, "M", 25)
 
-    def test_a_model_that_knows_no_factors_says_so(self):
-        known = radiograph_models.calibration(factors=False)
-        result = score_radiograph({"PA": radiograph()}, Factors(50, "M", 25), spot_model(known=known))
-        assert "factors-unused" in codes(result)
-        assert (result.factors, result.thresholds[0].with_factors) == (None, None)
-
-    def test_the_same_chest_in_finer_pixels_scores_the_same(self):
-        coarse = score_radiograph({"PA": radiograph()}, None, spot_model())
-        fine = radiograph(chest(1080, 1080, (0.4, 0.4)), (0.4, 0.4))
-        fine = score_radiograph({"PA": fine}, None, spot_model())
-        for one, other in zip(coarse.thresholds, fine.thresholds, strict=True):
-            assert one.image == pytest.approx(other.image, abs=0.01)
-
-    @settings(max_examples=50, deadline=None)
-    @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
-    def test_nested_is_the_nearest_that_does_not_rise(self, row):
-        found = nested(np.array([row]))[0]
-        assert (np.diff(found) <= 1e-12).all()
-        assert found.mean() == pytest.approx(np.mean(row))
-        if row == sorted(row, reverse=True):
-            assert found == pytest.approx(row)
-        else:  # no better one nearby
-            distance = ((found - row) ** 2).sum()
-            for step in np.eye(len(row)) * 1e-3:
-                for other in (found + step, found - step):
-                    assert (np.diff(other) > 0).any() or ((other - row) ** 2).sum() >= distance - 1e-12
-
 
 class TestFactors:
     @pytest.mark.parametrize("values", [(17, "F", 25), (111, "F", 25), (50, "O", 25), (50, "", 25), (50, "F", 5)])
@@ -81,17 +52,6 @@ class TestFactors:
 
 
 class TestViews:
-    def test_a_lateral_view_that_is_not_used(self):
-        both = {"PA": radiograph(), "lateral": radiograph(view="lateral")}
-        result = score_radiograph(both, None, spot_model())
-        assert "view-unused" in codes(result)
-        assert list(result.views) == ["PA"]
-
-    def test_a_lateral_view_that_lacks(self):
-        model = spot_model(centres=((266, 235), (268, 183)), views=("PA", "lateral"))
-        with pytest.raises(RadiographError, match="needs a lateral radiograph too"):
-            score_radiograph({"PA": radiograph()}, None, model)
-
     def test_two_views_keep_the_models_order(self):
         model = spot_model(centres=((266, 235), (268, 183)), views=("PA", "lateral"))
         lateral = radiograph(chest(432, 432)[:, ::-1].copy(), view="lateral")
@@ -108,9 +68,6 @@ class TestViews:
 
 
 class TestWarnings:
-    def test_digital_patients_are_told_first(self):
-        assert codes(score_radiograph({"PA": radiograph()}, None, spot_model())) == ["digital-patients"]
-
     @pytest.mark.parametrize(
         ("centre", "code"),
         [((266, 235), None), ((60, 235), "heart-place"), ((266, 400), "heart-place"), ((266, 180), None)],
@@ -118,15 +75,6 @@ class TestWarnings:
     def test_a_heart_at_an_odd_place(self, centre, code):
         found = codes(score_radiograph({"PA": radiograph()}, None, spot_model(centres=(centre,))))
         assert (found[1:] or [None]) == [code]
-
-    def test_a_square_beyond_the_picture(self):
-        narrow = chest(432, 432)[:210]
-        found = codes(score_radiograph({"PA": radiograph(narrow)}, None, spot_model()))
-        assert found[1:] == ["heart-cut-off"]
-
-    def test_a_negative_of_unknown_view(self):
-        found = score_radiograph({"PA": radiograph(-chest(432, 432), view=None)}, None, spot_model())
-        assert "looks-inverted" in codes(found)
 
 
 class TestSaliency:
@@ -163,11 +111,3 @@ class TestModels:
         assert model_for({"PA"}).card.name == "pa"
         assert model_for({"PA", "lateral"}).card.name == "both"
         assert model_for({"lateral"}).card.name == "side"
-
-    def test_own_ones_are_named(self):
-        self.add(self.own, "mine", "PA")
-        with pytest.raises(models.ModelError, match="mine"):
-            model_for({"PA"})
-        assert model_for({"PA"}, "mine").origin == "user"
-        with pytest.raises(models.ModelError, match="no model 'other'"):
-            model_for({"PA"}, "other")

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import re
-from collections import Counter
 from dataclasses import replace
 
 import heart_with_territories
@@ -17,13 +16,13 @@ from PIL import Image
 
 from CACScoringLib.anatomy.arteries import ArterySuggestion
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
-from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
+from CACScoringLib.core.labels import TERRITORIES, Artery
 from CACScoringLib.core.progress import progress_for
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.report import figures, page, pictures
 from CACScoringLib.report import files as report
-from CACScoringLib.report import page, pictures
-from CACScoringLib.report.non_coronary_page import severe_stenosis
+from CACScoringLib.report.page import severe_stenosis
 from CACScoringLib.scoring.lesions import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
@@ -71,20 +70,13 @@ def test_json_has_the_promised_keys(result, tmp_path):
     assert set(method["arteries"]) == {"LM", "LAD", "LCX", "RCA", "other", "unassigned"}
     score_keys = {"agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions", "peak_hu"}
     score_keys |= {"clinical_agatston"}
-    score_keys |= {"integrated_mass_mg", "volume_fraction_mass_mg", "mass_standard_error_mg", "swcs"}
+    score_keys |= {"integrated_mass_mg", "mass_standard_error_mg"}
     intervals = {"interval_90", "mass_interval_90"}
     assert score_keys | intervals == set(method["total"]) == set(method["arteries"]["RCA"])
     assert score_keys | {"id", "artery"} <= set(method["lesions"][0])
     assert method["arteries"]["LAD"]["agatston"] == pytest.approx(64)
     assert method["arteries"]["RCA"]["peak_hu"] is None
     assert data["seconds"] == {"heart": 1.235}
-
-
-def test_json_components_add_up_to_the_total(result):
-    data = report.result_as_json(result, {})
-    lesions = data["methods"]["threshold"]["lesions"]
-    parts = [c["agatston"] for lesion in lesions for c in lesion["components"]]
-    assert sum(parts) == pytest.approx(data["methods"]["threshold"]["total"]["agatston"]) == pytest.approx(64)
 
 
 def test_unreviewed_results_have_no_categories():
@@ -113,12 +105,6 @@ def test_a_reviewed_score_of_0_is_told_as_such():
     assert lines[0] == "Clinical rule (threshold): reviewed, no coronary calcium"
     assert lines[-1] == "Risk class 0, CAC-DRS A0"
     assert report.lesions_as_csv(none).count("\n") == 1
-
-
-def test_no_calcium_is_said_by_a_reader_alone(result):
-    for other in (result, make_result(reviewed=False)):
-        assert not report.result_as_json(other, {})["methods"]["threshold"]["no_calcium"]
-        assert "no coronary calcium" not in page.result_as_html(other) + report.result_as_text(other)
 
 
 def test_a_maps_score_on_the_clinical_scale_comes_first():
@@ -170,10 +156,6 @@ def test_the_page_needs_no_other_file(result):
     assert len(pictures_found) == 2 + 2  # two overviews and every scored slice
     for data in pictures_found:
         Image.open(io.BytesIO(base64.b64decode(data))).verify()
-
-
-def test_an_unknown_fact_is_called_unknown(result):
-    assert re.search(r"<td>kernel</td><td>unknown</td>", page.result_as_html(result))
 
 
 def test_images_are_written_on_the_scans_grid(result, tmp_path):
@@ -231,8 +213,8 @@ class TestManyCandidates:
 
     def test_those_that_matter_are_told_and_the_rest_voxel_sum(self, many):
         method = many.methods["threshold"]
-        told = page.told_lesions(method, 3.0)
-        assert len(told) == page.MOST_TOLD < self.COUNT == method.total.lesions
+        told = figures.listed_lesions(method, 3.0)
+        assert len(told) == figures.MOST_LISTED < self.COUNT == method.total.lesions
         assert min(lesion.peak_hu for lesion in told) >= 300, "of 131 to 530 HU"
         html = page.result_as_html(many)
         rows = re.findall(r"<tr><td>(\d+)</td><td>[^<]*</td><td>slice", html)
@@ -240,48 +222,22 @@ class TestManyCandidates:
         ((count, voxels, points),) = re.findall(
             r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>.*?<td>([\d.]+)</td></tr>", html
         )
-        assert (int(count), int(voxels)) == (self.COUNT - page.MOST_TOLD, 2 * (self.COUNT - page.MOST_TOLD))
+        assert (int(count), int(voxels)) == (self.COUNT - figures.MOST_LISTED, 2 * (self.COUNT - figures.MOST_LISTED))
         shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
         assert sum(map(float, shown)) == pytest.approx(method.total.agatston, abs=0.01 * len(shown))
         assert points in shown
-        assert f"Of {self.COUNT} candidates, the {page.MOST_TOLD} that" in html
+        assert f"Of {self.COUNT} candidates, the {figures.MOST_LISTED} that" in html
 
     def test_only_slices_with_those_are_drawn(self, many):
-        slices = {lesion.components[0].slice_index for lesion in page.told_lesions(many.methods["threshold"], 3.0)}
+        slices = {lesion.components[0].slice_index for lesion in figures.listed_lesions(many.methods["threshold"], 3.0)}
         drawn = re.findall(r"<figcaption>slice (\d+)", page.result_as_html(many))
         assert {int(k) for k in drawn} == slices
         assert slices < {2, 4, 6, 8}
 
-    def test_of_many_slices_those_with_most_are_drawn(self, many, monkeypatch):
-        told = page.told_lesions(many.methods["threshold"], 3.0)
-        counts = Counter(lesion.components[0].slice_index for lesion in told)
-        ((fullest, count), *others) = counts.most_common()
-        assert others
-        assert count > others[0][1]
-        monkeypatch.setattr(page, "MOST_DRAWN", 1)
-        html = page.result_as_html(many)
-        assert [int(k) for k in re.findall(r"<figcaption>slice (\d+)", html)] == [fullest]
-        assert "The 1 slices" not in html
-
-    def test_all_are_listed_in_the_tables_for_programs(self, many):
-        assert len(report.lesions_as_csv(many).splitlines()) == self.COUNT + 1
-        assert len(report.result_as_json(many, {})["methods"]["threshold"]["lesions"]) == self.COUNT
-
-    def test_what_a_reader_assigned_is_told_whole(self, many):
-        reviewed = replace(many.methods["threshold"], status="reviewed")
-        assert page.told_lesions(reviewed, 3.0) == reviewed.lesions.lesions
-
     def test_few_are_told_whole(self):
-        few = many_candidates(page.MOST_TOLD)
-        assert page.told_lesions(few.methods["threshold"], 3.0) == few.methods["threshold"].lesions.lesions
+        few = many_candidates(figures.MOST_LISTED)
+        assert figures.listed_lesions(few.methods["threshold"], 3.0) == few.methods["threshold"].lesions.lesions
         assert "others</td>" not in page.result_as_html(few)
-
-
-def test_numbers_are_written_of_chosen_lesions_only(result):
-    lesions = result.methods["threshold"].lesions
-    drawn = [pixels(pictures.slice_picture(result.scan, result.heart.mask, lesions, 5, own)) for own in (None, {1}, {})]
-    assert np.array_equal(drawn[0], drawn[1])
-    assert not np.array_equal(drawn[0], drawn[2])
 
 
 def test_a_patch_is_around_its_place():
@@ -297,15 +253,6 @@ def test_a_patch_is_around_its_place():
     assert np.argwhere(green).mean(0) == pytest.approx((height / 2, width * 20.5 / 30), rel=0.05)
     elsewhere = pixels(pictures.patch_picture(scan, (0, 30, 70), outlines, 20.0))
     assert not ((elsewhere[..., 1] > 150) & (elsewhere[..., 0] < 100)).any()
-
-
-def test_the_front_view_has_the_head_at_the_top():
-    """The lesion lies above the middle of the heart region, so it must be drawn in the upper half."""
-    high = make_result()
-    overview = pixels(pictures.overview_picture(high.scan, high.heart.mask, high.methods["threshold"].lesions, 1))
-    red, green, _ = np.moveaxis(overview, 2, 0)
-    rows = np.nonzero((red > 180) & (green < 140))[0]
-    assert rows.mean() < overview.shape[0] / 2
 
 
 @pytest.mark.parametrize(
@@ -363,14 +310,6 @@ def test_lesions_given_back_give_the_same_numbers_reviewed(monkeypatch, tmp_path
     assert after["methods"]["threshold"]["total"] == before["methods"]["threshold"]["total"]
 
 
-def test_calcium_elsewhere_is_null_where_nobody_knows_it(result):
-    content = report.result_as_json(result, {})
-    assert content["non_coronary"] is None
-    assert content["territories"] is None
-    assert "Calcium outside" not in page.result_as_html(result)
-    assert "Outside" not in report.result_as_text(result)
-
-
 @pytest.mark.parametrize(("sex", "rows"), [("F", ["women"]), ("M", ["men"]), (None, ["women", "men"])])
 def test_the_valve_stands_beside_the_limits_of_the_patients_sex(monkeypatch, sex, rows):
     html = page.result_as_html(heart_with_territories.score(monkeypatch, patient_sex=sex))
@@ -393,29 +332,6 @@ def test_the_valve_stands_beside_the_limits_of_the_patients_sex(monkeypatch, sex
 )
 def test_published_limits_of_severe_aortic_stenosis(agatston, women, men):
     assert (severe_stenosis(agatston, "F"), severe_stenosis(agatston, "M")) == (women, men)
-
-
-def test_no_limits_are_given_without_calcium_of_the_valve(monkeypatch):
-    scored = heart_with_territories.score(monkeypatch)
-    labels = report.site_labels(scored)
-    labels = labels * sitk.Cast(labels != NonCoronary.AORTIC_VALVE, sitk.sitkUInt8)
-    html = page.result_as_html(heart_with_territories.score(monkeypatch, labels))
-    assert "The sites have been reviewed." in html
-    assert "stenosis" not in html
-
-
-def test_territories_are_outlined_faintly(monkeypatch):
-    scored = heart_with_territories.score(monkeypatch)
-    lesions = scored.methods["threshold"].lesions
-    arguments = scored.scan, scored.heart.mask, lesions, 9
-    plain, outlined = (
-        np.asarray(Image.open(io.BytesIO(pictures.slice_picture(*arguments, territories=t)))).astype(int)
-        for t in (None, scored.territories)
-    )
-    changed = np.abs(outlined - plain).max(2) > 25
-    assert 0.005 < changed.mean() < 0.05
-    # A lesion's own colour is not reached.
-    assert (np.abs(outlined[changed] - pictures.SITE_COLOURS[Artery.LAD]).max(1) > 40).all()
 
 
 def test_no_candidates_in_the_arteries_are_not_a_score(monkeypatch):

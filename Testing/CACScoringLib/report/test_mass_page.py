@@ -8,8 +8,7 @@ import pytest
 from made_results import make_result
 
 from CACScoringLib.report import files as report
-from CACScoringLib.report import page
-from CACScoringLib.report.mass_page import SOURCES, calibration_text, masses_as_html
+from CACScoringLib.report.page import SOURCES, calibration_text, result_as_html
 from CACScoringLib.scoring.mass_calibration import MassCalibration
 
 
@@ -18,27 +17,25 @@ def result():
     return make_result()
 
 
-def test_the_report_tells_masses_and_their_calibration(result):
-    html = page.result_as_html(result)
+def test_masses_stand_with_their_error_and_calibration(result):
+    html = result_as_html(result)
     total = result.methods["threshold"].mass_of()
     assert f"{total.integrated_mass_mg:.2f} ± {total.mass_standard_error_mg:.2f}" in html
-    assert html.count("Calcium mass without a threshold") == 1
-    assert masses_as_html(replace(result, mass_calibration=None)) is None
+    assert calibration_text(result.mass_calibration) in html
+    assert "Calcium mass without" not in result_as_html(replace(result, mass_calibration=None))
 
 
-def test_no_error_is_told_of_a_mass_where_nothing_was_found(result):
-    method = result.methods["threshold"]
-    none = replace(method, lesions=replace(method.lesions, lesions=()))
-    text = str(masses_as_html(replace(result, methods={"threshold": none})))
-    assert "0.00" in text
-    assert "±" not in text
+def test_a_mass_without_lesions_has_no_error():
+    none = make_result(no_calcium=True)
+    section = result_as_html(none).split("Calcium mass without a threshold")[1].split("</table>")[0]
+    assert "0.00" in section
+    assert "±" not in section
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_every_source_is_told(source):
+def test_calibration_names_its_source_and_uncertainty(source):
     text = calibration_text(MassCalibration(source, 0.7221, 5.0, 36.4))
-    assert SOURCES[source] in text
-    assert all(part in text for part in ("0.722", "5 %", "36 cm"))
+    assert all(part in text for part in (SOURCES[source], "0.722", "5 %", "36 cm"))
     assert "unknown uncertainty" in calibration_text(MassCalibration(source, 0.7))
 
 

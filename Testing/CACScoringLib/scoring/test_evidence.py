@@ -1,6 +1,7 @@
-"""What is known of a lesion of the calcium map, and how it is weighed."""
+"""The evidence of a lesion, how it is weighed, and what counts by it; nothing is lost."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,16 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.arteries import ArterySuggestion
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities, lesion_features
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.evidence import (
+    FEATURES,
+    INTERCEPT,
+    REASONS,
+    Evidence,
+    coronary_probabilities,
+    lesion_features,
+    select_lesions,
+)
+from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
 
 
 def found_in(calcium, ct):
@@ -28,11 +37,17 @@ def two_lesions():
     return calcium, found_in(calcium, calcium + 45)
 
 
+def map_of(calcium):
+    image = sitk.GetImageFromArray(calcium)
+    image.SetSpacing((1.0, 1.0, 2.0))
+    return image
+
+
 def test_features_are_what_they_say(two_lesions):
     calcium, found = two_lesions
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(found.lesions, (0.2, 0.5), strict=True)]
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
-    features = lesion_features(found, calcium, 2.0, probabilities, suggestions, 20.0)  # blood and noise reach 105 HU
+    features = lesion_features(found, suggestions, map_of(calcium), probabilities, 20.0)  # blood and noise reach 105 HU
     by_name = dict(zip(FEATURES, features.T, strict=True))
     large = int(np.argmax(by_name["log_mass"]))
     assert found.lesions[large].voxels == 8
@@ -47,17 +62,17 @@ def test_features_are_what_they_say(two_lesions):
 def test_what_noise_alone_reaches_is_no_excess(two_lesions):
     calcium, found = two_lesions
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in found.lesions]
-    features = lesion_features(found, calcium, 2.0, np.ones(4), suggestions, 40.0)
+    features = lesion_features(found, suggestions, map_of(calcium), np.ones(4), 40.0)
     assert not features[:, FEATURES.index("log_ct_excess")].any()
 
 
 def test_certain_and_unknown_values_stay_finite(two_lesions):
     calcium, found = two_lesions
     certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(found.lesions, (0.0, 1.0), strict=True)]
-    features = lesion_features(found, calcium, 1.0, np.full(4, np.nan), certain, None)
+    features = lesion_features(found, certain, map_of(calcium), np.full(4, np.nan), None)
     assert np.isfinite(features).all()
     nothing = found_in(0 * calcium, calcium)
-    assert lesion_features(nothing, calcium, 1.0, np.ones(4), [], 9.0).shape == (0, len(FEATURES))
+    assert lesion_features(nothing, [], map_of(calcium), np.ones(4), 9.0).shape == (0, len(FEATURES))
 
 
 def test_probabilities_follow_the_weights():
@@ -70,3 +85,65 @@ def test_probabilities_follow_the_weights():
 def test_weights_of_other_features_are_refused():
     with pytest.raises(CTError, match=r"evidence weights .*colour.* Calibrate"):
         coronary_probabilities(np.zeros((1, len(FEATURES))), {"colour": 1.0, INTERCEPT: 0.0})
+
+
+TYPICAL = dict.fromkeys(FEATURES, 3.0)
+EVIDENCE = Evidence({**dict.fromkeys(FEATURES, 1.0), INTERCEPT: -10.0}, TYPICAL, 0.5)
+
+
+def candidates(count):
+    """One voxel each, in the LAD; ids have a gap, as after metal was left out."""
+    id_map = np.zeros((count, 4, 4), np.uint16)
+    lesions = []
+    for n in range(count):
+        id_map[n, 1, 1] = n + 2
+        lesions.append(Lesion(n + 2, Artery.LAD, (SliceComponent(n, 1, 1.0, 200.0, 200.0, 2),), (0.0, 0.0, float(n))))
+    return LesionSet(tuple(lesions), id_map), [ArterySuggestion(n + 2, Artery.LAD, 0.9, 0.3) for n in range(count)]
+
+
+def features_of(*rows):
+    return np.array([[row.get(name, 3.0) for name in FEATURES] for row in rows], float)
+
+
+def test_what_is_improbable_is_left_out_with_its_reason():
+    found, suggestions = candidates(3)
+    features = features_of({}, {"log_map_excess": -4.0}, {"place_logit": -4.0, "log_mass": 2.9})
+    kept, own, left_out = select_lesions(found, features, suggestions, EVIDENCE)
+    assert [lesion.id for lesion in kept.lesions] == [own[0].lesion_id] == [2]
+    assert own[0].not_coronary_probability == pytest.approx(1 / (1 + np.exp(5)))
+    assert [lesion.id for lesion in left_out.lesions.lesions] == [s.lesion_id for s in left_out.suggestions] == [3, 4]
+    assert left_out.reasons == (REASONS["log_map_excess"], REASONS["place_logit"])
+    assert all(s.not_coronary_probability > 0.5 for s in left_out.suggestions)
+    assert np.array_equal(kept.id_map + left_out.lesions.id_map, found.id_map), "no candidate is lost"
+
+
+def test_what_weighs_nothing_is_no_reason():
+    found, suggestions = candidates(1)
+    evidence = Evidence({**EVIDENCE.weights, "slice_logit": 0.0}, TYPICAL, 0.5)
+    features = features_of({"slice_logit": -90.0, "log_ct_excess": -9.0})
+    left_out = select_lesions(found, features, suggestions, evidence)[2]
+    assert left_out.reasons == (REASONS["log_ct_excess"],)
+
+
+def test_no_candidates():
+    found, suggestions = candidates(0)
+    kept, own, left_out = select_lesions(found, np.zeros((0, len(FEATURES))), suggestions, EVIDENCE)
+    assert (kept.lesions, own, left_out.lesions.lesions, left_out.reasons) == ((), (), (), ())
+
+
+def test_stored_evidence():
+    content = {"weights": EVIDENCE.weights, "typical": TYPICAL, "most_not_coronary": 0.5}
+    assert Evidence.stored({"candidates": content}) == EVIDENCE
+    assert Evidence.stored({}) is None
+    with pytest.raises(CTError, match="Calibrate it again"):
+        Evidence.stored({"candidates": {"weights": {}}})
+
+
+def test_without_weights_the_place_alone_decides():
+    found, suggestions = candidates(2)
+    likely, unlikely = (replace(own, artery=Artery.RCA) for own in suggestions)
+    unlikely = replace(unlikely, not_coronary_probability=0.6)
+    selected, own, left_out = select_lesions(found, np.zeros((2, 5)), [likely, unlikely], Evidence(None, None, 0.5))
+    assert own == (likely,)
+    assert [lesion.artery for lesion in selected.lesions] == [Artery.RCA], "the lesion lies where it was suggested"
+    assert left_out.suggestions == (unlikely,)

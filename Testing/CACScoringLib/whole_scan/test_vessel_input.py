@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import AIR_HU, MaskError
 from CACScoringLib.networks.vessels import VesselNetConfig
-from CACScoringLib.whole_scan.vessel_input import normalised, to_agatston, vessel_grid, vessel_input
+from CACScoringLib.whole_scan.vessel_input import normalised, to_agatston, vessel_input
 
 HEART = VesselNetConfig(slices=16, size=32, field="heart", field_mm=48.0, around_mm=4.0)
 SCAN = VesselNetConfig(slices=6, size=16)
@@ -42,16 +41,6 @@ def test_calcium_does_not_vanish(spacing):
     assert (bright - without).sum() * 1000 * 1.5 * 1.5 * 3 == pytest.approx(460 * lesion_mm3, rel=0.01)
 
 
-def test_whole_slices_stay_whole():
-    image, heart = chest((0.5, 0.5, 3.0))
-    grid = vessel_grid(image, heart, HEART)
-    seen = vessel_input(image, heart, HEART)
-    assert grid.step[2] == 1
-    assert grid.first[2] == round(grid.first[2])
-    calcium = seen.max((1, 2)) > 0.5
-    assert calcium.sum() == 2, "6 mm of calcium are two slices of 3 mm"
-
-
 @pytest.mark.parametrize("config", [HEART, replace(SCAN, slices=24)], ids=["heart", "scan"])
 @pytest.mark.parametrize("order", ["RAI", "PIR", "SAL", "ILP"])
 def test_same_in_any_order_of_axes(config, order):
@@ -75,48 +64,6 @@ def test_window_and_surroundings():
     assert not seen[:, :, :3].any()
     near = vessel_input(image_of(bone, image.GetSpacing()), heart, replace(HEART, around_mm=12.0))
     assert near[8, 16, 1] == 1
-
-
-def test_beyond_the_scan_there_is_nothing():
-    """Not its last slice again and again."""
-    image, heart = chest((0.5, 0.5, 3.0))
-    seen = vessel_input(image[:, :, 10:], heart[:, :, 10:], HEART)
-    whole = vessel_input(image, heart, HEART)
-    assert np.count_nonzero(seen.any((1, 2))) <= np.count_nonzero(whole.any((1, 2))[8:])
-
-
-def test_slices_about_the_middle_of_the_scan():
-    hu = np.full((10, 16, 16), -1000, np.int16)
-    hu += np.arange(10, dtype=np.int16)[:, None, None]
-    seen = vessel_input(image_of(hu, (1, 1, 1)), None, SCAN)
-    levels = np.arange(2, 8)
-    np.testing.assert_allclose(seen[:, 0, 0], (levels - 4.5) / levels.std(), rtol=1e-4)
-
-
-def test_few_slices_are_filled_up_with_air():
-    generator = np.random.default_rng(0)
-    hu = generator.integers(-900, 900, (3, 16, 16)).astype(np.int16)
-    seen = vessel_input(image_of(hu, (1, 1, 1)), None, SCAN)
-    own = seen[2:5]
-    np.testing.assert_allclose(own, (hu - hu.mean()) / hu.std(), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(seen[[0, 1, 5]], (AIR_HU - hu.mean()) / hu.std(), rtol=1e-4)
-
-
-def test_larger_slices_are_averaged():
-    generator = np.random.default_rng(0)
-    hu = generator.integers(-900, 900, (6, 8, 8)).astype(np.float32)
-    fine = hu.repeat(8, 1).repeat(8, 2)
-    seen = vessel_input(image_of(fine, (0.5, 0.5, 1)), None, replace(SCAN, size=8))
-    # Interpolation rounds off the edges between the blocks, which are steps of up to 1800 HU.
-    assert np.corrcoef(seen.ravel(), hu.ravel())[0, 1] > 0.999
-
-
-def test_masks_that_do_not_fit():
-    image, heart = chest((2.0, 2.0, 3.0))
-    with pytest.raises(MaskError, match="empty"):
-        vessel_input(image, heart * 0, HEART)
-    with pytest.raises(MaskError, match="grid"):
-        vessel_input(image, heart[2:], HEART)
 
 
 @pytest.mark.parametrize("output", ["linear", "log"])

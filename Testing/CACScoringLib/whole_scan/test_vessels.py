@@ -11,11 +11,11 @@ import torch
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.models.cards import LoadedModel, ModelError, Training, describe, load_model, save_model
+from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, save_model
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.trust import NO_TEST
 from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
-from CACScoringLib.whole_scan.vessels import SCALE, saliency, vessel_estimate
+from CACScoringLib.whole_scan.vessels import SCALE, vessel_estimate
 
 CONFIG = VesselNetConfig(
     slices=16, size=32, field="heart", field_mm=48.0, width=4, reduction=4, patch=16, feed_forward=16, output="log"
@@ -80,37 +80,6 @@ def test_voxel_sum_shows_where_it_sees_calcium(scanned, tmp_path):
     assert seen[far].max() < 0.01
 
 
-@pytest.mark.parametrize("kind", ["se-cnn", "vit"])
-def test_saliency_is_the_gradient(kind, scanned, tmp_path):
-    """Nothing but what the network is given can sway it, and the same scan gives the same map."""
-    scan, region = scanned
-    network, model = made(tmp_path, kind)
-    told, _ = vessel_estimate(scan, region, model, saliency=True)
-    seen = sitk.GetArrayFromImage(told.saliency)
-    assert seen.min() >= 0
-    assert seen.max() == pytest.approx(1)
-    assert not seen[:3].any(), "slices below the network's field"
-    x = vessel_input(scan.image, region.mask, network.config)
-    np.testing.assert_array_equal(saliency(model.network, x), saliency(model.network, x))
-    if kind == "se-cnn":
-        assert len(told.slice_weights) == 16
-        assert all(0 < weight < 1 for weight in told.slice_weights)
-
-
-def test_saliency_follows_what_a_network_looks_at():
-    """Of a network whose answer hangs on one slice alone."""
-    torch.manual_seed(0)
-    network = VesselNet(replace(CONFIG, kind="cnn")).eval()
-    with torch.no_grad():
-        first = network.body.layers[0].weight
-        first[:, :5] = 0
-        first[:, 6:] = 0
-    x = np.random.default_rng(0).random((16, 32, 32)).astype(np.float32)
-    found = saliency(network, x)
-    assert sorted(set(np.nonzero(found)[0])) == [5]
-    assert all(p.grad is None for p in network.parameters())
-
-
 def test_warnings(scanned, tmp_path):
     scan, region = scanned
     _, model = made(tmp_path, "voxel-sum", field_mm=24.0, size=16)
@@ -124,13 +93,3 @@ def test_warnings(scanned, tmp_path):
     assert told_percent == pytest.approx(100 * share, abs=2.5), "a row more or less at the edge"
     _, model = made(tmp_path / "other", "voxel-sum", scale=0.001)
     assert [warning.code for warning in vessel_estimate(scan, region, model)[1]] == ["vessels-beyond-training"]
-
-
-def test_models_that_are_none(scanned, tmp_path):
-    scan, region = scanned
-    _, model = made(tmp_path, "voxel-sum", scale=None)
-    with pytest.raises(ModelError, match="lacks its scale"):
-        vessel_estimate(scan, region, model)
-    other = replace(model, card=replace(model.card, network="heart", calibration={SCALE: 1.0}))
-    with pytest.raises(ModelError, match="not a vessel regression model"):
-        vessel_estimate(scan, region, other)

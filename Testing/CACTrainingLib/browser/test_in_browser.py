@@ -254,7 +254,7 @@ def test_a_server_killed_and_started_again(reader, start_process):
     server.kill()
     ann.press("x")
     assert "does not answer" in ann.message()
-    start_process("--reader", "Ann", "--port", str(server.port))
+    start_process("--reader", "Ann", "--settings", f'{{"port": {server.port}}}')
     assert ann.artery("RCA") == before
     ann.change("x")
     assert ann.artery("RCA")[0] == before[0] - 1

@@ -231,16 +231,8 @@ def test_a_request_that_is_right_is_done(served, tmp_path):
 
 
 def test_a_proxys_user_header_names_the_reader(served, tmp_path):
-    options = (
-        "--reader",
-        "Ann",
-        "--origin",
-        "https://review.example.org",
-        "--user-header",
-        "X-User",
-        "--port",
-        str(free_port()),
-    )
+    settings = {"origin": "https://review.example.org", "user_header": "X-User", "port": free_port()}
+    options = ("--reader", "Ann", "--settings", json.dumps(settings))
     server = ReviewServer.start(served[1], *options, data=tmp_path)
     try:
         client = Client.bare(server, "review.example.org")

@@ -69,7 +69,9 @@ class TestReview:
         exported = results / "one" / "reviewed"
         given = ["--heart", results / "one" / "heart.nii.gz", "--lesions", exported / "lesions.nii.gz"]
         command = ["score", results.parent / "cts" / "one.nii.gz", *given, "--output", out]
-        assert scoring.main([*map(str, command), "--threshold-only", "--no-scene"]) == 0
+        assert (
+            scoring.main([*map(str, command), "--threshold-only", "--settings", '{"results": {"scene": false}}']) == 0
+        )
         again = json.loads((out / "scores.json").read_text())["methods"]["threshold"]
         shown = state["methods"]["threshold"]
         for name in ("agatston", "clinical_agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions", "peak_hu"):
@@ -192,8 +194,7 @@ class TestJournal:
         server.kill()
         file = journals(results)[0]
         file.write_bytes(file.read_bytes() + b'{"number": 4, "time"')
-        port = str(server.port)
-        again = start_process("--reader", "Ann", "--port", port)
+        again = start_process("--reader", "Ann", "--settings", json.dumps({"port": server.port}))
         # The session outlives the server.
         client.server = again
         after = client.get(base)
@@ -222,7 +223,7 @@ class TestJournal:
 
     def test_two_servers_do_not_review_one_folder(self, start, results, capsys):
         start("--reader", "Ann")
-        assert cli.main(["review", str(results), "--port", "0"]) == 2
+        assert cli.main(["review", str(results), "--settings", '{"port": 0}']) == 2
         assert "Another server" in capsys.readouterr().err
 
 
@@ -365,15 +366,15 @@ class TestProjectAsResults:
 @pytest.mark.parametrize(
     "options",
     [
-        ("--host", "0.0.0.0"),
-        ("--host", "example.org"),
-        ("--origin", "https://example.org/path"),
-        ("--origin", "example.org"),
-        ("--user-header", "X-User"),
+        ("--settings", '{"host": "0.0.0.0"}'),
+        ("--settings", '{"host": "example.org"}'),
+        ("--settings", '{"origin": "https://example.org/path"}'),
+        ("--settings", '{"origin": "example.org"}'),
+        ("--settings", '{"user_header": "X-User"}'),
         ("--double",),
         ("--reader", " "),
         ("--reader", "a\nb"),
-        ("--port", "70000"),
+        ("--settings", '{"port": 70000}'),
     ],
 )
 def test_options_that_leave_it_unsafe_are_refused(results, options, capsys):

@@ -12,7 +12,12 @@ from CACTrainingLib.cli import main as cli
 
 
 def test_a_sample_is_scored_beside_its_truth_with_no_file_given(tmp_path, capsys):
-    assert cli.main(["score", "--sample", "--output", str(tmp_path / "out"), "--no-scene"]) == 0
+    assert (
+        cli.main(
+            ["score", "--sample", "--output", str(tmp_path / "out"), "--settings", '{"results": {"scene": false}}']
+        )
+        == 0
+    )
     data = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
     truth = data["truth"]["mass_mg"]
     measured = data["methods"]["threshold"]["arteries"]
@@ -37,7 +42,14 @@ def test_a_written_sample_can_be_scored_from_its_files(tmp_path, capsys):
     assert cli.main(["sample", "vessels", str(folder)]) == 0
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     assert f"{truth['mass_mg']:.1f} mg" in capsys.readouterr().out
-    options = ["--lesions", str(folder / "regions.nii.gz"), "--heart", str(folder / "heart.nii.gz"), "--no-scene"]
+    options = [
+        "--lesions",
+        str(folder / "regions.nii.gz"),
+        "--heart",
+        str(folder / "heart.nii.gz"),
+        "--settings",
+        '{"results": {"scene": false}}',
+    ]
     assert cli.main(["score", str(folder / "ct.nii.gz"), *options, "--output", str(tmp_path / "out")]) == 0
     assert sitk.ReadImage(folder / "ct.nii.gz").GetSize() == sitk.ReadImage(folder / "calcium_map.nii.gz").GetSize()
 
@@ -75,7 +87,11 @@ def test_a_cohort_is_written_and_goes_on_where_it_stopped(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [(["--pairs", "0"], "at least one"), (["--prevalence", "2"], "share"), (["--range", "0", "20"], "30 mm")],
+    [
+        (["--pairs", "0"], "at least one"),
+        (["--settings", '{"prevalence": 2}'], "share"),
+        (["--settings", '{"z_range_mm": [0, 20]}'], "30 mm"),
+    ],
 )
 def test_a_cohort_that_cannot_be_made_is_refused(tmp_path, capsys, option, message):
     pairs = [] if "--pairs" in option else ["--pairs", "1"]
@@ -86,10 +102,10 @@ def test_a_cohort_that_cannot_be_made_is_refused(tmp_path, capsys, option, messa
 @pytest.mark.long
 def test_lesions_are_inserted_into_a_scan_and_known(tmp_path, capsys):
     """Into a digital patient without calcium, whose skin shows how sharp the scan is."""
-    assert cli.main(["sample", "clean", str(tmp_path / "no-calcium")]) == 0, "as it was called"
+    assert cli.main(["sample", "no-calcium", str(tmp_path / "no-calcium")]) == 0
     folder = tmp_path / "no-calcium"
     command = ["insert", str(folder / "ct.nii.gz"), "--heart", str(folder / "heart.nii.gz"), "--name", "somebody"]
-    command += ["--output", str(tmp_path / "out"), "--plaques", "2", "--sigma", "0.7"]
+    command += ["--output", str(tmp_path / "out"), "--settings", '{"plaques": 2, "sigma_mm": 0.7}']
     assert cli.main(command) == 0
     scan = tmp_path / "out" / "somebody" / "insertion_00000"
     truth = json.loads((scan / "truth.json").read_text(encoding="utf-8"))
@@ -102,22 +118,3 @@ def test_lesions_are_inserted_into_a_scan_and_known(tmp_path, capsys):
 def test_a_path_needs_its_artery(tmp_path, capsys):
     assert cli.main(["insert", "ct.nii.gz", "--path", "p.csv", "--output", str(tmp_path)]) == BAD_INPUT
     assert "--artery" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("network", ["slices", "decomposition"])
-def test_what_batches_hold_can_be_chosen(tmp_path, monkeypatch, network):
-    """For an ablation each choice beyond the paper can be taken back by itself."""
-    from CACTrainingLib.training import decomposition as train_decomposition
-    from CACTrainingLib.training import slices as train_slices
-
-    module = {"slices": train_slices, "decomposition": train_decomposition}[network]
-    seen = []
-    monkeypatch.setattr(module, f"train_{network}", lambda options, config, settings, *_: seen.append(settings))
-    command = ["train", network, "--data", str(tmp_path), "--output", str(tmp_path / "m"), "--progress", "none"]
-    assert cli.main(command) == 0
-    assert cli.main([*command, "--hard-share", "0.25", "--twin-share", "0", "--calcium-scale", "1"]) == 0
-    preset, changed = (settings.sampling for settings in seen)
-    assert (changed.hard_share, changed.twin_share, changed.calcium_scale) == (0.25, 0.0, 1.0)
-    assert preset.twin_share > 0
-    assert preset.calcium_scale > 1
-    assert changed.position_tolerance == preset.position_tolerance

@@ -5,7 +5,7 @@ import json
 from CACScoringLib.cli.main import BAD_INPUT, BAD_USAGE
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.phantom.cohort.cohort import CohortError
-from CACTrainingLib.radiograph import cohort, scans, thin_slice_views
+from CACTrainingLib.radiograph import cohort, scans
 
 
 def test_digital_patients(tmp_path, monkeypatch, capsys):
@@ -17,9 +17,10 @@ def test_digital_patients(tmp_path, monkeypatch, capsys):
         return folder / "radiographs.csv"
 
     monkeypatch.setattr(cohort, "write_radiographs", write)
-    command = ["radiographs", "digital", "--patients", "9", "--output", str(tmp_path), "--first", "70", "--heart-box"]
+    command = ["radiographs", "digital", "--patients", "9", "--output", str(tmp_path)]
+    command += ["--settings", '{"first_number": 70, "super_resolution": "thin"}']
     assert cli.main([*command, "--workers", "2", "--progress", "json"]) == 0
-    assert asked == [(tmp_path, cohort.RadiographSettings(70, 9, "cardiac", True), 2)]
+    assert asked == [(tmp_path, cohort.RadiographSettings(70, 9, "cardiac", "thin"), 2)]
     out, err = capsys.readouterr()
     assert "radiographs of 9 digital patients" in out
     assert {"event": "counted", "done": 2, "count": 9} in [json.loads(line) for line in err.splitlines()]
@@ -54,17 +55,3 @@ def test_own_scans(tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "1 failed, see failures.csv" in out
     assert "bad: It is torn." in err
-
-
-def test_super_resolution(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        thin_slice_views, "add_thin_slice_views", lambda folder, workers, model, progress: (5, {"x": f"{model}?"})
-    )
-    command = ["radiographs", "super-resolution", str(tmp_path), "--model", "mine", "--workers", "1"]
-    assert cli.main(command) == 0
-    out, err = capsys.readouterr()
-    assert "added to 5 radiographs and failed for 1" in out
-    assert "x: mine?" in err
-    monkeypatch.undo()
-    assert cli.main(["radiographs", "super-resolution", str(tmp_path)]) == BAD_INPUT
-    assert "holds no radiographs" in capsys.readouterr().err

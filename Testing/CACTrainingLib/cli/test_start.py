@@ -112,9 +112,19 @@ class TestExtras:
         ("arguments", "needed"),
         [
             (["score", "ct.nii.gz"], ("scene",)),
-            (["score", "ct.nii.gz", "--no-scene"], ()),
+            (["score", "ct.nii.gz", "--settings", '{"results": {"scene": false}}'], ()),
             (["score", "--radiograph", "pa.png"], ()),
-            (["score", "ct.nii.gz", "--no-scene", "--whole-scan", "vessels,radiomics"], ("radiomics",)),
+            (
+                [
+                    "score",
+                    "ct.nii.gz",
+                    "--settings",
+                    '{"results": {"scene": false}}',
+                    "--whole-scan",
+                    "vessels,radiomics",
+                ],
+                ("radiomics",),
+            ),
             (["cohort", "scans", "--output", "out"], ("cohort",)),
             (["cohort", "scans", "--output", "out", "--scene"], ("cohort", "scene")),
             (["evaluate", "detection", "--data", "t.csv", "--output", "out"], ("studies", "cohort")),

@@ -1,12 +1,9 @@
 """Tables of scans, of CTs and of radiographs: what both must hold, and that every error names its line."""
 
-import math
-from pathlib import Path
-
 import pytest
 
 from CACScoringLib.core.tables import TableError
-from CACTrainingLib.data.scan_table import TableScan, table_hash
+from CACTrainingLib.data.scan_table import table_hash
 from CACTrainingLib.radiograph.table import read_table
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
 
@@ -59,21 +56,8 @@ def test_what_is_wrong_is_told(read, line, message):
         read(line)
 
 
-def test_no_table(kind, tmp_path):
-    for place in (tmp_path, tmp_path / "none.csv"):
-        with pytest.raises(TableError, match="There is no table"):
-            kind[2](place)
-
-
 def test_the_hash_is_of_what_is_learned_from(read):
     lines = ["x,1,FILE,60,F,25,SCORES,0", "y,2,FILE,60,F,25,SCORES,8"]
     first = table_hash(read(*lines))
     assert first == table_hash(read(*lines[::-1]))
     assert first != table_hash(read(lines[0], lines[1][:-1] + "9"))
-
-
-def test_factors_are_numbers():
-    known = TableScan("x", "1", {"ct": Path("x")}, age_years=61.0, sex="M", bmi_kg_m2=25.5)
-    assert known.factors == (61.0, 1.0, 25.5)
-    assert TableScan("x", "1", {}, sex="F").factors[1] == 0.0
-    assert all(map(math.isnan, TableScan("x", "1", {}).factors))

@@ -24,14 +24,6 @@ class TestModule:
     def main_window(self):
         return False
 
-    def test_module_describes_itself(self, modules):
-        assert tuple(slicer.modules.cactraining.categories) == ("Cardiac",)
-        assert "CACScoring" in slicer.modules.cactraining.dependencies
-
-    def test_pages(self, driver):
-        titles = [driver.ui.pages.tabText(n) for n in range(driver.ui.pages.count)]
-        assert titles == ["Project", "Annotate", "Train", "Evaluate"]
-
     NAMES = ("test_everyPageOpens", "test_labelsAreSavedAsTheyAreMade", "test_stateIsKeptInTheScene")
 
     @pytest.mark.parametrize("name", NAMES)
@@ -42,12 +34,6 @@ class TestModule:
         test.setUp()
         getattr(test, name)()
         test.tearDown()
-
-    def test_names_of_the_self_test_are_those_slicer_runs(self, modules):
-        import CACTraining
-
-        names = [name for name in dir(CACTraining.CACTrainingTest) if name.startswith("test")]
-        assert sorted(names) == sorted(self.NAMES)
 
     def test_a_dead_panel_fails_the_self_test(self, modules, monkeypatch):
         """As Slicer does, the stand-in goes on when setup() raises."""
@@ -77,17 +63,6 @@ class TestOpening:
         annotating.open_scan(1)
         annotating.open_scan(0)
         assert annotating.widget.annotate.slices.current == 3
-
-    def test_one_scan_is_in_the_scene(self, annotating):
-        annotating.task("regions")
-        annotating.open_scan(1)
-        names = {volume.GetAttribute(SCAN) for volume in volumes()}
-        masks = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-        assert names | {mask.GetAttribute(SCAN) for mask in masks} == {"0002"}
-        assert len(volumes()) == len(masks) == 1
-
-    def test_leaves_no_files_behind(self, annotating, tmp_path):
-        assert not list((tmp_path / "temporary").glob("cac-training-*"))
 
     def test_page_down_opens_the_next_that_is_not_done(self, annotating):
         annotating.label_all(lambda k: "N")
@@ -131,17 +106,6 @@ class TestOpening:
         assert annotating.opened is None
         assert not volumes()
         assert annotating.rows(annotating.ui.workTable) == []
-
-    def test_leaving_the_module_stops_opening(self, annotating):
-        process = CommandProcess(waits=True)
-        annotating.widget.annotate._opener._worker._process = process
-        annotating.ui.workTable.setCurrentCell(1, 0)
-        annotating.ui.openScanButton.click()
-        slicer.util.selectModule("CACScoring")
-        assert process.killed
-        assert annotating.opened is None
-        slicer.util.selectModule("CACTraining")
-        assert "stopped" in annotating.ui.workStatusLabel.text
 
     def test_prepare_all(self, annotating):
         """Scans that have a proposal are left alone."""
@@ -191,24 +155,6 @@ class TestBlind:
         assert not annotating.ui.orderBox.enabled
         assert not annotating.state.showSuggestion
 
-    def test_what_is_opened_has_no_name(self, annotating):
-        annotating.ui.blindBox.click()
-        for row in range(3):
-            annotating.open_scan(row)
-            annotating.task("regions")
-            names = {node.GetName() for node in slicer.util.getNodes("*").values()}
-            assert not {name for name in names if "scan " in name}
-            annotating.task("slices")
-
-    def test_warnings_do_not_tell_the_name(self, annotating):
-        annotating.ui.blindBox.click()
-        for scan in annotating.project.scans:
-            (annotating.project.scan_folder(scan.id) / "proposal" / "proposal.json").unlink()
-        annotating.open_scan(1)
-        assert "no proposal" in annotating.ui.workStatusLabel.text
-        assert "scan 1" not in annotating.ui.workStatusLabel.text
-        assert "Case 2" in annotating.ui.workStatusLabel.text
-
 
 class TestScene:
     def test_closed_while_a_scan_is_open(self, annotating):
@@ -245,12 +191,6 @@ class TestScene:
         events.process_events()
         assert annotating.project is not None
         assert annotating.opened is None
-
-    def test_other_volumes_are_left_alone(self, annotating):
-        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "other")
-        annotating.open_scan(1)
-        assert other in volumes()
-        assert other.GetAttribute(SCAN) is None
 
     def test_left_and_entered_again(self, annotating):
         annotating.keys("V")

@@ -1,6 +1,5 @@
 """Annotations: kept with every key press, read back whole, and never lost by what goes wrong."""
 
-import errno
 import json
 import os
 import subprocess
@@ -11,9 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import (
-    AnnotationError,
     SliceAnnotations,
     SliceLabel,
     annotators,
@@ -66,20 +63,6 @@ class TestSlices:
         assert found.seconds == slices.seconds == {12: 0.5}
         assert found.warnings == ()
 
-    def test_nothing_is_written_before_the_first_key(self, slices):
-        assert slices.labels == {}
-        assert not slices.can_undo
-        assert slices.undo() is None
-        assert not slices.file.parent.exists()
-
-    def test_every_press_is_a_line_for_a_person(self, slices):
-        slices.set(12, NOT_VISIBLE, 1.239)
-        slices.undo()
-        first, second = map(json.loads, slices.file.read_text(encoding="utf-8").splitlines())
-        assert first.pop("time") <= second.pop("time")
-        assert first == {"k": 12, "label": "not visible", "seconds": 1.24}
-        assert second == {"k": 12, "label": None, "seconds": None, "undo": True}
-
     @pytest.mark.parametrize("reopen", [False, True])
     def test_several_undos_go_back_step_by_step(self, slices, reopen):
         states = []
@@ -93,27 +76,6 @@ class TestSlices:
             assert again(slices).labels == slices.labels
         assert not slices.can_undo
         assert slices.undo() is None
-
-    def test_after_an_undo_it_goes_on(self, slices):
-        slices.set(1, VISIBLE)
-        slices.set(2, VISIBLE)
-        slices.undo()
-        slices.set(3, UNSURE)
-        assert slices.undo() == 3
-        assert slices.undo() == 1
-        assert again(slices).labels == {}
-
-    def test_what_could_not_be_read_again_is_not_written(self, slices):
-        with pytest.raises(ProjectError, match="no slice -1"):
-            slices.set(-1, VISIBLE)
-        slices.set(np.int64(2), VISIBLE, np.float32(0.5))
-        assert again(slices).labels == {2: VISIBLE}
-        assert again(slices).seconds == {2: 0.5}
-
-    def test_no_time_is_none(self, slices):
-        for k, seconds in enumerate([None, -1.0, float("nan"), float("inf"), 0.0]):
-            slices.set(k, VISIBLE, seconds)
-        assert again(slices).seconds == {4: 0.0}
 
     @pytest.mark.parametrize("rest", [b'{"k": 3, "label": "vis', b'{"k": 3, "label": "visible"}', b"\0" * 40])
     def test_a_torn_last_line_is_left_out_and_then_cut_off(self, slices, rest):
@@ -159,16 +121,6 @@ class TestSlices:
         assert str(slices.file) in damaged.warnings[0]
         assert [damaged.undo(), damaged.undo(), damaged.undo()] == [3, 1, None]
 
-    def test_undo_of_a_lost_press_takes_no_other_back(self, slices):
-        slices.set(1, VISIBLE)
-        slices.set(2, VISIBLE)
-        slices.undo()
-        lines = slices.file.read_bytes().splitlines(keepends=True)
-        slices.file.write_bytes(lines[0] + b"?\n" + lines[2])
-        found = again(slices)
-        assert found.labels == {1: VISIBLE}
-        assert found.undo() == 1
-
     def test_two_windows_of_one_annotator_do_not_overwrite_each_other(self, slices):
         other = again(slices)
         slices.set(1, VISIBLE)
@@ -177,45 +129,8 @@ class TestSlices:
         assert slices.undo() == 2
         assert again(slices).labels == slices.labels == {1: VISIBLE}
 
-    def test_an_unreadable_file_is_no_empty_one(self, slices):
-        slices.file.mkdir(parents=True)
-        with pytest.raises(ProjectError, match="cannot be opened"):
-            again(slices)
-
 
 class TestFullDisk:
-    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
-    @pytest.mark.parametrize("kept", [0, 10])
-    def test_nothing_but_the_last_press_is_lost(self, slices, monkeypatch, number, kept):
-        slices.set(1, VISIBLE, 1.0)
-        before = slices.file.read_bytes()
-        real = os.write
-
-        def write(descriptor, data):
-            if kept and len(data) > kept + 1:
-                return real(descriptor, data[:kept])
-            raise OSError(number, os.strerror(number))
-
-        for press in (lambda: slices.set(7, UNSURE), slices.undo):
-            with monkeypatch.context() as patch:
-                patch.setattr(annotations.os, "write", write)
-                with pytest.raises(AnnotationError, match=rf"{os.strerror(number)}.*Free some space.*press the key"):
-                    press()
-            assert slices.file.read_bytes() == before
-            assert slices.labels == again(slices).labels == {1: VISIBLE}
-            assert slices.can_undo
-        slices.set(7, UNSURE)
-        assert again(slices).labels == {1: VISIBLE, 7: UNSURE}
-
-    def test_the_message_names_the_slice(self, slices, monkeypatch):
-        def full(*_):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        monkeypatch.setattr(annotations.os, "fsync", full)
-        with pytest.raises(AnnotationError, match=r"The label of slice 31 was not saved because .*slices\.jsonl"):
-            slices.set(31, VISIBLE)
-        assert again(slices).labels == {}
-
     @pytest.mark.skipif(os.name == "nt", reason="needs a limit of file sizes")
     def test_a_file_that_really_cannot_grow(self, tmp_path):
         """The system itself refuses: a file may not become larger than it is plus half a line."""
@@ -279,38 +194,6 @@ class TestMasks:
         for geometry in ("GetSpacing", "GetOrigin", "GetDirection"):
             assert getattr(found, geometry)() == pytest.approx(getattr(image, geometry)())
 
-    def test_an_empty_one_is_an_answer(self, project):
-        write_mask(project, "0001", "Anna", "regions", label_map(1))
-        write_mask(project, "0001", "Anna", "regions", label_map())
-        assert not sitk.GetArrayFromImage(read_mask(project, "0001", "Anna", "regions")).any()
-
-    @pytest.mark.parametrize(
-        "image",
-        [
-            sitk.Image(4, 4, sitk.sitkUInt8),
-            sitk.Cast(label_map(1), sitk.sitkInt16) * 200,
-            sitk.Cast(label_map(1), sitk.sitkFloat32) * 0.3,
-            sitk.Cast(label_map(1), sitk.sitkInt16) * -1,
-            sitk.Compose(label_map(1), label_map(1)),
-        ],
-        ids=["2-D", "too large", "fractions", "negative", "colour"],
-    )
-    def test_other_images_are_refused(self, project, image):
-        with pytest.raises(ProjectError, match="whole numbers from 0 to 255"):
-            write_mask(project, "0001", "Anna", "regions", image)
-        assert annotators(project, "0001") == []
-
-    def test_a_broken_one_is_told_with_its_file(self, project):
-        write_mask(project, "0001", "Anna", "regions", label_map(1))
-        file = project.scan_folder("0001") / "annotators" / "Anna" / "regions.nii.gz"
-        file.write_bytes(file.read_bytes()[:60])
-        with pytest.raises(ProjectError, match=r"regions of scan 0001 by Anna cannot be read.*regions\.nii\.gz"):
-            read_mask(project, "0001", "Anna", "regions")
-
-    def test_there_are_two_kinds(self, project):
-        with pytest.raises(ProjectError, match="regions, heart"):
-            write_mask(project, "0001", "Anna", "../x", label_map(1))
-
 
 class TestAnnotators:
     @pytest.mark.parametrize("name", ["Anna", "A. B-C_2", "7", " Anna\n", "x" * 40, "truthful", "console"])
@@ -359,17 +242,6 @@ class TestAnnotators:
         assert annotators(project, "0001") == ["Anna"]
         assert set(slice_annotations(project, "0001", "anna").labels) == {3, 4}
 
-    def test_folders_that_are_no_annotators_are_passed_over(self, project):
-        folder = project.scan_folder("0001") / "annotators"
-        for name in ("Anna", ".hidden", "truth", "Anna+Bea"):
-            (folder / name).mkdir(parents=True)
-        (folder / "file").write_text("x", encoding="utf-8")
-        assert annotators(project, "0001") == ["Anna"]
-
-    def test_a_scan_that_is_not_there_has_none(self, project):
-        with pytest.raises(ProjectError, match="no scan"):
-            annotators(project, "0002")
-
 
 class TestTruth:
     def scan(self, project: Project, text: str):
@@ -383,11 +255,6 @@ class TestTruth:
         slices = [{"k": 4, "visible": True}, {"k": 5, "visible": False}, {"k": 6, "visible": None}]
         assert truth_labels(self.scan(project, json.dumps({"slices": slices}))) == {4: VISIBLE, 5: NOT_VISIBLE}
         assert truth_labels(project.scan("0001")) == {}
-
-    @pytest.mark.parametrize("text", ["", "{}", '{"slices": [{"k": 1}]}', '{"slices": [{"k": 1, "visible": "yes"}]}'])
-    def test_a_damaged_one_is_told(self, project, text):
-        with pytest.raises(ProjectError, match=r"truth\.json, the truth of scan 0002, cannot be read"):
-            truth_labels(self.scan(project, text))
 
 
 def test_reading_writes_nothing(project):

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from annotated_project import YES, label
 from digital_pairs import CALCIFIED, write_coarse
 from handmade_networks import untrained
 from training_scans import write_scan
@@ -59,14 +58,6 @@ def test_bundled_networks_propose_heart_and_slices(proposed):
     assert sorted(p.name for p in found.heart_file.parent.iterdir()) == ["heart.nii.gz", "proposal.json"]
 
 
-def test_annotations_do_not_matter(project, proposed):
-    before = read_proposal(project, "0001")
-    label(project, "0001", "Ann", dict.fromkeys(before.heart_slices, YES))
-    again = propose(project, "0001", "cpu")
-    assert again == before
-    assert again.probabilities == proposed[1].probabilities
-
-
 def test_without_pytorch_the_lungs_show_the_heart(project, monkeypatch):
     _without_torch(monkeypatch)
     found = propose(project, "0001")
@@ -85,20 +76,6 @@ def test_a_model_of_one_s_own(project, tmp_path):
     assert {"name": "mine", "sha256": read_card(card).sha256} in facts["models"]
     with pytest.raises(ModelError, match="heart, territories, slices"):
         propose(project, "0001", "cpu", [untrained("decomposition", "map", tmp_path / "models")])
-
-
-def test_a_model_for_the_heart_alone_takes_the_place_of_that_for_territories(project, tmp_path, monkeypatch):
-    asked = []
-
-    def find(scan, given, heart, territories):
-        asked.append((heart and heart.card.name, territories and territories.card.name))
-        raise NoHeartError("Nothing is looked for.")
-
-    monkeypatch.setattr("CACScoringLib.anatomy.heart_search.find_heart", find)
-    for models in ([], [untrained("heart", "mine", tmp_path / "models")]):
-        with pytest.raises(NoHeartError):
-            propose(project, "0001", "cpu", models)
-    assert asked == [(None, "territories-compact"), ("mine", None)]
 
 
 def test_model_from_another_preprocessing_is_told_and_nothing_is_lost(project, tmp_path):
@@ -121,23 +98,6 @@ def test_scan_without_a_heart_is_told(tmp_path, monkeypatch):
     (tmp_path / "a" / "ct.nii.gz").unlink()
     with pytest.raises(CTError, match="does not exist"):
         propose(project, "0001", "cpu")
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda folder: (folder / "heart.nii.gz").unlink(),
-        lambda folder: (folder / "proposal.json").unlink(),
-        lambda folder: (folder / "proposal.json").write_text("{"),
-        lambda folder: (folder / "proposal.json").write_text("[]"),
-        lambda folder: _change(folder, schema="cac-proposal/9"),
-        lambda folder: _change(folder, probabilities={"3": 2.0}),
-        lambda folder: _change(folder, heart_slices=["x"]),
-    ],
-)
-def test_damaged_proposal_counts_as_none(project, damage):
-    damage(read_proposal(project, "0001").heart_file.parent)
-    assert read_proposal(project, "0001") is None
 
 
 def _change(folder, **facts):

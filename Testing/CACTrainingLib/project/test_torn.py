@@ -104,12 +104,6 @@ def test_killed_a_hundred_times_at_any_moment(tmp_path):
     assert len(set(begun)) > 4
 
 
-@pytest.mark.parametrize(("sin", "times"), [("forget", 20), ("in-place", 60)])
-def test_a_program_that_does_not_save_well_is_found_out(tmp_path, sin, times):
-    with pytest.raises(LostError):
-        torn(tmp_path / "project", times, sin)
-
-
 class TestWhatIsLeftOver:
     def test_old_leftovers_are_removed_and_new_ones_left(self, tmp_path):
         project = Project.create(tmp_path / "project")

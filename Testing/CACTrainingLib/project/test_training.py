@@ -3,13 +3,12 @@
 import json
 
 import pytest
-from annotated_project import NO, UNSURE, YES, label, mask, outline, write_proposal
+from annotated_project import NO, UNSURE, YES, label, outline
 from training_scans import write_scan
 
 from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, prepare, split_by_patient
-from CACTrainingLib.project.annotations import write_mask
 from CACTrainingLib.project.project import NewScan, Project
-from CACTrainingLib.project.training import consensus, painted_slices, training_scans
+from CACTrainingLib.project.training import consensus, training_scans
 from CACTrainingLib.project.training_scan import DataError
 
 
@@ -61,20 +60,6 @@ def test_an_annotator_s_word_on_a_digital_patient_takes_the_place_of_its_truth(p
     assert truth_of(by_patient(training_scans(project))["d"])[3] is True
 
 
-def test_painted_regions_show_calcium_where_there_is_no_label(project):
-    label(project, "0002", "Ann", {3: NO})
-    write_mask(project, "0002", "Ann", "regions", mask((slice(3, 5), 16, 32), 2))
-    outline(project, "0002", "Ann")
-    truth = truth_of(by_patient(training_scans(project))["a"])
-    assert (truth[3], truth[4], truth[5]) == (False, True, None)
-    painted = project.scan_folder("0002") / "training" / "Ann" / "painted.json"
-    before = painted.stat().st_mtime_ns
-    assert painted_slices(project, project.scan("0002"), "Ann") == [3, 4]
-    assert painted.stat().st_mtime_ns == before
-    write_mask(project, "0002", "Ann", "regions", mask((7, 16, 30), 2))
-    assert painted_slices(project, project.scan("0002"), "Ann") == [7]
-
-
 def test_most_annotators_are_right():
     said = [{1: YES, 2: YES, 3: NO, 4: YES, 5: UNSURE}, {1: YES, 2: NO, 3: NO, 4: UNSURE}, {1: NO, 3: UNSURE}]
     assert consensus(said) == {1: True, 3: False}
@@ -91,13 +76,6 @@ def test_scans_that_nothing_is_known_of_are_left_out(project, tmp_path):
     (tmp_path / "b" / "ct.nii.gz").unlink()
     with pytest.raises(DataError, match="None of the 3 scans"):
         training_scans(project)
-
-
-def test_proposed_heart_is_not_a_known_one(project):
-    label(project, "0002", "Ann", {3: YES})
-    write_proposal(project, "0002", (1, 2))
-    scan = by_patient(training_scans(project))["a"]
-    assert (scan.heart, scan.heart_known) == (project.scan_folder("0002") / "proposal" / "heart.nii.gz", False)
 
 
 def test_cache_is_renewed_by_another_label_alone(project):

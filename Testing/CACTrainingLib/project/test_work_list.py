@@ -1,8 +1,5 @@
 """The work list tells how far an annotator is, and which scan the classifier knows least of."""
 
-import subprocess
-import sys
-
 import pytest
 from annotated_project import NO, UNSURE, YES, label, mask, outline, write_proposal
 from training_scans import write_scan
@@ -50,11 +47,6 @@ def test_states(project, tmp_path):
         work_list(project, "Ann", "best")
 
 
-def test_entropy_in_bits():
-    assert [binary_entropy(p) for p in (0.0, 1.0, 0.5)] == [0, 0, 1]
-    assert binary_entropy(0.11) == pytest.approx(0.4999, abs=1e-4)
-
-
 def test_least_sure_first(project):
     propose(project, "0001", {3: 0.01, 4: 0.99, 5: 0.02})
     propose(project, "0002", {3: 0.5, 4: 0.4, 5: 0.02})
@@ -84,10 +76,3 @@ def test_blind_names_tell_nothing(project):
     item = work_list(project, "Ann", "blind")[0]
     assert shown_name(item, 7, True) == "Case 7"
     assert shown_name(item, 7, False) == item.scan.name
-
-
-def test_it_is_light_to_load():
-    code = (
-        "import sys, CACTrainingLib.project.work_list; print(sorted({'torch', 'scipy', 'pandas'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

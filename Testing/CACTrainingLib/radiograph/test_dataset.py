@@ -6,7 +6,7 @@ import pytest
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.radiograph.view import view_of_path
 from CACTrainingLib.radiograph.cases import read_case
-from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, SCALES, load_radiographs
+from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, load_radiographs
 
 
 def test_squares_are_cut_from_the_view_about_the_heart(drawn, drawn_folder):
@@ -25,14 +25,6 @@ def test_a_healthy_twin_is_the_same_chest_without_calcium(drawn, drawn_folder):
     expected = view_of_path(view.body - view.calcium)[row : row + MARGIN_PIXELS, column : column + MARGIN_PIXELS]
     np.testing.assert_allclose(drawn.squares[counterfactual, 0] / 65535, expected, atol=1e-5)
     assert abs(drawn.squares[counterfactual].astype(int) - drawn.squares[drawn.own()[3]]).max() > 5000
-
-
-def test_only_patients_with_calcium_are_scaled(drawn):
-    counts = np.bincount(drawn.sample)
-    with_calcium = drawn.scores["agatston"] > 0
-    assert set(counts[with_calcium]) == {len(SCALES)}
-    assert set(counts[~with_calcium]) == {1}
-    assert len(drawn.own()) == len(drawn)
 
 
 def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):

@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from CACScoringLib.networks.radiograph_fusion import probabilities
 from CACTrainingLib.radiograph.fusion_fit import fitted_calibration
-from CACTrainingLib.statistics.roc import area
 
 
 def sigmoid(z):
@@ -30,22 +28,3 @@ def test_known_coefficients_are_recovered():
         [found[name] for name in ("logit", "age_years", "male", "bmi_kg_m2")], [0.8, 0.08, 0.6, 0], atol=0.06
     )
     assert abs(found["offset"] - (-0.3 - 0.08 * 60)) < 0.4
-
-
-def test_the_image_alone_is_calibrated():
-    factors, logit, scores = patients(20000, 2)
-    calibration = fitted_calibration((0,), scores, factors, 3 * logit[:, None] + 2, scores, factors)
-    p = probabilities(3 * logit[:, None] + 2, None, calibration)[:, 0]
-    for low, high in ((0.2, 0.4), (0.4, 0.6), (0.6, 0.8)):
-        within = (p >= low) & (p < high)
-        assert abs(p[within].mean() - (scores[within] > 0).mean()) < 0.03
-
-
-def test_factors_help_with_few_patients():
-    train_factors, _, train_scores = patients(300, 3)
-    factors, logit, scores = patients(60, 4)
-    calibration = fitted_calibration((0,), train_scores, train_factors, logit[:, None], scores, factors)
-    others, other_logit, other_scores = patients(5000, 5)
-    image = area(probabilities(other_logit[:, None], None, calibration)[:, 0], other_scores > 0)
-    fused = area(probabilities(other_logit[:, None], others, calibration)[:, 0], other_scores > 0)
-    assert fused > image + 0.02

@@ -54,14 +54,3 @@ def test_a_file_for_another_network(network, state, tmp_path):
     torch.save({name: tensor for name, tensor in state.items() if "layer4" not in name}, tmp_path / "w.pth")
     with pytest.raises(PretrainedError, match=r"are not those of resnet18.*layers\.7"):
         load_pretrained(network, tmp_path / "w.pth")
-
-
-def test_files_that_are_none(network, tmp_path):
-    with pytest.raises(PretrainedError, match="cannot be read"):
-        load_pretrained(network, tmp_path / "none.pth")
-    torch.save({"network": network}, tmp_path / "code.pth")
-    with pytest.raises(PretrainedError, match="state dict alone"):
-        load_pretrained(network, tmp_path / "code.pth")
-    (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    with pytest.raises(PretrainedError, match="not a safetensors"):
-        load_pretrained(network, tmp_path / "x.safetensors")

@@ -9,10 +9,7 @@ import SimpleITK as sitk
 from in_this_process import InThisProcess
 
 from CACScoringLib.cohort.table import columns
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.output import OutputError
-from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import TableError
 from CACTrainingLib.radiograph import scans
 from CACTrainingLib.radiograph.cases import read_case
 from CACTrainingLib.radiograph.cohort import SCHEMA, SETTINGS
@@ -23,7 +20,7 @@ SPACING = (8.0, 8.0, 6.0)
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
-    monkeypatch.setattr(scans, "Workers", InThisProcess)
+    monkeypatch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
 
 
 def image_of(values, dtype):
@@ -109,7 +106,7 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
     assert case.stat().st_mtime_ns == before
     # Another heart is projected anew.
     monkeypatch.undo()
-    monkeypatch.setattr(scans, "Workers", InThisProcess)
+    monkeypatch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
     os.utime(tmp_path / "in" / "heart.nii.gz", (1, 1))
     write_scan_radiographs(table, out)
     assert case.stat().st_mtime_ns != before
@@ -147,25 +144,6 @@ def test_results_of_a_cohort_become_labels(tmp_path):
     assert [case["lateral"].calcium.any() for case in cases] == [True, False]
 
 
-def test_what_cannot_be_projected(tmp_path):
-    with pytest.raises(TableError, match=r"There is no table .*none\.csv"):
-        own_scans(tmp_path / "none.csv")
-    with pytest.raises(TableError, match=r"There is no table .*cohort\.csv"):
-        own_scans(tmp_path)
-    for rows, message in (
-        ([{"scan": "a", "patient": "b"}], "no column ct; it has scan, patient"),
-        ([{"ct": "a", "name": "x"}, {"ct": "", "name": "y"}], r"There is no ct in line 3 of .*t\.csv"),
-    ):
-        with pytest.raises(CTError, match=message):
-            own_scans(write_table(tmp_path / "t.csv", rows))
-    (tmp_path / "t.csv").write_text("ct\n", encoding="utf-8")
-    with pytest.raises(TableError, match="has no rows"):
-        own_scans(tmp_path / "t.csv")
-    (tmp_path / "t.csv").write_bytes(b"ct\n\xff\xfe\xfa\n")
-    with pytest.raises(TableError, match="UTF-8"):
-        own_scans(tmp_path / "t.csv")
-
-
 def test_folder_of_something_else_is_kept(tmp_path):
     table = write_table(tmp_path / "t.csv", [{"ct": "a.nii"}])
     other = tmp_path / "other"
@@ -178,26 +156,3 @@ def test_folder_of_something_else_is_kept(tmp_path):
         write_scan_radiographs(table, other)
     with pytest.raises(OutputError, match="At least one worker"):
         write_scan_radiographs(table, tmp_path / "new", 0)
-
-
-def test_every_warning_is_reported(table, tmp_path):
-    class Recorder(Progress):
-        def __init__(self):
-            super().__init__()
-            self.codes, self.counts = [], []
-
-        def warning(self, warning):
-            self.codes.append(warning.code)
-
-        def counted(self, done, count):
-            self.counts.append((done, count))
-
-    low = sitk.ReadImage(tmp_path / "in" / "scan.nii.gz")[:, :, :20]
-    sitk.WriteImage(low[10:-10, :, :], tmp_path / "in" / "low.nii.gz")
-    write_table(table, [{"ct": "in/low.nii.gz"}])
-    progress = Recorder()
-    written, _ = write_scan_radiographs(table, tmp_path / "out", progress=progress)
-    assert progress.codes == ["patients-untold"]
-    assert progress.counts == [(1, 1)]
-    codes = read_table(written)[0]["warnings"].split()
-    assert {"chest-cut-off", "body-cut-off"} <= set(codes)

@@ -7,8 +7,7 @@ from scipy import ndimage
 
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training
 from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
-from CACTrainingLib.radiograph.super_resolution import HU_SCALE, interpolated, learned, quality, super_resolution_model
-from CACTrainingLib.radiograph.thin_slices import FACTOR, SlicePair
+from CACTrainingLib.radiograph.super_resolution import HU_SCALE, interpolated, learned
 
 
 @pytest.fixture
@@ -54,29 +53,3 @@ def test_network_sees_the_neighbours_in_order_and_its_answer_is_added_in_order(v
     np.testing.assert_allclose(made[1::3], 0, atol=0.01)
     np.testing.assert_allclose(made[2::3], (above - volume) / 2, atol=0.01)
     assert HU_SCALE > 0
-
-
-def test_quality_of_a_known_error():
-    thick = np.zeros((2, 4, 4), np.int16)
-    thin = np.zeros((6, 4, 4), np.int16)
-    thin[2:4, 1, 1] = 200
-    heart = np.zeros(thick.shape, bool)
-    heart[:, 1:3, 1:3] = True
-    pair = SlicePair(thick, thin, thin, heart, (1.0, 1.0, 3.0))
-    found = quality(np.where(thin, 150.0, 0.0), pair)
-    assert found == pytest.approx(
-        {"rms_heart": 50 * np.sqrt(2 / 24), "rms_calcium": 50, "bias_calcium": -50, "peaks": 0.75}
-    )
-    assert set(quality(thin, SlicePair(thick, thin, 0 * thin, heart, (1.0, 1.0, 3.0)))) == {"rms_heart"}
-
-
-def test_model_that_comes_with_cac_makes_a_thin_plaque_denser_than_interpolation_does():
-    """A plaque of 1 mm in slices of 3 mm."""
-    model = super_resolution_model(FACTOR)
-    truth = np.full((21, 24, 24), 40.0, np.float32)
-    truth[10, 10:13, 10:13] = 640
-    truth = ndimage.gaussian_filter(truth, (0.4, 0.8, 0.8))
-    thick = truth.reshape(7, 3, 24, 24).mean(1)
-    plain, sharp = interpolated(thick, FACTOR), learned(thick, model)
-    assert plain.max() < sharp.max() < 1.1 * truth.max()
-    assert np.abs(sharp[:, :5] - 40).max() < 15  # and leaves alone what it knows nothing of

@@ -2,30 +2,29 @@
 
 import json
 
-import hand_made_radiographs as hand_made
 import pytest
 
 from CACScoringLib.models.cards import verify_model
 from CACTrainingLib.cli.main import main
 
-QUICK = [f"--{name}={value}" for name, value in (("steps", 6), ("validate-every", 3), ("size", 32), ("batch-size", 4))]
-QUICK += ["--finder-steps=2", "--device=cpu"]
+QUICK = {"size": 32, "training": {"loop": {"validate_every": 3}, "batch_size": 4, "finder_steps": 2}}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(write_cases, tmp_path_factory):
     folder = tmp_path_factory.mktemp("radiographs")
-    hand_made.write_cases(folder, 16, ("PA",))
-    hand_made.write_cases(folder / "others", 8, ("PA",), first=100)
+    write_cases(folder, 16, ("PA",))
+    write_cases(folder / "others", 8, ("PA",), first=100)
     return folder
 
 
-def train(folder, output, *more):
-    return main(["train", "radiograph", "--data", str(folder), "--output", str(output), *QUICK, *map(str, more)])
+def train(folder, output, **more):
+    command = ["train", "radiograph", "--data", folder, "--output", output, "--steps=6", "--device=cpu"]
+    return main([*map(str, command), "--settings", json.dumps(QUICK | more)])
 
 
 def test_a_model_is_written(folder, tmp_path):
-    assert train(folder, tmp_path / "tiny", "--external", folder / "others", "--curriculum") == 0
+    assert train(folder, tmp_path / "tiny", external=str(folder / "others"), curriculum=True) == 0
     card = verify_model(tmp_path / "tiny.json")
     assert card.network == "radiograph"
     assert card.config["views"] == ["PA"]
@@ -38,13 +37,6 @@ def test_a_model_is_written(folder, tmp_path):
     json.dumps(card.validation, allow_nan=False)
 
 
-def test_an_earlier_training_is_not_taken_over_unasked(folder, tmp_path, capsys):
-    (tmp_path / "tiny.training").mkdir()
-    (tmp_path / "tiny.training" / "checkpoint.pt").touch()
-    assert train(folder, tmp_path / "tiny") == 2  # an output that is taken
-    assert "--resume" in capsys.readouterr().err
-
-
 def test_patients_of_the_data_are_no_external_test(folder, tmp_path, capsys):
-    assert train(folder, tmp_path / "tiny", "--external", folder) == 3
+    assert train(folder, tmp_path / "tiny", external=str(folder)) == 3
     assert "is in the external table and in the data" in capsys.readouterr().err

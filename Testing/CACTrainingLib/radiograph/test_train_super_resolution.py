@@ -5,14 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from CACScoringLib.cli.main import BAD_INPUT
 from CACScoringLib.models.cards import read_card
-from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph import train_super_resolution as training
-from CACTrainingLib.radiograph.super_resolution import interpolated
 from CACTrainingLib.radiograph.thin_slices import SlicePair
-from CACTrainingLib.radiograph.train_super_resolution import SuperResolutionTask, SuperResolutionTraining, lacking
 
 
 def pair_of(seed):
@@ -41,7 +37,8 @@ def pairs(tmp_path, monkeypatch):
 
 
 def test_model_is_trained_and_evaluated_beside_interpolation(pairs, capsys):
-    command = ["train", "super-resolution", "--output", str(pairs), "--patients", "4", "--first", "70"]
+    command = ["train", "super-resolution", "--output", str(pairs)]
+    command += ["--settings", '{"patients": 4, "first_number": 70}']
     assert cli.main([*command, "--steps", "60", "--device", "cpu"]) == 0
     card = read_card(pairs.with_suffix(".json"))
     assert card.network == "super_resolution"
@@ -55,23 +52,3 @@ def test_model_is_trained_and_evaluated_beside_interpolation(pairs, capsys):
     assert "exists already" in capsys.readouterr().err
     lines = (pairs.parent / "mine.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert "reduction" in json.loads(lines[-1])
-
-
-@pytest.mark.parametrize("option", [["--patients", "3"], ["--first", "-1"], ["--workers", "0"]])
-def test_what_cannot_be_trained(tmp_path, option, capsys):
-    assert cli.main(["train", "super-resolution", "--output", str(tmp_path / "x"), *option]) == BAD_INPUT
-    assert "at least 4 patients" in capsys.readouterr().err
-
-
-def test_batches_hold_what_the_interpolation_lacks():
-    pair = pair_of(1)
-    task = SuperResolutionTask(
-        SliceSuperResolutionConfig(), SuperResolutionTraining(patch=12, calcium_share=1.0), [pair], [pair]
-    )
-    batch = task.batch(np.random.default_rng(0))
-    assert batch["x"].shape == (8, 5, 12, 12)
-    assert batch["y"].shape == (8, 3, 12, 12)
-    # About calcium: in each square something is lacking, and what is lacking is the thin scan's.
-    assert (batch["y"].abs().amax((1, 2, 3)) > 0.3).all()
-    whole = lacking(pair, 3).astype(np.float32).reshape(18, 24, 20) * 100 + interpolated(pair.thick, 3)
-    np.testing.assert_allclose(whole, pair.thin, atol=0.2)

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from CACScoringLib.core.processes import kill_tree
 from CACTrainingLib.training import background as training_runs
-from CACTrainingLib.training.background import TrainingRunError, read_curves, runs_of, sample_pictures, state_of
+from CACTrainingLib.training.background import TrainingRunError, read_curves, runs_of, state_of
 from CACTrainingLib.training.run_folder import TrainingError, read_run, training_lock, write_run
 
 CARD = '{"name": "n"}'
@@ -47,9 +47,9 @@ def lines(path, *content):
 @pytest.mark.long
 def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, tmp_path):
     folder = tmp_path / "models" / "n.training"
-    arguments = ["train", "slices", "--data", str(cohort), "--output", str(folder.with_suffix("")), "--size", "64"]
-    arguments += ["--cache", str(cache), "--workers", "1", "--validation-share", "0.5", "--batch-size", "2"]
-    arguments += ["--device", "cpu", "--minutes", "0.1", "--steps", "1000000", "--validate-every", "5"]
+    arguments = ["train", "slices", "--data", str(cohort), "--output", str(folder.with_suffix("")), "--workers", "1"]
+    settings = {"network": {"size": 64}, "batch_size": 2, "loop": {"validate_every": 5, "validation_share": 0.5}}
+    arguments += ["--device", "cpu", "--minutes", "0.1", "--steps", "1000000", "--settings", json.dumps(settings)]
     arguments += ["--progress", "json"]
     starter = (
         "import os, sys; from pathlib import Path; from CACTrainingLib.training import background as r; "
@@ -162,32 +162,15 @@ def test_stop_leaves_other_machines_and_later_processes_alone(folder):
 class TestState:
     STARTED = {"event": "started", "time": 0.0}  # noqa: RUF012 - a constant
 
-    def test_done(self, folder):
-        lines(folder / "progress.jsonl", self.STARTED, {"event": "done", "output": "n.json"})
-        assert (state_of(folder).state, state_of(folder).message) == ("done", "The model is written.")
-
     def test_failed(self, folder):
         failed = {"event": "failed", "message": "The data folder x does not exist.", "exit_code": 3}
         lines(folder / "progress.jsonl", self.STARTED, failed)
         assert (state_of(folder).state, state_of(folder).message) == ("failed", failed["message"])
 
-    def test_interrupted_is_stopped(self, folder):
-        lines(folder / "progress.jsonl", {"event": "failed", "message": "Interrupted.", "exit_code": 4})
-        assert state_of(folder).state == "stopped"
-
     def test_a_crash_is_told_by_its_last_line(self, folder):
         crash = 'Traceback (most recent call last):\n  File "x", line 1\nValueError: broken\n'
         lines(folder / "progress.jsonl", self.STARTED, {"event": "step", "step": "training"}, crash)
         assert (state_of(folder).state, state_of(folder).message) == ("failed", "ValueError: broken")
-
-    def test_a_library_that_warns_does_not_make_it_fail(self, folder):
-        lines(folder / "progress.jsonl", self.STARTED, "x.py:3: UserWarning: slow\n", '{"event": "coun')
-        assert state_of(folder).state == "stopped"
-
-    def test_what_an_earlier_start_said_is_past(self, folder):
-        warning = {"event": "warning", "code": "a", "message": "A."}
-        lines(folder / "progress.jsonl", self.STARTED, warning, {"event": "failed", "message": "x"}, self.STARTED)
-        assert (state_of(folder).state, state_of(folder).warnings) == ("stopped", ())
 
     def test_preparing_is_counted(self, folder):
         step = {"event": "step", "step": "scans", "index": 0, "count": 3}
@@ -242,11 +225,6 @@ class TestState:
         with pytest.raises(TrainingRunError, match="not known"):
             training_runs.resume(sys.executable, environment(), folder)
 
-    def test_no_folder(self, tmp_path):
-        with pytest.raises(TrainingRunError, match="no training"):
-            state_of(tmp_path / "none")
-        assert runs_of(tmp_path / "none") == []
-
 
 class TestCurves:
     def test_read(self, folder):
@@ -255,12 +233,3 @@ class TestCurves:
         third = {"event": "training", "step": 40, "seconds": 2.0, "loss": float("nan")}
         lines(folder / "metrics.jsonl", first, second, third, '{"event": "training", "st')
         assert read_curves(folder) == {"training/loss": ([20], [2.0]), "validation/auc": ([25], [0.5])}
-
-    def test_none(self, folder):
-        assert read_curves(folder) == {}
-
-    def test_pictures_in_the_order_of_steps(self, folder):
-        (folder / "samples").mkdir()
-        for name in ("step-000250", "step-1000000", "step-000500", "step-x", "other"):
-            (folder / "samples" / f"{name}.png").write_bytes(b"")
-        assert [step for step, _ in sample_pictures(folder)] == [250, 500, 1000000]

@@ -1,13 +1,11 @@
 """The generator learns true maps, and without them the CycleGAN's steps do what the equations say."""
 
-import argparse
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from training_scans import write_scan
 
@@ -19,7 +17,6 @@ from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, Drawn, SliceDataset, find_scans, load_slices, prepare
 from CACTrainingLib.training import decomposition as train_decomposition
 from CACTrainingLib.training import slices as train_slices
-from CACTrainingLib.training.curves import sample_pictures
 from CACTrainingLib.training.cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, LeakySigmoid
 from CACTrainingLib.training.decomposition import SupervisedTask, SupervisedTraining
 from CACTrainingLib.training.decomposition_metrics import (
@@ -34,13 +31,14 @@ from CACTrainingLib.training.sample_pictures import decomposition_picture, pictu
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True)
-LOOP = LoopSettings(steps=240, validate_every=60, average=0.8, half_precision=False, seed=2)
+LOOP = LoopSettings(steps=240, validate_every=60, average=0.8, half_precision=False, validation_share=0.5, seed=2)
 AUGMENTATION = SliceAugmentation(crop=64, shift_pixels=20)
 SUPERVISED = SupervisedTraining(
-    LOOP, batch_size=6, learning_rate=1e-2, first_bias=-4.0, augmentation=AUGMENTATION, validation_slices=8
+    LOOP, CONFIG, batch_size=6, learning_rate=1e-2, first_bias=-4.0, augmentation=AUGMENTATION, validation_slices=8
 )
 CYCLE = CycleTraining(
     replace(LOOP, steps=6, validate_every=3),
+    CONFIG,
     batch_size=4,
     identity_by_area=True,
     negative_weight=1.0,
@@ -57,8 +55,8 @@ CYCLE = CycleTraining(
 @pytest.fixture(scope="module")
 def supervised(cohort, cache, tmp_path_factory):
     output = tmp_path_factory.mktemp("model") / "map"
-    options = RunOptions((cohort,), output, device="cpu", cache=cache, validation_share=0.5)
-    return train_decomposition.train_decomposition(options, CONFIG, SUPERVISED, Progress())
+    options = RunOptions((cohort,), output, device="cpu")
+    return train_decomposition.train(options, SUPERVISED, Progress())
 
 
 def discriminators():
@@ -111,7 +109,7 @@ class TestSupervised:
         assert card.validation["visible_slices"] > 0
 
     def test_valve_calcium_is_a_negative(self, parts):
-        task = SupervisedTask(CONFIG, SUPERVISED, *parts)
+        task = SupervisedTask(SUPERVISED, *parts)
         data = parts[0]
         valve = np.nonzero(data.bright & (data.kind == 1))[0][:3]
         still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0)
@@ -131,7 +129,7 @@ class TestSupervised:
         true, heart = maps[:, :1], maps[:, 1:] > 0.5
         assert (task.weights(x, true, heart)[true > 0.05] == SUPERVISED.calcium_weight).all()
         outside = replace(SUPERVISED, outside_weight=0.25)
-        faded = SupervisedTask(CONFIG, outside, *parts).weights(x, true, heart)
+        faded = SupervisedTask(outside, *parts).weights(x, true, heart)
         assert heart.any()
         assert not heart.all()
         assert torch.equal(faded, task.weights(x, true, heart) * torch.where(heart, 1.0, 0.25))
@@ -141,25 +139,11 @@ class TestSupervised:
             write_scan(tmp_path / "data" / name, name, True, False, with_map=False)
         scans = find_scans([tmp_path / "data"])
         data = SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path / "cache")])
-        with pytest.raises(DataError, match="--method labels"):
-            SupervisedTask(CONFIG, SUPERVISED, data, data)
+        with pytest.raises(DataError, match="compact-labels"):
+            SupervisedTask(SUPERVISED, data, data)
 
 
 class TestPicture:
-    def test_each_validation_leaves_one(self, supervised):
-        pictures = sample_pictures(supervised.parent / f"{supervised.stem}.training")
-        assert [step for step, _ in pictures] == [60, 120, 180, 240]
-        last = pictures[-1][1]
-        assert last.stat().st_size < 300_000
-        with Image.open(last) as picture:
-            assert (picture.mode, picture.format) == ("RGB", "PNG")
-
-    def test_slices_with_calcium_and_one_without(self, parts):
-        data = parts[1]
-        chosen = pictured_slices(data, watched_slices(data, 8, 0))
-        assert data.visible[chosen].tolist() == [True] * 4 + [False]
-        assert len(set(chosen.tolist())) == 5
-
     def test_the_map_is_what_is_missing_in_the_healthy_image(self, parts):
         """Black where the map is empty; with a perfect map, the slice with calcium becomes even."""
         data = parts[1]
@@ -214,21 +198,13 @@ class TestMetrics:
         for remedies, by_cyclegan in ((SUPERVISED_REMEDIES, False), (CYCLEGAN_REMEDIES, True)):
             (warning,) = collapse(metrics, remedies)
             assert warning.code == code
-            assert ("--identity-weight" in warning.message) == by_cyclegan
-
-    def test_rule_removes_what_is_below(self, parts):
-        data = parts[1]
-        watched = watched_slices(data, 3, 0)
-        constant = Constant(0.2)  # 45 − 200 < −10 HU in muscle
-        with_rule = map_metrics(constant, CONFIG, data, watched, rule=True)
-        assert with_rule["mass_clean"] == 0
-        assert map_metrics(constant, CONFIG, data, watched)["mass_clean"] > 0
+            assert ("identity_weight" in warning.message) == by_cyclegan
 
 
 @pytest.mark.long
 class TestCycleGan:
     def test_step_teaches_all_four_networks(self, parts, tmp_path):
-        task = CycleTask(CONFIG, CYCLE, *parts, discriminators())
+        task = CycleTask(CYCLE, *parts, discriminators())
         before = {n: [p.clone() for p in m.parameters()] for n, m in task.modules.items()}
         statistics = task.modules["with_calcium"].patches[1].running_mean.clone()
         loop = replace(CYCLE.loop, steps=1, validate_every=1)
@@ -240,16 +216,9 @@ class TestCycleGan:
         line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
         assert {"adversarial", "cycle", "identity", "discriminators"} <= line.keys()
 
-    def test_discriminators_in_training_mode_follow_their_batches(self, parts, tmp_path):
-        settings = replace(CYCLE, discriminator_eval=False)
-        task = CycleTask(CONFIG, settings, *parts, discriminators())
-        statistics = task.modules["with_calcium"].patches[1].running_mean.clone()
-        train(task, replace(CYCLE.loop, steps=1, validate_every=1), tmp_path, Progress(), "cpu")
-        assert not torch.equal(task.modules["with_calcium"].patches[1].running_mean, statistics)
-
     def test_warmup_tells_slices_apart_and_leaves_generators(self, parts, tmp_path):
         settings = replace(CYCLE, warmup_steps=160, learning_rate=5e-3, loop=replace(CYCLE.loop, steps=160))
-        task = CycleTask(CONFIG, settings, *parts, discriminators())
+        task = CycleTask(settings, *parts, discriminators())
         before = [p.clone() for p in task.modules["remove"].parameters()]
         train(task, replace(settings.loop, validate_every=160), tmp_path, Progress(), "cpu")
         assert all(torch.equal(a, b) for a, b in zip(before, task.modules["remove"].parameters(), strict=True))
@@ -264,24 +233,18 @@ class TestCycleGan:
                     raise KeyboardInterrupt
                 return super().step(batch, fabric, number)
 
-        first_task = CycleTask(CONFIG, CYCLE, *parts, discriminators())
+        first_task = CycleTask(CYCLE, *parts, discriminators())
         whole = train(first_task, CYCLE.loop, tmp_path / "whole", Progress(), "cpu")
-        killed = Killed(CONFIG, CYCLE, *parts, discriminators())
+        killed = Killed(CYCLE, *parts, discriminators())
         with pytest.raises(KeyboardInterrupt):
             train(killed, CYCLE.loop, tmp_path / "killed", Progress(), "cpu")
-        task = CycleTask(CONFIG, CYCLE, *parts, discriminators())
+        task = CycleTask(CYCLE, *parts, discriminators())
         resumed = train(task, CYCLE.loop, tmp_path / "killed", Progress(), "cpu", resume=True)
         assert resumed.metrics == whole.metrics
         for name, module in first_task.modules.items():
             for key, tensor in module.state_dict().items():
                 assert torch.equal(tensor, task.modules[name].state_dict()[key]), (name, key)
         assert len(task.pools["with_calcium"]) == 3
-
-    def test_identity_weight_shrinks_with_the_crop(self, parts):
-        task = CycleTask(CONFIG, CYCLE, *parts, discriminators())
-        assert task.weights["identity"] == pytest.approx(10 * (64 / 224) ** 2)
-        published = CycleTask(CONFIG, replace(CYCLE, identity_by_area=False), *parts, discriminators())
-        assert published.weights["identity"] == 10
 
     def test_leaky_sigmoid_can_come_back(self):
         z = torch.tensor([-20.0, -20.0, 0.0], requires_grad=True)
@@ -299,28 +262,31 @@ class TestCycleGan:
 
     def test_from_supervised_and_classifier(self, supervised, cohort, cache, tmp_path):
         slices = train_slices.SliceTraining(
-            replace(LOOP, steps=2, validate_every=2), 4, augmentation=AUGMENTATION, validation_slices=4
+            replace(LOOP, steps=2, validate_every=2),
+            SliceClassifierConfig(4, 1),
+            4,
+            augmentation=AUGMENTATION,
+            validation_slices=4,
         )
-        options = RunOptions((cohort,), tmp_path / "c", device="cpu", cache=cache, validation_share=0.5)
-        classifier = train_slices.train_slices(options, SliceClassifierConfig(4, 1), slices, Progress())
-        options = replace(options, output=tmp_path / "gan")
-        settings = replace(CYCLE, loop=replace(CYCLE.loop, steps=2, validate_every=2))
-        path = train_decomposition.train_decomposition(options, CONFIG, settings, Progress(), supervised, classifier)
+        options = RunOptions((cohort,), tmp_path / "c", device="cpu")
+        classifier = train_slices.train(options, slices, Progress())
+        options = replace(options, output=tmp_path / "gan", start=supervised)
+        settings = replace(CYCLE, loop=replace(CYCLE.loop, steps=2, validate_every=2), classifier=classifier)
+        path = train_decomposition.train(options, settings, Progress())
         card = models.verify_model(path)
         assert card.training.settings["method"] == "cyclegan"
         assert card.training.settings["start"] == models.read_card(supervised).sha256
         assert card.training.settings["discriminator"] == models.read_card(classifier).sha256
 
-        position = replace(options, output=tmp_path / "p")
-        beside = train_slices.train_slices(position, SliceClassifierConfig(4, 1, neighbours=1), slices, Progress())
+        other = replace(options, output=tmp_path / "p", start=None)
+        beside = replace(slices, network=SliceClassifierConfig(4, 1, neighbours=1))
+        beside = train_slices.train(other, beside, Progress())
         with pytest.raises(models.ModelError, match="neighbours"):
-            train_decomposition.train_decomposition(
-                replace(options, output=tmp_path / "g2"), CONFIG, settings, Progress(), None, beside
+            train_decomposition.train(
+                replace(other, output=tmp_path / "g2"), replace(settings, classifier=beside), Progress()
             )
         with pytest.raises(models.ModelError, match="'slices'"):
-            train_decomposition.train_decomposition(
-                replace(options, output=tmp_path / "g3"), CONFIG, settings, Progress(), classifier
-            )
+            train_decomposition.train(replace(other, output=tmp_path / "g3", start=classifier), settings, Progress())
 
 
 @pytest.mark.long
@@ -328,7 +294,8 @@ class TestLabels:
     """The method that learns from slice labels, drawn spots and images, without discriminators."""
 
     SETTINGS = replace(
-        train_decomposition.LABELS["compact"],
+        train_decomposition.PRESETS["compact-labels"],
+        network=CONFIG,
         loop=replace(LOOP, steps=300, validate_every=100, restarts=1),
         batch_size=6,
         learning_rate=1e-2,
@@ -339,7 +306,7 @@ class TestLabels:
 
     def test_it_learns_a_map_from_slice_labels(self, parts, tmp_path):
         blind = SliceDataset([replace(scan, maps=scan.maps * 0, has_map=False) for scan in parts[0].scans])
-        task = CycleTask(CONFIG, self.SETTINGS, blind, parts[1], None)
+        task = CycleTask(self.SETTINGS, blind, parts[1], None)
         assert list(task.modules) == ["remove"]
         metrics = train(task, self.SETTINGS.loop, tmp_path, Progress(), "cpu").metrics
         # Over seeds and kinds of processor .17 to .36 was seen; a map that has not learned has .01.
@@ -354,8 +321,7 @@ class TestLabels:
             [replace(scan, maps=scan.maps * 0, map_row=scan.map_row * 0 - 1, has_map=False) for scan in parts[0].scans]
         )
         first, second = (
-            CycleTask(CONFIG, self.SETTINGS, data, parts[1], None).batch(np.random.default_rng(3))
-            for data in (parts[0], blind)
+            CycleTask(self.SETTINGS, data, parts[1], None).batch(np.random.default_rng(3)) for data in (parts[0], blind)
         )
         assert first.keys() == second.keys()
         for name, tensor in first.items():
@@ -363,22 +329,14 @@ class TestLabels:
 
     def test_known_maps_teach_beside_labels(self, parts, tmp_path):
         settings = replace(self.SETTINGS, truth_weight=10.0, loop=replace(LOOP, steps=2, validate_every=2))
-        task = CycleTask(CONFIG, settings, *parts, None)
+        task = CycleTask(settings, *parts, None)
         train(task, settings.loop, tmp_path, Progress(), "cpu")
         line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
         assert line["truth"] > 0
 
 
-def test_options_of_the_other_method_are_refused(tmp_path):
-    parser = argparse.ArgumentParser()
-    train_decomposition.add_arguments(parser)
-    arguments = parser.parse_args(["--output", str(tmp_path / "m"), "--dither-hu", "3"])
-    with pytest.raises(DataError, match="--dither-hu is not for --method supervised"):
-        train_decomposition.run(arguments, Progress())
-
-
 def test_published_settings():
-    paper = train_decomposition.CYCLEGAN["paper"]
+    paper = train_decomposition.PRESETS["paper-cyclegan"]
     assert (paper.batch_size, paper.learning_rate, paper.loop.steps) == (4, 1e-4, 375_000)
     assert (paper.cycle_weight, paper.identity_weight, paper.sparsity_weight) == (10, 10, 0.001)
     assert (paper.negative_weight, paper.dither_hu, paper.least_slope, paper.identity_by_area) == (0, 0, 0, False)

@@ -12,7 +12,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.preprocessing import HEART_PATCH
-from CACScoringLib.networks.van_velzen import HeartNetConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.van_velzen import HeartNetConfig
 from CACTrainingLib.data.augmentation import UNCHANGED
 from CACTrainingLib.data.datasets import DataError, HeartVolume, find_scans, load_volume, prepare
 from CACTrainingLib.training import heart as train_heart
@@ -29,7 +29,8 @@ from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 CONFIG = HeartNetConfig(width=2, residual_blocks=1)
 SETTINGS = HeartTraining(
-    LoopSettings(steps=6, validate_every=6, average=0.5, half_precision=False, seed=3),
+    LoopSettings(steps=6, validate_every=6, average=0.5, half_precision=False, validation_share=0.3, seed=3),
+    CONFIG,
     batch_size=2,
     learning_rate=1e-2,
     validation_patches=2,
@@ -57,9 +58,9 @@ def table(tmp_path_factory):
 
 @pytest.mark.long
 def test_it_learns_and_its_card_says_how(cohort, cache, table, tmp_path, monkeypatch):
-    options = RunOptions((cohort,), tmp_path / "tiny", device="cpu", cache=cache, validation_share=0.3)
+    options = RunOptions((cohort,), tmp_path / "tiny", device="cpu")
     monkeypatch.setattr("CACTrainingLib.training.loop.LOG_EVERY_STEPS", 2)
-    path = train_heart.train_heart(options, CONFIG, SETTINGS, Progress(), table)
+    path = train_heart.train(options, replace(SETTINGS, pairs=table), Progress())
     lines = [json.loads(x) for x in (tmp_path / "tiny.training" / "metrics.jsonl").read_text().splitlines()]
     losses = [x["loss"] for x in lines if x["event"] == "training"]
     assert losses[-1] < losses[0]
@@ -72,22 +73,12 @@ def test_it_learns_and_its_card_says_how(cohort, cache, table, tmp_path, monkeyp
 
     # And it can be begun with: with a rate of next to nothing, its weights stay.
     still = replace(SETTINGS, learning_rate=1e-12, loop=replace(SETTINGS.loop, steps=1, validate_every=1, average=0.0))
-    other = replace(options, output=tmp_path / "next")
-    following = train_heart.train_heart(other, HeartNetConfig(), still, Progress(), table, start=path)
+    other = replace(options, output=tmp_path / "next", start=path)
+    following = train_heart.train(other, replace(still, pairs=table, network=HeartNetConfig()), Progress())
     assert models.read_card(following).config == card.config
     assert models.read_card(following).training.settings["start"] == card.sha256
     weights = [dict(models.read_network(p)[1].named_parameters()) for p in (path, following)]
     assert all(torch.allclose(tensor, weights[1][name], atol=1e-3) for name, tensor in weights[0].items())
-
-
-def test_it_begins_with_hearts_only(cohort, cache, tmp_path):
-    card = models.describe(
-        "s", SliceClassifierConfig(4, 1), "custom", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests."
-    )
-    start = models.save_model(build(SliceClassifierConfig(4, 1)), card, tmp_path)
-    options = RunOptions((cohort,), tmp_path / "m", device="cpu", cache=cache)
-    with pytest.raises(models.ModelError, match="'slices'"):
-        train_heart.train_heart(options, CONFIG, SETTINGS, Progress(), start=start)
 
 
 def test_dice_loss_by_hand():
@@ -106,7 +97,7 @@ def test_dice_loss_by_hand():
 
 def test_batches_are_balanced_for_the_heart(cohort, cache):
     volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:2], "heart", cache)]
-    task = HeartTask(CONFIG, replace(SETTINGS, batch_size=4), volumes, volumes)
+    task = HeartTask(replace(SETTINGS, batch_size=4), volumes, volumes)
     batch = task.batch(np.random.default_rng(0))
     assert batch["x"].shape == batch["heart"].shape == (4, 1, HEART_PATCH, HEART_PATCH, HEART_PATCH)
     assert batch["heart"][:2].flatten(1).any(1).all()
@@ -125,7 +116,7 @@ def test_share_of_patches_with_heart_that_is_no_whole_number(small_patches):
     heart = np.zeros((300, 70, 70), np.uint8)
     heart[20:30, 20:50, 20:50] = 1
     scan = HeartVolume("a", heart.astype(np.float16), heart, ((20, 30), (20, 50), (20, 50)))
-    task = HeartTask(CONFIG, replace(SETTINGS, present_share=0.75, augmentation=UNCHANGED), [scan], [scan])
+    task = HeartTask(replace(SETTINGS, present_share=0.75, augmentation=UNCHANGED), [scan], [scan])
     counts = [int(task.batch(np.random.default_rng(s))["heart"].flatten(1).any(1).sum()) for s in range(40)]
     assert set(counts) == {1, 2}
     assert 1.3 < np.mean(counts) < 1.7
@@ -152,19 +143,12 @@ def test_listed_scans_get_their_share(small_patches):
 
     settings = replace(SETTINGS, listed_share=0.5, batch_size=8)
     scans = [volume(0.25) for _ in range(9)] + [volume(0.75)]
-    task = HeartTask(CONFIG, replace(settings, augmentation=UNCHANGED), scans, scans, [False] * 9 + [True])
+    task = HeartTask(replace(settings, augmentation=UNCHANGED), scans, scans, [False] * 9 + [True])
     highest = [x.max() > 0.5 for seed in range(8) for x in task.batch(np.random.default_rng(seed))["x"]]
     assert 0.35 < np.mean(highest) < 0.65
 
 
 class TestTable:
-    def test_read(self, table):
-        pairs = read_pairs(table)
-        assert [(scan.patient, scan.heart_label, use) for scan, use in pairs] == [
-            ("a", 1, "training"),
-            ("b", 1, "validation"),
-        ]
-
     def test_use_is_kept(self, table, cohort):
         training, validation = split(find_scans([cohort]), read_pairs(table), 0.3, 0)
         assert "a" in {s.patient for s in training}
@@ -193,27 +177,14 @@ class TestTable:
         with pytest.raises(TableError, match=message):
             read_pairs(path)
 
-    def test_missing_table_is_told(self, tmp_path):
-        with pytest.raises(TableError, match="There is no table"):
-            read_pairs(tmp_path / "none.csv")
-
-    def test_too_few_scans_is_told(self, table):
-        with pytest.raises(DataError, match="0 to validate on"):
-            split([], read_pairs(table)[:1], 0.3, 0)
-
 
 def test_a_network_that_learns_nothing_is_told(cohort, cache):
     volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:1], "heart", cache)]
-    task = HeartTask(CONFIG, SETTINGS, volumes, volumes)
+    task = HeartTask(SETTINGS, volumes, volumes)
     assert task.warnings({"dice": 0.01}, 2) == []
     assert [d.code for d in task.warnings({"dice": 0.01, "found_where_none": 0.9}, 3)] == ["heart-not-found"]
     assert [d.code for d in task.warnings({"dice": 0.4, "found_where_none": 0.9}, 3)] == ["heart-everywhere"]
     assert task.warnings({"dice": 0.4}, 3) == task.warnings({"dice": 0.4, "found_where_none": 0.1}, 3) == []
-
-
-def test_published_settings():
-    paper = train_heart.SETTINGS["paper"]
-    assert (paper.batch_size, paper.learning_rate, paper.loop.steps) == (10, 1e-3, 250_000)
 
 
 def test_a_heart_found_from_the_lungs_is_not_learned_from(tmp_path):

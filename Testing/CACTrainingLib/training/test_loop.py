@@ -158,31 +158,11 @@ def test_curves_that_a_crash_has_damaged_do_not_keep_it_from_going_on(tmp_path):
     assert lines(tmp_path)[-1]["step"] == 60
 
 
-def test_resuming_a_finished_training_changes_nothing(tmp_path):
-    first = train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
-    task = Line(LOOP)
-    again = train(task, LOOP, tmp_path, Progress(), "cpu", resume=True)
-    assert task.validations == 0
-    assert again.metrics == first.metrics
-
-
-def test_an_earlier_training_is_not_overwritten(tmp_path):
-    train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
-    with pytest.raises(OutputError, match="--resume"):
-        train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
-
-
 def test_checkpoint_of_other_settings_is_refused(tmp_path):
     train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
     other = LoopSettings(steps=61, validate_every=10, half_precision=False, average=0.5, seed=4)
     with pytest.raises(TrainingError, match="other settings"):
         train(Line(other), other, tmp_path, Progress(), "cpu", resume=True)
-
-
-def test_damaged_checkpoint_is_told(tmp_path):
-    (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
-    with pytest.raises(TrainingError, match="cannot be read"):
-        train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
 
 
 class Harm:
@@ -308,10 +288,6 @@ class TestRestart:
         _, restarts, closeness = self.run(replace(self.LOOP, restarts=0), 64, tmp_path)
         assert restarts == []
         assert closeness < -1
-
-    def test_what_was_never_healthy_is_left_to_itself(self, tmp_path):
-        _, restarts, _ = self.run(replace(self.LOOP, steps=40), 0, tmp_path)
-        assert restarts == []
 
     def test_resumed_after_the_collapse_it_still_knows_the_healthy_ones(self, tmp_path):
         class Killed(Collapsing):

@@ -12,7 +12,7 @@ from CACTrainingLib.training.measured_scans import MeasuredScan, measure
 def test_what_a_kept_scan_shows_of_the_heart_is_told_by_its_kept_heart(tmp_path, monkeypatch):
     monkeypatch.setattr(measured_scans, "_name", lambda scan, hashes: f"{len(hashes)}")
     facts = {"pixel_mm": 0.5, "slice_spacing_mm": 3.0, "noise_hu": 20.0}
-    kept = MeasuredScan("1", "clean", False, [], [], 0.0, {}, None, {}, 1.0, facts)
+    kept = MeasuredScan("1", "clean", False, [], [], 0.0, None, {}, 1.0, facts)
     (tmp_path / "4.json").write_text(json.dumps(vars(kept)))
     assert measure(None, (None,) * 4, tmp_path).facts == facts, "without a kept heart nothing is said of it"
     mask = np.zeros((8, 20, 30), np.uint8)

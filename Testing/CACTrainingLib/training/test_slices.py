@@ -1,36 +1,32 @@
 """The slice classifier learns small scans, its threshold and metrics are right, its card says how it was made."""
 
-import argparse
 import errno
 import json
 import shutil
 from dataclasses import replace
 
-import dicom_files
 import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
-from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, find_scans
-from CACTrainingLib.project.training_scan import TrainingScan
 from CACTrainingLib.training import slices as train_slices
 from CACTrainingLib.training.curves import Curves
-from CACTrainingLib.training.loop import train
-from CACTrainingLib.training.run_folder import TrainingError, is_locked, training_lock
-from CACTrainingLib.training.runs import TrainingData, gather
-from CACTrainingLib.training.settings import LoopSettings, RunOptions, options_from
+from CACTrainingLib.training.run_folder import is_locked
+from CACTrainingLib.training.runs import TrainingData
+from CACTrainingLib.training.settings import LoopSettings, RunOptions
 from CACTrainingLib.training.slices import SliceTask, SliceTraining, as_classifier, slice_metrics, threshold_at
 
 CONFIG = SliceClassifierConfig(width=4, residual_blocks=1, pooling="average+max", size=96)
 SETTINGS = SliceTraining(
-    LoopSettings(steps=120, validate_every=60, average=0.8, half_precision=False, seed=1),
+    LoopSettings(steps=120, validate_every=60, average=0.8, half_precision=False, validation_share=0.5, seed=1),
+    CONFIG,
     batch_size=6,
     learning_rate=5e-3,
     augmentation=SliceAugmentation(shift_pixels=4),
@@ -41,8 +37,8 @@ SETTINGS = SliceTraining(
 @pytest.fixture(scope="module")
 def trained(cohort, cache, tmp_path_factory):
     output = tmp_path_factory.mktemp("model") / "tiny"
-    options = RunOptions((cohort,), output, device="cpu", cache=cache, validation_share=0.5)
-    return train_slices.train_slices(options, CONFIG, SETTINGS, Progress())
+    options = RunOptions((cohort,), output, device="cpu")
+    return train_slices.train(options, SETTINGS, Progress())
 
 
 def test_it_learns(trained):
@@ -70,33 +66,14 @@ def test_card_says_how_it_was_made(trained, cohort):
 
 def test_card_changes_with_the_data(cohort, cache, tmp_path):
     def table(folder):
-        options = RunOptions((folder,), tmp_path / "m", cache=cache, validation_share=0.5)
-        from CACTrainingLib.training.runs import gather
-
-        return gather(options, "slices", 0, Progress()).describe()
+        scans = tuple(find_scans([folder]))
+        return TrainingData(scans[:3], scans[3:], (), ()).describe()
 
     changed = shutil.copytree(cohort, tmp_path / "copy")
     assert table(cohort) == table(changed)
     truth = changed / "patient_1" / "scan_1" / "truth.json"
     truth.write_text(truth.read_text() + " ")
     assert table(cohort) != table(changed)
-
-
-def test_one_annotators_labels_are_asked_for(cohort, cache, tmp_path, monkeypatch):
-    asked = []
-
-    def find(folders, annotator):
-        asked.append(annotator)
-        return find_scans(folders)
-
-    monkeypatch.setattr("CACTrainingLib.training.runs.find_scans", find)
-    parser = argparse.ArgumentParser()
-    train_slices.add_arguments(parser)
-    command = ["--data", str(cohort), "--output", str(tmp_path / "m"), "--annotator", "Ada"]
-    options = options_from(parser.parse_args(command))
-    data = gather(replace(options, cache=cache), "slices", 0, Progress())
-    assert asked == ["Ada"]
-    assert "labels by Ada" in data.describe(options.annotator)
 
 
 def test_a_full_disk_is_told(cohort, cache, tmp_path, monkeypatch):
@@ -110,75 +87,18 @@ def test_a_full_disk_is_told(cohort, cache, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Curves, "write", full)
     settings = replace(SETTINGS, loop=replace(SETTINGS.loop, steps=6, validate_every=3))
-    options = RunOptions((cohort,), tmp_path / "m", device="cpu", cache=cache, validation_share=0.5)
+    options = RunOptions((cohort,), tmp_path / "m", device="cpu")
     with pytest.raises(OutputError, match=r"disk is full \(metrics.jsonl\).*--resume"):
-        train_slices.train_slices(options, CONFIG, settings, Progress())
+        train_slices.train(options, settings, Progress())
     assert torch.load(tmp_path / "m.training" / "checkpoint.pt")["step"] == 3
     assert not is_locked(tmp_path / "m.training")
     monkeypatch.undo()
-    assert train_slices.train_slices(replace(options, resume=True), CONFIG, settings, Progress()).exists()
-
-
-def test_one_training_a_folder(cohort, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("CACTrainingLib.training.run_folder.LOCK_SECONDS", 0.1)
-    options = RunOptions((cohort,), tmp_path / "m", device="cpu", cache=cache)
-    with training_lock(options.folder), pytest.raises(TrainingError, match="trained already by another process"):
-        train_slices.train_slices(options, CONFIG, SETTINGS, Progress())
-    assert {path.name for path in options.folder.iterdir()} == {"lock"}
-
-
-def test_a_dicom_series_is_known_by_its_content(tmp_path):
-    """Whatever its files are called."""
-    folder = tmp_path / "ct"
-    dicom_files.write_series(folder, dicom_files.chest_hu())
-    scan = TrainingScan(folder, tmp_path / "heart.nii.gz", "p")
-    table = TrainingData((scan,), (scan,), (), ()).table()
-    file = sorted(folder.iterdir())[0]
-    file.rename(folder / "another-name.dcm")
-    assert TrainingData((scan,), (scan,), (), ()).table() == table
-    shutil.rmtree(folder)
-    dicom_files.write_series(folder, dicom_files.chest_hu(seed=1))
-    assert TrainingData((scan,), (scan,), (), ()).table() != table
-
-
-def test_existing_model_is_kept(trained, cohort, cache):
-    options = RunOptions((cohort,), trained.with_suffix(""), cache=cache)
-    before = trained.read_bytes()
-    with pytest.raises(OutputError, match="exists already"):
-        train_slices.train_slices(options, CONFIG, SETTINGS, Progress())
-    assert trained.read_bytes() == before
-
-
-def test_wrong_folder_is_told(tmp_path):
-    parser = argparse.ArgumentParser()
-    train_slices.add_arguments(parser)
-    arguments = parser.parse_args(["--data", str(tmp_path / "none"), "--output", str(tmp_path / "m")])
-    with pytest.raises(DataError, match="does not exist"):
-        train_slices.run(arguments, Progress())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_killed_and_resumed_is_the_same(parts, tmp_path):
-    settings = replace(SETTINGS, loop=replace(SETTINGS.loop, steps=8, validate_every=3))
-
-    class Killed(SliceTask):
-        def step(self, batch, fabric, number):
-            if number == 5:
-                raise KeyboardInterrupt
-            return super().step(batch, fabric, number)
-
-    whole = train(SliceTask(CONFIG, settings, *parts), settings.loop, tmp_path / "whole", Progress(), "cpu")
-    with pytest.raises(KeyboardInterrupt):
-        train(Killed(CONFIG, settings, *parts), settings.loop, tmp_path / "killed", Progress(), "cpu")
-    task = SliceTask(CONFIG, settings, *parts)
-    resumed = train(task, settings.loop, tmp_path / "killed", Progress(), "cpu", resume=True)
-    assert resumed.metrics == whole.metrics
-    assert all(torch.equal(tensor, resumed.weights[name]) for name, tensor in whole.weights.items())
+    assert train_slices.train(replace(options, resume=True), settings, Progress()).exists()
 
 
 def test_batches_have_labels_and_channels(parts):
     config = replace(CONFIG, neighbours=1, position=True)
-    task = SliceTask(config, SETTINGS, *parts)
+    task = SliceTask(replace(SETTINGS, network=config), *parts)
     batch = task.batch(np.random.default_rng(0))
     assert batch["x"].shape == (6, 6, 96, 96)
     assert batch["visible"].tolist() == [1, 1, 1, 0, 0, 0]
@@ -190,7 +110,7 @@ def test_batches_have_labels_and_channels(parts):
 def test_the_features_learn_where_calcium_is(parts):
     """The loss that asks it falls, leaves slices of unknown calcium out, and adds nothing to the exported network."""
     settings = replace(SETTINGS, locate_weight=3.0, loop=replace(SETTINGS.loop, steps=40))
-    task = SliceTask(CONFIG, settings, *parts)
+    task = SliceTask(settings, *parts)
     batch = task.batch(np.random.default_rng(0))
     assert batch["where"].shape == (6, 1, 24, 24)
     assert batch["where"][:3].amax((1, 2, 3)).tolist() == [1, 1, 1]
@@ -217,11 +137,6 @@ def test_a_generators_way_down_is_a_classifiers_beginning():
     with torch.no_grad():
         _, features = classifier.eval()(x, features=True)
         assert torch.equal(features, made.third(made.second(made.first(x))))
-    heart = models.describe(
-        "h", HeartNetConfig(), "paper", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests."
-    )
-    with pytest.raises(models.ModelError, match="'heart'"):
-        as_classifier(heart, made, config)
 
 
 def test_metrics_by_hand(parts):
@@ -243,21 +158,13 @@ def test_metrics_by_hand(parts):
     ("auc", "called"), [(0.5, 1.0), (0.52, 0.0), (0.55, 0.4)], ids=["all positive", "all negative", "chance"]
 )
 def test_a_network_that_learns_nothing_is_told(parts, auc, called):
-    task = SliceTask(CONFIG, SETTINGS, *parts)
+    task = SliceTask(SETTINGS, *parts)
     metrics = {"auc": auc, "called_positive": called}
     assert task.warnings(metrics, 4) == []
     (warning,) = task.warnings(metrics, 5)
     assert warning.code == "slices-not-told-apart"
     assert f"{auc:.2f}" in warning.message
     assert task.warnings({"auc": 0.7, "called_positive": called}, 5) == []
-
-
-def test_called_positive_is_a_share_of_the_watched(parts):
-    class Sure(nn.Module):
-        def forward(self, x):
-            return torch.tensor([[0.1, 0.9]]).repeat(len(x), 1)
-
-    assert SliceTask(CONFIG, SETTINGS, *parts).validate(Sure())["called_positive"] == 1.0
 
 
 @pytest.mark.parametrize("most", [0.0, 0.05, 0.1, 0.5, 1.0])
@@ -271,9 +178,9 @@ def test_threshold_keeps_to_the_rate(most):
 def test_resuming_with_other_data_is_refused(cohort, cache, tmp_path):
     changed = shutil.copytree(cohort, tmp_path / "copy")
     loop = replace(SETTINGS.loop, steps=1, validate_every=1)
-    options = RunOptions((changed,), tmp_path / "m", device="cpu", cache=cache, validation_share=0.5)
-    train_slices.train_slices(options, CONFIG, replace(SETTINGS, loop=loop), Progress())
+    options = RunOptions((changed,), tmp_path / "m", device="cpu")
+    train_slices.train(options, replace(SETTINGS, loop=loop), Progress())
     shutil.rmtree(changed / "patient_7")
     again = replace(options, resume=True, overwrite=True)
     with pytest.raises(DataError, match="not those"):
-        train_slices.train_slices(again, CONFIG, replace(SETTINGS, loop=loop), Progress())
+        train_slices.train(again, replace(SETTINGS, loop=loop), Progress())

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.territories import TerritoryNetConfig
@@ -20,7 +19,7 @@ from CACTrainingLib.training.territories import (
     calcium_given,
     summary,
     territory_loss,
-    train_territories,
+    train,
 )
 
 NONE = (np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))
@@ -69,15 +68,6 @@ def test_what_is_unknown_does_not_count(truth):
     assert float(territory_loss(wrong, hidden, heart * (hidden != UNKNOWN))[0]) < 1e-3
 
 
-def test_a_patch_outside_everything_has_a_loss_too(truth):
-    labels, heart = truth
-    all_unknown = torch.full_like(labels, UNKNOWN)
-    loss, _ = territory_loss(sure(labels, heart), labels * 0, heart * 0)
-    assert torch.isfinite(loss)
-    assert float(loss) > 0.1
-    assert torch.isfinite(territory_loss(sure(labels, heart), all_unknown, heart * 0)[0])
-
-
 def test_calcium_goes_to_the_likeliest_territory_but_never_outside():
     volume = small_volume()
     probability = np.zeros((11, 20, 20, 20), np.float32)
@@ -112,10 +102,9 @@ def test_it_learns_goes_on_and_its_card_says_of_whom(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(training, "territory_volume", lambda number, folder: made.append(number) or small_volume())
     loop = LoopSettings(steps=2, validate_every=2, average=0.0, half_precision=False)
-    settings = TerritoryTraining(loop, patients=3, validation_patients=1, batch_size=1)
-    config = TerritoryNetConfig(width=2, blocks=1)
-    options = RunOptions((), tmp_path / "tiny", device="cpu", cache=tmp_path)
-    path = train_territories(options, config, settings, Progress())
+    network = TerritoryNetConfig(width=2, blocks=1)
+    settings = TerritoryTraining(loop, network, patients=3, validation_patients=1, batch_size=1)
+    path = train(RunOptions((), tmp_path / "tiny", device="cpu"), settings, Progress())
     card = read_card(path)
     assert card.network == "territories"
     assert (
@@ -131,11 +120,7 @@ def test_it_learns_goes_on_and_its_card_says_of_whom(tmp_path, monkeypatch):
 
 def test_patients_of_the_uses_never_meet_and_more_are_refused(tmp_path, capsys):
     assert FIRST_NUMBERS["training"] < FIRST_NUMBERS["validation"] < FIRST_NUMBERS["test"]
-    command = ["train", "territories", "--output", str(tmp_path / "m"), "--patients", "100001"]
+    command = ["train", "territories", "--output", str(tmp_path / "m"), "--settings", '{"patients": 100001}']
     assert main(command) == 3
     assert "1 to 100000 patients" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_territories_have_weights():
-    assert len(training.CLASS_WEIGHTS) == len(TERRITORIES)

@@ -29,9 +29,14 @@ def cohort(tmp_path_factory):
 
 def torchrun(network, output, cohort, cache, *more):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command += ["-m", "CACTrainingLib.cli", "train", network, "--data", cohort, "--output", output, "--cache", cache]
-    command += ["--workers", "1", "--validation-share", "0.5", "--device", "cpu", "--batch-size", "2", *more]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command += ["-m", "CACTrainingLib.cli", "train", network, "--data", cohort, "--output", output]
+    command += ["--workers", "1", "--device", "cpu", *more]
+    environment = {
+        **os.environ,
+        "CAC_CACHE_DIR": str(cache),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+    }
     return subprocess.Popen(
         list(map(str, [*command, "--progress", "json"])), env=environment, stderr=subprocess.PIPE, encoding="utf-8"
     )
@@ -60,7 +65,8 @@ def without_time(line):
 def test_two_processes_train_one_network_and_go_on_after_a_kill(cohort, cache, tmp_path):
     """Time ends it, which both must take from one clock."""
     output = tmp_path / "two"
-    options = ["--size", "64", "--minutes", "0.1", "--steps", "1000000", "--validate-every", "4"]
+    settings = {"network": {"size": 64}, "batch_size": 2, "loop": {"validate_every": 4, "validation_share": 0.5}}
+    options = ["--minutes", "0.1", "--steps", "1000000", "--settings", json.dumps(settings)]
     process = torchrun("slices", output, cohort, cache, *options)
     deadline = time.monotonic() + SECONDS
     while not course(output) and process.poll() is None and time.monotonic() < deadline:
@@ -89,11 +95,9 @@ def test_the_weights_of_both_are_the_same(cohort, cache, tmp_path):
     """Each learns from batches of its own, and from the other's gradients; patience ends it for both."""
     output = tmp_path / "gan"
     script = (
-        "import sys; from dataclasses import replace; from pathlib import Path; import torch\n"
+        "import sys; from pathlib import Path; import torch\n"
         "from CACTrainingLib.cli import main as cli\n"
-        "from CACTrainingLib.training import decomposition as own, runs\n"
-        "own.JUDGED_SLICES = 2\n"
-        "own.CYCLEGAN['compact'] = replace(own.CYCLEGAN['compact'], validation_slices=2)\n"
+        "from CACTrainingLib.training import runs\n"
         "whole = runs.train\n"
         "def train(task, *rest, fabric, **more):\n"
         "    seen = []\n"
@@ -109,11 +113,17 @@ def test_the_weights_of_both_are_the_same(cohort, cache, tmp_path):
     )
     path = tmp_path / "watched.py"
     path.write_text(script, encoding="utf-8")
-    options = ["--method", "cyclegan", "--crop", "64", "--steps", "50", "--validate-every", "1", "--patience", "1"]
+    settings = {"validation_slices": 2, "batch_size": 2, "augmentation": {"crop": 64}}
+    settings["loop"] = {"validate_every": 1, "patience": 1, "validation_share": 0.5}
+    options = ["--preset", "compact-cyclegan", "--steps", "50", "--settings", json.dumps(settings)]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", path, "train"]
-    command += ["decomposition", "--data", cohort, "--output", output, "--cache", cache, "--validation-share", "0.5"]
-    command += ["--workers", "1", "--batch-size", "2", "--device", "cpu", *options]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command += ["decomposition", "--data", cohort, "--output", output, "--workers", "1", "--device", "cpu", *options]
+    environment = {
+        **os.environ,
+        "CAC_CACHE_DIR": str(cache),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+    }
     process = subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.PIPE, encoding="utf-8")
     said, _ = ended(process)
     assert process.returncode == 0, said

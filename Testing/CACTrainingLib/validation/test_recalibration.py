@@ -14,10 +14,9 @@ from CACScoringLib.cli import main as scoring_cli
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card, update_card
+from CACScoringLib.quality.calibration_range import CalibrationRange
 from CACScoringLib.run import ModelChoice, chosen_models
-from CACScoringLib.scoring.automatic import CandidateEvidence
-from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
-from CACScoringLib.scoring.familiarity import Known
+from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import LIMITS, CalibratedOn, Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.validation import recalibration_page, run
@@ -223,12 +222,12 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     card = read_card(model.path)
     assert card.sha256 == base.card.sha256
     assert card.training == base.card.training
-    assert CandidateEvidence.stored(card.calibration) == found.fitted.evidence
+    assert Evidence.stored(card.calibration) == found.fitted.evidence
     assert (
         Uncertainty.stored(card.calibration, "automatic").total["agatston"] == found.fitted.errors["automatic"]["total"]
     )
     assert Uncertainty.stored(card.calibration, "reviewed") is None
-    assert Known.stored(card.calibration).ranges["kvp"] == (120.0, 120.0, 10.0)
+    assert CalibrationRange.stored(card.calibration).ranges["kvp"] == (120.0, 120.0, 10.0)
     assert CalibratedOn.stored(card.calibration).patients == 40
     assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
     assert card.validation["whole_method"] == {"models": {"slices": "1"}}
@@ -254,7 +253,7 @@ def test_the_section_says_what_was_fitted_and_what_not(base):
     assert intervals["all"][0] == 40
     assert intervals["all"][3] == "none", "the map had none before"
     assert "weights of the candidates' evidence were fitted" in " ".join(part.text)
-    assert "cac models rollback ours" in " ".join(part.text)
+    assert "cac models install ours --previous" in " ".join(part.text)
 
 
 @pytest.fixture

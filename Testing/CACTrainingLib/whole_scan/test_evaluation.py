@@ -3,23 +3,12 @@
 import numpy as np
 import pytest
 
-from CACTrainingLib.statistics.bootstrap import exact_proportion, mean
-from CACTrainingLib.whole_scan.evaluation import Evaluation, Measure, Prediction, proportion
+from CACTrainingLib.statistics.bootstrap import exact_proportion
+from CACTrainingLib.whole_scan.evaluation import Evaluation, Prediction, proportion
 from CACTrainingLib.whole_scan.radiomics import measures as radiomics
 from CACTrainingLib.whole_scan.vessels import measures as vessels
 
 PATIENTS = [f"p{n}" for n in range(12)]
-
-
-def test_a_measure_is_averaged_over_models_not_over_predictions():
-    truth = np.zeros(12)
-    error = Measure("Error", lambda weights, truth, values: mean(weights, np.abs(values - truth)))
-    rows = np.arange(4)
-    found = Evaluation(PATIENTS, truth).of(
-        [Prediction(rows, np.full(4, 1.0)), Prediction(rows, np.full(4, -1.0))], error
-    )
-    assert found.values[0] == 1, "the mean of the predictions would be right"
-    assert (found.n, found.patients) == (4, 4)
 
 
 def test_a_proportion_is_of_its_own_scans_with_an_exact_interval_where_all_are_hits():

@@ -1,54 +1,19 @@
 """Scans prepared once: in this process, with a heart that is given or found."""
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from in_this_process import InThisProcess
 from training_scans import HEART_SLICES, write_scan
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.models.cards import find_model
 from CACTrainingLib.data.scan_table import TableScan
-from CACTrainingLib.whole_scan import prepared
-from CACTrainingLib.whole_scan.prepared import _key, load, prepare
-
-
-@dataclass
-class Event:
-    index: int
-    state: str
-    result: str | None = None
-    reason: str = ""
-
-
-class HereWorkers:
-    """In place of processes. lost: jobs whose process is said to have been killed."""
-
-    lost = ()
-
-    def __init__(self, count, begin):
-        self.work = begin()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def run(self, jobs):
-        for n, job in enumerate(jobs):
-            yield Event(n, "begun")
-            yield (
-                Event(n, "lost", reason="its process ended (-9)")
-                if n in self.lost
-                else Event(n, "done", self.work(job))
-            )
+from CACTrainingLib.whole_scan.prepared import load, prepare
 
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    monkeypatch.setattr(prepared, "Workers", HereWorkers)
+    monkeypatch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
 
 
@@ -85,7 +50,7 @@ def test_each_scan_is_worked_on_once(scans, tmp_path):
     assert len(CALLS) == 3
 
 
-def test_a_scan_that_fails_stops_no_other(scans, tmp_path, monkeypatch):
+def test_a_scan_that_fails_stops_no_other(scans, tmp_path):
     broken = TableScan("broken", "9", {"ct": tmp_path / "broken.nii.gz"})
     broken.ct.write_bytes(b"no image")
     found = prepare([broken, *scans], tmp_path, "means", heart_hu, "a")
@@ -94,20 +59,6 @@ def test_a_scan_that_fails_stops_no_other(scans, tmp_path, monkeypatch):
     assert sorted(found.files) == ["0", "1"]
     with pytest.raises(CTError, match=r"None of 1 scans .* broken"):
         prepare([broken], tmp_path, "means", heart_hu, "a")
-    monkeypatch.setattr(HereWorkers, "lost", (0,))
-    found = prepare(scans, tmp_path, "other", heart_hu, "a")
-    assert "-9" in found.failed["0"]
-    assert not list((tmp_path / "other").glob("tmp*"))
-
-
-def test_a_heart_by_another_network_is_found_anew(scans, monkeypatch):
-    unknown = TableScan("0", "0", {"ct": scans[0].ct})
-    before, given = _key(unknown, "a"), _key(scans[0], "a")
-    other = find_model("territories")
-    other = replace(other, card=replace(other.card, sha256="another"))
-    monkeypatch.setattr(prepared, "find_model", lambda network: other)
-    assert _key(unknown, "a") != before
-    assert _key(scans[0], "a") == given
 
 
 def test_a_changed_scan_is_prepared_anew(scans, tmp_path):

@@ -49,10 +49,3 @@ def test_digital_cohort(tmp_path, contrast, enhanced):
     (place / "ct.nii.gz").unlink()
     with pytest.raises(TableError, match=r"line 2 .* holds no ct\.nii\.gz"):
         read_scan_table(tmp_path)
-
-
-def test_missing_columns_and_wrong_flags(table):
-    with pytest.raises(TableError, match="no column agatston_LM, agatston_LAD"):
-        read_scan_table(table("patient,ct\n7,a.nii.gz\n"))
-    with pytest.raises(TableError, match=r"contrast in line 2 .*'yes'"):
-        read_scan_table(table(HEAD.strip() + ",contrast\nx,7,a.nii.gz,1,2,3,4,yes\n"))

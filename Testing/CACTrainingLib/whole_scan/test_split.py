@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from CACScoringLib.core.tables import TableError
 from CACTrainingLib.data.scan_table import TableScan
-from CACTrainingLib.statistics.patient_folds import category_of
-from CACTrainingLib.whole_scan.split import TESTED, folds, held_out, learned_and_tested
+from CACTrainingLib.whole_scan.split import TESTED, held_out, learned_and_tested
 
 SCORES = (0.0, 50.0, 200.0, 900.0)
 
@@ -19,10 +17,6 @@ def scans(count, scans_each=2):
         for n in range(count)
         for s in range(scans_each)
     ]
-
-
-def test_categories():
-    assert category_of(np.array([0, 0.1, 99.9, 100, 399, 400])).tolist() == [0, 1, 1, 2, 2, 3]
 
 
 def test_a_fifth_is_held_out_by_patient_with_every_category():
@@ -47,17 +41,3 @@ def test_another_table_is_tested_on():
     assert [scan.name for scan in together] == learned + tested
     with pytest.raises(TableError, match="Patient 0 is in --test and is learned from"):
         learned_and_tested(everything, scans(1))
-
-
-def test_every_scan_is_in_one_part():
-    parts = folds(scans(12), 3)
-    inside = [name for _, part in parts for name in part]
-    assert sorted(inside) == sorted(scan.name for scan in scans(12))
-    assert all(not set(outside) & set(part) for outside, part in parts)
-
-
-def test_too_few_patients():
-    with pytest.raises(TableError, match="2 patients, at most 2 of one category of score, cannot be split into 5"):
-        folds(scans(2), 5)
-    with pytest.raises(TableError, match="12 patients, at most 3 of"):
-        folds(scans(12, scans_each=1), 4)

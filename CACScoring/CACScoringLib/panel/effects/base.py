@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from types import ModuleType
 
 import qt
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
-
-from ...report.markup import tag
 
 
 def registerEffect(package: ModuleType) -> None:
@@ -32,9 +31,9 @@ def helpOf(summary: str, actions: Mapping[str, str], closing: str) -> str:
 
     summary: always shown; the rest opens by "Show details". actions: what a user does, and what that does.
     """
-    listed = (tag.li(tag.b(f"{does}:"), f" {text}") for does, text in actions.items())
+    listed = "".join(f"<li><b>{escape(does)}:</b> {escape(text)}</li>" for does, text in actions.items())
     # Segment Editor cuts at the first line break.
-    return tag.html(summary, tag.br(), ".", tag.ul(listed, style="margin: 0"), tag.p(closing))
+    return f'<html>{escape(summary)}<br>.<ul style="margin: 0">{listed}</ul><p>{escape(closing)}</p></html>'
 
 
 class LesionEffect(AbstractScriptedSegmentEditorEffect):

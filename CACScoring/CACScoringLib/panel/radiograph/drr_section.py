@@ -188,8 +188,8 @@ class DrrSection(Section):
 
     def _draw(self, level: int) -> bool:
         """Draw the picture at a level of `drr.preview.LEVELS`. Whether there is one."""
+        from ...drr.geometry import ProjectionError
         from ...drr.preview import LEVELS, fast_backend, preview, stand_of
-        from ...drr.projection import ProjectionError
 
         if self._state is None or self._scan is None or not self._isInSight():
             return False

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -170,26 +171,20 @@ class RadiographSection(Section):
         from ...mrml.radiograph_nodes import picture_image
 
         state = self._state
-        command = ["score"]
         if state.radiographSource == RadiographSource.FILE:
             self._scored = Path(state.radiographFile or state.radiographLateral).stem, None
-            for option, path in (("--radiograph", state.radiographFile), ("--lateral", state.radiographLateral)):
-                command += [option, path] if path else []
+            given = {"pa": state.radiographFile, "lateral": state.radiographLateral}
         else:
             volume = state.radiographVolume
             self._scored = volume.GetName(), volume
             file = self._folder / "radiograph.nrrd"
             sitk.WriteImage(picture_image(volume), str(file))
-            command += ["--lateral" if _isLateral(volume) else "--radiograph", str(file)]
-        for option, value in (
-            ("--age", state.radiographAge and f"{state.radiographAge:g}"),
-            ("--sex", state.radiographSex.value),
-            ("--bmi", state.radiographBmi and f"{state.radiographBmi:g}"),
-            ("--model", state.radiographModel),
-        ):
-            command += [option, value] if value else []
-        output = str(self._folder / "result")
-        return [*command, "--device", state.device.value, "--output", output]
+            given = {"lateral" if _isLateral(volume) else "pa": str(file)}
+        given |= {"age_years": state.radiographAge, "sex": state.radiographSex.value, "bmi_kg_m2": state.radiographBmi}
+        given = {name: value for name, value in given.items() if value}
+        model = ["--model", state.radiographModel] if state.radiographModel else []
+        command = ["score", "--settings", json.dumps({"radiograph": given}), *model]
+        return [*command, "--device", state.device.value, "--output", str(self._folder / "result")]
 
     def _ended(self, reason: str) -> None:
         from ...core.ct import CTError

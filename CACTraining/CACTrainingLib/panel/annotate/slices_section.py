@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 from typing import TYPE_CHECKING
 
 import qt
@@ -18,7 +19,6 @@ from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
 from CACScoringLib.panel.widgets import colourIcon
-from CACScoringLib.report.markup import fragment, tag
 
 from . import axial_view
 from .labelling import Labelling
@@ -287,9 +287,7 @@ def _labelNames() -> dict[str, str]:
 
 
 def _legend() -> str:
-    space = "\xa0"
-    marks = (
-        [tag.span("■", style=f"color: rgb{COLOURS[name]}"), space, text.replace(" ", space), f" {space} "]
+    return "".join(
+        f'<span style="color: rgb{COLOURS[name]}">■</span>&nbsp;{escape(text).replace(" ", "&nbsp;")} &nbsp; '
         for name, text in _labelNames().items()
     )
-    return fragment(marks)

@@ -136,7 +136,9 @@ class InstallSection:
                 text = _("The earlier {name}, SHA-256 {hash}, is in place again.")
             self._end(text.format(name=card.name, hash="" if now is None else now.sha256[:16]))
 
-        self._run(["models", "rollback", card.name], _("Rolling back {name} …").format(name=card.name), ended)
+        self._run(
+            ["models", "install", card.name, "--previous"], _("Rolling back {name} …").format(name=card.name), ended
+        )
 
     def _run(
         self,

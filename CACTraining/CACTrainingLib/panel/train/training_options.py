@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Sequence
@@ -116,23 +117,26 @@ def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list
         if state.trainFolder:
             arguments += ["--data", state.trainFolder]
     arguments += ["--output", output, "--preset", _presetOf(state), "--device", state.trainDevice.value]
-    if state.trainNetwork == Network.DECOMPOSITION and state.trainMethod != TrainMethod.SUPERVISED:
-        arguments += ["--method", state.trainMethod.value]
-    asked = {f"--{name}": getattr(state, parameterOf(name)) for name in ASKED}
+    asked = {f"--{name}": getattr(state, parameterOf(name)) for name in ("minutes", "steps")}
     if scans:
         asked = {"--start": state.trainStart, "--annotator": state.trainAnnotator, **asked}
     for option, value in asked.items():
         if value:
             arguments += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    loop = {"patience": state.trainPatience} if state.trainPatience else {}
     if 0 < state.trainSteps < SHORT_STEPS:
-        arguments += ["--validate-every", str(math.ceil(state.trainSteps / VALIDATIONS))]
+        loop["validate_every"] = math.ceil(state.trainSteps / VALIDATIONS)
+    if loop:
+        arguments += ["--settings", json.dumps({"loop": loop})]
     return arguments
 
 
 def _presetOf(state: CACTrainingParameterNode) -> str:
-    """The command line's name of the size."""
+    """The command line's name of the size, and of the method where it is not the usual one."""
     if state.trainNetwork == Network.TERRITORIES and state.trainPreset == Preset.PAPER:
         return "large"  # nobody has published it
+    if state.trainNetwork == Network.DECOMPOSITION and state.trainMethod != TrainMethod.SUPERVISED:
+        return f"{state.trainPreset.value}-{state.trainMethod.value}"
     return state.trainPreset.value
 
 

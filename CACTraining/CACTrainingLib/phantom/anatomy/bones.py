@@ -81,9 +81,6 @@ class Skeleton:
         level = z / body.vertebra_mm + body.vertebra_phase
         off = (level - math.floor(level + 0.5)) * body.vertebra_mm
         half = body.vertebra_mm / 2
-        canvas_box = canvas.box(-75, 75, y0 - 25 * size, y0 + 75 * size)
-        if canvas_box is None:
-            return
         # Paravertebral muscles behind the lamina, and soft tissue around the column.
         for side in (-1, 1):
             centre = np.array([side * 23 * size, y0 + 51 * size, z])
@@ -93,25 +90,23 @@ class Skeleton:
                 [[side * 16, y0 + 8, z - off + 6], [side * 34, y0 + 18, z - off + 2], [side * 58, y0 + 24, z - off - 8]]
             )
             self._bone_tube(canvas, path * [size, 1, 1], np.array([6.0, 4.8, 4.5]))
-        found = canvas.ellipsoid_distance(np.array([0, y0 + 3, z]), (20 * size, 17.5 * size, 1e4), border_mm=3.0)
-        if found is not None:
-            box, distance = found
-            share = coverage(distance, 3.0)
-            canvas.blend(box, share, body.muscle_hu - 25)
-            lung[box] *= 1 - share
+        box, distance = canvas.ellipsoid_distance(
+            np.array([0, y0 + 3, z]), (20 * size, 17.5 * size, 1e4), border_mm=3.0
+        )
+        share = coverage(distance, 3.0)
+        canvas.blend(box, share, body.muscle_hu - 25)
+        lung[box] *= 1 - share
         disc = abs(off) > half - 3.0
         waist = 1 - 0.07 * math.cos(math.pi * off / half)
         semi = (18.0 * size * waist, 14.5 * size * waist, 1e4)
-        found = canvas.ellipsoid_distance(np.array([0.0, y0, z]), semi, border_mm=2.0)
-        if found is not None:
-            box, distance = found
-            if disc:
-                canvas.blend(box, coverage(distance), tissues.DISC_HU)
-            else:
-                plate = 1.0 if abs(off) > half - 5.0 else 0.0
-                canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * (0.5 + 0.1 * plate))
-                spongy = body.spongiosa_hu * (1 + 0.8 * plate) + 28 * grain[box]
-                canvas.blend(box, coverage(distance + 1.6), spongy)
+        box, distance = canvas.ellipsoid_distance(np.array([0.0, y0, z]), semi, border_mm=2.0)
+        if disc:
+            canvas.blend(box, coverage(distance), tissues.DISC_HU)
+        else:
+            plate = 1.0 if abs(off) > half - 5.0 else 0.0
+            canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * (0.5 + 0.1 * plate))
+            spongy = body.spongiosa_hu * (1 + 0.8 * plate) + 28 * grain[box]
+            canvas.blend(box, coverage(distance + 1.6), spongy)
         self._paint_arch(canvas, y0, size, off)
 
     def _paint_arch(self, canvas: Canvas, y0: float, size: float, off: float) -> None:
@@ -137,11 +132,9 @@ class Skeleton:
         canvas.ellipsoid(canal, (4.6 * size, 3.6 * size, 1e4), 35.0)
 
     def _bone_tube(self, canvas: Canvas, path: np.ndarray, radii: np.ndarray) -> None:
-        found = canvas.tube_distance(path, radii)
-        if found is not None:
-            box, distance = found
-            canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * 0.75)
-            canvas.blend(box, coverage(distance + 1.7), self.body.spongiosa_hu * 1.2)
+        box, distance = canvas.tube_distance(path, radii)
+        canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * 0.75)
+        canvas.blend(box, coverage(distance + 1.7), self.body.spongiosa_hu * 1.2)
 
     def _paint_sternum(self, canvas: Canvas, scale: float, grain: np.ndarray) -> None:
         z = canvas.z_mm
@@ -152,8 +145,6 @@ class Skeleton:
         half_depth = 5.5 + 1.5 * manubrium
         y0 = -self.body.cavity_half_depth_mm * scale * (1 + 0.02 * self.pose.inspiration) - half_depth - 1.0
         box = canvas.box(-half_width - 3, half_width + 3, y0 - half_depth - 3, y0 + half_depth + 3)
-        if box is None:
-            return
         dx = np.abs(canvas.x_mm[box[1]])[None, :] - np.float32(half_width - 4)
         dy = np.abs(canvas.y_mm[box[0]] - np.float32(y0))[:, None] - np.float32(half_depth - 4)
         distance = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0) - np.float32(4)

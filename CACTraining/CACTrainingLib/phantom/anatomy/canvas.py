@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 
+Box = tuple[slice, slice]
+"""Rows and columns of a slice."""
+NOWHERE: Box = (slice(0, 0), slice(0, 0))
 EDGE_MM = 1.0
 """Width of the linear ramp across an edge; the scanner's own blur comes on top."""
 
@@ -37,82 +40,60 @@ class Canvas:
         other.hu = self.hu.copy()
         return other
 
-    def box(self, x0: float, x1: float, y0: float, y1: float) -> tuple[slice, slice] | None:
-        """Rows and columns that hold a rectangle, or None outside the slice."""
+    def box(self, x0: float, x1: float, y0: float, y1: float) -> Box:
+        """Rows and columns that hold a rectangle, none outside the slice."""
         i0 = max(0, math.floor((x0 - float(self.x_mm[0])) / self.pixel_mm))
         i1 = min(len(self.x_mm), math.ceil((x1 - float(self.x_mm[0])) / self.pixel_mm) + 1)
         j0 = max(0, math.floor((y0 - float(self.y_mm[0])) / self.pixel_mm))
         j1 = min(len(self.y_mm), math.ceil((y1 - float(self.y_mm[0])) / self.pixel_mm) + 1)
-        return (slice(j0, j1), slice(i0, i1)) if i1 > i0 and j1 > j0 else None
+        return (slice(j0, j1), slice(i0, i1)) if i1 > i0 and j1 > j0 else NOWHERE
 
-    def blend(self, box: tuple[slice, slice], share: np.ndarray, value: float | np.ndarray) -> None:
+    def blend(self, box: Box, share: np.ndarray, value: float | np.ndarray) -> None:
         """hu += share · (value - hu) within a box."""
         part = self.hu[box]
         part += share * (value - part)
 
     def ellipsoid(
-        self,
-        centre_mm: np.ndarray,
-        semi_axes_mm: tuple[float, float, float],
-        hu: float,
-        rotation: np.ndarray | None = None,
-        edge_mm: float = EDGE_MM,
+        self, centre_mm: np.ndarray, semi_axes_mm: tuple[float, float, float], hu: float, edge_mm: float = EDGE_MM
     ) -> None:
-        """Paint an ellipsoid; the columns of `rotation` are its axes in LPS."""
-        inner = self.ellipsoid_distance(centre_mm, semi_axes_mm, rotation, edge_mm)
-        if inner is not None:
-            self.blend(inner[0], coverage(inner[1], edge_mm), hu)
+        """Paint an ellipsoid along x, y and z."""
+        box, distance = self.ellipsoid_distance(centre_mm, semi_axes_mm, edge_mm)
+        self.blend(box, coverage(distance, edge_mm), hu)
 
     def ellipsoid_distance(
-        self,
-        centre_mm: np.ndarray,
-        semi_axes_mm: tuple[float, float, float],
-        rotation: np.ndarray | None = None,
-        border_mm: float = EDGE_MM,
-    ) -> tuple[tuple[slice, slice], np.ndarray] | None:
-        """Box and approximate signed distance to an ellipsoid's surface there, or None when the slice misses it."""
-        axes = np.eye(3) if rotation is None else rotation
+        self, centre_mm: np.ndarray, semi_axes_mm: tuple[float, float, float], border_mm: float = EDGE_MM
+    ) -> tuple[Box, np.ndarray]:
+        """Box and approximate signed distance to an ellipsoid's surface there; empty where the slice misses it."""
         semi = np.asarray(semi_axes_mm, float)
-        extent = np.sqrt(((axes * semi) ** 2).sum(axis=1)) + border_mm
+        extent = semi + border_mm
         dz = self.z_mm - centre_mm[2]
         if abs(dz) >= extent[2]:
-            return None
+            return NOWHERE, np.zeros((0, 0), np.float32)
         x0, y0 = centre_mm[0], centre_mm[1]
         box = self.box(x0 - extent[0], x0 + extent[0], y0 - extent[1], y0 + extent[1])
-        if box is None:
-            return None
         dx, dy = self.x_mm[box[1]] - np.float32(x0), self.y_mm[box[0]] - np.float32(y0)
-        form = axes @ np.diag(1 / semi**2) @ axes.T
-        square = _quadratic(form, dx, dy, dz)
-        form2 = form @ form
-        slope = _quadratic(form2, dx, dy, dz)
+        form = 1 / semi**2
+        square, slope = (_quadratic(one, dx, dy, dz) for one in (form, form * form))
         # Distance to first order: (q - 1) / |∇q| with q = √(rᵀ·form·r).
         root = np.sqrt(np.maximum(square, 1e-6))
         return box, (root - 1) * root / np.sqrt(np.maximum(slope, 1e-9))
 
-    def tube(self, path_mm: np.ndarray, radii_mm: np.ndarray, hu: float, edge_mm: float = EDGE_MM) -> None:
-        """Paint a chain of round-ended segments along a polyline [n, 3] with radii [n]."""
-        found = self.tube_distance(path_mm, radii_mm, edge_mm)
-        if found is not None:
-            self.blend(found[0], coverage(found[1], edge_mm), hu)
-
     def tube_distance(
         self, path_mm: np.ndarray, radii_mm: np.ndarray, border_mm: float = EDGE_MM
-    ) -> tuple[tuple[slice, slice], np.ndarray] | None:
-        """Box and distance to a tube's surface, or None when the slice misses it."""
+    ) -> tuple[Box, np.ndarray]:
+        """Box and distance to a chain of round-ended segments along a polyline [n, 3] with radii [n]; empty where the
+        slice misses it."""
         reach = np.maximum(radii_mm[:-1], radii_mm[1:]) + border_mm
         low = np.minimum(path_mm[:-1, 2], path_mm[1:, 2]) - reach
         high = np.maximum(path_mm[:-1, 2], path_mm[1:, 2]) + reach
         hit = np.flatnonzero((low < self.z_mm) & (high > self.z_mm))
         if not len(hit):
-            return None
+            return NOWHERE, np.zeros((0, 0), np.float32)
         ends = np.concatenate([path_mm[hit], path_mm[hit + 1]])
         margin = reach[hit].max()
         box = self.box(
             ends[:, 0].min() - margin, ends[:, 0].max() + margin, ends[:, 1].min() - margin, ends[:, 1].max() + margin
         )
-        if box is None:
-            return None
         x, y = self.x_mm[box[1]][None, :], self.y_mm[box[0]][:, None]
         nearest = np.full((y.shape[0], x.shape[1]), np.float32(1e3))
         for n in hit:
@@ -131,11 +112,9 @@ class Canvas:
 
 
 def _quadratic(form: np.ndarray, dx: np.ndarray, dy: np.ndarray, dz: float) -> np.ndarray:
-    """rᵀ·form·r on the grid of dx [columns] and dy [rows] at one height, float32."""
-    f = form.astype(np.float32)
-    across = f[0, 0] * dx * dx + np.float32(2 * form[0, 2] * dz) * dx + np.float32(form[2, 2] * dz * dz)
-    down = f[1, 1] * dy * dy + np.float32(2 * form[1, 2] * dz) * dy
-    return (across[None, :] + down[:, None]) + (2 * f[0, 1] * dx)[None, :] * dy[:, None]
+    """rᵀ·diag(form)·r on the grid of dx [columns] and dy [rows] at one height, float32."""
+    a, b, _ = form.astype(np.float32)
+    return (a * dx * dx + np.float32(form[2] * dz * dz))[None, :] + (b * dy * dy)[:, None]
 
 
 def smooth_path(points_mm: list[tuple[float, float, float]] | np.ndarray, count: int) -> np.ndarray:

@@ -34,7 +34,11 @@ PREVALENCE = {
     "bypass clips": 0.02,
     "prosthetic valve": 0.01,
 }
-"""Share of patients who have each; those with coronary calcium have the first four 1.5 times as often."""
+"""Share of patients who have each."""
+
+AGEING = ("aortic wall", "aortic root", "aortic valve", "mitral annulus")
+WITH_PLAQUE, WITHOUT_PLAQUE = 1.5, 0.7
+"""So many times as often patients with and without coronary calcium have those of AGEING."""
 
 ADDED = ("venous catheter", "bypass clips", "prosthetic valve")
 """Drawn apart from the other kinds, so that these stay as they were before there were such devices."""
@@ -95,8 +99,7 @@ def draw_distractors(
     found: list[Distractor] = []
     (apart,) = generator.spawn(1)
     for kind, share in PREVALENCE.items():
-        ageing = kind in ("aortic wall", "aortic root", "aortic valve", "mitral annulus")
-        share *= (1.5 if calcified else 0.7) if ageing else 1.0
+        share *= (WITH_PLAQUE if calcified else WITHOUT_PLAQUE) if kind in AGEING else 1.0
         if kind in ("stent", "bypass clips") and not calcified:
             share = 0.0
         # One draw per kind whatever the outcome, so that one kind's settings leave the others alone.

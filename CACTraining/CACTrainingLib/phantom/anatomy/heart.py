@@ -13,10 +13,12 @@ import numpy as np
 from ..scanner.motion import HEART_SHARE_OF_BREATH, ScanPose, rotation_xyz
 from . import tissues
 from .body import Body
-from .canvas import Canvas, coverage, smooth_path
-from .hearts.painting import ShapePainter
-from .hearts.shape import HeartShape
+from .canvas import Box, Canvas, coverage, smooth_path
+from .hearts.models import PARTS
+from .hearts.shape import WALL_MM, HeartShape
+from .hearts.valves import papillary_muscles
 
+_BORDER_MM = 4.0
 ROOT_IN_FRAME = (-0.30, 0.06, 0.30)
 """Usual centre of the aortic root in the heart frame, in semi-axes."""
 
@@ -74,8 +76,13 @@ class Heart:
     def __init__(self, body: Body, pose: ScanPose, shape: HeartShape) -> None:
         self.body = body
         self.frame = posed_frame(body, pose)
+        self._shape = shape
+        self._softness = 1.2 + 1.3 * pose.motion_scale  # width of the edges between muscle and fat, mm
         self._vessels = great_vessels(body, self.frame, shape)
-        self._anatomy = ShapePainter(body, self.frame, shape, 1.2 + 1.3 * pose.motion_scale)
+        walls = np.minimum.reduce([shape.part(name) - WALL_MM.get(name, 0.0) for name in PARTS])
+        near = np.minimum(shape.pericardium, walls) < _BORDER_MM
+        self._near = self.frame.to_lps(shape.places_mm[near]).astype(np.float32)
+        self._papillary = [(self.frame.to_lps(ends), radii) for ends, radii in papillary_muscles(shape).values()]
         # Aorta and pulmonary trunk leave the heart in a sleeve of fat; their first part lies in muscle.
         stems = ((2, aorta_paths(body, self.frame, shape)[0]), (4, pulmonary_trunk(self.frame, shape)))
         self._sleeves = [(path[n:], radii[n:] + 2.5) for n, (path, radii) in stems]
@@ -89,7 +96,7 @@ class Heart:
         lift = np.array([0.0, 0.0, HEART_SHARE_OF_BREATH * breath_mm])
         self._paint_mediastinum(canvas, lung, grain)
         self._paint_sleeves(canvas, lung, lift)
-        heart = self._anatomy.paint(canvas, lung, grain, lift)
+        heart = self._paint_chambers(canvas, lung, grain, lift)
         self._paint_vessels(canvas, lung, lift)
         return heart
 
@@ -104,10 +111,7 @@ class Heart:
         width = (3 + 0.7 * wide) * (1 - t) + 19 * t**2 + middle * np.exp(-(((t - 0.5) / 0.22) ** 2))
         width *= 1 - 0.35 / (1 + math.exp(-(z - 125) / 10))
         lean = 9 * (1 - upper) * np.exp(-(((t - 0.3) / 0.35) ** 2)) + 6 * t**2
-        box = canvas.box(-90, 90, front, back)
-        if box is None:
-            return
-        rows, columns = box
+        rows, columns = box = canvas.box(-90, 90, front, back)
         distance = np.abs(canvas.x_mm[None, columns] - lean[rows, None]) - width[rows, None]
         # Only what was lung turns into mediastinum: bones and wall keep their place.
         share = np.minimum(coverage(distance.astype(np.float32) + np.float32(1.4) * grain[box], 2.0), lung[box])
@@ -116,29 +120,61 @@ class Heart:
         # Fat pads in the cardiophrenic angles.
         for side in (-1, 1):
             pad = np.array([body.heart_centre_mm[0] + side * 26, -body.cavity_half_depth_mm * 0.8, -46.0])
-            found = canvas.ellipsoid_distance(pad, (26.0 + wide, 17.0 + 0.5 * wide, 24.0), border_mm=5.0)
-            if found is not None:
-                box, distance = found
-                share = coverage(distance + 4 * grain[box], 2.0) * lung[box]
-                canvas.blend(box, share, body.fat_hu + 9 * grain[box])
-                lung[box] -= share
+            box, distance = canvas.ellipsoid_distance(pad, (26.0 + wide, 17.0 + 0.5 * wide, 24.0), border_mm=5.0)
+            share = coverage(distance + 4 * grain[box], 2.0) * lung[box]
+            canvas.blend(box, share, body.fat_hu + 9 * grain[box])
+            lung[box] -= share
 
     def _paint_sleeves(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for path, radii in self._sleeves:
-            found = canvas.tube_distance(path + 0.6 * lift, radii, 4.0)
-            if found is not None:
-                box, distance = found
-                share = coverage(distance, 3.0) * (1 - lung[box])
-                canvas.blend(box, 0.85 * share, self.body.fat_hu)
+            box, distance = canvas.tube_distance(path + 0.6 * lift, radii, 4.0)
+            canvas.blend(box, 0.85 * (coverage(distance, 3.0) * (1 - lung[box])), self.body.fat_hu)
+
+    def _paint_chambers(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, lift: np.ndarray) -> np.ndarray:
+        """Paint fat, muscle and blood, and update the share of lung in place; the pericardium's share of each pixel."""
+        heart = np.zeros_like(canvas.hu)
+        here = self._near[np.abs(self._near[:, 2] + np.float32(lift[2]) - np.float32(canvas.z_mm)) < _BORDER_MM]
+        if not len(here):
+            return heart
+        (x0, y0, _), (x1, y1, _) = here.min(axis=0), here.max(axis=0)
+        box = canvas.box(float(x0), float(x1), float(y0), float(y1))
+        body, spots = self.body, grain[box]
+        distance = self._distances(canvas, box, lift)
+        pericardium = distance["pericardium"]
+        walls = distance["lv_epi"]
+        for name, wall in WALL_MM.items():
+            walls = np.minimum(walls, distance[name] - np.float32(wall))
+        rooms = [distance[name] for name in PARTS if name not in ("lv_epi", "rv")]
+        blood = np.minimum.reduce([*rooms, np.maximum(distance["rv"], -distance["lv_epi"])])
+        share = coverage(pericardium + np.float32(0.5) * spots, self._softness)
+        heart[box] = coverage(pericardium)
+        canvas.blend(box, share, body.fat_hu + 6 * spots)
+        wall_share = coverage(walls + np.float32(0.4) * spots, self._softness)
+        canvas.blend(box, wall_share, body.myocardium_hu + 3 * spots)
+        # The pericardium itself, seen between fat and fat.
+        line = np.clip(1.0 - np.abs(pericardium) / 1.3, 0, 1) * np.clip(1.3 - lung[box], 0, 1) * (1 - wall_share)
+        canvas.blend(box, 0.55 * line, 40.0)
+        canvas.blend(box, coverage(blood, self._softness + 0.3), body.blood_hu)
+        for ends, radii in self._papillary:
+            near, gap = canvas.tube_distance(ends + lift, radii, _BORDER_MM)
+            canvas.blend(near, coverage(gap, self._softness), body.myocardium_hu + 3 * grain[near])
+        lung[box] *= 1 - np.maximum(share, wall_share)
+        return heart
+
+    def _distances(self, canvas: Canvas, box: Box, lift: np.ndarray) -> dict[str, np.ndarray]:
+        axes, centre = self.frame.axes.astype(np.float32), self.frame.centre_mm + lift
+        dx, dy = canvas.x_mm[box[1]] - np.float32(centre[0]), canvas.y_mm[box[0]] - np.float32(centre[1])
+        depth = np.float32(canvas.z_mm - centre[2]) * axes[2]
+        places = dy[:, None, None] * axes[1] + dx[None, :, None] * axes[0] + depth
+        found = self._shape.sample(places.reshape(-1, 3)).T.reshape(-1, len(dy), len(dx))
+        return dict(zip(("pericardium", *PARTS), found, strict=True))
 
     def _paint_vessels(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for path, radii, hu, edge in self._vessels:
-            found = canvas.tube_distance(path + 0.6 * lift, radii, edge)
-            if found is not None:
-                box, distance = found
-                share = coverage(distance, edge)
-                canvas.blend(box, share, hu)
-                lung[box] *= 1 - share
+            box, distance = canvas.tube_distance(path + 0.6 * lift, radii, edge)
+            share = coverage(distance, edge)
+            canvas.blend(box, share, hu)
+            lung[box] *= 1 - share
 
 
 def great_vessels(

@@ -83,22 +83,31 @@ class Plaque:
 
 
 def draw_plaques(
-    tree: CoronaryTree, sex: str, generator: np.random.Generator, prevalence: float | None = None
+    tree: CoronaryTree,
+    sex: str,
+    generator: np.random.Generator,
+    prevalence: float | None = None,
+    artery: str | None = None,
+    count: int | None = None,
 ) -> tuple[Plaque, ...]:
-    """A patient's plaques, none for many. prevalence: another share of patients with calcium than PREVALENCE."""
+    """A patient's plaques, none for many, in the arteries that the tree has.
+
+    prevalence: another share of patients with calcium than PREVALENCE. artery, count: given instead of drawn.
+    """
     g = generator
     if g.random() >= (PREVALENCE[sex] if prevalence is None else prevalence):
         return ()
     shares, means = zip(*BURDEN, strict=True)
-    count = 1 + int(g.poisson(means[g.choice(len(means), p=shares)]))
-    names = list(ARTERY_SHARE)
+    drawn = 1 + int(g.poisson(means[g.choice(len(means), p=shares)]))
+    present = {name: share for name, share in ARTERY_SHARE.items() if tree.of(name)}
+    names, shares = list(present), np.array(list(present.values())) / sum(present.values())
     plaques = []
     # Patients have their own tendency to dense or faint plaque.
     tendency = g.normal(0, 0.25)
-    for number in range(1, count + 1):
-        artery = names[g.choice(len(names), p=list(ARTERY_SHARE.values()))]
-        vessels = tree.of(artery)
-        lengths = np.array([v.length_mm * (1.0 if v.name == artery else 0.25) for v in vessels])
+    for number in range(1, (drawn if count is None else count) + 1):
+        name = artery if artery in present else names[g.choice(len(names), p=shares)]
+        vessels = tree.of(name)
+        lengths = np.array([v.length_mm * (1.0 if v.name == name else 0.25) for v in vessels])
         vessel = vessels[g.choice(len(vessels), p=lengths / lengths.sum())]
         place = vessel.length_mm * min(0.95, g.exponential(PROXIMAL_SHARE))
         plaques.append(draw_plaque(number, vessel, place, tendency, g))

@@ -61,13 +61,12 @@ class Thorax:
         lung = coverage(inner, 1.2)
         width, depth = float(self._cavity.max()) * scale + 3, self._cavity_back * scale + 35
         box = canvas.box(-width, width, -depth, depth)
-        if box is not None:
-            density = np.float32(self.body.lung_hu - 12 * self.pose.inspiration)
-            slope = np.float32(55 - 15 * self.pose.inspiration)
-            air = grain[box] * np.float32(9) + (slope * (self._depth[box] - np.float32(0.45)) + density)
-            if self.body.emphysema:
-                air -= np.float32(70 * self.body.emphysema) * np.clip(1.5 * grain[box] - 0.3, 0, 1)
-            canvas.blend(box, lung[box], air)
+        density = np.float32(self.body.lung_hu - 12 * self.pose.inspiration)
+        slope = np.float32(55 - 15 * self.pose.inspiration)
+        air = grain[box] * np.float32(9) + (slope * (self._depth[box] - np.float32(0.45)) + density)
+        if self.body.emphysema:
+            air -= np.float32(70 * self.body.emphysema) * np.clip(1.5 * grain[box] - 0.3, 0, 1)
+        canvas.blend(box, lung[box], air)
         return Trunk(inner, lung, grain)
 
     def paint(self, canvas: Canvas, trunk: Trunk, breath_mm: float) -> np.ndarray:
@@ -88,8 +87,6 @@ class Thorax:
     def _paint_couch(self, canvas: Canvas) -> None:
         """A curved carbon shell with foam inside, below the patient."""
         box = canvas.box(-215, 215, 60, 400)
-        if box is None:
-            return
         back = self._cavity_back + 13 + self.body.fat_mm + 0.6 * self.body.muscle_mm + 16
         sag = back - np.square(canvas.x_mm[box[1]] / np.float32(215)) * np.float32(42)
         depth = canvas.y_mm[box[0]][:, None] - sag[None]
@@ -134,12 +131,10 @@ class Thorax:
         """Lower the skin distance by the breasts' bulge, in place (smooth union)."""
         centres, semi = self._breast_centres()
         for centre in centres:
-            found = canvas.ellipsoid_distance(centre, semi, border_mm=25.0)
-            if found is not None:
-                box, distance = found
-                part = skin[box]
-                blend = np.clip(0.5 + (part - distance) / 40.0, 0, 1)
-                part += blend * (distance - part) - 20.0 * blend * (1 - blend)
+            box, distance = canvas.ellipsoid_distance(centre, semi, border_mm=25.0)
+            part = skin[box]
+            blend = np.clip(0.5 + (part - distance) / 40.0, 0, 1)
+            part += blend * (distance - part) - 20.0 * blend * (1 - blend)
 
     def _paint_glands(self, canvas: Canvas, hu: np.ndarray, near: np.ndarray) -> None:
         """Gland in the fat of the breasts; hu: the wall's pixels, whose flat indices are `near`."""
@@ -147,12 +142,10 @@ class Thorax:
         gland = np.zeros_like(canvas.hu)
         for centre in centres:
             inner = (semi[0] * 0.72, semi[1] * 0.72, semi[2] * 0.6)
-            found = canvas.ellipsoid_distance(centre + np.array([0, -4.0, 0]), inner, border_mm=2.0)
-            if found is not None:
-                box, distance = found
-                pattern = self._grain[0][box] * math.cos(canvas.z_mm / 6) + self._grain[2][box]
-                share = np.clip(1.4 * pattern + 2.2 * self.body.glandular - 1.0, 0, 1)
-                gland[box] = np.maximum(gland[box], share * np.clip(-distance / 8.0, 0, 1))
+            box, distance = canvas.ellipsoid_distance(centre + np.array([0, -4.0, 0]), inner, border_mm=2.0)
+            pattern = self._grain[0][box] * math.cos(canvas.z_mm / 6) + self._grain[2][box]
+            share = np.clip(1.4 * pattern + 2.2 * self.body.glandular - 1.0, 0, 1)
+            gland[box] = np.maximum(gland[box], share * np.clip(-distance / 8.0, 0, 1))
         hu += gland.ravel()[near] * (tissues.GLANDULAR_HU - hu)
 
     def _paint_diaphragm(
@@ -167,10 +160,9 @@ class Thorax:
             (np.array([0.50 * width, 14.0, left_top - 80]), (0.70 * width, depth * 1.05, 80.0)),
         )
         for number, (centre, semi) in enumerate(domes):
-            found = canvas.ellipsoid_distance(centre, semi, border_mm=3.0)
-            if found is None:
+            box, distance = canvas.ellipsoid_distance(centre, semi, border_mm=3.0)
+            if not distance.size:
                 continue
-            box, distance = found
             share = coverage(distance, 2.0) * lung[box]
             canvas.blend(box, share, body.muscle_hu)
             inside = coverage(distance + 3.0, 1.5) * lung[box]
@@ -181,12 +173,10 @@ class Thorax:
                 self._paint_left_organs(canvas, centre, left_top)
             lung[box] *= 1 - coverage(distance, 2.0)
         lobe = np.array([8.0, -0.42 * depth, min(liver_top, left_top) - 40])
-        found = canvas.ellipsoid_distance(lobe, (0.62 * width, 0.5 * depth, 38.0), border_mm=3.0)
-        if found is not None:
-            box, distance = found
-            share = coverage(distance, 2.0) * coverage(inner[box], 1.2)
-            canvas.blend(box, share, body.liver_hu + 2.5 * grain[box])
-            lung[box] *= 1 - share
+        box, distance = canvas.ellipsoid_distance(lobe, (0.62 * width, 0.5 * depth, 38.0), border_mm=3.0)
+        share = coverage(distance, 2.0) * coverage(inner[box], 1.2)
+        canvas.blend(box, share, body.liver_hu + 2.5 * grain[box])
+        lung[box] *= 1 - share
         return lung
 
     def _paint_left_organs(self, canvas: Canvas, dome: np.ndarray, top: float) -> None:

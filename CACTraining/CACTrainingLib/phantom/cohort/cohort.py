@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.cohort.workers import finished
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.tables import write_table
 
 from ..anatomy.coronaries import ARTERIES
@@ -22,13 +21,13 @@ from ..anatomy.demographics import STRATA, chosen_patients
 from ..anatomy.patient import Patient, draw_patient, stream, with_contrast
 from ..scanner.protocol import PROTOCOLS, draw_pair
 from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
-from .export import SCHEMA, write_scan
+from .export import same_settings, write_scan
 from .labels import Labels, annotate
 
 T = TypeVar("T")
 
 
-class CohortError(Exception):
+class CohortError(CTError):
     """The cohort cannot be made as asked. The message says what is wrong and what to do."""
 
 
@@ -36,7 +35,7 @@ class CohortError(Exception):
 class CohortSettings:
     """What a cohort is made of; recorded in `cohort.json`.
 
-    protocol: a name in PROTOCOLS. sex: "F", "M" or None for the mix of `body.FEMALE_SHARE`. prevalence: share of
+    protocol: a name in PROTOCOLS. prevalence: share of
     patients with coronary calcium, None for `plaque.PREVALENCE`. z_range_mm: heights scanned, from the heart's
     middle. first_number: the first patient's number; others follow. dicom: also write each scan as a DICOM series, in a
     folder `dicom` beside its other files. scans: of each patient, 2 or only the first. contrast: with a contrast agent
@@ -45,7 +44,6 @@ class CohortSettings:
     """
 
     protocol: str = "radiotherapy"
-    sex: str | None = None
     prevalence: float | None = None
     z_range_mm: tuple[float, float] = CHEST_MM
     first_number: int = 0
@@ -57,8 +55,6 @@ class CohortSettings:
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
-        if self.sex not in (None, "F", "M"):
-            raise CohortError(f"Sex is F, M or not given, not {self.sex!r}.")
         if self.prevalence is not None and not 0 <= self.prevalence <= 1:
             raise CohortError(f"Prevalence is a share from 0 to 1, not {self.prevalence:g}.")
         if self.z_range_mm[1] - self.z_range_mm[0] < 30:
@@ -67,8 +63,8 @@ class CohortSettings:
             raise CohortError(f"Patient numbers start at 0, not {self.first_number}.")
         if self.scans not in (1, 2):
             raise CohortError(f"Each patient is scanned once or twice, not {self.scans} times.")
-        if self.enriched and (self.sex is not None or self.prevalence is not None):
-            raise CohortError("Patients chosen by their calcium take sex and prevalence as they come: leave both out.")
+        if self.enriched and self.prevalence is not None:
+            raise CohortError("Patients chosen by their calcium take the prevalence as it comes: leave it out.")
 
     def numbers(self, patients: int) -> list[int]:
         """Of so many patients. Raises CohortError."""
@@ -83,16 +79,13 @@ def make_scan(
     number: int, scan_number: int, settings: CohortSettings, threads: int = 1, patient: Patient | None = None
 ) -> tuple[Patient, DigitalScan, Labels]:
     """Patient, scan and labels of scan 1 or 2 of a patient; nothing is written. patient: when drawn already."""
-    patient = patient or _patient(number, settings)
+    if patient is None:
+        patient = draw_patient(number, prevalence=settings.prevalence)
+        patient = with_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
     grid = scan_grid(patient, scanner, pose, settings.z_range_mm)
     scan = scan_patient(patient, scanner, pose, scan_number, grid, threads)
     return patient, scan, annotate(scan, stream(number, 21, scan_number))
-
-
-def _patient(number: int, settings: CohortSettings) -> Patient:
-    patient = draw_patient(number, settings.sex, settings.prevalence)
-    return with_contrast(patient) if settings.contrast else patient
 
 
 def write_patient(number: int, directory: Path, settings: CohortSettings, threads: int = 1) -> list[dict]:
@@ -130,7 +123,8 @@ def write_cohort(
     directory = Path(directory)
     numbers = settings.numbers(patients)
     directory.mkdir(parents=True, exist_ok=True)
-    _check_settings(directory, settings)
+    if not same_settings(directory / "cohort.json", {"settings": asdict(settings)}):
+        raise CohortError(f"{directory} holds a cohort of other settings (cohort.json); choose another folder.")
     rows = in_processes(partial(write_patient, directory=directory, settings=settings), numbers, workers, progress)
     table = directory / "cohort.csv"
     lines = [row for number in numbers for row in rows[number]]
@@ -149,21 +143,11 @@ def in_processes(
     workers: processes, one per core when None. progress: told (done, all) after each. What `work` raises is raised,
     and CohortError where a process ended.
     """
-    found: dict[int, T] = {}
-    workers = min(workers or os.cpu_count() or 1, len(numbers))
-    with Workers(workers, partial(_ready, work)) as pool, closing(pool.run(numbers)) as events:
-        for event in events:
-            if event.state == "lost":
-                raise CohortError(f"Patient {numbers[event.index]} could not be made. {event.reason}")
-            if event.state == "done":
-                found[numbers[event.index]] = event.result
-                if progress:
-                    progress(len(found), len(numbers))
-    return found
-
-
-def _ready(work: Callable[[int], T]) -> Callable[[int], T]:
-    return work
+    events = finished(lambda: work, numbers, workers or os.cpu_count() or 1, progress)
+    for number, event in zip(numbers, events, strict=True):
+        if event.state == "lost":
+            raise CohortError(f"Patient {number} could not be made. {event.reason}")
+    return {number: event.result for number, event in zip(numbers, events, strict=True)}
 
 
 def patient_folder(number: int) -> str:
@@ -195,13 +179,3 @@ def table_row(truth: dict, folder: Path) -> dict:
         "breath_hold": pose["breathing_mm"] == 0,
         "heart_rate_bpm": round(pose["heart_rate_bpm"], 1),
     }
-
-
-def _check_settings(directory: Path, settings: CohortSettings) -> None:
-    path = directory / "cohort.json"
-    wanted = json.loads(json.dumps({"schema": SCHEMA, "settings": asdict(settings)}))
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != wanted:
-            raise CohortError(f"{directory} holds a cohort of other settings ({path}); choose another folder.")
-        return
-    write_text_atomically(path, json.dumps(wanted, indent=1))

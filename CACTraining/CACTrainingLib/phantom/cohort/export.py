@@ -10,19 +10,29 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
-from CACScoringLib.core.files import whole_folder
+from CACScoringLib.core.files import whole_folder, write_text_atomically
 
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.demographics import demographics
+from ..anatomy.distractors import Distractor
 from ..anatomy.patient import Patient
 from ..anatomy.plaque import Plaque
-from ..scanner.scanner import Grid, Scanner
+from ..scanner.scanner import Grid
 from ..scanner.simulation import DigitalScan, KnownScan
 from .dicom_series import write_dicom_series
 from .labels import Labels
 
 SCHEMA = "cac-phantom/1"
 FILES = ("ct.nii.gz", "heart.nii.gz", "calcium_map.nii.gz", "arteries.nii.gz", "regions.nii.gz", "truth.json")
+
+
+def same_settings(path: Path, settings: dict) -> bool:
+    """Record settings in a file that is not there yet; False where it holds others."""
+    known = json.loads(json.dumps({"schema": SCHEMA} | settings))
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8")) == known
+    write_text_atomically(path, json.dumps(known, indent=1))
+    return True
 
 
 def image_on(grid: Grid, array: np.ndarray) -> sitk.Image:
@@ -33,25 +43,21 @@ def image_on(grid: Grid, array: np.ndarray) -> sitk.Image:
     return image
 
 
-def acquisition_of(scanner: Scanner, patient: Patient | None = None) -> Acquisition:
-    """What a DICOM header would tell of the scan."""
-    known = None if patient is None else demographics(patient)
-    return Acquisition(
+def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
+    """The scan as the scoring pipeline takes it, with what a DICOM header would hold."""
+    scanner, known = scan.scanner, demographics(patient)
+    acquisition = Acquisition(
         file_format="digital patient",
         kvp=scanner.kvp,
         kernel=scanner.kernel.name,
         gating=None if scanner.gate_phase is None else f"{100 * scanner.gate_phase:.0f} % of the R-R interval",
         manufacturer="CAC digital scanner",
         slice_thickness_mm=scanner.slice_thickness_mm,
-        patient_sex=None if known is None else known.sex,
-        patient_age_years=None if known is None else int(known.age_years),
-        patient_id=None if patient is None else f"digital-{patient.number:05d}",
+        patient_sex=known.sex,
+        patient_age_years=int(known.age_years),
+        patient_id=f"digital-{patient.number:05d}",
     )
-
-
-def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
-    """The scan as the scoring pipeline takes it."""
-    return scan_from_image(image_on(scan.grid, scan.hu), acquisition_of(scan.scanner, patient))
+    return scan_from_image(image_on(scan.grid, scan.hu), acquisition)
 
 
 def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int) -> dict:
@@ -66,14 +72,15 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
         "bmi_kg_m2": known.bmi_kg_m2,
         "dominance": patient.tree.dominance,
         "heart_blend": patient.heart.weights,
-        **truth_of_scan(scan, patient.plaques, labels),
-        "distractors": [{"kind": d.kind, "mass_mg": d.mass_mg, "metal": d.metal} for d in patient.distractors],
+        **truth_of_scan(scan, patient.plaques, patient.distractors, labels),
         "pose": asdict(scan.pose),
         "body": asdict(patient.body),
     }
 
 
-def truth_of_scan(scan: KnownScan, plaques: tuple[Plaque, ...], labels: Labels) -> dict:
+def truth_of_scan(
+    scan: KnownScan, plaques: tuple[Plaque, ...], distractors: tuple[Distractor, ...], labels: Labels
+) -> dict:
     """What is known of calcium, slices, noise and scanner of any scan with plaques. Masses in mg hydroxyapatite."""
     voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
     seen = {
@@ -90,6 +97,7 @@ def truth_of_scan(scan: KnownScan, plaques: tuple[Plaque, ...], labels: Labels) 
         "slices": [asdict(label) for label in labels.slices],
         "noise_sd_hu": [round(float(n), 2) for n in scan.noise_sd_hu],
         "scanner": asdict(scan.scanner),
+        "distractors": [{"kind": d.kind, "mass_mg": d.mass_mg, "metal": d.metal} for d in distractors],
     }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..anatomy.coronaries import LABELS
-from ..scanner.response import Stamp, add_stamps
+from ..scanner.response import add_stamp
 from ..scanner.simulation import SMOOTHING_MM, KnownScan
 
 VISIBLE_CONTRAST_TO_NOISE = 4.0
@@ -58,17 +58,15 @@ def annotate(scan: KnownScan, generator: np.random.Generator) -> Labels:
         strongest = np.zeros(shape[1:], np.float32)
         total = np.zeros(shape[1:], np.float32)
         for artery, stamps in scan.arteries.items():
-            here = [Stamp(0, s.j, s.i, s.values) for s in stamps if s.k == k]
-            if not here:
-                continue
-            own = np.zeros((1, *shape[1:]), np.float32)
-            add_stamps(own, here, float(per_mg))
-            mine = (own[0] >= LABEL_HU) & (own[0] > strongest)
-            arteries[k][mine] = LABELS[artery]
-            np.maximum(strongest, own[0], out=strongest)
-            total += own[0]
-            if _visibility(own[0], scan, k).visible:
-                _paint_regions(regions[k], own[0], LABELS[artery], scan.grid.spacing_mm[0], generator)
+            own = np.zeros(shape[1:], np.float32)
+            for stamp in stamps:
+                if stamp.k == k:
+                    add_stamp(own, stamp, float(per_mg))
+            arteries[k][(own >= LABEL_HU) & (own > strongest)] = LABELS[artery]
+            np.maximum(strongest, own, out=strongest)
+            total += own
+            if _visibility(own, scan, k).visible:
+                _paint_regions(regions[k], own, LABELS[artery], scan.grid.spacing_mm[0], generator)
         if scan.heart[k].any():
             slices.append(_visibility(total, scan, k))
     return Labels(arteries, regions, tuple(slices))

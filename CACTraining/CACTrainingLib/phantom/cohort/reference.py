@@ -15,17 +15,16 @@ import numpy as np
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import Score, score_arteries
 
-from ..anatomy.coronaries import ARTERIES, LABELS
+from ..anatomy.coronaries import ARTERIES
 from ..anatomy.heart import posed_frame
 from ..anatomy.patient import Patient, draw_patient
 from ..anatomy.plaque import Plaque
 from ..anatomy.points import PointCloud
 from ..scanner.motion import ScanPose
-from ..scanner.response import add_stamps
 from ..scanner.scanner import Scanner
 from ..scanner.simulation import scan_grid, scan_patient
 from .export import image_on
-from .labels import LABEL_HU
+from .labels import annotate
 
 REFERENCE_SCANNER = Scanner(
     kvp=120.0, slice_thickness_mm=3.0, slice_spacing_mm=1.5, field_of_view_mm=260.0, noise_hu=0.0, half_scan=True
@@ -49,13 +48,12 @@ def patient_of(truth: dict) -> Patient | None:
 
 
 def _same(plaques: Sequence[Plaque], known: Sequence[dict]) -> bool:
-    def alike(plaque: Plaque, wanted: dict) -> bool:
-        near = math.isclose(plaque.middle_mm, wanted["middle_mm"], rel_tol=1e-3, abs_tol=0.01)
-        return (
-            near and plaque.vessel == wanted["vessel"] and math.isclose(plaque.mass_mg, wanted["mass_mg"], rel_tol=1e-3)
-        )
-
-    return len(plaques) == len(known) and all(map(alike, plaques, known))
+    return len(plaques) == len(known) and all(
+        plaque.vessel == other["vessel"]
+        and math.isclose(plaque.middle_mm, other["middle_mm"], rel_tol=1e-3, abs_tol=0.01)
+        and math.isclose(plaque.mass_mg, other["mass_mg"], rel_tol=1e-3)
+        for plaque, other in zip(plaques, known, strict=True)
+    )
 
 
 def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
@@ -68,16 +66,9 @@ def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
     grid = scan_grid(patient, REFERENCE_SCANNER, STILL, _heights_mm(patient))
     scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads)
     per_mg = REFERENCE_SCANNER.calcium_hu_per_mg_cm3
-    regions = np.zeros(grid.shape, np.uint8)
-    strongest = np.zeros(grid.shape, np.float32)
-    for artery, stamps in scan.arteries.items():
-        own = np.zeros(grid.shape, np.float32)
-        add_stamps(own, stamps, 1000.0 * per_mg)
-        mine = (own >= LABEL_HU) & (own > strongest)
-        regions[mine] = LABELS[artery]
-        np.maximum(strongest, own, out=strongest)
     rules = replace(ScoringRules(), calibration_mg_per_mm3_hu=1 / (1000.0 * per_mg))
-    found = find_lesions(image_on(grid, scan.hu), regions, rules)
+    arteries = annotate(scan, np.random.default_rng(0)).arteries
+    found = find_lesions(image_on(grid, scan.hu), arteries, rules)
     scores = score_arteries(found.lesions, grid.spacing_mm, rules)
     return {artery.key: score for artery, score in scores.items() if artery.key in ARTERIES}
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import ContrastError, CTScan, ScanWarning
-from CACScoringLib.scoring.acquisition import examine, measure_blood, named_agent, require_unenhanced
+from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent, require_unenhanced
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 from ..anatomy.coronaries import Vessel
@@ -20,7 +20,7 @@ from ..anatomy.hearts.shape import WALL_MM
 from ..anatomy.hearts.territories import TERRITORIES
 from ..scanner.scanner import Grid
 from ..scanner.simulation import SMOOTHING_MM
-from .insertion import USUAL_KVP, InsertionError, grid_of, vessel_along
+from .insertion import InsertionError, grid_of, vessel_along
 from .scan_heart import ScanHeart, fit_scan_heart
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def prepare_background(
         agent = named_agent(scan.acquisition)
         tag = f", and the DICOM tag names a contrast agent ({agent})" if agent else ""
         raise ContrastError(f"Lesions are inserted into scans without contrast only; here {found}{tag}.") from error
-    warnings += [_about_insertion(warning) for warning in examine(scan, blood)]
+    warnings += examine(scan, blood)
     if blood is None:
         raise InsertionError(
             "The noise in the heart cannot be measured, so it is unknown what would be visible: the heart mask is too "
@@ -106,14 +106,6 @@ def prepare_background(
     noise, share = measured_noise(scan, region.mask, blood.noise_hu, blood.noise_hu)
     aortas = _aortas(scan, labels, region.excluded, grid)
     return Background(scan, name, grid, mask, region.source, anatomy, aortas, noise, share, tuple(warnings))
-
-
-def _about_insertion(warning: ScanWarning) -> ScanWarning:
-    """A warning about the acquisition in the words of insertions."""
-    if warning.code != "kvp-unknown":
-        return warning
-    message = f"The tube voltage is unknown, so inserted calcium gets the HU that it has at {USUAL_KVP:g} kVp."
-    return ScanWarning("kvp-unknown", message)
 
 
 def _aortas(scan: CTScan, labels: sitk.Image | None, excluded: sitk.Image | None, grid: Grid) -> tuple[Vessel, ...]:

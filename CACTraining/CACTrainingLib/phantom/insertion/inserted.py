@@ -9,7 +9,6 @@ that.
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,20 +18,20 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.files import whole_folder, write_text_atomically
+from CACScoringLib.core.files import whole_folder
 
-from ..anatomy.coronaries import ARTERIES, Vessel
-from ..anatomy.distractors import MOVES_WITH, PREVALENCE
+from ..anatomy.coronaries import ARTERIES, CoronaryTree, Vessel
+from ..anatomy.distractors import AGEING, MOVES_WITH, PREVALENCE, WITH_PLAQUE, WITHOUT_PLAQUE, Distractor
 from ..anatomy.hearts.deposits import DEPOSITS
 from ..anatomy.hearts.territories import TERRITORIES
-from ..anatomy.plaque import ARC_DEGREES, ARTERY_SHARE, BURDEN, PROXIMAL_SHARE, Plaque, draw_plaque
+from ..anatomy.plaque import ARC_DEGREES, Plaque, draw_plaque, draw_plaques
 from ..anatomy.points import POINT_STEP_MM, PointCloud
-from ..cohort.export import SCHEMA, image_on, truth_of_scan, write_files
+from ..cohort.export import SCHEMA, image_on, same_settings, truth_of_scan, write_files
 from ..cohort.labels import Labels, annotate
 from ..scanner.response import add_stamps
 from ..scanner.simulation import SMOOTHING_MM, KnownScan
 from .background import Background, measured_noise
-from .insertion import Deposit, InsertionError, add_plaques, draw_motion, measured_sigma_mm, scanner_of, vessel_along
+from .insertion import InsertionError, add_plaques, draw_motion, measured_sigma_mm, scanner_of, vessel_along
 from .looks import Look, draw_look
 from .scan_heart import ScanTree
 
@@ -40,10 +39,6 @@ RADIUS_MM = {"LM": 2.2, "LAD": 1.6, "LCX": 1.6, "RCA": 1.8}
 """Lumen of vessels along a given path, after Dodge 1992 (see `coronaries`)."""
 
 DEPOSIT_KINDS = ("aortic wall", *DEPOSITS)
-AGEING = ("aortic wall", "aortic root", "aortic valve", "mitral annulus")
-"""More frequent in those with coronary calcium, by WITH_PLAQUE against WITHOUT, as in digital patients."""
-WITH_PLAQUE, WITHOUT = 1.5, 0.7
-
 AORTIC_ARC_DEGREES = (8.0, 45.0)
 CLEAN = "clean"
 TERRITORIES_FILE = "territories.nii.gz"
@@ -94,7 +89,7 @@ class InsertedScan(KnownScan):
 
     plaques: tuple[Plaque, ...] = ()
     vessels: tuple[Vessel, ...] = ()
-    deposits: tuple[Deposit, ...] = ()
+    deposits: tuple[Distractor, ...] = ()
     dominance: str | None = None
     territories: np.ndarray | None = None
     look: Look | None = None
@@ -139,16 +134,19 @@ def inserted_scan(
         base = _looked(clean, background, look, (*seed, 2))
     sex = background.scan.acquisition.patient_sex or str(generator.choice(["F", "M"]))
     tree = anatomy and anatomy.tree(sex, np.random.default_rng([*seed, 3]))
-    arteries = _draw_arteries(settings, generator)
-    if path_mm is None:
-        places = _draw_places(arteries, tree, generator)
-    else:
-        along = vessel_along(path_mm, settings.artery, settings.artery, RADIUS_MM[settings.artery], clean.grid)
-        places = [(along, float(generator.uniform(0, along.length_mm))) for _ in arteries]
-    tendency = float(generator.normal(0, 0.25))
-    plaques = tuple(draw_plaque(n, vessel, at, tendency, generator) for n, (vessel, at) in enumerate(places, 1))
+    vessels, plaques = (), ()
+    if settings.plaques != 0:
+        if path_mm is None:
+            vessels = tree.vessels.vessels
+        else:
+            name = settings.artery
+            vessels = (vessel_along(path_mm, name, name, RADIUS_MM[name], clean.grid),)
+        if not vessels:
+            raise InsertionError("No artery of the fitted heart lies in fat or at the heart's surface; give the path.")
+        arteries = CoronaryTree(vessels, "")
+        plaques = draw_plaques(arteries, sex, generator, 1.0, settings.artery, settings.plaques)
     motion = draw_motion(settings.motion_scale, float(generator.uniform(55, 85)), generator)
-    used = tuple({vessel.name: vessel for vessel, _ in places}.values())
+    used = tuple(vessel for vessel in vessels if vessel.name in {plaque.vessel for plaque in plaques})
     deposits, aortas = _draw_deposits(background, tree, settings, generator), background.aortas
     if look is not None:
         used, aortas = (tuple(replace(v, path_mm=look.moved(v.path_mm)) for v in part) for part in (used, aortas))
@@ -257,37 +255,6 @@ def write_insertions(
     return folder
 
 
-def _draw_arteries(settings: InsertedSettings, generator: np.random.Generator) -> list[str]:
-    shares, means = zip(*BURDEN, strict=True)
-    drawn = 1 + int(generator.poisson(means[generator.choice(len(means), p=shares)]))
-    count = drawn if settings.plaques is None else settings.plaques
-    if settings.artery:
-        return [settings.artery] * count
-    return [str(a) for a in generator.choice(list(ARTERY_SHARE), count, p=list(ARTERY_SHARE.values()))]
-
-
-def _draw_places(
-    arteries: list[str], tree: ScanTree | None, generator: np.random.Generator
-) -> list[tuple[Vessel, float]]:
-    """For each plaque its vessel and the distance from that vessel's start, as in digital patients; an artery that
-    this heart does not show gives its plaques to another."""
-    if not arteries:
-        return []
-    shares = {artery: share for artery, share in ARTERY_SHARE.items() if tree.vessels.of(artery)}
-    if not shares:
-        raise InsertionError("No artery of the fitted heart lies in fat or at the heart's surface; give the path.")
-    places = []
-    for wanted in arteries:
-        artery = wanted
-        if artery not in shares:
-            artery = str(generator.choice(list(shares), p=np.array([*shares.values()]) / sum(shares.values())))
-        vessels = tree.vessels.of(artery)
-        lengths = np.array([v.length_mm * (1.0 if v.name == artery else 0.25) for v in vessels])
-        vessel = vessels[generator.choice(len(vessels), p=lengths / lengths.sum())]
-        places.append((vessel, vessel.length_mm * min(0.95, float(generator.exponential(PROXIMAL_SHARE)))))
-    return places
-
-
 def _present(background: Background) -> list[str]:
     """The kinds of deposits for which the background shows a place."""
     places = {"aortic wall": background.aortas} | dict.fromkeys(DEPOSITS, background.anatomy)
@@ -296,11 +263,11 @@ def _present(background: Background) -> list[str]:
 
 def _draw_deposits(
     background: Background, tree: ScanTree | None, settings: InsertedSettings, generator: np.random.Generator
-) -> tuple[Deposit, ...]:
+) -> tuple[Distractor, ...]:
     present, wanted = _present(background), settings.deposits
     streams = {kind: np.random.default_rng(generator.integers(2**63)) for kind in DEPOSIT_KINDS}
     if wanted is None:
-        factor = WITHOUT if settings.plaques == 0 else WITH_PLAQUE
+        factor = WITHOUT_PLAQUE if settings.plaques == 0 else WITH_PLAQUE
         shares = {kind: PREVALENCE[kind] * (factor if kind in AGEING else 1.0) for kind in present}
         wanted = [kind for kind, share in shares.items() if streams[kind].random() < share]
         if not wanted and settings.plaques == 0 and shares:
@@ -310,18 +277,19 @@ def _draw_deposits(
         if kind == "aortic wall":
             found += _draw_aortic(background.aortas, streams[kind])
         elif (cloud := background.anatomy.deposit(kind, tree, streams[kind])) is not None:
-            found.append(Deposit(kind, MOVES_WITH.get(kind, "valve"), cloud))
+            found.append(Distractor(kind, "body", MOVES_WITH.get(kind, "valve"), cloud))
     return tuple(found)
 
 
-def _draw_aortic(aortas: tuple[Vessel, ...], g: np.random.Generator) -> list[Deposit]:
+def _draw_aortic(aortas: tuple[Vessel, ...], g: np.random.Generator) -> list[Distractor]:
     found = []
     for n in range(1 + int(g.poisson(1.5))):
         aorta = aortas[g.integers(len(aortas))]
         plaque = draw_plaque(n + 1, aorta, float(g.uniform(0, aorta.length_mm)), 0.0, g)
         # Drawn for a coronary's narrow wall; on the aorta's wide one the same sheet spans a smaller arc.
         arc = float(np.interp(plaque.arc_degrees, ARC_DEGREES, AORTIC_ARC_DEGREES))
-        found.append(Deposit("aortic wall", None, replace(plaque, arc_degrees=arc).cloud(aorta, POINT_STEP_MM)))
+        cloud = replace(plaque, arc_degrees=arc).cloud(aorta, POINT_STEP_MM)
+        found.append(Distractor("aortic wall", "body", None, cloud))
     return found
 
 
@@ -329,6 +297,8 @@ def _truth(
     background: Background, scan: InsertedScan, labels: Labels, number: int | None, settings: InsertedSettings
 ) -> dict:
     """As `export.truth_of`; what only a digital patient has is absent. number: None for the clean scan."""
+    anatomy = background.anatomy
+    fit = anatomy and {"agreement": anatomy.fit.agreement, "residual_mm": anatomy.fit.residual_mm, "kept": anatomy.kept}
     return {
         "schema": SCHEMA,
         "patient": background.name,
@@ -337,26 +307,15 @@ def _truth(
         "heart_source": background.heart_source,
         "sex": background.scan.acquisition.patient_sex,
         "dominance": scan.dominance,
-        **truth_of_scan(scan, scan.plaques, labels),
-        "distractors": [{"kind": d.kind, "mass_mg": d.cloud.total, "metal": False} for d in scan.deposits],
+        **truth_of_scan(scan, scan.plaques, scan.deposits, labels),
         "territories": None if scan.territories is None else TERRITORIES,
         "look": None if scan.look is None else asdict(scan.look),
-        "heart_fit": _fit_of(background),
+        "heart_fit": fit and {name: round(float(value), 3) for name, value in fit.items() if np.isfinite(value)},
         "smoothed_noise_share": round(scan.smoothed_noise_share, 3),
         "settings": asdict(settings),
         "paths_mm": {v.name: np.round(v.path_mm, 2).tolist() for v in scan.vessels},
         "warnings": [asdict(w) for w in background.warnings],
     }
-
-
-def _fit_of(background: Background) -> dict[str, float] | None:
-    """How well the measured hearts fit, as `ScanHeart` and `HeartFit` say."""
-    if background.anatomy is None:
-        return None
-    fit = background.anatomy.fit
-    found = {"agreement": fit.agreement, "residual_mm": fit.residual_mm, "spread": fit.spread, "seen": fit.seen}
-    found |= {"kept": background.anatomy.kept, "moved_mm": background.anatomy.moved_mm}
-    return {name: round(float(value), 3) if np.isfinite(value) else None for name, value in found.items()}
 
 
 def _check_settings(
@@ -365,11 +324,9 @@ def _check_settings(
     pixels = hashlib.sha256(np.ascontiguousarray(background.scan.hu).data)
     pixels.update(repr(background.grid).encode() + np.packbits(background.heart).tobytes())
     path = None if path_mm is None else np.asarray(path_mm, float).tolist()
-    wanted = {"schema": SCHEMA, "settings": asdict(settings), "path_mm": path, "scan_and_heart": pixels.hexdigest()}
-    file = folder / "insertions.json"
-    if not file.exists():
-        write_text_atomically(file, json.dumps(wanted, indent=1))
-    elif json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(wanted)):
+    facts = {"settings": asdict(settings), "path_mm": path, "scan_and_heart": pixels.hexdigest()}
+    if not same_settings(folder / "insertions.json", facts):
         raise InsertionError(
-            f"{folder} holds insertions of other settings or into another scan ({file}); choose another folder."
+            f"{folder} holds insertions of other settings or into another scan (insertions.json); choose another "
+            "folder."
         )

@@ -7,19 +7,20 @@ without its artery would lie bare in fat.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan
-from CACScoringLib.scoring.equivalent import calcium_hu_per_mg_cm3
+from CACScoringLib.scoring.mass_calibration import calcium_hu_per_mg_cm3
 
 from ..anatomy import tissues
-from ..anatomy.coronaries import LUMEN_STEP_MM, WALL_MM, Vessel
+from ..anatomy.coronaries import LUMEN_STEP_MM, WALL_MM, Vessel, vessel_along_path
+from ..anatomy.distractors import Distractor
 from ..anatomy.plaque import Plaque
-from ..anatomy.points import POINT_STEP_MM, PointCloud, joined, tube
-from ..scanner.motion import HeartBeat, ScanPose, draw_heart_beat
+from ..anatomy.points import POINT_STEP_MM, joined, tube
+from ..scanner.motion import ScanPose, draw_heart_beat
 from ..scanner.response import Displacement, Stamp, add_stamps, image_of_points
 from ..scanner.scanner import Grid, Kernel, Scanner
 
@@ -33,39 +34,8 @@ class InsertionError(CTError):
     """The lesion cannot be inserted. The message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Deposit:
-    """Calcium outside the coronary arteries. kind: as in `distractors.PREVALENCE`. group: what it moves with, a key of
-    `motion.EXCURSION_MM`, None for the aorta. cloud: LPS and mg."""
-
-    kind: str
-    group: str | None
-    cloud: PointCloud
-
-
-@dataclass(frozen=True)
-class HeartMotion:
-    """How the heart beats while the scan is made. scale: 0 for a still heart, 1 for full motion.
-
-    A path is where a slice shows the vessel: where it was for most of the rotation that made it. So each slice's median
-    is taken from the motion. Lesions that a beat between two slices hides or doubles are fewer for it than in a scan
-    of a digital patient, where the whole heart moves.
-    """
-
-    beat: HeartBeat
-    pose: ScanPose
-    scale: float
-
-    def of(self, group: str | None) -> Displacement | None:
-        """How a group of `motion.EXCURSION_MM` moves; None for what is at rest."""
-        if self.scale == 0 or group is None:
-            return None
-
-        def moved(time_s: np.ndarray) -> np.ndarray:
-            away = self.scale * self.beat.displacement_mm(group, self.pose.cardiac_phase(time_s))
-            return away - np.median(away, axis=0)
-
-        return moved
+HeartMotion = Callable[[str | None], Displacement | None]
+"""How a group of `motion.EXCURSION_MM` moves; None for what is at rest."""
 
 
 def add_plaques(
@@ -76,35 +46,31 @@ def add_plaques(
     plaques: tuple[Plaque, ...],
     motion: HeartMotion,
     draw_vessels: bool,
-    deposits: tuple[Deposit, ...] = (),
+    deposits: tuple[Distractor, ...] = (),
 ) -> tuple[np.ndarray, dict[str, list[Stamp]]]:
     """Add plaques, each on the vessel of its name, and deposits to a scan as a scanner would have shown them.
 
-    hu: [k, j, i] on the grid. vessels: in LPS. draw_vessels: whether the vessels are drawn too, where the scan shows
-    fat. Returns HU, float32, and by artery the plaques' image as stamps in mg/mm³.
+    hu: [k, j, i] on the grid. vessels, deposits: in LPS. draw_vessels: whether the vessels are drawn too, where the
+    scan shows fat. Returns HU, float32, and by artery the plaques' image as stamps in mg/mm³.
     """
     hu = hu.astype(np.float32)
     per_mg = 1000.0 * scanner.calcium_hu_per_mg_cm3
     arteries: dict[str, list[Stamp]] = {}
     for vessel in vessels:
-        move = motion.of(vessel.artery)
+        move = motion(vessel.artery)
         own = [plaque.cloud(vessel, POINT_STEP_MM) for plaque in plaques if plaque.vessel == vessel.name]
         arteries.setdefault(vessel.artery, []).extend(image_of_points(joined(own), grid, scanner, move))
         if draw_vessels:
             points = tube(vessel.path_mm, vessel.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM)
-            _add_lumen(hu, image_of_points(points, grid, scanner, move))
-    images = [*arteries.values(), *(image_of_points(d.cloud, grid, scanner, motion.of(d.group)) for d in deposits)]
+            lumen = np.zeros(hu.shape, np.float32)
+            add_stamps(lumen, image_of_points(points, grid, scanner, move))
+            # Blood takes the place of fat.
+            contrast = tissues.BLOOD_HU - tissues.FAT_HU
+            hu += np.minimum(lumen, 1) * np.clip((tissues.BLOOD_HU - hu) / contrast, 0, 1) * contrast
+    images = [*arteries.values(), *(image_of_points(d.cloud, grid, scanner, motion(d.group)) for d in deposits)]
     for stamps in images:
         add_stamps(hu, stamps, per_mg)
     return np.minimum(hu, HIGHEST_HU, out=hu), arteries
-
-
-def _add_lumen(hu: np.ndarray, stamps: list[Stamp]) -> None:
-    """Blood in place of fat, in place."""
-    lumen = np.zeros(hu.shape, np.float32)
-    add_stamps(lumen, stamps)
-    room = np.clip((tissues.BLOOD_HU - hu) / (tissues.BLOOD_HU - tissues.FAT_HU), 0, 1)
-    hu += np.minimum(lumen, 1) * room * (tissues.BLOOD_HU - tissues.FAT_HU)
 
 
 def grid_of(scan: CTScan) -> Grid:
@@ -204,7 +170,9 @@ def _crossing(profile: np.ndarray, level: float) -> float | None:
     return float(n - (profile[n] - level) / (profile[n] - profile[n - 1]))
 
 
-def _checked_path(path_mm: np.ndarray, grid: Grid) -> np.ndarray:
+def vessel_along(path_mm: np.ndarray, name: str, artery: str, radius_mm: float, grid: Grid) -> Vessel:
+    """A vessel along points [n, 3] in LPS mm. Raises InsertionError when they leave the grid or are too few."""
+    path_mm = np.asarray(path_mm, float)
     if path_mm.ndim != 2 or path_mm.shape[1] != 3 or len(path_mm) < 2:
         raise InsertionError(f"A path is a list of at least 2 points of 3 coordinates; its shape is {path_mm.shape}.")
     low = np.array(grid.origin_mm)
@@ -213,22 +181,30 @@ def _checked_path(path_mm: np.ndarray, grid: Grid) -> np.ndarray:
     if outside.any():
         point = ", ".join(f"{c:.0f}" for c in path_mm[outside][0])
         raise InsertionError(f"The path leaves the scan at ({point}) mm LPS; check that it is in LPS, not RAS.")
-    return path_mm
-
-
-def vessel_along(path_mm: np.ndarray, name: str, artery: str, radius_mm: float, grid: Grid) -> Vessel:
-    """A vessel along points [n, 3] in LPS mm. Raises InsertionError when they leave the grid or are too few."""
-    path_mm = _checked_path(np.asarray(path_mm, float), grid)
-    arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
-    if arc[-1] < 1:
-        raise InsertionError(f"The path is {arc[-1]:.1f} mm long; it must be at least 1 mm. Are its points in mm?")
-    s = np.arange(0, arc[-1], 0.5)
-    even = np.stack([np.interp(s, arc, path_mm[:, n]) for n in range(3)], axis=1)
-    return Vessel(name, artery, even, np.full(len(s), radius_mm))
+    vessel = vessel_along_path(name, artery, path_mm, radius_mm, radius_mm)
+    if vessel.length_mm < 1:
+        raise InsertionError(f"The path is {vessel.length_mm:.1f} mm long; give points in mm, at least 1 mm in all.")
+    return vessel
 
 
 def draw_motion(scale: float, heart_rate_bpm: float, generator: np.random.Generator) -> HeartMotion:
-    """A heart's motion at a random phase when the scan begins."""
+    """A heart's motion at a random phase when the scan begins. scale: 0 for a still heart, 1 for full motion.
+
+    A path is where a slice shows the vessel: where it was for most of the rotation that made it. So each slice's median
+    is taken from the motion. Lesions that a beat between two slices hides or doubles are fewer for it than in a scan
+    of a digital patient, where the whole heart moves.
+    """
     beat = draw_heart_beat(generator)
-    pose = replace(ScanPose(), heart_rate_bpm=heart_rate_bpm, start_phase=float(generator.random()))
-    return HeartMotion(beat, pose, scale)
+    pose = ScanPose(heart_rate_bpm=heart_rate_bpm, start_phase=float(generator.random()))
+
+    def of(group: str | None) -> Displacement | None:
+        if scale == 0 or group is None:
+            return None
+
+        def moved(time_s: np.ndarray) -> np.ndarray:
+            away = scale * beat.displacement_mm(group, pose.cardiac_phase(time_s))
+            return away - np.median(away, axis=0)
+
+        return moved
+
+    return of

@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
-from CACScoringLib.anatomy.chest import resampled
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.grid import Grid as ImageGrid
 
 from ..anatomy.coronaries import CoronaryTree, Vessel, vessel_along_path
 from ..anatomy.hearts.deposits import deposits
 from ..anatomy.hearts.fit import HeartFit, fit_heart
 from ..anatomy.hearts.shape import interpolated
-from ..anatomy.hearts.territories import BEYOND_MM, TERRITORIES, add_tube, costs
+from ..anatomy.hearts.territories import BEYOND_MM, TERRITORIES, add_tube, costs, labels_at
 from ..anatomy.hearts.tree import draw_tree, usual_tree
 from ..anatomy.points import PointCloud
 from ..scanner.scanner import Grid
@@ -97,12 +96,10 @@ def scan_fields(scan: CTScan, heart: np.ndarray, fit: HeartFit) -> Fields:
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     part = scan.image[box]
     size = [max(2, int(n * s / STEP_MM)) for n, s in zip(part.GetSize(), spacing, strict=True)]
-    grid = size, part.GetOrigin(), [STEP_MM] * 3, part.GetDirection()
+    grid = ImageGrid(tuple(size), (STEP_MM,) * 3, part.GetOrigin(), part.GetDirection())
     smooth = sitk.SmoothingRecursiveGaussian(sitk.Cast(part, sitk.sitkFloat32), SMOOTH_MM)
-    hu = sitk.GetArrayFromImage(resampled(smooth, *grid))
-    mask = sitk.GetImageFromArray(heart[box[::-1]].astype(np.uint8) * np.uint8(200))
-    mask.CopyInformation(part)
-    inside = sitk.GetArrayFromImage(resampled(mask, *grid)) >= 100
+    hu = sitk.GetArrayFromImage(grid.resample(smooth))
+    inside = grid.mask(ImageGrid.of(part).image(heart[box[::-1]]))
     corner = np.array(part.GetOrigin())
     pericardium = _pericardium(fit, corner, hu.shape)
     lung_mm = _away_from(hu < LUNG_HU)
@@ -150,15 +147,13 @@ class ScanTree:
 class ScanHeart:
     """A heart fitted to a scan, and what the scan shows around it.
 
-    usual: arteries as they usually run. kept: share of the length of the main ones that lies in fat or at the surface;
-    moved_mm: how far they were drawn there on average.
+    usual: arteries as they usually run. kept: share of the length of the main ones that lies in fat or at the surface.
     """
 
     fit: HeartFit
     fields: Fields
     usual: ScanTree
     kept: float
-    moved_mm: float
 
     def tree(self, sex: str, generator: np.random.Generator) -> ScanTree:
         """Arteries for this heart, drawn with their dominance, branches and calibres."""
@@ -196,11 +191,10 @@ class ScanHeart:
         for k in np.flatnonzero((z > near[:, 2].min() - 3) & (z < near[:, 2].max() + 3)):
             places = np.concatenate([flat.reshape(-1, 2), np.full((flat[..., 0].size, 1), z[k])], axis=1)
             places = places if look is None else look.unmoved(places)
-            cost = interpolated(table, shape.distances_mm.shape[:3], shape.low_mm, place.to_common(places))
-            found = np.where(cost[:, -1] < BEYOND_MM, cost[:, :-1].argmin(axis=1) + 1, 0).reshape(flat.shape[:2])
+            found = labels_at(shape, table, place.to_common(places)).reshape(flat.shape[:2])
             part = labels[k, rows, columns]
             found = found.repeat(step, 0).repeat(step, 1)[: part.shape[0], : part.shape[1]]
-            np.copyto(part, found.astype(np.uint8), where=found > 0)
+            np.copyto(part, found, where=found > 0)
         # Where the scan shows the aorta, that is better than the fitted hearts', which end with its first part.
         above = np.isin(labels, [0, *(TERRITORIES[name] for name in ("ascending aorta", "pulmonary artery", "other"))])
         if any(aorta.name == "ascending aorta" for aorta in aortas):
@@ -220,15 +214,10 @@ def fit_scan_heart(scan: CTScan, heart: sitk.Image, labels: sitk.Image | None = 
     """
     fit = fit_heart(scan.image, heart, labels=labels)
     fields = scan_fields(scan, sitk.GetArrayFromImage(heart) > 0, fit)
-    drawn = usual_tree(fit.shape)
-    usual = _in_scan(drawn, fit, fields)
-    whole, kept, moved = 0, 0, []
-    for before, after in zip(drawn.vessels, usual.in_heart.vessels, strict=True):
-        if before.name in ("LAD", "LCX", "RCA"):
-            path = fit.placement.to_lps(after.path_mm)
-            whole, kept = whole + len(path), kept + int(fields.holds(path).sum())
-            moved.append(cKDTree(fit.placement.to_lps(before.path_mm)).query(path)[0])
-    found = ScanHeart(fit, fields, usual, kept / whole, float(np.concatenate(moved).mean()))
+    usual = _in_scan(usual_tree(fit.shape), fit, fields)
+    main = [vessel.path_mm for vessel in usual.in_heart.vessels if vessel.name in ("LAD", "LCX", "RCA")]
+    kept = float(fields.holds(fit.placement.to_lps(np.concatenate(main))).mean())
+    found = ScanHeart(fit, fields, usual, kept)
     if fit.agreement < POOR_AGREEMENT or fit.residual_mm > POOR_RESIDUAL_MM or found.kept < POOR_SHARE:
         raise InsertionError(
             f"The measured hearts fit this scan poorly: they agree with the heart mask by {fit.agreement:.2f} (Dice; "

@@ -26,7 +26,6 @@ class Protocol:
     two scans holds the breath.
     """
 
-    name: str
     kernels: tuple[tuple[str, float], ...]
     kvps: tuple[tuple[float, float], ...]
     slices: tuple[tuple[int, float], ...]
@@ -39,7 +38,6 @@ class Protocol:
 
 PROTOCOLS = {
     "radiotherapy": Protocol(
-        "radiotherapy",
         kernels=(("soft", 0.6), ("medium", 0.4)),
         kvps=((120.0, 1.0),),
         slices=((0, 0.85), (1, 0.15)),
@@ -50,7 +48,6 @@ PROTOCOLS = {
         breath_hold=(True, False),
     ),
     "varied": Protocol(
-        "varied",
         kernels=(("soft", 0.45), ("medium", 0.35), ("sharp", 0.2)),
         kvps=((120.0, 0.75), (100.0, 0.12), (80.0, 0.05), (135.0, 0.08)),
         slices=((0, 0.3), (1, 0.15), (2, 0.15), (3, 0.1), (4, 0.1), (5, 0.1), (6, 0.1)),
@@ -61,7 +58,6 @@ PROTOCOLS = {
         breath_hold=(True, False),
     ),
     "cardiac": Protocol(
-        "cardiac",
         kernels=(("soft", 1.0),),
         kvps=((120.0, 1.0),),
         slices=((0, 1.0),),

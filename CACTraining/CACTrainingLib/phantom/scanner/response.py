@@ -89,16 +89,17 @@ def slice_times_s(grid: Grid, scanner: Scanner) -> np.ndarray:
 def add_stamps(volume: np.ndarray, stamps: list[Stamp], factor: float = 1.0) -> None:
     """Add patches to a volume [k, j, i] in place; what lies outside is left out."""
     for stamp in stamps:
-        target, source = _overlap(volume.shape[1:], stamp)
-        volume[stamp.k][target] += factor * stamp.values[source]
+        add_stamp(volume[stamp.k], stamp, factor)
 
 
-def _overlap(shape: tuple[int, int], stamp: Stamp) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+def add_stamp(picture: np.ndarray, stamp: Stamp, factor: float = 1.0) -> None:
+    """Add a patch to its slice [j, i] in place."""
     rows, columns = stamp.values.shape
-    j0, j1 = max(0, stamp.j), min(shape[0], stamp.j + rows)
-    i0, i1 = max(0, stamp.i), min(shape[1], stamp.i + columns)
-    j1, i1 = max(j0, j1), max(i0, i1)
-    return (slice(j0, j1), slice(i0, i1)), (slice(j0 - stamp.j, j1 - stamp.j), slice(i0 - stamp.i, i1 - stamp.i))
+    j0, j1 = max(0, stamp.j), min(picture.shape[0], stamp.j + rows)
+    i0, i1 = max(0, stamp.i), min(picture.shape[1], stamp.i + columns)
+    if j0 < j1 and i0 < i1:
+        own = stamp.values[j0 - stamp.j : j1 - stamp.j, i0 - stamp.i : i1 - stamp.i]
+        picture[j0:j1, i0:i1] += factor * own
 
 
 def _slice_stamp(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import erf
 
-from CACScoringLib.scoring.equivalent import calcium_hu_per_mg_cm3
+from CACScoringLib.scoring.mass_calibration import calcium_hu_per_mg_cm3
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,6 @@ class Scanner:
     start_phase: float = 0.0
     gate_phase: float | None = None
     beat_s: float = 1.0
-    hu_per_mg_cm3: float | None = None
 
     @property
     def pixel_mm(self) -> float:
@@ -83,8 +82,8 @@ class Scanner:
 
     @property
     def calcium_hu_per_mg_cm3(self) -> float:
-        """HU that 1 mg/cm³ hydroxyapatite adds: the scanner's own calibration when given, else by tube voltage."""
-        return self.hu_per_mg_cm3 or calcium_hu_per_mg_cm3(self.kvp)
+        """HU that 1 mg/cm³ hydroxyapatite adds, by tube voltage."""
+        return calcium_hu_per_mg_cm3(self.kvp)
 
     def transfer(self, frequency_per_mm: np.ndarray) -> np.ndarray:
         """In-plane MTF of the whole system at each spatial frequency."""

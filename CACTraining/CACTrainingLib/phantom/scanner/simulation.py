@@ -21,7 +21,7 @@ from ..anatomy.points import PointCloud
 from ..anatomy.thorax import Thorax
 from .motion import ScanPose
 from .noise import NoiseSource, direction_gains
-from .response import Stamp, add_stamps, image_of_points, slice_times_s
+from .response import Stamp, add_stamp, add_stamps, image_of_points, slice_times_s
 from .scanner import Grid, Scanner, centred_grid
 
 CHEST_MM = (-110.0, 190.0)
@@ -31,6 +31,7 @@ HIGHEST_HU = 3071
 LOWEST_HU = -1024
 SMOOTHING_MM = 1.0
 """A reader's eye averages noise over about this Gaussian."""
+MOVING_KINDS = ("lumen", "calcium", "deposit", "cusps", "metal")
 _GRAIN_HU = 900.0
 
 
@@ -76,22 +77,14 @@ def scan_patient(
     own = Grid(grid.shape, grid.spacing_mm, tuple(np.asarray(grid.origin_mm) - shift))
     with ThreadPoolExecutor(max_workers=threads) as pool:
         painter = _Painter(patient, scanner, pose, own, scan_number)
-        clouds = _moving_things(patient, painter.heart.frame)
-        jobs = [pool.submit(_stamps, patient, scanner, pose, own, thing) for thing in clouds]
-        stamps = [job.result() for job in jobs]
-        lumen, calcium, dense = {}, {}, []
-        for thing, images in zip(clouds, stamps, strict=True):
-            if thing.kind == "lumen":
-                lumen[thing.group] = images
-            elif thing.kind == "calcium":
+        things = _moving_things(patient, painter.heart.frame)
+        calcium: dict[str, list[Stamp]] = {}
+        made = pool.map(lambda thing: _stamps(patient, scanner, pose, own, thing), things)
+        for thing, images in zip(things, made, strict=True):
+            for stamp in images:
+                painter.stamps[thing.kind][stamp.k].append(stamp)
+            if thing.kind == "calcium":
                 calcium[thing.group] = images
-            else:
-                dense.append((thing.kind, images))
-        painter.lumen = _by_slice(list(lumen.values()), grid.shape[0])
-        painter.calcium = _by_slice(list(calcium.values()), grid.shape[0])
-        painter.deposits = _by_slice([images for kind, images in dense if kind == "deposit"], grid.shape[0])
-        painter.cusps = _by_slice([images for kind, images in dense if kind == "cusps"], grid.shape[0])
-        painter.metal = _by_slice([images for kind, images in dense if kind == "metal"], grid.shape[0])
         hu = np.empty(grid.shape, np.int16)
         heart = np.empty(grid.shape, bool)
         noise = np.empty(grid.shape[0])
@@ -109,7 +102,7 @@ def scan_patient(
 
 @dataclass(frozen=True)
 class _Moving:
-    """Something imaged as points: kind "lumen", "calcium", "deposit", "cusps" or "metal"; what it moves with; where."""
+    """Something imaged as points: kind, of MOVING_KINDS; what it moves with; where."""
 
     kind: str
     group: str | None
@@ -157,25 +150,12 @@ def _stamps(patient: Patient, scanner: Scanner, pose: ScanPose, grid: Grid, thin
     return image_of_points(thing.cloud, grid, scanner, motion, thing.view_gain)
 
 
-def _by_slice(groups: list[list[Stamp]], slices: int) -> list[list[Stamp]]:
-    ordered: list[list[Stamp]] = [[] for _ in range(slices)]
-    for images in groups:
-        for stamp in images:
-            ordered[stamp.k].append(stamp)
-    return ordered
-
-
 class _Painter:
-    """Makes the slices of one scan, each on its own."""
-
-    lumen: list[list[Stamp]]
-    calcium: list[list[Stamp]]
-    deposits: list[list[Stamp]]
-    cusps: list[list[Stamp]]
-    metal: list[list[Stamp]]
+    """Makes the slices of one scan, each on its own. stamps: of what moves, by its kind and by slice."""
 
     def __init__(self, patient: Patient, scanner: Scanner, pose: ScanPose, grid: Grid, scan_number: int) -> None:
         self.patient, self.scanner, self.pose, self.grid = patient, scanner, pose, grid
+        self.stamps: dict[str, list[list[Stamp]]] = {kind: [[] for _ in range(grid.shape[0])] for kind in MOVING_KINDS}
         self.x, self.y = grid.x_mm(), grid.y_mm()
         self.thorax = Thorax(patient.body, pose, self.x, self.y, patient.number)
         self.heart = Heart(patient.body, pose, patient.heart)
@@ -205,14 +185,10 @@ class _Painter:
         gain_x, gain_y = direction_gains(hu, self.grid.spacing_mm[0])
         self._add_lumen(clean, k)
         per_mg = np.float32(1000.0 * self.scanner.calcium_hu_per_mg_cm3)
-        volume = clean[None]
-        for stamps, factor in (
-            (self.calcium[k], per_mg),
-            (self.deposits[k], per_mg),
-            (self.cusps[k], np.float32(body.myocardium_hu - body.blood_hu)),
-            (self.metal[k], tissues.METAL_HU),
-        ):
-            add_stamps(volume, [Stamp(0, s.j, s.i, s.values) for s in stamps], factor)
+        cusp_hu = np.float32(body.myocardium_hu - body.blood_hu)
+        for kind, factor in zip(MOVING_KINDS[1:], (per_mg, per_mg, cusp_hu, tissues.METAL_HU), strict=True):
+            for stamp in self.stamps[kind][k]:
+                add_stamp(clean, stamp, factor)
         noise = self.noise.slice_field(k, gain_x, gain_y)
         noise *= self._where
         noise *= np.float32(self.scanner.noise_hu)
@@ -243,11 +219,12 @@ class _Painter:
     def _add_lumen(self, hu: np.ndarray, k: int) -> None:
         """Vessels show as blood where they run in fat; in muscle they hide."""
         body = self.patient.body
-        shown = np.zeros((1, *hu.shape), np.float32)
-        add_stamps(shown, [Stamp(0, s.j, s.i, s.values) for s in self.lumen[k]])
-        j, i = np.nonzero(np.abs(shown[0]) > 1e-3)
+        shown = np.zeros(hu.shape, np.float32)
+        for stamp in self.stamps["lumen"][k]:
+            add_stamp(shown, stamp)
+        j, i = np.nonzero(np.abs(shown) > 1e-3)
         room = np.clip((body.blood_hu - hu[j, i]) / (body.blood_hu - body.fat_hu), 0, 1)
-        hu[j, i] += np.minimum(shown[0, j, i], 1.0) * room * (body.blood_hu - body.fat_hu)
+        hu[j, i] += np.minimum(shown[j, i], 1.0) * room * (body.blood_hu - body.fat_hu)
 
 
 def _sub_slices(scanner: Scanner) -> tuple[np.ndarray, np.ndarray]:

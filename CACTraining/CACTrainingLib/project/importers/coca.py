@@ -33,7 +33,8 @@ from PIL import Image, ImageDraw
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import TableError, read_cells
-from CACScoringLib.io.dicom import DicomSlice, printable, read_slice, some
+from CACScoringLib.core.text import printable, some
+from CACScoringLib.io.dicom import DicomSlice, read_slice
 from CACScoringLib.io.reading import read_ct
 
 from ..annotations import SliceLabel

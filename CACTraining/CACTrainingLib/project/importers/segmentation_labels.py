@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan, MaskError, mask_on_scan_grid
 from CACScoringLib.core.labels import Artery, is_not_coronary
-from CACScoringLib.io.dicom import printable
+from CACScoringLib.core.text import printable
 from CACScoringLib.io.reading import read_ct, read_mask
 
 from ..annotations import SliceLabel

@@ -23,7 +23,8 @@ import SimpleITK as sitk
 from CACScoringLib.cohort.scans import WHOLE_FOLDER, CohortScan, scans_of_table
 from CACScoringLib.cohort.search import SEGMENTATION_ENDING, Search, scans_of_folder, search
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.io.dicom import printable, read_slice, some
+from CACScoringLib.core.text import printable, some
+from CACScoringLib.io.dicom import read_slice
 from CACScoringLib.io.image_files import read_header
 from CACScoringLib.io.reading import IMAGE_ENDINGS, Series, find_series, stem
 

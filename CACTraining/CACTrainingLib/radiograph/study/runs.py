@@ -56,8 +56,8 @@ def fit_settings(configuration: Configuration, budget: TrainingBudget, device: s
         thresholds=THRESHOLDS,
         enhancement=configuration.enhancement,
     )
-    preset = PRESETS[configuration.backbone]
-    proportion = 1.0 if budget.steps is None else budget.steps / PRESETS["light"].loop.steps
+    preset = PRESETS[configuration.backbone].training
+    proportion = 1.0 if budget.steps is None else budget.steps / PRESETS["light"].training.loop.steps
     loop = replace(preset.loop, seed=budget.seed, steps=max(1, round(proportion * preset.loop.steps)))
     training = replace(
         preset,

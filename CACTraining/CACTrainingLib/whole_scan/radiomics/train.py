@@ -8,14 +8,13 @@ scoring will load it, is evaluated once on those it is tested on, and the outcom
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.options import add_options
+from CACScoringLib.core.options import told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, save_model
@@ -24,18 +23,10 @@ from CACScoringLib.networks.radiomics import RadiomicsConfig
 from ...data.scan_table import TableScan, table_hash
 from ...training.run_folder import record_training, training_lock
 from ...training.runs import LICENCE, commit
-from ...training.settings import RunOptions, options_from
+from ...training.settings import RunOptions
 from ..evaluation import Evaluation, Prediction
 from ..scan_table import kind_of_data, read_scan_table
-from ..sources import (
-    Sources,
-    add_cache_options,
-    add_source_options,
-    as_loaded,
-    check_noncoronary_controls,
-    sources_from,
-    warn_of_failures,
-)
+from ..sources import SourceSettings, as_loaded, check_noncoronary_controls, warn_of_failures
 from .features import FEATURE_SETS, FeatureTable, features_of
 from .fitting import SENSITIVITY as WANTED_SENSITIVITY
 from .fitting import FittedClassifier, as_network, fit_classifier
@@ -56,44 +47,29 @@ INTERRUPTED = "Interrupted. Run it again: features that are finished are kept."
 
 @dataclass(frozen=True)
 class RadiomicsTraining:
-    """contrast: table of contrast-enhanced scans to train on as well. labels: of LABELS. features: of FEATURE_SETS."""
+    """contrast_data: table of contrast-enhanced scans to train on as well. labels: the true scores, or pseudo-labels at
+    130 HU alone. features: of the whole heart, of dense candidates in it, or both."""
 
-    contrast: Path | None = None
-    labels: str = "truth"
-    features: str = "both"
-    seed: int = 0
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `cac train radiomics`."""
-    add_source_options(parser)
-    add_options(parser, RunOptions, "output", "overwrite")
-    add = parser.add_argument
-    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to train on as well")
-    labels = "train on the true scores, or on pseudo-labels at 130 HU alone"
-    add("--labels", choices=LABELS, default="truth", help=labels)
-    features = "features of the whole heart, of dense candidates in it, or both"
-    add("--features", choices=FEATURE_SETS, default="both", help=features)
-    add("--seed", type=int, default=0, help="random seed of the cross-validation that chooses settings and threshold")
-    add_cache_options(parser)
+    sources: SourceSettings = field(default_factory=SourceSettings)
+    contrast_data: Path | None = None
+    labels: str = told("truth", choices=LABELS)
+    features: str = told("both", choices=FEATURE_SETS)
+    seed: int = told(0)
 
 
-def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options = replace(options_from(arguments), preset="custom", device="cpu")
-    settings = RadiomicsTraining(arguments.contrast_data, arguments.labels, arguments.features, arguments.seed)
-    return train_radiomics(options, sources_from(arguments, options), settings, progress)
+PRESETS = {"default": RadiomicsTraining()}
 
 
-def train_radiomics(options: RunOptions, sources: Sources, settings: RadiomicsTraining, progress: Progress) -> Path:
+def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
+    sources = settings.sources.of(options)
     options.check()
     scans, _, tested, controls = sources.read()
-    contrast = read_scan_table(settings.contrast) if settings.contrast else ()
+    contrast = read_scan_table(settings.contrast_data) if settings.contrast_data else ()
     check_noncoronary_controls(contrast, controls)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
         raise TableError(
-            f"{enhanced[0]} of --data or --test is contrast-enhanced. Give scans to learn from with --contrast-data, "
+            f"{enhanced[0]} of --data or test is contrast-enhanced. Give such scans as contrast_data in --settings, "
             "and test on others."
         )
     progress.begin(["scans", "training", "model"])
@@ -144,7 +120,7 @@ def _card(
     facts |= {"features_tried": fitted.inputs, "features_kept": len(config.features)}
     facts |= {"sensitivity_wanted": WANTED_SENSITIVITY}
     trained = Training(data, settings.seed, facts, commit())
-    return describe(options.name, config, options.preset, trained, {}, {LIMIT: fitted.limit}, LICENCE, INTENDED_USE)
+    return describe(options.name, config, "custom", trained, {}, {LIMIT: fitted.limit}, LICENCE, INTENDED_USE)
 
 
 def _evaluated(model: LoadedModel, tested: FeatureTable, controls: FeatureTable | None, seed: int) -> dict[str, object]:

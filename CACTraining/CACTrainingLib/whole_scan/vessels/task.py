@@ -20,7 +20,6 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
-from CACScoringLib.core.options import told
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.vessel_input import normalised, to_agatston
 
@@ -49,14 +48,15 @@ class VolumeAugmentation:
 
 @dataclass(frozen=True)
 class VesselTraining:
-    """loop: its validate_every counts epochs here, its steps are batches. supervised:
-    whether "voxel-sum" is also trained on where calcium lies, which is known of digital patients alone.
+    """loop: its validate_every counts epochs here, its steps are batches. batch_size: scans per step. learning_rate,
+    weight_decay: of the AdamW optimiser. supervised: whether "voxel-sum" is also trained on where calcium lies, which
+    is known of digital patients alone.
     """
 
     loop: LoopSettings
-    batch_size: int = told(8, "scans per step (default: the preset's)")
-    learning_rate: float = told(1e-3, "of the AdamW optimiser (default: the preset's)")
-    weight_decay: float = told(0.01, "of the AdamW optimiser (default: the preset's)")
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
     augmentation: VolumeAugmentation = field(default_factory=VolumeAugmentation)
     supervised: bool = False
 

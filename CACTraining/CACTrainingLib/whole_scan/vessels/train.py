@@ -7,31 +7,30 @@ scoring will load it, is evaluated once on those it is tested on, and the outcom
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.options import add_options, settings_from
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import ModelCard, Training, describe, save_model
-from CACScoringLib.networks.vessels import OUTPUTS, PRESETS, VesselNet
+from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
 from ...data.scan_table import TableScan, table_hash
 from ...training.run_folder import has_checkpoint, record_training, training_lock
 from ...training.runs import LICENCE, commit
-from ...training.settings import LoopSettings, RunOptions, options_from
+from ...training.settings import RunOptions
 from ..evaluation import Evaluation, Measure, Prediction
 from ..scan_table import kind_of_data
-from ..sources import Sources, add_cache_options, add_source_options, as_loaded, sources_from, warn_of_failures
+from ..sources import Sources, SourceSettings, as_loaded, warn_of_failures
 from ..split import folds
 from ..study import HELD_OUT, Cohort
 from . import fitting
 from .measures import CATEGORY_KAPPA, PER_MILLE, RANK, factors_alone, squared_error
+from .task import VesselTraining
 
 INTENDED_USE = (
     "Estimates the Agatston scores of the coronary arteries directly from a non-contrast chest CT, as a "
@@ -41,29 +40,35 @@ INTENDED_USE = (
 VALIDATION_PARTS = 5
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `cac train vessels`."""
-    add_source_options(parser)
-    preset = {"choices": PRESETS, "help": "size of the input; paper needs a GPU"}
-    add_options(parser, RunOptions, "output", "preset", preset=preset)
-    kinds = (
-        f"the network (default: voxel-sum, not one of the paper's; {fitting.SUPERVISED}: trained on the location of "
-        "the calcium of digital patients as well)"
+@dataclass(frozen=True)
+class VesselSettings:
+    """config: the network; its `output` is how scores are normalised, "linear" or "log"."""
+
+    config: VesselNetConfig
+    training: VesselTraining
+    sources: SourceSettings = field(default_factory=SourceSettings)
+
+
+def _settings(size: str, kind: str) -> VesselSettings:
+    chosen = fitting.fit_settings(size, kind)
+    return VesselSettings(chosen.config, chosen.training)
+
+
+KINDS = ("voxel-sum", *(kind for kind in fitting.TRAINABLE if kind != "voxel-sum"))
+PRESETS = {
+    **{kind: _settings("compact", kind) for kind in KINDS},
+    **{f"paper-{kind}": _settings("paper", kind) for kind in KINDS},
+}
+"""By the network, with the input of the paper's size (which needs a GPU) or a smaller one. voxel-sum is not one of the
+paper's; with -supervised it is trained on the location of the calcium of digital patients as well."""
+
+
+def train(options: RunOptions, chosen: VesselSettings, progress: Progress) -> Path:
+    """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
+    sources = chosen.sources.of(options)
+    return train_vessels(
+        options, sources, fitting.FitSettings(chosen.config, chosen.training, options.device), progress
     )
-    parser.add_argument("--kind", choices=fitting.TRAINABLE, default="voxel-sum", help=kinds)
-    parser.add_argument("--scale", choices=OUTPUTS, help="how scores are normalised (default: the preset's)")
-    add_options(parser, RunOptions, "resume", "overwrite")
-    seed = {"help": "random seed of the weights, the batches and the validation patients"}
-    add_options(parser, LoopSettings, "seed", "steps", "minutes", seed=seed)
-    add_cache_options(parser, "device")
-
-
-def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options = options_from(arguments)
-    settings = fitting.fit_settings(options.preset, arguments.kind, arguments.scale, options.device)
-    settings = replace(settings, training=settings_from(arguments, settings.training))
-    return train_vessels(options, sources_from(arguments, options), settings, progress)
 
 
 def train_vessels(options: RunOptions, sources: Sources, settings: fitting.FitSettings, progress: Progress) -> Path:
@@ -117,7 +122,8 @@ def _card(options: RunOptions, cohort: Cohort, settings: fitting.FitSettings, fi
     trained = Training(data, settings.training.loop.seed, values, commit())
     errors = {"training_mse_normalised": round(fit.training, 6), "validation_mse_normalised": round(fit.validation, 6)}
     calibration = {SCALE: fit.largest}
-    return describe(options.name, settings.config, options.preset, trained, errors, calibration, LICENCE, INTENDED_USE)
+    size = "paper" if options.preset.startswith("paper") else "compact"
+    return describe(options.name, settings.config, size, trained, errors, calibration, LICENCE, INTENDED_USE)
 
 
 def _evaluated(

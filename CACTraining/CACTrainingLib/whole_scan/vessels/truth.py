@@ -16,7 +16,6 @@ from scipy import spatial
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.models.preprocessing import on_grid
 from CACScoringLib.whole_scan.vessel_input import vessel_grid
 
 from ...data.scan_samples import image_beside
@@ -45,8 +44,8 @@ def true_calcium(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> 
     truth = read_truth(files[2])
     image, heart = (sitk.DICOMOrient(one, "LPS") for one in (scan.image, region.mask))
     grid = vessel_grid(image, heart, config)
-    hu = on_grid(calcium, grid, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
-    labels = [on_grid(regions == n + 1, grid, 0.0) for n in range(len(ARTERIES))]
+    hu = grid.resample(calcium, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
+    labels = [grid.resample(regions == n + 1, 0.0) for n in range(len(ARTERIES))]
     at = np.nonzero(hu >= LEAST_HU)
     return {
         "calcium_at": np.ravel_multi_index(at, hu.shape).astype(np.int32),

@@ -166,10 +166,11 @@ class TestScore:
         page.ui.radiographScoreButton.click()
         *given, _output, _progress, _json = page.worker.arguments
         assert given == [
-            *("-m", "CACScoringLib.cli", "score", "--radiograph", str(tmp_path / "chest.png")),
-            *("--lateral", str(tmp_path / "side.png"), "--age", "61", "--sex", "M", "--bmi", "27.5"),
+            *("-m", "CACScoringLib.cli", "score", "--settings", given[4]),
             *("--device", "auto", "--output"),
         ]
+        files = {"pa": str(tmp_path / "chest.png"), "lateral": str(tmp_path / "side.png")}
+        assert json.loads(given[4]) == {"radiograph": {**files, "age_years": 61, "sex": "M", "bmi_kg_m2": 27.5}}
 
     def test_result(self, page):
         page.ui.radiographScoreButton.click()
@@ -200,7 +201,7 @@ class TestScore:
         page.ui.radiographSourceBox.setCurrentIndex(1)
         page.ui.radiographSelector.setCurrentNode(node)
         page.ui.radiographScoreButton.click()
-        (file,) = page.worker.option("--lateral")
+        file = page.worker.settings()["radiograph"]["lateral"]
         image = sitk.ReadImage(file)
         assert image.GetSpacing()[:2] == pytest.approx((430 / 32, 430 / 32))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image)[0], np.arange(1024).reshape(32, 32))

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from panel_driver import least_width
 from training_scans import CORONARY
 
 from CACScoringLib.core.ct import same_grid
 from CACScoringLib.core.labels import Artery
 from CACTrainingLib.project import annotations
-from CACTrainingLib.project.annotations import AnnotationError, read_mask, write_mask
+from CACTrainingLib.project.annotations import AnnotationError, read_mask
 from desktop_host import events
 
 LESION = (3, 16, 32)
@@ -37,22 +36,6 @@ def erase(driver, kind: str) -> None:
 
 
 class TestRegions:
-    def test_segments_are_the_arteries(self, annotating):
-        annotating.task("regions")
-        segmentation = annotating.widget.annotate.regions.segmentation.GetSegmentation()
-        assert list(segmentation.GetSegmentIDs()) == ["LM", "LAD", "LCX", "RCA", "other"]
-
-    def test_panel_fits_beside_the_views(self, annotating):
-        annotating.task("heart")
-        annotating.paint("LAD", LESION)
-        assert least_width(annotating.widget) <= 400
-
-    def test_opening_saves_nothing(self, annotating):
-        annotating.task("regions")
-        annotating.settle()
-        annotating.next_scan()
-        assert annotations.read_mask(annotating.project, "0001", "AB", "regions") is None
-
     @pytest.mark.parametrize("artery", ["LM", "LAD", "LCX", "RCA", "other"])
     def test_a_stroke_is_saved_on_the_scans_grid(self, annotating, artery):
         assert annotating.paint(artery, LESION) > 0
@@ -118,23 +101,6 @@ class TestRegions:
         assert annotating.opened.scan.id == "0002"
         assert read_mask(annotating.project, "0001", "AB", "regions") is not None
 
-    def test_a_segment_that_is_no_artery_is_told(self, annotating):
-        annotating.paint("LAD", LESION)
-        before = saved(annotating, "regions")
-        segmentation = annotating.widget.annotate.regions.segmentation.GetSegmentation()
-        segmentation.GetSegment("LAD").SetName("unassigned")
-        annotating.paint("RCA", (6, 24, 20))
-        assert "segment unassigned" in annotating.ui.regionsStatusLabel.text
-        np.testing.assert_array_equal(saved(annotating, "regions"), before)
-        segmentation.GetSegment("LAD").SetName("LAD")
-        annotating.ui.regionsAcceptButton.click()
-        assert set(np.unique(saved(annotating, "regions"))) == {0, int(Artery.LAD), int(Artery.RCA)}
-
-    def test_keys_of_slices_mean_nothing_here(self, annotating):
-        annotating.task("regions")
-        annotating.key("2")
-        assert not annotating.opened.annotations.labels
-
 
 class TestHeart:
     def test_begins_from_the_proposal_and_saves_nothing(self, annotating):
@@ -151,28 +117,11 @@ class TestHeart:
         assert "your heart" in annotating.ui.heartLabel.text
         assert annotating.rows(annotating.ui.workTable)[0]["Heart"] == "yes"
 
-    def test_ones_own_comes_before_the_proposal(self, annotating):
-        mask = sitk.Image(annotating.opened.grid)
-        mask[24, 24, 5] = 1
-        write_mask(annotating.project, "0001", "AB", "heart", mask)
-        annotating.task("heart")
-        section = annotating.widget.annotate.heart
-        assert len(section._painted().flat) == 1
-
     def test_a_change_is_saved(self, annotating):
         annotating.task("heart")
         erase(annotating, "heart")
         annotating.settle()
         assert not saved(annotating, "heart").any()
-
-    def test_only_what_is_annotated_is_seen(self, annotating):
-        annotating.task("heart")
-        annotating.task("regions")
-        annotate = annotating.widget.annotate
-        assert not annotate.heart.segmentation.GetDisplayNode().GetVisibility()
-        assert annotate.regions.segmentation.GetDisplayNode().GetVisibility()
-        annotating.task("slices")
-        assert not annotate.regions.segmentation.GetDisplayNode().GetVisibility()
 
 
 class TestScene:
@@ -188,12 +137,3 @@ class TestScene:
         events.process_events()
         assert annotating.opened is None
         assert sitk.GetArrayFromImage(read_mask(project, "0001", "AB", "regions"))[LESION] == int(Artery.LAD)
-
-    def test_deleting_the_ct_closes_the_scan(self, annotating):
-        annotating.task("regions")
-        slicer.mrmlScene.RemoveNode(annotating.opened.volume)
-        events.process_events()
-        assert annotating.opened is None
-        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
-        annotating.open_scan(0)
-        assert annotating.opened is not None

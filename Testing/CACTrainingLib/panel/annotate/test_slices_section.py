@@ -1,7 +1,5 @@
 """Slice labels: keys, what comes next, what is saved, and when keys mean nothing."""
 
-import json
-
 import pytest
 import slicer
 
@@ -48,21 +46,6 @@ class TestLabelling:
         assert labelling.label(2, VISIBLE) is None
         assert labelling.isComplete
 
-    def test_begins_where_it_was_left(self, labelling, project):
-        labelling.label(1, VISIBLE)
-        assert Labelling(slice_annotations(project, "0001", "AB"), [1, 2, 3]).first() == 2
-
-    def test_a_slice_outside_the_heart_counts_for_nothing(self, labelling):
-        labelling.label(9, VISIBLE)
-        assert labelling.done == 0
-        assert labelling.labels == {9: VISIBLE}
-
-    def test_neighbours_are_of_the_heart(self, labelling):
-        assert labelling.neighbour(3, 1) == 5
-        assert labelling.neighbour(3, -1) == 2
-        assert labelling.neighbour(5, 1) is None
-        assert labelling.neighbour(9, -1) == 5
-
     def test_time_is_that_of_looking(self, labelling, clock, project):
         labelling.show(1)
         labelling.goOn()
@@ -76,17 +59,6 @@ class TestLabelling:
         clock.now += 4
         labelling.label(2, VISIBLE)
         assert slice_annotations(project, "0001", "AB").seconds == {1: 3.5, 2: 4.0}
-
-    def test_time_of_a_label_that_is_changed_is_counted_anew(self, labelling, clock):
-        labelling.show(1)
-        labelling.goOn()
-        clock.now += 2
-        labelling.label(1, VISIBLE)
-        clock.now += 3
-        assert labelling.seconds == 3
-
-    def test_nothing_to_take_back(self, labelling):
-        assert labelling.undo() is None
 
 
 class TestKeys:
@@ -104,13 +76,6 @@ class TestKeys:
         row, *_ = annotating.rows(annotating.ui.workTable)
         assert (row["State"], row["Slices"], row["Unsure"]) == ("begun", "1 / 8", "1" if label is UNSURE else "")
 
-    def test_buttons_do_the_same(self, annotating):
-        for button in (annotating.ui.visibleButton, annotating.ui.notVisibleButton, annotating.ui.unsureButton):
-            button.click()
-        assert saved(annotating) == {1: VISIBLE, 2: NOT_VISIBLE, 3: UNSURE}
-        annotating.ui.undoSliceButton.click()
-        assert saved(annotating) == {1: VISIBLE, 2: NOT_VISIBLE}
-
     @pytest.mark.parametrize("key", ["Backspace", "Ctrl+Z"])
     def test_undo_shows_the_slice(self, annotating, key):
         annotating.keys("VN")
@@ -121,14 +86,6 @@ class TestKeys:
         assert saved(annotating) == {1: VISIBLE, 2: NOT_VISIBLE}
         annotating.keys(["Ctrl+Z", "U", "Ctrl+Y"])
         assert saved(annotating) == {1: VISIBLE, 2: UNSURE}
-
-    @pytest.mark.parametrize(("up", "down"), [("Up", "Down"), (".", ",")])
-    def test_moving_labels_nothing(self, annotating, up, down):
-        annotating.key(up)
-        annotating.key(up)
-        annotating.key(down)
-        assert current(annotating) == 2
-        assert not saved(annotating)
 
     def test_a_slice_reached_with_the_mouse_is_labelled(self, annotating):
         annotating.view.mrmlSliceNode().JumpSliceByOffsetting(0, 0, 18.0)
@@ -164,33 +121,8 @@ class TestKeys:
         annotating.key("V")
         assert saved(annotating) == {1: VISIBLE}
 
-    def test_not_in_another_task(self, annotating):
-        annotating.task("heart")
-        annotating.key("V")
-        assert not saved(annotating)
-
-    def test_not_in_another_module(self, annotating):
-        slicer.util.selectModule("CACScoring")
-        annotating.key("V")
-        assert not saved(annotating)
-        slicer.util.selectModule("CACTraining")
-        annotating.key("V")
-        assert saved(annotating) == {1: VISIBLE}
-
-    def test_not_without_a_scan(self, driver):
-        driver.tab("annotate")
-        driver.key("V")
-        assert "Open a scan" in driver.ui.sliceLabel.text
-
 
 class TestSaving:
-    def test_each_press_is_a_line_with_its_time(self, annotating):
-        annotating.keys("VN")
-        file = annotating.project.scan_folder("0001") / "annotators" / "AB" / annotations.SLICES_FILE
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        assert [(line["k"], line["label"]) for line in lines] == [(1, "visible"), (2, "not visible")]
-        assert all(line["seconds"] >= 0 for line in lines)
-
     def test_a_full_disk_is_told_and_the_slice_stays(self, annotating, monkeypatch):
         def full(self, line):
             raise OSError(28, "No space left on device")
@@ -205,16 +137,6 @@ class TestSaving:
         assert saved(annotating) == {FIRST: VISIBLE}
         assert annotating.ui.slicesStatusLabel.text == ""
 
-    def test_a_label_that_was_torn_is_told(self, annotating):
-        annotating.keys("VN")
-        file = annotating.project.scan_folder("0001") / "annotators" / "AB" / annotations.SLICES_FILE
-        file.write_bytes(file.read_bytes()[:-5])
-        annotating.open_scan(0)
-        assert "not saved whole" in annotating.ui.slicesStatusLabel.text
-        assert current(annotating) == 2
-        annotating.key("N")
-        assert saved(annotating) == {1: VISIBLE, 2: NOT_VISIBLE}
-
     def test_an_undo_that_is_not_saved_changes_nothing(self, annotating, monkeypatch):
         annotating.key("V")
 
@@ -228,16 +150,6 @@ class TestSaving:
 
 
 class TestPlot:
-    def test_marks_have_the_labels_colours(self, annotating):
-        from CACTrainingLib.panel.annotate.slices_section import COLOURS
-
-        annotating.keys("VNU")
-        marks = {k: row.colours for k, row in annotating.widget.annotate.slices.plot._slices.items()}
-        assert marks[1] == (COLOURS["VISIBLE"],)
-        assert marks[2] == (COLOURS["NOT_VISIBLE"],)
-        assert marks[3] == (COLOURS["UNSURE"],)
-        assert marks[4] == ()
-
     def test_suggestions_are_hidden_until_asked_for(self, annotating):
         plot = annotating.widget.annotate.slices.plot
         assert all(row.probability is None for row in plot._slices.values())
@@ -255,7 +167,3 @@ class TestWithoutViews:
     @pytest.fixture
     def main_window(self):
         return False
-
-    def test_slices_are_labelled_with_keys(self, annotating):
-        annotating.keys("VN")
-        assert saved(annotating) == {1: VISIBLE, 2: NOT_VISIBLE}

@@ -1,6 +1,5 @@
 """The page of evaluation: studies in the background, what they found shown inside Slicer, and installing models."""
 
-import dataclasses
 import json
 import math
 from functools import partial
@@ -13,7 +12,7 @@ from panel_driver import ScriptedProcess, line
 from training_driver import CommandProcess, TrainingDriver, load_training
 
 import desktop_host
-from CACScoringLib.models.cards import find_model, list_models, read_card
+from CACScoringLib.models.cards import find_model, list_models
 from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.cli.main import make_parser
 from CACTrainingLib.project.project import Project
@@ -89,14 +88,6 @@ class TestStudies:
             assert parsed["study"] == study
             assert {name for name in parsed if name in STUDIES["all"].takes} <= {*STUDIES[study].takes}
             assert parsed.get("data") == (None if study == "acquisition" else project.folder)
-
-    def test_installed_model_is_used_by_name(self, driver, section, project, models):
-        card = read_card(untrained("heart", "mine", models))
-        look_again(driver)
-        choose(section.ui.evaluateModelBox, "mine")
-        section.ui.evaluateButton.click()
-        assert driver.process.option("--model") == ["mine"]
-        assert driver.process.option("--output")[0].endswith(f"detection-test-mine-{card.sha256[:4]}")
 
     def test_progress_and_cancel(self, driver, section):
         ui = section.ui
@@ -181,15 +172,6 @@ class TestStudyView:
             {"What": "unknown", "Dice": "–", "Scans": "0"},
         ]
 
-    def test_figure_fits_the_panel(self, driver, section, study):
-        ui = section.ui
-        look_again(driver)
-        choose(ui.studySectionBox, "The heart")
-        choose(ui.studyItemBox, "Figure 1")
-        assert ui.studyFigure.visible
-        assert not ui.studyTable.visible
-        assert 100 < ui.studyFigure.pixmap.width() <= max(ui.studyFigure.width, 440)
-
     def test_page_is_opened_in_the_browser(self, driver, section, study, monkeypatch):
         import qt
 
@@ -198,20 +180,6 @@ class TestStudyView:
         look_again(driver)
         section.ui.studyPageButton.click()
         assert opened == [str(study / "study.html")]
-
-    def test_missing_file_is_said(self, driver, section, study):
-        (study / "tables" / "dice.csv").unlink()
-        look_again(driver)
-        choose(section.ui.studySectionBox, "The heart")
-        assert "cannot be shown" in section.ui.studyCaption.text
-
-    @pytest.mark.parametrize("content", ["{", "[]", '{"schema": "cac-study/9", "sections": []}'])
-    def test_what_is_no_study_is_passed_over(self, driver, section, study, content):
-        broken = study.with_name("broken") / "study.json"
-        broken.parent.mkdir()
-        broken.write_text(content, encoding="utf-8")
-        look_again(driver)
-        assert section.ui.studyBox.count == 1
 
 
 class TestInstall:
@@ -232,21 +200,6 @@ class TestInstall:
         while section._worker.isRunning:
             slicer.app.processEvents()
         return section.ui.installLabel.text
-
-    def test_card_in_short(self, section):
-        text = section.ui.cardLabel.text
-        assert "Network: slices, compact." in text
-        assert "Data: none" in text
-        assert "research only" in text
-        assert not section.ui.rollBackButton.enabled
-
-    def test_map_that_is_not_calibrated_is_told(self, driver, project):
-        from CACTrainingLib.panel.evaluate.install_section import inShort
-
-        card = read_card(untrained("decomposition", "map", project.models_folder))
-        assert "⚠ Not calibrated" in inShort(card, None)
-        calibrated = dataclasses.replace(card, calibration={"evidence_weights": {}})
-        assert "calibrated" not in inShort(calibrated, None)
 
     def test_map_is_calibrated_with_the_models_in_use(self, driver, section, scoring, project, models):
         card = untrained("decomposition", "map", project.models_folder)
@@ -277,17 +230,6 @@ class TestInstall:
         assert "map is calibrated" in section.ui.installLabel.text
         assert section.ui.calibrateButton.text == "Calibrate"
 
-    def test_map_is_calibrated_with_an_own_model_for_the_heart_alone(self, driver, section, scoring, project, models):
-        untrained("decomposition", "map", project.models_folder)
-        path = untrained("heart", "my-heart", models)
-        driver.process = section._worker._process = ScriptedProcess()
-        section.update()
-        choose(section.ui.installModelBox, "map")
-        scoring.heartModel = "my-heart"
-        section.ui.calibrateButton.click()
-        assert driver.process.option("--heart") == [str(path)]
-        assert driver.process.option("--territories") == [str(find_model("territories").path)]
-
     def test_model_that_is_gone_is_told(self, section, scoring, project):
         untrained("decomposition", "map", project.models_folder)
         section.update()
@@ -297,13 +239,6 @@ class TestInstall:
         assert "no model 'gone'" in section.ui.installLabel.text
         assert section.ui.calibrateButton.text == "Calibrate"
 
-    def test_card_that_has_changed_since_is_told(self, section):
-        from CACTrainingLib.panel.evaluate.install_section import inShort
-
-        card = section.install._cards[section.install._chosen]
-        assert "✓ It is installed" in inShort(card, card)
-        assert "install it again" in inShort(card, dataclasses.replace(card, calibration={"slice_threshold": 0.3}))
-
     def test_installed_and_rolled_back(self, section, scoring):
         assert "chosen in CAC Scoring" in self.press(section, "install")
         assert find_model("slices", "mine").origin == "user"
@@ -312,20 +247,6 @@ class TestInstall:
         assert "no longer installed" in self.press(section, "rollBack")
         assert scoring.slicesModel == ""
         assert [model for model in list_models("slices") if model.origin == "user"] == []
-
-    def test_earlier_one_of_the_name_is_kept(self, section, scoring, project):
-        self.press(section, "install")
-        first = find_model("slices", "mine").card
-        (project.models_folder / "mine.json").unlink()
-        second = read_card(untrained("slices", "mine", project.models_folder))
-        assert second.sha256 != first.sha256
-        section.update()
-        assert "would be kept" in section.ui.cardLabel.text
-        assert "is kept: Roll back" in self.press(section, "install")
-        assert find_model("slices", "mine").card == second
-        assert first.sha256[:16] in self.press(section, "rollBack")
-        assert find_model("slices", "mine").card == first
-        assert scoring.slicesModel == "mine"
 
     def test_model_of_other_preprocessing_changes_nothing(self, section, scoring, project, models):
         path = project.models_folder / "mine.json"
@@ -338,13 +259,3 @@ class TestInstall:
         assert "version 99" in said
         assert scoring.slicesModel == ""
         assert not list(models.glob("*.json"))
-
-
-def test_without_a_project(monkeypatch, models):
-    load_training(monkeypatch, main_window=False)
-    driver = TrainingDriver()
-    driver.tab("evaluate")
-    ui = driver.widget.evaluate.ui
-    assert "Open a project" in ui.evaluateStudyText.text
-    assert not any(button.enabled for button in (ui.evaluateButton, ui.installButton, ui.rollBackButton))
-    desktop_host.close_panel("CACTraining")

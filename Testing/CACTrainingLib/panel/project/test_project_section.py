@@ -30,12 +30,6 @@ def status(driver) -> str:
 
 
 class TestFolder:
-    def test_nothing_to_do_without_a_project(self, driver):
-        ui = driver.ui
-        for button in (ui.addFolderButton, ui.splitButton, ui.checkButton, ui.removeButton, ui.agreementButton):
-            assert not button.enabled
-        assert "Choose a folder" in ui.projectLabel.text
-
     def test_new(self, driver, tmp_path):
         driver.new_project(tmp_path / "new")
         assert is_project(tmp_path / "new")
@@ -43,28 +37,12 @@ class TestFolder:
         assert "new. No scans yet" in driver.ui.projectLabel.text
         assert driver.ui.addFolderButton.enabled
 
-    def test_a_folder_is_asked_for_when_none_is_named(self, driver, tmp_path):
-        driver.widget.project._askForFolder = lambda title: str(tmp_path / "asked")
-        driver.ui.newProjectButton.click()
-        assert is_project(tmp_path / "asked")
-
     def test_open(self, opened, project):
         rows = opened.rows(opened.ui.scanTable)
         assert [row["Scan"] for row in rows] == ["scan 0", "scan 1", "scan 2"]
         assert rows[0] == {
             "Scan": "scan 0", "Patient": "patient 0", "Source": "digital", "Use": "not assigned", "Annotated by": "",
         }  # fmt: skip
-
-    def test_names_are_whole_and_empty_columns_hidden(self, driver, scans, tmp_path):
-        made = Project.create(tmp_path / "made")
-        made.add([NewScan("patient_001/scan_2026", "patient_001", scans / "patient_1" / "scan_1" / "ct.nii.gz")])
-        driver.open_project(made.folder)
-        driver.annotator("AB")
-        for table, hidden in ((driver.ui.scanTable, ["Annotated by"]), (driver.ui.workTable, ["Regions", "Heart"])):
-            assert table.columnWidth(0) > table.fontMetrics().horizontalAdvance("patient_001/scan_2026")
-            titles = {table.horizontalHeaderItem(n).text(): n for n in range(table.columnCount)}
-            assert all(table.isColumnHidden(titles[title]) for title in hidden)
-            assert not table.isColumnHidden(0)
 
     @pytest.mark.parametrize("content", [None, "{", '{"schema": "cac-project/99", "name": "x"}', '{"name": "x"}'])
     def test_what_is_no_project_is_refused_and_the_open_one_stays(self, opened, tmp_path, content):
@@ -88,16 +66,6 @@ class TestFolder:
 
 
 class TestAnnotator:
-    def test_is_kept_in_the_scene(self, opened):
-        assert opened.state.annotator == "AB"
-
-    @pytest.mark.parametrize("name", ["../AB", "truth", "a/b", "."])
-    def test_a_name_that_is_no_folder_is_refused(self, opened, name):
-        opened.annotator(name)
-        assert "annotator" in status(opened)
-        assert opened.state.annotator == "AB"
-        assert opened.ui.annotatorEdit.text == "AB"
-
     def test_another_one_closes_the_scan(self, opened):
         opened.open_scan(0)
         opened.key("V")
@@ -119,23 +87,11 @@ class TestScans:
         assert status(driver).startswith("Scans added: 3.")
         assert len(driver.rows(driver.ui.workTable)) == 3
 
-    def test_a_file(self, driver, scans, tmp_path):
-        driver.new_project(tmp_path / "new")
-        shutil.copy(scans / "patient_0" / "scan_1" / "ct.nii.gz", tmp_path / "chest.nii.gz")
-        driver.add(tmp_path / "chest.nii.gz")
-        assert [scan.name for scan in driver.project.scans] == ["chest"]
-
     def test_what_is_there_already_is_told(self, opened, scans):
         opened.add(scans)
         assert "Scans added: 0." in status(opened)
         assert "0001" in status(opened)
         assert len(opened.project.scans) == 3
-
-    def test_nothing_there_is_told(self, opened, tmp_path):
-        (tmp_path / "empty").mkdir()
-        opened.add(tmp_path / "empty")
-        assert "no scan" in status(opened)
-        assert opened.ui.addFolderButton.enabled
 
     def test_while_it_runs_nothing_else_begins(self, opened, scans):
         process = CommandProcess(waits=True)
@@ -148,11 +104,6 @@ class TestScans:
         process.run()
         assert opened.ui.projectBar.isHidden()
         assert opened.ui.checkButton.enabled
-
-    def test_nobody_chose_a_folder(self, opened):
-        opened.widget.project._askForFolder = lambda title: ""
-        opened.ui.addFolderButton.click()
-        assert not opened.widget.project._worker.isRunning
 
     def test_removed_is_kept_and_said_where(self, opened):
         opened.open_scan(1)
@@ -174,10 +125,6 @@ class TestScans:
         opened.split(100, 0, 0)
         assert opened.rows(opened.ui.scanTable) == before
 
-    def test_shares_that_are_none(self, opened):
-        opened.split(0, 0, 0)
-        assert "share" in status(opened).lower()
-
     def test_moved_scans_are_found_again(self, opened, scans, tmp_path):
         shutil.move(scans, tmp_path / "moved")
         opened.open_project(opened.project.folder)
@@ -191,17 +138,6 @@ class TestScans:
         opened.wait()
         assert "found again: 3. Still missing: 0" in status(opened)
         assert not opened.project.missing()
-
-    def test_other_scans_are_not_taken_for_them(self, opened, scans, tmp_path):
-        shutil.move(scans, tmp_path / "gone")
-        for number in range(3):
-            write_scan(tmp_path / "others" / f"patient_{number}" / "scan_1", number + 7, True, True)
-        opened.open_project(opened.project.folder)
-        opened.widget.project._askForFolder = lambda title: str(tmp_path / "others")
-        opened.ui.relocateButton.click()
-        opened.wait()
-        assert "not those of the project" in status(opened)
-        assert len(opened.project.missing()) == 3
 
     def test_blind_annotators_are_not_shown_who_has_annotated_what(self, opened):
         opened.open_scan(0)
@@ -235,36 +171,14 @@ class TestReports:
         assert row["Same"] == "1.00"
         assert row["κ"].startswith("1.00")
 
-    def test_nobody_to_compare(self, opened):
-        opened.ui.agreementButton.click()
-        opened.wait()
-        assert "by two" in status(opened)
-        assert opened.ui.agreementTable.isHidden()
-
-    def test_a_command_that_cannot_start_is_told(self, opened):
-        class NoPython:
-            def start(self, *_args):
-                raise RuntimeError("Slicer's Python was not found.")
-
-        opened.widget.project._worker._process = NoPython()
-        opened.ui.checkButton.click()
-        assert status(opened) == "Slicer's Python was not found."
-        assert opened.ui.checkButton.enabled
-
 
 class TestState:
-    def test_the_scene_names_the_project(self, driver, project):
-        driver.state.projectFolder = str(project.folder)
-        assert driver.project.folder == project.folder
-        assert driver.ui.projectFolderEdit.currentPath == str(project.folder)
-
     def test_a_project_that_is_gone_is_told_once(self, driver, tmp_path):
         driver.state.projectFolder = str(tmp_path / "gone")
         assert driver.project is None
         assert str(tmp_path / "gone") in status(driver)
 
     def test_what_another_program_added_is_seen(self, opened, tmp_path):
-        from CACTrainingLib.project.project import NewScan
 
         ct = write_scan(tmp_path / "late", 9, True, True) / "ct.nii.gz"
         Project.open(opened.project.folder).add([NewScan("late", "late", ct)])

@@ -10,7 +10,7 @@ import pytest
 import slicer
 import vtk
 from handmade_networks import untrained
-from panel_driver import ScriptedProcess, eventually, line, put_slicers_python_on_the_path
+from panel_driver import ScriptedProcess, line, put_slicers_python_on_the_path
 from training_driver import TrainingDriver, load_training
 
 import desktop_host
@@ -61,14 +61,6 @@ def checked(driver, *findings: tuple[str, str]) -> None:
 
 
 class TestCheck:
-    def test_asks_for_what_is_to_be_trained(self, driver, section):
-        driver.state.trainNetwork = type(driver.state.trainNetwork).DECOMPOSITION
-        driver.state.trainAnnotator = "AB"
-        section.check()
-        assert driver.process.arguments[2:5] == ["project", "check", str(driver.project.folder)]
-        assert driver.process.option("--network") == ["decomposition"]
-        assert driver.process.option("--annotator") == ["AB"]
-
     def test_error_hinders_and_is_said_first(self, driver, section):
         checked(driver, ("warning", "Only two patients."), ("error", "No labels."))
         assert section.ui.trainCheckLabel.text == "✗ No labels. (0001)\n⚠ Only two patients. (0001)"
@@ -77,19 +69,6 @@ class TestCheck:
     def test_warning_does_not_hinder(self, driver, section):
         checked(driver, ("warning", "Only two patients."))
         assert section.ui.trainStartButton.enabled
-
-    def test_nothing_found(self, driver, section):
-        checked(driver)
-        assert "✓" in section.ui.trainCheckLabel.text
-        assert section.ui.trainStartButton.enabled
-
-    def test_other_network_is_checked_anew(self, driver, section):
-        checked(driver)
-        section.ui.trainNetworkBox.setCurrentIndex(0)
-        assert not section.ui.trainStartButton.enabled
-        driver.process.arguments = None
-        assert eventually(lambda: slicer.app.processEvents() or driver.process.arguments, 5)
-        assert driver.process.option("--network") == ["heart"]
 
     def test_check_that_cannot_be_made_hinders(self, driver, section):
         section.check()
@@ -119,15 +98,6 @@ class TestCheck:
         assert installed == ["torch>=2.13"]
         driver.process.end(0)
         assert (section.ui.trainStartButton.enabled, section.ui.trainCheckButton.text) == (True, "Check again")
-
-    @pytest.mark.parametrize("name", ["Größe", "../x", "taken", "begun"])
-    def test_name_that_cannot_be_given(self, driver, section, project, name):
-        untrained("heart", "taken", project.models_folder)
-        (project.models_folder / "begun.training").mkdir()
-        checked(driver)
-        section.ui.trainNameEdit.setText(name)
-        assert not section.ui.trainStartButton.enabled
-        assert name in section.ui.trainCheckLabel.text
 
 
 class TestArguments:
@@ -187,18 +157,10 @@ class TestArguments:
         arguments = self.arguments(driver, monkeypatch)
         assert arguments[:6] == ["train", "decomposition", "--data", str(project.folder), "--data", str(tmp_path)]
         for option, value in {
-            "--preset": "paper", "--device": "cpu", "--method": "cyclegan", "--start": str(card), "--steps": "40",
-            "--minutes": "2.5", "--validate-every": "8",
+            "--preset": "paper-cyclegan", "--device": "cpu", "--start": str(card), "--steps": "40",
+            "--minutes": "2.5", "--settings": '{"loop": {"validate_every": 8}}',
         }.items():  # fmt: skip
             assert arguments[arguments.index(option) + 1] == value
-        assert "--patience" not in arguments
-
-    def test_an_emptied_folder_is_used_no_more(self, driver, section, tmp_path):
-        section.ui.trainFolderEdit.setCurrentPath(str(tmp_path))
-        assert driver.state.trainFolder == str(tmp_path)
-        section.ui.trainFolderEdit.setCurrentPath("")
-        section.update()
-        assert (driver.state.trainFolder, section.ui.trainFolderEdit.currentPath) == ("", "")
 
     @pytest.mark.parametrize("network", ["heart", "slices", "decomposition"])
     def test_command_line_knows_them(self, driver, section, project, monkeypatch, network):
@@ -232,27 +194,14 @@ class TestArguments:
         assert driver.process.arguments is None
         assert "digital patients" in ui.trainCheckLabel.text
         understood = []
-        monkeypatch.setattr(territories, "run", lambda options, progress: understood.append(options))
+        monkeypatch.setattr(territories, "train", lambda *asked: understood.extend(asked))
         cli.main(arguments)
-        assert (understood[0].preset, understood[0].minutes, understood[0].patience) == (preset, 1.5, 10)
-        assert understood[0].output == driver.project.models_folder / "territories-1"
+        options, settings, _ = understood
+        assert (options.preset, settings.loop.minutes, settings.loop.patience) == (preset, 1.5, 10)
+        assert options.output == driver.project.models_folder / "territories-1"
         ui.trainNetworkBox.setCurrentIndex(0)
         assert all(widget.visible for widget in scans_only)
         assert ui.trainPresetBox.itemText(1) == "As published (large)"
-
-    def test_other_network_starts_from_nothing(self, driver, section, project):
-        driver.state.trainStart = str(untrained("slices", "first", project.models_folder))
-        section.refresh()
-        assert section.ui.trainStartBox.currentText == "first (slices, of this project)"
-        section.ui.trainNetworkBox.setCurrentIndex(3)
-        section.ui.trainNetworkBox.activated.emit(3)
-        assert driver.state.trainStart == ""
-        assert section.ui.trainStartBox.currentIndex == 0
-
-    def test_method_is_of_the_calcium_map_alone(self, driver, section):
-        assert not section.ui.trainMethodBox.visible
-        section.ui.trainNetworkBox.setCurrentIndex(3)
-        assert section.ui.trainMethodBox.visible
 
     def test_commands_for_another_machine(self, driver, section, project):
         driver.state.trainName = "far"
@@ -311,11 +260,6 @@ class TestRuns:
         assert ui.runWarningsLabel.text == "⚠ The calcium map is empty."
         assert (ui.stopButton.enabled, ui.resumeButton.enabled, ui.resumeButton.text) == (False, True, "Resume")
 
-    def test_training_that_came_to_no_checkpoint_begins_again(self, section, run):
-        (run / "checkpoint.pt").unlink()
-        section.runs.poll()
-        assert section.ui.resumeButton.text == "Start again"
-
     def test_what_goes_on_is_followed(self, section, run):
         about = json.loads((run / "run.json").read_text(encoding="utf-8"))
         (run / "run.json").write_text(json.dumps({**about, "pid": os.getpid()}), encoding="utf-8")
@@ -327,13 +271,6 @@ class TestRuns:
                 file.write(json.dumps({"event": "training", "step": 60, "seconds": 90.0, "loss": 0.25}) + "\n")
             section.runs.poll()
             assert section.ui.runsTable.item(0, 3).text() == "60/100"
-
-    def test_nothing_is_read_while_the_page_is_hidden(self, driver, section, monkeypatch):
-        driver.tab("project")
-        asked = []
-        monkeypatch.setattr(training_runs, "state_of", asked.append)
-        section.runs.poll()
-        assert asked == []
 
     def test_samples(self, section):
         ui = section.ui
@@ -407,42 +344,6 @@ class TestCurves:
         view = self.shown()[self.charts(run)["training"].GetID()].plotView()
         view.repaint()
         assert view.chart().GetAxis(vtk.vtkAxis.BOTTOM).GetMaximum() >= 60
-
-    def test_first_point_is_drawn(self, section, run):
-        (run / "metrics.jsonl").write_text(
-            json.dumps({"event": "training", "step": 20, "seconds": 9.0, "loss": 0.5}) + "\n", encoding="utf-8"
-        )
-        section.ui.curvesButton.click()
-        slicer.app.processEvents()
-        assert self.charts(run).keys() == {"training"}
-        picture = self.shown()[self.charts(run)["training"].GetID()].grab().toImage()
-        colours = (picture.pixelColor(x, y) for x in range(picture.width() * 7 // 8) for y in range(picture.height()))
-        assert sum(c.blue() > 150 and c.red() < 40 for c in colours) > 10
-
-    def test_removed_nodes_come_again(self, section, run):
-        section.ui.curvesButton.click()
-        series = self.charts(run)["validation"].GetNthPlotSeriesNode(0)
-        for node in (series.GetTableNode(), series):
-            slicer.mrmlScene.RemoveNode(node)
-        section.ui.curvesButton.click()
-        section.ui.curvesButton.click()
-        chart = self.charts(run)["validation"]
-        series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
-        assert {each.GetName() for each in series if each} == {"auc", "overlap"}
-        assert all(each.GetTableNode().GetNumberOfRows() == 2 for each in series if each)
-
-    def test_other_layout_puts_them_away(self, section):
-        section.ui.curvesButton.click()
-        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-        section.runs.poll()
-        assert not section.ui.curvesButton.checked
-
-    def test_closing_the_scene(self, driver, section, run):
-        section.ui.curvesButton.click()
-        slicer.mrmlScene.Clear()
-        driver.state.shownRun = "map-1"
-        section.runs.poll()
-        assert self.charts(run).keys() <= {"training", "validation"}
 
     def test_are_not_saved_with_the_scene(self, section, run, tmp_path):
         section.ui.curvesButton.click()

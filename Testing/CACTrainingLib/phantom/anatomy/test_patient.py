@@ -5,11 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.coronaries import ARTERIES
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 from CACTrainingLib.phantom.anatomy.plaque import ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
-from CACTrainingLib.phantom.anatomy.points import tube
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +22,6 @@ def test_the_number_is_the_patient(patient):
     assert np.array_equal(again.heart.distances_mm, patient.heart.distances_mm)
     assert np.array_equal(again.vessels.positions_mm, patient.vessels.positions_mm)
     assert other.body != patient.body
-
-
-def test_numbers_start_at_zero():
-    with pytest.raises(ValueError, match="-3"):
-        draw_patient(-3)
 
 
 def test_a_plaques_mass_is_the_integral_of_its_shape():
@@ -62,19 +55,3 @@ def test_prevalence_and_arteries_follow_the_stated_shares(patient):
     for artery, share in ARTERY_SHARE.items():
         assert arteries.count(artery) / len(arteries) == pytest.approx(share, abs=0.04)
     assert not draw_plaques(patient.tree, "F", np.random.default_rng(0), prevalence=0.0)
-
-
-def test_a_tube_weighs_its_volume():
-    t = np.linspace(0, 1, 50)
-    path = np.stack([30 * t, 10 * np.sin(3 * t), 5 * t], axis=1)
-    length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
-    assert tube(path, np.full(50, 1.5), 1.0, 0.5).total == pytest.approx(math.pi * 1.5**2 * length, rel=1e-6)
-
-
-def test_bodies_vary_and_stay_human():
-    bodies = [draw_body(np.random.default_rng(n)) for n in range(200)]
-    assert 0.45 < np.mean([body.sex == "F" for body in bodies]) < 0.75
-    assert all((body.breast_mm > 0) == (body.sex == "F") for body in bodies)
-    volume = [4 / 3 * math.pi * math.prod(body.heart_semi_axes_mm) / 1000 for body in bodies]
-    assert 500 < min(volume) < max(volume) < 1700
-    assert np.std([body.fat_mm for body in bodies]) > 3

@@ -30,11 +30,6 @@ def test_score_is_the_same_each_time_and_grows_with_density(patient):
     assert reference_scores(denser)["RCA"].agatston > 1.2 * scores["RCA"].agatston
 
 
-def test_no_calcium_scores_zero():
-    patient = draw_patient(NUMBER, prevalence=0.0)
-    assert {score.agatston for score in reference_scores(patient).values()} == {0.0}
-
-
 @pytest.mark.long
 def test_patient_follows_from_the_truth_of_a_scan():
     settings = CohortSettings(z_range_mm=(-20.0, 20.0), prevalence=1.0)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from CACTrainingLib.phantom.anatomy.points import PointCloud
-from CACTrainingLib.phantom.insertion import looks
-from CACTrainingLib.phantom.insertion.looks import Look, draw_look
+from CACTrainingLib.phantom.insertion.looks import Look
 from CACTrainingLib.phantom.scanner.response import add_stamps, image_of_points
 from CACTrainingLib.phantom.scanner.scanner import Grid, Kernel, Scanner
 
@@ -61,44 +60,3 @@ def test_calcium_looks_the_same_inserted_before_or_after(change):
     assert before.sum() == pytest.approx(after.sum(), rel=0.02)
     assert before.max() == pytest.approx(after.max(), rel=0.08)
     assert np.abs(before - after).max() < 0.1 * after.max()
-
-
-def test_a_mask_goes_with_the_scan():
-    mask = np.zeros(GRID.shape, bool)
-    mask[10:30, 30:90, 40:100] = True
-    look = replace(SAME, roll_degrees=4.0, averaged_mm=2.5, slice_spacing_mm=2.5, slices=19, first_slice_mm=-23.0)
-    moved = look.of_mask(mask, GRID)
-    volume = mask.sum() * np.prod(GRID.spacing_mm)
-    assert moved.sum() * np.prod(look.grid().spacing_mm) == pytest.approx(volume, rel=0.05)
-
-
-def test_draws_keep_to_what_a_scan_holds():
-    """All limits are reached, none is passed, slices get no thinner, and the heart stays in view."""
-    grid = Grid((120, 300, 400), (1.0, 1.0, 2.0), (-200.0, -150.0, -120.0))
-    heart = np.zeros(grid.shape, bool)
-    heart[40:90, 100:210, 150:270] = True
-    scanner = Scanner(slice_thickness_mm=2.5, slice_spacing_mm=2.0)
-    generator = np.random.default_rng(0)
-    drawn = [draw_look(grid, heart, scanner, 12.0, generator) for _ in range(200)]
-    widths = [look.field_of_view_mm for look in drawn]
-    assert 160 <= min(widths) < 180
-    assert 370 < max(widths) <= 400
-    for look in drawn:
-        pixel = look.grid().spacing_mm[0]
-        assert looks.PIXEL_MM[0] <= pixel <= looks.PIXEL_MM[1]
-        own = look.scanner(scanner)
-        assert 2.5 <= own.slice_thickness_mm <= 5.0
-        assert 2.0 <= own.slice_spacing_mm <= max(2.0, own.slice_thickness_mm)
-        z = look.grid().z_mm()
-        assert z[0] >= grid.z_mm()[0] - 1e-6
-        assert z[-1] <= grid.z_mm()[-1] + 1e-6
-        assert abs(look.roll_degrees) <= looks.ROLL_DEGREES
-        assert np.hypot(look.noise_hu, 12.0) <= 70.1
-        if look.field_of_view_mm < looks.DEDICATED_MM:
-            assert z[-1] - z[0] < 160
-        inside = np.abs(np.array(look.centre_mm) - (10.0, 5.0)).max()
-        assert inside < look.field_of_view_mm / 2 - 40
-    assert {look.air_hu for look in drawn} == {-1000.0, -1024.0}
-    assert {bool(look.softened_mm) + 2 * bool(look.boost) for look in drawn} == {0, 1, 2}
-    assert {bool(look.averaged_mm) for look in drawn} == {False, True}
-    assert max(look.noise_hu for look in drawn) > 55

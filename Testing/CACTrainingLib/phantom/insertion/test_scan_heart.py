@@ -8,7 +8,7 @@ from CACScoringLib.core.ct import Acquisition, CTScan
 from CACTrainingLib.phantom.anatomy.hearts.placement import Placement
 from CACTrainingLib.phantom.anatomy.hearts.shape import HIGH_MM, LOW_MM, STEP_MM
 from CACTrainingLib.phantom.cohort.export import image_on
-from CACTrainingLib.phantom.insertion.scan_heart import _longest_run, _settled, scan_fields
+from CACTrainingLib.phantom.insertion.scan_heart import _settled, scan_fields
 from CACTrainingLib.phantom.scanner.scanner import Grid
 
 GRID = Grid((60, 90, 90), (1.2, 1.2, 2.0), (-54.0, -54.0, -60.0))
@@ -41,25 +41,3 @@ def test_a_path_is_drawn_into_the_fat_beside_it():
     assert away.max() < 2.5
     assert np.abs(settled[:, 0] - x).max() < 1.5
     assert fields.holds(settled).all()
-
-
-def test_fat_is_not_looked_for_in_the_rim_of_lung():
-    """Between muscle and lung all HU occur; a path there is moved under the surface."""
-    fields = ball(groove=False)
-    angle = np.linspace(-0.4, 0.4, 20)
-    path = 40.5 * np.column_stack([np.sin(angle), -np.cos(angle), 0 * angle])
-    settled = _settled(path, fields)
-    assert (fields.at("lung_mm", path) < 2).mean() > 0.5
-    assert (fields.at("lung_mm", settled) > 2).all()
-    assert fields.holds(settled).all()
-
-
-def test_muscle_lung_and_what_is_not_shown_hold_no_artery():
-    fields = ball()
-    assert not fields.holds(np.array([[0.0, 0, 0], [0, 15, 15], [0, -45, 0], [0, 0, 300]])).any()
-
-
-def test_the_longest_stretch_bears_short_gaps():
-    good = np.array([1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 1], bool)
-    assert _longest_run(good, 2) == slice(7, 13)
-    assert _longest_run(good & False, 2) == slice(0, 0)

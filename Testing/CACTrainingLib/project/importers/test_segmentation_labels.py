@@ -56,11 +56,6 @@ def test_label_map_of_arteries(ct, tmp_path, dtype):
     assert found.heart is None
 
 
-def test_an_incomplete_segmentation_says_nothing_of_slices_without_a_region(ct, tmp_path):
-    found = segmentation_annotations(ct, None, _write(_lesions(), tmp_path / "l.nrrd"), complete=False)
-    assert found.slices == {2: SliceLabel.VISIBLE, 3: SliceLabel.VISIBLE}
-
-
 def test_an_empty_label_map_says_that_there_is_no_calcium(ct, tmp_path):
     found = segmentation_annotations(ct, None, _write(np.zeros(SHAPE, np.uint8), tmp_path / "l.nrrd"))
     assert set(found.slices.values()) == {SliceLabel.NOT_VISIBLE}
@@ -89,14 +84,6 @@ def test_segments_of_slicer_are_told_by_their_names(ct, tmp_path):
     assert sitk.GetArrayFromImage(found.heart)[1:4, 2:7, 2:10].all()
     assert sitk.GetArrayFromImage(found.heart).sum() == 3 * 5 * 8
     assert found.slices[3] is SliceLabel.NOT_VISIBLE
-
-
-def test_segments_of_slicer_that_lie_in_one_slice(ct, tmp_path):
-    path = _write(
-        np.ones((1, 1, 2), np.uint8), tmp_path / "l.seg.nrrd", (7.0, -5.0, 103.0), facts=_segments(("LAD", 1, 0))
-    )
-    regions = sitk.GetArrayFromImage(segmentation_annotations(ct, None, path).regions)
-    assert np.argwhere(regions).tolist() == [[1, 2, 2], [1, 2, 3]]
 
 
 def test_heart_alone_says_nothing_of_calcium(ct, tmp_path):
@@ -136,9 +123,3 @@ def test_what_does_not_fit_is_refused(ct, tmp_path, change, message):
     path = _write(settings.pop("array"), tmp_path / settings.pop("name"), **settings)
     with pytest.raises(MaskError, match=message):
         segmentation_annotations(ct, None, path)
-
-
-def test_segmentation_without_a_heart_is_no_heart(ct, tmp_path):
-    path = _write(_lesions(), tmp_path / "scan-heart.seg.nrrd", facts=_segments(("LAD", 2, 0)))
-    with pytest.raises(MaskError, match="no segment called heart"):
-        segmentation_annotations(ct, None, heart=path)

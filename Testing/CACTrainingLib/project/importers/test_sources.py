@@ -59,14 +59,6 @@ def test_all_kinds_of_scans_below_one_folder(tmp_path):
     assert len(project.add(found).added) == 3
 
 
-def test_one_file(tmp_path):
-    (scan,), warnings = find_new_scans(_image(tmp_path / "a.nii.gz"))
-    assert (scan.name, scan.patient, scan.ct.name, warnings) == ("a", "a", "a.nii.gz", [])
-    write_scan(tmp_path / "patient_1", 1, True, False)
-    (scan,), _ = find_new_scans(tmp_path / "patient_1" / "ct.nii.gz")
-    assert (scan.name, scan.patient, scan.source) == ("patient_1", "1", "digital")
-
-
 def test_table_says_who_is_who(tmp_path):
     for name in ("one", "two", "three"):
         _image(tmp_path / "scans" / f"{name}.nrrd")
@@ -91,23 +83,6 @@ def test_table_says_who_is_who(tmp_path):
         find_new_scans(table)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda p: p / "none", "does not exist"),
-        (lambda p: p, "holds no scan that can be added"),
-        (lambda p: Project.create(p / "p").folder, "is a project itself"),
-        (lambda p: _lesions(p / "mask.nrrd"), "is a label map"),
-        (lambda p: _image(p / "flat.nrrd", np.zeros((1, 8, 8), np.int16)), "is not a volume"),
-        (lambda p: shutil.copy(__file__, p / "text.nii"), "is in no known image format"),
-        (lambda p: shutil.copy(__file__, p / "text.py"), "is not an image file"),
-    ],
-)
-def test_what_holds_no_scan_is_told(tmp_path, make, message):
-    with pytest.raises(SourceError, match=message):
-        find_new_scans(make(tmp_path))
-
-
 def test_what_is_passed_over_is_told(tmp_path):
     _image(tmp_path / "a.nii.gz")
     _lesions(tmp_path / "somewhat.nii.gz")
@@ -127,13 +102,6 @@ def test_what_is_passed_over_is_told(tmp_path):
         "patient_1 was passed over.",
     ):
         assert part in told
-
-
-def test_scans_that_all_have_one_id_are_doubted(tmp_path):
-    for n in range(3):
-        write_series(tmp_path / str(n), chest_hu(seed=n))
-    _, warnings = find_new_scans(tmp_path)
-    assert any("All 3 scans are of one patient by their headers (P1)" in warning for warning in warnings)
 
 
 class TestSegmentations:
@@ -167,7 +135,3 @@ class TestSegmentations:
         assert "several scans are called b" in told
         assert "1 files of" in told
         assert "q.nrrd" in told
-
-    def test_missing_folder_is_told(self, tmp_path):
-        with pytest.raises(SourceError, match="folder of labels"):
-            find_new_scans(_image(tmp_path / "a.nii.gz"), labels=tmp_path / "none")

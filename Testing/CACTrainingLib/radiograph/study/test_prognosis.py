@@ -6,8 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from CACScoringLib.core.tables import TableError
-from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph.events import PROBABILITIES, read_events
 from CACTrainingLib.radiograph.study.prognosis import evaluate_prognosis
 
@@ -16,12 +14,6 @@ from CACTrainingLib.radiograph.study.prognosis import evaluate_prognosis
 def quick(monkeypatch):
     """With few resamples."""
     monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.Bootstrap.__init__.__defaults__", (200,))
-
-
-@pytest.fixture
-def unpainted(monkeypatch):
-    """Without pictures, which take seconds."""
-    monkeypatch.setattr("CACTrainingLib.report.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
 
 
 HAZARDS = np.array([1.0, 3.6, 7.7, 9.7])
@@ -81,34 +73,6 @@ def test_the_page_finds_the_hazards_that_were_put_in(tmp_path):
     assert (tmp_path / "out" / "figures" / "survival_figure.png").stat().st_size > 1000
 
 
-def test_the_command_line_makes_the_page(tmp_path, capsys, unpainted):
-    table = written(tmp_path / "events.csv", simulated(60))
-    output = tmp_path / "out"
-    assert cli.main(["evaluate", "prognosis", "--data", str(table), "--output", str(output)]) == 0
-    assert "study.html" in capsys.readouterr().out
-    assert cli.main(["evaluate", "prognosis", "--output", str(output)]) == 3
-    assert "--data" in capsys.readouterr().err
-
-
-def test_too_few_events_are_said_and_nothing_breaks(tmp_path, unpainted):
-    rows = [row | {"event": 0, "age_years": 60} for row in simulated(12)]
-    rows[0]["event"] = 1
-    page = evaluate_prognosis(written(tmp_path / "t.csv", rows), tmp_path / "out").read_text(encoding="utf-8")
-    assert "fewer than 10 events" in page
-    none = written(tmp_path / "n.csv", [row | {"event": 0} for row in rows])
-    assert "with 0 events" in evaluate_prognosis(none, tmp_path / "none").read_text(encoding="utf-8")
-    one = written(tmp_path / "o.csv", rows[:1])
-    assert "1 patients with 1 events" in evaluate_prognosis(one, tmp_path / "one").read_text(encoding="utf-8")
-
-
-def test_a_category_without_events_has_no_ratio(tmp_path, unpainted):
-    rows = [row | {"event": row["event"] * (row["agatston"] != 900)} for row in simulated(300)]
-    evaluate_prognosis(written(tmp_path / "t.csv", rows), tmp_path / "out")
-    true = cells(tmp_path / "out", "categories")[2:5]
-    assert true[2]["Hazard ratio"] == ""
-    assert float(true[0]["Hazard ratio"]) > 1
-
-
 def test_predicted_categories_from_probabilities_scores_or_as_given(tmp_path):
     base = {"time_years": 1, "event": 0, "agatston": 0}
     probabilities = [(0.4, 0.9, 0.9), (0.5, 0.1, 0.0), (0.9, 0.6, 0.4), (0.9, 0.8, 0.7)]
@@ -126,32 +90,3 @@ def test_predicted_categories_from_probabilities_scores_or_as_given(tmp_path):
     assert found.true.tolist() == [0, 1, 2, 3]
     assert found.predicted.tolist() == [3, 2, 1, 0]
     assert (found.score, found.risk) == (None, None)
-
-
-def test_factors_that_all_have_and_that_differ(tmp_path):
-    rows = simulated(4)
-    assert list(read_events(written(tmp_path / "a.csv", rows)).factors) == ["age_years", "sex"]
-    assert read_events(tmp_path / "a.csv").factors["sex"].tolist() == [0, 1, 0, 1]
-    rows[2]["age_years"] = ""
-    assert list(read_events(written(tmp_path / "b.csv", rows)).factors) == ["sex"]
-    assert not read_events(written(tmp_path / "c.csv", [row | {"sex": "F"} for row in rows])).factors
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"event": 2}, "event in line 2 of .* is '2'; it has to be a whole number between 0 and 1"),
-        ({"event": ""}, "event in line 2"),
-        ({"time_years": -1}, "time_years in line 2"),
-        ({"agatston": "nan"}, "agatston in line 2"),
-        ({"predicted_category": 4}, "predicted_category in line 2 .* between 0 and 3"),
-        ({"patient": ""}, "no patient in line 2"),
-        ({"patient": "p1"}, "have the same patient"),
-        ({"sex": "x"}, "'x'; write F or M"),
-    ],
-)
-def test_what_is_wrong_is_named_with_its_line(tmp_path, change, said):
-    rows = simulated(3)
-    rows[0] |= change
-    with pytest.raises(TableError, match=said):
-        read_events(written(tmp_path / "t.csv", rows))

@@ -4,14 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_experiments import EXPERIMENTS, Counting, index_of, make_quick, sections_of, table_of
-from radiograph_study import fake_trainer, write_table
+from made_experiments import EXPERIMENTS, index_of, make_quick, sections_of, table_of
+from radiograph_study import write_table
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from CACTrainingLib.experiments.configuration import TrainingBudget
-from CACTrainingLib.experiments.engine import PREDICTIONS
-from CACTrainingLib.experiments.errors import StudyError
-from CACTrainingLib.radiograph.events import PROBABILITIES
 from CACTrainingLib.radiograph.study import study
 from CACTrainingLib.radiograph.study.configurations import CONFIGURATIONS
 from CACTrainingLib.radiograph.study.study import RadiographStudySettings
@@ -41,10 +38,6 @@ def rows_of(settings, name="configurations"):
         title = title if line[0].strip() in ("> 0", "≥ 100", "≥ 400", "Mean") else line[0]
         found[title, line[0].strip()] = dict(zip(columns, line, strict=True))
     return found
-
-
-def test_names_of_configurations_differ():
-    assert len({one.name for one in CONFIGURATIONS}) == len({replace(one, name="") for one in CONFIGURATIONS})
 
 
 def test_all_configurations_are_compared_with_the_base(settings, tmp_path):
@@ -77,12 +70,6 @@ def test_measures_of_one_fold_are_those_of_scikit_learn(settings):
     assert lines[4][6].value == pytest.approx(agreement)
 
 
-def test_calibration_error_of_two_groups(monkeypatch):
-    monkeypatch.setattr(study, "CALIBRATION_GROUPS", 2)
-    error = study.calibration_error(np.array([0.1, 0.3, 0.8, 0.8]), np.array([False, False, True, False]))
-    assert error == pytest.approx((0.2 + 0.3) / 2)
-
-
 def test_areas_count_pairs_of_a_fold_only():
     generator = np.random.default_rng(5)
     truth, folds = generator.random(60) < 0.4, generator.integers(0, 3, 60)
@@ -91,41 +78,3 @@ def test_areas_count_pairs_of_a_fold_only():
     won = sum((scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j]) for i, j in pairs)
     found = area_within(np.ones((1, 60)), folds, truth, scores + 10 * folds)
     assert found[0] == pytest.approx(won / len(pairs), abs=1e-12)
-
-
-def test_clinical_factors_are_evaluated_on_others_than_they_learned_from(settings):
-    cohort = study.read_cohort(settings.data, 4, 0)
-    own = cohort.folds == 0
-    other = study.factors_alone(replace(cohort, score=np.where(own, 900.0, cohort.score)))
-    assert other[own] == pytest.approx(study.factors_alone(cohort)[own])
-    assert other[~own] != pytest.approx(study.factors_alone(cohort)[~own])
-
-
-def test_predictions_of_the_base_serve_prognosis(settings):
-    page_of(settings)
-    lines = (settings.output / PREDICTIONS).read_text(encoding="utf-8").splitlines()
-    columns = lines[0].split(",")
-    assert set(PROBABILITIES) <= set(columns)
-    assert {line.split(",")[columns.index("sex")] for line in lines[1:]} == {"F", "M"}
-
-
-def test_own_radiographs_have_no_counterfactual_pairs_and_no_factors(tmp_path):
-    table = write_table(tmp_path / "own" / "table.csv", PATIENTS, factors=False, digital=False)
-    settings = RadiographStudySettings(table, tmp_path / "out", budget=TrainingBudget(3))
-    counting = Counting(fake_trainer)
-    page_of(settings, counting)
-    assert not index_of(settings)["digital"]
-    assert {"no-pairs", "learned-none"}.isdisjoint(run.configuration.name for run in counting.done)
-    assert "age, sex, BMI" not in {title for title, _ in rows_of(settings)}
-
-
-def test_what_cannot_be_studied_is_refused(settings, tmp_path):
-    same = write_table(tmp_path / "same" / "radiographs.csv", 10, first=5)
-    with pytest.raises(StudyError, match="Patient 10 is in the external cohort too"):
-        page_of(replace(settings, external=same))
-    with pytest.raises(StudyError, match="no configuration 'colours'"):
-        page_of(replace(settings, names=("colours",)))
-    with pytest.raises(StudyError, match="3 folds or more"):
-        page_of(replace(settings, budget=TrainingBudget(2)))
-    with pytest.raises(StudyError, match="64 patients cannot be split into 65 folds"):
-        page_of(replace(settings, budget=TrainingBudget(65)))

@@ -1,31 +1,12 @@
 """Tables of features: whose, in what order, and of which part of a scan."""
 
 import numpy as np
-import pytest
-import SimpleITK as sitk
 
-from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.whole_scan.prepared import Prepared
 from CACTrainingLib.whole_scan.radiomics import features
-from CACTrainingLib.whole_scan.radiomics.features import FeatureTable, features_of, radiomics_work
-
-
-def heart(value: int = 40) -> tuple[CTScan, HeartRegion]:
-    hu = np.full((12, 40, 40), -100, np.int16)
-    mask = np.zeros(hu.shape, np.uint8)
-    mask[3:9, 10:30, 12:28] = 1
-    hu[mask > 0] = value
-    hu[:, :5] = -1000  # a CT shows air, and is not cut off at its densest
-    hu[0, -1, -1] = 1500
-    images = []
-    for array in (hu, mask):
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing((2.0, 2.0, 3.0))
-        images.append(image)
-    return scan_from_image(images[0], Acquisition("made")), HeartRegion(images[1], None, "given")
+from CACTrainingLib.whole_scan.radiomics.features import FeatureTable, features_of
 
 
 def scans(tmp_path, *names):
@@ -54,11 +35,3 @@ def test_rows_of_a_table(tmp_path):
     assert table.pseudo_labels.tolist() == [False, True], "a score of solid candidates"
     assert table.without(["a"]).scans == table.scans[1:]
     assert table.rows([1]).joined(table).values.tolist() == [[1, 0.7], [5, 0], [1, 0.7]]
-
-
-def test_radiomics_are_named():
-    pytest.importorskip("mirp")
-    found = radiomics_work(*heart())
-    assert found["names"].shape == found["values"].shape
-    assert {str(name).split("_")[0] for name in found["names"]} == {"heart", "candidate"}
-    assert features.HEART_ML in found["names"]

@@ -53,12 +53,13 @@ def tables(tmp_path, monkeypatch):
     }
 
 
-def train(tmp_path, *options):
-    return cli.main(["train", "radiomics", "--output", str(tmp_path / "model"), "--workers", "1", *map(str, options)])
+def train(tmp_path, data, *options, **settings):
+    command = ["train", "radiomics", "--output", tmp_path / "model", "--workers", "1", "--data", data]
+    return cli.main([*map(str, command), *options, "--settings", json.dumps(settings, default=str)])
 
 
 def test_model_is_trained_evaluated_once_and_written(tables, tmp_path):
-    assert train(tmp_path, "--data", tables["data"], "--noncoronary-controls", tables["others"]) == 0
+    assert train(tmp_path, tables["data"], sources={"noncoronary_controls": tables["others"]}) == 0
     card = read_card(tmp_path / "model.json")
     test = card.validation["test"]
     apart = held_out(read_scan_table(tables["data"]))[1]
@@ -85,38 +86,8 @@ def test_contrast_enhanced_scans_of_test_patients_are_not_learned_from(tables, t
         return fit(kind, features, labels, patients, seed)
 
     monkeypatch.setattr(train_radiomics, "fit_classifier", watched)
-    assert train(tmp_path, "--data", tables["data"], "--contrast-data", tables["contrast"]) == 0
+    assert train(tmp_path, tables["data"], contrast_data=tables["contrast"]) == 0
     scans = read_scan_table(tables["data"])
     apart = {scan.patient for scan in scans if scan.name in held_out(scans)[1]}
     assert not apart & set(learned)
     assert len(learned) > 1.5 * len(set(learned))
-
-
-@pytest.mark.long
-def test_pseudo_labels_take_the_place_of_the_truth(tables, tmp_path):
-    """They call every second of those with calcium, so that what was learned misses the rest."""
-    assert train(tmp_path, "--data", tables["data"], "--labels", "pseudo") == 0
-    card = read_card(tmp_path / "model.json")
-    assert card.training.settings["labels"] == "pseudo"
-    assert PSEUDO_FEATURE in card.config["features"]
-
-
-def test_chosen_features_alone_are_learned_from(tables, tmp_path):
-    assert train(tmp_path, "--data", tables["data"], "--features", "heart") == 0
-    assert all(name.startswith("heart_") for name in read_card(tmp_path / "model.json").config["features"])
-
-
-@pytest.mark.long
-def test_model_is_not_replaced_unasked(tables, tmp_path):
-    arguments = ["--data", tables["data"]]
-    assert train(tmp_path, *arguments) == 0
-    before = (tmp_path / "model.json").read_bytes()
-    assert train(tmp_path, *arguments) != 0
-    assert (tmp_path / "model.json").read_bytes() == before
-    assert train(tmp_path, *arguments, "--overwrite") == 0
-
-
-def test_contrast_enhanced_scans_are_no_test(tables, tmp_path, capsys):
-    assert train(tmp_path, "--data", tables["contrast"]) == 3
-    assert "contrast-enhanced" in capsys.readouterr().err
-    assert not tables["asked"]

@@ -4,28 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 
-from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.core.ct import Acquisition, scan_from_image
-from CACScoringLib.networks.vessels import KINDS, VesselNetConfig, preset
-from CACScoringLib.whole_scan.vessel_input import vessel_input
-from CACTrainingLib.data.datasets import DataError
-from CACTrainingLib.data.scan_table import TableScan
+from CACScoringLib.networks.vessels import VesselNetConfig
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.run_folder import TrainingError
-from CACTrainingLib.whole_scan.prepared import Prepared
 from CACTrainingLib.whole_scan.vessels import fitting as vessel_fitting
 from CACTrainingLib.whole_scan.vessels.fitting import (
     FitSettings,
-    fit_settings,
     fit_vessels,
-    heart_ml,
     predictions_of,
-    prepare_vessels,
-    targets_of,
-    vessel_work,
 )
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining, VolumeAugmentation
 
@@ -108,61 +96,3 @@ def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
         assert torch.equal(two.network.state_dict()[name], tensor), name
     with pytest.raises(TrainingError, match="other settings"):
         fit_vessels(files, TARGETS, NAMES[1:8], NAMES[8:], settings, tmp_path / "two")
-
-
-@pytest.mark.parametrize(
-    ("training", "validation", "targets", "message"),
-    [
-        (NAMES[:1], NAMES[4:], TARGETS, "too few"),
-        (NAMES[:4], [], TARGETS, "too few"),
-        (NAMES[:4], NAMES[4:], dict.fromkeys(NAMES, np.zeros(4)), "No scan to train on has any calcium"),
-    ],
-)
-def test_what_cannot_be_learned(files, tmp_path, training, validation, targets, message):
-    with pytest.raises(DataError, match=message):
-        fit_vessels(files, targets, training, validation, SETTINGS, tmp_path / "fit")
-
-
-def test_what_is_kept_of_a_scan():
-    hu = np.full((20, 24, 24), -800, np.int16)
-    hu[5:15, 6:18, 6:18] = 40
-    hu[8, 9, 9] = 700
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((1.0, 1.0, 2.0))
-    scan = scan_from_image(image, Acquisition("made up"))
-    mask = sitk.Cast(scan.image > 0, sitk.sitkUInt8)
-    kept = vessel_work(scan, HeartRegion(mask, None, "given"), CONFIG)
-    assert kept["heart_ml"] == pytest.approx(10 * 12 * 12 * 2 / 1000)
-    assert kept["input"].dtype == np.float16
-    np.testing.assert_allclose(kept["input"], vessel_input(scan.image, mask, CONFIG), atol=1e-3)
-
-
-def test_kinds_that_see_alike_share_what_is_prepared(monkeypatch, tmp_path):
-    asked = []
-
-    def prepare(scans, folder, kind, work, key, workers, progress):
-        asked.append((key, work.keywords["config"].kind))
-        return Prepared({}, {})
-
-    monkeypatch.setattr(vessel_fitting, "prepare", prepare)
-    for kind in KINDS:
-        prepare_vessels([], tmp_path, preset("compact", kind))
-    prepare_vessels([], tmp_path, replace(preset("compact", "cnn"), field_mm=150.0))
-    keys = [key for key, _ in asked]
-    assert len(set(keys[:4])) == 1
-    assert keys[4] != keys[0]
-    assert [kind for _, kind in asked[:4]] == list(KINDS)
-
-
-def test_scores_by_name(tmp_path):
-    scan = TableScan("a", "p", {"ct": tmp_path}, {"RCA": 4.0, "LM": 1.0, "LCX": 3.0, "LAD": 2.0})
-    np.testing.assert_array_equal(targets_of([scan])["a"], [1, 2, 3, 4])
-
-
-def test_settings_of_each_kind(files):
-    for name in ("compact", "paper"):
-        for kind in KINDS:
-            assert fit_settings(name, kind).config == preset(name, kind)
-    assert fit_settings("paper", "vit").training.batch_size == 32, "as published"
-    assert fit_settings("compact", "cnn", "linear").config.output == "linear"
-    assert heart_ml(files["scan 3"]) == 503

@@ -1,16 +1,13 @@
 """`cac train vessels`: from a table to a model that was evaluated on patients kept apart."""
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import TableError
-from CACScoringLib.models.cards import load_model, read_card
+from CACScoringLib.models.cards import load_model
 from CACScoringLib.networks.vessels import VesselNetConfig
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 from CACTrainingLib.training.loop import LoopSettings
@@ -119,56 +116,3 @@ def test_the_test_is_not_learned_from(tmp_path, prepared, monkeypatch):
     assert not set(held_out(scans)[1]) & (seen["training"] | seen["validation"])
     assert not seen["training"] & seen["validation"]
     assert len(seen["training"] | seen["validation"]) >= 0.75 * COUNT
-
-
-def test_tested_on_other_patients(tmp_path, prepared):
-    write_table(tmp_path / "scans", 0)
-    path = train(tmp_path, test=write_table(tmp_path / "test", 100))
-    card = read_card(path)
-    assert f"test {COUNT} scans" in card.training.data
-    assert card.validation["test"]["patients"] == COUNT
-    assert {f"test s{n}" for n in range(100, 100 + COUNT)} < set(prepared)
-    with pytest.raises(TableError, match="in --test and is learned from"):
-        train(tmp_path, test=tmp_path / "scans" / "table.csv", options={"overwrite": True, "resume": True})
-
-
-def test_earlier_trainings_are_kept(tmp_path, prepared):
-    write_table(tmp_path / "scans", 0)
-    train(tmp_path)
-    with pytest.raises(OutputError, match="exists already"):
-        train(tmp_path)
-    with pytest.raises(OutputError, match="--resume"):
-        train(tmp_path, options={"overwrite": True})
-    path = train(tmp_path, options={"overwrite": True, "resume": True})
-    assert read_card(path).training.settings["steps_done"] == 4
-
-
-def test_others_that_are_none(tmp_path, prepared):
-    write_table(tmp_path / "scans", 0)
-    with pytest.raises(TableError, match="is in --noncoronary-controls and is learned from"):
-        train(tmp_path, noncoronary_controls=tmp_path / "scans" / "table.csv")
-    with pytest.raises(TableError, match="has coronary calcium"):
-        train(tmp_path, noncoronary_controls=write_table(tmp_path / "noncoronary_controls", 100))
-    assert not prepared, "before hours are spent"
-
-
-def test_options(tmp_path, monkeypatch):
-    asked = {}
-    monkeypatch.setattr(train_vessels, "train_vessels", lambda *given: asked.update(given=given))
-    parser = argparse.ArgumentParser()
-    train_vessels.add_arguments(parser)
-    said = "--data T --output m/vessels --kind vit --scale linear --steps 7 --seed 3"
-    train_vessels.run(parser.parse_args(said.split()), Progress())
-    options, sources, settings, _ = asked["given"]
-    assert (settings.config.kind, settings.config.output, settings.config.size) == ("vit", "linear", 128)
-    assert (settings.training.loop.steps, settings.training.loop.seed) == (7, 3)
-    assert sources.cache == options.folder / "scans"
-    train_vessels.run(parser.parse_args(["--data", "T", "--output", "m"]), Progress())
-    assert asked["given"][2].config.kind == "voxel-sum"
-    assert not asked["given"][2].training.supervised
-    train_vessels.run(
-        parser.parse_args(["--data", "T", "--output", "m", "--kind", "voxel-sum-supervised", "--test", "U"]), Progress()
-    )
-    _, sources, settings, _ = asked["given"]
-    assert (settings.config.kind, settings.config.bright_hu, settings.training.supervised) == ("voxel-sum", 60.0, True)
-    assert sources.test == Path("U")

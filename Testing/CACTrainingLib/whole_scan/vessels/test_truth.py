@@ -1,17 +1,14 @@
 """Where true calcium lies in what a network for vessel scores sees."""
 
 import json
-import shutil
 
 import numpy as np
-import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.networks.vessels import VesselNetConfig
 from CACScoringLib.whole_scan.vessel_input import vessel_input
-from CACTrainingLib.data.datasets import DataError
 from CACTrainingLib.whole_scan.vessels.truth import MAP, REGIONS, TRUTH, true_calcium
 
 CONFIG = VesselNetConfig(kind="voxel-sum", slices=10, size=32, field="heart", field_mm=32.0, slice_mm=2.0)
@@ -38,11 +35,6 @@ def write(folder, calcium, regions, mass=None):
     return scan_from_image(sitk.ReadImage(path), Acquisition("made up"), path), HeartRegion(mask, None, "given")
 
 
-@pytest.fixture
-def empty():
-    return np.zeros((20, 40, 40), np.float32), np.zeros((20, 40, 40), np.uint8)
-
-
 def test_calcium_as_the_network_sees_it(tmp_path, empty):
     calcium, regions = empty
     calcium[8, 16:18, 16:18], regions[8, 16, 16] = 400, 2
@@ -59,39 +51,3 @@ def test_calcium_as_the_network_sees_it(tmp_path, empty):
     np.testing.assert_allclose(amount, x - without, atol=5e-3)  # less than LEAST_HU is not kept
     much = amount > 0.1
     assert sorted(artery[much].tolist()) == [1, 1, 1, 1, 3], "also where the region does not reach"
-
-
-def test_faint_calcium_without_region_is_of_the_artery_with_most(tmp_path, empty):
-    calcium, regions = empty
-    calcium[8, 16, 16] = 30
-    scan, region = write(tmp_path, calcium, regions, {"LAD": 0.1, "LCX": 3.0})
-    assert true_calcium(scan, region, CONFIG)["calcium_artery"].tolist() == [2]
-
-
-def test_none_is_empty_and_unknown_is_nothing(tmp_path, empty):
-    scan, region = write(tmp_path, *empty)
-    assert {name: len(values) for name, values in true_calcium(scan, region, CONFIG).items()} == {
-        "calcium_at": 0,
-        "calcium_artery": 0,
-        "calcium": 0,
-    }
-    assert true_calcium(scan, region, VesselNetConfig()) == {}, "of the field of the scan"
-    (tmp_path / REGIONS).unlink()
-    assert true_calcium(scan, region, CONFIG) == {}
-
-
-def test_truth_on_another_grid(tmp_path, empty):
-    scan, region = write(tmp_path, *empty)
-    (tmp_path / "other").mkdir()
-    write(tmp_path / "other", *(part[:, :30] for part in empty))
-    shutil.copy(tmp_path / "other" / MAP, tmp_path / MAP)
-    with pytest.raises(DataError, match="not on the grid of the CT beside it"):
-        true_calcium(scan, region, CONFIG)
-
-
-@pytest.mark.parametrize(("name", "message"), [(TRUTH, "is not the truth of a scan"), (MAP, "cannot be read")])
-def test_truth_that_is_broken(tmp_path, empty, name, message):
-    scan, region = write(tmp_path, *empty)
-    (tmp_path / name).write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match=message):
-        true_calcium(scan, region, CONFIG)

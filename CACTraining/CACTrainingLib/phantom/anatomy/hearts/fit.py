@@ -70,9 +70,7 @@ class HeartFit:
     """A heart fitted to a scan.
 
     weights: share of each measured heart. shape: the heart in the common frame. residual_mm: root mean square distance
-    of its pericardium from the mask's edge where lung shows it. agreement: Dice of heart and mask. spread: how far all
-    parameters are from the usual ones, in their standard deviations (root mean square). seen: share of its pericardium
-    in the field of view.
+    of its pericardium from the mask's edge where lung shows it. agreement: Dice of heart and mask.
     """
 
     placement: Placement
@@ -80,9 +78,6 @@ class HeartFit:
     shape: HeartShape
     residual_mm: float
     agreement: float
-    spread: float
-    seen: float
-    volume_ml: float
     parameters: np.ndarray = field(repr=False)
 
 
@@ -336,17 +331,12 @@ class _Fitter:
         gap = np.clip(self.points.distance_mm[sure] - distance[sure], -BAND_MM, BAND_MM)
         heart = distance < 0
         both = (heart & (self.points.distance_mm < 0)).sum()
-        inside = np.clip(0.5 - shape.pericardium / STEP_MM, 0, 1).sum()
-        volume = float(inside) * STEP_MM**3 / 1000 * float(np.prod(place.scale))
         return HeartFit(
             placement=place,
             weights=self.weights(theta),
             shape=shape,
             residual_mm=float(np.sqrt((gap**2).mean())) if sure.any() else float("nan"),
             agreement=2 * both / (heart.sum() + (self.points.distance_mm < 0).sum()),
-            spread=float(np.sqrt((((theta - self.usual) / self.sd)[[0, 1, 2, *range(6, self.waves_at)]] ** 2).mean())),
-            seen=float(heart.sum() * GRID_MM**3 / 1000 / max(volume, 1.0)),
-            volume_ml=volume,
             parameters=theta,
         )
 

@@ -8,8 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.anatomy.chest import GRID_MM, TISSUE_HU, bounding_box, on_working_grid, resampled
+from CACScoringLib.anatomy.chest import GRID_MM, TISSUE_HU, on_working_grid
 from CACScoringLib.core.ct import NoHeartError
+from CACScoringLib.core.grid import Grid, bounding_box
 
 LEAST_HEART_ML = 60.0
 """A smaller mask shows too little of a heart to fit one to it."""
@@ -40,7 +41,7 @@ class FitPoints:
 def fit_points(image: sitk.Image, mask: sitk.Image) -> tuple[FitPoints, np.ndarray]:
     """What the fit sees in and around the mask, and the mask's middle."""
     coarse = on_working_grid(image)
-    heart = _coarse_mask(mask, coarse)
+    heart = Grid.of(coarse).mask(mask)
     volume = heart.sum() * GRID_MM**3 / 1000
     if volume < LEAST_HEART_ML:
         raise NoHeartError(
@@ -69,12 +70,6 @@ def fit_points(image: sitk.Image, mask: sitk.Image) -> tuple[FitPoints, np.ndarr
     places = _places_of(coarse, box)[near]
     deep = distance[near] < 0
     return FitPoints(places, *chosen), places[deep].mean(axis=0)
-
-
-def _coarse_mask(mask: sitk.Image, coarse: sitk.Image) -> np.ndarray:
-    """A mask, uint8 0/1, on the working grid, bool [k, j, i]."""
-    grid = coarse.GetSize(), coarse.GetOrigin(), coarse.GetSpacing(), coarse.GetDirection()
-    return sitk.GetArrayFromImage(resampled(mask * np.uint8(200), *grid)) >= 100
 
 
 def _places_of(image: sitk.Image, box: tuple[slice, ...]) -> np.ndarray:

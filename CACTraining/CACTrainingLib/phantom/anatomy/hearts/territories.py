@@ -66,12 +66,16 @@ def territories(patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:
     flat = np.stack(np.meshgrid(x[columns], y[rows], indexing="xy"), -1).reshape(-1, 2)
     for k in box[2]:
         places = frame.to_heart(np.column_stack([flat, np.full(len(flat), z[k])]))
-        cost = interpolated(table, heart.distances_mm.shape[:3], heart.low_mm, places)
-        found = cost[:, :-1].argmin(axis=1).astype(np.uint8) + 1
         part = labels[k, rows, columns]
-        mine = (cost[:, -1] < BEYOND_MM).reshape(part.shape)
-        part[mine] = found.reshape(part.shape)[mine]
+        found = labels_at(heart, table, places).reshape(part.shape)
+        np.copyto(part, found, where=found > 0)
     return labels
+
+
+def labels_at(heart: HeartShape, table: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Labels of TERRITORIES, uint8 [n], at points [n, 3] in the heart's frame. table: of `costs`."""
+    cost = interpolated(table, heart.distances_mm.shape[:3], heart.low_mm, places)
+    return np.where(cost[:, -1] < BEYOND_MM, cost[:, :-1].argmin(axis=1) + 1, 0).astype(np.uint8)
 
 
 def costs(heart: HeartShape, tree: CoronaryTree, own_wall: bool = True) -> np.ndarray:

@@ -1,0 +1,167 @@
+"""`cac train NETWORK`: one command for every network, with the options that all share.
+
+What a network has beyond them are fields of its settings, which a preset names and `--settings` changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from CACScoringLib.cli.cluster_option import LOCAL, add_cluster_argument, extras_of_cluster
+from CACScoringLib.cli.extras import require
+from CACScoringLib.cli.settings_file import read_settings
+from CACScoringLib.core.options import add_options, changed_settings, settings_from
+from CACScoringLib.core.output import OutputError
+
+from ..training.settings import LoopSettings, RunOptions, facts_of
+
+if TYPE_CHECKING:
+    from CACScoringLib.core.progress import Progress
+
+_LOOP = {"seed", "steps", "minutes", "resume", "device"}
+_SHARED = {"workers", "cluster"}
+_CT = {"data", "annotator", "start", "devices", *_LOOP, *_SHARED}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    """title: for the help. module: with PRESETS and `train`. options: that it knows beside those of all."""
+
+    title: str
+    module: str
+    options: set[str]
+
+
+NETWORKS = {
+    "heart": _Network("the network that finds the heart", "training.heart", _CT),
+    "territories": _Network(
+        "the network that finds the territories of arteries, valves and great vessels",
+        "training.territories",
+        {*_LOOP, "devices"},
+    ),
+    "slices": _Network("the network that finds the slices with calcium", "training.slices", _CT),
+    "decomposition": _Network("the network that gives the calcium map", "training.decomposition", _CT),
+    "arteries": _Network("the atlas that suggests a lesion's artery", "training.arteries", {"seed"}),
+    "radiograph": _Network(
+        "the network that detects coronary calcium on chest radiographs",
+        "radiograph.train",
+        {"data", "start", *_LOOP},
+    ),
+    "super-resolution": _Network(
+        "the network that makes thin slices from thick ones for radiographs",
+        "radiograph.train_super_resolution",
+        {"devices", *_LOOP, *_SHARED},
+    ),
+    "vessels": _Network(
+        "the network that estimates the scores of the arteries from the whole CT",
+        "whole_scan.vessels.train",
+        {"data", *_LOOP, *_SHARED},
+    ),
+    "radiomics": _Network(
+        "the model that detects any coronary calcium by radiomic features",
+        "whole_scan.radiomics.train",
+        {"data", "seed", *_SHARED},
+    ),
+}
+
+_OF_ALL = {"network", "output", "overwrite", "preset", "settings", "progress", "command"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    rows = "\n".join(f"  {name:17} {network.title}" for name, network in NETWORKS.items())
+    parser.description = f"Train a network, or the atlas of arteries:\n{rows}"
+    parser.epilog = "`cac train NETWORK --help` lists the presets and settings of a network."
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("-h", "--help", action=_Help, help="show this help, and that of the network")
+    parser.add_argument("network", choices=NETWORKS, metavar="NETWORK", help="one of those above")
+    add_options(parser, RunOptions, "data", "annotator", "output", "preset")
+    parser.add_argument(
+        "--settings",
+        metavar="FILE|JSON",
+        help='settings that differ from the preset, as a JSON file or as JSON, such as {"loop": {"patience": 8}}',
+    )
+    add_options(parser, RunOptions, "start", "resume", "overwrite")
+    add_options(parser, LoopSettings, "seed", "steps", "minutes")
+    add_options(parser, RunOptions, "device", "devices", "workers")
+    add_cluster_argument(parser, "prepares scans")
+    parser.set_defaults(
+        run=run,
+        extras=lambda options: (*_extras(options.network), *extras_of_cluster(options)),
+        interrupted="Interrupted. Go on with --resume; what was prepared is kept.",
+    )
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> None:
+    """Train as the command line asks. Raises CTError, OutputError."""
+    network = NETWORKS[arguments.network]
+    asked = {name for name, value in vars(arguments).items() if value not in (None, False, LOCAL)}
+    if unknown := sorted(asked - network.options - _OF_ALL - {"run", "extras", "interrupted"}):
+        options = ", ".join(f"--{name}" for name in unknown)
+        raise OutputError(f"`cac train {arguments.network}` has no {options}. Leave it out.")
+    if "data" in network.options and not arguments.data and arguments.network != "heart":
+        raise OutputError("Give scans, a project or a table to learn from with --data.")
+    module = _module(arguments.network)
+    preset = arguments.preset or next(iter(module.PRESETS))
+    if preset not in module.PRESETS:
+        raise OutputError(f"There is no preset {preset!r}; choose one of {', '.join(module.PRESETS)}.")
+    settings = module.PRESETS[preset]
+    if arguments.settings is not None:
+        content, folder = read_settings(arguments.settings)
+        settings = changed_settings(settings, content, arguments.network, folder)
+    settings = settings_from(arguments, settings)
+    command = tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else ()
+    options = RunOptions(
+        tuple(arguments.data or ()), arguments.output, preset, workers=os.cpu_count() or 1, command=command
+    )
+    names = ("start", "resume", "overwrite", "device", "devices", "workers", "annotator")
+    module.train(settings_from(arguments, options, names), settings, progress)
+
+
+def _module(name: str) -> ModuleType:
+    require(*_extras(name))
+    return importlib.import_module(f"CACTrainingLib.{NETWORKS[name].module}")
+
+
+def _extras(name: str) -> tuple[str, ...]:
+    return ("studies", "radiomics") if name == "radiomics" else ("studies",)
+
+
+class _Help(argparse._HelpAction):
+    """The help of the command; after a network, with its presets and settings."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        if namespace.network is not None:
+            parser.epilog = settings_help(_module(namespace.network).PRESETS)
+        super().__call__(parser, namespace, values, option_string)
+
+
+def settings_help(presets: Mapping[str, Any]) -> str:
+    """Presets of a network, and the fields of its settings with the defaults of the first preset."""
+    names = list(presets)
+    kinds = {type(settings): name for name, settings in reversed(presets.items())}
+    lines = [f"presets: {', '.join(names)}"]
+    for name in reversed(kinds.values()):
+        lines += ["", f"settings, as the preset {name} has them:", *_described(presets[name], "")]
+    return "\n".join(lines)
+
+
+def _described(settings: Any, place: str) -> list[str]:
+    """Fields of a dataclass, its docstring, and those of the dataclasses in it."""
+    inner = {name: value for name, value in vars(settings).items() if dataclasses.is_dataclass(value)}
+    facts = facts_of(settings)
+    lines = [f"  {place}{name} = {json.dumps(value)}" for name, value in facts.items() if name not in inner]
+    text = " ".join((type(settings).__doc__ or "").split())
+    lines += textwrap.wrap(text, 100, initial_indent="    ", subsequent_indent="    ")
+    for name, value in inner.items():
+        lines += [f"  {place}{name}:", *_described(value, f"{place}{name}.")]
+    return lines

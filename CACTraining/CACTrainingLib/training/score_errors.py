@@ -1,0 +1,56 @@
+"""Errors of automatic scores, learned from calibration patients whose true score is known."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize, nnls
+from scipy.special import expit
+
+from CACScoringLib.scoring.uncertainty import LIMITS, ScoreErrors, difficulty
+
+
+def fitted_errors(
+    quantity: str,
+    scores: np.ndarray,
+    truths: np.ndarray,
+    noise_hu: np.ndarray,
+    thickness_mm: np.ndarray,
+) -> ScoreErrors:
+    """Errors of calibration patients' scores. All arrays [n]; scores as they are found in unseen patients."""
+    errors = np.log1p(truths) - np.log1p(scores)
+    usual = np.array([difficulty((0, 0), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)])
+    noise = np.array([difficulty((1, 0), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)]) - usual
+    thickness = np.array([difficulty((0, 1), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)]) - usual
+    informative = (truths > 0) | (scores > 0)  # that a score of 0 is right says nothing of the scan
+    weights = (
+        nnls(np.stack([usual, noise, thickness], axis=1)[informative], np.abs(errors[informative]))[0]
+        if informative.any()
+        else usual[:3]
+    )
+    relative = [float(min(w / weights[0], 2.0)) if weights[0] > 0 else 0.0 for w in weights[1:]]
+    scaled = errors / (usual + relative[0] * noise + relative[1] * thickness)
+    limits = LIMITS[quantity]
+    of_class = np.searchsorted(limits, truths, side="right")
+    positive = (scores >= limits[0]) & (truths >= limits[0])  # what errors a class without patients is given
+    own: list[tuple[float, ...]] = []
+    for c in range(len(limits) + 1):
+        errors_of_class = tuple(np.sort(scaled[of_class == c]).tolist())
+        own.append(errors_of_class or tuple(np.sort(scaled[positive]).tolist()))
+    chances = tuple(_logistic(scores, truths >= limit) for limit in limits)
+    return ScoreErrors(quantity, relative[0], relative[1], tuple(own), chances)
+
+
+def _logistic(scores: np.ndarray, reached: np.ndarray) -> tuple[float, float, float]:
+    """Weights of ln(1 + score), of whether it is 0, and of 1, with a small L2 penalty; a higher score never speaks
+    against a limit."""
+    columns = np.stack([np.log1p(scores), scores <= 0, np.ones(len(scores))], axis=1).astype(float)
+    target = reached.astype(float)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        evidence = columns @ weights
+        penalty = np.array([0.02, 0.1, 0.02]) * weights
+        cost = float((np.logaddexp(0, evidence) - target * evidence).sum() + penalty @ weights / 2)
+        return cost, (expit(evidence) - target) @ columns + penalty
+
+    fitted = minimize(loss, np.zeros(3), jac=True, bounds=[(0, None), (None, 0), (None, None)]).x
+    return float(fitted[0]), float(fitted[1]), float(fitted[2])

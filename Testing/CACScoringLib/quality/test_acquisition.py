@@ -1,0 +1,152 @@
+"""Blood pool, noise, contrast and the warnings on how a scan was made."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import Acquisition, ContrastError, MaskError, scan_from_image
+from CACScoringLib.quality.acquisition import BloodPool, examine, measure_blood, named_agent, require_unenhanced
+
+GOOD = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)
+UNENHANCED = BloodPool(median_hu=42, bright_hu=50, noise_hu=15, windows=300)
+ENHANCED = BloodPool(median_hu=300, bright_hu=380, noise_hu=20, windows=300)
+
+
+class Heart:
+    """A block of blood in fat in air, with noise: [k, j, i] 20 x 120 x 120, 1 x 1 x 3 mm."""
+
+    def __init__(self, blood_hu=40.0, noise_hu=20.0, acquisition=GOOD, spacing_mm=3.0):
+        rng = np.random.default_rng(3)
+        self.hu = np.full((20, 120, 120), -1000.0)
+        self.hu[:, 10:110, 10:110] = -100
+        self.hu[:, 20:100, 20:100] = blood_hu
+        self.hu += rng.normal(0, noise_hu, self.hu.shape)
+        self.inside = np.zeros(self.hu.shape, np.uint8)
+        self.inside[:, 15:105, 15:105] = 1
+        self.acquisition, self.spacing_mm = acquisition, spacing_mm
+
+    def scan(self):
+        return scan_from_image(self._image(np.rint(self.hu).astype(np.int16)), self.acquisition)
+
+    def mask(self):
+        return self._image(self.inside)
+
+    def blood(self):
+        return measure_blood(self.scan(), self.mask())
+
+    def _image(self, array):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((1.0, 1.0, self.spacing_mm))
+        return image
+
+
+def codes(warnings) -> set[str]:
+    return {warning.code for warning in warnings}
+
+
+def test_blood_and_noise_are_measured_as_they_are():
+    blood = Heart(blood_hu=43, noise_hu=20).blood()
+    assert blood.median_hu == pytest.approx(43, abs=1.5)
+    assert blood.bright_hu == pytest.approx(46, abs=3)
+    assert blood.noise_hu == pytest.approx(20, rel=0.05)
+
+
+def test_calcium_fat_and_liver_are_not_in_the_measure():
+    heart = Heart(blood_hu=43, noise_hu=10)
+    plain = heart.blood()
+    heart.hu[:, 40:44, 40:80] += 900  # calcium
+    heart.hu[:, 60:64, 20:100] -= 140  # a groove of fat
+    heart.hu[:9] += 30  # liver below
+    blood = heart.blood()
+    assert blood.median_hu == pytest.approx(plain.median_hu, abs=1.5)
+    assert blood.bright_hu == pytest.approx(plain.bright_hu, abs=3)
+    assert blood.noise_hu == pytest.approx(10, rel=0.1)
+
+
+def test_one_enhanced_chamber_is_enough():
+    heart = Heart(blood_hu=45)
+    heart.hu[:, 25:60, 25:60] += 250
+    blood = heart.blood()
+    assert blood.median_hu < 60
+    assert blood.enhanced
+    with pytest.raises(ContrastError):
+        require_unenhanced(heart.scan(), blood)
+
+
+def test_a_mask_without_room_gives_no_measure_and_says_so():
+    heart = Heart()
+    heart.inside[:] = 0
+    heart.inside[10, 50:54, 50:54] = 1
+    assert heart.blood() is None
+    assert codes(examine(heart.scan(), None)) == {"blood-unmeasured"}
+    heart.inside[:] = 0
+    assert heart.blood() is None
+
+
+def test_a_mask_on_another_grid_is_refused():
+    heart = Heart()
+    with pytest.raises(MaskError, match="grid"):
+        measure_blood(heart.scan(), heart.mask()[:, :, :10])
+
+
+def test_a_good_scan_gets_no_warning():
+    heart = Heart(blood_hu=42, noise_hu=20)
+    scan = heart.scan()
+    assert examine(scan, heart.blood()) == ()
+    assert require_unenhanced(scan, heart.blood()) == ()
+
+
+@pytest.mark.parametrize(
+    ("acquisition", "spacing_mm", "code"),
+    [
+        (Acquisition("test", kvp=100.0, slice_thickness_mm=3.0), 3.0, "not-120-kvp"),
+        (Acquisition("test", kvp=None, slice_thickness_mm=3.0), 3.0, "kvp-unknown"),
+        (Acquisition("test", kvp=120.0, slice_thickness_mm=None), 3.0, "thickness-unknown"),
+        (Acquisition("test", kvp=120.0, slice_thickness_mm=5.5), 3.0, "thick-slices"),
+        (Acquisition("test", kvp=120.0, slice_thickness_mm=2.0), 4.0, "slice-gaps"),
+        (Acquisition("test", kvp=120.0, slice_thickness_mm=3.0, contrast_agent="OMNIPAQUE"), 3.0, "contrast-tag"),
+    ],
+)
+def test_each_fault_of_the_acquisition_has_its_warning(acquisition, spacing_mm, code):
+    scan = Heart(acquisition=acquisition, spacing_mm=spacing_mm).scan()
+    assert codes(examine(scan, UNENHANCED)) == {code}
+
+
+def test_five_millimetres_are_still_good():
+    thick = Acquisition("test", kvp=120.0, slice_thickness_mm=5.0)
+    assert examine(Heart(acquisition=thick, spacing_mm=5.0).scan(), UNENHANCED) == ()
+
+
+@pytest.mark.parametrize(("noise_hu", "expected"), [(23, set()), (35, {"noise"})])
+def test_noise_is_evaluated_by_what_blood_can_reach(noise_hu, expected):
+    heart = Heart(blood_hu=45, noise_hu=noise_hu)
+    assert codes(examine(heart.scan(), heart.blood())) == expected
+
+
+def test_blood_brighter_than_unenhanced_is_doubted_and_not_refused():
+    heart = Heart(blood_hu=95, noise_hu=5)
+    scan, blood = heart.scan(), heart.blood()
+    assert codes(examine(scan, blood)) == {"blood-bright"}
+    assert require_unenhanced(scan, blood) == ()
+
+
+def test_enhanced_blood_is_refused_and_the_message_tells_the_value():
+    with pytest.raises(ContrastError, match="380 HU"):
+        require_unenhanced(Heart().scan(), ENHANCED)
+
+
+@pytest.mark.parametrize(("blood", "told"), [(UNENHANCED, "50 HU"), (None, "could not be measured")])
+def test_a_contrast_tag_alone_refuses_unless_allowed(blood, told):
+    scan = Heart(acquisition=Acquisition("test", contrast_agent="APPLIED")).scan()
+    with pytest.raises(ContrastError, match=told):
+        require_unenhanced(scan, blood)
+    assert require_unenhanced(scan, blood, allow_contrast=True) == ()
+
+
+@pytest.mark.parametrize("text", [None, "", " ", "NONE", "No", "No Contrast"])
+def test_tags_that_say_no_contrast_are_understood(text):
+    acquisition = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0, contrast_agent=text)
+    assert named_agent(acquisition) is None
+    scan = Heart(acquisition=acquisition).scan()
+    assert examine(scan, UNENHANCED) == ()
+    assert require_unenhanced(scan, UNENHANCED) == ()

@@ -1,0 +1,79 @@
+"""Noise, told where it explains many and most candidates."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.pipeline import score_scan
+from CACScoringLib.quality.acquisition import BloodPool
+from CACScoringLib.quality.artefacts import NOISE_CANDIDATES, noise_warning
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+
+BLOOD = BloodPool(median_hu=40.0, bright_hu=45.0, noise_hu=30.0, windows=50)
+"""Of which noise reaches 190 HU."""
+
+
+def found(*groups):
+    """Lesions of one voxel each. groups: (how many, HU)."""
+    peaks = [hu for count, hu in groups for _ in range(count)]
+    values = np.full((1, 2, 2 * len(peaks)), 40, np.int16)
+    values[0, 0, ::2] = peaks
+    return find_lesions(
+        sitk.GetImageFromArray(values), np.full(values.shape, Artery.UNASSIGNED, np.uint8), ScoringRules()
+    )
+
+
+def test_many_and_most():
+    many = NOISE_CANDIDATES + 1
+    (warning,) = noise_warning(found((many, 190), (many - 1, 191)), BLOOD)
+    assert (warning.code, warning.severe) == ("noise-candidates", True)
+    assert f"{many} of {2 * many - 1} candidates" in warning.message
+    assert "up to 190 HU" in warning.message
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [(NOISE_CANDIDATES, 150)],  # few
+        [(30, 150), (30, 400)],  # not most
+        [(60, 191)],  # denser than noise
+    ],
+)
+def test_what_noise_does_not_explain(groups):
+    assert noise_warning(found(*groups), BLOOD) == []
+
+
+def test_nothing_is_said_without_a_measure():
+    lesions = found((50, 150))
+    assert noise_warning(lesions, BLOOD)
+    assert noise_warning(lesions, None) == []
+    assert noise_warning(lesions, replace(BLOOD, bright_hu=300.0)) == []
+
+
+def noisy(sd):
+    """A scan of blood with noise, and its heart."""
+    hu = np.random.default_rng(0).normal(40, sd, (20, 80, 80)).round()
+    hu[:, 0], hu[0, 0, 0] = -1000, 1400
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing((1.0, 1.0, 3.0))
+    heart = np.zeros(hu.shape, np.uint8)
+    heart[1:19, 8:72, 8:72] = 1
+    mask = sitk.GetImageFromArray(heart)
+    mask.CopyInformation(image)
+    return scan_from_image(image, Acquisition("NIfTI", kvp=120.0)), mask
+
+
+def test_a_noisy_scan_is_told_and_its_scores_stay():
+    scan, heart = noisy(45)
+    result = score_scan(scan, heart=heart)
+    assert "noise-candidates" in [w.code for w in result.warnings if w.severe]
+    assert result.methods["threshold"].total.lesions > 500
+    assert result.methods["threshold"].total.agatston > 500
+    labels = sitk.Cast(heart, sitk.sitkUInt8) * int(Artery.LAD)
+    assert "noise-candidates" not in [w.code for w in score_scan(scan, heart=heart, lesions=labels).warnings]
+    quiet, heart = noisy(20)
+    assert "noise-candidates" not in [w.code for w in score_scan(quiet, heart=heart).warnings]

@@ -1,0 +1,103 @@
+"""A scan unlike those of the calibration is noticed, with what makes it so."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import Acquisition, CTError, scan_from_image
+from CACScoringLib.quality.acquisition import BloodPool
+from CACScoringLib.quality.calibration_range import (
+    FACTS,
+    LEAST_SCANS,
+    LIMIT,
+    CalibrationRange,
+    Familiarity,
+    facts_of,
+    recorded_facts,
+)
+
+KNOWN = CalibrationRange(
+    {"noise_hu": (8.0, 41.0, 10.0), "kvp": (100.0, 120.0, 10.0), "slice_spacing_mm": (1.0, 5.0, 2.0)}
+)
+
+
+def test_inside_all_ranges_is_no_distance():
+    found = KNOWN.familiarity({"noise_hu": 8.0, "kvp": 120.0, "slice_spacing_mm": 5.0})
+    assert found == Familiarity(0.0, (), LIMIT)
+    assert not found.out_of_range
+    assert found.warnings == []
+
+
+def test_the_largest_excess_is_the_distance_and_all_are_causes():
+    found = KNOWN.familiarity({"noise_hu": 62.0, "kvp": 95.0, "slice_spacing_mm": 5.0})
+    assert found.distance == pytest.approx(2.1)
+    assert found.causes == ("noise 62 HU, known 8 to 41", "tube voltage 95 kVp, known 100 to 120")
+    assert found.out_of_range
+
+
+def test_less_noise_is_never_harder():
+    assert KNOWN.familiarity({"noise_hu": 1.0}).distance == 0
+
+
+def test_what_has_no_range_makes_a_scan_beyond_them():
+    found = KNOWN.familiarity({"noise_hu": 42.0}).flag("metal in the heart")
+    assert found == Familiarity(LIMIT, ("metal in the heart", "noise 42 HU, known 8 to 41"), LIMIT)
+    assert found.out_of_range
+    assert KNOWN.familiarity({"noise_hu": 62.0}).flag("metal in the heart").distance == pytest.approx(2.1)
+
+
+def test_from_the_limit_on_automatic_scores_are_withheld():
+    below, beyond = (KNOWN.familiarity({"kvp": kvp}).warnings[0] for kvp in (129.9, 130.0))
+    assert (below.code, below.severe) == ("unlike-calibration", False)
+    assert (beyond.code, beyond.severe) == ("beyond-calibration", True)
+    assert "tube voltage 130 kVp, known 100 to 120" in beyond.message
+
+
+def test_ranges_leave_out_the_rare_and_come_back_from_a_card():
+    g = np.random.default_rng(0)
+    scans = [{"noise_hu": float(noise), "kvp": 120.0} for noise in g.uniform(10, 40, 398)]
+    scans += [{"noise_hu": 90.0, "kvp": None, "pixel_mm": 0.5}] * 2
+    known = CalibrationRange.of(scans)
+    low, high, width = known.ranges["noise_hu"]
+    assert low == pytest.approx(10, abs=0.7)
+    assert high == pytest.approx(40, abs=0.7)
+    assert width == pytest.approx(15, abs=1.5)
+    assert known.ranges["kvp"] == (120.0, 120.0, FACTS["kvp"].least_width)
+    assert known.ranges.keys() == {"noise_hu", "kvp"}, "two scans do not tell what pixels are usual"
+    assert CalibrationRange.of(scans[: LEAST_SCANS - 1]).ranges == {}
+    stored = json.loads(json.dumps({"known": asdict(known)}))
+    assert CalibrationRange.stored(stored) == known
+    assert CalibrationRange.stored({}) is None
+    for broken in ({"limit": 1.0}, {"ranges": {"kvp": [1, 2]}, "limit": 1.0}, []):
+        with pytest.raises(CTError, match="Calibrate it again"):
+            CalibrationRange.stored({"known": broken})
+
+
+@pytest.mark.parametrize(("rows", "cut"), [(slice(4, 8), 0.0), (slice(0, 8), 100.0)])
+def test_facts_of_a_scan(rows, cut):
+    heart = np.zeros((10, 20, 30), np.uint8)
+    heart[2:7, rows, 10:16] = 1
+    hu = np.full(heart.shape, 40, np.int16)
+    hu[:, :, 0], hu[0, 0, 1] = -1000, 1200
+    images = []
+    for array in (hu, heart):
+        images.append(sitk.GetImageFromArray(array))
+        images[-1].SetSpacing((0.5, 0.5, 3.0))
+    scan = scan_from_image(images[0], Acquisition("NRRD", kvp=100.0))
+    facts = facts_of(scan, BloodPool(45.0, 50.0, 22.0, 9), images[1])
+    assert facts.keys() == FACTS.keys()
+    assert (facts["field_of_view_mm"], facts["pixel_mm"], facts["slice_spacing_mm"]) == (15.0, 0.5, 3.0)
+    assert (facts["kvp"], facts["noise_hu"], facts["median_hu"]) == (100.0, 22.0, 45.0)
+    assert facts["heart_ml"] == pytest.approx(heart.sum() * 0.75 / 1000)
+    assert facts["heart_cut_percent"] == cut
+    content = {
+        "acquisition": scan.acquisition.facts(False),
+        "measured": {"median_hu": 45.0, "noise_hu": 22.0},
+        "input": {"spacing_mm": list(scan.image.GetSpacing())},
+    }
+    assert recorded_facts(content, images[1]) == facts
+    unmeasured = facts_of(scan, None, images[1])
+    assert unmeasured["noise_hu"] is unmeasured["median_hu"] is None

@@ -1,0 +1,137 @@
+"""A scan brought to the reference kernel: the filter, when it is used, and what is told of it."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from kernel_scans import BONE, SHARP, SOFT, scan_with
+
+from CACScoringLib.core.ct import AIR_HU, Acquisition, CTError, CTScan, UnreadableError
+from CACScoringLib.quality.normalisation import Normalisation, filtered, normalisation_of, slice_weights
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import score_lesions
+
+FREQUENCY, GAIN = np.array([0.0, 0.1, 0.3, 0.6]), np.array([1.0, 0.9, 0.3, 0.05])
+
+
+def test_each_frequency_is_multiplied_by_its_gain():
+    step_i, step_j, columns, rows = 0.6, 0.8, 60, 50
+    i, j = np.arange(columns), np.arange(rows)[:, None]
+    wave = np.cos(np.pi * 12 * (i + 0.5) / columns) * np.cos(np.pi * 16 * (j + 0.5) / rows)
+    hu = (100 * wave)[None].astype(np.float32)
+    frequency = np.hypot(12 / (2 * columns * step_i), 16 / (2 * rows * step_j))
+    expected = np.interp(frequency, FREQUENCY, GAIN)
+    assert filtered(hu, (step_i, step_j, 3.0), FREQUENCY, GAIN) == pytest.approx(expected * hu, abs=1e-3)
+
+
+def test_the_mass_of_a_lesion_and_the_mean_of_a_slice_stay():
+    hu = np.zeros((1, 64, 64), np.float32)
+    hu[0, 30:34, 30:34] = 800
+    found = filtered(hu, (0.7, 0.7, 3.0), FREQUENCY, GAIN)
+    assert found.sum() == pytest.approx(hu.sum(), rel=1e-4)
+    assert found.max() < 0.8 * hu.max()
+
+
+def test_the_type_stays_and_no_voxel_is_below_air():
+    hu = np.full((1, 40, 40), AIR_HU, np.int16)
+    hu[0, 15:25, 15:25] = 1000
+    found = filtered(hu, (0.7, 0.7, 3.0), np.array([0.0, 0.2, 0.25]), np.array([1.0, 1.0, 0.0]))
+    assert found.dtype == np.int16
+    assert found.min() == AIR_HU
+
+
+@pytest.mark.parametrize("kernel", [SOFT, SHARP])
+def test_a_scan_with_a_known_kernel_is_left_as_it_is(kernel):
+    scan = scan_with(kernel)
+    found = normalisation_of(scan)
+    assert found.of(scan) is scan
+    assert not found.warnings()
+
+
+def test_an_edge_enhanced_scan_comes_back_to_its_soft_twin():
+    soft, sharp = (scan_with(kernel, calcium=True) for kernel in (SOFT, BONE))
+    found = normalisation_of(sharp)
+    normal = found.of(sharp)
+    inside = (slice(None), slice(100, 180), slice(100, 180))
+    before, after = ((scan.hu[inside].astype(float) - soft.hu[inside]).std() for scan in (sharp, normal))
+    assert after < 0.15 * before
+    assert _agatston(normal) == pytest.approx(_agatston(soft), rel=0.1)
+    assert _agatston(sharp) > 1.2 * _agatston(soft)
+    assert normal.image.GetSpacing() == sharp.image.GetSpacing()
+    assert [warning.code for warning in found.warnings()] == ["kernel-normalised"]
+
+
+def test_it_can_be_switched_off_which_is_told():
+    scan = scan_with(BONE)
+    found = normalisation_of(scan, "off")
+    assert found.of(scan) is scan
+    assert [(warning.code, warning.severe) for warning in found.warnings()] == [("kernel-sharp", True)]
+
+
+def test_what_cannot_be_measured_is_left_as_it_is_unless_normalisation_is_demanded():
+    hu = np.full((3, 40, 40), 40, np.int16)
+    hu[0] = -1000
+    scan = CTScan(sitk.GetImageFromArray(hu), Acquisition("test"))
+    found = normalisation_of(scan)
+    assert found.sharpness is None
+    assert found.of(scan) is scan
+    with pytest.raises(CTError, match="measure"):
+        normalisation_of(scan, "on")
+    with pytest.raises(CTError, match="auto, on, off"):
+        normalisation_of(scan, "soft")
+
+
+def test_a_record_gives_the_same_scan_again():
+    scan = scan_with(BONE)
+    found = normalisation_of(scan)
+    again = Normalisation.recorded(json.loads(json.dumps({"normalisation": asdict(found)})))
+    assert again == found
+    assert (again.of(scan).hu == found.of(scan).hu).all()
+    assert Normalisation.recorded({}) is None
+    with pytest.raises(UnreadableError):
+        Normalisation.recorded({"normalisation": {"mode": "auto"}})
+
+
+@pytest.mark.parametrize(("thickness_mm", "spacing_mm"), [(0.6, 0.6), (0.75, 0.5), (0.5, 0.4)])
+def test_averaged_slices_have_the_reference_profile(thickness_mm, spacing_mm):
+    weights = np.array(slice_weights(thickness_mm, spacing_mm))
+    offsets = spacing_mm * (np.arange(len(weights)) - len(weights) // 2)
+    assert weights.sum() == pytest.approx(1, abs=1e-5)
+    variance = (weights * offsets**2).sum() + thickness_mm**2 / 12
+    assert 12 * variance == pytest.approx(3.0**2, rel=0.06)
+
+
+def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
+    hu = np.full((30, 40, 40), 40, np.int16)
+    hu[:, 0] = -1000
+    hu[14:17, 18:22, 18:22] = 640
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing((0.7, 0.7, 0.6))
+    scan = CTScan(image, Acquisition("test", slice_thickness_mm=0.6))
+    found = normalisation_of(scan)
+    normal = found.of(scan)
+    assert [warning.code for warning in found.warnings()] == ["slices-averaged"]
+    assert (normal.hu - 40.0)[:, 1:].sum() == pytest.approx((hu - 40.0)[:, 1:].sum(), rel=1e-2)
+    assert (normal.hu[:, 0] == -1000).all()
+    assert normal.acquisition.slice_thickness_mm == 3.0
+    again = Normalisation.recorded(json.loads(json.dumps({"normalisation": asdict(found)})))
+    assert (again.of(scan).hu == normal.hu).all()
+
+
+@pytest.mark.parametrize(("thickness_mm", "spacing_mm"), [(1.0, 1.0), (1.25, 0.6), (None, 1.0), (5.0, 2.5)])
+def test_known_slices_are_left_as_they_are(thickness_mm, spacing_mm):
+    hu = np.full((9, 40, 40), 40, np.int16)
+    hu[0] = -1000
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing((0.7, 0.7, spacing_mm))
+    scan = CTScan(image, Acquisition("test", slice_thickness_mm=thickness_mm))
+    assert normalisation_of(scan).of(scan) is scan
+
+
+def _agatston(scan):
+    sites = np.zeros(scan.hu.shape, np.uint8)
+    sites[:, 130:150, 110:130] = 2
+    rules = ScoringRules()
+    return score_lesions(find_lesions(scan.image, sites, rules).lesions, scan.image.GetSpacing(), rules).agatston

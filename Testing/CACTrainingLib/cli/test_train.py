@@ -1,0 +1,74 @@
+"""`cac train NETWORK`: options, presets and settings reach the network's training, and foreign ones are refused."""
+
+import json
+
+import pytest
+
+from CACScoringLib.cli.main import BAD_USAGE
+from CACTrainingLib.cli.main import main
+from CACTrainingLib.cli.train import NETWORKS, settings_help
+from CACTrainingLib.training import decomposition, heart, slices
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Run the command with no training; returns its exit code, the options and the settings."""
+
+    def run(network, *words):
+        asked = []
+        for module in (heart, slices, decomposition):
+            monkeypatch.setattr(module, "train", lambda options, settings, progress: asked.extend((options, settings)))
+        command = ["train", network, "--output", str(tmp_path / "m"), "--progress", "none", *map(str, words)]
+        return main(command), *asked
+
+    return run
+
+
+def test_settings_change_the_preset(train, tmp_path):
+    table = tmp_path / "settings.json"
+    table.write_text(json.dumps({"pairs": "pairs.csv", "loop": {"patience": 3}, "batch_size": 7}))
+    code, options, settings = train("heart", "--settings", table, "--steps", 5, "--annotator", "Ada", "--workers", 2)
+    assert code == 0
+    assert (settings.batch_size, settings.learning_rate, settings.network.width) == (7, 2e-3, 8)
+    assert (settings.loop.patience, settings.loop.steps, settings.loop.validate_every) == (3, 5, 150)
+    assert settings.pairs == tmp_path / "pairs.csv"
+    assert (options.annotator, options.workers, options.preset) == ("Ada", 2, "compact")
+
+
+def test_a_preset_names_size_and_method(train, tmp_path):
+    _, _, settings = train("decomposition", "--data", tmp_path, "--preset", "paper-labels")
+    assert (settings.method, settings.network.width, settings.spot_weight) == ("labels", 32, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["slices", "--data", "d", "--preset", "huge"], "no preset 'huge'; choose one of compact, paper"),
+        (["slices"], "--data"),
+        (["arteries", "--steps", "3", "--resume"], "`cac train arteries` has no --resume, --steps"),
+        (["slices", "--data", "d", "--settings", '{"dither_hu": 3}'], "fields of these names"),
+        (["slices", "--data", "d", "--settings", '{"loop": {"steps": "many"}}'], "another type"),
+        (
+            ["decomposition", "--data", "d", "--preset", "compact-labels", "--settings", '{"choose_by": "luck"}'],
+            "choose one of auc, overlap",
+        ),
+    ],
+)
+def test_what_a_network_does_not_know_is_refused(train, words, message, capsys):
+    assert train(*words) == (BAD_USAGE,)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_help_lists_presets_and_settings(network, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", network, "--help"])
+    said = capsys.readouterr().out
+    assert "presets: " in said
+    assert "seed = " in said
+
+
+def test_help_shows_each_kind_of_settings_once():
+    said = settings_help(decomposition.PRESETS)
+    assert said.count("  method = ") == 2
+    assert 'method = "supervised"' in said

@@ -1,0 +1,104 @@
+"""Intervals hold the truth as often as they say, in each class of the truth."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.scoring.scores import Score
+from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, ScoreErrors, Uncertainty, central
+from CACTrainingLib.training.score_errors import fitted_errors
+
+
+def patients(count, seed):
+    """True scores, and scores that miss the faint and scatter, more so in noisy scans."""
+    g = np.random.default_rng(seed)
+    truth = np.where(g.random(count) < 0.4, 0.0, np.exp(g.uniform(0.1, 7.3, count)))
+    noise = g.uniform(10, 50, count)
+    scatter = 0.15 * (1 + 1.5 * np.maximum(noise / 20 - 1, 0))
+    found = np.expm1(np.maximum(np.log1p(truth) - 0.1 + scatter * g.standard_normal(count), 0))
+    found[(truth < 5) & (g.random(count) < 0.5)] = 0
+    false = (truth == 0) & (g.random(count) < 0.1)
+    found[false] = np.exp(g.uniform(0, 3, false.sum()))
+    return found, truth, noise, np.full(count, 3.0)
+
+
+@pytest.fixture(scope="module")
+def errors():
+    return fitted_errors("agatston", *patients(1500, 1))
+
+
+def test_the_truth_lies_in_nine_of_ten_intervals_of_each_class(errors):
+    found, truth, noise, thickness = patients(3000, 2)
+    held = []
+    for score, true, *facts in zip(found, truth, noise, thickness, strict=True):
+        low, high = errors.interval(score, *facts)
+        held.append(low - 1e-9 <= true <= high + 1e-9)
+    held = np.array(held)
+    for low, high in ((0, 1), (1, 100), (100, 400), (400, np.inf)):
+        assert held[(truth >= low) & (truth < high)].mean() == pytest.approx(0.9, abs=0.035)
+
+
+def test_a_scan_unlike_the_calibration_widens_an_interval(errors):
+    usual, unlike = (np.diff(np.log1p(errors.interval(1e4, 20.0, 3.0, distance))) for distance in (0.0, 0.5))
+    assert unlike == pytest.approx(1.5 * usual)
+
+
+def test_an_interval_holds_its_own_score(errors):
+    biased = replace(errors, errors=tuple((0.3, 0.5) for _ in errors.errors))
+    for score in (0.0, 3.0, 99.0, 400.0, 2041.0):
+        low, high = biased.interval(score)
+        assert low <= score < high
+
+
+def test_probabilities_of_categories(errors):
+    for score in (0.0, 3.0, 50.0, 1000.0):
+        probabilities = errors.probabilities(score)
+        assert len(probabilities) == len(CATEGORIES)
+        assert sum(probabilities) == pytest.approx(1)
+        assert min(probabilities) >= 0
+    assert np.argmax(errors.probabilities(0.0)) == 0
+    assert np.argmax(errors.probabilities(40.0)) == 1
+    assert errors.probabilities(2000.0)[3] > 0.95
+    found, truth, *_ = patients(3000, 3)
+    told = np.array([errors.probabilities(score) for score in found])
+    for c, (low, high) in enumerate(((0, 1), (1, 100), (100, 400), (400, np.inf))):
+        assert told[:, c].mean() == pytest.approx(((truth >= low) & (truth < high)).mean(), abs=0.03)
+
+
+def test_few_errors_cut_off_nothing():
+    assert central([]) == (-np.inf, np.inf)
+    assert central([-1.0, 0.5]) == (-1.0, 0.5)
+    # Of 39 errors the second from each end leaves 5 % of 40 beyond.
+    assert central(list(range(39))) == (1, 37)
+    assert central([-40.0 + n for n in range(39)]) == (-37.0, -2.0), "all of it at the only end there is"
+
+
+def test_a_class_without_patients_has_the_errors_of_scores_that_found_something():
+    """Not those of the class below, in which calcium may be missed altogether."""
+    found, truth, *facts = patients(300, 4)
+    own = truth < 100
+    errors = fitted_errors("agatston", found[own], truth[own], *(f[own] for f in facts))
+    assert errors.errors[2] == errors.errors[3]
+    assert errors.errors[2][-1] < errors.errors[1][-1]
+    low, high = errors.interval(1500.0, 20.0, 3.0)
+    assert 0 < low < 1500 < high < 5000
+
+
+def test_stored_and_read_again(errors):
+    content = {"automatic": {"total": {"agatston": asdict(errors)}, "artery": {"agatston": asdict(errors)}}}
+    calibration = json.loads(json.dumps({"uncertainty": content}))
+    found = Uncertainty.stored(calibration, "automatic")
+    assert found.total["agatston"] == errors
+    assert Uncertainty.stored(calibration, "reviewed") is None
+    assert Uncertainty.stored({}, "automatic") is None
+    intervals = found.intervals(Score(clinical_agatston=60.0, mass_mg=11.0), {"LAD": Score()}, 20.0, None)
+    assert intervals[TOTAL].agatston == errors.interval(60.0, 20.0)
+    assert intervals[TOTAL].mass_mg is None
+    assert intervals["LAD"].agatston[0] == 0
+    with pytest.raises(CTError, match="Calibrate the model again"):
+        ScoreErrors.stored({**asdict(errors), "errors": [[0.0]]})
+    with pytest.raises(CTError, match="Calibrate the model again"):
+        ScoreErrors.stored({"quantity": "agatston"})

@@ -1,1 +1,0 @@
-"""Inputs changed at random, and what becomes of them: `python -m fuzz --help` (with Testing on the path)."""
