@@ -10,8 +10,8 @@ import numpy as np
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
-from ..statistics.agreement import agreement_estimate, kappa_estimate
-from ..statistics.bootstrap import Estimate, patient_mean
+from ..statistics.agreement import agreement, kappa
+from ..statistics.bootstrap import Estimate, patient_estimate, patient_mean
 from ..statistics.patient_folds import category_of
 from .cases import Case
 from .readings import labels_of, stamp_of
@@ -35,7 +35,7 @@ def agreement_of_pairs(work: WorkList) -> list[dict]:
                 cases.append(case)
                 totals.append([own.agatston for own in progress])
         dice = _dice(cases, readings).as_json()
-        of_totals = _of_totals(np.array(totals).reshape(-1, 2))
+        of_totals = _of_totals(cases, np.array(totals).reshape(-1, 2))
         pairs.append({"readers": list(pair), "scans": len(cases), **of_totals, "dice": dice})
     return pairs
 
@@ -57,9 +57,13 @@ def _coronary(case: Case, reading: str, _stamp: tuple) -> np.ndarray:
     return labelled.flat[labelled.values < Artery.UNASSIGNED]
 
 
-def _of_totals(pairs: np.ndarray) -> dict:
+def _of_totals(cases: list[Case], pairs: np.ndarray) -> dict:
     if len(pairs) < LEAST_SCANS:
         return {"kappa": None, "icc": None}
     first, second = category_of(pairs.T)
-    kappa = kappa_estimate(first, second, len(CATEGORIES))
-    return {"kappa": kappa.as_json(), "icc": agreement_estimate(pairs).as_json()}
+    patients = [case.patient or case.id for case in cases]
+    statistics = {
+        "kappa": lambda weights: kappa(weights, first, second, len(CATEGORIES)),
+        "icc": lambda weights: agreement(weights, pairs),
+    }
+    return {name: patient_estimate(statistic, patients).as_json() for name, statistic in statistics.items()}

@@ -20,19 +20,19 @@ from typing import Any
 
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
 from ..report.parts import Table
 from ..statistics.bootstrap import RESAMPLES
 from .configuration import ExperimentRun, TrainingBudget
 from .jobs import TIME_IS_UP, InTime, JobSettings, PagesBetween, Prepared, kept_jobs, kept_results
+from .scored import make_folder
 
 MEMORY_EACH_BYTES = 500_000_000
 """Of a process that trains, where the number of processes is chosen here."""
 
-PREDICTIONS = "predictions.csv"
-"""In the output folder: what was predicted of each patient."""
+TRAININGS, PREDICTIONS = "trainings.jsonl", "predictions.csv"
+"""In the output folder: what each training predicted, a line each; and what was predicted of each patient."""
 
 Trainer = Callable[[Any, TrainingBudget], Prepared]
 """Prepares, in a process of its own, what does an `ExperimentRun`, of the experiment's data and budget; picklable."""
@@ -58,13 +58,6 @@ class Experiment(ABC):
     settings, data: as asked for, and as the trainer takes it.
     """
 
-    KEPT = "trainings.jsonl"
-    """In the output folder: what each training predicted, a line each."""
-    TRAININGS = "trainings"
-    """What the page calls them."""
-    FAILED = ("Trainings that failed", "Training")
-    """Title of their table, and of its first column."""
-
     settings: ExperimentSettings
     data: Any
 
@@ -84,19 +77,15 @@ class Experiment(ABC):
         """Of a run that failed."""
         return run.configuration.name
 
-    def warning(self, reason: str) -> ScanWarning:
-        return ScanWarning("training-failed", f"A training failed: {reason}")
-
     def kept(self, runs: Sequence[ExperimentRun]) -> dict[ExperimentRun, dict]:
         """Results of those of the runs that are done."""
-        found = kept_results(self.settings.output / self.KEPT)
+        found = kept_results(self.settings.output / TRAININGS)
         return {run: found[key] for run in runs if (key := self.key(run)) in found}
 
     def failed_tables(self, failed: Mapping[ExperimentRun, str]) -> list[Table]:
         """A table of them, if there are any that were begun."""
         rows = {self.title_of(run): reason for run, reason in failed.items() if reason != TIME_IS_UP}
-        title, column = self.FAILED
-        return [Table("failed", title, (column, "Why"), tuple(rows.items()))] if rows else []
+        return [Table("failed", "Trainings that failed", ("Training", "Why"), tuple(rows.items()))] if rows else []
 
     def facts(self, results: Collection[Mapping], data: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
         """How the study was made, for its page.
@@ -106,13 +95,16 @@ class Experiment(ABC):
             data, others: the study's own facts, before and after the trainings.
         """
         minutes = sum(result["seconds"] for result in results) / 60
-        text = f"{len(results)}, {minutes:.0f} min of one processor core in all, kept in {self.KEPT}"
-        bootstrap = f"{RESAMPLES} resamples of patients; seed {self.settings.budget.seed}, also of folds and "
-        return (
-            {"Date": datetime.date.today().isoformat(), "Data": str(self.settings.data), **data}
-            | {self.TRAININGS.capitalize(): text, **others}
-            | {"Bootstrap": bootstrap + self.TRAININGS}
-        )
+        text = f"{len(results)}, {minutes:.0f} min of one processor core in all, kept in {TRAININGS}"
+        seed = self.settings.budget.seed
+        return {
+            "Date": datetime.date.today().isoformat(),
+            "Data": str(self.settings.data),
+            **data,
+            "Trainings": text,
+            **others,
+            "Bootstrap": f"{RESAMPLES} resamples of patients; seed {seed}, also of folds and trainings",
+        }
 
 
 def carry_out(
@@ -139,10 +131,7 @@ def carry_out(
     progress = progress or Progress()
     limit = None if settings.minutes is None else time.time() + 60 * settings.minutes
     progress.begin(list(steps))
-    try:
-        settings.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot write to {settings.output}: {error.strerror}. Choose another --output.") from error
+    make_folder(settings.output)
     with progress.step(steps[0]):
         experiment = read()
     failed: dict[ExperimentRun, str] = {}
@@ -152,11 +141,11 @@ def carry_out(
         work = JobSettings(settings.workers or sensible_count(MEMORY_EACH_BYTES), settings.device, pages)
         for runs in experiment.stages():
             by_key = {experiment.key(run): run for run in runs}
-            _, reasons = kept_jobs(by_key, settings.output / experiment.KEPT, prepare, work)
+            _, reasons = kept_jobs(by_key, settings.output / TRAININGS, prepare, work)
             failed |= {by_key[key]: reason for key, reason in reasons.items()}
     with progress.step(steps[2]):
         for reason in sorted(set(failed.values()) - {TIME_IS_UP}):
-            progress.warning(experiment.warning(reason))
+            progress.warning(ScanWarning("training-failed", f"A training failed: {reason}"))
         return experiment.write_page(failed)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,19 @@ class JobSettings:
 
 Prepared = Callable[[Any], dict]
 """Does a job, and returns JSON values."""
+
+
+def job_key(name: str, *content: object, files: Iterable[Path] = ()) -> str:
+    """Key of a job: its name, and a digest of all that its result depends on.
+
+    Args:
+        name: readable part.
+        content: JSON values, dataclasses among them.
+        files: by their paths and times of change.
+    """
+    stamps = [(str(path), path.stat().st_mtime_ns) for path in files]
+    text = json.dumps([content, stamps], sort_keys=True, default=asdict)
+    return f"{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}".strip()
 
 
 def kept_jobs(

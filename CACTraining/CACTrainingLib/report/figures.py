@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -79,29 +79,23 @@ LOOK = {
 
 
 @dataclass(frozen=True)
-class ScanPairs:
-    """Two scans of the same patients by one method, and the limits of their difference.
+class ScorePairs:
+    """Two scores of the same scans or patients by one method.
 
-    first, second: scores, [n]. limits: where there are enough pairs.
+    first, second: [n]; of a reference and the method, or of two scans. limits: of their difference, where there are
+    enough. other_calcium: whether a scan holds calcium that is not coronary, bool [n]; None where that is unknown.
     """
 
     method: str
     first: Sequence[float]
     second: Sequence[float]
     limits: Limits | None = None
+    other_calcium: Sequence[bool] | None = None
 
-
-@dataclass(frozen=True)
-class AgainstTruth:
-    """What one method measures of scans whose true mass is known, [n] each.
-
-    other_calcium: whether the scan holds calcium that is not coronary.
-    """
-
-    method: str
-    true: Sequence[float]
-    measured: Sequence[float]
-    other_calcium: Sequence[bool]
+    @property
+    def scores(self) -> np.ndarray:
+        """Float [n, 2]."""
+        return np.stack([self.first, self.second], axis=1).astype(float).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -136,7 +130,7 @@ def rendered(figure: Figure) -> dict[str, bytes]:
 
 def bland_altman(
     drawing: Drawing,
-    panels: Sequence[ScanPairs],
+    panels: Sequence[ScorePairs],
     unit: str,
     linear_to: float,
     titles: tuple[str, str] = ("Mean of both scans", "Second minus first scan"),
@@ -146,11 +140,11 @@ def bland_altman(
     unit: of the scores, for the axes. linear_to: from there on axes are logarithmic, in both directions. titles: of the
     axes.
     """
-    pairs = [np.stack([panel.first, panel.second], axis=1).astype(float).reshape(-1, 2) for panel in panels]
+    pairs = [panel.scores for panel in panels]
     highest = max([1e-9, *(own.mean(1).max() for own in pairs if len(own))])
     widest = max([1e-9, *(np.abs(np.diff(own)).max() for own in pairs if len(own))])
     means = np.geomspace(linear_to / 50, highest, 400)
-    for axis, panel, own in _axes_of_methods(drawing, panels, pairs, titles, unit):
+    for axis, panel, own in _axes_of_methods(drawing, panels, titles, unit):
         colour, _ = look_of(panel.method)
         axis.axhline(0, color=DARK, linewidth=0.8)
         _dots(axis, own.mean(1), own[:, 1] - own[:, 0], panel.method)
@@ -161,7 +155,7 @@ def bland_altman(
 
 def against_truth(
     drawing: Drawing,
-    panels: Sequence[AgainstTruth],
+    panels: Sequence[ScorePairs],
     unit: str,
     linear_to: float,
     titles: tuple[str, str] = ("True mass", "Measured mass"),
@@ -170,11 +164,11 @@ def against_truth(
 
     The line is equality. linear_to: from there on axes are logarithmic. titles: of the axes.
     """
-    pairs = [np.stack([panel.true, panel.measured], axis=1).astype(float).reshape(-1, 2) for panel in panels]
+    pairs = [panel.scores for panel in panels]
     highest = max([1e-9, *(own.max() for own in pairs if len(own))])
     line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])
-    for axis, panel, own in _axes_of_methods(drawing, panels, pairs, titles, unit):
-        other = np.asarray(panel.other_calcium, bool)
+    for axis, panel, own in _axes_of_methods(drawing, panels, titles, unit):
+        other = np.zeros(len(own), bool) if panel.other_calcium is None else np.asarray(panel.other_calcium, bool)
         axis.plot(line, line, color=DARK, linewidth=0.8)
         _dots(axis, *own[~other].T, panel.method)
         _dots(axis, *own[other].T, panel.method, filled=False)
@@ -264,14 +258,14 @@ def look_of(method: str, others: Sequence[str] = ()) -> tuple[str, str]:
 
 
 def _axes_of_methods(
-    drawing: Drawing, panels: Sequence, pairs: Sequence[np.ndarray], titles: tuple[str, str], unit: str
-) -> Iterator[tuple[Axes, Any, np.ndarray]]:
+    drawing: Drawing, panels: Sequence[ScorePairs], titles: tuple[str, str], unit: str
+) -> Iterator[tuple[Axes, ScorePairs, np.ndarray]]:
     axes = drawing.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     axes[0].set_ylabel(f"{titles[1]}, {unit}")
-    for axis, panel, own in zip(axes, panels, pairs, strict=True):
-        axis.set_title(f"{METHODS.get(panel.method, panel.method)}\nn = {len(own)}")
+    for axis, panel in zip(axes, panels, strict=True):
+        axis.set_title(f"{METHODS.get(panel.method, panel.method)}\nn = {len(panel.first)}")
         axis.set_xlabel(f"{titles[0]}, {unit}")
-        yield axis, panel, own
+        yield axis, panel, panel.scores
 
 
 def _scale(axis: Axes, linear_to: float, x: tuple[float, float], y: tuple[float, float]) -> None:

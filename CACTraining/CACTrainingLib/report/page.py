@@ -12,17 +12,17 @@ import base64
 import json
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_bytes_atomically
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.core.text import RESEARCH_ONLY
 from CACScoringLib.report import template
 
-from ..statistics.bootstrap import Estimate
+from ..statistics.bootstrap import RESAMPLES, Estimate
 from .figures import rendered
 from .parts import PUBLISHED, Section, Table
 
@@ -94,6 +94,16 @@ def write_study(
     return folder / page_name
 
 
+def facts_of(models: Iterable[Mapping[str, str]], seed: int, seconds: float) -> dict[str, str]:
+    """How scans were scored and compared. models: as `scores.json` lists them. seconds: of this run."""
+    named = sorted({f"{one['network']}: {one['name']}, SHA-256 {one['sha256'][:16]}" for one in models})
+    return {
+        "Models": "; ".join(named) or "none",
+        "Bootstrap": f"seed {seed}, {RESAMPLES} resamples of patients",
+        "This run": f"{seconds:.0f} s, not counting what earlier runs had stored",
+    }
+
+
 def _index(
     title: str, sections: Sequence[Section], facts: dict[str, str], digital: bool, numbers: dict[str, str]
 ) -> dict[str, object]:
@@ -133,45 +143,35 @@ def _remove_earlier(folder: Path) -> None:
 
 def table_as_csv(table: Table) -> str:
     """The table with full precision. A column that holds estimates becomes four: value, low, high, n."""
-    spread = [any(isinstance(line[c], Estimate) for line in table.rows) for c in range(len(table.columns))]
-    titles = zip(table.columns, spread, strict=True)
-    columns = [name for t, four in titles for name in ((t, f"{t} low", f"{t} high", f"{t} n") if four else (t,))]
-    rows = []
-    for line in table.rows:
-        cells: list[object] = []
-        for cell, four in zip(line, spread, strict=True):
-            if isinstance(cell, Estimate):
-                cells += [cell.value, cell.low, cell.high, cell.n]
-            else:
-                plain = cell.strip() if isinstance(cell, str) else cell
-                cells += [plain, "", "", ""] if four else [plain]
-        rows.append(cells)
-    return table_text(columns, rows, guarded=True)
+    columns: list[str] = []
+    parts: list[list[tuple[object, ...]]] = []
+    for title, cells in zip(table.columns, zip(*table.rows, strict=True), strict=False):
+        spread = any(isinstance(cell, Estimate) for cell in cells)
+        columns += (title, f"{title} low", f"{title} high", f"{title} n") if spread else (title,)
+        values = [astuple(c) if isinstance(c, Estimate) else (c.strip() if isinstance(c, str) else c,) for c in cells]
+        parts.append([value + ("",) * (4 - len(value)) if spread else value for value in values])
+    rows = [[value for part in line for value in part] for line in zip(*parts, strict=True)]
+    return table_text(columns or table.columns, rows, guarded=True)
 
 
-def shown(cell: Cell, with_n: bool = True) -> str:
+def shown(cell: Cell) -> str:
     """A cell as people read it: "0.74 [0.57, 0.85], n = 50", "1,543", "–" for None, "not defined" for NaN."""
+    text, interval = _text_and_interval(cell)
+    n = f", n = {cell.n:,}" if isinstance(cell, Estimate) else ""
+    return f"{text} {interval}".strip() + n
+
+
+def _text_and_interval(cell: Cell) -> tuple[str, str]:
     if isinstance(cell, Estimate):
-        n = f", n = {cell.n:,}" if with_n else ""
-        return _estimate(cell) + n
-    if cell is None:
-        return "–"
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    if isinstance(cell, int):
-        return f"{cell:,}".replace("-", "−")
+        ends = [end for end in (cell.low, cell.high) if not math.isnan(end)]
+        decimals = _decimals(cell.value, *ends)
+        interval = f"[{', '.join(_number(end, decimals) for end in ends)}]" if len(ends) == 2 else ""
+        return _number(cell.value, decimals), interval
     if isinstance(cell, float):
-        return _number(cell, _decimals(cell))
-    return cell.strip()
-
-
-def _estimate(estimate: Estimate) -> str:
-    ends = [end for end in (estimate.low, estimate.high) if not math.isnan(end)]
-    decimals = _decimals(estimate.value, *ends)
-    value = _number(estimate.value, decimals)
-    if len(ends) < 2:
-        return value
-    return f"{value} [{_number(estimate.low, decimals)}, {_number(estimate.high, decimals)}]"
+        return _number(cell, _decimals(cell)), ""
+    if cell is None or isinstance(cell, str):
+        return "–" if cell is None else cell.strip().replace("< ", "<\xa0"), ""  # "< 0.001" stays in one line
+    return f"{cell:,}".replace("-", "−"), ""
 
 
 def _decimals(*values: float) -> int:
@@ -240,48 +240,28 @@ def _body(numbers: dict[str, str], **content: object) -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Column:
-    title: str
-    words: bool
-    published: bool
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """n: of an estimate, where it is not that of the whole table."""
-
-    text: str
-    words: bool
-    published: bool
-    indented: bool = False
-    interval: str = ""
-    n: int | None = None
-
-
-def _layout(table: Table) -> tuple[int | None, list[_Column], list[str | list[_Cell]]]:
-    """What a page shows of a table: n where all estimates have one, columns, and rows; a heading is text."""
+def _layout(table: Table) -> dict[str, Any]:
+    """What a page shows of a table: n where all estimates have one, columns with their classes, and rows; a heading is
+    text, other rows are cells with their classes, text, interval, and n where it is not that of the whole table."""
     counts = {cell.n for line in table.rows for cell in line if isinstance(cell, Estimate)}
     common = next(iter(counts)) if len(counts) == 1 else None
-    columns = [_Column(title, _holds_words(table, c), _published(title)) for c, title in enumerate(table.columns)]
-    rows: list[str | list[_Cell]] = []
-    for line in table.rows:
-        if len(line) > 1 and all(cell == "" for cell in line[1:]):
-            rows.append(shown(line[0]))
-            continue
-        cells = []
-        for cell, column in zip(line, columns, strict=True):
-            by_others = (column.published or _published(line[0])) and cell not in (None, "")
-            if isinstance(cell, Estimate):
-                value, _, interval = _estimate(cell).partition(" [")
-                n = cell.n if common is None and cell.n not in line else None
-                cells.append(_Cell(value, column.words, by_others, False, interval and f"[{interval}", n))
-            else:
-                indented = isinstance(cell, str) and cell.startswith("  ")
-                text = shown(cell).replace("< ", "<\xa0")  # "< 0.001" stays in one line
-                cells.append(_Cell(text, column.words, by_others, indented))
-        rows.append(cells)
-    return common, columns, rows
+    words = [_holds_words(table, place) for place in range(len(table.columns))]
+
+    def classes(place: int, published: bool, cell: Cell = None) -> str:
+        marks = {"words": words[place], "published": published, "indented": str(cell).startswith("  ")}
+        return " ".join(name for name, is_so in marks.items() if is_so)
+
+    def cells(line: tuple[Cell, ...]) -> Iterator[tuple[str, str, str, int | None]]:
+        for place, (title, cell) in enumerate(zip(table.columns, line, strict=True)):
+            published = (_published(title) or _published(line[0])) and cell not in (None, "")
+            n = cell.n if isinstance(cell, Estimate) and common is None and cell.n not in line else None
+            yield classes(place, published, cell), *_text_and_interval(cell), n
+
+    return {
+        "n": common,
+        "columns": [(classes(place, _published(title)), title) for place, title in enumerate(table.columns)],
+        "rows": [shown(line[0]) if set(line[1:]) == {""} else list(cells(line)) for line in table.rows],
+    }
 
 
 def _holds_words(table: Table, column: int) -> bool:

@@ -22,21 +22,30 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
-class Table:
-    """rows: a cell per column; the first cell names the row. note: shown under the table, plain text.
-
-    name: of its CSV file, unique in a study; small letters, digits, underscores.
-    A column whose title begins with `PUBLISHED` is marked as others' figures.
-    """
+class _Part:
+    """name: of its files and links, unique in a study; small letters, digits, underscores."""
 
     name: str
     title: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is not a name for a file: use small letters, digits and underscores")
+
+
+@dataclass(frozen=True)
+class Table(_Part):
+    """rows: a cell per column; the first cell names the row. note: shown under the table, plain text.
+
+    A column whose title begins with `PUBLISHED` is marked as others' figures.
+    """
+
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        super().__post_init__()
         wrong = [row for row in self.rows if len(row) != len(self.columns)]
         if wrong:
             message = f"table {self.name} has {len(self.columns)} columns, but a row of {len(wrong[0])}: {wrong[0]}"
@@ -46,20 +55,15 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(_Part):
     """draw: fills an empty matplotlib figure; `report.figures` has ready ones.
 
-    name: of its PNG and SVG files, unique in a study. size_inches: at the page's width, 7 inches are all of it.
+    size_inches: at the page's width, 7 inches are all of it.
     """
 
-    name: str
-    title: str
     draw: Callable[[Drawing], None]
     note: str = ""
     size_inches: tuple[float, float] = (7, 4)
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -72,36 +76,21 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Pictures that a reader goes through one by one. name: unique in a study."""
+class Gallery(_Part):
+    """Pictures that a reader goes through one by one."""
 
-    name: str
-    title: str
     pictures: tuple[Picture, ...]
     note: str = ""
 
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-
 
 @dataclass(frozen=True)
-class Section:
-    """A part of the results. text: paragraphs before tables and figures, plain text. name: unique in a study."""
+class Section(_Part):
+    """A part of the results. text: paragraphs before tables and figures, plain text."""
 
-    name: str
-    title: str
     text: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     galleries: tuple[Gallery, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name for a file: use small letters, digits and underscores")
 
 
 def heading(title: str, columns: Sequence[str]) -> tuple[Cell, ...]:

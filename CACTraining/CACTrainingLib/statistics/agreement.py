@@ -1,7 +1,6 @@
 """How well pairs of measurements agree: relative differences, limits of agreement, intraclass correlation, kappa.
 
-Statistics take weights, float [resamples, items], as `bootstrap` has them. Where patients are the unit and one value is
-wanted, `agreement_estimate` and `kappa_estimate` give the value with its usual parametric interval.
+Statistics take weights, float [resamples, items], as `bootstrap` has them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import numpy as np
 
 from CACScoringLib.scoring.uncertainty import Limits
 
-from .bootstrap import LEAST_PATIENTS, Estimate, mean, ratio
+from .bootstrap import mean, ratio
 from .regression import linear_fit
 
 HALF_NORMAL = math.sqrt(math.pi / 2)
@@ -87,29 +86,6 @@ def agreement(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         return np.where((n > 1) & (whole > 1e-9 * np.var(pairs)), (rows - rest) / whole, np.nan)
 
 
-def agreement_estimate(pairs: np.ndarray) -> Estimate:
-    """`agreement` of a sample with its 95 % interval for normal scores (McGraw and Wong 1996, table 7, ICC(A,1)).
-
-    Scores are anything but normal: the bootstrap's interval is to be trusted more. pairs: [n, k].
-    """
-    from scipy import stats
-
-    n, k = pairs.shape
-    one = np.ones((1, n))
-    icc = float(agreement(one, pairs)[0])
-    if n < LEAST_PATIENTS or not np.ptp(pairs, axis=1).any() or math.isnan(icc):
-        return Estimate(icc, math.nan, math.nan, n)
-    rows, columns, rest = (float(square[0]) for square in _mean_squares(one, np.asarray(pairs, float)))
-    # doi:10.1037/1082-989X.1.1.30. The table's a and b, times n (1 - icc), which cancels, and their mean squares.
-    between, within = k * icc * columns, (n * (1 - icc) + k * icc * (n - 1)) * rest
-    freedom = (between + within) ** 2 / (between**2 / (k - 1) + within**2 / ((n - 1) * (k - 1)))
-    spread = k * columns + (k * n - k - n) * rest
-    below, above = stats.f.ppf(0.975, n - 1, freedom), stats.f.ppf(0.975, freedom, n - 1)
-    low = n * (rows - below * rest) / (below * spread + n * rows)
-    high = n * (above * rows - rest) / (spread + n * above * rows)
-    return Estimate(icc, float(low), float(high), n)
-
-
 def _mean_squares(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of rows, of columns and of the rest, float [resamples] each."""
     n, k = weights.sum(1), pairs.shape[1]
@@ -142,23 +118,3 @@ def kappa(weights: np.ndarray, first: np.ndarray, second: np.ndarray, classes: i
     by_chance = np.einsum("ri,rj,ij->r", table.sum(2), table.sum(1), distance)
     found = np.einsum("rij,ij->r", table, distance) * total
     return 1 - np.divide(found, by_chance, out=np.full(len(weights), np.nan), where=by_chance > 0)
-
-
-def kappa_estimate(first: np.ndarray, second: np.ndarray, classes: int) -> Estimate:
-    """`kappa` of a sample with its asymptotic interval, by statsmodels.
-
-    Args:
-        first, second: int [n], classes from 0 in their order.
-        classes: how many there are.
-    """
-    table = np.zeros((classes, classes), int)
-    np.add.at(table, (first, second), 1)
-    if len(np.unique(np.concatenate([first, second]))) < 2:
-        return Estimate(math.nan, math.nan, math.nan, len(first))
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    with np.errstate(all="ignore"):  # its test against zero may not exist
-        found = cohens_kappa(table, wt="linear")
-    if not found.std_kappa > 0:
-        return Estimate(float(found.kappa), math.nan, math.nan, len(first))
-    return Estimate(float(found.kappa), float(found.kappa_low), float(found.kappa_upp), len(first))

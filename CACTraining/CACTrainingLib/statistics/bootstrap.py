@@ -10,8 +10,9 @@ scikit-learn, SciPy and published worked examples.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy import stats
@@ -30,11 +31,6 @@ class Estimate:
     low: float
     high: float
     n: int
-
-    def __str__(self) -> str:
-        if math.isnan(self.low):
-            return f"{self.value:.3g} (n = {self.n})"
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] (n = {self.n})"
 
     def as_json(self) -> dict[str, float | None]:
         """For a model's card: "estimate", "low" and "high", what is no number as null."""
@@ -66,6 +62,12 @@ class Found:
     def estimate(self) -> Estimate:
         return self.exact or estimate(self.values, self.n, self.patients)
 
+    def exact_where_certain(self) -> Found:
+        """The same proportion, with the exact interval where all or none are hits."""
+        if not self.n or self.values[0] not in (0, 1):
+            return self
+        return replace(self, exact=exact_proportion(bool(self.values[0]), self.n, self.patients))
+
 
 class Bootstrap:
     """Resamples of patients: how often each was drawn.
@@ -86,10 +88,26 @@ class Bootstrap:
         """How often each item counts: float [1 + resamples, items]. patients: whose each item is."""
         return self._counts[:, [self._place[name] for name in patients]]
 
-    def proportion(self, patients: Sequence[Hashable], hits: np.ndarray, of: np.ndarray | None = None) -> Estimate:
-        """Proportion of hits among some items, n of them.
+    def found(self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable]) -> Found:
+        """A statistic of some items in all resamples, a part of them at a time.
 
-        Where all or none are hits, every resample gives the same value; then the interval is `exact_proportion`'s.
+        Args:
+            statistic: of weights, float [resamples, items].
+            patients: whose each item is.
+        """
+        place = [self._place[name] for name in patients]
+        rows = max(1, _CHUNK // max(1, len(place)))
+        parts = (self._counts[n : n + rows][:, place] for n in range(0, len(self._counts), rows))
+        return Found(np.concatenate([statistic(part) for part in parts]), len(place), len(set(patients)))
+
+    def mean(self, patients: Sequence[Hashable], values: np.ndarray) -> Found:
+        """Mean of items that are numbers; NaN ones are left out."""
+        known = np.isfinite(values)
+        return self.found(partial(mean, values=values[known]), [p for p, k in zip(patients, known, strict=True) if k])
+
+    def proportion(self, patients: Sequence[Hashable], hits: np.ndarray, of: np.ndarray | None = None) -> Found:
+        """Proportion of hits among some items. Where all or none are hits, every resample gives the same value; then
+        the interval is `exact_proportion`'s.
 
         Args:
             patients: whose each item is.
@@ -97,13 +115,19 @@ class Bootstrap:
             of: the items that count, bool [items]; all when None.
         """
         of = np.ones(len(hits), bool) if of is None else np.asarray(of, bool)
-        hits = np.asarray(hits, bool) & of
-        n = int(of.sum())
-        own = [name for name, counts in zip(patients, of, strict=True) if counts]
-        clusters = len(set(own))
-        if n and hits.sum() in (0, n):
-            return exact_proportion(bool(hits.any()), n, clusters)
-        return estimate(ratio(self.weights(own), hits[of], np.ones(n)), n, clusters)
+        found = self.mean(patients, np.where(of, np.asarray(hits, float), np.nan))
+        return found.exact_where_certain()
+
+
+_CHUNK = 4_000_000
+"""Weights of items held at once."""
+
+
+def patient_estimate(
+    statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable], seed: int = 0
+) -> Estimate:
+    """A statistic of items with its interval. statistic: of weights, float [resamples, items]. patients: of items."""
+    return Bootstrap(patients, np.random.default_rng(seed)).found(statistic, patients).estimate
 
 
 def patient_mean(values: Sequence[tuple[Hashable, float]], seed: int = 0) -> Estimate:
@@ -111,8 +135,7 @@ def patient_mean(values: Sequence[tuple[Hashable, float]], seed: int = 0) -> Est
     if not values:
         return Estimate(math.nan, math.nan, math.nan, 0)
     patients, items = zip(*values, strict=True)
-    weights = Bootstrap(patients, np.random.default_rng(seed)).weights(patients)
-    return estimate(mean(weights, np.array(items)), len(items), len(set(patients)))
+    return patient_estimate(partial(mean, values=np.array(items)), patients, seed)
 
 
 def estimate(values: np.ndarray, n: int, patients: int) -> Estimate:

@@ -43,15 +43,6 @@ class StepFunction:
         return Estimate(*(float(values[place]) for values in (self.proportion, self.low, self.high)), self.n)
 
 
-@dataclass(frozen=True)
-class LogRank:
-    """Test that groups do not differ."""
-
-    chi_square: float
-    degrees: int
-    p: float
-
-
 def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
     """Proportion without event over time.
 
@@ -78,8 +69,8 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
     return StepFunction(times, *values, len(time))
 
 
-def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> LogRank | None:
-    """Of two groups or more; None where there is one only, or too few events.
+def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> float | None:
+    """p of the test that groups do not differ; None where there is one only, or too few events.
 
     Args:
         time: from 0 up, [n].
@@ -88,14 +79,12 @@ def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> LogRank 
     """
     from statsmodels.duration.survfunc import survdiff
 
-    count = len(np.unique(group))
-    if count < 2 or not event.any():
+    if len(np.unique(group)) < 2 or not event.any():
         return None
     try:
-        chi_square, p = survdiff(time, event.astype(int), group)
+        return float(survdiff(time, event.astype(int), group)[1])
     except np.linalg.LinAlgError:  # too few events to compare so many groups
         return None
-    return LogRank(float(chi_square), count - 1, float(p))
 
 
 def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, Estimate]:

@@ -6,8 +6,6 @@ slices. Beside that the rule about the healthy image, and the evaluation of the 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,7 +21,7 @@ from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.results import Networks
 
 from ..experiments.errors import StudyError
-from ..experiments.jobs import JobSettings, kept_jobs
+from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..report import figures as study_figures
 from ..report.parts import Figure, Section
 from .accuracy import rank_measure
@@ -31,7 +29,7 @@ from .detection import scan_rates
 from .records import StudyRecord, Value, pairs_of, value_from_json
 from .reproducibility import icc, relative_difference
 from .sample import PAPER, Sample
-from .scoring import chest_room, forget, ready_networks, value_of
+from .scoring import chest_room, forget, models_key, ready_networks, value_of
 from .study_scan import StudyScan, hu_mm3_per_mass
 
 VERSION = 3
@@ -157,12 +155,8 @@ def score_configurations(
 
     models: by network. file: keeps what is done.
     """
-    made_with: list = [VERSION, [asdict(one) for one in configurations]]
-    made_with += [[network, m.card.sha256, m.card.calibration] for network, m in sorted(models.items())]
-    keys = {}
-    for scan in scans:
-        text = json.dumps([made_with, str(scan.ct), scan.ct.stat().st_mtime_ns], sort_keys=True)
-        keys[f"{scan.name} {hashlib.sha256(text.encode()).hexdigest()[:16]}"] = scan
+    made_with = (VERSION, configurations, models_key(models))
+    keys = {job_key(scan.name, *made_with, files=[scan.ct]): scan for scan in scans}
     done, _ = kept_jobs(keys, file, partial(_scorer, dict(models), tuple(configurations), work.device), work)
     return {keys[key].name: {name: value_from_json(v) for name, v in found.items()} for key, found in done.items()}
 

@@ -10,11 +10,12 @@ from functools import partial
 import numpy as np
 
 from ..report import figures as study_figures
+from ..report.measures import Measure, patients_of
 from ..report.parts import Figure, Section, Table, count
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.regression import correlation, linear_fit, rank_correlation
 from .records import MG, StudyRecord
-from .sample import VESSELS, WITH_MASS, Measure, Sample, having, patients_of, scores
+from .sample import VESSELS, WITH_MASS, Sample, having, scores
 
 SUBSETS: dict[str, Callable[[StudyRecord], bool]] = {
     "All scans": lambda record: True,
@@ -108,10 +109,10 @@ def _error_tables(sample: Sample, scans: Sequence[StudyRecord]) -> list[Table]:
 
 def _scatter(sample: Sample, scans: Sequence[StudyRecord]) -> Figure:
     panels = []
-    for method in (m for m in WITH_MASS if m in sample.methods):
+    for method in (m for m in WITH_MASS if m in sample.titles):
         own = having(scans, method)
         other = [bool(record.truth.distractors) for record in own]
-        panels.append(study_figures.AgainstTruth(method, _true(own), scores(own, method), other))
+        panels.append(study_figures.ScorePairs(method, _true(own), scores(own, method), None, other))
     draw = partial(study_figures.against_truth, panels=panels, unit=MG, linear_to=1.0)
     note = "Axes are logarithmic beyond 1 mg. Open marks: other calcium or metal is in the scan as well."
     return Figure("found_and_true_mass", "Measured against true mass of each scan", draw, note, (7, 2.6))

@@ -6,15 +6,14 @@ size of the body. Each setting is scanned several times with other noise, so tha
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.pipeline import ScoreSettings, score_scan
@@ -22,7 +21,7 @@ from CACScoringLib.results import Networks
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import score_lesions
 
-from ..experiments.jobs import JobSettings, kept_jobs
+from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..phantom.anatomy.patient import draw_patient, stream
 from ..phantom.cohort.export import as_ct_scan
 from ..phantom.cohort.labels import annotate
@@ -32,7 +31,7 @@ from ..phantom.scanner.simulation import scan_grid, scan_patient
 from ..report import figures as study_figures
 from ..report.parts import METHODS, Figure, Section, Table
 from ..statistics.bootstrap import Estimate
-from .scoring import forget, ready_networks, value_of
+from .scoring import forget, models_key, ready_networks, value_of
 
 VERSION = 2
 """Of the settings; what another one made is not used."""
@@ -55,7 +54,7 @@ class AcquisitionSettings:
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to scan. changed: what of it, as a panel is called. body: changes to the patient's body."""
+    """One way to scan. changed: what of it, as a panel is called. fat_mm: under the patient's skin; None: as drawn."""
 
     changed: str
     value: str
@@ -66,53 +65,53 @@ class Setting:
 
 def scan_settings() -> list[Setting]:
     """Every setting of the study, by what it changes."""
-    base = BASE_SCANNER
-    found = []
+    base, pixel, slice_mm = BASE_SCANNER, BASE_SCANNER.pixel_mm, BASE_SCANNER.slice_spacing_mm
     # Noise as in `phantom.scanner.protocol`: sharp kernels and thin slices are noisier, in part made up for by dose.
-    for name, factor in (("soft", 1.0), ("medium", 1.15), ("sharp", 1.9)):
-        scanner = replace(base, kernel=KERNELS[name], noise_hu=base.noise_hu * factor)
-        found.append(Setting("Kernel", name, scanner))
-    for thickness, spacing in ((1.0, 1.0), (1.5, 1.0), (2.0, 2.0), (3.0, 1.5), (3.0, 3.0), (5.0, 2.5), (5.0, 5.0)):
-        scanner = replace(
-            base,
-            slice_thickness_mm=thickness,
-            slice_spacing_mm=spacing,
-            noise_hu=base.noise_hu * (3.0 / thickness) ** 0.35,
-        )
-        found.append(Setting("Thickness / spacing, mm", f"{thickness:g} / {spacing:g}", scanner))
-    for noise_hu in (8.0, 12.0, 16.0, 24.0, 34.0):
-        found.append(Setting("Dose: noise, HU", f"{noise_hu:g}", replace(base, noise_hu=noise_hu)))
-    for phase in (0.1, 0.3, 0.5, 0.7, 0.9):
-        pose = replace(BASE_POSE, start_phase=phase)
-        found.append(Setting("Heart phase, first slice", f"{phase:g}", pose=pose))
-    for title, shift, tilt in (
-        ("as it is", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
-        ("½ pixel", (base.pixel_mm / 2, base.pixel_mm / 2, 0.0), (0.0, 0.0, 0.0)),
-        ("½ slice", (0.0, 0.0, base.slice_spacing_mm / 2), (0.0, 0.0, 0.0)),
-        ("20 mm aside", (20.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
-        ("tilted 5°", (0.0, 0.0, 0.0), (5.0, 0.0, 0.0)),
-    ):
-        pose = replace(BASE_POSE, table_shift_mm=shift, tilt_degrees=tilt)
-        found.append(Setting("Position", title, pose=pose))
-    for kvp in (80.0, 100.0, 120.0, 135.0):
-        found.append(Setting("Tube voltage, kVp", f"{kvp:g}", replace(base, kvp=kvp)))
-    for fat_mm in (8.0, 16.0, 26.0, 38.0):
-        found.append(Setting("Body: fat under the skin, mm", f"{fat_mm:g}", fat_mm=fat_mm))
-    return found
+    kernels = {"soft": 1.0, "medium": 1.15, "sharp": 1.9}
+    slices = ((1.0, 1.0), (1.5, 1.0), (2.0, 2.0), (3.0, 1.5), (3.0, 3.0), (5.0, 2.5), (5.0, 5.0))
+    still = (0.0, 0.0, 0.0)
+    positions = {
+        "as it is": (still, still),
+        "½ pixel": ((pixel / 2, pixel / 2, 0.0), still),
+        "½ slice": ((0.0, 0.0, slice_mm / 2), still),
+        "20 mm aside": ((20.0, 0.0, 0.0), still),
+        "tilted 5°": (still, (5.0, 0.0, 0.0)),
+    }
+    scanners = {
+        "Kernel": {
+            name: {"kernel": KERNELS[name], "noise_hu": base.noise_hu * factor} for name, factor in kernels.items()
+        },
+        "Thickness / spacing, mm": {
+            f"{thickness:g} / {spacing:g}": {
+                "slice_thickness_mm": thickness,
+                "slice_spacing_mm": spacing,
+                "noise_hu": base.noise_hu * (3.0 / thickness) ** 0.35,
+            }
+            for thickness, spacing in slices
+        },
+        "Dose: noise, HU": {f"{noise:g}": {"noise_hu": noise} for noise in (8.0, 12.0, 16.0, 24.0, 34.0)},
+        "Tube voltage, kVp": {f"{kvp:g}": {"kvp": kvp} for kvp in (80.0, 100.0, 120.0, 135.0)},
+    }
+    poses = {
+        "Heart phase, first slice": {f"{phase:g}": {"start_phase": phase} for phase in (0.1, 0.3, 0.5, 0.7, 0.9)},
+        "Position": {n: {"table_shift_mm": shift, "tilt_degrees": tilt} for n, (shift, tilt) in positions.items()},
+    }
+    found = [Setting(c, v, scanner=replace(base, **to)) for c, own in scanners.items() for v, to in own.items()]
+    found += [Setting(c, v, pose=replace(BASE_POSE, **to)) for c, own in poses.items() for v, to in own.items()]
+    return found + [Setting("Body: fat under the skin, mm", f"{mm:g}", fat_mm=mm) for mm in (8.0, 16.0, 26.0, 38.0)]
 
 
 def sections(
     folder: Path, settings: AcquisitionSettings, models: Mapping[str, StoredModel], work: JobSettings
 ) -> tuple[Section, ...]:
     """Scan and score a patient in every setting, kept in `folder`. models: by network, not empty."""
-    scans = {}
-    made_with = [VERSION, settings.patient, [[n, m.card.sha256, m.card.calibration] for n, m in sorted(models.items())]]
-    for setting in scan_settings():
-        for repeat in range(1, settings.repeats + 1):
-            # What two panels share is scanned once: all of its settings, not their names, make the key.
-            parts = [made_with, asdict(setting.scanner), asdict(setting.pose), setting.fat_mm, repeat]
-            key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-            scans[setting, repeat] = key
+    # What two panels share is scanned once: all of its settings, not their names, make the key.
+    made_with = (VERSION, settings.patient, models_key(models))
+    scans = {
+        (one, repeat): job_key("", made_with, one.scanner, one.pose, one.fat_mm, repeat)
+        for one in scan_settings()
+        for repeat in range(1, settings.repeats + 1)
+    }
     jobs = {key: (setting, repeat, settings.patient) for (setting, repeat), key in scans.items()}
     done, failed = kept_jobs(jobs, folder / "scans.jsonl", partial(_scanner, dict(models), work.device), work)
     found = {scan: done[key] for scan, key in scans.items() if key in done}
@@ -173,30 +172,19 @@ def _section(settings: AcquisitionSettings, found: Scans, failed: Mapping[str, s
         return Section("acquisition", _TITLE, tuple(text))
     true_mg = next(iter(found.values()))["true_mg"]
     text.append(f"The patient truly has {true_mg:.1f} mg of coronary calcium, in every setting.")
-    values = {quantity: _by_setting(found, quantity) for quantity in _QUANTITIES}
-    tables = (_scan_table(found), *(_spread_table(quantity, values[quantity]) for quantity in _QUANTITIES))
-    figures = (
-        _figure("mass_mg", values["mass_mg"], true_mg, " The line is the true mass."),
-        _figure("agatston", values["agatston"]),
-    )
-    return Section("acquisition", _TITLE, tuple(text), tables, figures)
+    tables, figures = [_scan_table(found)], []
+    for quantity, title in _QUANTITIES.items():
+        scores = _frame(found, quantity)
+        tables.append(_spread_table(quantity, title, scores))
+        figures.append(_figure(quantity, title, scores, true_mg if quantity == "mass_mg" else None))
+    return Section("acquisition", _TITLE, tuple(text), tuple(tables), tuple(figures))
 
 
-Values = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
-"""By what is changed, its value, and method: the scores of the repeated scans."""
-
-
-def _by_setting(found: Scans, quantity: str) -> Values:
-    values: dict = {}
-    for (setting, _), content in found.items():
-        own = values.setdefault(setting.changed, {}).setdefault(setting.value, {})
-        for method, score in content[quantity].items():
-            own.setdefault(method, []).append(score)
-    return values
-
-
-def _methods(values: Values) -> list[str]:
-    return [m for m in METHODS if m in next(iter(next(iter(values.values())).values()))]
+def _frame(found: Scans, quantity: str) -> pd.DataFrame:
+    """Scores with a column for each method, by what is changed and its value, in the order of the settings."""
+    index = pd.MultiIndex.from_tuples([(one.changed, one.value) for one, _ in found], names=["changed", "value"])
+    scores = pd.DataFrame([content[quantity] for content in found.values()], index=index)
+    return scores[[method for method in METHODS if method in scores]]
 
 
 def _scan_table(found: Scans) -> Table:
@@ -212,40 +200,30 @@ def _scan_table(found: Scans) -> Table:
     return Table("acquisition_scans", "All scans", columns, rows, note)
 
 
-def _spread_table(quantity: str, values: Values) -> Table:
-    methods = _methods(values)
+def _spread_table(quantity: str, title: str, scores: pd.DataFrame) -> Table:
+    def spread(own: pd.Series) -> float:
+        return (own.max() - own.min()) / own.mean() if own.mean() > 0 else math.nan
 
-    def means(settings: Mapping, method: str) -> list[float]:
-        return [float(np.mean(own[method])) for own in settings.values()]
-
-    rows = [(name, *(_spread(means(settings, m)) for m in methods)) for name, settings in values.items()]
-    every = [own for settings in values.values() for own in settings.values()]
-    noise = (np.mean([_spread(own[m]) for own in every if len(own[m]) > 1 and np.mean(own[m]) > 0]) for m in methods)
-    rows.append(("Noise alone", *map(float, noise)))
+    settings = scores.groupby(["changed", "value"], sort=False)
+    changed = settings.mean().groupby("changed", sort=False).agg(spread)
+    noise = settings.agg(lambda own: spread(own) if len(own) > 1 else math.nan).mean()
+    rows = [(name, *map(float, own)) for name, own in (*changed.iterrows(), ("Noise alone", noise))]
     note = (
         "Range of the means of the settings, divided by their overall mean; 0.5 is a change by half of the score. "
         "Noise alone: the same for the scans within a setting, averaged over the settings."
     )
-    columns = ("Changed", *(METHODS[method] for method in methods))
-    return Table(f"acquisition_{quantity}", f"Variation of the {_QUANTITIES[quantity]}", columns, tuple(rows), note)
+    columns = ("Changed", *(METHODS[method] for method in scores))
+    return Table(f"acquisition_{quantity}", f"Variation of the {title}", columns, tuple(rows), note)
 
 
-def _spread(values: Sequence[float]) -> float:
-    middle = float(np.mean(values))
-    return (max(values) - min(values)) / middle if middle > 0 else math.nan
-
-
-def _figure(quantity: str, values: Values, reference: float | None = None, line: str = "") -> Figure:
-    methods = [method for method in _methods(values) if method != "noise_free"]
+def _figure(quantity: str, title: str, scores: pd.DataFrame, true: float | None) -> Figure:
+    ends = scores.drop(columns="noise_free", errors="ignore").groupby(["changed", "value"], sort=False)
+    ends = ends.agg(lambda own: Estimate(own.mean(), own.min(), own.max(), len(own)))
     panels = [
-        study_figures.Panel(name, tuple(settings), {m: [_range(own[m]) for own in settings.values()] for m in methods})
-        for name, settings in values.items()
+        study_figures.Panel(name, tuple(own.index.droplevel("changed")), {m: list(own[m]) for m in own})
+        for name, own in ends.groupby("changed", sort=False)
     ]
-    title = _QUANTITIES[quantity]
-    draw = partial(study_figures.panels_of_values, panels=panels, y_title=title, connected=True, reference=reference)
-    note = f"Marks are means of the scans of a setting, bars their lowest and highest (no intervals).{line}"
+    draw = partial(study_figures.panels_of_values, panels=panels, y_title=title, connected=True, reference=true)
+    note = "Marks are means of the scans of a setting, bars their lowest and highest (no intervals)."
+    note += " The line is the true mass." if true is not None else ""
     return Figure(f"acquisition_{quantity}_figure", f"{title} by acquisition", draw, note, (7, 8))
-
-
-def _range(values: Sequence[float]) -> Estimate:
-    return Estimate(float(np.mean(values)), float(min(values)), float(max(values)), len(values))

@@ -20,14 +20,15 @@ from CACScoringLib.core.records import counted_labels
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
 
-from ..experiments.jobs import JobSettings, kept_jobs
+from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..phantom.cohort.reference import patient_of, reference_scores
+from ..report.measures import Measure
 from ..report.parts import METHODS, Section, Table, heading
 from ..statistics.agreement import agreement, kappa
 from ..statistics.bootstrap import mean, quantile, ratio
 from ..statistics.regression import rank_correlation
 from .records import StudyRecord
-from .sample import AGATSTON, WITH_AGATSTON, Measure, Sample, having, scores
+from .sample import AGATSTON, WITH_AGATSTON, Sample, having, scores
 from .study_scan import StudyScan
 
 CORONARY_MG_CM3 = 10.0
@@ -55,7 +56,10 @@ def sections(
     for scan, place, record in zip(scans, folders, records, strict=True):
         if record.truth is not None and record.refused is None:
             patients.setdefault(record.patient, []).append((scan, Path(place)))
-    jobs = {f"{name} {_stamps(own)}": own for name, own in patients.items()}
+    jobs = {}
+    for name, own in patients.items():
+        files = [path for scan, place in own for path in (scan.truth / "truth.json", place / LAST_FILE)]
+        jobs[job_key(name, files=files)] = own
     done, failed = kept_jobs(jobs, folder / "references.jsonl", _measurer, work)
     known = {scan: facts for result in done.values() for scan, facts in result.items()}
     sample = Sample([record for record in records if record.scan in known], generator)
@@ -66,11 +70,6 @@ def sections(
         return (Section("automatic", _TITLE, (*text, "No scan has a digital patient's truth.")),)
     tables = (_agreement_table(sample, known), _interval_table(sample, known), _site_table(sample, known))
     return (Section("automatic", _TITLE, tuple(text), tables),)
-
-
-def _stamps(own: Sequence[tuple[StudyScan, Path]]) -> str:
-    files = [path for scan, place in own for path in (scan.truth / "truth.json", place / LAST_FILE)]
-    return json.dumps([path.stat().st_mtime_ns for path in files])
 
 
 def _measurer() -> Callable[[list[tuple[StudyScan, Path]]], dict]:

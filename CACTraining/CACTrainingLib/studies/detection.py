@@ -13,11 +13,12 @@ from functools import partial
 import numpy as np
 
 from ..report import figures as study_figures
+from ..report.measures import Measure
 from ..report.parts import METHODS, Figure, Section, Table, count
 from ..statistics.bootstrap import mean
 from ..statistics.roc import area_under_curve
 from .records import MG, StudyRecord
-from .sample import PAPER, VESSELS, WITH_AGATSTON, Measure, Sample, having, rates, score, scores
+from .sample import PAPER, VESSELS, WITH_AGATSTON, Sample, having, rates, score, scores
 
 KINDS = {
     "hidden": "Coronary calcium, but in no slice visible",
@@ -85,7 +86,7 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
     if causes:
         note = "Proportion of scans that score above zero, by what is in them. In the first there is coronary calcium."
         tables.append(sample.value_table("false_positives", "Contents of false positive scans", causes, note))
-    series = {m: [sample.found(one, m).estimate for one in measures] for m in sample.methods if m != "noise_free"}
+    series = {m: [sample.found(one, m).estimate for one in measures] for m in sample.titles if m != "noise_free"}
     panels = [study_figures.Panel(f"{len(scans)} scans", tuple(one.title for one in measures), series)]
     draw = partial(study_figures.panels_of_values, panels=panels, y_title="Proportion of scans", limits=(0, 1))
     figure = Figure("detection_rates", "Detection of scans with visible coronary calcium", draw, "", (7, 3.2))
@@ -133,7 +134,7 @@ def _lesion_table(sample: Sample, lesions: Sequence[tuple[StudyRecord, float, bo
         border = f"< {high:g}" if low == 0 else f"≥ {low:g}" if math.isinf(high) else f"{low:g}–{high:g}"
         name = "All" if (low, high) == (0.0, math.inf) else f"  {border} {sample.unit}"
         hits = np.array([holds for _, _, holds in own], bool)
-        rows.append((name, sample.bootstrap.proportion([r.patient for r, _, _ in own], hits) if own else None))
+        rows.append((name, sample.bootstrap.proportion([r.patient for r, _, _ in own], hits).estimate if own else None))
     note = "Proportion of the calcium map's lesions that hold coronary calcium, by their mass in the map."
     columns = ("Lesions of the map", "Hold coronary calcium")
     return Table("map_lesions", "Lesions of the calcium map that are coronary", columns, tuple(rows), note)

@@ -7,8 +7,6 @@ that was interrupted goes on, and remaking its page scores nothing again.
 from __future__ import annotations
 
 import datetime
-import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,15 +20,15 @@ from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError, read_table
+from CACScoringLib.core.text import some
 from CACScoringLib.run import ModelChoice, chosen_models
 
 from ..experiments.errors import StudyError
-from ..experiments.jobs import JobSettings, kept_jobs
+from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..experiments.scored import make_folder, scored_folders
 from ..project.project import is_project
-from ..report.page import write_study
+from ..report.page import facts_of, write_study
 from ..report.parts import Section, Table, candidates_counted
-from ..statistics.bootstrap import RESAMPLES
 from . import ablation, acquisition, automatic, detection, heart, reproducibility
 from .limits import store_limits
 from .project_scans import DEFAULT_USE, project_notes
@@ -140,12 +138,12 @@ def _scored(
             how = (settings.models, settings.workers, settings.overwrite, work.progress)
             folders = scored_folders(table, settings.output, *how)
     with work.progress.step("records"):
-        keys = [_key(scan, place) for scan, place in zip(scans, folders, strict=True)]
-        jobs = {key: (scan, place) for key, scan, place in zip(keys, scans, folders, strict=True) if key}
-        done, failed = kept_jobs(jobs, settings.output / RECORDS, recorder, work)
+        jobs = {_key(scan, place): (scan, place) for scan, place in zip(scans, folders, strict=True)}
+        scored = {key: job for key, job in jobs.items() if isinstance(job[1], Path)}
+        done, failed = kept_jobs(scored, settings.output / RECORDS, recorder, work)
         records = [
-            from_json(done[key]) if key in done else refused(scan, failed[key] if key else str(place))
-            for key, scan, place in zip(keys, scans, folders, strict=True)
+            from_json(done[key]) if key in done else refused(scan, failed.get(key, str(place)))
+            for key, (scan, place) in jobs.items()
         ]
     notes = project_notes(settings.data, settings.use or DEFAULT_USE, scans) if is_project(settings.data) else []
     return scans, folders, records, [_data_section(scans, records, notes, warnings)]
@@ -191,15 +189,12 @@ def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> Folders:
     return found
 
 
-def _key(scan: StudyScan, folder: Path | str) -> str | None:
-    """What a record depends on; None for a scan that was not scored."""
-    if isinstance(folder, str):
-        return None
-    files = [folder / LAST_FILE, scan.heart, scan.lesions, scan.truth and scan.truth / "truth.json"]
-    stamps = [(str(path), path.stat().st_mtime_ns) for path in files if path is not None and path.exists()]
-    labels = [scan.labels, scan.labelled_whole] if scan.labels is not None else []
-    content = json.dumps([RECORDS_VERSION, scan.number, scan.patient, stamps, *labels])
-    return f"{scan.name} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+def _key(scan: StudyScan, folder: Path | str) -> str:
+    """What a record depends on."""
+    files = [scan.heart, scan.lesions, scan.truth and scan.truth / "truth.json"]
+    files += [folder / LAST_FILE] if isinstance(folder, Path) else []
+    content = (RECORDS_VERSION, scan.number, scan.patient, scan.labels, scan.labelled_whole)
+    return job_key(scan.name, *content, files=[path for path in files if path is not None and path.exists()])
 
 
 _KINDS = {
@@ -221,12 +216,12 @@ def _data_section(
         *candidates_counted(sum(r.acquisition.get("candidate_evidence") is None for r in scored), len(scored)),
         *notes,
     ]
-    if lone := lone_patients(scans):
-        more = f" and {len(lone) - 10} more" if len(lone) > 10 else ""
-        text.append(f"Patients with one scan only, who are in no pair ({len(lone)}): {', '.join(lone[:10])}{more}.")
-    if warnings:
-        more = f" {len(warnings) - 5} more are not named." if len(warnings) > 5 else ""
-        text.append(f"Left out or questionable ({len(warnings)}): {' '.join(warnings[:5])}{more}")
+    for what, names in (
+        ("Patients with one scan only, who are in no pair", lone_patients(scans)),
+        ("Left out or questionable", warnings),
+    ):
+        if names:
+            text.append(f"{what} ({len(names)}): {some(names)}")
     kinds = Counter(record.kind for record in scored)
     rows = tuple((title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind])
     tables = [Table("scans", "Calcium in the scans", ("Scans", "Number"), rows)]
@@ -238,11 +233,8 @@ def _data_section(
 
 
 def _facts(settings: EvaluationSettings, records: Sequence[StudyRecord], seconds: float) -> dict[str, str]:
-    named = sorted({f"{m['network']}: {m['name']}, SHA-256 {m['sha256'][:16]}" for r in records for m in models_of(r)})
     return {
         "Date": datetime.date.today().isoformat(),
         "Data": f"{settings.data or 'none'}, {len(records)} scans",
-        "Models": "; ".join(named) or "none",
-        "Bootstrap": f"seed {settings.seed}, {RESAMPLES} resamples of patients",
-        "This run": f"{seconds:.0f} s, not counting what earlier runs had stored",
+        **facts_of((model for record in records for model in models_of(record)), settings.seed, seconds),
     }

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..report.measures import patients_of
 from ..report.parts import Section, Table, count
 from ..statistics.bootstrap import estimate, quantile
 from .records import StudyRecord
-from .sample import PAPER, Sample, patients_of
+from .sample import PAPER, Sample
 
 _MEASURES = {
     "Dice": ("dice", "0.95 (0.94–0.96)"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,10 +30,10 @@ from ..experiments.errors import StudyError
 from ..experiments.scored import make_folder
 from ..project.project import Project, is_project
 from ..report import figures as study_figures
+from ..report.measures import Comparison
 from ..report.page import table_as_csv, write_study
-from ..report.parts import Figure, Section, Table, count, heading, p_cell
-from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES, Difference, Found, paired_difference
-from ..statistics.resamples import Resamples
+from ..report.parts import Figure, Section, Table, count, heading
+from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
 from .model_measures import EVALUATORS, Case, Evaluator
 from .project_scans import DEFAULT_USE
 
@@ -87,10 +88,10 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
     make_folder(settings.output)
     with progress.step("scans"):
         scans, origin, refused = _scans(settings)
-        inputs = _inputs(scans, evaluator, settings, refused, progress)
+        usable = _usable(scans, evaluator, settings, refused, progress)
     with progress.step("models"):
         models = [load_model(comparator.stored.path, settings.device) for comparator in comparators]
-        cases = _evaluated(inputs, evaluator, models, refused, progress)
+        cases = _evaluated(usable, evaluator, models, settings.cache or default_cache(), refused, progress)
     if not cases:
         name, reason = refused[0]
         raise StudyError(
@@ -191,56 +192,47 @@ def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, Refus
     return own, f"The scans are those for {use} of the project “{project.name}”.", refused
 
 
-Input = tuple[str, TrainingScan, Path | None]
-"""Name of a scan, the scan, and its folder in the cache, where an evaluator reads it from there."""
-
-
-def _inputs(
+def _usable(
     scans: Sequence[TrainingScan],
     evaluator: Evaluator,
     settings: ComparisonSettings,
     refused: Refused,
     progress: Progress,
-) -> list[Input]:
-    usable: list[tuple[str, TrainingScan]] = []
-    numbers: dict[str, int] = {}
+) -> dict[str, TrainingScan]:
+    """Scans by name that the evaluator can use, prepared for it."""
+    numbers: Counter[str] = Counter()
+    usable: dict[str, TrainingScan] = {}
     for scan in scans:
-        numbers[scan.patient] = numbers.get(scan.patient, 0) + 1
+        numbers[scan.patient] += 1
         name = f"{scan.patient}/{numbers[scan.patient]}"
-        reason = evaluator.unusable(scan)
-        if reason is None:
-            usable.append((name, scan))
-        else:
+        if reason := evaluator.unusable(scan):
             refused.append((name, reason))
-    if evaluator.prepared is None:
-        return [(name, scan, None) for name, scan in usable]
-    prepared = partial(prepare, kind=evaluator.prepared, cache=settings.cache or default_cache())
-    with suppress(CTError):  # one of them is unfit: it is found below, and the rest is in the cache already
-        prepared([scan for _, scan in usable], workers=settings.workers, progress=progress.counted)
-    inputs: list[Input] = []
-    for name, scan in usable:
-        try:
-            inputs.append((name, scan, prepared([scan])[0]))
-        except CTError as error:
-            refused.append((name, str(error)))
-    return inputs
+        else:
+            usable[name] = scan
+    if evaluator.prepared is not None:
+        with suppress(CTError):  # one of them is unfit: it is found below, and the rest is in the cache already
+            cache = settings.cache or default_cache()
+            prepare([*usable.values()], evaluator.prepared, cache, settings.workers, progress=progress.counted)
+    return usable
 
 
 def _evaluated(
-    inputs: Sequence[Input],
+    scans: Mapping[str, TrainingScan],
     evaluator: Evaluator,
     models: Sequence[LoadedModel],
+    cache: Path,
     refused: Refused,
     progress: Progress,
 ) -> list[Case]:
     cases = []
-    for n, (name, scan, folder) in enumerate(inputs, 1):
+    for n, (name, scan) in enumerate(scans.items(), 1):
         try:
-            found = evaluator.run(scan if folder is None else load_slices(folder), models)
+            prepared = evaluator.prepared and load_slices(prepare([scan], evaluator.prepared, cache)[0])
+            found = evaluator.run(prepared or scan, models)
             cases.append(Case(name, scan.patient, scan.calcium_map is not None, found))
         except CTError as error:
             refused.append((name, str(error)))
-        progress.counted(n, len(inputs))
+        progress.counted(n, len(scans))
     return cases
 
 
@@ -281,65 +273,45 @@ def _models_section(
 def _results_section(
     comparators: Sequence[Comparator], cases: Sequence[Case], evaluator: Evaluator, generator: np.random.Generator
 ) -> Section:
-    patients = [case.patient for case in cases]
-    resamples = Resamples(patients, generator)
-    results = evaluator.results(resamples, [case.found for case in cases], [one.threshold for one in comparators])
-    better = {title: word for title, word in evaluator.measures.items() if any(title in own for own in results)}
+    labels = [one.label for one in comparators]
+    comparison = Comparison([case.patient for case in cases], dict(enumerate(labels)), 0, generator)
+    measures = evaluator.measures(cases, [one.threshold for one in comparators])
     rows = [
-        (title, word, *(own[title].estimate if title in own else None for own in results))
-        for title, word in better.items()
+        (
+            *(one.title, evaluator.better[one.title]),
+            *(comparison.found(one, n).estimate if one.exists_for(n) else None for n in comparison.titles),
+        )
+        for one in measures
+        if any(map(one.exists_for, comparison.titles))
     ]
-    columns = ("Measure", "Better", *(comparator.label for comparator in comparators))
-    first = comparators[0].label
     text = [
         "Intervals and p are by a bootstrap over patients whose resamples all models share, so that differences are "
-        f"paired; each is a model minus {first}. p is not adjusted for the number of measures."
+        f"paired; each is a model minus {labels[0]}. p is not adjusted for the number of measures."
     ]
-    if len(set(patients)) < LEAST_PATIENTS:
+    if len({case.patient for case in cases}) < LEAST_PATIENTS:
         text.append(f"There are fewer than {LEAST_PATIENTS} patients: too few for intervals, and for any conclusion.")
-    if evaluator.prepared and any(len(own) < len(evaluator.measures) for own in results):
+    if not all(one.exists_for(n) for one in measures for n in comparison.titles):
         text.append("Measures at a threshold are missing for models without one on their card.")
-    differences = {
-        one.label: {title: paired_difference(own[title], results[0][title]) for title in own if title in results[0]}
-        for one, own in zip(comparators[1:], results[1:], strict=True)
-    }
+    changes, columns = [], ("Measure", "This model", labels[0], "Difference", "p")
+    forest = []
+    for n, label in list(enumerate(labels))[1:]:
+        own = comparison.paired_rows(measures, n, 0)
+        changes += [heading(label, columns), *((f"  {row[0]}", *row[1:]) for row in own)]
+        forest += [(f"{label}: {title}", change) for title, _, _, change, _ in own if evaluator.better[title] == HIGHER]
+    note = f"Each model minus {labels[0]} on the same cases. Which direction is better is in [[model_measures]]."
     tables = (
-        Table("model_measures", "Results of each model", columns, tuple(rows), evaluator.note),
-        _difference_table(first, results, differences),
+        Table("model_measures", "Results of each model", ("Measure", "Better", *labels), tuple(rows), evaluator.note),
+        Table("model_differences", "Differences between the models", columns, tuple(changes), note),
     )
-    return Section("comparison", "The comparison", tuple(text), tables, _forest(first, differences, better))
+    forest = [row for row in forest if math.isfinite(row[1].value)]
+    draw = partial(study_figures.forest, rows=forest, x_title=f"Model minus {labels[0]}", reference=0.0)
+    title, size = "Differences between the models with their 95 % intervals", (7, 0.7 + 0.28 * len(forest))
+    figure = Figure("model_differences_figure", title, draw, "Right of the line is better.", size)
+    return Section("comparison", "The comparison", tuple(text), tables, (figure,) if forest else ())
 
 
-Differences = Mapping[str, Mapping[str, Difference]]
-"""By model and measure."""
-
-
-def _difference_table(first: str, results: Sequence[Mapping[str, Found]], differences: Differences) -> Table:
-    columns = ("Measure", "First model", "Other model", "Difference", "p")
-    rows = []
-    for result, (label, own) in zip(results[1:], differences.items(), strict=True):
-        rows.append(heading(label, columns))
-        for title, change in own.items():
-            values = (float(results[0][title].values[0]), float(result[title].values[0]))
-            rows.append((f"  {title}", *values, change.estimate, p_cell(change.p)))
-    note = f"Each model minus {first} on the same cases. Which direction is better is in [[model_measures]]."
-    return Table("model_differences", "Differences between the models", columns, tuple(rows), note)
-
-
-def _forest(first: str, differences: Differences, better: Mapping[str, str]) -> tuple[Figure, ...]:
-    """Differences of measures between 0 and 1; any others would hide them."""
-    rows = [
-        (f"{label}: {title}", change.estimate)
-        for label, own in differences.items()
-        for title, change in own.items()
-        if better[title] == "higher" and math.isfinite(change.estimate.value)
-    ]
-    if not rows:
-        return ()
-    draw = partial(study_figures.forest, rows=rows, x_title=f"Model minus {first}", reference=0.0)
-    title = "Differences between the models with their 95 % intervals"
-    size = (7, 0.7 + 0.28 * len(rows))
-    return (Figure("model_differences_figure", title, draw, "Right of the line is better.", size),)
+HIGHER = "higher"
+"""Only such measures, which lie between 0 and 1, are in the figure; any others would hide them."""
 
 
 def _case_table(comparators: Sequence[Comparator], cases: Sequence[Case], evaluator: Evaluator) -> Table:

@@ -1,15 +1,14 @@
-"""How good models are on the same cases, with resamples of patients that all of them share.
+"""How good models are on the same cases.
 
-Each evaluator is for one network: it knows which scans it can use, runs all models on one scan, and turns what
-it found into measures.
+Each evaluator is for one network: it knows which scans it can use, runs all models on one scan, and declares the
+measures of what they found.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -25,10 +24,10 @@ from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, slice_input
 
 from ..data.datasets import ScanSlices, TrainingScan
-from ..statistics.bootstrap import Found
+from ..report.measures import Measure
+from ..statistics.bootstrap import mean, ratio
 from ..statistics.masks import mask_agreement
 from ..statistics.regression import rank_correlation
-from ..statistics.resamples import Resamples
 from ..statistics.roc import area_under_curve
 from ..training.decomposition_metrics import PIXEL_VOLUME_MM3, REGION_PIXELS
 from .heart import LEAST_DICE
@@ -50,10 +49,10 @@ class Case:
 
 class Evaluator(Protocol):
     """Evaluates models of one network. prepared: kind of the cache that `run` reads; None for the scan itself.
-    measures: "higher", "lower" or "nearer to 1" by title, as it is better. columns: of `row`, of one scan and model."""
+    better: "higher", "lower" or "nearer to 1" by title of a measure. columns: of `row`, of one scan and model."""
 
     prepared: str | None
-    measures: dict[str, str]
+    better: dict[str, str]
     note: str
     columns: tuple[str, ...]
 
@@ -63,12 +62,10 @@ class Evaluator(Protocol):
     def run(self, scan: Any, models: Sequence[LoadedModel]) -> Any:
         """Return what all models find in one scan. Raises CTError."""
 
-    def results(
-        self, resamples: Resamples, cases: Sequence, thresholds: Sequence[float | None]
-    ) -> list[dict[str, Found]]:
-        """Return the measures of each model by title."""
+    def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
+        """Return the measures in the order of `better`; a model is its place among the models."""
 
-    def row(self, case: Any, model: int, threshold: float | None) -> tuple:
+    def row(self, found: Any, model: int, threshold: float | None) -> tuple:
         """Return the cells of one scan and model."""
 
 
@@ -76,7 +73,7 @@ class HeartEvaluator:
     """The heart's outline without the margin that scoring adds, compared with the known one."""
 
     prepared = None
-    measures: ClassVar[dict[str, str]] = {
+    better: ClassVar[dict[str, str]] = {
         "Dice, mean": "higher",
         f"Scans with a Dice of at least {LEAST_DICE:g}": "higher",
         "Average surface distance, mm, mean": "lower",
@@ -108,18 +105,22 @@ class HeartEvaluator:
                 found.append((0.0, math.nan, math.nan))
         return np.array(found)
 
-    def results(
-        self, resamples: Resamples, cases: Sequence[np.ndarray], thresholds: Sequence[float | None]
-    ) -> list[dict[str, Found]]:
-        values = np.array(cases)  # [scans, models, 3]
-        scans = np.arange(len(values))
-        everywhere = np.isfinite(values).all((1, 2))
-        results = []
-        for dice, hausdorff, surface in values.transpose(1, 2, 0):
-            good = resamples.proportion(scans, dice >= LEAST_DICE, np.ones(len(dice), bool))
-            distances = (resamples.mean(scans, np.where(everywhere, own, np.nan)) for own in (surface, hausdorff))
-            results.append(dict(zip(self.measures, (resamples.mean(scans, dice), good, *distances), strict=True)))
-        return results
+    def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
+        everywhere = [case for case in cases if np.isfinite(case.found).all()]
+
+        def means(column: int) -> Callable:
+            return lambda weights, own, model: mean(weights, np.array([case.found[model, column] for case in own]))
+
+        def good(weights: np.ndarray, own: Sequence[Case], model: int) -> np.ndarray:
+            return mean(weights, np.array([case.found[model, 0] >= LEAST_DICE for case in own]))
+
+        dice, share, surface, hausdorff = self.better
+        return [
+            Measure(dice, lambda *_: cases, means(0)),
+            Measure(share, lambda *_: cases, good, proportion=True),
+            Measure(surface, lambda *_: everywhere, means(2)),
+            Measure(hausdorff, lambda *_: everywhere, means(1)),
+        ]
 
     def row(self, case: np.ndarray, model: int, threshold: float | None) -> tuple[float, ...]:
         return tuple(map(float, case[model]))
@@ -137,7 +138,7 @@ class SliceEvaluator:
     """The classifier on slices with heart of which it is known whether coronary calcium is visible."""
 
     prepared = "slices"
-    measures: ClassVar[dict[str, str]] = dict.fromkeys(
+    better: ClassVar[dict[str, str]] = dict.fromkeys(
         ("Area under the ROC curve", "Sensitivity", "Specificity", "Accuracy"), "higher"
     )
     note = (
@@ -160,20 +161,32 @@ class SliceEvaluator:
             probabilities.append(predict(model.network, x, 16)[0][:, 1])
         return SliceCase(slices.visible[chosen].astype(bool), np.array(probabilities, float))
 
-    def results(
-        self, resamples: Resamples, cases: Sequence[SliceCase], thresholds: Sequence[float | None]
-    ) -> list[dict[str, Found]]:
-        scans = np.repeat(np.arange(len(cases)), [len(case.visible) for case in cases])
-        truth = np.concatenate([case.visible for case in cases])
-        probabilities = np.concatenate([case.probabilities for case in cases], axis=1)
-        results = []
-        for p, threshold in zip(probabilities, thresholds, strict=True):
-            own = [resamples.over_items(scans, partial(area_under_curve, truth=truth, scores=p))]
-            if threshold is not None:
-                pairs = ((p >= threshold, truth), (p < threshold, ~truth), ((p >= threshold) == truth, truth | True))
-                own += [resamples.proportion(scans, hits, of) for hits, of in pairs]
-            results.append(dict(zip(self.measures, own, strict=False)))
-        return results
+    def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
+        slices = [(case, n) for case in cases for n in range(len(case.found.visible))]
+
+        def probabilities(own: Sequence, model: int) -> np.ndarray:
+            return np.array([case.found.probabilities[model, n] for case, n in own], float)
+
+        def truth(own: Sequence) -> np.ndarray:
+            return np.array([case.found.visible[n] for case, n in own], bool)
+
+        def area(weights: np.ndarray, own: Sequence, model: int) -> np.ndarray:
+            return area_under_curve(weights, truth(own), probabilities(own, model))
+
+        def correct(weights: np.ndarray, own: Sequence, model: int) -> np.ndarray:
+            return mean(weights, (probabilities(own, model) >= thresholds[model]) == truth(own))
+
+        called = {"proportion": True, "methods": tuple(n for n, t in enumerate(thresholds) if t is not None)}
+        visible = truth(slices)
+        parts = [
+            [one for one, shows in zip(slices, visible, strict=True) if shows in kinds]
+            for kinds in ((True,), (False,), (True, False))
+        ]
+        rates = (
+            Measure(title, lambda *_, own=own: own, correct, **called)
+            for title, own in zip(list(self.better)[1:], parts, strict=True)
+        )
+        return [Measure(next(iter(self.better)), lambda *_: slices, area), *rates]
 
     def row(self, case: SliceCase, model: int, threshold: float | None) -> tuple[int | None, ...]:
         counts = (len(case.visible), int(case.visible.sum()))
@@ -201,7 +214,7 @@ class MapEvaluator:
     """The calcium map of every slice with heart, after the rules on its card, compared with the true one."""
 
     prepared = "slices"
-    measures: ClassVar[dict[str, str]] = {
+    better: ClassVar[dict[str, str]] = {
         "Rank correlation with true mass, slices": "higher",
         "Rank correlation with true mass, scans": "higher",
         "Overlap of map and true map": "higher",
@@ -232,32 +245,49 @@ class MapEvaluator:
         near, both = mass([own * region for own in maps]), mass([np.minimum(own, true) for own in maps])
         return MapCase(mass([true])[0], mass(maps), near, both)
 
-    def results(
-        self, resamples: Resamples, cases: Sequence[MapCase], thresholds: Sequence[float | None]
-    ) -> list[dict[str, Found]]:
-        scans = np.repeat(np.arange(len(cases)), [len(case.true) for case in cases])
-        each = np.arange(len(cases))
-        true, by_scan = np.concatenate([case.true for case in cases]), np.array([case.true.sum() for case in cases])
-        sick = (by_scan > 0)[scans]
-        results = []
-        for model in range(len(thresholds)):
-            parts = ("mass", "near", "both")
-            mass, near, both = (np.concatenate([getattr(case, part)[model] for case in cases]) for part in parts)
-            total = np.array([case.mass[model].sum() for case in cases])
-            own = (
-                resamples.over_items(scans, partial(rank_correlation, first=mass, second=true)),
-                resamples.over_items(each, partial(rank_correlation, first=total, second=by_scan)),
-                resamples.ratio(scans, 2 * both, mass + true, len(scans)),
-                resamples.ratio(scans, near, mass, int((mass > 0).sum())),
-                resamples.ratio(scans, mass * sick, true * sick, int((by_scan > 0).sum())),
-                resamples.mean(each, np.where(by_scan > 0, np.nan, total)),
-            )
-            results.append(dict(zip(self.measures, own, strict=True)))
-        return results
+    def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
+        slices = [(case, n) for case in cases for n in range(len(case.found.true))]
+        sick = [case for case in cases if case.found.true.sum() > 0]
+        healthy = [case for case in cases if not case.found.true.sum() > 0]
+
+        def of_slices(statistic: Callable) -> Callable:
+            """statistic: of weights, and true mass, mass, mass near calcium and common mass of the slices."""
+
+            def values(weights: np.ndarray, own: Sequence, model: int) -> np.ndarray:
+                rows = [(f.true[n], f.mass[model, n], f.near[model, n], f.both[model, n]) for f, n in _found(own)]
+                return statistic(weights, *np.array(rows).reshape(-1, 4).T)
+
+            return values
+
+        def of_scans(statistic: Callable) -> Callable:
+            """statistic: of weights, and true mass and mass of the scans."""
+
+            def values(weights: np.ndarray, own: Sequence[Case], model: int) -> np.ndarray:
+                rows = [(case.found.true.sum(), case.found.mass[model].sum()) for case in own]
+                return statistic(weights, *np.array(rows).reshape(-1, 2).T)
+
+            return values
+
+        statistics = (
+            (slices, of_slices(lambda w, true, mass, near, both: rank_correlation(w, mass, true))),
+            (cases, of_scans(lambda w, true, mass: rank_correlation(w, mass, true))),
+            (slices, of_slices(lambda w, true, mass, near, both: ratio(w, 2 * both, mass + true))),
+            (slices, of_slices(lambda w, true, mass, near, both: ratio(w, near, mass))),
+            (sick, of_scans(lambda w, true, mass: ratio(w, mass, true))),
+            (healthy, of_scans(lambda w, true, mass: mean(w, mass))),
+        )
+        return [
+            Measure(title, lambda *_, own=own: own, statistic)
+            for title, (own, statistic) in zip(self.better, statistics, strict=True)
+        ]
 
     def row(self, case: MapCase, model: int, threshold: float | None) -> tuple[float | None, ...]:
         true, found = float(case.true.sum()), float(case.mass[model].sum())
         return (true, found, 2 * float(case.both[model].sum()) / (true + found) if true + found else None)
+
+
+def _found(items: Sequence[tuple[Case, int]]) -> list[tuple[MapCase, int]]:
+    return [(case.found, n) for case, n in items]
 
 
 def calcium_maps(model: LoadedModel, slices: ScanSlices, chosen: np.ndarray) -> np.ndarray:

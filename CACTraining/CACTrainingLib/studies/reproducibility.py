@@ -6,7 +6,8 @@ slices, methods are compared on identical pairs, and where the truth is known `s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from CACScoringLib.scoring.risk import ROUNDING, whole_score
 from CACScoringLib.scoring.uncertainty import Limits
 
 from ..report import figures as study_figures
+from ..report.measures import Measure
 from ..report.parts import METHODS, Figure, Section, Table, heading
 from ..statistics.agreement import (
     LIMIT_FACTOR,
@@ -24,23 +26,10 @@ from ..statistics.agreement import (
     limits_of_agreement,
     relative_differences,
 )
-from ..statistics.bootstrap import RESAMPLES, estimate, mean
+from ..statistics.bootstrap import RESAMPLES, mean
 from . import accuracy
 from .records import ARTERIES, MG, StudyRecord, pairs_of
-from .sample import (
-    AGATSTON,
-    MASS,
-    PAPER,
-    VESSELS,
-    WITH_AGATSTON,
-    WITH_MASS,
-    Measure,
-    Pair,
-    Sample,
-    having,
-    pair_scores,
-    score,
-)
+from .sample import AGATSTON, MASS, PAPER, VESSELS, WITH_AGATSTON, WITH_MASS, Pair, Sample, having, pair_scores, score
 
 LEAST_PAIRS = 20
 """Fewer pairs give no limits of agreement."""
@@ -182,62 +171,72 @@ def _between_scans(sample: Sample) -> Section:
 
 
 def _artery_tables(sample: Sample) -> list[Table]:
-    columns = ("Method", *(f"{title}, {which}" for title in VESSELS for which in ("either", "both")))
-    methods = [m for m in WITH_MASS if m in sample.methods]
-    rows = []
-    for method in methods:
-        cells = []
-        for arteries in VESSELS.values():
-            for both in (False, True):
-                measure = relative_difference(sample, both, arteries)
-                shown = [p for p in measure.items(method) if all(_shows(r, arteries) for r in p)]
-                cells.append(sample.found(measure, method, shown).estimate)
-        rows.append((METHODS[method], *cells))
+    if not any(record.visible_arteries for record in sample.scans):
+        return []
+
+    def of_visible(arteries: Sequence[str], both: bool, title: str) -> Measure:
+        measure = relative_difference(sample, both, arteries)
+
+        def items(*methods: str) -> list[Pair]:
+            return [p for p in measure.items(*methods) if all({*arteries} & {*(r.visible_arteries or ())} for r in p)]
+
+        return replace(measure, title=title, items=items, methods=WITH_MASS)
+
+    measures = [
+        of_visible(arteries, both, f"{title}, {'both' if both else 'either'}")
+        for title, arteries in VESSELS.items()
+        for both in (False, True)
+    ]
     note = "Mean relative difference of an artery's mass, of artery pairs with visible calcium in both scans."
-    table = Table("artery_differences", "Relative difference of mass in each artery", columns, tuple(rows), note)
-    return [table] if any(record.visible_arteries for record in sample.scans) else []
-
-
-def _shows(record: StudyRecord, arteries: Sequence[str]) -> bool:
-    return bool(set(arteries) & set(record.visible_arteries or ()))
+    return [sample.value_table("artery_differences", "Relative difference of mass in each artery", measures, note)]
 
 
 def _limit_table(sample: Sample, quantity: str) -> Table:
     levels = LEVELS[AGATSTON if quantity == AGATSTON else sample.unit]
     unit = "" if quantity == AGATSTON else f" {sample.unit}"
-    at = tuple(f"Limit at {level:g}{unit}" for level in levels)
-    columns = ("Method", "Mean difference", "Intercept", "Slope", *at, "Share within")
-    rows = []
-    for method in (m for m in (WITH_AGATSTON if quantity == AGATSTON else WITH_MASS) if m in sample.methods):
-        pairs = [p for p in having(sample.pairs, method) if pair_scores([p], method, quantity).any()]
-        values, n = pair_scores(pairs, method, quantity), len(pairs)
-        if n < LEAST_PAIRS:
-            rows.append((METHODS[method], f"only {n} pairs", *[None] * (len(columns) - 2)))
-            continue
-        patients = [first.patient for first, _ in pairs]
-        weights = sample.bootstrap.weights(patients)
-        start, slope = absolute_difference_fit(weights, values)
-        change, level = values[:, 1] - values[:, 0], values.mean(1)
-        within = np.abs(change) <= LIMIT_FACTOR * (start[0] + slope[0] * level)
-        drawn = [mean(weights, change), start, slope, *(LIMIT_FACTOR * (start + slope * at) for at in levels)]
-        proportion = sample.bootstrap.proportion(patients, within)
-        rows.append((METHODS[method], *(estimate(values, n, n) for values in drawn), proportion))
+
+    def items(*methods: str) -> list[Pair]:
+        pairs = having(sample.pairs, *methods)
+        positive = [p for p in pairs if all(pair_scores([p], m, quantity).any() for m in methods)]
+        return positive if len(positive) >= LEAST_PAIRS else []
+
+    def measure(title: str, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray], **kind: bool) -> Measure:
+        """statistic: of weights, and the scores of both scans [n, 2]."""
+        methods = WITH_AGATSTON if quantity == AGATSTON else WITH_MASS
+        return Measure(title, items, lambda w, p, m: statistic(w, pair_scores(p, m, quantity)), methods=methods, **kind)
+
+    def limit_at(level: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        return lambda w, pairs: LIMIT_FACTOR * sum(np.multiply(absolute_difference_fit(w, pairs), [[1], [level]]))
+
+    def within(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        if not len(pairs):
+            return np.full(len(weights), np.nan)
+        found = limits_of_agreement(pairs)
+        return mean(weights, np.abs(pairs[:, 1] - pairs[:, 0]) <= found.at(pairs.mean(1)))
+
+    measures = [
+        measure("Mean difference", lambda w, pairs: mean(w, pairs[:, 1] - pairs[:, 0])),
+        measure("Intercept", lambda w, pairs: absolute_difference_fit(w, pairs)[0]),
+        measure("Slope", lambda w, pairs: absolute_difference_fit(w, pairs)[1]),
+        *(measure(f"Limit at {level:g}{unit}", limit_at(level)) for level in levels),
+        measure("Share within", within, proportion=True),
+    ]
     note = (
-        "Second minus first scan, pairs positive in either. The absolute difference is modelled as intercept + "
-        f"slope × mean of both scans; the 95 % limits of agreement are ± {LIMIT_FACTOR:.3f} (1.96 √(π/2)) times that, "
-        "which holds for normal differences (Bland and Altman 1999). “Share within” is the proportion of pairs that "
-        "lie within: near 0.95 where the model fits."
+        f"Second minus first scan, pairs positive in either, where there are {LEAST_PAIRS} or more. The absolute "
+        "difference is modelled as intercept + slope × mean of both scans; the 95 % limits of agreement are ± "
+        f"{LIMIT_FACTOR:.3f} (1.96 √(π/2)) times that, which holds for normal differences (Bland and Altman 1999). "
+        "“Share within” is the proportion of pairs that lie within: near 0.95 where the model fits."
     )
     title = "Agatston score" if quantity == AGATSTON else f"mass, {sample.unit}"
-    return Table(f"limits_{quantity}", f"Limits of agreement of {title}", columns, tuple(rows), note)
+    return sample.value_table(f"limits_{quantity}", f"Limits of agreement of {title}", measures, note)
 
 
 def _bland_altman(sample: Sample, quantity: str) -> Figure:
     panels = []
-    for method in (m for m in WITH_AGATSTON if m in sample.methods):
+    for method in (m for m in WITH_AGATSTON if m in sample.titles):
         values = pair_scores(having(sample.pairs, method), method, quantity)
         found = limits(sample.scans, method, quantity, empirical=False)
-        panels.append(study_figures.ScanPairs(method, values[:, 0], values[:, 1], found))
+        panels.append(study_figures.ScorePairs(method, values[:, 0], values[:, 1], found))
     unit, title = ("Agatston", "Agatston score") if quantity == AGATSTON else (sample.unit, "mass")
     linear = LEVELS[AGATSTON if quantity == AGATSTON else sample.unit][0]
     draw = partial(study_figures.bland_altman, panels=panels, unit=unit, linear_to=linear)

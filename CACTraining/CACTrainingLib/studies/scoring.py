@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 from CACScoringLib.anatomy.chest import landmarks, on_working_grid
 from CACScoringLib.core.ct import CTScan
@@ -18,17 +18,17 @@ from CACScoringLib.run import load_networks
 
 from .records import ARTERIES, Value
 
-if TYPE_CHECKING:
-    import torch
-
 
 def ready_networks(models: Mapping[str, StoredModel], device: str) -> Networks:
     """Networks for a worker: on one core, and remembering what they answered (`remembering`)."""
-    import torch
-
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     torch.set_num_threads(1)
     return remembering(load_networks(dict(models), device))
+
+
+def models_key(models: Mapping[str, StoredModel]) -> list[tuple]:
+    """What tells models apart, for the key of a job. models: by network."""
+    return [(network, model.card.sha256, model.card.calibration) for network, model in sorted(models.items())]
 
 
 def remembering(networks: Networks) -> Networks:
@@ -36,54 +36,39 @@ def remembering(networks: Networks) -> Networks:
 
     Ways to score a scan differ in what is asked, and in what is made of the answers; most questions are the same.
     """
-    changed = {}
-    for part in fields(networks):
-        model = getattr(networks, part.name)
-        if isinstance(model, LoadedModel):
-            changed[part.name] = replace(model, network=_with_memory(model.network))
-    return replace(networks, **changed)
+    return replace(
+        networks, **{name: replace(model, network=Memory(model.network)) for name, model in _models(networks).items()}
+    )
 
 
 def forget(networks: Networks) -> None:
     """Free the memory of `remembering` networks: another scan asks anew."""
-    for part in fields(networks):
-        model = getattr(networks, part.name)
-        if isinstance(model, LoadedModel):
-            model.network.known.clear()
+    for model in _models(networks).values():
+        model.network.answers.clear()
 
 
-def _with_memory(network: torch.nn.Module) -> torch.nn.Module:
-    import torch
-
-    class Remembering(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-            self.known: dict[bytes, torch.Tensor] = {}
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            keys = [_digest(item) for item in x]
-            new = [n for n, key in enumerate(keys) if key not in self.known]
-            if new:
-                asked = x if len(new) == len(x) else x[new].contiguous(memory_format=_order_of(x))
-                answers = self.network(asked)
-                self.known |= {keys[n]: answer for n, answer in zip(new, answers, strict=True)}
-            return torch.stack([self.known[key] for key in keys])
-
-    return Remembering()
+def _models(networks: Networks) -> dict[str, LoadedModel]:
+    values = {field.name: getattr(networks, field.name) for field in fields(networks)}
+    return {name: value for name, value in values.items() if isinstance(value, LoadedModel)}
 
 
-def _digest(item: torch.Tensor) -> bytes:
-    import torch
+class Memory(torch.nn.Module):
+    """A network that keeps its answers, by digest of each item of a batch."""
 
-    values = item.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.blake2b(values.tobytes(), digest_size=16).digest()
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.answers: dict[bytes, torch.Tensor] = {}
 
-
-def _order_of(x: torch.Tensor) -> torch.memory_format:
-    import torch
-
-    return {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim, torch.contiguous_format)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = [item.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() for item in x]
+        keys = [hashlib.blake2b(own.tobytes(), digest_size=16).digest() for own in values]
+        new = [n for n, key in enumerate(keys) if key not in self.answers]
+        if new:
+            order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim, torch.contiguous_format)
+            answers = self.network(x if len(new) == len(x) else x[new].contiguous(memory_format=order))
+            self.answers |= {keys[n]: answer for n, answer in zip(new, answers, strict=True)}
+        return torch.stack([self.answers[key] for key in keys])
 
 
 def chest_room(scan: CTScan) -> sitk.Image:

@@ -23,7 +23,7 @@ from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.records import recorded_agatston
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import Score, score_arteries, score_lesions
+from CACScoringLib.scoring.scores import score_arteries, score_lesions
 
 from ..phantom.cohort.labels import LABEL_HU
 from ..statistics.masks import mask_agreement
@@ -36,11 +36,7 @@ _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 def recorder() -> Callable[[tuple[StudyScan, Path]], dict]:
     """What a worker makes records with, as JSON; all cores are at work already, so each keeps to one."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    return _record
-
-
-def _record(job: tuple[StudyScan, Path]) -> dict:
-    return asdict(make_record(*job))
+    return lambda job: asdict(make_record(*job))
 
 
 def refused(scan: StudyScan, reason: str) -> StudyRecord:
@@ -62,7 +58,9 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         raise CTError("It was scored with a reader's lesions. Score it without, as cac evaluate does.")
     files = _Files(scan, folder, read_ct(scan.ct, scan.series))
     values = {key: _value(methods[name], files.per_mass) for key, name in _SCORED.items()}
-    rules = replace(ScoringRules(**_tuples(content["rules"]["threshold"])), calibration_mg_per_mm3_hu=None)
+    recorded = content["rules"]["threshold"]
+    recorded = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()}
+    rules = replace(ScoringRules(**recorded), calibration_mg_per_mm3_hu=None)
     if files.regions is not None:
         values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files, rules)
     own = content["slices_positive_from"]
@@ -121,10 +119,6 @@ class _Files:
     def voxel_mm3(self) -> float:
         return math.prod(self.ct.image.GetSpacing())
 
-    @property
-    def hu(self) -> np.ndarray:
-        return self.ct.hu
-
     @cached_property
     def regions(self) -> np.ndarray | None:
         """A reader's `Artery` labels, uint8; None where nobody painted any, all 0 where the reader saw none."""
@@ -133,7 +127,7 @@ class _Files:
         if painted is None or not sitk.GetArrayViewFromImage(painted).any():
             labels = self.scan.labels or ()
             none_seen = (painted is not None or self.scan.labelled_whole) and not any(shows for _, shows in labels)
-            return np.zeros(self.hu.shape, np.uint8) if none_seen else None
+            return np.zeros(self.ct.hu.shape, np.uint8) if none_seen else None
         labels = sitk.GetArrayFromImage(mask_on_scan_grid(painted, self.ct, "lesion label map")[0])
         if unknown := set(np.unique(labels).tolist()) - {0, *SITES}:
             raise MaskError(f"{path} holds the label {max(unknown)}, which is not that of an artery or another site.")
@@ -192,30 +186,25 @@ def _value(method: dict, per_mass: float) -> Value:
     for lesion in method["lesions"]:
         artery = lesion.get("suggested_artery", lesion["artery"])
         if artery in arteries:
-            mass, agatston = arteries[artery]
-            arteries[artery] = (
-                mass + lesion["pseudo_mass_hu_mm3"] / per_mass,
-                agatston + recorded_agatston(method, lesion),
-            )
+            own = lesion["pseudo_mass_hu_mm3"] / per_mass, recorded_agatston(method, lesion)
+            arteries[artery] = tuple(map(sum, zip(arteries[artery], own, strict=True)))
     total = method["total"]
     return Value(total["pseudo_mass_hu_mm3"] / per_mass, recorded_agatston(method, total), arteries)
 
 
 def _found_value(found: LesionSet, files: _Files, rules: ScoringRules) -> Value:
-    def both(score: Score) -> tuple[float, float]:
-        return score.pseudo_mass_hu_mm3 / files.per_mass, score.agatston
-
     spacing = files.ct.image.GetSpacing()
-    arteries = score_arteries(found.lesions, spacing, rules)
-    by_name = {artery.key: both(score) for artery, score in arteries.items() if artery.key in ARTERIES}
-    return Value(*both(score_lesions(found.lesions, spacing, rules)), by_name)
+    scores = {a.key: score for a, score in score_arteries(found.lesions, spacing, rules).items() if a.key in ARTERIES}
+    total = score_lesions(found.lesions, spacing, rules)
+    both = {name: (score.pseudo_mass_hu_mm3 / files.per_mass, score.agatston) for name, score in scores.items()}
+    return Value(total.pseudo_mass_hu_mm3 / files.per_mass, total.agatston, both)
 
 
 def _noise_free(files: _Files) -> Value:
     """The true map's positive part; by artery, and as Agatston score by the map's rule, where it adds LABEL_HU."""
     arteries = files.image(files.scan.truth / "arteries.nii.gz")
     box = _box_of(arteries)
-    image, ct = (sitk.GetImageFromArray(np.ascontiguousarray(array[box])) for array in (files.true_hu, files.hu))
+    image, ct = (sitk.GetImageFromArray(np.ascontiguousarray(array[box])) for array in (files.true_hu, files.ct.hu))
     for part in (image, ct):
         part.SetSpacing(files.ct.image.GetSpacing())
     rules = ScoringRules(name="adjusted Agatston", threshold_hu=LABEL_HU)
@@ -246,14 +235,9 @@ def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
     return tuple(found)
 
 
-def _box_of(labels: np.ndarray) -> tuple[slice, slice, slice]:
+def _box_of(labels: np.ndarray) -> tuple[slice, ...]:
     """The part that holds all labels; one voxel where there are none."""
-    planes = np.flatnonzero(labels.any((1, 2)))
-    if not planes.size:
-        return (slice(0, 1),) * 3
-    outline = labels[planes[0] : planes[-1] + 1].any(0)
-    rows, columns = np.flatnonzero(outline.any(1)), np.flatnonzero(outline.any(0))
-    return tuple(slice(int(axis[0]), int(axis[-1]) + 1) for axis in (planes, rows, columns))
+    return (ndimage.find_objects((labels > 0).view(np.uint8)) or [(slice(0, 1),) * 3])[0]
 
 
 def _heart(files: _Files) -> tuple[HeartAgreement | None, tuple[str, ...]]:
@@ -291,7 +275,3 @@ def _facts(content: dict, files: _Files) -> dict[str, object]:
         "hu_mm3_per_mass": files.per_mass,
         "seconds": round(sum(content["seconds"].values()), 2),
     }
-
-
-def _tuples(values: dict) -> dict:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

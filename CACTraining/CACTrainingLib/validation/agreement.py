@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +11,10 @@ import numpy as np
 from CACScoringLib.scoring.risk import ROUNDING, whole_score
 
 from ..report import figures as drawings
-from ..report.parts import METHODS, Figure, Section, Table, count, heading, p_cell
+from ..report.measures import Comparison, Measure
+from ..report.parts import METHODS, Figure, Section, Table, count, heading
 from ..statistics.agreement import agreement, kappa, limits_of_agreement
-from ..statistics.bootstrap import Bootstrap, Estimate, Found, estimate, mean, paired_difference, ratio
+from ..statistics.bootstrap import mean, ratio
 from ..statistics.regression import linear_fit, rank_correlation
 from .comparison import METHODS as BY_KEY
 from .comparison import ComparedScan
@@ -29,44 +29,65 @@ Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Of weights [resamples, scans], the reference's scores and a method's."""
 
 
-@dataclass(frozen=True)
-class Compared:
-    """All compared scans, and the resamples of their patients. vessels: of the `Reference`."""
+class Compared(Comparison):
+    """All compared scans, by the methods that scored all of them. vessels: of the `Reference`."""
 
-    scans: tuple[ComparedScan, ...]
-    bootstrap: Bootstrap
-    vessels: Mapping[str, tuple[str, ...]]
+    def __init__(
+        self, scans: Sequence[ComparedScan], generator: np.random.Generator, vessels: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        self.scans, self.vessels = tuple(scans), vessels
+        self.methods = tuple(key for key in BY_KEY if all(key in scan.measured for scan in scans))
+        titles = {key: METHODS[key] for key in self.methods}
+        super().__init__([scan.patient for scan in scans], titles, self.methods[0], generator)
 
-    @cached_property
-    def methods(self) -> tuple[str, ...]:
-        """That all scans were scored by, in the order of `comparison.METHODS`."""
-        return tuple(key for key in BY_KEY if all(key in scan.measured for scan in self.scans))
-
-    @cached_property
+    @property
     def totals(self) -> np.ndarray:
-        return np.array([scan.total for scan in self.scans])
+        return _reference(self.scans)
 
     def measured(self, method: str) -> np.ndarray:
-        return np.array([scan.measured[method] for scan in self.scans])
+        return _measured(self.scans, method)
 
-    def weights(self, scans: Sequence[ComparedScan] | None = None) -> np.ndarray:
-        return self.bootstrap.weights([scan.patient for scan in (self.scans if scans is None else scans)])
+    def cells(self, measures: Sequence[Measure], method: str) -> list[Cell]:
+        """Estimates of a method; None where there is nothing to measure."""
+        return [self.found(one, method).estimate if one.items(method) else None for one in measures]
 
-    def estimate(self, values: np.ndarray, scans: Sequence[ComparedScan] | None = None) -> Estimate:
-        own = self.scans if scans is None else scans
-        return estimate(values, len(own), len({scan.patient for scan in own}))
+    def measure(self, title: str, statistic: Statistic, vessel: str | None = None) -> Measure:
+        """A measure of all scans of which the reference knows the total, or the vessel."""
+        scans = self.scans if vessel is None else [scan for scan in self.scans if vessel in scan.vessels]
+        return Measure(
+            title, lambda *_: scans, lambda w, own, m: statistic(w, _reference(own, vessel), _measured(own, m, vessel))
+        )
 
-    def found(self, statistic: Statistic, measured: np.ndarray) -> Found:
-        values = statistic(self.weights(), self.totals, measured)
-        return Found(values, len(self.scans), len({scan.patient for scan in self.scans}))
+    def rates(self, positive: Callable[[float], bool], vessel: str | None = None) -> list[Measure]:
+        """Sensitivity, specificity and positive predictive value. positive: of a score."""
+        scans = self.scans if vessel is None else [scan for scan in self.scans if vessel in scan.vessels]
 
-    def rates(
-        self, scans: Sequence[ComparedScan], found: np.ndarray, true: np.ndarray
-    ) -> tuple[Estimate | None, Estimate | None, Estimate | None]:
-        """Sensitivity, specificity and positive predictive value; None where no scan counts."""
-        proportion = partial(self.bootstrap.proportion, [scan.patient for scan in scans])
-        pairs = ((found, true), (~found, ~true), (true, found))
-        return tuple(proportion(hits, of) if of.any() else None for hits, of in pairs)
+        def true(own: Sequence[ComparedScan]) -> list[bool]:
+            return list(map(positive, _reference(own, vessel)))
+
+        def found(own: Sequence[ComparedScan], method: str) -> list[bool]:
+            return list(map(positive, _measured(own, method, vessel)))
+
+        def correct(weights: np.ndarray, own: Sequence[ComparedScan], method: str) -> np.ndarray:
+            return mean(weights, np.equal(true(own), found(own, method)))
+
+        def among(known: Sequence[bool], kind: bool) -> list[ComparedScan]:
+            return [scan for scan, own in zip(scans, known, strict=True) if own == kind]
+
+        return [
+            Measure("Sensitivity", lambda *_: among(true(scans), True), correct, proportion=True),
+            Measure("Specificity", lambda *_: among(true(scans), False), correct, proportion=True),
+            Measure("Positive predictive value", lambda m: among(found(scans, m), True), correct, proportion=True),
+        ]
+
+
+def _reference(scans: Sequence[ComparedScan], vessel: str | None = None) -> np.ndarray:
+    return np.array([scan.total if vessel is None else scan.vessels[vessel] for scan in scans], float)
+
+
+def _measured(scans: Sequence[ComparedScan], method: str, vessel: str | None = None) -> np.ndarray:
+    own = (s.measured[method] if vessel is None else s.measured_vessels[method][vessel] for s in scans)
+    return np.array(list(own), float)
 
 
 def category(agatston: float) -> int:
@@ -117,10 +138,9 @@ def _at_least(least: int, scores: np.ndarray) -> np.ndarray:
     return np.array([whole_score(score) >= least for score in scores], bool)
 
 
+AGREEMENT: dict[str, Statistic] = {"ICC": icc, "Slope": slope, "Mean difference": mean_difference}
 TOTALS: dict[str, Statistic] = {
-    "ICC": icc,
-    "Slope": slope,
-    "Mean difference": mean_difference,
+    **AGREEMENT,
     "Lower limit": partial(_limit, -1),
     "Upper limit": partial(_limit, 1),
     "Rank correlation": rank_correlation,
@@ -137,58 +157,39 @@ def sections(compared: Compared) -> tuple[Section, ...]:
 
 
 def _totals(compared: Compared) -> Section:
-    rows = [
-        (METHODS[m], *(compared.found(statistic, compared.measured(m)).estimate for statistic in TOTALS.values()))
-        for m in compared.methods
-    ]
     note = (
         "Agatston score of the method against the reference's. ICC: two-way random effects, absolute agreement, single "
         "measurement. Slope: least-squares line of the method's score on the reference's, which high scores dominate. "
         "Limits: mean difference ± 1.96 standard deviations (Bland and Altman 1986); the difference is the method's "
         "minus the reference's. κ with linear weights."
     )
-    tables = [Table("totals", "Agreement of total scores", ("Method", *TOTALS), tuple(rows), note)]
+    measures = [compared.measure(*one) for one in TOTALS.items()]
+    tables = [compared.value_table("totals", "Agreement of total scores", measures, note)]
     if len(compared.methods) == 2:
-        tables.append(_method_differences(compared))
-    reference, label = compared.totals, "Agatston score"
-    panels = [
-        drawings.AgainstTruth(m, reference, compared.measured(m), np.zeros(len(reference), bool))
-        for m in compared.methods
-    ]
-    draw = partial(
-        drawings.against_truth, panels=panels, unit=label, linear_to=10.0, titles=("Reference score", "Method's score")
-    )
+        statistics = {"ICC of totals": icc, "κ of categories": category_kappa}
+        statistics |= {f"F1 at ≥ {least}": partial(f1_at, least) for least in LEAST}
+        rows = compared.paired_rows([compared.measure(*one) for one in statistics.items()], *compared.methods)
+        columns = ("Measure", *compared.titles.values(), "Difference", "p")
+        note = "On the same scans; above zero the first method agrees better."
+        tables.append(Table("method_differences", "The two methods compared", columns, tuple(rows), note))
+    totals, label = compared.totals, "Agatston score"
+    panels = []
+    for method in compared.methods:
+        measured = compared.measured(method)
+        both = np.stack([totals, measured], axis=1)
+        limits = limits_of_agreement(both) if len(both) > 2 and np.ptp(both) > 0 else None
+        panels.append(drawings.ScorePairs(method, totals, measured, limits))
+    axes = {"panels": panels, "unit": label, "linear_to": 10.0}
+    titles = ("Reference score", "Method's score")
+    scatter = partial(drawings.against_truth, titles=titles, **axes)
     titles = ("Mean of both", "Method minus reference")
-    differences = partial(drawings.bland_altman, panels=_pairs(compared), unit=label, linear_to=10.0, titles=titles)
+    differences = partial(drawings.bland_altman, titles=titles, **axes)
     note = "Axes are logarithmic beyond 10. Dashed: limits of agreement that widen with the mean."
     figures = (
-        Figure("against_reference", "Scores against the reference", draw, "", (7, 3)),
+        Figure("against_reference", "Scores against the reference", scatter, "", (7, 3)),
         Figure("bland_altman", "Difference from the reference against the mean of both", differences, note, (7, 3)),
     )
     return Section("totals", "Total scores", (), tuple(tables), figures)
-
-
-def _pairs(compared: Compared) -> list[drawings.ScanPairs]:
-    found = []
-    for method in compared.methods:
-        pairs = np.stack([compared.totals, compared.measured(method)], axis=1)
-        limits = limits_of_agreement(pairs) if len(pairs) > 2 and np.ptp(pairs) > 0 else None
-        found.append(drawings.ScanPairs(method, pairs[:, 0], pairs[:, 1], limits))
-    return found
-
-
-def _method_differences(compared: Compared) -> Table:
-    first, second = compared.methods
-    rows: list[tuple[Cell, ...]] = []
-    statistics = {"ICC of totals": icc, "κ of categories": category_kappa}
-    statistics |= {f"F1 at ≥ {least}": partial(f1_at, least) for least in LEAST}
-    for title, statistic in statistics.items():
-        own = [compared.found(statistic, compared.measured(method)) for method in (first, second)]
-        change = paired_difference(*own)
-        rows.append((title, *(float(one.values[0]) for one in own), change.estimate, p_cell(change.p)))
-    columns = ("Measure", METHODS[first], METHODS[second], "Difference", "p")
-    note = "On the same scans; above zero the first method agrees better."
-    return Table("method_differences", "The two methods compared", columns, tuple(rows), note)
 
 
 def _category_section(compared: Compared) -> Section:
@@ -210,29 +211,26 @@ def _detection(compared: Compared) -> Section:
     for least in LEAST:
         true = _at_least(least, compared.totals)
         rows.append(heading(f"≥ {least}: {true.sum()} of {len(true)} scans by the reference", columns))
-        for method in compared.methods:
-            measured = compared.measured(method)
-            rates = compared.rates(compared.scans, _at_least(least, measured), true)
-            rows.append((f"  {METHODS[method]}", *rates, compared.found(partial(f1_at, least), measured).estimate))
+        measures = compared.rates(lambda score, least=least: whole_score(score) >= least)
+        measures.append(compared.measure("F1", partial(f1_at, least)))
+        rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]
     note = "A scan is positive where its score, rounded, reaches the limit."
     table = Table("detection", "Detection of scans at or above a score", columns, tuple(rows), note)
     return Section("detection", "Detection", (), (table,))
 
 
 def _vessels(compared: Compared) -> Section:
-    columns = ("Vessel", "ICC", "Slope", "Mean difference", "Sensitivity", "Specificity")
+    columns = ("Vessel", *AGREEMENT, "Sensitivity", "Specificity")
     rows: list[tuple[Cell, ...]] = []
     for vessel in compared.vessels:
         own = [scan for scan in compared.scans if vessel in scan.vessels]
         if not own:
             continue
-        reference = np.array([scan.vessels[vessel] for scan in own])
-        rows.append(heading(f"{vessel}: calcium in {(reference > 0).sum()} of {count(own, 'scan')}", columns))
-        for method in compared.methods:
-            measured = np.array([scan.measured_vessels[method][vessel] for scan in own])
-            drawn = [one(compared.weights(own), reference, measured) for one in (icc, slope, mean_difference)]
-            rates = compared.rates(own, measured > 0, reference > 0)[:2]
-            rows.append((f"  {METHODS[method]}", *(compared.estimate(values, own) for values in drawn), *rates))
+        calcified = (_reference(own, vessel) > 0).sum()
+        rows.append(heading(f"{vessel}: calcium in {calcified} of {count(own, 'scan')}", columns))
+        measures = [compared.measure(*one, vessel) for one in AGREEMENT.items()]
+        measures += compared.rates(lambda score: score > 0, vessel)[:2]
+        rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]
     note = "Agatston scores. A lesion that nobody assigned counts for the artery that its place suggests."
     table = Table("vessels", "Agreement by vessel", columns, tuple(rows), note)
     return Section("vessels", "Arteries", (), (table,))

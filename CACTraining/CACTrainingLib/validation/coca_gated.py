@@ -18,7 +18,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.ct import CTScan
 from CACScoringLib.io.reading import find_series
 
 from ..project.importers.coca import (
@@ -30,8 +30,7 @@ from ..project.importers.coca import (
     outlined_series,
     read_regions,
 )
-from .reference import BY_RULE, VESSELS, BadReferenceError, Reference, ReferenceScan
-from .scans import Counted
+from .reference import BY_RULE, VESSELS, BadReferenceError, Counted, Reference, ReferenceScan, read_each
 
 TITLE = "COCA, gated scans with contours"
 RELEASE = "Gated_release_final"
@@ -46,35 +45,25 @@ def _root(source: Path) -> Path | None:
     return next((p for p in places if (p / REGIONS_FOLDER).is_dir() and (p / PATIENTS_FOLDER).is_dir()), None)
 
 
-def read(source: Path, scans: Path | None = None, progress: Counted | None = None) -> Reference:
-    """The reference of a folder that `fits`. Its scans lie in it; `scans` is not taken. Raises BadReferenceError."""
-    if scans is not None:
-        raise BadReferenceError(f"The scans of {TITLE} lie in its own folder. Leave --scans out.")
+def read(source: Path, progress: Counted | None = None) -> Reference:
+    """The reference of a folder that `fits`, which holds its scans."""
     root = _root(source)
     outlined = {path.stem: path for path in (root / REGIONS_FOLDER).glob("*.xml")}
     patients = {path.name: path for path in (root / PATIENTS_FOLDER).iterdir() if path.is_dir()}
-    found, refused = [], []
     numbers = sorted({*outlined, *patients}, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
-    for done, number in enumerate(numbers, 1):
-        try:
-            if number not in patients:
-                raise BadReferenceError(f"There is no folder {PATIENTS_FOLDER}/{number} with its scan.")
-            if number not in outlined:
-                raise BadReferenceError(
-                    f"There is no {REGIONS_FOLDER}/{number}.xml: whether it has calcium is unknown."
-                )
-            regions = read_regions(outlined[number])
-            own = outlined_series(regions, _series(patients[number]), outlined[number])
-        except CTError as error:
-            refused.append((number, str(error)))
-        else:
-            outlines = partial(_outlines, tuple(regions), own.folder, own.uid)
-            files = (outlined[number],)
-            found.append(ReferenceScan(number, number, own.folder, own.uid, outlines=outlines, files=files))
-        if progress:
-            progress(done, len(numbers))
+
+    def scan(number: str, _: None) -> ReferenceScan:
+        if number not in patients:
+            raise BadReferenceError(f"There is no folder {PATIENTS_FOLDER}/{number} with its scan.")
+        if number not in outlined:
+            raise BadReferenceError(f"There is no {REGIONS_FOLDER}/{number}.xml: whether it has calcium is unknown.")
+        regions = read_regions(outlined[number])
+        own = outlined_series(regions, _series(patients[number]), outlined[number])
+        outlines = partial(_outlines, tuple(regions), own.folder, own.uid)
+        return ReferenceScan(number, number, own.folder, own.uid, outlines=outlines, files=(outlined[number],))
+
     about = f"Readers outlined calcium in each image and named its artery. {BY_RULE}"
-    return Reference(TITLE, about, VESSELS, tuple(found), tuple(refused))
+    return Reference(TITLE, about, VESSELS, *read_each([(number, None) for number in numbers], scan, progress))
 
 
 def _series(folder: Path) -> list[CocaSeries]:

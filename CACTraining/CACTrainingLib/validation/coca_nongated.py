@@ -12,12 +12,11 @@ import math
 import re
 from pathlib import Path
 
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.tables import TableError
 
 from ..project.importers.coca import SCORES, score_rows
-from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Reference, ReferenceScan
-from .scans import Counted, scans_below
+from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Counted, Reference, ReferenceScan, read_each
+from .scans import scans_below
 
 TITLE = "COCA, scans that are not gated"
 RELEASE = "deidentified_nongated"
@@ -45,22 +44,18 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
     table = _table(source)
     rows = _rows(table)
     by_id = scans_below(scans or table.parent, progress)
-    found, refused = [], []
-    for row in rows:
-        name = row[SCAN]
-        try:
-            scores = {column: _score(row, column) for column in COLUMNS}
-            total = scores.pop("total")
-            if total is None:
-                raise BadReferenceError(f"{table.name} has no total of it.")
-            scan = by_id.of(re.sub(r"\D+$", "", name))
-        except CTError as error:
-            refused.append((name, str(error)))
-            continue
+
+    def scan(name: str, row: dict[str, str]) -> ReferenceScan:
+        scores = {column: _score(row, column) for column in COLUMNS}
+        total = scores.pop("total")
+        if total is None:
+            raise BadReferenceError(f"{table.name} has no total of it.")
+        found = by_id.of(re.sub(r"\D+$", "", name))
         vessels = {ARTERY_NAMES[column.lower()]: score for column, score in scores.items() if score is not None}
-        found.append(ReferenceScan(name, name, scan.ct, scan.series, total, vessels))
+        return ReferenceScan(name, name, found.ct, found.series, total, vessels)
+
     about = "Agatston scores in total and by artery that came with the scans; where calcium lies is not known."
-    return Reference(TITLE, about, VESSELS, tuple(found), tuple(refused))
+    return Reference(TITLE, about, VESSELS, *read_each([(row[SCAN], row) for row in rows], scan))
 
 
 def _rows(table: Path) -> list[dict[str, str]]:

@@ -101,11 +101,7 @@ class Job:
 def comparer() -> Callable[[Job], dict]:
     """What a worker compares scans with; all cores are at work already, so each keeps to one."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    return _compared
-
-
-def _compared(job: Job) -> dict:
-    return asdict(compare(job))
+    return lambda job: asdict(compare(job))
 
 
 def from_json(content: dict) -> ComparedScan:

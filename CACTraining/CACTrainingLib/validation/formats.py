@@ -8,11 +8,12 @@ from pathlib import Path
 from CACScoringLib.core.text import some
 
 from . import coca_gated, coca_nongated, label_maps, orcascore, tables
-from .reference import BadReferenceError, Reference
-from .scans import Counted
+from .reference import BadReferenceError, Counted, Reference
 
-FORMATS = (coca_gated, coca_nongated, orcascore, label_maps, tables)
-"""Modules with `TITLE`, `fits(source)` and `read(source, scans, progress)`."""
+WITH_SCANS = (coca_gated, orcascore, label_maps)
+"""Modules with `TITLE`, `fits(source)` and `read(source, progress)`, whose references hold their scans."""
+FORMATS = (*WITH_SCANS, coca_nongated, tables)
+"""The others, whose `read(source, scans, progress)` takes the folder of the scans too."""
 
 
 def read_reference(source: Path, scans: Path | None = None, progress: Counted | None = None) -> Reference:
@@ -36,7 +37,13 @@ def read_reference(source: Path, scans: Path | None = None, progress: Counted | 
     if len(fitting) > 1:
         titles = " and ".join(one.TITLE for one in fitting)
         raise BadReferenceError(f"{source} holds {titles}. Name the folder of one of them.")
-    reference = _distinct(fitting[0].read(source, scans, progress))
+    (form,) = fitting
+    if form in WITH_SCANS:
+        if scans is not None:
+            raise BadReferenceError(f"The scans of {form.TITLE} lie in its own folder. Leave --scans out.")
+        reference = _distinct(form.read(source, progress))
+    else:
+        reference = _distinct(form.read(source, scans, progress))
     if not reference.scans:
         why = some([f"{name}: {reason}" for name, reason in reference.refused]) or "it is empty"
         raise BadReferenceError(f"No scan of {source} ({reference.title}) can be compared. {why}")

@@ -13,14 +13,22 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.labels import SITES, Artery
 from CACScoringLib.io.reading import IMAGE_ENDINGS, read_lesion_labels, stem
 
 from ..project.importers.segmentation_labels import labels_on_grid
 from ..project.importers.sources import LESIONS
-from .reference import BY_RULE, VESSELS, BadReferenceError, Reference, ReferenceScan, check_labels
-from .scans import Counted
+from .reference import (
+    BY_RULE,
+    VESSELS,
+    BadReferenceError,
+    Counted,
+    Reference,
+    ReferenceScan,
+    check_labels,
+    read_each,
+)
 
 TITLE = "label maps"
 MEANINGS = {int(site): site.full_name for site in SITES if site != Artery.UNASSIGNED}
@@ -36,24 +44,18 @@ def _paths(source: Path) -> list[Path]:
     return sorted(path for path in named if stem(path).endswith(LESIONS) and not path.name.startswith("."))
 
 
-def read(source: Path, scans: Path | None = None, progress: Counted | None = None) -> Reference:
-    """The reference of a folder that `fits`. Its scans lie in it; `scans` is not taken. Raises BadReferenceError."""
-    if scans is not None:
-        raise BadReferenceError("Label maps lie beside their CTs. Leave --scans out, or list both in a table (CSV).")
-    found, refused = [], []
-    paths = _paths(source)
-    for done, path in enumerate(paths, 1):
-        name = path.relative_to(source).with_name(stem(path).removesuffix(LESIONS)).as_posix()
-        try:
-            ct = _ct_beside(path)
-            check(path)
-        except CTError as error:
-            refused.append((name, str(error)))
-        else:
-            found.append(ReferenceScan(name, name, ct, outlines=partial(outlines, path), files=(path,)))
-        if progress:
-            progress(done, len(paths))
-    return Reference(TITLE, ABOUT, VESSELS, tuple(found), tuple(refused))
+def read(source: Path, progress: Counted | None = None) -> Reference:
+    """The reference of a folder that `fits`, which holds its scans."""
+
+    def scan(name: str, path: Path) -> ReferenceScan:
+        check(path)
+        return ReferenceScan(name, name, _ct_beside(path), outlines=partial(outlines, path), files=(path,))
+
+    items = [
+        (path.relative_to(source).with_name(stem(path).removesuffix(LESIONS)).as_posix(), path)
+        for path in _paths(source)
+    ]
+    return Reference(TITLE, ABOUT, VESSELS, *read_each(items, scan, progress))
 
 
 def check(path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..report.measures import Measure
 from ..report.parts import METHODS, Gallery, Picture, Section, Table, count, heading
 from ..statistics.bootstrap import mean, ratio
 from .agreement import CATEGORIES, Compared, category
@@ -64,33 +65,41 @@ def _recall(compared: Compared, items: Sequence[tuple[ComparedScan, OutlinedLesi
         if own:
             patients = [scan.patient for scan, _ in own]
             hits = [np.array([lesion.found[m] for _, lesion in own], bool) for m in compared.methods]
-            rows.append((f"  {title}", *(compared.bootstrap.proportion(patients, one) for one in hits)))
+            rows.append((f"  {title}", *(compared.bootstrap.proportion(patients, one).estimate for one in hits)))
     if compared.vessels:
         named: list[Cell] = []
         for method in compared.methods:
             own = [(scan, lesion) for scan, lesion in items if lesion.found[method] and lesion.vessel != "other"]
             right = np.array([lesion.named[method] == lesion.vessel for _, lesion in own], bool)
-            named.append(compared.bootstrap.proportion([s.patient for s, _ in own], right) if own else None)
+            named.append(compared.bootstrap.proportion([s.patient for s, _ in own], right).estimate if own else None)
         rows.append(("Artery named as the reference does, of those found", *named))
     return Table("lesions_found", "Lesions of the reference", columns, tuple(rows))
 
 
 def _precision(compared: Compared, scans: Sequence[ComparedScan]) -> Table:
     columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
-    weights = compared.weights(scans)
-    right, per_scan, score = [], [], []
-    for method in compared.methods:
-        wrong = np.array([sum(one.method == method for one in scan.wrong) for scan in scans])
-        every = np.array([scan.counts[method] for scan in scans])
-        lost = np.array([sum(one.agatston for one in scan.wrong if one.method == method) for scan in scans])
-        right.append(compared.estimate(ratio(weights, every - wrong, every), scans) if every.any() else None)
-        per_scan.append(compared.estimate(mean(weights, wrong), scans))
-        score.append(compared.estimate(mean(weights, lost), scans))
+
+    def wrong(own: Sequence[ComparedScan], method: str) -> list[list[float]]:
+        return [[one.agatston for one in scan.wrong if one.method == method] for scan in own]
+
+    def right(weights: np.ndarray, own: Sequence[ComparedScan], method: str) -> np.ndarray:
+        every = np.array([scan.counts[method] for scan in own])
+        return ratio(weights, every - list(map(len, wrong(own, method))), every)
+
+    def per_scan(of: Callable) -> Callable:
+        return lambda weights, own, method: mean(weights, np.array([of(scores) for scores in wrong(own, method)]))
+
+    measures = {
+        "Precision: proportion that holds calcium of the reference": right,
+        "Wrong lesions per scan": per_scan(len),
+        "Agatston score of wrong lesions per scan": per_scan(sum),
+    }
+    rows: list[tuple[Cell, ...]] = []
+    for title, statistic in measures.items():
+        measure = Measure(title, lambda *_: scans, statistic)
+        rows.append((title, *(compared.found(measure, method).estimate for method in compared.methods)))
     places = Counter((one.method, site_name(one.at)) for scan in scans for one in scan.wrong)
-    rows = [
-        ("Precision: proportion that holds calcium of the reference", *right),
-        ("Wrong lesions per scan", *per_scan),
-        ("Agatston score of wrong lesions per scan", *score),
+    rows += [
         heading("Wrong lesions by what the reference labels there", columns),
         *((f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})),
     ]

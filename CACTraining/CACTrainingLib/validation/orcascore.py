@@ -15,7 +15,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_mask
 
@@ -24,12 +24,13 @@ from .reference import (
     BY_RULE,
     VESSELS_LM_WITH_LAD,
     BadReferenceError,
+    Counted,
     Reference,
     ReferenceScan,
     check_labels,
+    read_each,
     relabelled,
 )
-from .scans import Counted
 
 TITLE = "orCaScore label maps"
 SITES = {1: Artery.LAD, 2: Artery.LCX, 3: Artery.RCA}
@@ -41,27 +42,20 @@ def fits(source: Path) -> bool:
     return source.is_dir() and any(_NAME.fullmatch(path.name) for path in source.rglob("*.mhd"))
 
 
-def read(source: Path, scans: Path | None = None, progress: Counted | None = None) -> Reference:
-    """The reference of a folder that `fits`. Its scans lie in it; `scans` is not taken. Raises BadReferenceError."""
-    if scans is not None:
-        raise BadReferenceError(f"The scans of {TITLE} lie beside them. Leave --scans out.")
-    found, refused = [], []
-    paths = sorted(path for path in source.rglob("*.mhd") if _NAME.fullmatch(path.name))
-    for done, path in enumerate(paths, 1):
-        case = _NAME.fullmatch(path.name)[1]
+def read(source: Path, progress: Counted | None = None) -> Reference:
+    """The reference of a folder that `fits`, which holds its scans."""
+
+    def scan(case: str, path: Path) -> ReferenceScan:
         ct = path.with_name(f"{case}CTI.mhd")
-        try:
-            if not ct.is_file():
-                raise BadReferenceError(f"Its CT {ct.name} does not lie beside {path.name}.")
-            check_labels(read_mask(path), _MEANINGS, path)
-        except CTError as error:
-            refused.append((case, str(error)))
-        else:
-            found.append(ReferenceScan(case, case, ct, outlines=partial(_outlines, path), files=(path,)))
-        if progress:
-            progress(done, len(paths))
+        if not ct.is_file():
+            raise BadReferenceError(f"Its CT {ct.name} does not lie beside {path.name}.")
+        check_labels(read_mask(path), _MEANINGS, path)
+        return ReferenceScan(case, case, ct, outlines=partial(_outlines, path), files=(path,))
+
+    named = ((_NAME.fullmatch(path.name), path) for path in sorted(source.rglob("*.mhd")))
+    items = [(match[1], path) for match, path in named if match]
     about = f"Lesions were labelled by artery, those of the left main as LAD. {BY_RULE}"
-    return Reference(TITLE, about, VESSELS_LM_WITH_LAD, tuple(found), tuple(refused))
+    return Reference(TITLE, about, VESSELS_LM_WITH_LAD, *read_each(items, scan, progress))
 
 
 def _outlines(path: Path, scan: CTScan) -> sitk.Image:

@@ -121,7 +121,6 @@ class CrossFitted:
     """A scan by what other patients taught. automatic: its clinical score. intervals: of the total, by method; None
     where they are withheld. probabilities: of `uncertainty.CATEGORIES`; empty where withheld."""
 
-    evidence: Evidence
     automatic: float
     intervals: dict[str, tuple[float, float] | None]
     probabilities: dict[str, float]
@@ -129,17 +128,20 @@ class CrossFitted:
 
 @dataclass(frozen=True)
 class Recalibration:
-    """scans: that it was fitted to. cross_fitted: of each. fitted: by all. refitted: whether the weights were fitted
-    too; else why not. from_base: limits of categories whose probabilities are those of the model before, for too few
-    patients lie on one side of them. arteries: how many patients errors of arteries were fitted to, 0 for none."""
+    """scans: that it was fitted to. cross_fitted: of each. fitted: by all. why_not: why the weights were not fitted;
+    empty where they were. from_base: limits of categories whose probabilities are those of the model before, for too
+    few patients lie on one side of them. arteries: how many patients errors of arteries were fitted to, 0 for none."""
 
     scans: tuple[ComparedScan, ...]
     cross_fitted: tuple[CrossFitted, ...]
     fitted: Fitted
-    refitted: bool
     why_not: str
     from_base: tuple[float, ...]
     arteries: int
+
+    @property
+    def refitted(self) -> bool:
+        return not self.why_not
 
     @property
     def patients(self) -> int:
@@ -191,7 +193,6 @@ def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration
         tuple(scan.compared for scan in own),
         tuple(found for found in cross_fitted if found is not None),
         fitter.fit(own),
-        not why_not,
         why_not,
         tuple(limit for limit in LIMITS["agatston"] if not _both_sides(own, limit)),
         arteries if arteries >= LEAST_PATIENTS else 0,
@@ -327,7 +328,7 @@ def _evaluated(scan: _Scan, taught: Fitted) -> CrossFitted:
         )
     chances = taught.errors["automatic"]["total"].probabilities(total)
     probabilities = {} if familiarity.out_of_range else dict(zip(CATEGORIES, chances, strict=True))
-    return CrossFitted(evidence, total, intervals, probabilities)
+    return CrossFitted(total, intervals, probabilities)
 
 
 def _folds(scans: Sequence[_Scan]) -> np.ndarray:

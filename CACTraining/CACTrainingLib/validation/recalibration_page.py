@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..report.parts import METHODS, Section, Table, count, p_cell
-from ..statistics.bootstrap import Bootstrap, Found, mean, paired_difference
+from ..report.measures import Comparison, Measure
+from ..report.parts import METHODS, Section, Table, count
+from ..statistics.bootstrap import mean
 from ..training.evidence import FOLDS
-from .agreement import CATEGORIES, LEAST, Compared, Statistic, category, category_kappa, f1_at, icc, slope
+from .agreement import CATEGORIES, LEAST, Statistic, category, category_kappa, f1_at, icc, slope
 from .agreement import mean_difference as difference
-from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_PATIENTS, Recalibration
+from .comparison import ComparedScan
+from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_PATIENTS, CrossFitted, Recalibration
 
 if TYPE_CHECKING:
     from ..report.parts import Cell
@@ -34,7 +37,7 @@ def refused_section(reason: str) -> Section:
     return Section(NAME, TITLE, (f"Nothing was calibrated or stored. {reason}",))
 
 
-def section(found: Recalibration, bootstrap: Bootstrap, name: str, base: str) -> Section:
+def section(found: Recalibration, name: str, base: str) -> Section:
     """Of a calibration that is stored under a name. base: name of the model before."""
     scans = f"{count(found.scans, 'scan')} of {count(found.patients, 'patient')}"
     text = (
@@ -46,16 +49,18 @@ def section(found: Recalibration, bootstrap: Bootstrap, name: str, base: str) ->
         f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
         f"{name}”. Without that, {base} scores as before; “cac models install {name} --previous” takes {name} away.",
     )
-    tables = (_agreement(Compared(found.scans, bootstrap, {}), found), _intervals(found))
+    tables = (_agreement(found), _intervals(found))
     return Section(NAME, TITLE, text, tables)
 
 
 def achieved(found: Recalibration) -> dict[str, object]:
     """Figures for the model's card, cross-fitted: before and after; and how many intervals hold the reference."""
-    scans = Compared(found.scans, Bootstrap([s.patient for s in found.scans], np.random.default_rng(0), 0), {})
     figures: dict[str, object] = {"scans": len(found.scans), "patients": found.patients}
-    for title, measured in zip(("before", "after"), _measured(found), strict=True):
-        values = {key: float(made(scans.weights(), scans.totals, measured)[0]) for key, (_, made) in MEASURES.items()}
+    totals, once = np.array([scan.total for scan in found.scans]), np.ones((1, len(found.scans)))
+    pairs = list(zip(found.scans, found.cross_fitted, strict=True))
+    for title in _SCORES:
+        measured = _measured(pairs, title)
+        values = {key: float(statistic(once, totals, measured)[0]) for key, (_, statistic) in MEASURES.items()}
         figures[title] = {key: round(value, 4) for key, value in values.items() if np.isfinite(value)}
     figures["coverage_of_intervals"] = {
         kind: {c: list(_coverage(found, method, n, after=True)[:2]) for n, c in enumerate(CATEGORIES)}
@@ -85,39 +90,46 @@ def _parts(found: Recalibration) -> list[str]:
     return text
 
 
-def _measured(found: Recalibration) -> tuple[np.ndarray, np.ndarray]:
-    """Automatic clinical scores before and after."""
-    return (
-        np.array([scan.measured["automatic"] for scan in found.scans]),
-        np.array([own.automatic for own in found.cross_fitted]),
-    )
+Pair = tuple[ComparedScan, CrossFitted]
+
+_SCORES: dict[str, Callable[[Pair], float]] = {
+    "before": lambda pair: pair[0].measured["automatic"],
+    "after": lambda pair: pair[1].automatic,
+}
+"""Automatic clinical scores before and after."""
 
 
-def _agreement(compared: Compared, found: Recalibration) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for title, statistic in MEASURES.values():
-        rows.append(_row(title, *(compared.found(statistic, measured) for measured in _measured(found))))
-    pairs = zip(found.scans, found.cross_fitted, strict=True)
+def _measured(pairs: Sequence[Pair], when: str) -> np.ndarray:
+    return np.array(list(map(_SCORES[when], pairs)))
+
+
+def _agreement(found: Recalibration) -> Table:
+    pairs = list(zip(found.scans, found.cross_fitted, strict=True))
     known = [(scan, own) for scan, own in pairs if own.probabilities and scan.candidates.probabilities]
+
+    def measure(title: str, statistic: Statistic) -> Measure:
+        def value(weights: np.ndarray, own: Sequence[Pair], when: str) -> np.ndarray:
+            return statistic(weights, np.array([scan.total for scan, _ in own]), _measured(own, when))
+
+        return Measure(title, lambda *_: pairs, value)
+
+    def probability(weights: np.ndarray, own: Sequence[Pair], when: str) -> np.ndarray:
+        given = [scan.candidates.probabilities if when == "before" else cross.probabilities for scan, cross in own]
+        categories = [category(scan.total) for scan, _ in own]
+        return mean(weights, np.array([list(p.values())[c] for p, c in zip(given, categories, strict=True)]))
+
+    measures = [measure(*one) for one in MEASURES.values()]
     if known:
-        scans = [scan for scan, _ in known]
-        true = [category(scan.total) for scan in scans]
-        probabilities = [[scan.candidates.probabilities for scan in scans], [own.probabilities for _, own in known]]
-        values = [[list(p.values())[c] for p, c in zip(own, true, strict=True)] for own in probabilities]
-        patients = len({scan.patient for scan in scans})
-        drawn = (Found(mean(compared.weights(scans), np.array(own)), len(scans), patients) for own in values)
-        rows.append(_row("Mean probability of the true category", *drawn))
+        measures.append(Measure("Mean probability of the true category", lambda *_: known, probability))
+    titles = {when: when.capitalize() for when in _SCORES}
+    comparison = Comparison([scan.patient for scan in found.scans], titles, "after", np.random.default_rng(0))
     note = (
         f"{METHODS['automatic']} against the reference, on the same scans. Differences are after minus before; slope 1 "
         "and differences of 0 are best. The calcium map's own scores are not changed by a calibration."
     )
-    columns = ("Measure", "Before", "After, cross-fitted", "Difference", "p")
+    columns = ("Measure", "After, cross-fitted", "Before", "Difference", "p")
+    rows = comparison.paired_rows(measures, "after", "before")
     return Table("calibration_agreement", "Agreement before and after", columns, tuple(rows), note)
-
-
-def _row(title: str, before: Found, after: Found) -> tuple[Cell, ...]:
-    change = paired_difference(after, before)
-    return title, before.estimate, after.estimate, change.estimate, p_cell(change.p)
 
 
 def _coverage(found: Recalibration, method: str, of: int | None, after: bool) -> tuple[int, int, int, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -58,6 +59,31 @@ class Reference:
     vessels: Mapping[str, tuple[str, ...]]
     scans: tuple[ReferenceScan, ...]
     refused: tuple[tuple[str, str], ...] = ()
+
+
+Counted = Callable[[int, int], None]
+"""Takes how many are done of how many."""
+
+
+def read_each(
+    items: Sequence[tuple[str, Any]], read: Callable[[str, Any], ReferenceScan], progress: Counted | None = None
+) -> tuple[tuple[ReferenceScan, ...], tuple[tuple[str, str], ...]]:
+    """The scans of a reference, and the names of those that cannot be used with the reason.
+
+    Args:
+        items: name of each scan, and what `read` takes.
+        read: makes the scan of a name and an item; raises CTError where it cannot.
+        progress: counts the items.
+    """
+    found, refused = [], []
+    for done, (name, item) in enumerate(items, 1):
+        try:
+            found.append(read(name, item))
+        except CTError as error:
+            refused.append((name, str(error)))
+        if progress:
+            progress(done, len(items))
+    return tuple(found), tuple(refused)
 
 
 BY_RULE = (

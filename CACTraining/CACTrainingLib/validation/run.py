@@ -7,8 +7,6 @@ that was interrupted goes on.
 from __future__ import annotations
 
 import datetime
-import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,11 +25,10 @@ from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.run import ModelChoice, chosen_models
 from CACScoringLib.scoring.uncertainty import CalibratedOn
 
-from ..experiments.jobs import JobSettings, kept_jobs
+from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..experiments.scored import SCANS, make_folder, scored_folders
-from ..report.page import write_study
+from ..report.page import facts_of, write_study
 from ..report.parts import METHODS, Section, Table, candidates_counted, count
-from ..statistics.bootstrap import RESAMPLES, Bootstrap
 from . import agreement, lesions, recalibration, recalibration_page
 from .agreement import CATEGORIES, Compared, category
 from .comparison import ComparedScan, Job, comparer, from_json, jobs_of
@@ -103,10 +100,8 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         reasons = some(f"{name}: {why}" for name, why in refused)
         raise CTError(f"No scan of {settings.reference} could be scored and compared. {reasons}")
     with progress.step("page"):
-        generator = np.random.default_rng(settings.seed)
-        bootstrap = Bootstrap([scan.patient for scan in scans], generator)
         vessels = {vessel: own for vessel, own in reference.vessels.items() if any(vessel in s.vessels for s in scans)}
-        compared = Compared(tuple(scans), bootstrap, vessels)
+        compared = Compared(scans, np.random.default_rng(settings.seed), vessels)
         _write_comparison(compared, settings.output / COMPARISON)
         calibrated, own_parts, failure = None, (), None
         if settings.calibrate is not None and base is not None:
@@ -133,7 +128,7 @@ def _calibrated(
 ) -> tuple[StoredModel, tuple[Section, ...]]:
     """What is stored under a name, and the section about it. Raises TooFewError, ModelError."""
     found = recalibration.recalibrate(compared.scans, base.card)
-    section = recalibration_page.section(found, compared.bootstrap, name, base.card.name)
+    section = recalibration_page.section(found, name, base.card.name)
     achieved = recalibration_page.achieved(found)
     return recalibration.store(found, base, name, reference.title, achieved), (section,)
 
@@ -164,11 +159,9 @@ def _compared(
 
 
 def _key(job: Job) -> str:
-    files = [job.folder / LAST_FILE, *job.scan.files]
-    stamps = [(str(path), path.stat().st_mtime_ns) for path in files]
-    given = [job.scan.patient, job.scan.total, sorted(job.scan.vessels.items()), sorted(job.vessels.items())]
-    digest = hashlib.sha256(json.dumps([RECORDS_VERSION, stamps, given]).encode()).hexdigest()
-    return f"{job.scan.name} {digest[:16]}"
+    scan = job.scan
+    given = (RECORDS_VERSION, scan.patient, scan.total, dict(scan.vessels), job.vessels)
+    return job_key(scan.name, *given, files=[job.folder / LAST_FILE, *scan.files])
 
 
 def _write_comparison(compared: Compared, path: Path) -> None:
@@ -216,13 +209,10 @@ def _data_section(
 def _facts(
     settings: ValidationSettings, reference: Reference, scans: Sequence[ComparedScan], seconds: float
 ) -> dict[str, str]:
-    models = sorted({f"{m['network']}: {m['name']}, SHA-256 {m['sha256'][:16]}" for s in scans for m in s.models})
     return {
         "Date": datetime.date.today().isoformat(),
         "Reference": f"{settings.reference}: {reference.title}",
         "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
-        "Models": "; ".join(models) or "none",
-        "Bootstrap": f"seed {settings.seed}, {RESAMPLES} resamples of patients",
         "Scoring": f"{np.median([scan.seconds for scan in scans]):.1f} s per scan (median) on one core",
-        "This run": f"{seconds:.0f} s, not counting what earlier runs had stored",
+        **facts_of((model for scan in scans for model in scan.models), settings.seed, seconds),
     }

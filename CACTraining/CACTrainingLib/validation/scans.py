@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +11,7 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.io.reading import find_series, stem
 
 from ..project.importers.sources import patient_in
-from .reference import BadReferenceError
-
-Counted = Callable[[int, int], None]
+from .reference import BadReferenceError, Counted
 
 
 @dataclass(frozen=True)

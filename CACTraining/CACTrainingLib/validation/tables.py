@@ -11,13 +11,12 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.tables import Line, Table, TableError, read_table
 from CACScoringLib.core.text import printable
 
 from . import label_maps
-from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Reference, ReferenceScan
-from .scans import Counted, ScansById, scans_below
+from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Counted, Reference, ReferenceScan, read_each
+from .scans import ScansById, scans_below
 
 TITLE = "a table of scores"
 ID = "id"
@@ -42,17 +41,13 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
         by_id = scans_below(scans, progress)
     elif scans is not None:
         raise BadReferenceError(f"{source} says in its column ct where the scans are. Leave --scans out.")
-    found, refused = [], []
-    for line in table.lines:
-        try:
-            found.append(_scan(line, total, arteries, by_id))
-        except CTError as error:
-            refused.append((_name(line), str(error)))
     table.need_distinct([_name(line) for line in table.lines], "scan")
     vessels = VESSELS if set(arteries.values()) == set(VESSELS) or "lesions" in table else {}
     lesions = f" {label_maps.ABOUT}" if "lesions" in table else ""
     scores = "Agatston scores as the table has them." if total or arteries else ""
-    return Reference(TITLE, f"{scores}{lesions}".strip(), vessels, tuple(found), tuple(refused))
+    items = [(_name(line), line) for line in table.lines]
+    found = read_each(items, lambda _, line: _scan(line, total, arteries, by_id))
+    return Reference(TITLE, f"{scores}{lesions}".strip(), vessels, *found)
 
 
 def _check_columns(table: Table, total: str | None, arteries: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..statistics.bootstrap import Bootstrap, Found, exact_proportion, ratio
+from ..statistics.bootstrap import Bootstrap, Found, ratio
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Function of weights [resamples, m], truth [m, …] and predicted values [m, …]; returns float [resamples]."""
@@ -60,9 +60,7 @@ class Evaluation:
             for one in predictions
         ]
         rows = np.unique(np.concatenate([one.rows for one in predictions]))
-        found, exact = np.mean(values, axis=0), None
         if measure.among is not None:
             rows = rows[measure.among(self.truth[rows])]
-            if len(rows) and found[0] in (0, 1):
-                exact = exact_proportion(bool(found[0]), len(rows), len(set(self.patients[rows])))
-        return Found(found, len(rows), len(set(self.patients[rows])), exact)
+        found = Found(np.mean(values, axis=0), len(rows), len(set(self.patients[rows])))
+        return found if measure.among is None else found.exact_where_certain()

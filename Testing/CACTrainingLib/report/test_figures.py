@@ -9,9 +9,8 @@ from matplotlib.figure import Figure as Drawing
 from CACScoringLib.scoring.uncertainty import Limits
 from CACTrainingLib.report.figures import (
     METHOD_LOOKS,
-    AgainstTruth,
     Panel,
-    ScanPairs,
+    ScorePairs,
     against_truth,
     bland_altman,
     forest,
@@ -41,7 +40,7 @@ def curve(line):
 
 class TestBlandAltman:
     def test_dots_and_limits(self):
-        drawing = drawn(bland_altman, [ScanPairs("map", [10, 0], [20, 0], LIMITS)], "mg", 1.0)
+        drawing = drawn(bland_altman, [ScorePairs("map", [10, 0], [20, 0], LIMITS)], "mg", 1.0)
         axis = drawing.axes[0]
         assert dots(axis).tolist() == [[15, 10], [0, 0]]
         dashed = [curve(line) for line in axis.lines if line.get_linestyle() == "--"]
@@ -49,20 +48,10 @@ class TestBlandAltman:
             np.testing.assert_allclose(y, sign * 2 * (2 + 0.5 * x))
         assert "n = 2" in axis.get_title(loc="left") + axis.get_title()
 
-    def test_panels_share_axes(self):
-        pairs = [ScanPairs("map", [1, 2], [2, 3]), ScanPairs("reader", [100, 0], [300, 0])]
-        first, second = drawn(bland_altman, pairs, "mg", 1.0).axes
-        assert first.get_xlim() == second.get_xlim()
-        assert first.get_ylim()[1] >= 200
-        assert first.get_xlim()[1] >= 200
-
-    def test_no_pairs_and_no_limits(self):
-        assert len(drawn(bland_altman, [ScanPairs("map", [], [])], "mg", 10).axes) == 1
-
 
 class TestAgainstTruth:
     def test_scans_with_other_calcium_are_open(self):
-        panel = AgainstTruth("map", [1, 2, 3], [1, 1, 9], [False, True, False])
+        panel = ScorePairs("map", [1, 2, 3], [1, 1, 9], None, [False, True, False])
         axis = drawn(against_truth, [panel], "mg", 1.0).axes[0]
         filled, hollow = axis.collections
         assert filled.get_offsets().tolist() == [[1, 1], [3, 9]]

@@ -87,10 +87,6 @@ class TestShown:
     def test_cell(self, cell, text):
         assert shown(cell) == text
 
-    def test_an_end_that_is_not_zero_is_not_shown_as_zero(self):
-        """It is what an interval that excludes no difference is read by."""
-        assert shown(Estimate(0.3, 0.004, 0.6, 9), with_n=False) == "0.300 [0.004, 0.600]"
-
 
 class TestCSV:
     def rows(self, made):
@@ -151,10 +147,6 @@ class TestPage:
         other = page_of(tmp_path, table(rows=(("map", AUC), ("reader", Estimate(0.5, 0.4, 0.6, 7)))))
         assert (other.count("n = 50"), other.count("n = 7")) == (1, 1)
 
-    def test_n_that_a_column_holds_is_not_repeated(self, tmp_path):
-        rows = (("a", 50, AUC), ("b", 7, Estimate(0.5, 0.4, 0.6, 7)))
-        assert "n = " not in page_of(tmp_path, table(columns=("Method", "Pairs", "AUC"), rows=rows))
-
     def test_everything_is_escaped(self, tmp_path):
         bad = "<script>x</script>&\"'"
         html = page_of(
@@ -167,12 +159,6 @@ class TestPage:
         )
         checked(html)
         assert "<script" not in html
-
-    def test_files_lie_beside_the_page(self, tmp_path):
-        page_of(tmp_path, table(), figures=[figure()])
-        found = sorted(str(p.relative_to(tmp_path).as_posix()) for p in tmp_path.rglob("*.*"))
-        assert found == ["figures/drawn.png", "figures/drawn.svg", "study.html", "study.json", "tables/one.csv"]
-        assert (tmp_path / "figures" / "drawn.png").read_bytes().startswith(b"\x89PNG")
 
     def test_what_an_earlier_study_showed_goes_and_what_is_not_its_own_stays(self, tmp_path):
         page_of(tmp_path, table("one"), table("two"), figures=[figure()])

@@ -24,22 +24,13 @@ def ones(n):
 
 
 class TestPublishedExamples:
-    def test_icc_of_shrout_and_fleiss(self):
+    def test_icc(self):
         assert agreement.agreement(ones(6), SHROUT_FLEISS) == pytest.approx(0.29, abs=0.005)
-        found = agreement.agreement_estimate(SHROUT_FLEISS)
-        assert (found.value, found.low, found.high, found.n) == pytest.approx((0.2898, 0.0188, 0.7611, 6), abs=5e-5)
-
-    def test_icc_of_anxiety_ratings(self):
-        found = agreement.agreement_estimate(ANXIETY)
-        assert (found.value, found.low, found.high) == pytest.approx((0.198, -0.039, 0.494), abs=5e-4)
+        assert agreement.agreement(ones(20), ANXIETY) == pytest.approx(0.198, abs=5e-4)
 
     def test_weighted_kappa_of_mammograms(self):
         first, second = np.repeat(np.indices((4, 4)).reshape(2, -1), MAMMOGRAMS.ravel(), axis=1)
         assert agreement.kappa(ones(85), first, second, 4) == pytest.approx(0.5684, abs=5e-5)
-        found = agreement.kappa_estimate(first, second, 4)
-        assert found.value == pytest.approx(0.5684, abs=5e-5)
-        assert 0.40 < found.low < found.value < found.high < 0.73
-        assert found.n == 85
 
 
 class TestWeightsAreRepeats:
@@ -47,25 +38,16 @@ class TestWeightsAreRepeats:
 
     def test_agreement(self, resamples, sample):
         found = agreement.agreement(resamples[0], sample)
-        assert found == pytest.approx([agreement.agreement_estimate(sample[drawn]).value for drawn in resamples[1]])
+        assert found == pytest.approx([agreement.agreement(ones(40), sample[drawn])[0] for drawn in resamples[1]])
 
     def test_kappa(self, resamples, sample):
         classes = np.digitize(sample, (1, 4, 10))
         found = agreement.kappa(resamples[0], *classes.T, 4)
         wanted = [cohen_kappa_score(*classes[drawn].T, weights="linear") for drawn in resamples[1]]
         assert found == pytest.approx(wanted)
-        assert found == pytest.approx([agreement.kappa_estimate(*classes[drawn].T, 4).value for drawn in resamples[1]])
 
 
 class TestBlandAltman:
-    def test_differences_that_grow_on_a_line(self):
-        level = np.linspace(1, 100, 50)
-        size = 2 + 0.1 * level
-        signs = np.where(np.arange(50) % 2, 1, -1)
-        pairs = np.stack([level - signs * size / 2, level + signs * size / 2], axis=1)
-        intercept, slope = agreement.absolute_difference_fit(ones(50), pairs)
-        assert (intercept[0], slope[0]) == pytest.approx((2, 0.1))
-
     def test_limits_hold_95_percent_of_normal_differences(self):
         g = np.random.default_rng(8)
         level = g.lognormal(3, 1, 4000)
@@ -96,13 +78,6 @@ class TestBlandAltman:
         kept = [np.mean(np.abs(change) <= found.at(pairs.mean(1))) for found in (normal, own)]
         assert kept[0] < 0.95 <= kept[1] < 0.955
 
-    def test_equal_pairs_have_no_limit(self):
-        found = agreement.limits_of_agreement(np.ones((4, 2)), empirical=True)
-        assert (found.at(1.0), found.factor) == (0, agreement.LIMIT_FACTOR)
-
-    def test_factor(self):
-        assert pytest.approx(2.4565, abs=1e-4) == agreement.LIMIT_FACTOR
-
 
 class TestDegenerate:
     def test_relative_differences(self):
@@ -112,8 +87,6 @@ class TestDegenerate:
     def test_agreement_of_equal_scans(self):
         pairs = np.repeat(np.arange(6.0)[:, None], 2, axis=1)
         assert agreement.agreement(ones(6), pairs) == pytest.approx(1)
-        assert agreement.agreement_estimate(pairs).value == 1
-        assert math.isnan(agreement.agreement_estimate(np.zeros((6, 2))).value)
         assert np.isnan(agreement.agreement(ones(6), np.zeros((6, 2)))).all()
 
     def test_agreement_of_a_resample_without_any_score(self):
@@ -123,19 +96,6 @@ class TestDegenerate:
         assert found[0] > 0.9
         assert math.isnan(found[1])
 
-    def test_agreement_of_few_patients_has_no_interval(self):
-        found = agreement.agreement_estimate(SHROUT_FLEISS[:4, :2])
-        assert 0 < found.value < 1
-        assert math.isnan(found.low)
-
-    def test_a_shift_between_scans_lowers_absolute_agreement(self):
-        pairs = np.stack([np.arange(10.0), np.arange(10.0) + 5], axis=1)
-        assert agreement.agreement(ones(10), pairs)[0] < 0.5
-
     def test_kappa_of_one_class(self):
         one = np.zeros(5, int)
         assert np.isnan(agreement.kappa(ones(5), one, one, 4)).all()
-        assert math.isnan(agreement.kappa_estimate(one, one, 4).value)
-
-    def test_nothing_at_all(self):
-        assert np.isnan(agreement.agreement(np.ones((1, 0)), np.zeros((0, 2)))).all()

@@ -24,12 +24,25 @@ class TestPublishedExamples:
 class TestWeightsAreRepeats:
     """Every statistic of weights equals the library's on the patients repeated as often."""
 
-    def test_area_under_curve(self, resamples, sample, monkeypatch):
+    def test_area_under_curve(self, resamples, sample):
         truth = sample[:, 0] > 3
         wanted = [roc_auc_score(truth[drawn], sample[drawn, 1]) for drawn in resamples[1]]
         assert roc.area_under_curve(resamples[0], truth, sample[:, 1]) == pytest.approx(wanted)
-        monkeypatch.setattr(roc, "_CHUNK", 50)  # one resample at a time
-        assert roc.area_under_curve(resamples[0], truth, sample[:, 1]) == pytest.approx(wanted)
+
+    def test_area_within_folds(self, resamples, sample):
+        truth, folds = sample[:, 0] > 3, np.arange(40) % 2
+        weights, own = resamples[0], [folds == fold for fold in (0, 1)]
+        areas = [roc.area_under_curve(weights[:, o], truth[o], sample[o, 1]) for o in own]
+        pairs = [(weights[:, o] @ truth[o]) * (weights[:, o] @ ~truth[o]) for o in own]
+        assert roc.area_within(weights, folds, truth, sample[:, 1]) == pytest.approx(np.average(areas, 0, pairs))
+
+
+def test_interval_of_an_area_draws_both_classes_anew():
+    truth = np.arange(60) % 2 > 0
+    scores = truth + np.random.default_rng(0).normal(0, 1, 60)
+    low, high = roc.area_interval(scores, truth, 3)
+    assert low < roc.area(scores, truth) < high < 1
+    assert np.isnan(roc.area_interval(scores, np.zeros(60, bool), 3)).all()
 
 
 class TestDegenerate:

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 from digital_pairs import CALCIFIED, known_networks
 from handmade_networks import loaded
@@ -88,17 +87,6 @@ def calcified(digital_pairs):
     return next(s for s in find_study_scans(digital_pairs)[0] if s.patient == str(CALCIFIED))
 
 
-@pytest.mark.long
-def test_the_room_in_the_chest_holds_the_heart_and_no_chest_wall(calcified):
-    ct = read_ct(calcified.ct)
-    room = sitk.GetArrayFromImage(chest_room(ct)) > 0
-    heart = sitk.GetArrayFromImage(sitk.ReadImage(calcified.truth / "heart.nii.gz")) > 0
-    assert room.shape == heart.shape
-    assert (room & heart).sum() > 0.98 * heart.sum()
-    assert room.sum() > 3 * heart.sum()
-    assert room.mean() < 0.5
-
-
 UNCHANGED = ScoreSettings()
 
 
@@ -169,10 +157,3 @@ def test_tables_say_what_each_part_is_good_for(known_configurations, tmp_path):
     assert math.isnan(free["Rank correlation with true mass"].value)
     assert {row[0].strip() for row in differences.rows} >= set(rows) - {"heart and slice classifier"}
     assert section.figures
-
-
-def test_without_pairs_there_is_a_sentence(known_configurations, tmp_path):
-    records, calls = known_configurations
-    (section,) = sections([record for record in records if record.number == 1], tmp_path, AblationSettings())
-    assert section.text
-    assert not calls

@@ -59,13 +59,3 @@ def test_mass_where_there_is_no_coronary_calcium():
     made = [scan(f"d{n}", 0, {"map": 2.0 * (n % 2)}, ("valve",)) for n in range(6)]
     made += [scan(f"c{n}", 0, {"map": 0.0}) for n in range(6)]
     assert [(c.value, c.n) for c in row(tables(made)["wrong_mass"], MAP)[1:]] == [(1, 6), (0, 6)]
-
-
-def test_masses_in_hu_have_no_error_in_mg():
-    found = tables([scan(f"p{n}", n, {"map": 900.0 * n}, unit="HU·mm³") for n in range(9)])
-    assert "rank_correlation" in found
-    assert "mass_errors" not in found
-
-
-def test_nothing_without_truth():
-    assert accuracy.sections(Sample([record(values={"map": 1.0})], np.random.default_rng(0))) == ()

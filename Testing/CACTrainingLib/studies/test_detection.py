@@ -43,12 +43,6 @@ def test_rates_of_scans():
     assert any("1 scan " in text for text in sections(scans)[0].text)
 
 
-def test_no_reference_at_all():
-    (section,) = sections([record("u", 1, None, {"map": 9.0})])
-    assert not section.tables
-    assert "not evaluated" in section.text[0]
-
-
 def test_false_positives_by_cause_with_an_exact_interval():
     made = [record(f"h{n}", 1, False, {"map": n % 2}, truth=truth(1.0)) for n in range(4)]
     made += [record(f"d{n}", 1, False, {"map": 0}, truth=truth(0, ("aortic wall",))) for n in range(10)]
@@ -57,14 +51,6 @@ def test_false_positives_by_cause_with_an_exact_interval():
     hidden, distractor, clean = (own[title] for title in detection.KINDS.values())
     assert [(c.value, c.n) for c in (hidden, distractor, clean)] == [(0.5, 4), (0, 10), (pytest.approx(0.1), 10)]
     assert 0.3 < distractor.high < 0.32
-
-
-def test_differences_are_on_the_same_scans():
-    made = [record(f"v{n}", 1, True, {"map": 1, "reader": n % 2}) for n in range(20)]
-    made += [record(f"only{n}", 1, True, {"map": 0}) for n in range(5)]
-    own = cells(made, "detection_differences", METHODS["reader"], after="Sensitivity")
-    assert (own["Items"], own[MAP], own["The other"], own["Difference"].value) == (20, 1.0, 0.5, 0.5)
-    assert own["p"] == "< 0.001"
 
 
 def test_calcium_in_the_wrong_artery_is_missed_and_false():

@@ -8,8 +8,6 @@ from dataclasses import replace
 import pytest
 from digital_pairs import CALCIFIED, CLEAN, scored_in_this_process
 
-from CACTrainingLib.cli import main as cli
-from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.studies import evaluation
 from CACTrainingLib.studies.evaluation import EvaluationSettings, evaluate
@@ -101,11 +99,6 @@ def test_a_record_is_made_anew_when_its_truth_changes(pairs, digital_results, re
     assert evaluate(heart(pairs, tmp_path, results)).records[0].truth.mass_mg == 2.5
 
 
-def test_a_folder_of_results_that_is_none(digital_pairs, tmp_path):
-    with pytest.raises(StudyError, match="not a results folder of cac cohort"):
-        evaluate(heart(digital_pairs, tmp_path, tmp_path))
-
-
 def test_a_table_of_ones_own_pairs(digital_results, results, tmp_path):
     scans, _ = digital_results
     rows = ["patient,scan,ct,lesions"]
@@ -148,21 +141,6 @@ def test_a_project_of_single_scans(project, results, tmp_path):
     assert found["Calcium map"] == "1.0"
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "said"),
-    [
-        (["heart"], 3, "--data"),
-        (["heart", "--data", "nowhere"], 3, "nowhere does not exist"),
-        (["heart", "--data", "nowhere", "--use", "test"], 3, "nowhere is not a project"),
-        (["acquisition", "--data", "x"], 3, "acquisition does not take --data"),
-    ],
-)
-def test_what_the_command_refuses(options, code, said, tmp_path, capsys):
-    command = ["evaluate", *options, "--output", str(tmp_path / "out")]
-    assert cli.main(command) == code
-    assert said in capsys.readouterr().err
-
-
 @pytest.mark.long
 def test_automatic_scores_against_the_truth(digital_pairs, results, tmp_path):
     """The clean patient scores 0 in truth; candidates lie in unassigned territories, so no calcium is in its artery."""
@@ -183,10 +161,3 @@ def test_automatic_scores_against_the_truth(digital_pairs, results, tmp_path):
     first = (tmp_path / "out" / "automatic" / "references.jsonl").read_text(encoding="utf-8")
     evaluate(EvaluationSettings(("automatic",), tmp_path / "out", digital_pairs, results, workers=1))
     assert (tmp_path / "out" / "automatic" / "references.jsonl").read_text(encoding="utf-8") == first
-
-
-def test_the_command_names_the_page(digital_pairs, results, tmp_path, capsys):
-    out = tmp_path / "out"
-    command = ["evaluate", "heart", "--data", str(digital_pairs), "--output", str(out), "--results", str(results)]
-    assert cli.main([*command, "--pairs", "1", "--workers", "1", "--progress", "none"]) == 0
-    assert str(out / "study.html") in capsys.readouterr().out

@@ -146,19 +146,6 @@ class TestSlices:
         low, high = (float(done.measures["Sensitivity"]["blind " + end]) for end in ("low", "high"))
         assert (round(low, 2), high) == (0.4, 1.0), "exact, of the four patients who have such slices"
 
-    def test_cases_and_files(self, compare, slices):
-        done = compare(slices)
-        assert len(done.cases) == 2 * SCANS
-        first = done.cases[1]
-        assert (first["Scan"], first["Patient"], first["Model"]) == ("0/1", "0", "knows")
-        assert first["True positives"] == first["With visible calcium"] != "0"
-        assert first["False positives"] == "0"
-        files = [f for section in done.index["sections"] for f in (*section["tables"], *section["figures"])]
-        assert "figures/model_differences_figure.png" in files
-        assert all((done.folder / file).is_file() for file in files)
-        assert f"{SCANS} scans of {PATIENTS} patients" in done.text
-        assert "Digital patients" in done.text
-
     def test_without_a_threshold_only_the_curve(self, compare, slices, tmp_path):
         done = compare([slices[0], card("slices", "knows", tmp_path / "other")])
         assert "threshold are missing for models" in done.text
@@ -267,10 +254,6 @@ class TestProject:
         assert found == {"bare": "it has no labels and no heart", "b": "its CT is not where it was"}
         assert {case["Patient"] for case in done.cases} == {"a", "c"}
 
-    def test_a_use_without_scans(self, project, compare, slices):
-        with pytest.raises(StudyError, match="no annotated scans for validation"):
-            compare(slices, data=project.folder, use="validation")
-
     def test_a_model_that_knows_the_patients_says_so(self, project, compare, slices):
         folder = slices[1].with_name("knows.training")
         folder.mkdir()
@@ -319,15 +302,6 @@ class TestRefused:
         with pytest.raises(StudyError, match="are the same model"):
             compare([slices[0], slices[0]])
 
-    def test_an_unknown_name(self, compare, slices):
-        install_model(slices[0])
-        with pytest.raises(models.ModelError, match=r"no model 'other'.*one that is installed: blind"):
-            compare(["blind", "other"])
-
-    def test_a_cohort_has_no_uses(self, compare, slices):
-        with pytest.raises(StudyError, match="is not a project"):
-            compare(slices, use="test")
-
     def test_a_scan_that_is_unfit_is_told_and_stops_nothing(self, compare, slices, tmp_path):
         for number in range(2):
             write_scan(tmp_path / "some" / f"p{number}", number, True, valve=False)
@@ -343,26 +317,13 @@ class TestRefused:
         assert {"blind (1)", "blind (2)"} <= set(done.measures["Accuracy"])
 
 
-class TestCommand:
-    def test_it_writes_the_page_and_names_it(self, cohort, cache, slices, tmp_path, capsys):
-        command = ["evaluate", "models", "--data", str(cohort), "--compare", *map(str, slices)]
-        command += ["--output", str(tmp_path / "out"), "--cache", str(cache), "--device", "cpu", "--progress", "json"]
-        assert cli.main([*command, "--workers", "1"]) == 0
-        said = capsys.readouterr()
-        assert str(tmp_path / "out" / "study.html") in said.out
-        events = [json.loads(line) for line in said.err.splitlines()]
-        assert [e["step"] for e in events if e["event"] == "step"] == ["scans", "models", "page"]
-        assert {"event": "counted", "done": SCANS, "count": SCANS} in events
-        assert events[-1] == {"event": "done", "output": str(tmp_path / "out")}
-
-    @pytest.mark.parametrize(
-        ("options", "said"),
-        [
-            (["models"], "--data"),
-            (["models", "--data", "x"], "two models or more"),
-            (["models", "--data", "nowhere", "--compare", "a.json", "b.json"], "a.json cannot be read"),
-        ],
-    )
-    def test_what_it_refuses(self, options, said, tmp_path, capsys):
-        assert cli.main(["evaluate", *options, "--output", str(tmp_path / "out")]) == 3
-        assert said in capsys.readouterr().err
+def test_the_command_writes_the_page_and_names_it(cohort, cache, slices, tmp_path, capsys):
+    command = ["evaluate", "models", "--data", str(cohort), "--settings", json.dumps({"study": {"cache": str(cache)}})]
+    command += ["--output", str(tmp_path / "out"), "--device", "cpu", "--progress", "json", "--workers", "1"]
+    assert cli.main([*command, *(word for card in slices for word in ("--model", str(card)))]) == 0
+    said = capsys.readouterr()
+    assert str(tmp_path / "out" / "study.html") in said.out
+    events = [json.loads(line) for line in said.err.splitlines()]
+    assert [e["step"] for e in events if e["event"] == "step"] == ["scans", "models", "page"]
+    assert {"event": "counted", "done": SCANS, "count": SCANS} in events
+    assert events[-1] == {"event": "done", "output": str(tmp_path / "out")}

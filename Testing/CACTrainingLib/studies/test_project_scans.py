@@ -78,13 +78,6 @@ class TestWhich:
         with pytest.raises(StudyError, match=r"no scans for validation \(patients by use: training: 1, .*test: 2\)"):
             found(project, use="validation")
 
-    def test_only_a_project_has_uses(self, digital_pairs, tmp_path):
-        for source in (digital_pairs, tmp_path / "pairs.csv"):
-            with pytest.raises(StudyError, match="is not a project"):
-                find_study_scans(source, use="test")
-            with pytest.raises(StudyError, match="is not a project"):
-                find_study_scans(source, annotator="eve")
-
     def test_a_moved_scan_is_left_out_and_said(self, project):
         project.scan("0003").ct.unlink()
         scans, warnings = find_study_scans(project.folder)
@@ -92,19 +85,6 @@ class TestWhich:
         assert len(warnings) == 1
         assert "ben is left out" in warnings[0]
         assert "cac project relocate" in warnings[0]
-
-    def test_a_third_scan_of_a_patient_is_in_no_pair(self, project, tmp_path):
-        folder = write_scan(tmp_path / "data" / "more", 77, True, valve=True)
-        project.add([NewScan("third", "anna", folder / "ct.nii.gz")])
-        scans = found(project)
-        assert scans["third"].number == 3
-        assert lone_patients(scans.values()) == ["ben"]
-        assert "third" not in found(project, pairs=1)
-
-    def test_the_notes_tell_project_use_and_patients(self, project):
-        notes = project_scans.project_notes(project.folder, "test", list(found(project).values()))
-        assert "test of the project “hearts”, 3 scans of 2 patients" in notes[0]
-        assert "at least 130 HU" in notes[1]
 
 
 class TestAnnotated:
@@ -206,11 +186,6 @@ class TestRecords:
         assert record.values["reader"].mass == 0
         assert not any(shown for shown, _ in record.slices)
         assert len(record.slices) > 5
-
-    def test_some_slices_show_none_and_nothing_is_known_of_others(self, made):
-        record = self.record(made, {next(iter(made[2])): False})
-        assert (record.visible, record.visible_arteries) == (None, None)
-        assert "reader" not in record.values
 
     def test_a_slice_shows_calcium_that_nobody_painted(self, made, tmp_path):
         record = self.record(made, made[2], labelled_whole=True)

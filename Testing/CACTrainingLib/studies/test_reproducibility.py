@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from study_samples import cohort, pairs, record
 
+from CACTrainingLib.report.measures import in_words
 from CACTrainingLib.report.parts import METHODS
 from CACTrainingLib.statistics.agreement import LIMIT_FACTOR
 from CACTrainingLib.statistics.bootstrap import Difference, Estimate
 from CACTrainingLib.studies import reproducibility
-from CACTrainingLib.studies.sample import MixedUnitsError, Sample, compared
+from CACTrainingLib.studies.sample import MixedUnitsError, Sample
 
 MAP, READER = METHODS["map"], METHODS["reader"]
 
@@ -42,13 +43,6 @@ def test_relative_difference_of_known_pairs():
     assert (either.value, either.n) == (1, 3)
     assert (both.value, both.n) == (0.5, 2)
     assert own[f"Published: {reproducibility.BOTH}"] == "0.47 / 0.44"
-
-
-def test_control_and_ceiling_are_in_the_tables(found):
-    assert [row[0] for row in found["relative_difference"].rows] == list(METHODS.values())
-    with_scale = cells(found["icc"], METHODS["slices"])
-    assert with_scale["ICC of mass"].n > 0
-    assert with_scale["ICC of Agatston score"] is None
 
 
 def test_methods_are_compared_on_pairs_that_both_find():
@@ -84,7 +78,7 @@ def test_methods_are_compared_on_pairs_that_both_find():
     ],
 )
 def test_a_difference_is_claimed_only_where_the_interval_leaves_zero_out(interval, words):
-    assert compared(Difference(Estimate(*interval, 20), 0.02)).startswith(words)
+    assert in_words(Difference(Estimate(*interval, 20), 0.02)).startswith(words)
 
 
 def test_limits_of_known_differences():
@@ -96,14 +90,6 @@ def test_limits_of_known_differences():
     assert limits.pairs == 30
     assert limits.highest == pytest.approx(50)
     assert (limits.intercept, limits.slope) == pytest.approx((1, 0.2), abs=0.02)
-
-
-def test_most_pairs_are_within_limits_whatever_their_distribution():
-    """Scores of zero in one scan differ by twice their mean, more than normal differences would."""
-    values = [(100 + n, 1.1 * (100 + n)) for n in range(26)] + [(0, 40), (60, 0), (0, 50), (30, 0)]
-    limits = reproducibility.limits(pairs(values), "map", "mass")
-    assert limits.factor > LIMIT_FACTOR
-    assert np.mean([abs(a - b) <= limits.at((a + b) / 2) + 1e-9 for a, b in values]) >= 0.95
 
 
 def test_limits_of_arteries_and_of_few_pairs():
@@ -143,18 +129,6 @@ def test_refused_scans_and_single_scans_are_in_no_pair():
     assert "bad-1: No heart." in section.text[0]
     assert not reproducibility.sections(made[-1:], np.random.default_rng(0))[0].tables
     assert len(reproducibility.sections([], np.random.default_rng(0))) == 1
-
-
-def test_a_single_pair_has_values_without_intervals():
-    value = cells(of_pairs([(1, 3)])["relative_difference"], MAP)[reproducibility.EITHER]
-    assert value.value == 1
-    assert math.isnan(value.low)
-
-
-def test_without_truth_there_is_no_accuracy():
-    sections = reproducibility.sections(pairs([(1, 3)] * 8), np.random.default_rng(0))
-    assert {section.name for section in sections} == {"between_scans", "categories"}
-    assert any("true mass of no scan is known" in text for text in sections[0].text)
 
 
 def test_units_are_not_mixed():

@@ -6,7 +6,6 @@ import json
 import pytest
 
 from CACScoringLib.core.ct import CTError
-from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.studies.scans import find_study_scans, lone_patients, write_scan_table
 from CACTrainingLib.studies.study_scan import hu_mm3_per_mass
 
@@ -40,12 +39,6 @@ def test_a_cohort_behind_a_link(cohort, tmp_path_factory):
     (root / "pairs").symlink_to(cohort)
     (cohort / "circle").symlink_to(cohort)
     assert len(find_study_scans(root)[0]) == 5
-
-
-def test_the_first_pairs_are_whole(cohort):
-    (cohort / "patient_9" / "scan_2" / "truth.json").unlink()
-    scans, _ = find_study_scans(cohort, pairs=1)
-    assert [(s.patient, s.number) for s in scans] == [("10", 1), ("10", 2)]
 
 
 @pytest.mark.parametrize(
@@ -106,10 +99,3 @@ def test_scoring_does_not_learn_of_the_readers_masks(tmp_path):
 def test_tables_that_are_none(tmp_path, rows, said):
     with pytest.raises(CTError, match=said):
         find_study_scans(table(tmp_path / "pairs.csv", *rows))
-
-
-def test_nothing_to_study(tmp_path, cohort):
-    with pytest.raises(StudyError, match="does not exist"):
-        find_study_scans(tmp_path / "nowhere")
-    with pytest.raises(StudyError, match="at least one pair"):
-        find_study_scans(cohort, pairs=0)

@@ -11,8 +11,8 @@ from digital_pairs import CALCIFIED, CLEAN, POSITIVE_FROM
 
 from CACScoringLib.core.ct import CTError, MaskError
 from CACScoringLib.core.labels import Artery
-from CACTrainingLib.studies.records import ARTERIES, HU_MM3, MG
-from CACTrainingLib.studies.truth import make_record, refused
+from CACTrainingLib.studies.records import ARTERIES, HU_MM3
+from CACTrainingLib.studies.truth import make_record
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +40,6 @@ def content_of(folder):
 
 
 VOXEL_MM3 = (400 / 128) ** 2 * 5
-
-
-def test_who_and_what(calcified, clean):
-    scan, _, record = calcified
-    assert (record.scan, record.patient, record.number, record.unit) == (scan.name, str(CALCIFIED), 1, MG)
-    assert record.kind == "visible"
-    assert clean.kind == "clean"
-    assert record.refused is None
-    assert record.warnings == ()
-    assert record.acquisition["kvp"] == 120
-    assert record.acquisition["slice_spacing_mm"] == 5
 
 
 def test_truth(calcified):
@@ -140,23 +129,6 @@ def test_a_readers_masks_stand_for_the_truth_that_nobody_knows(users_scan):
     assert {holds for _, _, holds in record.map_lesions} == {None}
 
 
-def test_without_masks_only_what_was_scored_is_known(users_scan):
-    scan, folder, _ = users_scan
-    record = make_record(replace(scan, lesions=None, heart=None), folder)
-    assert (record.visible, record.visible_arteries, record.heart, record.slices) == (None, None, None, ())
-    assert set(record.values) == {"map", "automatic", "slices"}
-
-
-def test_an_empty_lesion_mask_says_that_there_is_no_calcium(users_scan, tmp_path):
-    scan, folder, _ = users_scan
-    empty = sitk.ReadImage(scan.lesions) * 0
-    sitk.WriteImage(empty, tmp_path / "empty.nrrd")
-    record = make_record(replace(scan, lesions=tmp_path / "empty.nrrd"), folder)
-    assert record.visible is False
-    assert record.visible_arteries == ()
-    assert record.values["reader"].mass == 0
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -180,8 +152,3 @@ def test_results_of_another_scan_are_refused(digital_results, tmp_path):
     sitk.WriteImage(image[:, :, 1:], tmp_path / "other" / "calcium_map.nii.gz")
     with pytest.raises(MaskError, match="grid"):
         make_record(scans[0], tmp_path / "other")
-
-
-def test_a_scan_that_was_not_scored(calcified):
-    record = refused(calcified[0], "no heart")
-    assert (record.refused, record.values, record.unit) == ("no heart", {}, MG)

@@ -147,14 +147,6 @@ def test_a_table_of_ones_own(scans, tmp_path):
     assert "no total in line 3" in dict(reference.refused)["b"]
 
 
-def test_a_table_with_label_maps(scans, tmp_path):
-    rows = "ct,lesions\n" + "".join(f"{scan}/ct.nii.gz,{scan}/regions.nii.gz\n" for scan in scans[:1])
-    (tmp_path / "own.csv").write_text(rows, "utf-8")
-    (scan,) = read_reference(tmp_path / "own.csv").scans
-    assert scan.total is None
-    assert outlined(scan).any()
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -19,7 +19,6 @@ from CACScoringLib.run import ModelChoice, chosen_models
 from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import LIMITS, CalibratedOn, Uncertainty
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.statistics.bootstrap import Bootstrap
 from CACTrainingLib.validation import recalibration_page, run
 from CACTrainingLib.validation.candidates import ScanCandidates
 from CACTrainingLib.validation.comparison import ComparedScan, compare, from_json, jobs_of
@@ -163,14 +162,6 @@ def test_a_scan_beyond_what_the_others_know_has_no_interval(base):
     assert found.cross_fitted[4].intervals["automatic"] is not None
 
 
-def test_a_scan_with_metal_among_the_arteries_has_no_interval(base):
-    scans = made()
-    scans[3] = replace(scans[3], candidates=replace(scans[3].candidates, metal=True))
-    found = recalibrate(scans, base.card).cross_fitted
-    assert (found[3].intervals, found[3].probabilities) == ({"automatic": None, "map": None}, {})
-    assert found[5].intervals["automatic"] is not None
-
-
 def test_probabilities_of_categories_nobody_has_are_those_of_before(base):
     scans = [replace(scan, total=min(scan.total, 90.0)) for scan in made()]
     found = recalibrate(scans, base.card)
@@ -201,14 +192,6 @@ def test_classes_of_few_scans_keep_the_errors_of_before(base):
 def test_too_few(base, scans, message):
     with pytest.raises(TooFewError, match=message):
         recalibrate(scans, base.card)
-
-
-def test_few_candidates_leave_the_weights(base):
-    scans = made()
-    few = [replace(s, candidates=replace(s.candidates, coronary=None)) if n >= 8 else s for n, s in enumerate(scans)]
-    found = recalibrate(few, base.card)
-    assert not found.refitted
-    assert "4 candidates of 4 patients" in found.why_not
 
 
 @pytest.mark.parametrize("name", ["Ours", "../ours", "our-map", "our-slices", ""])
@@ -262,12 +245,10 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
 
 def test_the_section_says_what_was_fitted_and_what_not(base):
     found = recalibrate(made(), base.card)
-    part = recalibration_page.section(
-        found, Bootstrap([s.patient for s in found.scans], np.random.default_rng(0)), "ours", "our-map"
-    )
+    part = recalibration_page.section(found, "ours", "our-map")
     tables = {table.name: {row[0]: row[1:] for row in table.rows} for table in part.tables}
     agreement = tables["calibration_agreement"]
-    assert agreement["ICC of totals"][0].value < 0.5 < agreement["ICC of totals"][1].value
+    assert agreement["ICC of totals"][1].value < 0.5 < agreement["ICC of totals"][0].value
     intervals = tables["calibration_intervals"]
     assert intervals["all"][0] == 40
     assert intervals["all"][3] == "none", "the map had none before"

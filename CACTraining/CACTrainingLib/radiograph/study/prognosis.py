@@ -77,7 +77,7 @@ def _categories_section(events: Events) -> Section:
     panels = []
     for title, group in {TRUE: events.true, PREDICTED: events.predicted}.items():
         test = log_rank(events.years, events.event, group)
-        tested = f"; log-rank p {p_cell(test.p)}" if test else ""
+        tested = "" if test is None else f"; log-rank p {p_cell(test)}"
         rows.append(heading(f"{title}{tested}", columns))
         alone, adjusted = _hazards(events, group, {}), _hazards(events, group, events.factors)
         curves = {}

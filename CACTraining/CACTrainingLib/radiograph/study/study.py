@@ -21,10 +21,9 @@ from ...experiments.results import CATEGORIES, SCORE_COLUMNS, score_counts
 from ...report.page import write_study
 from ...report.parts import Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
-from ...statistics.bootstrap import Found, paired_difference
+from ...statistics.bootstrap import Bootstrap, Found, paired_difference
 from ...statistics.patient_folds import category_of, parts_by_patient
-from ...statistics.resamples import Resamples
-from ...statistics.roc import above
+from ...statistics.roc import above, area_within
 from ..cohort import SETTINGS
 from ..events import FACTORS, PROBABILITIES, likely_category
 from ..table import LABELS, read_table
@@ -71,7 +70,7 @@ class Cohort:
     score: np.ndarray
     factors: np.ndarray | None
     folds: np.ndarray
-    resamples: Resamples
+    resamples: Bootstrap
 
     @property
     def patients(self) -> list[str]:
@@ -94,7 +93,7 @@ def read_cohort(table: Path, folds: int, seed: int) -> Cohort:
         raise StudyError(f"{len(set(patients))} patients cannot be split into {folds} folds. Give fewer --folds.")
     factors = np.array([row.factors for row in rows])
     parts = parts_by_patient(patients, category_of(score), folds, seed) if folds > 1 else np.zeros(len(rows), int)
-    resamples = Resamples(patients, np.random.default_rng(seed))
+    resamples = Bootstrap(patients, np.random.default_rng(seed))
     return Cohort(rows, score, factors if np.isfinite(factors).all() else None, parts, resamples)
 
 
@@ -216,9 +215,11 @@ def gathered(cohort: Cohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np
 
 def areas(cohort: Cohort, probabilities: np.ndarray) -> list[Found]:
     """Areas under the ROC curve within folds, of each threshold, and last their mean."""
-    rows, truth = np.arange(len(cohort.rows)), above(cohort.score, THRESHOLDS) > 0
+    truth = above(cohort.score, THRESHOLDS) > 0
     found = [
-        cohort.resamples.area_in_folds(rows, cohort.folds, truth[:, n], probabilities[:, n])
+        cohort.resamples.found(
+            partial(area_within, folds=cohort.folds, truth=truth[:, n], scores=probabilities[:, n]), cohort.patients
+        )
         for n in range(len(THRESHOLDS))
     ]
     mean = np.mean([one.values for one in found], axis=0)
@@ -227,7 +228,7 @@ def areas(cohort: Cohort, probabilities: np.ndarray) -> list[Found]:
 
 def measures(cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequence[Found]) -> list[tuple[Cell, ...]]:
     """Rows of the table of one predictor: of each threshold, and of all together. base: areas to compare with."""
-    rows, truth = np.arange(len(cohort.rows)), above(cohort.score, THRESHOLDS) > 0
+    truth, patients = above(cohort.score, THRESHOLDS) > 0, cohort.patients
     lines = [heading(title, COLUMNS)]
     for n, (name, area) in enumerate(zip((*THRESHOLD_TITLES, "Mean"), areas(cohort, probabilities), strict=True)):
         change = paired_difference(area, base[n])
@@ -235,12 +236,12 @@ def measures(cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequen
         if n < len(THRESHOLDS):
             known, values = truth[:, n], probabilities[:, n]
             found = values >= known.mean()
-            cells += [cohort.resamples.proportion(rows, found, known).estimate]
-            cells += [cohort.resamples.proportion(rows, ~found, ~known).estimate]
+            cells += [cohort.resamples.proportion(patients, found, known).estimate]
+            cells += [cohort.resamples.proportion(patients, ~found, ~known).estimate]
             cells += [None, round(calibration_error(values, known), 3)]
         else:
             pair = category_of(cohort.score), likely_category(probabilities)
-            agreement = cohort.resamples.over_items(rows, lambda weights, p=pair: kappa(weights, *p, len(CATEGORIES)))
+            agreement = cohort.resamples.found(lambda weights, p=pair: kappa(weights, *p, len(CATEGORIES)), patients)
             cells += [None, None, agreement.estimate, None]
         lines.append(tuple(cells))
     return lines

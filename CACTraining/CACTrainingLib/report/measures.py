@@ -1,0 +1,144 @@
+"""Measures by which methods are compared on the same items of the same patients, and the tables of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..statistics.bootstrap import Bootstrap, Difference, Found, paired_difference
+from .parts import PUBLISHED, Table, heading, p_cell
+
+if TYPE_CHECKING:
+    from .parts import Cell
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What methods are compared by.
+
+    items: given the names of methods, the items on which all of them can be compared: scans, or tuples of which the
+    first is a scan; a scan has a `patient`. statistic: of weights [resamples, items], the items and a method; float
+    [resamples]. proportion: whether it is a mean of hits, whose interval is exact where all or none are. methods: that
+    it exists for; None for all.
+    """
+
+    title: str
+    items: Callable[..., Sequence]
+    statistic: Callable[[np.ndarray, Sequence, Any], np.ndarray]
+    proportion: bool = False
+    methods: tuple[str, ...] | None = None
+
+    def exists_for(self, method: Hashable) -> bool:
+        return self.methods is None or method in self.methods
+
+
+class Comparison:
+    """Methods, and the resamples of patients that all of them share.
+
+    titles: by method, in their order. own: the method that others are compared with. ceiling: a method that is compared
+    with nothing.
+    """
+
+    def __init__(
+        self,
+        patients: Sequence[Hashable],
+        titles: Mapping[Any, str],
+        own: Hashable,
+        generator: np.random.Generator,
+        ceiling: Hashable = None,
+    ) -> None:
+        self.titles, self.own, self.ceiling = dict(titles), own, ceiling
+        self.bootstrap = Bootstrap(patients, generator)
+
+    def found(self, measure: Measure, method: Hashable, items: Sequence | None = None) -> Found:
+        """A method's measure in all resamples. items: all that it can be measured on when None."""
+        items = measure.items(method) if items is None else items
+        found = self.bootstrap.found(lambda weights: measure.statistic(weights, items, method), patients_of(items))
+        return found.exact_where_certain() if measure.proportion else found
+
+    def difference(
+        self, measure: Measure, other: Hashable, own: Hashable | None = None
+    ) -> tuple[Found, Found, Difference]:
+        """The measure of one method (the own one when None), of another, and their difference on the same items."""
+        own = self.own if own is None else own
+        items = measure.items(own, other)
+        first, second = (self.found(measure, method, items) for method in (own, other))
+        return first, second, paired_difference(first, second)
+
+    def comparators(self, measure: Measure) -> list:
+        """Methods to compare the own one with; none where there are no values of it."""
+        known = [m for m in self.titles if m not in (self.own, self.ceiling) and measure.exists_for(m)]
+        return known if self.own in self.titles else []
+
+    def value_table(
+        self,
+        name: str,
+        title: str,
+        measures: Sequence[Measure],
+        note: str = "",
+        published: Mapping[str, Mapping[str, Cell]] | None = None,
+    ) -> Table:
+        """A row for each method and a column for each measure. published: by measure and method, others' figures."""
+        published = published or {}
+        columns, rows = ["Method"], []
+        for measure in measures:
+            columns += [measure.title, *([f"{PUBLISHED}: {measure.title}"] if measure.title in published else [])]
+        for method in (m for m in self.titles if any(one.exists_for(m) for one in measures)):
+            row: list[Cell] = [self.titles[method]]
+            for measure in measures:
+                row.append(self.found(measure, method).estimate if measure.exists_for(method) else None)
+                if measure.title in published:
+                    row.append(published[measure.title].get(method))
+            rows.append(tuple(row))
+        return Table(name, title, tuple(columns), tuple(rows), note)
+
+    def difference_table(self, name: str, title: str, measures: Sequence[Measure], note: str = "") -> Table:
+        """Under a heading for each measure a row for each other method, on identical items."""
+        columns = ("Compared with", "Items", self.titles.get(self.own, "None"), "The other", "Difference", "p")
+        rows: list[tuple[Cell, ...]] = []
+        for measure in measures:
+            comparators = self.comparators(measure)
+            rows += [heading(measure.title, columns)] if comparators else []
+            for comparator in comparators:
+                own, other, change = self.difference(measure, comparator)
+                values = (float(own.values[0]), float(other.values[0]), change.estimate, p_cell(change.p))
+                rows.append((f"  {self.titles[comparator]}", own.n, *values))
+        note = f"{columns[2]} minus the other method, on the same scans or pairs. {note}"
+        return Table(name, title, columns, tuple(rows), note)
+
+    def paired_rows(self, measures: Sequence[Measure], first: Hashable, second: Hashable) -> list[tuple[Cell, ...]]:
+        """A row for each measure that both have: its title, of both methods, first minus second, and p."""
+        rows = []
+        for measure in (one for one in measures if one.exists_for(first) and one.exists_for(second)):
+            *both, change = self.difference(measure, second, first)
+            rows.append((measure.title, *(one.estimate for one in both), change.estimate, p_cell(change.p)))
+        return rows
+
+    def in_words(self, measure: Measure) -> list[str]:
+        """A paragraph about the differences of a measure; none without another method."""
+        parts = []
+        for comparator in self.comparators(measure):
+            own, other, change = self.difference(measure, comparator)
+            values = f"{own.values[0]:.2f} against {other.values[0]:.2f} of “{self.titles[comparator]}” (n = {own.n})"
+            parts.append(f"{values}, {in_words(change)}")
+        return [f"{measure.title}, {self.titles[self.own]}: {'; '.join(parts)}."] if parts else []
+
+
+def patients_of(items: Sequence) -> list[Hashable]:
+    """The patient of each scan, or tuple that begins with a scan."""
+    return [(item[0] if isinstance(item, tuple) else item).patient for item in items]
+
+
+def in_words(change: Difference) -> str:
+    """A difference in words: it is said to lie on one side only where its interval leaves zero out."""
+    found = change.estimate
+    if math.isnan(found.low):
+        return "too few to compare"
+    p = "p < 0.001" if change.p < 0.001 else f"p = {change.p:.2g}"
+    word = "lower" if found.high < 0 else "higher" if found.low > 0 else "no difference shown by this sample"
+    numbers = f"{found.value:+.2f}, 95 % interval {found.low:+.2f} to {found.high:+.2f}".replace("-", "−")
+    return f"{word} ({numbers}, {p})"
