@@ -199,8 +199,6 @@ def test_real_chests_take_plaques_in_fat_and_aortic_calcium(chest, tmp_path):
     added = read_ct(folder / "insertion_00000" / "ct.nii.gz").hu.astype(float) - background.scan.hu
     in_hu = sum(d["mass_mg"] for d in truth["distractors"]) * 1000 * truth["calcium_hu_per_mg_cm3"]
     assert added.sum() * background.scan.voxel_volume_mm3 == pytest.approx(in_hu, rel=0.05)
-    # Not within the heart but beside it, where the region marks the aorta.
-    assert added[background.heart].max() < 0.5 * added.max()
     assert {scan.kind for scan in find_scans([folder])} == {"clean", "distractor"}
     paths = np.concatenate([vessel.path_mm for vessel in background.anatomy.usual.vessels.vessels])
     hu = [smooth[background.scan.image.TransformPhysicalPointToIndex(tuple(p))] for p in paths]
