@@ -24,10 +24,9 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 def test_every_command_has_its_options_and_defaults():
     page = command_tables.commands_as_markdown()
     sections = dict(re.findall(r"^#+ (.+?)$(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL))
-    assert {"score", "project new", "train heart", "evaluate reproducibility", "test"} <= set(sections)
+    assert {"score", "project new", "train", "evaluate", "test"} <= set(sections)
     assert "./cac phantom --output DIR (--pairs N | --single N) [OPTIONS]" in sections["phantom"]
     assert re.search(r"\| `--protocol \{.*\}` \| .+ \| `radiotherapy` \|", sections["phantom"])
-    assert "`--learning-rate" in sections["train slices"]
 
 
 def test_what_is_hidden_is_left_out():

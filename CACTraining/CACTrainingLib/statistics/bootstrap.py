@@ -32,6 +32,11 @@ class Estimate:
     high: float
     n: int
 
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.value:.3g} (n = {self.n})"
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] (n = {self.n})"
+
     def as_json(self) -> dict[str, float | None]:
         """For a model's card: "estimate", "low" and "high", what is no number as null."""
         values = {"estimate": self.value, "low": self.low, "high": self.high}

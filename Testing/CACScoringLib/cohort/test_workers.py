@@ -181,5 +181,5 @@ class TestBatchSystem:
 
     def test_what_its_configuration_lacks_is_told(self):
         pool = Workers(1, worker_jobs.doubling, cluster=ClusterChoice("slurm"))
-        with pool, pytest.raises(ClusterError, match=r"slurm could not be begun.*jobqueue\.yaml"):
+        with pool, pytest.raises(ClusterError, match=r"(?s)slurm could not be begun.*jobqueue\.yaml"):
             list(pool.run([1]))

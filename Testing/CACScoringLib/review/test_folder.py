@@ -118,7 +118,7 @@ class TestDrawing:
         assert after[other].volume_mm3 == pytest.approx(before[other].volume_mm3 + moved)
         assert after[lesion.artery].volume_mm3 == pytest.approx(before[lesion.artery].volume_mm3 - moved)
         with pytest.raises(MaskError, match="does not divide"):
-            review.cut("threshold", lesion.id, (0, 0, 0), (0, 0, 1), int(Artery.LM))
+            review.cut("threshold", review.lesions("threshold")[0].id, (0, 0, 0), (0, 0, 1), int(Artery.LM))
 
     def test_a_picked_candidate_counts_whole_until_the_eraser_takes_it(self, review):
         before, lesion = review.result("threshold").total, review.left_out("threshold").lesions.lesions[0]
