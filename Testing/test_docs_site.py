@@ -26,7 +26,7 @@ def test_every_command_has_its_options_and_defaults():
     sections = dict(re.findall(r"^#+ (.+?)$(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL))
     assert {"score", "project new", "train", "evaluate", "test"} <= set(sections)
     assert "./cac phantom --output DIR (--pairs N | --single N) [OPTIONS]" in sections["phantom"]
-    assert re.search(r"\| `--protocol \{.*\}` \| .+ \| `radiotherapy` \|", sections["phantom"])
+    assert re.search(r"\| `--progress \{.*\}` \| .+ \| `auto` \|", sections["phantom"])
 
 
 def test_what_is_hidden_is_left_out():

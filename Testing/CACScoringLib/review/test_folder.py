@@ -125,8 +125,7 @@ class TestDrawing:
         voxels = voxels_of(review, lesion)
         review.pick("threshold", tuple(map(int, voxels[0])), Artery.LAD)
         assert review.result("threshold").total.volume_mm3 == pytest.approx(before.volume_mm3 + 27.0 * len(voxels))
-        stroke = [tuple(map(float, voxels[0])), tuple(map(float, voxels[-1]))]
-        review.paint("threshold", stroke, 9.0, False, 0)
+        review.paint("threshold", [tuple(map(float, voxel)) for voxel in voxels], 1.0, False, 0)
         assert review.result("threshold").total == before
 
     def test_nothing_that_is_too_faint_is_taken(self, review):
