@@ -43,6 +43,7 @@ def test_what_is_hidden_is_left_out():
     assert "hidden" not in page
 
 
+@pytest.mark.long
 def test_every_warning_has_its_messages():
     messages = warning_tables.messages_by_code()
     assert set(messages) == set(ADVICE)
@@ -81,6 +82,7 @@ def test_a_card_that_changed_is_noticed(monkeypatch, tmp_path):
         stored_figures.with_figures("<!-- stored vessels-digital --><!-- /stored -->")
 
 
+@pytest.mark.long
 def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path):
     pytest.importorskip("mkdocs")
     command = [sys.executable, "-m", "CACTrainingLib.cli", "docs", "--output", str(tmp_path / "site")]

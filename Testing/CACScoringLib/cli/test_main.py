@@ -198,6 +198,7 @@ def test_without_pytorch_the_clinical_rule_alone_is_scored(case, tmp_path, bundl
     assert "Install them" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_models_are_installed_listed_verified_and_asked_for_by_name(case, tmp_path, capsys):
     for network in ("slices", "decomposition"):
         path = untrained(network, f"my-{network}", tmp_path / "made")

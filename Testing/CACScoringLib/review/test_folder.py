@@ -81,6 +81,7 @@ class TestAsInThePanel:
         assert numbers(review) == numbers(in_scene)
         assert review.categories() == in_scene.categories()
 
+    @pytest.mark.long
     def test_export_says_where_it_was_reviewed(self, review, tmp_path):
         review.accept("threshold")
         review.export(tmp_path / "out")

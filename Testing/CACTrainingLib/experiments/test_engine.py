@@ -33,6 +33,7 @@ def tables(settings):
     return {file.name: file.read_bytes() for file in (settings.output / "tables").iterdir()}
 
 
+@pytest.mark.long
 def test_what_is_kept_is_not_trained_again(made, settings):
     first, again, other = (Counting(made.trainer) for _ in range(3))
     made.page(settings, first)
@@ -75,6 +76,7 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(made, settings):
     assert not (settings.output / "tables" / "failed.csv").exists()
 
 
+@pytest.mark.long
 def test_pages_are_written_while_trainings_go_on(made, settings, monkeypatch):
     with monkeypatch.context() as at_once:
         at_once.setattr(jobs, "PAGE_EVERY_SECONDS", -1.0)

@@ -72,6 +72,7 @@ class TestOpening:
         annotating.next_scan()
         assert annotating.opened.scan.id == "0002"
 
+    @pytest.mark.long
     def test_nothing_is_left_to_annotate(self, annotating):
         for _scan in range(3):
             annotating.label_all(lambda k: "N")

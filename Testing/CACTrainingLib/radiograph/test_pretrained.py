@@ -32,6 +32,7 @@ def state(network):
     return as_torchvision(network)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_all_views_begin_with_them(network, state, tmp_path, ending):
     file = tmp_path / f"weights.{ending}"
@@ -50,6 +51,7 @@ def test_all_views_begin_with_them(network, state, tmp_path, ending):
         torch.testing.assert_close(loaded["layers.0.weight"].sum(1), state["conv1.weight"].sum(1))
 
 
+@pytest.mark.long
 def test_a_file_for_another_network(network, state, tmp_path):
     torch.save({name: tensor for name, tensor in state.items() if "layer4" not in name}, tmp_path / "w.pth")
     with pytest.raises(PretrainedError, match=r"are not those of resnet18.*layers\.7"):

@@ -31,6 +31,7 @@ def test_each_panel_changes_one_thing():
     assert noise["1 / 1"] > noise["3 / 3"] > noise["5 / 5"]
 
 
+@pytest.mark.long
 def test_a_scan_is_made_and_scored(monkeypatch):
     monkeypatch.setattr(acquisition_study, "HEART_MM", (-90.0, 70.0))
     networks = remembering(known_networks())

@@ -96,6 +96,7 @@ def is_running(process):
     return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.long
 def test_what_cannot_start_says_why(tmp_path):
     folder = tmp_path / "n.training"
     training_runs.start(sys.executable, environment(), ["train", "lungs"], folder)
@@ -113,6 +114,7 @@ def test_a_model_is_not_trained_over(folder):
         training_runs.start(sys.executable, environment(), ["train", "slices"], folder)
 
 
+@pytest.mark.long
 def test_only_one_trains_in_a_folder(folder):
     with training_lock(folder):
         assert state_of(folder).state == "running"

@@ -97,6 +97,7 @@ def test_it_learns_and_writes_its_course(tmp_path):
     assert list(tmp_path.glob("events.out.tfevents.*"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kill_at", [10, 17, 39])
 def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
     whole_task = Line(LOOP)

@@ -320,6 +320,7 @@ def compared_as(monkeypatch, scans):
     monkeypatch.setattr(run, "_compared", found)
 
 
+@pytest.mark.long
 def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, capsys):
     compared_as(monkeypatch, made(22, outlined=False))
     arguments = ["validate", str(table), "--output", str(tmp_path / "out"), "--progress", "none", "--calibrate", "ours"]
@@ -334,6 +335,7 @@ def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, ca
     assert done.calibrated is None
 
 
+@pytest.mark.long
 def test_too_few_are_refused_before_scoring_or_told_on_the_page(base, table, tmp_path, monkeypatch, capsys):
     arguments = ["validate", str(table), "--output", str(tmp_path / "out"), "--progress", "none", "--calibrate", "ours"]
     compared_as(monkeypatch, made(12))

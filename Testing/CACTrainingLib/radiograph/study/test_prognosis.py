@@ -55,6 +55,7 @@ def cells(folder, name):
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.long
 def test_the_page_finds_the_hazards_that_were_put_in(tmp_path):
     table = written(tmp_path / "events.csv", simulated(700))
     page = evaluate_prognosis(table, tmp_path / "out").read_text(encoding="utf-8")
