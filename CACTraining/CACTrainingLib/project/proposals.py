@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "cac-proposal/1"
 HEART_FILE, FACTS_FILE = "heart.nii.gz", "proposal.json"
-STEPS = 4
+
 NETWORKS = ("heart", "territories", "slices")
 """What a proposal's models are for. One for territories finds the heart, unless there is one for the heart alone."""
 
@@ -55,33 +55,30 @@ def propose(
     scan_id: str,
     device: str = "auto",
     models: Sequence[Path] = (),
-    progress: Callable[[int, int], None] | None = None,
 ) -> Proposal:
     """Make a scan's proposal, in place of an earlier one.
 
     Without PyTorch the heart is the region between the lungs, and nothing is known of slices.
     device: "auto", "cpu" or "cuda". models: cards of models to use in place of the bundled ones of their kind.
-    progress: is told how many steps are done of how many.
 
     Raises CTError when the CT cannot be read or shows no heart, or a model cannot be used, and ProjectWriteError.
     """
     from CACScoringLib.io.reading import read_ct
 
-    tell = progress or (lambda done, count: None)
     own = project.scan(scan_id)
     chosen, warnings = _chosen(models)
     scan = read_ct(own.ct, own.series)
-    tell(1, STEPS)
+
     heart, source, more = _heart(scan, chosen, device)
     warnings += more
-    tell(2, STEPS)
+
     probabilities = {}
     used = [source] if source != "lungs" else []
     if "slices" in chosen:
         probabilities, more = _probabilities(scan, heart, chosen["slices"], device)
         warnings += more
         used.append(chosen["slices"].card.name)
-    tell(3, STEPS)
+
     facts = {
         "schema": SCHEMA,
         "made": now(),
@@ -92,7 +89,7 @@ def propose(
         "doubts": warnings,
     }
     _write(_folder(project, scan_id), heart, facts)
-    tell(STEPS, STEPS)
+
     return _proposal(_folder(project, scan_id), facts)
 
 
