@@ -58,8 +58,8 @@ def _missing(project: Project) -> list[Finding]:
     if not missing:
         return []
     message = (
-        f"Scans that are not where they were: {len(missing)}, first {missing[0].name} at {missing[0].ct}. Training does "
-        "without them. If a folder was moved, give its new place: cac project relocate."
+        f"Scans that are not where they were: {len(missing)}, first {missing[0].name} at {missing[0].ct}. Training "
+        "does without them. If a folder was moved, give its new place: cac project relocate."
     )
     return [Finding("warning", message, _ids(missing))]
 
