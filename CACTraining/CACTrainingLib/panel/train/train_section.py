@@ -47,10 +47,12 @@ class TrainSection(Section):
         self._choicesOf: tuple | None = None
         self.runs = RunsSection(ui, ui.trainTab, self.refresh)
         self._timer = singleShot(CHECK_MILLISECONDS, self.check)
-        watchPath(ui.trainFolderEdit, self._folderChosen)
+        watchPath(ui.trainFolderEdit, lambda *_args: self._set("trainFolder", ui.trainFolderEdit.currentPath))
         ui.trainNetworkBox.activated.connect(self._networkChosen)
-        ui.trainStartBox.currentIndexChanged.connect(self._startChosen)
-        ui.trainAnnotatorBox.currentIndexChanged.connect(self._annotatorChosen)
+        ui.trainStartBox.currentIndexChanged.connect(lambda *_args: self._set("trainStart", dataOf(ui.trainStartBox)))
+        ui.trainAnnotatorBox.currentIndexChanged.connect(
+            lambda *_args: self._set("trainAnnotator", dataOf(ui.trainAnnotatorBox))
+        )
         ui.trainStartButton.clicked.connect(self._start)
         ui.trainCheckButton.clicked.connect(self._installOrCheck)
         ui.elsewhereCopyButton.clicked.connect(self._copy)
@@ -105,9 +107,15 @@ class TrainSection(Section):
         if state is None or project is None or self._missing:
             return
         self._asking, findings = self._asked(), []
-        if not state.trainNetwork.learnsFromScans:
+
+        def ended(reason: str) -> None:
+            if reason and not any(finding["severity"] == "error" for finding in findings):
+                findings.append({"severity": "error", "message": reason, "scans": []})
             self._checked, self._findings, self._stale = self._asking, findings, False
             self.update()
+
+        if not state.trainNetwork.learnsFromScans:
+            ended("")
             return
         command = ["project", "check", str(project.folder), "--network", state.trainNetwork.value]
         command += ["--method", state.trainMethod.value]
@@ -116,12 +124,6 @@ class TrainSection(Section):
         def heard(event: dict) -> None:
             if event["event"] == "finding":
                 findings.append(event)
-
-        def ended(reason: str) -> None:
-            if reason and not any(finding["severity"] == "error" for finding in findings):
-                findings.append({"severity": "error", "message": reason, "scans": []})
-            self._checked, self._findings, self._stale = self._asking, findings, False
-            self.update()
 
         self._worker.start(command, ended, onEvent=heard)
 
@@ -142,18 +144,14 @@ class TrainSection(Section):
         if self._project is None:
             return _("Open a project, or make a new one.")
         if self._missing:
-            return _("Training needs Python packages that are not installed: {packages}.").format(
-                packages=namesOf(self._missing)
-            )
+            text = _("Training needs Python packages that are not installed: {packages}.")
+            return text.format(packages=namesOf(self._missing))
+        text = ""
         if not isName(name):
-            return _("“{name}” is not a valid name: use lower-case letters, digits, dots, dashes, underscores.").format(
-                name=name
-            )
-        if name in modelNames(self._project.models_folder):
-            return _("The project has a model or a training named “{name}” already. Choose another name.").format(
-                name=name
-            )
-        return ""
+            text = _("“{name}” is not a valid name: use lower-case letters, digits, dots, dashes, underscores.")
+        elif name in modelNames(self._project.models_folder):
+            text = _("The project has a model or a training named “{name}” already. Choose another name.")
+        return text.format(name=name)
 
     def _showCheck(self) -> None:
         findings = self._findings or []
@@ -162,10 +160,9 @@ class TrainSection(Section):
         if self._findings is None and not lines:
             lines = [_("Checking the project …")]
         marks = {"error": "✗", "warning": "⚠", "note": "·"}
-        ordered = sorted(findings, key=lambda finding: list(marks).index(finding["severity"]))
-        lines += [_line(marks[each["severity"]], each) for each in ordered[:_MOST_FINDINGS]]
-        if len(ordered) > _MOST_FINDINGS:
-            lines.append(_("… and {count} more; see the first page.").format(count=len(ordered) - _MOST_FINDINGS))
+        lines += [f"{marks[each['severity']]} {each['message']}" for each in findings[:_MOST_FINDINGS]]
+        if len(findings) > _MOST_FINDINGS:
+            lines.append(_("… and {count} more; see the first page.").format(count=len(findings) - _MOST_FINDINGS))
         ready = self._findings is not None and not errors and not self._problem
         if ready and not findings:
             lines = [_("✓ The project holds all that this training needs.")]
@@ -191,13 +188,8 @@ class TrainSection(Section):
         state, project, name = self._state, self._project, self._name()
         output = project.models_folder / name
         try:
-            python, environment = workerCommand()
-            training_runs.start(
-                python,
-                environment,
-                [*argumentsOf(state, str(project.folder), str(output)), "--progress", "json"],
-                output.with_name(f"{name}.training"),
-            )
+            arguments = [*argumentsOf(state, str(project.folder), str(output)), "--progress", "json"]
+            training_runs.start(*workerCommand(), arguments, output.with_name(f"{name}.training"))
         except (CTError, OSError, RuntimeError) as error:
             self._refuse(_("The training could not be started: {error}").format(error=error))
             return
@@ -215,10 +207,8 @@ class TrainSection(Section):
         key = self._project, state.trainNetwork
         if key != self._choicesOf:
             self._choicesOf = key
-            people = self._annotators()
-            self._people = [(_("majority of the annotators"), ""), *zip(people, people, strict=True)]
-            starts = [(start.name, start.path) for start in startsFor(state.trainNetwork, self._project)]
-            self._starts = [(_("random weights"), ""), *starts]
+            self._people = [(_("majority of the annotators"), ""), *((name, name) for name in self._annotators())]
+            self._starts = [(_("random weights"), ""), *startsFor(state.trainNetwork, self._project)]
         absent = _("{name} (missing)")
         fillBox(ui.trainStartBox, self._starts, state.trainStart, absent.format(name=Path(state.trainStart).name))
         fillBox(ui.trainAnnotatorBox, self._people, state.trainAnnotator, absent.format(name=state.trainAnnotator))
@@ -235,23 +225,9 @@ class TrainSection(Section):
         # A model of another network, which cannot be gone on with.
         self._state.trainStart = ""
 
-    def _startChosen(self, *_args: object) -> None:
+    def _set(self, parameter: str, value: str) -> None:
         if self._state is not None:
-            self._state.trainStart = dataOf(self.ui.trainStartBox)
-
-    def _annotatorChosen(self, *_args: object) -> None:
-        if self._state is not None:
-            self._state.trainAnnotator = dataOf(self.ui.trainAnnotatorBox)
-
-    def _folderChosen(self, *_args: object) -> None:
-        if self._state is not None:
-            self._state.trainFolder = self.ui.trainFolderEdit.currentPath
+            setattr(self._state, parameter, value)
 
     def _copy(self, *_args: object) -> None:
         qt.QApplication.clipboard().setText(self.ui.elsewhereEdit.plainText)
-
-
-def _line(mark: str, finding: dict) -> str:
-    names = finding["scans"]
-    scans = f" ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" if names else ""
-    return f"{mark} {finding['message']}{scans}"
