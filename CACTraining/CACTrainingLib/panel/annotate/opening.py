@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +92,12 @@ def _gridOf(volume) -> sitk.Image:
     return sitk.DICOMOrient(grid, "LPS")
 
 
+def mark(node, project: Project, scan: ProjectScan) -> None:
+    """Note of a node that it belongs to a scan."""
+    node.SetAttribute(SCAN_ATTRIBUTE, scan.id)
+    node.SetAttribute(PROJECT_ATTRIBUTE, str(project.folder))
+
+
 def volumeInScene(project: Project, scanId: str):
     """The CT of a scan in a scene that was saved with it; None when it is not there."""
     for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
@@ -105,9 +109,8 @@ def volumeInScene(project: Project, scanId: str):
 
 def removeNodes(keep=None) -> None:
     """Take everything of opened scans out of the scene but one node, as what an earlier session left in it."""
-    for node in slicer.util.getNodesByClass("vtkMRMLVolumeNode") + slicer.util.getNodesByClass(
-        "vtkMRMLSegmentationNode"
-    ):
+    nodes = slicer.util.getNodesByClass("vtkMRMLVolumeNode")
+    for node in nodes + slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         if node.GetAttribute(SCAN_ATTRIBUTE) is not None and node is not keep:
             slicer.mrmlScene.RemoveNode(node)
 
@@ -117,11 +120,10 @@ class ScanOpener:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._folder: Path | None = None
 
     @property
     def isRunning(self) -> bool:
-        return self._folder is not None
+        return self._worker.isRunning
 
     def open(
         self,
@@ -139,14 +141,10 @@ class ScanOpener:
         unless cancelled, with the scan, or None and why it could not be opened.
         """
         self.cancel()
-        self._folder = Path(tempfile.mkdtemp(prefix="cac-training-"))
-        ct = self._folder / "ct.nrrd"
+        ct = self._worker.newFolder() / "ct.nrrd"
 
         def ended(reason: str) -> None:
-            try:
-                opened, message = (None, reason) if reason else self._load(ct, project, scan, annotator, name)
-            finally:
-                self._forget()
+            opened, message = (None, reason) if reason else self._load(ct, project, scan, annotator, name)
             warnings = [event["message"] for event in self._worker.warnings]
             onFinished(opened, _hidden(message or "\n".join(warnings), scan, name))
 
@@ -156,12 +154,6 @@ class ScanOpener:
     def cancel(self) -> None:
         """End the opening that is going on, if any; nothing more is called."""
         self._worker.cancel()
-        self._forget()
-
-    def _forget(self) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
 
     def _load(self, ct: Path, project, scan, annotator: str, name: str) -> tuple[OpenScan | None, str]:
         from CACScoringLib.core.ct import CTError
@@ -172,8 +164,7 @@ class ScanOpener:
         try:
             # Not by Slicer's own reader: it would remember a file that is gone when the scene is saved.
             volume = add_volume(slicer.mrmlScene, read_image(ct), name)
-            volume.SetAttribute(SCAN_ATTRIBUTE, scan.id)
-            volume.SetAttribute(PROJECT_ATTRIBUTE, str(project.folder))
+            mark(volume, project, scan)
             return openVolume(project, scan, annotator, name, volume), ""
         except (CTError, OSError, RuntimeError) as error:
             if volume is not None:
