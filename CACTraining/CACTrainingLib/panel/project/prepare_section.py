@@ -81,16 +81,13 @@ class PrepareSection(Section):
 
         def heard(event: dict) -> None:
             if event["event"] == "counted":
-                text = _("Preparing: {done} of {count} scans …")
-                self._say(text.format(done=event["done"], count=event["count"]))
+                self._say(_("Preparing: {done} of {count} scans …").format(**event))
 
         def ended(reason: str) -> None:
             self._onChanged()
-            warnings = [event["message"] for event in self._worker.warnings if event["code"] == "scan-failed"]
-            # Names of scans are not for blind annotators.
-            told = [] if self._state is not None and self._state.blind else warnings[:3]
-            failed = _("Scans without a proposal: {count}.").format(count=len(warnings)) if warnings else ""
-            self._say("\n".join(filter(None, [reason or _("All scans are prepared."), failed, *told])))
+            count = sum(event["code"] == "scan-failed" for event in self._worker.warnings)
+            failed = _("Scans without a proposal: {count}.").format(count=count) if count else ""
+            self._say("\n".join(filter(None, [reason or _("All scans are prepared."), failed])))
             self.update()
 
         arguments = ["project", "prepare", str(self._project.folder), *self.arguments]

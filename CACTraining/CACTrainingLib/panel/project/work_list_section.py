@@ -67,7 +67,9 @@ class WorkListSection(Section):
             except CTError as error:
                 self.say(str(error))
             else:
-                self._sayState()
+                done, count = sum(item.state == "done" for item in self._items), len(self._items)
+                text = _("Scans done: {done} of {count}.").format(done=done, count=count)
+                self.say(text if count else _("The project has no scans yet. Add some on the first page."))
         blind = state is not None and state.blind
         self._names = {item.scan.id: shown_name(item, n, blind) for n, item in enumerate(self._items, 1)}
         ui.workTable.setRowCount(len(self._items))
@@ -122,25 +124,12 @@ class WorkListSection(Section):
     def say(self, text: str) -> None:
         self._ui.workStatusLabel.setText(text)
 
-    def _sayState(self) -> None:
-        done = sum(item.state == "done" for item in self._items)
-        text = _("Scans done: {done} of {count}.").format(done=done, count=len(self._items)) if self._items else ""
-        self.say(text or _("The project has no scans yet. Add some on the first page."))
-
     def _fill(self, row: int, item: WorkItem) -> None:
-        count = "?" if item.slices is None else item.slices
-        warning = "" if item.uncertainty is None else f"{item.uncertainty:.2f}"
-        yes = _("yes")
-        texts = (
-            self._names[item.scan.id],
-            _stateNames()[item.state],
-            f"{item.slices_done} / {count}",
-            str(item.unsure or ""),
-            yes if item.regions else "",
-            yes if item.heart else "",
-            warning,
-        )
-        fillRow(self._ui.workTable, row, texts, (2, 3, 6))
+        done = f"{item.slices_done} / {'?' if item.slices is None else item.slices}"
+        uncertainty = "" if item.uncertainty is None else f"{item.uncertainty:.2f}"
+        masks = [_("yes") if mask else "" for mask in (item.regions, item.heart)]
+        first = self._names[item.scan.id], _stateNames()[item.state], done, str(item.unsure or "")
+        fillRow(self._ui.workTable, row, (*first, *masks, uncertainty), (2, 3, 6))
 
     def _showButtons(self) -> None:
         state = next((item.state for item in self._items if item.scan.id == self.selected), "missing")
@@ -149,12 +138,10 @@ class WorkListSection(Section):
 
     def _openSelected(self) -> None:
         item = next((item for item in self._items if item.scan.id == self.selected), None)
-        if item is None:
-            return
-        if item.state == "missing":
+        if item is not None and item.state == "missing":
             self.say(_("The CT of this scan is missing. Relocate it on the first page."))
-            return
-        self._onOpen(item.scan.id, self._names[item.scan.id])
+        elif item is not None:
+            self._onOpen(item.scan.id, self._names[item.scan.id])
 
 
 def _stateNames() -> dict[str, str]:
