@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.keys import Keys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.worker import Worker, showIn
 
+from ...project.project import Project
 from ..parameters import Task
 from ..project.prepare_section import PrepareSection
 from ..project.work_list_section import WorkListSection
@@ -21,9 +21,6 @@ from . import axial_view
 from .masks_section import HEART, REGIONS, MaskSection
 from .opening import OpenScan, ScanOpener, openVolume, removeNodes, volumeInScene
 from .slices_section import SlicesSection
-
-if TYPE_CHECKING:
-    from ...project.project import Project
 
 _TASKS = (Task.SLICES, Task.REGIONS, Task.HEART)
 """In the order of their pages."""
@@ -185,8 +182,6 @@ class AnnotateSection(Section):
 
     def _takeUp(self) -> None:
         """Go on with the scan that a scene was saved with."""
-        from CACScoringLib.core.ct import CTError
-
         state, project = self._state, self._project
         if state is None or project is None or self._opened is not None or self._opener.isRunning:
             return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import slicer
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel import views
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ def _heartBox(opened: OpenScan) -> tuple[int, int, int, int] | None:
     """First column, first row, columns and rows around the proposed heart; None without one."""
     import SimpleITK as sitk
 
-    from CACScoringLib.core.ct import CTError
     from CACScoringLib.io.image_files import read_image
 
     if opened.proposal is None:

@@ -14,17 +14,18 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.labels import Labelled
 from CACScoringLib.panel.editor import LesionEditor
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import singleShot
 
+from ...project.annotations import read_mask, write_mask
 from .opening import mark
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
-
-    from CACScoringLib.core.labels import Labelled
 
     from .opening import OpenScan
 
@@ -140,10 +141,6 @@ class MaskSection(Section, VTKObservationMixin):
 
         always: as it is shown, changed or not.
         """
-        from CACScoringLib.core.ct import CTError
-
-        from ...project.annotations import write_mask
-
         self._timer.stop()
         if self._segmentation is None:
             return True
@@ -164,10 +161,6 @@ class MaskSection(Section, VTKObservationMixin):
 
     def _begin(self) -> bool:
         """Show the annotator's own mask, or what it begins from. Whether there is one."""
-        from CACScoringLib.core.ct import CTError
-
-        from ...project.annotations import read_mask
-
         opened = self._opened
         try:
             own = read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
@@ -217,7 +210,6 @@ class MaskSection(Section, VTKObservationMixin):
         return node
 
     def _painted(self) -> Labelled:
-        from CACScoringLib.core.ct import MaskError
         from CACScoringLib.mrml.lesion_segments import label_of_segment
         from CACScoringLib.mrml.segments import voxels_of_segments
 

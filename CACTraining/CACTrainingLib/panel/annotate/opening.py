@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.worker import Worker
+
+from ...project.annotations import SliceAnnotations, slice_annotations
+from ...project.project import Project, ProjectScan
+from ...project.proposals import Proposal, read_proposal
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from ...project.annotations import SliceAnnotations
-    from ...project.project import Project, ProjectScan
-    from ...project.proposals import Proposal
 
 SCAN_ATTRIBUTE, PROJECT_ATTRIBUTE = "CACTraining.scan", "CACTraining.project"
 """Attributes of nodes that belong to a scan of a project: the scan's id and the project's folder."""
@@ -60,9 +62,6 @@ class OpenScan:
 def openVolume(project: Project, scan: ProjectScan, annotator: str, name: str, volume) -> OpenScan:
     """Begin to annotate a scan whose CT is in the scene. Raises CTError when the node cannot be annotated any more."""
     from CACScoringLib.mrml.scene_content import slice_position_ras
-
-    from ...project.annotations import slice_annotations
-    from ...project.proposals import read_proposal
 
     grid = _gridOf(volume)
     positions = tuple(slice_position_ras(grid, k) for k in range(grid.GetSize()[2]))
@@ -156,7 +155,6 @@ class ScanOpener:
         self._worker.cancel()
 
     def _load(self, ct: Path, project, scan, annotator: str, name: str) -> tuple[OpenScan | None, str]:
-        from CACScoringLib.core.ct import CTError
         from CACScoringLib.io.image_files import read_image
         from CACScoringLib.mrml.scene import add_volume
 

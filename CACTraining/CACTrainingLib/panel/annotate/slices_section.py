@@ -15,16 +15,17 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel import views
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
 from CACScoringLib.panel.widgets import colourIcon
 
+from ...project.annotations import SliceLabel
 from .labelling import Labelling
 
 if TYPE_CHECKING:
-    from ...project.annotations import SliceLabel
     from .opening import OpenScan
 
 COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (171, 71, 188)}
@@ -187,8 +188,6 @@ class SlicesSection(Section, VTKObservationMixin):
     # What the annotator does
 
     def _press(self, name: str) -> None:
-        from ...project.annotations import SliceLabel
-
         self.label(SliceLabel[name])
 
     def label(self, label: SliceLabel) -> None:
@@ -238,8 +237,6 @@ class SlicesSection(Section, VTKObservationMixin):
 
     def _save(self, change: Callable[[], int | None]) -> object:
         """What a change returns; _NOT_SAVED, with the reason shown, when the disk did not take it."""
-        from CACScoringLib.core.ct import CTError
-
         try:
             return change()
         except (CTError, OSError) as error:

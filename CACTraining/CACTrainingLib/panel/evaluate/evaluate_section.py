@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.widgets import dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker, showIn
 
+from ...project.project import Project
 from ..model_cards import cardsIn
 from ..train.training_options import PACKAGES
 from .install_section import InstallSection
@@ -22,7 +24,6 @@ from .study_view import StudyView
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
 
-    from ...project.project import Project
 
 STUDY_PACKAGES = {
     **PACKAGES,
@@ -107,7 +108,6 @@ class EvaluateSection(Section):
 
     def _fillChoices(self, compares: bool) -> None:
         """Models to compare are named by their cards. A study takes what is installed, by name."""
-        from CACScoringLib.core.ct import CTError
         from CACScoringLib.models.cards import list_models
 
         state, ui = self._state, self.ui

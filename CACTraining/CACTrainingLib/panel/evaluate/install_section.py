@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
 from CACScoringLib.panel.packages import REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.widgets import dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker
 
+from ...project.project import Project
 from ..model_cards import cardsIn
 from ..train.curve_nodes import SHOWN_METRICS
 from ..train.training_options import PACKAGES
@@ -23,7 +25,6 @@ from ..train.training_options import PACKAGES
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard, StoredModel
 
-    from ...project.project import Project
 
 _MOST_METRICS = 6
 
@@ -74,8 +75,6 @@ class InstallSection:
         ui.rollBackButton.setEnabled(installed is not None and not self._worker.isRunning)
 
     def _calibrateOrCancel(self, *_args: object) -> None:
-        from CACScoringLib.core.ct import CTError
-
         if self._calibrating:
             self._calibrating = False
             self._worker.cancel()
@@ -151,7 +150,6 @@ class InstallSection:
 
 def installedModel(name: str, network: str) -> ModelCard | None:
     """The card of the model that the user has installed under a name."""
-    from CACScoringLib.core.ct import CTError
     from CACScoringLib.models.cards import list_models
 
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import qt
 from slicer.i18n import tr as _
@@ -17,8 +17,7 @@ from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareTable
 from CACScoringLib.panel.widgets import dataOf, fillBox, say, showPicture
 
-if TYPE_CHECKING:
-    from ...project.project import Project
+from ...project.project import Project
 
 INDEX, PAGE, SCHEMA = "study.json", "study.html", "cac-study/1"
 """In a study's folder: see `report.page.write_study`."""

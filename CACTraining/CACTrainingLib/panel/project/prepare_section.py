@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
@@ -15,10 +14,9 @@ from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import dataOf, fillBox
 from CACScoringLib.panel.worker import Worker
 
+from ...project.project import Project
+from ...project.proposals import read_proposal
 from ..model_cards import cardsIn
-
-if TYPE_CHECKING:
-    from ...project.project import Project
 
 NETWORK = "slices"
 
@@ -99,8 +97,6 @@ class PrepareSection(Section):
 
     def _isStale(self) -> bool:
         """Whether a proposal is by another model than the chosen one."""
-        from ...project.proposals import read_proposal
-
         chosen = self._state.proposalModel
         proposals = [read_proposal(self._project, scan.id) for scan in self._project.scans]
         models = [set(proposal.models) for proposal in proposals if proposal is not None and proposal.probabilities]

@@ -8,20 +8,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ctk
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.text import some
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.worker import Worker, showIn
 
-from .. import asking
-
-if TYPE_CHECKING:
-    from ...project.project import Project
+from ...project.annotations import annotators, check_annotator
+from ...project.project import Project
+from ...project.split import patient_kinds
+from ..asking import askForFile, askForFolder
 
 SCAN_TITLES = ("Scan", "Patient", "Source", "Use", "Annotated by")
 _LAST_PROJECT = "CACTraining/lastProject"
@@ -44,6 +45,7 @@ class ProjectSection(Section):
         self._onProject = onProject
         self._project: Project | None = None
         self._folder = ""
+        self._askForFolder, self._askForFile = askForFolder, askForFile
 
         prepareColumns(ui.scanTable, SCAN_TITLES, (15, 11, 8, 11))
         prepareColumns(ui.findingTable, ("Severity", "Finding"), (10,))
@@ -58,8 +60,8 @@ class ProjectSection(Section):
         for button, action in (
             (ui.openProjectButton, self._open),
             (ui.newProjectButton, self._create),
-            (ui.addFolderButton, lambda: self._add(asking.askForFolder(_("Folder with scans")))),
-            (ui.addFileButton, lambda: self._add(asking.askForFile(_("CT file")))),
+            (ui.addFolderButton, lambda: self._add(self._askForFolder(_("Folder with scans")))),
+            (ui.addFileButton, lambda: self._add(self._askForFile(_("CT file")))),
             (ui.relocateButton, self._relocate),
             (ui.removeButton, self._remove),
             (ui.splitButton, self._split),
@@ -137,8 +139,6 @@ class ProjectSection(Section):
 
     def _states(self, scanId: str) -> str:
         """Who has annotated a scan."""
-        from ...project.annotations import annotators
-
         return ", ".join(self._try(lambda: annotators(self._project, scanId)) or ())
 
     def _showButtons(self) -> None:
@@ -169,10 +169,6 @@ class ProjectSection(Section):
     # What the user does
 
     def _annotatorGiven(self) -> None:
-        from CACScoringLib.core.ct import CTError
-
-        from ...project.annotations import check_annotator
-
         if self._state is None:
             return
         name = self._ui.annotatorEdit.text.strip()
@@ -185,22 +181,19 @@ class ProjectSection(Section):
     def _open(self) -> None:
         folder = self._ui.projectFolderEdit.currentPath
         if not folder:
-            folder = asking.askForFolder(_("Folder of the project"))
+            folder = self._askForFolder(_("Folder of the project"))
         if folder:
             self._take(folder, create=False)
 
     def _create(self) -> None:
         folder = self._ui.projectFolderEdit.currentPath
         if not folder:
-            folder = asking.askForFolder(_("Folder for the new project"))
+            folder = self._askForFolder(_("Folder for the new project"))
         if folder:
             self._take(folder, create=True)
 
     def _take(self, folder: str, create: bool) -> None:
         """Open or make a project. The one that is open stays when that fails."""
-
-        from ...project.project import Project
-
         project = self._try(lambda: (Project.create if create else Project.open)(Path(folder)))
         if project is None:
             return
@@ -212,8 +205,6 @@ class ProjectSection(Section):
 
     def _openFolder(self, folder: str) -> None:
         """Open the project that a scene names."""
-        from ...project.project import Project
-
         self._say("")
         self._shown(self._try(lambda: Project.open(Path(folder))) if folder else None)
         self._folder = folder  # what fails is not to be tried again with every change
@@ -239,8 +230,6 @@ class ProjectSection(Section):
 
     def _try(self, call: Callable[[], object]) -> object | None:
         """What a call returns; None, with the reason shown, when it fails."""
-        from CACScoringLib.core.ct import CTError
-
         try:
             return call()
         except (CTError, OSError) as error:
@@ -254,8 +243,6 @@ class ProjectSection(Section):
         self._changed()
 
     def _split(self) -> None:
-        from ...project.split import patient_kinds
-
         project, boxes = self._project, (self._ui.trainingBox, self._ui.validationBox, self._ui.testBox)
         shares = tuple(box.value / 100 for box in boxes)
         if (given := self._try(lambda: project.split(shares, kinds=patient_kinds(project)))) is not None:
@@ -266,7 +253,7 @@ class ProjectSection(Section):
         """Look for the missing scans, or for all, below another folder than the one they share."""
         scans = self._project.missing() or list(self._project.scans)
         old = os.path.commonpath([scan.ct.parent for scan in scans])
-        new = asking.askForFolder(_("Where is {folder} now?").format(folder=old))
+        new = self._askForFolder(_("Where is {folder} now?").format(folder=old))
         if new:
             arguments = ["relocate", str(self._project.folder), old, new]
             self._run(_("Comparing the scans …"), arguments, self._relocated)
@@ -282,8 +269,6 @@ class ProjectSection(Section):
         self._run(_("Checking …"), ["check", str(self._project.folder)], self._checked)
 
     def _checked(self, reason: str, events: list[dict]) -> None:
-        from CACScoringLib.core.text import some
-
         names_of, table = {scan.id: scan.name for scan in self._project.scans}, self._ui.findingTable
         rows = []
         for finding in [event for event in events if event["event"] == "finding"]:

@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, hideEmptyColumns, prepareColumns
 
-if TYPE_CHECKING:
-    from ...project.project import Project
-    from ...project.work_list import WorkItem
+from ...project.project import Project
+from ...project.work_list import WorkItem, shown_name, work_list
 
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))
@@ -50,10 +49,6 @@ class WorkListSection(Section):
 
     def update(self) -> None:
         """List the scans of the project anew."""
-        from CACScoringLib.core.ct import CTError
-
-        from ...project.work_list import shown_name, work_list
-
         ui, state = self._ui, self._state
         chosen = self.selected
         self._items, self._names = [], {}

@@ -16,15 +16,16 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareColumns
 from CACScoringLib.panel.widgets import say, showPicture, widthOf
 
+from ...project.project import Project
 from ..parameters import Network
 from . import curve_nodes
 
 if TYPE_CHECKING:
-    from ...project.project import Project
     from ...training.background import RunState
 
 POLL_MILLISECONDS = 1000
@@ -202,8 +203,6 @@ class RunsSection(Section):
         self._command(_("It could not be resumed: {error}"), lambda: training_runs.resume(*workerCommand(), folder))
 
     def _command(self, failure: str, command: Callable[[], None]) -> None:
-        from CACScoringLib.core.ct import CTError
-
         try:
             command()
             self._message = ""

@@ -6,23 +6,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import qt
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import dataOf, fillBox, showPath, singleShot, watchPath
 from CACScoringLib.panel.worker import Worker
 
+from ...project.annotations import annotators
+from ...project.project import Project
 from ..parameters import Network, Preset
 from .runs_section import RunsSection
 from .training_options import PACKAGES, addRows, argumentsOf, commandsElsewhere, isName, modelNames, nameOf, startsFor
-
-if TYPE_CHECKING:
-    from ...project.project import Project
 
 CHECK_MILLISECONDS = 300
 """After the last change, so that the project is not looked through at every letter of a name."""
@@ -181,8 +180,6 @@ class TrainSection(Section):
             self._refuse(reason)
 
     def _start(self, *_args: object) -> None:
-        from CACScoringLib.core.ct import CTError
-
         from ...training import background as training_runs
 
         state, project, name = self._state, self._project, self._name()
@@ -215,8 +212,6 @@ class TrainSection(Section):
         showPath(ui.trainFolderEdit, state.trainFolder)
 
     def _annotators(self) -> list[str]:
-        from ...project.annotations import annotators
-
         project = self._project
         scans = () if project is None else project.scans
         return sorted({name for scan in scans for name in annotators(project, scan.id)})

@@ -10,7 +10,6 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import qt
 from slicer.i18n import tr as _
@@ -18,11 +17,9 @@ from slicer.i18n import tr as _
 from CACScoringLib.core.options import rows_of
 from CACScoringLib.panel.packages import PROCESS_REQUIREMENTS, REQUIREMENTS
 
+from ...project.project import Project
 from ..model_cards import cardsIn
 from ..parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
-
-if TYPE_CHECKING:
-    from ...project.project import Project
 
 PACKAGES = {
     **REQUIREMENTS,
