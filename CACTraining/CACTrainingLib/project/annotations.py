@@ -277,7 +277,7 @@ def _save_mask(folder: Path, kind: str, image: sitk.Image) -> None:
         remove_leftovers(folder)
         with whole(file, durable=True) as half:
             sitk.WriteImage(image, str(half), useCompression=True)
-            _check_written(half, image)
+            check_written(half, image)
     except (OSError, RuntimeError) as error:
         why = error.strerror if isinstance(error, OSError) else "the disk may be full"
         raise AnnotationError(
@@ -286,7 +286,7 @@ def _save_mask(folder: Path, kind: str, image: sitk.Image) -> None:
         ) from error
 
 
-def _check_written(file: Path, image: sitk.Image) -> None:
+def check_written(file: Path, image: sitk.Image) -> None:
     """Raises RuntimeError when a file is not whole: ITK says nothing when the disk is full."""
     with file.open("rb") as written:
         written.seek(-4, os.SEEK_END)

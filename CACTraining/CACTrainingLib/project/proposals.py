@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.core.files import partial_folder
 
+from .annotations import check_written
 from .files import not_written, now
 
 if TYPE_CHECKING:
@@ -183,27 +184,18 @@ def _write(folder: Path, heart: sitk.Image, facts: dict) -> None:
     """Put a whole proposal in the place of an earlier one. Raises ProjectWriteError."""
     import SimpleITK as sitk
 
-    from CACScoringLib.core.ct import CTError
-    from CACScoringLib.io.reading import read_mask
-
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with partial_folder(folder) as place:
-            new, old = place / "new", place / "old"
+            new = place / "new"
             new.mkdir()
-            sitk.WriteImage(sitk.Cast(heart, sitk.sitkUInt8), str(new / HEART_FILE), useCompression=True)
-            # ITK says nothing when the disk is full.
-            if sitk.Hash(read_mask(new / HEART_FILE)) != sitk.Hash(sitk.Cast(heart, sitk.sitkUInt8)):
-                raise OSError(None, "the disk may be full")
+            heart = sitk.Cast(heart, sitk.sitkUInt8)
+            sitk.WriteImage(heart, str(new / HEART_FILE), useCompression=True)
+            check_written(new / HEART_FILE, heart)
             (new / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             if folder.exists():
-                folder.rename(old)
-            try:
-                new.rename(folder)
-            except OSError:
-                if old.exists():
-                    old.rename(folder)
-                raise
-    except (OSError, CTError, RuntimeError) as error:
+                folder.rename(place / "old")
+            new.rename(folder)
+    except (OSError, RuntimeError) as error:
         reason = error if isinstance(error, OSError) else OSError(None, "the disk may be full")
         raise not_written(folder, reason) from error

@@ -46,7 +46,6 @@ class ProjectSection(Section):
         self._project: Project | None = None
         self._folder = ""
         self._askForFolder, self._askForFile = askForFolder, askForFile
-
         prepareColumns(ui.scanTable, SCAN_TITLES, (15, 11, 8, 11))
         prepareColumns(ui.findingTable, ("Severity", "Finding"), (10,))
         ui.findingTable.setWordWrap(True)
