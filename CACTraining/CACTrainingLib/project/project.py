@@ -173,7 +173,8 @@ class Project:
             for row in [row for row in rows if row.id == scan_id]:
                 files.note_removed(folder, row)
                 rows.remove(row)
-        files.move(folder, removed / f"{scan_id}-{files.stamp()}")
+        if folder.exists():
+            files.move(folder, removed / f"{scan_id}-{files.stamp()}")
 
     def set_use(self, uses: Mapping[str, str]) -> None:
         """Say what patients are for: all scans of a patient get its use, "" takes it away. Raises ProjectError."""
