@@ -19,7 +19,7 @@ from ..project.prepare_section import PrepareSection
 from ..project.work_list_section import WorkListSection
 from . import axial_view
 from .masks_section import HEART, REGIONS, MaskSection
-from .opening import OpenScan, ScanOpener, openVolume, removeNodes, volumeInScene
+from .opening import OpenScan, hiddenFrom, loadScan, openVolume, removeNodes, volumeInScene
 from .slices_section import SlicesSection
 
 _TASKS = (Task.SLICES, Task.REGIONS, Task.HEART)
@@ -39,7 +39,7 @@ class AnnotateSection(Section):
         self._blind = False
         self._opened: OpenScan | None = None
         self._entered = False
-        self._opener = ScanOpener(worker)
+        self._worker = worker
         self.workList = WorkListSection(ui, self.open)
         self.prepare = PrepareSection(ui, prepareWorker, self._listAgain, self.workList.say)
         self.slices = SlicesSection(ui, self._labelled, self._listAgain)
@@ -85,7 +85,7 @@ class AnnotateSection(Section):
             self._blind = state.blind
             if state.blind:
                 state.showSuggestion = False
-            self._nameAgain()
+            self.close()  # its name is to be seen no more, or again
         shown = (state.order, state.blind, state.annotator)
         if shown != self._listed:
             self._listed = shown
@@ -99,7 +99,7 @@ class AnnotateSection(Section):
         self._activate()
 
     def exit(self) -> None:
-        if self._opener.isRunning:
+        if self._worker.isRunning:
             # It would change the views of another module.
             self._stopOpening()
             self.workList.say(_("Opening was stopped, because the module was left."))
@@ -139,8 +139,16 @@ class AnnotateSection(Section):
             return
         self._ui.openingBar.setVisible(True)
         self._onProgress(_("Opening {name} …").format(name=name), 0.0)
-        scan, options = self._project.scan(scanId), self.prepare.arguments
-        self._opener.open(self._project, scan, self._state.annotator, name, self._onProgress, self._onOpened, options)
+        project, scan, annotator = self._project, self._project.scan(scanId), self._state.annotator
+        ct = self._worker.newFolder() / "ct.nrrd"
+
+        def ended(reason: str) -> None:
+            opened, message = (None, reason) if reason else loadScan(ct, project, scan, annotator, name)
+            warnings = "\n".join(event["message"] for event in self._worker.warnings)
+            self._onOpened(opened, hiddenFrom(name, message or warnings, scan))
+
+        arguments = ["project", "prepare", str(project.folder), "--scan", scan.id, "--image", str(ct)]
+        self._worker.start([*arguments, *self.prepare.arguments], ended, self._onProgress)
 
     def close(self) -> bool:
         """Save and close the scan that is open, if any. False, with the reason shown, when it could not be saved."""
@@ -155,7 +163,7 @@ class AnnotateSection(Section):
         return True
 
     def _stopOpening(self) -> None:
-        self._opener.cancel()
+        self._worker.cancel()
         self._ui.openingBar.setVisible(False)
 
     def _onOpened(self, opened: OpenScan | None, message: str) -> None:
@@ -183,7 +191,7 @@ class AnnotateSection(Section):
     def _takeUp(self) -> None:
         """Go on with the scan that a scene was saved with."""
         state, project = self._state, self._project
-        if state is None or project is None or self._opened is not None or self._opener.isRunning:
+        if state is None or project is None or self._opened is not None or self._worker.isRunning:
             return
         if slicer.mrmlScene.IsImporting():
             return  # not all of its nodes are there yet
@@ -239,12 +247,3 @@ class AnnotateSection(Section):
     def _listAgain(self) -> None:
         if self._state is not None:
             self.workList.update()
-
-    def _nameAgain(self) -> None:
-        """Names that a blind annotator must not see, or may see again."""
-        self._listAgain()
-        if self._opened is not None:
-            name = self.workList.nameOf(self._opened.scan.id)
-            self._opened.volume.SetName(name)
-            for section in (self.regions, self.heart):
-                section.rename(name)

@@ -110,11 +110,6 @@ class MaskSection(Section, VTKObservationMixin):
                 self._editor.exit()
         self.update()
 
-    def rename(self, name: str) -> None:
-        """The scan is called otherwise now."""
-        if self._segmentation is not None:
-            self._segmentation.SetName(_title(self._kind, name))
-
     def closeScene(self) -> None:
         """The scene is being closed, and the nodes with it."""
         self._timer.stop()
@@ -203,7 +198,8 @@ class MaskSection(Section, VTKObservationMixin):
         # A file may have rounded the place of the voxels.
         mask.CopyInformation(opened.grid)
         add = add_heart if self._kind is HEART else add_lesions
-        node = add(slicer.mrmlScene, _title(self._kind, opened.volume.GetName()), opened.volume, mask)
+        title = _("{what} of {scan}").format(what=_(self._kind.title), scan=opened.name)
+        node = add(slicer.mrmlScene, title, opened.volume, mask)
         if self._kind is REGIONS:
             for other in set(node.GetSegmentation().GetSegmentIDs()) - set(_ARTERIES):
                 node.GetSegmentation().RemoveSegment(other)
@@ -245,10 +241,6 @@ class MaskSection(Section, VTKObservationMixin):
 
     def _say(self, text: str) -> None:
         self._status.setText(text)
-
-
-def _title(kind: MaskKind, scan: str) -> str:
-    return _("{what} of {scan}").format(what=_(kind.title), scan=scan)
 
 
 def _same(first: Labelled, second: Labelled | None) -> bool:

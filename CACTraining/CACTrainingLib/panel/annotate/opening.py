@@ -1,11 +1,10 @@
-"""Opens a scan of a project for annotation: the CT is read, and the heart proposed, by a worker in the background."""
+"""Opens a scan of a project for annotation."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.panel.worker import Worker
 
 from ...project.annotations import SliceAnnotations, slice_annotations
 from ...project.project import Project, ProjectScan
@@ -114,63 +112,24 @@ def removeNodes(keep=None) -> None:
             slicer.mrmlScene.RemoveNode(node)
 
 
-class ScanOpener:
-    """Opens one scan at a time. worker: runs the command line of CACTraining."""
+def loadScan(ct: Path, project: Project, scan: ProjectScan, annotator: str, name: str) -> tuple[OpenScan | None, str]:
+    """Put a CT into the scene, to be annotated; None, and why, when that fails. name: what the annotator sees."""
+    from CACScoringLib.io.image_files import read_image
+    from CACScoringLib.mrml.scene import add_volume
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    @property
-    def isRunning(self) -> bool:
-        return self._worker.isRunning
-
-    def open(
-        self,
-        project: Project,
-        scan: ProjectScan,
-        annotator: str,
-        name: str,
-        onProgress: Callable[[str, float], None],
-        onFinished: Callable[[OpenScan | None, str], None],
-        options: Sequence[str] = (),
-    ) -> None:
-        """Begin to open a scan. name: what the annotator sees. options: further ones of `cac project prepare`.
-
-        onProgress: called with what is being done and which part of all is behind, 0 to 1. onFinished: called once,
-        unless cancelled, with the scan, or None and why it could not be opened.
-        """
-        self.cancel()
-        ct = self._worker.newFolder() / "ct.nrrd"
-
-        def ended(reason: str) -> None:
-            opened, message = (None, reason) if reason else self._load(ct, project, scan, annotator, name)
-            warnings = [event["message"] for event in self._worker.warnings]
-            onFinished(opened, _hidden(message or "\n".join(warnings), scan, name))
-
-        arguments = ["project", "prepare", str(project.folder), "--scan", scan.id, "--image", str(ct), *options]
-        self._worker.start(arguments, ended, onProgress)
-
-    def cancel(self) -> None:
-        """End the opening that is going on, if any; nothing more is called."""
-        self._worker.cancel()
-
-    def _load(self, ct: Path, project, scan, annotator: str, name: str) -> tuple[OpenScan | None, str]:
-        from CACScoringLib.io.image_files import read_image
-        from CACScoringLib.mrml.scene import add_volume
-
-        volume = None
-        try:
-            # Not by Slicer's own reader: it would remember a file that is gone when the scene is saved.
-            volume = add_volume(slicer.mrmlScene, read_image(ct), name)
-            mark(volume, project, scan)
-            return openVolume(project, scan, annotator, name, volume), ""
-        except (CTError, OSError, RuntimeError) as error:
-            if volume is not None:
-                slicer.mrmlScene.RemoveNode(volume)
-            return None, _("{name} could not be opened: {error}").format(name=name, error=error)
+    volume = None
+    try:
+        # Not by Slicer's own reader: it would remember a file that is gone when the scene is saved.
+        volume = add_volume(slicer.mrmlScene, read_image(ct), name)
+        mark(volume, project, scan)
+        return openVolume(project, scan, annotator, name, volume), ""
+    except (CTError, OSError, RuntimeError) as error:
+        if volume is not None:
+            slicer.mrmlScene.RemoveNode(volume)
+        return None, _("{name} could not be opened: {error}").format(name=name, error=error)
 
 
-def _hidden(message: str, scan: ProjectScan, name: str) -> str:
+def hiddenFrom(name: str, message: str, scan: ProjectScan) -> str:
     """A message without what a blind annotator must not see. name: what the scan is called to them."""
     for told in (str(scan.ct), scan.name) if name != scan.name else ():
         message = message.replace(told, name)

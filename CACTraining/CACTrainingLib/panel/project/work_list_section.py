@@ -86,10 +86,6 @@ class WorkListSection(Section):
         row = next((row for row, item in enumerate(self._items) if item.scan.id == scanId), -1)
         self._ui.workTable.setCurrentCell(row, 0)
 
-    def nameOf(self, scanId: str) -> str:
-        """What a scan is called here; empty for one that is not listed."""
-        return self._names.get(scanId, "")
-
     def showProgress(self, scanId: str, done: int, count: int, unsure: int) -> None:
         """Show how far a scan is, without reading all others again."""
         row = next((row for row, item in enumerate(self._items) if item.scan.id == scanId), None)

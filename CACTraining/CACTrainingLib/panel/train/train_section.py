@@ -40,7 +40,7 @@ class TrainSection(Section):
         self._findings: list[dict] | None = None
         self._checked: tuple | None = None
         self._asking: tuple | None = None
-        self._stale = True
+
         self._missing: list[str] = []
         self._problem = ""
         self._choicesOf: tuple | None = None
@@ -84,9 +84,8 @@ class TrainSection(Section):
         ui.trainNameEdit.setPlaceholderText("" if self._project is None else name)
         ui.elsewhereEdit.setPlainText("" if self._project is None else commandsElsewhere(state, self._project, name))
         self._problem = self._problemOf(name)
-        if self._project is not None and not self._missing and (self._stale or self._asked() != self._checked):
-            if self._asked() != self._checked:
-                self._findings = None
+        if self._project is not None and not self._missing and self._asked() != self._checked:
+            self._findings = None
             if not self._worker.isRunning or self._asked() != self._asking:
                 self._timer.start()
         self._showCheck()
@@ -94,7 +93,7 @@ class TrainSection(Section):
 
     def refresh(self) -> None:
         """Look again at what others may have changed: annotators, models, the project."""
-        self._choicesOf, self._stale = None, True
+        self._choicesOf = self._checked = None
         self._missing = missingPackages(PACKAGES)
         self.update()
 
@@ -110,7 +109,7 @@ class TrainSection(Section):
         def ended(reason: str) -> None:
             if reason and not any(finding["severity"] == "error" for finding in findings):
                 findings.append({"severity": "error", "message": reason, "scans": []})
-            self._checked, self._findings, self._stale = self._asking, findings, False
+            self._checked, self._findings = self._asking, findings
             self.update()
 
         if not state.trainNetwork.learnsFromScans:
