@@ -112,9 +112,7 @@ def _annotated(project: Project, scan_id: str, missing: bool, only: str | None) 
     from ..project.annotations import annotators, slice_annotations
 
     parts = ["missing"] if missing else []
-    for name in annotators(project, scan_id):
-        if only and name.lower() != only.strip().lower():
-            continue
+    for name in annotators(project, scan_id, only):
         count = len(slice_annotations(project, scan_id, name).labels)
         parts.append(f"{name}: {count} slices")
     return "; ".join(parts) or "new"

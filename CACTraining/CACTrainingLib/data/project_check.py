@@ -95,9 +95,8 @@ def _annotations(project: Project, annotator: str | None) -> list[Finding]:
     everybody: set[str] = set()
     for scan in project.scans:
         proposal = read_proposal(project, scan.id)
-        there = annotators(project, scan.id)
-        everybody.update(there)
-        for name in there if annotator is None else [n for n in there if n.lower() == annotator.strip().lower()]:
+        everybody.update(annotators(project, scan.id))
+        for name in annotators(project, scan.id, annotator):
             labels = slice_annotations(project, scan.id, name).labels
 
             # A digital patient is trained on as its truth says, unless somebody's labels are asked for.

@@ -65,9 +65,10 @@ def _is_name(name: str) -> bool:
     return bool(plain) and name.split(".")[0].strip().lower() not in (*_RESERVED, TRUTH)
 
 
-def annotators(project: Project, scan_id: str) -> list[str]:
-    """Who has annotated a scan, or begun to, by name."""
-    return sorted(_folders(project.scan_folder(scan_id)), key=str.lower)
+def annotators(project: Project, scan_id: str, only: str | None = None) -> list[str]:
+    """Who has annotated a scan, or begun to, by name. only: this annotator, in whatever capitals; None for all."""
+    names = sorted(_folders(project.scan_folder(scan_id)), key=str.lower)
+    return names if only is None else [name for name in names if name.lower() == only.strip().lower()]
 
 
 def slice_annotations(project: Project, scan_id: str, annotator: str) -> SliceAnnotations:

@@ -253,17 +253,9 @@ class Project:
                     f"In {self.folder / files.SCANS_FILE} the {name} of {row.id} is {value[:40]!r}, none of "
                     f"{', '.join(filter(None, known))}. Correct it; the annotations are untouched."
                 )
-        return ProjectScan(
-            id=row.id,
-            name=row.name,
-            patient=row.patient,
-            ct=places.path_from(row.ct, self.folder),
-            series=row.series or None,
-            sha256=row.sha256,
-            source=row.source,
-            use=row.use,
-            truth=places.path_from(row.truth, self.folder) if row.truth else None,
-        )
+        truth = places.path_from(row.truth, self.folder) if row.truth else None
+        known = {"ct": places.path_from(row.ct, self.folder), "series": row.series or None, "truth": truth}
+        return ProjectScan(**vars(row) | known)
 
     def _stored(self, path: Path) -> str:
         return places.stored_path(path, self.folder)

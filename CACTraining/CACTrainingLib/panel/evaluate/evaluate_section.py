@@ -51,7 +51,7 @@ class EvaluateSection(Section):
         self._showProgress = showIn(ui.evaluateStatusLabel, ui.evaluateBar)
         self.view = StudyView(ui)
         self.install = InstallSection(ui, worker, self.update)
-        self._fillStudies("")
+
         ui.evaluateStudyBox.currentIndexChanged.connect(self._chosen)
         ui.evaluateModelBox.currentIndexChanged.connect(self._chosen)
         ui.evaluateOtherBox.currentIndexChanged.connect(self._chosen)
@@ -123,12 +123,9 @@ class EvaluateSection(Section):
             self._models |= cardsIn(self._project.models_folder)
 
         offered += [(f"{card.name} ({card.network})", key) for key, card in self._models.items()]
-        self._fillStudies(state.evaluateStudy)
+        fillBox(ui.evaluateStudyBox, [(text, key) for key, text in _studies().items()], state.evaluateStudy)
         fillBox(ui.evaluateModelBox, offered, state.evaluateModel)
         fillBox(ui.evaluateOtherBox, offered, state.evaluateOther)
-
-    def _fillStudies(self, chosen: str) -> None:
-        fillBox(self.ui.evaluateStudyBox, [(text, key) for key, text in _studies().items()], chosen)
 
     def _chosen(self, *_args: object) -> None:
         state, ui = self._state, self.ui

@@ -57,8 +57,8 @@ class ProjectSection(Section):
             table.setVisible(False)
         ui.projectFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
         for button, action in (
-            (ui.openProjectButton, self._open),
-            (ui.newProjectButton, self._create),
+            (ui.openProjectButton, lambda: self._take(create=False)),
+            (ui.newProjectButton, lambda: self._take(create=True)),
             (ui.addFolderButton, lambda: self._add(self._askForFolder(_("Folder with scans")))),
             (ui.addFileButton, lambda: self._add(self._askForFile(_("CT file")))),
             (ui.relocateButton, self._relocate),
@@ -129,9 +129,8 @@ class ProjectSection(Section):
             return _("Choose a folder, and open the project in it or make a new one.")
         uses = [scan.use for scan in project.scans]
         counts = ", ".join(f"{uses.count(use)} {name}" for use, name in _useNames().items() if use in uses)
-        lines = [_("{name}. Scans: {count} ({counts})").format(name=project.name, count=len(uses), counts=counts)]
-        if not uses:
-            lines = [_("{name}. No scans yet").format(name=project.name)]
+        text = _("{name}. Scans: {count} ({counts})") if uses else _("{name}. No scans yet")
+        lines = [text.format(name=project.name, count=len(uses), counts=counts)]
         if gone:
             lines.append(_("⚠ Missing scans: {count}. Relocate them.").format(count=len(gone)))
         return "\n".join([*lines, *(f"⚠ {warning}" for warning in project.warnings)])
@@ -142,15 +141,15 @@ class ProjectSection(Section):
 
     def _showButtons(self) -> None:
         ui, project, idle = self._ui, self._project, not self._worker.isRunning
-        for button in (ui.addFolderButton, ui.addFileButton):
-            button.setEnabled(project is not None and idle)
-        some = project is not None and bool(project.scans) and idle
-        for widget in (ui.relocateButton, ui.splitButton, ui.agreementButton):
-            widget.setEnabled(some)
-        ui.checkButton.setEnabled(project is not None and idle)
-        ui.removeButton.setEnabled(some and self._selected() is not None)
-        for button in (ui.openProjectButton, ui.newProjectButton):
-            button.setEnabled(idle)
+        opened, full = project is not None and idle, project is not None and bool(project.scans) and idle
+        for buttons, ready in (
+            ((ui.openProjectButton, ui.newProjectButton), idle),
+            ((ui.addFolderButton, ui.addFileButton, ui.checkButton), opened),
+            ((ui.relocateButton, ui.splitButton, ui.agreementButton), full),
+            ((ui.removeButton,), full and self._selected() is not None),
+        ):
+            for button in buttons:
+                button.setEnabled(ready)
 
     def _selected(self):
         row = self._ui.scanTable.currentRow()
@@ -171,28 +170,16 @@ class ProjectSection(Section):
         if self._state is None:
             return
         name = self._ui.annotatorEdit.text.strip()
-        try:
-            self._state.annotator = check_annotator(name) if name else ""
-        except CTError as error:
-            self._say(str(error))
-            self._ui.annotatorEdit.setText(self._state.annotator)
+        if (checked := self._try(lambda: check_annotator(name) if name else "")) is not None:
+            self._state.annotator = checked
+        self._ui.annotatorEdit.setText(self._state.annotator)
 
-    def _open(self) -> None:
-        folder = self._ui.projectFolderEdit.currentPath
-        if not folder:
-            folder = self._askForFolder(_("Folder of the project"))
-        if folder:
-            self._take(folder, create=False)
-
-    def _create(self) -> None:
-        folder = self._ui.projectFolderEdit.currentPath
-        if not folder:
-            folder = self._askForFolder(_("Folder for the new project"))
-        if folder:
-            self._take(folder, create=True)
-
-    def _take(self, folder: str, create: bool) -> None:
+    def _take(self, create: bool) -> None:
         """Open or make a project. The one that is open stays when that fails."""
+        title = _("Folder for the new project") if create else _("Folder of the project")
+        folder = self._ui.projectFolderEdit.currentPath or self._askForFolder(title)
+        if not folder:
+            return
         project = self._try(lambda: (Project.create if create else Project.open)(Path(folder)))
         if project is None:
             return
