@@ -125,11 +125,11 @@ class RunsSection(Section):
     # The list
 
     def _showTable(self) -> None:
-        table = self._ui.runsTable
+        table, networks = self._ui.runsTable, {network.value: network.label() for network in Network}
         self._filling = True
         table.setRowCount(len(self._runs))
         for row, (name, run) in enumerate(self._runs.items()):
-            network = _networkNames().get(run.network, run.network)
+            network = networks.get(run.network, run.network)
             fillRow(table, row, (name, network, stateNames()[run.state], _stepOf(run), bestOf(run)))
         row = list(self._runs).index(self._state.shownRun) if self._state.shownRun in self._runs else -1
         if table.currentRow() != row:
@@ -243,10 +243,6 @@ def stateNames() -> dict[str, str]:
     """What a training's states are called."""
     names = {"starting": _("starting …"), "running": _("running"), "stopped": _("stopped")}
     return {**names, "failed": _("failed"), "done": _("done")}
-
-
-def _networkNames() -> dict[str, str]:
-    return {network.value: network.label() for network in Network}
 
 
 def bestOf(run: RunState) -> str:

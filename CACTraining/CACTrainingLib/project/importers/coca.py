@@ -66,8 +66,6 @@ PIXEL_CENTRE = 0.5
 _NO_LIST = (ExpatError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What plistlib and looking into its result raise on files that are something else."""
 
-_NUMBER = r"\s*(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*"
-
 
 class CocaError(CTError):
     """A file of COCA cannot be used. The message says which and why."""
@@ -369,16 +367,13 @@ def _region(roi: dict, image_index: int) -> Region:
 
 
 def _points(texts: Sequence[str], count: int) -> np.ndarray:
-    pattern = re.compile(r"\s*\(" + ",".join([_NUMBER] * count) + r"\)\s*")
-    points = []
-    for text in texts:
-        if not (match := pattern.fullmatch(text)):
-            raise ValueError(f"{text[:40]!r} is not a point")
-        points.append([float(number) for number in match.groups()])
-    result = np.array(points)
-    if not (np.abs(result) < 1e6).all():
-        raise ValueError("a point lies kilometres away")
-    return result
+    try:
+        points = np.array([[float(number) for number in text.strip().strip("()").split(",")] for text in texts])
+    except ValueError as error:
+        raise ValueError(f"not all points are {count} numbers") from error
+    if points.shape != (len(texts), count) or not (np.abs(points) < 1e6).all():
+        raise ValueError(f"not all points are {count} numbers below 1 km")
+    return points
 
 
 def _filled(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
