@@ -100,10 +100,7 @@ def _uses(project: Project) -> str:
 
 
 def _annotated(project: Project, scan: ProjectScan, own: StudyScan, annotator: str | None) -> StudyScan:
-    there = annotations.annotators(project, scan.id)
-    if annotator is not None:
-        wanted = annotations.check_annotator(annotator).lower()
-        there = [name for name in there if name.lower() == wanted]
+    there = annotations.annotators(project, scan.id, annotator and annotations.check_annotator(annotator))
     if len(there) > 1:
         raise StudyError(
             f"{own.name} was annotated by {', '.join(there)}. Name with --annotator the one whose annotations are used."
