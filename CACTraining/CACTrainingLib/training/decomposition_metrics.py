@@ -126,7 +126,7 @@ SUPERVISED_REMEDIES = {
     EVERYWHERE: "This is usual at first. If it lasts, start from a model, or lower learning_rate.",
 }
 CYCLEGAN_REMEDIES = {
-    EMPTY: "If this lasts, start from a model, raise label_weight, give least_slope, or lower identity_weight.",
+    EMPTY: "If this lasts, start from a model, raise label_weight, or lower identity_weight.",
     EVERYWHERE: "If this lasts, raise identity_weight, or start from a model.",
 }
 

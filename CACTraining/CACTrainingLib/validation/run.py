@@ -187,7 +187,7 @@ def _data_section(
         reference.about,
         f"{count(scans, 'scan')} of {count({scan.patient for scan in scans}, 'patient')} were scored and compared; "
         f"{len(refused)} could not be. No score was reviewed by anyone.",
-        *candidates_counted(sum("unreviewed" in scan.warnings for scan in scans), len(scans)),
+        *candidates_counted(sum(scan.candidates is None for scan in scans), len(scans)),
     ]
     if card is not None and known is not None:
         text.append(
