@@ -168,27 +168,6 @@ class TestPage:
         assert found == ["study.html", "study.json", "tables/mine.csv", "tables/two.csv"]
 
 
-class TestMistakes:
-    def test_two_of_one_name(self, tmp_path):
-        with pytest.raises(ValueError, match="two of one"):
-            page_of(tmp_path, table(), table())
-        with pytest.raises(ValueError, match="two of one"):
-            page_of(tmp_path, table(), figures=[figure("one")])
-
-    def test_a_reference_to_nothing(self, tmp_path):
-        with pytest.raises(ValueError, match=re.escape("[[absent]]")):
-            page_of(tmp_path, table(note="See [[absent]]."))
-        assert not (tmp_path / "study.html").exists()
-
-    def test_rows_and_names(self):
-        with pytest.raises(ValueError, match="2 columns, but a row of 1"):
-            table(rows=(("map",),))
-        with pytest.raises(ValueError, match="not a name for a file"):
-            table(name="../evil")
-        with pytest.raises(ValueError, match="two columns of one title"):
-            table(columns=("a", "a"))
-
-
 class TestIndex:
     def test_it_lists_what_the_page_shows_in_its_order(self, tmp_path):
         texts = ["See [[two]] and [[drawn]] < here."]
