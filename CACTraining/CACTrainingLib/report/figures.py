@@ -34,14 +34,7 @@ METHOD_LOOKS = {
     "noise_free": ("#009e73", "v"),
 }
 """Colour and marker of the methods of METHODS."""
-OTHER_LOOKS = (
-    ("#0072b2", "o"),
-    ("#d55e00", "s"),
-    ("#009e73", "v"),
-    ("#cc79a7", "P"),
-    ("#e69f00", "D"),
-    ("#56b4e9", "^"),
-)
+OTHER_LOOKS = (*METHOD_LOOKS.values(), ("#56b4e9", "P"))
 LINES = ("-", "--", "-.", ":")
 DARK = "#1c2529"
 
@@ -52,25 +45,16 @@ CROWDED_CHARACTERS = 95
 LOOK = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are the same everywhere
     "font.size": 8,
-    "axes.titlesize": 8,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#56656c",
-    "axes.labelcolor": DARK,
     "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.unicode_minus": True,
     "grid.color": "#e6eaec",
     "grid.linewidth": 0.6,
-    "xtick.color": DARK,
-    "ytick.color": DARK,
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
     "legend.frameon": False,
-    "legend.fontsize": 8,
     "lines.linewidth": 1.4,
     "lines.markersize": 4.5,
     "text.parse_math": False,  # a name may hold a dollar sign

@@ -129,11 +129,9 @@ def _plain(text: str, numbers: dict[str, str]) -> str:
 def _remove_earlier(folder: Path) -> None:
     """Remove the tables and figures that an earlier study's index lists; nothing else that lies beside them."""
     index = folder / INDEX
-    try:
-        listed = json.loads(index.read_text(encoding="utf-8"))["captions"]
-    except (OSError, ValueError, KeyError, TypeError):
+    if not index.is_file():
         return
-    for file in listed:
+    for file in json.loads(index.read_text(encoding="utf-8"))["captions"]:
         if re.fullmatch(r"(tables|figures)/[a-z0-9_]+\.(csv|png)", file):
             (folder / file).unlink(missing_ok=True)
             (folder / file).with_suffix(".svg").unlink(missing_ok=True)

@@ -224,16 +224,9 @@ def _keep_table(options: RunOptions, data: TrainingData) -> None:
 
 def commit() -> str:
     """The commit of these sources, with "-changed" when files differ from it; "unknown" outside a repository."""
-    here = Path(__file__).parent
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=-changed"]
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip() + ("-changed" if changes.stdout.strip() else "")
+    return found.stdout.strip()

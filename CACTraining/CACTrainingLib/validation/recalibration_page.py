@@ -15,7 +15,7 @@ from ..training.evidence import FOLDS
 from .agreement import CATEGORIES, LEAST, Statistic, category, category_kappa, f1_at, icc, slope
 from .agreement import mean_difference as difference
 from .comparison import ComparedScan
-from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_PATIENTS, CrossFitted, Recalibration
+from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, CrossFitted, Recalibration
 
 if TYPE_CHECKING:
     from ..report.parts import Cell
@@ -45,7 +45,12 @@ def section(found: Recalibration, name: str, base: str) -> Section:
         f"{FOLDS} folds, and each scan was evaluated by what the patients of the other folds taught, so that its own "
         f"reference has no part in its score and interval. What is stored was fitted to all {scans}, and was not "
         "evaluated on others.",
-        " ".join(_parts(found)),
+        "Fitted: the limit from which a candidate counts, errors of totals, probabilities of categories, and the range "
+        f"of scans that are known; other scans get wider intervals, or none. {_weights(found)} Categories of fewer "
+        f"than {LEAST_OF_CLASS} scans also keep the former errors, limits with fewer than {LEAST_OF_EACH} patients on "
+        "one side the former probabilities. Intervals of arteries need LM, LAD, LCX and RCA of "
+        f"{LEAST_PATIENTS} patients. Mass and reviewed scores have no intervals. Networks and the evidence of the "
+        "map's lesions stay.",
         f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
         f"{name}”. Without that, {base} scores as before; “cac models install {name} --previous” takes {name} away.",
     )
@@ -69,25 +74,10 @@ def achieved(found: Recalibration) -> dict[str, object]:
     return figures
 
 
-def _parts(found: Recalibration) -> list[str]:
-    """Sentences about what was fitted and what was not."""
-    text = [
-        "Fitted: the limit from which a candidate counts, errors of totals, probabilities of categories, and the range "
-        "of scans that are known; other scans get wider intervals, or none.",
-        "The weights of the candidates' evidence were fitted too."
-        if found.refitted
-        else f"The weights of the candidates' evidence stay: {found.why_not}",
-    ]
-    few = [c for n, c in enumerate(CATEGORIES) if sum(category(s.total) == n for s in found.scans) < LEAST_OF_CLASS]
-    if few:
-        text.append(f"Categories of fewer than {LEAST_OF_CLASS} scans ({', '.join(few)}) also keep the former errors.")
-    if found.from_base:
-        limits = " and ".join(f"{limit:g}" for limit in found.from_base)
-        text.append(f"Probabilities from {limits} on stay: too few patients lie on one side.")
-    if not found.arteries:
-        text.append(f"Intervals of arteries need LM, LAD, LCX and RCA of {LEAST_PATIENTS} patients; none are given.")
-    text.append("Mass and reviewed scores have no intervals. Networks and the evidence of the map's lesions stay.")
-    return text
+def _weights(found: Recalibration) -> str:
+    """Whether the weights were fitted."""
+    stay = f"The weights of the candidates' evidence stay: {found.why_not}"
+    return stay if found.why_not else "The weights of the candidates' evidence were fitted too."
 
 
 Pair = tuple[ComparedScan, CrossFitted]
