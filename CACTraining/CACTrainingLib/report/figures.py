@@ -201,23 +201,6 @@ def panels_of_values(
         drawing.legend(handles=list(handles.values()), loc="outside lower center", ncols=ncols)
 
 
-def forest(
-    drawing: Drawing, rows: Sequence[tuple[str, Estimate]], x_title: str, reference: float | None = None
-) -> None:
-    """Estimates under each other with their intervals, the first at the top. reference: a value to draw a line at."""
-    axis = drawing.subplots()
-    if reference is not None:
-        axis.axvline(reference, color=DARK, linewidth=0.8)
-    values, low, high = np.array([_with_ends(estimate) for _, estimate in rows]).T
-    colour, marker = METHOD_LOOKS["map"]
-    axis.hlines(range(len(rows)), low, high, colors=colour, linewidth=1.2)
-    axis.plot(values, range(len(rows)), marker=marker, color=colour, linestyle="none")
-    axis.set_yticks(range(len(rows)), [label for label, _ in rows])
-    axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.grid(axis="y", visible=False)
-    axis.set_xlabel(x_title)
-
-
 def survival_curves(drawing: Drawing, panels: Sequence[tuple[str, Mapping[str, StepFunction]]]) -> None:
     """A panel for each way to sort patients, and in it the proportion without event of each group, with its band."""
     axes = drawing.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]

@@ -238,9 +238,7 @@ def threshold_at(negative: np.ndarray, most_false: float) -> float:
     """The lowest probability that at most this proportion of the negatives reach; between 0 and 1."""
     ordered = np.sort(negative)[::-1]
     allowed = int(most_false * len(ordered))
-    if allowed >= len(ordered):
-        return 0.0
-    return float(min(1.0, np.nextafter(np.float32(ordered[allowed]), np.float32(2.0))))
+    return float(min(1.0, np.nextafter(ordered[allowed], ordered.dtype.type(2)))) if allowed < len(ordered) else 0.0
 
 
 def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
@@ -185,9 +185,7 @@ def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration
     )
 
 
-def store(
-    found: Recalibration, base: StoredModel, name: str, reference: str, achieved: Mapping[str, object]
-) -> StoredModel:
+def store(found: Recalibration, base: StoredModel, name: str, reference: str) -> StoredModel:
     """Install a copy of the model under a name, with this calibration. No name of a patient or file is stored.
 
     Args:
@@ -195,7 +193,6 @@ def store(
         base: The model that the scans were scored with.
         name: Of the copy.
         reference: Title of its format.
-        achieved: Cross-fitted figures, JSON values.
 
     Raises:
         ModelError: It cannot be installed.
@@ -206,7 +203,7 @@ def store(
     # What was measured with the former evidence does not hold for the new one.
     whole = card.validation.get("whole_method", {})
     kept = {key: whole[key] for key in ("models", "data") if key in whole}
-    achieved = {"data": f"{known}, cross-fitted", "from": card.name, "weights_fitted": not found.why_not, **achieved}
+    achieved = {"data": str(known), "from": card.name, "weights_fitted": not found.why_not}
     calibration = {**card.calibration, **found.fitted.as_calibration(), "calibrated_on": asdict(known)}
     validation = {**card.validation, "whole_method": kept, "recalibration": achieved}
     use = f"{card.intended_use.split(_USE)[0]}{_USE} {known}, for scans and patients like theirs."

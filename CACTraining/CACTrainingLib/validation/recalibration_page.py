@@ -12,8 +12,7 @@ from ..report.measures import Comparison, Measure
 from ..report.parts import METHODS, Section, Table, count
 from ..statistics.bootstrap import mean
 from ..training.evidence import FOLDS
-from .agreement import CATEGORIES, LEAST, Statistic, category, category_kappa, f1_at, icc, slope
-from .agreement import mean_difference as difference
+from .agreement import CATEGORIES, LEAST, Statistic, category, category_kappa, f1_at, icc, mean_difference, slope
 from .comparison import ComparedScan
 from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, CrossFitted, Recalibration
 
@@ -22,14 +21,13 @@ if TYPE_CHECKING:
 
 NAME, TITLE = "calibration", "Calibration on these scans"
 
-MEASURES: dict[str, tuple[str, Statistic]] = {
-    "icc": ("ICC of totals", icc),
-    "slope": ("Slope", slope),
-    "mean_difference": ("Mean difference", difference),
-    "kappa": ("κ of categories", category_kappa),
-    **{f"f1_{least}": (f"F1 at ≥ {least}", partial(f1_at, least)) for least in LEAST},
+MEASURES: dict[str, Statistic] = {
+    "ICC of totals": icc,
+    "Slope": slope,
+    "Mean difference": mean_difference,
+    "κ of categories": category_kappa,
+    **{f"F1 at ≥ {least}": partial(f1_at, least) for least in LEAST},
 }
-"""By key on the model's card."""
 
 
 def refused_section(reason: str) -> Section:
@@ -56,22 +54,6 @@ def section(found: Recalibration, name: str, base: str) -> Section:
     )
     tables = (_agreement(found), _intervals(found))
     return Section(NAME, TITLE, text, tables)
-
-
-def achieved(found: Recalibration) -> dict[str, object]:
-    """Figures for the model's card, cross-fitted: before and after; and how many intervals hold the reference."""
-    figures: dict[str, object] = {"scans": len(found.scans), "patients": found.patients}
-    totals, once = np.array([scan.total for scan in found.scans]), np.ones((1, len(found.scans)))
-    pairs = list(zip(found.scans, found.cross_fitted, strict=True))
-    for title in _SCORES:
-        measured = _measured(pairs, title)
-        values = {key: float(statistic(once, totals, measured)[0]) for key, (_, statistic) in MEASURES.items()}
-        figures[title] = {key: round(value, 4) for key, value in values.items() if np.isfinite(value)}
-    figures["coverage_of_intervals"] = {
-        kind: {c: list(_coverage(found, method, n, after=True)[:2]) for n, c in enumerate(CATEGORIES)}
-        for method, kind in KINDS.items()
-    }
-    return figures
 
 
 def _weights(found: Recalibration) -> str:
@@ -108,7 +90,7 @@ def _agreement(found: Recalibration) -> Table:
         categories = [category(scan.total) for scan, _ in own]
         return mean(weights, np.array([list(p.values())[c] for p, c in zip(given, categories, strict=True)]))
 
-    measures = [measure(*one) for one in MEASURES.values()]
+    measures = [measure(*one) for one in MEASURES.items()]
     if known:
         measures.append(Measure("Mean probability of the true category", lambda *_: known, probability))
     titles = {when: when.capitalize() for when in _SCORES}

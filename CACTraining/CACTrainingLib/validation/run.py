@@ -129,8 +129,7 @@ def _calibrated(
     """What is stored under a name, and the section about it. Raises TooFewError, ModelError."""
     found = recalibration.recalibrate(compared.scans, base.card)
     section = recalibration_page.section(found, name, base.card.name)
-    achieved = recalibration_page.achieved(found)
-    return recalibration.store(found, base, name, reference.title, achieved), (section,)
+    return recalibration.store(found, base, name, reference.title), (section,)
 
 
 def _scored(reference: Reference, settings: ValidationSettings, progress: Progress) -> list[Path | str]:

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from CACTrainingLib.report import page as study_page
-from CACTrainingLib.report.figures import forest
+from CACTrainingLib.report.figures import Panel, panels_of_values
 from CACTrainingLib.report.page import DIGITAL, shown, table_as_csv, write_study
 from CACTrainingLib.report.parts import Figure, Gallery, Picture, Section, Table
 from CACTrainingLib.statistics.bootstrap import Estimate
@@ -26,7 +26,13 @@ def table(name="one", columns=("Method", "AUC"), rows=(("map", AUC),), note="", 
 
 
 def figure(name="drawn", note=""):
-    return Figure(name, "A figure", partial(forest, rows=[("map", AUC)], x_title="AUC"), note, (4, 2))
+    return Figure(
+        name,
+        "A figure",
+        partial(panels_of_values, panels=[Panel("", ("map",), {"map": [AUC]})], y_title="AUC"),
+        note,
+        (4, 2),
+    )
 
 
 def page_of(tmp_path, *tables, figures=(), text=(), digital=True, facts=None, title="A study"):
