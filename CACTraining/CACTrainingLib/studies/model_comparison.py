@@ -24,7 +24,7 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model, read_card
 
 from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices, prepare
-from ..experiments.errors import StudyError
+from ..experiments.configuration import StudyError
 from ..experiments.scored import make_folder
 from ..project.project import Project, is_project
 from ..report.measures import Comparison

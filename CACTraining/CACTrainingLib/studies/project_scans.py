@@ -19,7 +19,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.io.reading import read_mask
 
-from ..experiments.errors import StudyError
+from ..experiments.configuration import StudyError
 from ..project import annotations
 from ..project.annotations import SliceLabel
 from ..project.project import USES, Project, ProjectScan

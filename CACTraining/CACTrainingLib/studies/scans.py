@@ -9,7 +9,7 @@ from pathlib import Path
 
 from CACScoringLib.core.tables import read_table, write_table
 
-from ..experiments.errors import StudyError
+from ..experiments.configuration import StudyError
 from ..project.project import is_project
 from .project_scans import DEFAULT_USE, find_project_scans
 from .study_scan import StudyScan

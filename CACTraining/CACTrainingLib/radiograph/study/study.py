@@ -14,9 +14,8 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
 from ...data.scan_table import TableScan, table_hash
-from ...experiments.configuration import ExperimentRun, check_known
+from ...experiments.configuration import ExperimentRun, StudyError, check_known
 from ...experiments.engine import PREDICTIONS, Experiment, ExperimentSettings, Trainer, carry_out
-from ...experiments.errors import StudyError
 from ...experiments.results import CATEGORIES, SCORE_COLUMNS, score_counts
 from ...report.page import write_study
 from ...report.parts import Section, Table, heading, p_cell
