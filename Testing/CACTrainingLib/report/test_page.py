@@ -195,7 +195,7 @@ class TestIndex:
 
     def test_it_is_only_there_when_all_it_lists_is(self, tmp_path, monkeypatch):
         page_of(tmp_path, table())
-        monkeypatch.setattr(study_page, "_body", lambda *_, **__: pytest.fail("the disk is full"))
+        monkeypatch.setattr(study_page, "write_bytes_atomically", lambda *_: pytest.fail("the disk is full"))
         with pytest.raises(pytest.fail.Exception):
             page_of(tmp_path, table("other"))
         assert not (tmp_path / "study.json").exists()

@@ -235,8 +235,8 @@ def measures(cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequen
         if n < len(THRESHOLDS):
             known, values = truth[:, n], probabilities[:, n]
             found = values >= known.mean()
-            cells += [cohort.resamples.proportion(patients, found, known).estimate]
-            cells += [cohort.resamples.proportion(patients, ~found, ~known).estimate]
+            parts = ((np.asarray(patients)[own], right[own]) for own, right in ((known, found), (~known, ~found)))
+            cells += [cohort.resamples.proportion(*part).estimate for part in parts]
             cells += [None, round(calibration_error(values, known), 3)]
         else:
             pair = category_of(cohort.score), likely_category(probabilities)
