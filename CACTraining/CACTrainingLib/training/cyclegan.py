@@ -21,7 +21,7 @@ from CACScoringLib.networks.van_velzen import DiscriminatorConfig, GeneratorConf
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import BalancedSampler, Sampling, SliceDataset
-from .decomposition_metrics import CYCLEGAN_REMEDIES, collapse, map_metrics, watched_slices
+from .decomposition_metrics import collapse, map_metrics, watched_slices
 from .loop import Task
 from .sample_pictures import decomposition_picture, pictured_slices
 from .settings import LoopSettings
@@ -251,10 +251,10 @@ class CycleTask(Task):
         return map_metrics(network, self.config, self.validation, self.watched)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        return collapse(metrics, CYCLEGAN_REMEDIES)
+        return collapse(metrics)
 
     def collapsed(self, metrics: dict[str, float]) -> bool:
-        return bool(collapse(metrics, CYCLEGAN_REMEDIES))
+        return bool(collapse(metrics))
 
     def picture(self, network: nn.Module) -> np.ndarray:
         return decomposition_picture(network, self.config, self.validation, self.pictured)

@@ -27,7 +27,7 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import BalancedSampler, DataError, Sampling, SliceDataset
 from .cyclegan import CycleTask, CycleTraining, new_generator
-from .decomposition_metrics import SUPERVISED_REMEDIES, collapse, map_metrics, watched_slices
+from .decomposition_metrics import collapse, map_metrics, watched_slices
 from .loop import Task
 from .runs import start_from, training_run
 from .sample_pictures import decomposition_picture, pictured_slices
@@ -131,7 +131,7 @@ class SupervisedTask(Task):
         return map_metrics(network, self.config, self.validation, self.watched)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        return collapse(metrics, SUPERVISED_REMEDIES)
+        return collapse(metrics)
 
     def picture(self, network: nn.Module) -> np.ndarray:
         return decomposition_picture(network, self.config, self.validation, self.pictured)

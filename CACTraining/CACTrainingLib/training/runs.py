@@ -43,7 +43,7 @@ from ..data.datasets import (
     split_by_patient,
 )
 from ..project.scan_identity import content_hash
-from .distributed import from_first, in_turn, launched
+from .distributed import from_first, in_turn, make_fabric
 from .loop import Outcome, Task, train
 from .run_folder import record_training, training_lock
 from .settings import RunOptions, facts_of
@@ -172,7 +172,9 @@ def training_run(
     """
     options.check()
     loop = settings.loop
-    fabric = launched(loop.half_precision, options.device, options.devices)
+    fabric = make_fabric(loop.half_precision, options.device, options.devices)
+    # Never disconnected: PyTorch may wait for ever when a process group goes before the networks trained in it.
+    fabric.launch()
     with ExitStack() as stack:
         own_progress = progress if fabric.is_global_zero else Progress()
         own_progress.begin(["scans", "training", "model"])

@@ -104,8 +104,8 @@ def _agreement(found: Recalibration) -> Table:
     return Table("calibration_agreement", "Agreement before and after", columns, tuple(rows), note)
 
 
-def _coverage(found: Recalibration, method: str, of: int | None, after: bool) -> tuple[int, int, int, float]:
-    """Intervals that hold the reference, intervals, and scans; median of (1 + highest) / (1 + lowest).
+def _coverage(found: Recalibration, method: str, of: int | None, after: bool) -> tuple[int, int, int]:
+    """Intervals that hold the reference, intervals, and scans.
 
     of: only scans whose reference is of this category; None for all.
     """
@@ -114,8 +114,7 @@ def _coverage(found: Recalibration, method: str, of: int | None, after: bool) ->
     intervals = [cross.intervals[method] if after else scan.candidates.intervals.get(method) for scan, cross in own]
     known = [(scan.total, ends) for (scan, _), ends in zip(own, intervals, strict=True) if ends is not None]
     held = sum(low <= total <= high for total, (low, high) in known)
-    width = float(np.median([(1 + high) / (1 + low) for _, (low, high) in known])) if known else float("nan")
-    return held, len(known), len(own), width
+    return held, len(known), len(own)
 
 
 def _intervals(found: Recalibration) -> Table:
@@ -124,10 +123,8 @@ def _intervals(found: Recalibration) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for of, title in [*enumerate(CATEGORIES), (None, "all")]:
         results = [_coverage(found, method, of, after) for method, after in shown]
-        cells = (f"{held} of {known}" if known else "none" for held, known, _, _ in results)
+        cells = (f"{held} of {known}" if known else "none" for held, known, _ in results)
         rows.append((title, results[0][2], *cells))
-    widths = (_coverage(found, method, None, after)[3] for method, after in shown)
-    rows.append(("median of (1 + highest) / (1 + lowest)", None, *(w if np.isfinite(w) else None for w in widths)))
     note = (
         "How many 90 % intervals of totals hold the reference's score, of how many that are given; by its category. "
         "Intervals before are for the score that a still scan without noise would give, those after for the score that "
