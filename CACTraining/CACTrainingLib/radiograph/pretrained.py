@@ -6,18 +6,24 @@ Their names are torchvision's: those of ImageNet weights, and of many that were 
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 from pathlib import Path
 
-from CACScoringLib.networks.radiograph import INPUTS, RadiographNet
+import torch
 
-from ..training.tensor_files import PretrainedError, read_tensors
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.networks.radiograph import INPUTS, RadiographNet
 
 _RESNET = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
 """Places of torchvision's parts in `networks.radiograph.Published`."""
 
 _LAST = ("fc.", "classifier.")
 """The layers for other tasks' classes, which are left out."""
+
+
+class PretrainedError(CTError):
+    """A file of pretrained weights cannot be read, or is for another network."""
 
 
 def load_pretrained(network: RadiographNet, file: Path) -> str:
@@ -72,3 +78,25 @@ def _own_name(name: str, backbone: str) -> str:
     name = re.sub(r"(denselayer\d+)\.(norm|relu|conv)\.(\d)\.", r"\1.\2\3.", name)
     name = re.sub(r"(denselayer\d+)\.(?!layers\.)", r"\1.layers.", name)
     return re.sub(r"^features\.", "layers.0.", name)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """A state dict from a file, of which nothing but tensors is read. Raises PretrainedError when it holds none."""
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            return load(file.read_bytes())
+        except SafetensorError as error:
+            raise PretrainedError(f"{file} is not a safetensors file ({error}).") from error
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        message = f"{file} holds more than tensors, or is not a PyTorch file ({first}). Save its state dict alone."
+        raise PretrainedError(message) from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise PretrainedError(f"{file} holds no state dict. Save the network's state_dict() alone.")
+    return content
