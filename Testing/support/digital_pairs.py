@@ -17,8 +17,7 @@ from CACScoringLib.results import Networks
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.experiments import jobs
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
-from CACTrainingLib.phantom.cohort.export import write_scan
-from CACTrainingLib.phantom.cohort.labels import annotate
+from CACTrainingLib.phantom.cohort.export import annotate, write_scan
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient

@@ -29,9 +29,8 @@ from CACScoringLib.scoring.scores import score_lesions
 from ..phantom.anatomy.demographics import AGATSTON_PER_MG, STRATA, chosen_patients, demographics
 from ..phantom.anatomy.patient import Patient, draw_patient, stream
 from ..phantom.cohort.cohort import CohortError, in_processes, patient_folder
-from ..phantom.cohort.export import image_on
-from ..phantom.cohort.labels import Labels, annotate
-from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
+from ..phantom.cohort.export import Labels, annotate, image_on
+from ..phantom.scanner.motion import PROTOCOLS, draw_pair
 from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
 from .cases import (
     CASES,
@@ -56,7 +55,7 @@ TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
 class RadiographSettings:
     """What a cohort is made of; recorded in SETTINGS, with the patients' numbers.
 
-    protocol: a name in `phantom.scanner.protocol.PROTOCOLS`; "cardiac" is gated. super_resolution: network by whose
+    protocol: a name in `phantom.scanner.motion.PROTOCOLS`; "cardiac" is gated. super_resolution: network by whose
     thin slices, and by interpolated ones, the heart is projected too; None for neither.
     """
 

@@ -20,7 +20,7 @@ from CACScoringLib.core.files import whole
 from ..phantom.anatomy.heart import posed_frame
 from ..phantom.anatomy.patient import draw_patient, stream
 from ..phantom.cohort.cohort import in_processes, patient_folder
-from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
+from ..phantom.scanner.motion import PROTOCOLS, draw_pair
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import scan_grid, scan_patient
 from .cases import BOX_MARGIN_MM, FIELD_OF_VIEW_MM, MATRIX

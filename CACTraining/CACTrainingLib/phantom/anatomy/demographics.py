@@ -40,8 +40,8 @@ from typing import Literal
 import numpy as np
 
 from .body import Body, draw_body
+from .coronaries import PREVALENCE, draw_plaques
 from .patient import Patient, patient_heart, stream
-from .plaque import PREVALENCE, draw_plaques
 from .thorax import trunk_outline_mm
 
 AGES_YEARS = (45.0, 85.0)

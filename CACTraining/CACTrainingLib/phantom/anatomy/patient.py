@@ -8,13 +8,12 @@ import numpy as np
 
 from ..scanner.motion import HeartBeat, draw_heart_beat
 from .body import Body, draw_body
-from .coronaries import CoronaryTree
+from .coronaries import CoronaryTree, Plaque, draw_plaques
 from .distractors import Distractor, draw_distractors
 from .heart import reference_frame
 from .hearts.shape import HeartShape, draw_heart_shape
 from .hearts.tree import draw_tree
 from .lungs import lung_grain, lung_vessels
-from .plaque import Plaque, draw_plaques
 from .points import POINT_STEP_MM, PointCloud, joined
 
 _SEED = 20210531

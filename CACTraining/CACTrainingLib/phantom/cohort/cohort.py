@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from CACScoringLib.cohort.workers import finished
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.ct import CTError, ScanWarning, with_warnings
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import write_table
 
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.demographics import STRATA, chosen_patients
 from ..anatomy.patient import Patient, draw_patient, stream, with_contrast
-from ..scanner.protocol import PROTOCOLS, draw_pair
+from ..scanner.motion import PROTOCOLS, draw_pair
 from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
-from .export import same_settings, write_scan
-from .labels import Labels, annotate
+from .export import Labels, annotate, as_ct_scan, image_on, same_settings, write_scan
+
+if TYPE_CHECKING:
+    from CACScoringLib.run import Sample
+
 
 T = TypeVar("T")
 
@@ -179,3 +183,50 @@ def table_row(truth: dict, folder: Path) -> dict:
         "breath_hold": pose["breathing_mm"] == 0,
         "heart_rate_bpm": round(pose["heart_rate_bpm"], 1),
     }
+
+
+_SCAN = 2
+"""Of each patient's two scans, the one sampled."""
+
+
+@dataclass(frozen=True)
+class SamplePatient:
+    """number: of the patient. title: what it shows."""
+
+    number: int
+    title: str
+
+
+SAMPLES = {
+    "vessels": SamplePatient(39, "calcium in all four arteries and in the aortic wall"),
+    "motion": SamplePatient(22, "one large lesion in the right coronary artery, blurred by motion"),
+    "aortic-valve": SamplePatient(12, "calcium in the aortic valve only, none in a coronary artery"),
+    "no-calcium": SamplePatient(5, "no calcium at all"),
+}
+
+_DIGITAL = ScanWarning(
+    "digital-patient",
+    "This is a digital patient: computed, not scanned. Its regions are those an annotator would paint who knows the "
+    "truth. No number here says anything about performance on people.",
+)
+
+
+def write_sample(directory: Path, name: str) -> dict:
+    """Write one scan of a sample patient into a folder that does not exist yet; returns its truth (see `export`)."""
+    patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings())
+    return write_scan(patient, scan, labels, _SCAN, directory)
+
+
+def scored_sample(name: str = next(iter(SAMPLES))) -> Sample:
+    """A sample patient as `score --sample` takes it; nothing is written."""
+    from CACScoringLib.run import Sample
+
+    patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings())
+    ct = replace(as_ct_scan(scan, patient), source=Path(f"digital-patient-{patient.number:05d}"))
+    true_mass = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a.key) for a in Artery if a <= Artery.RCA}
+    return Sample(
+        scan=with_warnings(ct, _DIGITAL),
+        lesions=image_on(scan.grid, labels.regions),
+        calibration_mg_per_mm3_hu=1 / (1000 * scan.scanner.calcium_hu_per_mg_cm3),
+        true_mass_mg=true_mass,
+    )

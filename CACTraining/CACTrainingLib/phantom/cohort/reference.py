@@ -15,16 +15,14 @@ import numpy as np
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import Score, score_arteries
 
-from ..anatomy.coronaries import ARTERIES
+from ..anatomy.coronaries import ARTERIES, Plaque
 from ..anatomy.heart import posed_frame
 from ..anatomy.patient import Patient, draw_patient
-from ..anatomy.plaque import Plaque
 from ..anatomy.points import PointCloud
 from ..scanner.motion import ScanPose
 from ..scanner.scanner import Scanner
 from ..scanner.simulation import scan_grid, scan_patient
-from .export import image_on
-from .labels import annotate
+from .export import annotate, image_on
 
 REFERENCE_SCANNER = Scanner(
     kvp=120.0, slice_thickness_mm=3.0, slice_spacing_mm=1.5, field_of_view_mm=260.0, noise_hu=0.0, half_scan=True

@@ -20,14 +20,12 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.files import whole_folder
 
-from ..anatomy.coronaries import ARTERIES, CoronaryTree, Vessel
+from ..anatomy.coronaries import ARC_DEGREES, ARTERIES, CoronaryTree, Plaque, Vessel, draw_plaque, draw_plaques
 from ..anatomy.distractors import AGEING, MOVES_WITH, PREVALENCE, WITH_PLAQUE, WITHOUT_PLAQUE, Distractor
-from ..anatomy.hearts.deposits import DEPOSITS
 from ..anatomy.hearts.territories import TERRITORIES
-from ..anatomy.plaque import ARC_DEGREES, Plaque, draw_plaque, draw_plaques
+from ..anatomy.hearts.valves import DEPOSITS
 from ..anatomy.points import POINT_STEP_MM, PointCloud
-from ..cohort.export import SCHEMA, image_on, same_settings, truth_of_scan, write_files
-from ..cohort.labels import Labels, annotate
+from ..cohort.export import SCHEMA, Labels, annotate, image_on, same_settings, truth_of_scan, write_files
 from ..scanner.response import add_stamps
 from ..scanner.simulation import SMOOTHING_MM, KnownScan
 from .background import Background, measured_noise

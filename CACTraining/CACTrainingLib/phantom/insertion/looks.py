@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import fft, ndimage
 
-from ..scanner.noise import NoiseSource
-from ..scanner.scanner import Grid, Kernel, Scanner
+from ..scanner.scanner import Grid, Kernel, NoiseSource, Scanner
 
 FIELD_OF_VIEW_MM = (160.0, 500.0)
 PIXEL_MM = (0.3, 1.4)

@@ -16,11 +16,11 @@ from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import Grid as ImageGrid
 
 from ..anatomy.coronaries import CoronaryTree, Vessel, vessel_along_path
-from ..anatomy.hearts.deposits import deposits
 from ..anatomy.hearts.fit import HeartFit, fit_heart
 from ..anatomy.hearts.shape import interpolated
 from ..anatomy.hearts.territories import BEYOND_MM, TERRITORIES, add_tube, costs, labels_at
 from ..anatomy.hearts.tree import draw_tree, usual_tree
+from ..anatomy.hearts.valves import deposits
 from ..anatomy.points import PointCloud
 from ..scanner.scanner import Grid
 from .insertion import InsertionError
@@ -159,7 +159,7 @@ class ScanHeart:
         return _in_scan(draw_tree(sex, self.fit.shape, generator), self.fit, self.fields)
 
     def deposit(self, kind: str, tree: ScanTree, generator: np.random.Generator) -> PointCloud | None:
-        """Calcium of a kind of `hearts.deposits.DEPOSITS` in LPS, None where it would lie in lung or bone."""
+        """Calcium of a kind of `hearts.valves.DEPOSITS` in LPS, None where it would lie in lung or bone."""
         for _ in range(_TRIES):
             cloud = deposits(kind, self.fit.shape, tree.in_heart, generator)
             places = self.fit.placement.to_lps(cloud.positions_mm)

@@ -20,9 +20,8 @@ from ..anatomy.patient import Patient
 from ..anatomy.points import PointCloud
 from ..anatomy.thorax import Thorax
 from .motion import ScanPose
-from .noise import NoiseSource, direction_gains
 from .response import Stamp, add_stamp, add_stamps, image_of_points, slice_times_s
-from .scanner import Grid, Scanner, centred_grid
+from .scanner import Grid, NoiseSource, Scanner, centred_grid, direction_gains
 
 CHEST_MM = (-110.0, 190.0)
 """Heights scanned by default, from the heart's middle in quiet breathing."""

@@ -7,8 +7,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.mrml.sample_data import sample_file
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
-from CACTrainingLib.phantom.cohort.samples import SAMPLES
-from CACTrainingLib.phantom.scanner.protocol import PROTOCOLS, draw_pair
+from CACTrainingLib.phantom.cohort.cohort import SAMPLES
+from CACTrainingLib.phantom.scanner.motion import PROTOCOLS, draw_pair
 from CACTrainingLib.phantom.scanner.scanner import KERNELS
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 

@@ -23,8 +23,7 @@ from CACTrainingLib.phantom.insertion.inserted import (
     inserted_scan,
     write_insertions,
 )
-from CACTrainingLib.phantom.insertion.insertion import InsertionError
-from CACTrainingLib.phantom.insertion.vessel_paths import read_path
+from CACTrainingLib.phantom.insertion.insertion import InsertionError, read_path
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient

@@ -5,9 +5,9 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACTrainingLib.phantom.anatomy.coronaries import draw_plaque
 from CACTrainingLib.phantom.anatomy.distractors import Distractor
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.phantom.anatomy.plaque import draw_plaque
 from CACTrainingLib.phantom.anatomy.points import PointCloud
 from CACTrainingLib.phantom.cohort.export import as_ct_scan
 from CACTrainingLib.phantom.insertion.insertion import (

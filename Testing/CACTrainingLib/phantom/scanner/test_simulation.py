@@ -8,7 +8,7 @@ import pytest
 from CACTrainingLib.phantom.anatomy.coronaries import LABELS
 from CACTrainingLib.phantom.anatomy.distractors import draw_distractors
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.phantom.cohort.labels import annotate
+from CACTrainingLib.phantom.cohort.export import annotate
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient

@@ -20,9 +20,23 @@ from scipy.spatial.transform import Rotation
 from CACScoringLib.anatomy.chest import GRID_MM
 
 from .fit_points import BAND_MM, FitPoints, fit_points
-from .models import LANDMARKS, PARTS, REACH_MM, cosine_index, hard, soft
 from .placement import Placement, usual_axes, waves
-from .shape import HIGH_MM, LOW_MM, REFLECTION_MM, STEP_MM, WALL_MM, HeartShape, interpolated, shipped_models
+from .shape import (
+    HIGH_MM,
+    LANDMARKS,
+    LOW_MM,
+    PARTS,
+    REACH_MM,
+    REFLECTION_MM,
+    STEP_MM,
+    WALL_MM,
+    HeartShape,
+    cosine_index,
+    hard,
+    interpolated,
+    shipped_models,
+    soft,
+)
 from .territories import BEYOND_MM, TERRITORIES, costs
 from .tree import usual_tree
 
