@@ -112,7 +112,7 @@ def write_patient(number: int, folder: Path, settings: RadiographSettings) -> di
     stands = geometries(number, image)
     views, thin = _views(scan, image, heart, stands), {}
     if settings.super_resolution:
-        from .thin_slice_views import thin_slice_views  # imports torch
+        from .super_resolution import thin_slice_views  # imports torch
 
         bodies = {name: view.body for name, view in views.items()}
         thin = thin_slice_views(bodies, scan, stands, settings.super_resolution)

@@ -18,8 +18,7 @@ from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhanced, standard_view, view_of_path
 
 from ..data.scan_table import TableScan, table_hash
-from .cases import VIEWS, View, read_case
-from .table import read_table
+from .cases import VIEWS, View, read_case, read_table
 
 MARGIN_PIXELS = 224
 """Side of the squares kept, of 1 mm: room to turn, move and enlarge what the network sees."""
@@ -87,7 +86,7 @@ def load_radiographs(
     finder: RadiographNet | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RadiographSet:
-    """Read the radiographs of a table, or of a folder that holds one; see `table.read_table`.
+    """Read the radiographs of a table, or of a folder that holds one; see `cases.read_table`.
 
     label: a score that every row must have. super_resolution: of digital cases, as in `cases.read_case`. scales: the
     first has to be 1; (1,) makes no other pictures. finder: finds the heart where it is not known; without one,

@@ -24,8 +24,8 @@ from ..statistics.patient_folds import CATEGORIES, category_of
 from ..statistics.roc import above, area_name, areas
 from ..training.loop import Task
 from ..training.settings import LoopSettings
+from .cases import LABELS
 from .dataset import RadiographSet, check_label
-from .table import LABELS
 
 LOCATED_MM, LOCATED_WEIGHT = 0.3, 10.0
 """Where calcium adds as much it has to be located, which counts so much more than where there is none."""

@@ -23,10 +23,9 @@ from ..statistics.roc import above, area, area_interval, area_name
 from ..training.run_folder import has_checkpoint, record_training, training_lock
 from ..training.runs import LICENCE, commit
 from ..training.settings import LoopSettings, RunOptions, facts_of
-from .cases import SUPER_RESOLUTIONS
+from .cases import LABELS, SUPER_RESOLUTIONS, read_table
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
 from .fitting import FitSettings, finds, fit, predictions_of, validation_split
-from .table import LABELS, read_table
 from .task import SEVERE_FIRST, RadiographTraining
 
 INTENDED_USE = (

@@ -6,7 +6,7 @@ import pytest
 
 from CACTrainingLib.experiments.configuration import ExperimentRun, TrainingBudget
 from CACTrainingLib.experiments.errors import StudyError
-from CACTrainingLib.radiograph.study.configurations import BASE, run_key
+from CACTrainingLib.radiograph.study.runs import BASE, run_key
 from CACTrainingLib.whole_scan.vessels.study import VesselBudget
 
 OTHERS = {

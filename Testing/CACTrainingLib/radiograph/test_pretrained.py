@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig
-from CACTrainingLib.radiograph.pretrained import load_pretrained
+from CACTrainingLib.radiograph.fitting import load_pretrained
 from CACTrainingLib.training.tensor_files import PretrainedError
 
 RESNET = RadiographNetConfig(backbone="resnet18", views=("PA", "lateral"), size=32)

@@ -1,4 +1,8 @@
-"""Coronary arteries as centre lines and calibres; `hearts.tree` draws them on a heart."""
+"""Coronary arteries as centre lines and calibres, and the calcified plaque along their walls.
+
+`hearts.tree` draws arteries on a heart. A plaque is a crescent on the wall: it follows the vessel over a length, spans
+an arc and tapers to its ends. Its mass is the closed integral of that object; its points only share it out.
+"""
 
 from __future__ import annotations
 

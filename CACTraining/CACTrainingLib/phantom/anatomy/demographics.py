@@ -13,7 +13,7 @@ Chinese 11.8 %; mesa-nhlbi.org), with d = (age - 60) / 10:
 
 Beside it: c 0.68 and sd 1.68 for both sexes in 9,341 people scanned without symptoms (Pletcher 2004,
 10.1186/1741-7015-2-31, table 3). The prior is even from 45 to 85 years (MESA: 29, 28, 30 and 14 % by decade), by which
-the laws give 42 % of women and 61 % of men calcium: `plaque.PREVALENCE` has 42 and 62 %, and MESA had 50 % of all
+the laws give 42 % of women and 61 % of men calcium: `coronaries.PREVALENCE` has 42 and 62 %, and MESA had 50 % of all
 (Budoff 2009, 10.1016/j.ahj.2009.08.007). Age is drawn from P(age | sex, score) by Bayes. The score for this is
 AGATSTON_PER_MG times the patient's true mass. A cohort of another prevalence is older or younger accordingly.
 

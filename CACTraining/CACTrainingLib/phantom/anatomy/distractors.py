@@ -1,7 +1,9 @@
 """Everything that fools a calcium scorer: calcium outside the coronary arteries, and metal.
 
 How often each occurs is stated in PREVALENCE; sizes are shape. Metal is imaged as very dense points whose views
-disagree (`view_gain`), which gives streaks; beam hardening is not modelled.
+disagree (`view_gain`), which gives streaks; beam hardening is not modelled. Sizes of devices are those of common ones;
+their weights are mm³ of something as dense as `tissues.METAL_HU`; what is less dense (titanium, nitinol, radiopaque
+polymer) weighs less per mm³.
 """
 
 from __future__ import annotations
@@ -263,7 +265,7 @@ def draw_distractors(
 def device(
     kind: str, body: Body, tree: CoronaryTree, generator: np.random.Generator, heart: HeartShape
 ) -> list[Distractor]:
-    """A device of one of `devices.DEVICES`, piece by piece."""
+    """A device of one of DEVICES, piece by piece."""
     parts = DEVICES[kind](body, tree, heart, generator)
     gain = _gain(generator, max(part.streaks for part in parts))
     return [Distractor(kind, part.anchor, part.group, part.cloud, metal=True, view_gain=gain) for part in parts]

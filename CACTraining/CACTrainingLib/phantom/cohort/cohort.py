@@ -40,7 +40,7 @@ class CohortSettings:
     """What a cohort is made of; recorded in `cohort.json`.
 
     protocol: a name in PROTOCOLS. prevalence: share of
-    patients with coronary calcium, None for `plaque.PREVALENCE`. z_range_mm: heights scanned, from the heart's
+    patients with coronary calcium, None for `coronaries.PREVALENCE`. z_range_mm: heights scanned, from the heart's
     middle. first_number: the first patient's number; others follow. dicom: also write each scan as a DICOM series, in a
     folder `dicom` beside its other files. scans: of each patient, 2 or only the first. contrast: with a contrast agent
     in the blood. enriched: of the numbers from the first only so many of each of `demographics.STRATA`, so that severe

@@ -1,7 +1,7 @@
 """Real scans with inserted lesions, in the folder form of digital scans, to train networks on real texture.
 
-Each scan gets plaques drawn as a digital patient's (`plaque`) in arteries that run in its own heart's grooves or along
-a given path, and often calcium of aorta, valves and pericardium, which is none of the coronaries'. The untouched scan
+Each scan gets plaques drawn as a digital patient's in arteries that run in its own heart's grooves or along a given
+path, and often calcium of aorta, valves and pericardium, which is none of the coronaries'. The untouched scan
 is written beside them as a clean negative: what is inserted into must be free of calcium, and no program can vouch for
 that.
 """
@@ -46,8 +46,8 @@ TERRITORIES_FILE = "territories.nii.gz"
 class InsertedSettings:
     """What is inserted; recorded in `insertions.json`.
 
-    artery: that of all plaques, None to draw it by `plaque.ARTERY_SHARE`. plaques: how many in each scan, 0 for other
-    calcium only, None to draw it by `plaque.BURDEN`. deposits: the kinds of DEPOSIT_KINDS that each scan has, None to
+    artery: that of all plaques, None to draw it by ARTERY_SHARE. plaques: how many in each scan, 0 for other
+    calcium only, None to draw it by BURDEN. deposits: the kinds of DEPOSIT_KINDS that each scan has, None to
     draw them by `distractors.PREVALENCE`, at least one where there are no plaques. motion_scale: 0 for a still heart,
     1 for full motion. vary: whether each scan gets a look of its own (`looks`). sigma_mm: in-plane blur of the scan,
     None to measure it. slice_thickness_mm: None for the header's, or else the spacing. seed: each seed has its own

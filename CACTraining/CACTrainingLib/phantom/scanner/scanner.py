@@ -2,7 +2,9 @@
 
 In the slice a reconstruction is the object times the modulation transfer function (MTF): the blur of focal spot and
 detector times the chosen kernel. Noise is born behind the detector, so it sees the kernel and the ramp filter
-but not the focal spot; that is why measured noise is sharper than measured edges.
+but not the focal spot; that is why measured noise is sharper than measured edges. Noise is as filtered
+back-projection makes it: a ramp times the kernel, stronger along the directions that crossed more body, and correlated
+between overlapping slices.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class Scanner:
 
     aperture_sigma_mm: in-plane blur of focal spot and detector; 0.47 fits the edges of the same Canon scan.
     profile_sigma_mm: rounding of the slice profile, a box of the slice's thickness.
-    noise_hu: standard deviation at the centre of an average body (see `noise.py` for what scales it).
+    noise_hu: standard deviation at the centre of an average body (see `NoiseSource` for what scales it).
     half_scan: a slice is made from half a rotation (gated, or a fast spiral); else each view direction is seen twice.
     table_speed_mm_s: how fast the slices follow each other in time. gate_phase and beat_s: for a gated scan, the
     phase of the cardiac cycle and the length of a beat; each beat then takes `SLAB_MM` of slices.

@@ -24,13 +24,18 @@ from ...data.scan_table import TableScan, table_hash
 from ...training.run_folder import record_training, training_lock
 from ...training.runs import LICENCE, commit
 from ...training.settings import RunOptions
-from ..evaluation import Evaluation, Prediction
-from ..scan_table import kind_of_data, read_scan_table
-from ..sources import SourceSettings, as_loaded, check_noncoronary_controls, warn_of_failures
+from ..evaluation import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, Evaluation, Prediction, with_calls
+from ..scan_table import (
+    SourceSettings,
+    as_loaded,
+    check_noncoronary_controls,
+    kind_of_data,
+    read_scan_table,
+    warn_of_failures,
+)
 from .features import FEATURE_SETS, FeatureTable, features_of
 from .fitting import SENSITIVITY as WANTED_SENSITIVITY
 from .fitting import FittedClassifier, as_network, fit_classifier
-from .measures import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, with_calls
 
 INTENDED_USE = (
     "Estimates whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the "

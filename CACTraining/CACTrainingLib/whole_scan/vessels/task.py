@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
-from CACScoringLib.whole_scan.vessel_input import normalised, to_agatston
+from CACScoringLib.whole_scan.vessels import normalised, to_agatston
 
 from ...data.datasets import DataError
 from ...training.loop import Task

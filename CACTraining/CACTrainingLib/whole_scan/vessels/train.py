@@ -24,12 +24,10 @@ from ...training.run_folder import has_checkpoint, record_training, training_loc
 from ...training.runs import LICENCE, commit
 from ...training.settings import RunOptions
 from ..evaluation import Evaluation, Measure, Prediction
-from ..scan_table import kind_of_data
-from ..sources import Sources, SourceSettings, as_loaded, warn_of_failures
-from ..split import folds
+from ..scan_table import Sources, SourceSettings, as_loaded, folds, kind_of_data, warn_of_failures
 from ..study import HELD_OUT, Cohort
 from . import fitting
-from .measures import CATEGORY_KAPPA, PER_MILLE, RANK, factors_alone, squared_error
+from .study import CATEGORY_KAPPA, PER_MILLE, RANK, factors_alone, squared_error
 from .task import VesselTraining
 
 INTENDED_USE = (

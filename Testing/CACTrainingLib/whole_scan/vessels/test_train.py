@@ -13,9 +13,7 @@ from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.runs import RunOptions
 from CACTrainingLib.whole_scan.prepared import Prepared
-from CACTrainingLib.whole_scan.scan_table import read_scan_table
-from CACTrainingLib.whole_scan.sources import Sources
-from CACTrainingLib.whole_scan.split import held_out
+from CACTrainingLib.whole_scan.scan_table import Sources, held_out, read_scan_table
 from CACTrainingLib.whole_scan.vessels import fitting
 from CACTrainingLib.whole_scan.vessels import train as train_vessels
 from CACTrainingLib.whole_scan.vessels.fitting import FitSettings

@@ -1,4 +1,4 @@
-"""Rings, cusps and the root of a patient's valves, found where two rooms of the heart meet, and papillary muscles."""
+"""Valves, found where two rooms of the heart meet, papillary muscles, and calcium outside the coronary arteries."""
 
 from __future__ import annotations
 
