@@ -77,9 +77,7 @@ def tube_spectrum(kvp: float, aluminium_mm: float = 3.0, steps: int = 16) -> Spe
     Raises ProjectionError outside 40 to 150 kVp or for a negative filter.
     """
     if not 40 <= kvp <= 150 or aluminium_mm < 0:
-        raise ProjectionError(
-            f"A tube at {kvp:g} kVp behind {aluminium_mm:g} mm Al: give 40 to 150 kVp and 0 mm or more."
-        )
+        raise ProjectionError(f"The tube is at {kvp:g} kVp behind {aluminium_mm:g} mm Al. Give 40 to 150 kVp.")
     edges = np.linspace(15.0, kvp, steps + 1)
     kev = (edges[1:] + edges[:-1]) / 2
     filtered = [attenuation_per_mm("aluminium", e) * _ALUMINIUM_G_PER_CM3 * aluminium_mm for e in kev]

@@ -69,9 +69,7 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
     """Raises CTError for what is no single grey radiograph."""
     name, modality = header.path.name, (header.text("Modality") or "").upper()
     if modality == "CT":
-        raise NotCTError(
-            f"{name} is a slice of a CT, not a radiograph. Score the whole CT, or make a radiograph of it with cac drr."
-        )
+        raise NotCTError(f"{name} is a slice of a CT. Score the whole CT, or make a radiograph with cac drr.")
     if modality and modality not in RADIOGRAPHIES + MAYBE_RADIOGRAPHIES:
         raise NotCTError(f"{name} is of modality {modality}; a chest radiograph (CR or DX) is needed.")
     if header.is_multi_frame:
@@ -133,10 +131,7 @@ def _by_itk(ds: pydicom.Dataset, name: str) -> np.ndarray:
             reader.SetFileName(str(path))
             return sitk.GetArrayFromImage(reader.Execute()).squeeze()
     except Exception as error:  # what is missing or broken in the header raises here too
-        raise UnreadableError(
-            f"The pixels of {name} cannot be read: they are broken, or compressed in an unknown way. Export it "
-            "uncompressed."
-        ) from error
+        raise UnreadableError(f"The pixels of {name} cannot be read. Export it uncompressed.") from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
@@ -204,9 +199,7 @@ def _grey_warnings(header: DicomSlice, relation: str) -> list[ScanWarning]:
         message = f"The header contradicts itself: {kind}, but Presentation LUT Shape {shape}. {kind} was followed."
         warnings.append(ScanWarning("grey-scale", f"{message} Check that bone is bright."))
     if relation == "LIN":
-        message = (
-            "The grey values follow the X-ray intensity, not its logarithm as on film, on which the models are trained."
-        )
+        message = "The grey values follow the X-ray intensity, not its logarithm, on which the models are trained."
         warnings.append(ScanWarning("linear-intensity", message))
     return warnings
 
@@ -287,17 +280,11 @@ def checked_pixels(
         return None, ()
     sides = (pixel_mm[0] * shape[1], pixel_mm[1] * shape[0])
     if not all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
-        message = (
-            f"According to its header the image measures {sides[0]:.4g} × {sides[1]:.4g} mm, which is impossible for a "
-            "chest radiograph; this size is ignored."
-        )
+        message = f"A size of {sides[0]:.4g} × {sides[1]:.4g} mm is impossible for a chest radiograph and ignored."
         return None, (ScanWarning("pixel-size-implausible", message),)
     if certain:
         return pixel_mm, ()
-    message = (
-        "The header states only Pixel Spacing, without a magnification; it is taken as the spacing on the detector, "
-        "which may be 5 to 15% off."
-    )
+    message = "Pixel Spacing without a magnification is taken as that on the detector, which may be 5 to 15% off."
     return pixel_mm, (ScanWarning("pixel-size-uncertain", message),)
 
 

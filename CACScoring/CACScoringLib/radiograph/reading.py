@@ -120,20 +120,14 @@ def _read_image(path: Path) -> ChestRadiograph:
         raise NotVolumeError(f"{path.name} holds several values per pixel (colour or vectors). Give a grey radiograph.")
     if len(long_axes) != 2:
         what = "a volume" if len(long_axes) > 2 else "not an image"
-        raise NotVolumeError(
-            f"{path.name} is {what}: its size is {'×'.join(map(str, size))}. Score a CT without --radiograph, or make "
-            "a radiograph of it with cac drr."
-        )
+        raise NotVolumeError(f"{path.name} is {what} of {image.GetSize()}. Make a radiograph of a CT with cac drr.")
     if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise NotVolumeError(f"{path.name} holds complex numbers. Give a grey radiograph.")
     values = sitk.GetArrayFromImage(image).squeeze().astype(np.float32)
     if not np.isfinite(values).all():
         raise UnreadableError(f"{path.name} holds values that are not numbers (NaN or infinite). Export it again.")
     if values.min() < AIR_HU:
-        raise NotCTError(
-            f"{path.name} holds values down to {values.min():g}: this looks like one slice of a CT, not like a "
-            "radiograph. Score the whole CT without --radiograph."
-        )
+        raise NotCTError(f"{path.name} has values down to {values.min():g}, as a CT. Score it without --radiograph.")
     if any(key.startswith("Segment0_") for key in image.GetMetaDataKeys()):
         raise NotVolumeError(f"{path.name} is a segmentation (label map). Give the radiograph itself.")
     spacing = image.GetSpacing()
@@ -146,9 +140,7 @@ def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
     picture, name = radiograph.picture, radiograph.source.name
     low, high = float(picture.min()), float(picture.max())
     if low == high:
-        raise UnreadableError(
-            f"All pixels of {name} have the same value ({low:g}); this is an empty image. Export it again."
-        )
+        raise UnreadableError(f"{name} is empty: all pixels are {low:g}. Export it again.")
     if min(picture.shape) < MIN_PIXELS:
         size = f"{picture.shape[1]} × {picture.shape[0]}"
         raise UnreadableError(f"{name} has {size} pixels, too few to show calcium. Export it in full size.")
@@ -165,17 +157,11 @@ def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
         message = "The file does not state its view; the view given is assumed, and so is that bone is bright."
         findings.append(ScanWarning("view-unknown", message))
     elif radiograph.view == "AP":
-        message = (
-            "This is an AP radiograph, on which the heart is larger than on the PA radiographs that the models are "
-            "trained on."
-        )
+        message = "On this AP radiograph the heart is larger than on those that the models are trained on (PA)."
         findings.append(ScanWarning("view-ap", message))
     share = float((picture == high).mean())
     if share > CLIPPED_SHARE:
-        message = (
-            f"{share:.0%} of the pixels have the brightest value: the grey scale was clipped, and calcium may be "
-            "hidden."
-        )
+        message = f"{share:.0%} of the pixels have the brightest value: calcium may be hidden."
         findings.append(ScanWarning("clipped-bright", message))
     views = {"PA": (False,), "AP": (False,), "lateral": (True,), None: (False, True)}[radiograph.view]
     standard = radiograph.standard()

@@ -286,9 +286,7 @@ def nested(probabilities: np.ndarray) -> np.ndarray:
 def _check_views(radiographs: Mapping[str, ChestRadiograph], names: tuple[str, ...], model: str) -> None:
     """Raises RadiographError when a view is missing, or is another than it was given as."""
     if missing := [name for name in names if name not in radiographs]:
-        raise RadiographError(
-            f"{model} needs a {' and a '.join(missing)} radiograph too. Give it, or choose another model (--model)."
-        )
+        raise RadiographError(f"{model} needs a {' and a '.join(missing)} radiograph too, or choose another --model.")
     for name, radiograph in radiographs.items():
         seen = "lateral" if radiograph.view == "lateral" else "PA"
         if radiograph.view is not None and seen != name:
@@ -324,8 +322,8 @@ def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, fi
     off = [abs(place - half) * STANDARD_MM for place, half in zip(centre, middle, strict=True)]
     if any(distance > most for distance, most in zip(off, HEART_WITHIN_MM[name], strict=True)):
         message = (
-            f"On the {name} radiograph the heart was found {off[0]:.0f} mm above or below and {off[1]:.0f} mm beside "
-            "the centre, which is implausible. Check the image; do not rely on the probabilities."
+            f"On the {name} radiograph the heart was found {off[0]:.0f} mm above or below and {off[1]:.0f} mm beside the "
+            "centre, which is implausible. Check the image; do not rely on the probabilities."
         )
         return [ScanWarning("heart-place", message)]
     half = field_mm / 2 / STANDARD_MM
@@ -337,8 +335,5 @@ def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, fi
     )
     if inside:
         return []
-    message = (
-        f"On the {name} radiograph the square around the heart extends beyond the image, so part of the heart "
-        "may be missing."
-    )
+    message = f"On the {name} radiograph the square around the heart is cut off: part of it may be missing."
     return [ScanWarning("heart-cut-off", message)]

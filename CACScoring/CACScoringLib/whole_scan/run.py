@@ -42,9 +42,7 @@ def requested_estimators(text: str) -> tuple[str, ...]:
         return names
     if unknown := [name for name in names if name not in ESTIMATORS]:
         known = ", ".join((*ESTIMATORS, ALL))
-        raise ModelError(
-            f"There is no whole-scan estimate {unknown[0]!r}. Give {known}, or several separated by commas."
-        )
+        raise ModelError(f"There is no whole-scan estimate {unknown[0]!r}. Give {known}, or several with commas.")
     return names
 
 
@@ -130,10 +128,7 @@ def _checked(estimate: WholeScanEstimate) -> WholeScanEstimate:
 
 
 def _failure(network: str, reason: str) -> ScanWarning:
-    message = (
-        f"No whole-scan estimate by {TITLES[network].lower()} could be made: {reason.rstrip('.')}. The scores are "
-        "not affected."
-    )
+    message = f"No estimate by {TITLES[network].lower()}: {reason.rstrip('.')}. The scores are not affected."
     return ScanWarning(FAILED, message)
 
 

@@ -158,10 +158,7 @@ def vessel_estimate(
     grid = vessel_grid(scan.image, region.mask, config)
     warnings = [*warnings, *_cut(region.mask, grid)]
     if scores.max() > largest:
-        message = (
-            f"The vessel regression estimates {scores.max():.0f} for one artery, more than any in its training data "
-            f"({largest:.0f}), so the estimate is an extrapolation."
-        )
+        message = f"{scores.max():.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
         warnings.append(ScanWarning("vessels-beyond-training", message))
     estimate = WholeScanEstimate(
         **facts_of(model),
@@ -233,8 +230,5 @@ def _cut(heart: sitk.Image, grid: ScanGrid) -> tuple[ScanWarning, ...]:
     outside = 1 - float(inside.sum()) / max(1, int(mask.sum()))
     if outside <= CUT_SHARE:
         return ()
-    message = (
-        f"{outside:.0%} of the heart lies outside the field of view of the vessel regression; calcium there is not "
-        "included in its estimate."
-    )
+    message = f"{outside:.0%} of the heart lies outside what the vessel regression sees; calcium there is not included."
     return (ScanWarning("vessels-heart-cut", message),)

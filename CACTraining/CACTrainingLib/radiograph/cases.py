@@ -108,9 +108,7 @@ def read_case(path: Path, super_resolution: str = "none") -> dict[str, View]:
     Raises CTError when it is no such file, or was projected without it.
     """
     if super_resolution not in SUPER_RESOLUTIONS:
-        raise CTError(
-            f"There is no super-resolution {super_resolution!r}; choose one of {', '.join(SUPER_RESOLUTIONS)}."
-        )
+        raise CTError(f"There is no super-resolution {super_resolution!r}; choose of {', '.join(SUPER_RESOLUTIONS)}.")
     try:
         with np.load(path, allow_pickle=False) as file:
             return _views(file, path, super_resolution)
@@ -127,10 +125,7 @@ def _views(file: Mapping[str, np.ndarray], path: Path, super_resolution: str) ->
         if super_resolution != "none":
             names["body"] = f"{name}_body_{super_resolution}"
             if names["body"] not in file:
-                raise CTError(
-                    f"The slices of {path} were projected without super-resolution ({super_resolution} was asked for). "
-                    "Make the radiographs with cac radiographs digital --super-resolution."
-                )
+                raise CTError(f"{path} has no super-resolution ({super_resolution}). Use --super-resolution.")
         found[name] = View(*(file[names[part]].astype(np.float32) / np.float32(s) for part, s in _STEPS.items()))
     return found
 
@@ -154,9 +149,7 @@ def read_table(table: Path, label: str | None = None) -> tuple[TableScan, ...]:
     """
     rows = read_rows(table, TABLE, ["file", "patient", *([label] if label else [])], _row)
     if label and (without := [row.name for row in rows if label not in row.scores]):
-        raise TableError(
-            f"{len(without)} rows of {table} have no {label}, among them {without[0]}. Fill or remove them."
-        )
+        raise TableError(f"{len(without)} rows of {table} have no {label}, as {without[0]}. Fill or remove them.")
     return rows
 
 

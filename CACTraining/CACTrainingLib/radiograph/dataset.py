@@ -106,10 +106,7 @@ def load_radiographs(
     stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     unknown = int((~stacked["known"]).sum())
     if unknown and finder is None:
-        message = (
-            f"The position of the heart is unknown on {unknown} radiographs; the centre of the image is used "
-            "instead. Start from a model that finds the heart (--start)."
-        )
+        message = f"On {unknown} radiographs the heart is unknown: their centre is used. Use a model that finds it."
         warnings.append(ScanWarning("heart-not-known", message))
     own = [len(part) for part in squares]
     labels = sorted({name for row in rows for name in row.scores})

@@ -66,8 +66,7 @@ def load_pretrained(network: RadiographNet, file: Path) -> str:
     )
     if missing:
         raise PretrainedError(
-            f"The weights in {file} are not those of {backbone}: {len(missing)} of its tensors are missing "
-            f"or of another size, among them {missing[0]}. Give a state dict with torchvision's names."
+            f"{file} is no torchvision state dict of {backbone}: {len(missing)} tensors are missing, as {missing[0]}."
         )
     for own in network.backbones:
         own.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
@@ -191,9 +190,7 @@ def validation_split(
     """
     cases = np.arange(len(data)) if cases is None else cases
     if not 0 < proportion <= 0.5:
-        raise DataError(
-            f"The proportion of patients for validation is {proportion:g}; it has to be above 0 and at most 0.5."
-        )
+        raise DataError(f"The proportion for validation is {proportion:g}; give one above 0, 0.5 at most.")
     category, patients = category_of(check_label(data, label))[cases], data.patients[cases]
     most = int(np.bincount(category).max())
     parts = min(round(1 / proportion), max(2, most))
@@ -255,9 +252,7 @@ def _begun(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
     if settings.start is not None:
         card, begun = read_network(settings.start)
         if card.network != "radiograph" or begun.config != settings.config:
-            raise CTError(
-                f"{card.name} is not a radiograph model of the same backbone, views and size; --start needs one."
-            )
+            raise CTError(f"{card.name} (--start) is no radiograph model of the same backbone, views and size.")
         network.load_state_dict(begun.state_dict())
         training = replace(training, start=card.sha256)
     if settings.pretrained is not None:

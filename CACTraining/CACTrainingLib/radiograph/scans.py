@@ -112,10 +112,7 @@ def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
     warnings = []
     untold = [row["ct"] for row in rows if not row["patient"]]
     if untold:
-        message = (
-            f"{len(untold)} scans name no patient ({some(untold)}), and each is taken for a patient of its own. Where "
-            "that is wrong, training and test share patients: fill the column patient."
-        )
+        message = f"{len(untold)} scans name no patient ({some(untold)}): each is taken for one. Fill that column."
         warnings.append(ScanWarning("patients-untold", message))
     return scans, warnings
 
@@ -198,9 +195,7 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
     sides = [hu[:, :, 0], hu[:, :, -1], hu[:, 0], hu[:, -1]]
     proportion = max(float((side > BODY_HU).mean()) for side in sides)
     if proportion > MOST_CUT_OFF:
-        message = (
-            f"The body reaches beyond the CT's field of view ({100 * proportion:.0f} % of a side): parts are missing."
-        )
+        message = f"The body reaches beyond the CT ({100 * proportion:.0f} % of a side): parts are missing."
         found.append(ScanWarning("body-cut-off", message))
     return found
 

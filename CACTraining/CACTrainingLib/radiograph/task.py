@@ -157,9 +157,8 @@ class RadiographTask(Task):
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
             return []
         message = (
-            f"After {validations} validations the network discriminates radiographs with and without calcium little "
-            f"better than chance (mean area under the ROC curve {metrics['auc']:.2f}). Give more patients, begin with "
-            "pretrained weights or with severe calcium (curriculum), or check the labels."
+            f"After {validations} validations the network finds calcium little better than chance (mean area under the "
+            f"ROC curve {metrics['auc']:.2f}). Give more patients or pretrained weights, or check the labels."
         )
         return [ScanWarning("radiographs-not-told-apart", message)]
 

@@ -132,8 +132,7 @@ def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[tuple[l
     commonest = max(np.bincount(category), default=0)
     if count < 2 or min(len(np.unique(patients)), commonest) < count:
         raise TableError(
-            f"{len(np.unique(patients))} patients, at most {commonest} of one category of score, cannot be split into "
-            f"{count} parts. Give more patients."
+            f"{len(np.unique(patients))} patients ({commonest} of one category) cannot be split in {count}. Give more."
         )
     part = parts_by_patient(patients, category, count, seed)
     return [(names[part != number].tolist(), names[part == number].tolist()) for number in range(count)]

@@ -85,17 +85,11 @@ def prepare_background(
         raise ContrastError("Lesions are inserted into scans without contrast only; this one has it.") from error
     warnings += examine(scan, blood)
     if blood is None:
-        raise InsertionError(
-            "The noise in the heart cannot be measured, so it is unknown what would be visible: the heart mask is too "
-            "small. Give a mask of the whole heart."
-        )
+        raise InsertionError("The noise in the heart cannot be measured. Give a mask of the whole heart.")
     mask = sitk.GetArrayFromImage(region.mask) > 0
     dense = len(find_lesions(scan.image, mask.astype(np.uint8), ScoringRules()).lesions)
     if dense:
-        message = (
-            f"{dense} places in the heart reach 130 HU. Look whether they are noise, bone or calcium: a scan with "
-            "calcium of its own must not be used, because its truth would be wrong."
-        )
+        message = f"{dense} places in the heart reach 130 HU. If any is calcium, its truth is wrong: take another scan."
         warnings.append(ScanWarning("maybe-not-clean", message))
     labels = None if region.territories is None else region.territories.labels(scan.image)
     anatomy = None

@@ -224,15 +224,9 @@ def write_insertions(
         raise InsertionError("Plaques need arteries: prepare the scan with a fitted heart, or give a path.")
     present = _present(background)
     if absent := set(settings.deposits or ()) - set(present):
-        raise InsertionError(
-            f"Calcium of the {', '.join(sorted(absent))} cannot be inserted, because that part was not found: the "
-            "descending aorta is found between whole lungs, the ascending one by a network for territories."
-        )
+        raise InsertionError(f"No place was found for calcium of the {', '.join(sorted(absent))}. Leave it out.")
     if settings.plaques == 0 and settings.deposits is None and not present and count:
-        raise InsertionError(
-            "There is nothing to insert: no plaques are asked for, and neither aorta nor valves were found. Ask for 0 "
-            "scans to have the clean one."
-        )
+        raise InsertionError("Neither plaques are asked for, nor aorta or valves were found. Ask for 0 scans.")
     folder = Path(directory) / background.name
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, background, settings, path_mm)
@@ -324,7 +318,4 @@ def _check_settings(
     path = None if path_mm is None else np.asarray(path_mm, float).tolist()
     facts = {"settings": asdict(settings), "path_mm": path, "scan_and_heart": pixels.hexdigest()}
     if not same_settings(folder / "insertions.json", facts):
-        raise InsertionError(
-            f"{folder} holds insertions of other settings or into another scan (insertions.json); choose another "
-            "folder."
-        )
+        raise InsertionError(f"{folder} holds insertions of other settings or another scan; choose another folder.")

@@ -124,10 +124,7 @@ def measured_sigma_mm(scan: CTScan) -> float:
     widths = [_step_width_mm(*(np.concatenate(parts) for parts in zip(*group, strict=True))) for group in groups]
     found = [width for width in widths if width is not None]
     if len(found) < 2:
-        raise InsertionError(
-            "Too few slices show a clean step from air to skin to measure the scan's sharpness; give it with --sigma "
-            "(about 0.7 mm for a soft, 0.5 mm for a sharper kernel)."
-        )
+        raise InsertionError("Too few slices show the skin to measure the sharpness; give --sigma (0.5 to 0.7 mm).")
     return float(np.percentile(found, 25)) / 1.095
 
 
@@ -227,10 +224,7 @@ def read_path(path: Path) -> np.ndarray:
     except TableError as error:
         raise PathError(f"{error} A path has x,y,z in LPS mm per line.") from error
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise PathError(
-            f"{path} is no path ({type(error).__name__}: {error}). Give a CSV with x,y,z in LPS mm per line, or a "
-            "curve saved by Slicer as .mrk.json."
-        ) from error
+        raise PathError(f"{path} is no path ({error}). Give a CSV of x,y,z in LPS mm, or a .mrk.json.") from error
     if len(points) < 2 or not np.isfinite(points).all():
         raise PathError(f"{path} holds {len(points)} points; a path needs at least 2, all of them finite numbers.")
     return points

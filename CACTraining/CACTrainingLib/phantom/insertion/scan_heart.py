@@ -219,10 +219,8 @@ def fit_scan_heart(scan: CTScan, heart: sitk.Image, labels: sitk.Image | None = 
     found = ScanHeart(fit, fields, usual, kept)
     if fit.agreement < POOR_AGREEMENT or fit.residual_mm > POOR_RESIDUAL_MM or found.kept < POOR_SHARE:
         raise InsertionError(
-            f"The measured hearts fit this scan poorly: they agree with the heart mask by {fit.agreement:.2f} (Dice; "
-            f"{POOR_AGREEMENT:g} is needed), lie {fit.residual_mm:.1f} mm off its edge ({POOR_RESIDUAL_MM:g} at most), "
-            f"and {found.kept:.0%} of the arteries would lie in fat or at the surface ({POOR_SHARE:.0%} are needed). "
-            "Give a heart mask without liver and great vessels, give the path, or take another scan."
+            f"The measured hearts fit this scan poorly (Dice {fit.agreement:.2f}, {fit.residual_mm:.1f} mm off its edge, "
+            f"{found.kept:.0%} of the arteries at the surface). Give a better heart mask, a path or another scan."
         )
     return found
 

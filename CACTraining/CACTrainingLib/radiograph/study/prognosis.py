@@ -159,10 +159,7 @@ def _categories_section(events: Events) -> Section:
         "Hazard ratios hold if hazards are proportional over time, which the curves help to assess.",
     ]
     if happened < EVENTS_PER_VARIABLE * (len(CATEGORIES) - 1):
-        text.append(
-            f"There are fewer than {EVENTS_PER_VARIABLE} events for each category that is compared: too few for "
-            "reliable hazard ratios."
-        )
+        text.append(f"Fewer than {EVENTS_PER_VARIABLE} events for each category: too few for reliable hazard ratios.")
     landmarks = [year for year in LANDMARKS_YEARS if year <= events.years.max()]
     columns = ("Category", "Patients", "Events", *(f"{year} y" for year in landmarks), "Hazard ratio", "Adjusted")
     rows: list[tuple[Cell, ...]] = []

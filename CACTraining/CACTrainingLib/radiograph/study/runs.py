@@ -155,9 +155,7 @@ class _Trainer:
             cases = np.arange(len(test))
         image, both = predictions_of(network, test, cases, calibration, finds(settings))
         if not np.isfinite(image).all():
-            raise CTError(
-                f"The training of {run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed."
-            )
+            raise CTError(f"{run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed.")
         return {
             "names": [test.names[n] for n in cases],
             "image": image.tolist(),
@@ -175,8 +173,6 @@ class _Trainer:
             if configuration.super_resolution != "none" and any(
                 f.suffix != ".npz" for r in read_table(table) for f in r.files.values()
             ):
-                raise CTError(
-                    "Only radiographs projected from CTs with thick slices can be made with super-resolution."
-                )
+                raise CTError("Only radiographs projected from digital patients have super-resolution.")
             self._held = (table, *pictures), load_radiographs(table, LABELS[0], *pictures)
         return self._held[1]

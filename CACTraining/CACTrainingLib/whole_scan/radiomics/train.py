@@ -73,10 +73,7 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
     contrast = read_scan_table(settings.contrast_data) if settings.contrast_data else ()
     check_noncoronary_controls(contrast, controls)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
-        raise TableError(
-            f"{enhanced[0]} of --data or test is contrast-enhanced. Give such scans as contrast_data in --settings, "
-            "and test on others."
-        )
+        raise TableError(f"{enhanced[0]} is contrast-enhanced. Give such scans as contrast_data in --settings.")
     progress.begin(["scans", "training", "model"])
     with training_lock(options.folder):
         record_training(options.folder, options.command, network="radiomics")
