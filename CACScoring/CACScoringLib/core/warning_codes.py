@@ -151,7 +151,6 @@ ADVICE = {
     "heart-not-found": "Follow the advice in the message, or stop the training.",
     "map-empty": "Follow the advice in the message, or stop the training.",
     "map-everywhere": "Follow the advice in the message, or stop the training.",
-    "radiographs-not-told-apart": "Follow the advice in the message, or stop the training.",
     "slices-not-told-apart": "Follow the advice in the message, or stop the training.",
     "training-restarted": "Nothing; if it comes again and again, follow the advice of the warning before it.",
     "trained-on-these-patients": "Evaluate on patients that no compared model was trained on.",

@@ -26,9 +26,6 @@ CT, CALCIUM, HEART, BODY = "ct.nrrd", "calcium.nrrd", "heart.nrrd", "body.nrrd"
 _SETTINGS, _PICTURE = "settings.json", "picture.nrrd"
 _CALCIUM_PICTURE, _HEART_PICTURE = "calcium_picture.nrrd", "heart_picture.nrrd"
 
-PRESETS = VIEWS
-"""Views as a panel offers them."""
-
 
 @dataclass(frozen=True)
 class DrrSettings:

@@ -6,8 +6,6 @@ A CT is reduced once; each picture is then made of the reduced one, at a size th
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,11 +19,8 @@ from .projection import calcium_path, path_length_mm, radiograph
 FINE_MM = 3.0
 """Voxels of the reduced CT, at least; a coarse one has twice this."""
 
-LEVELS = ((2, 80), (2, 112), (2, 144), (1, 192), (1, 256))
-"""Sizes of pictures, the fastest first: by which the fine grid is reduced further, and rows and columns."""
-
-MOVING_SECONDS, RESTING_SECONDS = 0.1, 0.4
-"""That a picture may take while a slider moves, and once it rests."""
+MOVING, RESTING = (2, 112), (1, 192)
+"""Pictures while a slider moves, and once it rests: by which the fine grid is reduced further; rows and columns."""
 
 CALCIUM_FULL = 0.04
 """∫μ ds of calcium that is shown in full colour: 2 mm of water on top, or 5 mm of calcium of 400 HU."""
@@ -115,38 +110,6 @@ def preview(
 def fast_backend() -> str:
     """The fastest way of projection for which nothing has to be compiled first, which takes seconds."""
     return "numba" if f"{__package__}.kernels" in sys.modules else "scipy"
-
-
-@dataclass
-class Pace:
-    """Which of LEVELS keeps up with a slider here, learnt from how long pictures take.
-
-    clock: seconds; a test's own.
-    """
-
-    clock: Callable[[], float] = time.perf_counter
-    moving: int = 1
-    resting: int = 3
-
-    def timed(self, level: int, draw: Callable[[], np.ndarray]) -> np.ndarray:
-        """Draw at a level, and learn from it: moving and resting are then what fits into their time."""
-        start = self.clock()
-        picture = draw()
-        seconds = self.clock() - start
-        expected = [seconds * _work(each) / _work(LEVELS[level]) for each in LEVELS]
-        self.moving, self.resting = (
-            max((n for n, time_taken in enumerate(expected) if time_taken <= limit), default=0)
-            for limit in (MOVING_SECONDS, RESTING_SECONDS)
-        )
-        return picture
-
-
-def _work(level: tuple[int, int]) -> float:
-    """Time goes with the number of pixels and of planes."""
-    return level[1] ** 2 / level[0]
-
-
-# Geometry
 
 
 @dataclass(frozen=True)

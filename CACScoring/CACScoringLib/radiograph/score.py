@@ -322,7 +322,7 @@ def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, fi
     off = [abs(place - half) * STANDARD_MM for place, half in zip(centre, middle, strict=True)]
     if any(distance > most for distance, most in zip(off, HEART_WITHIN_MM[name], strict=True)):
         message = (
-            f"On the {name} radiograph the heart was found {off[0]:.0f} mm above or below and {off[1]:.0f} mm beside the "
+            f"On the {name} radiograph the heart was found {off[0]:.0f} mm above or below, {off[1]:.0f} mm beside the "
             "centre, which is implausible. Check the image; do not rely on the probabilities."
         )
         return [ScanWarning("heart-place", message)]

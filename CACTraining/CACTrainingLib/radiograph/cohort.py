@@ -125,7 +125,7 @@ def write_patient(number: int, folder: Path, settings: RadiographSettings) -> di
 def _scan(patient: Patient, protocol: str) -> DigitalScan:
     scanner, pose = draw_pair(PROTOCOLS[protocol], stream(patient.number, 20))[0]
     scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
-    return scan_patient(patient, scanner, pose, 1, scan_grid(patient, scanner, pose), 1)
+    return scan_patient(patient, scanner, pose, 1, scan_grid(scanner), 1)
 
 
 def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:

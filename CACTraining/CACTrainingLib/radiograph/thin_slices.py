@@ -55,7 +55,7 @@ def make_pair(number: int) -> SlicePair:
     frame = posed_frame(patient.body, pose)
     reach = np.sqrt(np.square(frame.axes * frame.semi_axes_mm).sum(1))[2] + BOX_MARGIN_MM
     middle = frame.centre_mm[2] + pose.table_shift_mm[2]
-    grid = scan_grid(patient, scanner, pose, (middle - reach, middle + reach))
+    grid = scan_grid(scanner, (middle - reach, middle + reach))
     thick = scan_patient(patient, scanner, pose, 1, grid, 1)
     _, rows, columns = box_about(thick.heart, grid.spacing_mm)
     box = slice(None), rows, columns

@@ -127,7 +127,7 @@ def _scanned(networks: Networks, job: tuple[Setting, int, int]) -> dict:
     patient = draw_patient(number)
     if setting.fat_mm is not None:
         patient = replace(patient, body=replace(patient.body, fat_mm=setting.fat_mm))
-    grid = scan_grid(patient, setting.scanner, setting.pose, HEART_MM)
+    grid = scan_grid(setting.scanner, HEART_MM)
     scan = scan_patient(patient, setting.scanner, setting.pose, repeat, grid, threads=1)
     regions = annotate(scan, stream(number, 21, repeat)).regions
     ct = as_ct_scan(scan, patient)

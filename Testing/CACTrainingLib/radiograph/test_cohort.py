@@ -34,7 +34,7 @@ def coarse():
 def make_coarse(patch):
     """Voxels of 6 mm and the heart's height only; each patient drawn once."""
     patch.setattr(cohort, "MATRIX", 72)
-    patch.setattr(cohort, "scan_grid", lambda patient, scanner, pose: scan_grid(patient, scanner, pose, (-84.0, 66.0)))
+    patch.setattr(cohort, "scan_grid", lambda scanner: scan_grid(scanner, (-84.0, 66.0)))
     patch.setattr(cohort, "draw_patient", drawn)
     patch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
 

@@ -87,7 +87,7 @@ def make_scan(
         patient = draw_patient(number, prevalence=settings.prevalence)
         patient = with_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
-    grid = scan_grid(patient, scanner, pose, settings.z_range_mm)
+    grid = scan_grid(scanner, settings.z_range_mm)
     scan = scan_patient(patient, scanner, pose, scan_number, grid, threads)
     return patient, scan, annotate(scan, stream(number, 21, scan_number))
 

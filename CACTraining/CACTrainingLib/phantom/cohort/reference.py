@@ -61,7 +61,7 @@ def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
     # Lung vessels and the air's grain take most of the time, and lie elsewhere.
     nothing = PointCloud(np.zeros((0, 3)), np.zeros(0))
     patient = replace(patient, vessels=nothing, grain=nothing, distractors=())
-    grid = scan_grid(patient, REFERENCE_SCANNER, STILL, _heights_mm(patient))
+    grid = scan_grid(REFERENCE_SCANNER, _heights_mm(patient))
     scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads)
     per_mg = REFERENCE_SCANNER.calcium_hu_per_mg_cm3
     rules = replace(ScoringRules(), calibration_mg_per_mm3_hu=1 / (1000.0 * per_mg))

@@ -15,7 +15,6 @@ import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan
-from CACScoringLib.core.tables import TableError, read_cells
 from CACScoringLib.scoring.mass import calcium_hu_per_mg_cm3
 
 from ..anatomy import tissues
@@ -221,33 +220,17 @@ def read_path(path: Path) -> np.ndarray:
     """
     try:
         points = _markup_points(path) if path.suffix.lower() == ".json" else _csv_points(path)
-    except TableError as error:
-        raise PathError(f"{error} A path has x,y,z in LPS mm per line.") from error
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise PathError(f"{path} is no path ({error}). Give a CSV of x,y,z in LPS mm, or a .mrk.json.") from error
-    if len(points) < 2 or not np.isfinite(points).all():
-        raise PathError(f"{path} holds {len(points)} points; a path needs at least 2, all of them finite numbers.")
+    if len(points) < 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise PathError(f"{path} has the shape {points.shape}; a path has at least 2 points of 3 finite numbers.")
     return points
 
 
 def _csv_points(path: Path) -> np.ndarray:
-    rows = [cells for _, cells in read_cells(path)]
-    if rows and not _is_number(rows[0][0]):
-        heading = [cell.strip().lower() for cell in rows[0]]
-        if heading[:3] != ["x", "y", "z"]:
-            raise ValueError(f"its heading is {','.join(rows[0])}, not x,y,z")
-        rows = rows[1:]
-    if bad := next((row for row in rows if len(row) != 3), None):
-        raise ValueError(f"the line {','.join(bad)!r} has {len(bad)} numbers, not 3")
-    return np.array(rows, float).reshape(-1, 3)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    heading, *rows = path.read_text(encoding="utf-8-sig").splitlines()
+    named = [cell.strip().lower() for cell in heading.split(",")] == ["x", "y", "z"]
+    return np.loadtxt(rows if named else [heading, *rows], float, delimiter=",", ndmin=2)
 
 
 def _markup_points(path: Path) -> np.ndarray:

@@ -219,7 +219,7 @@ def fit_scan_heart(scan: CTScan, heart: sitk.Image, labels: sitk.Image | None = 
     found = ScanHeart(fit, fields, usual, kept)
     if fit.agreement < POOR_AGREEMENT or fit.residual_mm > POOR_RESIDUAL_MM or found.kept < POOR_SHARE:
         raise InsertionError(
-            f"The measured hearts fit this scan poorly (Dice {fit.agreement:.2f}, {fit.residual_mm:.1f} mm off its edge, "
+            f"The measured hearts fit this scan poorly (Dice {fit.agreement:.2f}, {fit.residual_mm:.1f} mm off, "
             f"{found.kept:.0%} of the arteries at the surface). Give a better heart mask, a path or another scan."
         )
     return found

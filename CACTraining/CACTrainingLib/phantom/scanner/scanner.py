@@ -123,17 +123,6 @@ class Grid:
         return self.origin_mm[2] + self.spacing_mm[2] * np.arange(self.shape[0])
 
 
-def centred_grid(scanner: Scanner, z_range_mm: tuple[float, float], centre_mm: tuple[float, float]) -> Grid:
-    """The scanner's slices between two table positions, with the field of view centred at (x, y) mm."""
-    count = max(2, round((z_range_mm[1] - z_range_mm[0]) / scanner.slice_spacing_mm))
-    corner = (scanner.matrix - 1) / 2 * scanner.pixel_mm
-    return Grid(
-        (count, scanner.matrix, scanner.matrix),
-        (scanner.pixel_mm, scanner.pixel_mm, scanner.slice_spacing_mm),
-        (centre_mm[0] - corner, centre_mm[1] - corner, z_range_mm[0] + scanner.slice_spacing_mm / 2),
-    )
-
-
 ATTENUATION_PER_MM = 0.0193
 """Water at 70 keV, about the mean energy of a 120 kVp beam behind a body (NIST XCOM 0.193 per cm)."""
 

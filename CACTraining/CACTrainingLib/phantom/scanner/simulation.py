@@ -21,7 +21,7 @@ from ..anatomy.points import PointCloud
 from ..anatomy.thorax import Thorax
 from .motion import ScanPose
 from .response import Stamp, add_stamp, add_stamps, image_of_points, slice_times_s
-from .scanner import Grid, NoiseSource, Scanner, centred_grid, direction_gains
+from .scanner import Grid, NoiseSource, Scanner, direction_gains
 
 CHEST_MM = (-110.0, 190.0)
 """Heights scanned by default, from the heart's middle in quiet breathing."""
@@ -61,16 +61,22 @@ class DigitalScan(KnownScan):
     pose: ScanPose
 
 
-def scan_grid(patient: Patient, scanner: Scanner, pose: ScanPose, z_range_mm: tuple[float, float] = CHEST_MM) -> Grid:
+def scan_grid(scanner: Scanner, z_range_mm: tuple[float, float] = CHEST_MM) -> Grid:
     """The scan's grid in the scanner's frame, centred on the patient before the table shift."""
-    return centred_grid(scanner, z_range_mm, (0.0, 6.0))
+    count = max(2, round((z_range_mm[1] - z_range_mm[0]) / scanner.slice_spacing_mm))
+    corner = (scanner.matrix - 1) / 2 * scanner.pixel_mm
+    return Grid(
+        (count, scanner.matrix, scanner.matrix),
+        (scanner.pixel_mm, scanner.pixel_mm, scanner.slice_spacing_mm),
+        (0.0 - corner, 6.0 - corner, z_range_mm[0] + scanner.slice_spacing_mm / 2),
+    )
 
 
 def scan_patient(
     patient: Patient, scanner: Scanner, pose: ScanPose, scan_number: int, grid: Grid | None = None, threads: int = 2
 ) -> DigitalScan:
     """Scan a patient. scan_number: which scan of this patient, for the noise. The result does not depend on threads."""
-    grid = grid or scan_grid(patient, scanner, pose)
+    grid = grid or scan_grid(scanner)
     # The table's shift is taken from the grid: the patient's own frame stays put.
     shift = np.asarray(pose.table_shift_mm)
     own = Grid(grid.shape, grid.spacing_mm, tuple(np.asarray(grid.origin_mm) - shift))

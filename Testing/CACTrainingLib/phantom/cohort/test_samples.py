@@ -25,7 +25,7 @@ def test_the_bundled_scan_is_made_again():
         slice_thickness_mm=3.0,
         slice_spacing_mm=3.0,
     )
-    grid = scan_grid(patient, scanner, pose, (-75.0, 87.0))
+    grid = scan_grid(scanner, (-75.0, 87.0))
     scan = scan_patient(patient, scanner, pose, 1, grid, threads=1)
     bundled = sitk.ReadImage(sample_file())
     assert (bundled.GetSpacing(), bundled.GetOrigin()) == (grid.spacing_mm, grid.origin_mm)

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from scipy import ndimage
@@ -23,10 +22,6 @@ PARTS = ("lv_epi", "lv", "rv", "la", "ra", "aorta", "pulmonary")
 LANDMARKS = ("lv", "rv", "la", "ra", "mitral", "aortic", "tricuspid", "pulmonary", "apex")
 REACH_MM = 25.0
 """Distances are softened to within this, so that a series spends itself near the surface."""
-
-
-class HeartModelError(Exception):
-    """A file of hearts cannot be read. The message says which."""
 
 
 def soft(distance_mm: np.ndarray) -> np.ndarray:
@@ -78,26 +73,6 @@ class HeartModels:
         return hard(series)
 
 
-def read_models(path: Path) -> HeartModels:
-    """Read a file of measured hearts. Raises HeartModelError."""
-    try:
-        with np.load(path) as data:
-            return HeartModels(
-                names=tuple(str(name) for name in data["names"]),
-                low_mm=data["low_mm"],
-                size_mm=data["size_mm"],
-                index=data["index"].astype(int),
-                coefficients=(data["coefficients"] * data["scale"]).astype(np.float32),
-                landmarks_mm=data["landmarks_mm"].astype(float),
-                lines={key[5:]: data[key].astype(float) for key in data.files if key.startswith("line ")},
-                papillary={key[10:]: data[key].astype(float) for key in data.files if key.startswith("papillary ")},
-            )
-    except (OSError, KeyError, ValueError, TypeError, BadZipFile) as error:
-        raise HeartModelError(
-            f"{path} holds no measured hearts ({type(error).__name__}: {error}). Install CAC again."
-        ) from error
-
-
 SHIPPED = Path(__file__).resolve().parents[3] / "Resources" / "Hearts" / "hearts.npz"
 STEP_MM = 3.0
 WALL_MM = {"rv": 3.0, "la": 1.8, "ra": 1.8, "aorta": 1.5, "pulmonary": 1.3}
@@ -118,7 +93,17 @@ _VELOCITY_STEP_MM, _FLOW_STEPS = 9.0, 6
 @cache
 def shipped_models() -> HeartModels:
     """The hearts measured on the Human Reference Atlas and the Toronto Heart Atlas that come with the software."""
-    return read_models(SHIPPED)
+    with np.load(SHIPPED) as data:
+        return HeartModels(
+            names=tuple(str(name) for name in data["names"]),
+            low_mm=data["low_mm"],
+            size_mm=data["size_mm"],
+            index=data["index"].astype(int),
+            coefficients=(data["coefficients"] * data["scale"]).astype(np.float32),
+            landmarks_mm=data["landmarks_mm"].astype(float),
+            lines={key[5:]: data[key].astype(float) for key in data.files if key.startswith("line ")},
+            papillary={key[10:]: data[key].astype(float) for key in data.files if key.startswith("papillary ")},
+        )
 
 
 @dataclass(frozen=True)
