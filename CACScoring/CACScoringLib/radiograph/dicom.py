@@ -59,8 +59,7 @@ def read_dicom(path: Path) -> ChestRadiograph:
     warnings += more
     view = _view(header)
     pixel_mm, certain = _pixel_mm(header)
-    picture, pixel_mm, more = _upright(header, picture, pixel_mm, view)
-    warnings += more
+    picture, pixel_mm = _upright(header, picture, pixel_mm)
     pixel_mm, more = checked_pixels(pixel_mm, picture.shape, certain)
     return ChestRadiograph(picture, pixel_mm, view, _acquisition(header), (*warnings, *more), path)
 
@@ -193,11 +192,6 @@ def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
 
 def _grey_warnings(header: DicomSlice, relation: str) -> list[ScanWarning]:
     warnings = []
-    shape = (header.text("PresentationLUTShape") or "").upper()
-    kind = (header.text("PhotometricInterpretation") or "MONOCHROME2").upper()
-    if (shape, kind) in (("INVERSE", "MONOCHROME2"), ("IDENTITY", "MONOCHROME1")):
-        message = f"The header contradicts itself: {kind}, but Presentation LUT Shape {shape}. {kind} was followed."
-        warnings.append(ScanWarning("grey-scale", f"{message} Check that bone is bright."))
     if relation == "LIN":
         message = "The grey values follow the X-ray intensity, not its logarithm, on which the models are trained."
         warnings.append(ScanWarning("linear-intensity", message))
@@ -240,11 +234,10 @@ def _ends(header: DicomSlice) -> tuple[str, str]:
 
 
 def _upright(
-    header: DicomSlice, picture: np.ndarray, spacing: tuple[float, float] | None, view: str | None
-) -> tuple[np.ndarray, tuple[float, float] | None, tuple[ScanWarning, ...]]:
+    header: DicomSlice, picture: np.ndarray, spacing: tuple[float, float] | None
+) -> tuple[np.ndarray, tuple[float, float] | None]:
     """Head up and the patient's left, or back, at the right, as far as the header tells."""
     along_rows, along_columns = _ends(header)
-    before = picture
     if along_rows in ("H", "F") and along_columns in ("L", "R", "A", "P"):
         picture, along_rows, along_columns = picture.T, along_columns, along_rows
         spacing = spacing and spacing[::-1]
@@ -252,11 +245,7 @@ def _upright(
         picture = picture[::-1]
     if along_rows in ("R", "A"):
         picture = picture[:, ::-1]
-    if picture is before:
-        return picture, spacing, ()
-    side = "back" if view == "lateral" else "left"
-    message = "The image was rotated or mirrored according to its header, so that the head is up and the patient's "
-    return np.ascontiguousarray(picture), spacing, (ScanWarning("turned", f"{message}{side} is on the right."),)
+    return np.ascontiguousarray(picture), spacing
 
 
 def _pixel_mm(header: DicomSlice) -> tuple[tuple[float, float] | None, bool]:

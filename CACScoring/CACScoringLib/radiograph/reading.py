@@ -13,9 +13,7 @@ from ..core.text import printable
 from ..io.dicom import is_dicom
 from ..io.reading import IMAGE_ENDINGS, read_mask
 from .dicom import checked_pixels, read_dicom
-from .view import LARGER_SIDE_MM, ChestRadiograph, looks_inverted
-
-__all__ = ["ChestRadiograph", "read_radiograph"]
+from .view import LARGER_SIDE_MM, ChestRadiograph
 
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
@@ -51,18 +49,11 @@ def read_radiograph(path: Path) -> ChestRadiograph:
             raise UnreadableError(f"{path.name} is empty. Export or copy the radiograph again.")
         with warnings.catch_warnings():  # what pydicom and Pillow remark on is checked here, or answered with an error
             warnings.simplefilter("ignore")
-            found = _reader(path)(path)
+            read = _read_image if path.name.lower().endswith(IMAGE_ENDINGS) else _read_picture
+            found = read_dicom(path) if is_dicom(path) else read(path)
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
     return found.warned(*_warnings(found))
-
-
-def _reader(path: Path):
-    if is_dicom(path):
-        return read_dicom
-    if path.name.lower().endswith(IMAGE_ENDINGS):
-        return _read_image
-    return _read_picture
 
 
 def _read_picture(path: Path) -> ChestRadiograph:
@@ -163,9 +154,4 @@ def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
     if share > CLIPPED_SHARE:
         message = f"{share:.0%} of the pixels have the brightest value: calcium may be hidden."
         findings.append(ScanWarning("clipped-bright", message))
-    views = {"PA": (False,), "AP": (False,), "lateral": (True,), None: (False, True)}[radiograph.view]
-    standard = radiograph.standard()
-    if all(looks_inverted(standard, lateral) for lateral in views):
-        message = "The image looks inverted, with bright lungs and dark bone. Invert it and score it again."
-        findings.append(ScanWarning("looks-inverted", message))
     return findings

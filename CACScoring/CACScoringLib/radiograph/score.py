@@ -298,9 +298,7 @@ def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tu
     """A radiograph's warnings; of several radiographs, each tells whose it is."""
     radiograph = radiographs[name]
     warnings = radiograph.warnings
-    # A file that does not tell its view was checked for either; now it is known which.
-    inverted = any(warning.code == "looks-inverted" for warning in warnings)
-    if radiograph.view is None and not inverted and looks_inverted(radiograph.standard(), name == "lateral"):
+    if looks_inverted(radiograph.standard(), name == "lateral"):
         message = "The image looks inverted, with bright lungs and dark bone. Invert it and score it again."
         warnings += (ScanWarning("looks-inverted", message),)
     if len(radiographs) == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,15 +15,13 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.core.tables import read_table as read_lines
-from CACScoringLib.models.cards import LoadedModel, ModelCard, load_model, save_model
 
 from ..data.scan_table import TableScan, known_of, read_rows
 from ..phantom.anatomy.demographics import AGATSTON_PER_MG
 from ..statistics.patient_folds import category_of, parts_by_patient
-from ..training.settings import RunOptions
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
@@ -139,30 +136,6 @@ def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[tuple[l
 
 
 @dataclass(frozen=True)
-class Sources:
-    """data: table to learn from. test: to test on; None: a fifth of data. noncoronary_controls: of patients whose
-    calcium lies outside the coronaries only, to test on. cache: folder of prepared scans.
-    """
-
-    data: Path
-    cache: Path
-    test: Path | None = None
-    noncoronary_controls: Path | None = None
-
-    def read(self) -> tuple[tuple[TableScan, ...], list[str], list[str], tuple[TableScan, ...]]:
-        """All scans of data and test, the names of those to learn from and to test on, and the controls.
-
-        Raises TableError where a patient who is learned from is tested on, or a control has coronary calcium.
-        """
-        data, test, controls = (
-            read_scan_table(path) if path else () for path in (self.data, self.test, self.noncoronary_controls)
-        )
-        scans, learned, tested = learned_and_tested(data, test)
-        check_noncoronary_controls(scans, controls)
-        return scans, learned, tested, controls
-
-
-@dataclass(frozen=True)
 class SourceSettings:
     """test: table of other patients to test on (None: a fifth of --data). noncoronary_controls: of patients with
     calcium outside the coronaries only, to test on. cache: folder of prepared scans (None: beside the model)."""
@@ -171,10 +144,17 @@ class SourceSettings:
     noncoronary_controls: Path | None = None
     cache: Path | None = None
 
-    def of(self, options: RunOptions) -> Sources:
-        """With the table of --data."""
-        cache = self.cache or options.folder / "scans"
-        return Sources(options.only_table(), cache, self.test, self.noncoronary_controls)
+    def read(self, data: Path) -> tuple[tuple[TableScan, ...], list[str], list[str], tuple[TableScan, ...]]:
+        """All scans of data and test, the names of those to learn from and to test on, and the controls.
+
+        Raises TableError where a patient who is learned from is tested on, or a control has coronary calcium.
+        """
+        learned, test, controls = (
+            read_scan_table(path) if path else () for path in (data, self.test, self.noncoronary_controls)
+        )
+        scans, *names = learned_and_tested(learned, test)
+        check_noncoronary_controls(scans, controls)
+        return scans, *names, controls
 
 
 def check_noncoronary_controls(learned: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]) -> None:
@@ -189,9 +169,3 @@ def warn_of_failures(failed: dict[str, str], progress: Progress) -> None:
     """Report scans that could not be prepared, by name with their reason."""
     for name, reason in failed.items():
         progress.warning(ScanWarning("scan-left-out", f"{name} was left out: {reason}"))
-
-
-def as_loaded(network: nn.Module, card: ModelCard) -> LoadedModel:
-    """A trained network as scoring will load it: weights of half precision, layers put together."""
-    with tempfile.TemporaryDirectory() as temporary:
-        return load_model(save_model(network, card, Path(temporary)), "cpu")

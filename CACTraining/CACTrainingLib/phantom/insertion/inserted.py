@@ -27,6 +27,7 @@ from ..anatomy.hearts.valves import DEPOSITS
 from ..anatomy.points import POINT_STEP_MM, PointCloud
 from ..cohort.export import SCHEMA, Labels, annotate, image_on, same_settings, truth_of_scan, write_files
 from ..scanner.response import add_stamps
+from ..scanner.scanner import NoiseSource
 from ..scanner.simulation import SMOOTHING_MM, KnownScan
 from .background import Background, measured_noise
 from .insertion import InsertionError, add_plaques, draw_motion, measured_sigma_mm, scanner_of, vessel_along
@@ -181,7 +182,7 @@ def _looked(clean: InsertedScan, background: Background, look: Look, seed: tuple
         scan, image_on(grid, heart.astype(np.uint8)), usual, clean.smoothed_noise_share * usual
     )
     if look.noise_hu:
-        source = look.noise(scanner, seed)
+        source = NoiseSource(seed, grid, scanner)
         for k in range(grid.shape[0]):
             hu[k] += np.float32(look.noise_hu) * source.slice_field(k)
         own = float(np.median(noise))

@@ -123,7 +123,7 @@ def measured_sigma_mm(scan: CTScan) -> float:
     widths = [_step_width_mm(*(np.concatenate(parts) for parts in zip(*group, strict=True))) for group in groups]
     found = [width for width in widths if width is not None]
     if len(found) < 2:
-        raise InsertionError("Too few slices show the skin to measure the sharpness; give --sigma (0.5 to 0.7 mm).")
+        raise InsertionError("Too few slices show the skin to measure the sharpness; set sigma_mm (0.5 to 0.7).")
     return float(np.percentile(found, 25)) / 1.095
 
 
