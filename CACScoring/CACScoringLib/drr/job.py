@@ -19,8 +19,7 @@ from ..core.ct import CTError, UnreadableError
 from ..core.progress import Progress
 from ..io.image_files import read_image
 from .geometry import VIEWS, Geometry, centre_mm, in_lps_order, pose_of
-from .projection import body_only, calcium_path, path_length_mm, radiograph
-from .xray import Film, Spectrum, tube_spectrum
+from .projection import Film, Spectrum, body_only, calcium_path, path_length_mm, radiograph, tube_spectrum
 
 CT, CALCIUM, HEART, BODY = "ct.nrrd", "calcium.nrrd", "heart.nrrd", "body.nrrd"
 _SETTINGS, _PICTURE = "settings.json", "picture.nrrd"

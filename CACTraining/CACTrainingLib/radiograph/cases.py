@@ -19,8 +19,13 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import whole
 from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.drr.geometry import Geometry
-from CACScoringLib.drr.projection import calcium_path, path_length_mm, water_equivalent_mm
-from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
+from CACScoringLib.drr.projection import (
+    CT_EFFECTIVE_KEV,
+    attenuation_per_mm,
+    calcium_path,
+    path_length_mm,
+    water_equivalent_mm,
+)
 from CACScoringLib.radiograph.view import STANDARD_MM, STANDARD_PIXELS
 
 from ..data.scan_table import TableScan, known_of, read_rows

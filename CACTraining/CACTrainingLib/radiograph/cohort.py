@@ -4,7 +4,7 @@ The CT is gated, for a radiograph takes milliseconds in which no artery moves. E
 tilted and out of the middle. Nothing of the CT is kept.
 
 Of calcium as it is in people, too few are severe: patients are chosen by their true mass until each of STRATA has its
-share. Age, sex and BMI still depend on each patient's calcium as in `phantom.anatomy.demographics`; only the
+share. Age, sex and BMI still depend on each patient's calcium as in `phantom.anatomy.patient`; only the
 prevalence of calcium differs, and with it every predictive value.
 """
 
@@ -26,8 +26,15 @@ from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_lesions
 
-from ..phantom.anatomy.demographics import AGATSTON_PER_MG, STRATA, chosen_patients, demographics
-from ..phantom.anatomy.patient import Patient, draw_patient, stream
+from ..phantom.anatomy.patient import (
+    AGATSTON_PER_MG,
+    STRATA,
+    Patient,
+    chosen_patients,
+    demographics,
+    draw_patient,
+    stream,
+)
 from ..phantom.cohort.cohort import CohortError, in_processes, patient_folder
 from ..phantom.cohort.export import Labels, annotate, image_on
 from ..phantom.scanner.motion import PROTOCOLS, draw_pair

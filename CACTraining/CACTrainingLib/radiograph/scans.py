@@ -179,7 +179,7 @@ def _project(job: tuple[OwnScan, Path]) -> list[str] | str:
 def views_of(ct: CTScan, heart: Path | None = None, calcium_map: Path | None = None) -> dict[str, View]:
     """The radiographs of a CT about its centre. heart: a mask. calcium_map: HU of calcium. Raises CTError."""
     body = body_only(ct.image)
-    hearts, calcium = (None if path is None else _image(path) for path in (heart, calcium_map))
+    hearts, calcium = (None if path is None else read_mask(path) for path in (heart, calcium_map))
     centre = centre_mm(ct.image)
     return {name: projected(view_geometry(angle, 0.0, centre), body, calcium, hearts) for name, angle in ANGLES.items()}
 
@@ -198,13 +198,6 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
         message = f"The body reaches beyond the CT ({100 * proportion:.0f} % of a side): parts are missing."
         found.append(ScanWarning("body-cut-off", message))
     return found
-
-
-def _image(path: Path) -> sitk.Image:
-    image = read_mask(path)
-    if image.GetDimension() != 3:
-        raise CTError(f"{path.name} is not a three-dimensional image. Give one that was made of this CT.")
-    return image
 
 
 def _made_from(scan: OwnScan) -> dict:
@@ -231,12 +224,8 @@ def _write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, ob
 def _check_folder(folder: Path) -> None:
     path = folder / SETTINGS
     try:
-        if not path.exists() and folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-            raise OutputError(f"{folder} is not empty and holds no radiographs. Choose another --output.")
         (folder / CASES).mkdir(parents=True, exist_ok=True)
         if not same_settings(path, {"schema": SCHEMA, "made_of": "scans"}):
             raise OutputError(f"{folder} holds radiographs of digital patients ({path}). Choose another --output.")
     except OSError as error:
         raise OutputError(f"Cannot write to {folder}: {error.strerror}. Choose another --output.") from error
-    except ValueError as error:
-        raise OutputError(f"{path} cannot be read ({error}). Choose another --output.") from error

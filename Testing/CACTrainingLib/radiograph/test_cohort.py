@@ -9,8 +9,7 @@ import pytest
 from in_this_process import InThisProcess
 
 from CACScoringLib.models.cards import find_model
-from CACTrainingLib.phantom.anatomy.demographics import AGATSTON_PER_MG, demographics, stratum_of
-from CACTrainingLib.phantom.anatomy.patient import draw_patient
+from CACTrainingLib.phantom.anatomy.patient import AGATSTON_PER_MG, demographics, draw_patient, stratum_of
 from CACTrainingLib.phantom.cohort.cohort import CohortError
 from CACTrainingLib.phantom.cohort.export import image_on
 from CACTrainingLib.phantom.scanner.simulation import scan_grid

@@ -22,9 +22,8 @@ from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.files import whole_folder, write_text_atomically
 
 from ..anatomy.coronaries import ARTERIES, LABELS, Plaque
-from ..anatomy.demographics import demographics
 from ..anatomy.distractors import Distractor
-from ..anatomy.patient import Patient
+from ..anatomy.patient import Patient, demographics
 from ..scanner.response import add_stamp
 from ..scanner.scanner import Grid
 from ..scanner.simulation import SMOOTHING_MM, DigitalScan, KnownScan

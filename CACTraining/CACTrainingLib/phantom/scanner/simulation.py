@@ -15,10 +15,9 @@ from ..anatomy.canvas import Canvas
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.heart import HEART_SHARE_OF_BREATH, Heart, HeartFrame
 from ..anatomy.hearts.valves import cusps
-from ..anatomy.lungs import breathed
 from ..anatomy.patient import Patient
 from ..anatomy.points import PointCloud
-from ..anatomy.thorax import Thorax
+from ..anatomy.thorax import Thorax, breathed
 from .motion import ScanPose
 from .response import Stamp, add_stamp, add_stamps, image_of_points, slice_times_s
 from .scanner import Grid, NoiseSource, Scanner, direction_gains

@@ -26,8 +26,7 @@ from ...report.parts import PUBLISHED
 from ..evaluation import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, Measure, with_calls
 from ..scan_table import read_scan_table
 from ..study import FACTORS, Cohort, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
-from .features import HEART_ML, FeatureTable, features_of
-from .fitting import CLASSIFIERS, fit_classifier, limit_for_sensitivity
+from .fitting import CLASSIFIERS, HEART_ML, FeatureTable, features_of, fit_classifier, limit_for_sensitivity
 
 SETS = {
     "both": "Radiomics of heart and candidates",

@@ -32,9 +32,8 @@ from ..scan_table import (
     read_scan_table,
     warn_of_failures,
 )
-from .features import FEATURE_SETS, FeatureTable, features_of
+from .fitting import FEATURE_SETS, FeatureTable, FittedClassifier, as_network, features_of, fit_classifier
 from .fitting import SENSITIVITY as WANTED_SENSITIVITY
-from .fitting import FittedClassifier, as_network, fit_classifier
 
 INTENDED_USE = (
     "Estimates whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the "
