@@ -96,7 +96,8 @@ def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
     try:
         values = ds.pixel_array
     except Exception as error:  # a missing decoder or broken bytes raise whatever the decoder raises
-        if not _compressed(ds):
+        syntax = ds.file_meta.get("TransferSyntaxUID")
+        if syntax is None or not syntax.is_transfer_syntax or not syntax.is_compressed:
             raise UnreadableError(f"The pixels of {path.name} are cut off or broken. Copy it again.") from error
         values = _by_itk(ds, path.name)
     if values.ndim != 2 or min(values.shape) < 2:
@@ -104,11 +105,6 @@ def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
     if not np.isfinite(values).all():
         raise UnreadableError(f"{path.name} holds values that are not numbers. Export it again.")
     return values
-
-
-def _compressed(ds: pydicom.Dataset) -> bool:
-    syntax = ds.file_meta.get("TransferSyntaxUID")
-    return syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed
 
 
 def _by_itk(ds: pydicom.Dataset, name: str) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
-from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhanced, standard_view, view_of_path
+from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhanced, view_of_path
 
 from ..data.scan_table import TableScan, table_hash
 from .cases import VIEWS, View, read_case, read_table
@@ -149,7 +149,9 @@ def _case(
     else:
         if missing := [view for view in views if view not in row.files]:
             raise TableError(f"{row.name} has no {' or '.join(missing)} picture; give one, or leave that view out.")
-        pictures, hearts = [[_own_picture(row.files[view]) for view in views]], [None] * len(views)
+        from CACScoringLib.radiograph.reading import read_radiograph
+
+        pictures, hearts = [[read_radiograph(row.files[view]).standard() for view in views]], [None] * len(views)
     pictures = [[enhanced(view, enhancement) for view in one] for one in pictures]
     known = all(heart is not None for heart in hearts)
     centres = np.array(hearts, np.float32) if known else _found(pictures[0], finder)
@@ -172,13 +174,6 @@ def reduced_view(view: np.ndarray) -> np.ndarray:
     """A view REDUCTION times smaller, by means, as the network's finder sees it."""
     rows, columns = (side // REDUCTION for side in view.shape)
     return view.reshape(rows, REDUCTION, columns, REDUCTION).mean((1, 3))
-
-
-def _own_picture(path: Path) -> np.ndarray:
-    from CACScoringLib.radiograph.reading import read_radiograph
-
-    radiograph = read_radiograph(path)
-    return standard_view(radiograph.picture, radiograph.pixel_mm)
 
 
 def _found(views: list[np.ndarray], finder: RadiographNet | None) -> np.ndarray:

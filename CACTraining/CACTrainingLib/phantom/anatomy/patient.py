@@ -216,12 +216,8 @@ def _likelihood(agatston: float, ages: np.ndarray, sex: str) -> np.ndarray:
     present = share_with_calcium(ages, sex)
     if agatston == 0:
         return 1 - present
-    return present * np.exp(-0.5 * np.square(_standardised(agatston, ages, sex)))
-
-
-def _standardised(agatston: float, ages: np.ndarray, sex: str) -> np.ndarray:
     at_60, per_decade, spread = AMOUNT[sex]
-    return (math.log(agatston) - at_60 - per_decade * (ages - 60) / 10) / spread
+    return present * np.exp(-0.5 * np.square((math.log(agatston) - at_60 - per_decade * (ages - 60) / 10) / spread))
 
 
 def chosen_patients(first_number: int, patients: int) -> list[int]:

@@ -83,7 +83,12 @@ def scan_patient(
         painter = _Painter(patient, scanner, pose, own, scan_number)
         things = _moving_things(patient, painter.heart.frame)
         calcium: dict[str, list[Stamp]] = {}
-        made = pool.map(lambda thing: _stamps(patient, scanner, pose, own, thing), things)
+
+        def imaged(thing: _Moving) -> list[Stamp]:
+            motion = displacement(patient, pose, thing.group, thing.with_heart)
+            return image_of_points(thing.cloud, own, scanner, motion, thing.view_gain)
+
+        made = pool.map(imaged, things)
         for thing, images in zip(things, made, strict=True):
             for stamp in images:
                 painter.stamps[thing.kind][stamp.k].append(stamp)
@@ -149,11 +154,6 @@ def displacement(patient: Patient, pose: ScanPose, group: str | None, with_heart
     return moved
 
 
-def _stamps(patient: Patient, scanner: Scanner, pose: ScanPose, grid: Grid, thing: _Moving) -> list[Stamp]:
-    motion = displacement(patient, pose, thing.group, thing.with_heart)
-    return image_of_points(thing.cloud, grid, scanner, motion, thing.view_gain)
-
-
 class _Painter:
     """Makes the slices of one scan, each on its own. stamps: of what moves, by its kind and by slice."""
 
@@ -165,7 +165,11 @@ class _Painter:
         self.heart = Heart(patient.body, pose, patient.heart)
         self.noise = NoiseSource((patient.number, scan_number, 9), grid, scanner)
         self._times = slice_times_s(grid, scanner)
-        self._offsets, self._weights = _sub_slices(scanner)
+        # Heights within a slice at which the anatomy is evaluated.
+        count = max(1, round(scanner.slice_thickness_mm / 1.6))
+        half = scanner.slice_thickness_mm / 2
+        self._offsets = (np.arange(count) + 0.5) / count * scanner.slice_thickness_mm - half
+        self._weights = np.full(count, 1 / count, np.float32)
         pixel = grid.spacing_mm[0]
         fy, fx = np.fft.fftfreq(grid.shape[1], pixel)[:, None], np.fft.rfftfreq(grid.shape[2], pixel)[None]
         self._transfer = scanner.transfer(np.hypot(fy, fx)).astype(np.float32)
@@ -229,13 +233,6 @@ class _Painter:
         j, i = np.nonzero(np.abs(shown) > 1e-3)
         room = np.clip((body.blood_hu - hu[j, i]) / (body.blood_hu - body.fat_hu), 0, 1)
         hu[j, i] += np.minimum(shown[j, i], 1.0) * room * (body.blood_hu - body.fat_hu)
-
-
-def _sub_slices(scanner: Scanner) -> tuple[np.ndarray, np.ndarray]:
-    """Heights within a slice at which the anatomy is evaluated, and their weights."""
-    count = max(1, round(scanner.slice_thickness_mm / 1.6))
-    offsets = (np.arange(count) + 0.5) / count * scanner.slice_thickness_mm - scanner.slice_thickness_mm / 2
-    return offsets, np.full(count, 1 / count, np.float32)
 
 
 class _Sorted:

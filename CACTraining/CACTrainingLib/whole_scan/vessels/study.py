@@ -32,25 +32,18 @@ PER_MILLE = 1000.0
 """Mean squared errors are shown in thousandths, as they are of squares of proportions."""
 
 
-def _rank(weights: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    return rank_correlation(weights, true.sum(1), predicted.sum(1))
-
-
-def _absolute_error(weights: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    return mean(weights, np.abs(predicted.sum(1) - true.sum(1)))
-
-
-def _category_agreement(weights: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    return kappa(weights, category_of(true.sum(1)), category_of(np.round(predicted.sum(1))), 4)
-
-
-RANK = Measure("Rank correlation", _rank)
+RANK = Measure("Rank correlation", lambda w, true, predicted: rank_correlation(w, true.sum(1), predicted.sum(1)))
 """Spearman's, of the total."""
 
-ABSOLUTE_ERROR = Measure("Mean absolute error", _absolute_error)
+ABSOLUTE_ERROR = Measure(
+    "Mean absolute error", lambda w, true, predicted: mean(w, np.abs(predicted.sum(1) - true.sum(1)))
+)
 """Of the total, in Agatston units."""
 
-CATEGORY_KAPPA = Measure("κ of categories", _category_agreement)
+CATEGORY_KAPPA = Measure(
+    "κ of categories",
+    lambda w, true, predicted: kappa(w, category_of(true.sum(1)), category_of(np.round(predicted.sum(1))), 4),
+)
 """Linearly weighted, of the categories 0, 1–99, 100–399 and from 400 of the total, rounded to whole scores."""
 
 

@@ -239,7 +239,7 @@ class _Fitter:
             jac[:, 9 : self.waves_at] = columns[:, 4:] * size
             result.append((columns[:, 0] * size, jac))
         (pericardium, edge_jac), (wall, wall_jac) = result
-        share = self._share(points)
+        share = len(self.points.lps_mm) * GRID_MM**3 / s.correlated_mm**3 / len(points.lps_mm)  # weight of a point
         model, seen = np.clip(pericardium, -BAND_MM, BAND_MM), np.clip(points.distance_mm, -BAND_MM, BAND_MM)
         residual = (model - seen) / s.edge_mm
         # A mask spills more often than it leaves heart out.
@@ -311,11 +311,6 @@ class _Fitter:
             rows.append(jac * size / sd)
         weight = 1 / (1 + (size * np.linalg.norm(gap, axis=1) / (6 * sd)) ** 2)
         return size / sd * gap.T.ravel(), np.concatenate(rows), np.tile(weight, 3)
-
-    def _share(self, points: FitPoints) -> float:
-        """Weight of a point."""
-        volume = len(self.points.lps_mm) * GRID_MM**3
-        return volume / self.settings.correlated_mm**3 / len(points.lps_mm)
 
     def fitted(self) -> HeartFit:
         for stage, steps, doubt_mm, every in self.settings.rounds:
