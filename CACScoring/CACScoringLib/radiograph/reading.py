@@ -118,7 +118,7 @@ def _read_image(path: Path) -> ChestRadiograph:
     if not np.isfinite(values).all():
         raise UnreadableError(f"{path.name} holds values that are not numbers (NaN or infinite). Export it again.")
     if values.min() < AIR_HU:
-        raise NotCTError(f"{path.name} has values down to {values.min():g}, as a CT. Score it without --radiograph.")
+        raise NotCTError(f"{path.name} has values down to {values.min():g}, as a slice of a CT. Score the whole CT.")
     if any(key.startswith("Segment0_") for key in image.GetMetaDataKeys()):
         raise NotVolumeError(f"{path.name} is a segmentation (label map). Give the radiograph itself.")
     spacing = image.GetSpacing()
@@ -131,7 +131,7 @@ def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
     picture, name = radiograph.picture, radiograph.source.name
     low, high = float(picture.min()), float(picture.max())
     if low == high:
-        raise UnreadableError(f"{name} is empty: all pixels are {low:g}. Export it again.")
+        raise UnreadableError(f"{name} is an empty image: all pixels are {low:g}. Export it again.")
     if min(picture.shape) < MIN_PIXELS:
         size = f"{picture.shape[1]} × {picture.shape[0]}"
         raise UnreadableError(f"{name} has {size} pixels, too few to show calcium. Export it in full size.")

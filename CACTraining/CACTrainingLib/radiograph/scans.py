@@ -224,6 +224,8 @@ def _write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, ob
 def _check_folder(folder: Path) -> None:
     path = folder / SETTINGS
     try:
+        if not path.exists() and folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise OutputError(f"{folder} is not empty and holds no radiographs. Choose another --output.")
         (folder / CASES).mkdir(parents=True, exist_ok=True)
         if not same_settings(path, {"schema": SCHEMA, "made_of": "scans"}):
             raise OutputError(f"{folder} holds radiographs of digital patients ({path}). Choose another --output.")

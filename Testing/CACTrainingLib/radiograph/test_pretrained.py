@@ -52,5 +52,5 @@ def test_all_views_begin_with_them(network, state, tmp_path, ending):
 
 def test_a_file_for_another_network(network, state, tmp_path):
     torch.save({name: tensor for name, tensor in state.items() if "layer4" not in name}, tmp_path / "w.pth")
-    with pytest.raises(PretrainedError, match=r"are not those of resnet18.*layers\.7"):
+    with pytest.raises(PretrainedError, match=r"no torchvision state dict of resnet18.*layers\.7"):
         load_pretrained(network, tmp_path / "w.pth")

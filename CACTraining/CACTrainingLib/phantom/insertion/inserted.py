@@ -225,9 +225,9 @@ def write_insertions(
         raise InsertionError("Plaques need arteries: prepare the scan with a fitted heart, or give a path.")
     present = _present(background)
     if absent := set(settings.deposits or ()) - set(present):
-        raise InsertionError(f"No place was found for calcium of the {', '.join(sorted(absent))}. Leave it out.")
+        raise InsertionError(f"Calcium of the {', '.join(sorted(absent))} cannot be inserted: its place was not found.")
     if settings.plaques == 0 and settings.deposits is None and not present and count:
-        raise InsertionError("Neither plaques are asked for, nor aorta or valves were found. Ask for 0 scans.")
+        raise InsertionError("There is nothing to insert: no plaques, and no aorta or valves found. Ask for 0 scans.")
     folder = Path(directory) / background.name
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, background, settings, path_mm)
