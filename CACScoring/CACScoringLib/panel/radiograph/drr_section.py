@@ -22,8 +22,7 @@ from . import radiograph_views
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from ...drr.job import DrrSettings
-    from ...drr.preview import ReducedScan
+    from ...drr.job import DrrSettings, ReducedScan
     from ...review.scene import SceneReview
 
 MOVING_MILLISECONDS, RESTING_MILLISECONDS = 10, 250
@@ -118,7 +117,7 @@ class DrrSection(Section):
         """Reduce the CT, where it is another than before; its table is taken out in the background."""
         from ...core.ct import CTError
         from ...drr import job
-        from ...drr.preview import reduced
+        from ...drr.job import reduced
 
         calcium, heart = self._calciumNode(), self._heartSegment()
         place = tuple(volume.GetOrigin()), tuple(volume.GetSpacing()), volume.GetImageData().GetMTime()
@@ -163,20 +162,20 @@ class DrrSection(Section):
         return settingsOf(state), opacity, state.drrHeart, id(self._scan)
 
     def _drawMoving(self) -> None:
-        from ...drr.preview import MOVING
+        from ...drr.job import MOVING
 
         if self._draw(*MOVING):
             self._restingTimer.start()
 
     def _drawResting(self) -> None:
-        from ...drr.preview import RESTING
+        from ...drr.job import RESTING
 
         self._draw(*RESTING)
 
     def _draw(self, factor: int, pixels: int) -> bool:
-        """Draw the picture, as `drr.preview.MOVING` says. Whether there is one."""
+        """Draw the picture, as `drr.job.MOVING` says. Whether there is one."""
         from ...drr.geometry import ProjectionError
-        from ...drr.preview import fast_backend, preview, stand_of
+        from ...drr.job import fast_backend, preview, stand_of
 
         if self._state is None or self._scan is None or not self._isInSight():
             return False

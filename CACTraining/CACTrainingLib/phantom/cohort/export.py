@@ -125,21 +125,17 @@ def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, fo
     name, scanner = f"digital-{patient.number:05d}", scan.scanner
     x, y, z = scan.grid.spacing_mm
     paths = []
+
+    def uid(part: str, number: object) -> str:
+        return generate_uid(entropy_srcs=[name, part, str(number)])
+
     for k, place in enumerate(scan.grid.z_mm()):
-        study, series, frame, image = (
-            generate_uid(entropy_srcs=[name, part, number])
-            for part, number in (
-                ("study", "0"),
-                ("series", str(scan_number)),
-                ("frame of reference", str(scan_number)),
-                ("image", f"{scan_number}/{k}"),
-            )
-        )
         data = Dataset()
         data.file_meta = FileMetaDataset()
         data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, image
-        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, frame
+        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, uid("image", f"{scan_number}/{k}")
+        data.StudyInstanceUID, data.SeriesInstanceUID = uid("study", 0), uid("series", scan_number)
+        data.FrameOfReferenceUID = uid("frame of reference", scan_number)
         data.Modality, data.ImageType, data.PositionReferenceIndicator = "CT", ["DERIVED", "PRIMARY", "AXIAL"], ""
         data.PatientName, data.PatientID, data.PatientSex = f"Digital^{patient.number:05d}", name, patient.body.sex
         data.PatientAge = f"{int(demographics(patient).age_years):03d}Y"
