@@ -17,8 +17,7 @@ from CACScoringLib.results import Networks
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.experiments import jobs
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
-from CACTrainingLib.phantom.cohort.export import write_scan
-from CACTrainingLib.phantom.cohort.labels import annotate
+from CACTrainingLib.phantom.cohort.export import annotate, write_scan
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
@@ -50,7 +49,7 @@ def scored_in_this_process(monkeypatch):
 def write_coarse(number, folder, scan_number=1, heights_mm=HEIGHTS_MM):
     """One coarse scan of a digital patient, as a cohort's folder holds it; returns the patient and the scan."""
     patient, pose = draw_patient(number), POSES[scan_number - 1]
-    scan = scan_patient(patient, SCANNER, pose, scan_number, scan_grid(patient, SCANNER, pose, heights_mm), threads=1)
+    scan = scan_patient(patient, SCANNER, pose, scan_number, scan_grid(SCANNER, heights_mm), threads=1)
     write_scan(patient, scan, annotate(scan, stream(number, 21, scan_number)), scan_number, folder)
     return patient, scan
 

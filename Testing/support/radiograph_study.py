@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
-from CACTrainingLib.radiograph.study.configurations import HELD_OUT, THRESHOLDS
-from CACTrainingLib.radiograph.table import read_table
+from CACTrainingLib.radiograph.cases import read_table
+from CACTrainingLib.radiograph.study.runs import HELD_OUT, THRESHOLDS
 from CACTrainingLib.statistics.patient_folds import category_of
 
 BASE_KNOWS = 1.2

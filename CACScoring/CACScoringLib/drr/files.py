@@ -83,7 +83,9 @@ def _dataset(picture: Radiograph, acquisition: Acquisition, identify: bool):
     ds.Manufacturer, ds.ManufacturerModelName = "CAC", "cac drr"
     ds.ImageType, ds.DerivationDescription = ["DERIVED", "PRIMARY"], "Computed from a CT; no X-ray exposure"
     ds.BodyPartExamined, ds.ImageLaterality = "CHEST", "U"
-    ds.AnatomicRegionSequence = [_code("43799004", "SCT", "Thorax")]
+    thorax = Dataset()
+    thorax.CodeValue, thorax.CodingSchemeDesignator, thorax.CodeMeaning = "43799004", "SCT", "Thorax"
+    ds.AnatomicRegionSequence = [thorax]
     ds.AcquisitionContextSequence = []
     ds.PatientOrientation = _orientation(geometry)
     if view := _view_position(geometry):
@@ -114,14 +116,6 @@ def _dataset(picture: Radiograph, acquisition: Acquisition, identify: bool):
     ds.PresentationLUTShape, ds.LossyImageCompression, ds.BurnedInAnnotation = "IDENTITY", "00", "NO"
     ds.PixelData = _stored(picture).astype("<u2").tobytes()
     return ds
-
-
-def _code(value: str, scheme: str, meaning: str):
-    from pydicom.dataset import Dataset
-
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
-    return item
 
 
 def _view_position(geometry: Geometry) -> str | None:

@@ -55,14 +55,13 @@ class Geometry:
         if not all(map(math.isfinite, (*numbers, *self.detector_mm, *(self.isocentre_mm or ())))):
             raise ProjectionError(f"The geometry holds a value that is no finite number: {self}.")
         if not 0 < self.source_isocentre_mm <= self.source_detector_mm:
+            near, far = self.source_isocentre_mm, self.source_detector_mm
             raise ProjectionError(
-                f"The source is {self.source_isocentre_mm:g} mm from the isocentre and {self.source_detector_mm:g} mm "
-                "from the detector. Give positive distances; the detector lies behind the isocentre."
+                f"From the source to isocentre and detector: {near:g} and {far:g} mm. Give them rising."
             )
         if min(self.detector_mm) <= 0 or min(self.pixels) < 1 or max(self.pixels) > 8192:
             raise ProjectionError(
-                f"The detector has {self.pixels[0]} × {self.pixels[1]} pixels on {self.detector_mm[0]:g} × "
-                f"{self.detector_mm[1]:g} mm. Give 1 to 8192 pixels, and a size above 0 mm."
+                f"{self.pixels} pixels on {self.detector_mm} mm: give 1 to 8192 pixels, and a size above 0 mm."
             )
 
     @property

@@ -2,7 +2,7 @@
 
 Both are logistic, and their coefficients lie on the model's card under `calibration`: for each threshold T
 `image_T` = {offset, logit} and `factors_T` = {offset, logit, age_years, male, bmi_kg_m2}, or None where the patients
-trained on did not tell these. Fitted by `CACTrainingLib.radiograph.fusion_fit`.
+trained on did not tell these. Fitted by `CACTrainingLib.radiograph.fitting`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ What the paper leaves open, and what is done here:
 - The dense layers have a ReLU between them.
 - Tokens of the vision transformer hold 4 × width numbers, as the convolutional network's features do; layers are
   normalised first (pre-norm), with GELU; its head is one layer after a normalisation.
-- Scores are normalised by the largest of one artery in the training (`vessel_input.normalised`).
+- Scores are normalised by the largest of one artery in the training (`whole_scan.vessels.normalised`).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _NOTHING_FIRST = 4.0
 
 @dataclass(frozen=True)
 class VesselNetConfig:
-    """kind: one of KINDS. slices, size: of the input; see `vessel_input`. The defaults are the published values.
+    """kind: one of KINDS. slices, size: of the input; see `whole_scan.vessels`. The defaults are the published values.
 
     field: "scan", as published, or "heart", a square of field_mm about the heart, in slices of slice_mm, what is
     further than around_mm from the heart left out, low_hu to high_hu scaled to 0 to 1.
@@ -158,7 +158,7 @@ class VesselNet(nn.Module):
             self.body.gain += math.log(factor)
 
     def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Normalised scores [B, 4] of inputs [B, slices, size, size] (`vessel_input`).
+        """Normalised scores [B, 4] of inputs [B, slices, size, size] (`whole_scan.vessels`).
 
         calcium: of "voxel-sum" only, in training: where it truly lies. Then scores are estimates from a sample of
         places, and the second of two results is how badly calcium was told there: 0 at best, about 1 where none is

@@ -59,8 +59,7 @@ def read_dicom(path: Path) -> ChestRadiograph:
     warnings += more
     view = _view(header)
     pixel_mm, certain = _pixel_mm(header)
-    picture, pixel_mm, more = _upright(header, picture, pixel_mm, view)
-    warnings += more
+    picture, pixel_mm = _upright(header, picture, pixel_mm)
     pixel_mm, more = checked_pixels(pixel_mm, picture.shape, certain)
     return ChestRadiograph(picture, pixel_mm, view, _acquisition(header), (*warnings, *more), path)
 
@@ -69,9 +68,7 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
     """Raises CTError for what is no single grey radiograph."""
     name, modality = header.path.name, (header.text("Modality") or "").upper()
     if modality == "CT":
-        raise NotCTError(
-            f"{name} is a slice of a CT, not a radiograph. Score the whole CT, or make a radiograph of it with cac drr."
-        )
+        raise NotCTError(f"{name} is a slice of a CT. Score the whole CT, or make a radiograph with cac drr.")
     if modality and modality not in RADIOGRAPHIES + MAYBE_RADIOGRAPHIES:
         raise NotCTError(f"{name} is of modality {modality}; a chest radiograph (CR or DX) is needed.")
     if header.is_multi_frame:
@@ -99,7 +96,8 @@ def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
     try:
         values = ds.pixel_array
     except Exception as error:  # a missing decoder or broken bytes raise whatever the decoder raises
-        if not _compressed(ds):
+        syntax = ds.file_meta.get("TransferSyntaxUID")
+        if syntax is None or not syntax.is_transfer_syntax or not syntax.is_compressed:
             raise UnreadableError(f"The pixels of {path.name} are cut off or broken. Copy it again.") from error
         values = _by_itk(ds, path.name)
     if values.ndim != 2 or min(values.shape) < 2:
@@ -107,11 +105,6 @@ def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
     if not np.isfinite(values).all():
         raise UnreadableError(f"{path.name} holds values that are not numbers. Export it again.")
     return values
-
-
-def _compressed(ds: pydicom.Dataset) -> bool:
-    syntax = ds.file_meta.get("TransferSyntaxUID")
-    return syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed
 
 
 def _by_itk(ds: pydicom.Dataset, name: str) -> np.ndarray:
@@ -133,10 +126,7 @@ def _by_itk(ds: pydicom.Dataset, name: str) -> np.ndarray:
             reader.SetFileName(str(path))
             return sitk.GetArrayFromImage(reader.Execute()).squeeze()
     except Exception as error:  # what is missing or broken in the header raises here too
-        raise UnreadableError(
-            f"The pixels of {name} cannot be read: they are broken, or compressed in an unknown way. Export it "
-            "uncompressed."
-        ) from error
+        raise UnreadableError(f"The pixels of {name} cannot be read. Export it uncompressed.") from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
@@ -198,15 +188,8 @@ def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
 
 def _grey_warnings(header: DicomSlice, relation: str) -> list[ScanWarning]:
     warnings = []
-    shape = (header.text("PresentationLUTShape") or "").upper()
-    kind = (header.text("PhotometricInterpretation") or "MONOCHROME2").upper()
-    if (shape, kind) in (("INVERSE", "MONOCHROME2"), ("IDENTITY", "MONOCHROME1")):
-        message = f"The header contradicts itself: {kind}, but Presentation LUT Shape {shape}. {kind} was followed."
-        warnings.append(ScanWarning("grey-scale", f"{message} Check that bone is bright."))
     if relation == "LIN":
-        message = (
-            "The grey values follow the X-ray intensity, not its logarithm as on film, on which the models are trained."
-        )
+        message = "The grey values follow the X-ray intensity, not its logarithm, on which the models are trained."
         warnings.append(ScanWarning("linear-intensity", message))
     return warnings
 
@@ -247,11 +230,10 @@ def _ends(header: DicomSlice) -> tuple[str, str]:
 
 
 def _upright(
-    header: DicomSlice, picture: np.ndarray, spacing: tuple[float, float] | None, view: str | None
-) -> tuple[np.ndarray, tuple[float, float] | None, tuple[ScanWarning, ...]]:
+    header: DicomSlice, picture: np.ndarray, spacing: tuple[float, float] | None
+) -> tuple[np.ndarray, tuple[float, float] | None]:
     """Head up and the patient's left, or back, at the right, as far as the header tells."""
     along_rows, along_columns = _ends(header)
-    before = picture
     if along_rows in ("H", "F") and along_columns in ("L", "R", "A", "P"):
         picture, along_rows, along_columns = picture.T, along_columns, along_rows
         spacing = spacing and spacing[::-1]
@@ -259,11 +241,7 @@ def _upright(
         picture = picture[::-1]
     if along_rows in ("R", "A"):
         picture = picture[:, ::-1]
-    if picture is before:
-        return picture, spacing, ()
-    side = "back" if view == "lateral" else "left"
-    message = "The image was rotated or mirrored according to its header, so that the head is up and the patient's "
-    return np.ascontiguousarray(picture), spacing, (ScanWarning("turned", f"{message}{side} is on the right."),)
+    return np.ascontiguousarray(picture), spacing
 
 
 def _pixel_mm(header: DicomSlice) -> tuple[tuple[float, float] | None, bool]:
@@ -287,17 +265,11 @@ def checked_pixels(
         return None, ()
     sides = (pixel_mm[0] * shape[1], pixel_mm[1] * shape[0])
     if not all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
-        message = (
-            f"According to its header the image measures {sides[0]:.4g} × {sides[1]:.4g} mm, which is impossible for a "
-            "chest radiograph; this size is ignored."
-        )
+        message = f"A size of {sides[0]:.4g} × {sides[1]:.4g} mm is impossible for a chest radiograph and ignored."
         return None, (ScanWarning("pixel-size-implausible", message),)
     if certain:
         return pixel_mm, ()
-    message = (
-        "The header states only Pixel Spacing, without a magnification; it is taken as the spacing on the detector, "
-        "which may be 5 to 15% off."
-    )
+    message = "Pixel Spacing without a magnification is taken as that on the detector, which may be 5 to 15% off."
     return pixel_mm, (ScanWarning("pixel-size-uncertain", message),)
 
 

@@ -13,9 +13,7 @@ from ..core.text import printable
 from ..io.dicom import is_dicom
 from ..io.reading import IMAGE_ENDINGS, read_mask
 from .dicom import checked_pixels, read_dicom
-from .view import LARGER_SIDE_MM, ChestRadiograph, looks_inverted
-
-__all__ = ["ChestRadiograph", "read_radiograph"]
+from .view import LARGER_SIDE_MM, ChestRadiograph
 
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
@@ -51,18 +49,11 @@ def read_radiograph(path: Path) -> ChestRadiograph:
             raise UnreadableError(f"{path.name} is empty. Export or copy the radiograph again.")
         with warnings.catch_warnings():  # what pydicom and Pillow remark on is checked here, or answered with an error
             warnings.simplefilter("ignore")
-            found = _reader(path)(path)
+            read = _read_image if path.name.lower().endswith(IMAGE_ENDINGS) else _read_picture
+            found = read_dicom(path) if is_dicom(path) else read(path)
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
     return found.warned(*_warnings(found))
-
-
-def _reader(path: Path):
-    if is_dicom(path):
-        return read_dicom
-    if path.name.lower().endswith(IMAGE_ENDINGS):
-        return _read_image
-    return _read_picture
 
 
 def _read_picture(path: Path) -> ChestRadiograph:
@@ -120,20 +111,14 @@ def _read_image(path: Path) -> ChestRadiograph:
         raise NotVolumeError(f"{path.name} holds several values per pixel (colour or vectors). Give a grey radiograph.")
     if len(long_axes) != 2:
         what = "a volume" if len(long_axes) > 2 else "not an image"
-        raise NotVolumeError(
-            f"{path.name} is {what}: its size is {'×'.join(map(str, size))}. Score a CT without --radiograph, or make "
-            "a radiograph of it with cac drr."
-        )
+        raise NotVolumeError(f"{path.name} is {what} of {image.GetSize()}. Make a radiograph of a CT with cac drr.")
     if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise NotVolumeError(f"{path.name} holds complex numbers. Give a grey radiograph.")
     values = sitk.GetArrayFromImage(image).squeeze().astype(np.float32)
     if not np.isfinite(values).all():
         raise UnreadableError(f"{path.name} holds values that are not numbers (NaN or infinite). Export it again.")
     if values.min() < AIR_HU:
-        raise NotCTError(
-            f"{path.name} holds values down to {values.min():g}: this looks like one slice of a CT, not like a "
-            "radiograph. Score the whole CT without --radiograph."
-        )
+        raise NotCTError(f"{path.name} has values down to {values.min():g}, as a slice of a CT. Score the whole CT.")
     if any(key.startswith("Segment0_") for key in image.GetMetaDataKeys()):
         raise NotVolumeError(f"{path.name} is a segmentation (label map). Give the radiograph itself.")
     spacing = image.GetSpacing()
@@ -146,9 +131,7 @@ def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
     picture, name = radiograph.picture, radiograph.source.name
     low, high = float(picture.min()), float(picture.max())
     if low == high:
-        raise UnreadableError(
-            f"All pixels of {name} have the same value ({low:g}); this is an empty image. Export it again."
-        )
+        raise UnreadableError(f"{name} is an empty image: all pixels are {low:g}. Export it again.")
     if min(picture.shape) < MIN_PIXELS:
         size = f"{picture.shape[1]} × {picture.shape[0]}"
         raise UnreadableError(f"{name} has {size} pixels, too few to show calcium. Export it in full size.")
@@ -165,21 +148,10 @@ def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
         message = "The file does not state its view; the view given is assumed, and so is that bone is bright."
         findings.append(ScanWarning("view-unknown", message))
     elif radiograph.view == "AP":
-        message = (
-            "This is an AP radiograph, on which the heart is larger than on the PA radiographs that the models are "
-            "trained on."
-        )
+        message = "On this AP radiograph the heart is larger than on those that the models are trained on (PA)."
         findings.append(ScanWarning("view-ap", message))
     share = float((picture == high).mean())
     if share > CLIPPED_SHARE:
-        message = (
-            f"{share:.0%} of the pixels have the brightest value: the grey scale was clipped, and calcium may be "
-            "hidden."
-        )
+        message = f"{share:.0%} of the pixels have the brightest value: calcium may be hidden."
         findings.append(ScanWarning("clipped-bright", message))
-    views = {"PA": (False,), "AP": (False,), "lateral": (True,), None: (False, True)}[radiograph.view]
-    standard = radiograph.standard()
-    if all(looks_inverted(standard, lateral) for lateral in views):
-        message = "The image looks inverted, with bright lungs and dark bone. Invert it and score it again."
-        findings.append(ScanWarning("looks-inverted", message))
     return findings

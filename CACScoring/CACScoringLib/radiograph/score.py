@@ -4,17 +4,131 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from ..core.ct import CTError, ScanWarning
 from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelCard, ModelError, StoredModel, find_model, list_models
 from ..models.inference import predict
 from ..networks import radiograph_fusion
-from .card import image_warning
-from .saliency import saliency
 from .view import STANDARD_MM, ChestRadiograph, enhanced, looks_inverted
+
+if TYPE_CHECKING:
+    import torch
+
+
+_MEASURED_ON = {
+    "external_": "patients of another cohort, none of them in training",
+    "cross_validated_": "patients, each evaluated by a model that was not trained on them (cross-validation)",
+    "": "patients who were also used for early stopping and calibration, which favours the model",
+}
+"""By the beginning of a measure's name on the card; the first that is told counts."""
+
+
+GUESSING = 0.5
+"""Area under the ROC curve."""
+
+
+@dataclass(frozen=True)
+class CardArea:
+    """An area under the ROC curve on a model's card. low, high: its 95% interval, None where not told. who: it was
+    measured on, in words."""
+
+    value: float
+    low: float | None
+    high: float | None
+    who: str
+
+
+def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> CardArea | None:
+    """How well a model tells a threshold, on the patients furthest from its training that its card tells of."""
+    told = card.validation
+    name = f"with_factors_{_area_name(agatston)}" if with_factors else _area_name(agatston)
+    for prefix, who in _MEASURED_ON.items():
+        value, interval = told.get(f"{prefix}{name}"), told.get(f"{prefix}{name}_95")
+        if isinstance(value, int | float):
+            low, high = interval if isinstance(interval, list) and len(interval) == 2 else (None, None)
+            count = told.get(f"{prefix}n")
+            return CardArea(float(value), low, high, who if count is None else f"{count} {who}")
+    return None
+
+
+def proportion_of(card: ModelCard, agatston: float) -> float | None:
+    """How many of the patients whom a model was calibrated on had such a score, 0 to 1; None where not told."""
+    counts = card.validation.get(f"n_{_area_name(agatston)}")
+    if not isinstance(counts, list) or len(counts) != 2 or not sum(counts):
+        return None
+    return counts[0] / sum(counts)
+
+
+def _area_name(agatston: float) -> str:
+    """As a card calls it."""
+    return "auc_above_0" if agatston == 0 else f"auc_from_{agatston:g}"
+
+
+def threshold_name(agatston: float) -> str:
+    """What a threshold asks: "above 0", "100 or more"."""
+    return "above 0" if agatston == 0 else f"{agatston:g} or more"
+
+
+def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
+    """A warning where tests have not shown that the picture alone tells a threshold better than guessing."""
+    unproven = []
+    for threshold in card.config["thresholds"]:
+        area = area_of(card, float(threshold))
+        if area is not None and area.low is not None and area.low <= GUESSING:
+            shown = f"{area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
+            unproven.append((f"{threshold_name(float(threshold))}: AUC {shown}", area.who))
+    if not unproven:
+        return ()
+    told = "; ".join(text for text, _ in unproven)
+    message = (
+        f"In its tests, {card.name} was not shown to detect calcium in the radiograph better than chance ({told}; on "
+        f"{unproven[0][1]}). Its probabilities reflect age, sex and body mass index, where these are given."
+    )
+    return (ScanWarning("image-not-proven", message),)
+
+
+SAMPLES = 12
+NOISE = 0.1
+"""Of the noise added to each sample, relative to the standard deviation of grey within the square."""
+
+SMOOTH_MM = 3.0
+"""Standard deviation of the Gaussian that the maps are smoothed with: about the size of a plaque on a radiograph."""
+
+
+def saliency(network: torch.nn.Module, views: np.ndarray, seed: int = 0) -> np.ndarray:
+    """How much each pixel matters to each threshold's logit: float32 [views, thresholds, 432, 432], 0 to 1.
+
+    network: a `RadiographNet` ready to run. views: as it is given, enhanced, [views, 432, 432]. Each map is the root
+    mean square of the gradient over SAMPLES noisy copies, smoothed and scaled to its highest value; all 0 where the
+    answer hangs on nothing. The heart's place is held fixed. Outside the square that the network reads it is 0.
+    """
+    import torch
+
+    parameter = next(network.parameters())
+    x = torch.from_numpy(np.ascontiguousarray(views, np.float32))[None].to(parameter)
+    with torch.no_grad():
+        centres = network.locate(x)
+        sd = network.crop(x, centres).std((2, 3), keepdim=True)
+    generator = torch.Generator().manual_seed(seed)
+    total = None
+    for _ in range(SAMPLES):
+        noise = torch.randn(x.shape, generator=generator).to(x)
+        noisy = (x + NOISE * sd * noise).requires_grad_()
+        logits = network(network.crop(noisy, centres), crops=True)[0]
+        gradients = torch.stack(
+            [torch.autograd.grad(z, noisy, retain_graph=n + 1 < len(logits))[0][0] for n, z in enumerate(logits)]
+        )
+        total = gradients.square() if total is None else total + gradients.square()
+    maps = total.div(SAMPLES).sqrt().transpose(0, 1).float().cpu().numpy()
+    maps = ndimage.gaussian_filter(maps, (0, 0, SMOOTH_MM, SMOOTH_MM), mode="constant")
+    highest = maps.max((2, 3), keepdims=True)
+    return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
+
 
 NETWORK = "radiograph"
 """Key of `networks.van_velzen.NETWORKS`."""
@@ -172,9 +286,7 @@ def nested(probabilities: np.ndarray) -> np.ndarray:
 def _check_views(radiographs: Mapping[str, ChestRadiograph], names: tuple[str, ...], model: str) -> None:
     """Raises RadiographError when a view is missing, or is another than it was given as."""
     if missing := [name for name in names if name not in radiographs]:
-        raise RadiographError(
-            f"{model} needs a {' and a '.join(missing)} radiograph too. Give it, or choose another model (--model)."
-        )
+        raise RadiographError(f"{model} needs a {' and a '.join(missing)} radiograph too, or choose another --model.")
     for name, radiograph in radiographs.items():
         seen = "lateral" if radiograph.view == "lateral" else "PA"
         if radiograph.view is not None and seen != name:
@@ -186,9 +298,7 @@ def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tu
     """A radiograph's warnings; of several radiographs, each tells whose it is."""
     radiograph = radiographs[name]
     warnings = radiograph.warnings
-    # A file that does not tell its view was checked for either; now it is known which.
-    inverted = any(warning.code == "looks-inverted" for warning in warnings)
-    if radiograph.view is None and not inverted and looks_inverted(radiograph.standard(), name == "lateral"):
+    if looks_inverted(radiograph.standard(), name == "lateral"):
         message = "The image looks inverted, with bright lungs and dark bone. Invert it and score it again."
         warnings += (ScanWarning("looks-inverted", message),)
     if len(radiographs) == 1:
@@ -210,8 +320,8 @@ def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, fi
     off = [abs(place - half) * STANDARD_MM for place, half in zip(centre, middle, strict=True)]
     if any(distance > most for distance, most in zip(off, HEART_WITHIN_MM[name], strict=True)):
         message = (
-            f"On the {name} radiograph the heart was found {off[0]:.0f} mm above or below and {off[1]:.0f} mm beside "
-            "the centre, which is implausible. Check the image; do not rely on the probabilities."
+            f"On the {name} radiograph the heart was found {off[0]:.0f} mm above or below, {off[1]:.0f} mm beside the "
+            "centre, which is implausible. Check the image; do not rely on the probabilities."
         )
         return [ScanWarning("heart-place", message)]
     half = field_mm / 2 / STANDARD_MM
@@ -223,8 +333,5 @@ def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, fi
     )
     if inside:
         return []
-    message = (
-        f"On the {name} radiograph the square around the heart extends beyond the image, so part of the heart "
-        "may be missing."
-    )
+    message = f"On the {name} radiograph the square around the heart is cut off: part of it may be missing."
     return [ScanWarning("heart-cut-off", message)]

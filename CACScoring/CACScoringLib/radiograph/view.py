@@ -80,9 +80,7 @@ def standard_view(picture: np.ndarray, pixel_mm: tuple[float, float] | None) -> 
     """
     picture = np.asarray(picture, np.float32)
     if picture.ndim != 2 or min(picture.shape) < 2 or not np.isfinite(picture).all():
-        raise ViewError(
-            f"An image of shape {picture.shape} is not a radiograph. Give one with rows and columns of numbers."
-        )
+        raise ViewError(f"An image of shape {picture.shape} is no radiograph. Give rows and columns of numbers.")
     if pixel_mm is None:
         pixel_mm = (LARGER_SIDE_MM / max(picture.shape),) * 2
     if not all(0 < step <= 50 for step in pixel_mm):

@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..core.text import percent
-from ..radiograph.card import CardArea, area_of, proportion_of, threshold_name
-from ..radiograph.score import RadiographResult, ViewResult
+from ..radiograph.score import CardArea, RadiographResult, ViewResult, area_of, proportion_of, threshold_name
 from ..radiograph.view import STANDARD_MM
 from .figures import Picture
 from .template import rendered

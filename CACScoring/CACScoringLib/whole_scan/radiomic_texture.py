@@ -90,10 +90,7 @@ def ibsi_features(
         try:
             from mirp import extract_features
         except ImportError as error:
-            message = (
-                "Radiomic features need the package mirp. Install it (pip install mirp), or choose a model without "
-                "these features."
-            )
+            message = "Radiomic features need mirp. Install it (pip install mirp), or choose a model without them."
             raise RadiomicsError(message) from error
         (table,) = extract_features(
             image=hu[box].astype(np.float32),

@@ -258,8 +258,5 @@ def _unlike_training(
     if not far:
         return ()
     shown = ", ".join(far[:3]) + (" …" if len(far) > 3 else "")
-    message = (
-        f"{len(far)} of the {len(names)} features that {model} uses lie far outside the range of its training data: "
-        f"{shown}. Its probability is not reliable here."
-    )
+    message = f"{len(far)} of {len(names)} features of {model} are unlike training: {shown}. Do not rely on it here."
     return (ScanWarning("unlike-training", message),)

@@ -42,9 +42,7 @@ def requested_estimators(text: str) -> tuple[str, ...]:
         return names
     if unknown := [name for name in names if name not in ESTIMATORS]:
         known = ", ".join((*ESTIMATORS, ALL))
-        raise ModelError(
-            f"There is no whole-scan estimate {unknown[0]!r}. Give {known}, or several separated by commas."
-        )
+        raise ModelError(f"There is no whole-scan estimate {unknown[0]!r}. Give {known}, or several with commas.")
     return names
 
 
@@ -104,7 +102,9 @@ def with_whole_scan_estimates(
             except CTError as error:
                 warnings.append(_failure(network, str(error)))
             except Exception as error:  # whatever a whole-scan estimate brings about, the score is there
-                warnings.append(_failure(network, _unexpected(error)))
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                reason = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}"
+                warnings.append(_failure(network, f"unexpected {reason}"))
     warnings += disagreements(estimates, result.methods)
     return replace(result, estimates=tuple(estimates), warnings=tuple(dict.fromkeys((*result.warnings, *warnings))))
 
@@ -130,13 +130,5 @@ def _checked(estimate: WholeScanEstimate) -> WholeScanEstimate:
 
 
 def _failure(network: str, reason: str) -> ScanWarning:
-    message = (
-        f"No whole-scan estimate by {TITLES[network].lower()} could be made: {reason.rstrip('.')}. The scores are "
-        "not affected."
-    )
+    message = f"No estimate by {TITLES[network].lower()}: {reason.rstrip('.')}. The scores are not affected."
     return ScanWarning(FAILED, message)
-
-
-def _unexpected(error: Exception) -> str:
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"unexpected {type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}"

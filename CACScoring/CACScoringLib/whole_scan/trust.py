@@ -26,9 +26,7 @@ SUBSTANTIAL = 0.6
 MISLED = 0.1
 """Share of patients with calcium outside the coronaries alone from which on a model is not to be trusted there."""
 
-NO_TEST = (
-    "Its card reports no test on patients outside its training data, so its accuracy is unknown. Do not rely on it."
-)
+NO_TEST = "Its card reports no test on other patients, so its accuracy is unknown. Do not rely on it."
 NOT_CLINICAL = "Its accuracy in real patients is not known."
 
 
@@ -98,10 +96,7 @@ def _in_vessels(test: Mapping) -> list[str]:
     if kappa is not None and kappa.low > SUBSTANTIAL:
         advice = "Its risk class is accurate enough to question another one. Review the slices where they differ."
     else:
-        advice = (
-            "It can question a total score but not replace it. For the risk class and the arteries, rely on a "
-            "reviewed score, or otherwise on the calcium map."
-        )
+        advice = "It can question a total score but not replace it. For class and arteries, rely on a reviewed score."
     return [told, advice, *_misled(test, "gave a score")]
 
 
@@ -114,15 +109,9 @@ def _in_radiomics(test: Mapping) -> list[str]:
     if (area is not None and area.low <= GUESSING) or found.low + cleared.low <= 1:
         return [told, "It was not shown to perform better than guessing. Do not rely on it."]
     if found.value > cleared.value:
-        advice = (
-            "It misses few patients with calcium but has more false positives, so a negative result is more "
-            "reliable than a positive one."
-        )
+        advice = "It misses few patients with calcium, so a negative result is more reliable than a positive one."
     else:
-        advice = (
-            "It has few false positives but misses more patients with calcium, so a positive result is more "
-            "reliable than a negative one."
-        )
+        advice = "It has few false positives, so a positive result is more reliable than a negative one."
     return [told, advice, *_misled(test, "was positive")]
 
 

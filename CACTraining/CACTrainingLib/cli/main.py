@@ -57,7 +57,7 @@ def complete_parser() -> CommandParser:
 
 
 def _declare_sample(parser: argparse.ArgumentParser) -> None:
-    from ..phantom.cohort.samples import SAMPLES
+    from ..phantom.cohort.cohort import SAMPLES
 
     parser.description = "Write one scan of a digital patient: CT, heart, calcium map, labels and truth.json."
     named = "; ".join(f"{name}: {sample.title}" for name, sample in SAMPLES.items())
@@ -68,7 +68,7 @@ def _declare_sample(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_phantom(parser: argparse.ArgumentParser) -> None:
-    from ..phantom.scanner.protocol import PROTOCOLS
+    from ..phantom.scanner.motion import PROTOCOLS
 
     parser.description = "Write a cohort of digital patients. If it is run again, it continues where it stopped."
     count = parser.add_mutually_exclusive_group(required=True)
@@ -159,13 +159,13 @@ _COMMANDS = {
 
 
 def _sample() -> Sample:
-    from ..phantom.cohort.samples import scored_sample
+    from ..phantom.cohort.cohort import scored_sample
 
     return scored_sample()
 
 
 def _write_sample(options: argparse.Namespace, progress: Progress) -> None:
-    from ..phantom.cohort.samples import write_sample
+    from ..phantom.cohort.cohort import write_sample
 
     if options.directory.exists():
         raise OutputError(f"{options.directory} exists already. Choose another folder.")
@@ -201,7 +201,7 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
 
     from ..phantom.insertion.background import prepare_background
     from ..phantom.insertion.inserted import InsertedSettings, write_insertions
-    from ..phantom.insertion.vessel_paths import PathError, read_path
+    from ..phantom.insertion.insertion import PathError, read_path
 
     if options.path and not options.artery:
         raise PathError("A path belongs to one artery. Name it with --artery.")

@@ -30,7 +30,7 @@ from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
 
-from ..phantom.cohort.labels import VISIBLE_CONTRAST_TO_NOISE
+from ..phantom.cohort.export import VISIBLE_CONTRAST_TO_NOISE
 from ..project.project import Project, is_project
 from ..project.training import training_scans
 from ..project.training_scan import KINDS, DataError, TrainingScan, scan_in

@@ -21,10 +21,9 @@ from ..phantom.anatomy import tissues
 from ..phantom.anatomy.canvas import Canvas
 from ..phantom.anatomy.heart import Heart, HeartFrame, reference_frame
 from ..phantom.anatomy.hearts.territories import territories
-from ..phantom.anatomy.lungs import breathed
 from ..phantom.anatomy.patient import Patient, draw_patient, stream, with_contrast
 from ..phantom.anatomy.points import PointCloud
-from ..phantom.anatomy.thorax import Thorax
+from ..phantom.anatomy.thorax import Thorax, breathed
 from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU

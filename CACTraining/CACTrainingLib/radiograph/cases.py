@@ -17,10 +17,18 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import whole
+from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.drr.geometry import Geometry
-from CACScoringLib.drr.projection import calcium_path, path_length_mm, water_equivalent_mm
-from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
+from CACScoringLib.drr.projection import (
+    CT_EFFECTIVE_KEV,
+    attenuation_per_mm,
+    calcium_path,
+    path_length_mm,
+    water_equivalent_mm,
+)
 from CACScoringLib.radiograph.view import STANDARD_MM, STANDARD_PIXELS
+
+from ..data.scan_table import TableScan, known_of, read_rows
 
 VIEWS = ("PA", "lateral")
 MATRIX, FIELD_OF_VIEW_MM = 432, 432.0
@@ -32,7 +40,7 @@ _STEPS = {"body": 64.0, "calcium": 1024.0, "heart": 64.0}
 """Steps per mm in which paths are stored, in 16 bits; calcium with a sign."""
 
 SUPER_RESOLUTIONS = ("none", "interpolated", "learned")
-"""What the slices about the heart were made into before they were projected: see `thin_slice_views`."""
+"""What the slices about the heart were made into before they were projected: see `super_resolution`."""
 
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 
@@ -105,9 +113,7 @@ def read_case(path: Path, super_resolution: str = "none") -> dict[str, View]:
     Raises CTError when it is no such file, or was projected without it.
     """
     if super_resolution not in SUPER_RESOLUTIONS:
-        raise CTError(
-            f"There is no super-resolution {super_resolution!r}; choose one of {', '.join(SUPER_RESOLUTIONS)}."
-        )
+        raise CTError(f"There is no super-resolution {super_resolution!r}; choose of {', '.join(SUPER_RESOLUTIONS)}.")
     try:
         with np.load(path, allow_pickle=False) as file:
             return _views(file, path, super_resolution)
@@ -124,10 +130,7 @@ def _views(file: Mapping[str, np.ndarray], path: Path, super_resolution: str) ->
         if super_resolution != "none":
             names["body"] = f"{name}_body_{super_resolution}"
             if names["body"] not in file:
-                raise CTError(
-                    f"The slices of {path} were projected without super-resolution ({super_resolution} was asked for). "
-                    "Make the radiographs with cac radiographs digital --super-resolution."
-                )
+                raise CTError(f"{path} has no super-resolution ({super_resolution}). Use --super-resolution.")
         found[name] = View(*(file[names[part]].astype(np.float32) / np.float32(s) for part, s in _STEPS.items()))
     return found
 
@@ -135,3 +138,35 @@ def _views(file: Mapping[str, np.ndarray], path: Path, super_resolution: str) ->
 def _stored(path_mm: np.ndarray, steps_per_mm: float, kind: type = np.uint16) -> np.ndarray:
     room = np.iinfo(kind)
     return np.clip(np.rint(path_mm * np.float32(steps_per_mm)), room.min, room.max).astype(kind)
+
+
+LABELS = ("agatston", "agatston_reader", "agatston_automatic")
+"""Columns to learn from: the truth, what a reader scored on CT, and what was scored there without a reader: by an
+automatic clinical score, or by a threshold in the heart."""
+
+
+def read_table(table: Path, label: str | None = None) -> tuple[TableScan, ...]:
+    """The rows of a table, or of the one in a folder of `cac` radiographs.
+
+    Needs the columns file and patient, and `label` where one is asked for. Files are relative to the table; one file
+    with all views (`cases`) is held under each of them. Optional: lateral, a second picture; name, age_years, sex,
+    bmi_kg_m2, and LABELS. Empty cells are not known. Raises TableError.
+    """
+    rows = read_rows(table, TABLE, ["file", "patient", *([label] if label else [])], _row)
+    if label and (without := [row.name for row in rows if label not in row.scores]):
+        raise TableError(f"{len(without)} rows of {table} have no {label}, as {without[0]}. Fill or remove them.")
+    return rows
+
+
+def _row(line: Line) -> TableScan:
+    line.need("file")
+    files = {view: line.file(column) for column, view in (("file", "PA"), ("lateral", "lateral"))}
+    scores = {name: line.number_in(name, 0.0) for name in LABELS}
+    return TableScan(
+        name=line.text("name") or f"line {line.number}",
+        files=dict.fromkeys(VIEWS, files["PA"])
+        if files["PA"].suffix == ".npz"
+        else {view: file for view, file in files.items() if file},
+        scores={name: score for name, score in scores.items() if score is not None},
+        **known_of(line),
+    )

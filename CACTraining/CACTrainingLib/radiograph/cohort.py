@@ -4,7 +4,7 @@ The CT is gated, for a radiograph takes milliseconds in which no artery moves. E
 tilted and out of the middle. Nothing of the CT is kept.
 
 Of calcium as it is in people, too few are severe: patients are chosen by their true mass until each of STRATA has its
-share. Age, sex and BMI still depend on each patient's calcium as in `phantom.anatomy.demographics`; only the
+share. Age, sex and BMI still depend on each patient's calcium as in `phantom.anatomy.patient`; only the
 prevalence of calcium differs, and with it every predictive value.
 """
 
@@ -26,12 +26,18 @@ from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_lesions
 
-from ..phantom.anatomy.demographics import AGATSTON_PER_MG, STRATA, chosen_patients, demographics
-from ..phantom.anatomy.patient import Patient, draw_patient, stream
+from ..phantom.anatomy.patient import (
+    AGATSTON_PER_MG,
+    STRATA,
+    Patient,
+    chosen_patients,
+    demographics,
+    draw_patient,
+    stream,
+)
 from ..phantom.cohort.cohort import CohortError, in_processes, patient_folder
-from ..phantom.cohort.export import image_on
-from ..phantom.cohort.labels import Labels, annotate
-from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
+from ..phantom.cohort.export import Labels, annotate, image_on
+from ..phantom.scanner.motion import PROTOCOLS, draw_pair
 from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
 from .cases import (
     CASES,
@@ -56,7 +62,7 @@ TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
 class RadiographSettings:
     """What a cohort is made of; recorded in SETTINGS, with the patients' numbers.
 
-    protocol: a name in `phantom.scanner.protocol.PROTOCOLS`; "cardiac" is gated. super_resolution: network by whose
+    protocol: a name in `phantom.scanner.motion.PROTOCOLS`; "cardiac" is gated. super_resolution: network by whose
     thin slices, and by interpolated ones, the heart is projected too; None for neither.
     """
 
@@ -113,7 +119,7 @@ def write_patient(number: int, folder: Path, settings: RadiographSettings) -> di
     stands = geometries(number, image)
     views, thin = _views(scan, image, heart, stands), {}
     if settings.super_resolution:
-        from .thin_slice_views import thin_slice_views  # imports torch
+        from .super_resolution import thin_slice_views  # imports torch
 
         bodies = {name: view.body for name, view in views.items()}
         thin = thin_slice_views(bodies, scan, stands, settings.super_resolution)
@@ -126,7 +132,7 @@ def write_patient(number: int, folder: Path, settings: RadiographSettings) -> di
 def _scan(patient: Patient, protocol: str) -> DigitalScan:
     scanner, pose = draw_pair(PROTOCOLS[protocol], stream(patient.number, 20))[0]
     scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
-    return scan_patient(patient, scanner, pose, 1, scan_grid(patient, scanner, pose), 1)
+    return scan_patient(patient, scanner, pose, 1, scan_grid(scanner), 1)
 
 
 def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:

@@ -15,11 +15,10 @@ import numpy as np
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
-from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhanced, standard_view, view_of_path
+from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhanced, view_of_path
 
 from ..data.scan_table import TableScan, table_hash
-from .cases import VIEWS, View, read_case
-from .table import read_table
+from .cases import VIEWS, View, read_case, read_table
 
 MARGIN_PIXELS = 224
 """Side of the squares kept, of 1 mm: room to turn, move and enlarge what the network sees."""
@@ -87,7 +86,7 @@ def load_radiographs(
     finder: RadiographNet | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RadiographSet:
-    """Read the radiographs of a table, or of a folder that holds one; see `table.read_table`.
+    """Read the radiographs of a table, or of a folder that holds one; see `cases.read_table`.
 
     label: a score that every row must have. super_resolution: of digital cases, as in `cases.read_case`. scales: the
     first has to be 1; (1,) makes no other pictures. finder: finds the heart where it is not known; without one,
@@ -107,10 +106,7 @@ def load_radiographs(
     stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     unknown = int((~stacked["known"]).sum())
     if unknown and finder is None:
-        message = (
-            f"The position of the heart is unknown on {unknown} radiographs; the centre of the image is used "
-            "instead. Start from a model that finds the heart (--start)."
-        )
+        message = f"On {unknown} radiographs the heart is unknown: their centre is used. Use a model that finds it."
         warnings.append(ScanWarning("heart-not-known", message))
     own = [len(part) for part in squares]
     labels = sorted({name for row in rows for name in row.scores})
@@ -153,7 +149,9 @@ def _case(
     else:
         if missing := [view for view in views if view not in row.files]:
             raise TableError(f"{row.name} has no {' or '.join(missing)} picture; give one, or leave that view out.")
-        pictures, hearts = [[_own_picture(row.files[view]) for view in views]], [None] * len(views)
+        from CACScoringLib.radiograph.reading import read_radiograph
+
+        pictures, hearts = [[read_radiograph(row.files[view]).standard() for view in views]], [None] * len(views)
     pictures = [[enhanced(view, enhancement) for view in one] for one in pictures]
     known = all(heart is not None for heart in hearts)
     centres = np.array(hearts, np.float32) if known else _found(pictures[0], finder)
@@ -176,13 +174,6 @@ def reduced_view(view: np.ndarray) -> np.ndarray:
     """A view REDUCTION times smaller, by means, as the network's finder sees it."""
     rows, columns = (side // REDUCTION for side in view.shape)
     return view.reshape(rows, REDUCTION, columns, REDUCTION).mean((1, 3))
-
-
-def _own_picture(path: Path) -> np.ndarray:
-    from CACScoringLib.radiograph.reading import read_radiograph
-
-    radiograph = read_radiograph(path)
-    return standard_view(radiograph.picture, radiograph.pixel_mm)
 
 
 def _found(views: list[np.ndarray], finder: RadiographNet | None) -> np.ndarray:

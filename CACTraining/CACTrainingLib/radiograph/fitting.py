@@ -1,27 +1,167 @@
-"""One training: stop where the validation is best, calibrate, and predict other patients."""
+"""One training: begin, stop where the validation is best, calibrate, and predict other patients.
+
+Weights to begin with have torchvision's names: those of ImageNet, and of many trained on chest radiographs; nothing is
+downloaded. For the calibration three logistic models are fitted of each threshold: of the factors alone, on the
+training patients; of the image's logit, on the validation patients, whom the network has not learned from (Platt 1999);
+and of both together, on these too. The first model's coefficients are held near 0, the other two's near 1, where both
+simply add; how strongly, is as if so many patients had said so. What is stored is the sum,
+`CACScoringLib.networks.radiograph_fusion`.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import optimize
 from torch.nn import functional
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import read_network
-from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet, RadiographNetConfig
-from CACScoringLib.networks.radiograph_fusion import probabilities
+from CACScoringLib.networks.radiograph import INPUTS, REDUCTION, RadiographNet, RadiographNetConfig
+from CACScoringLib.networks.radiograph_fusion import FACTORS, factors_key, image_key, probabilities
 
 from ..data.datasets import DataError
 from ..statistics.patient_folds import category_of, parts_by_patient
+from ..statistics.roc import above
 from ..training.loop import Outcome, train
+from ..training.tensor_files import PretrainedError, read_tensors
 from .dataset import RadiographSet, check_label
-from .fusion_fit import fitted_calibration
-from .pretrained import load_pretrained
 from .task import RadiographTask, RadiographTraining, located, predicted
+
+_RESNET = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
+"""Places of torchvision's parts in `networks.radiograph.Published`."""
+
+_LAST = ("fc.", "classifier.")
+"""The layers for other tasks' classes, which are left out."""
+
+
+def load_pretrained(network: RadiographNet, file: Path) -> str:
+    """Begin the backbones of all views with a file's weights, in place; returns the file's SHA-256.
+
+    file: a state dict with torchvision's names for ResNet18 or DenseNet121, as safetensors or as PyTorch's .pth, of
+    which nothing but tensors is read. The first convolution's colours are summed, and shared among this network's
+    inputs. Raises PretrainedError.
+    """
+    backbone = network.config.backbone
+    if backbone == "light":
+        raise PretrainedError("A light network has no pretrained weights. Choose --preset resnet18 or densenet121.")
+    data = _bytes(file)
+    given = {_own_name(name, backbone): tensor for name, tensor in read_tensors(file).items() if not _left_out(name)}
+    first = "layers.0.weight" if backbone == "resnet18" else "layers.0.conv0.weight"
+    wanted = network.backbones[0].state_dict()
+    if first in given and given[first].ndim == 4:
+        given[first] = given[first].sum(1, keepdim=True).repeat(1, INPUTS, 1, 1) / INPUTS
+    missing = sorted(
+        name
+        for name, tensor in wanted.items()
+        if not name.endswith("num_batches_tracked") and getattr(given.get(name), "shape", None) != tensor.shape
+    )
+    if missing:
+        raise PretrainedError(
+            f"{file} is no torchvision state dict of {backbone}: {len(missing)} tensors are missing, as {missing[0]}."
+        )
+    for own in network.backbones:
+        own.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
+    return hashlib.sha256(data).hexdigest()
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise PretrainedError(f"The weights {file} cannot be read: {error.strerror}.") from error
+
+
+def _left_out(name: str) -> bool:
+    return name.removeprefix("module.").startswith(_LAST)
+
+
+def _own_name(name: str, backbone: str) -> str:
+    """A torchvision name in `networks.radiograph.Published`, whose parts are MONAI's."""
+    name = name.removeprefix("module.")
+    if backbone == "resnet18":
+        part, _, rest = name.partition(".")
+        return f"layers.{_RESNET[part]}.{rest}" if part in _RESNET else name
+    # Weights of before torchvision 0.3 number what later ones name: norm.1 for norm1.
+    name = re.sub(r"(denselayer\d+)\.(norm|relu|conv)\.(\d)\.", r"\1.\2\3.", name)
+    name = re.sub(r"(denselayer\d+)\.(?!layers\.)", r"\1.layers.", name)
+    return re.sub(r"^features\.", "layers.0.", name)
+
+
+LEAST_PATIENTS = 20
+"""With all factors known, on either side, for these to be used."""
+
+_MIDDLE, _STEP = np.array([60.0, 0.5, 27.0]), np.array([10.0, 0.5, 5.0])
+"""About the mean and standard deviation of FACTORS, so that all coefficients are held alike."""
+
+_HOLD_FACTORS, _HOLD_IMAGE, _HOLD_BOTH, _HOLD_OFFSET = 1.0, 1.0, 4.0, 0.01
+
+
+def fitted_calibration(
+    thresholds: Sequence[float],
+    training_scores: np.ndarray,
+    training_factors: np.ndarray,
+    logits: np.ndarray,
+    scores: np.ndarray,
+    factors: np.ndarray,
+) -> dict[str, dict[str, float] | None]:
+    """The card's `calibration`. logits: [n, thresholds], scores: [n] and factors: [n, 3] of the validation patients."""
+    calibration: dict[str, dict[str, float] | None] = {}
+    truth, training_truth = above(scores, thresholds), above(training_scores, thresholds)
+    known, training_known = ~np.isnan(factors).any(1), ~np.isnan(training_factors).any(1)
+    enough = min(known.sum(), training_known.sum()) >= LEAST_PATIENTS
+    for number, threshold in enumerate(thresholds):
+        logit, positive = logits[:, number], truth[:, number]
+        offset, slope = held_logistic(logit[:, None], positive, [1.0], _HOLD_IMAGE)
+        calibration[image_key(threshold)] = {"offset": offset, "logit": slope}
+        if not enough:
+            calibration[factors_key(threshold)] = None
+            continue
+        alone = held_logistic(
+            _standard(training_factors[training_known]), training_truth[training_known, number], [0] * 3, _HOLD_FACTORS
+        )
+        # Of the factors, what they tell beyond how common the score is; that is in the image's offset already.
+        told = _standard(factors) @ alone[1:]
+        both = np.stack([offset + slope * logit, told], 1)
+        base, image_part, factors_part = held_logistic(both[known], positive[known], [1.0, 1.0], _HOLD_BOTH)
+        per_unit = factors_part * alone[1:] / _STEP
+        calibration[factors_key(threshold)] = {
+            "offset": float(base + image_part * offset - per_unit @ _MIDDLE),
+            "logit": float(image_part * slope),
+            **dict(zip(FACTORS, map(float, per_unit), strict=True)),
+        }
+    return calibration
+
+
+def held_logistic(x: np.ndarray, y: np.ndarray, near: Sequence[float], hold: float) -> np.ndarray:
+    """Offset and coefficients of the logistic model of y [n] by x [n, k], held near given ones by a Gaussian prior.
+
+    hold: the prior's precision. The offset is hardly held; enough to be finite where all y are the same.
+    """
+    design = np.column_stack([np.ones(len(x)), x]).astype(float)
+    middle = np.array([0.0, *near])
+    precision = np.array([_HOLD_OFFSET, *[hold] * len(near)])
+
+    def loss(b: np.ndarray) -> tuple[float, np.ndarray]:
+        z = design @ b
+        value = np.logaddexp(0, z).sum() - y @ z + 0.5 * precision @ (b - middle) ** 2
+        return value, design.T @ (1 / (1 + np.exp(-np.clip(z, -50, 50))) - y) + precision * (b - middle)
+
+    found = optimize.minimize(loss, middle, jac=True, method="BFGS")
+    return np.array([float(b) if math.isfinite(b) else 0.0 for b in found.x])
+
+
+def _standard(factors: np.ndarray) -> np.ndarray:
+    return (factors - _MIDDLE) / _STEP
+
 
 FINDER_BATCH = 16
 _MOVED = 8
@@ -50,9 +190,7 @@ def validation_split(
     """
     cases = np.arange(len(data)) if cases is None else cases
     if not 0 < proportion <= 0.5:
-        raise DataError(
-            f"The proportion of patients for validation is {proportion:g}; it has to be above 0 and at most 0.5."
-        )
+        raise DataError(f"The proportion for validation is {proportion:g}; give one above 0, 0.5 at most.")
     category, patients = category_of(check_label(data, label))[cases], data.patients[cases]
     most = int(np.bincount(category).max())
     parts = min(round(1 / proportion), max(2, most))
@@ -114,9 +252,7 @@ def _begun(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
     if settings.start is not None:
         card, begun = read_network(settings.start)
         if card.network != "radiograph" or begun.config != settings.config:
-            raise CTError(
-                f"{card.name} is not a radiograph model of the same backbone, views and size; --start needs one."
-            )
+            raise CTError(f"{card.name} (--start) is no radiograph model of the same backbone, views and size.")
         network.load_state_dict(begun.state_dict())
         training = replace(training, start=card.sha256)
     if settings.pretrained is not None:

@@ -112,10 +112,7 @@ def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
     warnings = []
     untold = [row["ct"] for row in rows if not row["patient"]]
     if untold:
-        message = (
-            f"{len(untold)} scans name no patient ({some(untold)}), and each is taken for a patient of its own. Where "
-            "that is wrong, training and test share patients: fill the column patient."
-        )
+        message = f"{len(untold)} scans name no patient ({some(untold)}): each is taken for one. Fill that column."
         warnings.append(ScanWarning("patients-untold", message))
     return scans, warnings
 
@@ -182,7 +179,7 @@ def _project(job: tuple[OwnScan, Path]) -> list[str] | str:
 def views_of(ct: CTScan, heart: Path | None = None, calcium_map: Path | None = None) -> dict[str, View]:
     """The radiographs of a CT about its centre. heart: a mask. calcium_map: HU of calcium. Raises CTError."""
     body = body_only(ct.image)
-    hearts, calcium = (None if path is None else _image(path) for path in (heart, calcium_map))
+    hearts, calcium = (None if path is None else read_mask(path) for path in (heart, calcium_map))
     centre = centre_mm(ct.image)
     return {name: projected(view_geometry(angle, 0.0, centre), body, calcium, hearts) for name, angle in ANGLES.items()}
 
@@ -198,18 +195,9 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
     sides = [hu[:, :, 0], hu[:, :, -1], hu[:, 0], hu[:, -1]]
     proportion = max(float((side > BODY_HU).mean()) for side in sides)
     if proportion > MOST_CUT_OFF:
-        message = (
-            f"The body reaches beyond the CT's field of view ({100 * proportion:.0f} % of a side): parts are missing."
-        )
+        message = f"The body reaches beyond the CT ({100 * proportion:.0f} % of a side): parts are missing."
         found.append(ScanWarning("body-cut-off", message))
     return found
-
-
-def _image(path: Path) -> sitk.Image:
-    image = read_mask(path)
-    if image.GetDimension() != 3:
-        raise CTError(f"{path.name} is not a three-dimensional image. Give one that was made of this CT.")
-    return image
 
 
 def _made_from(scan: OwnScan) -> dict:
@@ -243,5 +231,3 @@ def _check_folder(folder: Path) -> None:
             raise OutputError(f"{folder} holds radiographs of digital patients ({path}). Choose another --output.")
     except OSError as error:
         raise OutputError(f"Cannot write to {folder}: {error.strerror}. Choose another --output.") from error
-    except ValueError as error:
-        raise OutputError(f"{path} cannot be read ({error}). Choose another --output.") from error

@@ -1,21 +1,137 @@
 """Thin slices made of thick ones, before a CT is projected: by interpolation, or by what a network learned.
 
 The baseline is a cubic B-spline along the table. The network (`van_velzen.SliceSuperResolution`) adds to it what it
-learned from digital hearts that were scanned in thick and in thin slices (`thin_slices`).
+learned from digital hearts that were scanned twice in the same pose: in the slices a cardiac CT has, and in thin ones
+without noise. Trained by least squares it gives the mean of all thin scans that fit what it sees,
+with noise in them and without, only sooner.
+
+Projecting is linear: to the radiograph of the whole CT is added what the box about the heart has more in thin slices
+than in its own. Towards the box's borders the difference is faded to nothing, so that no edge shows.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
+import torch
 from scipy import ndimage
 
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import whole
+from CACScoringLib.drr.geometry import Geometry
+from CACScoringLib.drr.projection import water_equivalent_mm
 from CACScoringLib.models.cards import LoadedModel, ModelError, find_model, load_model
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig
 
-from .thin_slices import SlicePair
+from ..phantom.anatomy.heart import posed_frame
+from ..phantom.anatomy.patient import draw_patient, stream
+from ..phantom.cohort.cohort import in_processes, patient_folder
+from ..phantom.scanner.motion import PROTOCOLS, draw_pair
+from ..phantom.scanner.scanner import Grid
+from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
+from .cases import BOX_MARGIN_MM, FIELD_OF_VIEW_MM, MATRIX
+
+FACTOR = 3
+PROTOCOL = "cardiac"
+
+_RIM = 12
+"""Pixels about the box that the blur of what lies beyond does not reach."""
+
+
+@dataclass(frozen=True)
+class SlicePair:
+    """The box about a patient's heart in both scans, HU, int16.
+
+    thick: [k, j, i]. thin: [FACTOR k, j, i], slices of 1/FACTOR of the thickness, without noise. calcium: coronary
+    calcium in the thin slices. heart: bool, of the thick slices. spacing_mm: of the thick slices, x, y, z.
+    """
+
+    thick: np.ndarray
+    thin: np.ndarray
+    calcium: np.ndarray
+    heart: np.ndarray
+    spacing_mm: tuple[float, float, float]
+
+
+def make_pair(number: int) -> SlicePair:
+    """Scan a digital patient's heart; always the same for the same number."""
+    patient = draw_patient(number)
+    scanner, pose = draw_pair(PROTOCOLS[PROTOCOL], stream(number, 20))[0]
+    scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
+    frame = posed_frame(patient.body, pose)
+    reach = np.sqrt(np.square(frame.axes * frame.semi_axes_mm).sum(1))[2] + BOX_MARGIN_MM
+    middle = frame.centre_mm[2] + pose.table_shift_mm[2]
+    grid = scan_grid(scanner, (middle - reach, middle + reach))
+    thick = scan_patient(patient, scanner, pose, 1, grid, 1)
+    _, rows, columns = box_about(thick.heart, grid.spacing_mm)
+    box = slice(None), rows, columns
+    fine = _thin_grid(grid, rows, columns)
+    step = fine.spacing_mm[2]
+    thickness = scanner.slice_thickness_mm / FACTOR
+    scanner = replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=step, noise_hu=0.0)
+    thin = scan_patient(patient, scanner, pose, 1, fine, 1)
+    inner = slice(None), slice(_RIM, -_RIM), slice(_RIM, -_RIM)
+    calcium = np.rint(thin.calcium_mg_cm3[inner] * np.float32(scanner.calcium_hu_per_mg_cm3)).astype(np.int16)
+    return SlicePair(thick.hu[box], thin.hu[inner], calcium, thick.heart[box], grid.spacing_mm)
+
+
+def box_about(heart: np.ndarray, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
+    """The box [k, j, i] about a heart, bool, with BOX_MARGIN_MM. spacing_mm: x, y, z."""
+    margins = [round(BOX_MARGIN_MM / spacing) for spacing in spacing_mm[::-1]]
+    (box,) = ndimage.find_objects(heart.astype(np.uint8))
+    return tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(box, margins, strict=True))
+
+
+def _thin_grid(grid: Grid, rows: slice, columns: slice) -> Grid:
+    """Of the thin slices, with a rim about rows and columns: without noise, the rest of the body need not be drawn."""
+    step = grid.spacing_mm[2] / FACTOR
+    shape = FACTOR * grid.shape[0], rows.stop - rows.start + 2 * _RIM, columns.stop - columns.start + 2 * _RIM
+    x, y, z = grid.origin_mm
+    dx, dy, _ = grid.spacing_mm
+    origin = x + dx * (columns.start - _RIM), y + dy * (rows.start - _RIM), z - step * (FACTOR - 1) / 2
+    return Grid(shape, (dx, dy, step), origin)
+
+
+def write_pair(number: int, folder: Path) -> Path:
+    """Write a patient's pair, unless it is there; returns its file."""
+    path = _file(number, folder)
+    if path.exists():
+        return path
+    pair = make_pair(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole(path) as half:
+        np.savez_compressed(half, **vars(pair))
+    return path
+
+
+def write_pairs(
+    numbers: Sequence[int], folder: Path, workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> list[Path]:
+    """Write the pairs of patients that are not there yet; returns all files in the patients' order."""
+    if not all(_file(number, folder).exists() for number in numbers):
+        in_processes(partial(write_pair, folder=folder), numbers, workers, progress)
+    return [_file(number, folder) for number in numbers]
+
+
+def _file(number: int, folder: Path) -> Path:
+    return folder / f"{patient_folder(number)}.npz"
+
+
+def read_pair(path: Path) -> SlicePair:
+    """Raises CTError when it is no such file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            spacing = tuple(map(float, file["spacing_mm"]))
+            return SlicePair(file["thick"], file["thin"], file["calcium"], file["heart"], spacing)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise CTError(f"The slices in {path} cannot be read ({error}). Remove the file, and start again.") from error
+
 
 NETWORK = "super_resolution"
 HU_SCALE = 100.0
@@ -89,3 +205,81 @@ def quality(thin: np.ndarray, pair: SlicePair) -> dict[str, float]:
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.square(values, dtype=np.float64).mean()))
+
+
+FADE_MM = 9.0
+"""Within this of the box's border its difference fades; `cases.BOX_MARGIN_MM` leaves more about the heart."""
+
+_AIR_HU = -1000.0
+
+
+@dataclass(frozen=True)
+class HeartBox:
+    """The CT about the heart.
+
+    hu: int16 [k, j, i]. spacing_mm, origin_mm: of its axes, which run along x, y, z (LPS), and of its first voxel.
+    geometries: of each view, by name.
+    """
+
+    hu: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    geometries: dict[str, Geometry]
+
+
+def thin_slice_views(
+    bodies: dict[str, np.ndarray], scan: DigitalScan, stands: dict[str, Geometry], model: str
+) -> dict[tuple[str, str], np.ndarray]:
+    """Radiographs with thin slices about the heart, mm of water, by view and way: interpolated, and by a network.
+
+    bodies: radiographs of the scan as it is, by view. model: name of the network. Raises ModelError.
+    """
+    torch.set_num_threads(1)  # all cores are at work on other patients
+    box = heart_box(scan, stands)
+    network = super_resolution_model(FACTOR, model)
+    thin = {"interpolated": interpolated(box.hu, FACTOR), "learned": learned(box.hu, network)}
+    return thin_slice_bodies(bodies, box, thin)
+
+
+def heart_box(scan: DigitalScan, stands: dict[str, Geometry]) -> HeartBox:
+    """The part of a scan about the heart. stands: how the patient stands in each view."""
+    grid = scan.grid
+    box = box_about(scan.heart, grid.spacing_mm)
+    origin = tuple(o + s * b.start for o, s, b in zip(grid.origin_mm, grid.spacing_mm, box[::-1], strict=True))
+    return HeartBox(np.ascontiguousarray(scan.hu[box]), grid.spacing_mm, origin, stands)
+
+
+def thin_slice_bodies(
+    bodies: dict[str, np.ndarray], box: HeartBox, thin: dict[str, np.ndarray]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Radiographs of the CT with thin slices in the box, mm of water, by view and way.
+
+    bodies: of the CT as it is, by view; between its slices the projector is linear. thin: HU [FACTOR k, j, i] by way.
+    """
+    found = {}
+    for view, body in bodies.items():
+        before = water_equivalent_mm(_faded(interpolated(box.hu, FACTOR, order=1), box), box.geometries[view])
+        for method, hu in thin.items():
+            found[view, method] = body + water_equivalent_mm(_faded(hu, box), box.geometries[view]) - before
+    return found
+
+
+def fade(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """Weights from 0 at the border of a volume [k, j, i] to 1 from FADE_MM on, float32. spacing_mm: x, y, z."""
+    ramps = []
+    for n, spacing in zip(shape, spacing_mm[::-1], strict=True):
+        from_border = (np.minimum(np.arange(n), np.arange(n)[::-1])) * spacing
+        ramps.append(np.clip(from_border / FADE_MM, 0, 1).astype(np.float32))
+    return ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
+
+
+def _faded(thin: np.ndarray, box: HeartBox) -> sitk.Image:
+    """Thin slices in place of a box, faded to air towards its borders."""
+    factor = len(thin) // len(box.hu)
+    step = box.spacing_mm[2] / factor
+    spacing = (*box.spacing_mm[:2], step)
+    dense = np.maximum(thin, np.float32(_AIR_HU)) - np.float32(_AIR_HU)
+    image = sitk.GetImageFromArray(dense * fade(thin.shape, spacing) + np.float32(_AIR_HU))
+    image.SetSpacing(spacing)
+    image.SetOrigin((*box.origin_mm[:2], box.origin_mm[2] - step * (factor - 1) / 2))
+    return image

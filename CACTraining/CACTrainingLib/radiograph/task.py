@@ -15,7 +15,6 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional
 
-from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.options import told
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig, cut_out
 
@@ -24,13 +23,12 @@ from ..statistics.patient_folds import CATEGORIES, category_of
 from ..statistics.roc import above, area_name, areas
 from ..training.loop import Task
 from ..training.settings import LoopSettings
+from .cases import LABELS
 from .dataset import RadiographSet, check_label
-from .table import LABELS
 
 LOCATED_MM, LOCATED_WEIGHT = 0.3, 10.0
 """Where calcium adds as much it has to be located, which counts so much more than where there is none."""
 
-GUESSING_AUC, PATIENT_VALIDATIONS = 0.55, 10
 _MAP_MM = 0.02
 _WHITE = 65535.0
 
@@ -152,16 +150,6 @@ class RadiographTask(Task):
         logits = predicted(network, self.data, self.validation)
         found = areas(logits, self.validation_scores, self.config.thresholds)
         return {"auc": float(np.mean([found[name] for name in self.known])), **{k: found[k] for k in self.known}}
-
-    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
-            return []
-        message = (
-            f"After {validations} validations the network discriminates radiographs with and without calcium little "
-            f"better than chance (mean area under the ROC curve {metrics['auc']:.2f}). Give more patients, begin with "
-            "pretrained weights or with severe calcium (curriculum), or check the labels."
-        )
-        return [ScanWarning("radiographs-not-told-apart", message)]
 
     def _located(self, evidence: list[torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
         losses = []

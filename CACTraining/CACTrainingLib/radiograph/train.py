@@ -6,7 +6,6 @@ of a CT. Cross-validation is a study: `cac evaluate radiograph`.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,18 +14,17 @@ import numpy as np
 from CACScoringLib.core.options import told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
-from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, read_network, save_model
+from CACScoringLib.models.cards import Training, describe, read_network, save_model
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
 from ..statistics.roc import above, area, area_interval, area_name
 from ..training.run_folder import has_checkpoint, record_training, training_lock
-from ..training.runs import LICENCE, commit
+from ..training.runs import LICENCE, as_scoring_loads, commit
 from ..training.settings import LoopSettings, RunOptions, facts_of
-from .cases import SUPER_RESOLUTIONS
+from .cases import LABELS, SUPER_RESOLUTIONS, read_table
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
 from .fitting import FitSettings, finds, fit, predictions_of, validation_split
-from .table import LABELS, read_table
 from .task import SEVERE_FIRST, RadiographTraining
 
 INTENDED_USE = (
@@ -105,7 +103,7 @@ def train(options: RunOptions, chosen: RadiographSettings, progress: Progress) -
         trained = Training(_described(data, learning, validation), loop.seed, values, commit())
         use = INTENDED_USE.format(data=DIGITAL if digital else OWN)
         card = describe(options.name, settings.config, chosen.backbone, trained, {}, calibration, LICENCE, use)
-        loaded = _loaded_network(network, card)
+        loaded = as_scoring_loads(network, card).network
         with progress.step("model"):
             what = "validation patients of the training's own split, on whom it was stopped and calibrated"
             metrics |= _metrics(loaded, calibration, data, validation, label, settings) | {"data": what}
@@ -156,12 +154,6 @@ def _described(data: RadiographSet, training: np.ndarray, validation: np.ndarray
         for use, cases in (("training", training), ("validation", validation))
     ]
     return f"{kind}; {'; '.join(parts)}; table SHA-256 {data.sha256}"
-
-
-def _loaded_network(network: RadiographNet, card: ModelCard) -> RadiographNet:
-    """As scoring will load it: weights of half precision, layers put together."""
-    with tempfile.TemporaryDirectory() as temporary:
-        return load_model(save_model(network, card, Path(temporary)), "cpu").network
 
 
 def _metrics(

@@ -22,12 +22,22 @@ from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
 
-from ..phantom.anatomy.demographics import STRATA, chosen_patients
+from ..phantom.anatomy.patient import STRATA, chosen_patients
 from ..training.loop import Task
 from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions
-from .super_resolution import CALCIUM_HU, HU_SCALE, interpolated, learned, network_input, quality
-from .thin_slices import FACTOR, SlicePair, read_pair, write_pairs
+from .super_resolution import (
+    CALCIUM_HU,
+    FACTOR,
+    HU_SCALE,
+    SlicePair,
+    interpolated,
+    learned,
+    network_input,
+    quality,
+    read_pair,
+    write_pairs,
+)
 
 LOOP = LoopSettings(16_000, validate_every=2000, half_precision=False)
 PAIRS = "pairs"
@@ -42,7 +52,7 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class SuperResolutionTraining:
-    """first_number: of the patients; training takes `patients` of them in the shares of `demographics.STRATA`.
+    """first_number: of the patients; training takes `patients` of them in the shares of `patient.STRATA`.
 
     patch: side of the squares it learns from, pixels. calcium_share: of the squares about a calcified voxel.
     """

@@ -23,8 +23,7 @@ from CACScoringLib.scoring.scores import score_lesions
 
 from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..phantom.anatomy.patient import draw_patient, stream
-from ..phantom.cohort.export import as_ct_scan
-from ..phantom.cohort.labels import annotate
+from ..phantom.cohort.export import annotate, as_ct_scan
 from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import KERNELS, Scanner
 from ..phantom.scanner.simulation import scan_grid, scan_patient
@@ -66,7 +65,7 @@ class Setting:
 def scan_settings() -> list[Setting]:
     """Every setting of the study, by what it changes."""
     base, pixel, slice_mm = BASE_SCANNER, BASE_SCANNER.pixel_mm, BASE_SCANNER.slice_spacing_mm
-    # Noise as in `phantom.scanner.protocol`: sharp kernels and thin slices are noisier, in part made up for by dose.
+    # Noise as in `phantom.scanner.motion`: sharp kernels and thin slices are noisier, in part made up for by dose.
     kernels = {"soft": 1.0, "medium": 1.15, "sharp": 1.9}
     slices = ((1.0, 1.0), (1.5, 1.0), (2.0, 2.0), (3.0, 1.5), (3.0, 3.0), (5.0, 2.5), (5.0, 5.0))
     still = (0.0, 0.0, 0.0)
@@ -128,7 +127,7 @@ def _scanned(networks: Networks, job: tuple[Setting, int, int]) -> dict:
     patient = draw_patient(number)
     if setting.fat_mm is not None:
         patient = replace(patient, body=replace(patient.body, fat_mm=setting.fat_mm))
-    grid = scan_grid(patient, setting.scanner, setting.pose, HEART_MM)
+    grid = scan_grid(setting.scanner, HEART_MM)
     scan = scan_patient(patient, setting.scanner, setting.pose, repeat, grid, threads=1)
     regions = annotate(scan, stream(number, 21, repeat)).regions
     ct = as_ct_scan(scan, patient)

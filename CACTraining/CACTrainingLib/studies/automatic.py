@@ -1,6 +1,6 @@
 """How the automatic scores agree with the truth of digital patients, and how far their intervals can be trusted.
 
-The truth is a patient's reference score, of a still scan without noise (`phantom.cohort.reference`). The ideal reader,
+The truth is a patient's reference score, of a still scan without noise (`cohort.reference_scores`). The ideal reader,
 "130 HU, arteries known", scores the scan as it is by the clinical rule and knows the place of every lesion.
 """
 
@@ -21,7 +21,7 @@ from CACScoringLib.io.reading import read_mask
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
 
 from ..experiments.jobs import JobSettings, job_key, kept_jobs
-from ..phantom.cohort.reference import patient_of, reference_scores
+from ..phantom.cohort.cohort import patient_of, reference_scores
 from ..report.measures import Measure
 from ..report.parts import METHODS, Section, Table, heading
 from ..statistics.agreement import agreement, kappa

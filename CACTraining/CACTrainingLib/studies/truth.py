@@ -25,7 +25,7 @@ from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_arteries, score_lesions
 
-from ..phantom.cohort.labels import LABEL_HU
+from ..phantom.cohort.export import LABEL_HU
 from ..statistics.masks import mask_agreement
 from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, Truth, Value
 from .study_scan import StudyScan, hu_mm3_per_mass

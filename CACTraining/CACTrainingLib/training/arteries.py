@@ -24,14 +24,13 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.preprocessing import ELLIPSOID_RADII_PER_SD
 
 from ..phantom.anatomy.body import draw_body
+from ..phantom.anatomy.coronaries import draw_plaques
 from ..phantom.anatomy.distractors import draw_distractors
 from ..phantom.anatomy.heart import HeartFrame, posed_frame
 from ..phantom.anatomy.hearts.shape import HeartShape
 from ..phantom.anatomy.patient import draw_heart, moved_to_sternum
-from ..phantom.anatomy.plaque import draw_plaques
 from ..phantom.anatomy.points import PointCloud
-from ..phantom.scanner.motion import HeartBeat, ScanPose, draw_heart_beat
-from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
+from ..phantom.scanner.motion import PROTOCOLS, HeartBeat, ScanPose, draw_heart_beat, draw_pair
 from .settings import RunOptions
 
 NOT_CORONARY = len(SUGGESTED)

@@ -34,7 +34,7 @@ from CACScoringLib.scoring.scores import rules_of_map, score_lesions
 from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 
 from ..data.datasets import TrainingScan
-from ..phantom.cohort.reference import patient_of, reference_scores
+from ..phantom.cohort.cohort import patient_of, reference_scores
 
 ModelPaths = tuple[Path | None, Path | None, Path, Path]
 """Cards of the models for heart (None: none of its own), territories (None: none), slices and decomposition."""

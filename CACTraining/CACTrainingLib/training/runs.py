@@ -151,8 +151,7 @@ class Run:
             }
             training = Training(data, settings.loop.seed, values, commit())
             card = describe(options.name, config, next(alike, "custom"), training, {}, {}, LICENCE, intended_use)
-            with tempfile.TemporaryDirectory() as temporary:
-                metrics, calibration = evaluate(load_model(save_model(network, card, Path(temporary)), options.device))
+            metrics, calibration = evaluate(as_scoring_loads(network, card, options.device))
             card = replace(card, validation=metrics, calibration=calibration)
             path = save_model(network, card, options.output.parent, options.overwrite)
             self.progress.done(path)
@@ -192,6 +191,12 @@ def training_run(
                 raise
             where = error.filename or options.folder
             raise OutputError(f"The disk is full ({where}). Make room, then go on with --resume.") from error
+
+
+def as_scoring_loads(network: nn.Module, card: ModelCard, device: str = "cpu") -> LoadedModel:
+    """A trained network with weights of half precision, layers put together."""
+    with tempfile.TemporaryDirectory() as temporary:
+        return load_model(save_model(network, card, Path(temporary)), device)
 
 
 def start_from(start: Path | None, *networks: str) -> tuple[ModelCard, nn.Module] | tuple[None, None]:

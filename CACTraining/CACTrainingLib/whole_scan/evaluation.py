@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..statistics.bootstrap import Bootstrap, Found, ratio
+from ..statistics.roc import area_under_curve
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Function of weights [resamples, m], truth [m, …] and predicted values [m, …]; returns float [resamples]."""
@@ -64,3 +65,22 @@ class Evaluation:
             rows = rows[measure.among(self.truth[rows])]
         found = Found(np.mean(values, axis=0), len(rows), len(set(self.patients[rows])))
         return found if measure.among is None else found.exact_where_certain()
+
+
+def _area(weights: np.ndarray, truth: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return area_under_curve(weights, truth, values[:, 0])
+
+
+def _right(truth: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return (values[:, 1] > 0) == truth
+
+
+AUC = Measure("AUC", _area)
+SENSITIVITY = proportion("Sensitivity", _right, lambda truth: truth)
+SPECIFICITY = proportion("Specificity", _right, lambda truth: ~truth)
+ACCURACY = proportion("Accuracy", _right, lambda truth: np.ones(len(truth), bool))
+
+
+def with_calls(probabilities: np.ndarray, limit: float) -> np.ndarray:
+    """Predicted values [m, 2] from probabilities [m] and the limit from which they count as calcium."""
+    return np.stack([probabilities, probabilities >= limit], 1)

@@ -1,18 +1,28 @@
-"""A table of CTs with a score for each artery, read from CSV with errors that name the line."""
+"""Tables of CTs with a score for each artery, split by patient: what is learned from and tested on."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.core.tables import read_table as read_lines
 
 from ..data.scan_table import TableScan, known_of, read_rows
-from ..phantom.anatomy.demographics import AGATSTON_PER_MG
+from ..phantom.anatomy.patient import AGATSTON_PER_MG
+from ..statistics.patient_folds import category_of, parts_by_patient
+
+if TYPE_CHECKING:
+    pass
+
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 TABLE = "cohort.csv"
@@ -81,3 +91,81 @@ def _scores(line: Line, columns: dict[str, str], factor: float) -> dict[str, flo
 
 def _known(line: Line) -> dict[str, object]:
     return known_of(line) | {"contrast": line.choice("contrast", ("0", "1")) == "1"}
+
+
+TESTED = "test "
+"""Before the names of scans of another table, so that no two scans have one name."""
+
+OneTable = tuple[tuple[TableScan, ...], list[str], list[str]]
+"""All scans, and the names of those to learn from and of those to test on."""
+
+
+def learned_and_tested(scans: Sequence[TableScan], test: Sequence[TableScan] = ()) -> OneTable:
+    """Scans to learn from and to test on: those of `test`; without any, a fifth is kept apart (`held_out`).
+
+    Raises TableError where a patient is in both.
+    """
+    if not test:
+        return (tuple(scans), *held_out(scans))
+    if both := {scan.patient for scan in scans} & {scan.patient for scan in test}:
+        raise TableError(f"Patient {min(both)} is in --test and is learned from. Test on other patients.")
+    tested = tuple(replace(scan, name=TESTED + scan.name) for scan in test)
+    return (*scans, *tested), [scan.name for scan in scans], [scan.name for scan in tested]
+
+
+def held_out(scans: Sequence[TableScan], proportion: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Names of the scans to train on, and of about `proportion` of them kept apart, by patient. Raises TableError."""
+    return folds(scans, round(1 / proportion), seed)[0]
+
+
+def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[tuple[list[str], list[str]]]:
+    """For each of `count` parts the names of the scans outside it and of those in it.
+
+    Raises TableError where patients, or scans of the commonest category of score, are fewer than the parts.
+    """
+    patients = np.array([scan.patient for scan in scans])
+    names = np.array([scan.name for scan in scans])
+    category = category_of(np.array([scan.total for scan in scans]))
+    commonest = max(np.bincount(category), default=0)
+    if count < 2 or min(len(np.unique(patients)), commonest) < count:
+        raise TableError(
+            f"{len(np.unique(patients))} patients ({commonest} of one category) cannot be split in {count}. Give more."
+        )
+    part = parts_by_patient(patients, category, count, seed)
+    return [(names[part != number].tolist(), names[part == number].tolist()) for number in range(count)]
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """test: table of other patients to test on (None: a fifth of --data). noncoronary_controls: of patients with
+    calcium outside the coronaries only, to test on. cache: folder of prepared scans (None: beside the model)."""
+
+    test: Path | None = None
+    noncoronary_controls: Path | None = None
+    cache: Path | None = None
+
+    def read(self, data: Path) -> tuple[tuple[TableScan, ...], list[str], list[str], tuple[TableScan, ...]]:
+        """All scans of data and test, the names of those to learn from and to test on, and the controls.
+
+        Raises TableError where a patient who is learned from is tested on, or a control has coronary calcium.
+        """
+        learned, test, controls = (
+            read_scan_table(path) if path else () for path in (data, self.test, self.noncoronary_controls)
+        )
+        scans, *names = learned_and_tested(learned, test)
+        check_noncoronary_controls(scans, controls)
+        return scans, *names, controls
+
+
+def check_noncoronary_controls(learned: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]) -> None:
+    """Raises TableError where a patient of noncoronary_controls is learned from, or has coronary calcium."""
+    if both := {scan.patient for scan in learned} & {scan.patient for scan in noncoronary_controls}:
+        raise TableError(f"Patient {min(both)} is in noncoronary_controls and is learned from. Test on other patients.")
+    if calcified := [scan.name for scan in noncoronary_controls if scan.total]:
+        raise TableError(f"{calcified[0]} of noncoronary_controls has coronary calcium. Give patients without any.")
+
+
+def warn_of_failures(failed: dict[str, str], progress: Progress) -> None:
+    """Report scans that could not be prepared, by name with their reason."""
+    for name, reason in failed.items():
+        progress.warning(ScanWarning("scan-left-out", f"{name} was left out: {reason}"))

@@ -26,8 +26,7 @@ from ..report.page import write_study
 from ..report.parts import Section, Table, heading, p_cell
 from ..statistics.bootstrap import paired_difference
 from .evaluation import Evaluation, Measure, Prediction
-from .scan_table import are_digital, read_scan_table
-from .split import folds, learned_and_tested
+from .scan_table import are_digital, folds, learned_and_tested, read_scan_table
 
 if TYPE_CHECKING:
     from ..report.parts import Cell

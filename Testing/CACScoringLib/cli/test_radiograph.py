@@ -12,7 +12,7 @@ from CACScoringLib.cli import main as cli
 from CACScoringLib.cli.radiograph import RadiographInput, score_files
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.radiograph import RadiographNetConfig
-from CACScoringLib.radiograph.card import area_of, image_warning
+from CACScoringLib.radiograph.score import area_of, image_warning
 from CACScoringLib.report.radiograph import result_as_html
 
 MODEL = "radiograph-untrained"

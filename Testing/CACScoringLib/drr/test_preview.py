@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.drr.job import DrrSettings, centre_mm
-from CACScoringLib.drr.preview import Pace, preview, reduced, stand_of
+from CACScoringLib.drr.job import DrrSettings, centre_mm, preview, reduced, stand_of
 from CACScoringLib.drr.projection import calcium_path, water_equivalent_mm
 
 
@@ -55,22 +54,6 @@ def test_calcium_is_coloured_where_its_shadow_falls(scan, chest):
     shadow = calcium_path(chest[1], settings.geometry(centre_mm(chest[0]), 64))
     assert coloured[shadow > 0.05].all()
     assert not coloured[shadow == 0].mean() > 0.02
-
-
-class TestPace:
-    @staticmethod
-    def drawn(pace, level, seconds):
-        times = iter([0.0, seconds])
-        pace.clock = lambda: next(times)
-        return pace.timed(level, lambda: "picture")
-
-    def test_slow_ones_keep_up_with_less(self):
-        pace = Pace()
-        self.drawn(pace, 1, 0.09)
-        assert pace.moving == 1
-        assert pace.resting > pace.moving
-        self.drawn(pace, 1, 5.0)
-        assert (pace.moving, pace.resting) == (0, 0)
 
 
 class TestStand:

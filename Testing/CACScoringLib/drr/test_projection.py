@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.drr import projection, xray
+from CACScoringLib.drr import projection
 from CACScoringLib.drr.geometry import ProjectionError, pose_of, rays_through, view_named
 from CACScoringLib.drr.planes import available_backends
-from CACScoringLib.drr.xray import Film
+from CACScoringLib.drr.projection import Film
 
 BACKENDS = available_backends()
 VIEWS = ["PA", "AP", "lateral", "37", "120"]
@@ -157,18 +157,18 @@ def test_pictures_are_hung_as_a_radiologist_does(view, position, row, column):
 def test_attenuation_at_one_energy_and_of_calcium(blobs):
     view = geometry("PA")
     path = projection.water_equivalent_mm(blobs, view)
-    assert xray.attenuation_per_mm("water", 60) == pytest.approx(0.02059, rel=1e-5)
+    assert projection.attenuation_per_mm("water", 60) == pytest.approx(0.02059, rel=1e-5)
     calcium = filled(sitk.GetArrayFromImage(blobs) + 1000, blobs)
-    expected = path * xray.attenuation_per_mm("water", 70)
+    expected = path * projection.attenuation_per_mm("water", 70)
     np.testing.assert_allclose(projection.calcium_path(calcium, view, 70.0), expected, rtol=1e-4, atol=1e-5)
-    assert xray.calcium_per_mm(40) / xray.calcium_per_mm(100) > xray.attenuation_per_mm(
+    assert projection.calcium_per_mm(40) / projection.calcium_per_mm(100) > projection.attenuation_per_mm(
         "water", 40
-    ) / xray.attenuation_per_mm("water", 100)
+    ) / projection.attenuation_per_mm("water", 100)
 
 
 def test_noise_is_poisson_and_seeded():
     flat = np.full((200, 200), 0.25, np.float32)
-    first, again, other = (xray.detected(flat, Film(photons=1000, seed=s), (1, 1)) for s in (3, 3, 4))
+    first, again, other = (projection.detected(flat, Film(photons=1000, seed=s), (1, 1)) for s in (3, 3, 4))
     assert (first == again).all()
     assert (first != other).any()
     assert first.mean() == pytest.approx(0.25, rel=5e-3)
@@ -211,6 +211,6 @@ def test_unknown_view_is_refused(name):
 def test_scatter_lightens_what_is_behind_dense_matter():
     signal = np.ones((64, 64), np.float32)
     signal[24:40, 24:40] = 0.01
-    scattered = xray.detected(signal, Film(scatter_fraction=0.3, scatter_mm=20), (1, 1))
+    scattered = projection.detected(signal, Film(scatter_fraction=0.3, scatter_mm=20), (1, 1))
     assert scattered[32, 32] > 0.1
     assert scattered[0, 0] == pytest.approx(1, abs=0.05)

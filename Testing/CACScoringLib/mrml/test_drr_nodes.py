@@ -7,8 +7,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from CACScoringLib.drr.job import DrrSettings, PlacedRadiograph, centre_mm, placed
-from CACScoringLib.drr.preview import stand_of
+from CACScoringLib.drr.job import DrrSettings, PlacedRadiograph, centre_mm, placed, stand_of
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.drr_nodes import (
     CALCIUM_ROLE,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from radiograph_files import chest
 
-from CACScoringLib.drr.xray import Film, displayed
+from CACScoringLib.drr.projection import Film, displayed
 from CACScoringLib.radiograph.view import (
     STANDARD_PIXELS,
     ViewError,

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.networks.vessels import VesselNetConfig
-from CACScoringLib.whole_scan.vessel_input import normalised, to_agatston, vessel_input
+from CACScoringLib.whole_scan.vessels import normalised, to_agatston, vessel_input
 
 HEART = VesselNetConfig(slices=16, size=32, field="heart", field_mm=48.0, around_mm=4.0)
 SCAN = VesselNetConfig(slices=6, size=16)

@@ -14,8 +14,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, save_model
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.trust import NO_TEST
-from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
-from CACScoringLib.whole_scan.vessels import SCALE, vessel_estimate
+from CACScoringLib.whole_scan.vessels import SCALE, to_agatston, vessel_estimate, vessel_input
 
 CONFIG = VesselNetConfig(
     slices=16, size=32, field="heart", field_mm=48.0, width=4, reduction=4, patch=16, feed_forward=16, output="log"

@@ -35,7 +35,7 @@ from CACTrainingLib.data.datasets import (
     prepare,
     split_by_patient,
 )
-from CACTrainingLib.phantom.cohort.labels import VISIBLE_CONTRAST_TO_NOISE
+from CACTrainingLib.phantom.cohort.export import VISIBLE_CONTRAST_TO_NOISE
 
 
 @pytest.fixture(scope="module")

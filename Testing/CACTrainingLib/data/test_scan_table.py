@@ -4,7 +4,7 @@ import pytest
 
 from CACScoringLib.core.tables import TableError
 from CACTrainingLib.data.scan_table import table_hash
-from CACTrainingLib.radiograph.table import read_table
+from CACTrainingLib.radiograph.cases import read_table
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
 
 KINDS = {

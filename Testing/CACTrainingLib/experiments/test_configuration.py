@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from CACTrainingLib.experiments.configuration import ExperimentRun, StudyError, TrainingBudget
-from CACTrainingLib.radiograph.study.configurations import BASE, run_key
+from CACTrainingLib.radiograph.study.runs import BASE, run_key
 from CACTrainingLib.whole_scan.vessels.study import VesselBudget
 
 OTHERS = {

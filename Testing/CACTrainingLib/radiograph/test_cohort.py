@@ -9,8 +9,7 @@ import pytest
 from in_this_process import InThisProcess
 
 from CACScoringLib.models.cards import find_model
-from CACTrainingLib.phantom.anatomy.demographics import AGATSTON_PER_MG, demographics, stratum_of
-from CACTrainingLib.phantom.anatomy.patient import draw_patient
+from CACTrainingLib.phantom.anatomy.patient import AGATSTON_PER_MG, demographics, draw_patient, stratum_of
 from CACTrainingLib.phantom.cohort.cohort import CohortError
 from CACTrainingLib.phantom.cohort.export import image_on
 from CACTrainingLib.phantom.scanner.simulation import scan_grid
@@ -34,7 +33,7 @@ def coarse():
 def make_coarse(patch):
     """Voxels of 6 mm and the heart's height only; each patient drawn once."""
     patch.setattr(cohort, "MATRIX", 72)
-    patch.setattr(cohort, "scan_grid", lambda patient, scanner, pose: scan_grid(patient, scanner, pose, (-84.0, 66.0)))
+    patch.setattr(cohort, "scan_grid", lambda scanner: scan_grid(scanner, (-84.0, 66.0)))
     patch.setattr(cohort, "draw_patient", drawn)
     patch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
 

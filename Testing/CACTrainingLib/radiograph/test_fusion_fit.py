@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from CACTrainingLib.radiograph.fusion_fit import fitted_calibration
+from CACTrainingLib.radiograph.fitting import fitted_calibration
 
 
 def sigmoid(z):

@@ -6,8 +6,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACTrainingLib.radiograph.cases import view_geometry
-from CACTrainingLib.radiograph.super_resolution import interpolated
-from CACTrainingLib.radiograph.thin_slice_views import HeartBox, fade, thin_slice_bodies
+from CACTrainingLib.radiograph.super_resolution import HeartBox, fade, interpolated, thin_slice_bodies
 
 SPACING, ORIGIN = (2.0, 2.0, 3.0), (-60.0, -50.0, -45.0)
 LOW, HIGH = (6, 10, 12), (24, 40, 45)

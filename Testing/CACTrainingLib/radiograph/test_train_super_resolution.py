@@ -8,7 +8,7 @@ import pytest
 from CACScoringLib.models.cards import read_card
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph import train_super_resolution as training
-from CACTrainingLib.radiograph.thin_slices import SlicePair
+from CACTrainingLib.radiograph.super_resolution import SlicePair
 
 
 def pair_of(seed):

@@ -18,7 +18,7 @@ from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabil
 from CACScoringLib.scoring.uncertainty import Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
-from CACTrainingLib.phantom.cohort.samples import SAMPLES
+from CACTrainingLib.phantom.cohort.cohort import SAMPLES
 from CACTrainingLib.training import calibration
 from CACTrainingLib.training.calibration import FalsePositiveGoals, choose, for_calibration
 from CACTrainingLib.training.measured_scans import FoundLesions, MapSettings, MeasuredScan

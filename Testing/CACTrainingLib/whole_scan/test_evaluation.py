@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from CACTrainingLib.statistics.bootstrap import exact_proportion
+from CACTrainingLib.whole_scan import evaluation as radiomics
 from CACTrainingLib.whole_scan.evaluation import Evaluation, Prediction, proportion
-from CACTrainingLib.whole_scan.radiomics import measures as radiomics
-from CACTrainingLib.whole_scan.vessels import measures as vessels
+from CACTrainingLib.whole_scan.vessels import study as vessels
 
 PATIENTS = [f"p{n}" for n in range(12)]
 

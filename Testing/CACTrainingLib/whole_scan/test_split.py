@@ -6,7 +6,7 @@ import pytest
 
 from CACScoringLib.core.tables import TableError
 from CACTrainingLib.data.scan_table import TableScan
-from CACTrainingLib.whole_scan.split import TESTED, held_out, learned_and_tested
+from CACTrainingLib.whole_scan.scan_table import TESTED, held_out, learned_and_tested
 
 SCORES = (0.0, 50.0, 200.0, 900.0)
 

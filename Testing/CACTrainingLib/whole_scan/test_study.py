@@ -9,8 +9,7 @@ from whole_scan_studies import fake_trainer, without_scans, write_table
 
 from CACTrainingLib.experiments.configuration import ExperimentRun
 from CACTrainingLib.experiments.engine import PREDICTIONS
-from CACTrainingLib.whole_scan.scan_table import read_scan_table
-from CACTrainingLib.whole_scan.split import held_out
+from CACTrainingLib.whole_scan.scan_table import held_out, read_scan_table
 from CACTrainingLib.whole_scan.study import cohort_of
 from CACTrainingLib.whole_scan.vessels import fitting
 from CACTrainingLib.whole_scan.vessels import study as vessel_study

@@ -22,8 +22,7 @@ from . import radiograph_views
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from ...drr.job import DrrSettings
-    from ...drr.preview import ReducedScan
+    from ...drr.job import DrrSettings, ReducedScan
     from ...review.scene import SceneReview
 
 MOVING_MILLISECONDS, RESTING_MILLISECONDS = 10, 250
@@ -37,7 +36,6 @@ class DrrSection(Section):
     """
 
     def __init__(self, ui, worker: Worker, preparer: Worker) -> None:
-        from ...drr.preview import Pace
         from ...mrml.drr_nodes import StandNodes
 
         self._ui = ui
@@ -49,8 +47,6 @@ class DrrSection(Section):
         self._task.changed.connect(self.update)
         self._review: SceneReview | None = None
         self._stand = StandNodes(slicer.mrmlScene)
-        self._pace = Pace()
-        self._level = 0
         self._scan: ReducedScan | None = None
         self._coarse: ReducedScan | None = None
         self._withTable: ReducedScan | None = None
@@ -121,7 +117,7 @@ class DrrSection(Section):
         """Reduce the CT, where it is another than before; its table is taken out in the background."""
         from ...core.ct import CTError
         from ...drr import job
-        from ...drr.preview import reduced
+        from ...drr.job import reduced
 
         calcium, heart = self._calciumNode(), self._heartSegment()
         place = tuple(volume.GetOrigin()), tuple(volume.GetSpacing()), volume.GetImageData().GetMTime()
@@ -166,28 +162,29 @@ class DrrSection(Section):
         return settingsOf(state), opacity, state.drrHeart, id(self._scan)
 
     def _drawMoving(self) -> None:
-        if self._draw(self._pace.moving):
+        from ...drr.job import MOVING
+
+        if self._draw(*MOVING):
             self._restingTimer.start()
 
     def _drawResting(self) -> None:
-        if self._pace.resting > self._level:
-            self._draw(self._pace.resting)
+        from ...drr.job import RESTING
 
-    def _draw(self, level: int) -> bool:
-        """Draw the picture at a level of `drr.preview.LEVELS`. Whether there is one."""
+        self._draw(*RESTING)
+
+    def _draw(self, factor: int, pixels: int) -> bool:
+        """Draw the picture, as `drr.job.MOVING` says. Whether there is one."""
         from ...drr.geometry import ProjectionError
-        from ...drr.preview import LEVELS, fast_backend, preview, stand_of
+        from ...drr.job import fast_backend, preview, stand_of
 
         if self._state is None or self._scan is None or not self._isInSight():
             return False
         settings, opacity, heart, _scan = self._drawn = self._wanted()
-        self._level = level
-        factor, pixels = LEVELS[level]
         scan = self._scan if factor == 1 else self._coarse
         if settings.table:
             scan = self._withTable.coarser(factor)
         try:
-            picture = self._pace.timed(level, lambda: preview(scan, settings, pixels, opacity, heart, fast_backend()))
+            picture = preview(scan, settings, pixels, opacity, heart, fast_backend())
             stand = stand_of(settings.geometry(scan.isocentre_mm))
         except ProjectionError as error:
             self._task.say(str(error))
@@ -310,14 +307,14 @@ class DrrSection(Section):
         return self._ui.pages.currentWidget() is self._ui.radiographTab
 
     def _viewChosen(self, *_args: object) -> None:
-        from ...drr.job import PRESETS
+        from ...drr.geometry import VIEWS
 
         view = dataOf(self._ui.drrViewBox)
         if self._state is None or not view:
             return
         state = self._state
         state.drrTilt = 0.0
-        state.drrAngle, state.drrMirrored = PRESETS[view]
+        state.drrAngle, state.drrMirrored = VIEWS[view]
 
 
 def settingsOf(state: CACScoringParameterNode) -> DrrSettings:

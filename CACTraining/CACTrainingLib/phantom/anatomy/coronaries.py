@@ -1,12 +1,17 @@
-"""Coronary arteries as centre lines and calibres; `hearts.tree` draws them on a heart."""
+"""Coronary arteries as centre lines and calibres, and the calcified plaque along their walls.
+
+`hearts.tree` draws arteries on a heart. A plaque is a crescent on the wall: it follows the vessel over a length, spans
+an arc and tapers to its ends. Its mass is the closed integral of that object; its points only share it out.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from .points import PointCloud, joined, tube
+from .points import PointCloud, frames_along, joined, tube
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 LABELS = {"LM": 1, "LAD": 2, "LCX": 3, "RCA": 4}
@@ -54,3 +59,131 @@ def vessel_along_path(name: str, artery: str, path_mm: np.ndarray, first_mm: flo
     s = np.arange(0, arc[-1], _SPACING_MM)
     even = np.stack([np.interp(s, arc, path_mm[:, n]) for n in range(3)], axis=1)
     return Vessel(name, artery, even, first_mm + (last_mm - first_mm) * np.linspace(0, 1, len(s)) ** 0.8)
+
+
+PREVALENCE = {"F": 0.42, "M": 0.62}
+"""Share of patients with any calcium; the paper's test set has calcium in about a third of its pairs, mostly women."""
+ARTERY_SHARE = {"LM": 0.08, "LAD": 0.53, "LCX": 0.12, "RCA": 0.27}
+"""Where plaques lie: the arteries' shares in table 3 of van Velzen (left main there belongs to the descending)."""
+BURDEN = ((0.50, 0.4), (0.35, 2.0), (0.15, 7.0))
+"""Share of calcified patients and their mean number of further plaques beyond the first (Poisson)."""
+DENSITY_MG_CM3 = (480.0, 0.5, 110.0, 1100.0)
+"""Median, logarithmic spread, least and most hydroxyapatite density of a plaque. Shape: from faint to nearly bone."""
+LENGTH_MM = (3.2, 0.65, 0.8, 24.0)
+"""Median, logarithmic spread, least and most length."""
+THICKNESS_MM = (0.85, 0.4, 0.35, 2.2)
+"""Median, logarithmic spread, least and most thickness in the middle."""
+ARC_DEGREES = (50.0, 200.0)
+PROXIMAL_SHARE = 0.30
+"""Plaques thin out with this share of the vessel's length as the distance from the ostium grows by e."""
+
+
+@dataclass(frozen=True)
+class Plaque:
+    """One plaque of `artery` on the vessel of that name. start_mm: distance of its middle from the vessel's start."""
+
+    id: int
+    artery: str
+    vessel: str
+    middle_mm: float
+    length_mm: float
+    arc_degrees: float
+    towards_degrees: float
+    thickness_mm: float
+    density_mg_cm3: float
+    radius_mm: float
+
+    @property
+    def volume_mm3(self) -> float:
+        """Exact volume: thickness T·√(1 - (2s/L)²) along the length, on a wall of radius r over an arc a."""
+        arc = math.radians(self.arc_degrees)
+        along, squared = math.pi / 4, 2.0 / 3.0
+        t, length = self.thickness_mm, self.length_mm
+        return arc * length * (self.radius_mm * t * along + 0.5 * t**2 * squared)
+
+    @property
+    def mass_mg(self) -> float:
+        return self.density_mg_cm3 / 1000.0 * self.volume_mm3
+
+    def cloud(self, vessel: Vessel, step_mm: float) -> PointCloud:
+        """Points that weigh mg, in heart coordinates. vessel: the one it lies on."""
+        sections = max(4, math.ceil(self.length_mm / step_mm))
+        s = ((np.arange(sections) + 0.5) / sections - 0.5) * self.length_mm
+        arc_length = 0.5 * np.arange(len(vessel.path_mm))
+        at = np.clip(self.middle_mm + s, 0, arc_length[-1])
+        centre = np.stack([np.interp(at, arc_length, vessel.path_mm[:, n]) for n in range(3)], axis=1)
+        tangent = np.gradient(np.stack([np.interp(at, arc_length, vessel.path_mm[:, n]) for n in range(3)], 1), axis=0)
+        tangent += 1e-6
+        u, v = frames_along(tangent)
+        shape = np.sqrt(np.maximum(1 - (2 * s / self.length_mm) ** 2, 0.0))
+        thickness = self.thickness_mm * shape
+        arc = math.radians(self.arc_degrees)
+        across = max(3, math.ceil(arc * (self.radius_mm + self.thickness_mm / 2) / step_mm))
+        angle = math.radians(self.towards_degrees) + ((np.arange(across) + 0.5) / across - 0.5) * arc
+        layers = max(2, math.ceil(self.thickness_mm / step_mm))
+        depth = (np.arange(layers) + 0.5) / layers
+        r = self.radius_mm + depth[None, :] * thickness[:, None]
+        ring = np.cos(angle)[:, None] * u[:, None] + np.sin(angle)[:, None] * v[:, None]
+        places = centre[:, None, None] + r[:, None, :, None] * ring[:, :, None]
+        weight = np.broadcast_to((r * thickness[:, None])[:, None, :], places.shape[:3]).ravel()
+        return PointCloud(places.reshape(-1, 3), weight * (self.mass_mg / weight.sum()))
+
+
+def draw_plaques(
+    tree: CoronaryTree,
+    sex: str,
+    generator: np.random.Generator,
+    prevalence: float | None = None,
+    artery: str | None = None,
+    count: int | None = None,
+) -> tuple[Plaque, ...]:
+    """A patient's plaques, none for many, in the arteries that the tree has.
+
+    prevalence: another share of patients with calcium than PREVALENCE. artery, count: given instead of drawn.
+    """
+    g = generator
+    if g.random() >= (PREVALENCE[sex] if prevalence is None else prevalence):
+        return ()
+    shares, means = zip(*BURDEN, strict=True)
+    drawn = 1 + int(g.poisson(means[g.choice(len(means), p=shares)]))
+    present = {name: share for name, share in ARTERY_SHARE.items() if tree.of(name)}
+    names, shares = list(present), np.array(list(present.values())) / sum(present.values())
+    plaques = []
+    # Patients have their own tendency to dense or faint plaque.
+    tendency = g.normal(0, 0.25)
+    for number in range(1, (drawn if count is None else count) + 1):
+        name = artery if artery in present else names[g.choice(len(names), p=shares)]
+        vessels = tree.of(name)
+        lengths = np.array([v.length_mm * (1.0 if v.name == name else 0.25) for v in vessels])
+        vessel = vessels[g.choice(len(vessels), p=lengths / lengths.sum())]
+        place = vessel.length_mm * min(0.95, g.exponential(PROXIMAL_SHARE))
+        plaques.append(draw_plaque(number, vessel, place, tendency, g))
+    return tuple(plaques)
+
+
+def draw_plaque(
+    number: int, vessel: Vessel, place_mm: float, tendency: float, generator: np.random.Generator
+) -> Plaque:
+    """A plaque on a vessel near a distance from its start. tendency: shift of the density's logarithm."""
+    g = generator
+    density = _lognormal(g, DENSITY_MG_CM3, tendency)
+    radius = float(np.interp(place_mm, 0.5 * np.arange(len(vessel.radius_mm)), vessel.radius_mm))
+    length = min(_lognormal(g, LENGTH_MM), max(1.0, vessel.length_mm * 0.8))
+    middle = float(np.clip(place_mm, length / 2, max(length / 2, vessel.length_mm - length / 2)))
+    return Plaque(
+        number,
+        vessel.artery,
+        vessel.name,
+        middle,
+        length,
+        float(g.uniform(*ARC_DEGREES)),
+        float(g.uniform(0, 360)),
+        _lognormal(g, THICKNESS_MM),
+        density,
+        radius,
+    )
+
+
+def _lognormal(g: np.random.Generator, law: tuple[float, float, float, float], shift: float = 0.0) -> float:
+    median, spread, low, high = law
+    return float(np.clip(median * math.exp(g.normal(shift, spread)), low, high))

@@ -1,23 +1,165 @@
 """Everything that fools a calcium scorer: calcium outside the coronary arteries, and metal.
 
 How often each occurs is stated in PREVALENCE; sizes are shape. Metal is imaged as very dense points whose views
-disagree (`view_gain`), which gives streaks; beam hardening is not modelled.
+disagree (`view_gain`), which gives streaks; beam hardening is not modelled. Sizes of devices are those of common ones;
+their weights are mm³ of something as dense as `tissues.METAL_HU`; what is less dense (titanium, nitinol, radiopaque
+polymer) weighs less per mm³.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from . import tissues
 from .body import Body
+from .canvas import smooth_path
 from .coronaries import CoronaryTree
-from .devices import DEVICES
-from .heart import HeartFrame, aorta_paths
-from .hearts.deposits import DEPOSITS, deposits
+from .heart import HeartFrame, aorta_paths, reference_frame
 from .hearts.shape import HeartShape
-from .points import PointCloud, frames_along
+from .hearts.valves import DEPOSITS, deposits, ring
+from .points import PointCloud, frame_along, frames_along, joined, tube
+
+
+class Part(NamedTuple):
+    """A piece of a device. anchor, group, cloud: as `distractors.Distractor` has them. streaks: strength of them."""
+
+    anchor: str
+    group: str | None
+    cloud: PointCloud
+    streaks: float
+
+
+def mesh(path_mm: np.ndarray, radii_mm: np.ndarray, volume_mm3: float, crowns: int = 6) -> PointCloud:
+    """Zigzag rings of struts on a tube's wall along a polyline [n, 3] with radii [n], every 1.6 mm or so."""
+    arc = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
+    rings = max(2, round(arc[-1] / 1.6))
+    height = arc[-1] / rings
+    turn = np.linspace(0, 2 * math.pi, 96, endpoint=False)
+    zigzag = 2 * np.abs(np.mod(turn * crowns / (2 * math.pi), 1.0) - 0.5)
+    at = np.clip((np.arange(rings)[:, None] + 0.05 + 0.9 * zigzag) * height, 0, arc[-1]).ravel()
+    angle = np.tile(turn, rings)
+    centre = np.stack([np.interp(at, arc, path_mm[:, n]) for n in range(3)], axis=1)
+    tangents = np.gradient(path_mm, axis=0)
+    u, v = frames_along(np.stack([np.interp(at, arc, tangents[:, n]) for n in range(3)], axis=1))
+    radius = np.interp(at, arc, radii_mm)[:, None]
+    places = centre + radius * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
+    return PointCloud(places, np.full(len(places), volume_mm3 / len(places)))
+
+
+def stent(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
+    main = [v for v in tree.vessels if v.name == v.artery and v.name != "LM"]
+    vessel = main[g.integers(len(main))]
+    first = int(g.uniform(0.05, 0.35) * len(vessel.path_mm))
+    path = vessel.path_mm[first : first + int(g.uniform(12, 28) / 0.5)]
+    # Expanded, it is as wide as the artery; struts cover some 15 to 20 % of the wall. They are too thin to harden the
+    # beam, so that steel and cobalt weigh more than in a thick wire.
+    radius = float(vessel.radius_mm[first])
+    length = 0.5 * (len(path) - 1)
+    volume = 2 * math.pi * radius * length * g.uniform(0.07, 0.14) * g.uniform(0.15, 0.2) * 1.6
+    return [Part("heart", vessel.artery, mesh(path, np.full(len(path), radius), volume), 0.4)]
+
+
+def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
+    """Of a pacemaker or defibrillator: left arm's vein, superior vena cava, right atrium, right ventricle's apex."""
+    frame = reference_frame(body)
+    a, b, c = frame.semi_axes_mm
+    atrium, bend = heart.landmarks_mm["ra"], heart.landmarks_mm["tricuspid"]
+    blood = heart.places_mm[heart.part("rv") < -3.5].astype(float)
+    blood = blood[np.argsort(blood[:, 0])]
+    tip = blood[int(g.uniform(0.93, 0.995) * len(blood))]
+    middle = 0.5 * (bend + tip) + 0.2 * (heart.landmarks_mm["rv"] - bend)
+    inside = smooth_path(np.stack([atrium, bend, middle, tip]), 90)
+    radius, fill = g.uniform(0.35, 0.55), g.uniform(0.5, 1.0)
+    clouds = [tube(inside, np.full(90, radius), fill, 0.4)]
+    if g.random() < 0.4:
+        # A defibrillator's coil.
+        clouds.append(tube(inside[45:82], np.full(37, 1.2), 0.3, 0.5))
+    if g.random() < 0.5:
+        # A second lead, into the atrial appendage.
+        appendage = atrium + np.array([0.12 * a, 0.2 * b, 0.25 * c])
+        hook = smooth_path(np.stack([atrium, atrium + np.array([0, 0.15 * b, -0.1 * c]), appendage]), 40)
+        clouds.append(tube(hook, np.full(40, radius), fill, 0.4))
+    vein = tube(_cava(frame, atrium), np.full(120, radius), fill, 0.4)
+    return [Part("heart", "RCA", joined(clouds), 1.0), Part("body", None, vein, 1.0)]
+
+
+def catheter(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
+    """A central venous catheter or port of radiopaque polymer, its tip near the right atrium."""
+    path = _cava(reference_frame(body), heart.landmarks_mm["ra"])
+    end = int(g.uniform(0.82, 1.0) * len(path))
+    density = g.uniform(700, 2200) / tissues.METAL_HU
+    return [Part("body", None, tube(path[:end], np.full(end, g.uniform(0.8, 1.2)), density, 0.4), 0.1)]
+
+
+def bypass_clips(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
+    """Clips along a graft to the left anterior descending, from the aorta or from behind the sternum's edge."""
+    frame = reference_frame(body)
+    target = next(v for v in tree.vessels if v.name == "LAD").path_mm
+    target = target[int(g.uniform(0.35, 0.7) * len(target))]
+    if g.random() < 0.6:
+        knots = [(26, 8 - body.cavity_half_depth_mm, 105), (24, 8 - body.cavity_half_depth_mm, 50)]
+        graft = smooth_path(np.stack([*frame.to_heart(np.array(knots, float)), 1.1 * target, target]), 100)
+    else:
+        start = frame.root_mm + 42 * np.array([-0.75, 0.2, 0.65])
+        graft = smooth_path(np.stack([start, 0.58 * (start + target), target]), 100)
+    clouds = []
+    for place in graft[g.choice(100, int(g.integers(4, 15)), replace=False)]:
+        u, _, w = frame_along(g.normal(size=3))
+        half = g.uniform(1.6, 3.0)
+        legs = place + np.array([[half, 0.7], [-half, 0.4], [-half, -0.4], [half, -0.7]]) @ np.stack([w, u])
+        clouds.append(tube(legs, np.full(4, g.uniform(0.3, 0.45)), g.uniform(0.4, 0.9), 0.3))
+    return [Part("heart", "LM", joined(clouds), 0.6)]
+
+
+def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
+    clouds = []
+    angle = np.linspace(0, 2 * math.pi, 40)
+    y0 = -body.cavity_half_depth_mm - 6.5
+    for z in np.arange(-15, 110, g.uniform(18, 24)):
+        loop = np.stack([15 * np.cos(angle), y0 + 8.5 * np.sin(angle), z + g.normal(0, 2) + 3 * np.cos(angle)], axis=1)
+        clouds.append(tube(loop, np.full(40, 0.4), 1.0, 0.5))
+    return [Part("body", None, joined(clouds), 0.8)]
+
+
+def prosthetic_valve(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
+    """In the aortic or mitral annulus: a surgical valve's ring, or the mesh of one brought by catheter."""
+    valve = "aortic" if g.random() < 0.65 else "mitral"
+    annulus = ring(heart, valve)
+    middle = annulus.middle_mm
+    radius = 0.9 * float(np.median(np.linalg.norm(annulus.curve_mm - middle, axis=1)))
+    u, v, w = frame_along(annulus.axis)
+    if valve == "aortic" and g.random() < 0.5:
+        path = middle + np.linspace(-6, g.uniform(12, 36), 60)[:, None] * w
+        length = float(np.linalg.norm(path[-1] - path[0]))
+        volume = 2 * math.pi * radius * length * 0.35 * 0.15 * g.uniform(0.5, 0.9)
+        return [Part("heart", "valve", mesh(path, np.full(60, radius), volume, crowns=12), 0.6)]
+    angle = np.linspace(0, 2 * math.pi, 80)[:, None]
+    posts = 1.5 * np.maximum(np.cos(3 * angle), 0) * g.uniform(0, 3)
+    loop = middle + radius * (np.cos(angle) * u + np.sin(angle) * v) + posts * w
+    return [Part("heart", "valve", tube(loop, np.full(80, g.uniform(0.3, 0.9)), g.uniform(0.4, 0.9), 0.4), 0.8)]
+
+
+DEVICES: dict[str, Callable[[Body, CoronaryTree, HeartShape, np.random.Generator], list[Part]]] = {
+    "stent": stent,
+    "pacemaker lead": lead,
+    "sternal wires": sternal_wires,
+    "venous catheter": catheter,
+    "bypass clips": bypass_clips,
+    "prosthetic valve": prosthetic_valve,
+}
+"""Makers of each kind's parts."""
+
+
+def _cava(frame: HeartFrame, atrium: np.ndarray) -> np.ndarray:
+    """The way of the blood from the left arm through the superior vena cava to the atrium [120, 3], LPS."""
+    knots = [(48, -38, 135), (15, -42, 112), (-26, -26, 103), (-29, -14, 80), (-28, -8, 45), frame.to_lps(atrium)]
+    return smooth_path(np.array([tuple(knot) for knot in knots], float), 120)
+
 
 PREVALENCE = {
     "aortic wall": 0.45,
@@ -123,7 +265,7 @@ def draw_distractors(
 def device(
     kind: str, body: Body, tree: CoronaryTree, generator: np.random.Generator, heart: HeartShape
 ) -> list[Distractor]:
-    """A device of one of `devices.DEVICES`, piece by piece."""
+    """A device of one of DEVICES, piece by piece."""
     parts = DEVICES[kind](body, tree, heart, generator)
     gain = _gain(generator, max(part.streaks for part in parts))
     return [Distractor(kind, part.anchor, part.group, part.cloud, metal=True, view_gain=gain) for part in parts]

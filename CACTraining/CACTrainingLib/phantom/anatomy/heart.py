@@ -14,8 +14,7 @@ from ..scanner.motion import HEART_SHARE_OF_BREATH, ScanPose, rotation_xyz
 from . import tissues
 from .body import Body
 from .canvas import Box, Canvas, coverage, smooth_path
-from .hearts.models import PARTS
-from .hearts.shape import WALL_MM, HeartShape
+from .hearts.shape import PARTS, WALL_MM, HeartShape
 from .hearts.valves import papillary_muscles
 
 _BORDER_MM = 4.0

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from CACScoringLib.cohort.workers import finished
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.ct import CTError, ScanWarning, with_warnings
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import write_table
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import Score, score_arteries
 
-from ..anatomy.coronaries import ARTERIES
-from ..anatomy.demographics import STRATA, chosen_patients
-from ..anatomy.patient import Patient, draw_patient, stream, with_contrast
-from ..scanner.protocol import PROTOCOLS, draw_pair
+from ..anatomy.coronaries import ARTERIES, Plaque
+from ..anatomy.heart import posed_frame
+from ..anatomy.patient import STRATA, Patient, chosen_patients, draw_patient, stream, with_contrast
+from ..anatomy.points import PointCloud
+from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
+from ..scanner.scanner import Scanner
 from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
-from .export import same_settings, write_scan
-from .labels import Labels, annotate
+from .export import Labels, annotate, as_ct_scan, image_on, same_settings, write_scan
+
+if TYPE_CHECKING:
+    from CACScoringLib.run import Sample
+
 
 T = TypeVar("T")
 
@@ -36,10 +45,10 @@ class CohortSettings:
     """What a cohort is made of; recorded in `cohort.json`.
 
     protocol: a name in PROTOCOLS. prevalence: share of
-    patients with coronary calcium, None for `plaque.PREVALENCE`. z_range_mm: heights scanned, from the heart's
+    patients with coronary calcium, None for `coronaries.PREVALENCE`. z_range_mm: heights scanned, from the heart's
     middle. first_number: the first patient's number; others follow. dicom: also write each scan as a DICOM series, in a
     folder `dicom` beside its other files. scans: of each patient, 2 or only the first. contrast: with a contrast agent
-    in the blood. enriched: of the numbers from the first only so many of each of `demographics.STRATA`, so that severe
+    in the blood. enriched: of the numbers from the first only so many of each of `patient.STRATA`, so that severe
     calcium is common.
     """
 
@@ -83,7 +92,7 @@ def make_scan(
         patient = draw_patient(number, prevalence=settings.prevalence)
         patient = with_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
-    grid = scan_grid(patient, scanner, pose, settings.z_range_mm)
+    grid = scan_grid(scanner, settings.z_range_mm)
     scan = scan_patient(patient, scanner, pose, scan_number, grid, threads)
     return patient, scan, annotate(scan, stream(number, 21, scan_number))
 
@@ -179,3 +188,108 @@ def table_row(truth: dict, folder: Path) -> dict:
         "breath_hold": pose["breathing_mm"] == 0,
         "heart_rate_bpm": round(pose["heart_rate_bpm"], 1),
     }
+
+
+_SCAN = 2
+"""Of each patient's two scans, the one sampled."""
+
+
+@dataclass(frozen=True)
+class SamplePatient:
+    """number: of the patient. title: what it shows."""
+
+    number: int
+    title: str
+
+
+SAMPLES = {
+    "vessels": SamplePatient(39, "calcium in all four arteries and in the aortic wall"),
+    "motion": SamplePatient(22, "one large lesion in the right coronary artery, blurred by motion"),
+    "aortic-valve": SamplePatient(12, "calcium in the aortic valve only, none in a coronary artery"),
+    "no-calcium": SamplePatient(5, "no calcium at all"),
+}
+
+_DIGITAL = ScanWarning(
+    "digital-patient",
+    "This is a digital patient: computed, not scanned. Its regions are those an annotator would paint who knows the "
+    "truth. No number here says anything about performance on people.",
+)
+
+
+def write_sample(directory: Path, name: str) -> dict:
+    """Write one scan of a sample patient into a folder that does not exist yet; returns its truth (see `export`)."""
+    patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings())
+    return write_scan(patient, scan, labels, _SCAN, directory)
+
+
+def scored_sample(name: str = next(iter(SAMPLES))) -> Sample:
+    """A sample patient as `score --sample` takes it; nothing is written."""
+    from CACScoringLib.run import Sample
+
+    patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings())
+    ct = replace(as_ct_scan(scan, patient), source=Path(f"digital-patient-{patient.number:05d}"))
+    true_mass = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a.key) for a in Artery if a <= Artery.RCA}
+    return Sample(
+        scan=with_warnings(ct, _DIGITAL),
+        lesions=image_on(scan.grid, labels.regions),
+        calibration_mg_per_mm3_hu=1 / (1000 * scan.scanner.calcium_hu_per_mg_cm3),
+        true_mass_mg=true_mass,
+    )
+
+
+REFERENCE_SCANNER = Scanner(
+    kvp=120.0, slice_thickness_mm=3.0, slice_spacing_mm=1.5, field_of_view_mm=260.0, noise_hu=0.0, half_scan=True
+)
+"""A soft kernel at 120 kVp and slices of 3 mm; half of them overlap, so that two places of the slices are averaged."""
+
+STILL = ScanPose(motion_scale=0.0)
+_MARGIN_MM = 6.0
+
+
+def patient_of(truth: dict) -> Patient | None:
+    """The patient of a scan's `truth.json`; None when today's patient of that number is another, or it is none."""
+    if "body" not in truth:
+        return None  # calcium inserted into a real scan
+    known = truth["lesions"]
+    for sex in (None, truth["sex"]):  # asked for or not, it makes another body
+        patient = draw_patient(truth["patient"], sex, 1.0 if known else 0.0)
+        if patient.body.sex == truth["sex"] and _same(patient.plaques, known):
+            return patient
+    return None
+
+
+def _same(plaques: Sequence[Plaque], known: Sequence[dict]) -> bool:
+    return len(plaques) == len(known) and all(
+        plaque.vessel == other["vessel"]
+        and math.isclose(plaque.middle_mm, other["middle_mm"], rel_tol=1e-3, abs_tol=0.01)
+        and math.isclose(plaque.mass_mg, other["mass_mg"], rel_tol=1e-3)
+        for plaque, other in zip(plaques, known, strict=True)
+    )
+
+
+def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
+    """Scores of each of ARTERIES in a still, noise-free scan by REFERENCE_SCANNER, with mass in mg.
+
+    It is as the clinical rule was made for. Scores of real scans scatter around it with the scanner, the noise, the
+    heart's phase and the slices' places; an interval of a score says where it lies.
+    """
+    if not patient.plaques:
+        return dict.fromkeys(ARTERIES, Score(mass_mg=0.0))
+    # Lung vessels and the air's grain take most of the time, and lie elsewhere.
+    nothing = PointCloud(np.zeros((0, 3)), np.zeros(0))
+    patient = replace(patient, vessels=nothing, grain=nothing, distractors=())
+    grid = scan_grid(REFERENCE_SCANNER, _heights_mm(patient))
+    scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads)
+    per_mg = REFERENCE_SCANNER.calcium_hu_per_mg_cm3
+    rules = replace(ScoringRules(), calibration_mg_per_mm3_hu=1 / (1000.0 * per_mg))
+    arteries = annotate(scan, np.random.default_rng(0)).arteries
+    found = find_lesions(image_on(grid, scan.hu), arteries, rules)
+    scores = score_arteries(found.lesions, grid.spacing_mm, rules)
+    return {artery.key: score for artery, score in scores.items() if artery.key in ARTERIES}
+
+
+def _heights_mm(patient: Patient) -> tuple[float, float]:
+    """The heights that hold all coronary calcium, with a margin."""
+    frame = posed_frame(patient.body, STILL)
+    places = np.concatenate([frame.to_lps(patient.calcium(artery).positions_mm) for artery in ARTERIES])
+    return float(places[:, 2].min()) - _MARGIN_MM, float(places[:, 2].max()) + _MARGIN_MM

@@ -1,26 +1,174 @@
-"""Digital scans as images with geometry, and as files."""
+"""Digital scans as images, as files (with DICOM, if asked for), and what annotators would mark in them.
+
+Marked are visible slices, arteries, and regions of a 1 cm brush. Visible is a matter of contrast against noise, not of
+130 HU: faint calcium in a quiet scan shows, dense calcium in a loud one may not. UIDs follow from patient and scan
+number, so that the same scan gives the same files.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from scipy import ndimage
 
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.files import whole_folder, write_text_atomically
 
-from ..anatomy.coronaries import ARTERIES
-from ..anatomy.demographics import demographics
+from ..anatomy.coronaries import ARTERIES, LABELS, Plaque
 from ..anatomy.distractors import Distractor
-from ..anatomy.patient import Patient
-from ..anatomy.plaque import Plaque
+from ..anatomy.patient import Patient, demographics
+from ..scanner.response import add_stamp
 from ..scanner.scanner import Grid
-from ..scanner.simulation import DigitalScan, KnownScan
-from .dicom_series import write_dicom_series
-from .labels import Labels
+from ..scanner.simulation import SMOOTHING_MM, DigitalScan, KnownScan
+
+VISIBLE_CONTRAST_TO_NOISE = 4.0
+"""A detail is seen reliably when its contrast is several times the noise (Rose criterion, 3 to 5)."""
+VISIBLE_HU = 12.0
+ANATOMY_HU = 3.0
+"""Spread of healthy tissue that hides calcium even without noise."""
+LABEL_HU = 10.0
+"""An artery's label covers voxels where it adds at least this."""
+BRUSH_MM = 10.0
+_STROKE_MM = 3.0
+
+
+@dataclass(frozen=True)
+class SliceLabel:
+    """One slice: its index k, whether calcium is visible in it, contrast-to-noise ratio, highest calcium HU."""
+
+    k: int
+    visible: bool
+    contrast_to_noise: float
+    calcium_hu: float
+
+
+@dataclass(frozen=True)
+class Labels:
+    """arteries: uint8 [k, j, i], 1 LM, 2 LAD, 3 LCX, 4 RCA where calcium adds LABEL_HU. regions: uint8, the same labels
+    in rough regions around visible calcium. slices: one label per slice that holds heart."""
+
+    arteries: np.ndarray
+    regions: np.ndarray
+    slices: tuple[SliceLabel, ...]
+
+
+def annotate(scan: KnownScan, generator: np.random.Generator) -> Labels:
+    """Labels of a scan. generator: the unsteadiness of the annotator's hand."""
+    shape = scan.grid.shape
+    per_mg = np.float32(1000.0 * scan.scanner.calcium_hu_per_mg_cm3)
+    arteries, regions = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    slices = []
+    for k in range(shape[0]):
+        strongest = np.zeros(shape[1:], np.float32)
+        total = np.zeros(shape[1:], np.float32)
+        for artery, stamps in scan.arteries.items():
+            own = np.zeros(shape[1:], np.float32)
+            for stamp in stamps:
+                if stamp.k == k:
+                    add_stamp(own, stamp, float(per_mg))
+            arteries[k][(own >= LABEL_HU) & (own > strongest)] = LABELS[artery]
+            np.maximum(strongest, own, out=strongest)
+            total += own
+            if _visibility(own, scan, k).visible:
+                _paint_regions(regions[k], own, LABELS[artery], scan.grid.spacing_mm[0], generator)
+        if scan.heart[k].any():
+            slices.append(_visibility(total, scan, k))
+    return Labels(arteries, regions, tuple(slices))
+
+
+def _visibility(calcium_hu: np.ndarray, scan: KnownScan, k: int) -> SliceLabel:
+    peak = float(calcium_hu.max())
+    if peak < VISIBLE_HU:
+        return SliceLabel(k, False, 0.0, peak)
+    j, i = np.nonzero(calcium_hu > 1.0)
+    part = calcium_hu[max(0, j.min() - 5) : j.max() + 6, max(0, i.min() - 5) : i.max() + 6]
+    smooth = float(ndimage.gaussian_filter(part, SMOOTHING_MM / scan.grid.spacing_mm[0]).max())
+    noise = math.hypot(scan.noise_sd_hu[k] * scan.smoothed_noise_share, ANATOMY_HU)
+    return SliceLabel(k, smooth / noise > VISIBLE_CONTRAST_TO_NOISE and smooth > VISIBLE_HU, smooth / noise, peak)
+
+
+def _paint_regions(
+    region: np.ndarray, calcium_hu: np.ndarray, label: int, pixel_mm: float, generator: np.random.Generator
+) -> None:
+    """Brush strokes over the visible calcium of one slice, in place."""
+    j, i = np.nonzero(calcium_hu >= max(VISIBLE_HU, 0.25 * float(calcium_hu.max())))
+    order = np.argsort(-calcium_hu[j, i], kind="stable")
+    places = np.stack([j, i], axis=1)[order].astype(float)
+    reach = math.ceil((BRUSH_MM / 2 + 2) / pixel_mm)
+    while len(places):
+        first = places[0]
+        places = places[np.hypot(*(places - first).T) * pixel_mm > _STROKE_MM]
+        centre = first + generator.normal(0, 0.6 / pixel_mm, 2)
+        j0, i0 = max(0, int(first[0]) - reach), max(0, int(first[1]) - reach)
+        part = region[j0 : int(first[0]) + reach + 1, i0 : int(first[1]) + reach + 1]
+        rows, columns = np.ogrid[: part.shape[0], : part.shape[1]]
+        near = np.hypot(rows + j0 - centre[0], columns + i0 - centre[1]) * pixel_mm <= BRUSH_MM / 2
+        part[near] = label
+
+
+RESCALE_INTERCEPT = -1024
+
+
+def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, folder: Path) -> list[Path]:
+    """Write a scan into a new folder and return the files, from the feet up.
+
+    Raises FileExistsError when the folder exists.
+    """
+    folder.mkdir(parents=True)
+    name, scanner = f"digital-{patient.number:05d}", scan.scanner
+    x, y, z = scan.grid.spacing_mm
+    paths = []
+
+    def uid(part: str, number: object) -> str:
+        return generate_uid(entropy_srcs=[name, part, str(number)])
+
+    for k, place in enumerate(scan.grid.z_mm()):
+        data = Dataset()
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, uid("image", f"{scan_number}/{k}")
+        data.StudyInstanceUID, data.SeriesInstanceUID = uid("study", 0), uid("series", scan_number)
+        data.FrameOfReferenceUID = uid("frame of reference", scan_number)
+        data.Modality, data.ImageType, data.PositionReferenceIndicator = "CT", ["DERIVED", "PRIMARY", "AXIAL"], ""
+        data.PatientName, data.PatientID, data.PatientSex = f"Digital^{patient.number:05d}", name, patient.body.sex
+        data.PatientAge = f"{int(demographics(patient).age_years):03d}Y"
+        data.PatientBirthDate = data.StudyDate = data.StudyTime = data.AccessionNumber = ""
+        data.ReferringPhysicianName = ""
+        data.StudyID, data.SeriesNumber, data.InstanceNumber = str(patient.number), scan_number, k + 1
+        data.SeriesDescription = f"Digital patient, scan {scan_number}, {scanner.kernel.name} kernel"
+        data.Manufacturer, data.ManufacturerModelName = "CAC digital scanner", "simulation"
+        data.KVP, data.ConvolutionKernel, data.SliceThickness = (
+            scanner.kvp,
+            scanner.kernel.name,
+            scanner.slice_thickness_mm,
+        )
+        data.PixelSpacing, data.SpacingBetweenSlices = [_decimal(y), _decimal(x)], z
+        data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        data.ImagePositionPatient = [*map(_decimal, scan.grid.origin_mm[:2]), _decimal(place)]
+        data.SliceLocation = _decimal(place)
+        stored = (scan.hu[k].astype(np.int32) - RESCALE_INTERCEPT).astype("<u2")
+        data.Rows, data.Columns = stored.shape
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
+        data.RescaleIntercept, data.RescaleSlope, data.RescaleType = RESCALE_INTERCEPT, 1, "HU"
+        data.WindowCenter, data.WindowWidth = 40, 400
+        data.PixelData = stored.tobytes()
+        paths.append(folder / f"slice_{k + 1:04d}.dcm")
+        data.save_as(paths[-1], enforce_file_format=True)
+    return paths
+
+
+def _decimal(value: float) -> float:
+    """Within the 16 characters of a DICOM decimal string."""
+    return round(float(value), 6)
+
 
 SCHEMA = "cac-phantom/1"
 FILES = ("ct.nii.gz", "heart.nii.gz", "calcium_map.nii.gz", "arteries.nii.gz", "regions.nii.gz", "truth.json")

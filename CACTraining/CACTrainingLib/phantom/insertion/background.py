@@ -85,17 +85,11 @@ def prepare_background(
         raise ContrastError("Lesions are inserted into scans without contrast only; this one has it.") from error
     warnings += examine(scan, blood)
     if blood is None:
-        raise InsertionError(
-            "The noise in the heart cannot be measured, so it is unknown what would be visible: the heart mask is too "
-            "small. Give a mask of the whole heart."
-        )
+        raise InsertionError("The noise in the heart cannot be measured. Give a mask of the whole heart.")
     mask = sitk.GetArrayFromImage(region.mask) > 0
     dense = len(find_lesions(scan.image, mask.astype(np.uint8), ScoringRules()).lesions)
     if dense:
-        message = (
-            f"{dense} places in the heart reach 130 HU. Look whether they are noise, bone or calcium: a scan with "
-            "calcium of its own must not be used, because its truth would be wrong."
-        )
+        message = f"{dense} places in the heart reach 130 HU. If any is calcium, its truth is wrong: take another scan."
         warnings.append(ScanWarning("maybe-not-clean", message))
     labels = None if region.territories is None else region.territories.labels(scan.image)
     anatomy = None
@@ -156,7 +150,13 @@ def measured_noise(scan: CTScan, heart: sitk.Image, usual_hu: float, smoothed_hu
 
     usual_hu, smoothed_hu: noise and smoothed noise where none can be measured.
     """
-    noise = _noise_by_slice(scan, heart, usual_hu)
+    noise = np.full(scan.hu.shape[0], usual_hu)
+    for k in np.flatnonzero(sitk.GetArrayViewFromImage(heart).any((1, 2))):
+        one = slice(int(k), int(k) + 1)
+        blood = measure_blood(CTScan(scan.image[:, :, one], scan.acquisition), heart[:, :, one])
+        if blood is not None:
+            noise[k] = blood.noise_hu
+    noise = ndimage.median_filter(noise, _NOISE_NEIGHBOURS, mode="nearest")
     width = SMOOTHING_MM / scan.image.GetSpacing()[0]
     smooth = sitk.GetImageFromArray(ndimage.gaussian_filter(scan.hu.astype(np.float32), (0, width, width)))
     smooth.CopyInformation(scan.image)
@@ -164,14 +164,3 @@ def measured_noise(scan: CTScan, heart: sitk.Image, usual_hu: float, smoothed_hu
     if sharp is None or blood is None:
         return noise, min(1.0, smoothed_hu / usual_hu)
     return noise, min(1.0, blood.noise_hu / sharp.noise_hu)
-
-
-def _noise_by_slice(scan: CTScan, heart: sitk.Image, usual_hu: float) -> np.ndarray:
-    """Noise SD of every slice [k] at the heart, the median of its neighbours; the usual one where none is measured."""
-    noise = np.full(scan.hu.shape[0], usual_hu)
-    for k in np.flatnonzero(sitk.GetArrayViewFromImage(heart).any((1, 2))):
-        one = slice(int(k), int(k) + 1)
-        blood = measure_blood(CTScan(scan.image[:, :, one], scan.acquisition), heart[:, :, one])
-        if blood is not None:
-            noise[k] = blood.noise_hu
-    return ndimage.median_filter(noise, _NOISE_NEIGHBOURS, mode="nearest")

@@ -1,7 +1,7 @@
 """Real scans with inserted lesions, in the folder form of digital scans, to train networks on real texture.
 
-Each scan gets plaques drawn as a digital patient's (`plaque`) in arteries that run in its own heart's grooves or along
-a given path, and often calcium of aorta, valves and pericardium, which is none of the coronaries'. The untouched scan
+Each scan gets plaques drawn as a digital patient's in arteries that run in its own heart's grooves or along a given
+path, and often calcium of aorta, valves and pericardium, which is none of the coronaries'. The untouched scan
 is written beside them as a clean negative: what is inserted into must be free of calcium, and no program can vouch for
 that.
 """
@@ -20,15 +20,14 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.files import whole_folder
 
-from ..anatomy.coronaries import ARTERIES, CoronaryTree, Vessel
+from ..anatomy.coronaries import ARC_DEGREES, ARTERIES, CoronaryTree, Plaque, Vessel, draw_plaque, draw_plaques
 from ..anatomy.distractors import AGEING, MOVES_WITH, PREVALENCE, WITH_PLAQUE, WITHOUT_PLAQUE, Distractor
-from ..anatomy.hearts.deposits import DEPOSITS
 from ..anatomy.hearts.territories import TERRITORIES
-from ..anatomy.plaque import ARC_DEGREES, Plaque, draw_plaque, draw_plaques
+from ..anatomy.hearts.valves import DEPOSITS
 from ..anatomy.points import POINT_STEP_MM, PointCloud
-from ..cohort.export import SCHEMA, image_on, same_settings, truth_of_scan, write_files
-from ..cohort.labels import Labels, annotate
+from ..cohort.export import SCHEMA, Labels, annotate, image_on, same_settings, truth_of_scan, write_files
 from ..scanner.response import add_stamps
+from ..scanner.scanner import NoiseSource
 from ..scanner.simulation import SMOOTHING_MM, KnownScan
 from .background import Background, measured_noise
 from .insertion import InsertionError, add_plaques, draw_motion, measured_sigma_mm, scanner_of, vessel_along
@@ -48,8 +47,8 @@ TERRITORIES_FILE = "territories.nii.gz"
 class InsertedSettings:
     """What is inserted; recorded in `insertions.json`.
 
-    artery: that of all plaques, None to draw it by `plaque.ARTERY_SHARE`. plaques: how many in each scan, 0 for other
-    calcium only, None to draw it by `plaque.BURDEN`. deposits: the kinds of DEPOSIT_KINDS that each scan has, None to
+    artery: that of all plaques, None to draw it by ARTERY_SHARE. plaques: how many in each scan, 0 for other
+    calcium only, None to draw it by BURDEN. deposits: the kinds of DEPOSIT_KINDS that each scan has, None to
     draw them by `distractors.PREVALENCE`, at least one where there are no plaques. motion_scale: 0 for a still heart,
     1 for full motion. vary: whether each scan gets a look of its own (`looks`). sigma_mm: in-plane blur of the scan,
     None to measure it. slice_thickness_mm: None for the header's, or else the spacing. seed: each seed has its own
@@ -183,7 +182,7 @@ def _looked(clean: InsertedScan, background: Background, look: Look, seed: tuple
         scan, image_on(grid, heart.astype(np.uint8)), usual, clean.smoothed_noise_share * usual
     )
     if look.noise_hu:
-        source = look.noise(scanner, seed)
+        source = NoiseSource(seed, grid, scanner)
         for k in range(grid.shape[0]):
             hu[k] += np.float32(look.noise_hu) * source.slice_field(k)
         own = float(np.median(noise))
@@ -226,15 +225,9 @@ def write_insertions(
         raise InsertionError("Plaques need arteries: prepare the scan with a fitted heart, or give a path.")
     present = _present(background)
     if absent := set(settings.deposits or ()) - set(present):
-        raise InsertionError(
-            f"Calcium of the {', '.join(sorted(absent))} cannot be inserted, because that part was not found: the "
-            "descending aorta is found between whole lungs, the ascending one by a network for territories."
-        )
+        raise InsertionError(f"Calcium of the {', '.join(sorted(absent))} cannot be inserted: its place was not found.")
     if settings.plaques == 0 and settings.deposits is None and not present and count:
-        raise InsertionError(
-            "There is nothing to insert: no plaques are asked for, and neither aorta nor valves were found. Ask for 0 "
-            "scans to have the clean one."
-        )
+        raise InsertionError("There is nothing to insert: no plaques, and no aorta or valves found. Ask for 0 scans.")
     folder = Path(directory) / background.name
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, background, settings, path_mm)
@@ -326,7 +319,4 @@ def _check_settings(
     path = None if path_mm is None else np.asarray(path_mm, float).tolist()
     facts = {"settings": asdict(settings), "path_mm": path, "scan_and_heart": pixels.hexdigest()}
     if not same_settings(folder / "insertions.json", facts):
-        raise InsertionError(
-            f"{folder} holds insertions of other settings or into another scan (insertions.json); choose another "
-            "folder."
-        )
+        raise InsertionError(f"{folder} holds insertions of other settings or another scan; choose another folder.")

@@ -7,7 +7,9 @@ without its artery would lie bare in fat.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -16,9 +18,8 @@ from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.scoring.mass import calcium_hu_per_mg_cm3
 
 from ..anatomy import tissues
-from ..anatomy.coronaries import LUMEN_STEP_MM, WALL_MM, Vessel, vessel_along_path
+from ..anatomy.coronaries import LUMEN_STEP_MM, WALL_MM, Plaque, Vessel, vessel_along_path
 from ..anatomy.distractors import Distractor
-from ..anatomy.plaque import Plaque
 from ..anatomy.points import POINT_STEP_MM, joined, tube
 from ..scanner.motion import ScanPose, draw_heart_beat
 from ..scanner.response import Displacement, Stamp, add_stamps, image_of_points
@@ -122,10 +123,7 @@ def measured_sigma_mm(scan: CTScan) -> float:
     widths = [_step_width_mm(*(np.concatenate(parts) for parts in zip(*group, strict=True))) for group in groups]
     found = [width for width in widths if width is not None]
     if len(found) < 2:
-        raise InsertionError(
-            "Too few slices show a clean step from air to skin to measure the scan's sharpness; give it with --sigma "
-            "(about 0.7 mm for a soft, 0.5 mm for a sharper kernel)."
-        )
+        raise InsertionError("Too few slices show the skin to measure the sharpness; set sigma_mm (0.5 to 0.7).")
     return float(np.percentile(found, 25)) / 1.095
 
 
@@ -208,3 +206,41 @@ def draw_motion(scale: float, heart_rate_bpm: float, generator: np.random.Genera
         return moved
 
     return of
+
+
+class PathError(CTError):
+    """The vessel's path cannot be read. The message says what to do."""
+
+
+def read_path(path: Path) -> np.ndarray:
+    """A path [n, 3] in LPS mm from a CSV or a Slicer markups file.
+
+    A `.csv` holds x,y,z in LPS mm per line, with or without a heading. A `.mrk.json` holds a curve or line, whose
+    control points are turned to LPS when its coordinateSystem is RAS. Raises PathError.
+    """
+    try:
+        points = _markup_points(path) if path.suffix.lower() == ".json" else _csv_points(path)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise PathError(f"{path} is no path ({error}). Give a CSV of x,y,z in LPS mm, or a .mrk.json.") from error
+    if len(points) < 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise PathError(f"{path} has the shape {points.shape}; a path has at least 2 points of 3 finite numbers.")
+    return points
+
+
+def _csv_points(path: Path) -> np.ndarray:
+    heading, *rows = path.read_text(encoding="utf-8-sig").splitlines()
+    named = [cell.strip().lower() for cell in heading.split(",")] == ["x", "y", "z"]
+    return np.loadtxt(rows if named else [heading, *rows], float, delimiter=",", ndmin=2)
+
+
+def _markup_points(path: Path) -> np.ndarray:
+    markup = json.loads(path.read_text(encoding="utf-8-sig"))["markups"][0]
+    # Files before Slicer 4.11 held numbers: 0 RAS, 1 LPS.
+    system = {"0": "RAS", "1": "LPS"}.get(str(markup["coordinateSystem"]), markup["coordinateSystem"])
+    if system not in ("LPS", "RAS"):
+        raise ValueError(f"its coordinateSystem is {system!r}, not LPS or RAS")
+    if (unit := markup.get("coordinateUnits", "mm")) != "mm":
+        raise ValueError(f"its coordinateUnits are {unit!r}, not mm")
+    points = markup["controlPoints"]
+    placed = [point["position"] for point in points if point.get("positionStatus", "defined") == "defined"]
+    return np.array(placed, float).reshape(-1, 3) * ([-1.0, -1.0, 1.0] if system == "RAS" else 1.0)

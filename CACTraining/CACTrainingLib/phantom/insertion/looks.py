@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import fft, ndimage
 
-from ..scanner.noise import NoiseSource
 from ..scanner.scanner import Grid, Kernel, Scanner
 
 FIELD_OF_VIEW_MM = (160.0, 500.0)
@@ -139,10 +138,6 @@ class Look:
                 part, matrix, first / grid.spacing_mm[0], mine.shape[1:], found[k], order, "constant", outside
             )
         return found
-
-    def noise(self, scanner: Scanner, seed: tuple[int, ...]) -> NoiseSource:
-        """The noise that is added, of unit variance. scanner: this look's."""
-        return NoiseSource(seed, self.grid(), scanner)
 
 
 def draw_look(grid: Grid, heart: np.ndarray, scanner: Scanner, noise_hu: float, g: np.random.Generator) -> Look:

@@ -16,11 +16,11 @@ from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import Grid as ImageGrid
 
 from ..anatomy.coronaries import CoronaryTree, Vessel, vessel_along_path
-from ..anatomy.hearts.deposits import deposits
 from ..anatomy.hearts.fit import HeartFit, fit_heart
 from ..anatomy.hearts.shape import interpolated
 from ..anatomy.hearts.territories import BEYOND_MM, TERRITORIES, add_tube, costs, labels_at
 from ..anatomy.hearts.tree import draw_tree, usual_tree
+from ..anatomy.hearts.valves import deposits
 from ..anatomy.points import PointCloud
 from ..scanner.scanner import Grid
 from .insertion import InsertionError
@@ -159,7 +159,7 @@ class ScanHeart:
         return _in_scan(draw_tree(sex, self.fit.shape, generator), self.fit, self.fields)
 
     def deposit(self, kind: str, tree: ScanTree, generator: np.random.Generator) -> PointCloud | None:
-        """Calcium of a kind of `hearts.deposits.DEPOSITS` in LPS, None where it would lie in lung or bone."""
+        """Calcium of a kind of `hearts.valves.DEPOSITS` in LPS, None where it would lie in lung or bone."""
         for _ in range(_TRIES):
             cloud = deposits(kind, self.fit.shape, tree.in_heart, generator)
             places = self.fit.placement.to_lps(cloud.positions_mm)
@@ -219,10 +219,8 @@ def fit_scan_heart(scan: CTScan, heart: sitk.Image, labels: sitk.Image | None = 
     found = ScanHeart(fit, fields, usual, kept)
     if fit.agreement < POOR_AGREEMENT or fit.residual_mm > POOR_RESIDUAL_MM or found.kept < POOR_SHARE:
         raise InsertionError(
-            f"The measured hearts fit this scan poorly: they agree with the heart mask by {fit.agreement:.2f} (Dice; "
-            f"{POOR_AGREEMENT:g} is needed), lie {fit.residual_mm:.1f} mm off its edge ({POOR_RESIDUAL_MM:g} at most), "
-            f"and {found.kept:.0%} of the arteries would lie in fat or at the surface ({POOR_SHARE:.0%} are needed). "
-            "Give a heart mask without liver and great vessels, give the path, or take another scan."
+            f"The measured hearts fit this scan poorly (Dice {fit.agreement:.2f}, {fit.residual_mm:.1f} mm off, "
+            f"{found.kept:.0%} of the arteries at the surface). Give a better heart mask, a path or another scan."
         )
     return found
 

@@ -2,7 +2,9 @@
 
 In the slice a reconstruction is the object times the modulation transfer function (MTF): the blur of focal spot and
 detector times the chosen kernel. Noise is born behind the detector, so it sees the kernel and the ramp filter
-but not the focal spot; that is why measured noise is sharper than measured edges.
+but not the focal spot; that is why measured noise is sharper than measured edges. Noise is as filtered
+back-projection makes it: a ramp times the kernel, stronger along the directions that crossed more body, and correlated
+between overlapping slices.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import fft
 from scipy.special import erf
 
 from CACScoringLib.scoring.mass import calcium_hu_per_mg_cm3
@@ -54,7 +57,7 @@ class Scanner:
 
     aperture_sigma_mm: in-plane blur of focal spot and detector; 0.47 fits the edges of the same Canon scan.
     profile_sigma_mm: rounding of the slice profile, a box of the slice's thickness.
-    noise_hu: standard deviation at the centre of an average body (see `noise.py` for what scales it).
+    noise_hu: standard deviation at the centre of an average body (see `NoiseSource` for what scales it).
     half_scan: a slice is made from half a rotation (gated, or a fast spiral); else each view direction is seen twice.
     table_speed_mm_s: how fast the slices follow each other in time. gate_phase and beat_s: for a gated scan, the
     phase of the cardiac cycle and the length of a beat; each beat then takes `SLAB_MM` of slices.
@@ -120,12 +123,88 @@ class Grid:
         return self.origin_mm[2] + self.spacing_mm[2] * np.arange(self.shape[0])
 
 
-def centred_grid(scanner: Scanner, z_range_mm: tuple[float, float], centre_mm: tuple[float, float]) -> Grid:
-    """The scanner's slices between two table positions, with the field of view centred at (x, y) mm."""
-    count = max(2, round((z_range_mm[1] - z_range_mm[0]) / scanner.slice_spacing_mm))
-    corner = (scanner.matrix - 1) / 2 * scanner.pixel_mm
-    return Grid(
-        (count, scanner.matrix, scanner.matrix),
-        (scanner.pixel_mm, scanner.pixel_mm, scanner.slice_spacing_mm),
-        (centre_mm[0] - corner, centre_mm[1] - corner, z_range_mm[0] + scanner.slice_spacing_mm / 2),
-    )
+ATTENUATION_PER_MM = 0.0193
+"""Water at 70 keV, about the mean energy of a 120 kVp beam behind a body (NIST XCOM 0.193 per cm)."""
+
+AVERAGE_PATH_MM = 240.0
+"""Water-equivalent path through an average chest; there `Scanner.noise_hu` holds."""
+
+UNCORRECTED_SHARE = 0.6
+"""Share of the attenuation that tube current modulation leaves in the noise; shape, not physics."""
+
+LOW_FREQUENCY_FLOOR_PER_MM = 0.05
+"""Measured spectra do not vanish at zero frequency as the ideal ramp does."""
+
+
+class NoiseSource:
+    """Noise fields of one scan, slice by slice, reproducible whatever the order or thread.
+
+    seed: any integers that name patient, scan and purpose.
+    """
+
+    def __init__(self, seed: tuple[int, ...], grid: Grid, scanner: Scanner) -> None:
+        self._seed = seed
+        self._shape = grid.shape[1:]
+        pixel = grid.spacing_mm[0]
+        fy = np.fft.fftfreq(self._shape[0], pixel)[:, None]
+        fx = np.fft.rfftfreq(self._shape[1], pixel)[None, :]
+        frequency = np.hypot(fy, fx)
+        power = (frequency + LOW_FREQUENCY_FLOOR_PER_MM) * scanner.kernel.transfer(frequency) ** 2
+        self._amplitude = np.sqrt(power / _mean_power(power, self._shape[1])).astype(np.float32)
+        self._frequency_squared = frequency**2
+        self._along_y = (fy**2 / np.maximum(self._frequency_squared, 1e-12)).astype(np.float32)
+        self.overlap = max(1, round(scanner.slice_thickness_mm / scanner.slice_spacing_mm))
+
+    def smoothed_share(self, sigma_mm: float) -> float:
+        """Standard deviation left of the noise after a Gaussian blur in the slice, 1 for none."""
+        power = np.square(self._amplitude, dtype=np.float64)
+        blur = np.exp(-4 * (math.pi * sigma_mm) ** 2 * self._frequency_squared)
+        return math.sqrt(_mean_power(power * blur, self._shape[1]) / _mean_power(power, self._shape[1]))
+
+    def fine_field(self, index: int, gain_x: float = 1.0, gain_y: float = 1.0) -> np.ndarray:
+        """One independent field [rows, columns] of unit variance at gains of 1.
+
+        gain_x, gain_y: relative standard deviation of views whose rays run along y and x (they carry the
+        frequencies along x and y).
+        """
+        generator = np.random.default_rng([*self._seed, index])
+        white = generator.standard_normal(self._shape, dtype=np.float32)
+        gain = gain_x + (gain_y - gain_x) * self._along_y
+        spectrum = fft.rfft2(white)
+        spectrum *= self._amplitude
+        spectrum *= gain
+        return fft.irfft2(spectrum, s=self._shape, overwrite_x=True)
+
+    def slice_field(self, k: int, gain_x: float = 1.0, gain_y: float = 1.0) -> np.ndarray:
+        """Noise of slice k, unit variance at gains of 1; overlapping slices share the fields they share data with."""
+        field = self.fine_field(k, gain_x, gain_y)
+        for n in range(1, self.overlap):
+            field += self.fine_field(k + n, gain_x, gain_y)
+        return field / np.float32(math.sqrt(self.overlap))
+
+
+def direction_gains(hu: np.ndarray, pixel_mm: float) -> tuple[float, float]:
+    """Relative noise of rays along y and along x through a slice [rows, columns] in HU: (gain_x, gain_y).
+
+    From the water-equivalent path through the middle of the body: noise power grows with exp(attenuation).
+    """
+    water = np.clip(hu[::4, ::4] / 1000.0 + 1.0, 0.0, 2.0)
+    step = 4 * pixel_mm
+    down, across = water.sum(axis=0) * step, water.sum(axis=1) * step
+    along_y, along_x = _upper_mean(down), _upper_mean(across)
+    factor = 0.5 * UNCORRECTED_SHARE * ATTENUATION_PER_MM
+    return math.exp(factor * (along_y - AVERAGE_PATH_MM)), math.exp(factor * (along_x - AVERAGE_PATH_MM))
+
+
+def _upper_mean(paths: np.ndarray) -> float:
+    used = np.sort(paths)[-len(paths) // 3 :]
+    return float(used.mean())
+
+
+def _mean_power(power: np.ndarray, columns: int) -> float:
+    """Mean of a power spectrum given on the half plane of a real transform."""
+    weight = np.full(power.shape[1], 2.0)
+    weight[0] = 1.0
+    if columns % 2 == 0:
+        weight[-1] = 1.0
+    return float((power * weight).sum() / (power.shape[0] * columns))

@@ -15,14 +15,12 @@ from ..anatomy.canvas import Canvas
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.heart import HEART_SHARE_OF_BREATH, Heart, HeartFrame
 from ..anatomy.hearts.valves import cusps
-from ..anatomy.lungs import breathed
 from ..anatomy.patient import Patient
 from ..anatomy.points import PointCloud
-from ..anatomy.thorax import Thorax
+from ..anatomy.thorax import Thorax, breathed
 from .motion import ScanPose
-from .noise import NoiseSource, direction_gains
 from .response import Stamp, add_stamp, add_stamps, image_of_points, slice_times_s
-from .scanner import Grid, Scanner, centred_grid
+from .scanner import Grid, NoiseSource, Scanner, direction_gains
 
 CHEST_MM = (-110.0, 190.0)
 """Heights scanned by default, from the heart's middle in quiet breathing."""
@@ -62,16 +60,22 @@ class DigitalScan(KnownScan):
     pose: ScanPose
 
 
-def scan_grid(patient: Patient, scanner: Scanner, pose: ScanPose, z_range_mm: tuple[float, float] = CHEST_MM) -> Grid:
+def scan_grid(scanner: Scanner, z_range_mm: tuple[float, float] = CHEST_MM) -> Grid:
     """The scan's grid in the scanner's frame, centred on the patient before the table shift."""
-    return centred_grid(scanner, z_range_mm, (0.0, 6.0))
+    count = max(2, round((z_range_mm[1] - z_range_mm[0]) / scanner.slice_spacing_mm))
+    corner = (scanner.matrix - 1) / 2 * scanner.pixel_mm
+    return Grid(
+        (count, scanner.matrix, scanner.matrix),
+        (scanner.pixel_mm, scanner.pixel_mm, scanner.slice_spacing_mm),
+        (0.0 - corner, 6.0 - corner, z_range_mm[0] + scanner.slice_spacing_mm / 2),
+    )
 
 
 def scan_patient(
     patient: Patient, scanner: Scanner, pose: ScanPose, scan_number: int, grid: Grid | None = None, threads: int = 2
 ) -> DigitalScan:
     """Scan a patient. scan_number: which scan of this patient, for the noise. The result does not depend on threads."""
-    grid = grid or scan_grid(patient, scanner, pose)
+    grid = grid or scan_grid(scanner)
     # The table's shift is taken from the grid: the patient's own frame stays put.
     shift = np.asarray(pose.table_shift_mm)
     own = Grid(grid.shape, grid.spacing_mm, tuple(np.asarray(grid.origin_mm) - shift))
@@ -79,7 +83,12 @@ def scan_patient(
         painter = _Painter(patient, scanner, pose, own, scan_number)
         things = _moving_things(patient, painter.heart.frame)
         calcium: dict[str, list[Stamp]] = {}
-        made = pool.map(lambda thing: _stamps(patient, scanner, pose, own, thing), things)
+
+        def imaged(thing: _Moving) -> list[Stamp]:
+            motion = displacement(patient, pose, thing.group, thing.with_heart)
+            return image_of_points(thing.cloud, own, scanner, motion, thing.view_gain)
+
+        made = pool.map(imaged, things)
         for thing, images in zip(things, made, strict=True):
             for stamp in images:
                 painter.stamps[thing.kind][stamp.k].append(stamp)
@@ -145,11 +154,6 @@ def displacement(patient: Patient, pose: ScanPose, group: str | None, with_heart
     return moved
 
 
-def _stamps(patient: Patient, scanner: Scanner, pose: ScanPose, grid: Grid, thing: _Moving) -> list[Stamp]:
-    motion = displacement(patient, pose, thing.group, thing.with_heart)
-    return image_of_points(thing.cloud, grid, scanner, motion, thing.view_gain)
-
-
 class _Painter:
     """Makes the slices of one scan, each on its own. stamps: of what moves, by its kind and by slice."""
 
@@ -161,7 +165,11 @@ class _Painter:
         self.heart = Heart(patient.body, pose, patient.heart)
         self.noise = NoiseSource((patient.number, scan_number, 9), grid, scanner)
         self._times = slice_times_s(grid, scanner)
-        self._offsets, self._weights = _sub_slices(scanner)
+        # Heights within a slice at which the anatomy is evaluated.
+        count = max(1, round(scanner.slice_thickness_mm / 1.6))
+        half = scanner.slice_thickness_mm / 2
+        self._offsets = (np.arange(count) + 0.5) / count * scanner.slice_thickness_mm - half
+        self._weights = np.full(count, 1 / count, np.float32)
         pixel = grid.spacing_mm[0]
         fy, fx = np.fft.fftfreq(grid.shape[1], pixel)[:, None], np.fft.rfftfreq(grid.shape[2], pixel)[None]
         self._transfer = scanner.transfer(np.hypot(fy, fx)).astype(np.float32)
@@ -225,13 +233,6 @@ class _Painter:
         j, i = np.nonzero(np.abs(shown) > 1e-3)
         room = np.clip((body.blood_hu - hu[j, i]) / (body.blood_hu - body.fat_hu), 0, 1)
         hu[j, i] += np.minimum(shown[j, i], 1.0) * room * (body.blood_hu - body.fat_hu)
-
-
-def _sub_slices(scanner: Scanner) -> tuple[np.ndarray, np.ndarray]:
-    """Heights within a slice at which the anatomy is evaluated, and their weights."""
-    count = max(1, round(scanner.slice_thickness_mm / 1.6))
-    offsets = (np.arange(count) + 0.5) / count * scanner.slice_thickness_mm - scanner.slice_thickness_mm / 2
-    return offsets, np.full(count, 1 / count, np.float32)
 
 
 class _Sorted:

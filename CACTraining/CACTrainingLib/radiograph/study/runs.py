@@ -1,8 +1,9 @@
-"""One training of the study, in a process of its own: which radiographs it learns from, and what it predicts."""
+"""The configurations that the study compares, and one training of it, in a process of its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,73 @@ from CACScoringLib.core.ct import CTError
 from ...experiments.configuration import ExperimentRun, TrainingBudget
 from ...experiments.engine import running_folder
 from ...experiments.jobs import Prepared
-from ..table import LABELS, read_table
-from .configurations import HELD_OUT, THRESHOLDS, Configuration, run_key
+from ...statistics.patient_folds import CATEGORIES
+from ..cases import LABELS, SUPER_RESOLUTIONS, read_table
 
 if TYPE_CHECKING:
     from ..dataset import RadiographSet
     from ..fitting import FitSettings
+
+
+THRESHOLDS = tuple(map(int, CATEGORIES))
+THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
+
+HELD_OUT = -1
+"""In place of a fold: trained on all patients, and tested on the external cohort."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How a network is trained; it is always tested by the true score.
+
+    name: unlike any other configuration's; fit for a folder and the command line. label: score that it learns from,
+    one of `cases.LABELS`. curriculum: severe calcium first. counterfactual: with radiographs of the same patients whose
+    calcium is scaled or taken out. located: trained on where the calcium is, as only the light network can be.
+    """
+
+    name: str = "base"
+    backbone: str = "light"
+    views: tuple[str, ...] = ("PA",)
+    super_resolution: str = "none"
+    enhancement: str = "none"
+    label: str = LABELS[0]
+    curriculum: bool = False
+    counterfactual: bool = True
+    located: bool = True
+
+
+BASE = Configuration()
+"""What all others are compared with."""
+
+CONFIGURATIONS = (
+    BASE,
+    replace(BASE, name="lateral", views=("lateral",)),
+    replace(BASE, name="two-views", views=("PA", "lateral")),
+    replace(BASE, name="resnet18", backbone="resnet18", located=False),
+    replace(BASE, name="densenet121", backbone="densenet121", located=False),
+    replace(BASE, name="not-located", located=False),
+    replace(BASE, name="no-pairs", counterfactual=False),
+    # As the papers train: from pictures and scores only.
+    *(
+        replace(BASE, name=name, label=label, curriculum=curriculum, counterfactual=False, located=False)
+        for label, kind in zip(LABELS, ("plain", "reader-labels", "automatic-labels"), strict=True)
+        for name, curriculum in ((kind, False), (f"{kind}-curriculum", True))
+    ),
+    *(
+        replace(BASE, name=f"{slices}-{contrast}", super_resolution=slices, enhancement=contrast)
+        for slices in SUPER_RESOLUTIONS
+        for contrast in ("none", "clahe", "equalised", "unsharp")
+        if (slices, contrast) != ("none", "none")
+    ),
+)
+"""The most important first."""
+
+
+def run_key(run: ExperimentRun, budget: TrainingBudget, data: str) -> str:
+    """All that a run's result depends on. data: what stands for the tables' content."""
+    folds = 0 if run.fold == HELD_OUT else budget.folds
+    settings = {"fold": run.fold, "folds": folds, "steps": budget.steps, "seed": budget.seed, "data": data}
+    return json.dumps(asdict(run.configuration) | settings, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -93,9 +155,7 @@ class _Trainer:
             cases = np.arange(len(test))
         image, both = predictions_of(network, test, cases, calibration, finds(settings))
         if not np.isfinite(image).all():
-            raise CTError(
-                f"The training of {run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed."
-            )
+            raise CTError(f"{run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed.")
         return {
             "names": [test.names[n] for n in cases],
             "image": image.tolist(),
@@ -113,8 +173,6 @@ class _Trainer:
             if configuration.super_resolution != "none" and any(
                 f.suffix != ".npz" for r in read_table(table) for f in r.files.values()
             ):
-                raise CTError(
-                    "Only radiographs projected from CTs with thick slices can be made with super-resolution."
-                )
+                raise CTError("Only radiographs projected from digital patients have super-resolution.")
             self._held = (table, *pictures), load_radiographs(table, LABELS[0], *pictures)
         return self._held[1]

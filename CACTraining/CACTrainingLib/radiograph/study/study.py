@@ -23,11 +23,10 @@ from ...statistics.agreement import kappa
 from ...statistics.bootstrap import Bootstrap, Found, paired_difference
 from ...statistics.patient_folds import category_of, parts_by_patient
 from ...statistics.roc import above, area_within
+from ..cases import LABELS, read_table
 from ..cohort import SETTINGS
-from ..events import FACTORS, PROBABILITIES, likely_category
-from ..table import LABELS, read_table
-from .configurations import BASE, CONFIGURATIONS, HELD_OUT, THRESHOLD_TITLES, THRESHOLDS, Configuration, run_key
-from .runs import Data, trainer
+from .prognosis import FACTORS, PROBABILITIES, likely_category
+from .runs import BASE, CONFIGURATIONS, HELD_OUT, THRESHOLD_TITLES, THRESHOLDS, Configuration, Data, run_key, trainer
 
 if TYPE_CHECKING:
     from ...report.parts import Cell
@@ -85,7 +84,7 @@ def evaluate_radiographs(
 
 
 def read_cohort(table: Path, folds: int, seed: int) -> Cohort:
-    """A table of radiographs (see `table.read_table`) whose patients are split. Raises TableError, StudyError."""
+    """A table of radiographs (see `cases.read_table`) whose patients are split. Raises TableError, StudyError."""
     rows = read_table(table, LABELS[0])
     patients, score = [row.patient for row in rows], np.array([row.scores[LABELS[0]] for row in rows])
     if len(set(patients)) < folds:
@@ -272,7 +271,7 @@ def factors_alone(cohort: Cohort) -> np.ndarray:
 
 
 def _write_predictions(file: Path, cohort: Cohort, probabilities: np.ndarray) -> None:
-    """Probabilities of the base, as `events.read_events` takes them."""
+    """Probabilities of the base, as `prognosis.read_events` takes them."""
     known = () if cohort.factors is None else FACTORS
     columns = ["name", "patient", "fold", "agatston", *PROBABILITIES, *known]
     rows = [

@@ -23,12 +23,10 @@ from ...experiments.configuration import ExperimentRun, TrainingBudget
 from ...experiments.engine import Trainer, carry_out
 from ...experiments.jobs import Prepared
 from ...report.parts import PUBLISHED
-from ..evaluation import Measure
+from ..evaluation import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, Measure, with_calls
 from ..scan_table import read_scan_table
 from ..study import FACTORS, Cohort, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
-from .features import HEART_ML, FeatureTable, features_of
-from .fitting import CLASSIFIERS, fit_classifier, limit_for_sensitivity
-from .measures import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, with_calls
+from .fitting import CLASSIFIERS, HEART_ML, FeatureTable, features_of, fit_classifier, limit_for_sensitivity
 
 SETS = {
     "both": "Radiomics of heart and candidates",

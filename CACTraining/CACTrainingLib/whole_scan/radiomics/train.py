@@ -22,15 +22,18 @@ from CACScoringLib.networks.radiomics import RadiomicsConfig
 
 from ...data.scan_table import TableScan, table_hash
 from ...training.run_folder import record_training, training_lock
-from ...training.runs import LICENCE, commit
+from ...training.runs import LICENCE, as_scoring_loads, commit
 from ...training.settings import RunOptions
-from ..evaluation import Evaluation, Prediction
-from ..scan_table import kind_of_data, read_scan_table
-from ..sources import SourceSettings, as_loaded, check_noncoronary_controls, warn_of_failures
-from .features import FEATURE_SETS, FeatureTable, features_of
+from ..evaluation import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, Evaluation, Prediction, with_calls
+from ..scan_table import (
+    SourceSettings,
+    check_noncoronary_controls,
+    kind_of_data,
+    read_scan_table,
+    warn_of_failures,
+)
+from .fitting import FEATURE_SETS, FeatureTable, FittedClassifier, as_network, features_of, fit_classifier
 from .fitting import SENSITIVITY as WANTED_SENSITIVITY
-from .fitting import FittedClassifier, as_network, fit_classifier
-from .measures import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, with_calls
 
 INTENDED_USE = (
     "Estimates whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the "
@@ -41,8 +44,6 @@ INTENDED_USE = (
 LABELS = ("truth", "pseudo")
 LIMIT = "probability_limit"
 """In a card's calibration."""
-
-INTERRUPTED = "Interrupted. Run it again: features that are finished are kept."
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,19 @@ PRESETS = {"default": RadiomicsTraining()}
 
 def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
-    sources = settings.sources.of(options)
+    cache = settings.sources.cache or options.folder / "scans"
     options.check()
-    scans, _, tested, controls = sources.read()
+    scans, _, tested, controls = settings.sources.read(options.only_table())
     contrast = read_scan_table(settings.contrast_data) if settings.contrast_data else ()
     check_noncoronary_controls(contrast, controls)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
-        raise TableError(
-            f"{enhanced[0]} of --data or test is contrast-enhanced. Give such scans as contrast_data in --settings, "
-            "and test on others."
-        )
+        raise TableError(f"{enhanced[0]} is contrast-enhanced. Give such scans as contrast_data in --settings.")
     progress.begin(["scans", "training", "model"])
     with training_lock(options.folder):
         record_training(options.folder, options.command, network="radiomics")
         with progress.step("scans"):
             features, contrast_features, control_features = (
-                _features(part, sources.cache, options.workers, progress) for part in (scans, contrast, controls)
+                _features(part, cache, options.workers, progress) for part in (scans, contrast, controls)
             )
         is_tested = np.isin([scan.name for scan in features.scans], tested)
         test_table, own = features.rows(np.flatnonzero(is_tested)), features.rows(np.flatnonzero(~is_tested))
@@ -98,7 +96,7 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
                 f"test {len(test_table.scans)} scans; table SHA-256 {table_hash(scans)}"
             )
             card = _card(options, settings, data, fitted, config)
-            test = _evaluated(as_loaded(network, card), test_table, control_features, settings.seed)
+            test = _evaluated(as_scoring_loads(network, card), test_table, control_features, settings.seed)
             validation = {"test": {**test, "data": kind}}
             path = save_model(network, replace(card, validation=validation), options.output.parent, options.overwrite)
         progress.done(path)

@@ -7,25 +7,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from scipy import spatial
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.vessels import KINDS, VesselNet, VesselNetConfig, preset
-from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
+from CACScoringLib.whole_scan.vessels import to_agatston, vessel_grid, vessel_input
 
 from ...data.datasets import DataError
+from ...data.scan_samples import image_beside
 from ...data.scan_table import TableScan
+from ...project.training_scan import read_truth
 from ...training.loop import train
 from ...training.settings import LoopSettings
 from ..prepared import Prepared, load, prepare
 from ..scan_table import ARTERIES
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
-from .truth import true_calcium
+
+if TYPE_CHECKING:
+    from CACScoringLib.networks.vessels import VesselNetConfig
+
 
 KIND = "vessels"
 """Folder of the prepared scans."""
@@ -106,7 +113,7 @@ def prepare_vessels(
 
 
 def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
-    """What is kept of a scan: `input` in half precision, `heart_ml`, and where calcium lies (`vessels.truth`)."""
+    """What is kept of a scan: `input` in half precision, `heart_ml`, and where calcium lies (`true_calcium`)."""
     voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(region.mask)))
     return {
         "input": vessel_input(scan.image, region.mask, config).astype(np.float16),
@@ -185,3 +192,44 @@ def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequenc
 def as_facts(settings: FitSettings) -> dict[str, object]:
     """For a card or a record: plain JSON."""
     return json.loads(json.dumps({"config": asdict(settings.config), "training": asdict(settings.training)}))
+
+
+MAP, REGIONS, TRUTH = "calcium_map.nii.gz", "regions.nii.gz", "truth.json"
+"""Beside a digital patient's CT: calcium in mg/cm³, the arteries that it is of (1 and on by ARTERIES), and its HU."""
+
+LEAST_HU = 5.0
+"""Less calcium is not kept: it is below noise."""
+
+
+def true_calcium(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
+    """What is kept of a scan, by name; empty where the truth is not known, or the field is not that of the heart.
+
+    Raises DataError where the truth cannot be read, or is on another grid than the scan.
+    """
+    files = [] if scan.source is None else [scan.source.parent / name for name in (MAP, REGIONS, TRUTH)]
+    if config.field != "heart" or not files or not all(file.is_file() for file in files):
+        return {}
+    calcium, regions = (image_beside(scan, file) for file in files[:2])
+    truth = read_truth(files[2])
+    image, heart = (sitk.DICOMOrient(one, "LPS") for one in (scan.image, region.mask))
+    grid = vessel_grid(image, heart, config)
+    hu = grid.resample(calcium, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
+    labels = [grid.resample(regions == n + 1, 0.0) for n in range(len(ARTERIES))]
+    at = np.nonzero(hu >= LEAST_HU)
+    return {
+        "calcium_at": np.ravel_multi_index(at, hu.shape).astype(np.int32),
+        "calcium_artery": _nearest(np.array(labels), at, config, truth.get("mass_mg_by_artery", {})).astype(np.uint8),
+        "calcium": (hu[at] / (config.high_hu - config.low_hu)).astype(np.float16),
+    }
+
+
+def _nearest(labels: np.ndarray, at: tuple[np.ndarray, ...], config: VesselNetConfig, masses: Mapping) -> np.ndarray:
+    """Calcium spreads beyond its region, and a faint one has none: the artery of the nearest region, else the one that
+    has most calcium. labels: share of each artery's regions in each voxel. masses: of calcium, by artery."""
+    spacing = np.array([config.slice_mm, *[config.field_mm / config.size] * 2])
+    labelled = np.nonzero(labels.max(0) > 0)
+    if not len(labelled[0]):
+        most = max(ARTERIES, key=lambda artery: masses.get(artery, 0.0))
+        return np.full(len(at[0]), ARTERIES.index(most))
+    _, nearest = spatial.cKDTree(np.transpose(labelled) * spacing).query(np.transpose(at) * spacing)
+    return labels[(slice(None), *labelled)].argmax(0)[nearest]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,74 @@ from ...experiments.configuration import ExperimentRun, TrainingBudget, check_kn
 from ...experiments.engine import Trainer, carry_out, running_folder
 from ...experiments.jobs import Prepared
 from ...report.parts import PUBLISHED
+from ...statistics.agreement import kappa
+from ...statistics.bootstrap import mean
+from ...statistics.patient_folds import category_of
+from ...statistics.regression import rank_correlation
 from ...training.run_folder import TrainingError
 from ..evaluation import Measure
 from ..prepared import Prepared as PreparedScans
 from ..scan_table import ARTERIES, are_digital
-from ..study import Cohort, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
+from ..study import FACTORS, Cohort, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
 from . import fitting
-from .measures import ABSOLUTE_ERROR, CATEGORY_KAPPA, RANK, factors_alone, mean_of, squared_error
+
+PER_MILLE = 1000.0
+"""Mean squared errors are shown in thousandths, as they are of squares of proportions."""
+
+
+RANK = Measure("Rank correlation", lambda w, true, predicted: rank_correlation(w, true.sum(1), predicted.sum(1)))
+"""Spearman's, of the total."""
+
+ABSOLUTE_ERROR = Measure(
+    "Mean absolute error", lambda w, true, predicted: mean(w, np.abs(predicted.sum(1) - true.sum(1)))
+)
+"""Of the total, in Agatston units."""
+
+CATEGORY_KAPPA = Measure(
+    "κ of categories",
+    lambda w, true, predicted: kappa(w, category_of(true.sum(1)), category_of(np.round(predicted.sum(1))), 4),
+)
+"""Linearly weighted, of the categories 0, 1–99, 100–399 and from 400 of the total, rounded to whole scores."""
+
+
+def squared_error(scale: float) -> Measure:
+    """Mean squared error over patients and arteries of scores divided by `scale`, in thousandths."""
+
+    def statistic(weights: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        return PER_MILLE * mean(weights, (((predicted - true) / scale) ** 2).mean(1))
+
+    return Measure("Squared error, ‰", statistic)
+
+
+def mean_of(scores: np.ndarray) -> Fit:
+    """Predict the mean scores of those learned from. scores: [n, 4] of all scans."""
+
+    def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        middle = scores[rows].mean(0)
+        return lambda others: np.tile(middle, (len(others), 1))
+
+    return fit
+
+
+def factors_alone(cohort: Cohort, scores: np.ndarray, logarithm: bool) -> tuple[str, Fit] | None:
+    """Linear regression of scores, or of their logarithms, on age, sex and heart size, as far as they are known.
+
+    scores: [n, 4] of all scans. Returns its title and how it is fitted; None where nothing is known of every scan.
+    """
+    from sklearn.linear_model import LinearRegression
+
+    if not (columns := cohort.known_factors):
+        return None
+    factors = cohort.factors[:, columns]
+
+    def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        model = LinearRegression().fit(factors[rows], np.log1p(scores[rows]) if logarithm else scores[rows])
+        inverse = np.expm1 if logarithm else np.asarray
+        return lambda others: np.maximum(0, inverse(model.predict(factors[others])))
+
+    title = ", ".join(FACTORS[n] for n in columns).capitalize()
+    return f"{title}{', logarithm' if logarithm else ''}", fit
+
 
 KINDS = {
     "cnn": "CNN",

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
-from CACScoringLib.whole_scan.vessel_input import normalised, to_agatston
+from CACScoringLib.whole_scan.vessels import normalised, to_agatston
 
 from ...data.datasets import DataError
 from ...training.loop import Task
@@ -102,10 +102,7 @@ class Volumes:
     def _true_calcium(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         found = load(self.files[name])
         if "calcium" not in found:
-            raise DataError(
-                f"Where the calcium of {name} lies is not known; it is of digital patients' scans alone (cac phantom). "
-                "Train a network that learns from scores, such as voxel-sum."
-            )
+            raise DataError(f"Where calcium of {name} lies is unknown. Train voxel-sum, or give digital patients.")
         return np.array(np.unravel_index(found["calcium_at"], self.shape)), found["calcium"], found["calcium_artery"]
 
     def _read(self, name: str) -> np.ndarray:

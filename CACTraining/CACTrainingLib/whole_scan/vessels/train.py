@@ -21,15 +21,13 @@ from CACScoringLib.whole_scan.vessels import SCALE
 
 from ...data.scan_table import TableScan, table_hash
 from ...training.run_folder import has_checkpoint, record_training, training_lock
-from ...training.runs import LICENCE, commit
+from ...training.runs import LICENCE, as_scoring_loads, commit
 from ...training.settings import RunOptions
 from ..evaluation import Evaluation, Measure, Prediction
-from ..scan_table import kind_of_data
-from ..sources import Sources, SourceSettings, as_loaded, warn_of_failures
-from ..split import folds
+from ..scan_table import SourceSettings, folds, kind_of_data, warn_of_failures
 from ..study import HELD_OUT, Cohort
 from . import fitting
-from .measures import CATEGORY_KAPPA, PER_MILLE, RANK, factors_alone, squared_error
+from .study import CATEGORY_KAPPA, PER_MILLE, RANK, factors_alone, squared_error
 from .task import VesselTraining
 
 INTENDED_USE = (
@@ -65,16 +63,10 @@ paper's; with -supervised it is trained on the location of the calcium of digita
 
 def train(options: RunOptions, chosen: VesselSettings, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
-    sources = chosen.sources.of(options)
-    return train_vessels(
-        options, sources, fitting.FitSettings(chosen.config, chosen.training, options.device), progress
-    )
-
-
-def train_vessels(options: RunOptions, sources: Sources, settings: fitting.FitSettings, progress: Progress) -> Path:
-    """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
+    settings = fitting.FitSettings(chosen.config, chosen.training, options.device)
+    cache = chosen.sources.cache or options.folder / "scans"
     options.check()
-    scans, learned, tested, controls = sources.read()
+    scans, learned, tested, controls = chosen.sources.read(options.only_table())
     progress.begin(["scans", "training", "model"])
     with training_lock(options.folder):
         has_checkpoint(options.folder, options.resume)
@@ -82,7 +74,7 @@ def train_vessels(options: RunOptions, sources: Sources, settings: fitting.FitSe
         record_training(options.folder, options.command, network="vessels", steps=loop.steps, minutes=loop.minutes)
         with progress.step("scans"):
             files, control_files = (
-                _prepared(part, sources.cache, settings, options.workers, progress) for part in (scans, controls)
+                _prepared(part, cache, settings, options.workers, progress) for part in (scans, controls)
             )
         scans = [scan for scan in scans if scan.name in files]
         training, validation = folds([one for one in scans if one.name in set(learned)], VALIDATION_PARTS, loop.seed)[0]
@@ -96,7 +88,7 @@ def train_vessels(options: RunOptions, sources: Sources, settings: fitting.FitSe
             factors = np.array([(*scan.factors[:2], fitting.heart_ml(files[scan.name])) for scan in scans])
             cohort = Cohort(tuple(scans), numbers, factors, {})
             card = _card(options, cohort, settings, fit)
-            test = _evaluated(as_loaded(fit.network, card).network, cohort, files, control_files)
+            test = _evaluated(as_scoring_loads(fit.network, card).network, cohort, files, control_files)
             card = replace(card, validation={**card.validation, "test": test})
             path = save_model(fit.network, card, options.output.parent, options.overwrite)
         progress.done(path)

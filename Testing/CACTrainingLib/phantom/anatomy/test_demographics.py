@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from CACTrainingLib.phantom.anatomy import demographics as module
-from CACTrainingLib.phantom.anatomy.demographics import (
+from CACTrainingLib.phantom.anatomy import patient as module
+from CACTrainingLib.phantom.anatomy.patient import (
     AGATSTON_PER_MG,
     AMOUNT,
     chosen_patients,
+    draw_patient,
     share_with_calcium,
 )
-from CACTrainingLib.phantom.anatomy.patient import draw_patient
 
 
 # McClelland 2006, table 2, as read in a public transcription: the races' 75th and 90th percentiles at an age.

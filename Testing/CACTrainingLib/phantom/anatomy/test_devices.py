@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from CACTrainingLib.phantom.anatomy.devices import DEVICES
-from CACTrainingLib.phantom.anatomy.distractors import PREVALENCE, device, draw_distractors
+from CACTrainingLib.phantom.anatomy.distractors import DEVICES, PREVALENCE, device, draw_distractors
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 
 

@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from CACTrainingLib.phantom.anatomy.coronaries import ARTERIES
+from CACTrainingLib.phantom.anatomy.coronaries import ARTERIES, ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.phantom.anatomy.plaque import ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.phantom.cohort.cohort import CohortError, CohortSettings, make_scan, write_cohort
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, write_scan
-from CACTrainingLib.phantom.scanner.protocol import PROTOCOLS, draw_pair
+from CACTrainingLib.phantom.scanner.motion import PROTOCOLS, draw_pair
 
 SMALL = CohortSettings(z_range_mm=(0.0, 36.0), prevalence=1.0, first_number=8)
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan
+from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan, patient_of, reference_scores
 from CACTrainingLib.phantom.cohort.export import truth_of
-from CACTrainingLib.phantom.cohort.reference import patient_of, reference_scores
 
 NUMBER = 61008
 """An RCA plaque of 18.6 mg."""

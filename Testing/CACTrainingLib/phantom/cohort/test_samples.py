@@ -8,8 +8,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.mrml.sample_data import sample_file
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
-from CACTrainingLib.phantom.cohort.samples import SAMPLES
-from CACTrainingLib.phantom.scanner.protocol import PROTOCOLS, draw_pair
+from CACTrainingLib.phantom.cohort.cohort import SAMPLES
+from CACTrainingLib.phantom.scanner.motion import PROTOCOLS, draw_pair
 from CACTrainingLib.phantom.scanner.scanner import KERNELS
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
@@ -27,7 +27,7 @@ def test_the_bundled_scan_is_made_again():
         slice_thickness_mm=3.0,
         slice_spacing_mm=3.0,
     )
-    grid = scan_grid(patient, scanner, pose, (-75.0, 87.0))
+    grid = scan_grid(scanner, (-75.0, 87.0))
     scan = scan_patient(patient, scanner, pose, 1, grid, threads=1)
     bundled = sitk.ReadImage(sample_file())
     assert (bundled.GetSpacing(), bundled.GetOrigin()) == (grid.spacing_mm, grid.origin_mm)

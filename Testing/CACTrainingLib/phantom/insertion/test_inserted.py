@@ -23,8 +23,7 @@ from CACTrainingLib.phantom.insertion.inserted import (
     inserted_scan,
     write_insertions,
 )
-from CACTrainingLib.phantom.insertion.insertion import InsertionError
-from CACTrainingLib.phantom.insertion.vessel_paths import read_path
+from CACTrainingLib.phantom.insertion.insertion import InsertionError, read_path
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
@@ -41,7 +40,7 @@ def digital():
     patient = draw_patient(3, "M", prevalence=0.0)
     patient = replace(patient, distractors=())
     scanner, pose = Scanner(field_of_view_mm=340, matrix=320, noise_hu=12), ScanPose(motion_scale=0)
-    scan = scan_patient(patient, scanner, pose, 1, scan_grid(patient, scanner, pose, (-84.0, 66.0)))
+    scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, (-84.0, 66.0)))
     labels = territories(patient, pose, scan.grid)
     return scan, as_ct_scan(scan, patient), image_on(scan.grid, scan.heart.astype(np.uint8)), labels
 

@@ -5,9 +5,9 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACTrainingLib.phantom.anatomy.coronaries import draw_plaque
 from CACTrainingLib.phantom.anatomy.distractors import Distractor
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.phantom.anatomy.plaque import draw_plaque
 from CACTrainingLib.phantom.anatomy.points import PointCloud
 from CACTrainingLib.phantom.cohort.export import as_ct_scan
 from CACTrainingLib.phantom.insertion.insertion import (
@@ -33,7 +33,7 @@ def negative():
     """A digital patient without calcium."""
     patient = draw_patient(3, "M", prevalence=0.0)
     scanner, pose = Scanner(field_of_view_mm=360, noise_hu=12), ScanPose(motion_scale=0)
-    scan = scan_patient(patient, scanner, pose, 1, scan_grid(patient, scanner, pose, (-45.0, 45.0)))
+    scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, (-45.0, 45.0)))
     return as_ct_scan(scan, patient)
 
 

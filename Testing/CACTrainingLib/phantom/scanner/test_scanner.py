@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from CACTrainingLib.phantom.scanner.noise import NoiseSource
-from CACTrainingLib.phantom.scanner.scanner import KERNELS, Grid, Scanner
+from CACTrainingLib.phantom.scanner.scanner import KERNELS, Grid, NoiseSource, Scanner
 
 GRID = Grid((4, 256, 256), (0.7, 0.7, 3.0), (0.0, 0.0, 0.0))
 

@@ -8,7 +8,7 @@ import pytest
 from CACTrainingLib.phantom.anatomy.coronaries import LABELS
 from CACTrainingLib.phantom.anatomy.distractors import draw_distractors
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.phantom.cohort.labels import annotate
+from CACTrainingLib.phantom.cohort.export import annotate
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
@@ -27,7 +27,7 @@ def patient():
 
 @pytest.fixture(scope="module")
 def still(patient):
-    return scan_patient(patient, SCANNER, STILL, 1, scan_grid(patient, SCANNER, STILL, HEART))
+    return scan_patient(patient, SCANNER, STILL, 1, scan_grid(SCANNER, HEART))
 
 
 def mass_mg(scan):
@@ -40,7 +40,7 @@ def test_the_map_of_a_still_patient_weighs_the_true_mass(patient, still):
 
 def test_threads_change_no_bit(patient):
     pose = ScanPose(breathing_mm=4, heart_rate_bpm=70)
-    grid = scan_grid(patient, SCANNER, pose, (-20.0, 20.0))
+    grid = scan_grid(SCANNER, (-20.0, 20.0))
     one, two = (scan_patient(patient, SCANNER, pose, 1, grid, threads) for threads in (1, 3))
     assert np.array_equal(one.hu, two.hu)
     assert np.array_equal(one.calcium_mg_cm3, two.calcium_mg_cm3)
@@ -65,7 +65,7 @@ def test_distractors_are_seen_but_are_no_coronary_calcium(patient):
         )
         return next(one for found in own for one in found if one.kind == kind)
 
-    grid = scan_grid(patient, SCANNER, STILL, (-40.0, 80.0))
+    grid = scan_grid(SCANNER, (-40.0, 80.0))
     for kind, least in (("sternal wires", 400), ("aortic valve", 100)):
         with_it, without = (
             scan_patient(replace(patient, plaques=(), distractors=extra), SCANNER, STILL, 1, grid)

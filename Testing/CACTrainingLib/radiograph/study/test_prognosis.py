@@ -6,8 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from CACTrainingLib.radiograph.events import PROBABILITIES, read_events
-from CACTrainingLib.radiograph.study.prognosis import evaluate_prognosis
+from CACTrainingLib.radiograph.study.prognosis import PROBABILITIES, evaluate_prognosis, read_events
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,7 @@ import pytest
 
 from CACTrainingLib.experiments.configuration import ExperimentRun, TrainingBudget
 from CACTrainingLib.radiograph import fitting
-from CACTrainingLib.radiograph.study.configurations import BASE, CONFIGURATIONS
-from CACTrainingLib.radiograph.study.runs import Data, fit_settings, trainer
+from CACTrainingLib.radiograph.study.runs import BASE, CONFIGURATIONS, Data, fit_settings, trainer
 from CACTrainingLib.radiograph.train import PRESETS
 
 BUDGET = TrainingBudget(folds=3, steps=30)

@@ -10,7 +10,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from CACTrainingLib.experiments.configuration import TrainingBudget
 from CACTrainingLib.radiograph.study import study
-from CACTrainingLib.radiograph.study.configurations import CONFIGURATIONS
+from CACTrainingLib.radiograph.study.runs import CONFIGURATIONS
 from CACTrainingLib.radiograph.study.study import RadiographStudySettings
 from CACTrainingLib.statistics.roc import area_within
 

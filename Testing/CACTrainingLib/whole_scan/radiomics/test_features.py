@@ -5,8 +5,8 @@ import numpy as np
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.whole_scan.prepared import Prepared
-from CACTrainingLib.whole_scan.radiomics import features
-from CACTrainingLib.whole_scan.radiomics.features import FeatureTable, features_of
+from CACTrainingLib.whole_scan.radiomics import fitting as features
+from CACTrainingLib.whole_scan.radiomics.fitting import FeatureTable, features_of
 
 
 def scans(tmp_path, *names):

@@ -9,9 +9,8 @@ from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.whole_scan.radiomics import train as train_radiomics
-from CACTrainingLib.whole_scan.radiomics.features import FeatureTable
-from CACTrainingLib.whole_scan.scan_table import read_scan_table
-from CACTrainingLib.whole_scan.split import held_out
+from CACTrainingLib.whole_scan.radiomics.fitting import FeatureTable
+from CACTrainingLib.whole_scan.scan_table import held_out, read_scan_table
 
 NAMES = ("heart_a", "heart_b", PSEUDO_FEATURE, "candidate_d")
 PATIENTS = 80

@@ -13,9 +13,7 @@ from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.runs import RunOptions
 from CACTrainingLib.whole_scan.prepared import Prepared
-from CACTrainingLib.whole_scan.scan_table import read_scan_table
-from CACTrainingLib.whole_scan.sources import Sources
-from CACTrainingLib.whole_scan.split import held_out
+from CACTrainingLib.whole_scan.scan_table import SourceSettings, held_out, read_scan_table
 from CACTrainingLib.whole_scan.vessels import fitting
 from CACTrainingLib.whole_scan.vessels import train as train_vessels
 from CACTrainingLib.whole_scan.vessels.fitting import FitSettings
@@ -69,10 +67,12 @@ class Told(Progress):
 
 
 def train(tmp_path, **changes) -> Path:
-    options = RunOptions(data=(), output=tmp_path / "model", **{"device": "cpu", **changes.pop("options", {})})
+    data = (tmp_path / "scans" / "table.csv",)
+    options = RunOptions(data=data, output=tmp_path / "model", **{"device": "cpu", **changes.pop("options", {})})
     tables = {name: changes.pop(name, None) for name in ("test", "noncoronary_controls")}
-    sources = Sources(tmp_path / "scans" / "table.csv", tmp_path / "cache", **tables)
-    return train_vessels.train_vessels(options, sources, SETTINGS, changes.pop("progress", Progress()))
+    sources = SourceSettings(cache=tmp_path / "cache", **tables)
+    chosen = train_vessels.VesselSettings(SETTINGS.config, SETTINGS.training, sources)
+    return train_vessels.train(options, chosen, changes.pop("progress", Progress()))
 
 
 def test_model_and_its_card(tmp_path, prepared):

@@ -8,8 +8,8 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.networks.vessels import VesselNetConfig
-from CACScoringLib.whole_scan.vessel_input import vessel_input
-from CACTrainingLib.whole_scan.vessels.truth import MAP, REGIONS, TRUTH, true_calcium
+from CACScoringLib.whole_scan.vessels import vessel_input
+from CACTrainingLib.whole_scan.vessels.fitting import MAP, REGIONS, TRUTH, true_calcium
 
 CONFIG = VesselNetConfig(kind="voxel-sum", slices=10, size=32, field="heart", field_mm=32.0, slice_mm=2.0)
 SPACING = (1.0, 1.0, 2.0)

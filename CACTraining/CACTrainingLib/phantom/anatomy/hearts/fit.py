@@ -20,9 +20,23 @@ from scipy.spatial.transform import Rotation
 from CACScoringLib.anatomy.chest import GRID_MM
 
 from .fit_points import BAND_MM, FitPoints, fit_points
-from .models import LANDMARKS, PARTS, REACH_MM, cosine_index, hard, soft
 from .placement import Placement, usual_axes, waves
-from .shape import HIGH_MM, LOW_MM, REFLECTION_MM, STEP_MM, WALL_MM, HeartShape, interpolated, shipped_models
+from .shape import (
+    HIGH_MM,
+    LANDMARKS,
+    LOW_MM,
+    PARTS,
+    REACH_MM,
+    REFLECTION_MM,
+    STEP_MM,
+    WALL_MM,
+    HeartShape,
+    cosine_index,
+    hard,
+    interpolated,
+    shipped_models,
+    soft,
+)
 from .territories import BEYOND_MM, TERRITORIES, costs
 from .tree import usual_tree
 
@@ -225,7 +239,7 @@ class _Fitter:
             jac[:, 9 : self.waves_at] = columns[:, 4:] * size
             result.append((columns[:, 0] * size, jac))
         (pericardium, edge_jac), (wall, wall_jac) = result
-        share = self._share(points)
+        share = len(self.points.lps_mm) * GRID_MM**3 / s.correlated_mm**3 / len(points.lps_mm)  # weight of a point
         model, seen = np.clip(pericardium, -BAND_MM, BAND_MM), np.clip(points.distance_mm, -BAND_MM, BAND_MM)
         residual = (model - seen) / s.edge_mm
         # A mask spills more often than it leaves heart out.
@@ -297,11 +311,6 @@ class _Fitter:
             rows.append(jac * size / sd)
         weight = 1 / (1 + (size * np.linalg.norm(gap, axis=1) / (6 * sd)) ** 2)
         return size / sd * gap.T.ravel(), np.concatenate(rows), np.tile(weight, 3)
-
-    def _share(self, points: FitPoints) -> float:
-        """Weight of a point."""
-        volume = len(self.points.lps_mm) * GRID_MM**3
-        return volume / self.settings.correlated_mm**3 / len(points.lps_mm)
 
     def fitted(self) -> HeartFit:
         for stage, steps, doubt_mm, every in self.settings.rounds:

@@ -44,10 +44,7 @@ def fit_points(image: sitk.Image, mask: sitk.Image) -> tuple[FitPoints, np.ndarr
     heart = Grid.of(coarse).mask(mask)
     volume = heart.sum() * GRID_MM**3 / 1000
     if volume < LEAST_HEART_ML:
-        raise NoHeartError(
-            f"The heart mask holds {volume:.0f} ml of the scan; {LEAST_HEART_ML:.0f} ml are needed to place the "
-            "arteries."
-        )
+        raise NoHeartError(f"The heart mask holds {volume:.0f} ml; {LEAST_HEART_ML:.0f} ml are needed for arteries.")
     margin = int(_MARGIN_MM / GRID_MM)
     box = tuple(
         slice(max(0, s.start - margin), min(n, s.stop + margin))

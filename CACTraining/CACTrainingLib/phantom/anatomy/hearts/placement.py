@@ -26,13 +26,9 @@ class Placement:
     index: np.ndarray
     waves_mm: np.ndarray
 
-    def straight(self, lps_mm: np.ndarray) -> np.ndarray:
-        """Points [n, 3] of the scan in the common frame, before the bend."""
-        return (lps_mm - self.centre_mm) @ self.axes / self.scale
-
     def to_common(self, lps_mm: np.ndarray) -> np.ndarray:
         """Points [n, 3] of the scan in the common frame."""
-        straight = self.straight(lps_mm)
+        straight = (lps_mm - self.centre_mm) @ self.axes / self.scale
         return straight + waves(straight, self.index) @ self.waves_mm
 
     def to_lps(self, common_mm: np.ndarray) -> np.ndarray:

@@ -11,8 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..coronaries import CoronaryTree, Vessel, vessel_along_path
-from .models import PARTS
-from .shape import STEP_MM, HeartShape, interpolated, union
+from .shape import PARTS, STEP_MM, HeartShape, interpolated, union
 
 DEPTH_MM = 2.1
 """Height of a centre line over the surface: half of a calibre and the wall."""

@@ -5,12 +5,13 @@ import pytest
 
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import posed_frame
-from CACTrainingLib.phantom.anatomy.hearts.deposits import DEPOSITS, deposits
 from CACTrainingLib.phantom.anatomy.hearts.shape import (
     interpolated,
 )
 from CACTrainingLib.phantom.anatomy.hearts.territories import TERRITORIES, territories
 from CACTrainingLib.phantom.anatomy.hearts.valves import (
+    DEPOSITS,
+    deposits,
     papillary_muscles,
     ring,
 )
