@@ -95,9 +95,7 @@ def read_acquisition(path: Path) -> Acquisition:
         kind = kinds[name] | int if float in get_args(kinds[name]) else kinds[name]
         infinite = isinstance(value, float) and not math.isfinite(value)
         if not isinstance(value, kind) or isinstance(value, bool) or infinite:
-            raise UnreadableError(
-                f"{name} is {value!r} in {path.name}. Give a value of the right type, or leave it out."
-            )
+            raise UnreadableError(f"{name} is {value!r} in {path.name}. Correct it, or leave it out.")
         facts[name] = float(value) if kind is not kinds[name] and value is not None else value
     return Acquisition(**{"file_format": "DICOM", **facts})
 
@@ -136,10 +134,7 @@ def read_lesion_labels(path: Path) -> sitk.Image:
             site = site_called(name)
             if site is None:
                 known = ", ".join([*(a.key for a in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
-                raise MaskError(
-                    f"The segment {printable(name)} of {path.name} is not named after an artery, nor after another "
-                    f"site. Rename it to one of {known}."
-                )
+                raise MaskError(f"The segment {printable(name)} of {path.name} is no site. Rename it: {known}.")
             labels[value] = float(site)
     return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
 
@@ -167,17 +162,11 @@ def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ..
     # A file without geometry reads as voxels of 1 mm at the origin along the axes, which no scanner produces.
     default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
     if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and default_direction:
-        message = (
-            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, in which case "
-            "areas, volumes and scores are wrong. Compare it with the DICOM series."
-        )
+        message = "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost. Check it."
         return (ScanWarning("geometry-unknown", message),)
     codes = [image.GetMetaData(key) for key in ("qform_code", "sform_code") if image.HasMetaDataKey(key)]
     if file_format == "NIfTI" and codes == ["0", "0"]:
-        message = (
-            "The NIfTI file does not state its orientation (qform and sform are 0); the third axis is taken to run "
-            "from feet to head. Check the images."
-        )
+        message = "The NIfTI file does not state its orientation (qform and sform are 0). Check the images."
         return (ScanWarning("geometry-unknown", message),)
     return ()
 
