@@ -97,8 +97,8 @@ def score_cohort(
             names = columns(methods, settings.identify, models.estimates)
             board = _Board(scans, folder, names, settings.identify, progress)
             prepare = partial(prepare_scoring, settings, models)
-            memory, told = available_memory_bytes(), (progress.dashboard, progress.warning)
-            board.score(Workers(sharing.count(), prepare, memory, sharing.cluster, *told))
+            workers = Workers(sharing.count(), prepare, available_memory_bytes(), sharing.cluster, progress.warning)
+            board.score(workers)
     return board.states
 
 

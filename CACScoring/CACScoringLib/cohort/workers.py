@@ -60,7 +60,7 @@ class Workers:
 
     prepare(), called in each worker, returns the function that does a job; both have to be importable or picklable.
     cluster: where they are; None for `cluster.chosen_cluster`. memory_bytes: of all workers together on this machine;
-    None for no limit. tell: is given the address of the dashboard. warn: is told where no worker comes. What prepare or
+    None for no limit. warn: is told where no worker comes. What prepare or
     a job raises is raised by `run`.
     Used with `with`: leaving ends all workers that were begun here; jobs that are at work elsewhere are left to end.
     """
@@ -71,11 +71,10 @@ class Workers:
         prepare: Callable[[], Callable[[Any], Any]],
         memory_bytes: int | None = None,
         cluster: ClusterChoice | None = None,
-        tell: Callable[[str], None] | None = None,
         warn: Callable[[ScanWarning], None] | None = None,
     ) -> None:
         self._count, self._prepare, self._memory = count, prepare, memory_bytes
-        self._choice, self._tell, self._warn = cluster or chosen_cluster(), tell, warn
+        self._choice, self._warn = cluster or chosen_cluster(), warn
         self._stack = ExitStack()
         self._alone = False
         self._client: Any = None
@@ -161,8 +160,6 @@ class Workers:
         self._places, self._looked = 0, 0.0
         if not self._choice.is_local:  # others use the workers after this run
             self._stack.callback(_forgotten, self._client)
-        if self._tell and (board := _dashboard(self._client)):
-            self._tell(board)
 
     def _hand_over(self, index: int, job: Any, prepared: bytes) -> None:
         from .in_worker import do
@@ -261,18 +258,6 @@ def _forgotten(client: Any) -> None:
     with suppress(Exception):  # of a scheduler or a worker that has just gone
         if client.status == "running":
             client.run(forget, client.id, on_error="ignore")
-
-
-def _dashboard(client: Any) -> str:
-    """Return the address of the dashboard; that of this machine if it listens to no other, empty without one."""
-    try:
-        link = client.dashboard_link or ""
-    except (KeyError, ValueError):
-        return ""
-    server = getattr(getattr(client.cluster, "scheduler", None), "http_server", None)
-    if link and getattr(server, "address", None) == "127.0.0.1":
-        return f"http://127.0.0.1:{server.port}/status"
-    return link
 
 
 def sensible_count(memory_each_bytes: int = SCAN_BYTES) -> int:

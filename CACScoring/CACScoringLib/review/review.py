@@ -23,7 +23,7 @@ from ..quality.artefacts import MetalKind, metal_lesions, metal_warning
 from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult, with_intervals
 from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
-from ..scoring.scores import Score, score_arteries, score_lesions, score_non_coronary
+from ..scoring.scores import Score, score_lesions, score_sites
 from ..scoring.sites import outside_warning
 from ..scoring.uncertainty import ScanErrors
 
@@ -307,14 +307,14 @@ class Review:
             rules=self.rules,
             lesions=coronary,
             total=score_lesions(coronary.lesions, spacing, self.rules),
-            arteries=score_arteries(coronary.lesions, spacing, self.rules),
+            arteries=score_sites(coronary.lesions, spacing, self.rules),
             suggestions=() if self.reviewed else self._suggested(coronary),
             no_calcium=self.reviewed and not (self.labelled.values <= max(Artery)).any(),
             left_out=None if self.reviewed else left_out,
         )
         if self._errors is not None:
             result = with_intervals(self.method, result, self._errors)
-        scores = score_non_coronary(elsewhere.lesions, spacing, self.rules)
+        scores = score_sites(elsewhere.lesions, spacing, self.rules, NonCoronary)
         others = NonCoronaryResult(self.reviewed, self.rules, elsewhere, scores)
         return _Counted(_part(every, lesions), result, others, left_out)
 

@@ -10,12 +10,10 @@ import SimpleITK as sitk
 from ..core.ct import Acquisition, CTError, CTScan, UnreadableError, same_grid, scan_from_image
 from ..core.grid import Grid
 from ..core.labels import Labelled
-from ..core.records import recorded_status
 from ..mrml.scene_content import SliceRow
 from ..quality.calibration_range import Familiarity
 from ..quality.normalisation import Normalisation
 from ..scoring.lesions import ScoringRules
-from ..scoring.scores import usual_calibration
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import estimates_from_json
 from .review import Difference, Review, recorded_lesions
@@ -146,13 +144,10 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
 def _review(method: str, state: ReviewState, errors: ScanErrors) -> Review:
     rules, own = dict(state.record["rules"][method]), state.record["methods"][method]
     rules["weight_bounds_hu"] = tuple(rules["weight_bounds_hu"])
-    if method == "decomposition" and "equivalent_mg_per_mm3_hu" not in rules:  # of an earlier version
-        calibration = rules["calibration_mg_per_mm3_hu"]
-        rules["equivalent_mg_per_mm3_hu"] = calibration or usual_calibration(state.scan.acquisition.kvp)
-    unreviewed = recorded_status(method, own)
-    if unreviewed == "reviewed":
-        unreviewed = recorded_status(method, {"reviewed": False})
+    unreviewed = own["status"]
     clinical = method == "threshold"
+    if unreviewed == "reviewed":
+        unreviewed = "candidates" if clinical else "automatic"
     return Review(
         method,
         state.scored.image if clinical else state.whole_map(),

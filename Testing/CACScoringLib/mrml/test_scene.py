@@ -44,7 +44,7 @@ from CACScoringLib.report import files as report
 from CACScoringLib.report.files import result_as_json
 from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import score_arteries, score_lesions
+from CACScoringLib.scoring.scores import score_lesions, score_sites
 
 OBLIQUE = tuple(
     float(x) for x in sitk.Euler3DTransform((0, 0, 0), math.radians(7), math.radians(-4), math.radians(11)).GetMatrix()
@@ -104,7 +104,7 @@ def result():
     lesions = find_lesions(scan.image, labels_of(scan.image), rules)
     spacing = scan.image.GetSpacing()
     total = score_lesions(lesions.lesions, spacing, rules)
-    method = MethodResult("reviewed", rules, lesions, total, score_arteries(lesions.lesions, spacing, rules))
+    method = MethodResult("reviewed", rules, lesions, total, score_sites(lesions.lesions, spacing, rules))
     inside = np.zeros(labels_of(scan.image).shape, np.uint8)
     inside[1:6, 1:10, 1:9] = 1
     mask = on_grid_of(scan.image, inside)
@@ -402,7 +402,7 @@ def decomposed(result):
     rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
     lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
     total = score_lesions(lesions.lesions, scan.GetSpacing(), rules)
-    arteries = score_arteries(lesions.lesions, scan.GetSpacing(), rules)
+    arteries = score_sites(lesions.lesions, scan.GetSpacing(), rules)
     method = replace(result.methods["threshold"], rules=rules, lesions=lesions, total=total, arteries=arteries)
     methods = {**result.methods, "decomposition": method}
     return replace(result, decomposition=parts, slices=found, methods=methods)
