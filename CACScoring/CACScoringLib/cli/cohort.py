@@ -81,12 +81,12 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         return
     if len(options.source) != 1 or options.output is None:
         raise OutputError("Give one folder or table and --output DIR; or report and the folder of a cohort.")
-    from ..cohort.cohort import Sharing, score_cohort
+    from ..cohort.cohort import score_cohort
     from ..cohort.folder import FAILURES
 
-    source, sharing = Path(options.source[0]), Sharing(workers=options.workers)
+    source = Path(options.source[0])
     how = _settings(options), model_choice(options)
-    states = score_cohort(source, options.output, *how, sharing, options.overwrite, progress)
+    states = score_cohort(source, options.output, *how, options.workers, options.overwrite, progress)
     count = Counter(state.state for state in states)
     failed = [state for state in states if state.state == "failed"]
     print(f"{options.output}: {count['done']} scored, {count['skipped']} scored before, {count['failed']} failed")

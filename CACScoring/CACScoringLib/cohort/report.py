@@ -28,8 +28,8 @@ _CLASSES = {"0": 0.0, "1–10": 10.0, "11–100": 100.0, "101–400": 400.0, "> 
 def write_cohort_report(folder: Path) -> Path:
     """Write PAGE into the folder of a cohort and return it.
 
-    Scans are called by the number that the tables have for them, with a link to their own report. Raises OutputError where
-    the tables are missing or of another schema, or the page cannot be written.
+    Scans are called by the number that the tables have for them, with a link to their own report. Raises OutputError
+    where the tables are missing or of another schema, or the page cannot be written.
     """
     scans, scores, _ = (_read(folder, name) for name in TABLES)
     totals = [score for score in scores if score["artery"] == TOTAL]

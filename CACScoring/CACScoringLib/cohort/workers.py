@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.processes import available_memory_bytes, core_count
-from .cluster import ClusterChoice, ClusterError, chosen_cluster, started
+from .cluster import ClusterError, chosen_cluster, started
 
 SCAN_BYTES = 3_000_000_000
 """What a process may take that scores a chest CT of 512 × 512 × 300 voxels with all networks."""
@@ -59,9 +59,8 @@ class Workers:
     """Workers that each prepare once and then do one job after the other.
 
     prepare(), called in each worker, returns the function that does a job; both have to be importable or picklable.
-    cluster: where they are; None for `cluster.chosen_cluster`. memory_bytes: of all workers together on this machine;
-    None for no limit. warn: is told where no worker comes. What prepare or
-    a job raises is raised by `run`.
+    They are those of `cluster.chosen_cluster`. memory_bytes: of all workers together on this machine; None for
+    no limit. warn: is told where no worker comes. What prepare or a job raises is raised by `run`.
     Used with `with`: leaving ends all workers that were begun here; jobs that are at work elsewhere are left to end.
     """
 
@@ -70,11 +69,10 @@ class Workers:
         count: int | None,
         prepare: Callable[[], Callable[[Any], Any]],
         memory_bytes: int | None = None,
-        cluster: ClusterChoice | None = None,
         warn: Callable[[ScanWarning], None] | None = None,
     ) -> None:
         self._count, self._prepare, self._memory = count, prepare, memory_bytes
-        self._choice, self._warn = cluster or chosen_cluster(), warn
+        self._choice, self._warn = chosen_cluster(), warn
         self._stack = ExitStack()
         self._alone = False
         self._client: Any = None

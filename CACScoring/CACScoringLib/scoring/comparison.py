@@ -97,8 +97,8 @@ class Change:
 class MethodComparison:
     """bars: why nothing can be said by this method at all. changes: none where one result lacks the method.
 
-    status: of both scores (`results.STATUSES`), None where it differs. no_limits: where intervals tell what has changed, why
-    no limits do. calibrated_on: whose errors the intervals are made of; None for digital patients.
+    status: of both scores (`results.STATUSES`), None where it differs. no_limits: where intervals tell what has
+    changed, why no limits do. calibrated_on: whose errors the intervals are made of; None for digital patients.
     """
 
     method: str

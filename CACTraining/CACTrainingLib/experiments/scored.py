@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from CACScoringLib.cohort.cohort import Sharing, score_cohort
+from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress, ScanState
@@ -43,8 +43,8 @@ def scored_folders(
         OutputError: The results cannot be written, or were made with other settings.
     """
     told = _WithinStep(progress)
-    settings, sharing = RunSettings(healthy=False), Sharing(workers=workers)
-    states = score_cohort(table, output / SCANS, settings, models, sharing, overwrite, told)
+    settings = RunSettings(healthy=False)
+    states = score_cohort(table, output / SCANS, settings, models, workers, overwrite, told)
     return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
 
 
