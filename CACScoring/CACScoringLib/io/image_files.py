@@ -174,30 +174,24 @@ def _voxel_bytes(reader: sitk.ImageFileReader) -> int:
 def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
     start = int(float(reader.GetMetaData("vox_offset")))
     needed = start + math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
-    header = data = path
-    plain = path.with_name(re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE))
-    if plain.suffix.lower() in (".hdr", ".img"):
-        for file in (plain.with_suffix(".hdr"), plain.with_suffix(".hdr.gz")):
-            if file.is_file():
-                _nifti_bytes(file)
-                header = file
-        data = next(file for file in (plain.with_suffix(".img"), plain.with_suffix(".img.gz")) if file.is_file())
+    if not re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE):
+        raise UnreadableError(f"{path.name} is one of two NIfTI files. Save both as one, .nii.gz.")
     # A file may hold more, such as extensions after the voxels.
     most = needed + _MOST_EXTENSION_BYTES
-    if (length := _nifti_bytes(data, most)) < needed:
-        raise UnreadableError(f"{data.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
+    if (length := _nifti_bytes(path, most)) < needed:
+        raise UnreadableError(f"{path.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
     if length > most:
-        raise UnreadableError(f"{data.name} holds far more than the {needed} bytes of its header. Export it again.")
-    with _nifti_content(header) as content:
+        raise UnreadableError(f"{path.name} holds far more than the {needed} bytes of its header. Export it again.")
+    with _nifti_content(path) as content:
         first = content.read(_NIFTI_HEADER_BYTES)
     order = "<" if int.from_bytes(first[:4], "little") == _NIFTI_SIZE else ">"
     _check_one_geometry(first, order, reader, path.name)
     if name := _NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
         kind = np.dtype(order + name)
-        with _nifti_content(data) as content:
+        with _nifti_content(path) as content:
             content.seek(start)
             voxels = _blocks(content, math.prod(reader.GetSize()) * kind.itemsize, _FLOAT_BLOCK_BYTES)
-            _check_finite(voxels, kind, data.name)
+            _check_finite(voxels, kind, path.name)
 
 
 def _nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:

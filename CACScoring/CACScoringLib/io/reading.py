@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args, get_type_hints
 
 import numpy as np
 import SimpleITK as sitk
@@ -30,6 +28,7 @@ from ..core.ct import (
     with_warnings,
 )
 from ..core.labels import NOT_CORONARY_ID, Artery, NonCoronary, is_not_coronary, site_called
+from ..core.options import changed_settings
 from ..core.text import printable, some
 from .dicom import DicomSlice, acquisition_of, is_dicom, read_slice
 from .image_files import FORMATS, ORTHONORMAL_TOLERANCE, SHEARED, check_spacing, quiet, read_header, read_image
@@ -82,22 +81,13 @@ def stem(path: Path) -> str:
 def read_acquisition(path: Path) -> Acquisition:
     """Read how a scan was made from a JSON file with fields of `Acquisition`, for scans whose own file lost it.
 
-    Raises UnreadableError when it is none, or holds a field that is unknown or of another type.
+    Raises UnreadableError when it is none, OutputError when it holds a field that is unknown or of another type.
     """
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{path} cannot be read as JSON ({error}). Give a JSON file.") from error
-    kinds = get_type_hints(Acquisition)
-    if not isinstance(facts, dict) or not facts.keys() <= kinds.keys():
-        raise UnreadableError(f"{path} holds an unknown field. Use only these: {', '.join(kinds)}.")
-    for name, value in facts.items():
-        kind = kinds[name] | int if float in get_args(kinds[name]) else kinds[name]
-        infinite = isinstance(value, float) and not math.isfinite(value)
-        if not isinstance(value, kind) or isinstance(value, bool) or infinite:
-            raise UnreadableError(f"{name} is {value!r} in {path.name}. Correct it, or leave it out.")
-        facts[name] = float(value) if kind is not kinds[name] and value is not None else value
-    return Acquisition(**{"file_format": "DICOM", **facts})
+    return changed_settings(Acquisition("DICOM"), facts, str(path))
 
 
 def read_mask(path: Path) -> sitk.Image:

@@ -130,18 +130,16 @@ def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
             raise UnreadableError(f"{name} has no Pixel Representation of 0 or 1. Export the series again.")
 
 
-def _check_numbers(
-    slices: list[DicomSlice], needed: dict[str, tuple[int, str]], error: type[CTError], meaning: str
-) -> None:
+def _check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], error: type[CTError]) -> None:
     """Raise the error where slices lack numbers. needed: how many, and their name, by keyword."""
     for keyword, (count, name) in needed.items():
         without = [s.path.name for s in slices if s.numbers(keyword, count) is None]
         if without:
-            raise error(f"{len(without)} of {len(slices)} slices have no {name}: {some(without)}. {meaning}")
+            raise error(f"{len(without)} of {len(slices)} slices have no {name}: {some(without)}. Export them again.")
 
 
 def _check_rescale(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
-    _check_numbers(slices, _RESCALE, NotHounsfieldError, "So their values are not HU.")
+    _check_numbers(slices, _RESCALE, NotHounsfieldError)
     zero = [s.path.name for s in slices if s.number("RescaleSlope") == 0]
     if zero:
         raise NotHounsfieldError(f"The rescale slope is 0 in {some(zero)}. Export the series again.")
@@ -159,7 +157,7 @@ def _check_rescale(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
 
 def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     """Unit directions of rows and columns, and pixel spacing (down, across), which all slices have to share."""
-    _check_numbers(slices, _GEOMETRY, SliceGeometryError, "Without it the volume is unknown.")
+    _check_numbers(slices, _GEOMETRY, SliceGeometryError)
     sizes = Counter(f"{s.number('Columns') or 0:g}×{s.number('Rows') or 0:g}" for s in slices)
     if len(sizes) > 1:
         found = ", ".join(f"{count} of {size}" for size, count in sizes.items())
