@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -112,16 +112,12 @@ def _below(
 ) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
     found = search(root, output)
     series: list[tuple[list[Series], int] | None] = [None] * len(found.folders)
-    pool = Workers(count, _series_finder)
+    pool = Workers(count, lambda: _find_series)
     with pool, closing(pool.run(found.folders)) as events:
         for done, event in enumerate((event for event in events if event.state != "begun"), 1):
             series[event.index] = event.result
             progress.counted(done, len(series))
     return scans_of_folder(root, found, series), found.warnings
-
-
-def _series_finder() -> Callable[[Path], tuple[list[Series], int] | None]:
-    return _find_series
 
 
 def _find_series(folder: Path) -> tuple[list[Series], int] | None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import fft, ndimage
 
-from ..core.ct import AIR_HU, CTError, CTScan, ScanWarning, UnreadableError
+from ..core.ct import AIR_HU, CTError, CTScan, ScanWarning
 from ..core.grid import Grid
 
 MODES = ("auto", "on", "off")
@@ -113,16 +113,9 @@ class Normalisation:
 
     @classmethod
     def recorded(cls, content: Mapping) -> Normalisation | None:
-        """Of a result; None of one made before there was any. content: of `scores.json`. Raises UnreadableError."""
+        """Of a result; None where none was chosen. content: of `scores.json`. Raises KeyError, TypeError."""
         own = content.get("normalisation")
-        if own is None:
-            return None
-        try:
-            lists = {name: tuple(own[name]) for name in ("gain", "slice_weights")}
-            return cls(**{**own, **lists})
-        except (KeyError, TypeError) as error:
-            message = f"The record of the scan's normalisation cannot be read ({error!r}). Score again."
-            raise UnreadableError(message) from error
+        return own and cls(**{**own, "gain": tuple(own["gain"]), "slice_weights": tuple(own["slice_weights"])})
 
     def of(self, scan: CTScan) -> CTScan:
         """A scan as it is scored: filtered on its own grid, or itself where nothing was done."""

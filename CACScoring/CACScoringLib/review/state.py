@@ -54,11 +54,11 @@ class ReviewState:
         self.record = record
         try:
             self.estimates = estimates_from_json(record)
+            normalisation = Normalisation.recorded(record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            message = f"The whole-scan estimates of the record cannot be read ({error!r}). Score again."
+            message = f"The record of the score cannot be read ({error!r}). Score again."
             raise UnreadableError(message) from error
         self.scan = _recorded_scan(record, image, name)
-        normalisation = Normalisation.recorded(record)
         self.scored = self.scan if normalisation is None else normalisation.of(self.scan)
 
     def whole_map(self) -> sitk.Image:
