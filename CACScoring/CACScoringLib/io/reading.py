@@ -27,9 +27,9 @@ from ..core.ct import (
     scan_from_image,
     with_warnings,
 )
-from ..core.labels import NOT_CORONARY_ID, Artery, NonCoronary, is_not_coronary, site_called
+from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
-from ..core.text import printable, some
+from ..core.text import some
 from .dicom import DicomSlice, acquisition_of, is_dicom, read_slice
 from .image_files import FORMATS, ORTHONORMAL_TOLERANCE, SHEARED, check_spacing, quiet, read_header, read_image
 from .left_out import without_strays
@@ -118,14 +118,8 @@ def read_lesion_labels(path: Path) -> sitk.Image:
         if match := re.fullmatch(r"(Segment\d+)_ID", key):
             name = image.GetMetaData(f"{match[1]}_Name")
             value = float(image.GetMetaData(f"{match[1]}_LabelValue"))
-            if is_not_coronary(name):
-                labels[value] = 0.0
-                continue
-            site = site_called(name)
-            if site is None:
-                known = ", ".join([*(a.key for a in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
-                raise MaskError(f"The segment {printable(name)} of {path.name} is no site. Rename it: {known}.")
-            labels[value] = float(site)
+            label = label_called(name)
+            labels[value] = 0.0 if label == NOT_CORONARY else float(label)
     return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
 
 

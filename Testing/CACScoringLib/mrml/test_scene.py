@@ -32,7 +32,7 @@ from CACScoringLib.core.ct import (
     same_grid,
     scan_from_image,
 )
-from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary
+from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary, label_called
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.preprocessing import heart_slices
@@ -81,7 +81,7 @@ def labels_of(image: sitk.Image) -> np.ndarray:
 
 def arteries_of(segmentation, grid: sitk.Image) -> np.ndarray:
     """Labels of the segments by their names, as a review reads them."""
-    labelled = voxels_of_segments(segmentation, grid, lesion_segments.label_of_segment)
+    labelled = voxels_of_segments(segmentation, grid, label_called)
     labels = np.zeros(grid.GetSize()[::-1], np.uint8)
     labels.reshape(-1)[labelled.flat] = labelled.values
     return labels
@@ -550,7 +550,7 @@ def test_calcium_elsewhere_has_segments_of_its_own(scene, monkeypatch, tmp_path)
         code = codes.get(lesion_segments.segment_id(site), "")
         assert "SCT^5540006^Calcium" in tag_of(segment)
         assert (f"~SCT^{code}^" if code else "master list~^^~^^") in tag_of(segment)
-    labelled = voxels_of_segments(nodes.calcium, result.scan.image, lesion_segments.label_of_segment)
+    labelled = voxels_of_segments(nodes.calcium, result.scan.image, label_called)
     assert set(labelled.values.tolist()) == set(heart_with_territories.SITES)
     rows = {r["Artery"]: r["Agatston"] for r in rows_of(nodes.scores) if r["Method"] == "non_coronary"}
     assert rows == pytest.approx({"aortic_valve": 128, "mitral_annulus": 96, "thoracic_aorta": 96, "other": 0})

@@ -241,11 +241,11 @@ class MaskSection(Section, VTKObservationMixin):
 
     def _painted(self) -> Labelled:
         from CACScoringLib.core.ct import MaskError
-        from CACScoringLib.mrml.lesion_segments import label_of_segment
+        from CACScoringLib.core.labels import label_called
         from CACScoringLib.mrml.segments import voxels_of_segments
 
         def region(name: str) -> int:
-            label = label_of_segment(name)
+            label = label_called(name)
             if label > len(_ARTERIES):
                 known = ", ".join(_ARTERIES)
                 raise MaskError(f"The segment {name} is not an artery. Rename it ({known}) or remove it.")
