@@ -17,7 +17,13 @@ from CACScoringLib.core.progress import ScanState
 
 
 def score(agatston, **more):
-    known = {"agatston": agatston, "volume_mm3": agatston / 2, "mass_mg": None, "pseudo_mass_hu_mm3": 9.0}
+    known = {
+        "agatston": agatston,
+        "clinical_agatston": agatston,
+        "volume_mm3": agatston / 2,
+        "mass_mg": None,
+        "pseudo_mass_hu_mm3": 9.0,
+    }
     return {**known, "lesions": 1, "peak_hu": 250, **more}
 
 
