@@ -22,7 +22,7 @@ from .calcium_map.decomposition import (
     without,
 )
 from .core.ct import CTError, CTScan, ScanWarning
-from .core.labels import Artery
+from .core.labels import Artery, NonCoronary
 from .core.progress import Progress
 from .quality.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .quality.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
@@ -44,7 +44,7 @@ from .scoring import risk
 from .scoring.evidence import Evidence, LeftOut, lesion_features, select_lesions
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .scoring.mass import MassCalibration, scan_calibration
-from .scoring.scores import rules_of_map, score_non_coronary
+from .scoring.scores import rules_of_map, score_sites
 from .scoring.sites import ReaderLabels, candidate_sites, outside_warning, reader_labels, suggested_arteries
 from .scoring.uncertainty import ScanErrors
 
@@ -353,7 +353,7 @@ def _score_elsewhere(context: ScanContext) -> ScanContext:
     if context.reader is not None and not by_reader:
         found, _ = without_metal(_dense_lesions(context, unlabelled=True), scan.image)
     elsewhere = found.non_coronary
-    scores = score_non_coronary(elsewhere.lesions, scan.image.GetSpacing(), context.rules)
+    scores = score_sites(elsewhere.lesions, scan.image.GetSpacing(), context.rules, NonCoronary)
     return replace(context, non_coronary=NonCoronaryResult(by_reader, context.rules, elsewhere, scores))
 
 

@@ -20,7 +20,7 @@ from .scoring import risk
 from .scoring.evidence import LeftOut
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
 from .scoring.mass import CalciumMass, MassCalibration, lesion_masses, summed
-from .scoring.scores import Score, score_arteries, score_lesions
+from .scoring.scores import Score, score_lesions, score_sites
 from .scoring.uncertainty import CATEGORISED_BELOW, CalibratedOn, Intervals, ScanErrors
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def scored(
     status: str, lesions: LesionSet, rules: ScoringRules, spacing_mm: tuple[float, float, float], **more: Any
 ) -> MethodResult:
     """Score the lesions of a method. more: further fields of `MethodResult`."""
-    total, arteries = (score(lesions.lesions, spacing_mm, rules) for score in (score_lesions, score_arteries))
+    total, arteries = (score(lesions.lesions, spacing_mm, rules) for score in (score_lesions, score_sites))
     return MethodResult(status, rules, lesions, total, arteries, **more)
 
 

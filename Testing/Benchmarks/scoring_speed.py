@@ -33,7 +33,7 @@ from CACScoringLib.report.files import lesions_as_csv, result_as_json
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import score_arteries
+from CACScoringLib.scoring.scores import score_sites
 
 RUNS = 7
 RULES = ScoringRules()
@@ -68,7 +68,7 @@ def labelled_scan(seed: int = 1) -> tuple[sitk.Image, np.ndarray]:
 
 def agatston_by_library(image: sitk.Image, arteries: np.ndarray, rules: ScoringRules) -> dict[int, float]:
     found = find_lesions(image, arteries, rules)
-    scores = score_arteries(found.lesions, image.GetSpacing(), rules)
+    scores = score_sites(found.lesions, image.GetSpacing(), rules)
     return {int(a): scores[a].agatston for a in Artery if a != Artery.UNASSIGNED}
 
 

@@ -87,7 +87,7 @@ class TestDecompose:
         hu, heart, calcium = (image_of(values) for values in arrays())
         labels = sitk.Cast(calcium > 0, sitk.sitkUInt8) * int(Artery.LAD)
         rules = {method: {"threshold_hu": 130.0} for method in ("threshold", "decomposition")}
-        nothing = {"reviewed": False, "arteries": {}, "total": asdict(Score()), "lesions": []}
+        nothing = {"status": "automatic", "reviewed": False, "arteries": {}, "total": asdict(Score()), "lesions": []}
         methods = dict.fromkeys(rules, nothing)
         record = {"schema": SCHEMA, "rules": rules, "methods": methods, "decomposition_settings": {"floor_hu": 25.0}}
         content = SceneContent("scan", hu, heart, labels, json.dumps(record), calcium, hu, labels)

@@ -131,7 +131,7 @@ class TestLesion:
         hu, heart, calcium = (image_of(values) for values in arrays())
         candidates = sitk.Cast(hu >= 145, sitk.sitkUInt8) * int(Artery.UNASSIGNED)
         rules = {"threshold": {"threshold_hu": 145.0}, "decomposition": {"threshold_hu": 10.0}}
-        nothing = {"reviewed": False, "arteries": {}, "total": asdict(Score()), "lesions": []}
+        nothing = {"status": "automatic", "reviewed": False, "arteries": {}, "total": asdict(Score()), "lesions": []}
         methods = dict.fromkeys(rules, nothing)
         record = json.dumps({"schema": SCHEMA, "rules": rules, "methods": methods})
         content = SceneContent("scan", hu, heart, candidates, record, calcium, hu, candidates)

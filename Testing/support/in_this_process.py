@@ -10,7 +10,7 @@ LOST = "The worker process ended."
 class InThisProcess:
     """In place of `workers.Workers`."""
 
-    def __init__(self, count, prepare, memory_bytes=None, cluster=None, tell=None, warn=None):
+    def __init__(self, count, prepare, memory_bytes=None, warn=None):
         self.prepare = prepare
 
     def __enter__(self):

@@ -74,57 +74,53 @@ Prepare = Callable[[], Callable[[tuple[Path, Path]], "str | None"]]
 not."""
 
 
+@dataclass(frozen=True)
 class Watch:
     """A folder with a journal and results. clock, sleep: of `time`, but for tests. tell: is given what happens."""
 
-    def __init__(
-        self,
-        archive: Archive,
-        output: Path,
-        wanted: SeriesFilter,
-        settings: WatchSettings,
-        journal: Journal,
-        tell: Callable[[str], None],
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._archive, self._output, self._wanted, self._settings = archive, output, wanted, settings
-        self._journal, self._tell, self._clock, self._sleep = journal, tell, clock, sleep
+    archive: Archive
+    output: Path
+    wanted: SeriesFilter
+    settings: WatchSettings
+    journal: Journal
+    tell: Callable[[str], None]
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
 
     def run(self, prepare: Prepare) -> list[Entry]:
         """Watch until nothing is to be done (`once`), else without end. Returns what is known of every series."""
-        self._journal.retry_failed()
+        self.journal.retry_failed()
         answered, silent = False, 0
         with Workers(1, prepare) as pool:
             while True:
                 try:
-                    found = self._archive.find_series(self._wanted)
+                    found = self.archive.find_series(self.wanted)
                     if silent or not answered:
-                        self._journal.unsettle(self._clock())
+                        self.journal.unsettle(self.clock())
                     answered, silent = True, 0
-                    self._journal.observe(found, self._clock())
+                    self.journal.observe(found, self.clock())
                     at_rest = self._work(pool)
                 except ArchiveError as error:
                     if error.lasting and not answered:  # tokens that have run out are renewed in time
                         raise
                     silent += 1
-                    self._tell(f"The archive cannot be used; trying again. {error}")
-                    self._sleep(wait_seconds(silent))
+                    self.tell(f"The archive cannot be used; trying again. {error}")
+                    self.sleep(wait_seconds(silent))
                     continue
                 finally:
                     self._write_table()
-                entries = list(self._journal)
-                if self._settings.once and not any(entry.state in (ARRIVING, SCORED) for entry in entries):
+                entries = list(self.journal)
+                if self.settings.once and not any(entry.state in (ARRIVING, SCORED) for entry in entries):
                     return entries
                 if at_rest:
-                    self._sleep(self._settings.poll_seconds)
+                    self.sleep(self.settings.poll_seconds)
 
     def _work(self, pool: Workers) -> bool:
         """Do what can be done now; whether that was nothing."""
         at_rest = True
-        for entry in self._journal:
-            now = self._clock()
-            settled = entry.state == SCORED or now - entry.since >= self._settings.settle_seconds
+        for entry in self.journal:
+            now = self.clock()
+            settled = entry.state == SCORED or now - entry.since >= self.settings.settle_seconds
             if entry.state not in (ARRIVING, SCORED) or entry.due > now or not settled:
                 continue
             at_rest = False
@@ -138,7 +134,7 @@ class Watch:
             except CTError as error:
                 self._settle(entry, FAILED, str(error))
             except OSError as error:
-                raise OutputError(f"Cannot write to {self._output}: {error.strerror}. Make room and go on.") from error
+                raise OutputError(f"Cannot write to {self.output}: {error.strerror}. Make room and go on.") from error
         return at_rest
 
     def _advance(self, entry: Entry, pool: Workers) -> None:
@@ -153,15 +149,15 @@ class Watch:
                 self._settle(entry, FAILED, reason)
                 return
         if entry.state == ARRIVING:
-            self._journal.settle(entry, SCORED)
+            self.journal.settle(entry, SCORED)
         self._send(entry, result)
 
     def _why_not(self, series: FoundSeries) -> tuple[str, str] | None:
         """State and reason where a series is not to be scored. Raises ArchiveError."""
-        facts = self._archive.image_facts(series)
+        facts = self.archive.image_facts(series)
         if not facts.is_ct_slice:
             return SKIPPED, "Its images are no CT slices."
-        if not self._wanted.matches_image(facts):
+        if not self.wanted.matches_image(facts):
             known = facts.slice_thickness_mm
             return SKIPPED, "Its slice thickness is " + ("unknown." if known is None else f"{known:g} mm.")
         if self._has_results(series):
@@ -170,22 +166,22 @@ class Watch:
 
     def _has_results(self, series: FoundSeries) -> bool:
         """Whether the archive has a report or a segmentation of ours about a series, from whichever watch."""
-        for other in self._archive.find_series(SeriesFilter(study_uid=series.study_uid, modality=None)):
+        for other in self.archive.find_series(SeriesFilter(study_uid=series.study_uid, modality=None)):
             if other.modality in RESULTS:
                 seen: list[bool] = []
-                self._archive.retrieve(other, lambda content, seen=seen: seen.append(_is_about(content, series)))
+                self.archive.retrieve(other, lambda content, seen=seen: seen.append(_is_about(content, series)))
                 if any(seen):
                     return True
         return False
 
     def _score(self, entry: Entry, pool: Workers) -> str | None:
         """Pull and score a series into its folder; returns why that failed."""
-        pulled, result = self._output / SERIES / f"{entry.number:06d}", self._result(entry)
+        pulled, result = self.output / SERIES / f"{entry.number:06d}", self._result(entry)
         if not pulled.is_dir() or sum(1 for _ in pulled.iterdir()) != entry.images:
             shutil.rmtree(pulled, ignore_errors=True)
-            if pull(self._archive, entry.series, pulled) != entry.images:
+            if pull(self.archive, entry.series, pulled) != entry.images:
                 raise ArchiveUnreachableError("Its images are still arriving.")
-        work = self._output / WORK
+        work = self.output / WORK
         for _ in range(LOST):
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
@@ -198,40 +194,40 @@ class Watch:
             return event.result
         _sync(work / result.name)
         (work / result.name).replace(result)
-        sync_folder(self._output)
+        sync_folder(self.output)
         return None
 
     def _send(self, entry: Entry, result: Path) -> None:
         """Store what the archive lacks of a result, and make sure that it has all. Raises ArchiveError."""
         objects = sorted(result.glob("*.dcm"))
         if objects:
-            push_all(self._archive, dicom_files(objects), Progress())
+            push_all(self.archive, dicom_files(objects), Progress())
         self._settle(entry, DONE, None if objects else "Its result has no DICOM objects.", len(objects))
 
     def _settle(self, entry: Entry, state: str, reason: str | None = None, objects: int | None = None) -> None:
-        self._journal.settle(entry, state, reason, objects)
-        if not self._settings.keep:
-            shutil.rmtree(self._output / SERIES / f"{entry.number:06d}", ignore_errors=True)
+        self.journal.settle(entry, state, reason, objects)
+        if not self.settings.keep:
+            shutil.rmtree(self.output / SERIES / f"{entry.number:06d}", ignore_errors=True)
         said = f"{objects} objects sent" if state == DONE else reason
-        self._tell(f"Series {entry.number}: {state}. {said or ''}".rstrip())
+        self.tell(f"Series {entry.number}: {state}. {said or ''}".rstrip())
         self._write_table()
 
     def _postpone(self, entry: Entry, error: ArchiveError) -> None:
         if entry.failures + 1 >= FAILURES:
             self._settle(entry, FAILED, str(error))
         else:
-            self._journal.postpone(entry, self._clock() + wait_seconds(entry.failures + 1), str(error))
+            self.journal.postpone(entry, self.clock() + wait_seconds(entry.failures + 1), str(error))
 
     def _result(self, entry: Entry) -> Path:
-        return self._output / f"{entry.number:06d}"
+        return self.output / f"{entry.number:06d}"
 
     def _write_table(self) -> None:
         columns = ("number", "state", "images", "objects", "folder", "reason")
         lines = []
-        for entry in self._journal:
+        for entry in self.journal:
             folder = self._result(entry).name if entry.state in (SCORED, DONE, GROWN) else None
             lines.append({**asdict(entry), "folder": folder})
-        write_text_atomically(self._output / TABLE, table_text(columns, lines, guarded=True))
+        write_text_atomically(self.output / TABLE, table_text(columns, lines, guarded=True))
 
 
 def _is_about(content: bytes, series: FoundSeries) -> bool:

@@ -29,11 +29,7 @@ REPORT = "report"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.description = (
-        "Score every CT below a folder, or the CTs that a table lists. The same command resumes an interrupted run. A "
-        "scan that fails is listed in failures.csv and does not stop the others. cac cohort report DIR makes a page "
-        "about the results in DIR."
-    )
+    parser.description = "Score every CT below a folder or of a table; cac cohort report DIR makes a page of results."
     add = parser.add_argument
     add(
         "source",
@@ -49,8 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="number of workers (default: one per core, as far as there are 3 GB of free memory for each; all that a "
-        "scheduler has; 16 of a batch system)",
+        help="number of workers (default: as cores and 3 GB of memory each allow; 16 of a batch system)",
     )
     add_cluster_argument(parser, "scores")
     add("--scene", action="store_true", help="also write scene.mrb for each scan")
@@ -86,12 +81,12 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         return
     if len(options.source) != 1 or options.output is None:
         raise OutputError("Give one folder or table and --output DIR; or report and the folder of a cohort.")
-    from ..cohort.cohort import Sharing, score_cohort
+    from ..cohort.cohort import score_cohort
     from ..cohort.folder import FAILURES
 
-    source, sharing = Path(options.source[0]), Sharing(workers=options.workers)
+    source = Path(options.source[0])
     how = _settings(options), model_choice(options)
-    states = score_cohort(source, options.output, *how, sharing, options.overwrite, progress)
+    states = score_cohort(source, options.output, *how, options.workers, options.overwrite, progress)
     count = Counter(state.state for state in states)
     failed = [state for state in states if state.state == "failed"]
     print(f"{options.output}: {count['done']} scored, {count['skipped']} scored before, {count['failed']} failed")

@@ -6,9 +6,9 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ..core.text import some
 from ..io.reading import Series, find_series
 from ..results import METHOD_TITLES
 from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models
-from .cluster import ClusterChoice, chosen_cluster
+from .cluster import chosen_cluster
 from .folder import RECORD, CohortFolder, opened
 from .parquet import write_tables
 from .scans import CohortScan, scans_of_table
@@ -41,54 +41,38 @@ _UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+(\.\d+)?')[^']*'")
 """In the words about the series of a folder, `reading.read_ct`; a series may be asked for by its number."""
 
 
-@dataclass(frozen=True)
-class Sharing:
-    """Who scores the scans.
-
-    cluster: where. workers: how many; None for as many as the cluster has, or this machine's cores and free memory have
-    room for (`workers.sensible_count`).
-    """
-
-    cluster: ClusterChoice = field(default_factory=chosen_cluster)
-    workers: int | None = None
-
-    def count(self) -> int | None:
-        """How many workers to ask for."""
-        return self.workers or (sensible_count() if self.cluster.is_local else None)
-
-
 def score_cohort(
     source: Path,
     output: Path,
     settings: RunSettings,
     choice: ModelChoice,
-    sharing: Sharing | None = None,
+    count: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[ScanState]:
     """Score every CT below a folder (see `cohort.search.search`) or of a table (see `cohort.scans.scans_of_table`).
 
     Called again after an interruption it goes on: results that are whole and of the same content and settings are kept,
-    scans that failed are tried again. A scan whose worker died is tried once more at the end, alone. sharing: who does
-    it. overwrite: score all anew, whatever was there.
+    scans that failed are tried again. A scan whose worker died is tried once more at the end, alone. count: of
+    workers; None for as many as the cluster has, or this machine has room for. overwrite: score all anew.
 
     Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv`,
     `cohort.json`, and at the end the tables of `cohort.parquet`. Returns what became of each scan. Raises OutputError
     when `output` holds results of other settings, and CTError when there is nothing to score, or models or cluster
     cannot be used.
     """
-    progress, sharing = progress or Progress(), sharing or Sharing()
+    progress = progress or Progress()
     if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
-        raise UnreadableError(
-            f"{source} is neither a folder nor a table (CSV, parquet). Use cac score for a single CT."
-        )
-    if sharing.workers is not None and sharing.workers < 1:
-        raise OutputError(f"At least one worker is needed, not {sharing.workers}.")
+        raise UnreadableError(f"{source} is neither a folder nor a table. Use cac score for a single CT.")
+    if count is not None and count < 1:
+        raise OutputError(f"At least one worker is needed, not {count}.")
+    local = chosen_cluster().is_local
+    count = count or (sensible_count() if local else None)
     models = chosen_models(choice)
     progress.begin(["finding", "scans"])
-    with opened(output, made_with(settings, models), overwrite, sharing.cluster.is_local) as folder:
+    with opened(output, made_with(settings, models), overwrite, local) as folder:
         with progress.step("finding"):
-            found = scans_of_table(source) if source.is_file() else _below(source, output, sharing, progress)
+            found = scans_of_table(source) if source.is_file() else _below(source, output, count, progress)
         scans, warnings = found
         if not scans:
             raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
@@ -99,8 +83,8 @@ def score_cohort(
             names = columns(methods, settings.identify, models.estimates)
             board = _Board(scans, folder, names, settings.identify, progress)
             prepare = partial(prepare_scoring, settings, models)
-            memory, told = available_memory_bytes(), (progress.dashboard, progress.warning)
-            board.score(Workers(sharing.count(), prepare, memory, sharing.cluster, *told))
+            workers = Workers(count, prepare, available_memory_bytes(), progress.warning)
+            board.score(workers)
     return board.states
 
 
@@ -124,20 +108,16 @@ def _digest(calibration: Mapping) -> str:
 
 
 def _below(
-    root: Path, output: Path, sharing: Sharing, progress: Progress
+    root: Path, output: Path, count: int | None, progress: Progress
 ) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
     found = search(root, output)
     series: list[tuple[list[Series], int] | None] = [None] * len(found.folders)
-    pool = Workers(sharing.count(), _series_finder, None, sharing.cluster)
+    pool = Workers(count, lambda: _find_series)
     with pool, closing(pool.run(found.folders)) as events:
         for done, event in enumerate((event for event in events if event.state != "begun"), 1):
             series[event.index] = event.result
             progress.counted(done, len(series))
     return scans_of_folder(root, found, series), found.warnings
-
-
-def _series_finder() -> Callable[[Path], tuple[list[Series], int] | None]:
-    return _find_series
 
 
 def _find_series(folder: Path) -> tuple[list[Series], int] | None:
@@ -183,9 +163,7 @@ class _Board:
             write_tables(self._folder.path, zip(numbers, self._scans, self.states, strict=True), self._identify)
         if not replaced:
             path = self._folder.path
-            raise OutputError(
-                f"The tables in {path} cannot be replaced. Close them in other programs and run the command again."
-            )
+            raise OutputError(f"The tables in {path} cannot be replaced. Close them, and run the command again.")
 
     def _settle_known(self) -> list[int]:
         """Settle scans that need no work; returns the others."""

@@ -14,7 +14,6 @@ from typing import Any
 from ..core.ct import Acquisition
 from ..core.files import partial_folder
 from ..core.progress import ScanState
-from ..core.records import recorded_status
 from .scans import CohortScan
 from .scoring import read_record, whole_scores
 from .table import result_row
@@ -36,8 +35,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
     "scans": {
         **dict.fromkeys(("scan", "state", "reason", "group", "name", "ct", "patient", "session"), "string"),
         **dict.fromkeys(("columns", "rows", "slices"), "int32"),
-        **dict.fromkeys(("pixel_mm", "slice_spacing_mm", "noise_hu", "seconds", "wall_seconds"), "double"),
-        "peak_memory_bytes": "int64",
+        **dict.fromkeys(("pixel_mm", "slice_spacing_mm", "noise_hu", "seconds"), "double"),
         **dict.fromkeys(("risk_class", "cac_drs", "content_sha256"), "string"),
         "warnings": "list",
     },
@@ -93,8 +91,7 @@ def rows_of(number: str, scan: CohortScan, state: ScanState, identify: bool) -> 
         return {"scans": [row]}
     row |= _scan_facts(content, identify)
     if record := read_record(state.folder):
-        row |= {"content_sha256": record.content, "wall_seconds": record.seconds}
-        row["peak_memory_bytes"] = record.peak_memory_bytes
+        row["content_sha256"] = record.content
     scores, lesions = [], []
     for method, result in content["methods"].items():
         scores += _scores(number, method, result)
@@ -115,7 +112,7 @@ def _typed(name: str, identify: bool) -> list:
     import pyarrow as pa
 
     kinds = {"list": pa.list_(pa.string()), "string": pa.string(), "double": pa.float64()}
-    kinds |= {"int32": pa.int32(), "int64": pa.int64()}
+    kinds |= {"int32": pa.int32()}
     wanted = dict(_COLUMNS[name])
     if name == "scans":
         for fact in Acquisition("").facts(identify):
@@ -137,7 +134,7 @@ def _scan_facts(content: Mapping, identify: bool) -> dict:
 
 
 def _scores(number: str, method: str, result: Mapping) -> Iterator[dict]:
-    status = recorded_status(method, result)
+    status = result["status"]
     for artery, score in {TOTAL: result["total"], **result["arteries"]}.items():
         low, high = score.get("interval_90") or (None, None)
         about = {"scan": number, "method": method, "artery": artery, "status": status}

@@ -1,4 +1,4 @@
-"""The page about a cohort, made from its parquet tables: scores, warnings, failures, time, outliers."""
+"""The page about a cohort, made from its parquet tables: scores, warnings, failures, outliers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ PAGE = "cohort-report.html"
 SHOWN = 6
 """Outliers of each kind that are shown."""
 
-_PICTURE = re.compile(r'src="(data:image/jpeg;base64,[A-Za-z0-9+/=]+)"')
 _CLASSES = {"0": 0.0, "1–10": 10.0, "11–100": 100.0, "101–400": 400.0, "> 400": np.inf}
 """Names of the Agatston score's classes, and their highest score."""
 
@@ -29,9 +28,8 @@ _CLASSES = {"0": 0.0, "1–10": 10.0, "11–100": 100.0, "101–400": 400.0, "> 
 def write_cohort_report(folder: Path) -> Path:
     """Write PAGE into the folder of a cohort and return it.
 
-    Scans are called by the number that the tables have for them, with a link to their own report; pictures show the
-    slice of the largest lesion as that report does. Raises OutputError where the tables are missing or of another
-    schema, or the page cannot be written.
+    Scans are called by the number that the tables have for them, with a link to their own report. Raises OutputError
+    where the tables are missing or of another schema, or the page cannot be written.
     """
     scans, scores, _ = (_read(folder, name) for name in TABLES)
     totals = [score for score in scores if score["artery"] == TOTAL]
@@ -44,7 +42,6 @@ def write_cohort_report(folder: Path) -> Path:
         arteries=_arteries(scores),
         warnings=_warnings(scans),
         failures=_failures(scans),
-        times=_times(scans),
         outliers=_outliers(scans, totals, folder),
     )
     try:
@@ -62,9 +59,7 @@ def _read(folder: Path, name: str) -> list[dict]:
     try:
         found = pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
-        raise OutputError(
-            f"{file} is missing or damaged. Give the folder of a cohort; running its command again writes the tables."
-        ) from error
+        raise OutputError(f"{file} is missing or damaged. Run the command of the cohort again.") from error
     if (found.schema.metadata or {}).get(b"schema", b"").decode() != SCHEMA:
         raise OutputError(f"{file} is not of schema {SCHEMA}. Run the command of the cohort again.")
     return found.to_pylist()
@@ -120,22 +115,8 @@ def _failures(scans: Iterable[dict]) -> list[tuple[str, int, str]]:
     return [(reason, len(own), min(own)[:8]) for reason, own in often]
 
 
-def _times(scans: Iterable[dict]) -> list[tuple]:
-    sizes = defaultdict(list)
-    for scan in scans:
-        if scan["wall_seconds"] is not None:
-            millions = scan["columns"] * scan["rows"] * scan["slices"] / 1e6
-            sizes[int(millions // 20) * 20].append((scan["wall_seconds"], (scan["peak_memory_bytes"] or np.nan) / 1e9))
-    rows = []
-    for size, own in sorted(sizes.items()):
-        (s, memory), (s_most, memory_most) = np.median(own, axis=0), np.max(own, axis=0)
-        seconds, gigabytes = (f"{s:.1f}", f"{s_most:.1f}"), (f"{memory:.2f}", f"{memory_most:.2f}")
-        rows.append((f"{size}–{size + 20}", len(own), *seconds, *gigabytes))
-    return rows
-
-
 def _outliers(scans: Iterable[dict], totals: Iterable[dict], folder: Path) -> dict[str, list[tuple]]:
-    """By kind, the number of each scan, its value, folder and picture; the latter two None where they are unknown."""
+    """By kind, the number of each scan, its value, and its folder; None where that is unknown."""
     by_method: dict[str, dict[str, float]] = {"threshold": {}, "decomposition": {}}
     for total in totals:
         by_method.setdefault(total["method"], {})[total["scan"]] = _agatston(total)
@@ -144,24 +125,13 @@ def _outliers(scans: Iterable[dict], totals: Iterable[dict], folder: Path) -> di
         "Largest scores": clinical,
         "Methods that disagree most": {scan: abs(clinical[scan] - of_map[scan]) for scan in clinical.keys() & of_map},
         "Most warnings": {scan["scan"]: len(scan["warnings"] or ()) for scan in scans},
-        "Longest time, s": {scan["scan"]: scan["wall_seconds"] or 0 for scan in scans},
     }
     folders = _folders(folder)
     outliers = {}
     for title, values in kinds.items():
         largest = sorted(values.items(), key=lambda one: (-one[1], one[0]))[:SHOWN]
-        rows = [(scan, f"{value:.1f}", folders.get(scan)) for scan, value in largest if value > 0]
-        outliers[title] = [(*row, row[2] and _picture(folder / row[2])) for row in rows]
+        outliers[title] = [(scan, f"{value:.1f}", folders.get(scan)) for scan, value in largest if value > 0]
     return outliers
-
-
-def _picture(folder: Path) -> str | None:
-    """The first picture of a scan's report, as the address that it has there."""
-    try:
-        match = _PICTURE.search((folder / "report.html").read_text(encoding="utf-8"))
-    except OSError:
-        return None
-    return match and match[1]
 
 
 def _folders(folder: Path) -> dict[str, str]:

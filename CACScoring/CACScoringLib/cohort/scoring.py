@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ from ..run import ChosenModels, LoadedModels, RunSettings, ScanInput, load_model
 from .scans import CohortScan
 
 RECORD = "cohort-scan.json"
-"""In the folder of a scan: of what it was made, and what that took."""
+"""In the folder of a scan: of what it was made."""
 SCHEMA = "cac-cohort-scan/1"
 
 _CHUNK = 1 << 20
@@ -34,15 +33,12 @@ class ScanRecord:
 
     content: SHA-256 of the scan's files. files: of their names, sizes and times of change, by which content that was
     not touched is known without reading it; times are compared for equality, so that no clock has to be right.
-    settings: SHA-256 of settings and models. seconds: from its first file to the last result. peak_memory_bytes: of
-    the worker meanwhile; None where the system does not tell.
+    settings: SHA-256 of settings and models.
     """
 
     content: str
     files: str
     settings: str
-    seconds: float
-    peak_memory_bytes: int | None = None
     schema: str = SCHEMA
 
 
@@ -126,15 +122,12 @@ def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> Scan
 
 
 def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
-    begun = time.perf_counter()
     scan, folder = job.scan, job.folder
     _check_reach(job)
-    _forget_peak()
     content, files = content_key(scan), files_key(scan)
     known = read_record(folder)
     if known and (known.content, known.settings) == (content, job.settings) and (scores := whole_scores(folder)):
-        known = ScanRecord(content, files, job.settings, known.seconds, known.peak_memory_bytes)
-        write_record(folder, known)
+        write_record(folder, ScanRecord(content, files, job.settings))
         return ScanOutcome(scores, kept=True)
     forget(folder)
     # Results are named as the cohort names the scan: files of many scans are called alike.
@@ -142,7 +135,7 @@ def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOut
 
     def record() -> ScanRecord:
         _check_reach(job)
-        return ScanRecord(content, files, job.settings, round(time.perf_counter() - begun, 3), _peak_memory_bytes())
+        return ScanRecord(content, files, job.settings)
 
     run_scan(given, settings, models, ScanFolder(folder, record))
     return ScanOutcome(read_scores(folder))
@@ -184,7 +177,7 @@ def whole_scores(folder: Path) -> dict | None:
 
 
 def read_record(folder: Path) -> ScanRecord | None:
-    """What RECORD of a scan's folder holds; None where there is none, as of earlier versions."""
+    """What RECORD of a scan's folder holds; None where there is none."""
     try:
         return ScanRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -230,16 +223,3 @@ def _file_key(file: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _forget_peak() -> None:
-    """Linux: the peak of this process's memory is counted anew."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak_memory_bytes() -> int | None:
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-    return None

@@ -8,7 +8,6 @@ from dataclasses import replace
 from ..core.ct import Acquisition
 from ..core.labels import Artery, NonCoronary
 from ..core.progress import ScanState
-from ..core.records import recorded_status
 from ..core.tables import table_text
 from ..core.text import printable
 from .scans import CohortScan
@@ -50,7 +49,7 @@ def result_row(content: dict) -> dict[str, object]:
     for method, result in content["methods"].items():
         row |= {f"{method}_{part}": result["total"].get(part) for part in _TOTALS}
         row |= {f"{method}_{part}": result.get(part) for part in ("reviewed", "scaled_agatston")}
-        row[f"{method}_status"] = recorded_status(method, result)
+        row[f"{method}_status"] = result["status"]
         interval = result["total"].get("interval_90") or (None, None)
         row |= {f"{method}_{part}": end for part, end in zip(_INTERVAL, interval, strict=True)}
         row |= {f"{method}_agatston_{artery}": score["agatston"] for artery, score in result["arteries"].items()}
@@ -79,7 +78,7 @@ def scored(state: ScanState, content: dict) -> ScanState:
     return replace(
         state,
         reason=None,
-        status={name: recorded_status(name, method) for name, method in methods.items()},
+        status={name: method["status"] for name, method in methods.items()},
         agatston={name: method["total"]["agatston"] for name, method in methods.items()},
         scaled_agatston={name: method.get("scaled_agatston") for name, method in methods.items()},
         warnings=tuple(row["warnings"].split()),

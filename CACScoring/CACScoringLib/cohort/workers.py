@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.processes import available_memory_bytes, core_count
-from .cluster import ClusterChoice, ClusterError, chosen_cluster, started
+from .cluster import ClusterError, chosen_cluster, started
 
 SCAN_BYTES = 3_000_000_000
 """What a process may take that scores a chest CT of 512 × 512 × 300 voxels with all networks."""
@@ -59,9 +59,8 @@ class Workers:
     """Workers that each prepare once and then do one job after the other.
 
     prepare(), called in each worker, returns the function that does a job; both have to be importable or picklable.
-    cluster: where they are; None for `cluster.chosen_cluster`. memory_bytes: of all workers together on this machine;
-    None for no limit. tell: is given the address of the dashboard. warn: is told where no worker comes. What prepare or
-    a job raises is raised by `run`.
+    They are those of `cluster.chosen_cluster`. memory_bytes: of all workers together on this machine; None for
+    no limit. warn: is told where no worker comes. What prepare or a job raises is raised by `run`.
     Used with `with`: leaving ends all workers that were begun here; jobs that are at work elsewhere are left to end.
     """
 
@@ -70,12 +69,10 @@ class Workers:
         count: int | None,
         prepare: Callable[[], Callable[[Any], Any]],
         memory_bytes: int | None = None,
-        cluster: ClusterChoice | None = None,
-        tell: Callable[[str], None] | None = None,
         warn: Callable[[ScanWarning], None] | None = None,
     ) -> None:
         self._count, self._prepare, self._memory = count, prepare, memory_bytes
-        self._choice, self._tell, self._warn = cluster or chosen_cluster(), tell, warn
+        self._choice, self._warn = chosen_cluster(), warn
         self._stack = ExitStack()
         self._alone = False
         self._client: Any = None
@@ -135,10 +132,8 @@ class Workers:
                         continue
                     done, lost = done + (event.state == "done"), lost + (event.state == "lost")
                     if not done and lost > 2 * most + 2:
-                        raise ClusterError(
-                            f"The first {lost} jobs all ended their workers. {event.reason} Give each worker more "
-                            "memory (fewer --workers on this computer), read their log, and run the command again."
-                        )
+                        message = f"The first {lost} jobs ended their workers. {event.reason} Use fewer --workers."
+                        raise ClusterError(message)
                     if event.state == "lost":
                         self._looked, self._places = 0.0, 0  # else the next job is given to a worker that is at work
                     yield event
@@ -160,15 +155,10 @@ class Workers:
         try:
             self._client = self._stack.enter_context(connected(self._cluster))
         except OSError as error:
-            raise ClusterError(
-                f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct "
-                "the address, and run the command again."
-            ) from error
+            raise ClusterError(f"No scheduler at {self._choice.name} ({error}). Correct the address.") from error
         self._places, self._looked = 0, 0.0
         if not self._choice.is_local:  # others use the workers after this run
             self._stack.callback(_forgotten, self._client)
-        if self._tell and (board := _dashboard(self._client)):
-            self._tell(board)
 
     def _hand_over(self, index: int, job: Any, prepared: bytes) -> None:
         from .in_worker import do
@@ -222,10 +212,7 @@ class Workers:
         except ImportError as error:
             if self._choice.is_local:
                 raise
-            raise ClusterError(
-                f"A worker of --cluster {self._choice.name} cannot load CAC: {error}. Install this version of CAC for "
-                "the Python that it runs with, or begin it with dask of this installation, and run the command again."
-            ) from error
+            raise ClusterError(f"A worker cannot load CAC: {error}. Install this version of CAC there.") from error
         future.release()
         return event
 
@@ -270,18 +257,6 @@ def _forgotten(client: Any) -> None:
     with suppress(Exception):  # of a scheduler or a worker that has just gone
         if client.status == "running":
             client.run(forget, client.id, on_error="ignore")
-
-
-def _dashboard(client: Any) -> str:
-    """Return the address of the dashboard; that of this machine if it listens to no other, empty without one."""
-    try:
-        link = client.dashboard_link or ""
-    except (KeyError, ValueError):
-        return ""
-    server = getattr(getattr(client.cluster, "scheduler", None), "http_server", None)
-    if link and getattr(server, "address", None) == "127.0.0.1":
-        return f"http://127.0.0.1:{server.port}/status"
-    return link
 
 
 def sensible_count(memory_each_bytes: int = SCAN_BYTES) -> int:

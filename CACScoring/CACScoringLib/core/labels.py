@@ -7,6 +7,9 @@ from enum import IntEnum
 
 import numpy as np
 
+from .ct import MaskError
+from .text import printable
+
 NOT_CORONARY_ID = "not-coronary"
 """Id, and beginning of the name, of the segment that holds what a reader rejected."""
 
@@ -90,6 +93,15 @@ def site_called(name: str) -> Site | None:
 SITES: tuple[Site, ...] = (*Artery, *NonCoronary)
 
 
+def label_called(name: str) -> int:
+    """The label of a segment by its name: of a `Site`, or NOT_CORONARY. Raises MaskError for any other."""
+    if is_not_coronary(name):
+        return NOT_CORONARY
+    if (site := site_called(name)) is None:
+        raise MaskError(f"The segment {printable(name)} is no site. Rename it to one of {SITE_NAMES}, or remove it.")
+    return int(site)
+
+
 MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 """The four that CAC-DRS counts and whole-scan estimates estimate."""
 
@@ -143,6 +155,10 @@ TERRITORIES = (
     "other",
 )
 """Labels of `territories.nii.gz`, label 0 first. "other": heart that no artery, valve or vessel is near to."""
+
+
+SITE_NAMES = ", ".join([*(artery.key for artery in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
+"""What segments are called."""
 
 
 NOT_CORONARY = 7

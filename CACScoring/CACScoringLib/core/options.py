@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
@@ -99,9 +100,7 @@ def changed_settings(settings: Settings, content: object, where: str, folder: Pa
     known = {field.name: field for field in dataclasses.fields(settings)}
     if not isinstance(content, dict) or not content.keys() <= known.keys():
         place = where or "The content"
-        raise OutputError(
-            f"{place} of --settings needs to be an object with fields of these names: {', '.join(known)}."
-        )
+        raise OutputError(f"{place} of --settings needs to be an object with fields of: {', '.join(known)}.")
     kinds, changes = get_type_hints(type(settings)), {}
     for name, value in content.items():
         before, place = getattr(settings, name), f"{where}.{name}".lstrip(".")
@@ -128,6 +127,6 @@ def _value(kind: Any, value: object, where: str, folder: Path) -> object:
                 return tuple(_value(each, part, where, folder) for each, part in zip(parts, value, strict=True))
         if get_origin(one) is dict and isinstance(value, dict) and all(k.isdecimal() and len(k) < 10 for k in value):
             return {int(key): _value(get_args(one)[1], part, f"{where}.{key}", folder) for key, part in value.items()}
-        if type(value) is one:
+        if type(value) is one and not (one is float and not math.isfinite(value)):
             return value
     raise OutputError(f"{where} in --settings is {value!r}, which is of another type than it has to be. Correct it.")

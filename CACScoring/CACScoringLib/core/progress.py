@@ -70,9 +70,6 @@ class Progress:
     def scan(self, state: ScanState) -> None:
         """A scan of many is in another state."""
 
-    def dashboard(self, address: str) -> None:
-        """Where a browser shows what the workers do."""
-
     def warning(self, warning: ScanWarning) -> None:
         """A doubt about the result."""
 
@@ -119,9 +116,6 @@ class TextProgress(Progress):
         if state.state == "failed":
             self._note(f"Failed: {state.name}: {state.reason}")
 
-    def dashboard(self, address: str) -> None:
-        self._note(f"Dashboard: {address}")
-
     def warning(self, warning: ScanWarning) -> None:
         self._note(f"{'CAUTION' if warning.severe else 'Warning'}: {warning.message}")
 
@@ -144,7 +138,7 @@ class TextProgress(Progress):
 
 
 class JsonProgress(Progress):
-    """One JSON object a line: {"event": …}, "step", "counted", "scan", "dashboard", "warning", "done" or "failed"."""
+    """One JSON object a line: {"event": …}, "step", "counted", "scan", "warning", "done" or "failed"."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -159,9 +153,6 @@ class JsonProgress(Progress):
 
     def scan(self, state: ScanState) -> None:
         self._write(event="scan", **{**asdict(state), "folder": str(state.folder), "ct": str(state.ct)})
-
-    def dashboard(self, address: str) -> None:
-        self._write(event="dashboard", address=address)
 
     def warning(self, warning: ScanWarning) -> None:
         self._write(event="warning", code=warning.code, message=warning.message)

@@ -1,4 +1,4 @@
-"""What a `scores.json` tells, of whatever version wrote it."""
+"""What a `scores.json` tells."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SCORE = {
     "pseudo_mass_hu_mm3": _NUMBER,
     "lesions": (int,),
     "peak_hu?": _NUMBER_OR_NONE,
-    "clinical_agatston?": _NUMBER_OR_NONE,
+    "clinical_agatston": _NUMBER,
     "interval_90?": ([_NUMBER] * 2, None),
 }
 _ACQUISITION: dict[str, tuple] = {
@@ -47,7 +47,7 @@ _RECORD = {
     "models": [{"network": (str,), "name": (str,)}],
     "methods": {
         _EACH: {
-            "status?": (str,),
+            "status": (str,),
             "reviewed": (bool,),
             "agatston_scale": _NUMBER_OR_NONE,
             "scaled_agatston?": _NUMBER_OR_NONE,
@@ -96,25 +96,6 @@ def _is_one_of(value: object, types: tuple) -> bool:
     kinds = tuple(one for one in types if isinstance(one, type))
     fits = abs(value) < _LARGEST_INTEGER if isinstance(value, int) else True
     return isinstance(value, kinds) and fits and not (isinstance(value, float) and not math.isfinite(value))
-
-
-def recorded_agatston(method: Mapping, score: Mapping) -> float:
-    """The Agatston score on the clinical scale, of a method's total, artery or lesion in `scores.json`. An earlier
-    version knew one factor for all of a map."""
-    known = score.get("clinical_agatston")
-    return float(score["agatston"] * (method["agatston_scale"] or 1.0) if known is None else known)
-
-
-def recorded_status(method: str, recorded: Mapping) -> str:
-    """How the scores of a method came about, a key of `results.STATUSES`.
-
-    Args:
-        method: Key in "methods".
-        recorded: What stands there. Earlier versions recorded only whether it was reviewed, and had no automatic
-            clinical score.
-    """
-    unreviewed = "candidates" if method == "threshold" else "automatic"
-    return recorded.get("status", "reviewed" if recorded["reviewed"] else unreviewed)
 
 
 def counted_labels(labels: np.ndarray, recorded: Mapping) -> np.ndarray:

@@ -75,8 +75,6 @@ ADVICE = {
     "percentile-unreviewed": "Review the lesions, and score again with --lesions.",
     "review-problem": "Correct in the Segment Editor what the message names.",
     "reviewed-empty": "No action is needed if the scan shows no coronary calcium.",
-    "reviewed-in-browser": "No action is needed. The warning records who assigned the lesions to arteries.",
-    "reviewed-in-panel": "No action is needed. The warning records who assigned the lesions to arteries.",
     "unassigned-left-out": "Assign these lesions to an artery if they are coronary.",
     "unreviewed": "Review the candidates before you report the total as a calcium score.",
     # Calcium map and networks
@@ -92,7 +90,6 @@ ADVICE = {
     "smaller-batches": "No action is needed. The result is the same but takes longer.",
     # DICOM results
     "dicom-no-scores": "Score with the networks or review the lesions, so that there is a score to report.",
-    "dicom-no-segmentation": "No action is needed if the scan shows no calcium.",
     # Whole-scan estimates
     "second-opinion-differs": "Review the slices before you use either result.",
     "second-opinion-failed": "Correct what the message names if you want the estimate; the scores are not affected.",

@@ -50,7 +50,4 @@ def read_review_file(path: Path) -> ReviewFile:
 def check_kind(data: Dataset, name: str) -> None:
     """Raises MaskError when a DICOM object holds no lesions."""
     if str(data.get("SOPClassUID")) not in (*SEGMENTATIONS, RTStructureSetStorage):
-        raise MaskError(
-            f"{name} is a DICOM file of modality {data.get('Modality') or 'unknown'}, which holds no lesions. "
-            "Give a segmentation (SEG), a structure set (RTSTRUCT) or a label map."
-        )
+        raise MaskError(f"{name} ({data.get('Modality')}) holds no lesions. Give a SEG, RTSTRUCT or label map.")

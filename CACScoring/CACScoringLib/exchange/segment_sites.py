@@ -8,7 +8,7 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from ..core.ct import MaskError
-from ..core.labels import NOT_CORONARY_ID, SITES, Artery, NonCoronary, Site, is_not_coronary, site_called
+from ..core.labels import SITE_NAMES, SITES, Artery, NonCoronary, Site, is_not_coronary, site_called
 from ..core.text import printable
 from .codes import CORONARY, PLACES
 
@@ -60,11 +60,7 @@ def labels_of(kind: str, file_name: str, segments: Iterable[tuple[int, str, list
     labels = {number: label_of(name, coded) for number, name, coded in segments}
     unknown = [f"{printable(name) or 'without a name'} ({kind} {n})" for n, name, _ in segments if labels[n] is None]
     if unknown:
-        known = ", ".join([*(artery.key for artery in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
-        raise MaskError(
-            f"{file_name} has {kind}s that neither their codes nor their names tell the artery of: "
-            f"{', '.join(unknown)}. Code their anatomy, or rename each to one of {known}."
-        )
+        raise MaskError(f"{file_name} has unknown {kind}s: {', '.join(unknown)}. Rename each to one of {SITE_NAMES}.")
     return {number: int(label) for number, label in labels.items() if label is not None}
 
 

@@ -24,15 +24,10 @@ from .source import SourceSeries, source_of
 
 def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
     """What the DICOM objects of a result will lack."""
-    warnings = []
-    elsewhere = result.non_coronary
-    if not result.methods["threshold"].lesions.lesions and not (elsewhere and elsewhere.lesions.lesions):
-        message = "There is no calcium to segment, so that no DICOM segmentation was written."
-        warnings.append(ScanWarning("dicom-no-segmentation", message))
-    if result.methods["threshold"].status == "candidates":
-        message = "Nobody has evaluated the candidates, so that no DICOM report states a score."
-        warnings.append(ScanWarning("dicom-no-scores", message))
-    return tuple(warnings)
+    if result.methods["threshold"].status != "candidates":
+        return ()
+    message = "Nobody has evaluated the candidates, so that no DICOM report states a score."
+    return (ScanWarning("dicom-no-scores", message),)
 
 
 def source_for(

@@ -118,10 +118,7 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
     """Raises SliceGeometryError when a spacing (i, j, k) is none that a chest CT has."""
     for axis, spacing in zip("ijk", spacing_mm, strict=True):
         if not MIN_SPACING_MM <= spacing <= MAX_SPACING_MM:
-            raise SliceGeometryError(
-                f"The voxel spacing along axis {axis} is {spacing:g} mm; a chest CT has {MIN_SPACING_MM:g} to "
-                f"{MAX_SPACING_MM:g} mm. The geometry was lost or changed: export the CT again."
-            )
+            raise SliceGeometryError(f"The spacing along {axis} is {spacing:g} mm, as in no chest CT. Export it again.")
 
 
 @contextmanager
@@ -149,9 +146,7 @@ def _answered(path: Path) -> Iterator[None]:
     except (RuntimeError, MemoryError, ValueError) as error:
         if "orthonormal" in str(error):
             raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}") from error
-        raise UnreadableError(
-            f"{path.name} cannot be read. Check that it is complete, or export it again. ({_itk_reason(error)})"
-        ) from error
+        raise UnreadableError(f"{path.name} cannot be read ({_itk_reason(error)}). Export it again.") from error
 
 
 def _itk_reason(error: BaseException) -> str:
@@ -179,30 +174,24 @@ def _voxel_bytes(reader: sitk.ImageFileReader) -> int:
 def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
     start = int(float(reader.GetMetaData("vox_offset")))
     needed = start + math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
-    header = data = path
-    plain = path.with_name(re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE))
-    if plain.suffix.lower() in (".hdr", ".img"):
-        for file in (plain.with_suffix(".hdr"), plain.with_suffix(".hdr.gz")):
-            if file.is_file():
-                _nifti_bytes(file)
-                header = file
-        data = next(file for file in (plain.with_suffix(".img"), plain.with_suffix(".img.gz")) if file.is_file())
+    if not re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE):
+        raise UnreadableError(f"{path.name} is one of two NIfTI files. Save both as one, .nii.gz.")
     # A file may hold more, such as extensions after the voxels.
     most = needed + _MOST_EXTENSION_BYTES
-    if (length := _nifti_bytes(data, most)) < needed:
-        raise UnreadableError(f"{data.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
+    if (length := _nifti_bytes(path, most)) < needed:
+        raise UnreadableError(f"{path.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
     if length > most:
-        raise UnreadableError(f"{data.name} holds far more than the {needed} bytes of its header. Export it again.")
-    with _nifti_content(header) as content:
+        raise UnreadableError(f"{path.name} holds far more than the {needed} bytes of its header. Export it again.")
+    with _nifti_content(path) as content:
         first = content.read(_NIFTI_HEADER_BYTES)
     order = "<" if int.from_bytes(first[:4], "little") == _NIFTI_SIZE else ">"
     _check_one_geometry(first, order, reader, path.name)
     if name := _NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
         kind = np.dtype(order + name)
-        with _nifti_content(data) as content:
+        with _nifti_content(path) as content:
             content.seek(start)
             voxels = _blocks(content, math.prod(reader.GetSize()) * kind.itemsize, _FLOAT_BLOCK_BYTES)
-            _check_finite(voxels, kind, data.name)
+            _check_finite(voxels, kind, path.name)
 
 
 def _nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:
@@ -228,10 +217,7 @@ def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader,
     lengths_mm = np.linalg.norm(sform[:, :3], axis=0)
     if not np.allclose(lengths_mm, spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
         by_sform, by_pixdim = ("×".join(f"{v:.4g}" for v in values) for values in (lengths_mm, spacing_mm))
-        raise SliceGeometryError(
-            f"The geometry of {name} contradicts itself: voxels of {by_sform} mm by its sform and of {by_pixdim} mm by "
-            "its pixdim. Convert the DICOM series again."
-        )
+        raise SliceGeometryError(f"{name} has voxels of {by_sform} mm by sform, {by_pixdim} mm by pixdim. Convert it.")
     if int(reader.GetMetaData("qform_code")) <= 0:
         return
     real = math.sqrt(max(0.0, 1 - np.dot(quaternion, quaternion)))
@@ -242,10 +228,7 @@ def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader,
     corners = np.array([(*index, 1) for index in np.ndindex(2, 2, 2)]) * (*last, 1)
     apart_mm = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
     if not apart_mm <= CORNER_TOLERANCE_MM:
-        raise SliceGeometryError(
-            f"The geometry of {name} contradicts itself: its sform and its qform place voxels up to {apart_mm:.0f} mm "
-            "apart, so left, right or the slices' order are unknown. Convert the DICOM series again."
-        )
+        raise SliceGeometryError(f"The sform and qform of {name} are up to {apart_mm:.0f} mm apart. Convert it again.")
 
 
 def _is_gzip(path: Path) -> bool:
@@ -301,19 +284,13 @@ def _opened(header: Path, place: str) -> BinaryIO:
     """The file that a header says its voxels lie in."""
     data = header.parent / place
     if not data.is_file():
-        raise UnreadableError(
-            f"{header.name} has its compressed voxels in {printable(place)}, which is not one file beside it. Save it "
-            "as one file."
-        )
+        raise UnreadableError(f"The voxels of {header.name} are not in one file beside it. Save it as one file.")
     return data.open("rb")
 
 
 def _check_length(length: int, needed: int, path: Path) -> None:
     if length != needed:
-        raise UnreadableError(
-            f"{path.name} is damaged: its compressed data hold {'more' if length > needed else f'{length} bytes'}, "
-            f"but its header states {needed} bytes. Copy or export it again."
-        )
+        raise UnreadableError(f"{path.name} is damaged: {needed} bytes are stated, not {length}. Export it again.")
 
 
 def _blocks(file: BinaryIO | gzip.GzipFile, most: int | None = None, size: int = _BLOCK_BYTES) -> Iterator[bytes]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args, get_type_hints
 
 import numpy as np
 import SimpleITK as sitk
@@ -29,8 +27,9 @@ from ..core.ct import (
     scan_from_image,
     with_warnings,
 )
-from ..core.labels import NOT_CORONARY_ID, Artery, NonCoronary, is_not_coronary, site_called
-from ..core.text import printable, some
+from ..core.labels import NOT_CORONARY, label_called
+from ..core.options import changed_settings
+from ..core.text import some
 from .dicom import DicomSlice, acquisition_of, is_dicom, read_slice
 from .image_files import FORMATS, ORTHONORMAL_TOLERANCE, SHEARED, check_spacing, quiet, read_header, read_image
 from .left_out import without_strays
@@ -82,24 +81,13 @@ def stem(path: Path) -> str:
 def read_acquisition(path: Path) -> Acquisition:
     """Read how a scan was made from a JSON file with fields of `Acquisition`, for scans whose own file lost it.
 
-    Raises UnreadableError when it is none, or holds a field that is unknown or of another type.
+    Raises UnreadableError when it is none, OutputError when it holds a field that is unknown or of another type.
     """
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{path} cannot be read as JSON ({error}). Give a JSON file.") from error
-    kinds = get_type_hints(Acquisition)
-    if not isinstance(facts, dict) or not facts.keys() <= kinds.keys():
-        raise UnreadableError(f"{path} holds an unknown field. Use only these: {', '.join(kinds)}.")
-    for name, value in facts.items():
-        kind = kinds[name] | int if float in get_args(kinds[name]) else kinds[name]
-        infinite = isinstance(value, float) and not math.isfinite(value)
-        if not isinstance(value, kind) or isinstance(value, bool) or infinite:
-            raise UnreadableError(
-                f"{name} is {value!r} in {path.name}. Give a value of the right type, or leave it out."
-            )
-        facts[name] = float(value) if kind is not kinds[name] and value is not None else value
-    return Acquisition(**{"file_format": "DICOM", **facts})
+    return changed_settings(Acquisition("DICOM"), facts, str(path))
 
 
 def read_mask(path: Path) -> sitk.Image:
@@ -130,17 +118,8 @@ def read_lesion_labels(path: Path) -> sitk.Image:
         if match := re.fullmatch(r"(Segment\d+)_ID", key):
             name = image.GetMetaData(f"{match[1]}_Name")
             value = float(image.GetMetaData(f"{match[1]}_LabelValue"))
-            if is_not_coronary(name):
-                labels[value] = 0.0
-                continue
-            site = site_called(name)
-            if site is None:
-                known = ", ".join([*(a.key for a in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
-                raise MaskError(
-                    f"The segment {printable(name)} of {path.name} is not named after an artery, nor after another "
-                    f"site. Rename it to one of {known}."
-                )
-            labels[value] = float(site)
+            label = label_called(name)
+            labels[value] = 0.0 if label == NOT_CORONARY else float(label)
     return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
 
 
@@ -167,17 +146,11 @@ def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ..
     # A file without geometry reads as voxels of 1 mm at the origin along the axes, which no scanner produces.
     default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
     if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and default_direction:
-        message = (
-            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, in which case "
-            "areas, volumes and scores are wrong. Compare it with the DICOM series."
-        )
+        message = "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost. Check it."
         return (ScanWarning("geometry-unknown", message),)
     codes = [image.GetMetaData(key) for key in ("qform_code", "sform_code") if image.HasMetaDataKey(key)]
     if file_format == "NIfTI" and codes == ["0", "0"]:
-        message = (
-            "The NIfTI file does not state its orientation (qform and sform are 0); the third axis is taken to run "
-            "from feet to head. Check the images."
-        )
+        message = "The NIfTI file does not state its orientation (qform and sform are 0). Check the images."
         return (ScanWarning("geometry-unknown", message),)
     return ()
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 import slicer
 
-from ..core.ct import MaskError
 from ..core.grid import bounding_box
 from ..core.labels import (
     NOT_CORONARY,
@@ -18,8 +17,6 @@ from ..core.labels import (
     Artery,
     NonCoronary,
     Site,
-    is_not_coronary,
-    site_called,
 )
 from ..report.pictures import HEART_COLOUR, SITE_COLOURS
 from ..scoring.sites import SITE_OF
@@ -67,17 +64,6 @@ def site_terminology(site: Site) -> str:
     """Slicer's seven-part terminology entry (SNOMED CT) of the segment of calcium at a site."""
     morphology = _PLAQUE if isinstance(site, Artery) and site != Artery.UNASSIGNED else _CALCIUM
     return f"{TERMINOLOGY}~{morphology}~{_REGIONS}~{_SITE_REGIONS.get(site, '^^')}~^^"
-
-
-def label_of_segment(name: str) -> int:
-    """The `Site` of a segment, or NOT_CORONARY, by the name that the user sees. Raises MaskError for any other."""
-    if is_not_coronary(name):
-        return NOT_CORONARY
-    site = site_called(name)
-    if site is None:
-        names = ", ".join([*(a.key for a in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
-        raise MaskError(f"The segment {name} is not an artery, nor another site. Rename it ({names}) or remove it.")
-    return int(site)
 
 
 def segment_name(site: Site) -> str:

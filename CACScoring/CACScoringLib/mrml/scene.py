@@ -18,7 +18,6 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from ..core.ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from ..core.files import whole
 from ..core.output import SCHEMA, OutputError
-from ..core.records import recorded_status
 from ..report.files import result_as_json
 from ..report.pictures import WINDOW_HU
 from .lesion_segments import add_heart, add_lesions, add_territories
@@ -102,7 +101,7 @@ def add_to_scene(
     heart = add_heart(scene, f"Heart of {content.name}", volume, _on_grid(content.heart, grid))
     made = {"volume": volume, "heart": heart}
     name = f"Candidates of {content.name} ({record['rules']['threshold']['threshold_hu']:g} HU)"
-    counts = recorded_status("threshold", record["methods"]["threshold"]) == "candidates"
+    counts = record["methods"]["threshold"]["status"] == "candidates"
     made["calcium"] = add_lesions(scene, name, volume, _on_grid(content.lesions, grid), counts)
     made["scores"] = add_table(scene, f"Scores of {content.name}", score_columns(record))
     made["lesions"] = add_table(scene, f"Lesions of {content.name}", lesion_columns(record))

@@ -64,10 +64,7 @@ def voxels_of_segments(
     if twice.size:
         one, other = (names[int(labels[at])] for at in (twice[0] - 1, twice[0]))
         count = len(np.unique(flat[twice]))
-        raise MaskError(
-            f"{count} voxels of {segmentation.GetName()} belong to two segments, as to {one} and to {other}. Undo that "
-            "or erase them from one of the two."
-        )
+        raise MaskError(f"{count} voxels of {segmentation.GetName()} belong to {one} and {other}. Undo that.")
     return Labelled(np.delete(flat, again), np.delete(labels, again))
 
 

@@ -99,8 +99,6 @@ class VesselNetConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind == "summed":  # on cards of version 0.2 and before
-            object.__setattr__(self, "kind", "voxel-sum")
         for name, value, choices in (
             ("kind", self.kind, KINDS),
             ("field", self.field, FIELDS),

@@ -39,7 +39,6 @@ class CohortSection(Section):
         self.scanChosen = Signal()
         self._scans: list[dict] = []
         self._output = ""
-        self._dashboard = ""
         self._begun, self._before = None, 0
         table = ui.cohortTable
         table_widgets.prepareColumns(table, TITLES, COLUMN_LETTERS)
@@ -103,7 +102,7 @@ class CohortSection(Section):
             return
         ensureEstimatorPackages(state)
         self._scans, self._output = [], state.cohortOutput
-        self._dashboard, self._begun, self._before = "", None, 0
+        self._begun, self._before = None, 0
         self._ui.cohortTable.setRowCount(0)
         self._ui.cohortTable.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
         self._ui.cohortBar.setValue(0)
@@ -121,8 +120,6 @@ class CohortSection(Section):
     def _onEvent(self, event: dict) -> None:
         if event["event"] == "scan":
             self._show(event)
-        elif event["event"] == "dashboard":
-            self._dashboard = event["address"]
         elif event["event"] == "warning":
             self._say(event["message"])
 
@@ -153,14 +150,12 @@ class CohortSection(Section):
         self.update()
 
     def _progressText(self, ended: int) -> str:
-        """How many scans have ended and failed, when the rest will have, and where the workers are shown."""
+        """How many scans have ended and failed, and when the rest will have."""
         count, failed = len(self._scans), sum(each["state"] == "failed" for each in self._scans)
         text = _("{ended} of {count} scans, {failed} failed …").format(ended=ended, count=count, failed=failed)
         if self._begun is not None and ended - self._before >= _ENOUGH and ended < count:
             minutes = (time.monotonic() - self._begun) / (ended - self._before) * (count - ended) / 60
             text += " " + _("About {minutes} min are left.").format(minutes=max(1, round(minutes)))
-        if self._dashboard:
-            text += " " + _("Workers are shown at {address}.").format(address=self._dashboard)
         return text
 
     def _selected(self) -> dict | None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import fft, ndimage
 
-from ..core.ct import AIR_HU, CTError, CTScan, ScanWarning, UnreadableError
+from ..core.ct import AIR_HU, CTError, CTScan, ScanWarning
 from ..core.grid import Grid
 
 MODES = ("auto", "on", "off")
@@ -113,16 +113,9 @@ class Normalisation:
 
     @classmethod
     def recorded(cls, content: Mapping) -> Normalisation | None:
-        """Of a result; None of one made before there was any. content: of `scores.json`. Raises UnreadableError."""
+        """Of a result; None where none was chosen. content: of `scores.json`. Raises KeyError, TypeError."""
         own = content.get("normalisation")
-        if own is None:
-            return None
-        try:
-            lists = {name: tuple(own[name]) for name in ("gain", "slice_weights")}
-            return cls(**{**own, **lists})
-        except (KeyError, TypeError) as error:
-            message = f"The record of the scan's normalisation cannot be read ({error!r}). Score again."
-            raise UnreadableError(message) from error
+        return own and cls(**{**own, "gain": tuple(own["gain"]), "slice_weights": tuple(own["slice_weights"])})
 
     def of(self, scan: CTScan) -> CTScan:
         """A scan as it is scored: filtered on its own grid, or itself where nothing was done."""
@@ -145,17 +138,11 @@ class Normalisation:
         """
         warnings = []
         if self.slice_weights:
-            message = (
-                f"The slices are thin, so each was averaged with its neighbours to {REFERENCE_THICKNESS_MM:g} mm "
-                "before the scan was scored. All scores are of the averaged scan; the pictures show the scan itself."
-            )
+            message = f"Thin slices were averaged to {REFERENCE_THICKNESS_MM:g} mm for scores; pictures show the scan."
             warnings.append(ScanWarning("slices-averaged", message))
         if self.gain:
             why = "" if not self.out_of_range else f", {self._told}"
-            message = (
-                f"The scan was brought to a soft kernel before it was scored{why}. All scores are of the filtered "
-                "scan; the pictures show the scan itself."
-            )
+            message = f"The scan was brought to a soft kernel for all scores{why}; pictures show the scan itself."
             warnings.append(ScanWarning("kernel-normalised", message))
         elif self.out_of_range:
             message = f"The scan was scored as it is, {self._told}. Streaks and noise may be counted as calcium."
@@ -174,10 +161,7 @@ class Normalisation:
 
     @property
     def _told(self) -> str:
-        return (
-            f"because its kernel is sharper than those that CAC knows (MTF {self.sharpness:.2f} at 0.3/mm; known up to "
-            f"{self.limit:.2f})"
-        )
+        return f"because its kernel is sharper (MTF {self.sharpness:.2f} at 0.3/mm) than known (up to {self.limit:.2f})"
 
 
 def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
@@ -198,10 +182,7 @@ def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
     weights = slice_weights(thickness, scan.slice_spacing_mm) if thin else ()
     if measured is None:
         if mode == "on":
-            raise CTError(
-                "The kernel cannot be normalised, because the scan shows too little to measure it, or has pixels of "
-                "more than 1.1 mm. Do not switch normalisation on."
-            )
+            raise CTError("The kernel cannot be measured, so it cannot be normalised. Do not switch normalisation on.")
         return Normalisation(mode, None, slice_weights=weights)
     sharpness = round(float(measured.at(np.array(JUDGED_PER_MM)).mean()), 4)
     found = Normalisation(mode, sharpness, slice_weights=weights)

@@ -104,7 +104,7 @@ def _title(method: MethodComparison, quantity: str) -> str:
         return "Pseudo-mass, HU·mm³"
     if method.method == "threshold":
         return "Agatston score"
-    return "Adjusted Agatston score, on the scale of clinical scores" if method.scaled else "Adjusted Agatston score"
+    return "Adjusted Agatston score, on the scale of clinical scores"
 
 
 def _number(quantity: str, value: float) -> str:

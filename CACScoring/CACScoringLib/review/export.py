@@ -17,7 +17,7 @@ from ..quality.calibration_range import Familiarity
 from ..quality.normalisation import Normalisation
 from ..report import files as report
 from ..report import page
-from ..results import STATUSES, Categories, MethodResult, NonCoronaryResult, ScoreResult, with_masses
+from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult, with_masses
 from ..scoring.mass import MassCalibration
 from ..whole_scan.estimates import VESSELS
 from .state import ReviewState
@@ -29,16 +29,8 @@ ABOUT_CANDIDATES = (
 """Warnings of a run about its lesions, obsolete after a review; those about the scan stay."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where readers review. name: in the warning that says so; program: in `scores.json`."""
-
-    name: str
-    program: str
-
-
-IN_PANEL = Place("the panel in 3D Slicer", "CAC panel of 3D Slicer")
-IN_BROWSER = Place("the review in the browser", "CAC review in the browser")
+IN_PANEL, IN_BROWSER = "CAC panel of 3D Slicer", "CAC review in the browser"
+"""Where readers review, in `scores.json`."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,7 @@ class Reviewed:
 
     result: ScoreResult
     record: dict
-    place: Place
+    program: str
     slices_off: tuple[int, ...] = ()
     slices_wished: tuple[int, ...] = ()
 
@@ -63,7 +55,6 @@ def result_of(
     categories: Categories | None,
     non_coronary: NonCoronaryResult | None,
     warnings: tuple[ScanWarning, ...],
-    place: Place,
 ) -> ScoreResult:
     """The result that a review comes to; it has no masses, no calcium map, and no networks but what the run recorded of
     them."""
@@ -71,17 +62,13 @@ def result_of(
     measured, truth, calibration = record["measured"], record["truth"], record.get("mass_calibration")
     masses = None if truth is None else {a: truth["mass_mg"][a.key] for a in Artery if a.key in truth["mass_mg"]}
     saliency = state.saliency()  # of the vessels' model, the only one that has any
-    states = ", ".join(f"{name} {STATUSES[m.status]}" for name, m in methods.items())
-    message = f"These results were exported from {place.name}, where readers edit lesions ({states})."
-    in_browser = place is IN_BROWSER
-    note = ScanWarning("reviewed-in-browser", message) if in_browser else ScanWarning("reviewed-in-panel", message)
     return ScoreResult(
         scan=replace(state.scan, source=Path(record["input"]["name"] or "CT")),
         heart=HeartRegion(state.heart, None, record["heart"]["source"]),
         blood=None if measured is None else BloodPool(**measured),
         methods=methods,
         categories=categories,
-        warnings=(note, *warnings),
+        warnings=warnings,
         territories=state.territories(),
         non_coronary=non_coronary,
         recorded_models=tuple(record.get("models", ())),
@@ -124,7 +111,7 @@ _FROM_RECORD = (
 def _unchanged(reviewed: Reviewed) -> dict:
     """Of `scores.json` what the review did not change, and how it was reviewed."""
     review = {
-        "program": reviewed.place.program,
+        "program": reviewed.program,
         "methods": {name: method.reviewed for name, method in reviewed.result.methods.items()},
         "slices_off": list(reviewed.slices_off),
         "slices_to_decompose": list(reviewed.slices_wished),

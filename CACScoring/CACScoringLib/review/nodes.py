@@ -14,8 +14,8 @@ import SimpleITK as sitk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import MaskError, UnreadableError
-from ..core.labels import TERRITORIES, Labelled
-from ..mrml.lesion_segments import HEART_ID, add_lesion_segment, label_of_segment
+from ..core.labels import TERRITORIES, Labelled, label_called
+from ..mrml.lesion_segments import HEART_ID, add_lesion_segment
 from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume
 from ..mrml.scene_content import SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
@@ -75,7 +75,7 @@ class ReviewNodes(ReviewState):
         return tuple(layers), tuple(about), node.GetTransformNodeID()
 
     def labelled(self, method: str) -> Labelled:
-        return voxels_of_segments(self._segmentations[method], self.scan.image, label_of_segment)
+        return voxels_of_segments(self._segmentations[method], self.scan.image, label_called)
 
     def write(self, method: str, labelled: Labelled, alone: bool = False) -> None:
         writer = self._writers[method]
@@ -102,7 +102,7 @@ class ReviewNodes(ReviewState):
         collection = node.GetSegmentation()
         for segment_id in collection.GetSegmentIDs():
             try:
-                if label_of_segment(collection.GetSegment(segment_id).GetName()) == label:
+                if label_called(collection.GetSegment(segment_id).GetName()) == label:
                     return segment_id
             except MaskError:
                 continue  # a segment of the user's own

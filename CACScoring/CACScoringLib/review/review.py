@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..quality.artefacts import MetalKind, metal_lesions, metal_warning
 from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult, with_intervals
 from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
-from ..scoring.scores import Score, score_arteries, score_lesions, score_non_coronary
+from ..scoring.scores import Score, score_lesions, score_sites
 from ..scoring.sites import outside_warning
 from ..scoring.uncertainty import ScanErrors
 
@@ -110,6 +110,7 @@ class _Counted:
     left_out: LeftOut | None
 
 
+@dataclass(eq=False)
 class Review:
     """One method's lesions, derived from labels.
 
@@ -125,36 +126,26 @@ class Review:
     `cac score --lesions`; before they are candidates, or beside an automatic score, as by `cac score`.
     """
 
-    def __init__(
-        self,
-        method: str,
-        image: sitk.Image,
-        rules: ScoringRules,
-        peaks: sitk.Image | None = None,
-        heart: sitk.Image | None = None,
-        recorded: Mapping[LesionKey, RecordedLesion] | None = None,
-        by_territory: bool = False,
-        unreviewed: str = "candidates",
-        errors: ScanErrors | None = None,
-    ) -> None:
-        self.method = method
-        self.image = image
-        self.rules = rules
+    method: str
+    image: sitk.Image
+    rules: ScoringRules
+    peaks: sitk.Image | None = None
+    heart: sitk.Image | None = None
+    recorded: Mapping[LesionKey, RecordedLesion] = field(default_factory=dict)
+    by_territory: bool = False
+    unreviewed: str = "candidates"
+    errors: ScanErrors | None = None
+
+    def __post_init__(self) -> None:
         self.reviewed = False
         self.labelled = Labelled(np.zeros(0, np.int64), np.zeros(0, np.uint8))
         """All labelled voxels, unassigned and rejected ones (NOT_CORONARY) included."""
-        self._peaks = peaks
-        self._heart = heart
-        self._by_artery = method == "threshold" or by_territory
-        self._unreviewed = unreviewed
-        self._errors = errors
         self._slices_off: frozenset[int] = frozenset()
         self._lesions: LesionSet | None = None
         self._results: dict[bool, _Counted] = {}
-        self._recorded = dict(recorded or {})
-        self._ids = {key: lesion.id for key, lesion in self._recorded.items()}
+        self._ids = {key: lesion.id for key, lesion in self.recorded.items()}
         self._highest_id = max(self._ids.values(), default=0)
-        self._suggestions = {key: lesion.suggestion for key, lesion in self._recorded.items() if lesion.suggestion}
+        self._suggestions = {key: lesion.suggestion for key, lesion in self.recorded.items() if lesion.suggestion}
         self._candidates: np.ndarray | None = None  # flat indices of the voxels of the run's lesions
         self._metal: tuple[set[int], dict[int, MetalKind]] = set(), {}  # of which lesions
 
@@ -196,15 +187,15 @@ class Review:
     def probability_of(self, lesion: Lesion) -> float | None:
         """Probability of a lesion to be coronary calcium, by the evidence of the run's networks; None where they have
         not evaluated it. It stays after the review."""
-        recorded = self._recorded.get(_key(lesion))
-        if self._unreviewed != "automatic" or recorded is None or recorded.suggestion is None:
+        recorded = self.recorded.get(_key(lesion))
+        if self.unreviewed != "automatic" or recorded is None or recorded.suggestion is None:
             return None
         return 1 - recorded.suggestion.not_coronary_probability
 
     def integrated_mass_of(self, lesion: Lesion) -> tuple[float | None, float | None]:
         """Calcium mass without a threshold of a lesion as the run measured it, and its standard error, mg. None where
         it did not, as of a lesion that a reader has painted or cut since."""
-        recorded = self._recorded.get(_key(lesion))
+        recorded = self.recorded.get(_key(lesion))
         return (None, None) if recorded is None else (recorded.integrated_mass_mg, recorded.mass_standard_error_mg)
 
     def suggested_site(self, lesion: Lesion) -> Site | None:
@@ -215,7 +206,7 @@ class Review:
         if lesion.artery == Artery.UNASSIGNED:
             suggested = self.result().suggestion_of(lesion)
             return None if suggested is None else suggested.artery
-        recorded = self._recorded.get(_key(lesion))
+        recorded = self.recorded.get(_key(lesion))
         return lesion.artery if recorded is not None and recorded.site == lesion.artery else None
 
     def warnings(self, heart: sitk.Image) -> list[ScanWarning]:
@@ -259,14 +250,14 @@ class Review:
         """All lesions, with the ids that they had before or new ones."""
         if self._lesions is None:
             counted = self.labelled.where(self._counts())
-            every = find_lesions(self.image, counted, self.rules, self._peaks)
+            every = find_lesions(self.image, counted, self.rules, self.peaks)
             number_of = np.array([0, *(self._id_of(lesion) for lesion in every.lesions)], np.uint16)
             ids = every.id_map.reshape(-1)
             ids[counted.flat] = number_of[ids[counted.flat]]
             lesions = tuple(replace(lesion, id=int(number_of[lesion.id])) for lesion in every.lesions)
             self._lesions = LesionSet(lesions, every.id_map)
             if self._candidates is None:
-                of_run = [own.id for own in lesions if getattr(self._recorded.get(_key(own)), "site", None) is not None]
+                of_run = [own.id for own in lesions if getattr(self.recorded.get(_key(own)), "site", None) is not None]
                 self._candidates = self.flat_voxels(of_run)
         return self._lesions
 
@@ -291,10 +282,11 @@ class Review:
 
     def _scored(self) -> _Counted:
         every, left_out = self._every(), None
-        lesions = list(every.lesions) if self.reviewed or self._by_artery else _from_head_to_feet(every)
-        if self.reviewed or (self._unreviewed == "automatic" and self.method == "threshold"):
+        by_artery = self.reviewed or self.method == "threshold" or self.by_territory
+        lesions = list(every.lesions) if by_artery else _from_head_to_feet(every)
+        if self.reviewed or (self.unreviewed == "automatic" and self.method == "threshold"):
             out = _part(every, [lesion for lesion in lesions if lesion.artery == Artery.UNASSIGNED])
-            reasons = [getattr(self._recorded.get(_key(lesion)), "reason", "") for lesion in out.lesions]
+            reasons = [getattr(self.recorded.get(_key(lesion)), "reason", "") for lesion in out.lesions]
             left_out = LeftOut(out, self._suggested(out), tuple(r or "not assigned to an artery" for r in reasons))
             lesions = [lesion for lesion in lesions if lesion.artery != Artery.UNASSIGNED]
         coronary, elsewhere = (
@@ -303,18 +295,18 @@ class Review:
         )
         spacing = self.image.GetSpacing()
         result = MethodResult(
-            status="reviewed" if self.reviewed else self._unreviewed,
+            status="reviewed" if self.reviewed else self.unreviewed,
             rules=self.rules,
             lesions=coronary,
             total=score_lesions(coronary.lesions, spacing, self.rules),
-            arteries=score_arteries(coronary.lesions, spacing, self.rules),
+            arteries=score_sites(coronary.lesions, spacing, self.rules),
             suggestions=() if self.reviewed else self._suggested(coronary),
             no_calcium=self.reviewed and not (self.labelled.values <= max(Artery)).any(),
             left_out=None if self.reviewed else left_out,
         )
-        if self._errors is not None:
-            result = with_intervals(self.method, result, self._errors)
-        scores = score_non_coronary(elsewhere.lesions, spacing, self.rules)
+        if self.errors is not None:
+            result = with_intervals(self.method, result, self.errors)
+        scores = score_sites(elsewhere.lesions, spacing, self.rules, NonCoronary)
         others = NonCoronaryResult(self.reviewed, self.rules, elsewhere, scores)
         return _Counted(_part(every, lesions), result, others, left_out)
 
@@ -322,14 +314,14 @@ class Review:
         """Suggested arteries of lesions: the run's where it knew the lesion, else by place, found once each."""
         keys = {lesion.id: _key(lesion) for lesion in part.lesions}
         new = tuple(lesion for lesion in part.lesions if keys[lesion.id] not in self._suggestions)
-        if new and self._heart is not None:
+        if new and self.heart is not None:
             # In the smallest part of the scan that holds heart and lesions: the rest would only take time.
             places = np.unravel_index(self._every().flat, self._hu.shape)
             box = [
                 slice(min(of_heart.start, int(place.min())), max(of_heart.stop, int(place.max()) + 1))
                 for of_heart, place in zip(self._heart_box, places, strict=True)
             ]
-            images = (image[box[::-1]] for image in (self.image, self._heart))
+            images = (image[box[::-1]] for image in (self.image, self.heart))
             for suggestion in suggest_arteries(LesionSet(new, part.id_map[tuple(box)]), *images):
                 self._suggestions[keys[suggestion.lesion_id]] = suggestion
         known = ((number, self._suggestions.get(key)) for number, key in keys.items())
@@ -337,7 +329,7 @@ class Review:
 
     @cached_property
     def _heart_box(self) -> tuple[slice, ...]:
-        inside = sitk.GetArrayViewFromImage(self._heart) != 0
+        inside = sitk.GetArrayViewFromImage(self.heart) != 0
         return bounding_box(inside) if inside.any() else tuple(slice(n, 0) for n in inside.shape)
 
     def _metal_among(self, every: LesionSet) -> dict[int, MetalKind]:

@@ -21,7 +21,7 @@ from ..scoring import risk
 from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements
-from .export import ABOUT_CANDIDATES, IN_PANEL, Place, Reviewed, export_review, result_of
+from .export import ABOUT_CANDIDATES, IN_PANEL, Reviewed, export_review, result_of
 from .picking import brush_stroke, pick_lesion
 from .review import Difference, Review
 from .state import Change, ReviewState, reviews_of
@@ -33,7 +33,7 @@ class ScanReview:
     """A scored scan whose lesions a reader edits.
 
     state: where it is kept. methods: "threshold", and "decomposition" where there is a calcium map. scan: the CT, with
-    axes as in `CTScan` and the facts of the record. reviewed: by method (see `Review.result`). place: what the export
+    axes as in `CTScan` and the facts of the record. reviewed: by method (see `Review.result`). program: what the export
     says of where it was reviewed. record_change: is told every change with "edit", "undo" or "redo", after it was made.
 
     Call `refresh` after anything but this object's own methods has edited the state. While voxels belong to two
@@ -46,11 +46,11 @@ class ScanReview:
     def __init__(
         self,
         state: ReviewState,
-        place: Place = IN_PANEL,
+        program: str = IN_PANEL,
         record_change: Callable[[str, Change], None] | None = None,
     ) -> None:
         self._state = state
-        self._place = place
+        self._program = program
         self._record = record_change or (lambda kind, change: None)
         self.scan = state.scan
         self.methods = state.methods
@@ -355,12 +355,12 @@ class ScanReview:
         """The state as it is now, for exports. Raises MaskError while there is a problem."""
         for method in self.methods:
             self._check(method)
-        return Reviewed(self.as_result(), self._state.record, self._place, self.slices_off, self.slices_wished)
+        return Reviewed(self.as_result(), self._state.record, self._program, self.slices_off, self.slices_wished)
 
     def as_result(self) -> ScoreResult:
         """The result that the review comes to, of the methods without a problem (see `export.result_of`)."""
         numbers = self.results(), self.categories(), self.non_coronary
-        return result_of(self._state, *numbers, self.warnings, self._place)
+        return result_of(self._state, *numbers, self.warnings)
 
     def calcium_map(self) -> sitk.Image | None:
         """The calcium map on the scan's grid; None without one. Raises UnreadableError when it is another."""

@@ -9,13 +9,9 @@ import SimpleITK as sitk
 
 from ..core.ct import Acquisition, CTError, CTScan, UnreadableError, same_grid, scan_from_image
 from ..core.grid import Grid
-from ..core.labels import Labelled
-from ..core.records import recorded_status
-from ..mrml.scene_content import SliceRow
 from ..quality.calibration_range import Familiarity
 from ..quality.normalisation import Normalisation
 from ..scoring.lesions import ScoringRules
-from ..scoring.scores import usual_calibration
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import estimates_from_json
 from .review import Difference, Review, recorded_lesions
@@ -58,52 +54,12 @@ class ReviewState:
         self.record = record
         try:
             self.estimates = estimates_from_json(record)
+            normalisation = Normalisation.recorded(record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            message = f"The whole-scan estimates of the record cannot be read ({error!r}). Score again."
+            message = f"The record of the score cannot be read ({error!r}). Score again."
             raise UnreadableError(message) from error
         self.scan = _recorded_scan(record, image, name)
-        normalisation = Normalisation.recorded(record)
         self.scored = self.scan if normalisation is None else normalisation.of(self.scan)
-
-    def calcium_map(self) -> sitk.Image:
-        """The calcium map, as a whole or on a part of the scan's grid."""
-        raise NotImplementedError
-
-    def saliency(self) -> sitk.Image | None:
-        """Saliency of a whole-scan estimate, on the scan's grid; None without one."""
-        raise NotImplementedError
-
-    def territories(self) -> sitk.Image | None:
-        """Labels of `TERRITORIES` on the scan's grid; None where the run knew none."""
-        raise NotImplementedError
-
-    def signature(self, method: str) -> tuple:
-        """A value that differs whenever the labels of a method may have changed; costs next to nothing."""
-        raise NotImplementedError
-
-    def labelled(self, method: str) -> Labelled:
-        """The labels of a method. Raises MaskError when a voxel belongs to two segments or to one that is no site."""
-        raise NotImplementedError
-
-    def write(self, method: str, labelled: Labelled, alone: bool = False) -> None:
-        """Give voxels to labels, and take the label of those with 0. alone: take the labels of all others too."""
-        raise NotImplementedError
-
-    def slices(self) -> list[SliceRow]:
-        """The slices of the scan in the calcium map; none without one. Raises UnreadableError."""
-        raise NotImplementedError
-
-    def set_used(self, used: dict[int, bool]) -> None:
-        """Mark slices, by k, as used or not."""
-        raise NotImplementedError
-
-    def reviewed(self) -> dict[str, bool]:
-        """Whether a reader has said that the review is done, by method."""
-        raise NotImplementedError
-
-    def set_reviewed(self, method: str, on: bool) -> None:
-        """Mark a method as reviewed, or not."""
-        raise NotImplementedError
 
     def whole_map(self) -> sitk.Image:
         """The calcium map on the scan's grid. Raises UnreadableError where it does not lie on the scan's voxels."""
@@ -146,13 +102,10 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
 def _review(method: str, state: ReviewState, errors: ScanErrors) -> Review:
     rules, own = dict(state.record["rules"][method]), state.record["methods"][method]
     rules["weight_bounds_hu"] = tuple(rules["weight_bounds_hu"])
-    if method == "decomposition" and "equivalent_mg_per_mm3_hu" not in rules:  # of an earlier version
-        calibration = rules["calibration_mg_per_mm3_hu"]
-        rules["equivalent_mg_per_mm3_hu"] = calibration or usual_calibration(state.scan.acquisition.kvp)
-    unreviewed = recorded_status(method, own)
-    if unreviewed == "reviewed":
-        unreviewed = recorded_status(method, {"reviewed": False})
+    unreviewed = own["status"]
     clinical = method == "threshold"
+    if unreviewed == "reviewed":
+        unreviewed = "candidates" if clinical else "automatic"
     return Review(
         method,
         state.scored.image if clinical else state.whole_map(),

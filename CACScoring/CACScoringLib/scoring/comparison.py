@@ -17,7 +17,7 @@ from ..core.ct import CTError, ScanWarning, UnreadableError
 from ..core.labels import MAIN_ARTERIES
 from ..core.output import LAST_FILE
 from ..core.output import SCHEMA as SCORE_SCHEMA
-from ..core.records import check_record, recorded_status
+from ..core.records import check_record
 from ..quality.acquisition import NO_AGENT
 from .uncertainty import CalibratedOn, Limits, Repeatability, models_of
 
@@ -97,15 +97,13 @@ class Change:
 class MethodComparison:
     """bars: why nothing can be said by this method at all. changes: none where one result lacks the method.
 
-    scaled: whether its Agatston scores are on the scale of clinical ones (`MethodResult.scaled_agatston`). status: of
-    both scores (`results.STATUSES`), None where it differs. no_limits: where intervals tell what has changed, why no
-    limits do. calibrated_on: whose errors the intervals are made of; None for digital patients.
+    status: of both scores (`results.STATUSES`), None where it differs. no_limits: where intervals tell what has
+    changed, why no limits do. calibrated_on: whose errors the intervals are made of; None for digital patients.
     """
 
     method: str
     bars: tuple[str, ...]
     changes: tuple[Change, ...]
-    scaled: bool = False
     status: str | None = None
     no_limits: tuple[str, ...] = ()
     calibrated_on: CalibratedOn | None = None
@@ -177,7 +175,7 @@ def comparison_as_json(comparison: Comparison) -> dict:
             method.method: {
                 "cannot_be_said": list(method.bars),
                 "no_limits": list(method.no_limits),
-                "scaled_agatston": method.scaled,
+                "scaled_agatston": method.method == "decomposition",
                 "status": method.status,
                 **{
                     quantity: {
@@ -213,8 +211,7 @@ def _method(
     methods = [content["methods"].get(name) for content in both]
     if None in methods:
         return MethodComparison(name, (f"the {_SIDES[methods.index(None)]} scan was not scored by this method",), ())
-    statuses = [recorded_status(name, method) for method in methods]
-    scaled = all("clinical_agatston" in method["total"] for method in methods)
+    statuses = [method["status"] for method in methods]
     kind = "automatic" if name == "threshold" and statuses == ["automatic", "automatic"] else name
     bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, both)]
     if kind != "threshold":
@@ -222,8 +219,7 @@ def _method(
     no_limits = _limit_bars(kind, both[0], repeatability)
     changes = []
     for quantity in QUANTITIES:
-        own_bars = [*bars, *([] if scaled or name == "threshold" or quantity != "agatston" else [_NOT_SCALED])]
-        key = "clinical_agatston" if scaled and quantity == "agatston" else quantity
+        key = "clinical_agatston" if quantity == "agatston" else quantity
         for part in (TOTAL, *ARTERIES):
             scores = [method["total"] if part == TOTAL else method["arteries"][part] for method in methods]
             intervals = [score.get("interval_90") if quantity == "agatston" else None for score in scores]
@@ -234,10 +230,10 @@ def _method(
                 later=scores[1][key],
                 limit=None,
                 verdict=UNKNOWN,
-                reason=own_bars[0] if own_bars else None,
+                reason=bars[0] if bars else None,
                 intervals=None if None in intervals else (tuple(intervals[0]), tuple(intervals[1])),
             )
-            if not own_bars:
+            if not bars:
                 change = _evaluated(change, _limits_of(change, kind, repeatability, no_limits))
             changes.append(change)
     if not any(change.based_on == BY_INTERVALS for change in changes):
@@ -246,14 +242,10 @@ def _method(
         method=name,
         bars=tuple(bars),
         changes=tuple(changes),
-        scaled=scaled and name == "decomposition",
         status=statuses[0] if statuses[0] == statuses[1] else None,
         no_limits=tuple(no_limits),
         calibrated_on=CalibratedOn.stored(both[1]),
     )
-
-
-_NOT_SCALED = "one result is of an earlier version, whose map's Agatston scores are not on the clinical scale"
 
 
 def _evaluated(change: Change, limits: Limits | str) -> Change:
@@ -405,10 +397,8 @@ def _scan_warnings(both: Pair, repeatability: Repeatability | None) -> list[Scan
         values = {value for content in both if (value := _fact(name, content)) is not None}
         if outside := sorted(value for value in values if not low / 1.05 <= value <= high * 1.05):
             shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-            message = (
-                f"The repeatability limits were determined with {name.replace('_', ' ')} {shown}; here it is "
-                f"{' and '.join(f'{v:g}' for v in outside)}."
-            )
+            own = " and ".join(f"{value:g}" for value in outside)
+            message = f"The limits are those of {name.replace('_', ' ')} {shown}; here it is {own}."
             warnings.append(ScanWarning("comparison-beyond-study", message))
     return warnings
 
@@ -420,7 +410,7 @@ def _method_warnings(both: Pair) -> list[ScanWarning]:
         message = f"The hearts were located by different methods ({hearts[0]} and {hearts[1]})."
         warnings.append(ScanWarning("comparison-hearts", message))
     statuses = {
-        name: [recorded_status(name, content["methods"][name]) for content in both]
+        name: [content["methods"][name]["status"] for content in both]
         for name in METHODS
         if all(name in content["methods"] for content in both)
     }
@@ -431,10 +421,7 @@ def _method_warnings(both: Pair) -> list[ScanWarning]:
     if (of_map := statuses.get("decomposition")) and (
         of_map == ["reviewed", "reviewed"] or any(content.get("slices_by_reader") for content in both)
     ):
-        message = (
-            "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed "
-            "one of these."
-        )
+        message = "A reader has changed one of the calcium maps; the repeatability limits are those of unchanged ones."
         warnings.append(ScanWarning("comparison-map-reviewed", message))
     return warnings
 

@@ -12,12 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from ..core.labels import Artery, NonCoronary
 from .lesions import Lesion, ScoringRules, SliceComponent
 from .mass import calcium_hu_per_mg_cm3
+
+AnySite = TypeVar("AnySite", Artery, NonCoronary)
 
 AGATSTON_PER_MG = 4.2
 HALF_MG, STEEPNESS = 7.0, 2.4
@@ -79,20 +82,15 @@ def score_lesions(lesions: Iterable[Lesion], spacing_mm: tuple[float, float, flo
     )
 
 
-def score_arteries(
-    lesions: Iterable[Lesion], spacing_mm: tuple[float, float, float], rules: ScoringRules
-) -> dict[Artery, Score]:
-    """Scores of every artery, those without calcium included."""
+def score_sites(
+    lesions: Iterable[Lesion],
+    spacing_mm: tuple[float, float, float],
+    rules: ScoringRules,
+    sites: type[AnySite] = Artery,
+) -> dict[AnySite, Score]:
+    """Scores of every artery, or of every site beside them, those without calcium included."""
     lesions = list(lesions)
-    return {a: score_lesions((x for x in lesions if x.artery == a), spacing_mm, rules) for a in Artery}
-
-
-def score_non_coronary(
-    lesions: Iterable[Lesion], spacing_mm: tuple[float, float, float], rules: ScoringRules
-) -> dict[NonCoronary, Score]:
-    """Scores of every site beside the arteries, those without calcium included."""
-    lesions = list(lesions)
-    return {s: score_lesions((x for x in lesions if x.artery == s), spacing_mm, rules) for s in NonCoronary}
+    return {s: score_lesions((x for x in lesions if x.artery == s), spacing_mm, rules) for s in sites}
 
 
 def equivalent_agatston(mass_mg: float | np.ndarray) -> float | np.ndarray:

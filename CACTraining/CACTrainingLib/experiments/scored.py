@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from CACScoringLib.cohort.cohort import Sharing, score_cohort
+from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.run import ModelChoice, RunSettings
@@ -41,8 +41,8 @@ def scored_folders(
         CTError: The table cannot be read.
         OutputError: The results cannot be written, or were made with other settings.
     """
-    settings, sharing = RunSettings(healthy=False), Sharing(workers=workers)
-    states = score_cohort(table, output / SCANS, settings, models, sharing, overwrite, _WithinStep(progress))
+    settings = RunSettings(healthy=False)
+    states = score_cohort(table, output / SCANS, settings, models, workers, overwrite, _WithinStep(progress))
     return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from CACScoringLib.core.ct import UnreadableError
 
 _BLOCK = 2**20
-_WITH_OTHER_FILES = (".mhd", ".nhdr", ".hdr")
+_WITH_OTHER_FILES = (".mhd", ".nhdr")
 """Headers whose voxels are in another file, which they name."""
 
 

@@ -20,10 +20,9 @@ from scipy import ndimage
 from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
 from CACScoringLib.core.labels import SITES, Artery
 from CACScoringLib.core.output import LAST_FILE
-from CACScoringLib.core.records import recorded_agatston
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import score_arteries, score_lesions
+from CACScoringLib.scoring.scores import score_lesions, score_sites
 
 from ..phantom.cohort.export import LABEL_HU
 from ..statistics.masks import mask_agreement
@@ -186,15 +185,15 @@ def _value(method: dict, per_mass: float) -> Value:
     for lesion in method["lesions"]:
         artery = lesion.get("suggested_artery", lesion["artery"])
         if artery in arteries:
-            own = lesion["pseudo_mass_hu_mm3"] / per_mass, recorded_agatston(method, lesion)
+            own = lesion["pseudo_mass_hu_mm3"] / per_mass, lesion["clinical_agatston"]
             arteries[artery] = tuple(map(sum, zip(arteries[artery], own, strict=True)))
     total = method["total"]
-    return Value(total["pseudo_mass_hu_mm3"] / per_mass, recorded_agatston(method, total), arteries)
+    return Value(total["pseudo_mass_hu_mm3"] / per_mass, total["clinical_agatston"], arteries)
 
 
 def _found_value(found: LesionSet, files: _Files, rules: ScoringRules) -> Value:
     spacing = files.ct.image.GetSpacing()
-    scores = {a.key: score for a, score in score_arteries(found.lesions, spacing, rules).items() if a.key in ARTERIES}
+    scores = {a.key: score for a, score in score_sites(found.lesions, spacing, rules).items() if a.key in ARTERIES}
     total = score_lesions(found.lesions, spacing, rules)
     both = {name: (score.pseudo_mass_hu_mm3 / files.per_mass, score.agatston) for name, score in scores.items()}
     return Value(total.pseudo_mass_hu_mm3 / files.per_mass, total.agatston, both)

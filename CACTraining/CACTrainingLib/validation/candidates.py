@@ -8,7 +8,6 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from CACScoringLib.core.records import recorded_agatston, recorded_status
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.quality.calibration_range import METAL, recorded_facts
 from CACScoringLib.scoring.evidence import FEATURES
@@ -54,7 +53,7 @@ def scan_candidates(content: dict, folder: Path, coronary: Sequence[bool] | None
         CTError: A file cannot be read.
     """
     method = content["methods"].get("threshold")
-    if method is None or recorded_status("threshold", method) != "automatic":
+    if method is None or method["status"] != "automatic":
         return None
     found = candidates_of(content)
     if not all(set(FEATURES) == set(lesion.get("evidence", ())) for lesion in found):
@@ -65,7 +64,7 @@ def scan_candidates(content: dict, folder: Path, coronary: Sequence[bool] | None
     mapped = content["methods"].get("decomposition", {"arteries": {}})
     return ScanCandidates(
         features=[[lesion["evidence"][name] for name in FEATURES] for lesion in found],
-        agatston=[recorded_agatston(method, lesion) for lesion in found],
+        agatston=[lesion["clinical_agatston"] for lesion in found],
         arteries=[lesion["artery"] for lesion in found],
         coronary=None if coronary is None else list(map(bool, coronary)),
         intervals={
@@ -74,7 +73,7 @@ def scan_candidates(content: dict, folder: Path, coronary: Sequence[bool] | None
             if name in content["methods"]
         },
         probabilities=dict(categories.get("probabilities", {})),
-        map_arteries={key: recorded_agatston(mapped, score) for key, score in mapped["arteries"].items()},
+        map_arteries={key: score["clinical_agatston"] for key, score in mapped["arteries"].items()},
         facts=recorded_facts(content, heart),
         metal=METAL in (content.get("familiarity") or {"causes": ()})["causes"],
     )

@@ -14,7 +14,7 @@ from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.files import write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
 from CACScoringLib.core.output import LAST_FILE
-from CACScoringLib.core.records import counted_labels, recorded_agatston
+from CACScoringLib.core.records import counted_labels
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, connected_voxels, find_lesions
@@ -137,7 +137,7 @@ def compare(job: Job) -> ComparedScan:
         folder=job.folder.name,
         total=total,
         vessels=vessels,
-        measured={key: recorded_agatston(method, method["total"]) for key, method in methods.items()},
+        measured={key: method["total"]["clinical_agatston"] for key, method in methods.items()},
         measured_vessels={key: _by_vessel(method, job) for key, method in methods.items()},
         lesions=lesions,
         wrong=wrong,
@@ -171,7 +171,7 @@ def _by_vessel(method: dict, job: Job) -> dict[str, float]:
     for lesion in method["lesions"]:
         vessel = _vessel(_artery(lesion), job.vessels)
         if vessel is not None:
-            scores[vessel] += recorded_agatston(method, lesion)
+            scores[vessel] += lesion["clinical_agatston"]
     return scores
 
 
@@ -282,7 +282,7 @@ class _Places:
             off = np.linalg.norm(middles - np.array(lesion["centroid_ras_mm"]), axis=1)
             if not len(off) or off.min() > SAME_PLACE_MM:
                 raise CTError(f"{METHODS[key][1]} does not fit {LAST_FILE} beside it. Score the scan again.")
-            found.append(_Counted(voxels[int(off.argmin())], _artery(lesion), recorded_agatston(method, lesion)))
+            found.append(_Counted(voxels[int(off.argmin())], _artery(lesion), lesion["clinical_agatston"]))
         return found
 
     def _labels_of(self, key: str) -> np.ndarray:

@@ -23,7 +23,7 @@ from in_this_process import InThisProcess
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort, scoring
 from CACScoringLib.cohort import folder as cohort_folder
-from CACScoringLib.cohort.cohort import Sharing, score_cohort
+from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import RECORD, ScanJob, ScanOutcome, score_job
 from CACScoringLib.core.output import RESULT_FILES, OutputError
@@ -378,11 +378,11 @@ def test_tables_are_kept_up_to_date_and_a_locked_one_is_told_at_the_end(table, t
                 seen.append(states(tmp_path / "out"))
 
     how = RunSettings(), ModelChoice(threshold_only=True)
-    score_cohort(table, tmp_path / "out", *how, Sharing(workers=1), progress=Watching())
+    score_cohort(table, tmp_path / "out", *how, 1, progress=Watching())
     assert seen[2] == {"p1": "done", "broken": "failed", "p2": "waiting", "p3": "waiting"}
     monkeypatch.setattr(cohort_folder.CohortFolder, "write", lambda *_: False)
     with pytest.raises(OutputError, match="Close them"):
-        score_cohort(table, tmp_path / "out", *how, Sharing(workers=1))
+        score_cohort(table, tmp_path / "out", *how, 1)
 
 
 @pytest.mark.usefixtures("quick")

@@ -16,7 +16,6 @@ from CACScoringLib.io.image_files import read_image, write_image
 
 COMPRESSED = {
     "scan.nii.gz": "scan.nii.gz",
-    "scan.img.gz": "scan.img.gz",
     "scan.nrrd": "scan.nrrd",
     "scan.seg.nrrd": "scan.seg.nrrd",
     "scan.nhdr": "scan.raw.gz",
@@ -144,7 +143,7 @@ class TestMetaImage:
         (tmp_path / "scan.mhd").write_text(whole)
         np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
         (tmp_path / "scan.mhd").write_text(whole.replace("6 5 4", "6 5 3"))
-        with pytest.raises(UnreadableError, match="hold more, but its header states 180 bytes"):
+        with pytest.raises(UnreadableError, match="180 bytes are stated, not 240"):
             read_image(tmp_path / "scan.mhd")
 
 
@@ -158,7 +157,7 @@ class TestNifti:
         sitk.WriteImage(image, str(path))
         return path
 
-    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.hdr", "scan.img.gz"])
+    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
     @pytest.mark.parametrize("kind", [np.float32, np.float64])
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_what_is_no_number_is_refused(self, tmp_path, name, kind, value):
@@ -177,10 +176,10 @@ class TestNifti:
             (280, 0.7, "qform"),  # srow_x is -0.7: left and right
             (320, -3.0, "qform"),  # srow_z: the order of slices
             (324, 40.0, "up to 10 mm apart"),
-            (80, 0.9, r"0\.7×0\.8×3 mm by its sform and of 0\.9×0\.8×3 mm by its pixdim"),
+            (80, 0.9, r"0\.7×0\.8×3 mm by sform, 0\.9×0\.8×3 mm by pixdim"),
             (76, -1.0, "qform"),
             (264, 0.0, "qform"),
-            (280, np.nan, "contradicts"),
+            (280, np.nan, "by sform"),
         ],
     )
     @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])

@@ -32,7 +32,7 @@ from CACScoringLib.core.ct import (
     same_grid,
     scan_from_image,
 )
-from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary
+from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary, label_called
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.preprocessing import heart_slices
@@ -44,7 +44,7 @@ from CACScoringLib.report import files as report
 from CACScoringLib.report.files import result_as_json
 from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import score_arteries, score_lesions
+from CACScoringLib.scoring.scores import score_lesions, score_sites
 
 OBLIQUE = tuple(
     float(x) for x in sitk.Euler3DTransform((0, 0, 0), math.radians(7), math.radians(-4), math.radians(11)).GetMatrix()
@@ -81,7 +81,7 @@ def labels_of(image: sitk.Image) -> np.ndarray:
 
 def arteries_of(segmentation, grid: sitk.Image) -> np.ndarray:
     """Labels of the segments by their names, as a review reads them."""
-    labelled = voxels_of_segments(segmentation, grid, lesion_segments.label_of_segment)
+    labelled = voxels_of_segments(segmentation, grid, label_called)
     labels = np.zeros(grid.GetSize()[::-1], np.uint8)
     labels.reshape(-1)[labelled.flat] = labelled.values
     return labels
@@ -104,7 +104,7 @@ def result():
     lesions = find_lesions(scan.image, labels_of(scan.image), rules)
     spacing = scan.image.GetSpacing()
     total = score_lesions(lesions.lesions, spacing, rules)
-    method = MethodResult("reviewed", rules, lesions, total, score_arteries(lesions.lesions, spacing, rules))
+    method = MethodResult("reviewed", rules, lesions, total, score_sites(lesions.lesions, spacing, rules))
     inside = np.zeros(labels_of(scan.image).shape, np.uint8)
     inside[1:6, 1:10, 1:9] = 1
     mask = on_grid_of(scan.image, inside)
@@ -402,7 +402,7 @@ def decomposed(result):
     rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
     lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
     total = score_lesions(lesions.lesions, scan.GetSpacing(), rules)
-    arteries = score_arteries(lesions.lesions, scan.GetSpacing(), rules)
+    arteries = score_sites(lesions.lesions, scan.GetSpacing(), rules)
     method = replace(result.methods["threshold"], rules=rules, lesions=lesions, total=total, arteries=arteries)
     methods = {**result.methods, "decomposition": method}
     return replace(result, decomposition=parts, slices=found, methods=methods)
@@ -550,7 +550,7 @@ def test_calcium_elsewhere_has_segments_of_its_own(scene, monkeypatch, tmp_path)
         code = codes.get(lesion_segments.segment_id(site), "")
         assert "SCT^5540006^Calcium" in tag_of(segment)
         assert (f"~SCT^{code}^" if code else "master list~^^~^^") in tag_of(segment)
-    labelled = voxels_of_segments(nodes.calcium, result.scan.image, lesion_segments.label_of_segment)
+    labelled = voxels_of_segments(nodes.calcium, result.scan.image, label_called)
     assert set(labelled.values.tolist()) == set(heart_with_territories.SITES)
     rows = {r["Artery"]: r["Agatston"] for r in rows_of(nodes.scores) if r["Method"] == "non_coronary"}
     assert rows == pytest.approx({"aortic_valve": 128, "mitral_annulus": 96, "thoracic_aorta": 96, "other": 0})

@@ -64,7 +64,7 @@ class TestCohort:
         assert cohort.ui.cohortButton.text == "Score all"
         assert "Scans done: 1, failed: 1" in cohort.ui.cohortStatusLabel.text
 
-    def test_a_cluster_is_used_and_its_dashboard_and_end_are_told(self, cohort, tmp_path, monkeypatch):
+    def test_a_cluster_is_used_and_its_end_is_told(self, cohort, tmp_path, monkeypatch):
         from CACScoringLib.panel import cohort_section  # needs the desktop host
 
         clock = [0.0]
@@ -74,7 +74,6 @@ class TestCohort:
         cohort.ui.cohortButton.click()
         worker = cohort.cohort
         assert worker.arguments[-4:-2] == ["--cluster", "tcp://head:8786"]
-        worker.say(line(event="dashboard", address="http://head:8787/status"))
         for index in range(9):
             worker.say(self.scan(index, "waiting", tmp_path))
         worker.say(self.scan(0, "running", tmp_path))
@@ -84,7 +83,6 @@ class TestCohort:
         text = cohort.ui.cohortStatusLabel.text
         assert "3 of 9 scans, 1 failed" in text
         assert "About 12 min are left" in text
-        assert "http://head:8787/status" in text
         worker.end(0)
 
     def test_a_row_opens_for_review(self, cohort, tmp_path):

@@ -38,7 +38,9 @@ def score(agatston, scale=1.0):
 def method(lad, rca=0.0, reviewed=False, scale=1.0):
     scores = [score(agatston, scale) for agatston in (0.0, lad, 0.0, rca, lad + rca)]
     arteries = dict(zip(("LM", "LAD", "LCX", "RCA"), scores, strict=False))
-    return {"reviewed": reviewed, "agatston_scale": None, "total": scores[-1], "arteries": arteries}
+    status = "reviewed" if reviewed else "automatic" if scale != 1 else "candidates"
+    about = {"status": status, "reviewed": reviewed, "agatston_scale": None}
+    return {**about, "total": scores[-1], "arteries": arteries}
 
 
 def content(lad=100.0, rca=0.0):
@@ -230,11 +232,15 @@ class TestReasons:
     def test_reviewed_beside_unreviewed(self):
         for name in ("threshold", "decomposition"):
             reviewed = content()["methods"][name]["reviewed"]
-            found = compare(content(), with_method(name, reviewed=not reviewed), LIMITS)
+            found = compare(
+                content(),
+                with_method(name, reviewed=not reviewed, status="automatic" if reviewed else "reviewed"),
+                LIMITS,
+            )
             assert "were reviewed" in bars(found, name)[0]
 
     def test_candidates_beside_an_automatic_score(self):
-        found = compare(automatic(), with_method("threshold", reviewed=False), LIMITS)
+        found = compare(automatic(), with_method("threshold", reviewed=False, status="candidates"), LIMITS)
         assert bars(found, "threshold") == (
             "the later scan's candidates were not evaluated, so they are not a calcium score",
         )

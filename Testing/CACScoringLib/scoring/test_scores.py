@@ -19,8 +19,8 @@ from CACScoringLib.scoring.scores import (
     HALF_MG,
     Score,
     equivalent_agatston,
-    score_arteries,
     score_lesions,
+    score_sites,
     usual_calibration,
 )
 
@@ -74,7 +74,7 @@ def test_arteries_are_scored_apart_and_add_up():
     phantoms.paint_voxels(phantom, [(2, 4, 5)], 450, Artery.LCX)
     phantoms.paint_voxels(phantom, [(2, 8, 8), (4, 8, 8)], 130, Artery.OTHER)
     found = find_lesions(phantom.image, phantom.labels, RULES)
-    arteries = score_arteries(found.lesions, (1.0, 1.0, 3.0), RULES)
+    arteries = score_sites(found.lesions, (1.0, 1.0, 3.0), RULES)
     assert set(arteries) == set(Artery)
     assert {a: s.agatston for a, s in arteries.items() if s.agatston} == {
         Artery.LAD: 4.0,
@@ -228,7 +228,7 @@ def test_equal_to_the_slow_reference_on_noise(seed):
         assert result.agatston == pytest.approx(same.agatston)
         assert result.volume_mm3 == pytest.approx(same.volume_mm3)
         assert result.pseudo_mass_hu_mm3 == pytest.approx(same.pseudo_mass_hu_mm3, rel=1e-5)
-    per_artery = score_arteries(found.lesions, image.GetSpacing(), rules)
+    per_artery = score_sites(found.lesions, image.GetSpacing(), rules)
     by_loop = reference.agatston_by_slice_loop(image, arteries, rules)
     assert {a: per_artery[a].agatston for a in by_loop} == pytest.approx(by_loop)
 

@@ -316,10 +316,10 @@ class EffectScan:
 def _label(name: str) -> int:
     """Of a lesion segment; 0 of any other."""
     from ...core.ct import CTError
-    from ...mrml.lesion_segments import label_of_segment
+    from ...core.labels import label_called
 
     try:
-        return label_of_segment(name)
+        return label_called(name)
     except CTError:
         return 0
 

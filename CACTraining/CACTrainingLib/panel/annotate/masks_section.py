@@ -206,11 +206,11 @@ class MaskSection(Section, VTKObservationMixin):
         return node
 
     def _painted(self) -> Labelled:
-        from CACScoringLib.mrml.lesion_segments import label_of_segment
+        from CACScoringLib.core.labels import label_called
         from CACScoringLib.mrml.segments import voxels_of_segments
 
         def label(name: str) -> int:
-            number = 1 if self._kind is HEART else label_of_segment(name)
+            number = 1 if self._kind is HEART else label_called(name)
             if number > len(_ARTERIES):
                 known = ", ".join(_ARTERIES)
                 raise MaskError(f"The segment {name} is not an artery. Rename it ({known}) or remove it.")

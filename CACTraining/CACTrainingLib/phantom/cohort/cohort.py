@@ -18,7 +18,7 @@ from CACScoringLib.core.ct import CTError, ScanWarning, with_warnings
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import Score, score_arteries
+from CACScoringLib.scoring.scores import Score, score_sites
 
 from ..anatomy.coronaries import ARTERIES, Plaque
 from ..anatomy.heart import posed_frame
@@ -284,7 +284,7 @@ def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
     rules = replace(ScoringRules(), calibration_mg_per_mm3_hu=1 / (1000.0 * per_mg))
     arteries = annotate(scan, np.random.default_rng(0)).arteries
     found = find_lesions(image_on(grid, scan.hu), arteries, rules)
-    scores = score_arteries(found.lesions, grid.spacing_mm, rules)
+    scores = score_sites(found.lesions, grid.spacing_mm, rules)
     return {artery.key: score for artery, score in scores.items() if artery.key in ARTERIES}
 
 
