@@ -210,8 +210,8 @@ def scored(
     status: str, lesions: LesionSet, rules: ScoringRules, spacing_mm: tuple[float, float, float], **more: Any
 ) -> MethodResult:
     """Score the lesions of a method. more: further fields of `MethodResult`."""
-    total, arteries = (score(lesions.lesions, spacing_mm, rules) for score in (score_lesions, score_sites))
-    return MethodResult(status, rules, lesions, total, arteries, **more)
+    total = score_lesions(lesions.lesions, spacing_mm, rules)
+    return MethodResult(status, rules, lesions, total, score_sites(lesions.lesions, spacing_mm, rules), **more)
 
 
 def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:

@@ -180,8 +180,8 @@ def _resampled(
 ) -> np.ndarray:
     """Weights [target, source] applied along k, j and i; float32. Missing weight counts as the value outside."""
     weights = (planes, rows, columns)
-    needed = tuple(_band(w.any(0)) for w in weights)
-    filled = tuple(_band(w.any(1)) for w in weights)
+    needed = tuple(_band(np.any(w, axis=0)) for w in weights)
+    filled = tuple(_band(np.any(w, axis=1)) for w in weights)
     planes, rows, columns = (w[to, of] for w, to, of in zip(weights, filled, needed, strict=True))
     part = array[needed]
     offset = np.float32(outside)

@@ -101,9 +101,11 @@ def changed_settings(settings: Settings, content: object, where: str, folder: Pa
     if not isinstance(content, dict) or not content.keys() <= known.keys():
         place = where or "The content"
         raise OutputError(f"{place} of --settings needs to be an object with fields of: {', '.join(known)}.")
-    kinds, changes = get_type_hints(type(settings)), {}
+    kinds = get_type_hints(type(settings))
+    changes: dict[str, Any] = {}
     for name, value in content.items():
-        before, place = getattr(settings, name), f"{where}.{name}".lstrip(".")
+        before: Any = getattr(settings, name)
+        place = f"{where}.{name}".lstrip(".")
         if dataclasses.is_dataclass(before):
             changes[name] = changed_settings(before, value, place, folder)
             continue
@@ -114,7 +116,7 @@ def changed_settings(settings: Settings, content: object, where: str, folder: Pa
     return dataclasses.replace(settings, **changes)
 
 
-def _value(kind: Any, value: object, where: str, folder: Path) -> object:
+def _value(kind: Any, value: Any, where: str, folder: Path) -> object:
     for one in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
         if one is Path and isinstance(value, str):
             return folder / value

@@ -222,7 +222,7 @@ def _method(
         key = "clinical_agatston" if quantity == "agatston" else quantity
         for part in (TOTAL, *ARTERIES):
             scores = [method["total"] if part == TOTAL else method["arteries"][part] for method in methods]
-            intervals = [score.get("interval_90") if quantity == "agatston" else None for score in scores]
+            earlier, later = (score.get("interval_90") if quantity == "agatston" else None for score in scores)
             change = Change(
                 quantity=quantity,
                 part=part,
@@ -231,7 +231,7 @@ def _method(
                 limit=None,
                 verdict=UNKNOWN,
                 reason=bars[0] if bars else None,
-                intervals=None if None in intervals else (tuple(intervals[0]), tuple(intervals[1])),
+                intervals=(tuple(earlier), tuple(later)) if earlier and later else None,
             )
             if not bars:
                 change = _evaluated(change, _limits_of(change, kind, repeatability, no_limits))
@@ -339,18 +339,19 @@ def _status_bars(statuses: list[str]) -> list[str]:
 
 def _rule_bars(name: str, both: Pair) -> list[str]:
     # A calibration changes the mass in mg only, which is not compared; a name tells nothing else than the values.
-    names = _differing(*(content["rules"][name] for content in both), unless=("name", "calibration_mg_per_mm3_hu"))
+    names = _differing(both[0]["rules"][name], both[1]["rules"][name], unless=("name", "calibration_mg_per_mm3_hu"))
     return [f"the rules differ ({names})"] if names else []
 
 
 def _model_bars(kind: str, both: Pair) -> list[str]:
-    if names := _differing(*map(models_of, both), shared=True):
+    if names := _differing(models_of(both[0]), models_of(both[1]), shared=True):
         return [f"the models differ ({names}): score both with the same"]
     if kind == "automatic" and both[0].get("candidate_evidence") != both[1].get("candidate_evidence"):
         return ["the candidates were evaluated by different evidence"]
     if both[0].get("calibrated_on") != both[1].get("calibrated_on"):
         return ["the models were calibrated on different scans"]
-    names = _differing(*(content["decomposition_settings"] for content in both), unless=("batch_size",))
+    settings = [content["decomposition_settings"] for content in both]
+    names = _differing(settings[0], settings[1], unless=("batch_size",))
     return [f"the calcium maps were made with other settings ({names})"] if names else []
 
 

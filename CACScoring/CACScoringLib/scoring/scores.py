@@ -86,7 +86,7 @@ def score_sites(
     lesions: Iterable[Lesion],
     spacing_mm: tuple[float, float, float],
     rules: ScoringRules,
-    sites: type[AnySite] = Artery,
+    sites: type[AnySite] = Artery,  # type: ignore[assignment]
 ) -> dict[AnySite, Score]:
     """Scores of every artery, or of every site beside them, those without calcium included."""
     lesions = list(lesions)
