@@ -106,7 +106,7 @@ def changed_settings(settings: Settings, content: object, where: str, folder: Pa
     for name, value in content.items():
         before: Any = getattr(settings, name)
         place = f"{where}.{name}".lstrip(".")
-        if dataclasses.is_dataclass(before):
+        if hasattr(before, "__dataclass_fields__"):
             changes[name] = changed_settings(before, value, place, folder)
             continue
         changes[name] = _value(kinds[name], value, place, folder)
