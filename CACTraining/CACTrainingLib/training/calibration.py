@@ -156,6 +156,9 @@ def candidate_evidence(
         "recall": float(every[held].mean()),
         "difference_of_ln_agatston": error,
     }
+    for kind in ("distractor", "clean"):
+        if own := [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]:
+            achieved[f"above_zero_{kind}_scans"] = float(np.mean(own))
     return evidence, achieved, counted
 
 

@@ -35,10 +35,8 @@ class Curves:
                 path.unlink()
         self._writer = SummaryWriter(str(folder), purge_step=step or None)
 
-    def __enter__(self) -> Curves:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Close TensorBoard's file."""
         self._writer.close()
 
     def write(self, event: str, step: int, seconds: float, values: dict[str, float], **more: object) -> None:

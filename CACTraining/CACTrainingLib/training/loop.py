@@ -129,7 +129,7 @@ def train(
     if from_first(fabric, lambda: has_checkpoint(folder, resume)):
         in_turn(fabric, run.load)
     state = run.state
-    writer = Curves(folder, state.step) if fabric.is_global_zero else nullcontext()
+    writer = closing(Curves(folder, state.step)) if fabric.is_global_zero else nullcontext()
     with writer as curves, closing(_prefetched(task, settings, state.step, fabric.global_rank)) as batches:
         _loop(run, curves, batches, progress)
     return Outcome(run.best_weights, state.best_metrics, state.step, state.seconds, state.best_step, fabric.world_size)
