@@ -50,4 +50,4 @@ def read_review_file(path: Path) -> ReviewFile:
 def check_kind(data: Dataset, name: str) -> None:
     """Raises MaskError when a DICOM object holds no lesions."""
     if str(data.get("SOPClassUID")) not in (*SEGMENTATIONS, RTStructureSetStorage):
-        raise MaskError(f"{name} (modality {data.get('Modality')}) holds no lesions. Give a SEG or RTSTRUCT.")
+        raise MaskError(f"{name} ({data.get('Modality')}) holds no lesions. Give a SEG, RTSTRUCT or label map.")

@@ -120,6 +120,7 @@ def test_page_counts_categories_warnings_and_failures(tmp_path):
     assert "<td>11–100</td><td>1</td><td>33.3 %</td>" in page
     assert "<td>LAD</td><td>2</td><td>180.0</td>" in page
     assert "<code>noisy</code></td><td>3</td><td>100.0 %</td>" in page
+    assert "<td>20–40</td><td>3</td><td>6.0</td><td>8.0</td><td>2.00</td>" in page
     assert "Doe_Jane" not in page.replace('href="Doe_Jane_', "")
     assert "<td>250.0</td>" in page, "methods that disagree most"
 

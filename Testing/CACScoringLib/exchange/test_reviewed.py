@@ -201,7 +201,7 @@ def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(g
         read_reviewed(write_structures(tmp_path / "a.dcm", scan.image, [("LAD", [tilted])]), scan)
     with pytest.raises(MaskError, match=r"GTV \(structure 1\)"):
         read_reviewed(write_structures(tmp_path / "b.dcm", scan.image, [("GTV", [square(9, 12, 5)])]), scan)
-    with pytest.raises(MaskError, match="another frame of reference"):
+    with pytest.raises(MaskError, match="another scan"):
         read_reviewed(
             write_structures(tmp_path / "c.dcm", scan.image, [("LAD", [square(9, 12, 5)])], generate_uid()), scan
         )
