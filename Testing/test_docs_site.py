@@ -48,7 +48,7 @@ def test_every_warning_has_its_messages():
     messages = warning_tables.messages_by_code()
     assert set(messages) == set(ADVICE)
     assert messages["thick-slices"] == [
-        "The slices are {thickness_mm} mm thick (over 5 mm): lesions may be missed.",
+        "The slices are {thickness_mm} mm thick, more than 5 mm, so small lesions may be missed.",
     ]
     assert len(messages["geometry-unknown"]) == 2
     page = warning_tables.warnings_as_markdown()
