@@ -338,8 +338,7 @@ def _clamped(image: sitk.Image) -> list[ScanWarning]:
     count = 0 if low >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > low)).sum())
     if count <= MOST_CLAMPED * values.size:
         return []
-    share = f"{count} voxels ({count / values.size:.1%})"
-    message = f"{share} below {LOWEST_AIR_HU} HU, which are no padding, were set to air ({AIR_HU} HU)."
+    message = f"{count} voxels were set to air ({AIR_HU} HU): they lie below {LOWEST_AIR_HU} HU and are no padding."
     return [ScanWarning("below-air", message)]
 
 

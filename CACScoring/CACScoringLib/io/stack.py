@@ -258,8 +258,7 @@ def _check_continuous(volume: np.ndarray, slices: list[DicomSlice], rescales: li
             stated = (
                 f"{slices[n].path.name} (slope {rescales[n][0]:g}, intercept {rescales[n][1]:g})" for n in (k - 1, k)
             )
-            where = " and ".join(stated)
-            raise NotHounsfieldError(f"Soft tissue differs by {step_hu:+.0f} HU: {where}. Export the series again.")
+            raise NotHounsfieldError(f"Rescale and tissue ({step_hu:+.0f} HU) differ: {' and '.join(stated)}.")
 
 
 def read_slice_image(slice_: DicomSlice) -> sitk.Image:

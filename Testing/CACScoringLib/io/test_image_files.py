@@ -143,7 +143,7 @@ class TestMetaImage:
         (tmp_path / "scan.mhd").write_text(whole)
         np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
         (tmp_path / "scan.mhd").write_text(whole.replace("6 5 4", "6 5 3"))
-        with pytest.raises(UnreadableError, match="180 bytes are stated, not 240"):
+        with pytest.raises(UnreadableError, match="hold more, but its header states 180 bytes"):
             read_image(tmp_path / "scan.mhd")
 
 
@@ -176,10 +176,10 @@ class TestNifti:
             (280, 0.7, "qform"),  # srow_x is -0.7: left and right
             (320, -3.0, "qform"),  # srow_z: the order of slices
             (324, 40.0, "up to 10 mm apart"),
-            (80, 0.9, r"0\.7×0\.8×3 mm by sform, 0\.9×0\.8×3 mm by pixdim"),
+            (80, 0.9, r"0\.7×0\.8×3 mm by its sform and of 0\.9×0\.8×3 mm by its pixdim"),
             (76, -1.0, "qform"),
             (264, 0.0, "qform"),
-            (280, np.nan, "by sform"),
+            (280, np.nan, "contradicts"),
         ],
     )
     @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])

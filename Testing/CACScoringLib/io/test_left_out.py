@@ -66,7 +66,7 @@ def test_what_does_not_belong_is_named(tmp_path, hu, tags):
 def test_two_slices_of_one_position_that_could_both_be_right(tmp_path):
     paths = write_series(tmp_path, chest_hu())
     add(paths[2], "extra.dcm", chest_hu(1, seed=1)[0])
-    with pytest.raises(SliceGeometryError, match="1 slices share a position"):
+    with pytest.raises(SliceGeometryError, match="1 slices have the same position"):
         read_ct(tmp_path)
 
 
@@ -74,7 +74,7 @@ def test_two_slices_of_one_position_that_could_both_be_right(tmp_path):
 def test_two_full_stacks(tmp_path, kernel):
     for path in write_series(tmp_path, chest_hu()):
         add(path, f"copy-{path.name}", ConvolutionKernel=kernel)
-    with pytest.raises(SliceGeometryError, match="6 slices share a position"):
+    with pytest.raises(SliceGeometryError, match="6 slices have the same position"):
         read_ct(tmp_path)
 
 
@@ -82,5 +82,5 @@ def test_what_remains_has_to_be_whole(tmp_path):
     """The odd slice is one of the stack that was spoilt: without it, there is a gap."""
     paths = write_series(tmp_path, chest_hu())
     add(paths[2], paths[2].name, ImageOrientationPatient=SAGITTAL)
-    with pytest.raises(SliceGeometryError, match="1 of 6 slices are oriented differently"):
+    with pytest.raises(SliceGeometryError, match="1 of 6 slices have a different orientation"):
         read_ct(tmp_path)
