@@ -156,5 +156,4 @@ def of_batch_system(name: str) -> Any:
         kind = getattr(dask_jobqueue, BATCH_SYSTEMS[name])
         return kind(scheduler_options={"dashboard_address": BOARD, **options})
     except Exception as error:  # each class has its own
-        message = f"--cluster {name} could not be begun: {error}. Describe its jobs in ~/.config/dask/jobqueue.yaml."
-        raise ClusterError(message) from error
+        raise ClusterError(f"--cluster {name}: {error}. See ~/.config/dask/jobqueue.yaml.") from error

@@ -104,8 +104,7 @@ class CohortFolder:
             self._record = _read_record(file)
             changed = _differences(self._record["made_with"], wanted)
             if changed and not overwrite:
-                message = f"{self.path} holds results of other settings ({changed}). Choose another --output"
-                raise OutputError(f"{message}, or score all scans again with --overwrite.")
+                raise OutputError(f"{self.path} holds results of other settings ({changed}). Choose another --output.")
         if overwrite:
             for name in self._record["scans"]:
                 forget(self.path / name)
@@ -131,8 +130,7 @@ def opened(path: Path, wanted: dict, overwrite: bool, local: bool = True) -> Ite
             stack.callback(folder.remove_leftovers)
             yield folder
         except OSError as error:
-            message = f"Reading or writing failed: {error}. Make room on {path}, or mount it, and go on."
-            raise OutputError(message) from error
+            raise OutputError(f"{error}. Make room on {path}, or mount it, and go on.") from error
 
 
 @contextmanager

@@ -132,8 +132,7 @@ class Workers:
                         continue
                     done, lost = done + (event.state == "done"), lost + (event.state == "lost")
                     if not done and lost > 2 * most + 2:
-                        message = f"The first {lost} jobs ended their workers. {event.reason} Use fewer --workers."
-                        raise ClusterError(message)
+                        raise ClusterError(f"The first jobs ended their workers. {event.reason} Use fewer.")
                     if event.state == "lost":
                         self._looked, self._places = 0.0, 0  # else the next job is given to a worker that is at work
                     yield event

@@ -196,12 +196,10 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
             f"{steps[n] - 1} between {sign * distances[n]:.1f} and {sign * distances[n + 1]:.1f} mm"
             for n in np.flatnonzero(steps >= 2)
         )
-        missing = f"{int((steps - 1).sum())} slices are missing (slice spacing {spacing:g} mm): {holes}"
-        raise SliceGeometryError(f"{missing}. Export or copy the series again.")
+        raise SliceGeometryError(f"{int((steps - 1).sum())} slices are missing (spacing {spacing:g} mm): {holes}.")
     off = np.abs(distances - np.linspace(distances[0], distances[-1], distances.size))
     if off.max() > POSITION_TOLERANCE_MM:
-        where = f"at {sign * distances[off.argmax()]:.1f} mm lies {off.max():.2f} mm off an even stack"
-        raise SliceGeometryError(f"The slice {where}. Export an evenly spaced reconstruction.")
+        raise SliceGeometryError(f"Slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart. Export an even stack.")
     return float((distances[-1] - distances[0]) / gaps.size)
 
 

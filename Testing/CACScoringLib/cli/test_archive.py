@@ -51,7 +51,7 @@ def test_what_is_pushed_is_listed_and_pulled(address, store, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        ([], cli.BAD_USAGE, "the whole archive"),
+        ([], cli.BAD_USAGE, "everything in the archive"),
         (["--series", "../x"], cli.BAD_USAGE, "no UID"),
         (["--settings", '{"series": {"days": 0}}'], cli.BAD_USAGE, "at least 1"),
         (["--settings", '{"series": {"patient_id": "P9"}}'], cli.BAD_INPUT, "no series that matches"),

@@ -159,7 +159,7 @@ def test_a_result_of_the_clinical_rule_is_not_mixed_with_networks(scans, limits,
 def test_bad_usage_is_told_before_anything_is_scored(scans, capsys):
     score(scans, 1, "result1", "--threshold-only")
     for options, second, word in (
-        (["--model", "other"], "scan2.nii.gz", "models are used for the other CT"),
+        (["--model", "other"], "scan2.nii.gz", "to two CTs only"),
         ([], "result1", "given twice"),
     ):
         assert compare(scans, *options, first="result1", second=second) == cli.BAD_USAGE

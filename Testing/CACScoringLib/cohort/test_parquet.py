@@ -60,7 +60,7 @@ def cohort(folder, *scores, identify=False):
         else:
             (folder / name).mkdir(exist_ok=True)
             (folder / name / "scores.json").write_text(json.dumps(content(agatston)))
-            write_record(folder / name, ScanRecord("c" * 64, "f", "s"))
+            write_record(folder / name, ScanRecord("c" * 64, "f", "s", 4.0 + i, 2 * 10**9))
         scans.append((f"{i:032x}", scan, state))
     write_tables(folder, scans, identify)
     (folder / "cohort.json").write_text(json.dumps(record))
@@ -82,7 +82,7 @@ def test_tables_have_a_row_per_scan_per_artery_and_per_lesion(tmp_path):
     assert [row["state"] for row in rows(tmp_path, "scans")] == ["done", "failed", "done"]
     first = rows(tmp_path, "scans")[0]
     assert (first["columns"], first["slices"], first["pixel_mm"], first["noise_hu"]) == (512, 100, 0.7, 21.5)
-    assert first["seconds"] == 3.5
+    assert (first["seconds"], first["wall_seconds"], first["peak_memory_bytes"]) == (3.5, 4.0, 2 * 10**9)
     assert (first["kvp"], first["warnings"], first["risk_class"]) == (120.0, ["noisy"], "11–100")
     scores = rows(tmp_path, "scores")
     assert len(scores) == 2 * 2 * 3

@@ -60,7 +60,7 @@ def test_what_preparing_or_a_job_raises_is_raised():
 
 @pytest.mark.long
 def test_workers_that_cannot_begin_are_told():
-    with Workers(1, worker_jobs.dying) as pool, pytest.raises(ClusterError, match="jobs ended their workers"):
+    with Workers(1, worker_jobs.dying) as pool, pytest.raises(ClusterError, match="all ended their workers"):
         list(pool.run(range(9)))
 
 

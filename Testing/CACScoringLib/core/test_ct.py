@@ -96,11 +96,11 @@ def with_one(value):
         (values(0, 255), np.int16, "8-bit picture"),
         (values(-128, 127), np.int16, "rescaled picture"),
         (values(-1, 1, 0.01), np.float32, "rescaled picture"),
-        (values(0, 2500), np.int16, "this is not HU"),
+        (values(0, 2500), np.int16, "stored or rescaled values"),
         (with_one(np.nan), np.float32, "1 voxels are not numbers"),
         (with_one(-np.inf), np.float32, "1 voxels are not numbers"),
         (np.full((6, 20, 20), -1000), np.int16, "same value"),
-        (np.clip(chest_hu(), -160, 240), np.int16, "are clipped"),
+        (np.clip(chest_hu(), -160, 240), np.int16, "clipped to a display window"),
     ],
 )
 def test_what_is_not_in_hounsfield_units(hu, dtype, match):
@@ -194,7 +194,7 @@ class TestMaskOnScanGrid:
     def test_refused(self):
         elsewhere = image_of(self.labels(), np.uint8, origin=(500.0, 0.0, 0.0))
         for mask, match in [
-            (image_of(chest_hu()), "labels are whole numbers"),
+            (image_of(chest_hu()), "Was the CT given in its place"),
             (image_of(self.labels() * 0.5, np.float32), "whole numbers"),
             (image_of(self.labels() * 100, np.int16), "whole numbers"),
             (image_of(self.labels() * 0, np.uint8), "no labelled voxel inside the scan"),

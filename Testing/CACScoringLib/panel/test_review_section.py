@@ -135,7 +135,7 @@ class TestReview:
         paint(labels, nodes.calcium, "LCX", nodes.volume)
         reviewed.settle()
         # The voxels are in two segments now: no number is better than a wrong one.
-        assert "belong to" in reviewed.ui.totalLabel.text
+        assert "belong to two segments" in reviewed.ui.totalLabel.text
         paint(labels * 0, nodes.calcium, "unassigned", nodes.volume)
         reviewed.settle()
         assert reviewed.scores()["total"][0] == reviewed.scores()["LCX"][0] == "486.0"

@@ -86,7 +86,7 @@ class TestAsInThePanel:
         review.accept("threshold")
         review.export(tmp_path / "out")
         record = json.loads((tmp_path / "out" / "scores.json").read_text())
-        assert record["review"]["program"] == IN_BROWSER
+        assert record["warnings"][0]["code"] == "reviewed-in-browser"
         labels = read_lesion_labels(tmp_path / "out" / "lesions.nii.gz")
         assert labels.GetSize() == review.scan.image.GetSize()
 

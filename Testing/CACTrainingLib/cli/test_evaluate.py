@@ -85,7 +85,7 @@ def test_settings_of_one_study(asked):
         ("heart", ["--data", "x", "--compare", "a"], {}, None, "--compare"),
         ("prognosis", ["--data", "x", "--pairs", "2"], {}, 3, "prognosis does not take --pairs"),
         ("vessels", ["--data", "x"], {"budget": {"networks": ["resnet"]}}, 3, "no network 'resnet'"),
-        ("vessels", ["--data", "x"], {"external": "e.csv"}, 2, "object with fields of"),
+        ("vessels", ["--data", "x"], {"external": "e.csv"}, 2, "fields of these names"),
     ],
 )
 def test_refusals(asked, capsys, study, arguments, settings, code, message):
