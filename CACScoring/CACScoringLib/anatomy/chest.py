@@ -86,7 +86,10 @@ def landmarks(hu: np.ndarray) -> Chest:
     """The landmarks. Raises NoHeartError when there are no lungs."""
     lungs = _lungs(hu)
     if not lungs.any():
-        message = "No lungs were found, so the heart could not be located. Give a CT of the chest, or a heart mask."
+        message = (
+            "No lungs were found in the scan, so the heart could not be located. Give a CT of the chest, or a heart "
+            "mask."
+        )
         raise NoHeartError(message)
     rows = np.nonzero(lungs.any((0, 2)))[0]
     columns = np.nonzero(lungs.any((0, 1)))[0]

@@ -86,7 +86,10 @@ def heart_mask(
         heart = largest_part(probability[box] >= settings.threshold)
     if (volume_ml := _volume_ml(heart)) < MIN_HEART_ML:
         where = "" if region is None else " between the lungs"
-        message = f"The network {model.card.name} found only {volume_ml:.0f} ml of heart{where}. Give a heart mask."
+        message = (
+            f"The network {model.card.name} found only {volume_ml:.0f} ml of heart{where}, which is too little to "
+            "score. Give a CT that shows the heart, or a heart mask."
+        )
         raise NoHeartError(message)
     # Probabilities are brought back rather than the mask, so that the outline is smooth on the scan's own grid.
     part = np.where(ndimage.binary_dilation(heart), probability[box], np.float32(0))
@@ -155,7 +158,10 @@ def _disagreement(heart: np.ndarray, expected: np.ndarray) -> tuple[ScanWarning,
     if dice >= HEARTS_AGREE:
         return ()
     percent = math.floor(100 * dice)  # rounded up it would contradict what is usual
-    message = f"The network's heart and the region between the lungs overlap by {percent}% only (Dice). Check it."
+    message = (
+        f"The heart found by the network and the heart region derived from the lungs overlap by only {percent}% "
+        f"(Dice); {HEARTS_AGREE:.0%} or more is usual. Check the heart outline."
+    )
     return (ScanWarning("hearts-disagree", message),)
 
 

@@ -173,14 +173,21 @@ def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     chest_slices = (lung_share >= MIN_LUNG_FRACTION) & right.any((1, 2)) & left.any((1, 2))
     height_mm = chest_slices.sum() * GRID_MM
     if height_mm < MIN_CHEST_HEIGHT_MM:
-        message = f"Only {height_mm:.0f} mm of the scan lie between two lungs. Give a CT of the chest, or a heart mask."
+        message = (
+            f"Only {height_mm:.0f} mm of the scan show two lungs wide enough to enclose a heart; "
+            f"{MIN_CHEST_HEIGHT_MM:.0f} mm are needed. Give a CT of the chest, or a heart mask."
+        )
         raise NoHeartError(message)
     domes = max(_dome(chest, right_side=True), _dome(chest, right_side=False))
     domes = min(domes, np.nonzero(chest_slices)[0][-1] - voxels(24))
     above, radius = _opened(tissue & (k > domes))
     radius_mm = radius * GRID_MM
     if not MIN_HEART_RADIUS_MM <= radius_mm <= MAX_HEART_RADIUS_MM:
-        message = f"The largest sphere between the lungs, of radius {radius_mm:.0f} mm, is no heart. Give a heart mask."
+        message = (
+            f"The largest sphere between the lungs has a radius of {radius_mm:.0f} mm; in a heart it is "
+            f"{MIN_HEART_RADIUS_MM:.0f} to {MAX_HEART_RADIUS_MM:.0f} mm. Give a CT that shows the heart, or a heart "
+            "mask."
+        )
         raise NoHeartError(message)
     apex, base, warnings = _floor(chest, above)
     # The diaphragm falls from the right atrium to the apex.
@@ -257,7 +264,10 @@ def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWar
     warnings: tuple[ScanWarning, ...] = ()
     if difference > limit:
         side = "right" if from_right > from_left else "left"
-        message = f"The base of the {side} lung is {GRID_MM * difference:.0f} mm too high: check the heart's lower end."
+        message = (
+            f"The base of the {side} lung is {GRID_MM * difference:.0f} mm higher than expected from the other lung "
+            "(fluid, a mass or a raised diaphragm?), so the lower end of the heart region is uncertain. Check it."
+        )
         warnings = (ScanWarning("heart-floor-uncertain", message),)
     margin = FLOOR_MARGIN_MM / GRID_MM
     return apex - margin, apex - margin + voxels(21), warnings
@@ -283,7 +293,10 @@ def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
     cut += ["sides"] if sides else []
     if not cut:
         return ()
-    message = f"The heart region reaches the {' and '.join(cut)} of the scan: calcium beyond it is not counted."
+    message = (
+        f"The heart region reaches the {' and '.join(cut)} of the scan: part of the heart may lie outside, "
+        "and its calcium is not counted."
+    )
     return (ScanWarning("heart-cut", message),)
 
 

@@ -94,7 +94,10 @@ def find_heart(
         return _from_lungs(lungs, f"The network {name} found no heart between the lungs.")
     agreement = _dice(found.mask, lungs.mask)
     if agreement < LEAST_AGREEMENT:
-        reason = f"{name} and the region between the lungs overlap by {math.floor(100 * agreement)}% only (Dice)."
+        reason = (
+            f"The heart found by the network {name} and the heart region derived from the lungs overlap "
+            f"by only {math.floor(100 * agreement)}% (Dice)."
+        )
         return _from_lungs(lungs, reason)
     mask = sitk.And(found.mask, lungs.excluded != BONE_LABEL)
     cut = cut_warnings(sitk.GetArrayViewFromImage(mask) != 0)
@@ -127,12 +130,18 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
         found = None
     if found is not None and _dice(found.heart_mask(scan.image), region.mask) >= LEAST_AGREEMENT:
         return replace(region, territories=found, warnings=(*region.warnings, *found.warnings))
-    message = f"{model.card.name} found no heart in the mask: arteries are suggested by place, other sites are unknown."
+    message = (
+        f"The network {model.card.name} found no heart where the heart mask lies, so arteries are suggested by the "
+        "place in the mask alone, and calcium of valves and great vessels is not told from that of the arteries."
+    )
     return replace(region, warnings=(*region.warnings, ScanWarning("no-territories", message)))
 
 
 def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
-    message = f"{reason} The region between the lungs was used instead, which is wider. Check it, or give --heart MASK."
+    message = (
+        f"{reason} The region between the lungs was used instead, which is wider than the heart. Check the heart "
+        "outline; give --heart MASK if it is wrong."
+    )
     warning = ScanWarning("heart-from-lungs", message)
     return HeartRegion(lungs.mask, lungs.excluded, lungs.source, (*lungs.warnings, warning))
 
@@ -147,7 +156,10 @@ def _without_lungs(
         raise NoHeartError(f"{error} {further}") from None
     if implausibility := implausible(scan, found.mask) or without_arteries(found.territories):
         raise NoHeartError(f"{error} The heart of the network {found.source} is implausible: {implausibility}")
-    message = f"No lungs show the heart, so the network {found.source} alone found heart and bone. Check its outline."
+    message = (
+        f"The heart could not be located from the lungs, so it was found by the network {found.source} alone, "
+        "and bone is told by its size and density alone. Check the heart outline."
+    )
     further = (ScanWarning("heart-without-lungs", message), *cut_warnings(sitk.GetArrayViewFromImage(found.mask) != 0))
     organs = found.mask if found.territories is None else found.mask | (found.territories.labels(scan.image) > 0)
     bone = bone_beside(scan.image, organs)

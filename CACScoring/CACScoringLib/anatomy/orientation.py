@@ -187,4 +187,7 @@ def _lung_above(hu: np.ndarray, centre: np.ndarray) -> float | None:
     return float(above.mean() - below.mean())
 
 
-_HOW_TO_ALLOW = "Convert the DICOM series again with a tool that keeps the geometry, or use --allow-unusual."
+_HOW_TO_ALLOW = (
+    "Convert the scan again from its DICOM series with a tool that keeps the geometry, or allow reversed scans "
+    "(--allow-unusual) to score this one anyway."
+)

@@ -190,7 +190,10 @@ def _heart_middle(probability: np.ndarray, name: str) -> np.ndarray:
     heart = largest_part(probability >= 0.5)
     volume_ml = float(heart.sum()) * math.prod(TERRITORY_SPACING_MM) / 1000
     if volume_ml < MIN_HEART_ML:
-        message = f"The network {name} found only {volume_ml:.0f} ml of heart. Give a CT of the heart, or a heart mask."
+        message = (
+            f"The network {name} found only {volume_ml:.0f} ml of heart, which is too little to score. Give a CT that "
+            "shows the heart, or a heart mask."
+        )
         raise NoHeartError(message)
     places = [np.nonzero(counts_along(heart, axis))[0] for axis in range(3)]
     return np.array([(p[0] + p[-1]) / 2 for p in places])

@@ -86,7 +86,10 @@ def parse_address(text: str) -> Address:
     except ValueError as error:
         raise OutputError(f"{text} is not the address of an archive. Write for example {_EXAMPLES}.") from error
     if parts.password is not None or (parts.username and parts.scheme in ("http", "https")):
-        raise OutputError(f"Everybody here can see a password in the address. Use {TOKEN_VARIABLE} or token_file.")
+        raise OutputError(
+            "The address holds a user or a password, which everybody on this machine can see. Leave it out; a token is "
+            f"taken from the variable {TOKEN_VARIABLE} or from token_file of --settings."
+        )
     if parts.hostname and not parts.query and not parts.fragment:
         if parts.scheme in ("http", "https"):
             secure = parts.scheme == "https"

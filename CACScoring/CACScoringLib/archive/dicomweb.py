@@ -192,17 +192,24 @@ class DicomWebArchive:
         except requests.HTTPError as error:
             raise _http_error(error.response.status_code, where) from None
         except requests.exceptions.SSLError as error:
-            raise ArchiveError(f"The certificate of {where} is not trusted. Give authorities in --settings.") from error
+            raise ArchiveError(
+                f"No secure connection to {where} can be made: its certificate is not trusted, or it wants another one "
+                "of this program. Give the certificate of its authority as authorities in --settings."
+            ) from error
         except requests.exceptions.TooManyRedirects:
             raise ArchiveError(f"{where} leads elsewhere and back. Check the address.") from None
         except requests.exceptions.InvalidJSONError:
             raise ArchiveUnreachableError(f"{where} gave an answer that is no DICOMweb. Check the address.") from None
         except (requests.RequestException, ConnectionError, TimeoutError):
-            raise ArchiveUnreachableError(f"{where} does not answer. Check the address.") from None
+            raise ArchiveUnreachableError(
+                f"{where} does not answer. Check the address, and that the archive is running."
+            ) from None
         except (ArchiveError, OSError):
             raise
         except Exception as error:  # answers that are no DICOMweb make the client and pydicom raise whatever they meet
-            raise ArchiveUnreachableError(f"{where} is no DICOMweb ({type(error).__name__}). Check it.") from None
+            raise ArchiveUnreachableError(
+                f"{where} gave an answer that is no DICOMweb ({type(error).__name__}). Check the address."
+            ) from None
 
 
 class _RefusedError(ArchiveError):
@@ -211,7 +218,9 @@ class _RefusedError(ArchiveError):
 
 def _http_error(status: int, where: Address) -> ArchiveError:
     if status in (401, 403):
-        return ArchiveUnauthorisedError(f"{where} refuses access (HTTP {status}). Check the token and its rights.")
+        return ArchiveUnauthorisedError(
+            f"{where} refuses access (HTTP {status}). Check the token, and what its owner may do in the archive."
+        )
     if status == 404:
         return NoSuchSeriesError(f"{where} knows no such series, or its address is another (HTTP 404).")
     if status == 409:

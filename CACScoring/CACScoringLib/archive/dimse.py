@@ -247,7 +247,9 @@ class DimseArchive:
             raise _rejection(association, where, self._access.ae_title)
         if not association.is_established:
             secure = " with TLS, and that its certificate is trusted" if where.secure else ""
-            raise ArchiveUnreachableError(f"{where} does not answer. Check the address, and that it runs{secure}.")
+            raise ArchiveUnreachableError(
+                f"{where} does not answer. Check the address, and that it is running{secure}."
+            )
         try:
             yield association
         except (RuntimeError, AttributeError, ValueError):  # as pynetdicom answers to what was lost in between
@@ -274,7 +276,9 @@ def _rejection(association: Association, where: Address, own: str) -> ArchiveErr
         (1, 3): f"it does not know the calling AE title {own}: have it entered, or give another as ae_title",
         (1, 7): f"it is not called {where.ae_title}: check the AE title in the address",
     }
-    return ArchiveUnauthorisedError(f"{where}: {known.get((source, reason), f'source {source}, reason {reason}')}.")
+    return ArchiveUnauthorisedError(
+        f"{where} refused the association: {known.get((source, reason), f'source {source}, reason {reason}')}."
+    )
 
 
 def _identifier(level: str, keys: dict[str, str | None]) -> Dataset:

@@ -70,7 +70,10 @@ class Journal:
         if schema != SCHEMA:
             raise OutputError(f"{path} is not of schema {SCHEMA}. Choose another --output.")
         if recorded != self._made_with:
-            raise OutputError(f"{path.parent} holds results of other settings. Choose another --output.")
+            raise OutputError(
+                f"{path.parent} holds results made with other settings, models or another archive. Choose another "
+                "--output."
+            )
 
     def __iter__(self) -> Iterator[Entry]:
         """All series by number."""

@@ -72,7 +72,9 @@ def push_all(archive: Archive, files: Sequence[DicomFile], progress: Progress) -
             refused |= patiently(lambda part=part: archive.store(part))
             progress.counted(start + len(part), len(lacking))
     if refused:
-        raise ArchiveError(f"{len(refused)} of {len(lacking)} objects were refused: {next(iter(refused.values()))}.")
+        raise ArchiveError(
+            f"The archive refused {len(refused)} of {len(lacking)} objects; the first: {next(iter(refused.values()))}."
+        )
 
     def confirm() -> None:
         if lost := missing_in(archive, lacking):

@@ -26,7 +26,8 @@ def add_archive_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "archive",
         metavar="ARCHIVE",
-        help="https://HOST[:PORT]/PATH (DICOMweb) or dimse[s]://TITLE@HOST:PORT; CAC_ARCHIVE_TOKEN is the token",
+        help="https://HOST[:PORT]/PATH for DICOMweb, dimse://TITLE@HOST:PORT for DIMSE, dimses:// for DIMSE with TLS; "
+        "a bearer token is taken from the environment variable CAC_ARCHIVE_TOKEN",
     )
     add_settings_argument(parser)
 

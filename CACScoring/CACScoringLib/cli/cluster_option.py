@@ -14,7 +14,8 @@ def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:
         "--cluster",
         default=LOCAL,
         metavar="CLUSTER",
-        help=f"who {work}: local (default), a Dask scheduler tcp://HOST:PORT, or a batch system such as slurm",
+        help=f"who {work}: local (default: processes of this computer), the address tcp://HOST:PORT of a Dask "
+        "scheduler, or a batch system, such as slurm, as Dask is configured for it",
     )
 
 

@@ -29,7 +29,11 @@ REPORT = "report"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.description = "Score every CT below a folder or of a table; cac cohort report DIR makes a page of results."
+    parser.description = (
+        "Score every CT below a folder, or the CTs that a table lists. The same command resumes an interrupted run. A "
+        "scan that fails is listed in failures.csv and does not stop the others. cac cohort report DIR makes a page "
+        "about the results in DIR."
+    )
     add = parser.add_argument
     add(
         "source",
@@ -45,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="number of workers (default: as cores and 3 GB of memory each allow; 16 of a batch system)",
+        help="number of workers (default: one per core, as far as there are 3 GB of free memory for each; all that a "
+        "scheduler has; 16 of a batch system)",
     )
     add_cluster_argument(parser, "scores")
     add("--scene", action="store_true", help="also write scene.mrb for each scan")

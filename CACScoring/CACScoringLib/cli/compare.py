@@ -57,7 +57,10 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     contents = [read_result(scan) if is_result(scan) else None for scan in options.scans]
     like = next((content for content in contents if content is not None), None)
     if like is not None and (options.model or options.threshold_only):
-        raise OutputError("A result's models are used for the other CT. Leave --model and --threshold-only out.")
+        raise OutputError(
+            "A CT that is compared with a result is scored with the models of that result, so --model and "
+            "--threshold-only apply to two CTs only. Leave them out."
+        )
     settings, chosen = _how(options, like) if None in contents else (None, None)
     progress.begin([*SIDES, "comparison"])
 
@@ -107,7 +110,10 @@ def _models_like(content: dict) -> dict[str, StoredModel]:
     wanted = {model["network"]: (model["name"], model["sha256"]) for model in content["models"]}
     if missing := [made for made in wanted.values() if made not in stored]:
         names = ", ".join(name for name, _ in missing)
-        raise ModelError(f"Models of {content['input']['name']} are not installed: {names}. Install them.")
+        raise ModelError(
+            f"The result of {content['input']['name']} was made with models that are not installed ({names}). "
+            "Install them, or give both CTs to score them again."
+        )
     models = {network: stored[made] for network, made in wanted.items()}
     if models and not {"heart", "territories"} & set(models):  # its heart was given; the other scan's is perhaps not
         models |= {m.card.network: m for m in list_models("territories") if m.origin == "bundled"}

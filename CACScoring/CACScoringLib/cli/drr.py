@@ -23,14 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="IMAGE",
-        help="output file: .png for a picture, .dcm for DICOM, .nii.gz, .nrrd or .mha for line integrals",
+        help="output file, whose extension selects the format: .png for a picture, .dcm for a DICOM radiograph, "
+        ".nii.gz, .nrrd or .mha for line integrals",
     )
     add("--overwrite", action="store_true", help="replace the image if it exists")
     add("--series", metavar="NUMBER|UID", help=SERIES_HELP)
     add(
         "--view",
         default="PA",
-        help="PA (default), AP, lateral (left), or degrees: 0 in front of the chest, 90 at the patient's left",
+        help="projection (default: PA): PA, AP, lateral (left), or the detector's angle in degrees, 0 in front of "
+        "the chest and 90 at the patient's left",
     )
     add("--pixels", type=int, metavar="N", help="rows and columns of the detector (default: 1024)")
     add(
@@ -72,7 +74,10 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         scan = read_ct(options.ct, options.series)
         calcium = read_mask(options.calcium_map) if options.calcium_map else None
         if calcium is not None and (calcium.GetDimension() != 3 or not same_grid(calcium, scan.image)):
-            raise CTError(f"{options.calcium_map.name} is not on the CT's grid. Give the map of this CT.")
+            raise CTError(
+                f"{options.calcium_map.name} is on a different grid from the CT. Give the calcium map that was "
+                "computed from this CT."
+            )
         image = scan.image if settings.table or calcium is not None else body_only(scan.image)
     with progress.step("projecting"):
         picture = radiograph(image, settings.geometry(centre_mm(scan.image)), spectrum, film, calcium)

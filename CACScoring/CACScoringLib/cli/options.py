@@ -27,7 +27,8 @@ def add_unusual_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unusual",
         action="store_true",
-        help="score contrast-enhanced and reversed scans (as in dextrocardia) with a warning, too",
+        help="score a contrast-enhanced scan, or one whose anatomy contradicts the orientation in its header, as in "
+        "dextrocardia, with a warning instead of refusing it",
     )
 
 
@@ -36,7 +37,8 @@ def add_dicom_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dicom",
         action="store_true",
-        help="also write DICOM objects (SEG, SR, PDF, key slices); the CT has to be a DICOM series",
+        help="also write the results as DICOM objects (SEG, SR, PDF, key slices) of the CT's patient and study; the CT "
+        "has to be a DICOM series",
     )
 
 
@@ -49,7 +51,8 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
         action="append",
         default=[],
         metavar="NAME",
-        help="model to use instead of the bundled one (see cac models list); may be repeated",
+        help="model to use instead of the bundled one for territories, slices or decomposition, or to find the heart "
+        "instead of the one for territories (see cac models list); may be repeated",
     )
     which.add_argument(
         "--threshold-only", action="store_true", help="score by the clinical rule alone, without networks"

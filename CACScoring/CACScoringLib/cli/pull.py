@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.description = "Fetch series from a DICOM archive, each into a folder named by a digest of its UID."
+    parser.description = (
+        "Fetch series from a DICOM archive. Each becomes a folder, whole or not there, named by a digest of its UID. "
+        "Run again, the command fetches what is lacking. The folder can be given to cac cohort."
+    )
     add_archive_arguments(parser)
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--output", type=Path, metavar="DIR", help="folder for a folder per series")
@@ -37,7 +40,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
     wanted = wanted_series(options)
     if not wanted.is_narrow:
-        raise OutputError("This would be the whole archive. Choose by patient, study, series or date.")
+        raise OutputError(
+            "This would be everything in the archive. Choose by patient, study, series, date or the like."
+        )
     archive = connect(options.archive, access(options))
     found = wanted_of(archive, wanted)
     if options.list:

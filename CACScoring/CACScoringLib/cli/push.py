@@ -11,7 +11,10 @@ from .archive_options import access, add_archive_arguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.description = "Store DICOM files in an archive: a result of cac score, or a study. What it has stays."
+    parser.description = (
+        "Store DICOM files in an archive: a result of cac score, or a study. What the archive has already is not sent "
+        "again, and in the end it is asked whether it has all."
+    )
     add_archive_arguments(parser)
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="FILE|FOLDER", help="DICOM files, and folders that hold them"

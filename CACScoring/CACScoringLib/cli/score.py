@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
 
     make_sample: makes the patient of `score --sample`; without it there is no such option.
     """
-    parser.description = "Score one CT, or estimate calcium from a chest radiograph (--radiograph)."
+    parser.description = (
+        "Score one CT, or estimate the probability of coronary calcium from a chest radiograph (--radiograph)."
+    )
     add = parser.add_argument
     add("ct", type=Path, nargs="?", metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
     add("--output", type=Path, metavar="DIR", help="folder for the results (default: the CT's name followed by -cac)")

@@ -29,7 +29,8 @@ def add_settings_argument(parser: argparse._ActionsContainer, example: str = '{"
         action="append",
         default=[],
         metavar="FILE|JSON",
-        help=f"settings as a JSON file or as JSON, such as {example}; see docs/user/settings.md; may be repeated",
+        help=f"settings that are seldom changed, as a JSON file or as JSON, such as {example}; docs/user/settings.md "
+        "lists them; may be repeated",
     )
 
 

@@ -16,7 +16,10 @@ from .settings_file import from_file, scoring_settings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.description = "Score every new CT series of a DICOM archive, and store the results there, once; resumable."
+    parser.description = (
+        "Watch a DICOM archive: every CT series that matches is fetched when all of its images are there, scored, and "
+        "its results are stored in the archive, once. Run again after an interruption, the command goes on."
+    )
     add_archive_arguments(parser)
     add = parser.add_argument
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the journal and a result per series")

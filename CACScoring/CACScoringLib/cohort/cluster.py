@@ -156,4 +156,7 @@ def of_batch_system(name: str) -> Any:
         kind = getattr(dask_jobqueue, BATCH_SYSTEMS[name])
         return kind(scheduler_options={"dashboard_address": BOARD, **options})
     except Exception as error:  # each class has its own
-        raise ClusterError(f"--cluster {name}: {error}. See ~/.config/dask/jobqueue.yaml.") from error
+        raise ClusterError(
+            f"--cluster {name} could not be begun: {type(error).__name__}: {error}. Describe its jobs in the "
+            "configuration of Dask, ~/.config/dask/jobqueue.yaml."
+        ) from error

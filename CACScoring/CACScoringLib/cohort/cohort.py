@@ -63,7 +63,9 @@ def score_cohort(
     """
     progress = progress or Progress()
     if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
-        raise UnreadableError(f"{source} is neither a folder nor a table. Use cac score for a single CT.")
+        raise UnreadableError(
+            f"{source} is neither a folder nor a table (CSV, parquet). Use cac score for a single CT."
+        )
     if count is not None and count < 1:
         raise OutputError(f"At least one worker is needed, not {count}.")
     local = chosen_cluster().is_local
@@ -163,7 +165,9 @@ class _Board:
             write_tables(self._folder.path, zip(numbers, self._scans, self.states, strict=True), self._identify)
         if not replaced:
             path = self._folder.path
-            raise OutputError(f"The tables in {path} cannot be replaced. Close them, and run the command again.")
+            raise OutputError(
+                f"The tables in {path} cannot be replaced. Close them in other programs and run the command again."
+            )
 
     def _settle_known(self) -> list[int]:
         """Settle scans that need no work; returns the others."""

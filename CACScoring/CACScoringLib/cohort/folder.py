@@ -104,7 +104,10 @@ class CohortFolder:
             self._record = _read_record(file)
             changed = _differences(self._record["made_with"], wanted)
             if changed and not overwrite:
-                raise OutputError(f"{self.path} holds results of other settings ({changed}). Choose another --output.")
+                raise OutputError(
+                    f"{self.path} holds results made with other settings ({changed}). Choose another --output, or "
+                    "score all scans again with --overwrite."
+                )
         if overwrite:
             for name in self._record["scans"]:
                 forget(self.path / name)
@@ -130,7 +133,10 @@ def opened(path: Path, wanted: dict, overwrite: bool, local: bool = True) -> Ite
             stack.callback(folder.remove_leftovers)
             yield folder
         except OSError as error:
-            raise OutputError(f"{error}. Make room on {path}, or mount it, and go on.") from error
+            raise OutputError(
+                f"Reading or writing failed: {error}. What is done is kept. Make room on {path}, or mount it again, "
+                "and run the same command again."
+            ) from error
 
 
 @contextmanager

@@ -59,7 +59,9 @@ def _read(folder: Path, name: str) -> list[dict]:
     try:
         found = pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
-        raise OutputError(f"{file} is missing or damaged. Run the command of the cohort again.") from error
+        raise OutputError(
+            f"{file} is missing or damaged. Give the folder of a cohort; running its command again writes the tables."
+        ) from error
     if (found.schema.metadata or {}).get(b"schema", b"").decode() != SCHEMA:
         raise OutputError(f"{file} is not of schema {SCHEMA}. Run the command of the cohort again.")
     return found.to_pylist()

@@ -73,7 +73,9 @@ def _unused(table: Table) -> tuple[ScanWarning, ...]:
     unused = [name.lower() for name in map(printable, table.columns) if name.lower() not in _COLUMNS]
     if not unused:
         return ()
-    message = f"Unused columns of {table.path.name}: {some(unused)}. The known columns are {', '.join(_COLUMNS)}."
+    message = (
+        f"These columns of {table.path.name} are not used: {some(unused)}. The known columns are {', '.join(_COLUMNS)}."
+    )
     return (ScanWarning("columns-unused", message),)
 
 

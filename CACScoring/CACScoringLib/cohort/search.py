@@ -89,10 +89,16 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
         for one in in_folder:
             fault = None
             if one.uid is None and len(in_folder) > 1:
-                fault = "The folder holds several CT series, one without a UID. List it in a table by its number."
+                fault = (
+                    "The folder holds several CT series, one without a UID. List the series in a table by its number."
+                )
             elif one.uid is not None and len(places[one.uid]) > 1:
                 where = some(_below(root, place) for place in places[one.uid])
-                fault = f"Files of this series lie in {len(places[one.uid])} folders ({where}). List it in a table."
+                fault = (
+                    f"Files of this series lie in {len(places[one.uid])} folders ({where}); they may be parts of one "
+                    "scan, or several scans with one UID. List it in a table, with the folder of each scan or the "
+                    "one that holds all parts."
+                )
             full = name if len(in_folder) == 1 else f"{name}-{one.number or 'no-number'}"
             scans.append(CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault))
     return sorted(scans, key=lambda scan: (_natural(scan.name), scan.given))

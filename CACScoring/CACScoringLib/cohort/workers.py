@@ -132,7 +132,10 @@ class Workers:
                         continue
                     done, lost = done + (event.state == "done"), lost + (event.state == "lost")
                     if not done and lost > 2 * most + 2:
-                        raise ClusterError(f"The first jobs ended their workers. {event.reason} Use fewer.")
+                        raise ClusterError(
+                            f"The first {lost} jobs all ended their workers. {event.reason} Give each worker more "
+                            "memory (fewer --workers on this computer), read their log, and run the command again."
+                        )
                     if event.state == "lost":
                         self._looked, self._places = 0.0, 0  # else the next job is given to a worker that is at work
                     yield event
@@ -154,7 +157,10 @@ class Workers:
         try:
             self._client = self._stack.enter_context(connected(self._cluster))
         except OSError as error:
-            raise ClusterError(f"No scheduler at {self._choice.name} ({error}). Correct the address.") from error
+            raise ClusterError(
+                f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct "
+                "the address, and run the command again."
+            ) from error
         self._places, self._looked = 0, 0.0
         if not self._choice.is_local:  # others use the workers after this run
             self._stack.callback(_forgotten, self._client)
@@ -211,7 +217,10 @@ class Workers:
         except ImportError as error:
             if self._choice.is_local:
                 raise
-            raise ClusterError(f"A worker cannot load CAC: {error}. Install this version of CAC there.") from error
+            raise ClusterError(
+                f"A worker of --cluster {self._choice.name} cannot load CAC: {error}. Install this version of CAC for "
+                "the Python that it runs with, or begin it with dask of this installation, and run the command again."
+            ) from error
         future.release()
         return event
 

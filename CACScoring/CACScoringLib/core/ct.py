@@ -203,7 +203,10 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     image = _stored_as_hu(sitk.DICOMOrient(image, "LPS"))
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
-        message = f"The slices are tilted by {tilt:.0f}° from the axial plane and scored as they are, so scores differ."
+        message = (
+            f"The slices are tilted by {tilt:.0f}° from the axial plane. They are scored as they are, so areas and "
+            "Agatston scores differ from those of true axial slices."
+        )
         warnings.append(ScanWarning("oblique", message))
     return CTScan(image, acquisition, tuple(warnings), source)
 
@@ -243,7 +246,10 @@ def mask_on_scan_grid(
         raise MaskError(f"The {name} cannot be used. {error} Export it as one 3-D label map.") from error
     values = sitk.GetArrayViewFromImage(mask)
     if not _whole_numbers(values) or values.min() < 0 or values.max() > 255:
-        message = f"The {name} holds {values.min():g} to {values.max():g}, but labels are whole numbers of 0 to 255."
+        message = (
+            f"The {name} holds values from {values.min():g} to {values.max():g}; a label map holds whole numbers "
+            "from 0 to 255. Was the CT given in its place?"
+        )
         raise MaskError(message)
     mask = sitk.DICOMOrient(sitk.Cast(mask, sitk.sitkUInt8), "LPS")
     warnings: tuple[ScanWarning, ...] = ()
@@ -255,13 +261,21 @@ def mask_on_scan_grid(
             empty = bool(sitk.GetArrayViewFromImage(inside).any())
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         lost = np.setdiff1d(before, np.unique(sitk.GetArrayViewFromImage(mask)))
-        message = f"The {name} is on another grid and was resampled to the scan's (nearest neighbour)."
+        message = (
+            f"The {name} is on a different grid from the scan and was resampled to the scan's grid (nearest neighbour)."
+        )
         if lost[lost > 0].size:
-            message += f" Labels {', '.join(map(str, lost[lost > 0]))} were lost: too small, or outside the scan."
+            message += (
+                f" Labels {', '.join(map(str, lost[lost > 0]))} were lost because they were too small or lay outside "
+                "the scan."
+            )
         warnings = (ScanWarning("mask-resampled", message),)
     mask.CopyInformation(scan.image)
     if not empty and not sitk.GetArrayViewFromImage(mask).any():
-        message = f"The {name} has no labelled voxel inside the scan. Check that both are of one patient."
+        message = (
+            f"The {name} has no labelled voxel inside the scan. Check that both come from the same patient "
+            "and that the mask was saved with its geometry."
+        )
         raise MaskError(message)
     return mask, warnings
 
@@ -315,13 +329,23 @@ def _check_hounsfield(image: sitk.Image) -> None:
         if high <= 255 and _whole_numbers(values):
             few = np.unique(values).size <= 128
             kind = "a label map" if few else "an 8-bit picture made from a CT"
-            raise NotHounsfieldError(f"The values run from {low:g} to {high:g}: this looks like {kind}. Give the CT.")
-        raise NotHounsfieldError(f"The values run from {low:g} to {high:g}: this is not HU. Convert it again.")
+            raise NotHounsfieldError(
+                f"The values run from {low:g} to {high:g}: this looks like {kind}, not like HU. Give the CT itself."
+            )
+        raise NotHounsfieldError(
+            f"The values run from {low:g} to {high:g}, none below 0: these are stored or rescaled values, not HU "
+            "(air is -1000 HU). Convert from DICOM again with its rescale slope and intercept applied."
+        )
     if low > -200 and high < 200 and high - low <= 255:
-        raise NotHounsfieldError(f"The values run from {low:g} to {high:g}: a rescaled picture? Give the CT.")
+        raise NotHounsfieldError(
+            f"The values run from {low:g} to {high:g}: this looks like a rescaled picture, not HU. Give the CT itself."
+        )
     at_maximum = float((values == high).mean())
     if high < 1000 and at_maximum > 1e-3:
-        raise NotHounsfieldError(f"{at_maximum:.1%} of the voxels are clipped at {high:g}. Give the original CT.")
+        raise NotHounsfieldError(
+            f"{at_maximum:.1%} of the voxels have the highest value, {high:g}: the image was clipped to a display "
+            "window, so denser calcium is lost. Give the CT as the scanner made it."
+        )
 
 
 def _stored_as_hu(image: sitk.Image) -> sitk.Image:
@@ -338,7 +362,10 @@ def _clamped(image: sitk.Image) -> list[ScanWarning]:
     count = 0 if low >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > low)).sum())
     if count <= MOST_CLAMPED * values.size:
         return []
-    message = f"{count} voxels were set to air ({AIR_HU} HU): they lie below {LOWEST_AIR_HU} HU and are no padding."
+    message = (
+        f"{count} voxels ({count / values.size:.1%}) lie below {LOWEST_AIR_HU} HU, down to {low:g} HU, and are not "
+        f"padding of one value. They were set to air ({AIR_HU} HU)."
+    )
     return [ScanWarning("below-air", message)]
 
 

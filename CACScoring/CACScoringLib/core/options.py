@@ -100,7 +100,9 @@ def changed_settings(settings: Settings, content: object, where: str, folder: Pa
     known = {field.name: field for field in dataclasses.fields(settings)}
     if not isinstance(content, dict) or not content.keys() <= known.keys():
         place = where or "The content"
-        raise OutputError(f"{place} of --settings needs to be an object with fields of: {', '.join(known)}.")
+        raise OutputError(
+            f"{place} of --settings needs to be an object with fields of these names: {', '.join(known)}."
+        )
     kinds = get_type_hints(type(settings))
     changes: dict[str, Any] = {}
     for name, value in content.items():

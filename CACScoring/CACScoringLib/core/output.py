@@ -75,7 +75,9 @@ class OutputFolder:
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file. Choose a folder with --output.")
         if not self.overwrite and self.path.is_dir() and any(self.path.iterdir()):
-            raise OutputError(f"{self.path} is not empty. Choose another --output, or use --overwrite.")
+            raise OutputError(
+                f"{self.path} is not empty. Choose another --output, or replace results with --overwrite."
+            )
 
     def _remove_left(self) -> None:
         remove_partial(self.path.parent, LEFT_SECONDS, glob.escape(self.path.name))
@@ -90,7 +92,10 @@ class OutputFolder:
             _move_files(temporary, self.path)
 
     def _failed(self, error: OSError) -> OutputError:
-        return OutputError(f"{self.path} cannot be written: {error.strerror or error}. Choose another --output.")
+        return OutputError(
+            f"The results cannot be written to {self.path}: {error.strerror or error}. Make room there or check the "
+            "permissions, and run it again, or choose another --output."
+        )
 
 
 def finish_replacing(folder: Path) -> None:

@@ -109,7 +109,9 @@ class Table:
         seen: dict[str, int] = {}
         for line, name in zip(self.lines, names, strict=True):
             if name in seen:
-                raise TableError(f"Lines {seen[name]} and {line.number} of {self.path} share a {what}, {_shown(name)}.")
+                raise TableError(
+                    f"Lines {seen[name]} and {line.number} of {self.path} have the same {what}, {_shown(name)}."
+                )
             seen[name] = line.number
 
 

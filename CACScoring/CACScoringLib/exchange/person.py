@@ -13,4 +13,7 @@ def check_reader(name: str | None) -> None:
     if name is None:
         return
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or set("\\=") & set(name):
-        raise CTError(f"{name!r} is no DICOM person name. Write Family^Given, in at most {LONGEST_NAME} characters.")
+        raise CTError(
+            f"{name!r} is no DICOM person name. Write Family^Given, with at most {LONGEST_NAME} characters and "
+            "without \\ and =."
+        )

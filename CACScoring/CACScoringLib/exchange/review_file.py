@@ -50,4 +50,7 @@ def read_review_file(path: Path) -> ReviewFile:
 def check_kind(data: Dataset, name: str) -> None:
     """Raises MaskError when a DICOM object holds no lesions."""
     if str(data.get("SOPClassUID")) not in (*SEGMENTATIONS, RTStructureSetStorage):
-        raise MaskError(f"{name} ({data.get('Modality')}) holds no lesions. Give a SEG, RTSTRUCT or label map.")
+        raise MaskError(
+            f"{name} is a DICOM file of modality {data.get('Modality') or 'unknown'}, which holds no lesions. "
+            "Give a segmentation (SEG), a structure set (RTSTRUCT) or a label map."
+        )

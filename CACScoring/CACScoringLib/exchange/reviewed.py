@@ -127,7 +127,9 @@ def _resampled(made, labels: dict[int, int]) -> sitk.Image:
     try:
         volume = made.get_volume(combine_segments=True)
     except (RuntimeError, ValueError) as error:
-        raise MaskError(f"The segments are no volume ({error}). Draw them on the CT.") from error
+        raise MaskError(
+            f"The segmentation is no volume of separate segments ({error}). Draw it on the CT that is scored."
+        ) from error
     values = np.zeros(256, np.uint8)
     for number, label in labels.items():
         values[number] = label
@@ -187,4 +189,7 @@ def _check_frame_of_reference(uid: object, scan: CTScan, name: str) -> None:
         return
     own = read_bounded(scan.dicom_files[0], stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
     if own.get("FrameOfReferenceUID") and str(own.FrameOfReferenceUID) != str(uid):
-        raise MaskError(f"{name} was drawn in another frame of reference. Give the lesions of this scan.")
+        raise MaskError(
+            f"{name} was drawn on another scan: its frame of reference is not that of the CT. Give the lesions of this "
+            "scan."
+        )

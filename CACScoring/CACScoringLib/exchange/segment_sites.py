@@ -60,7 +60,10 @@ def labels_of(kind: str, file_name: str, segments: Iterable[tuple[int, str, list
     labels = {number: label_of(name, coded) for number, name, coded in segments}
     unknown = [f"{printable(name) or 'without a name'} ({kind} {n})" for n, name, _ in segments if labels[n] is None]
     if unknown:
-        raise MaskError(f"{file_name} has unknown {kind}s: {', '.join(unknown)}. Rename each to one of {SITE_NAMES}.")
+        raise MaskError(
+            f"{file_name} has {kind}s that neither their codes nor their names tell the artery of: "
+            f"{', '.join(unknown)}. Code their anatomy, or rename each to one of {SITE_NAMES}."
+        )
     return {number: int(label) for number, label in labels.items() if label is not None}
 
 

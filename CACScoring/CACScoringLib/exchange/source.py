@@ -164,17 +164,26 @@ def source_of(scan: CTScan, content: dict, *voxels: sitk.Image) -> SourceSeries:
 def _headers(scan: CTScan) -> list[Dataset]:
     if not scan.dicom_files:
         name = "The scan" if scan.source is None else scan.source.name
-        raise NotDicomError(f"{name} was not read from a DICOM series. Give its folder, or leave out --dicom.")
+        raise NotDicomError(
+            f"{name} was not read from a DICOM series, and DICOM results have to refer to one. Give the folder of the "
+            "DICOM series, or leave out --dicom."
+        )
     return [_header(path) for path in scan.dicom_files]
 
 
 def _header(path: Path) -> Dataset:
     header = read_bounded(path, stop_before_pixels=True)
     if "PerFrameFunctionalGroupsSequence" in header:
-        raise CTError(f"{path.name} is a multi-frame CT. Export it as single frames, or leave out --dicom.")
+        raise CTError(
+            f"{path.name} is a multi-frame CT, to which DICOM results cannot refer. Export it as single-frame CT, or "
+            "leave out --dicom."
+        )
     for keyword, name in _NEEDED.items():
         if not header.get(keyword):
-            raise CTError(f"{path.name} has no {name}. Export the series again, or leave out --dicom.")
+            raise CTError(
+                f"{path.name} has no {name}, and DICOM results have to refer to it. Export the series again, or leave "
+                "out --dicom."
+            )
     return header
 
 

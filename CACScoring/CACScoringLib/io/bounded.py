@@ -99,4 +99,7 @@ def _check_inflated(path: Path) -> None:
         while length <= most and not stream.eof and (block := stream.unconsumed_tail or file.read(_BLOCK_BYTES)):
             length += len(stream.decompress(block, _BLOCK_BYTES))
     if length > most:
-        raise UnreadableError(f"{path.name} inflates to more than {most:,} bytes. Export it again, uncompressed.")
+        raise UnreadableError(
+            f"{path.name} has {own:,} bytes and inflates to more than {most:,}, as no image does. Export the series "
+            "again, uncompressed."
+        )

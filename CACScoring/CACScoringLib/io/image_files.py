@@ -118,7 +118,10 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
     """Raises SliceGeometryError when a spacing (i, j, k) is none that a chest CT has."""
     for axis, spacing in zip("ijk", spacing_mm, strict=True):
         if not MIN_SPACING_MM <= spacing <= MAX_SPACING_MM:
-            raise SliceGeometryError(f"The spacing along {axis} is {spacing:g} mm, as in no chest CT. Export it again.")
+            raise SliceGeometryError(
+                f"The voxel spacing along axis {axis} is {spacing:g} mm; a chest CT has {MIN_SPACING_MM:g} to "
+                f"{MAX_SPACING_MM:g} mm. The geometry was lost or changed: export the CT again."
+            )
 
 
 @contextmanager
@@ -146,7 +149,9 @@ def _answered(path: Path) -> Iterator[None]:
     except (RuntimeError, MemoryError, ValueError) as error:
         if "orthonormal" in str(error):
             raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}") from error
-        raise UnreadableError(f"{path.name} cannot be read ({_itk_reason(error)}). Export it again.") from error
+        raise UnreadableError(
+            f"{path.name} cannot be read. Check that it is complete, or export it again. ({_itk_reason(error)})"
+        ) from error
 
 
 def _itk_reason(error: BaseException) -> str:
@@ -217,7 +222,10 @@ def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader,
     lengths_mm = np.linalg.norm(sform[:, :3], axis=0)
     if not np.allclose(lengths_mm, spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
         by_sform, by_pixdim = ("×".join(f"{v:.4g}" for v in values) for values in (lengths_mm, spacing_mm))
-        raise SliceGeometryError(f"{name} has voxels of {by_sform} mm by sform, {by_pixdim} mm by pixdim. Convert it.")
+        raise SliceGeometryError(
+            f"The geometry of {name} contradicts itself: voxels of {by_sform} mm by its sform and of {by_pixdim} mm by "
+            "its pixdim. Convert the DICOM series again."
+        )
     if int(reader.GetMetaData("qform_code")) <= 0:
         return
     real = math.sqrt(max(0.0, 1 - np.dot(quaternion, quaternion)))
@@ -228,7 +236,10 @@ def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader,
     corners = np.array([(*index, 1) for index in np.ndindex(2, 2, 2)]) * (*last, 1)
     apart_mm = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
     if not apart_mm <= CORNER_TOLERANCE_MM:
-        raise SliceGeometryError(f"The sform and qform of {name} are up to {apart_mm:.0f} mm apart. Convert it again.")
+        raise SliceGeometryError(
+            f"The geometry of {name} contradicts itself: its sform and its qform place voxels up to {apart_mm:.0f} mm "
+            "apart, so left, right or the slices' order are unknown. Convert the DICOM series again."
+        )
 
 
 def _is_gzip(path: Path) -> bool:
@@ -284,13 +295,19 @@ def _opened(header: Path, place: str) -> BinaryIO:
     """The file that a header says its voxels lie in."""
     data = header.parent / place
     if not data.is_file():
-        raise UnreadableError(f"The voxels of {header.name} are not in one file beside it. Save it as one file.")
+        raise UnreadableError(
+            f"{header.name} has its compressed voxels in {printable(place)}, which is not one file beside it. Save it "
+            "as one file."
+        )
     return data.open("rb")
 
 
 def _check_length(length: int, needed: int, path: Path) -> None:
     if length != needed:
-        raise UnreadableError(f"{path.name} is damaged: {needed} bytes are stated, not {length}. Export it again.")
+        raise UnreadableError(
+            f"{path.name} is damaged: its compressed data hold {'more' if length > needed else f'{length} bytes'}, "
+            f"but its header states {needed} bytes. Copy or export it again."
+        )
 
 
 def _blocks(file: BinaryIO | gzip.GzipFile, most: int | None = None, size: int = _BLOCK_BYTES) -> Iterator[bytes]:

@@ -77,27 +77,42 @@ def single_frames(slices: Iterable[DicomSlice], folder: Path) -> list[DicomSlice
                 try:
                     _write(path, header, image, pixels)
                 except OSError as error:
-                    raise UnreadableError(f"{folder} is not writable ({error.strerror}). Set TMPDIR.") from error
+                    raise UnreadableError(
+                        f"The frames of {slice_.path.name} cannot be written to {folder} ({error.strerror}). Make room "
+                        "there, or name another folder for temporary files (TMPDIR)."
+                    ) from error
                 single.append(Frame(path, header, slice_.path))
     return single
 
 
 def _broken(path: Path) -> UnreadableError:
-    return UnreadableError(f"The pixels of {path.name} cannot be read: truncated, broken or unknown. Export it again.")
+    return UnreadableError(
+        f"The pixels of {path.name} cannot be read: the file is truncated, broken or compressed in an unknown way. "
+        "Copy or export the series again."
+    )
 
 
 def _frame_headers(path: Path, image: pydicom.Dataset) -> list[pydicom.Dataset]:
     with translate_dicom_errors(path.name):
         frames = image.get("PerFrameFunctionalGroupsSequence")
         if not frames:
-            raise UnreadableError(f"{path.name} is a multi-frame CT without functional groups. Export single frames.")
+            raise UnreadableError(
+                f"{path.name} is a multi-frame CT without functional groups, so that the places of its frames are "
+                "unknown. Export it as Enhanced or single-frame CT."
+            )
         if len(frames) != int(image.get("NumberOfFrames") or 0):
-            raise UnreadableError(f"{path.name} does not describe the frames that it states. Copy or export it again.")
+            raise UnreadableError(
+                f"{path.name} states {image.get('NumberOfFrames') or 0} frames and describes {len(frames)}. Copy or "
+                "export it again."
+            )
         common = _common_header(image)
         headers = [_with_groups(common, frame) for frame in frames]
     stacks = {str(header.StackID) for header in headers if "StackID" in header}
     if len(stacks) > 1:
-        raise SliceGeometryError(f"{path.name} holds {len(stacks)} stacks ({some(sorted(stacks))}). Export one.")
+        raise SliceGeometryError(
+            f"{path.name} holds {len(stacks)} stacks ({some(sorted(stacks))}): several reconstructions or parts of the "
+            "body. Export one of them."
+        )
     return headers
 
 

@@ -146,11 +146,17 @@ def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ..
     # A file without geometry reads as voxels of 1 mm at the origin along the axes, which no scanner produces.
     default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
     if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and default_direction:
-        message = "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost. Check it."
+        message = (
+            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, in which case "
+            "areas, volumes and scores are wrong. Compare it with the DICOM series."
+        )
         return (ScanWarning("geometry-unknown", message),)
     codes = [image.GetMetaData(key) for key in ("qform_code", "sform_code") if image.HasMetaDataKey(key)]
     if file_format == "NIfTI" and codes == ["0", "0"]:
-        message = "The NIfTI file does not state its orientation (qform and sform are 0). Check the images."
+        message = (
+            "The NIfTI file does not state its orientation (qform and sform are 0); the third axis is taken to run "
+            "from feet to head. Check the images."
+        )
         return (ScanWarning("geometry-unknown", message),)
     return ()
 

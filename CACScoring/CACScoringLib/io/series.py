@@ -159,7 +159,10 @@ def check_one_study(slices: list[DicomSlice]) -> None:
             if value:
                 files.setdefault(value, slice_.path.name)
         if len(files) > 1:
-            raise MixedSeriesError(f"{' and '.join(list(files.values())[:2])} differ in {name}. Export them apart.")
+            raise MixedSeriesError(
+                f"{' and '.join(list(files.values())[:2])} have one series UID and differ in {name}: the folder mixes "
+                "patients or studies. Export each of them into a folder of its own."
+            )
 
 
 def header_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
@@ -213,7 +216,10 @@ def _mixed_phases(slices: list[DicomSlice]) -> list[ScanWarning]:
 def _computed(slices: list[DicomSlice]) -> list[ScanWarning]:
     texts = (f"{s.text('ImageType') or ''} {s.text('SeriesDescription') or ''}".upper() for s in slices)
     if terms := sorted({match for text in texts for match in _COMPUTED.findall(text)}):
-        message = f"The images were computed from others ({some(terms)}): their values are not those of usual CT."
+        message = (
+            f"The images were computed from others ({some(terms)} in image type or series description), such as "
+            "virtual non-contrast, monoenergetic or projected ones. Their values differ from those of usual CT."
+        )
         return [ScanWarning("derived-image", message)]
     return []
 
@@ -232,5 +238,8 @@ def _position(slices: list[DicomSlice]) -> list[ScanWarning]:
     front_is_up = directions[4] > 0.5 and (position == "FFS" or directions[0] > 0.5)
     if front_is_up or not axial:
         return []
-    message = f"The image orientation is unusual for a supine patient ({position}). Sides may be exchanged."
+    message = (
+        f"The patient lay supine ({position}), for which the image orientation "
+        f"({', '.join(f'{d:g}' for d in directions)}) is unusual. Left and right, or front and back, may be exchanged."
+    )
     return [ScanWarning("patient-position", message)]

@@ -119,15 +119,24 @@ def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
         name, samples = slice_.path.name, slice_.number("SamplesPerPixel")
         photometric = slice_.text("PhotometricInterpretation")
         if samples not in (None, 1) or photometric not in (None, "MONOCHROME1", "MONOCHROME2"):
-            raise NotVolumeError(f"{name} is a colour image ({photometric}). Give the grey-level CT series.")
+            raise NotVolumeError(
+                f"{name} is a colour image ({samples or 1:g} samples per pixel, {photometric}). Give the grey-level CT "
+                "series."
+            )
         if photometric == "MONOCHROME1":  # ITK inverts these values on reading
             raise NotHounsfieldError(f"{name} is stored inverted (MONOCHROME1). Export it as MONOCHROME2.")
         allocated, stored, high = (slice_.number(key) for key in ("BitsAllocated", "BitsStored", "HighBit"))
         fits = stored is not None and allocated in (8, 16, 32) and 0 < stored <= allocated
         if allocated not in (8, 16, 32) or (stored is not None and (not fits or high not in (None, stored - 1))):
-            raise UnreadableError(f"{name} stores {stored or 0:g} of {allocated or 0:g} bits. Export it again.")
+            raise UnreadableError(
+                f"{name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are stored, up to "
+                f"bit {high or 0:g}. Export the series again."
+            )
         if slice_.number("PixelRepresentation") not in (0, 1):
-            raise UnreadableError(f"{name} has no Pixel Representation of 0 or 1. Export the series again.")
+            raise UnreadableError(
+                f"{name} does not say whether its pixels have a sign (Pixel Representation 0 or 1), so their values "
+                "are unknown. Export the series again."
+            )
 
 
 def _check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], error: type[CTError]) -> None:
@@ -135,7 +144,10 @@ def _check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]],
     for keyword, (count, name) in needed.items():
         without = [s.path.name for s in slices if s.numbers(keyword, count) is None]
         if without:
-            raise error(f"{len(without)} of {len(slices)} slices have no {name}: {some(without)}. Export them again.")
+            raise error(
+                f"{len(without)} of {len(slices)} slices have no {name}: {some(without)}. Export the series again from "
+                "the scanner or archive."
+            )
 
 
 def _check_rescale(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
@@ -165,16 +177,23 @@ def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[floa
     spacings = np.array([s.numbers("PixelSpacing", 2) for s in slices])
     if np.ptp(spacings, axis=0).max() > PIXEL_SPACING_TOLERANCE_MM:
         low, high = spacings.min(), spacings.max()
-        raise SliceGeometryError(f"Pixel spacings differ ({low:g} to {high:g} mm). Export one reconstruction.")
+        raise SliceGeometryError(
+            f"The slices differ in pixel spacing ({low:g} to {high:g} mm). Export one reconstruction only."
+        )
     directions = np.array([s.numbers("ImageOrientationPatient", 6) for s in slices])
     if np.abs(directions - directions[0]).max() > DIRECTION_TOLERANCE:
         count = int((np.abs(directions - directions[0]).max(axis=1) > DIRECTION_TOLERANCE).sum())
-        raise SliceGeometryError(f"{count} of {len(slices)} slices are oriented differently. Export the axial ones.")
+        raise SliceGeometryError(
+            f"{count} of {len(slices)} slices have a different orientation from {slices[0].path.name}. Export the "
+            "axial slices as a series of their own."
+        )
     row, column = directions[0, :3], directions[0, 3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(row @ column)) > ORTHONORMAL_TOLERANCE:
         values = ", ".join(f"{value:g}" for value in directions[0])
-        raise SliceGeometryError(f"The image orientation ({values}) is not orthonormal. Export it again.")
+        raise SliceGeometryError(
+            f"The image orientation ({values}) is not a pair of perpendicular directions. Export the series again."
+        )
     row = row / lengths[0]
     column = column - (column @ row) * row
     return row, column / np.linalg.norm(column), (float(spacings[0, 0]), float(spacings[0, 1]))
@@ -186,7 +205,10 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
     same = np.flatnonzero(gaps <= DUPLICATE_TOLERANCE_MM)
     if same.size:
         where = some(f"{sign * distances[n]:.1f}" for n in same)
-        raise SliceGeometryError(f"{same.size} slices share a position with another, at {where} mm. Export one.")
+        raise SliceGeometryError(
+            f"{same.size} slices have the same position as another one, at {where} mm: the series holds several "
+            "reconstructions, phases or copies. Export one of them."
+        )
     # Most gaps are whole ones; averaging over those undoes positions that were rounded.
     usual = float(np.sort(gaps)[(gaps.size - 1) // 2])
     spacing = float(gaps[gaps < 1.5 * usual].mean())
@@ -196,10 +218,17 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
             f"{steps[n] - 1} between {sign * distances[n]:.1f} and {sign * distances[n + 1]:.1f} mm"
             for n in np.flatnonzero(steps >= 2)
         )
-        raise SliceGeometryError(f"{int((steps - 1).sum())} slices are missing (spacing {spacing:g} mm): {holes}.")
+        raise SliceGeometryError(
+            f"{int((steps - 1).sum())} slices are missing (slice spacing {spacing:g} mm): {holes}. Export or copy the "
+            "series again."
+        )
     off = np.abs(distances - np.linspace(distances[0], distances[-1], distances.size))
     if off.max() > POSITION_TOLERANCE_MM:
-        raise SliceGeometryError(f"Slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart. Export an even stack.")
+        raise SliceGeometryError(
+            f"The slices are unevenly spaced: {gaps.min():.2f} to {gaps.max():.2f} mm apart, the one at "
+            f"{sign * distances[off.argmax()]:.1f} mm lies {off.max():.2f} mm off an even stack. Export an evenly "
+            "spaced reconstruction."
+        )
     return float((distances[-1] - distances[0]) / gaps.size)
 
 
@@ -213,7 +242,10 @@ def _check_no_shear(positions: np.ndarray, normal: np.ndarray) -> None:
     if np.linalg.norm(shift - along[:, None] * slope, axis=1).max() <= IN_PLANE_TOLERANCE_MM:
         tilt = math.degrees(math.atan(float(np.linalg.norm(slope))))
         raise SliceGeometryError(f"The slices are sheared by {tilt:.1f}° against their normal: {SHEARED}")
-    raise SliceGeometryError(f"Slices are shifted by {np.linalg.norm(shift, axis=1).max():.1f} mm. Export them apart.")
+    raise SliceGeometryError(
+        f"The slices are shifted against each other by up to {np.linalg.norm(shift, axis=1).max():.1f} mm within "
+        "their plane: the series mixes reconstructions. Export one of them."
+    )
 
 
 def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
@@ -240,7 +272,10 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
     _check_continuous(volume, slices, rescales)
     if not tissue_padding:
         return volume, ()
-    message = f"The header's padding value ({some(sorted(tissue_padding))} HU) is one of tissue, and was left as it is."
+    message = (
+        f"The header's padding value ({some(sorted(tissue_padding))} HU) is a tissue value, so padding cannot be "
+        "distinguished from tissue and was left as it is."
+    )
     return volume, (ScanWarning("padding-among-tissue", message),)
 
 
@@ -256,7 +291,10 @@ def _check_continuous(volume: np.ndarray, slices: list[DicomSlice], rescales: li
             stated = (
                 f"{slices[n].path.name} (slope {rescales[n][0]:g}, intercept {rescales[n][1]:g})" for n in (k - 1, k)
             )
-            raise NotHounsfieldError(f"Rescale and tissue ({step_hu:+.0f} HU) differ: {' and '.join(stated)}.")
+            raise NotHounsfieldError(
+                f"The rescale of neighbouring slices differs, and with it soft tissue by {step_hu:+.0f} HU: "
+                f"{' and '.join(stated)}. Export the series again from the scanner or archive."
+            )
 
 
 def read_slice_image(slice_: DicomSlice) -> sitk.Image:
@@ -269,14 +307,20 @@ def read_slice_image(slice_: DicomSlice) -> sitk.Image:
     encapsulated = str(value_of(slice_.header.file_meta, "TransferSyntaxUID")).startswith(_ENCAPSULATED)
     size = math.prod(int(slice_.number(name) or 0) for name in ("Rows", "Columns", "BitsAllocated")) // 8
     if not encapsulated and len(pixels) not in (size, size + size % 2):
-        raise UnreadableError(f"{slice_.path.name} holds {len(pixels):,} bytes of pixels, not {size:,}. Export it.")
+        raise UnreadableError(
+            f"{slice_.path.name} holds {len(pixels):,} bytes of pixels, and {size:,} by its header. Export the series "
+            "again."
+        )
     try:
         # As much to find out that compressed pixels are truncated (PS3.5 A.4).
         if encapsulated and END_OF_SEQUENCE not in slice_.path.read_bytes():
             raise EOFError("no sequence delimitation item after the pixels")
         return reader.Execute()
     except (RuntimeError, MemoryError, OSError, EOFError) as error:
-        raise UnreadableError(f"The pixels of {slice_.path.name} cannot be read. Export it again.") from error
+        raise UnreadableError(
+            f"The pixels of {slice_.path.name} cannot be read: the file is truncated, broken or compressed in an "
+            "unknown way. Copy or export the series again."
+        ) from error
 
 
 def _stored_padding(slice_: DicomSlice) -> int | None:

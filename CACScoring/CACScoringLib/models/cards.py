@@ -144,7 +144,9 @@ def save_model(network: torch.nn.Module, card: ModelCard, folder: Path, overwrit
             # Normalisation keeps its precision: it is small, and its variances may exceed the 16-bit range.
             tensor = tensor.half() if tensor.ndim > 1 else tensor.float()
             if not tensor.isfinite().all():
-                raise ModelError(f"{key} holds values that are no finite 16-bit numbers. Did the training diverge?")
+                raise ModelError(
+                    f"{key} holds values that are not finite 16-bit numbers. Check whether the training diverged."
+                )
         tensors[key] = tensor.contiguous()
     data = save(tensors)
     return _write(dataclasses.replace(card, sha256=hashlib.sha256(data).hexdigest()), data, folder, overwrite)
@@ -368,7 +370,10 @@ def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> 
     """
     card = verify_model(path)
     if card.network != "decomposition":
-        raise ModelError(f"{card.name} is a model for {card.network!r}; limits belong to the calcium map's.")
+        raise ModelError(
+            f"{card.name} is a model for {card.network!r}; repeatability limits are stored with the model of the "
+            "calcium map."
+        )
     changed = dataclasses.replace(card, repeatability=repeatability)
     return _write_card(changed, path)
 
@@ -432,7 +437,11 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
 
     card = read_card(path)
     if card.preprocessing_version != preprocessing.VERSION:
-        raise ModelError(f"{card.name} needs preprocessing {card.preprocessing_version}, not {preprocessing.VERSION}.")
+        raise ModelError(
+            f"The model {card.name} was trained on scans prepared by version {card.preprocessing_version} of the "
+            f"preprocessing; this program uses version {preprocessing.VERSION}. Install a model or a program that "
+            "matches."
+        )
     with torch.device("meta"):  # takes no memory, whatever the card says
         network = _untrained(card)
     try:
@@ -440,16 +449,24 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
     except OSError as error:
         raise ModelError(f"The weights of {card.name} cannot be read: {error.strerror} ({error.filename}).") from error
     if hashlib.sha256(data).hexdigest() != card.sha256:
-        raise ModelError(f"The weights of {card.name} are not its card's (SHA-256 differs). Install the model again.")
+        raise ModelError(
+            f"The weights of {card.name} are not those that its card describes (SHA-256 differs): the file is "
+            "damaged or was replaced. Install the model again."
+        )
     try:
         tensors = load(data)
     except SafetensorError as error:
-        raise ModelError(f"{card.name} is no safetensors file ({error}). Install it again.") from error
+        raise ModelError(
+            f"The weights of {card.name} are not a safetensors file ({error}). Install the model again."
+        ) from error
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if wanted != given:
         wrong = sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key))
-        raise ModelError(f"The weights of {card.name} do not fit its card: {', '.join(wrong[:3])}. Install it again.")
+        raise ModelError(
+            f"The weights of {card.name} do not fit the configuration on its card: {len(wrong)} differ, among them "
+            f"{', '.join(wrong[:3])}. Install the model again."
+        )
     return card, tensors
 
 

@@ -64,7 +64,10 @@ def voxels_of_segments(
     if twice.size:
         one, other = (names[int(labels[at])] for at in (twice[0] - 1, twice[0]))
         count = len(np.unique(flat[twice]))
-        raise MaskError(f"{count} voxels of {segmentation.GetName()} belong to {one} and {other}. Undo that.")
+        raise MaskError(
+            f"{count} voxels of {segmentation.GetName()} belong to two segments, as to {one} and to {other}. Undo that "
+            "or erase them from one of the two."
+        )
     return Labelled(np.delete(flat, again), np.delete(labels, again))
 
 

@@ -100,14 +100,19 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
         tag = f"; its DICOM tag names {agent}" if agent else ""
         finding = f"The blood in the heart measures {blood.bright_hu:.0f} HU (unenhanced: 30 to 60){tag}."
         if allow_contrast:
-            message = f"{finding} The scan was acquired with contrast, so blood counts too. Do not use the score."
+            message = (
+                f"{finding} The scan was acquired with contrast, so blood is counted as calcium. Do not use the score."
+            )
             return (ScanWarning("contrast-enhanced", message),)
         raise ContrastError(f"{finding} The scan was acquired with contrast. {_HOW_TO_ALLOW}")
     if agent and not allow_contrast:
         if blood is None:
             measured = "The blood could not be measured."
         else:
-            measured = f"The blood measures {blood.bright_hu:.0f} HU, as without contrast: was it oral, or given later?"
+            measured = (
+                f"The blood measures {blood.bright_hu:.0f} HU, as expected without contrast; the agent may have been "
+                "oral, or given after this series."
+            )
         raise ContrastError(f"The scan's DICOM tag names a contrast agent ({agent}). {measured} {_HOW_TO_ALLOW}")
     return ()
 
@@ -177,17 +182,29 @@ def _acquisition_warnings(acquisition: Acquisition, spacing_mm: float) -> tuple[
         message = f"The scan was acquired at {kvp:g} kVp, but thresholds and weights are defined at 120 kVp."
         warnings.append(ScanWarning("not-120-kvp", message))
     if thickness_mm is None:
-        message = "The slice thickness is unknown; thick slices can hide small lesions."
+        message = (
+            "The slice thickness is unknown (it does not follow from the slice spacing); thick slices can hide "
+            "small lesions."
+        )
         warnings.append(ScanWarning("thickness-unknown", message))
     elif thickness_mm > MAX_THICKNESS_MM:
-        message = f"The slices are {thickness_mm:g} mm thick (over {MAX_THICKNESS_MM:g} mm): lesions may be missed."
+        message = (
+            f"The slices are {thickness_mm:g} mm thick, more than {MAX_THICKNESS_MM:g} mm, so small lesions may "
+            "be missed."
+        )
         warnings.append(ScanWarning("thick-slices", message))
     if spacing_mm > MAX_SPACING_MM + 0.01:
-        message = f"The slices are {spacing_mm:g} mm apart (over {MAX_SPACING_MM:g} mm): lesions may be missed."
+        message = (
+            f"The slices are {spacing_mm:g} mm apart, more than {MAX_SPACING_MM:g} mm, so lesions between them may "
+            "be missed."
+        )
         warnings.append(ScanWarning("wide-spacing", message))
     if thickness_mm is not None and spacing_mm > 1.02 * thickness_mm:
         gap_mm = spacing_mm - thickness_mm
-        message = f"The slices have gaps of {gap_mm:.1f} mm, so lesions may be missed. Check that all are there."
+        message = (
+            f"There are gaps of {gap_mm:.1f} mm between the slices, so lesions may be missed. Check whether every "
+            "second slice is missing."
+        )
         warnings.append(ScanWarning("slice-gaps", message))
     agent = named_agent(acquisition)
     if agent:
@@ -206,7 +223,10 @@ def _blood_warnings(blood: BloodPool | None) -> tuple[ScanWarning, ...]:
         message = f"The blood in the heart measures {blood.bright_hu:.0f} HU, more than unenhanced blood (30 to 60 HU)."
         warnings.append(ScanWarning("blood-bright", message))
     if blood.median_hu + NOISE_SDS * blood.noise_hu >= THRESHOLD_HU:
-        message = f"With noise of {blood.noise_hu:.0f} HU, blood of {blood.median_hu:.0f} HU can reach the threshold."
+        message = (
+            f"The noise is {blood.noise_hu:.0f} HU, so blood ({blood.median_hu:.0f} HU) reaches {THRESHOLD_HU:g} HU by "
+            "chance: small lesions may be noise. A softer kernel or thicker slices reduce it."
+        )
         warnings.append(ScanWarning("noise", message))
     return tuple(warnings)
 

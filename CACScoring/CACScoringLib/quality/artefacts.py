@@ -155,7 +155,11 @@ def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning
     count, total = sum(lesion.peak_hu <= reach for lesion in found.lesions), len(found.lesions)
     if count <= max(NOISE_CANDIDATES, total / 2):
         return []
-    message = f"{count} of {total} candidates are no denser than noise can be ({reach:.0f} HU): no evidence of calcium."
+    message = (
+        f"{count} of {total} candidates are no denser than noise alone can be (up to {reach:.0f} HU in blood of "
+        f"{blood.median_hu:.0f} HU with noise of {blood.noise_hu:.0f} HU), so the candidates and their total are no "
+        "evidence of calcium. Reconstruct the scan with a softer kernel or thicker slices."
+    )
     return [ScanWarning("noise-candidates", message)]
 
 

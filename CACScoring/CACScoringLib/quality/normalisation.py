@@ -138,11 +138,17 @@ class Normalisation:
         """
         warnings = []
         if self.slice_weights:
-            message = f"Thin slices were averaged to {REFERENCE_THICKNESS_MM:g} mm for scores; pictures show the scan."
+            message = (
+                f"The slices are thin, so each was averaged with its neighbours to {REFERENCE_THICKNESS_MM:g} mm "
+                "before the scan was scored. All scores are of the averaged scan; the pictures show the scan itself."
+            )
             warnings.append(ScanWarning("slices-averaged", message))
         if self.gain:
             why = "" if not self.out_of_range else f", {self._told}"
-            message = f"The scan was brought to a soft kernel for all scores{why}; pictures show the scan itself."
+            message = (
+                f"The scan was brought to a soft kernel before it was scored{why}. All scores are of the filtered "
+                "scan; the pictures show the scan itself."
+            )
             warnings.append(ScanWarning("kernel-normalised", message))
         elif self.out_of_range:
             message = f"The scan was scored as it is, {self._told}. Streaks and noise may be counted as calcium."
@@ -161,7 +167,10 @@ class Normalisation:
 
     @property
     def _told(self) -> str:
-        return f"because its kernel is sharper (MTF {self.sharpness:.2f} at 0.3/mm) than known (up to {self.limit:.2f})"
+        return (
+            f"because its kernel is sharper than those that CAC knows (MTF {self.sharpness:.2f} at 0.3/mm; known up to "
+            f"{self.limit:.2f})"
+        )
 
 
 def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
@@ -182,7 +191,10 @@ def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
     weights = slice_weights(thickness, scan.slice_spacing_mm) if thin else ()
     if measured is None:
         if mode == "on":
-            raise CTError("The kernel cannot be measured, so it cannot be normalised. Do not switch normalisation on.")
+            raise CTError(
+                "The kernel cannot be normalised, because the scan shows too little to measure it, or has pixels of "
+                "more than 1.1 mm. Do not switch normalisation on."
+            )
         return Normalisation(mode, None, slice_weights=weights)
     sharpness = round(float(measured.at(np.array(JUDGED_PER_MM)).mean()), 4)
     found = Normalisation(mode, sharpness, slice_weights=weights)

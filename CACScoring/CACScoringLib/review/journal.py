@@ -93,7 +93,10 @@ class Journal:
             if not self._end:
                 sync_folder(self.file.parent)
         except OSError as error:
-            raise JournalError(f"{self.file} cannot be written ({error.strerror}). Try again.") from error
+            raise JournalError(
+                f"The change was not saved: {self.file} cannot be written ({error.strerror}). Free some space or check "
+                "the permissions of the folder, and make the change again."
+            ) from error
         self._end = end
         self.entries.append(entry)
 
@@ -116,7 +119,10 @@ class Journal:
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise JournalError(f"{self.file} is damaged ({error}). Restore it from a copy, or move it away.") from error
         if about["result"] != self._result:
-            raise JournalError(f"{self.file} is the review of an earlier result. Move it away to begin a new review.")
+            raise JournalError(
+                f"{self.file} is the review of another result: the scan was scored again since. Move the file away to "
+                "begin a new review."
+            )
         return end
 
 

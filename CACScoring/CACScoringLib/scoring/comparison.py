@@ -398,8 +398,10 @@ def _scan_warnings(both: Pair, repeatability: Repeatability | None) -> list[Scan
         values = {value for content in both if (value := _fact(name, content)) is not None}
         if outside := sorted(value for value in values if not low / 1.05 <= value <= high * 1.05):
             shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-            own = " and ".join(f"{value:g}" for value in outside)
-            message = f"The limits are those of {name.replace('_', ' ')} {shown}; here it is {own}."
+            message = (
+                f"The repeatability limits were determined with {name.replace('_', ' ')} {shown}; here it is "
+                f"{' and '.join(f'{v:g}' for v in outside)}."
+            )
             warnings.append(ScanWarning("comparison-beyond-study", message))
     return warnings
 
@@ -422,7 +424,10 @@ def _method_warnings(both: Pair) -> list[ScanWarning]:
     if (of_map := statuses.get("decomposition")) and (
         of_map == ["reviewed", "reviewed"] or any(content.get("slices_by_reader") for content in both)
     ):
-        message = "A reader has changed one of the calcium maps; the repeatability limits are those of unchanged ones."
+        message = (
+            "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed "
+            "one of these."
+        )
         warnings.append(ScanWarning("comparison-map-reviewed", message))
     return warnings
 

@@ -174,7 +174,10 @@ def coronary_probabilities(features: np.ndarray, weights: Mapping[str, float]) -
     weights: of FEATURES and INTERCEPT. Raises CTError when they are of other features.
     """
     if set(weights) != {*FEATURES, INTERCEPT}:
-        message = f"The model's evidence weights ({', '.join(sorted(weights))}) are of another version. Recalibrate."
+        message = (
+            f"The model's evidence weights ({', '.join(sorted(weights))}) do not match this version. Calibrate "
+            "it again."
+        )
         raise CTError(message)
     evidence = features @ np.array([weights[name] for name in FEATURES]) + weights[INTERCEPT]
     return 1 / (1 + np.exp(-np.clip(evidence, -50, 50)))

@@ -225,7 +225,10 @@ def find_lesions(
     hu = sitk.GetArrayViewFromImage(image)
     if isinstance(arteries, np.ndarray):
         if arteries.dtype != np.uint8 or arteries.shape != hu.shape:
-            raise MaskError(f"The artery labels are {arteries.dtype} of {arteries.shape}, not uint8 of {hu.shape}.")
+            raise MaskError(
+                f"The artery labels are {arteries.dtype} of shape {arteries.shape}; "
+                f"they must be uint8 of the image's shape {hu.shape}."
+            )
         arteries = labelled_voxels(arteries)
     unknown = set(np.unique(arteries.values).tolist()) - set(SITES)
     if unknown:

@@ -102,10 +102,15 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
         if _number(line, "age_from") <= age_years <= _number(line, "age_to"):
             matches.append([_number(line, name) for name in names])
     if len(matches) != 1:
-        raise CTError(f"{table.name} has {len(matches)} rows for sex {sex}, age {age_years}; give exactly one.")
+        raise CTError(
+            f"The percentile table {table.name} has {len(matches)} rows for sex {sex}, age {age_years}; exactly one "
+            "is needed."
+        )
     limits = matches[0]
     if limits != sorted(limits):
-        raise CTError(f"The percentiles of {table.name} for sex {sex}, age {age_years} do not increase. Correct them.")
+        raise CTError(
+            f"The percentiles of {table.name} for sex {sex}, age {age_years} do not increase. Correct the row."
+        )
     reached = sum(agatston >= limit for limit in limits)
     percent = [float(name[1:]) for name in names]
     return Percentile(

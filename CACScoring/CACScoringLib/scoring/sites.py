@@ -115,12 +115,19 @@ def reader_labels(lesions: sitk.Image, scan: CTScan) -> ReaderLabels:
         raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
     in_arteries = _in_arteries(sites)
     if not in_arteries.any():
-        message = "The lesion label map holds no artery, so this is a reviewed score of 0. If not, give the right file."
+        message = (
+            "The lesion label map holds no artery, so this is a reviewed score of 0: no coronary calcium. If that is a "
+            "mistake, score again with the right file."
+        )
         warnings += (ScanWarning("reviewed-empty", message),)
     unassigned = sites == Artery.UNASSIGNED
     if count := int(unassigned.sum()):
         if (unassigned == in_arteries).all():
-            raise MaskError(f"All {count} labelled voxels are unassigned ({Artery.UNASSIGNED:d}). Assign them.")
+            raise MaskError(
+                f"All {count} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} (unassigned), so "
+                "they have not been reviewed. Assign the coronary lesions to their arteries and clear the rest; an "
+                "empty label map means that there is no coronary calcium."
+            )
         message = f"{count} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
         warnings += (ScanWarning("unassigned-left-out", message),)
         sites[unassigned] = 0
@@ -141,7 +148,10 @@ def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
         beyond.update(found.id_map[k][at][values[k][at] == 0].tolist())
     if not beyond:
         return []
-    message = f"{len(beyond)} labelled lesion(s) extend beyond the heart region. Give --heart MASK if that is wrong."
+    message = (
+        f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "
+        "but the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
+    )
     return [ScanWarning("label-outside-heart", message)]
 
 
