@@ -151,6 +151,7 @@ class TestModule:
 
 
 class TestEnd:
+    @pytest.mark.long
     def test_nothing_that_is_large_outlives_it(self):
         """Not even until Python looks for cycles, which it does seldom."""
         gc.disable()

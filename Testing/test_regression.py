@@ -283,6 +283,7 @@ def _equal(one: Any, other: Any, relative: float, absolute: float) -> bool:
     return math.isclose(one, other, rel_tol=relative, abs_tol=absolute) if numbers else one == other
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", [QUICK, *LONG])
 def test_results_are_those_recorded(case, tmp_path, real_ct):
     for name in re.findall(r"{data}/(\S+)", " ".join(CASES[case])):

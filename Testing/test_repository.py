@@ -138,6 +138,7 @@ def lacking_sections(function):
     return [name for name, is_needed in needed.items() if is_needed and f"{name}:" not in text]
 
 
+@pytest.mark.long
 def test_docstrings_have_sections():
     library = ROOT / "CACScoring" / "CACScoringLib"
     files = [file for package in DOCUMENTED for file in (library / package).glob("*.py")]

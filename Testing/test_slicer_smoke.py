@@ -47,6 +47,7 @@ def run(capsys) -> tuple[int, str]:
 
 
 class TestSmoke:
+    @pytest.mark.long
     @pytest.mark.parametrize("main_window", [True, False], ids=["main window", "no main window"])
     def test_passes(self, start, capsys, main_window):
         start(main_window, worker=True)
@@ -71,6 +72,7 @@ class TestSmoke:
         assert text.startswith("scoring the sample: RuntimeError: there is no result:")
         assert text.endswith("CAC smoke test: 1 failed\n")
 
+    @pytest.mark.long
     def test_an_effect_that_fails(self, start, capsys, monkeypatch):
         start(main_window=True)
         from CACScoringLib.panel.effects import scan as effect_scan

@@ -89,6 +89,7 @@ def load_sample() -> None:
     slicer.util.loadVolume(str(sample_file()), {"name": SAMPLE_NAME})
 
 
+@pytest.mark.long
 def test_one_scan(driver, camera, tmp_path, monkeypatch):
     ui = driver.ui
     camera.panel("01-empty", driver)

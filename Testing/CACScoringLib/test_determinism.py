@@ -41,6 +41,7 @@ def test_a_map_is_the_same_again_and_with_other_threads(threads):
         np.testing.assert_allclose(predict(network, inputs, 2)[0], first, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_score_is_the_same_again_and_with_other_threads(threads, tmp_path):
     write_ct(tmp_path, "nii")
     results = []

@@ -123,6 +123,7 @@ class TestCommandLine:
             '{"results": {"scene": false}}',
         ]
 
+    @pytest.mark.long
     def test_slices_are_switched_and_recorded(self, case, tmp_path):
         models = ["--model", "my-slices", "--model", "my-decomposition", "--device", "cpu"]
         switched = ["--settings", '{"scoring": {"slices": {"6": true, "14": false}}}']

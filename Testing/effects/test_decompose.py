@@ -48,6 +48,7 @@ class TestDecompose:
         assert desk.lit(CANDIDATE_COLOUR) == 0
         assert desk.counts() == {"LAD": 330}
 
+    @pytest.mark.long
     @pytest.mark.parametrize("order", ["LPS", "SAR"])
     def test_visible_slice_leaves_other_arteries_alone(self, make_desk, order):
         desk = make_desk(order)

@@ -38,11 +38,10 @@ def into_project(folder: Path, review: OpenReview, annotator: str) -> str:
 
 def _scan_in(project: Project, review: OpenReview) -> ProjectScan:
     ct = review.case.ct
-    by_place = [scan for scan in project.scans if scan.ct == ct]
-    if len(by_place) == 1:
-        return by_place[0]
-    sha256 = content_hash(ct)
-    same = [scan for scan in project.scans if scan.sha256 == sha256]
+    same = [scan for scan in project.scans if scan.ct == ct]
+    if len(same) != 1:
+        sha256 = content_hash(ct)
+        same = [scan for scan in project.scans if scan.sha256 == sha256]
     if not same:
         raise ProjectError(f"The project {project.name} has no scan {review.case.name}. Add it: cac project add.")
     return same[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.cli.cluster_option import add_cluster_argument, extras_of_cluster
+from CACScoringLib.cli.cluster_option import LOCAL, add_cluster_argument, extras_of_cluster
 from CACScoringLib.cli.main import add_progress_argument
 from CACScoringLib.cli.settings_file import add_settings_argument, from_file
 from CACScoringLib.core.ct import CTError
@@ -80,6 +80,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if foreign := sorted(given.keys() - set(study.takes)):
         takes = ", ".join(f"--{name}" for name in study.takes)
         raise CTError(f"The study {options.study} does not take --{foreign[0]}; it takes {takes}.")
+    if options.study == "prognosis" and options.cluster != LOCAL:
+        raise CTError("The study prognosis computes nothing on a cluster. Leave --cluster out.")
     given["output"] = options.output
     page = study.make(options.study, given, vars(options).get("settings"), progress)
     progress.done(options.output)

@@ -33,11 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "annotations, and the models and studies made from it. The scans stay where they are."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, (text, declare, run, interrupted) in _ACTIONS.items():
+    for name, (text, declare, run) in _ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         action.add_argument("project", type=Path, metavar="DIR", help="folder of the project")
         declare(action)
         add_progress_argument(action)
+        interrupted = "Interrupted. What was done stays; run the same command again to go on."
         action.set_defaults(run=run, interrupted=interrupted)
 
 
@@ -73,25 +74,18 @@ def _add(options: argparse.Namespace, progress: Progress) -> None:
     found: list[NewScan] = []
     with progress.step("finding scans"):
         for source in options.sources:
-            try:
-                scans, warnings = find_new_scans(source, progress.counted, options.labels)
-            except CTError as error:
-                if len(options.sources) == 1:
-                    raise
-                scans, warnings = [], [str(error)]
+            scans, warnings = find_new_scans(source, progress.counted, options.labels)
             found += scans
             for warning in warnings:
                 progress.warning(ScanWarning("source-doubt", warning))
     with progress.step("adding scans"):
         result = project.add(found, progress.counted)
     for name, same in result.duplicates:
-        message = f"{name} was not added: it is the same scan as {same}, {project.scan(same).name}."
-        progress.warning(ScanWarning("scan-duplicate", message))
+        progress.warning(ScanWarning("scan-duplicate", f"{name} was not added: it is the same scan as {same}."))
     for name, why in result.failed:
         progress.warning(ScanWarning("scan-failed", f"{name} was not added. {why}"))
-    counts = {"added": len(result.added), "duplicates": result.duplicates, "failed": result.failed}
-    _tell(options, "added", **counts)
-    if found and len(result.failed) == len(found):
+    _tell(options, "added", added=len(result.added))
+    if len(result.failed) == len(found):
         raise ProjectError(f"None of the {len(found)} scans could be added; the warnings say why.")
     progress.done(project.folder)
     print(
@@ -106,31 +100,19 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _list(options: argparse.Namespace, progress: Progress) -> None:
     project = _open(options.project, progress)
-    if options.annotator:
-        from ..project.work_list import work_list
-
-        states = {item.scan.id: _state(item) for item in work_list(project, options.annotator, "added")}
-    else:
-        gone = {scan.id for scan in project.missing()}
-        states = {scan.id: _annotated(project, scan.id, scan.id in gone) for scan in project.scans}
+    gone = {scan.id for scan in project.missing()}
+    states = {scan.id: _annotated(project, scan.id, scan.id in gone, options.annotator) for scan in project.scans}
     rows = [(scan.id, scan.name, scan.patient, scan.use or "–", states[scan.id]) for scan in project.scans]
     _print_table(("id", "name", "patient", "use", "state"), rows)
     progress.done(project.folder)
 
 
-def _state(item: object) -> str:
-    """What one annotator has done with a scan. item: a `WorkItem`."""
-    parts = [item.state, f"{item.slices_done} of {item.slices or '?'} slices"]
-    parts += [kind for kind in ("regions", "heart") if getattr(item, kind)]
-    return ", ".join(parts)
-
-
-def _annotated(project: Project, scan_id: str, missing: bool) -> str:
-    """What every annotator has done with a scan."""
+def _annotated(project: Project, scan_id: str, missing: bool, only: str | None) -> str:
+    """What annotators have done with a scan. only: the one that is shown; None for all."""
     from ..project.annotations import annotators, slice_annotations
 
     parts = ["missing"] if missing else []
-    for name in annotators(project, scan_id):
+    for name in annotators(project, scan_id, only):
         count = len(slice_annotations(project, scan_id, name).labels)
         parts.append(f"{name}: {count} slices")
     return "; ".join(parts) or "new"
@@ -155,9 +137,7 @@ def _check(options: argparse.Namespace, progress: Progress) -> None:
         _tell(options, "finding", severity=finding.severity, message=finding.message, scans=finding.scans)
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
-        raise ProjectError(
-            f"{errors} {'problems' if errors > 1 else 'problem'} must be solved before training can start."
-        )
+        raise ProjectError(f"Problems to be solved before training can start: {errors}.")
     progress.done(project.folder)
     if not findings:
         print("Nothing is missing.")
@@ -237,25 +217,13 @@ def _agreement(options: argparse.Namespace, progress: Progress) -> None:
     for warning in warnings:
         progress.warning(ScanWarning("annotation-doubt", warning))
     for row in rows:
-        facts = {name: getattr(row, name) for name in ("first", "second", "scans", "slices", "unsure")}
-        estimates = {name: _as_json(getattr(row, name)) for name in ("kappa", "same", "regions", "heart")}
-        _tell(options, "agreement", **facts, **estimates)
+        _tell(options, "agreement", **{name: _as_json(value) for name, value in vars(row).items()})
     progress.done(project.folder)
     if not rows:
         print("No scan has been annotated by two.")
         return
-    columns = ("annotators", "scans", "slices", "unsure", "kappa", "same label", "Dice of regions", "Dice of the heart")
-    _print_table(
-        columns,
-        [
-            (
-                f"{row.first} and {row.second}",
-                *map(str, (row.scans, row.slices, row.unsure)),
-                *map(_shown, (row.kappa, row.same, row.regions, row.heart)),
-            )
-            for row in rows
-        ],
-    )
+    columns = ("first", "second", "scans", "slices", "unsure", "kappa", "same", "regions", "heart")
+    _print_table(columns, [[_shown(getattr(row, name)) for name in columns] for row in rows])
 
 
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -334,9 +302,11 @@ def _tell(options: argparse.Namespace, event: str, **facts: object) -> None:
         print(json.dumps({"event": event, **facts}), file=sys.stderr, flush=True)
 
 
-def _as_json(estimate: Estimate) -> dict[str, float | None]:
-    values = {name: getattr(estimate, name) for name in ("value", "low", "high", "n")}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+def _as_json(value: Estimate | int | str) -> object:
+    if isinstance(value, int | str):
+        return value
+    numbers = {name: getattr(value, name) for name in ("value", "low", "high", "n")}
+    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
 
 def _open(folder: Path, progress: Progress) -> Project:
@@ -352,8 +322,8 @@ def _add_scan_argument(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def _shown(estimate: Estimate) -> str:
-    return "–" if estimate.value != estimate.value else str(estimate)
+def _shown(value: Estimate | int | str) -> str:
+    return "–" if math.isnan(getattr(value, "value", 0)) else str(value)
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -363,39 +333,14 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 _ACTIONS = {
-    "new": ("create an empty project", _new_arguments, _new, "Interrupted."),
-    "add": (
-        "add scans to a project",
-        _add_arguments,
-        _add,
-        "Interrupted. What was added stays; run the same command again to go on.",
-    ),
-    "list": ("show the scans of a project", _list_arguments, _list, "Interrupted."),
-    "check": ("check what a project lacks before training can start", _check_arguments, _check, "Interrupted."),
-    "split": (
-        "assign patients that have no use to training, validation or test",
-        _split_arguments,
-        _split,
-        "Interrupted. The project is unchanged.",
-    ),
-    "relocate": (
-        "update the paths of scans that were moved",
-        _relocate_arguments,
-        _relocate,
-        "Interrupted. The project is unchanged.",
-    ),
-    "use": ("set the use of a patient", _use_arguments, _use, "Interrupted."),
-    "remove": ("remove a scan from a project; nothing is deleted", _remove_arguments, _remove, "Interrupted."),
-    "agreement": (
-        "compare annotators with each other and with the truth",
-        _agreement_arguments,
-        _agreement,
-        "Interrupted.",
-    ),
-    "prepare": (
-        "propose the heart and the slices of scans, to annotate from",
-        _prepare_arguments,
-        _prepare,
-        "Interrupted. What is prepared stays; run the same command again to go on.",
-    ),
+    "new": ("create an empty project", _new_arguments, _new),
+    "add": ("add scans to a project", _add_arguments, _add),
+    "list": ("show the scans of a project", _list_arguments, _list),
+    "check": ("check what a project lacks before training can start", _check_arguments, _check),
+    "split": ("assign patients that have no use to training, validation or test", _split_arguments, _split),
+    "relocate": ("update the paths of scans that were moved", _relocate_arguments, _relocate),
+    "use": ("set the use of a patient", _use_arguments, _use),
+    "remove": ("remove a scan from a project; nothing is deleted", _remove_arguments, _remove),
+    "agreement": ("compare annotators with each other and with the truth", _agreement_arguments, _agreement),
+    "prepare": ("propose the heart and the slices of scans, to annotate from", _prepare_arguments, _prepare),
 }

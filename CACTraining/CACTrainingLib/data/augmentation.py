@@ -8,7 +8,7 @@ few anatomies have to stand for all. Everything random is drawn from the generat
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -104,21 +104,8 @@ class PatchAugmentation:
     cut_share: float = 0.25
 
 
-UNCHANGED = PatchAugmentation(
-    turn_degrees=0,
-    tilt_degrees=0,
-    scale=1,
-    displacement_voxels=0,
-    gain=0,
-    offset=0,
-    gamma=1,
-    noise=0,
-    blurred_share=0,
-    thick_share=0,
-    faded_share=0,
-    stained_share=0,
-    cut_share=0,
-)
+UNCHANGED = PatchAugmentation(**dict.fromkeys((field.name for field in fields(PatchAugmentation)), 0))
+UNCHANGED = replace(UNCHANGED, scale=1, gamma=1)
 """Patches as they are, to validate on."""
 
 TISSUE = 0.55

@@ -134,12 +134,15 @@ def prepare(
     waiting = [(scan, folder) for scan, folder in zip(scans, folders, strict=True) if not folder.is_dir()]
     if workers < 2 or len(waiting) < 2:
         for n, job in enumerate(waiting, 1):
-            _writer(kind)(job)
+            _write(kind, job)
             if progress:
                 progress(n, len(waiting))
         return folders
     done = 0
-    with Workers(min(workers, len(waiting)), partial(_writer, kind)) as pool, closing(pool.run(waiting)) as events:
+    with (
+        Workers(min(workers, len(waiting)), partial(partial, _write, kind)) as pool,
+        closing(pool.run(waiting)) as events,
+    ):
         for event in events:
             if event.state == "lost":
                 raise DataError(f"{waiting[event.index][0].ct} could not be prepared. {event.reason}")
@@ -150,12 +153,8 @@ def prepare(
     return folders
 
 
-def _writer(kind: str) -> Callable[[tuple[TrainingScan, Path]], None]:
-    return partial(_write, {"slices": write_slices, "heart": write_volume}[kind])
-
-
-def _write(write: Callable[[TrainingScan, Path], None], job: tuple[TrainingScan, Path]) -> None:
-    write(*job)
+def _write(kind: str, job: tuple[TrainingScan, Path]) -> None:
+    {"slices": write_slices, "heart": write_volume}[kind](*job)
 
 
 @dataclass(frozen=True)
@@ -199,19 +198,9 @@ def load_slices(folder: Path) -> ScanSlices:
     hu, heart, maps = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hu", "heart", "maps"))
     grid = ScanGrid(*(tuple(known["grid"][name]) for name in ("first", "step", "size")))
     slices = HeartSlices(grid, hu, heart, tuple(known["centre"]), tuple(known["radii"]))
-    rows, visible, labelled, bright = (np.array(known[name]) for name in ("map_row", "visible", "labelled", "bright"))
-    return ScanSlices(
-        known["patient"],
-        known["kind"],
-        slices,
-        maps,
-        rows,
-        visible,
-        labelled,
-        np.array(known["contrast"], float),
-        bright,
-        known["has_map"],
-    )
+    facts = {name: known[name] for name in ("patient", "kind", "has_map")}
+    facts |= {name: np.array(known[name]) for name in ("map_row", "visible", "labelled", "bright")}
+    return ScanSlices(slices=slices, maps=maps, contrast=np.array(known["contrast"], float), **facts)
 
 
 @dataclass(frozen=True)
@@ -285,8 +274,9 @@ class SliceDataset:
         self.position = np.concatenate([np.zeros(0), *((rows + 0.5) / len(s.slices) for s, rows in own)])
         self.kind = np.repeat([KINDS.index(s.kind) for s in self.scans], sizes)
         none = np.zeros(0, bool)
-        self.visible = np.concatenate([none, *(s.visible[rows] for s, rows in own)])
-        self.bright = np.concatenate([none, *(s.bright[rows] for s, rows in own)])
+        self.visible, self.bright = (
+            np.concatenate([none, *(getattr(s, name)[rows] for s, rows in own)]) for name in ("visible", "bright")
+        )
         self.contrast = np.concatenate([np.zeros(0), *(s.contrast[rows] for s, rows in own)])
         self.calcium = np.concatenate([none, *(s.map_row[rows] >= 0 for s, rows in own)])
         self.has_map = np.repeat([s.has_map for s in self.scans], sizes)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from CACScoringLib.core.ct import CTError
@@ -14,17 +13,10 @@ from ..project.project import USES, Project, ProjectScan
 from ..project.proposals import read_proposal
 from ..project.training import painted_slices, training_scan
 from ..project.training_scan import DataError, TrainingScan, read_truth
-from .datasets import default_cache, split_by_patient
+from .datasets import split_by_patient
 
 NETWORKS = ("heart", "slices", "decomposition")
-FEW_HEARTS, FEW_SLICES = 5, 20
-"""Fewer than so many scans with a heart, or slices with and without calcium, are told of: of use for a trial only."""
 
-MUCH_UNSURE = 0.2
-"""Share of labels that say unsure from which that is told."""
-
-CACHE_BYTES = 40 * 10**6
-"""What preparing a scan takes on the disk: slices and heart volume of a chest CT, give or take a third."""
 
 VALIDATION_SHARE = 0.2
 
@@ -51,12 +43,12 @@ def check_project(
         return [Finding("error", "The project has no scans. Add some: cac project add.")]
     findings = [*_missing(project), *_uses(project), *_annotations(project, annotator)]
     usable, more = _usable(project, annotator)
-    findings += [*more, *_space(usable)]
+    findings += more
     counts = {scan: _count(scan) for scan in usable}
     for name in [network] if network else NETWORKS:
         severity = "error" if network else "warning"
         findings += [Finding(severity, message) for message in _lacking(counts, name, method)]
-        findings += _few(counts, name)
+
     order = ("error", "warning", "note")
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
@@ -66,41 +58,30 @@ def _missing(project: Project) -> list[Finding]:
     if not missing:
         return []
     message = (
-        f"{_are(len(missing), 'scan')} not where the project looks for it, first {missing[0].name} at {missing[0].ct}. "
-        "If a folder was moved, give its new place with: cac project relocate. Until then, training does without them."
+        f"Scans that are not where they were: {len(missing)}, first {missing[0].name} at {missing[0].ct}. Training "
+        "does without them. If a folder was moved, give its new place: cac project relocate."
     )
-    return [Finding("warning", message, tuple(scan.id for scan in missing))]
+    return [Finding("warning", message, _ids(missing))]
 
 
 def _uses(project: Project) -> list[Finding]:
     findings = []
-    by_patient, by_content = ({}, {})
+    by_patient: dict[str, list[ProjectScan]] = {}
     for scan in project.scans:
         by_patient.setdefault(scan.patient, []).append(scan)
-        by_content.setdefault(scan.sha256, []).append(scan)
     for patient, scans in by_patient.items():
         if len({scan.use for scan in scans}) > 1:
             message = f"Scans of patient {patient} have different uses. Give the patient one: cac project use."
             findings.append(Finding("error", message, _ids(scans)))
-    for scans in by_content.values():
-        if len({scan.patient for scan in scans}) > 1:
-            message = (
-                f"{' and '.join(scan.name for scan in scans)} are the same scan under different patients. Remove all "
-                "but one."
-            )
-            severity = "error" if len({scan.use for scan in scans}) > 1 else "warning"
-            findings.append(Finding(severity, message, _ids(scans)))
+
     uses = {patient: scans[0].use for patient, scans in by_patient.items()}
     without = [patient for patient, use in uses.items() if not use]
     if len(without) == len(uses):
-        message = (
-            "No patient has a stored use, so none is kept for the test, and each training draws its own validation. "
-            "Store one for each: cac project split."
-        )
+        message = "No patient has a stored use, so none is kept for the test. Store one for each: cac project split."
         return [*findings, Finding("warning", message)]
     if without:
-        message = f"{_have(len(without), 'patient')} no stored use and will be drawn for training or validation."
-        findings.append(Finding("warning", f"{message} Store one: cac project split.", _of(by_patient, without)))
+        message = f"Patients without a stored use: {len(without)}. Store one: cac project split."
+        findings.append(Finding("warning", message, _ids(s for patient in without for s in by_patient[patient])))
     for use in USES:
         if use not in uses.values() and not without:
             message = f"No patient is stored for {use}. Move some there (cac project use), or add scans and split them."
@@ -109,16 +90,15 @@ def _uses(project: Project) -> list[Finding]:
 
 
 def _annotations(project: Project, annotator: str | None) -> list[Finding]:
-    findings, labelled, unsure = [], 0, 0
+    findings: list[Finding] = []
     begun: list[str] = []
     everybody: set[str] = set()
     for scan in project.scans:
         proposal = read_proposal(project, scan.id)
-        there = annotators(project, scan.id)
-        everybody.update(there)
-        for name in there if annotator is None else [n for n in there if n.lower() == annotator.strip().lower()]:
+        everybody.update(annotators(project, scan.id))
+        for name in annotators(project, scan.id, annotator):
             labels = slice_annotations(project, scan.id, name).labels
-            labelled, unsure = labelled + len(labels), unsure + list(labels.values()).count(SliceLabel.UNSURE)
+
             # A digital patient is trained on as its truth says, unless somebody's labels are asked for.
             counts = annotator is not None or scan.truth is None
             if counts and labels and proposal is not None and not labels.keys() >= set(proposal.heart_slices):
@@ -135,13 +115,9 @@ def _annotations(project: Project, annotator: str | None) -> list[Finding]:
         findings.append(Finding("error", message))
     if begun:
         ids = tuple(dict.fromkeys(begun))
-        message = f"{_are(len(ids), 'scan')} begun and not finished; slices without a label are left out of training."
+        message = f"Scans begun and not finished: {len(ids)}. Slices without a label are left out of training."
         findings.append(Finding("note", message, ids))
-    if unsure > MUCH_UNSURE * labelled:
-        message = (
-            f"{unsure} of {labelled} labels say unsure. These slices are left out of training; a second reader helps."
-        )
-        findings.append(Finding("warning", message))
+
     return findings
 
 
@@ -166,28 +142,12 @@ def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan]
         else:
             unlabelled.append(scan)
     if heartless:
-        message = (
-            f"{_have(len(heartless), 'scan')} labels but neither an outlined heart nor a proposal of it, and are left "
-            "out. Make proposals: cac project prepare."
-        )
+        message = f"Labelled scans left out for want of a heart: {len(heartless)}. Propose it: cac project prepare."
         findings.append(Finding("warning", message, _ids(heartless)))
     if unlabelled:
-        message = f"{_have(len(unlabelled), 'scan')} no labels and no outlined heart, and are left out."
+        message = f"Scans left out, without labels and outlined heart: {len(unlabelled)}."
         findings.append(Finding("note", message, _ids(unlabelled)))
     return usable, findings
-
-
-def _space(usable: Sequence[TrainingScan]) -> list[Finding]:
-    cache = default_cache()
-    place = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    free, needed = shutil.disk_usage(place).free, CACHE_BYTES * len(usable)
-    if free >= needed:
-        return []
-    message = (
-        f"Prepared scans take about {needed / 1e9:.1f} GB below {cache}, where {free / 1e9:.1f} GB are free. Free some "
-        "space, or choose another folder by CAC_CACHE_DIR."
-    )
-    return [Finding("warning", message)]
 
 
 def _lacking(known: Mapping[TrainingScan, Counter], network: str, method: str) -> list[str]:
@@ -221,18 +181,6 @@ def _lacking(known: Mapping[TrainingScan, Counter], network: str, method: str) -
     return lacking
 
 
-def _few(known: Mapping[TrainingScan, Counter], network: str) -> list[Finding]:
-    """What is enough to start and too little for a model to be used."""
-    enough = "enough for a trial, not for a model to use."
-    if network == "heart" and 0 < (hearts := sum(scan.heart_known for scan in known)) < FEW_HEARTS:
-        return [Finding("note", f"The heart is outlined in {hearts} scans: {enough}")]
-    counts = sum(known.values(), Counter())
-    if network == "slices" and 0 < min(counts[True], counts[False]) < FEW_SLICES:
-        labelled = f"{counts[True]} slices are labelled with and {counts[False]} without visible calcium"
-        return [Finding("note", f"{labelled}: {enough}")]
-    return []
-
-
 def _count(scan: TrainingScan) -> Counter:
     """Slices by whether they are labelled as with visible calcium; those that nobody labelled under None."""
     return Counter(label["visible"] for label in read_truth(scan.truth)["slices"]) if scan.truth else Counter()
@@ -241,17 +189,5 @@ def _count(scan: TrainingScan) -> Counter:
 _NAMES = {"heart": "the heart network", "slices": "the slice classifier", "decomposition": "the decomposition"}
 
 
-def _of(by_patient: dict[str, list[ProjectScan]], patients: Sequence[str]) -> tuple[str, ...]:
-    return tuple(scan.id for patient in patients for scan in by_patient[patient])
-
-
-def _ids(scans: Sequence[ProjectScan]) -> tuple[str, ...]:
+def _ids(scans: Iterable[ProjectScan]) -> tuple[str, ...]:
     return tuple(scan.id for scan in scans)
-
-
-def _are(count: int, noun: str) -> str:
-    return f"{count} {noun} is" if count == 1 else f"{count} {noun}s are"
-
-
-def _have(count: int, noun: str) -> str:
-    return f"{count} {noun} has" if count == 1 else f"{count} {noun}s have"

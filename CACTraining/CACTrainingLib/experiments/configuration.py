@@ -6,7 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import StudyError
+from CACScoringLib.core.ct import CTError
+
+
+class StudyError(CTError):
+    """There is nothing to study, or not as asked. The message says what to do."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The engine of all experiments: it trains what is not yet kept, within the time given, and has the page written.
 
 What a training predicted is kept as a line of JSON, so that a study goes on where it stopped and its page can be made
-again without training. The page is written from time to time while the trainings go on.
+again without training.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from CACScoringLib.core.progress import Progress
 from ..report.parts import Table
 from ..statistics.bootstrap import RESAMPLES
 from .configuration import ExperimentRun, TrainingBudget
-from .jobs import TIME_IS_UP, InTime, JobSettings, PagesBetween, Prepared, kept_jobs, kept_results
+from .jobs import TIME_IS_UP, InTime, JobSettings, Prepared, kept_jobs, kept_results
 from .scored import make_folder
 
 MEMORY_EACH_BYTES = 500_000_000
@@ -137,8 +137,7 @@ def carry_out(
     failed: dict[ExperimentRun, str] = {}
     with progress.step(steps[1]):
         prepare = partial(InTime, partial(train, experiment.data, experiment.settings.budget), limit)
-        pages = PagesBetween(progress, partial(experiment.write_page, {}))
-        work = JobSettings(settings.workers or sensible_count(MEMORY_EACH_BYTES), settings.device, pages)
+        work = JobSettings(settings.workers or sensible_count(MEMORY_EACH_BYTES), settings.device, progress)
         for runs in experiment.stages():
             by_key = {experiment.key(run): run for run in runs}
             _, reasons = kept_jobs(by_key, settings.output / TRAININGS, prepare, work)

@@ -140,20 +140,3 @@ class InTime:
             raise CTError(TIME_IS_UP)
         self.do = self.do or self.prepare()
         return self.do(job)
-
-
-PAGE_EVERY_SECONDS = 1800.0
-
-
-class PagesBetween(Progress):
-    """Tells of jobs within their step, and has the page written now and then. write_page: of what is done by then."""
-
-    def __init__(self, told: Progress, write_page: Callable[[], object]) -> None:
-        super().__init__()
-        self._told, self._write_page, self._last = told, write_page, time.monotonic()
-
-    def counted(self, done: int, count: int) -> None:
-        self._told.counted(done, count)
-        if time.monotonic() - self._last > PAGE_EVERY_SECONDS:
-            self._write_page()
-            self._last = time.monotonic()

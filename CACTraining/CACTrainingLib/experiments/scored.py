@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from CACScoringLib.cohort.cohort import Sharing, score_cohort
-from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.output import OutputError
-from CACScoringLib.core.progress import Progress, ScanState
+from CACScoringLib.core.progress import Progress
 from CACScoringLib.run import ModelChoice, RunSettings
 
 SCANS = "scans"
@@ -42,9 +41,8 @@ def scored_folders(
         CTError: The table cannot be read.
         OutputError: The results cannot be written, or were made with other settings.
     """
-    told = _WithinStep(progress)
     settings, sharing = RunSettings(healthy=False), Sharing(workers=workers)
-    states = score_cohort(table, output / SCANS, settings, models, sharing, overwrite, told)
+    states = score_cohort(table, output / SCANS, settings, models, sharing, overwrite, _WithinStep(progress))
     return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
 
 
@@ -53,13 +51,4 @@ class _WithinStep(Progress):
 
     def __init__(self, whole: Progress) -> None:
         super().__init__()
-        self._whole = whole
-
-    def counted(self, done: int, count: int) -> None:
-        self._whole.counted(done, count)
-
-    def scan(self, state: ScanState) -> None:
-        self._whole.scan(state)
-
-    def warning(self, warning: ScanWarning) -> None:
-        self._whole.warning(warning)
+        self.counted, self.scan, self.warning = whole.counted, whole.scan, whole.warning

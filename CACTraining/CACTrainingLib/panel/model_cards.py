@@ -8,13 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from CACScoringLib.core.ct import CTError
+
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
 
 
 def cardsIn(folder: Path) -> dict[str, ModelCard]:
     """The cards in a folder of models, by path; those that cannot be read are passed over, for nothing can use them."""
-    from CACScoringLib.core.ct import CTError
     from CACScoringLib.models.cards import read_card
 
     found = {}

@@ -29,10 +29,7 @@ class Order(Enum):
     UNCERTAIN = "uncertain"
 
     def label(self) -> str:
-        return {
-            Order.ADDED: _("As added"),
-            Order.UNCERTAIN: _("Least certain first"),
-        }[self]
+        return {Order.ADDED: _("As added"), Order.UNCERTAIN: _("Least certain first")}[self]
 
 
 class Network(Enum):

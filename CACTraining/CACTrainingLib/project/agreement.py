@@ -121,29 +121,20 @@ class _Pair:
         for kind in MASK_KINDS:
             try:
                 masks = [own.mask(kind) for own in (first, second)]
-                if any(mask is None for mask in masks):
+                if None in masks:
                     continue
                 compared = True
-                dice = _dice(*masks)
+                if (dice := _dice(*masks)) is not None:
+                    self.dice[kind].append((scan.patient, dice))
             except CTError as error:
                 warnings.append(f"The {kind} of scan {scan.id} were not compared. {error}")
-                continue
-            if dice is not None:
-                self.dice[kind].append((scan.patient, dice))
         self.scans += compared
 
     def agreement(self, first: str, second: str) -> Agreement:
         from ..statistics.bootstrap import patient_mean
 
-        return Agreement(
-            first=first,
-            second=second,
-            scans=self.scans,
-            slices=self.labels.total(),
-            unsure=self.unsure,
-            **dict(zip(("kappa", "same"), self._of_slices(), strict=True)),
-            **{kind: patient_mean(own, SEED) for kind, own in self.dice.items()},
-        )
+        dice = (patient_mean(self.dice[kind], SEED) for kind in MASK_KINDS)
+        return Agreement(first, second, self.scans, self.labels.total(), self.unsure, *self._of_slices(), *dice)
 
     def _of_slices(self) -> tuple[Estimate, Estimate]:
         """κ, and the proportion with the same label."""
@@ -166,9 +157,8 @@ class _Pair:
 
 def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
     """Of what is labelled at all; None where nothing is in either. Raises ProjectError for masks on two grids."""
-    if not same_grid(first, second):
-        raise ProjectError("The two masks lie on different grids. Draw one of them again, on the scan itself.")
     from ..statistics.masks import dice
 
-    inside = [sitk.GetArrayViewFromImage(mask) > 0 for mask in (first, second)]
-    return dice(*inside)
+    if not same_grid(first, second):
+        raise ProjectError("The two masks lie on different grids. Draw one of them again, on the scan itself.")
+    return dice(*(sitk.GetArrayViewFromImage(mask) > 0 for mask in (first, second)))

@@ -19,8 +19,9 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import sync_folder, whole
+from CACScoringLib.core.text import some
 
-from .files import ProjectError, ProjectWriteError, not_written, now, remove_leftovers, write_durably
+from .files import ProjectError, ProjectWriteError, now, remove_leftovers, write_durably
 
 if TYPE_CHECKING:
     from .project import ImportedAnnotations, Project, ProjectScan
@@ -49,8 +50,7 @@ class SliceLabel(Enum):
 def check_annotator(name: str) -> str:
     """The name of an annotator, fit for a folder on every system. Raises ProjectError for one that is not."""
     name = str(name).strip()
-    plain = re.fullmatch(_NAME, name) and not name.endswith(".") and name.split(".")[0].strip().lower() not in _RESERVED
-    if not plain or name.lower() == TRUTH:
+    if not _is_name(name):
         raise ProjectError(
             f"{name[:60]!r} cannot be the name of an annotator. Use up to 40 letters (a–z), digits, spaces, dots, _ "
             f"and -, beginning with a letter or digit and not ending with a dot; {TRUTH!r} and names that Windows "
@@ -59,9 +59,16 @@ def check_annotator(name: str) -> str:
     return name
 
 
-def annotators(project: Project, scan_id: str) -> list[str]:
-    """Who has annotated a scan, or begun to, by name."""
-    return sorted(_folders(project.scan_folder(scan_id)), key=str.lower)
+def _is_name(name: str) -> bool:
+    """Whether an annotator can have a folder of this name on every system."""
+    plain = re.fullmatch(_NAME, name) and name[-1] not in " ."
+    return bool(plain) and name.split(".")[0].strip().lower() not in (*_RESERVED, TRUTH)
+
+
+def annotators(project: Project, scan_id: str, only: str | None = None) -> list[str]:
+    """Who has annotated a scan, or begun to, by name. only: this annotator, in whatever capitals; None for all."""
+    names = sorted(_folders(project.scan_folder(scan_id)), key=str.lower)
+    return names if only is None else [name for name in names if name.lower() == only.strip().lower()]
 
 
 def slice_annotations(project: Project, scan_id: str, annotator: str) -> SliceAnnotations:
@@ -94,7 +101,8 @@ class SliceAnnotations:
         if k < 0:
             raise ProjectError(f"There is no slice {k}. Slices are counted from 0, at the feet.")
         self._catch_up(k)
-        self._append({"k": int(k), "label": label.value, "seconds": _rounded(seconds), "time": now()})
+        time = round(float(seconds), 2) if seconds is not None and _is_time(float(seconds)) else None
+        self._append({"k": int(k), "label": label.value, "seconds": time, "time": now()})
 
     def undo(self) -> int | None:
         """Take back the last key press that was not taken back yet. Returns its k; None when there is none.
@@ -123,14 +131,12 @@ class SliceAnnotations:
             raise ProjectError(f"{self.file} cannot be opened: {error.strerror}. Check its permissions.") from error
         whole = data.rfind(b"\n") + 1
         self._whole, self._size = whole, len(data)
-        broken = [n for n, line in enumerate(data[:whole].splitlines(), 1) if line.strip() and not self._take(line)]
+        broken = [
+            str(n) for n, line in enumerate(data[:whole].splitlines(), 1) if line.strip() and not self._take(line)
+        ]
+        broken += ["the last"] if whole < len(data) else []
         if broken:
-            lines = ", ".join(map(str, broken[:5])) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
-            self.warnings += (f"What is damaged in {self.file} was left out: line {lines}. Check the slices' labels.",)
-        if whole < len(data):
-            self.warnings += (
-                f"The last label in {self.file} was not saved whole and is left out. Label that slice again.",
-            )
+            self.warnings = (f"Damaged lines of {self.file} were left out: {some(broken)}. Check the slices' labels.",)
 
     def _take(self, line: bytes) -> bool:
         """Change the labels as a line says; whether it says anything."""
@@ -252,18 +258,12 @@ def write_mask(project: Project, scan_id: str, annotator: str, kind: str, image:
 def write_imported(folder: Path, annotations: ImportedAnnotations) -> None:
     """Write annotations that come with a scan into the scan's folder. They cannot be taken back by undo.
 
-    Raises ProjectError.
+    Raises ProjectError and OSError.
     """
-    own = _annotator_folder(folder, annotations.annotator)
-    time = now()
-    lines = [
-        json.dumps({"k": int(k), "label": label.value, "seconds": None, "imported": True, "time": time}) + "\n"
-        for k, label in sorted(annotations.slices.items())
-    ]
-    try:
-        own.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise not_written(own, error) from error
+    own, shared = folder / "annotators" / annotations.annotator, {"seconds": None, "imported": True, "time": now()}
+    labels = sorted(annotations.slices.items())
+    lines = [json.dumps({"k": k, "label": label.value, **shared}) + "\n" for k, label in labels]
+    own.mkdir(parents=True)
     write_durably(own / SLICES_FILE, "".join(lines).encode())
     for kind in MASK_KINDS:
         if (image := getattr(annotations, kind)) is not None:
@@ -278,7 +278,7 @@ def _save_mask(folder: Path, kind: str, image: sitk.Image) -> None:
         remove_leftovers(folder)
         with whole(file, durable=True) as half:
             sitk.WriteImage(image, str(half), useCompression=True)
-            _check_written(half, image)
+            check_written(half, image)
     except (OSError, RuntimeError) as error:
         why = error.strerror if isinstance(error, OSError) else "the disk may be full"
         raise AnnotationError(
@@ -287,7 +287,7 @@ def _save_mask(folder: Path, kind: str, image: sitk.Image) -> None:
         ) from error
 
 
-def _check_written(file: Path, image: sitk.Image) -> None:
+def check_written(file: Path, image: sitk.Image) -> None:
     """Raises RuntimeError when a file is not whole: ITK says nothing when the disk is full."""
     with file.open("rb") as written:
         written.seek(-4, os.SEEK_END)
@@ -297,12 +297,9 @@ def _check_written(file: Path, image: sitk.Image) -> None:
 
 
 def _as_labels(image: sitk.Image, name: str) -> sitk.Image:
-    integer = image.GetNumberOfComponentsPerPixel() == 1 and image.GetDimension() == 3
-    if integer:
-        values = sitk.GetArrayViewFromImage(image)
-        integer = values.dtype.kind in "iub" or bool((values == values.round()).all())
-        integer = integer and values.min() >= 0 and values.max() <= 255
-    if not integer:
+    values = sitk.GetArrayViewFromImage(image)
+    whole_numbers = values.dtype.kind in "iub" or bool((values == values.round()).all())
+    if values.ndim != 3 or image.GetDimension() != 3 or not whole_numbers or values.min() < 0 or values.max() > 255:
         raise ProjectError(f"{name} is not a 3-D label map with whole numbers from 0 to 255.")
     return sitk.Cast(image, sitk.sitkUInt8)
 
@@ -320,14 +317,7 @@ def _folders(scan_folder: Path) -> list[str]:
         return []
     except OSError as error:
         raise ProjectError(f"{scan_folder} cannot be opened: {error.strerror}. Check its permissions.") from error
-    return [name for name in names if _is_annotator(name)]
-
-
-def _is_annotator(name: str) -> bool:
-    try:
-        return check_annotator(name) == name
-    except ProjectError:
-        return False
+    return [name for name in names if _is_name(name)]
 
 
 def _annotator_folder(scan_folder: Path, annotator: str) -> Path:
@@ -337,11 +327,5 @@ def _annotator_folder(scan_folder: Path, annotator: str) -> Path:
     return scan_folder / "annotators" / (name if name in there or not there else sorted(there)[0])
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return round(float(seconds), 2) if seconds is not None and _is_time(float(seconds)) else None
-
-
 def _is_time(seconds: object) -> bool:
-    return (
-        isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds) and seconds >= 0
-    )
+    return type(seconds) in (int, float) and 0 <= seconds < math.inf

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -29,28 +30,8 @@ LOCK_SECONDS = 20
 
 _LEFT_SECONDS = 24 * 3600
 
-README = """This folder is a project of CAC, the extension for coronary artery calcium scoring in 3D Slicer.
-Open it with the module CAC Training, or list it with: cac project list FOLDER
-
-project.json      what this folder is: its schema, its name and when it was made
-scans.csv         one row per scan. The scans stay where they are; ct and truth are their paths, relative to this folder
-                  when they lie inside it. sha256 is of the scan's content, so that a copy is recognised wherever it
-                  lies. use is training, validation or test; all scans of a patient have the same.
-scans.csv.bak     scans.csv before its last change
-scans/ID/annotators/NAME/slices.jsonl    one line per key press: slice k (from 0 at the feet), its label ("visible",
-                  "not visible", "unsure", or null when it was taken back), the seconds it took, and when. The last line
-                  of a slice counts.
-scans/ID/annotators/NAME/regions.nii.gz  regions with calcium: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other coronary
-scans/ID/annotators/NAME/heart.nii.gz    the heart: 1
-scans/ID/proposal/                       what the software suggests
-scans/ID/training/                       what training made of the annotations; may be deleted
-models/           models trained here, each with its card (NAME.json) and weights (NAME.safetensors)
-studies/          evaluations of the models
-removed/          scans that were taken out of the project, with their annotations and their rows
-
-scans.csv can be edited by hand while nobody has the project open; a spreadsheet program may spoil it, as it turns
-0001 into 1. Keep the ids: the folders are found by them.
-"""
+README = Path(__file__).parents[1] / "Resources" / "project.txt"
+"""Explains the folder; copied into it as README.txt."""
 
 
 @dataclass
@@ -172,7 +153,7 @@ def write_new_project(folder: Path, name: str) -> None:
         with whole_folder(folder) as half:
             for part in ("scans", "models", "studies"):
                 (half / part).mkdir()
-            (half / "README.txt").write_text(README, encoding="utf-8")
+            shutil.copyfile(README, half / "README.txt")
             write_table(half / SCANS_FILE, [])
             about = {"schema": SCHEMA, "name": name, "created": now()}
             write_durably(half / PROJECT_FILE, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
@@ -182,8 +163,8 @@ def write_new_project(folder: Path, name: str) -> None:
         raise not_written(folder, error) from error
 
 
-def read_about(folder: Path) -> dict:
-    """What project.json says. Raises ProjectError."""
+def read_name(folder: Path) -> str:
+    """A project's name, from project.json. Raises ProjectError."""
     file = folder / PROJECT_FILE
     if not file.is_file():
         raise ProjectError(
@@ -191,26 +172,16 @@ def read_about(folder: Path) -> dict:
         )
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
-        schema = about["schema"]
-        name = about.get("name", folder.name)
-        if not isinstance(schema, str) or not isinstance(name, str):
-            raise TypeError("schema and name are texts")
-    except OSError as error:
-        raise ProjectError(f"{file} cannot be opened: {error.strerror}. Check its permissions.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        whole = json.dumps({"schema": SCHEMA, "name": folder.name})
+        name, schema = about["name"], about["schema"]
+        if schema != SCHEMA or not isinstance(name, str):
+            raise ValueError(f"its schema is {schema!r}, and this version of CAC reads {SCHEMA}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        line = json.dumps({"schema": SCHEMA, "name": folder.name})
         raise ProjectError(
-            f"{file} is damaged ({type(error).__name__}: {error}). The scans and the annotations are untouched. "
-            f"Replace it with a copy from a backup, or with this one line: {whole}"
+            f"{file} cannot be used ({type(error).__name__}: {error}). The scans and the annotations are untouched. "
+            f"Update CAC, or replace the file with a copy from a backup or this one line: {line}"
         ) from error
-    if schema != SCHEMA:
-        if re.fullmatch(r"cac-project/\d+", schema):
-            raise ProjectError(
-                f"{folder} was made by a newer version of CAC (its schema is {schema}; this version knows {SCHEMA}). "
-                "Update the extension."
-            )
-        raise ProjectError(f"{file} is of another program (its schema is {schema!r}). Choose the folder of a project.")
-    return {**about, "name": name}
+    return name
 
 
 def write_table(file: Path, rows: Sequence[ScanRow]) -> None:
@@ -235,10 +206,8 @@ def read_table(file: Path) -> list[ScanRow]:
         row = ScanRow(**dict(zip(header, cells, strict=True)))
         if any(unicodedata.category(c) == "Cc" for c in row.name + row.patient):
             raise _bad_row(file, number, "its name or patient holds control characters")
-        if not is_id(row.id):
-            raise _bad_row(file, number, f"{row.id[:40]!r} is not an id such as 0001")
-        if row.id in seen:
-            raise _bad_row(file, number, f"the id {row.id} is there twice")
+        if not is_id(row.id) or row.id in seen:
+            raise _bad_row(file, number, f"{row.id[:40]!r} is not an id such as 0001, or is there twice")
         seen.add(row.id)
         rows.append(row)
     return rows
@@ -293,25 +262,9 @@ def write_scans(folder: Path, rows: Sequence[ScanRow], broken: bool = False) -> 
 
 
 def note_removed(folder: Path, row: ScanRow) -> None:
-    """Keep the row of a scan that is taken out, in `removed/scans.csv`. Raises ProjectWriteError."""
-    removed = folder / "removed"
-    file = removed / SCANS_FILE
+    """Write a scan's row into its folder, which goes with it. Raises ProjectWriteError."""
     try:
-        removed.mkdir(exist_ok=True)
-        rows = read_table(file) if file.exists() else []
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise not_written(file, error) from error
-    except (TableError, ProjectError) as error:
-        if isinstance(error.__cause__, OSError):
-            raise not_written(file, error.__cause__) from error
-        move(file, removed / f"scans.broken-{stamp()}.csv")
-        rows = []
-    write_table(file, [*(own for own in rows if own.id != row.id), row])
-
-
-def removed_ids(folder: Path) -> set[str]:
-    """Ids of scans that were taken out, which no other scan gets."""
-    try:
-        return {row.id for row in read_table(folder / "removed" / SCANS_FILE)}
-    except (TableError, ProjectError):
-        return set()
+        raise not_written(folder, error) from error
+    write_table(folder / "scan.csv", [row])

@@ -76,8 +76,11 @@ def found_again(
         )
     others = []
     for n, (scan, ct) in enumerate(found.items(), 1):
-        if why := _differs(scan, ct):
-            others.append(f"{scan.id} at {ct} ({why})")
+        try:
+            if content_hash(ct, scan.series) != scan.sha256:
+                others.append(f"{scan.id} at {ct} (another content)")
+        except CTError as error:
+            others.append(f"{scan.id} at {ct} ({error})")
         if progress:
             progress(n, len(found))
     if others:
@@ -86,11 +89,3 @@ def found_again(
             f"{some(others)}. Give the folder that holds the same files, or add the others as new scans."
         )
     return {scan.id: ct for scan, ct in found.items()}
-
-
-def _differs(scan: ProjectScan, ct: Path) -> str:
-    """Why a CT is not the scan's; nothing when it is."""
-    try:
-        return "" if content_hash(ct, scan.series) == scan.sha256 else "another content"
-    except CTError as error:
-        return str(error)

@@ -7,14 +7,13 @@ written whole or not at all, and can be read without this software.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import partial_folder
-from CACScoringLib.core.text import some
 
 from . import files, places
 from .files import ProjectError, ProjectWriteError, ScanRow
@@ -26,19 +25,6 @@ if TYPE_CHECKING:
 
     from .annotations import SliceLabel
 
-__all__ = [
-    "SOURCES",
-    "USES",
-    "Added",
-    "ImportedAnnotations",
-    "NewScan",
-    "Project",
-    "ProjectError",
-    "ProjectScan",
-    "ProjectWriteError",
-    "content_hash",
-    "is_project",
-]
 
 SOURCES = ("scan", "digital", "coca")
 """Where a scan is from: anyone's scan, a digital patient, the COCA data set."""
@@ -107,15 +93,15 @@ def is_project(folder: Path) -> bool:
 class Project:
     """A project's folder, opened.
 
-    warnings: what was mended or is odd, found on opening. Other programs may change the folder meanwhile: what is
-    changed here is changed in the folder's present state, and `reload` reads that.
+    scans: all, in the order they were added. warnings: what was mended on opening. Other programs may change the folder
+    meanwhile: what is changed here is changed in the folder's present state, and `reload` reads that.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
         self.warnings: tuple[str, ...] = ()
-        self._known: dict[str, tuple[ScanRow, ProjectScan]] = {}
+        self.scans: tuple[ProjectScan, ...] = ()
 
     @classmethod
     def create(cls, folder: Path, name: str = "") -> Project:
@@ -128,27 +114,21 @@ class Project:
     def open(cls, folder: Path) -> Project:
         """Open a project. Raises ProjectError for a folder that is none, is damaged, or of a newer version."""
         folder = places.absolute(folder)
-        project = cls(folder, files.read_about(folder)["name"])
+        project = cls(folder, files.read_name(folder))
         project.reload()
         return project
 
     def reload(self) -> None:
         """Read the list of scans anew. Raises ProjectError."""
-        rows, warnings = files.read_scans(self.folder)
+        rows, self.warnings = files.read_scans(self.folder)
         self._take(rows)
-        self.warnings = (*warnings, *self._oddities())
-
-    @property
-    def scans(self) -> tuple[ProjectScan, ...]:
-        """All scans in the order they were added."""
-        return tuple(scan for _, scan in self._known.values())
 
     def scan(self, scan_id: str) -> ProjectScan:
         """The scan with this id. Raises ProjectError."""
-        if scan_id not in self._known:
-            message = f"The project {self.name} has no scan {str(scan_id)[:40]!r}. List them: cac project list."
-            raise ProjectError(message)
-        return self._known[scan_id][1]
+        for scan in self.scans:
+            if scan.id == scan_id:
+                return scan
+        raise ProjectError(f"The project {self.name} has no scan {str(scan_id)[:40]!r}. List them: cac project list.")
 
     def scan_folder(self, scan_id: str) -> Path:
         """Where annotations and the proposal of a scan are; it may not exist yet. Raises ProjectError."""
@@ -187,16 +167,14 @@ class Project:
 
     def remove(self, scan_id: str) -> None:
         """Take a scan out of the project. Its folder and its row are kept below `removed`. Raises ProjectError."""
+        removed, folder = self.folder / "removed", self.scan_folder(scan_id)
+        removed.mkdir(exist_ok=True)
         with self._changing() as rows:
-            row = next((row for row in rows if row.id == scan_id), None)
-            if row is None:
-                self.scan(scan_id)
-                raise ProjectError(f"The scan {scan_id} was removed already, by another program.")
-            folder = self.folder / "scans" / scan_id
-            files.note_removed(self.folder, row)
-            rows.remove(row)
+            for row in [row for row in rows if row.id == scan_id]:
+                files.note_removed(folder, row)
+                rows.remove(row)
         if folder.exists():
-            files.move(folder, self.folder / "removed" / f"{scan_id}-{files.stamp()}")
+            files.move(folder, removed / f"{scan_id}-{files.stamp()}")
 
     def set_use(self, uses: Mapping[str, str]) -> None:
         """Say what patients are for: all scans of a patient get its use, "" takes it away. Raises ProjectError."""
@@ -266,9 +244,7 @@ class Project:
             self._take(rows)
 
     def _take(self, rows: Sequence[ScanRow]) -> None:
-        known = self._known
-        same = {row.id for row in rows if row.id in known and known[row.id][0] == row}
-        self._known = {row.id: known[row.id] if row.id in same else (row, self._scan_of(row)) for row in rows}
+        self.scans = tuple(map(self._scan_of, rows))
 
     def _scan_of(self, row: ScanRow) -> ProjectScan:
         for name, known in (("use", ("", *USES)), ("source", SOURCES)):
@@ -277,39 +253,12 @@ class Project:
                     f"In {self.folder / files.SCANS_FILE} the {name} of {row.id} is {value[:40]!r}, none of "
                     f"{', '.join(filter(None, known))}. Correct it; the annotations are untouched."
                 )
-        return ProjectScan(
-            id=row.id,
-            name=row.name,
-            patient=row.patient,
-            ct=places.path_from(row.ct, self.folder),
-            series=row.series or None,
-            sha256=row.sha256,
-            source=row.source,
-            use=row.use,
-            truth=places.path_from(row.truth, self.folder) if row.truth else None,
-        )
+        truth = places.path_from(row.truth, self.folder) if row.truth else None
+        known = {"ct": places.path_from(row.ct, self.folder), "series": row.series or None, "truth": truth}
+        return ProjectScan(**vars(row) | known)
 
     def _stored(self, path: Path) -> str:
         return places.stored_path(path, self.folder)
-
-    def _oddities(self) -> list[str]:
-        warnings = []
-        uses: dict[str, set[str]] = {}
-        for scan in self.scans:
-            uses.setdefault(scan.patient, set()).add(scan.use)
-        mixed = sorted(patient for patient, own in uses.items() if len(own) > 1)
-        if mixed:
-            warnings.append(
-                f"Scans of one patient have different uses, so that what is tested may have been trained on: "
-                f"{some(mixed)}. Set their use again: cac project use."
-            )
-        strays = sorted(self._ids_of_folders("scans") - set(self._known))
-        if strays:
-            warnings.append(
-                f"The folders {some(strays)} below scans belong to no row of {files.SCANS_FILE}: a program was "
-                "ended in the middle, or a row was deleted. They are left as they are."
-            )
-        return warnings
 
     def _ids_of_folders(self, name: str) -> set[str]:
         """Ids that folders are named by, some with a time behind them."""
@@ -322,7 +271,7 @@ class Project:
             raise ProjectError(f"{new.source!r} is not a source of a scan. Sources are {', '.join(SOURCES)}.")
         ct = places.absolute(new.ct)
         sha256 = content_hash(ct, new.series)
-        if same := self._equal(sha256):
+        if same := next((scan.id for scan in self.scans if scan.sha256 == sha256), None):
             return new.name, same
         annotations = new.annotations() if new.annotations else None
         name = _clean(new.name) or ct.name
@@ -347,9 +296,6 @@ class Project:
             rows.append(row)
         return self.scan(row.id)
 
-    def _equal(self, sha256: str) -> str | None:
-        return next((scan.id for scan in self.scans if scan.sha256 == sha256), None)
-
     @contextmanager
     def _imported(self, annotations: ImportedAnnotations | None) -> Iterator[Path | None]:
         """A scan's folder with annotations that came with it, to be moved in place; removed when it is not."""
@@ -359,19 +305,17 @@ class Project:
             yield None
             return
         scans = self.folder / "scans"
-        with ExitStack() as stack:
-            try:
-                scans.mkdir(exist_ok=True)
-                folder = stack.enter_context(partial_folder(scans / "new")) / "scan"
-                folder.mkdir()
-            except OSError as error:
-                raise files.not_written(scans, error) from error
-            write_imported(folder, annotations)
-            yield folder
+        try:
+            with partial_folder(scans / "new") as place:
+                folder = place / "scan"
+                write_imported(folder, annotations)
+                yield folder
+        except OSError as error:
+            raise files.not_written(scans, error) from error
 
     def _next_id(self, rows: Sequence[ScanRow]) -> str:
         taken = {row.id for row in rows} | self._ids_of_folders("scans") | self._ids_of_folders("removed")
-        taken |= files.removed_ids(self.folder)
+
         return f"{max(map(int, taken), default=0) + 1:04d}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.core.files import partial_folder
 
+from .annotations import check_written
 from .files import not_written, now
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "cac-proposal/1"
 HEART_FILE, FACTS_FILE = "heart.nii.gz", "proposal.json"
-STEPS = 4
+
 NETWORKS = ("heart", "territories", "slices")
 """What a proposal's models are for. One for territories finds the heart, unless there is one for the heart alone."""
 
@@ -55,33 +56,30 @@ def propose(
     scan_id: str,
     device: str = "auto",
     models: Sequence[Path] = (),
-    progress: Callable[[int, int], None] | None = None,
 ) -> Proposal:
     """Make a scan's proposal, in place of an earlier one.
 
     Without PyTorch the heart is the region between the lungs, and nothing is known of slices.
     device: "auto", "cpu" or "cuda". models: cards of models to use in place of the bundled ones of their kind.
-    progress: is told how many steps are done of how many.
 
     Raises CTError when the CT cannot be read or shows no heart, or a model cannot be used, and ProjectWriteError.
     """
     from CACScoringLib.io.reading import read_ct
 
-    tell = progress or (lambda done, count: None)
     own = project.scan(scan_id)
     chosen, warnings = _chosen(models)
     scan = read_ct(own.ct, own.series)
-    tell(1, STEPS)
+
     heart, source, more = _heart(scan, chosen, device)
     warnings += more
-    tell(2, STEPS)
+
     probabilities = {}
     used = [source] if source != "lungs" else []
     if "slices" in chosen:
         probabilities, more = _probabilities(scan, heart, chosen["slices"], device)
         warnings += more
         used.append(chosen["slices"].card.name)
-    tell(3, STEPS)
+
     facts = {
         "schema": SCHEMA,
         "made": now(),
@@ -92,7 +90,7 @@ def propose(
         "doubts": warnings,
     }
     _write(_folder(project, scan_id), heart, facts)
-    tell(STEPS, STEPS)
+
     return _proposal(_folder(project, scan_id), facts)
 
 
@@ -186,27 +184,18 @@ def _write(folder: Path, heart: sitk.Image, facts: dict) -> None:
     """Put a whole proposal in the place of an earlier one. Raises ProjectWriteError."""
     import SimpleITK as sitk
 
-    from CACScoringLib.core.ct import CTError
-    from CACScoringLib.io.reading import read_mask
-
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with partial_folder(folder) as place:
-            new, old = place / "new", place / "old"
+            new = place / "new"
             new.mkdir()
-            sitk.WriteImage(sitk.Cast(heart, sitk.sitkUInt8), str(new / HEART_FILE), useCompression=True)
-            # ITK says nothing when the disk is full.
-            if sitk.Hash(read_mask(new / HEART_FILE)) != sitk.Hash(sitk.Cast(heart, sitk.sitkUInt8)):
-                raise OSError(None, "the disk may be full")
+            heart = sitk.Cast(heart, sitk.sitkUInt8)
+            sitk.WriteImage(heart, str(new / HEART_FILE), useCompression=True)
+            check_written(new / HEART_FILE, heart)
             (new / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             if folder.exists():
-                folder.rename(old)
-            try:
-                new.rename(folder)
-            except OSError:
-                if old.exists():
-                    old.rename(folder)
-                raise
-    except (OSError, CTError, RuntimeError) as error:
+                folder.rename(place / "old")
+            new.rename(folder)
+    except (OSError, RuntimeError) as error:
         reason = error if isinstance(error, OSError) else OSError(None, "the disk may be full")
         raise not_written(folder, reason) from error

@@ -61,7 +61,7 @@ def training_scans(project: Project, annotator: str | None = None) -> list[Train
 
 def training_scan(project: Project, scan: ProjectScan, annotator: str | None = None) -> TrainingScan | None:
     """One scan of a project as `training_scans` gives it; None when it is left out. Raises DataError, ProjectError."""
-    own = _own_annotators(project, scan, annotator)
+    own = annotators(project, scan.id, annotator)
     labels = consensus(slice_labels(project, scan, name) for name in own)
     heart = _annotated_heart(project, scan, own)
     if scan.truth is not None and (annotator is None or not labels):
@@ -132,11 +132,6 @@ def consensus(said: Iterable[dict[int, SliceLabel]]) -> dict[int, bool]:
         if label is not SliceLabel.UNSURE and (not others or most > others[0][1]):
             agreed[k] = label is SliceLabel.VISIBLE
     return agreed
-
-
-def _own_annotators(project: Project, scan: ProjectScan, annotator: str | None) -> list[str]:
-    there = annotators(project, scan.id)
-    return there if annotator is None else [name for name in there if name.lower() == annotator.lower()]
 
 
 def _annotated_heart(project: Project, scan: ProjectScan, own: Iterable[str]) -> Path | None:

@@ -70,9 +70,7 @@ def _item(project: Project, scan: ProjectScan, annotator: str, missing: bool) ->
     proposal = read_proposal(project, scan.id)
     labels: dict[int, SliceLabel] = {}
     masks = dict.fromkeys(MASK_KINDS, False)
-    # A folder may have the name with other capitals.
-    own = next((name for name in annotators(project, scan.id) if name.lower() == annotator.strip().lower()), None)
-    if own is not None:
+    for own in annotators(project, scan.id, annotator):
         labels = slice_annotations(project, scan.id, own).labels
         folder = project.scan_folder(scan.id) / "annotators" / own
         masks = {kind: (folder / f"{kind}.nii.gz").is_file() for kind in MASK_KINDS}

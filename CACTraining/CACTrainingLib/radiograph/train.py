@@ -179,6 +179,6 @@ def _metrics(
                 continue
             metrics[name] = round(area(one, positive), 4)
             interval = area_interval(one, positive, settings.training.loop.seed)
-            metrics[f"{name}_95"] = [round(limit, 4) for limit in interval]
+            metrics[f"{name}_95"] = [None if np.isnan(limit) else round(limit, 4) for limit in interval]
             metrics[f"n_{name}"] = [int(positive.sum()), int(len(one) - positive.sum())]
     return metrics

@@ -34,14 +34,7 @@ METHOD_LOOKS = {
     "noise_free": ("#009e73", "v"),
 }
 """Colour and marker of the methods of METHODS."""
-OTHER_LOOKS = (
-    ("#0072b2", "o"),
-    ("#d55e00", "s"),
-    ("#009e73", "v"),
-    ("#cc79a7", "P"),
-    ("#e69f00", "D"),
-    ("#56b4e9", "^"),
-)
+OTHER_LOOKS = (*METHOD_LOOKS.values(), ("#56b4e9", "P"))
 LINES = ("-", "--", "-.", ":")
 DARK = "#1c2529"
 
@@ -52,25 +45,16 @@ CROWDED_CHARACTERS = 95
 LOOK = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are the same everywhere
     "font.size": 8,
-    "axes.titlesize": 8,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#56656c",
-    "axes.labelcolor": DARK,
     "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.unicode_minus": True,
     "grid.color": "#e6eaec",
     "grid.linewidth": 0.6,
-    "xtick.color": DARK,
-    "ytick.color": DARK,
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
     "legend.frameon": False,
-    "legend.fontsize": 8,
     "lines.linewidth": 1.4,
     "lines.markersize": 4.5,
     "text.parse_math": False,  # a name may hold a dollar sign
@@ -215,23 +199,6 @@ def panels_of_values(
     if len(methods) > 1:
         ncols = min(3, len(methods)) if len(methods) != 4 else 2
         drawing.legend(handles=list(handles.values()), loc="outside lower center", ncols=ncols)
-
-
-def forest(
-    drawing: Drawing, rows: Sequence[tuple[str, Estimate]], x_title: str, reference: float | None = None
-) -> None:
-    """Estimates under each other with their intervals, the first at the top. reference: a value to draw a line at."""
-    axis = drawing.subplots()
-    if reference is not None:
-        axis.axvline(reference, color=DARK, linewidth=0.8)
-    values, low, high = np.array([_with_ends(estimate) for _, estimate in rows]).T
-    colour, marker = METHOD_LOOKS["map"]
-    axis.hlines(range(len(rows)), low, high, colors=colour, linewidth=1.2)
-    axis.plot(values, range(len(rows)), marker=marker, color=colour, linestyle="none")
-    axis.set_yticks(range(len(rows)), [label for label, _ in rows])
-    axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.grid(axis="y", visible=False)
-    axis.set_xlabel(x_title)
 
 
 def survival_curves(drawing: Drawing, panels: Sequence[tuple[str, Mapping[str, StepFunction]]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -118,27 +117,7 @@ class Comparison:
             rows.append((measure.title, *(one.estimate for one in both), change.estimate, p_cell(change.p)))
         return rows
 
-    def in_words(self, measure: Measure) -> list[str]:
-        """A paragraph about the differences of a measure; none without another method."""
-        parts = []
-        for comparator in self.comparators(measure):
-            own, other, change = self.difference(measure, comparator)
-            values = f"{own.values[0]:.2f} against {other.values[0]:.2f} of “{self.titles[comparator]}” (n = {own.n})"
-            parts.append(f"{values}, {in_words(change)}")
-        return [f"{measure.title}, {self.titles[self.own]}: {'; '.join(parts)}."] if parts else []
-
 
 def patients_of(items: Sequence) -> list[Hashable]:
     """The patient of each scan, or tuple that begins with a scan."""
     return [(item[0] if isinstance(item, tuple) else item).patient for item in items]
-
-
-def in_words(change: Difference) -> str:
-    """A difference in words: it is said to lie on one side only where its interval leaves zero out."""
-    found = change.estimate
-    if math.isnan(found.low):
-        return "too few to compare"
-    p = "p < 0.001" if change.p < 0.001 else f"p = {change.p:.2g}"
-    word = "lower" if found.high < 0 else "higher" if found.low > 0 else "no difference shown by this sample"
-    numbers = f"{found.value:+.2f}, 95 % interval {found.low:+.2f} to {found.high:+.2f}".replace("-", "−")
-    return f"{word} ({numbers}, {p})"

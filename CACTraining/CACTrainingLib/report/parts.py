@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 PUBLISHED = "Published"
 """A column whose title begins with this word holds others' figures, and is marked as such on the page."""
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
-
 
 @dataclass(frozen=True)
 class _Part:
@@ -27,10 +24,6 @@ class _Part:
 
     name: str
     title: str
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} is not a name for a file: use small letters, digits and underscores")
 
 
 @dataclass(frozen=True)
@@ -43,15 +36,6 @@ class Table(_Part):
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        wrong = [row for row in self.rows if len(row) != len(self.columns)]
-        if wrong:
-            message = f"table {self.name} has {len(self.columns)} columns, but a row of {len(wrong[0])}: {wrong[0]}"
-            raise ValueError(message)
-        if len(set(self.columns)) != len(self.columns):
-            raise ValueError(f"table {self.name} has two columns of one title: {self.columns}")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,11 @@ class Estimate:
     high: float
     n: int
 
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.value:.3g} (n = {self.n})"
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] (n = {self.n})"
+
     def as_json(self) -> dict[str, float | None]:
         """For a model's card: "estimate", "low" and "high", what is no number as null."""
         values = {"estimate": self.value, "low": self.low, "high": self.high}
@@ -100,23 +105,15 @@ class Bootstrap:
         parts = (self._counts[n : n + rows][:, place] for n in range(0, len(self._counts), rows))
         return Found(np.concatenate([statistic(part) for part in parts]), len(place), len(set(patients)))
 
-    def mean(self, patients: Sequence[Hashable], values: np.ndarray) -> Found:
-        """Mean of items that are numbers; NaN ones are left out."""
-        known = np.isfinite(values)
-        return self.found(partial(mean, values=values[known]), [p for p, k in zip(patients, known, strict=True) if k])
-
-    def proportion(self, patients: Sequence[Hashable], hits: np.ndarray, of: np.ndarray | None = None) -> Found:
+    def proportion(self, patients: Sequence[Hashable], hits: np.ndarray) -> Found:
         """Proportion of hits among some items. Where all or none are hits, every resample gives the same value; then
         the interval is `exact_proportion`'s.
 
         Args:
             patients: whose each item is.
             hits: bool [items].
-            of: the items that count, bool [items]; all when None.
         """
-        of = np.ones(len(hits), bool) if of is None else np.asarray(of, bool)
-        found = self.mean(patients, np.where(of, np.asarray(hits, float), np.nan))
-        return found.exact_where_certain()
+        return self.found(partial(mean, values=np.asarray(hits, float)), patients).exact_where_certain()
 
 
 _CHUNK = 4_000_000

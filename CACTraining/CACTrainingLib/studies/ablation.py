@@ -20,7 +20,7 @@ from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.results import Networks
 
-from ..experiments.errors import StudyError
+from ..experiments.configuration import StudyError
 from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..report import figures as study_figures
 from ..report.parts import Figure, Section

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -38,7 +37,6 @@ def sections(sample: Sample) -> tuple[Section, ...]:
         f"{kinds['visible']} with visible coronary calcium, {kinds['hidden']} with coronary calcium that no slice "
         f"shows, {kinds['distractor']} with other calcium or metal only, {kinds['clean']} with none. Both scans of a "
         "patient count, with one true mass; intervals are over patients.",
-        *sample.in_words(replace(ranks[0], title="Rank correlation with true mass")),
     )
     tables = [
         sample.value_table(

@@ -171,7 +171,7 @@ def _section(settings: AcquisitionSettings, found: Scans, failed: Mapping[str, s
         return Section("acquisition", _TITLE, tuple(text))
     true_mg = next(iter(found.values()))["true_mg"]
     text.append(f"The patient truly has {true_mg:.1f} mg of coronary calcium, in every setting.")
-    tables, figures = [_scan_table(found)], []
+    tables, figures = [], []
     for quantity, title in _QUANTITIES.items():
         scores = _frame(found, quantity)
         tables.append(_spread_table(quantity, title, scores))
@@ -184,19 +184,6 @@ def _frame(found: Scans, quantity: str) -> pd.DataFrame:
     index = pd.MultiIndex.from_tuples([(one.changed, one.value) for one, _ in found], names=["changed", "value"])
     scores = pd.DataFrame([content[quantity] for content in found.values()], index=index)
     return scores[[method for method in METHODS if method in scores]]
-
-
-def _scan_table(found: Scans) -> Table:
-    """Every scan, so that the CSV holds all numbers."""
-    first = next(iter(found.values()))
-    keys = [(quantity, method) for quantity in _QUANTITIES for method in METHODS if method in first[quantity]]
-    columns = ("Changed", "Value", "Scan", *(f"{METHODS[method]}, {_QUANTITIES[q]}" for q, method in keys))
-    rows = tuple(
-        (setting.changed, setting.value, repeat, *(round(content[q][method], 2) for q, method in keys))
-        for (setting, repeat), content in found.items()
-    )
-    note = "Mass is calibrated by the true contribution of 1 mg at the tube voltage."
-    return Table("acquisition_scans", "All scans", columns, rows, note)
 
 
 def _spread_table(quantity: str, title: str, scores: pd.DataFrame) -> Table:

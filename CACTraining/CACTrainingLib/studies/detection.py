@@ -64,7 +64,6 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
         sample.opening(),
         f"Coronary calcium is visible in {visible} of {count(scans, 'scan')} whose reference is known. A scan is "
         "found positive when the method's mass is above zero.",
-        *sample.in_words(measures[3]),
     ]
     unknown = len(sample.scans) - len(scans)
     if unknown:

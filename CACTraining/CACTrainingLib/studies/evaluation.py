@@ -23,7 +23,7 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.core.text import some
 from CACScoringLib.run import ModelChoice, chosen_models
 
-from ..experiments.errors import StudyError
+from ..experiments.configuration import StudyError
 from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..experiments.scored import make_folder, scored_folders
 from ..project.project import is_project

@@ -8,13 +8,11 @@ how many of them that is known.
 from __future__ import annotations
 
 import datetime
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +24,12 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model, read_card
 
 from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices, prepare
-from ..experiments.errors import StudyError
+from ..experiments.configuration import StudyError
 from ..experiments.scored import make_folder
 from ..project.project import Project, is_project
-from ..report import figures as study_figures
 from ..report.measures import Comparison
 from ..report.page import table_as_csv, write_study
-from ..report.parts import Figure, Section, Table, count, heading
+from ..report.parts import Section, Table, count, heading
 from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
 from .model_measures import EVALUATORS, Case, Evaluator
 from .project_scans import DEFAULT_USE
@@ -293,25 +290,15 @@ def _results_section(
     if not all(one.exists_for(n) for one in measures for n in comparison.titles):
         text.append("Measures at a threshold are missing for models without one on their card.")
     changes, columns = [], ("Measure", "This model", labels[0], "Difference", "p")
-    forest = []
     for n, label in list(enumerate(labels))[1:]:
         own = comparison.paired_rows(measures, n, 0)
         changes += [heading(label, columns), *((f"  {row[0]}", *row[1:]) for row in own)]
-        forest += [(f"{label}: {title}", change) for title, _, _, change, _ in own if evaluator.better[title] == HIGHER]
     note = f"Each model minus {labels[0]} on the same cases. Which direction is better is in [[model_measures]]."
     tables = (
         Table("model_measures", "Results of each model", ("Measure", "Better", *labels), tuple(rows), evaluator.note),
         Table("model_differences", "Differences between the models", columns, tuple(changes), note),
     )
-    forest = [row for row in forest if math.isfinite(row[1].value)]
-    draw = partial(study_figures.forest, rows=forest, x_title=f"Model minus {labels[0]}", reference=0.0)
-    title, size = "Differences between the models with their 95 % intervals", (7, 0.7 + 0.28 * len(forest))
-    figure = Figure("model_differences_figure", title, draw, "Right of the line is better.", size)
-    return Section("comparison", "The comparison", tuple(text), tables, (figure,) if forest else ())
-
-
-HIGHER = "higher"
-"""Only such measures, which lie between 0 and 1, are in the figure; any others would hide them."""
+    return Section("comparison", "The comparison", tuple(text), tables)
 
 
 def _case_table(comparators: Sequence[Comparator], cases: Sequence[Case], evaluator: Evaluator) -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import ndimage
@@ -45,28 +45,6 @@ class Case:
     patient: str
     digital: bool
     found: Any
-
-
-class Evaluator(Protocol):
-    """Evaluates models of one network. prepared: kind of the cache that `run` reads; None for the scan itself.
-    better: "higher", "lower" or "nearer to 1" by title of a measure. columns: of `row`, of one scan and model."""
-
-    prepared: str | None
-    better: dict[str, str]
-    note: str
-    columns: tuple[str, ...]
-
-    def unusable(self, scan: TrainingScan) -> str | None:
-        """Return why a scan cannot be used; None where it can."""
-
-    def run(self, scan: Any, models: Sequence[LoadedModel]) -> Any:
-        """Return what all models find in one scan. Raises CTError."""
-
-    def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
-        """Return the measures in the order of `better`; a model is its place among the models."""
-
-    def row(self, found: Any, model: int, threshold: float | None) -> tuple:
-        """Return the cells of one scan and model."""
 
 
 class HeartEvaluator:
@@ -254,7 +232,8 @@ class MapEvaluator:
             """statistic: of weights, and true mass, mass, mass near calcium and common mass of the slices."""
 
             def values(weights: np.ndarray, own: Sequence, model: int) -> np.ndarray:
-                rows = [(f.true[n], f.mass[model, n], f.near[model, n], f.both[model, n]) for f, n in _found(own)]
+                cases = [(case.found, n) for case, n in own]
+                rows = [(f.true[n], f.mass[model, n], f.near[model, n], f.both[model, n]) for f, n in cases]
                 return statistic(weights, *np.array(rows).reshape(-1, 4).T)
 
             return values
@@ -286,10 +265,6 @@ class MapEvaluator:
         return (true, found, 2 * float(case.both[model].sum()) / (true + found) if true + found else None)
 
 
-def _found(items: Sequence[tuple[Case, int]]) -> list[tuple[MapCase, int]]:
-    return [(case.found, n) for case, n in items]
-
-
 def calcium_maps(model: LoadedModel, slices: ScanSlices, chosen: np.ndarray) -> np.ndarray:
     """Calcium maps in HU as scoring makes them on the networks' grid: float32 [len(chosen), 224, 224], 0 outside the
     heart, below the floor, and where the rule for healthy tissue on the card says so."""
@@ -309,6 +284,13 @@ def calcium_maps(model: LoadedModel, slices: ScanSlices, chosen: np.ndarray) -> 
 
 
 _RULES = ("floor_hu", "min_healthy_hu")
+
+Evaluator = HeartEvaluator | SliceEvaluator | MapEvaluator
+"""Of models of one network, each by its place among them.
+
+prepared: kind of the cache that `run` reads; None for the scan itself. better: what is good, by title of a measure.
+unusable: why a scan cannot be used, None where it can. columns: of `row`, of one scan and model.
+"""
 
 EVALUATORS: dict[str, Evaluator] = {
     "heart": HeartEvaluator(),

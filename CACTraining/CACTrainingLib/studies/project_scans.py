@@ -19,7 +19,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.io.reading import read_mask
 
-from ..experiments.errors import StudyError
+from ..experiments.configuration import StudyError
 from ..project import annotations
 from ..project.annotations import SliceLabel
 from ..project.project import USES, Project, ProjectScan
@@ -35,7 +35,7 @@ def find_project_scans(folder: Path, use: str, annotator: str | None) -> tuple[l
     """The scans of a project with this use, and what is wrong with others, a sentence each.
 
     annotator: whose regions, hearts and labels of slices count; None where no scan has those of two. A digital scan
-    counts by its truth; among scans of which none is known, by what shows in it, as if a reader had painted it.
+    counts by its truth; among scans of which none is known it is left out.
     Raises StudyError when there is nothing to study or an annotator has to be named, ProjectError.
     """
     project = Project.open(folder)
@@ -64,7 +64,9 @@ def find_project_scans(folder: Path, use: str, annotator: str | None) -> tuple[l
             found.append(_annotated(project, scan, own, annotator))
     found = _numbered(found)
     if any(own.truth is None for own in found):
-        found = [own if own.truth is None else _as_read(own) for own in found]
+        digital = [own.name for own in found if own.truth is not None]
+        warnings += [f"{name} is left out: digital patients are studied apart, by their truth." for name in digital]
+        found = [own for own in found if own.truth is None]
     return found, warnings
 
 
@@ -82,13 +84,6 @@ def project_notes(folder: Path, use: str, scans: Sequence[StudyScan]) -> list[st
             "generously, so only voxels of at least 130 HU in them are scored. A slice counts as showing calcium "
             "where its label is positive, or where a region was painted in it without a label."
         )
-        digital = sum(scan.use == use and scan.truth is not None for scan in project.scans)
-        if digital:
-            notes.append(
-                f"Digital patients are among them (scans: {digital}). The mass of the others' calcium is not "
-                "known, so all are compared in the same manner, by visible calcium. For comparison true mass, study "
-                "a cohort of digital patients."
-            )
     return notes
 
 
@@ -100,10 +95,7 @@ def _uses(project: Project) -> str:
 
 
 def _annotated(project: Project, scan: ProjectScan, own: StudyScan, annotator: str | None) -> StudyScan:
-    there = annotations.annotators(project, scan.id)
-    if annotator is not None:
-        wanted = annotations.check_annotator(annotator).lower()
-        there = [name for name in there if name.lower() == wanted]
+    there = annotations.annotators(project, scan.id, annotator and annotations.check_annotator(annotator))
     if len(there) > 1:
         raise StudyError(
             f"{own.name} was annotated by {', '.join(there)}. Name with --annotator the one whose annotations are used."
@@ -135,23 +127,6 @@ def _heart_slices(project: Project, scan: ProjectScan, heart: Path | None) -> se
     if heart is None:
         return set()
     return set(np.flatnonzero(sitk.GetArrayFromImage(read_mask(heart)).any((1, 2))).tolist())
-
-
-def _as_read(own: StudyScan) -> StudyScan:
-    """A digital scan as a reader who misses nothing would have annotated it."""
-    heart, regions = (own.truth / f"{name}.nii.gz" for name in ("heart", "regions"))
-    try:
-        labels = tuple((int(label["k"]), bool(label["visible"])) for label in _truth_of(own)["slices"])
-    except (KeyError, TypeError, ValueError):
-        labels = ()
-    return replace(
-        own,
-        truth=None,
-        heart=heart if heart.is_file() else None,
-        lesions=regions if regions.is_file() else None,
-        labels=labels or None,
-        labelled_whole=bool(labels),
-    )
 
 
 def _truth_of(own: StudyScan) -> dict:

@@ -135,7 +135,6 @@ def _between_scans(sample: Sample) -> Section:
         f"Intervals are 95 % percentile intervals of {RESAMPLES} bootstrap resamples of patients, and p is two-sided "
         "from the same resamples. The relative difference of two scans is |a − b| over their mean; it is 2 where only "
         "one of them is above zero, and is undefined where neither is.",
-        *sample.in_words(both),
     )
     if not any(record.truth for record in sample.scans):
         text += ("The true mass of no scan is known, so it is not known whether reproducible scores are accurate.",)
@@ -264,7 +263,6 @@ def _categories(sample: Sample) -> tuple[Section, ...]:
         f"Four classes by the Agatston score: {', '.join(CLASSES)}. {ROUNDING} Scores of the calcium map are scaled to "
         "the range of the 130 HU scores by the factor that is stored with the model, which was found on other "
         "patients.",
-        *sample.in_words(measures[0]),
     )
     note = (
         "Cohen's κ with linear weights between the classes of a patient's two scans. Where most patients have no "

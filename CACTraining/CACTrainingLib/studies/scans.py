@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from CACScoringLib.core.tables import read_table, write_table
 
-from ..experiments.errors import StudyError
+from ..experiments.configuration import StudyError
 from ..project.project import is_project
 from .project_scans import DEFAULT_USE, find_project_scans
 from .study_scan import StudyScan
@@ -79,8 +78,8 @@ def _by_patient(scans: Iterable[StudyScan]) -> dict[str, dict[int, StudyScan]]:
 def _digital(folder: Path) -> tuple[list[StudyScan], list[str]]:
     scans: dict[tuple[str, int], StudyScan] = {}
     warnings = []
-    for here in _folders_with_truth(folder):
-        name, path = here.relative_to(folder).as_posix(), here / "truth.json"
+    for path in sorted(folder.rglob("truth.json"), key=lambda own: _natural(own.relative_to(folder).as_posix())):
+        here, name = path.parent, path.parent.relative_to(folder).as_posix()
         if not (here / "ct.nii.gz").is_file():
             warnings.append(f"{name} has a truth.json but no ct.nii.gz.")
             continue
@@ -97,19 +96,6 @@ def _digital(folder: Path) -> tuple[list[StudyScan], list[str]]:
             continue
         scans[key] = StudyScan(name, *key, here / "ct.nii.gz", truth=here)
     return list(scans.values()), warnings
-
-
-def _folders_with_truth(root: Path) -> list[Path]:
-    """Links to folders are followed once."""
-    found, seen = [], set()
-    for place, inner, names in os.walk(root, followlinks=True):
-        folder = Path(place)
-        if folder.resolve() in seen:
-            inner.clear()
-            continue
-        seen.add(folder.resolve())
-        found += [folder] if "truth.json" in names else []
-    return sorted(found, key=lambda folder: _natural(folder.relative_to(root).as_posix()))
 
 
 def _listed(path: Path) -> tuple[list[StudyScan], list[str]]:

@@ -259,19 +259,14 @@ def _arteries_in(regions: np.ndarray) -> tuple[str, ...]:
 
 
 def _facts(content: dict, files: _Files) -> dict[str, object]:
-    image, measured = content["input"], content["measured"] or {}
     scanner = files.truth["scanner"] if files.truth else {}
     return {
         **content["acquisition"],
         **{name: scanner[name] for name in ("kvp", "slice_thickness_mm") if name in scanner},  # images do not tell
-        "pixel_mm": image["spacing_mm"][0],
-        "slice_spacing_mm": image["spacing_mm"][2],
-        "slices": image["size"][2],
-        "noise_hu": measured.get("noise_hu"),
+        "slice_spacing_mm": content["input"]["spacing_mm"][2],
         "warnings": [warning["code"] for warning in content["warnings"]],
         "models": content["models"],
         "decomposition_settings": content["decomposition_settings"],
         "candidate_evidence": content.get("candidate_evidence"),
         "hu_mm3_per_mass": files.per_mass,
-        "seconds": round(sum(content["seconds"].values()), 2),
     }

@@ -55,7 +55,7 @@ class AtlasSettings:
     seed: int = told(20261120)
     patients: int = 3000
     draws: int = 4
-    protocol: str = "varied"
+    protocol: str = told("varied", choices=tuple(PROTOCOLS))
     least_mass_mg: float = 3.0
     points: int = 12
     bandwidth: float = 0.1
@@ -64,10 +64,6 @@ class AtlasSettings:
     def __post_init__(self) -> None:
         if self.patients < 1 or self.draws < 1 or self.points < 1:
             raise CTError("An atlas needs at least one patient, one draw of each and one point of each deposit.")
-        if not 0 < self.outlier_share < 1 or self.bandwidth <= 0:
-            raise CTError("The proportion of outliers has to lie between 0 and 1, and the bandwidth above 0.")
-        if self.protocol not in PROTOCOLS:
-            raise CTError(f"There is no scanning protocol {self.protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
 
 
 @dataclass(frozen=True)

@@ -20,20 +20,9 @@ from pathlib import Path
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.processes import kill_tree
 
-from .curves import METRICS, sample_pictures
+from .curves import METRICS
+from .curves import sample_pictures as sample_pictures
 from .run_folder import CHECKPOINT, PROGRESS, is_locked, read_run, write_run
-
-__all__ = [
-    "RunState",
-    "TrainingRunError",
-    "read_curves",
-    "resume",
-    "runs_of",
-    "sample_pictures",
-    "start",
-    "state_of",
-    "stop",
-]
 
 ENDING = ".training"
 START_SECONDS = 60.0
@@ -45,8 +34,6 @@ INTERRUPTED = 4
 """Exit code of the command line."""
 
 _MODULE = "CACTrainingLib.cli"
-_NO_VALUES = {"event", "step", "seconds", "best", "code", "message"}
-_NUMBERS = {int, float}
 _DISASTERS = ("Traceback (most recent call last)", "Fatal Python error", ": error: ", "No module named")
 
 _started: dict[Path, subprocess.Popen] = {}
@@ -96,8 +83,8 @@ def state_of(folder: Path) -> RunState:
         message = output.doing()
     elif state == "done" and course.early_stop:
         message = course.early_stop
-    started_with = {line.get("code"): line.get("message") for line in output.events if line.get("event") == "warning"}
-    warnings = {str(code): str(text) for code, text in started_with.items() if str(code) not in course.resolved}
+    warned = {line["code"]: line["message"] for line in output.events if line.get("event") == "warning"}
+    warnings = {code: text for code, text in warned.items() if code not in course.judged} | course.warnings
     arguments = run.get("arguments") or []
     return RunState(
         name=folder.name.removesuffix(ENDING),
@@ -107,7 +94,7 @@ def state_of(folder: Path) -> RunState:
         steps=run.get("steps"),
         seconds=course.seconds,
         message=message,
-        warnings=tuple((warnings | course.warnings).values()),
+        warnings=tuple(warnings.values()),
         best=course.best,
         can_resume=state in ("stopped", "failed") and bool(arguments) and (folder / CHECKPOINT).exists(),
     )
@@ -115,20 +102,19 @@ def state_of(folder: Path) -> RunState:
 
 def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Steps and values of everything that was measured, by name: "training/loss", "validation/auc" and so on."""
-    curves: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
+    curves: dict[str, tuple[list[int], list[float]]] = {}
     for line in _steps(folder):
-        event = line.get("event")
-        if event not in ("training", "validation"):
-            continue
-        for name, value in line.items():
-            if type(value) not in _NUMBERS or name in _NO_VALUES or not math.isfinite(value):
-                continue
-            key = (event, name)
-            if key not in curves:
-                curves[key] = ([], [])
-            curves[key][0].append(line["step"])
-            curves[key][1].append(value)
-    return {f"{event}/{name}": curve for (event, name), curve in curves.items()}
+        for name, value in _numbers(line).items():
+            steps, values = curves.setdefault(f"{line['event']}/{name}", ([], []))
+            steps.append(line["step"])
+            values.append(value)
+    return curves
+
+
+def _numbers(line: dict) -> dict[str, float]:
+    """What was measured, of a line of `metrics.jsonl`."""
+    known = {name: value for name, value in line.items() if type(value) in (int, float) and math.isfinite(value)}
+    return {name: value for name, value in known.items() if name not in ("step", "seconds")}
 
 
 def start(python: str, environment: Mapping[str, str], arguments: list[str], folder: Path) -> None:
@@ -174,11 +160,7 @@ def stop(folder: Path) -> None:
         raise TrainingRunError(f"The training in {folder} runs on {run['host']}. End it there.")
     process_id = run.get("pid", run.get("launcher"))
     if isinstance(process_id, int):
-        try:
-            kill_tree(process_id)
-        except ImportError as error:
-            message = f"Ending a training needs the Python package psutil. Install it, or end process {process_id}."
-            raise TrainingRunError(message) from error
+        kill_tree(process_id)
     ending = time.monotonic() + STOP_SECONDS
     while state_of(folder).state in ("starting", "running"):
         if time.monotonic() > ending:
@@ -223,31 +205,25 @@ def _launch(python: str, environment: Mapping[str, str], run: dict, folder: Path
 
 @dataclass
 class _Course:
-    """What the lines of `metrics.jsonl` come to. warnings: by code, that hold; resolved: codes of those that do not."""
+    """What the lines of `metrics.jsonl` come to. warnings: messages by code, of the last validation; judged: of all."""
 
     step: int = 0
     seconds: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
-    resolved: set[str] = field(default_factory=set)
+    judged: set[str] = field(default_factory=set)
     early_stop: str = ""
 
 
 def _read_metrics(folder: Path) -> _Course:
     course = _Course()
     for line in _steps(folder):
-        event = line.get("event")
-        course.step, course.seconds = line["step"], line.get("seconds", course.seconds)
-        if event == "validation" and line.get("best"):
-            course.best = {k: v for k, v in line.items() if k not in _NO_VALUES or k == "step"}
-        elif event == "warning":
-            course.warnings[str(line.get("code"))] = str(line.get("message"))
-            course.resolved.discard(str(line.get("code")))
-        elif event == "resolved":
-            course.warnings.pop(str(line.get("code")), None)
-            course.resolved.add(str(line.get("code")))
-        elif event == "early-stop":
-            course.early_stop = str(line.get("message"))
+        course.step, course.seconds = line["step"], line["seconds"]
+        if line["event"] == "validation":
+            course.warnings, course.early_stop = line["warnings"], line["ended"]
+            course.judged |= course.warnings.keys()
+            if line["best"]:
+                course.best = {"step": line["step"], **_numbers(line)}
     return course
 
 
@@ -331,13 +307,8 @@ def _is_alive(folder: Path, run: dict, output: _Output) -> bool:
 
 def _steps(folder: Path) -> list[dict]:
     """The lines of `metrics.jsonl`, each of which has its step; what a crash has damaged is left out."""
-    texts = _texts(folder / METRICS)
-    try:
-        # Much faster than line by line.
-        lines = json.loads(f"[{','.join(texts)}]")
-    except ValueError:
-        lines = [_parsed(text) for text in texts]
-    return [line for line in lines if isinstance(line, dict) and isinstance(line.get("step"), int)]
+    lines = map(_parsed, _texts(folder / METRICS))
+    return [line for line in lines if line is not None]
 
 
 def _texts(path: Path) -> list[str]:

@@ -34,6 +34,7 @@ from ..statistics.patient_folds import parts_by_patient
 from .evidence import FOLDS, evaluated_by_others, fitted_weights, nearest_limit, stacked_features, typical
 from .measured_scans import MapSettings, MeasuredScan, measure_all
 from .score_errors import fitted_errors
+from .slices import threshold_at
 
 
 @dataclass(frozen=True)
@@ -102,33 +103,24 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
     calibration["candidates"], of_candidates, counted = candidate_evidence(scans, best.settings)
     clinical = [scan.candidates[best.settings] for scan in scans]
     in_map = [p >= best.limit for p in best.probabilities]
-    mapped = [scan.lesions[best.settings] for scan in scans]
-    calibration["uncertainty"], covered = stored_uncertainty(
-        scans,
-        {
-            "decomposition": [own.scores(c, s) for own, c, s in zip(mapped, in_map, scans, strict=True)],
-            **(
-                {"automatic": [own.scores(c, s) for own, c, s in zip(clinical, counted, scans, strict=True)]}
-                if counted
-                else {}
-            ),
-        },
-    )
+    kinds_of_score = {"decomposition": (parts, in_map)} | ({"automatic": (clinical, counted)} if counted else {})
+    scores = {
+        kind: [own.scores(c, s) for own, c, s in zip(found, those, scans, strict=True)]
+        for kind, (found, those) in kinds_of_score.items()
+    }
+    calibration["uncertainty"], covered = stored_uncertainty(scans, scores)
     calibration["known"] = asdict(CalibrationRange.of([scan.facts for scan in scans]))
     achieved: dict[str, object] = {
         "sensitivity_scans": best.above_zero(shown),
         "scans_with_visible_calcium": sum(shown),
+        **{f"above_zero_{kind}_scans": best.above_zero(chosen) for kind, chosen in kinds.items()},
+        **{f"scans_{kind}": sum(chosen) for kind, chosen in kinds.items()},
+        "candidates": of_candidates,
+        "coverage_of_intervals": covered,
+        "patients": len({s.patient for s in scans}),
+        "data": "digital patients apart from training, each lesion evaluated by weights from other patients; the "
+        "limits were chosen on the same scans",
     }
-    for kind, chosen in kinds.items():
-        achieved[f"above_zero_{kind}_scans"] = best.above_zero(chosen)
-        achieved[f"scans_{kind}"] = sum(chosen)
-    achieved["candidates"] = of_candidates
-    achieved["coverage_of_intervals"] = covered
-    achieved["patients"] = len({s.patient for s in scans})
-    achieved["data"] = (
-        "digital patients apart from training, each lesion evaluated by weights from other patients; the limits were "
-        "chosen on the same scans"
-    )
     return calibration, achieved
 
 
@@ -157,16 +149,13 @@ def candidate_evidence(
         "most_not_coronary": 1 - limit,
     }
     every, held = np.concatenate(counted), coronary.astype(bool)
-    achieved: dict[str, object] = {
+    achieved = {
         "candidates": len(every),
         "coronary": int(held.sum()),
         "precision": float(held[every].mean()) if every.any() else None,
         "recall": float(every[held].mean()),
         "difference_of_ln_agatston": error,
     }
-    for kind in ("distractor", "clean"):
-        if own := [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]:
-            achieved[f"above_zero_{kind}_scans"] = float(np.mean(own))
     return evidence, achieved, counted
 
 
@@ -233,11 +222,9 @@ def _coverage(patients: np.ndarray, *values: np.ndarray) -> dict[str, list[int]]
 
 def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: float) -> float:
     """The lowest probability that the likeliest lesion reaches in at most this proportion of the chosen scans."""
-    highest = sorted((p.max(initial=0.0) for p, own in zip(probabilities, chosen, strict=True) if own), reverse=True)
-    allowed = int(most * len(highest))
-    if allowed >= len(highest):
-        return 0.0
-    return float(min(1.0, np.nextafter(highest[allowed], 2.0)))
+    return threshold_at(
+        np.array([p.max(initial=0.0) for p, own in zip(probabilities, chosen, strict=True) if own]), most
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

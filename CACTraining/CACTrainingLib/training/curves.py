@@ -2,9 +2,8 @@
 
 Lines of `metrics.jsonl` are JSON objects with `event`, `step` and `seconds`:
 - "training": losses, as means since the line before;
-- "validation": metrics, and `best`, whether they are the best so far;
-- "warning": one that has come up (`code`, `message`); "resolved": it no longer holds (`code`);
-- "early-stop": why it ended before its last step (`message`).
+- "validation": metrics, `best` (whether they are the best so far), `warnings` (by code, of what is wrong now), and
+  `ended` (why it ended before its last step, or "").
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import write_bytes_atomically, write_text_atomically
 
 METRICS, SAMPLES = "metrics.jsonl", "samples"
@@ -45,23 +43,12 @@ class Curves:
 
     def write(self, event: str, step: int, seconds: float, values: dict[str, float], **more: object) -> None:
         """A line of numbers. more: what TensorBoard does not show."""
-        self._line(event=event, step=step, seconds=round(seconds, 1), **more, **values)
+        line = {"event": event, "step": step, "seconds": round(seconds, 1), **more, **values}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
         for name, value in values.items():
             self._writer.add_scalar(f"{event}/{name}", value, step)
         self._writer.flush()
-
-    def warning(self, step: int, seconds: float, warning: ScanWarning) -> None:
-        """A warning has come up."""
-        self._line(event="warning", step=step, seconds=round(seconds, 1), code=warning.code, message=warning.message)
-        self._writer.add_text(warning.code, warning.message, step)
-
-    def resolved(self, step: int, seconds: float, code: str) -> None:
-        """A warning no longer holds."""
-        self._line(event="resolved", step=step, seconds=round(seconds, 1), code=code)
-
-    def early_stop(self, step: int, seconds: float, message: str) -> None:
-        """The training ends before its last step."""
-        self._line(event="early-stop", step=step, seconds=round(seconds, 1), message=message)
 
     def picture(self, step: int, picture: np.ndarray) -> None:
         """Sample of what the network does at a step: uint8 [row, column, 3]."""
@@ -71,10 +58,6 @@ class Curves:
         Image.fromarray(picture).save(stream, "PNG", optimize=True)
         self._samples.mkdir(exist_ok=True)
         write_bytes_atomically(self._samples / f"step-{step:06d}.png", stream.getvalue())
-
-    def _line(self, **content: object) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(content) + "\n")
 
 
 def sample_pictures(folder: Path) -> list[tuple[int, Path]]:

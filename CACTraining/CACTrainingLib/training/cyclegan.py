@@ -8,7 +8,6 @@ published settings; with it, the discriminators can be left out.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,14 +16,12 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.options import told
-from CACScoringLib.models.cards import ModelError, read_network
-from CACScoringLib.models.preprocessing import MAP_HU, SLICE_SIZE
-from CACScoringLib.networks.van_velzen import DiscriminatorConfig, GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.models.preprocessing import MAP_HU
+from CACScoringLib.networks.van_velzen import DiscriminatorConfig, GeneratorConfig, build
 
 from ..data.augmentation import SliceAugmentation
-from ..data.datasets import BalancedSampler, DataError, Sampling, SliceDataset
-from .decomposition_metrics import CYCLEGAN_REMEDIES, collapse, map_metrics, watched_slices
+from ..data.datasets import BalancedSampler, Sampling, SliceDataset
+from .decomposition_metrics import collapse, map_metrics, watched_slices
 from .loop import Task
 from .sample_pictures import decomposition_picture, pictured_slices
 from .settings import LoopSettings
@@ -38,26 +35,20 @@ DISCRIMINATORS = ("with_calcium", "without_calcium")
 class CycleTraining:
     """Published: batch of 4, rate 0.0001, λ cycle_weight, α identity_weight, β sparsity_weight.
 
-    identity_by_area: α holds for crops of 224 pixels and shrinks with their area, because the mean over a larger image
-    dilutes a lesion. negative_weight: of negative values in healthy images, which clipped images cannot have.
+    negative_weight: of negative values in healthy images, which clipped images cannot have.
     dither_hu: noise on all that discriminators see; clipped fat is exactly 0, so any map there would betray a synthetic
-    image. pool: synthetic images kept to show discriminators again. discriminator_eval: their batch normalisation
-    uses running averages, because real and synthetic batches have other statistics. warmup_steps: of discriminators
-    alone, on slice labels. first_bias: of the generators' last layer at the start. least_slope: of the sigmoid going
-    backwards, so that a map that is 0 can come back. choose_by: the validation metric that chooses the weights, "auc"
-    (slice labels) or "overlap" (true maps, where known: no longer purely weak supervision). discriminator: "patch", or
-    the SHA-256 of the classifier that both began as; start: of the generator that G_R began as.
+    image. pool: synthetic images kept to show discriminators again. warmup_steps: of discriminators
+    alone, on slice labels. first_bias: of the generators' last layer at the start. start: SHA-256 of the generator that
+    G_R began as.
 
     adversarial_weight: 0 leaves out G_S, the discriminators and all that needs them. label_weight, spot_weight: of what
     `weak_labels` adds. truth_weight: of the true maps where they are known, so that what is labelled by slice alone
-    teaches beside them. near_heart: the map counts near the heart only, as in scoring. classifier: card of a slice
-    classifier that both discriminators start from, in place of `discriminator_network`.
+    teaches beside them. near_heart: the map counts near the heart only, as in scoring.
     """
 
     loop: LoopSettings = field(default_factory=LoopSettings)
     network: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator_network: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    classifier: Path | None = None
     batch_size: int = 4
     learning_rate: float = 1e-4
     cycle_weight: float = 10.0
@@ -67,68 +58,30 @@ class CycleTraining:
     label_weight: float = 0.0
     spot_weight: float = 0.0
     truth_weight: float = 0.0
-    identity_by_area: bool = False
     near_heart: bool = False
     negative_weight: float = 0.0
     dither_hu: float = 0.0
     pool: int = 50
-    discriminator_eval: bool = False
     warmup_steps: int = 0
     first_bias: float = 0.0
-    least_slope: float = 0.0
-    choose_by: str = told("auc", choices=("auc", "overlap"))
     sampling: Sampling = field(default_factory=lambda: Sampling(hard_share=0.0))
     augmentation: SliceAugmentation = field(default_factory=lambda: SliceAugmentation(gain=0.0, offset_hu=0.0))
     validation_slices: int = 80
     start: str | None = None
-    discriminator: str = "patch"
     method: str = "cyclegan"
 
 
-class ClassifierDiscriminator(nn.Module):
-    """A slice classifier as a discriminator: [B, 1, j, i] → [B], the logit that the image is a real one of its kind."""
-
-    def __init__(self, classifier: nn.Module, calcium: bool) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.sign = 1.0 if calcium else -1.0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits = self.classifier(x, logits=True)
-        return self.sign * (logits[:, 1] - logits[:, 0])
-
-
-class LeakySigmoid(torch.autograd.Function):
-    """A sigmoid whose slope, going backwards, is at least `least`; below `floor` nothing pushes it further down."""
-
-    floor = 3e-4
-
-    @staticmethod
-    def forward(context, z: torch.Tensor, least: float) -> torch.Tensor:
-        p = torch.sigmoid(z)
-        context.save_for_backward(p)
-        context.least = least
-        return p
-
-    @staticmethod
-    def backward(context, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (p,) = context.saved_tensors
-        slope = (p * (1 - p)).clamp(min=context.least)
-        down = (p < LeakySigmoid.floor) & (gradient > 0)
-        return gradient * torch.where(down, torch.zeros_like(slope), slope), None
-
-
 class CycleTask(Task):
-    """See `Task`. discriminators: of images with, and without calcium. start: the generator that G_R begins as."""
+    """See `Task`. start: the generator that G_R begins as."""
 
     exported = "remove"
+    better = "auc"
 
     def __init__(
         self,
         settings: CycleTraining,
         training: SliceDataset,
         validation: SliceDataset,
-        discriminators: tuple[nn.Module, nn.Module],
         start: nn.Module | None = None,
     ) -> None:
         torch.manual_seed(settings.loop.seed)
@@ -137,7 +90,13 @@ class CycleTask(Task):
         self.modules = {"remove": self._generator() if start is None else start}
         own: dict[str, tuple[str, ...]] = {"generators": ("remove",)}
         if settings.adversarial_weight:
-            self.modules |= {"add": self._generator(), **dict(zip(DISCRIMINATORS, discriminators, strict=True))}
+            self.modules["add"] = self._generator()
+            torch.manual_seed(settings.loop.seed + 1)
+            first = settings.discriminator_network
+            # They see the same differently: where calcium is brightest, or where it was taken away.
+            pooling = {"average+max": "average+min"}.get(first.pooling, first.pooling)
+            for name, own_config in zip(DISCRIMINATORS, (first, replace(first, pooling=pooling)), strict=True):
+                self.modules[name] = build(own_config)
             own = {"generators": ("remove", "add"), "discriminators": DISCRIMINATORS}
         for module in self.modules.values():
             module.to(memory_format=torch.channels_last)
@@ -150,16 +109,11 @@ class CycleTask(Task):
         self.sampler = BalancedSampler(training, settings.sampling, labels_only=not settings.truth_weight)
         self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
         self.pictured = pictured_slices(validation, self.watched)
-        self.better = settings.choose_by
-        if settings.choose_by == "overlap" and not validation.has_map[self.watched.visible].all():
-            raise DataError("No true calcium map is known to choose the weights by. Set choose_by to auc.")
         self.pools: dict[str, list[torch.Tensor]] = {"with_calcium": [], "without_calcium": []}
-        crop = settings.augmentation.crop
-        area = (crop / SLICE_SIZE) ** 2 if settings.identity_by_area else 1.0
         self.weights = {
             "adversarial": settings.adversarial_weight,
             "cycle": settings.cycle_weight,
-            "identity": settings.identity_weight * area,
+            "identity": settings.identity_weight,
             "sparsity": settings.sparsity_weight,
             "negative": settings.negative_weight,
             "label": settings.label_weight,
@@ -187,9 +141,6 @@ class CycleTask(Task):
         seed = np.random.SeedSequence([self.settings.loop.seed, fabric.global_rank, number]).generate_state(1)[0]
         noise = torch.Generator(fabric.device).manual_seed(int(seed))
         adversarial = bool(self.settings.adversarial_weight)
-        if adversarial and self.settings.discriminator_eval and number >= self.settings.warmup_steps:
-            for name in DISCRIMINATORS:
-                self.modules[name].eval()
         calcium, healthy = (batch["x"][kind] for kind in (batch["visible"], ~batch["visible"]))
         if adversarial and number < self.settings.warmup_steps:
             pairs = {"with_calcium": (calcium, healthy), "without_calcium": (healthy, calcium)}
@@ -207,9 +158,6 @@ class CycleTask(Task):
         z = self.modules[name](x, logits=True).float()
         return z.masked_fill(~near_heart, NOWHERE) if self.settings.near_heart else z
 
-    def _as_map(self, z: torch.Tensor) -> torch.Tensor:
-        return LeakySigmoid.apply(z, self.settings.least_slope) if self.settings.least_slope else torch.sigmoid(z)
-
     def _logit(self, name: str, x: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
         if self.settings.dither_hu:
             x = x + self.settings.dither_hu / MAP_HU * torch.randn(x.shape, generator=noise, device=x.device)
@@ -222,7 +170,7 @@ class CycleTask(Task):
         x, near, n = batch["x"], batch["near_heart"], int(batch["visible"].sum())
         # Both kinds in one batch, so that normalisation sees the same mixture everywhere.
         logits = self._logits("remove", x, near)
-        taken = self._as_map(logits)
+        taken = torch.sigmoid(logits)
         losses = {"identity": taken[n:].mean(), "sparsity": taken[:n].mean()}
         synthetic: dict[str, torch.Tensor] = {}
         if self.weights["negative"]:
@@ -259,14 +207,14 @@ class CycleTask(Task):
         """
         _freeze(self.modules, DISCRIMINATORS, True)
         calcium, healthy = x[:n], x[n:]
-        given = self._as_map(self._logits("add", x, near))
+        given = torch.sigmoid(self._logits("add", x, near))
         removed, added = calcium[:, :1] - taken[:n], healthy[:, :1] + given[n:]
         losses["identity"] = losses["identity"] + given[:n].mean()
         losses["sparsity"] = losses["sparsity"] + given[n:].mean()
         losses["adversarial"] = _as_real(self._logit("without_calcium", removed, noise))
         losses["adversarial"] = losses["adversarial"] + _as_real(self._logit("with_calcium", added, noise))
-        back = removed + self._as_map(self._logits("add", torch.cat([removed, calcium[:, 1:]], 1), near[:n]))
-        forth = added - self._as_map(self._logits("remove", torch.cat([added, healthy[:, 1:]], 1), near[n:]))
+        back = removed + torch.sigmoid(self._logits("add", torch.cat([removed, calcium[:, 1:]], 1), near[:n]))
+        forth = added - torch.sigmoid(self._logits("remove", torch.cat([added, healthy[:, 1:]], 1), near[n:]))
         losses["cycle"] = (back - calcium[:, :1]).abs().mean() + (forth - healthy[:, :1]).abs().mean()
         _freeze(self.modules, DISCRIMINATORS, False)
         return {"with_calcium": added.detach(), "without_calcium": removed.detach()}
@@ -303,10 +251,10 @@ class CycleTask(Task):
         return map_metrics(network, self.config, self.validation, self.watched)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        return collapse(metrics, CYCLEGAN_REMEDIES)
+        return collapse(metrics)
 
     def collapsed(self, metrics: dict[str, float]) -> bool:
-        return bool(collapse(metrics, CYCLEGAN_REMEDIES))
+        return bool(collapse(metrics))
 
     def picture(self, network: nn.Module) -> np.ndarray:
         return decomposition_picture(network, self.config, self.validation, self.pictured)
@@ -325,24 +273,6 @@ def new_generator(config: GeneratorConfig, first_bias: float) -> nn.Module:
         nn.init.constant_(network.last.bias, first_bias)
         nn.init.normal_(network.last.weight, 0, 0.01)
     return network
-
-
-def discriminators_for(settings: CycleTraining) -> tuple[tuple[nn.Module, nn.Module], CycleTraining]:
-    """What discriminates images with calcium, and without; and the settings with it. Raises ModelError."""
-    torch.manual_seed(settings.loop.seed + 1)
-    config = settings.discriminator_network
-    if settings.classifier is None:
-        opposite = replace(config, pooling={"average+max": "average+min"}.get(config.pooling, config.pooling))
-        return (build(config), build(opposite)), replace(settings, discriminator="patch")
-    card, _ = read_network(settings.classifier)
-    if card.network != "slices" or SliceClassifierConfig(**card.config).neighbours or card.config["position"]:
-        message = (
-            f"{settings.classifier} cannot classify single slices: the discriminators need a model for 'slices' whose "
-            "network has neighbours 0 and no position, or a slice's neighbours would reveal the synthetic ones."
-        )
-        raise ModelError(message)
-    pair = tuple(ClassifierDiscriminator(read_network(settings.classifier)[1], own) for own in (True, False))
-    return pair, replace(settings, discriminator=card.sha256)
 
 
 def _as_real(logit: torch.Tensor) -> torch.Tensor:

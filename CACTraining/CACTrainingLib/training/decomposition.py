@@ -26,8 +26,8 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import BalancedSampler, DataError, Sampling, SliceDataset
-from .cyclegan import CycleTask, CycleTraining, discriminators_for, new_generator
-from .decomposition_metrics import SUPERVISED_REMEDIES, collapse, map_metrics, watched_slices
+from .cyclegan import CycleTask, CycleTraining, new_generator
+from .decomposition_metrics import collapse, map_metrics, watched_slices
 from .loop import Task
 from .runs import start_from, training_run
 from .sample_pictures import decomposition_picture, pictured_slices
@@ -131,7 +131,7 @@ class SupervisedTask(Task):
         return map_metrics(network, self.config, self.validation, self.watched)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        return collapse(metrics, SUPERVISED_REMEDIES)
+        return collapse(metrics)
 
     def picture(self, network: nn.Module) -> np.ndarray:
         return decomposition_picture(network, self.config, self.validation, self.pictured)
@@ -165,8 +165,7 @@ def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, pro
         if isinstance(settings, SupervisedTraining):
             task: Task = SupervisedTask(settings, training, validation, start)
         else:
-            discriminators, settings = discriminators_for(settings)
-            task = CycleTask(settings, training, validation, discriminators, start)
+            task = CycleTask(settings, training, validation, start)
         outcome = run.train(task)
         return run.write_model(
             settings,

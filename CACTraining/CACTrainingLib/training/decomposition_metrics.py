@@ -120,32 +120,17 @@ def _against_truth(maps: np.ndarray, true: np.ndarray, elsewhere: float) -> dict
     }
 
 
-EMPTY, EVERYWHERE = "empty", "everywhere"
-SUPERVISED_REMEDIES = {
-    EMPTY: "This is usual at first. If it lasts, start from a model, or give more scans with calcium.",
-    EVERYWHERE: "This is usual at first. If it lasts, start from a model, or lower learning_rate.",
-}
-CYCLEGAN_REMEDIES = {
-    EMPTY: "If this lasts, start from a model, raise label_weight, give least_slope, or lower identity_weight.",
-    EVERYWHERE: "If this lasts, raise identity_weight, or start from a model.",
-}
-
-
-def collapse(metrics: dict[str, float], remedies: dict[str, str]) -> list[ScanWarning]:
-    """Whether the map has become empty, or is everywhere. remedies: what to do then, for EMPTY and EVERYWHERE."""
+def collapse(metrics: dict[str, float]) -> list[ScanWarning]:
+    """Whether the map has become empty, or is everywhere."""
     warnings = []
-    least = EMPTY_SHARE * metrics.get("mass_true", 0.0)
-    if metrics["mass_visible"] <= least:
-        message = (
-            f"The calcium map is empty: {metrics['mass_visible']:.3g} HU·mm³ per slice with visible calcium"
-            + (f", where {metrics['mass_true']:.3g} are true. " if "mass_true" in metrics else ". ")
-            + remedies[EMPTY]
-        )
+    remedy = "If this lasts, start from a model, or change the weights of the losses or the learning rate."
+    mass, true = metrics["mass_visible"], metrics.get("mass_true", 0.0)
+    if mass <= EMPTY_SHARE * true:
+        of = f" of {true:.3g}" if true else ""
+        message = f"The calcium map is empty: {mass:.3g}{of} HU·mm³ per slice with visible calcium. {remedy}"
         warnings.append(ScanWarning("map-empty", message))
-    if metrics.get("covered_clean", 0.0) > FULL_SHARE:
-        message = (
-            f"The calcium map covers {metrics['covered_clean']:.0%} of the heart on slices without calcium. "
-            + remedies[EVERYWHERE]
-        )
+    covered = metrics.get("covered_clean", 0.0)
+    if covered > FULL_SHARE:
+        message = f"The calcium map covers {covered:.0%} of the heart on slices without calcium. {remedy}"
         warnings.append(ScanWarning("map-everywhere", message))
     return warnings

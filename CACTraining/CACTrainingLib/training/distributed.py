@@ -50,17 +50,6 @@ def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) ->
     )
 
 
-def launched(half_precision: bool, device: str = "auto", devices: int = 1) -> Fabric:
-    """`make_fabric`, with the processes connected until they end.
-
-    They are not disconnected before, because PyTorch may wait for ever when a process group goes while networks that
-    were trained in it are left.
-    """
-    fabric = make_fabric(half_precision, device, devices)
-    fabric.launch()
-    return fabric
-
-
 def from_first(fabric: Fabric, job: Callable[[], T]) -> T:
     """What a job gives that the first process alone does. Its error is raised there; the others end without a word."""
     if fabric.world_size == 1:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import expit
 
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities
 
 from ..statistics.patient_folds import parts_by_patient
 from .measured_scans import FoundLesions
+from .score_errors import penalised_logistic
 
 FOLDS = 5
 
@@ -91,20 +91,12 @@ def fitted_weights(
         coronary: [n].
         toward: Weights that the penalty draws to; None for none at all, 0.
     """
-    from scipy.optimize import minimize
-
     mean, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
-    z, target = (features - mean) / spread, coronary.astype(float)
+    columns = np.column_stack([(features - mean) / spread, np.ones(len(features))])
     start = np.zeros(len(FEATURES)) if toward is None else np.array([toward[name] for name in FEATURES]) * spread
-
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        weights, intercept = parameters[:-1], parameters[-1]
-        evidence = z @ weights + intercept
-        wrong, off = expit(evidence) - target, weights - start
-        cost = float((np.logaddexp(0, evidence) - target * evidence).sum() + off @ off / 2)
-        return cost, np.append(wrong @ z + off, wrong.sum())
-
-    bounds = [(0, None)] * len(FEATURES)
-    fitted = minimize(loss, np.append(start, 0.0), jac=True, bounds=[*bounds, (None, None)]).x
+    penalty, bounds = np.append(np.ones(len(FEATURES)), 0.0), [(0, None)] * len(FEATURES)
+    fitted = penalised_logistic(
+        columns, coronary.astype(float), penalty, np.append(start, 0.0), [*bounds, (None, None)]
+    )
     weights = fitted[:-1] / spread
     return {**dict(zip(FEATURES, map(float, weights), strict=True)), INTERCEPT: float(fitted[-1] - weights @ mean)}

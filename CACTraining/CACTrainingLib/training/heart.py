@@ -29,6 +29,7 @@ from CACScoringLib.networks.van_velzen import HeartNetConfig, build
 
 from ..data.augmentation import UNCHANGED, PatchAugmentation, augment_patch
 from ..data.datasets import DataError, HeartVolume, TrainingScan, find_scans, load_volume, split_by_patient
+from ..statistics.masks import dice
 from .loop import Task
 from .runs import TrainingData, prepared, start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
@@ -125,7 +126,7 @@ class HeartTask(Task):
         x, heart = self.watched
         found = predict(network, x, self.settings.batch_size)[0][:, 1:] >= 0.5
         present = heart.any((1, 2, 3, 4))
-        metrics = {"dice": _dice(found, heart)}
+        metrics = {"dice": dice(found, heart) or 0.0}
         if not present.all():
             metrics["found_where_none"] = float(found[~present].mean())
         return metrics
@@ -232,7 +233,8 @@ def evaluate(
         except NoHeartError:
             values.append(0.0)
             continue
-        values.append(_dice(heart_grid(ct.image).resample(mask, 0.0) >= 0.5, load_volume(folder).heart > 0))
+        found = heart_grid(ct.image).resample(mask, 0.0) >= 0.5
+        values.append(dice(found, load_volume(folder).heart > 0) or 0.0)
     low, middle, high = np.percentile(values, (25, 50, 75))
     return {
         "dice_median": float(middle),
@@ -271,7 +273,3 @@ def train(options: RunOptions, settings: HeartTraining, progress: Progress) -> P
             lambda model: (evaluate(model, settings, data.validation, data.validation_folders), {}),
             INTENDED_USE,
         )
-
-
-def _dice(found: np.ndarray, true: np.ndarray) -> float:
-    return float(2 * (found & true).sum() / max(1, found.sum() + true.sum()))

@@ -139,8 +139,8 @@ def train(
 class _State:
     """Counts and findings of a training, kept in its checkpoint.
 
-    waited: validations since the best. ill: validations in succession that showed a collapse. warnings: by code, in the
-    order they came up: whether they hold.
+    waited: validations since the best. ill: validations in succession that showed a collapse. warned: codes of
+    warnings that were told.
     """
 
     step: int = 0
@@ -151,7 +151,7 @@ class _State:
     ill: int = 0
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
-    warnings: dict[str, bool] = field(default_factory=dict)
+    warned: list[str] = field(default_factory=list)
 
 
 class _Run:
@@ -345,37 +345,26 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
             since_line = []
         if state.step % settings.validate_every == 0 or ended:
             metrics, best = run.validate()
-            if curves:
-                _record(run, metrics, best, curves, progress)
+            picture = run.task.picture(run.averaged) if curves else None
             restarted = run.restart()
-            if curves and restarted:
-                curves.warning(state.step, state.seconds, restarted)
-                progress.warning(restarted)
+            if curves:
+                found = {warning.code: warning for warning in run.task.warnings(metrics, state.validations)}
+                found |= {restarted.code: restarted} if restarted else {}
+                for code in found.keys() - set(state.warned):
+                    progress.warning(found[code])
+                state.warned = sorted({*state.warned, *found} - {"training-restarted"})
+                messages = {code: warning.message for code, warning in found.items()}
+                ended = (
+                    f"Stopped early: {state.waited} validations were not better than that of step {state.best_step}."
+                )
+                ended = ended if run.out_of_patience() else ""
+                curves.write(
+                    "validation", state.step, state.seconds, metrics, best=best, warnings=messages, ended=ended
+                )
+                if picture is not None:
+                    curves.picture(state.step, picture)
             run.tick()
             run.save()
-
-
-def _record(run: _Run, metrics: dict[str, float], best: bool, curves: Curves, progress: Progress) -> None:
-    """Write down a validation. A warning is shown once; that it ended, or came up again, is only written down."""
-    state = run.state
-    step, seconds, known = state.step, state.seconds, state.warnings
-    curves.write("validation", step, seconds, metrics, best=best)
-    warnings = {warning.code: warning for warning in run.task.warnings(metrics, state.validations)}
-    for code, warning in warnings.items():
-        if code not in known:
-            progress.warning(warning)
-        if not known.get(code):
-            curves.warning(step, seconds, warning)
-    for code, held in known.items():
-        if held and code not in warnings:
-            curves.resolved(step, seconds, code)
-    state.warnings = dict.fromkeys(known, False) | dict.fromkeys(warnings, True)
-    picture = run.task.picture(run.averaged)
-    if picture is not None:
-        curves.picture(step, picture)
-    if run.out_of_patience():
-        message = f"Stopped early: {state.waited} validations were not better than that of step {state.best_step}."
-        curves.early_stop(step, seconds, message)
 
 
 def _prefetched(task: Task, settings: LoopSettings, first: int, rank: int) -> Iterator[dict[str, torch.Tensor]]:

@@ -1,14 +1,13 @@
 """Scans with known calcium, scored in many ways with nothing left out of the calcium map: what `cac calibrate` reads.
 
-What takes long is kept in a folder, so that a calibration that was ended goes on, and another generator needs no second
-search for the hearts.
+What takes long is kept in a folder, so that a calibration that was ended goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,14 +16,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.heart_search import find_heart
-from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps, slice_probabilities
 from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
-from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, whole, write_text_atomically
-from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_text_atomically
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -43,7 +39,7 @@ from ..phantom.cohort.cohort import patient_of, reference_scores
 ModelPaths = tuple[Path | None, Path | None, Path, Path]
 """Cards of the models for heart (None: none of its own), territories (None: none), slices and decomposition."""
 
-VERSION = 7
+VERSION = 8
 """Of what is kept; another one is measured anew."""
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
@@ -155,7 +151,7 @@ def measure_all(
     remove_partial(cache, LEFT_SECONDS)
     measured = []
     number = 0
-    ready = partial(_measurer, models, cache)
+    ready = partial(partial, _measured_or_why_not, models, cache)
     with Workers(min(workers, len(scans)), ready) as pool, closing(pool.run(scans)) as events:
         for event in events:
             if event.state == "begun":
@@ -170,10 +166,6 @@ def measure_all(
     return sorted(measured, key=lambda scan: scan.patient)
 
 
-def _measurer(models: ModelPaths, cache: Path) -> Callable[[TrainingScan], MeasuredScan | str]:
-    return partial(_measured_or_why_not, models, cache)
-
-
 def _measured_or_why_not(models: ModelPaths, cache: Path, scan: TrainingScan) -> MeasuredScan | str:
     try:
         return measure(scan, models, cache)
@@ -184,11 +176,10 @@ def _measured_or_why_not(models: ModelPaths, cache: Path, scan: TrainingScan) ->
 def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan:
     """One scan, from the cache where it was measured before. Raises CTError."""
     hashes = [path and read_card(path).sha256 for path in models]
-    kept = cache / f"{_name(scan, hashes)}.json"
-    heart_file = cache / f"{_name(scan, hashes[:2])}-heart.npz"
+    digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes]).encode()).hexdigest()
+    kept = cache / f"{digest[:24]}.json"
     if not kept.is_file():
-        found = _measured(scan, models, heart_file)
-        content = dict(vars(found))
+        content = dict(vars(_measured(scan, models)))
         for name in _BY_SETTINGS:
             content[name] = [
                 (asdict(settings), {key: values.tolist() for key, values in vars(own).items()})
@@ -198,27 +189,19 @@ def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan
     content = json.loads(kept.read_text(encoding="utf-8"))
     for name in _BY_SETTINGS:
         content[name] = {MapSettings(**settings): FoundLesions.read(own) for settings, own in content[name]}
-    if heart_file.is_file():
-        facts = content["facts"]
-        with np.load(heart_file, allow_pickle=False) as file:
-            facts |= framing(file["mask"], (facts["pixel_mm"], facts["pixel_mm"], facts["slice_spacing_mm"]))
     return MeasuredScan(**content)
 
 
 _BY_SETTINGS = ("lesions", "candidates")
 
 
-def _name(scan: TrainingScan, hashes: Sequence[str | None]) -> str:
-    return hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes]).encode()).hexdigest()[:24]
-
-
-def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> MeasuredScan:
+def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
     import torch
 
     torch.set_num_threads(1)  # scans are scored side by side
     *finders, classifier, generator = models
     ct = read_ct(scan.ct)
-    region = _heart(ct, finders, heart_file)
+    region = find_heart(ct, None, *(None if path is None else load_model(path) for path in finders))
     territory_labels = None if region.territories is None else region.territories.labels(ct.image)
     slice_model, map_model = load_model(classifier), load_model(generator)
     stored = DecompositionSettings.of(slice_model, map_model)
@@ -262,6 +245,7 @@ def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> Measu
         "kernel": acquisition.kernel or known["scanner"]["kernel"]["name"],
         "kvp": acquisition.kvp or known["scanner"]["kvp"],
         **({} if blood is None else asdict(blood)),
+        **framing(sitk.GetArrayViewFromImage(region.mask), spacing),
     }
     return MeasuredScan(
         scan.patient,
@@ -275,31 +259,3 @@ def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> Measu
         1 / (1000 * known["calcium_hu_per_mg_cm3"]),
         facts,
     )
-
-
-def _heart(ct: CTScan, models: Sequence[Path | None], kept: Path) -> HeartRegion:
-    """The heart and its territories by their networks, or by the lungs; from `kept` where that exists."""
-    if not kept.is_file():
-        region = find_heart(ct, None, *(None if path is None else load_model(path) for path in models))
-        found = {"mask": sitk.GetArrayViewFromImage(region.mask)}
-        if region.excluded is not None:
-            found["excluded"] = sitk.GetArrayViewFromImage(region.excluded)
-        if (own := region.territories) is not None:
-            found |= {name: getattr(own.grid, name) for name in ("first", "step", "size")}
-            found |= {"probability": own.probability.astype(np.float16), "heart": own.heart.astype(np.float16)}
-        with whole(kept) as half:
-            np.savez_compressed(half, **found)
-    with np.load(kept, allow_pickle=False) as file:
-        mask, excluded = (_like(ct.image, file[name]) if name in file else None for name in ("mask", "excluded"))
-        territories = None
-        if "probability" in file:
-            grid = ScanGrid(*(tuple(file[name].tolist()) for name in ("first", "step", "size")))
-            heart, probability = (file[name].astype(np.float32) for name in ("heart", "probability"))
-            territories = Territories(grid, heart, probability, "kept")
-    return HeartRegion(mask, excluded, "kept", territories=territories)
-
-
-def _like(image: sitk.Image, array: np.ndarray) -> sitk.Image:
-    made = sitk.GetImageFromArray(array)
-    made.CopyInformation(image)
-    return made

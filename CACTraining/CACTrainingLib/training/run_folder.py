@@ -22,11 +22,6 @@ from CACScoringLib.core.output import OutputError
 
 RUN, LOCK, PROGRESS, CHECKPOINT = "run.json", "lock", "progress.jsonl", "checkpoint.pt"
 
-_KINDS = {
-    **{"arguments": list, "folder": str, "started": str, "host": str, "launcher": int},
-    **{"pid": int, "network": str, "steps": int},
-}
-
 LOCK_SECONDS = 3.0
 """Whoever looks whether the lock is held holds it for a moment himself."""
 
@@ -91,16 +86,12 @@ def is_locked(folder: Path) -> bool:
 
 
 def read_run(folder: Path) -> dict:
-    """What `run.json` says; nothing where there is none, and nothing of a kind that it cannot be."""
+    """What `run.json` says; nothing where there is none."""
     try:
         content = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    known = content if isinstance(content, dict) else {}
-    known = {name: value for name, value in known.items() if isinstance(value, _KINDS.get(name, object))}
-    if not all(isinstance(argument, str) for argument in known.get("arguments", [])):
-        del known["arguments"]
-    return known
+    return content if isinstance(content, dict) else {}
 
 
 def write_run(folder: Path, content: dict[str, object]) -> None:

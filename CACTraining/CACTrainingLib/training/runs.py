@@ -43,7 +43,7 @@ from ..data.datasets import (
     split_by_patient,
 )
 from ..project.scan_identity import content_hash
-from .distributed import from_first, in_turn, launched
+from .distributed import from_first, in_turn, make_fabric
 from .loop import Outcome, Task, train
 from .run_folder import record_training, training_lock
 from .settings import RunOptions, facts_of
@@ -171,7 +171,9 @@ def training_run(
     """
     options.check()
     loop = settings.loop
-    fabric = launched(loop.half_precision, options.device, options.devices)
+    fabric = make_fabric(loop.half_precision, options.device, options.devices)
+    # Never disconnected: PyTorch may wait for ever when a process group goes before the networks trained in it.
+    fabric.launch()
     with ExitStack() as stack:
         own_progress = progress if fabric.is_global_zero else Progress()
         own_progress.begin(["scans", "training", "model"])
@@ -229,16 +231,9 @@ def _keep_table(options: RunOptions, data: TrainingData) -> None:
 
 def commit() -> str:
     """The commit of these sources, with "-changed" when files differ from it; "unknown" outside a repository."""
-    here = Path(__file__).parent
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=-changed"]
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip() + ("-changed" if changes.stdout.strip() else "")
+    return found.stdout.strip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.optimize import minimize, nnls
 from scipy.special import expit
@@ -44,13 +46,24 @@ def _logistic(scores: np.ndarray, reached: np.ndarray) -> tuple[float, float, fl
     """Weights of ln(1 + score), of whether it is 0, and of 1, with a small L2 penalty; a higher score never speaks
     against a limit."""
     columns = np.stack([np.log1p(scores), scores <= 0, np.ones(len(scores))], axis=1).astype(float)
-    target = reached.astype(float)
+    bounds = [(0, None), (None, 0), (None, None)]
+    first, second, third = penalised_logistic(columns, reached, np.array([0.02, 0.1, 0.02]), np.zeros(3), bounds)
+    return float(first), float(second), float(third)
+
+
+def penalised_logistic(
+    columns: np.ndarray,
+    target: np.ndarray,
+    penalty: np.ndarray,
+    toward: np.ndarray,
+    bounds: Sequence[tuple[float | None, float | None]],
+) -> np.ndarray:
+    """Weights of columns [n, columns] by logistic regression, each within its bounds and drawn to `toward` by its L2
+    penalty. target: [n], 0 or 1."""
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        evidence = columns @ weights
-        penalty = np.array([0.02, 0.1, 0.02]) * weights
-        cost = float((np.logaddexp(0, evidence) - target * evidence).sum() + penalty @ weights / 2)
-        return cost, (expit(evidence) - target) @ columns + penalty
+        evidence, off = columns @ weights, weights - toward
+        cost = float((np.logaddexp(0, evidence) - target * evidence).sum() + penalty * off @ off / 2)
+        return cost, (expit(evidence) - target) @ columns + penalty * off
 
-    fitted = minimize(loss, np.zeros(3), jac=True, bounds=[(0, None), (None, 0), (None, None)]).x
-    return float(fitted[0]), float(fitted[1]), float(fitted[2])
+    return minimize(loss, toward, jac=True, bounds=bounds).x

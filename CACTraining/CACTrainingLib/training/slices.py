@@ -126,18 +126,15 @@ class SliceTask(Task):
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         probabilities = classified(network, self.config, self.validation, self.watched)
-        metrics = slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
-        return {**metrics, "called_positive": float((probabilities >= 0.5).mean())}
+        return slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
             return []
-        finding = {0.0: "calls every slice free of calcium", 1.0: "sees calcium in every slice"}.get(
-            metrics["called_positive"], "discriminates slices with and without calcium little better than chance"
-        )
         message = (
-            f"After {validations} validations the network {finding} (area under the ROC curve {metrics['auc']:.2f}). "
-            "Lower learning_rate, begin with a model (--start), or check the labels."
+            f"After {validations} validations the network discriminates slices with and without calcium little better "
+            f"than chance (area under the ROC curve {metrics['auc']:.2f}). Lower learning_rate, begin with a model "
+            "(--start), or check the labels."
         )
         return [ScanWarning("slices-not-told-apart", message)]
 
@@ -238,9 +235,7 @@ def threshold_at(negative: np.ndarray, most_false: float) -> float:
     """The lowest probability that at most this proportion of the negatives reach; between 0 and 1."""
     ordered = np.sort(negative)[::-1]
     allowed = int(most_false * len(ordered))
-    if allowed >= len(ordered):
-        return 0.0
-    return float(min(1.0, np.nextafter(np.float32(ordered[allowed]), np.float32(2.0))))
+    return float(min(1.0, np.nextafter(ordered[allowed], ordered.dtype.type(2)))) if allowed < len(ordered) else 0.0
 
 
 def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:

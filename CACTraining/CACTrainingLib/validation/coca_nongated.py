@@ -16,7 +16,7 @@ from CACScoringLib.core.tables import TableError
 
 from ..project.importers.coca import SCORES, score_rows
 from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Counted, Reference, ReferenceScan, read_each
-from .scans import scans_below
+from .scans import scan_of, scans_below
 
 TITLE = "COCA, scans that are not gated"
 RELEASE = "deidentified_nongated"
@@ -50,7 +50,7 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
         total = scores.pop("total")
         if total is None:
             raise BadReferenceError(f"{table.name} has no total of it.")
-        found = by_id.of(re.sub(r"\D+$", "", name))
+        found = scan_of(re.sub(r"\D+$", "", name), by_id)
         vessels = {ARTERY_NAMES[column.lower()]: score for column, score in scores.items() if score is not None}
         return ReferenceScan(name, name, found.ct, found.series, total, vessels)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from CACScoringLib.core.text import some
@@ -41,23 +40,10 @@ def read_reference(source: Path, scans: Path | None = None, progress: Counted | 
     if form in WITH_SCANS:
         if scans is not None:
             raise BadReferenceError(f"The scans of {form.TITLE} lie in its own folder. Leave --scans out.")
-        reference = _distinct(form.read(source, progress))
+        reference = form.read(source, progress)
     else:
-        reference = _distinct(form.read(source, scans, progress))
+        reference = form.read(source, scans, progress)
     if not reference.scans:
         why = some([f"{name}: {reason}" for name, reason in reference.refused]) or "it is empty"
         raise BadReferenceError(f"No scan of {source} ({reference.title}) can be compared. {why}")
     return reference
-
-
-def _distinct(reference: Reference) -> Reference:
-    """Without further references of a scan that has one already."""
-    first: dict[tuple[Path, str | None], str] = {}
-    kept, refused = [], list(reference.refused)
-    for scan in reference.scans:
-        same = first.setdefault((scan.ct.resolve(), scan.series), scan.name)
-        if same == scan.name:
-            kept.append(scan)
-        else:
-            refused.append((scan.name, f"It is the same scan as {same}."))
-    return replace(reference, scans=tuple(kept), refused=tuple(refused))

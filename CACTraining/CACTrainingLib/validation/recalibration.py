@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
@@ -129,19 +129,12 @@ class CrossFitted:
 @dataclass(frozen=True)
 class Recalibration:
     """scans: that it was fitted to. cross_fitted: of each. fitted: by all. why_not: why the weights were not fitted;
-    empty where they were. from_base: limits of categories whose probabilities are those of the model before, for too
-    few patients lie on one side of them. arteries: how many patients errors of arteries were fitted to, 0 for none."""
+    empty where they were."""
 
     scans: tuple[ComparedScan, ...]
     cross_fitted: tuple[CrossFitted, ...]
     fitted: Fitted
     why_not: str
-    from_base: tuple[float, ...]
-    arteries: int
-
-    @property
-    def refitted(self) -> bool:
-        return not self.why_not
 
     @property
     def patients(self) -> int:
@@ -153,16 +146,13 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
 
     base: of the calcium map's model that scans are scored with; None without one.
     """
-    if not NAME.fullmatch(name):
-        raise CTError(
-            f"{name!r} is no name for a calibration: use small letters, digits, dots, dashes and underscores."
-        )
-    taken = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
-    if taken or (base is not None and base.name == name):
-        raise CTError(f"{name} is the name of another model. Choose another one for the calibration.")
     if base is None or Evidence.stored(base.calibration) is None:
-        own = "There is no model" if base is None else f"The model {base.name} has no evidence"
-        raise CTError(f"{own} by which candidates are evaluated, so there is nothing to calibrate anew.")
+        raise CTError("No model is in use that evaluates candidates by evidence; there is nothing to calibrate anew.")
+    taken = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
+    if not NAME.fullmatch(name) or taken or base.name == name:
+        raise CTError(
+            f"{name!r} is the name of another model, or none: use small letters, digits, dots, dashes and underscores."
+        )
     if patients < LEAST_PATIENTS:
         raise TooFewError(f"The reference has {patients} patients; a calibration needs {LEAST_PATIENTS} at least.")
 
@@ -187,21 +177,15 @@ def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration
         taught = fitter.fit([scan for scan, part in zip(own, fold, strict=True) if part != number])
         for n in np.flatnonzero(fold == number):
             cross_fitted[n] = _evaluated(own[n], taught)
-    told = [scan for scan in own if scan.arteries is not None]
-    arteries = len({scan.compared.patient for scan in told})
     return Recalibration(
         tuple(scan.compared for scan in own),
         tuple(found for found in cross_fitted if found is not None),
         fitter.fit(own),
         why_not,
-        tuple(limit for limit in LIMITS["agatston"] if not _both_sides(own, limit)),
-        arteries if arteries >= LEAST_PATIENTS else 0,
     )
 
 
-def store(
-    found: Recalibration, base: StoredModel, name: str, reference: str, achieved: Mapping[str, object]
-) -> StoredModel:
+def store(found: Recalibration, base: StoredModel, name: str, reference: str) -> StoredModel:
     """Install a copy of the model under a name, with this calibration. No name of a patient or file is stored.
 
     Args:
@@ -209,7 +193,6 @@ def store(
         base: The model that the scans were scored with.
         name: Of the copy.
         reference: Title of its format.
-        achieved: Cross-fitted figures, JSON values.
 
     Raises:
         ModelError: It cannot be installed.
@@ -220,7 +203,7 @@ def store(
     # What was measured with the former evidence does not hold for the new one.
     whole = card.validation.get("whole_method", {})
     kept = {key: whole[key] for key in ("models", "data") if key in whole}
-    achieved = {"data": f"{known}, cross-fitted", "from": card.name, "weights_fitted": found.refitted, **achieved}
+    achieved = {"data": str(known), "from": card.name, "weights_fitted": not found.why_not}
     calibration = {**card.calibration, **found.fitted.as_calibration(), "calibrated_on": asdict(known)}
     validation = {**card.validation, "whole_method": kept, "recalibration": achieved}
     use = f"{card.intended_use.split(_USE)[0]}{_USE} {known}, for scans and patients like theirs."

@@ -12,24 +12,22 @@ from ..report.measures import Comparison, Measure
 from ..report.parts import METHODS, Section, Table, count
 from ..statistics.bootstrap import mean
 from ..training.evidence import FOLDS
-from .agreement import CATEGORIES, LEAST, Statistic, category, category_kappa, f1_at, icc, slope
-from .agreement import mean_difference as difference
+from .agreement import CATEGORIES, LEAST, Statistic, category, category_kappa, f1_at, icc, mean_difference, slope
 from .comparison import ComparedScan
-from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_PATIENTS, CrossFitted, Recalibration
+from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, CrossFitted, Recalibration
 
 if TYPE_CHECKING:
     from ..report.parts import Cell
 
 NAME, TITLE = "calibration", "Calibration on these scans"
 
-MEASURES: dict[str, tuple[str, Statistic]] = {
-    "icc": ("ICC of totals", icc),
-    "slope": ("Slope", slope),
-    "mean_difference": ("Mean difference", difference),
-    "kappa": ("κ of categories", category_kappa),
-    **{f"f1_{least}": (f"F1 at ≥ {least}", partial(f1_at, least)) for least in LEAST},
+MEASURES: dict[str, Statistic] = {
+    "ICC of totals": icc,
+    "Slope": slope,
+    "Mean difference": mean_difference,
+    "κ of categories": category_kappa,
+    **{f"F1 at ≥ {least}": partial(f1_at, least) for least in LEAST},
 }
-"""By key on the model's card."""
 
 
 def refused_section(reason: str) -> Section:
@@ -45,7 +43,12 @@ def section(found: Recalibration, name: str, base: str) -> Section:
         f"{FOLDS} folds, and each scan was evaluated by what the patients of the other folds taught, so that its own "
         f"reference has no part in its score and interval. What is stored was fitted to all {scans}, and was not "
         "evaluated on others.",
-        " ".join(_parts(found)),
+        "Fitted: the limit from which a candidate counts, errors of totals, probabilities of categories, and the range "
+        f"of scans that are known; other scans get wider intervals, or none. {_weights(found)} Categories of fewer "
+        f"than {LEAST_OF_CLASS} scans also keep the former errors, limits with fewer than {LEAST_OF_EACH} patients on "
+        "one side the former probabilities. Intervals of arteries need LM, LAD, LCX and RCA of "
+        f"{LEAST_PATIENTS} patients. Mass and reviewed scores have no intervals. Networks and the evidence of the "
+        "map's lesions stay.",
         f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
         f"{name}”. Without that, {base} scores as before; “cac models install {name} --previous” takes {name} away.",
     )
@@ -53,41 +56,10 @@ def section(found: Recalibration, name: str, base: str) -> Section:
     return Section(NAME, TITLE, text, tables)
 
 
-def achieved(found: Recalibration) -> dict[str, object]:
-    """Figures for the model's card, cross-fitted: before and after; and how many intervals hold the reference."""
-    figures: dict[str, object] = {"scans": len(found.scans), "patients": found.patients}
-    totals, once = np.array([scan.total for scan in found.scans]), np.ones((1, len(found.scans)))
-    pairs = list(zip(found.scans, found.cross_fitted, strict=True))
-    for title in _SCORES:
-        measured = _measured(pairs, title)
-        values = {key: float(statistic(once, totals, measured)[0]) for key, (_, statistic) in MEASURES.items()}
-        figures[title] = {key: round(value, 4) for key, value in values.items() if np.isfinite(value)}
-    figures["coverage_of_intervals"] = {
-        kind: {c: list(_coverage(found, method, n, after=True)[:2]) for n, c in enumerate(CATEGORIES)}
-        for method, kind in KINDS.items()
-    }
-    return figures
-
-
-def _parts(found: Recalibration) -> list[str]:
-    """Sentences about what was fitted and what was not."""
-    text = [
-        "Fitted: the limit from which a candidate counts, errors of totals, probabilities of categories, and the range "
-        "of scans that are known; other scans get wider intervals, or none.",
-        "The weights of the candidates' evidence were fitted too."
-        if found.refitted
-        else f"The weights of the candidates' evidence stay: {found.why_not}",
-    ]
-    few = [c for n, c in enumerate(CATEGORIES) if sum(category(s.total) == n for s in found.scans) < LEAST_OF_CLASS]
-    if few:
-        text.append(f"Categories of fewer than {LEAST_OF_CLASS} scans ({', '.join(few)}) also keep the former errors.")
-    if found.from_base:
-        limits = " and ".join(f"{limit:g}" for limit in found.from_base)
-        text.append(f"Probabilities from {limits} on stay: too few patients lie on one side.")
-    if not found.arteries:
-        text.append(f"Intervals of arteries need LM, LAD, LCX and RCA of {LEAST_PATIENTS} patients; none are given.")
-    text.append("Mass and reviewed scores have no intervals. Networks and the evidence of the map's lesions stay.")
-    return text
+def _weights(found: Recalibration) -> str:
+    """Whether the weights were fitted."""
+    stay = f"The weights of the candidates' evidence stay: {found.why_not}"
+    return stay if found.why_not else "The weights of the candidates' evidence were fitted too."
 
 
 Pair = tuple[ComparedScan, CrossFitted]
@@ -118,7 +90,7 @@ def _agreement(found: Recalibration) -> Table:
         categories = [category(scan.total) for scan, _ in own]
         return mean(weights, np.array([list(p.values())[c] for p, c in zip(given, categories, strict=True)]))
 
-    measures = [measure(*one) for one in MEASURES.values()]
+    measures = [measure(*one) for one in MEASURES.items()]
     if known:
         measures.append(Measure("Mean probability of the true category", lambda *_: known, probability))
     titles = {when: when.capitalize() for when in _SCORES}
@@ -132,8 +104,8 @@ def _agreement(found: Recalibration) -> Table:
     return Table("calibration_agreement", "Agreement before and after", columns, tuple(rows), note)
 
 
-def _coverage(found: Recalibration, method: str, of: int | None, after: bool) -> tuple[int, int, int, float]:
-    """Intervals that hold the reference, intervals, and scans; median of (1 + highest) / (1 + lowest).
+def _coverage(found: Recalibration, method: str, of: int | None, after: bool) -> tuple[int, int, int]:
+    """Intervals that hold the reference, intervals, and scans.
 
     of: only scans whose reference is of this category; None for all.
     """
@@ -142,8 +114,7 @@ def _coverage(found: Recalibration, method: str, of: int | None, after: bool) ->
     intervals = [cross.intervals[method] if after else scan.candidates.intervals.get(method) for scan, cross in own]
     known = [(scan.total, ends) for (scan, _), ends in zip(own, intervals, strict=True) if ends is not None]
     held = sum(low <= total <= high for total, (low, high) in known)
-    width = float(np.median([(1 + high) / (1 + low) for _, (low, high) in known])) if known else float("nan")
-    return held, len(known), len(own), width
+    return held, len(known), len(own)
 
 
 def _intervals(found: Recalibration) -> Table:
@@ -152,10 +123,8 @@ def _intervals(found: Recalibration) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for of, title in [*enumerate(CATEGORIES), (None, "all")]:
         results = [_coverage(found, method, of, after) for method, after in shown]
-        cells = (f"{held} of {known}" if known else "none" for held, known, _, _ in results)
+        cells = (f"{held} of {known}" if known else "none" for held, known, _ in results)
         rows.append((title, results[0][2], *cells))
-    widths = (_coverage(found, method, None, after)[3] for method, after in shown)
-    rows.append(("median of (1 + highest) / (1 + lowest)", None, *(w if np.isfinite(w) else None for w in widths)))
     note = (
         "How many 90 % intervals of totals hold the reference's score, of how many that are given; by its category. "
         "Intervals before are for the score that a still scan without noise would give, those after for the score that "

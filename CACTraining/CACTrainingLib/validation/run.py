@@ -129,8 +129,7 @@ def _calibrated(
     """What is stored under a name, and the section about it. Raises TooFewError, ModelError."""
     found = recalibration.recalibrate(compared.scans, base.card)
     section = recalibration_page.section(found, name, base.card.name)
-    achieved = recalibration_page.achieved(found)
-    return recalibration.store(found, base, name, reference.title, achieved), (section,)
+    return recalibration.store(found, base, name, reference.title), (section,)
 
 
 def _scored(reference: Reference, settings: ValidationSettings, progress: Progress) -> list[Path | str]:
@@ -187,7 +186,7 @@ def _data_section(
         reference.about,
         f"{count(scans, 'scan')} of {count({scan.patient for scan in scans}, 'patient')} were scored and compared; "
         f"{len(refused)} could not be. No score was reviewed by anyone.",
-        *candidates_counted(sum("unreviewed" in scan.warnings for scan in scans), len(scans)),
+        *candidates_counted(sum(scan.candidates is None for scan in scans), len(scans)),
     ]
     if card is not None and known is not None:
         text.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from CACScoringLib.cohort.scans import CohortScan
@@ -13,32 +13,25 @@ from CACScoringLib.io.reading import find_series, stem
 from ..project.importers.sources import patient_in
 from .reference import BadReferenceError, Counted
 
+ScansById = dict[str, list[CohortScan]]
 
-@dataclass(frozen=True)
-class ScansById:
-    """The scans below a folder, by every name that one goes by, in lower case."""
 
-    folder: Path
-    scans: dict[str, list[CohortScan]]
-
-    def of(self, id_: str) -> CohortScan:
-        """The scan of an id. Raises BadReferenceError where there is none or several, or it cannot be read."""
-        found = self.scans.get(id_.strip().lower(), [])
-        if not found:
-            raise BadReferenceError(f"There is no scan of it below {self.folder} (no folder, file or patient ID).")
-        if len(found) > 1:
-            names = ", ".join(sorted(scan.name for scan in found)[:3])
-            raise BadReferenceError(
-                f"{len(found)} scans below {self.folder} go by this id ({names}). Give a table (CSV) whose column ct "
-                "names the one that was scored."
-            )
-        if found[0].fault:
-            raise BadReferenceError(found[0].fault)
-        return found[0]
+def scan_of(id_: str, scans: ScansById) -> CohortScan:
+    """The scan of an id, by `scans_below`. Raises BadReferenceError where there is none or several, or it is unfit."""
+    found = scans.get(id_.strip().lower(), [])
+    if len(found) != 1:
+        names = ", ".join(sorted(scan.name for scan in found)[:3])
+        raise BadReferenceError(
+            f"{len(found)} scans go by this id{names and f' ({names})'}: a folder, a file or a patient ID. Give a "
+            "table (CSV) whose column ct names the one that was scored."
+        )
+    if found[0].fault:
+        raise BadReferenceError(found[0].fault)
+    return found[0]
 
 
 def scans_below(folder: Path, progress: Counted | None = None) -> ScansById:
-    """Find the scans below a folder.
+    """Find the scans below a folder, by every name that one goes by, in lower case.
 
     A scan goes by the id of its patient in the header, and by each part of its path below the folder.
 
@@ -69,4 +62,4 @@ def scans_below(folder: Path, progress: Counted | None = None) -> ScansById:
             scans.setdefault(name, []).append(own)
     if not scans:
         raise BadReferenceError(f"{folder} holds no CT: no DICOM series and no NIfTI, NRRD or MHA file.")
-    return ScansById(folder, scans)
+    return scans

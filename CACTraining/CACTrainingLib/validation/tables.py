@@ -16,7 +16,7 @@ from CACScoringLib.core.text import printable
 
 from . import label_maps
 from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Counted, Reference, ReferenceScan, read_each
-from .scans import ScansById, scans_below
+from .scans import ScansById, scan_of, scans_below
 
 TITLE = "a table of scores"
 ID = "id"
@@ -85,7 +85,7 @@ def _scan(line: Line, total: str | None, arteries: dict[str, str], by_id: ScansB
         ct, series = line.file("ct"), line.text("series") or None
     else:
         line.need(ID)
-        scan = by_id.of(line.text(ID))
+        scan = scan_of(line.text(ID), by_id)
         ct, series = scan.ct, scan.series
     outlines = None if lesions is None else partial(label_maps.outlines, lesions)
     files = () if lesions is None else (lesions,)

@@ -19,9 +19,8 @@ import numpy as np
 from CACScoringLib.core.tables import write_table
 
 from ..data.scan_table import TableScan, table_hash
-from ..experiments.configuration import ExperimentRun
+from ..experiments.configuration import ExperimentRun, StudyError
 from ..experiments.engine import PREDICTIONS, Experiment, ExperimentSettings
-from ..experiments.errors import StudyError
 from ..experiments.results import SCORE_COLUMNS, by_configuration, score_counts
 from ..report.page import write_study
 from ..report.parts import Section, Table, heading, p_cell

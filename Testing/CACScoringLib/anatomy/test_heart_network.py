@@ -45,6 +45,7 @@ def ball_scan(spacing_mm=(0.9, 0.9, 2.5), radius_mm=45.0, second=False):
     return scan_of(hu.astype(np.int16), spacing_mm, inside)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spacing_mm", [(0.9, 0.9, 2.5), (1.4, 1.4, 5.0), (2.0, 2.0, 1.5)])
 def test_mask_is_where_the_network_says_on_the_scans_grid(spacing_mm):
     scan, truth = ball_scan(spacing_mm)
@@ -116,6 +117,7 @@ def test_only_the_surroundings_of_the_region_are_searched():
     assert patches <= all_patches / 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kept_mm", "codes"), [(90.0, []), (25.0, ["hearts-disagree"])])
 def test_heart_is_held_to_the_region_and_disagreement_told(kept_mm, codes):
     """The region holds all of the heart, 90 mm wide, or its rightmost 25 mm only."""

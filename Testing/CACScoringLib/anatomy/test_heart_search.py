@@ -160,6 +160,7 @@ class TestTerritories:
 
         return say
 
+    @pytest.mark.long
     def test_their_heart_is_taken_a_little_wider_and_without_bone(self, chest, region, say):
         say(chest.heart, chest.image)
         found = find_heart(chest.scan(), None, None, NETWORK)
@@ -170,6 +171,7 @@ class TestTerritories:
         assert not heart[bone].any()
         assert chest.heart.sum() < heart.sum() < 1.4 * chest.heart.sum()
 
+    @pytest.mark.long
     def test_the_descending_aorta_is_where_it_is_seen_beside_the_spine(self, chest, region, say):
         say(chest.heart, chest.image)
         labels = array(find_heart(chest.scan(), None, None, NETWORK).territories.labels(chest.image))
@@ -195,6 +197,7 @@ class TestTerritories:
         assert found.territories is not None
         assert codes(found) == []
 
+    @pytest.mark.long
     def test_a_network_for_hearts_alone_gives_the_outline(self, chest, region, say, monkeypatch):
         network_says(monkeypatch, chest.heart, chest.image)
         say(chest.heart, chest.image)

@@ -66,6 +66,7 @@ SCANS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", SCANS)
 def test_labels_and_heart_lie_where_the_network_saw_them(kind, model):
     scan, hu = scan_of(*SCANS[kind])
@@ -79,6 +80,7 @@ def test_labels_and_heart_lie_where_the_network_saw_them(kind, model):
     assert 2 * (heart & true).sum() / (heart.sum() + true.sum()) > 0.94
 
 
+@pytest.mark.long
 def test_territories_are_probabilities_on_a_grid_of_3_mm(model):
     scan, _ = scan_of(*SCANS["whole chest"])
     found = find_territories(scan, model)

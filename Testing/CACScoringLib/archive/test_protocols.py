@@ -57,6 +57,7 @@ def test_a_patient_id_with_spaces_is_found_also_where_the_archive_does_not_decod
             assert archive.find_series(SeriesFilter(patient_id="AB 9/1")) == []
 
 
+@pytest.mark.long
 def test_studies_that_did_not_change_are_not_asked_about_again(store, series):
     first, second = series(), series()
     store.add(*first, *second[:3])

@@ -279,6 +279,7 @@ class TestFolder:
             assert list((tmp_path / "out" / "series").iterdir()) == []
 
 
+@pytest.mark.long
 def test_nothing_that_is_said_or_written_names_a_patient(series, tmp_path, clock, said, log):
     given = series(PatientID="SECRET-7", PatientName="Doe^Jane")
     store = Store()

@@ -39,6 +39,7 @@ def picture(path):
     return np.asarray(Image.open(path)).astype(float)
 
 
+@pytest.mark.long
 def test_png_is_a_16_bit_picture_with_dark_lungs(ct, tmp_path):
     assert drr(ct, tmp_path / "pa.png") == cli.DONE
     grey = picture(tmp_path / "pa.png")
@@ -93,6 +94,7 @@ def test_dicom_names_the_view(ct, tmp_path, view, position):
     assert list(ds.PatientOrientation) == {"AP": ["L", "F"], "lateral": ["P", "F"], "30": ["L", "F"]}[view]
 
 
+@pytest.mark.long
 def test_settings_change_the_picture(ct, tmp_path):
     pictures = {}
     for name, settings in {

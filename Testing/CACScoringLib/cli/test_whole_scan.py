@@ -58,6 +58,7 @@ def content(folder):
     return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", [["--whole-scan", "vessels"], ["--whole-scan"]])
 def test_an_estimate_is_asked_for_and_written(chest, asked, capsys, option):
     assert score(chest, "--progress", "json", *option) == 0

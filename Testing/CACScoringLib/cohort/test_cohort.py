@@ -96,6 +96,7 @@ def states(output):
     return {row["name"]: row["state"] for row in rows_of(output)}
 
 
+@pytest.mark.long
 def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(table, out, "--progress", "json", workers="2") == 0
@@ -244,6 +245,7 @@ def test_other_settings_need_another_folder_or_a_word(table, tmp_path, capsys):
     assert (out / "p1" / "scene.mrb").exists()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_an_interrupted_overwrite_goes_on_without_taking_old_results_for_new(table, tmp_path, monkeypatch):
     out = tmp_path / "out"
@@ -324,6 +326,7 @@ def test_results_of_a_model_that_was_calibrated_since_are_not_mixed_with_others(
     assert "calibrations.decomposition was" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @posix
 def test_a_worker_that_the_system_kills_costs_no_other_scan(tmp_path, monkeypatch, capsys):
     write_ct(tmp_path / "a" / "scan.nii.gz")
@@ -438,6 +441,7 @@ class TestInterrupted:
             text += process.stderr.read()  # until the workers, which hold it too, have ended
         return process.returncode, text
 
+    @pytest.mark.long
     @posix
     @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
     def test_what_is_done_stays_and_the_rest_follows(self, many, tmp_path, sent, capsys):

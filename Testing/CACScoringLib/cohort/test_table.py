@@ -70,6 +70,7 @@ def _places(value, at=()):
         yield from _places(one, (*at, key))
 
 
+@pytest.mark.long
 def test_of_a_record_changed_by_hand_either_the_tables_can_be_made_or_it_is_called_damaged(monkeypatch, tmp_path):
     content = result_as_json(heart_with_territories.score(monkeypatch), {"reading": 1.0})
     content["categories"] = {"method": "threshold", "risk_class": "11–100", "probabilities": {"0": 1.0}}

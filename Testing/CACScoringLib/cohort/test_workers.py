@@ -31,6 +31,7 @@ def ended(events):
     return [(e.index, e.state) for e in events if e.state != "begun"]
 
 
+@pytest.mark.long
 def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only():
     told = []
     with Workers(2, worker_jobs.doubling, tell=told.append) as pool:
@@ -50,6 +51,7 @@ def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only():
     assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 
+@pytest.mark.long
 def test_what_preparing_or_a_job_raises_is_raised():
     with Workers(1, worker_jobs.broken) as pool, pytest.raises(CTError, match="damaged"):
         list(pool.run([1, 2]))
@@ -181,5 +183,5 @@ class TestBatchSystem:
 
     def test_what_its_configuration_lacks_is_told(self):
         pool = Workers(1, worker_jobs.doubling, cluster=ClusterChoice("slurm"))
-        with pool, pytest.raises(ClusterError, match=r"slurm could not be begun.*jobqueue\.yaml"):
+        with pool, pytest.raises(ClusterError, match=r"(?s)slurm could not be begun.*jobqueue\.yaml"):
             list(pool.run([1]))

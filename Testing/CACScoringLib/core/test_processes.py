@@ -10,6 +10,7 @@ from CACScoringLib.core import processes
 from CACScoringLib.core.processes import available_memory_bytes, kill_tree
 
 
+@pytest.mark.long
 def test_a_process_is_ended_with_its_children():
     script = (
         "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "

@@ -32,10 +32,12 @@ def codes_made() -> list[tuple[str, str | None]]:
     return made
 
 
+@pytest.mark.long
 def test_codes_are_written_out_but_for_those_read_back():
     assert [file for file, code in codes_made() if code is None] == [READ_BACK]
 
 
+@pytest.mark.long
 def test_what_is_made_is_declared_and_what_is_declared_is_made():
     assert {code for _, code in codes_made() if code is not None} == set(ADVICE)
     assert set(ADVICE) >= SEVERE

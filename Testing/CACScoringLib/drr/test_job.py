@@ -25,6 +25,7 @@ def cube(spot=(10, 12, 14), hu=900.0):
 
 
 class TestPlace:
+    @pytest.mark.long
     @pytest.mark.parametrize("settings", [DrrSettings(**SMALL), DrrSettings(30.0, 15.0, True, **SMALL)])
     def test_a_voxel_lies_on_the_line_from_the_source_to_its_shadow(self, settings):
         spot = (10, 12, 14)
@@ -41,6 +42,7 @@ class TestPlace:
 
 
 class TestJob:
+    @pytest.mark.long
     def test_writes_what_projection_gives(self, tmp_path):
         image, settings = cube(), DrrSettings(30.0, kvp=90.0, table=True, **SMALL)
         calcium = sitk.Cast(image > 500, sitk.sitkFloat32) * 400

@@ -93,6 +93,7 @@ def geometry(view, parallel=False, **others):
     return view_named(view, **({"pixels": (50, 44), "detector_mm": (210.0, 190.0), "parallel": parallel} | others))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("parallel", [False, True], ids=["cone", "parallel"])
 @pytest.mark.parametrize("view", VIEWS)

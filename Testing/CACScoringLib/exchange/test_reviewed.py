@@ -68,6 +68,7 @@ def changed(segmentation, path, edit):
     return path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("orientation", [(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), PRONE])
 def test_scores_from_our_segmentation_are_those_it_was_made_from(orientation, tmp_path):
     given = chest_series(tmp_path, orientation)

@@ -13,6 +13,7 @@ from CACScoringLib.exchange.segmentation import counted_labels
 from CACScoringLib.exchange.write import write_objects
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("orientation", [dicom_results.AXIAL, dicom_results.PRONE])
 def test_every_object_is_read_by_dcmqi_dcmtk_and_gdcm(orientation, tmp_path):
     given = dicom_results.chest_series(tmp_path, orientation)
@@ -24,6 +25,7 @@ def test_every_object_is_read_by_dcmqi_dcmtk_and_gdcm(orientation, tmp_path):
     check_objects(tmp_path / "objects", result, tmp_path / "scratch")
 
 
+@pytest.mark.long
 def test_calcium_of_one_artery_alone(tmp_path):
     """Of one segment highdicom states in another place which it is."""
     given = dicom_results.chest_series(tmp_path)

@@ -55,6 +55,7 @@ def expected(score):
     return {"122660": score.volume_mm3, "122661": score.mass_mg, "246206008": score.lesions}
 
 
+@pytest.mark.long
 def test_numbers_read_back_are_the_scores_to_the_last_digit(result, objects):
     found = numbers(highdicom.sr.srread(objects / "measurements.dcm"))
     threshold = result.methods["threshold"]
@@ -75,6 +76,7 @@ def test_numbers_read_back_are_the_scores_to_the_last_digit(result, objects):
     assert found["Calcium map: total"]["agatston-equivalent"] == of_map.clinical_agatston
 
 
+@pytest.mark.long
 def test_groups_refer_to_the_segments_of_their_arteries(objects):
     segmentation = highdicom.seg.segread(objects / "segmentation.dcm")
     report = highdicom.sr.srread(objects / "measurements.dcm")
@@ -92,6 +94,7 @@ def test_groups_refer_to_the_segments_of_their_arteries(objects):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("orientation", [dicom_results.AXIAL, PRONE])
 def test_segments_are_the_lesions_voxel_by_voxel_in_the_slices_they_were_read_from(orientation, tmp_path):
     given = chest_series(tmp_path, orientation)
@@ -112,6 +115,7 @@ def test_segments_are_the_lesions_voxel_by_voxel_in_the_slices_they_were_read_fr
     assert (seen == labels).all()
 
 
+@pytest.mark.long
 def test_no_segment_or_frame_is_empty_and_all_lie_in_the_planes_of_the_source(objects, given):
     # OHIF issues 3991 (empty segments) and 6154 (label maps at right angles to the source).
     made = highdicom.seg.segread(objects / "segmentation.dcm")
@@ -126,6 +130,7 @@ def test_no_segment_or_frame_is_empty_and_all_lie_in_the_planes_of_the_source(ob
     assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == source.ImageOrientationPatient
 
 
+@pytest.mark.long
 def test_a_scan_without_calcium_has_no_segmentation_and_says_so(given, tmp_path):
     empty = sitk.ReadImage(given.lesions) * 0
     sitk.WriteImage(empty, tmp_path / "none.nrrd")
@@ -138,6 +143,7 @@ def test_a_scan_without_calcium_has_no_segmentation_and_says_so(given, tmp_path)
     assert found["Coronary calcium: total"]["450360000"] == 0
 
 
+@pytest.mark.long
 def test_patient_and_study_are_those_of_the_series_and_nothing_private_is_copied(objects, given):
     source = pydicom.dcmread(next(given.ct.iterdir()), stop_before_pixels=True)
     for path in objects.iterdir():
@@ -160,6 +166,7 @@ def codes_of(dataset):
             yield from codes_of(item)
 
 
+@pytest.mark.long
 def test_every_code_stands_in_the_users_documentation(objects):
     page = (Path(__file__).parents[3] / "docs" / "user" / "dicom.md").read_text(encoding="utf-8")
     for first, last in re.findall(r"(\d{6}) to (\d{6}) DCM", page):
@@ -170,6 +177,7 @@ def test_every_code_stands_in_the_users_documentation(objects):
     assert {code for code in found - set(ADVICE) if code not in page} == set()
 
 
+@pytest.mark.long
 def test_uids_follow_from_the_content(result, objects, tmp_path):
     def uids(folder):
         return {path.name: pydicom.dcmread(path).SOPInstanceUID for path in sorted(folder.iterdir())}
@@ -185,6 +193,7 @@ def test_uids_follow_from_the_content(result, objects, tmp_path):
     assert not set(uids(tmp_path / "other").values()) & set(first.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("identify", "named"), [(True, True), (False, False)])
 def test_the_reader_is_named_only_where_asked_to(result, identify, named, tmp_path):
     write_objects(tmp_path, result, identify, reader="Reader^Rita")
@@ -193,6 +202,7 @@ def test_the_reader_is_named_only_where_asked_to(result, identify, named, tmp_pa
             assert (b"Reader^Rita" in path.read_bytes()) == named
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["", "  ", "a\\b", "a=b", "a\nb", "x" * 65])
 def test_a_reader_whose_name_dicom_cannot_hold_is_refused_before_scoring(given, name, tmp_path):
     settings = RunSettings(dicom=True, identify=True, reader=name)
@@ -200,6 +210,7 @@ def test_a_reader_whose_name_dicom_cannot_hold_is_refused_before_scoring(given, 
         run_scan(given, settings, LoadedModels(), OutputFolder(tmp_path / "out"))
 
 
+@pytest.mark.long
 def test_what_is_reviewed_is_final_and_what_is_automatic_is_not(result, objects, tmp_path):
     method = replace(result.methods["threshold"], status="automatic")
     automatic = replace(result, methods={"threshold": method}, non_coronary=None, networks=None)
@@ -211,6 +222,7 @@ def test_what_is_reviewed_is_final_and_what_is_automatic_is_not(result, objects,
     assert kinds == [{"SEMIAUTOMATIC"}, {"AUTOMATIC"}]
 
 
+@pytest.mark.long
 def test_a_scan_that_is_no_dicom_series_is_refused_before_it_is_scored(tmp_path):
     sitk.WriteImage(panel_results.chest_image(), tmp_path / "ct.nrrd")
     given = dicom_results.ScanInput(tmp_path / "ct.nrrd")
@@ -219,6 +231,7 @@ def test_a_scan_that_is_no_dicom_series_is_refused_before_it_is_scored(tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_series_without_frame_of_reference_is_refused(tmp_path):
     def without(path):
         ds = pydicom.dcmread(path)
@@ -232,6 +245,7 @@ def test_a_series_without_frame_of_reference_is_refused(tmp_path):
         run_scan(given, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
 
 
+@pytest.mark.long
 def test_all_files_are_known_as_results_so_that_they_are_replaced_together(result, tmp_path):
     output = OutputFolder(tmp_path / "out", overwrite=True)
     write_result(output, result, RunSettings(dicom=True), Progress())
@@ -240,11 +254,13 @@ def test_all_files_are_known_as_results_so_that_they_are_replaced_together(resul
     assert not list(output.path.glob("*.dcm"))
 
 
+@pytest.mark.long
 def test_dciodvfy_finds_no_error(objects):
     errors = {path.name: dicom_errors(path) for path in sorted(objects.glob("*.dcm"))}
     assert errors == {name: [] for name in errors}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["measurements.dcm", "cardiovascular-report.dcm"])
 def test_dsrdump_reads_the_reports(objects, name):
     said = dicom_results.checked("dsrdump", objects / name)
@@ -252,6 +268,7 @@ def test_dsrdump_reads_the_reports(objects, name):
     assert not [line for line in said.splitlines() if line.startswith(("E:", "F:"))]
 
 
+@pytest.mark.long
 def test_pixelmed_finds_no_error_in_the_measurement_report(objects, tmp_path):
     # Version 20220618 takes all groups for regions of interest (TID 1411) where one is, so that it is asked of each
     # kind of group alone.
@@ -267,6 +284,7 @@ def test_pixelmed_finds_no_error_in_the_measurement_report(objects, tmp_path):
         assert [line for line in said.splitlines() if line.startswith("Error")] == []
 
 
+@pytest.mark.long
 def test_the_cardiovascular_report_states_the_scores_of_arteries_and_total(result, objects):
     report = pydicom.dcmread(objects / "cardiovascular-report.dcm")
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "3900"
@@ -284,6 +302,7 @@ def test_the_cardiovascular_report_states_the_scores_of_arteries_and_total(resul
     assert found["122659", "41801008"] == 0.75
 
 
+@pytest.mark.long
 def test_the_calcium_map_reads_back_as_it_was_computed(result, objects):
     made = highdicom.imread(objects / "calcium_map.dcm")
     volume = made.get_volume(allow_missing_positions=True)
@@ -298,6 +317,7 @@ def test_the_calcium_map_reads_back_as_it_was_computed(result, objects):
     assert (sitk.GetArrayFromImage(found) == sitk.GetArrayFromImage(calcium_map)).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("identify", [False, True])
 def test_the_pdf_names_the_patient_only_where_asked_to(result, identify):
     text = pdf_text(pdf_of(result, identify))
@@ -316,6 +336,7 @@ def pdf_text(content):
     return b" ".join(shown).decode("latin-1")
 
 
+@pytest.mark.long
 def test_key_slices_hold_most_of_the_score_and_refer_to_their_images(result, objects, given):
     slices = {ds.SOPInstanceUID: ds.InstanceNumber - 1 for ds in map(pydicom.dcmread, given.ct.iterdir())}
     shown = [pydicom.dcmread(path) for path in sorted(objects.glob("key_*.dcm"))]

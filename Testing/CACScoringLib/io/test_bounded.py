@@ -22,6 +22,7 @@ def deflated(path, private_bytes=0):
     return save(dataset, path)
 
 
+@pytest.mark.long
 def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path):
     path = deflated(write_series(tmp_path, chest_hu())[2], MOST_INFLATED_BYTES + 1)
     assert path.stat().st_size < 2**17

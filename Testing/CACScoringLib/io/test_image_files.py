@@ -60,6 +60,7 @@ def changes(data, seed=0):
 
 @pytest.mark.parametrize(("name", "data"), COMPRESSED.items())
 class TestDamage:
+    @pytest.mark.long
     def test_no_change_is_read_as_other_voxels(self, tmp_path, name, data):
         path = written(tmp_path / name)
         whole = (tmp_path / data).read_bytes()
@@ -96,6 +97,7 @@ class TestLegal:
                 read(tmp_path / "scan.nrrd")
 
 
+@pytest.mark.long
 def test_a_bomb_is_not_looked_through(tmp_path, monkeypatch):
     """A little more than the voxels is usual, such as extensions; much more would take minutes."""
     path = written(tmp_path / "scan.nii.gz")

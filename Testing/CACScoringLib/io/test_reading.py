@@ -104,6 +104,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("error", "match", "tags", "edit"), REFUSED)
 def test_a_series_that_is_no_stack_of_hu(tmp_path, error, match, tags, edit):
     write_series(tmp_path, chest_hu(10 if "sheared" in match else 6), tags=tags, edit=edit)
@@ -263,6 +264,7 @@ class TestGeometry:
         np.testing.assert_array_equal(scan.hu, chest_hu())
         assert codes(scan) == ["oblique"]
 
+    @pytest.mark.long
     @pytest.mark.parametrize("spacing", [0.625, 1.25, 2.5])
     def test_positions_rounded_to_a_tenth_pass(self, tmp_path, spacing):
         def edit(ds, _):
@@ -349,6 +351,7 @@ class TestSeriesChoice:
         assert read_ct(tmp_path, " 4 ").acquisition.series_uid == uid
         np.testing.assert_array_equal(read_ct(tmp_path, uid).hu, chest_hu(5, seed=1))
 
+    @pytest.mark.long
     def test_ambiguous_number(self, tmp_path):
         """The place in the list, which is in the order of UIDs, tells the series apart; so does the UID."""
         uid = self.two_series(tmp_path, second_number=3)
@@ -663,6 +666,7 @@ def scan_or_error(path):
 
 
 class TestBadInputs:
+    @pytest.mark.long
     @FUZZED
     @given(data=st.binary(max_size=600), name=st.sampled_from(["a.dcm", "a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a"]))
     def test_random_bytes(self, tmp_path, data, name):
@@ -673,6 +677,7 @@ class TestBadInputs:
             assert scan_or_error(path) is None
             assert scan_or_error(tmp_path) is None
 
+    @pytest.mark.long
     @FUZZED
     @given(choice=st.data())
     def test_tags_deleted_or_changed(self, tmp_path, choice):
@@ -689,6 +694,7 @@ class TestBadInputs:
         if scan is not None and not scan.warnings:
             np.testing.assert_array_equal(scan.hu, chest_hu(3))
 
+    @pytest.mark.long
     @FUZZED
     @given(where=st.floats(0, 1, exclude_max=True), new=st.binary(min_size=1, max_size=4))
     def test_dicom_bytes_changed(self, tmp_path, where, new):
@@ -700,6 +706,7 @@ class TestBadInputs:
         path.write_bytes(data)
         scan_or_error(tmp_path / "ct")
 
+    @pytest.mark.long
     @FUZZED
     @given(
         name=st.sampled_from(["a.nii", "a.nrrd", "a.mha"]),
@@ -717,6 +724,7 @@ class TestBadInputs:
 
 
 class TestRealSeries:
+    @pytest.mark.long
     def test_dicom_and_nrrd_of_the_same_scan_are_equal(self, real_ct):
         dicom, nrrd = read_ct(real_ct("cip_copdgene/ct-64Dicom")), read_ct(real_ct("cip_copdgene/ct-64.nrrd"))
         np.testing.assert_array_equal(dicom.hu, nrrd.hu)

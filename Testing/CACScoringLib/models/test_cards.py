@@ -367,6 +367,7 @@ class TestKilled:
             assert roll_back("tiny").card == read_card(versions[numbers[0]])
         assert versions_seen == set(numbers)
 
+    @pytest.mark.long
     def test_installing(self, versions, folders):
         def prepare():
             shutil.rmtree(folders / "user", ignore_errors=True)
@@ -374,6 +375,7 @@ class TestKilled:
 
         self.check(versions, prepare, lambda: install_model(versions[1], overwrite=True), (0, 1))
 
+    @pytest.mark.long
     def test_rolling_back(self, versions, folders):
         def prepare():
             shutil.rmtree(folders / "user", ignore_errors=True)

@@ -158,6 +158,7 @@ class TestHeartGrid:
 
 
 class TestWayBack:
+    @pytest.mark.long
     @pytest.mark.parametrize("in_plane_mm", [0.5, 0.7, 0.92, 1.0, 1.37, 1.4])
     @pytest.mark.parametrize("slice_mm", [1.0, 1.5, 2.5, 3.0, 5.0])
     def test_mass_is_kept_there_and_back(self, in_plane_mm, slice_mm):

@@ -81,6 +81,7 @@ def test_it_is_small_and_tells_what_it_is():
     assert file.with_name("README.md").read_text(encoding="utf-8").count("Apache-2.0") == 1
 
 
+@pytest.mark.long
 def test_it_has_calcium_in_several_arteries_and_nothing_is_cut_off(tmp_path):
     assert (
         cli.main(

@@ -45,6 +45,7 @@ def test_detail_is_what_differs_from_the_surroundings():
     torch.testing.assert_close(z[0, 0].std(), torch.tensor(1.0), atol=1e-3, rtol=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("backbone", "weights"), [("resnet18", 11_176_512), ("densenet121", 6_953_856)])
 def test_published_networks_are_the_usual_ones(backbone, weights):
     """torchvision's numbers of weights, without the last layer, and with two inputs in place of three colours."""

@@ -80,6 +80,7 @@ def test_layers_of_the_paper_generator():
     assert all(m.padding_mode == "reflect" for m in layers if isinstance(m, nn.Conv2d))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("preset", PRESETS)
 def test_shapes(preset):
     """Published input sizes; a narrow network of the preset's kind keeps the test fast."""

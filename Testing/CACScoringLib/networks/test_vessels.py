@@ -122,6 +122,7 @@ def shown_at(*places, amount=0.5, artery=1):
     return amounts, arteries
 
 
+@pytest.mark.long
 def test_shown_where_calcium_lies_it_is_learned():
     torch.manual_seed(0)
     network = small("voxel-sum", width=4).train()
@@ -142,6 +143,7 @@ def test_shown_where_calcium_lies_it_is_learned():
     assert told[:2, 1].min() > 5 * told[2:].max(), "what is as bright elsewhere is not called calcium"
 
 
+@pytest.mark.long
 def test_a_sample_stands_for_all():
     network = stirred(small("voxel-sum"))
     generator = torch.Generator().manual_seed(1)

@@ -65,6 +65,7 @@ def export(driver):
 
 
 class TestExport:
+    @pytest.mark.long
     def test_objects_state_the_review(self, reviewed):
         folder = export(reviewed)
         found = {path.name for path in folder.iterdir()}
@@ -82,6 +83,7 @@ class TestExport:
         source = pydicom.dcmread(next(iter(dicom_series(reviewed))), stop_before_pixels=True)
         assert report.StudyInstanceUID == source.StudyInstanceUID
 
+    @pytest.mark.long
     def test_they_come_into_the_database(self, reviewed):
         folder = export(reviewed)
         count = len(list(folder.iterdir()))
@@ -92,6 +94,7 @@ class TestExport:
         kept = slicer.dicomDatabase.fileForInstance(uid)
         assert kept.startswith(slicer.dicomDatabase.databaseDirectory), "the folder may be deleted"
 
+    @pytest.mark.long
     def test_patient_and_reader_are_named_where_asked_for_alone(self, reviewed):
         assert not reviewed.ui.readerEdit.enabled
         reviewed.state.exportReader = "Reader^Rita"
@@ -104,11 +107,13 @@ class TestExport:
         pdf = pydicom.dcmread(reviewed.out / "chest-cac-dicom-2" / "report.pdf.dcm")
         assert pdf.BurnedInAnnotation == "YES"
 
+    @pytest.mark.long
     def test_a_ct_that_is_not_from_dicom(self, reviewed, volume):
         volume.RemoveAttribute("DICOM.instanceUIDs")
         export(reviewed)
         assert "chest was not loaded through the DICOM module" in reviewed.ui.dicomLabel.text
 
+    @pytest.mark.long
     def test_cancel(self, reviewed, tmp_path):
         process = reviewed.widget.dicom._task.worker._process = type(reviewed.process)()
         reviewed.ui.dicomButton.click()
@@ -147,6 +152,7 @@ class TestOpening:
         assert driver.ui.statusLabel.text == "Done."
         assert driver.review is not first
 
+    @pytest.mark.long
     def test_a_segmentation_from_the_database_brings_back_the_review(self, again, series):
         self.choose(again, "CAC: calcium by artery (SEG, ")
         assert again.ui.lesionsLabel.text.startswith("A review: LAD, LCX, thoracic aorta.")
@@ -158,12 +164,14 @@ class TestOpening:
         assert again.review.non_coronary.scores == elsewhere.scores
         assert [lesion["Artery"] for lesion in again.lesions()] == ["LAD", "LCX", "aorta"]
 
+    @pytest.mark.long
     def test_a_file_that_is_not_chosen_after_all(self, again, monkeypatch):
         monkeypatch.setattr(ASKING, lambda: "")
         self.choose(again, "Open a DICOM file")
         assert again.state.inputLesions == ""
         assert again.ui.lesionsBox.currentText == "found in the CT"
 
+    @pytest.mark.long
     def test_what_an_algorithm_made_waits_for_a_reader(self, again, tmp_path):
         made = pydicom.dcmread(again.out / "chest-cac-dicom" / "segmentation.dcm")
         for item in made.SegmentSequence:
@@ -180,6 +188,7 @@ class TestOpening:
         again.settle()
         assert again.review.result("threshold").total == again.before[0].total
 
+    @pytest.mark.long
     def test_lesions_of_another_scan_cannot_be_scored(self, again, tmp_path):
         made = pydicom.dcmread(again.out / "chest-cac-dicom" / "segmentation.dcm")
         made.FrameOfReferenceUID = generate_uid()
@@ -190,6 +199,7 @@ class TestOpening:
         self.choose(again, "found in the CT")
         assert again.ui.scoreButton.enabled
 
+    @pytest.mark.long
     def test_reviews_of_other_studies_are_not_offered(self, again, tmp_path):
         import numpy as np
 

@@ -31,6 +31,7 @@ class TestPanel:
         assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 3
         assert offered(driver.ui.inputSelector) == ["chest"]
 
+    @pytest.mark.long
     def test_fits_beside_the_views(self, driver, monkeypatch):
         load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
         driver.score(networks=True)
@@ -68,6 +69,7 @@ class TestSelfTest:
 
     NAMES = ("test_everyPageOpens", "test_scoreSyntheticChest")
 
+    @pytest.mark.long
     @pytest.mark.parametrize("name", NAMES)
     def test_passes(self, panel, name):
         test = panel.CACScoringTest(name)

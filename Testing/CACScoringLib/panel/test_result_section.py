@@ -1,6 +1,7 @@
 """The result, and taking it out of the scene."""
 
 import panel_results
+import pytest
 import SimpleITK as sitk
 import slicer
 
@@ -8,6 +9,7 @@ from CACScoringLib.core.ct import ScanWarning
 
 
 class TestResult:
+    @pytest.mark.long
     def test_export_writes_what_is_reviewed(self, driver, tmp_path, monkeypatch):
         driver.score(networks=True)
         driver.choose_lesion("12–13")

@@ -12,7 +12,7 @@ from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.report.pictures import SITE_COLOURS
-from CACScoringLib.scoring import repeatability
+from CACScoringLib.scoring import uncertainty
 from CACScoringLib.scoring.uncertainty import TOTAL
 from desktop_host import events
 
@@ -258,7 +258,7 @@ class TestAutomaticScore:
 
     def test_tells_the_interval_of_what_is_counted_now(self, driver, automatic_folder, monkeypatch, tmp_path):
         model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
-        monkeypatch.setattr(repeatability, "list_models", lambda _network: [model])
+        monkeypatch.setattr(uncertainty, "list_models", lambda _network: [model])
         driver.score(folder=automatic_folder)
         ui, table = driver.ui, driver.ui.scoreTable
 

@@ -9,6 +9,7 @@ class TestSavedScene:
     def main_window(self):
         return True
 
+    @pytest.mark.long
     def test_a_scene_opens_as_it_was(self, driver, tmp_path):
         driver.ui.thresholdBox.setValue(145)
         driver.ui.thresholdBox.setValue(130)

@@ -81,6 +81,7 @@ class TestAsInThePanel:
         assert numbers(review) == numbers(in_scene)
         assert review.categories() == in_scene.categories()
 
+    @pytest.mark.long
     def test_export_says_where_it_was_reviewed(self, review, tmp_path):
         review.accept("threshold")
         review.export(tmp_path / "out")
@@ -118,15 +119,14 @@ class TestDrawing:
         assert after[other].volume_mm3 == pytest.approx(before[other].volume_mm3 + moved)
         assert after[lesion.artery].volume_mm3 == pytest.approx(before[lesion.artery].volume_mm3 - moved)
         with pytest.raises(MaskError, match="does not divide"):
-            review.cut("threshold", lesion.id, (0, 0, 0), (0, 0, 1), int(Artery.LM))
+            review.cut("threshold", review.lesions("threshold")[0].id, (0, 0, 0), (0, 0, 1), int(Artery.LM))
 
     def test_a_picked_candidate_counts_whole_until_the_eraser_takes_it(self, review):
         before, lesion = review.result("threshold").total, review.left_out("threshold").lesions.lesions[0]
         voxels = voxels_of(review, lesion)
         review.pick("threshold", tuple(map(int, voxels[0])), Artery.LAD)
         assert review.result("threshold").total.volume_mm3 == pytest.approx(before.volume_mm3 + 27.0 * len(voxels))
-        stroke = [tuple(map(float, voxels[0])), tuple(map(float, voxels[-1]))]
-        review.paint("threshold", stroke, 9.0, False, 0)
+        review.paint("threshold", [tuple(map(float, voxel)) for voxel in voxels], 1.0, False, 0)
         assert review.result("threshold").total == before
 
     def test_nothing_that_is_too_faint_is_taken(self, review):

@@ -104,6 +104,7 @@ class TestEqualsCacScore:
         record = json.loads((tmp_path / "reviewed" / "scores.json").read_text())
         assert record["normalisation"]["gain"] == list(scored.normalisation.gain)
 
+    @pytest.mark.long
     def test_after_a_review(self, review, scored, tmp_path):
         first, second, third, *rest = ids(review, "threshold")
         review.assign("threshold", [first, second], Artery.LAD)

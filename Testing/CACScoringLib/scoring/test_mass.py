@@ -66,6 +66,7 @@ def test_a_blurred_sphere_has_its_mass(density, lobe):
     assert measured.integrated_mass_mg == pytest.approx(mass, rel=0.02)
 
 
+@pytest.mark.long
 def test_the_standard_error_holds_the_truth():
     """Of 30 noisy spheres two thirds lie within one standard error, and nearly all within two."""
     off = []

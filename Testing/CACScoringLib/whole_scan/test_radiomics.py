@@ -133,6 +133,7 @@ def test_estimate_adds_up():
     assert warnings == ()
 
 
+@pytest.mark.long
 def test_scan_unlike_training_is_told():
     one = model()
     with torch.no_grad():
@@ -143,6 +144,7 @@ def test_scan_unlike_training_is_told():
     assert "candidate_highest_hu 350 (seen: 0 to 100)" in warning.message
 
 
+@pytest.mark.long
 def test_metal_is_left_out():
     metal = (slice(5, 6), slice(30, 34), slice(30, 34), 2500)
     assert candidates(radiomic_features(*made([PLAQUE, metal]), COARSE)) == pytest.approx(

@@ -120,6 +120,7 @@ class TestStoredModels:
         chosen = chosen_models(ModelChoice(estimates=("all",))).estimates
         return {network: models.load_model(model.path, "cpu") for network, model in chosen.items()}
 
+    @pytest.mark.long
     def test_both_answer_with_numbers_and_a_picture(self, result, loaded):
         asked = with_whole_scan_estimates(result, loaded)
         assert FAILED not in [warning.code for warning in asked.warnings], asked.warnings

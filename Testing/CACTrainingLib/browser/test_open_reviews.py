@@ -26,6 +26,7 @@ def dicom_case(tmp_path_factory):
     return cases_of(folder / "out", given.ct)[0]
 
 
+@pytest.mark.long
 def test_a_review_of_a_dicom_series_is_exported_as_dicom_objects(dicom_case):
     pytest.importorskip("highdicom")
     review = OpenReview(dicom_case, "shared")
@@ -63,6 +64,7 @@ def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):
     assert [case.name for case in cases_of(results, None)] == ["two"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", ["{", "[]", '{"scans": 5}', '{"scans": {"one": 5}}', '{"scans": {"one": {}}}'])
 def test_a_damaged_record_of_a_cohort_is_told(tmp_path, text):
     results = write_cohort(tmp_path / "cohort", ["one"])

@@ -11,6 +11,7 @@ from CACScoringLib.cli.main import BAD_INPUT, BAD_USAGE
 from CACTrainingLib.cli import main as cli
 
 
+@pytest.mark.long
 def test_a_sample_is_scored_beside_its_truth_with_no_file_given(tmp_path, capsys):
     assert (
         cli.main(

@@ -71,17 +71,16 @@ def test_adding_tells_the_panel_what_it_did(cohort, tmp_path, capsys):
     broken = tmp_path / "broken"
     broken.mkdir()
     shutil.copy(min(cohort.rglob("ct.nii.gz")), broken / "good.nii.gz")
-    arguments = [tmp_path / "project", cohort, broken, tmp_path / "nothing", "--progress", "json"]
+    arguments = [tmp_path / "project", cohort, broken, "--progress", "json"]
     assert cac("add", *arguments) == 0
     found = events(capsys)
     assert [step["step"] for step in found["step"]] == ["finding scans", "adding scans"]
     assert found["counted"][-1] == {"done": 6, "count": 6}
     assert found["added"][0]["added"] == 4
-    assert found["added"][0]["failed"] == []
-    assert [same for _, same in found["added"][0]["duplicates"]] == ["0001", "0001"]
+
     codes = [warning["code"] for warning in found["warning"]]
     assert codes.count("scan-duplicate") == 2
-    assert any("nothing does not exist" in warning["message"] for warning in found["warning"])
+
     assert "done" in found
 
 
@@ -126,7 +125,7 @@ class TestCheck:
         assert cac("check", tmp_path / "project") == BAD_INPUT
         said = capsys.readouterr()
         assert said.out.startswith("error: The project has no scans.")
-        assert "1 problem must be solved" in said.err
+        assert "before training can start: 1." in said.err
 
     def test_control_characters_of_paths_do_not_reach_the_terminal(self, project, capsys):
         file = project.folder / "scans.csv"
@@ -162,9 +161,9 @@ class TestAgreement:
             slices.set(k, SliceLabel.VISIBLE if k == 3 else SliceLabel.NOT_VISIBLE)
         assert cac("agreement", project.folder, "--scan", coronary) == 0
         head, row = capsys.readouterr().out.splitlines()
-        assert head.startswith("annotators")
-        assert row.startswith("Anna and truth")
-        assert row.endswith("0.6 (n = 8)  0.875 (n = 8)  –                –")
+        assert head.split()[:3] == ["first", "second", "scans"]
+        assert row.split()[:2] == ["Anna", "truth"]
+        assert row.endswith("0.6 (n = 8)  0.875 (n = 8)  –        –")
         assert cac("agreement", project.folder, "--progress", "json") == 0
         (told,) = events(capsys)["agreement"]
         assert (told["first"], told["second"], told["slices"], told["unsure"]) == ("Anna", "truth", 8, 0)

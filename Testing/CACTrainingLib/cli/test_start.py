@@ -44,10 +44,12 @@ def test_help_and_a_mistyped_command_load_nothing(arguments):
     assert loaded_by(arguments) == set()
 
 
+@pytest.mark.long
 def test_what_a_command_loads_is_seen():
     assert {"SimpleITK", "numpy"} <= loaded_by(["drr", "--help"])
 
 
+@pytest.mark.long
 def test_options_of_a_command_load_no_network():
     heavy = {"torch", "monai", "sklearn", "matplotlib", "pandas", "vtk", "slicer", "numba"}
     for command in ("score", "compare", "cohort", "drr", "models", "sample", "phantom", "evaluate", "project"):

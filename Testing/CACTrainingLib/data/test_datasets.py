@@ -89,6 +89,7 @@ def test_no_patient_is_in_both_parts(cohort):
     assert len(different) > 1
 
 
+@pytest.mark.long
 def test_samples_are_what_scoring_sees(cohort, data):
     scan = find_scans([cohort])[0]
     slices = preprocessing.heart_slices(read_ct(scan.ct).image, read_mask(scan.heart))

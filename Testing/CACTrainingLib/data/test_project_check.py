@@ -53,7 +53,7 @@ def test_whole_cohort_lacks_nothing(make):
 def test_missing_scans(make, tmp_path):
     project = make("aBcDe", uses=GOOD)
     (tmp_path / "data" / "a").rename(tmp_path / "elsewhere")
-    finding = told(check_project(project), "1 scan is not where")
+    finding = told(check_project(project), "not where they were: 1,")
     assert (finding.severity, finding.scans) == ("warning", ("0001",))
     assert "cac project relocate" in finding.message
 
@@ -62,25 +62,24 @@ def test_uses(make):
     project = make("aBcDe")
     assert told(check_project(project), "No patient has a stored use").severity == "warning"
     project.set_use({"a": "training", "B": "training", "c": "training", "D": "test"})
-    assert told(check_project(project), "1 patient has no stored use").scans == ("0005",)
+    assert told(check_project(project), "Patients without a stored use: 1.").scans == ("0005",)
     project.set_use({"e": "training"})
     assert "No patient is stored for validation" in errors(check_project(project, "slices"))[0]
     project.set_use({"D": "validation"})
     assert told(check_project(project), "No patient is stored for test").severity == "warning"
 
 
-def test_one_patient_or_one_scan_in_two_uses(make):
+def test_one_patient_in_two_uses(make):
     project = make("aBcDe", uses=GOOD)
     file = project.folder / SCANS_FILE
     lines = file.read_text().splitlines()
     names = lines[0].split(",")
     rows = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
     rows[2]["patient"] = "a"
-    rows[3]["sha256"] = rows[1]["sha256"]
+
     file.write_text("\n".join([lines[0], *(",".join(row[name] for name in names) for row in rows)]) + "\n")
     findings = check_project(Project.open(project.folder))
     assert told(findings, "patient a have different uses").scans == ("0001", "0003")
-    assert told(findings, "B and D are the same scan").severity == "error"
 
 
 def test_slices_need_both_classes_in_both_parts(make):
@@ -115,9 +114,7 @@ def test_heart_needs_outlines_in_both_parts(make):
     outline(project, "0001", "Ann")
     assert "needs at least two" in errors(check_project(project, "heart"))[0]
     outline(project, "0002", "Ann")
-    findings = check_project(project, "heart")
-    assert not errors(findings)
-    assert told(findings, "outlined in 2 scans").severity == "note"
+    assert not errors(check_project(project, "heart"))
 
 
 def test_annotations(make):
@@ -128,9 +125,8 @@ def test_annotations(make):
     wrong = told(findings, "Ann painted regions in slices of x")
     assert (wrong.severity, wrong.scans) == ("warning", ("0006",))
     assert wrong.message.split(": ")[1].startswith("3.")
-    assert told(findings, "1 of 3 labels say unsure").severity == "warning"
-    assert told(findings, "labels but neither an outlined heart").scans == ("0006",)
-    assert told(findings, "no labels and no outlined heart").scans == ("0007",)
+    assert told(findings, "left out for want of a heart: 1.").scans == ("0006",)
+    assert told(findings, "without labels and outlined heart: 1.").scans == ("0007",)
     assert not slice_annotations(project, "0006", "Bob").labels
     assert "Bob has annotated no scan. Annotators are Ann" in errors(check_project(project, annotator="Bob"))[0]
 
@@ -143,7 +139,7 @@ def test_scans_that_are_begun_are_told(make):
     label(project, "0007", "Ann", {3: NO, 4: YES})
     finding = told(check_project(project), "begun and not finished")
     assert (finding.severity, finding.scans) == ("note", ("0006",))
-    assert not [f for f in check_project(project) if "no labels" in f.message]
+    assert not [f for f in check_project(project) if "left out, without labels" in f.message]
 
 
 def test_damaged_truth_is_told(make):

@@ -28,6 +28,7 @@ def volume():
     return make_volume(NUMBER)
 
 
+@pytest.mark.long
 def test_a_volume_holds_a_chest_with_its_territories(volume):
     assert volume.hu.shape == volume.labels.shape == volume.heart.shape == SHAPE
     assert 400 < volume.heart.sum() * STEP_MM**3 / 1000 < 1500
@@ -37,6 +38,7 @@ def test_a_volume_holds_a_chest_with_its_territories(volume):
     assert np.median(volume.hu[volume.heart]) > 0
 
 
+@pytest.mark.long
 def test_calcium_keeps_its_mass_and_lies_mostly_in_its_artery(volume):
     index, value, artery = volume.plaques
     patient = draw_patient(NUMBER, prevalence=territory_volumes.PREVALENCE)
@@ -47,6 +49,7 @@ def test_calcium_keeps_its_mass_and_lies_mostly_in_its_artery(volume):
     assert value[rca & (volume.labels.ravel()[index] == 4)].sum() > 0.9 * value[rca].sum()
 
 
+@pytest.mark.long
 def test_calcium_may_be_left_out_or_doubled(volume):
     plain = with_dense(volume, 0.0, 0.0)
     np.testing.assert_array_equal(plain, volume.hu)
@@ -56,6 +59,7 @@ def test_calcium_may_be_left_out_or_doubled(volume):
     assert twice.sum() == pytest.approx(2 * value.sum(), rel=1e-3)
 
 
+@pytest.mark.long
 def test_a_volume_is_made_once_and_read_as_it_was(volume, tmp_path, monkeypatch):
     monkeypatch.setattr(territory_volumes, "make_volume", lambda number: volume)
     territory_volume(7, tmp_path)
@@ -68,6 +72,7 @@ def test_a_volume_is_made_once_and_read_as_it_was(volume, tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == [f"territories-v{territory_volumes.VERSION}-7.npz"]
 
 
+@pytest.mark.long
 def test_the_plain_patch_is_the_volume_around_the_heart(volume):
     patch, low = plain_patch(volume)
     assert patch.heart.sum() == volume.heart.sum()
@@ -79,6 +84,7 @@ def test_the_plain_patch_is_the_volume_around_the_heart(volume):
     assert np.abs(np.array(heart_centre(volume)) - np.array(low) - SIZE / 2).max() <= 0.5
 
 
+@pytest.mark.long
 def test_beyond_a_dedicated_scans_field_of_view_there_is_air_and_nothing_is_known(volume):
     settings = replace(TerritoryAugmentation(), dedicated_share=1.0, elsewhere_share=0.0, off_centre_mm=0.0)
     patches = [random_patch(volume, settings, np.random.default_rng(n)) for n in range(6)]
@@ -90,6 +96,7 @@ def test_beyond_a_dedicated_scans_field_of_view_there_is_air_and_nothing_is_know
     assert max(float((patch.labels == UNKNOWN).float().mean()) for patch in patches) > 0.1
 
 
+@pytest.mark.long
 def test_without_changes_a_random_patch_shows_the_heart_as_it_is(volume):
     names = ("off_centre_mm", "elsewhere_share", "turn_degrees", "tilt_degrees", "displacement_mm", "dedicated_share")
     still = replace(TerritoryAugmentation(scale=1.0, cut_share=0.0), **dict.fromkeys(names, 0.0))

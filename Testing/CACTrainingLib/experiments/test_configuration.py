@@ -4,8 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from CACTrainingLib.experiments.configuration import ExperimentRun, TrainingBudget
-from CACTrainingLib.experiments.errors import StudyError
+from CACTrainingLib.experiments.configuration import ExperimentRun, StudyError, TrainingBudget
 from CACTrainingLib.radiograph.study.runs import BASE, run_key
 from CACTrainingLib.whole_scan.vessels.study import VesselBudget
 

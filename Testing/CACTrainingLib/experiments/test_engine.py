@@ -1,4 +1,4 @@
-"""What all experiments do alike: what is kept is not trained again, what fails stops nothing, pages come meanwhile."""
+"""What all experiments do alike: what is kept is not trained again, what fails stops nothing."""
 
 import csv
 import json
@@ -8,7 +8,6 @@ import pytest
 from made_experiments import EXPERIMENTS, Counting, Warned, make_quick
 
 from CACScoringLib.core.output import OutputError
-from CACTrainingLib.experiments import jobs
 from CACTrainingLib.experiments.engine import PREDICTIONS, running_folder
 
 PATIENTS = 64
@@ -33,6 +32,7 @@ def tables(settings):
     return {file.name: file.read_bytes() for file in (settings.output / "tables").iterdir()}
 
 
+@pytest.mark.long
 def test_what_is_kept_is_not_trained_again(made, settings):
     first, again, other = (Counting(made.trainer) for _ in range(3))
     made.page(settings, first)
@@ -73,19 +73,6 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(made, settings):
     made.page(settings, again)
     assert set(again.done) == {run for run in first.done if run.fold == 1}
     assert not (settings.output / "tables" / "failed.csv").exists()
-
-
-def test_pages_are_written_while_trainings_go_on(made, settings, monkeypatch):
-    with monkeypatch.context() as at_once:
-        at_once.setattr(jobs, "PAGE_EVERY_SECONDS", -1.0)
-        with pytest.raises(KeyboardInterrupt):
-            made.page(settings, Counting(made.trainer, ends=2))
-    assert (settings.output / "study.html").exists()
-    counting = Counting(made.trainer)
-    made.page(settings, counting)
-    whole = Counting(made.trainer)
-    made.page(replace(settings, output=settings.output / "new"), whole)
-    assert len(whole.done) - len(counting.done) == 2
 
 
 def test_predictions_of_every_patient(made, settings):

@@ -85,7 +85,7 @@ class TestSlices:
             file.write(rest)
         torn = again(slices)
         assert torn.labels == {1: VISIBLE, 2: VISIBLE}
-        assert "not saved whole" in torn.warnings[0]
+        assert "the last" in torn.warnings[0]
         assert slices.file.read_bytes().endswith(rest)
         torn.set(4, UNSURE)
         assert again(slices).labels == {1: VISIBLE, 2: VISIBLE, 4: UNSURE}
@@ -117,7 +117,7 @@ class TestSlices:
         slices.file.write_bytes(b"\n".join([*lines, b""]))
         damaged = again(slices)
         assert damaged.labels == {1: VISIBLE, 3: VISIBLE}
-        assert "line 2" in damaged.warnings[0]
+        assert "left out: 2." in damaged.warnings[0]
         assert str(slices.file) in damaged.warnings[0]
         assert [damaged.undo(), damaged.undo(), damaged.undo()] == [3, 1, None]
 

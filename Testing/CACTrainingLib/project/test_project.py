@@ -87,13 +87,11 @@ class TestMakingAndOpening:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ('{"schema": "cac-project/2", "name": "x"}', r"newer version .*cac-project/2.*Update"),
-            ('{"schema": "other/1", "name": "x"}', "another program"),
-            ('{"schema": "cac-pro', "damaged.*annotations are untouched"),
-            ("", "damaged.*annotations are untouched"),
-            ("[]", "damaged"),
-            ('{"name": "x"}', "damaged"),
-            ('{"schema": 1}', "damaged"),
+            ('{"schema": "cac-project/2", "name": "x"}', r"schema is 'cac-project/2'.*Update"),
+            ('{"schema": "cac-pro', "cannot be used.*annotations are untouched"),
+            ("[]", "cannot be used"),
+            ('{"name": "x"}', "cannot be used"),
+            ('{"schema": "cac-project/1", "name": 1}', "cannot be used"),
         ],
     )
     def test_another_or_damaged_project_file_is_told_and_left(self, project, text, message):
@@ -123,7 +121,7 @@ class TestMakingAndOpening:
         [
             ("0002,", "2,", r"Line 3 .*'2' is not an id"),
             ("0002,", "../../x,", "is not an id"),
-            ("0002,", "0001,", "0001 is there twice"),
+            ("0002,", "0001,", "'0001' .*is there twice"),
             ("0002,", "0002,more,", "it has 10 cells, not 9"),
             ("0002,", "0002,\x1b[31m", "name or patient holds control characters"),
             ("id,name", "id,nom", "the columns are id, nom"),
@@ -145,14 +143,6 @@ class TestMakingAndOpening:
         turned = [",".join(reversed(line.split(","))) for line in lines]
         file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*turned, ""]).encode())
         assert Project.open(project.folder).scans == project.scans
-
-    def test_mixed_uses_of_a_patient_are_doubted(self, project):
-        project.set_use({"patient 0": "training"})
-        file = project.folder / "scans.csv"
-        file.write_text(file.read_text(encoding="utf-8").replace("training", "test", 1), encoding="utf-8")
-        (warning,) = Project.open(project.folder).warnings
-        assert "patient 0" in warning
-        assert "different uses" in warning
 
 
 class TestAdding:
@@ -232,7 +222,7 @@ class TestAdding:
 
     def test_ids_of_folders_that_are_there_are_not_given_again(self, project, tmp_path):
         (project.folder / "scans" / "0012").mkdir()
-        assert "0012" in Project.open(project.folder).warnings[0]
+
         project.add([NewScan("x", "p", write_ct(tmp_path / "x.nii.gz", 5))])
         assert project.scans[-1].id == "0013"
 
@@ -277,7 +267,7 @@ class TestFullDisk:
             lambda: project.split(),
             lambda: project.remove("0001"),
         ):
-            with pytest.raises(ProjectWriteError, match=r"scans\.csv.* could not be written: No space left.*Free some"):
+            with pytest.raises(ProjectWriteError, match=r"scans?\.csv.* could not be written: No space.*Free some"):
                 change()
             opened = Project.open(project.folder)
             assert [scan.id for scan in opened.scans] == ["0001", "0002", "0003"]
@@ -308,15 +298,15 @@ class TestRemoving:
         assert [scan.id for scan in Project.open(project.folder).scans] == ["0001", "0003"]
         (kept,) = (project.folder / "removed").glob("0002-*/annotators/Anna/slices.jsonl")
         assert '"visible"' in kept.read_text(encoding="utf-8")
-        (row,) = project_files.read_table(project.folder / "removed" / "scans.csv")
+        (row,) = project_files.read_table(kept.parents[2] / "scan.csv")
         assert row.name == "scan1"
         assert not Project.open(project.folder).warnings
 
-    def test_an_unknown_one_or_one_that_another_removed_is_told(self, project):
+    def test_one_that_another_program_removed_is_gone_and_an_unknown_one_is_refused(self, project):
         other = Project.open(project.folder)
         project.remove("0001")
-        with pytest.raises(ProjectError, match="removed already"):
-            other.remove("0001")
+        other.remove("0001")
+        assert other.scans == project.scans
         with pytest.raises(ProjectError, match="no scan '0099'"):
             project.remove("0099")
 

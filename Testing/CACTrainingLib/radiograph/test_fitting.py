@@ -35,6 +35,7 @@ def test_no_patient_is_on_both_sides(drawn):
     assert not set(shared.patients[training]) & set(shared.patients[validation])
 
 
+@pytest.mark.long
 def test_an_ended_training_goes_on_as_if_nothing_had_happened(drawn, split, tmp_path, monkeypatch):
     complete, *_ = fit(drawn, *split, SHORT, tmp_path / "complete")
     step = RadiographTask.step

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig
-from CACTrainingLib.radiograph.fitting import load_pretrained
-from CACTrainingLib.training.tensor_files import PretrainedError
+from CACTrainingLib.radiograph.pretrained import PretrainedError, load_pretrained
 
 RESNET = RadiographNetConfig(backbone="resnet18", views=("PA", "lateral"), size=32)
 PARTS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
@@ -32,6 +31,7 @@ def state(network):
     return as_torchvision(network)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_all_views_begin_with_them(network, state, tmp_path, ending):
     file = tmp_path / f"weights.{ending}"
@@ -50,6 +50,7 @@ def test_all_views_begin_with_them(network, state, tmp_path, ending):
         torch.testing.assert_close(loaded["layers.0.weight"].sum(1), state["conv1.weight"].sum(1))
 
 
+@pytest.mark.long
 def test_a_file_for_another_network(network, state, tmp_path):
     torch.save({name: tensor for name, tensor in state.items() if "layer4" not in name}, tmp_path / "w.pth")
     with pytest.raises(PretrainedError, match=r"no torchvision state dict of resnet18.*layers\.7"):

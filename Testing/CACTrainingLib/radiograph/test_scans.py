@@ -71,6 +71,7 @@ def table(tmp_path):
     return write_table(tmp_path / "mine.csv", rows)
 
 
+@pytest.mark.long
 def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
     out = tmp_path / "out"
     written, failed = write_scan_radiographs(table, out)

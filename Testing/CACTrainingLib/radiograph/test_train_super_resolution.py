@@ -36,6 +36,7 @@ def pairs(tmp_path, monkeypatch):
     return tmp_path / "mine"
 
 
+@pytest.mark.long
 def test_model_is_trained_and_evaluated_beside_interpolation(pairs, capsys):
     command = ["train", "super-resolution", "--output", str(pairs)]
     command += ["--settings", '{"patients": 4, "first_number": 70}']

@@ -13,7 +13,6 @@ from CACTrainingLib.report.figures import (
     ScorePairs,
     against_truth,
     bland_altman,
-    forest,
     panels_of_values,
     rendered,
 )
@@ -78,13 +77,6 @@ class TestPanels:
         assert len(drawing.axes) == 4
         assert [text.get_text() for text in drawing.legends[0].get_texts()] == [METHODS["map"], "heart off"]
         assert drawing.axes[0].get_ylim()[1] >= 2
-
-
-def test_forest_lists_from_the_top():
-    rows = [("first", Estimate(0.5, 0.4, 0.6, 9)), ("second", Estimate(0.2, 0.1, 0.3, 9))]
-    axis = drawn(forest, rows, "F1", reference=0).axes[0]
-    assert [text.get_text() for text in axis.get_yticklabels()] == ["first", "second"]
-    assert axis.yaxis_inverted()
 
 
 def test_every_method_has_a_look_of_its_own():

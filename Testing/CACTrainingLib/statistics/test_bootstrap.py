@@ -67,11 +67,10 @@ class TestIntervals:
         assert math.isnan(found.low)
         assert math.isnan(found.high)
 
-    def test_proportion_among_some(self):
-        patients = [0, 0, 1, 2, 3, 4, 5, 6]
-        of = np.array([1, 1, 1, 1, 1, 1, 1, 0], bool)
-        hits = np.array([1, 1, 0, 1, 0, 0, 1, 1], bool)
-        found = Bootstrap(patients, np.random.default_rng(0)).proportion(patients, hits, of).estimate
+    def test_proportion(self):
+        patients = [0, 0, 1, 2, 3, 4, 5]
+        hits = np.array([1, 1, 0, 1, 0, 0, 1], bool)
+        found = Bootstrap(patients, np.random.default_rng(0)).proportion(patients, hits).estimate
         assert found.value == pytest.approx(4 / 7)
         assert found.n == 7
         assert 0 <= found.low < found.value < found.high <= 1

@@ -96,6 +96,7 @@ def as_if_enhanced_where_there_are_bones(scan, settings=UNCHANGED, heart=None, n
     return score_scan(scan, settings, heart, networks=networks)
 
 
+@pytest.mark.long
 def test_cells_are_scored_as_their_settings_say(calcified, tmp_path, monkeypatch):
     monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
     monkeypatch.setattr(ablation, "ready_networks", lambda *_: remembering(known_networks()))

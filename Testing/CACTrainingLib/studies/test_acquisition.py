@@ -31,6 +31,7 @@ def test_each_panel_changes_one_thing():
     assert noise["1 / 1"] > noise["3 / 3"] > noise["5 / 5"]
 
 
+@pytest.mark.long
 def test_a_scan_is_made_and_scored(monkeypatch):
     monkeypatch.setattr(acquisition_study, "HEART_MM", (-90.0, 70.0))
     networks = remembering(known_networks())
@@ -71,8 +72,7 @@ def test_tables_and_figures(quick, tmp_path):
     distinct = {(s.scanner, s.pose, s.fat_mm) for s in settings}
     assert len(quick) == 2 * len(distinct)
     assert {job[2] for job in quick} == {7}
-    scans, mass, _ = section.tables
-    assert len(scans.rows) == 2 * (len(settings) - 1)
+    mass, _ = section.tables
     moved = {row[0]: row[1:] for row in mass.rows}
     own = dict(zip(mass.columns[1:], moved["Dose: noise, HU"], strict=True))
     reader = [101 - 2 * noise for noise in (8, 12, 16, 24, 34)]

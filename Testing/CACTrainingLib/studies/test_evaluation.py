@@ -80,6 +80,7 @@ def heart(digital_pairs, tmp_path, results, **more):
     return EvaluationSettings(("heart",), tmp_path / "out", digital_pairs, results, workers=1, **more)
 
 
+@pytest.mark.long
 def test_results_that_are_there_are_used(digital_pairs, results, tmp_path, quick):
     done = evaluate(heart(digital_pairs, tmp_path, results))
     assert [record.refused is None for record in done.records] == [True, True, True, False]
@@ -88,6 +89,7 @@ def test_results_that_are_there_are_used(digital_pairs, results, tmp_path, quick
     assert not (tmp_path / "out" / "scans").exists()
 
 
+@pytest.mark.long
 def test_a_record_is_made_anew_when_its_truth_changes(pairs, digital_results, results, tmp_path):
     table = (results / "cohort.csv").read_text(encoding="utf-8")
     original = digital_results[0][0].ct.parents[2]
@@ -99,6 +101,7 @@ def test_a_record_is_made_anew_when_its_truth_changes(pairs, digital_results, re
     assert evaluate(heart(pairs, tmp_path, results)).records[0].truth.mass_mg == 2.5
 
 
+@pytest.mark.long
 def test_a_table_of_ones_own_pairs(digital_results, results, tmp_path):
     scans, _ = digital_results
     rows = ["patient,scan,ct,lesions"]
@@ -119,6 +122,7 @@ def project(digital_pairs, tmp_path):
     return project
 
 
+@pytest.mark.long
 def test_a_project_of_single_scans(project, results, tmp_path):
     """Detection needs no pairs; the study of pairs says that there are none."""
     settings = EvaluationSettings(

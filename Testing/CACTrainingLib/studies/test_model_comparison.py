@@ -20,7 +20,7 @@ from CACScoringLib.models.cards import Training, describe, install_model, load_m
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
-from CACTrainingLib.experiments.errors import StudyError
+from CACTrainingLib.experiments.configuration import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
@@ -132,6 +132,7 @@ def rows(path):
 
 
 class TestSlices:
+    @pytest.mark.long
     def test_what_each_reaches_and_how_they_differ(self, compare, slices):
         done = compare(slices)
         auc = done.measures["Area under the ROC curve"]
@@ -196,6 +197,7 @@ class TestHearts:
         everywhere = lambda ct: SimpleNamespace(mask=sitk.Cast(ct.image > -2000, sitk.sitkUInt8))  # noqa: E731
         monkeypatch.setattr(model_measures, "heart_region", everywhere)
 
+    @pytest.mark.long
     def test_what_each_reaches_and_how_they_differ(self, compare, tmp_path):
         done = compare([card("heart", name, tmp_path / "made") for name in ("none", "whole")])
         assert float(done.measures["Dice, mean"]["none"]) == 0
@@ -254,6 +256,7 @@ class TestProject:
         assert found == {"bare": "it has no labels and no heart", "b": "its CT is not where it was"}
         assert {case["Patient"] for case in done.cases} == {"a", "c"}
 
+    @pytest.mark.long
     def test_a_model_that_knows_the_patients_says_so(self, project, compare, slices):
         folder = slices[1].with_name("knows.training")
         folder.mkdir()

@@ -34,13 +34,6 @@ def test_a_digital_cohort_in_the_order_of_its_numbers(cohort):
     assert lone_patients(scans) == ["11"]
 
 
-def test_a_cohort_behind_a_link(cohort, tmp_path_factory):
-    root = tmp_path_factory.mktemp("linked")
-    (root / "pairs").symlink_to(cohort)
-    (cohort / "circle").symlink_to(cohort)
-    assert len(find_study_scans(root)[0]) == 5
-
-
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"patient": 3}', '{"patient": 10, "scan": 2}', '{"patient": 3, "scan": 7}']
 )

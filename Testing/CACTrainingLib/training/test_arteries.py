@@ -42,12 +42,14 @@ def unseen():
     return [d for d in deposits if d.mass_mg >= settings.least_mass_mg]
 
 
+@pytest.mark.long
 def test_the_settings_are_the_atlas(few):
     assert np.array_equal(make_atlas(FEW).log_rates, few.log_rates)
     assert not np.array_equal(make_atlas(replace(FEW, seed=8)).log_rates, few.log_rates)
     assert few.provenance["settings"] == asdict(FEW)
 
 
+@pytest.mark.long
 def test_rates_are_lesions_per_thousand_patients(few):
     rates = np.exp(few.log_rates.astype(float))
     counted = few.provenance["deposits"]
@@ -57,6 +59,7 @@ def test_rates_are_lesions_per_thousand_patients(few):
     assert 0.2 < rates[NOT_CORONARY].sum() / (others * 1000 / (FEW.patients * FEW.draws)) < 1
 
 
+@pytest.mark.long
 def test_small_deposits_are_not_counted():
     deposits = list(patient_deposits(0, FEW))
     assert min(d.mass_mg for d in deposits) < 3
@@ -64,6 +67,7 @@ def test_small_deposits_are_not_counted():
         make_atlas(replace(FEW, patients=1, least_mass_mg=1e6))
 
 
+@pytest.mark.long
 def test_frame_is_what_a_mask_of_the_heart_gives():
     """A lesion in the mask of a heart is looked up where the atlas counted it."""
     body = draw_body(np.random.default_rng(3))
@@ -89,6 +93,7 @@ def test_frame_is_what_a_mask_of_the_heart_gives():
         assert found.not_coronary_probability == pytest.approx(rates[4] / rates.sum(), abs=0.02)
 
 
+@pytest.mark.long
 def test_bundled_atlas_knows_patients_it_has_not_seen(unseen):
     coronary = [d for d in unseen if d.kind in NAMES]
     assert len(coronary) > 100
@@ -104,6 +109,7 @@ def test_bundled_atlas_knows_patients_it_has_not_seen(unseen):
     assert coronary_called_not < 0.4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "wrong",
     [{"patients": 0}, {"draws": 0}, {"points": 0}, {"outlier_share": 0.0}, {"bandwidth": 0.0}, {"protocol": "none"}],
@@ -114,6 +120,7 @@ def test_settings_that_make_no_atlas(wrong):
 
 
 class TestCommand:
+    @pytest.mark.long
     def test_writes_the_atlas(self, tmp_path, few, monkeypatch):
         monkeypatch.setattr(train_arteries, "make_atlas", lambda settings, _: few)
         path = tmp_path / "atlas.npz"
@@ -122,6 +129,7 @@ class TestCommand:
         with pytest.raises(OutputError, match="exists already"):
             train_arteries.train(RunOptions((), path), FEW, Progress())
 
+    @pytest.mark.long
     @pytest.mark.parametrize("name", ["atlas.json", "nowhere/atlas.npz"])
     def test_only_where_it_can(self, tmp_path, name):
         with pytest.raises(OutputError, match="cannot be written"):

@@ -96,6 +96,7 @@ def is_running(process):
     return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.long
 def test_what_cannot_start_says_why(tmp_path):
     folder = tmp_path / "n.training"
     training_runs.start(sys.executable, environment(), ["train", "lungs"], folder)
@@ -113,6 +114,7 @@ def test_a_model_is_not_trained_over(folder):
         training_runs.start(sys.executable, environment(), ["train", "slices"], folder)
 
 
+@pytest.mark.long
 def test_only_one_trains_in_a_folder(folder):
     with training_lock(folder):
         assert state_of(folder).state == "running"
@@ -179,19 +181,21 @@ class TestState:
         with training_lock(folder):
             assert state_of(folder).message == "Preparing scans: 2 of 9"
 
-    def test_warnings_hold_until_they_are_resolved(self, folder):
-        warnings = [{"event": "warning", "step": 5, "code": c, "message": c.upper()} for c in "ab"]
-        lines(folder / "progress.jsonl", *warnings, {"event": "warning", "code": "c", "message": "C"})
-        lines(folder / "metrics.jsonl", *warnings, {"event": "resolved", "step": 10, "seconds": 2.5, "code": "a"})
+    def test_warnings_hold_until_a_validation_has_none(self, folder):
+        part = {"event": "validation", "seconds": 2.5, "best": False, "ended": ""}
+        warnings = [{"event": "warning", "code": c, "message": c.upper()} for c in "abc"]
+        lines(folder / "progress.jsonl", *warnings)
+        first = {**part, "step": 5, "warnings": {"a": "A", "b": "B"}}
+        lines(folder / "metrics.jsonl", first, {**part, "step": 10, "warnings": {"b": "B"}})
         state = state_of(folder)
         assert set(state.warnings) == {"B", "C"}
         assert (state.step, state.seconds) == (10, 2.5)
 
     def test_the_best_validation_and_early_stop(self, folder):
-        part = {"event": "validation", "seconds": 1.0}
-        stop = {"event": "early-stop", "step": 9, "seconds": 3.0, "message": "Stopped early."}
+        part = {"event": "validation", "seconds": 1.0, "warnings": {}, "ended": ""}
         best = {**part, "step": 3, "best": True, "auc": 0.9}
-        lines(folder / "metrics.jsonl", best, {**part, "step": 9, "best": False, "auc": 0.8}, stop)
+        last = {**part, "step": 9, "best": False, "auc": 0.8, "ended": "Stopped early."}
+        lines(folder / "metrics.jsonl", best, last)
         lines(folder / "progress.jsonl", {"event": "done"})
         assert state_of(folder).best == {"step": 3, "auc": 0.9}
         assert state_of(folder).message == "Stopped early."
@@ -218,7 +222,7 @@ class TestState:
         lines(folder / "progress.jsonl", {"event": "started", "time": time.time() - 100})
         assert state_of(folder).state == "stopped"
 
-    @pytest.mark.parametrize("content", ["", "[]", "half {", '{"arguments": 5}'])
+    @pytest.mark.parametrize("content", ["", "[]", "half {"])
     def test_a_damaged_run_file(self, folder, content):
         (folder / "run.json").write_text(content)
         assert state_of(folder).state == "stopped"

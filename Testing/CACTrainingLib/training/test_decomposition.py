@@ -12,16 +12,14 @@ from training_scans import write_scan
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.preprocessing import MAP_HU
-from CACScoringLib.networks.van_velzen import DiscriminatorConfig, GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.van_velzen import GeneratorConfig
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, Drawn, SliceDataset, find_scans, load_slices, prepare
 from CACTrainingLib.training import decomposition as train_decomposition
 from CACTrainingLib.training import slices as train_slices
-from CACTrainingLib.training.cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, LeakySigmoid
+from CACTrainingLib.training.cyclegan import CycleTask, CycleTraining
 from CACTrainingLib.training.decomposition import SupervisedTask, SupervisedTraining
 from CACTrainingLib.training.decomposition_metrics import (
-    CYCLEGAN_REMEDIES,
-    SUPERVISED_REMEDIES,
     collapse,
     map_metrics,
     watched_slices,
@@ -40,13 +38,9 @@ CYCLE = CycleTraining(
     replace(LOOP, steps=6, validate_every=3),
     CONFIG,
     batch_size=4,
-    identity_by_area=True,
     negative_weight=1.0,
     dither_hu=3.0,
     pool=3,
-    discriminator_eval=True,
-    least_slope=0.02,
-    choose_by="overlap",
     augmentation=AUGMENTATION,
     validation_slices=4,
 )
@@ -57,11 +51,6 @@ def supervised(cohort, cache, tmp_path_factory):
     output = tmp_path_factory.mktemp("model") / "map"
     options = RunOptions((cohort,), output, device="cpu")
     return train_decomposition.train(options, SUPERVISED, Progress())
-
-
-def discriminators():
-    torch.manual_seed(0)
-    return tuple(build(DiscriminatorConfig(4, 1, pooling)) for pooling in ("average+max", "average+min"))
 
 
 class Perfect(nn.Module):
@@ -176,7 +165,7 @@ class TestMetrics:
         assert metrics["mass_distractor"] == metrics["mass_clean"] == metrics["covered_clean"] == 0
         assert 200 * 64 * 1.5 < metrics["mass_visible"] < 400 * 64 * 1.5
         assert metrics["mass_visible"] == pytest.approx(metrics["mass_true"], rel=0.02)
-        assert collapse(metrics, SUPERVISED_REMEDIES) == []
+        assert collapse(metrics) == []
 
     def test_valve_painted_as_coronary_costs_precision(self, parts):
         data = parts[1]
@@ -195,30 +184,26 @@ class TestMetrics:
         data = parts[1]
         watched = watched_slices(data, 3, 0)
         metrics = map_metrics(Constant(value), CONFIG, data, watched)
-        for remedies, by_cyclegan in ((SUPERVISED_REMEDIES, False), (CYCLEGAN_REMEDIES, True)):
-            (warning,) = collapse(metrics, remedies)
-            assert warning.code == code
-            assert ("identity_weight" in warning.message) == by_cyclegan
+        (warning,) = collapse(metrics)
+        assert warning.code == code
 
 
 @pytest.mark.long
 class TestCycleGan:
     def test_step_teaches_all_four_networks(self, parts, tmp_path):
-        task = CycleTask(CYCLE, *parts, discriminators())
+        task = CycleTask(CYCLE, *parts)
         before = {n: [p.clone() for p in m.parameters()] for n, m in task.modules.items()}
-        statistics = task.modules["with_calcium"].patches[1].running_mean.clone()
         loop = replace(CYCLE.loop, steps=1, validate_every=1)
         train(task, loop, tmp_path, Progress(), "cpu")
         for name, module in task.modules.items():
             changed = [not torch.equal(a, b) for a, b in zip(before[name], module.parameters(), strict=True)]
             assert any(changed), name
-        assert torch.equal(task.modules["with_calcium"].patches[1].running_mean, statistics)
         line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
         assert {"adversarial", "cycle", "identity", "discriminators"} <= line.keys()
 
     def test_warmup_tells_slices_apart_and_leaves_generators(self, parts, tmp_path):
         settings = replace(CYCLE, warmup_steps=160, learning_rate=5e-3, loop=replace(CYCLE.loop, steps=160))
-        task = CycleTask(settings, *parts, discriminators())
+        task = CycleTask(settings, *parts)
         before = [p.clone() for p in task.modules["remove"].parameters()]
         train(task, replace(settings.loop, validate_every=160), tmp_path, Progress(), "cpu")
         assert all(torch.equal(a, b) for a, b in zip(before, task.modules["remove"].parameters(), strict=True))
@@ -233,12 +218,12 @@ class TestCycleGan:
                     raise KeyboardInterrupt
                 return super().step(batch, fabric, number)
 
-        first_task = CycleTask(CYCLE, *parts, discriminators())
+        first_task = CycleTask(CYCLE, *parts)
         whole = train(first_task, CYCLE.loop, tmp_path / "whole", Progress(), "cpu")
-        killed = Killed(CYCLE, *parts, discriminators())
+        killed = Killed(CYCLE, *parts)
         with pytest.raises(KeyboardInterrupt):
             train(killed, CYCLE.loop, tmp_path / "killed", Progress(), "cpu")
-        task = CycleTask(CYCLE, *parts, discriminators())
+        task = CycleTask(CYCLE, *parts)
         resumed = train(task, CYCLE.loop, tmp_path / "killed", Progress(), "cpu", resume=True)
         assert resumed.metrics == whole.metrics
         for name, module in first_task.modules.items():
@@ -246,47 +231,12 @@ class TestCycleGan:
                 assert torch.equal(tensor, task.modules[name].state_dict()[key]), (name, key)
         assert len(task.pools["with_calcium"]) == 3
 
-    def test_leaky_sigmoid_can_come_back(self):
-        z = torch.tensor([-20.0, -20.0, 0.0], requires_grad=True)
-        y = LeakySigmoid.apply(z, 0.02)
-        torch.testing.assert_close(y, torch.sigmoid(z))
-        y.backward(torch.tensor([-1.0, 1.0, 1.0]))  # up, down, down
-        assert z.grad.tolist() == pytest.approx([-0.02, 0.0, 0.25])
-
-    def test_classifier_as_discriminator(self):
-        classifier = build(SliceClassifierConfig(4, 1)).eval()
-        x = torch.rand(2, 1, 64, 64)
-        logits = classifier(x, logits=True)
-        torch.testing.assert_close(ClassifierDiscriminator(classifier, True)(x), logits[:, 1] - logits[:, 0])
-        torch.testing.assert_close(ClassifierDiscriminator(classifier, False)(x), logits[:, 0] - logits[:, 1])
-
-    def test_from_supervised_and_classifier(self, supervised, cohort, cache, tmp_path):
-        slices = train_slices.SliceTraining(
-            replace(LOOP, steps=2, validate_every=2),
-            SliceClassifierConfig(4, 1),
-            4,
-            augmentation=AUGMENTATION,
-            validation_slices=4,
-        )
-        options = RunOptions((cohort,), tmp_path / "c", device="cpu")
-        classifier = train_slices.train(options, slices, Progress())
-        options = replace(options, output=tmp_path / "gan", start=supervised)
-        settings = replace(CYCLE, loop=replace(CYCLE.loop, steps=2, validate_every=2), classifier=classifier)
-        path = train_decomposition.train(options, settings, Progress())
-        card = models.verify_model(path)
+    def test_from_supervised(self, supervised, cohort, cache, tmp_path):
+        options = RunOptions((cohort,), tmp_path / "gan", start=supervised, device="cpu")
+        settings = replace(CYCLE, loop=replace(CYCLE.loop, steps=2, validate_every=2))
+        card = models.verify_model(train_decomposition.train(options, settings, Progress()))
         assert card.training.settings["method"] == "cyclegan"
         assert card.training.settings["start"] == models.read_card(supervised).sha256
-        assert card.training.settings["discriminator"] == models.read_card(classifier).sha256
-
-        other = replace(options, output=tmp_path / "p", start=None)
-        beside = replace(slices, network=SliceClassifierConfig(4, 1, neighbours=1))
-        beside = train_slices.train(other, beside, Progress())
-        with pytest.raises(models.ModelError, match="neighbours"):
-            train_decomposition.train(
-                replace(other, output=tmp_path / "g2"), replace(settings, classifier=beside), Progress()
-            )
-        with pytest.raises(models.ModelError, match="'slices'"):
-            train_decomposition.train(replace(other, output=tmp_path / "g3", start=classifier), settings, Progress())
 
 
 @pytest.mark.long
@@ -306,7 +256,7 @@ class TestLabels:
 
     def test_it_learns_a_map_from_slice_labels(self, parts, tmp_path):
         blind = SliceDataset([replace(scan, maps=scan.maps * 0, has_map=False) for scan in parts[0].scans])
-        task = CycleTask(self.SETTINGS, blind, parts[1], None)
+        task = CycleTask(self.SETTINGS, blind, parts[1])
         assert list(task.modules) == ["remove"]
         metrics = train(task, self.SETTINGS.loop, tmp_path, Progress(), "cpu").metrics
         # Over seeds and kinds of processor .17 to .36 was seen; a map that has not learned has .01.
@@ -321,7 +271,7 @@ class TestLabels:
             [replace(scan, maps=scan.maps * 0, map_row=scan.map_row * 0 - 1, has_map=False) for scan in parts[0].scans]
         )
         first, second = (
-            CycleTask(self.SETTINGS, data, parts[1], None).batch(np.random.default_rng(3)) for data in (parts[0], blind)
+            CycleTask(self.SETTINGS, data, parts[1]).batch(np.random.default_rng(3)) for data in (parts[0], blind)
         )
         assert first.keys() == second.keys()
         for name, tensor in first.items():
@@ -329,7 +279,7 @@ class TestLabels:
 
     def test_known_maps_teach_beside_labels(self, parts, tmp_path):
         settings = replace(self.SETTINGS, truth_weight=10.0, loop=replace(LOOP, steps=2, validate_every=2))
-        task = CycleTask(settings, *parts, None)
+        task = CycleTask(settings, *parts)
         train(task, settings.loop, tmp_path, Progress(), "cpu")
         line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
         assert line["truth"] > 0
@@ -339,6 +289,6 @@ def test_published_settings():
     paper = train_decomposition.PRESETS["paper-cyclegan"]
     assert (paper.batch_size, paper.learning_rate, paper.loop.steps) == (4, 1e-4, 375_000)
     assert (paper.cycle_weight, paper.identity_weight, paper.sparsity_weight) == (10, 10, 0.001)
-    assert (paper.negative_weight, paper.dither_hu, paper.least_slope, paper.identity_by_area) == (0, 0, 0, False)
+    assert (paper.negative_weight, paper.dither_hu) == (0, 0)
     assert paper.augmentation.crop == 224
     assert MAP_HU == 1000

@@ -154,17 +154,14 @@ def test_metrics_by_hand(parts):
     assert metrics["accuracy"] == pytest.approx(share + (1 - share) * 0.9)
 
 
-@pytest.mark.parametrize(
-    ("auc", "called"), [(0.5, 1.0), (0.52, 0.0), (0.55, 0.4)], ids=["all positive", "all negative", "chance"]
-)
-def test_a_network_that_learns_nothing_is_told(parts, auc, called):
+def test_a_network_that_learns_nothing_is_told(parts):
     task = SliceTask(SETTINGS, *parts)
-    metrics = {"auc": auc, "called_positive": called}
+    metrics = {"auc": 0.52}
     assert task.warnings(metrics, 4) == []
     (warning,) = task.warnings(metrics, 5)
     assert warning.code == "slices-not-told-apart"
-    assert f"{auc:.2f}" in warning.message
-    assert task.warnings({"auc": 0.7, "called_positive": called}, 5) == []
+    assert "0.52" in warning.message
+    assert task.warnings({"auc": 0.7}, 5) == []
 
 
 @pytest.mark.parametrize("most", [0.0, 0.05, 0.1, 0.5, 1.0])

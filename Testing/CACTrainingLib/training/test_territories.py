@@ -98,6 +98,7 @@ def test_the_summary_weighs_calcium_by_mass_and_leaves_out_missing_territories()
     assert metrics["score"] == pytest.approx((metrics["mass"] + metrics["dice"] + metrics["heart"]) / 3)
 
 
+@pytest.mark.long
 def test_it_learns_goes_on_and_its_card_says_of_whom(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(training, "territory_volume", lambda number, folder: made.append(number) or small_volume())

@@ -52,6 +52,7 @@ def table(output, name):
         return list(csv.reader(stream))
 
 
+@pytest.mark.long
 def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeypatch):
     output = tmp_path / "out"
     assert cli.main(["validate", str(maps), "--output", str(output), "--workers", "1", "--progress", "none"]) == 0
@@ -91,6 +92,7 @@ def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeyp
     assert len(quick) == count
 
 
+@pytest.mark.long
 def test_totals_alone_are_compared(maps, tmp_path, quick):
     rows = [f"{maps}/p{n}.nii.gz,{total}" for n, total in enumerate((0, 0, 100, 120))]
     (tmp_path / "own.csv").write_text("\n".join(["ct,total", *rows]), encoding="utf-8")

@@ -36,6 +36,7 @@ def heart_hu(scan, region):
     return {"slices": np.flatnonzero(inside.any((1, 2))), "mean": sitk.GetArrayFromImage(scan.image)[inside].mean()}
 
 
+@pytest.mark.long
 def test_each_scan_is_worked_on_once(scans, tmp_path):
     CALLS.clear()
     found = prepare(scans, tmp_path, "means", heart_hu, "a")
@@ -50,6 +51,7 @@ def test_each_scan_is_worked_on_once(scans, tmp_path):
     assert len(CALLS) == 3
 
 
+@pytest.mark.long
 def test_a_scan_that_fails_stops_no_other(scans, tmp_path):
     broken = TableScan("broken", "9", {"ct": tmp_path / "broken.nii.gz"})
     broken.ct.write_bytes(b"no image")
@@ -61,6 +63,7 @@ def test_a_scan_that_fails_stops_no_other(scans, tmp_path):
         prepare([broken], tmp_path, "means", heart_hu, "a")
 
 
+@pytest.mark.long
 def test_a_changed_scan_is_prepared_anew(scans, tmp_path):
     copy = tmp_path / "ct.nii.gz"
     copy.write_bytes(scans[0].ct.read_bytes())

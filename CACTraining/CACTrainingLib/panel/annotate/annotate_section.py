@@ -5,25 +5,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.keys import Keys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.worker import Worker, showIn
 
+from ...project.project import Project
 from ..parameters import Task
 from ..project.prepare_section import PrepareSection
 from ..project.work_list_section import WorkListSection
 from . import axial_view
 from .masks_section import HEART, REGIONS, MaskSection
-from .opening import OpenScan, ScanOpener, openVolume, removeNodes, volumeInScene
+from .opening import OpenScan, hiddenFrom, loadScan, openVolume, removeNodes, volumeInScene
 from .slices_section import SlicesSection
-
-if TYPE_CHECKING:
-    from ...project.project import Project
 
 _TASKS = (Task.SLICES, Task.REGIONS, Task.HEART)
 """In the order of their pages."""
@@ -42,7 +39,7 @@ class AnnotateSection(Section):
         self._blind = False
         self._opened: OpenScan | None = None
         self._entered = False
-        self._opener = ScanOpener(worker)
+        self._worker = worker
         self.workList = WorkListSection(ui, self.open)
         self.prepare = PrepareSection(ui, prepareWorker, self._listAgain, self.workList.say)
         self.slices = SlicesSection(ui, self._labelled, self._listAgain)
@@ -59,10 +56,6 @@ class AnnotateSection(Section):
         """The scan that is being annotated."""
         return self._opened
 
-    @property
-    def isOpening(self) -> bool:
-        return self._opener.isRunning
-
     # What the panel tells
 
     def setState(self, state) -> None:
@@ -72,12 +65,8 @@ class AnnotateSection(Section):
 
     def setProject(self, project: Project | None) -> None:
         """Annotate another project, or the same one with other scans; None for none."""
-        gone = self._opened is not None and (
-            project is None
-            or project.folder != self._opened.project.folder
-            or self._opened.scan.id not in {scan.id for scan in project.scans}
-        )
-        if gone or project is None or self._project is None or project.folder != self._project.folder:
+        other = project is None or self._project is None or project.folder != self._project.folder
+        if other or (self._opened is not None and self._opened.scan.id not in {scan.id for scan in project.scans}):
             self.close()
         self._project = project
         self.workList.setProject(project)
@@ -96,7 +85,7 @@ class AnnotateSection(Section):
             self._blind = state.blind
             if state.blind:
                 state.showSuggestion = False
-            self._nameAgain()
+            self.close()  # its name is to be seen no more, or again
         shown = (state.order, state.blind, state.annotator)
         if shown != self._listed:
             self._listed = shown
@@ -110,10 +99,9 @@ class AnnotateSection(Section):
         self._activate()
 
     def exit(self) -> None:
-        if self.isOpening:
+        if self._worker.isRunning:
             # It would change the views of another module.
-            self._opener.cancel()
-            self._ui.openingBar.setVisible(False)
+            self._stopOpening()
             self.workList.say(_("Opening was stopped, because the module was left."))
         self._save()
         self._entered = False
@@ -128,8 +116,7 @@ class AnnotateSection(Section):
 
     def closeScene(self) -> None:
         # Saved before the nodes go. Nothing is taken out of the scene, which is being emptied.
-        self._opener.cancel()
-        self._ui.openingBar.setVisible(False)
+        self._stopOpening()
         self._save()
         self._opened = None
         self.slices.setScan(None)
@@ -139,9 +126,7 @@ class AnnotateSection(Section):
 
     def nodeRemoved(self, node) -> None:
         """The CT or a mask was deleted by hand: what was painted is saved already."""
-        if self._opened is None:
-            return
-        if node in (self._opened.volume, self.regions.segmentation, self.heart.segmentation):
+        if self._opened and node in (self._opened.volume, self.regions.segmentation, self.heart.segmentation):
             self.closeScene()
             removeNodes()
             self.workList.say(_("The scan was taken out of the scene. Open it again to continue."))
@@ -150,26 +135,24 @@ class AnnotateSection(Section):
 
     def open(self, scanId: str, name: str) -> None:
         """Save and close the scan that is open, and begin to open another. name: what the annotator sees."""
-        from CACScoringLib.core.ct import CTError
-
         if self._project is None or not self.close():
-            return
-        try:
-            scan = self._project.scan(scanId)
-        except CTError as error:
-            self.workList.say(str(error))
             return
         self._ui.openingBar.setVisible(True)
         self._onProgress(_("Opening {name} …").format(name=name), 0.0)
-        self._opener.open(
-            *(self._project, scan, self._state.annotator, name, self._onProgress, self._onOpened),
-            self.prepare.arguments,
-        )
+        project, scan, annotator = self._project, self._project.scan(scanId), self._state.annotator
+        ct = self._worker.newFolder() / "ct.nrrd"
+
+        def ended(reason: str) -> None:
+            opened, message = (None, reason) if reason else loadScan(ct, project, scan, annotator, name)
+            warnings = "\n".join(event["message"] for event in self._worker.warnings)
+            self._onOpened(opened, hiddenFrom(name, message or warnings, scan))
+
+        arguments = ["project", "prepare", str(project.folder), "--scan", scan.id, "--image", str(ct)]
+        self._worker.start([*arguments, *self.prepare.arguments], ended, self._onProgress)
 
     def close(self) -> bool:
         """Save and close the scan that is open, if any. False, with the reason shown, when it could not be saved."""
-        self._opener.cancel()
-        self._ui.openingBar.setVisible(False)
+        self._stopOpening()
         if self._opened is None:
             return True
         if not self._save():
@@ -177,39 +160,38 @@ class AnnotateSection(Section):
             return False
         self._setOpened(None)
         removeNodes()
-        if self._state is not None:
-            self._state.scanId = ""
         return True
+
+    def _stopOpening(self) -> None:
+        self._worker.cancel()
+        self._ui.openingBar.setVisible(False)
 
     def _onOpened(self, opened: OpenScan | None, message: str) -> None:
         self._ui.openingBar.setVisible(False)
-        if opened is None:
-            self.workList.say(message)
-            return
-        removeNodes(keep=opened.volume)
-        self._show(opened)
-        self._listAgain()
+        if opened is not None:
+            self._show(opened)
+            self._listAgain()
         if message:
             self.workList.say(message)
 
     def _show(self, opened: OpenScan) -> None:
+        # Masks are those on the disk, which may be newer.
+        removeNodes(keep=opened.volume)
         axial_view.show(opened)
         self._setOpened(opened)
-        if self._state is not None:
-            self._state.scanId = opened.scan.id
 
     def _setOpened(self, opened: OpenScan | None) -> None:
         self._opened = opened
         for section in (self.slices, self.regions, self.heart):
             section.setScan(opened)
+        if self._state is not None:
+            self._state.scanId = "" if opened is None else opened.scan.id
         self._activate()
 
     def _takeUp(self) -> None:
         """Go on with the scan that a scene was saved with."""
-        from CACScoringLib.core.ct import CTError
-
         state, project = self._state, self._project
-        if state is None or project is None or self._opened is not None or self.isOpening:
+        if state is None or project is None or self._opened is not None or self._worker.isRunning:
             return
         if slicer.mrmlScene.IsImporting():
             return  # not all of its nodes are there yet
@@ -218,13 +200,9 @@ class AnnotateSection(Section):
             return
         try:
             scan = project.scan(state.scanId)
-            opened = openVolume(project, scan, state.annotator, volume.GetName(), volume)
+            self._show(openVolume(project, scan, state.annotator, volume.GetName(), volume))
         except CTError as error:
             self.workList.say(str(error))
-            return
-        # Masks are those on the disk, which may be newer.
-        removeNodes(keep=volume)
-        self._show(opened)
 
     def _save(self) -> bool:
         return all([self.regions.save(), self.heart.save()])
@@ -269,12 +247,3 @@ class AnnotateSection(Section):
     def _listAgain(self) -> None:
         if self._state is not None:
             self.workList.update()
-
-    def _nameAgain(self) -> None:
-        """Names that a blind annotator must not see, or may see again."""
-        self._listAgain()
-        if self._opened is not None:
-            name = self.workList.nameOf(self._opened.scan.id)
-            self._opened.volume.SetName(name)
-            for section in (self.regions, self.heart):
-                section.rename(name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import slicer
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel import views
 
 if TYPE_CHECKING:
@@ -19,19 +20,13 @@ _MARGIN = 1.1
 """Of the view around the heart."""
 
 
-def viewWidget():
-    """The slice widget; None without a main window."""
-    manager = slicer.app.layoutManager()
-    return None if manager is None else manager.sliceWidget(VIEW)
-
-
 def show(opened: OpenScan) -> None:
     """Show the CT alone in one axial view, as large as the heart allows."""
     manager = slicer.app.layoutManager()
     if manager is None:
         return
     views.changeLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
-    widget = viewWidget()
+    widget = manager.sliceWidget(VIEW)
     composite = widget.mrmlSliceCompositeNode()
     composite.SetBackgroundVolumeID(opened.volume.GetID())
     composite.SetForegroundVolumeID(None)
@@ -45,28 +40,10 @@ def show(opened: OpenScan) -> None:
     widget.sliceView().setFocus()
 
 
-def showSlice(opened: OpenScan, k: int) -> None:
-    """Go to a slice without a move within its plane."""
-    views.scrollTo(opened.positions[k])
-
-
-def shownSlice(opened: OpenScan) -> int | None:
-    """k of the slice that the view shows; None outside the scan, or without a view."""
-    node = views.axialSliceNode()
-    return None if node is None else opened.sliceAt(views.positionOf(node))
-
-
-def sliceNode():
-    """The node of the view, which says when another slice is shown; None without a main window."""
-    return views.axialSliceNode()
-
-
 def _heartBox(opened: OpenScan) -> tuple[int, int, int, int] | None:
     """First column, first row, columns and rows around the proposed heart; None without one."""
-    import numpy as np
     import SimpleITK as sitk
 
-    from CACScoringLib.core.ct import CTError
     from CACScoringLib.io.image_files import read_image
 
     if opened.proposal is None:
@@ -75,11 +52,12 @@ def _heartBox(opened: OpenScan) -> tuple[int, int, int, int] | None:
         mask = read_image(opened.proposal.heart_file)
     except CTError:
         return None
-    flat = sitk.GetArrayViewFromImage(mask).any(0)
-    rows, columns = (flat.any(axis).nonzero()[0] for axis in (1, 0))
-    if not rows.size:
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(sitk.Cast(mask != 0, sitk.sitkUInt8))
+    if not shape.HasLabel(1):
         return None
-    return int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+    i, j, _k, columns, rows, _slices = shape.GetBoundingBox(1)
+    return i, j, columns, rows
 
 
 def _zoomTo(node, opened: OpenScan, box: tuple[int, int, int, int]) -> None:

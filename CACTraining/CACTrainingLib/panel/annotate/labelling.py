@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ...project.annotations import SliceAnnotations, SliceLabel
+from ...project.annotations import SliceAnnotations, SliceLabel
 
 
 class Labelling:

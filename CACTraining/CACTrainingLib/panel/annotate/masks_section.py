@@ -14,17 +14,18 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.labels import Labelled
 from CACScoringLib.panel.editor import LesionEditor
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import singleShot
 
-from .opening import PROJECT_ATTRIBUTE, SCAN_ATTRIBUTE
+from ...project.annotations import read_mask, write_mask
+from .opening import mark
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
-
-    from CACScoringLib.core.labels import Labelled
 
     from .opening import OpenScan
 
@@ -44,14 +45,8 @@ class MaskKind:
 
 
 REGIONS = MaskKind("regions", "Regions", ("CAC Region", "Paint", "Erase"))
-HEART = MaskKind(
-    "heart",
-    "Heart",
-    (
-        *("Paint", "Draw", "Erase", "Level tracing", "Fill between slices"),
-        *("Margin", "Smoothing", "Scissors", "Islands"),
-    ),
-)
+_DRAWING = ("Paint", "Draw", "Erase", "Level tracing", "Fill between slices")
+HEART = MaskKind("heart", "Heart", (*_DRAWING, "Margin", "Smoothing", "Scissors", "Islands"))
 
 
 class MaskSection(Section, VTKObservationMixin):
@@ -71,10 +66,11 @@ class MaskSection(Section, VTKObservationMixin):
         self._opened: OpenScan | None = None
         self._segmentation = None
         self._saved: Labelled | None = None
-        self._active = False
         self._timer = singleShot(SAVE_MILLISECONDS, self.save)
-        self._accept.clicked.connect(lambda *_args: self.accept())
-        self._keys = Keys([windowOf(ui.taskTabs)], undoKeys(self.undo, self.redo))
+        self._accept.clicked.connect(lambda *_args: self.save(always=True))
+        # The keys are on while there is an editor.
+        keys = undoKeys(lambda: self.editor.undo(), lambda: self.editor.redo())
+        self._keys = Keys([windowOf(ui.taskTabs)], keys)
         self.update()
 
     @property
@@ -103,7 +99,6 @@ class MaskSection(Section, VTKObservationMixin):
         on = on and self._opened is not None
         if on and self._segmentation is None:
             on = self._begin()
-        self._active = on
         self._keys.setEnabled(on)
         if self._segmentation is not None:
             if (display := self._segmentation.GetDisplayNode()) is not None:
@@ -115,11 +110,6 @@ class MaskSection(Section, VTKObservationMixin):
                 self._editor.exit()
         self.update()
 
-    def rename(self, name: str) -> None:
-        """The scan is called otherwise now."""
-        if self._segmentation is not None:
-            self._segmentation.SetName(_title(self._kind, name))
-
     def closeScene(self) -> None:
         """The scene is being closed, and the nodes with it."""
         self._timer.stop()
@@ -127,7 +117,7 @@ class MaskSection(Section, VTKObservationMixin):
         if self._editor is not None:
             self._editor.closeScene()
         self._opened = self._segmentation = self._saved = None
-        self._active = False
+        self._keys.setEnabled(False)
         self.update()
 
     def cleanup(self) -> None:
@@ -141,26 +131,11 @@ class MaskSection(Section, VTKObservationMixin):
         if self._opened is None:
             self._label.setText(_("Open a scan from the work list."))
 
-    def undo(self) -> None:
-        """Take the last change back."""
-        if self._editor is not None and self._active:
-            self._editor.widget.undo()
-
-    def redo(self) -> None:
-        """Make the change again that was taken back last."""
-        if self._editor is not None and self._active:
-            self._editor.widget.redo()
-
-    def accept(self) -> bool:
-        """Save the mask as it is shown, changed or not. Whether it was saved."""
-        return self.save(always=True)
-
     def save(self, always: bool = False) -> bool:
-        """Save the mask when it has changed since it was read or saved. False, and says why, when that failed."""
-        from CACScoringLib.core.ct import CTError
+        """Save the mask when it has changed since it was read or saved. False, and says why, when that failed.
 
-        from ...project.annotations import write_mask
-
+        always: as it is shown, changed or not.
+        """
         self._timer.stop()
         if self._segmentation is None:
             return True
@@ -181,18 +156,14 @@ class MaskSection(Section, VTKObservationMixin):
 
     def _begin(self) -> bool:
         """Show the annotator's own mask, or what it begins from. Whether there is one."""
-        from CACScoringLib.core.ct import CTError
-
         opened = self._opened
         try:
-            own = self._own()
-            mask = own if own is not None else self._proposed()
-            segmentation = self._addSegmentation(mask)
+            own = read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
+            segmentation = self._addSegmentation(own if own is not None else self._proposed())
         except (CTError, OSError, RuntimeError) as error:
             self._say(str(error))
             return False
-        for attribute, value in ((SCAN_ATTRIBUTE, opened.scan.id), (PROJECT_ATTRIBUTE, str(opened.project.folder))):
-            segmentation.SetAttribute(attribute, value)
+        mark(segmentation, opened.project, opened.scan)
         self._segmentation = segmentation
         self._saved = self._painted()
         if self._editor is None:
@@ -201,15 +172,9 @@ class MaskSection(Section, VTKObservationMixin):
         events = slicer.vtkSegmentation
         # Painting invokes the first; undo the second alone.
         for event in (events.SourceRepresentationModified, events.SegmentModified):
-            self.addObserver(segmentation.GetSegmentation(), event, self._edited)
+            self.addObserver(segmentation.GetSegmentation(), event, lambda *_args: self._timer.start())
         self._label.setText(self._source(own is not None))
         return True
-
-    def _own(self) -> sitk.Image | None:
-        from ...project.annotations import read_mask
-
-        opened = self._opened
-        return read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
 
     def _proposed(self) -> sitk.Image:
         """What an annotator begins from: nothing, or the proposed heart."""
@@ -233,25 +198,25 @@ class MaskSection(Section, VTKObservationMixin):
         # A file may have rounded the place of the voxels.
         mask.CopyInformation(opened.grid)
         add = add_heart if self._kind is HEART else add_lesions
-        node = add(slicer.mrmlScene, _title(self._kind, opened.volume.GetName()), opened.volume, mask)
+        title = _("{what} of {scan}").format(what=_(self._kind.title), scan=opened.name)
+        node = add(slicer.mrmlScene, title, opened.volume, mask)
         if self._kind is REGIONS:
             for other in set(node.GetSegmentation().GetSegmentIDs()) - set(_ARTERIES):
                 node.GetSegmentation().RemoveSegment(other)
         return node
 
     def _painted(self) -> Labelled:
-        from CACScoringLib.core.ct import MaskError
         from CACScoringLib.mrml.lesion_segments import label_of_segment
         from CACScoringLib.mrml.segments import voxels_of_segments
 
-        def region(name: str) -> int:
-            label = label_of_segment(name)
-            if label > len(_ARTERIES):
+        def label(name: str) -> int:
+            number = 1 if self._kind is HEART else label_of_segment(name)
+            if number > len(_ARTERIES):
                 known = ", ".join(_ARTERIES)
                 raise MaskError(f"The segment {name} is not an artery. Rename it ({known}) or remove it.")
-            return label
+            return number
 
-        return voxels_of_segments(self._segmentation, self._opened.grid, region if self._kind is REGIONS else _heart)
+        return voxels_of_segments(self._segmentation, self._opened.grid, label)
 
     def _image(self, painted: Labelled) -> sitk.Image:
         import numpy as np
@@ -265,31 +230,17 @@ class MaskSection(Section, VTKObservationMixin):
 
     def _source(self, own: bool) -> str:
         if self._kind is REGIONS:
-            text = _("Paint generously around each lesion with its artery's colour (keys 1 to 5).")
-            return text if own else _("{text} Nothing is saved yet.").format(text=text)
+            return _("Paint generously around each lesion with its artery's colour (keys 1 to 5).")
         if own:
             return _("This is your heart annotation of this scan.")
         proposal = self._opened.proposal
         if proposal is None:
             return _("There is no proposal for this heart: draw it.")
-        warnings = "".join(f" {warning}" for warning in proposal.warnings)
-        return _("Proposal ({source}). Correct it, or accept it as it is.{warnings}").format(
-            source=proposal.heart_source, warnings=warnings
-        )
-
-    def _edited(self, caller=None, event=None) -> None:
-        self._timer.start()
+        text = _("Proposal ({source}). Correct it, or accept it as it is.").format(source=proposal.heart_source)
+        return " ".join([text, *proposal.warnings])
 
     def _say(self, text: str) -> None:
         self._status.setText(text)
-
-
-def _title(kind: MaskKind, scan: str) -> str:
-    return _("{what} of {scan}").format(what=_(kind.title), scan=scan)
-
-
-def _heart(name: str) -> int:
-    return 1
 
 
 def _same(first: Labelled, second: Labelled | None) -> bool:

@@ -1,13 +1,10 @@
-"""Opens a scan of a project for annotation: the CT is read, and the heart proposed, by a worker in the background."""
+"""Opens a scan of a project for annotation."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +12,15 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.worker import Worker
+from CACScoringLib.core.ct import CTError
+
+from ...project.annotations import SliceAnnotations, slice_annotations
+from ...project.project import Project, ProjectScan
+from ...project.proposals import Proposal, read_proposal
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from ...project.annotations import SliceAnnotations
-    from ...project.project import Project, ProjectScan
-    from ...project.proposals import Proposal
 
 SCAN_ATTRIBUTE, PROJECT_ATTRIBUTE = "CACTraining.scan", "CACTraining.project"
 """Attributes of nodes that belong to a scan of a project: the scan's id and the project's folder."""
@@ -63,9 +61,6 @@ def openVolume(project: Project, scan: ProjectScan, annotator: str, name: str, v
     """Begin to annotate a scan whose CT is in the scene. Raises CTError when the node cannot be annotated any more."""
     from CACScoringLib.mrml.scene_content import slice_position_ras
 
-    from ...project.annotations import slice_annotations
-    from ...project.proposals import read_proposal
-
     grid = _gridOf(volume)
     positions = tuple(slice_position_ras(grid, k) for k in range(grid.GetSize()[2]))
     annotations = slice_annotations(project, scan.id, annotator)
@@ -94,6 +89,12 @@ def _gridOf(volume) -> sitk.Image:
     return sitk.DICOMOrient(grid, "LPS")
 
 
+def mark(node, project: Project, scan: ProjectScan) -> None:
+    """Note of a node that it belongs to a scan."""
+    node.SetAttribute(SCAN_ATTRIBUTE, scan.id)
+    node.SetAttribute(PROJECT_ATTRIBUTE, str(project.folder))
+
+
 def volumeInScene(project: Project, scanId: str):
     """The CT of a scan in a scene that was saved with it; None when it is not there."""
     for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
@@ -105,83 +106,30 @@ def volumeInScene(project: Project, scanId: str):
 
 def removeNodes(keep=None) -> None:
     """Take everything of opened scans out of the scene but one node, as what an earlier session left in it."""
-    for node in slicer.util.getNodesByClass("vtkMRMLVolumeNode") + slicer.util.getNodesByClass(
-        "vtkMRMLSegmentationNode"
-    ):
+    nodes = slicer.util.getNodesByClass("vtkMRMLVolumeNode")
+    for node in nodes + slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         if node.GetAttribute(SCAN_ATTRIBUTE) is not None and node is not keep:
             slicer.mrmlScene.RemoveNode(node)
 
 
-class ScanOpener:
-    """Opens one scan at a time. worker: runs the command line of CACTraining."""
+def loadScan(ct: Path, project: Project, scan: ProjectScan, annotator: str, name: str) -> tuple[OpenScan | None, str]:
+    """Put a CT into the scene, to be annotated; None, and why, when that fails. name: what the annotator sees."""
+    from CACScoringLib.io.image_files import read_image
+    from CACScoringLib.mrml.scene import add_volume
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._folder: Path | None = None
-
-    @property
-    def isRunning(self) -> bool:
-        return self._folder is not None
-
-    def open(
-        self,
-        project: Project,
-        scan: ProjectScan,
-        annotator: str,
-        name: str,
-        onProgress: Callable[[str, float], None],
-        onFinished: Callable[[OpenScan | None, str], None],
-        options: Sequence[str] = (),
-    ) -> None:
-        """Begin to open a scan. name: what the annotator sees. options: further ones of `cac project prepare`.
-
-        onProgress: called with what is being done and which part of all is behind, 0 to 1. onFinished: called once,
-        unless cancelled, with the scan, or None and why it could not be opened.
-        """
-        self.cancel()
-        self._folder = Path(tempfile.mkdtemp(prefix="cac-training-"))
-        ct = self._folder / "ct.nrrd"
-
-        def ended(reason: str) -> None:
-            try:
-                opened, message = (None, reason) if reason else self._load(ct, project, scan, annotator, name)
-            finally:
-                self._forget()
-            warnings = [event["message"] for event in self._worker.warnings]
-            onFinished(opened, _hidden(message or "\n".join(warnings), scan, name))
-
-        arguments = ["project", "prepare", str(project.folder), "--scan", scan.id, "--image", str(ct), *options]
-        self._worker.start(arguments, ended, onProgress)
-
-    def cancel(self) -> None:
-        """End the opening that is going on, if any; nothing more is called."""
-        self._worker.cancel()
-        self._forget()
-
-    def _forget(self) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
-
-    def _load(self, ct: Path, project, scan, annotator: str, name: str) -> tuple[OpenScan | None, str]:
-        from CACScoringLib.core.ct import CTError
-        from CACScoringLib.io.image_files import read_image
-        from CACScoringLib.mrml.scene import add_volume
-
-        volume = None
-        try:
-            # Not by Slicer's own reader: it would remember a file that is gone when the scene is saved.
-            volume = add_volume(slicer.mrmlScene, read_image(ct), name)
-            volume.SetAttribute(SCAN_ATTRIBUTE, scan.id)
-            volume.SetAttribute(PROJECT_ATTRIBUTE, str(project.folder))
-            return openVolume(project, scan, annotator, name, volume), ""
-        except (CTError, OSError, RuntimeError) as error:
-            if volume is not None:
-                slicer.mrmlScene.RemoveNode(volume)
-            return None, _("{name} could not be opened: {error}").format(name=name, error=error)
+    volume = None
+    try:
+        # Not by Slicer's own reader: it would remember a file that is gone when the scene is saved.
+        volume = add_volume(slicer.mrmlScene, read_image(ct), name)
+        mark(volume, project, scan)
+        return openVolume(project, scan, annotator, name, volume), ""
+    except (CTError, OSError, RuntimeError) as error:
+        if volume is not None:
+            slicer.mrmlScene.RemoveNode(volume)
+        return None, _("{name} could not be opened: {error}").format(name=name, error=error)
 
 
-def _hidden(message: str, scan: ProjectScan, name: str) -> str:
+def hiddenFrom(name: str, message: str, scan: ProjectScan) -> str:
     """A message without what a blind annotator must not see. name: what the scan is called to them."""
     for told in (str(scan.ct), scan.name) if name != scan.name else ():
         message = message.replace(told, name)

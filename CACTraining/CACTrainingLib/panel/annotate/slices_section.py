@@ -15,16 +15,17 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.panel import views
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
 from CACScoringLib.panel.widgets import colourIcon
 
-from . import axial_view
+from ...project.annotations import SliceLabel
 from .labelling import Labelling
 
 if TYPE_CHECKING:
-    from ...project.annotations import SliceLabel
     from .opening import OpenScan
 
 COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (171, 71, 188)}
@@ -52,8 +53,8 @@ class SlicesSection(Section, VTKObservationMixin):
         self.plot = SlicePlot()
         self.plot.chosen.connect(self._go)
         ui.slicesPlotFrame.layout().addWidget(self.plot)
-        names = (("VISIBLE", ui.visibleButton), ("NOT_VISIBLE", ui.notVisibleButton), ("UNSURE", ui.unsureButton))
-        for name, button in names:
+        buttons = (ui.visibleButton, ui.notVisibleButton, ui.unsureButton)
+        for name, button in zip(COLOURS, buttons, strict=True):
             button.clicked.connect(lambda *_args, name=name: self._press(name))
             button.setFocusPolicy(qt.Qt.NoFocus)  # Space would press it again
             button.setIcon(colourIcon(COLOURS[name]))
@@ -63,23 +64,15 @@ class SlicesSection(Section, VTKObservationMixin):
         font.setBold(True)
         ui.sliceLabel.setFont(font)
         ui.slicesLegendLabel.setText(_legend())
-        self._keys = self._makeKeys(ui)
-
-    def _makeKeys(self, ui) -> list[Keys]:
-        pressed = {
-            key: lambda name=name: self._press(name)
-            for keys, name in (("V1", "VISIBLE"), ("N2", "NOT_VISIBLE"), ("U3", "UNSURE"))
-            for key in keys
-        }
-        back = undoKeys(self.undo, self.redo) | {"Backspace": self.undo}
-        everywhere = {**pressed, **back, ",": lambda: self.move(-1), ".": lambda: self.move(1)}
+        keys = {**undoKeys(self.undo, self.redo), "Backspace": self.undo}
+        for letters, name in (("V1", "VISIBLE"), ("N2", "NOT_VISIBLE"), ("U3", "UNSURE")):
+            keys |= dict.fromkeys(letters, lambda name=name: self._press(name))
+        keys |= {",": lambda: self.move(-1), ".": lambda: self.move(1)}
         # Lists and boxes need the arrows for themselves.
         manager = slicer.app.layoutManager()
         within = [ui.slicesPage, *([] if manager is None else [manager.viewport()])]
-        return [
-            Keys([windowOf(ui.slicesPage)], everywhere),
-            Keys(within, {"Down": lambda: self.move(-1), "Up": lambda: self.move(1)}),
-        ]
+        arrows = {"Down": lambda: self.move(-1), "Up": lambda: self.move(1)}
+        self._keys = [Keys([windowOf(ui.slicesPage)], keys), Keys(within, arrows)]
 
     # What the panel tells
 
@@ -88,11 +81,9 @@ class SlicesSection(Section, VTKObservationMixin):
         self.removeObservers()
         self._opened, self._k, self._undone = opened, None, []
         self._labelling = None if opened is None else Labelling(opened.annotations, opened.slices)
-        self._ui.slicesStatusLabel.setText("")
+        self._say("" if opened is None else "\n".join(opened.annotations.warnings))
         if opened is not None:
-            self._ui.slicesStatusLabel.setText("\n".join(opened.annotations.warnings))
-            node = axial_view.sliceNode()
-            if node is not None:
+            if (node := views.axialSliceNode()) is not None:
                 self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._viewMoved)
             self._go(self._labelling.first())
             self._count()
@@ -123,10 +114,8 @@ class SlicesSection(Section, VTKObservationMixin):
     @property
     def unsure(self) -> int:
         """How many slices are labelled as unsure."""
-        if self._labelling is None:
-            return 0
-        labels = self._labelling.labels
-        return sum(k in labels and labels[k].name == "UNSURE" for k in self._labelling.slices)
+        labels = {} if self._labelling is None else self._labelling.labels
+        return sum(label.name == "UNSURE" and k in self._labelling.slices for k, label in labels.items())
 
     # Showing
 
@@ -151,29 +140,21 @@ class SlicesSection(Section, VTKObservationMixin):
         self.plot.setFixedHeight(_PLOT_WITH_SUGGESTION_PIXELS if suggested else _PLOT_PIXELS)
         self.plot.setToolTip(
             _("The marks are your labels, the height is the predicted probability of calcium. Click to go to a slice.")
-            if suggested
-            else _("The marks are your labels. Click to go to a slice.")
         )
-        if labelling is None:
-            self.plot.setSlices({})
-            return
-        labels = labelling.labels
-        told = [*labelling.slices, *(k for k in labels if k < len(self._opened.positions))]
-        self.plot.setSlices(
-            {
-                k: PlotSlice(k, suggested.get(k), True, (COLOURS[labels[k].name],) if k in labels else ())
-                for k in range(min(told), max(told) + 1)
-            }
+        labels = {} if labelling is None else labelling.labels
+        shown = (
+            [] if labelling is None else [*labelling.slices, *(k for k in labels if k < len(self._opened.positions))]
         )
+        marks = {k: (COLOURS[label.name],) for k, label in labels.items()}
+        every = range(min(shown), max(shown) + 1) if shown else ()
+        self.plot.setSlices({k: PlotSlice(k, suggested.get(k), True, marks.get(k, ())) for k in every})
 
     def _showSlice(self) -> None:
         ui, labelling, k = self._ui, self._labelling, self._k
         self.plot.setCurrent(k)
-        if labelling is None:
-            ui.sliceLabel.setText(_("Open a scan from the work list."))
-            return
-        if k is None:
-            ui.sliceLabel.setText(_("Outside the scan"))
+        if labelling is None or k is None:
+            nothing, outside = _("Open a scan from the work list."), _("Outside the scan")
+            ui.sliceLabel.setText(nothing if labelling is None else outside)
             return
         label = labelling.labels.get(k)
         said = _("no label yet") if label is None else _labelNames()[label.name]
@@ -190,7 +171,7 @@ class SlicesSection(Section, VTKObservationMixin):
         return self._opened.proposal.probabilities if wanted and self._opened.proposal is not None else {}
 
     def _viewMoved(self, caller=None, event=None) -> None:
-        k = axial_view.shownSlice(self._opened)
+        k = self._opened.sliceAt(views.positionOf(views.axialSliceNode()))
         if k != self._k:
             self._setCurrent(k)
 
@@ -207,8 +188,6 @@ class SlicesSection(Section, VTKObservationMixin):
     # What the annotator does
 
     def _press(self, name: str) -> None:
-        from ...project.annotations import SliceLabel
-
         self.label(SliceLabel[name])
 
     def label(self, label: SliceLabel) -> None:
@@ -225,9 +204,7 @@ class SlicesSection(Section, VTKObservationMixin):
         self.update()
         self._onChanged()
         if following is None:
-            self._ui.slicesStatusLabel.setText(
-                _("All slices of this heart are labelled. Page Down opens the next scan.")
-            )
+            self._say(_("All slices of this heart are labelled. Page Down opens the next scan."))
             self._onComplete()
 
     def undo(self) -> None:
@@ -255,27 +232,24 @@ class SlicesSection(Section, VTKObservationMixin):
 
     def move(self, step: int) -> None:
         """Go to a neighbouring slice without a label given: 1 towards the head, -1 towards the feet."""
-        if self._labelling is not None and self._k is not None:
-            k = self._labelling.neighbour(self._k, step)
-            if k is not None:
-                self._go(k)
+        if self._k is not None and (k := self._labelling.neighbour(self._k, step)) is not None:
+            self._go(k)
 
     def _save(self, change: Callable[[], int | None]) -> object:
         """What a change returns; _NOT_SAVED, with the reason shown, when the disk did not take it."""
-        from CACScoringLib.core.ct import CTError
-
         try:
             return change()
         except (CTError, OSError) as error:
-            self._ui.slicesStatusLabel.setText(
-                _("Not saved, so this slice has no new label: {error}").format(error=error)
-            )
+            self._say(_("Not saved, so this slice has no new label: {error}").format(error=error))
             return _NOT_SAVED
+
+    def _say(self, text: str) -> None:
+        self._ui.slicesStatusLabel.setText(text)
 
     def _go(self, k: int) -> None:
         if self._opened is None:
             return
-        axial_view.showSlice(self._opened, k)
+        views.scrollTo(self._opened.positions[k])
         if self._k != k:  # there is no view that would tell
             self._setCurrent(k)
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.widgets import dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker, showIn
 
+from ...project.project import Project
 from ..model_cards import cardsIn
 from ..train.training_options import PACKAGES
 from .install_section import InstallSection
@@ -22,7 +24,6 @@ from .study_view import StudyView
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
 
-    from ...project.project import Project
 
 STUDY_PACKAGES = {
     **PACKAGES,
@@ -50,7 +51,7 @@ class EvaluateSection(Section):
         self._showProgress = showIn(ui.evaluateStatusLabel, ui.evaluateBar)
         self.view = StudyView(ui)
         self.install = InstallSection(ui, worker, self.update)
-        self._fillStudies("")
+
         ui.evaluateStudyBox.currentIndexChanged.connect(self._chosen)
         ui.evaluateModelBox.currentIndexChanged.connect(self._chosen)
         ui.evaluateOtherBox.currentIndexChanged.connect(self._chosen)
@@ -79,11 +80,10 @@ class EvaluateSection(Section):
         self._fillChoices(compares)
         for widget in (ui.evaluateOtherLabel, ui.evaluateOtherBox):
             widget.setVisible(compares)
-        ui.evaluateStudyText.setText(self._hint(compares))
-        boxes = (ui.evaluateStudyBox, ui.evaluateUseBox, ui.evaluateModelBox, ui.evaluateOtherBox)
-        for box in boxes:
-            box.setEnabled(not running)
         ready = self._project is not None and (not compares or self._canCompare())
+        ui.evaluateStudyText.setText(self._hint(ready))
+        for box in (ui.evaluateStudyBox, ui.evaluateUseBox, ui.evaluateModelBox, ui.evaluateOtherBox):
+            box.setEnabled(not running)
         ui.evaluateButton.setText(_("Cancel") if self._studying else _("Evaluate"))
         ui.evaluateButton.setEnabled(self._studying or (ready and not running))
         ui.evaluateBar.setVisible(self._studying)
@@ -94,11 +94,9 @@ class EvaluateSection(Section):
         self._worker.cancel()
         self._studying = False
 
-    def _hint(self, compares: bool) -> str:
-        if self._project is None:
-            return _("Open a project, or make a new one.")
-        if compares and not self._canCompare():
-            return _("Choose two models of one network.")
+    def _hint(self, ready: bool) -> str:
+        if not ready:
+            return _("Choose two models of one network.") if self._project else _("Open a project, or make a new one.")
         state = self._state
         return _("Device and annotations are those of the page Train: {device}, {annotator}.").format(
             device=state.trainDevice.label(), annotator=state.trainAnnotator or _("majority of the annotators")
@@ -110,39 +108,30 @@ class EvaluateSection(Section):
 
     def _fillChoices(self, compares: bool) -> None:
         """Models to compare are named by their cards. A study takes what is installed, by name."""
-        from CACScoringLib.core.ct import CTError
         from CACScoringLib.models.cards import list_models
 
         state, ui = self._state, self.ui
-        comes = _("comes with CAC")
-        origins = {"bundled": comes, "alternative": comes, "user": _("installed")}
-        choices = [("", _("none"))] if compares else [("", _("those that come with CAC"))]
+        offered = [(_("none") if compares else _("those that come with CAC"), "")]
         self._models = {}
         try:
             for model in list_models():
                 if compares or model.origin != "bundled":
-                    key = str(model.path) if compares else model.card.name
-                    self._models[key] = model.card
-                    choices.append((key, f"{model.card.name} ({model.card.network}, {origins[model.origin]})"))
+                    self._models[str(model.path) if compares else model.card.name] = model.card
         except CTError as error:
             self._say(str(error))
-        for path, card in cardsIn(self._project.models_folder).items() if compares and self._project else ():
-            self._models[path] = card
-            choices.append((path, _("{name} ({network}, of this project)").format(**vars(card))))
-        offered = [(text, key) for key, text in choices]
-        self._fillStudies(state.evaluateStudy)
+        if compares and self._project:
+            self._models |= cardsIn(self._project.models_folder)
+
+        offered += [(f"{card.name} ({card.network})", key) for key, card in self._models.items()]
+        fillBox(ui.evaluateStudyBox, [(text, key) for key, text in _studies().items()], state.evaluateStudy)
         fillBox(ui.evaluateModelBox, offered, state.evaluateModel)
         fillBox(ui.evaluateOtherBox, offered, state.evaluateOther)
 
-    def _fillStudies(self, chosen: str) -> None:
-        fillBox(self.ui.evaluateStudyBox, [(text, key) for key, text in _studies().items()], chosen)
-
     def _chosen(self, *_args: object) -> None:
-        if self._state is None:
-            return
         state, ui = self._state, self.ui
-        study, model, other = map(dataOf, (ui.evaluateStudyBox, ui.evaluateModelBox, ui.evaluateOtherBox))
-        state.evaluateStudy, state.evaluateModel, state.evaluateOther = study, model, other
+        if state is not None:
+            boxes = (ui.evaluateStudyBox, ui.evaluateModelBox, ui.evaluateOtherBox)
+            state.evaluateStudy, state.evaluateModel, state.evaluateOther = map(dataOf, boxes)
 
     # A study
 
@@ -169,9 +158,8 @@ class EvaluateSection(Section):
         state, project = self._state, self._project
         study, use = state.evaluateStudy, state.evaluateUse.value
         keys = [state.evaluateModel, state.evaluateOther] if study == COMPARISON else [state.evaluateModel]
-        chosen = [key for key in keys if key in self._models]
-        names = [f"{self._models[key].name}-{self._models[key].sha256[:4]}" for key in chosen]
-        name = "-".join([study, use, *names])
+        chosen = {key: self._models[key] for key in keys if key in self._models}
+        name = "-".join([study, use, *(f"{card.name}-{card.sha256[:4]}" for card in chosen.values())])
         command = ["evaluate", study]
         if study != ACQUISITION:
             command += ["--data", str(project.folder), "--use", use]
@@ -182,10 +170,8 @@ class EvaluateSection(Section):
 
     def _onEnd(self, name: str, reason: str) -> None:
         self._studying = False
-        warnings = "".join(
-            f"\n⚠ {warning}" for warning in dict.fromkeys(event["message"] for event in self._worker.warnings)
-        )
-        self._say((reason or _("Done: {name}.").format(name=name)) + warnings)
+        warnings = dict.fromkeys(f"⚠ {event['message']}" for event in self._worker.warnings)
+        self._say("\n".join([reason or _("Done: {name}.").format(name=name), *warnings]))
         if not reason:
             self.view.choose(name)
         self.update()

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
 from CACScoringLib.panel.packages import REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.widgets import dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker
 
+from ...project.project import Project
 from ..model_cards import cardsIn
 from ..train.curve_nodes import SHOWN_METRICS
 from ..train.training_options import PACKAGES
@@ -23,7 +25,6 @@ from ..train.training_options import PACKAGES
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard, StoredModel
 
-    from ...project.project import Project
 
 _MOST_METRICS = 6
 
@@ -79,75 +80,59 @@ class InstallSection:
             self._worker.cancel()
             self._end(_("Cancelled. What was measured is kept; calibrate again to continue."))
             return
-        from CACScoringLib.core.ct import CTError
-
         name = self._cards[self._chosen].name
         command = ["calibrate", "--data", str(self._project.folder), "--decomposition", self._chosen]
         try:
-            for used in modelsInScoring():
-                command += [f"--{used.card.network}", str(used.path)]
+            command += [word for used in modelsInScoring() for word in (f"--{used.card.network}", str(used.path))]
         except CTError as error:
             self._say(str(error))
             return
-
-        def heard(event: dict) -> None:
-            if event["event"] == "counted":
-                text = _("Calibrating {name}: {done} of {count} scans …")
-                self._say(text.format(name=name, done=event["done"], count=event["count"]))
-
-        def ended(reason: str) -> None:
-            self._calibrating = False
-            done = _("{name} is calibrated together with the models that CAC Scoring uses now.").format(name=name)
-            self._end(_("Not calibrated; nothing was changed. {reason}").format(reason=reason) if reason else done)
-
         self._calibrating = True
-        self._run(command, _("Calibrating {name} …").format(name=name), ended, heard, PACKAGES)
+        doing, failed = _("Calibrating {name} …"), _("Not calibrated; nothing was changed. {reason}")
+        done = _("{name} is calibrated together with the models that CAC Scoring uses now.")
+        self._run(command, doing.format(name=name), failed, lambda: done.format(name=name), PACKAGES)
 
     def _install(self, *_args: object) -> None:
-        path, card = self._chosen, self._cards[self._chosen]
-        earlier = installedModel(card.name, card.network)
+        card = self._cards[self._chosen]
 
-        def ended(reason: str) -> None:
-            if reason:
-                self._end(_("Not installed; nothing was changed. {reason}").format(reason=reason))
-                return
-            text = _("{name} is installed, and chosen in CAC Scoring for this scene.").format(name=card.name)
-            if earlier is not None and earlier != card:
-                text += " " + _("The {name} that was there is kept: Roll back puts it in place again.").format(
-                    name=card.name
-                )
+        def done() -> str:
             useInScoring(card.network, card.name)
-            self._end(text)
+            return _("{name} is installed, and chosen in CAC Scoring for this scene. An earlier one is kept: Roll back "
+                     "puts it in place again.").format(name=card.name)  # fmt: skip
 
-        self._run(["models", "install", path, "--overwrite"], _("Installing {name} …").format(name=card.name), ended)
+        command = ["models", "install", self._chosen, "--overwrite"]
+        failed = _("Not installed; nothing was changed. {reason}")
+        self._run(command, _("Installing {name} …").format(name=card.name), failed, done)
 
     def _rollBack(self, *_args: object) -> None:
         card = self._cards[self._chosen]
 
-        def ended(reason: str) -> None:
-            if reason:
-                self._end(_("Not rolled back; nothing was changed. {reason}").format(reason=reason))
-                return
+        def done() -> str:
             now = installedModel(card.name, card.network)
-            if now is None:
-                useInScoring(card.network, "", insteadOf=card.name)
-                text = _("{name} is no longer installed. CAC Scoring uses the model that comes with it.")
-            else:
+            if now is not None:
                 text = _("The earlier {name}, SHA-256 {hash}, is in place again.")
-            self._end(text.format(name=card.name, hash="" if now is None else now.sha256[:16]))
+                return text.format(name=card.name, hash=now.sha256[:16])
+            useInScoring(card.network, "", insteadOf=card.name)
+            text = _("{name} is no longer installed. CAC Scoring uses the model that comes with it.")
+            return text.format(name=card.name)
 
-        self._run(
-            ["models", "install", card.name, "--previous"], _("Rolling back {name} …").format(name=card.name), ended
-        )
+        command = ["models", "install", card.name, "--previous"]
+        failed = _("Not rolled back; nothing was changed. {reason}")
+        self._run(command, _("Rolling back {name} …").format(name=card.name), failed, done)
 
     def _run(
-        self,
-        command: list[str],
-        doing: str,
-        ended: Callable[[str], None],
-        heard: Callable[[dict], None] = lambda event: None,
-        packages: Mapping[str, str] = REQUIREMENTS,
+        self, command: list[str], doing: str, failed: str, done: Callable[[], str], packages: Mapping = REQUIREMENTS
     ) -> None:
+        """Run a command. failed: with a place for the reason. done: what to say of its end, called there."""
+
+        def heard(event: dict) -> None:
+            if event["event"] == "counted":
+                self._say(_("{doing} {done} of {count} scans").format(doing=doing, **event))
+
+        def ended(reason: str) -> None:
+            self._calibrating = False
+            self._end(failed.format(reason=reason) if reason else done())
+
         if reason := ensurePackages(packages):
             ended(reason)
             return
@@ -165,7 +150,6 @@ class InstallSection:
 
 def installedModel(name: str, network: str) -> ModelCard | None:
     """The card of the model that the user has installed under a name."""
-    from CACScoringLib.core.ct import CTError
     from CACScoringLib.models.cards import list_models
 
     try:
@@ -216,36 +200,26 @@ def inShort(card: ModelCard, installed: ModelCard | None) -> str:
         _("For research only; not a medical device."),
     ]
     if card.preprocessing_version != preprocessing.VERSION:
-        lines.append(
-            _(
-                "⚠ It was trained on scans prepared by version {own}; CAC Scoring prepares them by version {ours}."
-            ).format(own=card.preprocessing_version, ours=preprocessing.VERSION)
-        )
+        text = _("⚠ It was trained on scans prepared by version {own}; CAC Scoring prepares them by version {ours}.")
+        lines.append(text.format(own=card.preprocessing_version, ours=preprocessing.VERSION))
     if card.network == "decomposition" and "evidence_weights" not in card.calibration:
         lines.append(_("⚠ Not calibrated: every lesion of its map would count, coronary or not. Calibrate it first."))
-    if installed is not None and installed == card:
-        lines.append(_("✓ It is installed."))
-    elif installed is not None and installed.sha256 == card.sha256:
-        lines.append(_("It is installed with another card, as before a calibration: install it again."))
-    elif installed is not None:
-        lines.append(
-            _("Another {name} is installed, SHA-256 {hash} …; it would be kept.").format(
-                name=card.name, hash=installed.sha256[:16]
-            )
-        )
+    if installed is not None:
+        same, other = _("✓ It is installed."), _("Another one of this name is installed; it would be kept.")
+        lines.append(same if installed == card else other)
     return "\n".join(lines)
 
 
 def _metrics(validation: Mapping[str, object]) -> list[tuple[str, float]]:
     """The best known of the numbers on a card, wherever they lie on it."""
     found = dict(reversed(list(_numbers(validation))))
-    known = [(name.replace("_", " "), found[name]) for name in SHOWN_METRICS if name in found]
-    return known[:_MOST_METRICS] or [(name.replace("_", " "), value) for name, value in found.items()][:_MOST_METRICS]
+    names = [name for name in SHOWN_METRICS if name in found] or list(found)
+    return [(name.replace("_", " "), found[name]) for name in names[:_MOST_METRICS]]
 
 
 def _numbers(values: Mapping[str, object]) -> Iterator[tuple[str, float]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _numbers(value)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        elif type(value) in (int, float):
             yield name, float(value)

@@ -1,4 +1,4 @@
-"""The finished studies of a project, shown inside Slicer: texts, tables and figures by section."""
+"""The tables and figures of a project's finished studies, shown inside Slicer; the page has the text, too."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import qt
 from slicer.i18n import tr as _
@@ -18,8 +17,7 @@ from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareTable
 from CACScoringLib.panel.widgets import dataOf, fillBox, say, showPicture
 
-if TYPE_CHECKING:
-    from ...project.project import Project
+from ...project.project import Project
 
 INDEX, PAGE, SCHEMA = "study.json", "study.html", "cac-study/1"
 """In a study's folder: see `report.page.write_study`."""
@@ -29,14 +27,12 @@ _DIGITS = 4
 _NO_NUMBER = {"", "nan"}
 
 
-@dataclass(frozen=True)
-class Study:
-    """A finished study. sections: as in its `study.json`; captions: by file, relative to the folder."""
+class Study(NamedTuple):
+    """A finished study. captions: of its tables and figures, by file, relative to the folder."""
 
     folder: Path
     title: str
-    sections: tuple[dict, ...]
-    captions: dict[str, str] = field(default_factory=dict)
+    captions: dict[str, str]
 
 
 def studiesIn(folder: Path) -> list[Study]:
@@ -46,8 +42,7 @@ def studiesIn(folder: Path) -> list[Study]:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             if content["schema"] == SCHEMA:
-                sections = tuple(content["sections"])
-                found.append(Study(file.parent, content["title"], sections, content["captions"]))
+                found.append(Study(file.parent, content["title"], dict(content["captions"])))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found
@@ -81,73 +76,44 @@ class StudyView(Section):
     def __init__(self, ui) -> None:
         self._ui = ui
         self._project: Project | None = None
-        self._studies: list[Study] = []
-        self._shown: tuple | None = None
+        self._studies: dict[str, Study] = {}
         prepareTable(ui.studyTable)
         ui.studyBox.currentIndexChanged.connect(self._studyChosen)
-        ui.studySectionBox.currentIndexChanged.connect(self._sectionChosen)
         ui.studyItemBox.currentIndexChanged.connect(self._showItem)
         ui.studyPageButton.clicked.connect(self._openPage)
 
     def setProject(self, project: Project | None) -> None:
         """Show the studies of another project; None for none."""
         self._project = project
-        self._shown = None
 
     def update(self) -> None:
         """Show the studies that are there, and the chosen one."""
-        ui = self._ui
-        self._studies = [] if self._project is None else studiesIn(self._project.studies_folder)
-        names = [study.folder.name for study in self._studies]
-        fillBox(ui.studyBox, [(name, name) for name in names], self._state.shownStudy)
-        for n, study in enumerate(self._studies):
+        ui, found = self._ui, [] if self._project is None else studiesIn(self._project.studies_folder)
+        self._studies = {study.folder.name: study for study in found}
+        fillBox(ui.studyBox, [(name, name) for name in self._studies], self._state.shownStudy)
+        for n, study in enumerate(found):
             ui.studyBox.setItemData(n, study.title, qt.Qt.ToolTipRole)
-        ui.studyPageButton.setEnabled(bool(names))
-        self._showStudy()
+        ui.studyPageButton.setEnabled(bool(found))
+        captions = {} if self.study is None else self.study.captions
+        chosen = dataOf(ui.studyItemBox)
+        fillBox(ui.studyItemBox, [(_short(caption), file) for file, caption in captions.items()], chosen)
+        for widget in (ui.studyItemLabel, ui.studyItemBox):
+            widget.setVisible(bool(captions))
+        self._showItem()
 
     def choose(self, name: str) -> None:
         """Show a study that was just made."""
-        self._shown = None
         self._state.shownStudy = name
 
     @property
     def study(self) -> Study | None:
         """The study that is shown."""
-        index = self._ui.studyBox.currentIndex
-        return self._studies[index] if 0 <= index < len(self._studies) else None
+        return self._studies.get(dataOf(self._ui.studyBox))
 
     def _studyChosen(self, *_args: object) -> None:
         if self._state is not None:
-            self._state.shownStudy = "" if self.study is None else self.study.folder.name
-            self._showStudy()
-
-    def _showStudy(self) -> None:
-        study, box = self.study, self._ui.studySectionBox
-        shown = None if study is None else (study.folder, (study.folder / INDEX).stat().st_mtime_ns)
-        if shown == self._shown and shown is not None:
-            return
-        self._shown = shown
-        sections = () if study is None else study.sections
-        # What was found comes with figures; before it is told what was looked at.
-        first = next((n for n, section in enumerate(sections) if section["figures"]), 0)
-        fillBox(box, [(section["title"], n) for n, section in enumerate(sections)], first)
-        self._sectionChosen()
-
-    def _sectionChosen(self, *_args: object) -> None:
-        ui, section = self._ui, self._section()
-        files = [] if section is None else [*section["tables"], *section["figures"]]
-        offered = [(_short(self.study.captions.get(file, file)), file) for file in files]
-        fillBox(ui.studyItemBox, offered, files[0] if files else "")
-        say(ui.studyText, "" if section is None else "\n\n".join(section["text"]))
-        for widget in (ui.studyItemLabel, ui.studyItemBox):
-            widget.setVisible(bool(files))
-        for widget in (ui.studySectionLabel, ui.studySectionBox):
-            widget.setVisible(section is not None)
-        self._showItem()
-
-    def _section(self) -> dict | None:
-        index = self._ui.studySectionBox.currentIndex
-        return None if self.study is None or index < 0 else self.study.sections[index]
+            self._state.shownStudy = dataOf(self._ui.studyBox)
+            self.update()
 
     def _showItem(self, *_args: object) -> None:
         ui, study = self._ui, self.study

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
@@ -15,10 +14,9 @@ from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import dataOf, fillBox
 from CACScoringLib.panel.worker import Worker
 
+from ...project.project import Project
+from ...project.proposals import read_proposal
 from ..model_cards import cardsIn
-
-if TYPE_CHECKING:
-    from ...project.project import Project
 
 NETWORK = "slices"
 
@@ -81,16 +79,13 @@ class PrepareSection(Section):
 
         def heard(event: dict) -> None:
             if event["event"] == "counted":
-                text = _("Preparing: {done} of {count} scans …")
-                self._say(text.format(done=event["done"], count=event["count"]))
+                self._say(_("Preparing: {done} of {count} scans …").format(**event))
 
         def ended(reason: str) -> None:
             self._onChanged()
-            warnings = [event["message"] for event in self._worker.warnings if event["code"] == "scan-failed"]
-            # Names of scans are not for blind annotators.
-            told = [] if self._state is not None and self._state.blind else warnings[:3]
-            failed = _("Scans without a proposal: {count}.").format(count=len(warnings)) if warnings else ""
-            self._say("\n".join(filter(None, [reason or _("All scans are prepared."), failed, *told])))
+            count = sum(event["code"] == "scan-failed" for event in self._worker.warnings)
+            failed = _("Scans without a proposal: {count}.").format(count=count) if count else ""
+            self._say("\n".join(filter(None, [reason or _("All scans are prepared."), failed])))
             self.update()
 
         arguments = ["project", "prepare", str(self._project.folder), *self.arguments]
@@ -102,8 +97,6 @@ class PrepareSection(Section):
 
     def _isStale(self) -> bool:
         """Whether a proposal is by another model than the chosen one."""
-        from ...project.proposals import read_proposal
-
         chosen = self._state.proposalModel
         proposals = [read_proposal(self._project, scan.id) for scan in self._project.scans]
         models = [set(proposal.models) for proposal in proposals if proposal is not None and proposal.probabilities]

@@ -6,22 +6,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ctk
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.text import some
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.worker import Worker, showIn
 
+from ...project.annotations import annotators, check_annotator
+from ...project.project import Project
+from ...project.split import patient_kinds
 from ..asking import askForFile, askForFolder
-
-if TYPE_CHECKING:
-    from ...project.project import Project
 
 SCAN_TITLES = ("Scan", "Patient", "Source", "Use", "Annotated by")
 _LAST_PROJECT = "CACTraining/lastProject"
@@ -44,8 +45,7 @@ class ProjectSection(Section):
         self._onProject = onProject
         self._project: Project | None = None
         self._folder = ""
-        self._askForFolder = askForFolder
-        self._askForFile = askForFile
+        self._askForFolder, self._askForFile = askForFolder, askForFile
         prepareColumns(ui.scanTable, SCAN_TITLES, (15, 11, 8, 11))
         prepareColumns(ui.findingTable, ("Severity", "Finding"), (10,))
         ui.findingTable.setWordWrap(True)
@@ -57,8 +57,8 @@ class ProjectSection(Section):
             table.setVisible(False)
         ui.projectFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
         for button, action in (
-            (ui.openProjectButton, self._open),
-            (ui.newProjectButton, self._create),
+            (ui.openProjectButton, lambda: self._take(create=False)),
+            (ui.newProjectButton, lambda: self._take(create=True)),
             (ui.addFolderButton, lambda: self._add(self._askForFolder(_("Folder with scans")))),
             (ui.addFileButton, lambda: self._add(self._askForFile(_("CT file")))),
             (ui.relocateButton, self._relocate),
@@ -129,35 +129,27 @@ class ProjectSection(Section):
             return _("Choose a folder, and open the project in it or make a new one.")
         uses = [scan.use for scan in project.scans]
         counts = ", ".join(f"{uses.count(use)} {name}" for use, name in _useNames().items() if use in uses)
-        lines = [_("{name}. Scans: {count} ({counts})").format(name=project.name, count=len(uses), counts=counts)]
-        if not uses:
-            lines = [_("{name}. No scans yet").format(name=project.name)]
+        text = _("{name}. Scans: {count} ({counts})") if uses else _("{name}. No scans yet")
+        lines = [text.format(name=project.name, count=len(uses), counts=counts)]
         if gone:
             lines.append(_("⚠ Missing scans: {count}. Relocate them.").format(count=len(gone)))
         return "\n".join([*lines, *(f"⚠ {warning}" for warning in project.warnings)])
 
     def _states(self, scanId: str) -> str:
         """Who has annotated a scan."""
-        from CACScoringLib.core.ct import CTError
-
-        from ...project.annotations import annotators
-
-        try:
-            return ", ".join(annotators(self._project, scanId))
-        except CTError as error:
-            return str(error)
+        return ", ".join(self._try(lambda: annotators(self._project, scanId)) or ())
 
     def _showButtons(self) -> None:
         ui, project, idle = self._ui, self._project, not self._worker.isRunning
-        for button in (ui.addFolderButton, ui.addFileButton):
-            button.setEnabled(project is not None and idle)
-        some = project is not None and bool(project.scans) and idle
-        for widget in (ui.relocateButton, ui.splitButton, ui.agreementButton):
-            widget.setEnabled(some)
-        ui.checkButton.setEnabled(project is not None and idle)
-        ui.removeButton.setEnabled(some and self._selected() is not None)
-        for button in (ui.openProjectButton, ui.newProjectButton):
-            button.setEnabled(idle)
+        opened, full = project is not None and idle, project is not None and bool(project.scans) and idle
+        for buttons, ready in (
+            ((ui.openProjectButton, ui.newProjectButton), idle),
+            ((ui.addFolderButton, ui.addFileButton, ui.checkButton), opened),
+            ((ui.relocateButton, ui.splitButton, ui.agreementButton), full),
+            ((ui.removeButton,), full and self._selected() is not None),
+        ):
+            for button in buttons:
+                button.setEnabled(ready)
 
     def _selected(self):
         row = self._ui.scanTable.currentRow()
@@ -167,46 +159,29 @@ class ProjectSection(Section):
     def _say(self, text: str) -> None:
         self._ui.projectStatusLabel.setText(text)
 
+    def _sayAll(self, lines: list[str]) -> None:
+        lines = [line for line in lines if line]
+        more = [_("{count} more messages.").format(count=len(lines) - _MESSAGES)] if len(lines) > _MESSAGES else []
+        self._say("\n".join(lines[:_MESSAGES] + more))
+
     # What the user does
 
     def _annotatorGiven(self) -> None:
-        from CACScoringLib.core.ct import CTError
-
-        from ...project.annotations import check_annotator
-
         if self._state is None:
             return
         name = self._ui.annotatorEdit.text.strip()
-        try:
-            self._state.annotator = check_annotator(name) if name else ""
-        except CTError as error:
-            self._say(str(error))
-            self._ui.annotatorEdit.setText(self._state.annotator)
+        if (checked := self._try(lambda: check_annotator(name) if name else "")) is not None:
+            self._state.annotator = checked
+        self._ui.annotatorEdit.setText(self._state.annotator)
 
-    def _open(self) -> None:
-        folder = self._ui.projectFolderEdit.currentPath
-        if not folder:
-            folder = self._askForFolder(_("Folder of the project"))
-        if folder:
-            self._take(folder, create=False)
-
-    def _create(self) -> None:
-        folder = self._ui.projectFolderEdit.currentPath
-        if not folder:
-            folder = self._askForFolder(_("Folder for the new project"))
-        if folder:
-            self._take(folder, create=True)
-
-    def _take(self, folder: str, create: bool) -> None:
+    def _take(self, create: bool) -> None:
         """Open or make a project. The one that is open stays when that fails."""
-        from CACScoringLib.core.ct import CTError
-
-        from ...project.project import Project
-
-        try:
-            project = (Project.create if create else Project.open)(Path(folder))
-        except (CTError, OSError) as error:
-            self._say(str(error))
+        title = _("Folder for the new project") if create else _("Folder of the project")
+        folder = self._ui.projectFolderEdit.currentPath or self._askForFolder(title)
+        if not folder:
+            return
+        project = self._try(lambda: (Project.create if create else Project.open)(Path(folder)))
+        if project is None:
             return
         self._say("")
         self._shown(project)
@@ -216,23 +191,9 @@ class ProjectSection(Section):
 
     def _openFolder(self, folder: str) -> None:
         """Open the project that a scene names."""
-        from CACScoringLib.core.ct import CTError
-
-        from ...project.project import Project
-
         self._say("")
-        if not folder:
-            self._shown(None)
-            return
-        try:
-            project = Project.open(Path(folder))
-        except (CTError, OSError) as error:
-            self._shown(None)
-            self._folder = folder  # not to be tried again with every change
-            self._say(str(error))
-            return
-        self._shown(project)
-        self._folder = folder
+        self._shown(self._try(lambda: Project.open(Path(folder))) if folder else None)
+        self._folder = folder  # what fails is not to be tried again with every change
 
     def _shown(self, project: Project | None) -> None:
         self.setProject(project)
@@ -240,12 +201,7 @@ class ProjectSection(Section):
 
     def _changed(self) -> None:
         """The project's scans are others now."""
-        from CACScoringLib.core.ct import CTError
-
-        try:
-            self._project.reload()
-        except CTError as error:
-            self._say(str(error))
+        self._try(self._project.reload)
         self.update()
         self._onProject(self._project)
 
@@ -255,42 +211,29 @@ class ProjectSection(Section):
 
     def _added(self, reason: str, events: list[dict]) -> None:
         self._changed()
-        count = next((event["added"] for event in events if event["event"] == "added"), None)
-        lines = [] if count is None else [_("Scans added: {count}.").format(count=count)]
-        lines += [*filter(None, [reason]), *self._warnings()]
-        more = len(lines) - _MESSAGES
-        lines = lines[:_MESSAGES] + ([_("{count} more messages.").format(count=more)] if more > 0 else [])
-        self._say("\n".join(lines))
+        counts = [_("Scans added: {added}.").format(**event) for event in events if event["event"] == "added"]
+        self._sayAll([*counts, reason, *self._warnings()])
 
-    def _remove(self) -> None:
-        from CACScoringLib.core.ct import CTError
-
-        scan = self._selected()
+    def _try(self, call: Callable[[], object]) -> object | None:
+        """What a call returns; None, with the reason shown, when it fails."""
         try:
-            self._project.remove(scan.id)
+            return call()
         except (CTError, OSError) as error:
             self._say(str(error))
-        else:
-            place = self._project.folder / "removed"
-            self._say(_("{name} was taken out. Its annotations and its row are kept in {place}.").format(
-                name=scan.name, place=place
-            ))  # fmt: skip
+            return None
+
+    def _remove(self) -> None:
+        scan, place = self._selected(), self._project.folder / "removed"
+        self._say(_("{name} was taken out. It is kept in {place}.").format(name=scan.name, place=place))
+        self._try(lambda: self._project.remove(scan.id))
         self._changed()
 
     def _split(self) -> None:
-        from CACScoringLib.core.ct import CTError
-
-        boxes = (self._ui.trainingBox, self._ui.validationBox, self._ui.testBox)
-        from ...project.split import patient_kinds
-
-        try:
-            given = self._project.split(tuple(box.value / 100 for box in boxes), kinds=patient_kinds(self._project))
-        except (CTError, OSError) as error:
-            self._say(str(error))
-            return
-        text = _("Patients assigned: {count}. Earlier assignments are kept.")
-        self._say(text.format(count=len(given)))
-        self._changed()
+        project, boxes = self._project, (self._ui.trainingBox, self._ui.validationBox, self._ui.testBox)
+        shares = tuple(box.value / 100 for box in boxes)
+        if (given := self._try(lambda: project.split(shares, kinds=patient_kinds(project)))) is not None:
+            self._say(_("Patients assigned: {count}. Earlier assignments are kept.").format(count=len(given)))
+            self._changed()
 
     def _relocate(self) -> None:
         """Look for the missing scans, or for all, below another folder than the one they share."""
@@ -312,45 +255,37 @@ class ProjectSection(Section):
         self._run(_("Checking …"), ["check", str(self._project.folder)], self._checked)
 
     def _checked(self, reason: str, events: list[dict]) -> None:
-        findings = [event for event in events if event["event"] == "finding"]
-        table = self._ui.findingTable
-        table.setVisible(bool(findings))
-        table.setRowCount(len(findings))
-        for row, finding in enumerate(findings):
-            names = ", ".join(self._nameOf(each) for each in finding["scans"][:_MESSAGES])
-            more = "" if len(finding["scans"]) <= _MESSAGES else ", …"
-            message = finding["message"] + (f" ({names}{more})" if names else "")
-            fillRow(table, row, (_severities()[finding["severity"]], message))
+        names_of, table = {scan.id: scan.name for scan in self._project.scans}, self._ui.findingTable
+        rows = []
+        for finding in [event for event in events if event["event"] == "finding"]:
+            names = f" ({some([names_of[each] for each in finding['scans']])})" if finding["scans"] else ""
+            rows.append((_severities()[finding["severity"]], finding["message"] + names))
+        self._fill(table, rows)
         table.resizeRowsToContents()
         self._say(reason or _("Training can start."))
 
-    def _nameOf(self, scanId: str) -> str:
-        return next((scan.name for scan in self._project.scans if scan.id == scanId), scanId)
+    def _fill(self, table, rows: list[tuple[str, ...]], numbers: Sequence[int] = ()) -> None:
+        """Show a table, when it has rows. numbers: columns of numbers."""
+        table.setVisible(bool(rows))
+        table.setRowCount(len(rows))
+        for row, texts in enumerate(rows):
+            fillRow(table, row, texts, numbers)
 
     def _compare(self) -> None:
         self._ui.agreementTable.setRowCount(0)
         self._run(_("Comparing annotators …"), ["agreement", str(self._project.folder)], self._compared)
 
     def _compared(self, reason: str, events: list[dict]) -> None:
-        pairs = [event for event in events if event["event"] == "agreement"]
-        table = self._ui.agreementTable
-        table.setVisible(bool(pairs))
-        table.setRowCount(len(pairs))
-        for row, pair in enumerate(pairs):
+        rows = []
+        for pair in [event for event in events if event["event"] == "agreement"]:
             kappa = pair["kappa"]
-            with_interval = _number(kappa["value"])
-            if kappa["low"] is not None:
-                with_interval += f" [{kappa['low']:.2f}, {kappa['high']:.2f}]"
-            texts = (
-                f"{pair['first']} – {pair['second']}",
-                str(pair["scans"]),
-                str(pair["slices"]),
-                with_interval,
-                *(_number(pair[key]["value"]) for key in ("same", "regions", "heart")),
-            )
-            fillRow(table, row, texts, range(1, 7))
+            interval = "" if kappa["low"] is None else f" [{kappa['low']:.2f}, {kappa['high']:.2f}]"
+            rest = (_number(pair[key]["value"]) for key in ("same", "regions", "heart"))
+            counts = str(pair["scans"]), str(pair["slices"])
+            rows.append((f"{pair['first']} – {pair['second']}", *counts, _number(kappa["value"]) + interval, *rest))
+        self._fill(self._ui.agreementTable, rows, range(1, 7))
         nobody = _("No scan was annotated by two annotators, or by one beside a known ground truth.")
-        self._say("\n".join(filter(None, [reason or ("" if pairs else nobody), *self._warnings()])))
+        self._sayAll([reason or ("" if rows else nobody), *self._warnings()])
 
     def _run(self, text: str, arguments: list[str], onEnd: Callable[[str, list[dict]], None]) -> None:
         """Run a command in the background. onEnd: called with why it failed, or "", and the events it reported."""

@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, hideEmptyColumns, prepareColumns
 
-if TYPE_CHECKING:
-    from ...project.project import Project
-    from ...project.work_list import WorkItem
+from ...project.project import Project
+from ...project.work_list import WorkItem, shown_name, work_list
 
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))
@@ -50,10 +49,6 @@ class WorkListSection(Section):
 
     def update(self) -> None:
         """List the scans of the project anew."""
-        from CACScoringLib.core.ct import CTError
-
-        from ...project.work_list import shown_name, work_list
-
         ui, state = self._ui, self._state
         chosen = self.selected
         self._items, self._names = [], {}
@@ -67,7 +62,9 @@ class WorkListSection(Section):
             except CTError as error:
                 self.say(str(error))
             else:
-                self._sayState()
+                done, count = sum(item.state == "done" for item in self._items), len(self._items)
+                text = _("Scans done: {done} of {count}.").format(done=done, count=count)
+                self.say(text if count else _("The project has no scans yet. Add some on the first page."))
         blind = state is not None and state.blind
         self._names = {item.scan.id: shown_name(item, n, blind) for n, item in enumerate(self._items, 1)}
         ui.workTable.setRowCount(len(self._items))
@@ -88,10 +85,6 @@ class WorkListSection(Section):
         """Choose a scan's row."""
         row = next((row for row, item in enumerate(self._items) if item.scan.id == scanId), -1)
         self._ui.workTable.setCurrentCell(row, 0)
-
-    def nameOf(self, scanId: str) -> str:
-        """What a scan is called here; empty for one that is not listed."""
-        return self._names.get(scanId, "")
 
     def showProgress(self, scanId: str, done: int, count: int, unsure: int) -> None:
         """Show how far a scan is, without reading all others again."""
@@ -122,25 +115,12 @@ class WorkListSection(Section):
     def say(self, text: str) -> None:
         self._ui.workStatusLabel.setText(text)
 
-    def _sayState(self) -> None:
-        done = sum(item.state == "done" for item in self._items)
-        text = _("Scans done: {done} of {count}.").format(done=done, count=len(self._items)) if self._items else ""
-        self.say(text or _("The project has no scans yet. Add some on the first page."))
-
     def _fill(self, row: int, item: WorkItem) -> None:
-        count = "?" if item.slices is None else item.slices
-        warning = "" if item.uncertainty is None else f"{item.uncertainty:.2f}"
-        yes = _("yes")
-        texts = (
-            self._names[item.scan.id],
-            _stateNames()[item.state],
-            f"{item.slices_done} / {count}",
-            str(item.unsure or ""),
-            yes if item.regions else "",
-            yes if item.heart else "",
-            warning,
-        )
-        fillRow(self._ui.workTable, row, texts, (2, 3, 6))
+        done = f"{item.slices_done} / {'?' if item.slices is None else item.slices}"
+        uncertainty = "" if item.uncertainty is None else f"{item.uncertainty:.2f}"
+        masks = [_("yes") if mask else "" for mask in (item.regions, item.heart)]
+        first = self._names[item.scan.id], _stateNames()[item.state], done, str(item.unsure or "")
+        fillRow(self._ui.workTable, row, (*first, *masks, uncertainty), (2, 3, 6))
 
     def _showButtons(self) -> None:
         state = next((item.state for item in self._items if item.scan.id == self.selected), "missing")
@@ -149,12 +129,10 @@ class WorkListSection(Section):
 
     def _openSelected(self) -> None:
         item = next((item for item in self._items if item.scan.id == self.selected), None)
-        if item is None:
-            return
-        if item.state == "missing":
+        if item is not None and item.state == "missing":
             self.say(_("The CT of this scan is missing. Relocate it on the first page."))
-            return
-        self._onOpen(item.scan.id, self._names[item.scan.id])
+        elif item is not None:
+            self._onOpen(item.scan.id, self._names[item.scan.id])
 
 
 def _stateNames() -> dict[str, str]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import slicer
-import vtk
 from slicer import vtkMRMLPlotChartNode
 from slicer.i18n import tr as _
-from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 LAYOUT_ID = 20775
 """Above those that Slicer keeps for itself. Saved with a scene, so it must not change."""
@@ -37,9 +36,6 @@ _LEGEND_ROOM = 1.25
 """The legend lies in the upper right corner, where the best part of a curve would be."""
 _LEGEND_POINTS = 14
 _MARGIN = 1.05
-_MOST_MARKERS = 60
-
-_STEP = "step"
 _VIEWS = {LOSS: "CACTrainingLoss", METRICS: "CACTrainingMetrics"}
 
 Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]
@@ -49,14 +45,14 @@ Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 def updateCharts(run: str, name: str, curves: Curves) -> dict[str, vtkMRMLPlotChartNode]:
     """Bring the charts of a run up to its curves; returns them by kind, those that have something to show.
 
-    run: the run's folder, by which its nodes are found again. name: of the run, for titles.
+    run: the run's folder, by which its charts are found again. name: of the run, for titles.
     """
-    charts = {}
-    for kind in (LOSS, METRICS):
-        shown = _shown(curves, kind)
-        if shown:
-            charts[kind] = _chart(run, name, kind)
-            _fill(charts[kind], shown)
+    charts = chartsOf(run)
+    for kind, title in ((LOSS, _("{name}: loss")), (METRICS, _("{name}: validation"))):
+        if shown := _shown(curves, kind):
+            charts[kind] = chart = _plotted(charts.get(kind), kind, shown)
+            chart.SetAttribute(RUN_ATTRIBUTE, run)
+            chart.SetTitle(title.format(name=name))
     return charts
 
 
@@ -95,17 +91,15 @@ def _layoutNode():
 
 
 def _layoutDescription() -> str:
-    labels = {LOSS: _("Loss"), METRICS: _("Validation")}
-    views = "".join(
-        f"""<item><view class="vtkMRMLPlotViewNode" singletontag="{_VIEWS[kind]}">
-      <property name="viewlabel" action="default">{label}</property>
-    </view></item>"""
-        for kind, label in labels.items()
+    view = (
+        '<item><view class="vtkMRMLPlotViewNode" singletontag="{}">'
+        '<property name="viewlabel" action="default">{}</property></view></item>'
     )
+    views = view.format(_VIEWS[LOSS], _("Loss")) + view.format(_VIEWS[METRICS], _("Validation"))
     return f'<layout type="vertical" split="true">{views}</layout>'
 
 
-def _shown(curves: Curves, kind: str) -> dict[str, tuple[Sequence[int], Sequence[float]]]:
+def _shown(curves: Curves, kind: str) -> Curves:
     """Those that belong to a chart, by their name in it. Of metrics that nobody chose, those that are proportions."""
     own = {name.partition("/")[2]: curve for name, curve in curves.items() if name.startswith(f"{kind}/") and curve[0]}
     if kind == LOSS:
@@ -114,42 +108,31 @@ def _shown(curves: Curves, kind: str) -> dict[str, tuple[Sequence[int], Sequence
     return chosen or {name: curve for name, curve in own.items() if all(-1 <= value <= 1 for value in curve[1])}
 
 
-def _chart(run: str, name: str, kind: str) -> vtkMRMLPlotChartNode:
-    if (found := chartsOf(run).get(kind)) is not None:
-        return found
-    chart = _newNode("vtkMRMLPlotChartNode", f"{name} {kind}")
-    chart.SetAttribute(RUN_ATTRIBUTE, run)
+def _plotted(chart: vtkMRMLPlotChartNode | None, kind: str, curves: Curves) -> vtkMRMLPlotChartNode:
+    """A chart of curves, a new one for None. It is not saved with the scene, where it would be stale."""
+    columns = _columns(curves)
+    nodes = {} if chart is None else {"chart": chart, "series": _seriesOf(chart)}
+    tables = [series.GetTableNode() for series in nodes.get("series", ())]
+    if tables and tables[0] is not None:
+        nodes["table"] = tables[0]
+    with slicer.util.NodeModify(nodes["table"]) if "table" in nodes else nullcontext():
+        chart = slicer.util.plot(list(columns.values()), 0, list(columns), show=False, nodes=nodes)
+    for number, series in enumerate(nodes["series"]):
+        colour = _COLOURS[number % len(_COLOURS)]
+        series.SetColor(*(int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)))
+    for node in (chart, nodes["table"], *nodes["series"]):
+        node.SetSaveWithScene(False)
     chart.SetAttribute(KIND_ATTRIBUTE, kind)
-    titles = {LOSS: _("{name}: loss"), METRICS: _("{name}: validation")}
-    chart.SetTitle(titles[kind].format(name=name))
     chart.SetLegendFontSize(_LEGEND_POINTS)
+    # Axes as long as the curves: VTK makes them so by itself only when a plot is added.
+    steps, *values = columns.values()
+    highest = max(float(np.nanmax(each)) for each in values)
     chart.SetXAxisRangeAuto(False)
     chart.SetYAxisRangeAuto(False)
+    chart.SetXAxisRange(0.0, max(1.0, float(steps[-1])) * _LEGEND_ROOM)
+    chart.SetYAxisRange(min(0.0, *(float(np.nanmin(each)) for each in values)), highest * _MARGIN or 1.0)
     chart.SetXAxisTitle(_("Step"))
-    chart.SetYAxisTitle({LOSS: _("Loss"), METRICS: _("Metric")}[kind])
     return chart
-
-
-def _fill(chart: vtkMRMLPlotChartNode, curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
-    # A user may have removed some of the nodes.
-    series = {own.GetName(): own for own in _seriesOf(chart)}
-    tables = [own.GetTableNode() for own in series.values() if own.GetTableNode() is not None]
-    tableNode = tables[0] if tables else _newNode("vtkMRMLTableNode", chart.GetName())
-    labels = {_label(name): curve for name, curve in curves.items()}
-    columns = _columns(labels)
-    # Before the series, which draw columns of it; in one exchange, so that none is missing for a moment.
-    if not _holds(tableNode.GetTable(), columns):
-        tableNode.SetAndObserveTable(_table(columns))
-        _setRanges(chart, columns)
-    for number, label in enumerate(labels):
-        if label not in series:
-            series[label] = _newSeries(label, number)
-            chart.AddAndObservePlotSeriesNodeID(series[label].GetID())
-    dense = len(columns[_STEP]) > _MOST_MARKERS
-    for own in series.values():
-        own.SetMarkerStyle(own.MarkerStyleNone if dense else own.MarkerStyleCircle)
-        if own.GetTableNodeID() != tableNode.GetID():
-            own.SetAndObserveTableNodeID(tableNode.GetID())
 
 
 def _seriesOf(chart: vtkMRMLPlotChartNode) -> list:
@@ -157,65 +140,12 @@ def _seriesOf(chart: vtkMRMLPlotChartNode) -> list:
     return [series for series in found if series is not None]
 
 
-def _setRanges(chart: vtkMRMLPlotChartNode, columns: Mapping[str, np.ndarray]) -> None:
-    """Axes as long as the curves: VTK makes them so by itself only when a plot is added."""
-    steps, *values = columns.values()
-    lowest = min(0.0, *(float(np.nanmin(each)) for each in values))
-    highest = max(float(np.nanmax(each)) for each in values)
-    if chart.GetAttribute(KIND_ATTRIBUTE) == METRICS:
-        highest = max(1.0, highest)
-    chart.SetXAxisRange(0.0, max(1.0, float(steps[-1])) * _LEGEND_ROOM)
-    chart.SetYAxisRange(lowest, (highest * _MARGIN) or 1.0)
-
-
-def _newSeries(label: str, number: int):
-    series = _newNode("vtkMRMLPlotSeriesNode", label)
-    series.SetXColumnName(_STEP)
-    series.SetYColumnName(label)
-    series.SetPlotType(series.PlotTypeScatter)
-    colour = _COLOURS[number % len(_COLOURS)]
-    series.SetColor(*(int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)))
-    return series
-
-
-def _label(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _columns(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> dict[str, np.ndarray]:
+def _columns(curves: Curves) -> dict[str, np.ndarray]:
     """A column of all steps, and one for each curve that is no number where it has none."""
     steps = sorted({step for own, _values in curves.values() for step in own})
-    row = {step: n for n, step in enumerate(steps)}
-    columns = {_STEP: np.array(steps, float)}
-    for label, (own, values) in curves.items():
-        columns[label] = np.full(len(steps), math.nan)
-        columns[label][[row[step] for step in own]] = values
-    if len(steps) == 1:
-        # A line of one point is an error in VTK.
-        return {label: np.repeat(values, 2) for label, values in columns.items()}
-    return columns
-
-
-def _table(columns: Mapping[str, np.ndarray]) -> vtk.vtkTable:
-    table = vtk.vtkTable()
-    for label, values in columns.items():
-        column = numpy_to_vtk(values, deep=True)
-        column.SetName(label)
-        table.AddColumn(column)
-    return table
-
-
-def _holds(table: vtk.vtkTable | None, columns: Mapping[str, np.ndarray]) -> bool:
-    if table is None or table.GetNumberOfColumns() != len(columns):
-        return False
-    held = [table.GetColumnByName(label) for label in columns]
-    return None not in held and all(
-        np.array_equal(vtk_to_numpy(old), new, equal_nan=True) for old, new in zip(held, columns.values(), strict=True)
-    )
-
-
-def _newNode(kind: str, name: str):
-    """Not saved with the scene: what it shows is in the run's folder, and would be stale."""
-    node = slicer.mrmlScene.AddNewNodeByClass(kind, name)
-    node.SetSaveWithScene(False)
-    return node
+    columns = {"step": np.array(steps, float)}
+    for name, (own, values) in curves.items():
+        column = columns[name.replace("_", " ")] = np.full(len(steps), math.nan)
+        column[np.searchsorted(steps, own)] = values
+    # A line of one point is an error in VTK.
+    return {name: np.repeat(values, 2) if len(steps) == 1 else values for name, values in columns.items()}

@@ -16,15 +16,16 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.table_widgets import fitHeight, prepareColumns
+from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareColumns
 from CACScoringLib.panel.widgets import say, showPicture, widthOf
 
+from ...project.project import Project
 from ..parameters import Network
 from . import curve_nodes
 
 if TYPE_CHECKING:
-    from ...project.project import Project
     from ...training.background import RunState
 
 POLL_MILLISECONDS = 1000
@@ -55,7 +56,7 @@ class RunsSection(Section):
         self._runs: dict[str, RunState] = {}
         self._samples: list[tuple[int, Path]] = []
         self._sample: tuple | None = None
-        self._layoutBefore: int | None = None
+        self._layoutBefore = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
         self._drawn: tuple | None = None
         self._seen = False
         self._filling = False
@@ -124,25 +125,12 @@ class RunsSection(Section):
     # The list
 
     def _showTable(self) -> None:
-        table = self._ui.runsTable
+        table, networks = self._ui.runsTable, {network.value: network.label() for network in Network}
         self._filling = True
         table.setRowCount(len(self._runs))
         for row, (name, run) in enumerate(self._runs.items()):
-            cells = (
-                name,
-                _networkNames().get(run.network, run.network),
-                stateNames()[run.state],
-                _stepOf(run),
-                bestOf(run),
-            )
-            for column, text in enumerate(cells):
-                item = table.item(row, column)
-                if item is None:
-                    item = qt.QTableWidgetItem()
-                    table.setItem(row, column, item)
-                if item.text() != text:
-                    item.setText(text)
-                    item.setToolTip(text)
+            network = networks.get(run.network, run.network)
+            fillRow(table, row, (name, network, stateNames()[run.state], _stepOf(run), bestOf(run)))
         row = list(self._runs).index(self._state.shownRun) if self._state.shownRun in self._runs else -1
         if table.currentRow() != row:
             table.clearSelection()
@@ -171,10 +159,7 @@ class RunsSection(Section):
         say(ui.runLabel, self._message or ("" if run is None else _progressOf(run)))
         say(ui.runWarningsLabel, "" if run is None else "\n".join(f"⚠ {warning}" for warning in run.warnings))
         folder = None if run is None else self._folder(run.name)
-        # Whoever chose another layout meanwhile has left the curves.
-        if self._layoutBefore is not None and not curve_nodes.isShown():
-            self._layoutBefore = None
-        showing = self._layoutBefore is not None
+        showing = curve_nodes.isShown()
         ui.curvesButton.setChecked(showing)
         if showing:
             curve_nodes.show({} if run is None else self._charts(folder, run))
@@ -197,12 +182,11 @@ class RunsSection(Section):
         manager = slicer.app.layoutManager()
         if manager is None:
             return
-        if self._layoutBefore is None:
+        if curve_nodes.isShown():
+            manager.setLayout(self._layoutBefore)
+        else:
             self._layoutBefore, self._drawn = manager.layout, None
             curve_nodes.show({})
-        else:
-            before, self._layoutBefore = self._layoutBefore, None
-            manager.setLayout(before)
         self._showRun()
 
     def _stop(self, *_args: object) -> None:
@@ -215,14 +199,10 @@ class RunsSection(Section):
 
         from ...training import background as training_runs
 
-        self._command(
-            _("It could not be resumed: {error}"),
-            lambda: training_runs.resume(*workerCommand(), self._folder(self._shown.name)),
-        )
+        folder = self._folder(self._shown.name)
+        self._command(_("It could not be resumed: {error}"), lambda: training_runs.resume(*workerCommand(), folder))
 
     def _command(self, failure: str, command: Callable[[], None]) -> None:
-        from CACScoringLib.core.ct import CTError
-
         try:
             command()
             self._message = ""
@@ -261,17 +241,8 @@ class RunsSection(Section):
 
 def stateNames() -> dict[str, str]:
     """What a training's states are called."""
-    return {
-        "starting": _("starting …"),
-        "running": _("running"),
-        "stopped": _("stopped"),
-        "failed": _("failed"),
-        "done": _("done"),
-    }
-
-
-def _networkNames() -> dict[str, str]:
-    return {network.value: network.label() for network in Network}
+    names = {"starting": _("starting …"), "running": _("running"), "stopped": _("stopped")}
+    return {**names, "failed": _("failed"), "done": _("done")}
 
 
 def bestOf(run: RunState) -> str:
@@ -286,15 +257,12 @@ def _stepOf(run: RunState) -> str:
 
 def _progressOf(run: RunState) -> str:
     minutes, seconds = divmod(round(run.seconds), 60)
-    lines = [
-        _("{name}: {state}, step {step}, {minutes}:{seconds:02d} min of training.").format(
-            name=run.name, state=stateNames()[run.state], step=_stepOf(run), minutes=minutes, seconds=seconds
-        )
-    ]
+    text = _("{name}: {state}, step {step}, {minutes}:{seconds:02d} min of training.")
+    state = stateNames()[run.state]
+    lines = [text.format(name=run.name, state=state, step=_stepOf(run), minutes=minutes, seconds=seconds)]
     if best := bestOf(run):
-        lines.append(
-            _("Best: {best} at step {step:.0f}, which is kept.").format(best=best, step=run.best.get("step", run.step))
-        )
+        text = _("Best: {best} at step {step:.0f}, which is kept.")
+        lines.append(text.format(best=best, step=run.best.get("step", run.step)))
     if run.message:
         lines.append(_("Now: {doing}.").format(doing=run.message) if run.state in UNDER_WAY else run.message)
     return "\n".join(lines)

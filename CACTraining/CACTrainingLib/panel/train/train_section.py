@@ -6,23 +6,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import qt
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import dataOf, fillBox, showPath, singleShot, watchPath
 from CACScoringLib.panel.worker import Worker
 
+from ...project.annotations import annotators
+from ...project.project import Project
 from ..parameters import Network, Preset
 from .runs_section import RunsSection
 from .training_options import PACKAGES, addRows, argumentsOf, commandsElsewhere, isName, modelNames, nameOf, startsFor
-
-if TYPE_CHECKING:
-    from ...project.project import Project
 
 CHECK_MILLISECONDS = 300
 """After the last change, so that the project is not looked through at every letter of a name."""
@@ -41,16 +40,18 @@ class TrainSection(Section):
         self._findings: list[dict] | None = None
         self._checked: tuple | None = None
         self._asking: tuple | None = None
-        self._stale = True
+
         self._missing: list[str] = []
         self._problem = ""
         self._choicesOf: tuple | None = None
         self.runs = RunsSection(ui, ui.trainTab, self.refresh)
         self._timer = singleShot(CHECK_MILLISECONDS, self.check)
-        watchPath(ui.trainFolderEdit, self._folderChosen)
+        watchPath(ui.trainFolderEdit, lambda *_args: self._set("trainFolder", ui.trainFolderEdit.currentPath))
         ui.trainNetworkBox.activated.connect(self._networkChosen)
-        ui.trainStartBox.currentIndexChanged.connect(self._startChosen)
-        ui.trainAnnotatorBox.currentIndexChanged.connect(self._annotatorChosen)
+        ui.trainStartBox.currentIndexChanged.connect(lambda *_args: self._set("trainStart", dataOf(ui.trainStartBox)))
+        ui.trainAnnotatorBox.currentIndexChanged.connect(
+            lambda *_args: self._set("trainAnnotator", dataOf(ui.trainAnnotatorBox))
+        )
         ui.trainStartButton.clicked.connect(self._start)
         ui.trainCheckButton.clicked.connect(self._installOrCheck)
         ui.elsewhereCopyButton.clicked.connect(self._copy)
@@ -83,9 +84,8 @@ class TrainSection(Section):
         ui.trainNameEdit.setPlaceholderText("" if self._project is None else name)
         ui.elsewhereEdit.setPlainText("" if self._project is None else commandsElsewhere(state, self._project, name))
         self._problem = self._problemOf(name)
-        if self._project is not None and not self._missing and (self._stale or self._asked() != self._checked):
-            if self._asked() != self._checked:
-                self._findings = None
+        if self._project is not None and not self._missing and self._asked() != self._checked:
+            self._findings = None
             if not self._worker.isRunning or self._asked() != self._asking:
                 self._timer.start()
         self._showCheck()
@@ -93,7 +93,7 @@ class TrainSection(Section):
 
     def refresh(self) -> None:
         """Look again at what others may have changed: annotators, models, the project."""
-        self._choicesOf, self._stale = None, True
+        self._choicesOf = self._checked = None
         self._missing = missingPackages(PACKAGES)
         self.update()
 
@@ -105,9 +105,15 @@ class TrainSection(Section):
         if state is None or project is None or self._missing:
             return
         self._asking, findings = self._asked(), []
-        if not state.trainNetwork.learnsFromScans:
-            self._checked, self._findings, self._stale = self._asking, findings, False
+
+        def ended(reason: str) -> None:
+            if reason and not any(finding["severity"] == "error" for finding in findings):
+                findings.append({"severity": "error", "message": reason, "scans": []})
+            self._checked, self._findings = self._asking, findings
             self.update()
+
+        if not state.trainNetwork.learnsFromScans:
+            ended("")
             return
         command = ["project", "check", str(project.folder), "--network", state.trainNetwork.value]
         command += ["--method", state.trainMethod.value]
@@ -116,12 +122,6 @@ class TrainSection(Section):
         def heard(event: dict) -> None:
             if event["event"] == "finding":
                 findings.append(event)
-
-        def ended(reason: str) -> None:
-            if reason and not any(finding["severity"] == "error" for finding in findings):
-                findings.append({"severity": "error", "message": reason, "scans": []})
-            self._checked, self._findings, self._stale = self._asking, findings, False
-            self.update()
 
         self._worker.start(command, ended, onEvent=heard)
 
@@ -142,18 +142,14 @@ class TrainSection(Section):
         if self._project is None:
             return _("Open a project, or make a new one.")
         if self._missing:
-            return _("Training needs Python packages that are not installed: {packages}.").format(
-                packages=namesOf(self._missing)
-            )
+            text = _("Training needs Python packages that are not installed: {packages}.")
+            return text.format(packages=namesOf(self._missing))
+        text = ""
         if not isName(name):
-            return _("“{name}” is not a valid name: use lower-case letters, digits, dots, dashes, underscores.").format(
-                name=name
-            )
-        if name in modelNames(self._project.models_folder):
-            return _("The project has a model or a training named “{name}” already. Choose another name.").format(
-                name=name
-            )
-        return ""
+            text = _("“{name}” is not a valid name: use lower-case letters, digits, dots, dashes, underscores.")
+        elif name in modelNames(self._project.models_folder):
+            text = _("The project has a model or a training named “{name}” already. Choose another name.")
+        return text.format(name=name)
 
     def _showCheck(self) -> None:
         findings = self._findings or []
@@ -162,10 +158,9 @@ class TrainSection(Section):
         if self._findings is None and not lines:
             lines = [_("Checking the project …")]
         marks = {"error": "✗", "warning": "⚠", "note": "·"}
-        ordered = sorted(findings, key=lambda finding: list(marks).index(finding["severity"]))
-        lines += [_line(marks[each["severity"]], each) for each in ordered[:_MOST_FINDINGS]]
-        if len(ordered) > _MOST_FINDINGS:
-            lines.append(_("… and {count} more; see the first page.").format(count=len(ordered) - _MOST_FINDINGS))
+        lines += [f"{marks[each['severity']]} {each['message']}" for each in findings[:_MOST_FINDINGS]]
+        if len(findings) > _MOST_FINDINGS:
+            lines.append(_("… and {count} more; see the first page.").format(count=len(findings) - _MOST_FINDINGS))
         ready = self._findings is not None and not errors and not self._problem
         if ready and not findings:
             lines = [_("✓ The project holds all that this training needs.")]
@@ -184,20 +179,13 @@ class TrainSection(Section):
             self._refuse(reason)
 
     def _start(self, *_args: object) -> None:
-        from CACScoringLib.core.ct import CTError
-
         from ...training import background as training_runs
 
         state, project, name = self._state, self._project, self._name()
         output = project.models_folder / name
         try:
-            python, environment = workerCommand()
-            training_runs.start(
-                python,
-                environment,
-                [*argumentsOf(state, str(project.folder), str(output)), "--progress", "json"],
-                output.with_name(f"{name}.training"),
-            )
+            arguments = [*argumentsOf(state, str(project.folder), str(output)), "--progress", "json"]
+            training_runs.start(*workerCommand(), arguments, output.with_name(f"{name}.training"))
         except (CTError, OSError, RuntimeError) as error:
             self._refuse(_("The training could not be started: {error}").format(error=error))
             return
@@ -215,18 +203,14 @@ class TrainSection(Section):
         key = self._project, state.trainNetwork
         if key != self._choicesOf:
             self._choicesOf = key
-            people = self._annotators()
-            self._people = [(_("majority of the annotators"), ""), *zip(people, people, strict=True)]
-            starts = [(start.name, start.path) for start in startsFor(state.trainNetwork, self._project)]
-            self._starts = [(_("random weights"), ""), *starts]
+            self._people = [(_("majority of the annotators"), ""), *((name, name) for name in self._annotators())]
+            self._starts = [(_("random weights"), ""), *startsFor(state.trainNetwork, self._project)]
         absent = _("{name} (missing)")
         fillBox(ui.trainStartBox, self._starts, state.trainStart, absent.format(name=Path(state.trainStart).name))
         fillBox(ui.trainAnnotatorBox, self._people, state.trainAnnotator, absent.format(name=state.trainAnnotator))
         showPath(ui.trainFolderEdit, state.trainFolder)
 
     def _annotators(self) -> list[str]:
-        from ...project.annotations import annotators
-
         project = self._project
         scans = () if project is None else project.scans
         return sorted({name for scan in scans for name in annotators(project, scan.id)})
@@ -235,23 +219,9 @@ class TrainSection(Section):
         # A model of another network, which cannot be gone on with.
         self._state.trainStart = ""
 
-    def _startChosen(self, *_args: object) -> None:
+    def _set(self, parameter: str, value: str) -> None:
         if self._state is not None:
-            self._state.trainStart = dataOf(self.ui.trainStartBox)
-
-    def _annotatorChosen(self, *_args: object) -> None:
-        if self._state is not None:
-            self._state.trainAnnotator = dataOf(self.ui.trainAnnotatorBox)
-
-    def _folderChosen(self, *_args: object) -> None:
-        if self._state is not None:
-            self._state.trainFolder = self.ui.trainFolderEdit.currentPath
+            setattr(self._state, parameter, value)
 
     def _copy(self, *_args: object) -> None:
         qt.QApplication.clipboard().setText(self.ui.elsewhereEdit.plainText)
-
-
-def _line(mark: str, finding: dict) -> str:
-    names = finding["scans"]
-    scans = f" ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" if names else ""
-    return f"{mark} {finding['message']}{scans}"

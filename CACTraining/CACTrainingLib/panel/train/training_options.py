@@ -9,9 +9,7 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import qt
 from slicer.i18n import tr as _
@@ -19,11 +17,9 @@ from slicer.i18n import tr as _
 from CACScoringLib.core.options import rows_of
 from CACScoringLib.panel.packages import PROCESS_REQUIREMENTS, REQUIREMENTS
 
+from ...project.project import Project
 from ..model_cards import cardsIn
 from ..parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
-
-if TYPE_CHECKING:
-    from ...project.project import Project
 
 PACKAGES = {
     **REQUIREMENTS,
@@ -52,31 +48,23 @@ STARTS = {
 """Networks whose weights a training can begin with."""
 
 
-@dataclass(frozen=True)
-class Start:
-    """A model to start from. name: with where it comes from. path: of its card."""
-
-    name: str
-    path: str
-
-
-def startsFor(network: Network, project: Project | None) -> list[Start]:
-    """The models that fit a network: those that come with CAC, the user's, and the project's.
+def startsFor(network: Network, project: Project | None) -> list[tuple[str, str]]:
+    """Models that fit a network, by name and place, and paths of their cards: CAC's, the user's, and the project's.
 
     Cards that cannot be read are left out, for nothing can begin with them.
     """
     from CACScoringLib.models.cards import alternatives_folder, bundled_folder, user_folder
 
     comes = _("comes with CAC")
-    places = [(bundled_folder(), comes), (alternatives_folder(), comes), (user_folder(), _("installed"))]
+    places = {bundled_folder(): comes, alternatives_folder(): comes, user_folder(): _("installed")}
     if project is not None:
-        places.append((project.models_folder, _("of this project")))
-    found = []
-    for folder, origin in places:
-        for path, card in cardsIn(folder).items():
-            if card.network in STARTS[network.value]:
-                found.append(Start(f"{card.name} ({card.network}, {origin})", path))
-    return found
+        places[project.models_folder] = _("of this project")
+    return [
+        (f"{card.name} ({card.network}, {origin})", path)
+        for folder, origin in places.items()
+        for path, card in cardsIn(folder).items()
+        if card.network in STARTS[network.value]
+    ]
 
 
 def parameterOf(name: str) -> str:

@@ -20,10 +20,11 @@ from __future__ import annotations
 import math
 import plistlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from xml.parsers.expat import ExpatError
 
 import numpy as np
@@ -65,8 +66,6 @@ PIXEL_CENTRE = 0.5
 _NO_LIST = (ExpatError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What plistlib and looking into its result raise on files that are something else."""
 
-_NUMBER = r"\s*(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*"
-
 
 class CocaError(CTError):
     """A file of COCA cannot be used. The message says which and why."""
@@ -86,12 +85,21 @@ class Region:
     points_mm: np.ndarray | None
 
 
-@dataclass(frozen=True)
-class CocaSeries:
+class CocaSeries(NamedTuple):
     """A CT series of a COCA patient: its folder and its UID."""
 
     folder: Path
     uid: str | None
+
+
+def _named(kind: str, number: str, own: Sequence[CocaSeries], reads: Sequence[Callable | None]) -> list[NewScan]:
+    """The scans of a patient. reads: what reads the annotations of each."""
+    patient = f"coca-{kind}-{number}"
+    names = [f"{patient}-{n}" for n in range(1, len(own) + 1)] if len(own) > 1 else [patient]
+    return [
+        NewScan(name, patient, one.folder, one.uid, "coca", annotations=read)
+        for name, one, read in zip(names, own, reads, strict=True)
+    ]
 
 
 def gated_place(folder: Path) -> tuple[Path, str] | None:
@@ -120,27 +128,20 @@ def gated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple
 
     series: by the patient's number. A scan whose regions are missing or cannot be told to be its own comes without.
     """
-    scans, warnings, without = [], [], []
+    scans, warnings = [], []
     outlined = {path.stem: path for path in sorted((root / REGIONS_FOLDER).glob("*.xml"))}
     for number, own in series.items():
         chosen, regions = None, None
-        if number not in outlined:
-            without.append(number)
-        else:
+        if number in outlined:
             try:
                 regions = read_regions(outlined[number])
                 chosen = outlined_series(regions, own, outlined[number])
             except CTError as error:
                 warnings.append(f"Scan {number} of COCA comes without its regions: {error}")
-        for n, one in enumerate(own):
-            read = partial(gated_annotations, one.folder, one.uid, regions) if one is chosen else None
-            name = f"coca-gated-{number}" + (f"-{n + 1}" if len(own) > 1 else "")
-            scans.append(NewScan(name, f"coca-gated-{number}", one.folder, one.uid, "coca", annotations=read))
-    if without:
-        warnings.append(
-            f"{len(without)} gated scans of COCA have no file in {REGIONS_FOLDER} and come without labels: "
-            f"{some(without)}. Label their slices, also where there is no calcium."
-        )
+        reads = [partial(gated_annotations, one.folder, one.uid, regions) if one is chosen else None for one in own]
+        scans += _named("gated", number, own, reads)
+    if without := [number for number in series if number not in outlined]:
+        warnings.append(f"Gated scans of COCA without a file in {REGIONS_FOLDER} come without labels: {some(without)}.")
     if lost := [number for number in outlined if number not in series]:
         warnings.append(f"{len(lost)} files in {REGIONS_FOLDER} are of patients without a scan here: {some(lost)}.")
     return scans, warnings
@@ -157,24 +158,15 @@ def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tu
         scores = read_scores(table)
     except CocaError as error:
         warnings.append(str(error))
-    scans, scored, unknown = [], [], []
+    scans = []
     for number, own in series.items():
-        if number not in scores:
-            unknown.append(number)
-        elif scores[number] > 0:
-            scored.append(number)
-        for n, one in enumerate(own):
-            read = partial(clean_annotations, one.folder, one.uid) if scores.get(number) == 0 else None
-            name = f"coca-nongated-{number}" + (f"-{n + 1}" if len(own) > 1 else "")
-            scans.append(NewScan(name, f"coca-nongated-{number}", one.folder, one.uid, "coca", annotations=read))
-    if scored:
+        clean = scores.get(number) == 0
+        reads = [partial(clean_annotations, one.folder, one.uid) if clean else None for one in own]
+        scans += _named("nongated", number, own, reads)
+    if unlabelled := [number for number in series if scores.get(number) != 0]:
         warnings.append(
-            f"{len(scored)} scans of COCA that are not gated have a calcium score but no regions, so they come without "
-            f"labels: {some(scored)}. Label their slices."
-        )
-    if unknown and scores:
-        warnings.append(
-            f"{table.name} has no score for {len(unknown)} scans, which come without labels: {some(unknown)}."
+            f"{len(unlabelled)} scans of COCA that are not gated have a calcium score above 0 or none, so they come "
+            f"without labels: {some(unlabelled)}. Label their slices."
         )
     return scans, warnings
 
@@ -185,44 +177,39 @@ def read_scores(path: Path) -> dict[str, float]:
     path: CSV, or the first sheet of a workbook (.xlsx), with a header; the first column is the scan's number, with or
     without a letter after it. Raises CocaError.
     """
+    found = {}
     try:
-        rows = score_rows(path)
-        found = {}
-        for cells in rows[1:]:
-            if any(cell.strip() for cell in cells):
-                values = [float(cell) for cell in cells[1:] if cell.strip()]
-                if not all(math.isfinite(value) and value >= 0 for value in values):
-                    raise ValueError(f"the scores of {printable(cells[0])} are {printable(', '.join(cells[1:]))}")
-                if not values:
-                    continue
-                found[re.sub(r"\D*$", "", cells[0].strip())] = max(values)
+        for name, *cells in score_rows(path)[1:]:
+            values = [float(cell) for cell in cells if cell.strip()]
+            if not all(0 <= value < math.inf for value in values):
+                raise ValueError(f"the scores of {printable(name)} are {printable(', '.join(cells))}")
+            if values:
+                found[re.sub(r"\D*$", "", name.strip())] = max(values)
     except (OSError, ValueError, TableError) as error:
         raise CocaError(f"{path} is not a table of scores ({error}). Download {SCORES}.xlsx again.") from error
     return found
 
 
 def score_rows(path: Path) -> list[list[str]]:
-    """The table of scores line by line, heading first. Raises OSError, ValueError, TableError, CocaError."""
-    if path.suffix == ".xlsx":
-        return _rows_of_workbook(path)
-    return [cells for _, cells in read_cells(path)]
+    """The table of scores line by line, heading first: CSV, or the first sheet of a workbook.
 
-
-def _rows_of_workbook(path: Path) -> list[list[str]]:
-    """The cells of the first sheet as texts. Raises OSError, ValueError, and CocaError where openpyxl is missing."""
+    Raises OSError, ValueError, TableError, and CocaError where openpyxl is missing.
+    """
+    if path.suffix != ".xlsx":
+        return [cells for _, cells in read_cells(path)]
     try:
         from openpyxl import load_workbook
     except ImportError as error:
         raise CocaError(
-            f"{path} needs the Python package openpyxl, which is not installed. Install it, or save the table as "
-            f"{SCORES}.csv beside it."
+            f"{path} needs the Python package openpyxl. Install it, or save the table as {SCORES}.csv beside it."
         ) from error
     with path.open("rb") as file:
         try:
             sheet = load_workbook(file, read_only=True, data_only=True).worksheets[0]
-            return [[_as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+            rows = [[_as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
         except Exception as error:  # zip archives and XML of something else raise whatever openpyxl meets
             raise ValueError(f"it cannot be read as a workbook: {type(error).__name__}: {error}") from error
+    return [row for row in rows if any(cell.strip() for cell in row)]
 
 
 def _as_text(value: object) -> str:
@@ -324,8 +311,7 @@ def _placed(region: Region, planes: Sequence[_Plane], positions: np.ndarray, hal
     return points
 
 
-@dataclass(frozen=True)
-class _Plane:
+class _Plane(NamedTuple):
     origin: np.ndarray
     along_row: np.ndarray
     along_column: np.ndarray
@@ -381,16 +367,13 @@ def _region(roi: dict, image_index: int) -> Region:
 
 
 def _points(texts: Sequence[str], count: int) -> np.ndarray:
-    pattern = re.compile(r"\s*\(" + ",".join([_NUMBER] * count) + r"\)\s*")
-    points = []
-    for text in texts:
-        if not (match := pattern.fullmatch(text)):
-            raise ValueError(f"{text[:40]!r} is not a point")
-        points.append([float(number) for number in match.groups()])
-    result = np.array(points)
-    if not (np.abs(result) < 1e6).all():
-        raise ValueError("a point lies kilometres away")
-    return result
+    try:
+        points = np.array([[float(number) for number in text.strip().strip("()").split(",")] for text in texts])
+    except ValueError as error:
+        raise ValueError(f"not all points are {count} numbers") from error
+    if points.shape != (len(texts), count) or not (np.abs(points) < 1e6).all():
+        raise ValueError(f"not all points are {count} numbers below 1 km")
+    return points
 
 
 def _filled(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -94,12 +94,12 @@ def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, si
 def _heart(path: Path, scan: CTScan) -> sitk.Image:
     image = read_mask(path)
     segments = segments_of(image)
-    if segments:
-        own = next((mask for name, mask in segments.items() if _is_heart(name)), None)
-        if own is None:
-            raise MaskError(f"{path.name} has no segment called {HEART}. Rename the one of the heart.")
-        return labels_on_grid(own, scan, path, cropped=True)
-    return labels_on_grid(image, scan, path, cropped=False) > 0
+    if not segments:
+        return labels_on_grid(image, scan, path, cropped=False) > 0
+    for name, mask in segments.items():
+        if _is_heart(name):
+            return labels_on_grid(mask, scan, path, cropped=True)
+    raise MaskError(f"{path.name} has no segment called {HEART}. Rename the one of the heart.")
 
 
 def segments_of(image: sitk.Image) -> dict[str, sitk.Image]:
@@ -128,11 +128,7 @@ def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -
     if image.GetNumberOfComponentsPerPixel() > 1 or image.GetDimension() != 3:
         raise MaskError(f"{path.name} is not a 3-D label map with one label per voxel. Export it as one.")
     size = scan.image.GetSize()
-    corners = [[at * (n - 1) for at, n in zip(corner, size, strict=True)] for corner in np.ndindex(2, 2, 2)]
-    places = np.array(
-        [image.TransformPhysicalPointToContinuousIndex(scan.image.TransformIndexToPhysicalPoint(c)) for c in corners]
-    )
-    beyond = max((-places).max(), (places - np.array(image.GetSize()) + 1).max())
+    beyond = _beyond([(0, n - 1) for n in size], scan.image, image)
     if not cropped and beyond > COVERED_VOXELS:
         raise MaskError(
             f"{path.name} does not cover the scan: that reaches {beyond:.0f} voxels beyond it. Check that both are of "
@@ -143,12 +139,7 @@ def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -
         empty = sitk.Image(size, sitk.sitkUInt8)
         empty.CopyInformation(scan.image)
         return empty
-    ends = [(int(at.min()), int(at.max())) for at in np.nonzero(values)][::-1]
-    corners = [[end[at] for at, end in zip(corner, ends, strict=True)] for corner in np.ndindex(2, 2, 2)]
-    places = np.array(
-        [scan.image.TransformPhysicalPointToContinuousIndex(image.TransformIndexToPhysicalPoint(c)) for c in corners]
-    )
-    outside = max((-places).max(), (places - np.array(size) + 1).max())
+    outside = _beyond([(int(at.min()), int(at.max())) for at in np.nonzero(values)][::-1], image, scan.image)
     if outside > 1:
         raise MaskError(
             f"Labels of {path.name} lie up to {outside:.0f} voxels outside the scan. Check that both are of one scan."
@@ -157,3 +148,10 @@ def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -
         # Labels of one slice, row or column alone would pass for a picture.
         image = sitk.ConstantPad(image, (1, 1, 1), (1, 1, 1))
     return mask_on_scan_grid(image, scan, f"segmentation {path.name}")[0]
+
+
+def _beyond(ends: list[tuple[int, int]], image: sitk.Image, other: sitk.Image) -> float:
+    """How far a box of an image reaches beyond another, in the other's voxels. ends: first and last index by axis."""
+    corners = [[end[at] for at, end in zip(corner, ends, strict=True)] for corner in np.ndindex(2, 2, 2)]
+    places = [other.TransformPhysicalPointToContinuousIndex(image.TransformIndexToPhysicalPoint(c)) for c in corners]
+    return max((-np.array(places)).max(), (np.array(places) - np.array(other.GetSize()) + 1).max())

@@ -13,7 +13,7 @@ name of the image file without its ending, or of the folder of DICOM files or of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,19 +62,19 @@ def find_new_scans(
     labels: folder of segmentations. progress: is told how many DICOM folders are read of how many.
     Raises SourceError when nothing is there.
     """
-    source = Path(source)
-    if labels is not None and not Path(labels).is_dir():
+    source, labels = Path(source), None if labels is None else Path(labels)
+    if labels is not None and not labels.is_dir():
         raise SourceError(f"The folder of labels {labels} does not exist.")
     if source.name.lower().endswith(TABLE_ENDINGS) and source.is_file():
         return _listed(source)
+    warnings: list[str] = []
     if source.is_file():
-        found, warnings = _one_file(source)
+        found = _image_scans(source.parent, [source], warnings)
     elif source.is_dir():
-        found, warnings = _below(source, labels, progress)
+        found = _below(source, labels, warnings, progress)
     else:
         raise SourceError(f"{source} does not exist. Give a CT, or a folder of scans.")
-    scans, more = _with_segmentations(found, None if labels is None else Path(labels))
-    warnings += more
+    scans = _with_segmentations(found, labels, warnings)
     if not scans:
         why = f" {warnings[0]}" if warnings else ""
         raise SourceError(f"{source} holds no scan that can be added.{why} Give DICOM folders, NIfTI, NRRD or MHA.")
@@ -88,59 +88,38 @@ def find_new_scans(
 
 
 def _listed(table: Path) -> tuple[list[NewScan], list[str]]:
-    try:
-        scans, warnings = scans_of_table(table)
-    except CTError as error:
-        raise SourceError(str(error)) from error
+    scans, warnings = scans_of_table(table)
     found = []
     for scan in scans:
-        new = NewScan(scan.name, scan.patient or scan.name, scan.ct, scan.series)
+        read = None
         if scan.lesions is not None or scan.heart is not None:
             read = partial(segmentation_annotations, scan.ct, scan.series, scan.lesions, scan.heart)
-            new = replace(new, annotations=read)
-        found.append(new)
+        found.append(NewScan(scan.name, scan.patient or scan.name, scan.ct, scan.series, annotations=read))
     return found, [warning.message for warning in warnings]
 
 
-def _one_file(path: Path) -> tuple[list[_Found], list[str]]:
-    if not path.name.lower().endswith(IMAGE_ENDINGS):
-        raise SourceError(
-            f"{path.name} is not an image file. Give NIfTI, NRRD or MHA, or the folder of a DICOM series."
-        )
-    if fault := _fault_of_image(path):
-        raise SourceError(fault)
-    return _image_scan(path, printable(_plain_name(path)) or "scan")
-
-
 def _below(
-    root: Path, labels: Path | None, progress: Callable[[int, int], None] | None
-) -> tuple[list[_Found], list[str]]:
+    root: Path, labels: Path | None, warnings: list[str], progress: Callable[[int, int], None] | None
+) -> list[_Found]:
     if is_project(root):
         raise SourceError(f"{root} is a project itself. Give the folder where scans lie.")
     everything = search(root, root / ".cac-no-output" if labels is None else labels)
-    warnings = [warning.message for warning in everything.warnings]
-    projects = {path.parent: _project_above(path, root) for path in everything.files}
-    projects |= {folder: _project_above(folder / "file", root) for folder in everything.folders}
-    for project in dict.fromkeys(project for project in projects.values() if project is not None):
-        warnings.append(f"What lies in the project {project} was passed over.")
+    warnings += [warning.message for warning in everything.warnings]
     # Folders of property lists hold no DICOM.
-    folders = tuple(f for f in everything.folders if projects[f] is None and f.name != coca.REGIONS_FOLDER)
-    read: list[tuple[list[Series], int] | None] = []
+    folders = [f for f in everything.folders if f.name != coca.REGIONS_FOLDER and not _in_project(f, root)]
+    series: dict[Path, tuple[list[Series], int] | None] = {}
     for n, folder in enumerate(folders, 1):
-        read.append(_series_in(folder))
+        series[folder] = _series_in(folder)
         if progress:
             progress(n, len(folders))
-    ours = [coca.gated_place(folder) is not None or coca.nongated_place(folder) is not None for folder in folders]
-    found = _coca_scans([(f, r or ([], 1)) for f, r, own in zip(folders, read, ours, strict=True) if own], warnings)
-    others = [(f, r) for f, r, own in zip(folders, read, ours, strict=True) if not own]
-    rest = replace(everything, files=(), folders=tuple(f for f, _ in others))
-    found += _dicom_scans(root, rest, [r for _, r in others], warnings)
-    found += _image_scans(root, [path for path in everything.files if projects[path.parent] is None], warnings)
-    return found, warnings
+    ours = {f: series.pop(f) or ([], 1) for f in folders if coca.gated_place(f) or coca.nongated_place(f)}
+    found = _coca_scans(ours, warnings)
+    found += _dicom_scans(root, series, warnings)
+    return found + _image_scans(root, [f for f in everything.files if not _in_project(f.parent, root)], warnings)
 
 
-def _project_above(path: Path, root: Path) -> Path | None:
-    return next((p for p in path.parents if p != root and p.is_relative_to(root) and is_project(p)), None)
+def _in_project(folder: Path, root: Path) -> bool:
+    return any(is_project(place) for place in (folder, *folder.parents) if root in place.parents)
 
 
 def _series_in(folder: Path) -> tuple[list[Series], int] | None:
@@ -150,11 +129,11 @@ def _series_in(folder: Path) -> tuple[list[Series], int] | None:
         return None
 
 
-def _coca_scans(folders: Sequence[tuple[Path, tuple[list[Series], int]]], warnings: list[str]) -> list[_Found]:
+def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list[str]) -> list[_Found]:
     found = []
     for place_of, scans_of in ((coca.gated_place, coca.gated_scans), (coca.nongated_place, coca.nongated_scans)):
         roots: dict[Path, dict[str, list[coca.CocaSeries]]] = {}
-        for folder, (series, broken) in folders:
+        for folder, (series, broken) in folders.items():
             place = place_of(folder)
             if place is None:
                 continue
@@ -171,13 +150,13 @@ def _coca_scans(folders: Sequence[tuple[Path, tuple[list[Series], int]]], warnin
 
 
 def _dicom_scans(
-    root: Path, folders: Search, series: Sequence[tuple[list[Series], int] | None], warnings: list[str]
+    root: Path, series: Mapping[Path, tuple[list[Series], int] | None], warnings: list[str]
 ) -> list[_Found]:
     found = []
-    for folder, read in zip(folders.folders, series, strict=True):
+    for folder, read in series.items():
         if read and read[0] and read[1]:
             warnings.append(f"{read[1]} DICOM files in {folder} are broken; its scans may have gaps.")
-    for scan in scans_of_folder(root, folders, series):
+    for scan in scans_of_folder(root, Search((), tuple(series), ()), list(series.values())):
         if scan.fault:
             warnings.append(f"{scan.name} was passed over. {scan.fault}")
         else:
@@ -200,38 +179,28 @@ def patient_in(scan: CohortScan) -> str | None:
 
 
 def _image_scans(root: Path, files: Sequence[Path], warnings: list[str]) -> list[_Found]:
-    found, segmentations, faults = [], [], []
-    beside = {(path.parent, stem(path)) for path in files}
+    found, faults = [], []
+    names = {(path.parent, stem(path)) for path in files}
     for path in files:
-        name = stem(path)
-        if any(name.endswith(end) and (path.parent, name[: -len(end)]) in beside for end in (LESIONS, HEART)):
-            segmentations.append(path)
-            continue
-        if any(name.endswith(end) and (path.parent / name[: -len(end)]).is_dir() for end in (LESIONS, HEART)):
-            segmentations.append(path)
-            continue
+        scan = next((stem(path)[: -len(end)] for end in (LESIONS, HEART) if stem(path).endswith(end)), None)
+        if scan and ((path.parent, scan) in names or (path.parent / scan).is_dir()):
+            continue  # a segmentation beside its scan
         if fault := _fault_of_image(path):
             faults.append(fault)
             continue
-        named = scans_of_folder(root, Search((path,), (), ()), [])[0].name
-        own, more = _image_scan(path, named)
-        found += own
-        warnings += more
+        name = scans_of_folder(root, Search((path,), (), ()), [])[0].name
+        new, truth = NewScan(name, name, path), path.parent / TRUTH
+        if stem(path).lower() == WHOLE_FOLDER and truth.is_file():
+            try:
+                patient = printable(str(read_truth(truth)["patient"]))
+            except DataError as error:
+                faults.append(str(error))
+                continue
+            new = NewScan(name, patient, path, source="digital", truth=truth)
+        found.append(_Found(new, _plain_name(path)))
     if faults:
         warnings.append(f"{len(faults)} image files were passed over. {some(faults)}")
     return found
-
-
-def _image_scan(path: Path, name: str) -> tuple[list[_Found], list[str]]:
-    truth = path.parent / TRUTH
-    if stem(path).lower() != WHOLE_FOLDER or not truth.is_file():
-        return [_Found(NewScan(name, name, path), _plain_name(path))], []
-    try:
-        patient = printable(str(read_truth(truth)["patient"]))
-    except DataError as error:
-        return [], [f"{name} was passed over. {error}"]
-    new = NewScan(name, patient, path, source="digital", truth=truth)
-    return [_Found(new, _plain_name(path))], []
 
 
 def _plain_name(path: Path) -> str:
@@ -252,41 +221,33 @@ def _fault_of_image(path: Path) -> str | None:
     return None
 
 
-def _with_segmentations(found: Sequence[_Found], labels: Path | None) -> tuple[list[NewScan], list[str]]:
-    warnings: list[str] = []
-    shared = {name for name, count in Counter(one.name for one in found).items() if count > 1}
-    given = _by_name(labels.iterdir()) if labels is not None else {}
-    beside: dict[Path, dict[str, Path]] = {}
+def _with_segmentations(found: Sequence[_Found], labels: Path | None, warnings: list[str]) -> list[NewScan]:
+    names = Counter(one.name for one in found)
+    places = Counter(one.scan.ct for one in found)
+    files_in: dict[Path, dict[str, Path]] = {}
     used: set[Path] = set()
     scans = []
     for one in found:
-        place = one.scan.ct.parent
-        if labels is None and place not in beside:
-            beside[place] = _by_name(place.iterdir())
-        files = given if labels is not None else beside[place]
+        place = labels or one.scan.ct.parent
+        if place not in files_in:
+            files_in[place] = _by_name(place.iterdir())
+        files, shared = files_in[place], places[one.scan.ct] > 1 or (labels is not None and names[one.name] > 1)
         lesions = files.get(one.name + LESIONS) or files.get(f"{one.name}{SEGMENTATION_ENDING}")
         lesions = lesions or (files.get(one.name) if labels is not None else None)
         heart = files.get(one.name + HEART)
-        own = [path for path in (lesions, heart) if path is not None]
-        used.update(own)
-        if not own:
-            scans.append(one.scan)
-        elif (labels is not None and one.name in shared) or _several_series(one, found):
-            warnings.append(f"{one.scan.name} comes without {own[0].name}: several scans are called {one.name}.")
-            scans.append(one.scan)
-        elif one.scan.annotations is not None:
-            warnings.append(f"{one.scan.name} comes with labels of its own; {own[0].name} was passed over.")
-            scans.append(one.scan)
-        else:
+        own = {path for path in (lesions, heart) if path is not None}
+        used |= own
+        if own and (shared or one.scan.annotations is not None):
+            why = f"several scans are called {one.name}" if shared else "it has labels of its own"
+            warnings.append(f"{one.scan.name} comes without {some(sorted(path.name for path in own))}: {why}.")
+        elif own:
             read = partial(segmentation_annotations, one.scan.ct, one.scan.series, lesions, heart)
-            scans.append(replace(one.scan, annotations=read))
-    if unused := sorted(path.name for path in given.values() if path not in used):
+            one = replace(one, scan=replace(one.scan, annotations=read))
+        scans.append(one.scan)
+    given = files_in.get(labels, {}).values() if labels is not None else ()
+    if unused := sorted(path.name for path in given if path not in used):
         warnings.append(f"{len(unused)} files of {labels} fit no scan by their name: {some(unused)}.")
-    return scans, warnings
-
-
-def _several_series(one: _Found, found: Sequence[_Found]) -> bool:
-    return sum(other.scan.ct == one.scan.ct for other in found) > 1
+    return scans
 
 
 def _by_name(paths: Iterable[Path]) -> dict[str, Path]:

@@ -14,9 +14,8 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
 from ...data.scan_table import TableScan, table_hash
-from ...experiments.configuration import ExperimentRun, check_known
+from ...experiments.configuration import ExperimentRun, StudyError, check_known
 from ...experiments.engine import PREDICTIONS, Experiment, ExperimentSettings, Trainer, carry_out
-from ...experiments.errors import StudyError
 from ...experiments.results import CATEGORIES, SCORE_COLUMNS, score_counts
 from ...report.page import write_study
 from ...report.parts import Section, Table, heading, p_cell
@@ -235,8 +234,8 @@ def measures(cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequen
         if n < len(THRESHOLDS):
             known, values = truth[:, n], probabilities[:, n]
             found = values >= known.mean()
-            cells += [cohort.resamples.proportion(patients, found, known).estimate]
-            cells += [cohort.resamples.proportion(patients, ~found, ~known).estimate]
+            parts = ((np.asarray(patients)[own], right[own]) for own, right in ((known, found), (~known, ~found)))
+            cells += [cohort.resamples.proportion(*part).estimate for part in parts]
             cells += [None, round(calibration_error(values, known), 3)]
         else:
             pair = category_of(cohort.score), likely_category(probabilities)

@@ -102,6 +102,7 @@ class TestPreview:
 
 
 class TestRadiograph:
+    @pytest.mark.long
     def test_is_made_of_the_ct(self, page, volume, capsys, tmp_path):
         page.ui.drrMakeButton.click()
         assert page.ui.drrMakeButton.text == "Cancel"
@@ -121,6 +122,7 @@ class TestRadiograph:
         picture = slicer.util.arrayFromVolume(node)[0]
         assert picture[32, 32] == picture.max() or picture[28:36, 28:36].max() > 0.9 * picture.max()
 
+    @pytest.mark.long
     def test_calcium_and_heart_of_a_result(self, page, capsys):
         page.ui.pages.setCurrentIndex(0)
         page.score(networks=True)
@@ -160,6 +162,7 @@ class TestViews:
     def main_window(self):
         return True
 
+    @pytest.mark.long
     def test_the_radiograph_is_shown_upright(self, page, capsys):
         page.ui.drrViewBox.setCurrentIndex(1)
         page.ui.drrMakeButton.click()

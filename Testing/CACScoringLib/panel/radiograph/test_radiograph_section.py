@@ -203,6 +203,7 @@ class TestViews:
     def main_window(self):
         return True
 
+    @pytest.mark.long
     def test_saliency_lies_over_the_radiograph(self, page, tmp_path):
         page.ui.radiographScoreButton.click()
         page.worker.write(views=("PA", "lateral"))

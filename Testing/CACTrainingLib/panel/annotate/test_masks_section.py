@@ -47,6 +47,7 @@ class TestRegions:
         assert same_grid(image, sitk.ReadImage(str(annotating.opened.scan.ct)))
         assert "Saved at" in annotating.ui.regionsStatusLabel.text
 
+    @pytest.mark.long
     def test_it_is_there_when_the_scan_is_opened_again(self, annotating):
         annotating.paint("LAD", LESION)
         annotating.paint("RCA", (6, 24, 20))
@@ -57,6 +58,7 @@ class TestRegions:
         section = annotating.widget.annotate.regions
         np.testing.assert_array_equal(sitk.GetArrayFromImage(section._image(section._painted())), before)
 
+    @pytest.mark.long
     def test_undo_is_saved_too(self, annotating):
         annotating.paint("LAD", LESION)
         before = saved(annotating, "regions")

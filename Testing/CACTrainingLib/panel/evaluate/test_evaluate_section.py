@@ -138,7 +138,9 @@ def study(project):
         *(("one", Estimate(0.25, nan, nan, 1), 1), ("unknown", Estimate(nan, nan, nan, 0), 0)),
     )
     table = Table("dice", "Dice of each", ("What", "Dice", "Scans"), rows)
-    draw = partial(study_figures.forest, rows=[("a", Estimate(0.5, 0.4, 0.6, 12))], x_title="x", reference=0.0)
+    draw = partial(
+        study_figures.panels_of_values, panels=[study_figures.Panel("", ("a",), {"map": [0.5]})], y_title="y"
+    )
     heart = Section("heart", "The heart", ("See [[dice]].",), (table,), (Figure("f", "Forest", draw, "", (7, 2)),))
     data = Section("data", "The scans", ("Three <scans>.",))
     folder = project.studies_folder / "heart-test"

@@ -157,6 +157,7 @@ class TestReports:
         severities = {row["Severity"] for row in opened.rows(opened.ui.findingTable)}
         assert severities <= {"error", "warning", "note"}
 
+    @pytest.mark.long
     def test_agreement_with_the_truth(self, opened):
         annotations = slice_annotations(opened.project, "0001", "AB")
         for k in range(1, 9):

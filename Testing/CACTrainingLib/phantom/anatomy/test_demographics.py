@@ -47,6 +47,7 @@ def test_every_stratum_has_its_share(monkeypatch):
         assert [number for number in chosen if number in fitting] == fitting[:count]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [40, 41])
 def test_masses_for_the_choice_are_the_patients_own(number):
     assert module._mass_mg(number) == draw_patient(number).mass_mg

@@ -14,6 +14,7 @@ def patient():
     return draw_patient(8, prevalence=1.0)
 
 
+@pytest.mark.long
 def test_the_number_is_the_patient(patient):
     again, other = (draw_patient(number, prevalence=1.0) for number in (8, 9))
     assert again.body == patient.body

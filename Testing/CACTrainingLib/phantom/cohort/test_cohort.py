@@ -89,6 +89,7 @@ def test_patients_scanned_once_have_the_first_scan(cohort, tmp_path):
     assert (tmp_path / scan).read_bytes() == (cohort / scan).read_bytes()
 
 
+@pytest.mark.long
 def test_a_dicom_series_reads_back_as_the_same_scan(scan_of_8, tmp_path):
     patient, scan, labels = scan_of_8
     write_scan(patient, scan, labels, 2, tmp_path / "new" / "scan", dicom=True)
@@ -103,6 +104,7 @@ def test_a_dicom_series_reads_back_as_the_same_scan(scan_of_8, tmp_path):
         write_scan(patient, scan, labels, 2, tmp_path / "new" / "scan")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -119,6 +121,7 @@ def test_settings_that_make_no_sense_say_so(wrong, message):
         CohortSettings(**wrong)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_scans_of_a_pair_differ_in_all_but_the_machine(name):
     (one, first), (two, second) = draw_pair(PROTOCOLS[name], np.random.default_rng(4))
@@ -128,6 +131,7 @@ def test_scans_of_a_pair_differ_in_all_but_the_machine(name):
     assert (first.breathing_mm == 0, second.breathing_mm == 0) == PROTOCOLS[name].breath_hold
 
 
+@pytest.mark.long
 def test_contrast_brightens_blood_and_leaves_calcium_and_lungs(scan_of_8):
     patient, plain, _ = scan_of_8
     bright, enhanced, _ = make_scan(8, 2, replace(SMALL, contrast=True))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.mrml.sample_data import sample_file
@@ -13,6 +14,7 @@ from CACTrainingLib.phantom.scanner.scanner import KERNELS
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
 
+@pytest.mark.long
 def test_the_bundled_scan_is_made_again():
     patient = draw_patient(SAMPLES["vessels"].number)
     scanner, pose = draw_pair(PROTOCOLS["radiotherapy"], stream(patient.number, 20))[0]

@@ -144,7 +144,7 @@ def test_scans_that_are_not_gated(tmp_path):
     (clean, scored), warnings = find_new_scans(tmp_path)
     assert (clean.name, clean.patient, scored.annotations) == ("coca-nongated-1", "coca-nongated-1", None)
     assert set(clean.annotations().slices.items()) == {(k, SliceLabel.NOT_VISIBLE) for k in range(6)}
-    assert any("a calcium score but no regions" in d and "without labels: 2." in d for d in warnings)
+    assert any("a calcium score above 0 or none" in d and "without labels: 2." in d for d in warnings)
     (folder / "scores.csv").write_text("filename,total\n1A,7\n2A,0\n", encoding="utf-8")
     (scored, clean), _ = find_new_scans(tmp_path)
     assert (scored.annotations, clean.name) == (None, "coca-nongated-2"), "a CSV takes the workbook's place"

@@ -9,8 +9,9 @@ from coca_files import ORIGIN_MM, region, write_gated
 from dicom_files import chest_hu, write_series
 from training_scans import write_scan
 
+from CACScoringLib.core.ct import CTError
 from CACTrainingLib.project.annotations import SliceLabel
-from CACTrainingLib.project.importers.sources import SourceError, find_new_scans
+from CACTrainingLib.project.importers.sources import find_new_scans
 from CACTrainingLib.project.project import Project
 
 
@@ -79,7 +80,7 @@ def test_table_says_who_is_who(tmp_path):
     assert found[1].annotations().slices[2] is SliceLabel.VISIBLE
     assert "colour" in warnings[0]
     table.write_text("name\none", encoding="utf-8")
-    with pytest.raises(SourceError, match="no column ct"):
+    with pytest.raises(CTError, match="no column ct"):
         find_new_scans(table)
 
 
@@ -97,9 +98,8 @@ def test_what_is_passed_over_is_told(tmp_path):
     told = "\n".join(warnings)
     for part in (
         "somewhat.nii.gz is a label map",
-        "in the project",
         "d1 was passed over. Files of this series lie in 2 folders",
-        "patient_1 was passed over.",
+        "patient_1/truth.json is not the truth",
     ):
         assert part in told
 

@@ -35,8 +35,8 @@ def write(folder, calcium, regions, mass=None):
     return scan_from_image(sitk.ReadImage(path), Acquisition("made up"), path), HeartRegion(mask, None, "given")
 
 
-def test_calcium_as_the_network_sees_it(tmp_path, empty):
-    calcium, regions = empty
+def test_calcium_as_the_network_sees_it(tmp_path):
+    calcium, regions = np.zeros((20, 40, 40), np.float32), np.zeros((20, 40, 40), np.uint8)
     calcium[8, 16:18, 16:18], regions[8, 16, 16] = 400, 2
     calcium[12, 24, 20], regions[12, 24, 20] = 200, 4
     scan, region = write(tmp_path, calcium, regions)

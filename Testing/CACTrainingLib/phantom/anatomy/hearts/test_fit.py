@@ -68,6 +68,7 @@ def test_a_painted_heart_is_found_again(painted, fitted):
     assert landmark_errors(fitted, painted).mean() < 6
 
 
+@pytest.mark.long
 def test_labels_draw_the_heart_to_the_places_that_they_name(painted):
     """Valves lie where labels put them, also where the mask would have them elsewhere."""
     near = tuple(dict.fromkeys(MARKS.values()))

@@ -69,6 +69,7 @@ def test_deposits_lie_where_they_are_named_after(hearts, kind):
             assert np.mean(at(shape, shape.part("aorta"), places) < 4) > 0.7
 
 
+@pytest.mark.long
 def test_territories_hold_their_own_calcium():
     patient = draw_patient(8, prevalence=1.0)
     pose = ScanPose(table_shift_mm=(3.0, -5.0, 2.0))
