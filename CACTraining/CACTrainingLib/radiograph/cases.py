@@ -154,7 +154,7 @@ def read_table(table: Path, label: str | None = None) -> tuple[TableScan, ...]:
     """
     rows = read_rows(table, TABLE, ["file", "patient", *([label] if label else [])], _row)
     if label and (without := [row.name for row in rows if label not in row.scores]):
-        raise TableError(f"{len(without)} rows of {table} have no {label}, as {without[0]}. Fill or remove them.")
+        raise TableError(f"{len(without)} rows of {table} lack {label}, as {without[0]}. Fill or remove them.")
     return rows
 
 

@@ -1,7 +1,6 @@
 """One training: begin, stop where the validation is best, calibrate, and predict other patients.
 
-Weights to begin with have torchvision's names: those of ImageNet, and of many trained on chest radiographs; nothing is
-downloaded. For the calibration three logistic models are fitted of each threshold: of the factors alone, on the
+For the calibration three logistic models are fitted of each threshold: of the factors alone, on the
 training patients; of the image's logit, on the validation patients, whom the network has not learned from (Platt 1999);
 and of both together, on these too. The first model's coefficients are held near 0, the other two's near 1, where both
 simply add; how strongly, is as if so many patients had said so. What is stored is the sum,
@@ -10,9 +9,7 @@ simply add; how strongly, is as if so many patients had said so. What is stored 
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,76 +22,16 @@ from torch.nn import functional
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import read_network
-from CACScoringLib.networks.radiograph import INPUTS, REDUCTION, RadiographNet, RadiographNetConfig
+from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet, RadiographNetConfig
 from CACScoringLib.networks.radiograph_fusion import FACTORS, factors_key, image_key, probabilities
 
 from ..data.datasets import DataError
 from ..statistics.patient_folds import category_of, parts_by_patient
 from ..statistics.roc import above
 from ..training.loop import Outcome, train
-from ..training.tensor_files import PretrainedError, read_tensors
 from .dataset import RadiographSet, check_label
+from .pretrained import load_pretrained
 from .task import RadiographTask, RadiographTraining, located, predicted
-
-_RESNET = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
-"""Places of torchvision's parts in `networks.radiograph.Published`."""
-
-_LAST = ("fc.", "classifier.")
-"""The layers for other tasks' classes, which are left out."""
-
-
-def load_pretrained(network: RadiographNet, file: Path) -> str:
-    """Begin the backbones of all views with a file's weights, in place; returns the file's SHA-256.
-
-    file: a state dict with torchvision's names for ResNet18 or DenseNet121, as safetensors or as PyTorch's .pth, of
-    which nothing but tensors is read. The first convolution's colours are summed, and shared among this network's
-    inputs. Raises PretrainedError.
-    """
-    backbone = network.config.backbone
-    if backbone == "light":
-        raise PretrainedError("A light network has no pretrained weights. Choose --preset resnet18 or densenet121.")
-    data = _bytes(file)
-    given = {_own_name(name, backbone): tensor for name, tensor in read_tensors(file).items() if not _left_out(name)}
-    first = "layers.0.weight" if backbone == "resnet18" else "layers.0.conv0.weight"
-    wanted = network.backbones[0].state_dict()
-    if first in given and given[first].ndim == 4:
-        given[first] = given[first].sum(1, keepdim=True).repeat(1, INPUTS, 1, 1) / INPUTS
-    missing = sorted(
-        name
-        for name, tensor in wanted.items()
-        if not name.endswith("num_batches_tracked") and getattr(given.get(name), "shape", None) != tensor.shape
-    )
-    if missing:
-        raise PretrainedError(
-            f"{file} is no torchvision state dict of {backbone}: {len(missing)} tensors are missing, as {missing[0]}."
-        )
-    for own in network.backbones:
-        own.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
-    return hashlib.sha256(data).hexdigest()
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise PretrainedError(f"The weights {file} cannot be read: {error.strerror}.") from error
-
-
-def _left_out(name: str) -> bool:
-    return name.removeprefix("module.").startswith(_LAST)
-
-
-def _own_name(name: str, backbone: str) -> str:
-    """A torchvision name in `networks.radiograph.Published`, whose parts are MONAI's."""
-    name = name.removeprefix("module.")
-    if backbone == "resnet18":
-        part, _, rest = name.partition(".")
-        return f"layers.{_RESNET[part]}.{rest}" if part in _RESNET else name
-    # Weights of before torchvision 0.3 number what later ones name: norm.1 for norm1.
-    name = re.sub(r"(denselayer\d+)\.(norm|relu|conv)\.(\d)\.", r"\1.\2\3.", name)
-    name = re.sub(r"(denselayer\d+)\.(?!layers\.)", r"\1.layers.", name)
-    return re.sub(r"^features\.", "layers.0.", name)
-
 
 LEAST_PATIENTS = 20
 """With all factors known, on either side, for these to be used."""

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig
-from CACTrainingLib.radiograph.fitting import load_pretrained
-from CACTrainingLib.training.tensor_files import PretrainedError
+from CACTrainingLib.radiograph.pretrained import PretrainedError, load_pretrained
 
 RESNET = RadiographNetConfig(backbone="resnet18", views=("PA", "lateral"), size=32)
 PARTS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}

@@ -1,0 +1,101 @@
+"""Weights of the literature's networks from a file that the user has: nothing is downloaded.
+
+Their names are torchvision's: those of ImageNet weights, and of many that were trained on chest radiographs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from pathlib import Path
+
+import torch
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.networks.radiograph import INPUTS, RadiographNet
+
+_RESNET = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
+"""Places of torchvision's parts in `networks.radiograph.Published`."""
+
+_LAST = ("fc.", "classifier.")
+"""The layers for other tasks' classes, which are left out."""
+
+
+class PretrainedError(CTError):
+    """A file of pretrained weights cannot be read, or is for another network."""
+
+
+def load_pretrained(network: RadiographNet, file: Path) -> str:
+    """Begin the backbones of all views with a file's weights, in place; returns the file's SHA-256.
+
+    file: a state dict with torchvision's names for ResNet18 or DenseNet121, as safetensors or as PyTorch's .pth, of
+    which nothing but tensors is read. The first convolution's colours are summed, and shared among this network's
+    inputs. Raises PretrainedError.
+    """
+    backbone = network.config.backbone
+    if backbone == "light":
+        raise PretrainedError("A light network has no pretrained weights. Choose --preset resnet18 or densenet121.")
+    data = _bytes(file)
+    given = {_own_name(name, backbone): tensor for name, tensor in read_tensors(file).items() if not _left_out(name)}
+    first = "layers.0.weight" if backbone == "resnet18" else "layers.0.conv0.weight"
+    wanted = network.backbones[0].state_dict()
+    if first in given and given[first].ndim == 4:
+        given[first] = given[first].sum(1, keepdim=True).repeat(1, INPUTS, 1, 1) / INPUTS
+    missing = sorted(
+        name
+        for name, tensor in wanted.items()
+        if not name.endswith("num_batches_tracked") and getattr(given.get(name), "shape", None) != tensor.shape
+    )
+    if missing:
+        raise PretrainedError(
+            f"{file} is no torchvision state dict of {backbone}: {len(missing)} tensors are missing, as {missing[0]}."
+        )
+    for own in network.backbones:
+        own.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
+    return hashlib.sha256(data).hexdigest()
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise PretrainedError(f"The weights {file} cannot be read: {error.strerror}.") from error
+
+
+def _left_out(name: str) -> bool:
+    return name.removeprefix("module.").startswith(_LAST)
+
+
+def _own_name(name: str, backbone: str) -> str:
+    """A torchvision name in `networks.radiograph.Published`, whose parts are MONAI's."""
+    name = name.removeprefix("module.")
+    if backbone == "resnet18":
+        part, _, rest = name.partition(".")
+        return f"layers.{_RESNET[part]}.{rest}" if part in _RESNET else name
+    # Weights of before torchvision 0.3 number what later ones name: norm.1 for norm1.
+    name = re.sub(r"(denselayer\d+)\.(norm|relu|conv)\.(\d)\.", r"\1.\2\3.", name)
+    name = re.sub(r"(denselayer\d+)\.(?!layers\.)", r"\1.layers.", name)
+    return re.sub(r"^features\.", "layers.0.", name)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """A state dict from a file, of which nothing but tensors is read. Raises PretrainedError when it holds none."""
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            return load(file.read_bytes())
+        except SafetensorError as error:
+            raise PretrainedError(f"{file} is not a safetensors file ({error}).") from error
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        message = f"{file} holds more than tensors, or is not a PyTorch file ({first}). Save its state dict alone."
+        raise PretrainedError(message) from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise PretrainedError(f"{file} holds no state dict. Save the network's state_dict() alone.")
+    return content
