@@ -105,7 +105,7 @@ class TrainingDriver:
         if not real:
             self.processes = {name: CommandProcess() for name in ("project", "annotate", "prepare")}
             self.widget.project._worker._process = self.processes["project"]
-            self.widget.annotate._opener._worker._process = self.processes["annotate"]
+            self.widget.annotate._worker._process = self.processes["annotate"]
             self.widget.annotate.prepare._worker._process = self.processes["prepare"]
 
     @property
@@ -136,7 +136,7 @@ class TrainingDriver:
     def wait(self, seconds: float = 300) -> None:
         """Until no command of the project and of opening is at work, and what follows from it is shown."""
         annotate = self.widget.annotate
-        busy = (self.widget.project._worker, annotate._opener._worker, annotate.prepare._worker)
+        busy = (self.widget.project._worker, annotate._worker, annotate.prepare._worker)
         done = eventually(lambda: slicer.app.processEvents() or not any(w.isRunning for w in busy), seconds)
         if not done:
             raise TimeoutError(f"A command is still at work after {seconds:g} s")

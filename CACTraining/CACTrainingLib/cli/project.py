@@ -323,7 +323,10 @@ def _add_scan_argument(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _shown(value: Estimate | int | str) -> str:
-    return "–" if math.isnan(getattr(value, "value", 0)) else str(value)
+    if isinstance(value, int | str):
+        return str(value)
+    interval = "" if math.isnan(value.low) else f" [{value.low:.3g}, {value.high:.3g}]"
+    return "–" if math.isnan(value.value) else f"{value.value:.3g}{interval} (n = {value.n})"
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

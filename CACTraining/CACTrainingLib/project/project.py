@@ -315,7 +315,6 @@ class Project:
 
     def _next_id(self, rows: Sequence[ScanRow]) -> str:
         taken = {row.id for row in rows} | self._ids_of_folders("scans") | self._ids_of_folders("removed")
-
         return f"{max(map(int, taken), default=0) + 1:04d}"
 
 

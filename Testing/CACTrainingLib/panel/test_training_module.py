@@ -99,7 +99,7 @@ class TestOpening:
     def test_opening_another_project_while_one_is_opened(self, annotating, tmp_path):
         annotating.keys("V")
         process = CommandProcess(waits=True)
-        annotating.widget.annotate._opener._worker._process = process
+        annotating.widget.annotate._worker._process = process
         annotating.ui.workTable.setCurrentCell(1, 0)
         annotating.ui.openScanButton.click()
         annotating.new_project(tmp_path / "other")

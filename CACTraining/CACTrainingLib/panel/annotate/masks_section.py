@@ -21,7 +21,7 @@ from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import singleShot
 
-from ...project.annotations import read_mask, write_mask
+from ...project import annotations
 from .opening import mark
 
 if TYPE_CHECKING:
@@ -144,7 +144,9 @@ class MaskSection(Section, VTKObservationMixin):
             painted = self._painted()
             if not always and _same(painted, self._saved):
                 return True
-            write_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name, self._image(painted))
+            annotations.write_mask(
+                opened.project, opened.scan.id, opened.annotator, self._kind.name, self._image(painted)
+            )
         except (CTError, OSError) as error:
             self._say(_("Not saved: {error}").format(error=error))
             return False
@@ -158,7 +160,7 @@ class MaskSection(Section, VTKObservationMixin):
         """Show the annotator's own mask, or what it begins from. Whether there is one."""
         opened = self._opened
         try:
-            own = read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
+            own = annotations.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
             segmentation = self._addSegmentation(own if own is not None else self._proposed())
         except (CTError, OSError, RuntimeError) as error:
             self._say(str(error))

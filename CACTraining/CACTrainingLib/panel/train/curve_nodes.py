@@ -118,6 +118,7 @@ def _plotted(chart: vtkMRMLPlotChartNode | None, kind: str, curves: Curves) -> v
     with slicer.util.NodeModify(nodes["table"]) if "table" in nodes else nullcontext():
         chart = slicer.util.plot(list(columns.values()), 0, list(columns), show=False, nodes=nodes)
     for number, series in enumerate(nodes["series"]):
+        series.SetName(series.GetYColumnName())
         colour = _COLOURS[number % len(_COLOURS)]
         series.SetColor(*(int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)))
     for node in (chart, nodes["table"], *nodes["series"]):

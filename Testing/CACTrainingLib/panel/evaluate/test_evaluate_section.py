@@ -156,16 +156,15 @@ class TestStudyView:
         ui.evaluateButton.click()
         driver.process.say(line(event="done", output=str(study)))
         driver.process.end(0)
-        assert (ui.studyBox.currentText, ui.studySectionBox.currentText) == ("heart-test", "The heart")
-        choose(ui.studySectionBox, "The scans")
-        assert ui.studyText.text == "Three <scans>."
-        assert not ui.studyItemBox.visible
+        assert (ui.studyBox.currentText, ui.studyItemBox.currentText) == ("heart-test", "Table 1. Dice of each")
+        choose(ui.studyItemBox, "Figure 1")
+        assert ui.studyFigure.visible
+        assert not ui.studyTable.visible
 
     def test_table(self, driver, section, study):
         ui = section.ui
         look_again(driver)
-        choose(ui.studySectionBox, "The heart")
-        assert ui.studyText.text == "See Table 1."
+
         assert ui.studyItemBox.currentText == "Table 1. Dice of each"
         assert driver.rows(ui.studyTable) == [
             {"What": "all", "Dice": "0.9123 [0.85, 0.95]", "Scans": "3"},
