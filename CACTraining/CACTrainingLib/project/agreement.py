@@ -149,7 +149,7 @@ class _Pair:
         n, count = self.labels.total(), len(set(patients))
         same = first == second
         if same.all() or not same.any():  # the interval is then of another kind, in which slices do not count
-            shared = replace(bootstrap.proportion(patients, same), n=n)
+            shared = replace(bootstrap.proportion(patients, same).estimate, n=n)
         else:
             shared = estimate(ratio(weights, same, np.ones(len(same))), n, count)
         return estimate(kappa(weights, first, second, 2), n, count), shared
