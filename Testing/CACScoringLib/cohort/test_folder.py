@@ -99,7 +99,7 @@ def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
         [place] = folder.folders_of([scan("x", ct)])
         result(place)
         assert folder.result(scan("x", ct), place) is None, "nobody knows what it was made of"
-        write_record(place, ScanRecord("content", files_key(scan("x", ct)), folder.settings_key, 1.0))
+        write_record(place, ScanRecord("content", files_key(scan("x", ct)), folder.settings_key))
         stat = type(ct).stat
 
         def unreachable(path, **options):

@@ -60,7 +60,7 @@ def cohort(folder, *scores, identify=False):
         else:
             (folder / name).mkdir(exist_ok=True)
             (folder / name / "scores.json").write_text(json.dumps(content(agatston)))
-            write_record(folder / name, ScanRecord("c" * 64, "f", "s", 4.0 + i, 2 * 10**9))
+            write_record(folder / name, ScanRecord("c" * 64, "f", "s"))
         scans.append((f"{i:032x}", scan, state))
     write_tables(folder, scans, identify)
     (folder / "cohort.json").write_text(json.dumps(record))
@@ -82,7 +82,7 @@ def test_tables_have_a_row_per_scan_per_artery_and_per_lesion(tmp_path):
     assert [row["state"] for row in rows(tmp_path, "scans")] == ["done", "failed", "done"]
     first = rows(tmp_path, "scans")[0]
     assert (first["columns"], first["slices"], first["pixel_mm"], first["noise_hu"]) == (512, 100, 0.7, 21.5)
-    assert (first["seconds"], first["wall_seconds"], first["peak_memory_bytes"]) == (3.5, 4.0, 2 * 10**9)
+    assert first["seconds"] == 3.5
     assert (first["kvp"], first["warnings"], first["risk_class"]) == (120.0, ["noisy"], "11–100")
     scores = rows(tmp_path, "scores")
     assert len(scores) == 2 * 2 * 3
@@ -120,7 +120,6 @@ def test_page_counts_categories_warnings_and_failures(tmp_path):
     assert "<td>11–100</td><td>1</td><td>33.3 %</td>" in page
     assert "<td>LAD</td><td>2</td><td>180.0</td>" in page
     assert "<code>noisy</code></td><td>3</td><td>100.0 %</td>" in page
-    assert "<td>20–40</td><td>3</td><td>6.0</td><td>8.0</td><td>2.00</td>" in page
     assert "Doe_Jane" not in page.replace('href="Doe_Jane_', "")
     assert "<td>250.0</td>" in page, "methods that disagree most"
 

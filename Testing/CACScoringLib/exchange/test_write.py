@@ -130,13 +130,12 @@ def test_no_segment_or_frame_is_empty_and_all_lie_in_the_planes_of_the_source(ob
     assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == source.ImageOrientationPatient
 
 
-def test_a_scan_without_calcium_has_no_segmentation_and_says_so(given, tmp_path):
+def test_a_scan_without_calcium_has_no_segmentation(given, tmp_path):
     empty = sitk.ReadImage(given.lesions) * 0
     sitk.WriteImage(empty, tmp_path / "none.nrrd")
     settings = RunSettings(dicom=True)
     without = replace(given, lesions=tmp_path / "none.nrrd")
-    scored, _ = run_scan(without, settings, LoadedModels(), OutputFolder(tmp_path / "out"))
-    assert "dicom-no-segmentation" in [warning.code for warning in scored.warnings]
+    run_scan(without, settings, LoadedModels(), OutputFolder(tmp_path / "out"))
     assert not (tmp_path / "out" / "segmentation.dcm").exists()
     found = numbers(highdicom.sr.srread(tmp_path / "out" / "measurements.dcm"))
     assert found["Coronary calcium: total"]["450360000"] == 0

@@ -754,7 +754,7 @@ class TestAcquisitionFile:
         [
             ("{", "JSON"),
             ("[]", "object with fields"),
-            ('{"kVp": 120}', "fields of: .*kvp"),
+            ('{"kVp": 120}', "fields of these names: .*kvp"),
             ('{"kvp": "120"}', "kvp in --settings is '120'"),
             ('{"kvp": true}', "kvp in --settings is True"),
             ('{"kvp": NaN}', "kvp in --settings is nan"),

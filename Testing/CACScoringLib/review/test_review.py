@@ -31,7 +31,7 @@ def review_of(scored, method, recorded=True):
     own, content = result.methods[method], report.result_as_json(result, {})
     image, peaks = (scan.image, None) if method == "threshold" else (result.decomposition.calcium_map, scan.image)
     elsewhere = content["non_coronary"] if method == "threshold" else None
-    known = recorded_lesions(content["methods"][method], elsewhere) if recorded else None
+    known = recorded_lesions(content["methods"][method], elsewhere) if recorded else {}
     review = Review(method, image, own.rules, peaks, heart, known, by_territory=result.territories is not None)
     labels = report.site_labels(result) if method == "threshold" else own.lesions.label_image(scan.image)
     set_labels(review, sitk.GetArrayFromImage(labels))

@@ -198,7 +198,7 @@ def test_names_that_cannot_be_given(base, name):
 
 
 def test_what_cannot_be_calibrated(base):
-    with pytest.raises(CTError, match="has no evidence"):
+    with pytest.raises(CTError, match="evaluates candidates by evidence"):
         check("ours", replace(base.card, calibration={}), 100)
     with pytest.raises(CTError, match="There is no model"):
         check("ours", None, 100)
@@ -228,8 +228,6 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     assert CalibratedOn.stored(card.calibration).patients == 40
     assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
     assert card.validation["whole_method"] == {"models": {"slices": "1"}}
-    figures = card.validation["recalibration"]
-    assert figures["after"]["icc"] > 0.9 > figures["before"]["icc"]
     text = model.path.read_text("utf-8")
     assert "p12" not in text
     assert "s12" not in text

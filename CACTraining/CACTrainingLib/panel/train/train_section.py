@@ -85,7 +85,8 @@ class TrainSection(Section):
         ui.elsewhereEdit.setPlainText("" if self._project is None else commandsElsewhere(state, self._project, name))
         self._problem = self._problemOf(name)
         if self._project is not None and not self._missing and self._asked() != self._checked:
-            self._findings = None
+            if self._asked() != self._asking:
+                self._findings = None
             if not self._worker.isRunning or self._asked() != self._asking:
                 self._timer.start()
         self._showCheck()
@@ -158,7 +159,10 @@ class TrainSection(Section):
         if self._findings is None and not lines:
             lines = [_("Checking the project …")]
         marks = {"error": "✗", "warning": "⚠", "note": "·"}
-        lines += [f"{marks[each['severity']]} {each['message']}" for each in findings[:_MOST_FINDINGS]]
+        findings = sorted(findings, key=lambda finding: list(marks).index(finding["severity"]))
+        for each in findings[:_MOST_FINDINGS]:
+            scans = ", ".join(each["scans"][:3]) + (" …" if len(each["scans"]) > 3 else "")
+            lines.append(f"{marks[each['severity']]} {each['message']}" + (f" ({scans})" if scans else ""))
         if len(findings) > _MOST_FINDINGS:
             lines.append(_("… and {count} more; see the first page.").format(count=len(findings) - _MOST_FINDINGS))
         ready = self._findings is not None and not errors and not self._problem
