@@ -79,13 +79,15 @@ def modules_run(action: Callable[[], object]) -> dict[str, str]:
 
 def _module(file: Path, folders: list[Path]) -> str | None:
     folder = next((folder for folder in folders if file.is_relative_to(folder)), None)
-    return None if folder is None else ".".join(file.relative_to(folder.parent).with_suffix("").parts)
+    if folder is None or "Resources" in file.parts:  # templates
+        return None
+    return ".".join(file.relative_to(folder.parent).with_suffix("").parts)
 
 
 def _is_importing(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code.co_name != "<module>":
         frame = frame.f_back
-    return frame is not None and frame.f_globals["__name__"] != "__main__"
+    return frame is not None and frame.f_globals.get("__name__") != "__main__"
 
 
 def draw(modules: list[str], file: Path) -> None:

@@ -39,10 +39,6 @@ def test_how_each_score_came_about(monkeypatch):
     own = ("status", "reviewed", "left_out", "risk_class", "cac_drs")
     assert {f"threshold_{name}" for name in own} | {"decomposition_status"} <= set(names)
     assert "decomposition_left_out" not in names
-    # As an earlier version wrote it.
-    for name in ("status", "left_out"):
-        del threshold[name]
-    assert result_row({**content, "categories": None})["threshold_status"] == "candidates"
 
 
 def test_intervals_and_the_likeliest_category(monkeypatch):

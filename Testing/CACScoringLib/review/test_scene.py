@@ -56,13 +56,6 @@ class TestEqualsCacScore:
         assert [w.code for w in review.warnings] == codes
         assert review.categories() is None
 
-    def test_of_a_result_of_an_earlier_version_without_the_maps_scale(self, opened, scored):
-        rules = report.result_as_json(scored, {})["rules"]
-        del rules["decomposition"]["equivalent_mg_per_mm3_hu"]
-        review = opened(scored, rules=rules)
-        found, expected = (of("decomposition").total for of in (review.result, scored.methods.__getitem__))
-        assert 0 < found.clinical_agatston == expected.clinical_agatston < found.agatston
-
     @pytest.mark.parametrize(
         "direction",
         [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, 0, 1, 1, 0, 0, 0, -1, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)],

@@ -200,7 +200,7 @@ def test_names_that_cannot_be_given(base, name):
 def test_what_cannot_be_calibrated(base):
     with pytest.raises(CTError, match="evaluates candidates by evidence"):
         check("ours", replace(base.card, calibration={}), 100)
-    with pytest.raises(CTError, match="There is no model"):
+    with pytest.raises(CTError, match="No model is in use"):
         check("ours", None, 100)
     with pytest.raises(TooFewError, match="19 patients"):
         check("ours", base.card, 19)
