@@ -108,3 +108,10 @@ def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, score
         won += count * np.nan_to_num(area_under_curve(weights[:, own], truth[own], scores[own]))
         pairs += count
     return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def threshold_at(negative: np.ndarray, most_false: float) -> float:
+    """The lowest probability that at most this proportion of the negatives reach; between 0 and 1."""
+    ordered = np.sort(negative)[::-1]
+    allowed = int(most_false * len(ordered))
+    return float(min(1.0, np.nextafter(ordered[allowed], ordered.dtype.type(2)))) if allowed < len(ordered) else 0.0

@@ -31,10 +31,10 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THIC
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
+from ..statistics.roc import threshold_at
 from .evidence import FOLDS, evaluated_by_others, fitted_weights, nearest_limit, stacked_features, typical
 from .measured_scans import MapSettings, MeasuredScan, measure_all
 from .score_errors import fitted_errors
-from .slices import threshold_at
 
 
 @dataclass(frozen=True)

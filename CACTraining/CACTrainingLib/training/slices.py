@@ -25,7 +25,7 @@ from CACScoringLib.networks.van_velzen import STRIDE, GeneratorConfig, SliceClas
 
 from ..data.augmentation import SliceAugmentation, augment_slices
 from ..data.datasets import KINDS, BalancedSampler, Drawn, Sampling, SliceDataset
-from ..statistics.roc import area
+from ..statistics.roc import area, threshold_at
 from .loop import Task
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
@@ -229,13 +229,6 @@ def slice_metrics(
         if len(own):
             metrics[f"false_positive_rate_{kind}_scans"] = float((own >= threshold).mean())
     return metrics
-
-
-def threshold_at(negative: np.ndarray, most_false: float) -> float:
-    """The lowest probability that at most this proportion of the negatives reach; between 0 and 1."""
-    ordered = np.sort(negative)[::-1]
-    allowed = int(most_false * len(ordered))
-    return float(min(1.0, np.nextafter(ordered[allowed], ordered.dtype.type(2)))) if allowed < len(ordered) else 0.0
 
 
 def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:
