@@ -82,11 +82,11 @@ class TestAsInThePanel:
         assert review.categories() == in_scene.categories()
 
     @pytest.mark.long
-    def test_export_says_where_it_was_reviewed(self, review, tmp_path):
+    def test_export_is_read_as_lesion_labels(self, review, tmp_path):
         review.accept("threshold")
         review.export(tmp_path / "out")
         record = json.loads((tmp_path / "out" / "scores.json").read_text())
-        assert record["warnings"][0]["code"] == "reviewed-in-browser"
+        assert record["methods"]["threshold"]["status"] == "reviewed"
         labels = read_lesion_labels(tmp_path / "out" / "lesions.nii.gz")
         assert labels.GetSize() == review.scan.image.GetSize()
 

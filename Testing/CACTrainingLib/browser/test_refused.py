@@ -1,6 +1,7 @@
 """Requests that must be refused: none is done, none ends in a traceback, none reads a file."""
 
 import json
+import shutil
 from urllib.parse import quote
 
 import pytest
@@ -144,7 +145,8 @@ def test_refused_requests_do_nothing(served):
 def test_a_proxys_user_header_names_the_reader(served, tmp_path):
     settings = {"origin": "https://review.example.org", "user_header": "X-User", "port": free_port()}
     options = ("--reader", "Ann", "--settings", json.dumps(settings))
-    server = ReviewServer.start(served[1], *options, data=tmp_path)
+    results = shutil.copytree(served[1], tmp_path / "results")
+    server = ReviewServer.start(results, *options, data=tmp_path / "data")
     try:
         client = Client.bare(server, "review.example.org")
         assert client.raw("GET", "/", headers={"X-User": "Ann"})[0] == 200
