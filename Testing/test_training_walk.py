@@ -223,12 +223,12 @@ def score(driver, camera) -> None:
     scan = next(scan for scan in driver.project.scans if scan.use == "test")
     volume = slicer.util.loadVolume(str(scan.ct), {"name": "test scan"})
     scoring = Driver()
-    scoring.widget.logic._worker._process = None
+    scoring.widget.scorer._worker._process = None
     scoring.ui.inputSelector.setCurrentNode(volume)
     for box, name in ((scoring.ui.slicesModelBox, "slices-1"), (scoring.ui.mapModelBox, "decomposition-1")):
         assert box.currentText == name
     scoring.ui.scoreButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not scoring.widget.logic.isRunning, 300)
+    assert eventually(lambda: slicer.app.processEvents() or not scoring.widget.scorer.isRunning, 300)
     scoring.settle()
     camera.panel("43-scored", scoring)
     assert scoring.ui.statusLabel.text == "Done."

@@ -40,7 +40,7 @@ def scored_in_this_process(monkeypatch):
     """Let studies score here, with known networks; returns a list that gets the scans that are scored."""
     scored = []
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
-    monkeypatch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
+    monkeypatch.setattr("CACScoringLib.cohort.cohort.Workers", InThisProcess)
     monkeypatch.setattr(scoring, "load_models", lambda _: run.LoadedModels(known_networks()))
     monkeypatch.setattr(run, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
     return scored

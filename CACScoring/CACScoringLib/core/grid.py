@@ -134,7 +134,14 @@ class ScanGrid:
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around a bool array that is not empty: a slice by axis."""
+    """Find the smallest box around a mask.
+
+    Args:
+        mask: Bool array, not empty.
+
+    Returns:
+        A slice by axis.
+    """
     return ndimage.find_objects(mask.view(np.uint8))[0]
 
 

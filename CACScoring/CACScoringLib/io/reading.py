@@ -81,7 +81,9 @@ def stem(path: Path) -> str:
 def read_acquisition(path: Path) -> Acquisition:
     """Read how a scan was made from a JSON file with fields of `Acquisition`, for scans whose own file lost it.
 
-    Raises UnreadableError when it is none, OutputError when it holds a field that is unknown or of another type.
+    Raises:
+        UnreadableError: It is no JSON file.
+        OutputError: It holds a field that is unknown or of another type.
     """
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))

@@ -113,7 +113,12 @@ class Normalisation:
 
     @classmethod
     def recorded(cls, content: Mapping) -> Normalisation | None:
-        """Of a result; None where none was chosen. content: of `scores.json`. Raises KeyError, TypeError."""
+        """Read the normalisation of a result from the content of `scores.json`; None where none was chosen.
+
+        Raises:
+            KeyError: A field is missing.
+            TypeError: A field is unknown or of another type.
+        """
         own = content.get("normalisation")
         return own and cls(**{**own, "gain": tuple(own["gain"]), "slice_weights": tuple(own["slice_weights"])})
 

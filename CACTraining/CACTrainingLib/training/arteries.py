@@ -64,6 +64,8 @@ class AtlasSettings:
     def __post_init__(self) -> None:
         if self.patients < 1 or self.draws < 1 or self.points < 1:
             raise CTError("An atlas needs at least one patient, one draw of each and one point of each deposit.")
+        if not 0 < self.outlier_share < 1 or self.bandwidth <= 0:
+            raise CTError("The proportion of outliers has to lie between 0 and 1, and the bandwidth above 0.")
 
 
 @dataclass(frozen=True)

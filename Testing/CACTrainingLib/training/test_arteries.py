@@ -112,7 +112,7 @@ def test_bundled_atlas_knows_patients_it_has_not_seen(unseen):
 @pytest.mark.long
 @pytest.mark.parametrize(
     "wrong",
-    [{"patients": 0}, {"draws": 0}, {"points": 0}, {"outlier_share": 0.0}, {"bandwidth": 0.0}, {"protocol": "none"}],
+    [{"patients": 0}, {"draws": 0}, {"points": 0}, {"outlier_share": 0.0}, {"bandwidth": 0.0}],
 )
 def test_settings_that_make_no_atlas(wrong):
     with pytest.raises(CTError):
