@@ -1,4 +1,4 @@
-"""The pages that are generated from the code and from stored results, and the built site."""
+"""The pages that are generated from the code, and the built site."""
 
 import argparse
 import os
@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "hooks"))  # as MkDocs does
 
 import command_tables  # noqa: E402
-import stored_figures  # noqa: E402
 import warning_tables  # noqa: E402
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -54,32 +53,6 @@ def test_every_warning_has_its_messages():
     page = warning_tables.warnings_as_markdown()
     assert re.search(r"^\| `heart-cut` \| severe \| The heart region reaches .+ \| Check .+ \|$", page, re.MULTILINE)
     assert page.count("\n") == len(ADVICE) + 1
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_no_line_begins_with_a_figure_s_comment(page):
-    text = page.read_text(encoding="utf-8")  # which would end the paragraph
-    assert not re.search(r"^\s*<!-- (?:figure|repeats|stored) ", text, re.MULTILINE)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_figures_of_the_pages_are_those_that_are_stored(page):
-    text = page.read_text(encoding="utf-8")
-    assert stored_figures.with_figures(text) == text
-
-
-def test_a_figure_is_written_as_stored():
-    text = "<!-- figure vessels-digital validation.test.rank_correlation .2 -->1<!-- /figure --> of all"
-    assert ">0.77 [0.60, 0.87]<" in stored_figures.with_figures(text)
-    text = "±<!-- repeats map-compact threshold agatston 100 -->?<!-- /repeats -->"
-    assert ">61<" in stored_figures.with_figures(text)
-
-
-def test_a_card_that_changed_is_noticed(monkeypatch, tmp_path):
-    (tmp_path / "vessels-digital.json").write_text("{}")
-    monkeypatch.setattr(stored_figures, "CARDS", tmp_path)
-    with pytest.raises(ValueError, match="vessels-digital has changed"):
-        stored_figures.with_figures("<!-- stored vessels-digital --><!-- /stored -->")
 
 
 @pytest.mark.long
