@@ -2,7 +2,7 @@
 
     Slicer --testing --no-splash --python-script "$PWD/Testing/slicer_smoke.py"
 
-with the extension installed, or from the source tree as in docs/developer/slicer-tests.md. It prints what failed and
+with the extension installed, or from the source tree as in docs/developer/tests.md. It prints what failed and
 exits with 1, or with 0 when nothing did. The networks are used where their packages are installed. Open scenes are
 closed. It runs without a main window, too (--no-main-window).
 """
