@@ -1,32 +1,42 @@
-"""The images of a folder that are read: a CT series, or one cardiac phase of it, without images that do not belong to
-its stack (localizers, dose sheets, one slice too many); and what their headers state: one patient and study, one
-cardiac phase, images as measured."""
+"""The CT series of a folder that is read, or one cardiac phase of it, and what its headers state: one patient and
+study, one cardiac phase, grey images as measured, in HU."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import SimpleITK as sitk
-
-from ..core.ct import CTError, MixedSeriesError, NotCTError, NotVolumeError, ScanWarning, SeriesChoiceError
+from ..core.ct import (
+    MixedSeriesError,
+    NotCTError,
+    NotHounsfieldError,
+    NotVolumeError,
+    ScanWarning,
+    SeriesChoiceError,
+    UnreadableError,
+)
 from ..core.text import abbreviated_list, printable
-from .dicom import DicomSlice, clock, first_value
-from .stack import DIRECTION_TOLERANCE, DUPLICATE_TOLERANCE_MM, PIXEL_SPACING_TOLERANCE_MM, read_slice_image, stack_of
+from .dicom import DicomSlice, check_numbers, clock, first_value
 
 _PHASES = {"NominalPercentageOfCardiacPhase": "% of the cycle", "TriggerTime": "ms after the R wave"}
 
-MOST_LEFT_OUT = 3
-"""How many images beside localizers a whole series may hold too many; of more, nobody can say which are right."""
+MOST_TRIGGER_SPREAD_MS = 150.0
+"""Trigger times of one phase differ less: 70 % of the cycle at 60 to 75 beats per minute differs by 140 ms."""
 
-LEAST_REST = 3
-"""How many times as many slices have to remain as are left out."""
+_IDENTITY = {
+    "PatientID": "patient ID",
+    "PatientName": "patient name",
+    "PatientBirthDate": "birth date",
+    "StudyInstanceUID": "study instance UID",
+}
+# PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
+_COMPUTED = re.compile(
+    r"(?<![A-Z])(VNC|VUE|VIRTUAL|VMI|MONO(?!CHROME)[A-Z_]*|\d+ ?KEV|MAT_[A-Z_]+|IODINE|PURE_?(?:CALCIUM|LUMEN)|"
+    r"EFF_ATOMIC_NUM|ELECTRON_DENSITY|Z_?EFF[A-Z]*|SUBTRACTION|MIN_?IP|MIP|MAXIMUM|MINIMUM)(?![A-Z])"
+)
 
-_KIND = ("SOPClassUID", "Columns", "Rows", "SamplesPerPixel", "ImageType")
-_MADE = ("ImageType", "KVP", "ConvolutionKernel", "SliceThickness", "SOPClassUID", "AcquisitionNumber")
+_RESCALE = {"RescaleSlope": (1, "rescale slope"), "RescaleIntercept": (1, "rescale intercept")}
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,20 @@ def has_position(slice_: DicomSlice) -> bool:
 def series_number(slices: list[DicomSlice]) -> str | None:
     number = first_value(slices, DicomSlice.number, "SeriesNumber")
     return None if number is None else f"{number:.0f}"
+
+
+def series_images(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
+    """Return the images of the wanted CT series, or cardiac phase of one, and the series' localizers.
+
+    Raises:
+        CTError: As `choose_series` does.
+        MixedSeriesError: The series holds images of different patients or studies.
+    """
+    images = choose_series(slices, wanted)
+    uid = images[0].text("SeriesInstanceUID")
+    series = [s for s in slices if s.text("SeriesInstanceUID") == uid and s.text("Modality") == "CT"]
+    _check_one_study(series)
+    return images + [s for s in series if s.is_localizer]
 
 
 def choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
@@ -148,140 +172,7 @@ def _phase(group: list[DicomSlice]) -> str:
     return ""
 
 
-def without_strays(slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], tuple[ScanWarning, ...]]:
-    """Leave out of a series what does not belong to its stack, where there is no doubt about it.
-
-    Localizers are left out always. At most `MOST_LEFT_OUT` other images are, and only where what remains is one evenly
-    spaced stack without a gap: those of another size, pixel spacing or orientation than most, those without a place
-    that are of another kind too (dose sheets), and of slices with the same position those that were made in another
-    way than the rest of the series, or that are copies.
-
-    Returns:
-        The slices that remain, and a warning that names those left out. All slices, without a warning, where the
-        series is whole, or where it cannot be told what is right: reading it says what is wrong.
-
-    Raises NotVolumeError when there are only localizers.
-    """
-    stack = [s for s in slices if not s.is_localizer]
-    if not stack:
-        raise NotVolumeError("The series holds only localizer (scout) images. Give the axial slices.")
-    localizers = [s for s in slices if s.is_localizer]
-    kept = _whole(stack)
-    kept_ids = set(map(id, kept))
-    others = [s for s in stack if id(s) not in kept_ids]
-    found = []
-    if localizers:
-        found.append(f"{len(localizers)} localizers ({abbreviated_list(s.path.name for s in localizers)})")
-    if others:
-        found.append(
-            f"{len(others)} images that do not belong to its stack ({abbreviated_list(s.path.name for s in others)})"
-        )
-    if not found:
-        return kept, ()
-    return kept, (ScanWarning("images-left-out", f"Of the series were left out: {'; '.join(found)}."),)
-
-
-def _whole(slices: list[DicomSlice]) -> list[DicomSlice]:
-    """The slices that make a whole stack, or all of them where that is not clear."""
-    if len(slices) < 2 or _is_stack(slices):
-        return slices
-    try:
-        kept = _without_copies(_of_one_plane(slices))
-        left = len(slices) - len(kept)
-        if left == 0 or left > MOST_LEFT_OUT or len(kept) < LEAST_REST * left:
-            return slices
-    except CTError:
-        return slices
-    return kept if _is_stack(kept) else slices
-
-
-def _is_stack(slices: list[DicomSlice]) -> bool:
-    try:
-        stack_of(slices)
-    except CTError:
-        return False
-    return True
-
-
-def _of_one_plane(slices: list[DicomSlice]) -> list[DicomSlice]:
-    """Slices of the size, pixel spacing and orientation that most have, without images that have no place."""
-    kept = _usual([s for s in slices if _is_placed(s)], lambda s: _facts(s, ("Rows", "Columns", "SamplesPerPixel")))
-    for keyword, count, tolerance in (
-        ("ImageOrientationPatient", 6, DIRECTION_TOLERANCE),
-        ("PixelSpacing", 2, PIXEL_SPACING_TOLERANCE_MM),
-    ):
-        if kept:
-            values = np.array([s.numbers(keyword, count) for s in kept])
-            near = np.abs(values - np.median(values, axis=0)).max(axis=1) <= tolerance
-            kept = [s for s, is_near in zip(kept, near, strict=True) if is_near]
-    kinds = {_facts(s, _KIND) for s in kept}
-    # A slice that lost its position, but is a slice otherwise, may be one of the stack: it stays, and is an error.
-    return kept + [s for s in slices if not _is_placed(s) and _facts(s, _KIND) in kinds]
-
-
-def _is_placed(slice_: DicomSlice) -> bool:
-    places = (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
-    return all(slice_.numbers(keyword, count) is not None for keyword, count in places)
-
-
-def _facts(slice_: DicomSlice, keywords: Sequence[str]) -> tuple[str | None, ...]:
-    return tuple(slice_.text(keyword) for keyword in keywords)
-
-
-def _usual(slices: list[DicomSlice], kind: Callable[[DicomSlice], Hashable]) -> list[DicomSlice]:
-    """The slices of the most frequent kind."""
-    most = Counter(map(kind, slices)).most_common(1)
-    return [s for s in slices if kind(s) == most[0][0]]
-
-
-def _without_copies(slices: list[DicomSlice]) -> list[DicomSlice]:
-    """Slices with one of each position; all of a position where none of them is the right one for sure."""
-    if not slices or not all(map(_is_placed, slices)):
-        return slices
-    directions = np.array(slices[0].numbers("ImageOrientationPatient", 6))
-    normal = np.cross(directions[:3], directions[3:])
-    distances = np.array([s.numbers("ImagePositionPatient", 3) for s in slices]) @ normal
-    order = np.argsort(distances, kind="stable")
-    starts = np.flatnonzero(np.diff(distances[order]) > DUPLICATE_TOLERANCE_MM) + 1
-    places = [[slices[n] for n in place] for place in np.split(order, starts)]
-    if len(slices) - len(places) > MOST_LEFT_OUT:
-        return slices
-    made = {_facts(place[0], _MADE) for place in places if len(place) == 1}
-    return [s for place in places for s in _right_ones(place, made)]
-
-
-def _right_ones(place: list[DicomSlice], made: set[tuple[str | None, ...]]) -> list[DicomSlice]:
-    if len(place) == 1:
-        return place
-    like_the_rest = [s for s in place if _facts(s, _MADE) in made] or place
-    first, *more = like_the_rest
-    return [first] if all(_same_image(first, other) for other in more) else place
-
-
-def _same_image(one: DicomSlice, other: DicomSlice) -> bool:
-    if one.numbers("ImagePositionPatient", 3) != other.numbers("ImagePositionPatient", 3):
-        return False
-    pixels, others = (sitk.GetArrayFromImage(read_slice_image(s)) for s in (one, other))
-    return np.array_equal(pixels, others)
-
-
-MOST_TRIGGER_SPREAD_MS = 150.0
-"""Trigger times of one phase differ less: 70 % of the cycle at 60 to 75 beats per minute differs by 140 ms."""
-
-_IDENTITY = {
-    "PatientID": "patient ID",
-    "PatientName": "patient name",
-    "PatientBirthDate": "birth date",
-    "StudyInstanceUID": "study instance UID",
-}
-# PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
-_COMPUTED = re.compile(
-    r"(?<![A-Z])(VNC|VUE|VIRTUAL|VMI|MONO(?!CHROME)[A-Z_]*|\d+ ?KEV|MAT_[A-Z_]+|IODINE|PURE_?(?:CALCIUM|LUMEN)|"
-    r"EFF_ATOMIC_NUM|ELECTRON_DENSITY|Z_?EFF[A-Z]*|SUBTRACTION|MIN_?IP|MIP|MAXIMUM|MINIMUM)(?![A-Z])"
-)
-
-
-def check_one_study(slices: list[DicomSlice]) -> None:
+def _check_one_study(slices: list[DicomSlice]) -> None:
     """Raise MixedSeriesError where images of one series name different patients or studies. An empty value is none."""
     for keyword, name in _IDENTITY.items():
         files: dict[str, str] = {}
@@ -297,10 +188,63 @@ def check_one_study(slices: list[DicomSlice]) -> None:
             )
 
 
-def header_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn of what the headers of one stack say about its images."""
-    checks = (_mixed_facts, _mixed_phases, _computed, _position, pixel_warnings)
-    return [warning for check in checks for warning in check(slices)]
+def check_headers(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
+    """Check what the headers of one stack say about its images; none of them is multi-frame.
+
+    Returns:
+        Doubts.
+
+    Raises:
+        NotVolumeError: The images are in colour.
+        NotHounsfieldError: The values are not Hounsfield units.
+        UnreadableError: The pixels are of a kind that no CT has.
+    """
+    _check_pixel_descriptions(slices)
+    checks = (_check_rescale, _mixed_facts, _mixed_phases, _computed, _position, pixel_warnings)
+    return tuple(warning for check in checks for warning in check(slices))
+
+
+def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
+    """Raise where pixels are not grey, or their bits (PS3.3 C.7.6.3.1.1) are wrong: they would be read as others."""
+    for slice_ in slices:
+        name, samples = slice_.path.name, slice_.number("SamplesPerPixel")
+        photometric = slice_.text("PhotometricInterpretation")
+        if samples not in (None, 1) or photometric not in (None, "MONOCHROME1", "MONOCHROME2"):
+            raise NotVolumeError(
+                f"{name} is a colour image ({samples or 1:g} samples per pixel, {photometric}). Give the grey-level CT "
+                "series."
+            )
+        if photometric == "MONOCHROME1":  # ITK inverts these values on reading
+            raise NotHounsfieldError(f"{name} is stored inverted (MONOCHROME1). Export it as MONOCHROME2.")
+        allocated, stored, high = (slice_.number(key) for key in ("BitsAllocated", "BitsStored", "HighBit"))
+        fits = stored is not None and allocated in (8, 16, 32) and 0 < stored <= allocated
+        if allocated not in (8, 16, 32) or (stored is not None and (not fits or high not in (None, stored - 1))):
+            raise UnreadableError(
+                f"{name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are stored, up to "
+                f"bit {high or 0:g}. Export the series again."
+            )
+        if slice_.number("PixelRepresentation") not in (0, 1):
+            raise UnreadableError(
+                f"{name} does not say whether its pixels have a sign (Pixel Representation 0 or 1), so their values "
+                "are unknown. Export the series again."
+            )
+
+
+def _check_rescale(slices: list[DicomSlice]) -> list[ScanWarning]:
+    check_numbers(slices, _RESCALE, NotHounsfieldError)
+    zero = [s.path.name for s in slices if s.number("RescaleSlope") == 0]
+    if zero:
+        raise NotHounsfieldError(f"The rescale slope is 0 in {abbreviated_list(zero)}. Export the series again.")
+    # PS3.3 C.8.2.1: the type may be left out where it is HU.
+    types = sorted({(s.text("RescaleType") or "HU").upper() for s in slices})
+    if len(types) > 1:
+        raise NotHounsfieldError(f"The series mixes rescale types ({', '.join(types)}). Give a series that is all HU.")
+    if types == ["US"]:
+        message = "The series states that its rescaled values have an unspecified unit (US); they are taken as HU."
+        return [ScanWarning("unit-unspecified", message)]
+    if types != ["HU"]:
+        raise NotHounsfieldError(f"The rescaled values are of type {types[0]}, not HU. Give the HU series.")
+    return []
 
 
 def pixel_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
