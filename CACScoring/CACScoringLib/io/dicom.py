@@ -1,19 +1,25 @@
-"""The headers of DICOM files, and the facts of an acquisition that those of a series state."""
+"""DICOM files, whose headers cannot be trusted, and the facts of an acquisition that those of a series state.
+
+No more memory is set aside for a file than it can hold.
+"""
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import re
 import statistics
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.ct import Acquisition, UnreadableError
-from ..core.text import printable
-from .bounded import read_bounded
+from ..core.ct import Acquisition, CTError, UnreadableError
+from ..core.text import abbreviated_list, printable
 
 if TYPE_CHECKING:
     import pydicom
@@ -37,6 +43,16 @@ TAGS = [
 ]
 # fmt: on
 
+MOST_INFLATED_BYTES, MOST_INFLATED_TIMES = 2**26, 50
+"""A deflated file may hold this much, or so many times its size where that is more; a small file of air alone may hold
+hundreds of times its size."""
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_BEFORE_META = 144
+"""Bytes before the first element that the length of the file meta information counts (PS3.10 7.1)."""
+
+_BLOCK_BYTES = 2**20
+
 
 def value_of(elements: pydicom.Dataset, keyword: str):
     """An element's value; None when it is missing, empty or broken."""
@@ -49,15 +65,14 @@ def value_of(elements: pydicom.Dataset, keyword: str):
 
 @dataclass(frozen=True)
 class DicomSlice:
-    """A DICOM file and those elements of its header that reading a CT needs."""
+    """A DICOM file and those elements of its header that reading a CT needs.
+
+    source: the multi-frame file that a frame comes from; None for a file of the series itself.
+    """
 
     path: Path
     header: pydicom.Dataset
-
-    @property
-    def file(self) -> Path:
-        """The file of the series that it comes from."""
-        return self.path
+    source: Path | None = None
 
     def value(self, keyword: str):
         return value_of(self.header, keyword)
@@ -90,25 +105,44 @@ class DicomSlice:
         return self.text("SOPClassUID") in _ENHANCED_CT or (self.number("NumberOfFrames") or 1) > 1
 
 
-def clock(time: str) -> str:
-    """A DICOM time (PS3.5 6.2, VR TM) as HH:MM:SS, or HH:MM where it has no seconds; empty where it is none."""
-    digits = time.partition(".")[0]
-    return ":".join(digits[n : n + 2] for n in range(0, len(digits), 2)) if digits.isdecimal() else ""
-
-
 def is_dicom(path: Path) -> bool:
-    """Whether the file starts as PS3.10 asks: 128 bytes, then DICM."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    """True if the file starts as PS3.10 asks: 128 bytes, then DICM. Raises UnreadableError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
+
+
+def read_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableError]]:
+    """Read the headers of all DICOM files below a folder.
+
+    Returns:
+        The files with a modality, by path, and what is wrong with those that are broken.
+
+    Raises:
+        UnreadableError: There is none that can be read.
+    """
+    slices, broken = [], {}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        try:
+            slice_ = read_slice(path)
+        except UnreadableError as error:
+            broken[path] = error
+            continue
+        if slice_ is not None:
+            slices.append(slice_)
+    if not slices:
+        others = f"{len(broken)} DICOM files there are broken" if broken else f"{len(paths)} other files"
+        raise UnreadableError(f"{folder} holds no readable DICOM file ({others}). Give the folder of a CT series.")
+    return slices, broken
 
 
 def read_slice(path: Path) -> DicomSlice | None:
     """The header of a DICOM file with a modality; None for a file that is no DICOM, or is a DICOMDIR."""
-    try:
-        if not is_dicom(path):
-            return None
-    except OSError as error:
-        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
+    if not is_dicom(path):
+        return None
     header = read_bounded(path, stop_before_pixels=True, specific_tags=TAGS)
     if value_of(header.file_meta, "MediaStorageSOPClassUID") == _DICOMDIR:
         return None
@@ -118,9 +152,104 @@ def read_slice(path: Path) -> DicomSlice | None:
     return slice_
 
 
+def read_bounded(path: Path, **how) -> pydicom.Dataset:
+    """`pydicom.dcmread` of a file whose elements must lie within it. how: as `dcmread` takes it.
+
+    Raises UnreadableError when an element claims to reach beyond the file's end, the file inflates to far more than
+    images do, or is broken otherwise.
+    """
+    import pydicom  # takes 0.3 s, which images in other formats need not wait for
+
+    with translate_dicom_errors(path.name):
+        _check_inflated(path)
+        with _BoundedFile(path) as file:
+            data = pydicom.dcmread(file, **how)
+        list(data.file_meta)  # raises for elements of unknown kinds, at which GDCM takes 700 MB of memory
+        return data
+
+
+@contextmanager
+def translate_dicom_errors(name: str) -> Iterator[None]:
+    """Turn what goes wrong with the elements of a DICOM file, converted on access, into an UnreadableError.
+
+    name: of the file, for the message. Other CTErrors pass.
+    """
+    try:
+        yield
+    except CTError:
+        raise
+    except Exception as error:  # broken elements raise whatever pydicom's parser and converters meet
+        reason = printable(str(error))
+        raise UnreadableError(f"{name} is a broken DICOM file ({reason}). Copy or export it again.") from error
+
+
+class _BoundedFile(io.FileIO):
+    """A file to read that raises UnreadableError when it is asked for what lies far behind its end.
+
+    Parsers of DICOM ask for as much as an element claims to have, and some of them set all of it aside first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._bytes = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE and self.tell() + size > self._bytes:
+            raise self._claimed(self.tell() + size)
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        place = super().seek(offset, whence)
+        if place > self._bytes:
+            raise self._claimed(place)
+        return place
+
+    def _claimed(self, end: int) -> UnreadableError:
+        return UnreadableError(
+            f"{Path(self.name).name} is truncated, or other bytes were written into it: an element claims to reach to "
+            f"byte {end:,}, and the file ends at {self._bytes:,}. Copy or export the series again."
+        )
+
+
+def _check_inflated(path: Path) -> None:
+    """Raise UnreadableError where a deflated file would fill the memory."""
+    with path.open("rb") as file:
+        start = file.read(1024)
+        if _DEFLATED not in start:
+            return
+        file.seek(_BEFORE_META + int.from_bytes(start[_BEFORE_META - 4 : _BEFORE_META], "little"))
+        own = os.fstat(file.fileno()).st_size
+        most = max(MOST_INFLATED_BYTES, MOST_INFLATED_TIMES * own)
+        stream, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while length <= most and not stream.eof and (block := stream.unconsumed_tail or file.read(_BLOCK_BYTES)):
+            length += len(stream.decompress(block, _BLOCK_BYTES))
+    if length > most:
+        raise UnreadableError(
+            f"{path.name} has {own:,} bytes and inflates to more than {most:,}, as no image does. Export the series "
+            "again, uncompressed."
+        )
+
+
+def check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], error: type[CTError]) -> None:
+    """Raise the error where slices lack numbers. needed: how many, and their name, by keyword."""
+    for keyword, (count, name) in needed.items():
+        without = [s.path.name for s in slices if s.numbers(keyword, count) is None]
+        if without:
+            raise error(
+                f"{len(without)} of {len(slices)} slices have no {name}: {abbreviated_list(without)}. Export the "
+                "series again from the scanner or archive."
+            )
+
+
 def first_value(slices: list[DicomSlice], get: Callable, keyword: str):
     """The first value in the order of the slices, None when no slice has one."""
     return next((value for value in (get(s, keyword) for s in slices) if value is not None), None)
+
+
+def clock(time: str) -> str:
+    """A DICOM time (PS3.5 6.2, VR TM) as HH:MM:SS, or HH:MM where it has no seconds; empty where it is none."""
+    digits = time.partition(".")[0]
+    return ":".join(digits[n : n + 2] for n in range(0, len(digits), 2)) if digits.isdecimal() else ""
 
 
 def acquisition_of(slices: list[DicomSlice]) -> Acquisition:

@@ -24,7 +24,7 @@ from typing import BinaryIO
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import NotHounsfieldError, SliceGeometryError, UnreadableError
+from ..core.ct import Acquisition, NotHounsfieldError, ScanWarning, SliceGeometryError, UnreadableError
 from ..core.text import printable
 
 MAX_VOXELS = 2**31
@@ -69,10 +69,47 @@ def read_image(path: Path) -> sitk.Image:
         NotHounsfieldError: If a NIfTI file holds NaN or infinity.
         SliceGeometryError: If its axes are not at right angles, or the geometry of a NIfTI file contradicts itself.
     """
+    return _read_voxels(Path(path), read_header(path))
+
+
+def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarning, ...]]:
+    """Read a CT from an image file.
+
+    Returns:
+        The image as it is stored, what is known of the acquisition (the file's format), and warnings.
+
+    Raises:
+        UnreadableError: As `read_image` does.
+        NotHounsfieldError: It is a segmentation, or holds NaN or infinity.
+        SliceGeometryError: As `read_image` does.
+    """
     reader = read_header(path)
-    with _answered(Path(path)):
-        _check_voxels(Path(path), reader)
-        return reader.Execute()
+    image_format, image = FORMATS[reader.GetImageIO()], _read_voxels(path, reader)
+    if any(key.startswith(("Segment0_", "Segmentation_")) for key in image.GetMetaDataKeys()):
+        raise NotHounsfieldError(f"{path.name} is a segmentation (label map), not a CT. Give the CT itself.")
+    axes = np.reshape(image.GetDirection(), (image.GetDimension(), -1))
+    if np.abs(axes.T @ axes - np.eye(len(axes))).max() > ORTHONORMAL_TOLERANCE:
+        raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}")
+    return image, Acquisition(image_format), _lost_geometry(image, image_format)
+
+
+def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ...]:
+    # A file without geometry reads as voxels of 1 mm at the origin along the axes, which no scanner produces.
+    default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
+    if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and default_direction:
+        message = (
+            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, in which case "
+            "areas, volumes and scores are wrong. Compare it with the DICOM series."
+        )
+        return (ScanWarning("geometry-unknown", message),)
+    codes = [image.GetMetaData(key) for key in ("qform_code", "sform_code") if image.HasMetaDataKey(key)]
+    if file_format == "NIfTI" and codes == ["0", "0"]:
+        message = (
+            "The NIfTI file does not state its orientation (qform and sform are 0); the third axis is taken to run "
+            "from feet to head. Check the images."
+        )
+        return (ScanWarning("geometry-unknown", message),)
+    return ()
 
 
 def read_header(path: Path) -> sitk.ImageFileReader:
@@ -159,15 +196,17 @@ def _itk_reason(error: BaseException) -> str:
     return printable(re.sub(r"^\w+\(0x\w+\): ", "", reason))
 
 
-def _check_voxels(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Raises UnreadableError when the voxels of a file are damaged or missing. reader: of `read_header`."""
-    match reader.GetImageIO():
-        case "NiftiImageIO":
-            _check_nifti(path, reader)
-        case "NrrdImageIO":
-            _check_nrrd(path, _voxel_bytes(reader))
-        case "MetaImageIO":
-            _check_meta_image(path, _voxel_bytes(reader))
+def _read_voxels(path: Path, reader: sitk.ImageFileReader) -> sitk.Image:
+    """The image of a file. Raises CTError where its voxels are damaged or missing. reader: of `read_header`."""
+    with _answered(path):
+        match reader.GetImageIO():
+            case "NiftiImageIO":
+                _check_nifti(path, reader)
+            case "NrrdImageIO":
+                _check_nrrd(path, _voxel_bytes(reader))
+            case "MetaImageIO":
+                _check_meta_image(path, _voxel_bytes(reader))
+        return reader.Execute()
 
 
 def _voxel_bytes(reader: sitk.ImageFileReader) -> int:

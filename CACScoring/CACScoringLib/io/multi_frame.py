@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
@@ -13,9 +12,8 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from ..core.ct import SliceGeometryError, UnreadableError
-from ..core.text import some
-from .bounded import read_bounded, translate_dicom_errors
-from .dicom import TAGS, DicomSlice
+from ..core.text import abbreviated_list
+from .dicom import TAGS, DicomSlice, read_bounded, translate_dicom_errors
 from .stack import END_OF_SEQUENCE
 
 _OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType", "NominalCardiacTriggerDelayTime": "TriggerTime"}
@@ -28,17 +26,6 @@ _OF_PIXELS = (
 )
 
 
-@dataclass(frozen=True)
-class Frame(DicomSlice):
-    """A frame, as a slice whose pixels are in a file of their own. source: the multi-frame file."""
-
-    source: Path
-
-    @property
-    def file(self) -> Path:
-        return self.source
-
-
 def frame_headers(slice_: DicomSlice) -> list[pydicom.Dataset]:
     """The headers of a multi-frame CT's frames, each with the attributes that a single-frame slice has.
 
@@ -46,7 +33,8 @@ def frame_headers(slice_: DicomSlice) -> list[pydicom.Dataset]:
         UnreadableError: It has no functional groups, or not those of all frames.
         SliceGeometryError: It holds several stacks.
     """
-    return _frame_headers(slice_.path, read_bounded(slice_.path, stop_before_pixels=True))
+    with translate_dicom_errors(slice_.path.name):
+        return _frame_headers(slice_.path, read_bounded(slice_.path, stop_before_pixels=True))
 
 
 def single_frames(slices: Iterable[DicomSlice], folder: Path) -> list[DicomSlice]:
@@ -65,11 +53,11 @@ def single_frames(slices: Iterable[DicomSlice], folder: Path) -> list[DicomSlice
         if not slice_.is_multi_frame:
             single.append(slice_)
             continue
-        image = read_bounded(slice_.path)
-        headers = _frame_headers(slice_.path, image)
         own = folder / str(place)
         own.mkdir()
         with translate_dicom_errors(slice_.path.name):
+            image = read_bounded(slice_.path)
+            headers = _frame_headers(slice_.path, image)
             frames = zip(headers, _pixels(slice_.path, image, len(headers)), strict=True)
             for n, (header, pixels) in enumerate(frames):
                 # The name is what messages about the frame say. Shortened, it fits any file system.
@@ -81,7 +69,7 @@ def single_frames(slices: Iterable[DicomSlice], folder: Path) -> list[DicomSlice
                         f"The frames of {slice_.path.name} cannot be written to {folder} ({error.strerror}). Make room "
                         "there, or name another folder for temporary files (TMPDIR)."
                     ) from error
-                single.append(Frame(path, header, slice_.path))
+                single.append(DicomSlice(path, header, slice_.path))
     return single
 
 
@@ -93,25 +81,24 @@ def _broken(path: Path) -> UnreadableError:
 
 
 def _frame_headers(path: Path, image: pydicom.Dataset) -> list[pydicom.Dataset]:
-    with translate_dicom_errors(path.name):
-        frames = image.get("PerFrameFunctionalGroupsSequence")
-        if not frames:
-            raise UnreadableError(
-                f"{path.name} is a multi-frame CT without functional groups, so that the places of its frames are "
-                "unknown. Export it as Enhanced or single-frame CT."
-            )
-        if len(frames) != int(image.get("NumberOfFrames") or 0):
-            raise UnreadableError(
-                f"{path.name} states {image.get('NumberOfFrames') or 0} frames and describes {len(frames)}. Copy or "
-                "export it again."
-            )
-        common = _common_header(image)
-        headers = [_with_groups(common, frame) for frame in frames]
+    frames = image.get("PerFrameFunctionalGroupsSequence")
+    if not frames:
+        raise UnreadableError(
+            f"{path.name} is a multi-frame CT without functional groups, so that the places of its frames are unknown. "
+            "Export it as Enhanced or single-frame CT."
+        )
+    if len(frames) != int(image.get("NumberOfFrames") or 0):
+        raise UnreadableError(
+            f"{path.name} states {image.get('NumberOfFrames') or 0} frames and describes {len(frames)}. Copy or export "
+            "it again."
+        )
+    common = _common_header(image)
+    headers = [_with_groups(common, frame) for frame in frames]
     stacks = {str(header.StackID) for header in headers if "StackID" in header}
     if len(stacks) > 1:
         raise SliceGeometryError(
-            f"{path.name} holds {len(stacks)} stacks ({some(sorted(stacks))}): several reconstructions or parts of the "
-            "body. Export one of them."
+            f"{path.name} holds {len(stacks)} stacks ({abbreviated_list(sorted(stacks))}): several reconstructions or "
+            "parts of the body. Export one of them."
         )
     return headers
 

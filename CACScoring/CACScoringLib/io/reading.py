@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import (
@@ -18,7 +17,6 @@ from ..core.ct import (
     CTScan,
     MaskError,
     NotCTError,
-    NotHounsfieldError,
     NotVolumeError,
     ScanWarning,
     SeriesChoiceError,
@@ -29,12 +27,11 @@ from ..core.ct import (
 )
 from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
-from ..core.text import some
-from .dicom import DicomSlice, acquisition_of, is_dicom, read_slice
-from .image_files import FORMATS, ORTHONORMAL_TOLERANCE, SHEARED, check_spacing, quiet, read_header, read_image
-from .left_out import without_strays
-from .series import check_one_study, choose_series, has_position, header_warnings, is_ct_image, series_number
-from .stack import image_from_series
+from ..core.text import abbreviated_list
+from .dicom import DicomSlice, acquisition_of, is_dicom, read_slice, read_slices
+from .image_files import check_spacing, quiet, read_ct_image, read_image
+from .series import check_headers, choose_series, has_position, is_ct_image, series_images, series_number
+from .stack import read_stack, without_strays
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -65,11 +62,8 @@ def read_ct(path: Path, series: str | None = None) -> CTScan:
     with quiet():
         if path.is_dir():
             return _read_folder(path, series)
-        if not path.is_file():
-            raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
-        if series is not None:
-            raise SeriesChoiceError(f"{path.name} is one file and has no series to choose from. Leave out the series.")
-        return _read_file(path)
+        _check_file(path, series)
+        return _read_series([_multi_frame(path)], path) if is_dicom(path) else _read_image_file(path)
 
 
 def stem(path: Path) -> str:
@@ -125,65 +119,36 @@ def read_lesion_labels(path: Path) -> sitk.Image:
     return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
 
 
-def _read_file(path: Path) -> CTScan:
-    try:
-        if path.stat().st_size == 0:
-            raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
-        if is_dicom(path):
-            return _read_dicom_file(path)
-        file_format, image = FORMATS[read_header(path).GetImageIO()], read_image(path)
-    except OSError as error:
-        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
-    if any(key.startswith(("Segment0_", "Segmentation_")) for key in image.GetMetaDataKeys()):
-        raise NotHounsfieldError(f"{path.name} is a segmentation (label map), not a CT. Give the CT itself.")
-    axes = np.reshape(image.GetDirection(), (image.GetDimension(), -1))
-    if np.abs(axes.T @ axes - np.eye(len(axes))).max() > ORTHONORMAL_TOLERANCE:
-        raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}")
-    scan = scan_from_image(image, Acquisition(file_format), path)
-    check_spacing(scan.image.GetSpacing())
-    return with_warnings(scan, *_lost_geometry(image, file_format))
+def _check_file(path: Path, series: str | None) -> None:
+    """Raise where a path is no file that can be read, or a series is to be chosen from it."""
+    if not path.is_file():
+        raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
+    if series is not None:
+        raise SeriesChoiceError(f"{path.name} is one file and has no series to choose from. Leave out the series.")
+    if path.stat().st_size == 0:
+        raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
 
 
-def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ...]:
-    # A file without geometry reads as voxels of 1 mm at the origin along the axes, which no scanner produces.
-    default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
-    if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and default_direction:
-        message = (
-            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, in which case "
-            "areas, volumes and scores are wrong. Compare it with the DICOM series."
-        )
-        return (ScanWarning("geometry-unknown", message),)
-    codes = [image.GetMetaData(key) for key in ("qform_code", "sform_code") if image.HasMetaDataKey(key)]
-    if file_format == "NIfTI" and codes == ["0", "0"]:
-        message = (
-            "The NIfTI file does not state its orientation (qform and sform are 0); the third axis is taken to run "
-            "from feet to head. Check the images."
-        )
-        return (ScanWarning("geometry-unknown", message),)
-    return ()
-
-
-def _read_dicom_file(path: Path) -> CTScan:
+def _multi_frame(path: Path) -> DicomSlice:
+    """The multi-frame CT in a DICOM file."""
     slice_ = read_slice(path)
     if slice_ is not None and slice_.text("Modality") != "CT":
         raise NotCTError(f"{path.name} is of modality {slice_.text('Modality')}; a CT is needed.")
     if slice_ is None or not slice_.is_multi_frame:
         raise NotVolumeError(f"{path.name} is one file of a DICOM series. Give the folder that holds all its slices.")
-    return _read_series([slice_], path)
+    return slice_
 
 
 def _read_folder(folder: Path, series: str | None) -> CTScan:
-    slices, broken = _all_slices(folder)
-    chosen = choose_series(slices, series)
-    uid = chosen[0].text("SeriesInstanceUID")
-    of_series = [s for s in slices if s.text("SeriesInstanceUID") == uid and s.text("Modality") == "CT"]
-    check_one_study(of_series)
-    own = chosen + [s for s in of_series if s.is_localizer]
+    slices, broken = read_slices(folder)
+    images = series_images(slices, series)
     if not broken:
-        return _read_series(own, folder)
-    message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
+        return _read_series(images, folder)
+    message = (
+        f"{len(broken)} broken DICOM files in the folder were not read: {abbreviated_list(p.name for p in broken)}."
+    )
     try:
-        return with_warnings(_read_series(own, folder), ScanWarning("unread-files", message))
+        return with_warnings(_read_series(images, folder), ScanWarning("unread-files", message))
     except SliceGeometryError as error:
         raise SliceGeometryError(f"{error} {message} {next(iter(broken.values()))}") from error
 
@@ -193,11 +158,19 @@ def _read_series(slices: list[DicomSlice], source: Path) -> CTScan:
 
     multi_frame = any(slice_.is_multi_frame for slice_ in slices)
     with TemporaryDirectory(prefix="cac-frames-") if multi_frame else nullcontext("") as frames:
-        chosen, left_out = without_strays(single_frames(slices, Path(frames)))
-        image, warnings = image_from_series(chosen)
-    scan = scan_from_image(image, acquisition_of(chosen), source)
-    files = tuple(dict.fromkeys(slice_.file for slice_ in chosen))
-    return with_warnings(replace(scan, dicom_files=files), *warnings, *header_warnings(chosen), *left_out)
+        stack, left_out = without_strays(single_frames(slices, Path(frames)))
+        doubts = check_headers(stack)
+        image, padding = read_stack(stack)
+    scan = scan_from_image(image, acquisition_of(stack), source)
+    files = tuple(dict.fromkeys(slice_.source or slice_.path for slice_ in stack))
+    return with_warnings(replace(scan, dicom_files=files), *doubts, *padding, *left_out)
+
+
+def _read_image_file(path: Path) -> CTScan:
+    image, acquisition, warnings = read_ct_image(path)
+    scan = scan_from_image(image, acquisition, path)
+    check_spacing(scan.image.GetSpacing())
+    return with_warnings(scan, *warnings)
 
 
 def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], list[Path]]:
@@ -216,7 +189,7 @@ def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], l
         NotVolumeError: It is not one three-dimensional grey-level volume.
         SeriesChoiceError: The series has to be chosen.
     """
-    slices, broken = _all_slices(folder)
+    slices, broken = read_slices(folder)
     return choose_series(slices, series), list(broken)
 
 

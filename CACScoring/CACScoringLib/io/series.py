@@ -1,5 +1,5 @@
-"""Which CT series of a folder is read, or which cardiac phase of one, and what the headers of a series state: one
-patient and study, one cardiac phase, images as measured."""
+"""The CT series of a folder that is read, or one cardiac phase of it, and what its headers state: one patient and
+study, one cardiac phase, grey images as measured, in HU."""
 
 from __future__ import annotations
 
@@ -7,11 +7,36 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from ..core.ct import MixedSeriesError, NotCTError, NotVolumeError, ScanWarning, SeriesChoiceError
-from ..core.text import printable, some
-from .dicom import DicomSlice, clock, first_value
+from ..core.ct import (
+    MixedSeriesError,
+    NotCTError,
+    NotHounsfieldError,
+    NotVolumeError,
+    ScanWarning,
+    SeriesChoiceError,
+    UnreadableError,
+)
+from ..core.text import abbreviated_list, printable
+from .dicom import DicomSlice, check_numbers, clock, first_value
 
 _PHASES = {"NominalPercentageOfCardiacPhase": "% of the cycle", "TriggerTime": "ms after the R wave"}
+
+MOST_TRIGGER_SPREAD_MS = 150.0
+"""Trigger times of one phase differ less: 70 % of the cycle at 60 to 75 beats per minute differs by 140 ms."""
+
+_IDENTITY = {
+    "PatientID": "patient ID",
+    "PatientName": "patient name",
+    "PatientBirthDate": "birth date",
+    "StudyInstanceUID": "study instance UID",
+}
+# PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
+_COMPUTED = re.compile(
+    r"(?<![A-Z])(VNC|VUE|VIRTUAL|VMI|MONO(?!CHROME)[A-Z_]*|\d+ ?KEV|MAT_[A-Z_]+|IODINE|PURE_?(?:CALCIUM|LUMEN)|"
+    r"EFF_ATOMIC_NUM|ELECTRON_DENSITY|Z_?EFF[A-Z]*|SUBTRACTION|MIN_?IP|MIP|MAXIMUM|MINIMUM)(?![A-Z])"
+)
+
+_RESCALE = {"RescaleSlope": (1, "rescale slope"), "RescaleIntercept": (1, "rescale intercept")}
 
 
 @dataclass(frozen=True)
@@ -49,6 +74,20 @@ def has_position(slice_: DicomSlice) -> bool:
 def series_number(slices: list[DicomSlice]) -> str | None:
     number = first_value(slices, DicomSlice.number, "SeriesNumber")
     return None if number is None else f"{number:.0f}"
+
+
+def series_images(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
+    """Return the images of the wanted CT series, or cardiac phase of one, and the series' localizers.
+
+    Raises:
+        CTError: As `choose_series` does.
+        MixedSeriesError: The series holds images of different patients or studies.
+    """
+    images = choose_series(slices, wanted)
+    uid = images[0].text("SeriesInstanceUID")
+    series = [s for s in slices if s.text("SeriesInstanceUID") == uid and s.text("Modality") == "CT"]
+    _check_one_study(series)
+    return images + [s for s in series if s.is_localizer]
 
 
 def choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
@@ -133,23 +172,7 @@ def _phase(group: list[DicomSlice]) -> str:
     return ""
 
 
-MOST_TRIGGER_SPREAD_MS = 150.0
-"""Trigger times of one phase differ less: 70 % of the cycle at 60 to 75 beats per minute differs by 140 ms."""
-
-_IDENTITY = {
-    "PatientID": "patient ID",
-    "PatientName": "patient name",
-    "PatientBirthDate": "birth date",
-    "StudyInstanceUID": "study instance UID",
-}
-# PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
-_COMPUTED = re.compile(
-    r"(?<![A-Z])(VNC|VUE|VIRTUAL|VMI|MONO(?!CHROME)[A-Z_]*|\d+ ?KEV|MAT_[A-Z_]+|IODINE|PURE_?(?:CALCIUM|LUMEN)|"
-    r"EFF_ATOMIC_NUM|ELECTRON_DENSITY|Z_?EFF[A-Z]*|SUBTRACTION|MIN_?IP|MIP|MAXIMUM|MINIMUM)(?![A-Z])"
-)
-
-
-def check_one_study(slices: list[DicomSlice]) -> None:
+def _check_one_study(slices: list[DicomSlice]) -> None:
     """Raise MixedSeriesError where images of one series name different patients or studies. An empty value is none."""
     for keyword, name in _IDENTITY.items():
         files: dict[str, str] = {}
@@ -165,10 +188,63 @@ def check_one_study(slices: list[DicomSlice]) -> None:
             )
 
 
-def header_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn of what the headers of one stack say about its images."""
-    checks = (_mixed_facts, _mixed_phases, _computed, _position, pixel_warnings)
-    return [warning for check in checks for warning in check(slices)]
+def check_headers(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
+    """Check what the headers of one stack say about its images; none of them is multi-frame.
+
+    Returns:
+        Doubts.
+
+    Raises:
+        NotVolumeError: The images are in colour.
+        NotHounsfieldError: The values are not Hounsfield units.
+        UnreadableError: The pixels are of a kind that no CT has.
+    """
+    _check_pixel_descriptions(slices)
+    checks = (_check_rescale, _mixed_facts, _mixed_phases, _computed, _position, pixel_warnings)
+    return tuple(warning for check in checks for warning in check(slices))
+
+
+def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
+    """Raise where pixels are not grey, or their bits (PS3.3 C.7.6.3.1.1) are wrong: they would be read as others."""
+    for slice_ in slices:
+        name, samples = slice_.path.name, slice_.number("SamplesPerPixel")
+        photometric = slice_.text("PhotometricInterpretation")
+        if samples not in (None, 1) or photometric not in (None, "MONOCHROME1", "MONOCHROME2"):
+            raise NotVolumeError(
+                f"{name} is a colour image ({samples or 1:g} samples per pixel, {photometric}). Give the grey-level CT "
+                "series."
+            )
+        if photometric == "MONOCHROME1":  # ITK inverts these values on reading
+            raise NotHounsfieldError(f"{name} is stored inverted (MONOCHROME1). Export it as MONOCHROME2.")
+        allocated, stored, high = (slice_.number(key) for key in ("BitsAllocated", "BitsStored", "HighBit"))
+        fits = stored is not None and allocated in (8, 16, 32) and 0 < stored <= allocated
+        if allocated not in (8, 16, 32) or (stored is not None and (not fits or high not in (None, stored - 1))):
+            raise UnreadableError(
+                f"{name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are stored, up to "
+                f"bit {high or 0:g}. Export the series again."
+            )
+        if slice_.number("PixelRepresentation") not in (0, 1):
+            raise UnreadableError(
+                f"{name} does not say whether its pixels have a sign (Pixel Representation 0 or 1), so their values "
+                "are unknown. Export the series again."
+            )
+
+
+def _check_rescale(slices: list[DicomSlice]) -> list[ScanWarning]:
+    check_numbers(slices, _RESCALE, NotHounsfieldError)
+    zero = [s.path.name for s in slices if s.number("RescaleSlope") == 0]
+    if zero:
+        raise NotHounsfieldError(f"The rescale slope is 0 in {abbreviated_list(zero)}. Export the series again.")
+    # PS3.3 C.8.2.1: the type may be left out where it is HU.
+    types = sorted({(s.text("RescaleType") or "HU").upper() for s in slices})
+    if len(types) > 1:
+        raise NotHounsfieldError(f"The series mixes rescale types ({', '.join(types)}). Give a series that is all HU.")
+    if types == ["US"]:
+        message = "The series states that its rescaled values have an unspecified unit (US); they are taken as HU."
+        return [ScanWarning("unit-unspecified", message)]
+    if types != ["HU"]:
+        raise NotHounsfieldError(f"The rescaled values are of type {types[0]}, not HU. Give the HU series.")
+    return []
 
 
 def pixel_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
@@ -194,7 +270,7 @@ def _mixed_facts(slices: list[DicomSlice]) -> list[ScanWarning]:
     ):
         values = sorted({text for text in (s.text(keyword) for s in slices) if text is not None})
         if len(values) > 1:
-            mixed.append(f"{name} {some(values)}")
+            mixed.append(f"{name} {abbreviated_list(values)}")
     if not mixed:
         return []
     return [ScanWarning("mixed-acquisition", f"The slices of the series differ: {'; '.join(mixed)}.")]
@@ -204,7 +280,7 @@ def _mixed_phases(slices: list[DicomSlice]) -> list[ScanWarning]:
     phases = sorted({p for p in (s.number("NominalPercentageOfCardiacPhase") for s in slices) if p is not None})
     times = [t for t in (s.number("TriggerTime") for s in slices) if t is not None]
     if len(phases) > 1:
-        stated = f"{some(f'{phase:g}' for phase in phases)} % of the cycle"
+        stated = f"{abbreviated_list(f'{phase:g}' for phase in phases)} % of the cycle"
     elif not phases and times and max(times) - min(times) > MOST_TRIGGER_SPREAD_MS:
         stated = f"{min(times):g} to {max(times):g} ms after the R wave"
     else:
@@ -217,8 +293,9 @@ def _computed(slices: list[DicomSlice]) -> list[ScanWarning]:
     texts = (f"{s.text('ImageType') or ''} {s.text('SeriesDescription') or ''}".upper() for s in slices)
     if terms := sorted({match for text in texts for match in _COMPUTED.findall(text)}):
         message = (
-            f"The images were computed from others ({some(terms)} in image type or series description), such as "
-            "virtual non-contrast, monoenergetic or projected ones. Their values differ from those of usual CT."
+            f"The images were computed from others ({abbreviated_list(terms)} in image type or series "
+            "description), such as virtual non-contrast, monoenergetic or projected ones. Their values differ from "
+            "those of usual CT."
         )
         return [ScanWarning("derived-image", message)]
     return []

@@ -1,4 +1,4 @@
-"""The slices of a DICOM series as one volume in HU.
+"""The slices of a DICOM series as one volume in HU, without images that do not belong to its stack.
 
 Pixels come from SimpleITK, slice by slice, so that each slice has its own rescale slope and intercept (DICOM PS3.3
 C.8.2.1). Slices are ordered by their position along the slice normal and by nothing else. Whatever is not one evenly
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,9 +24,8 @@ from ..core.ct import (
     SliceGeometryError,
     UnreadableError,
 )
-from ..core.text import some
-from .bounded import read_bounded
-from .dicom import DicomSlice, value_of
+from ..core.text import abbreviated_list
+from .dicom import DicomSlice, check_numbers, read_bounded, value_of
 from .image_files import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing
 
 POSITION_TOLERANCE_MM = 0.15
@@ -55,37 +56,152 @@ HIGHEST_TISSUE_HU = 3071
 
 _ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and its relatives, RLE
 END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
-_RESCALE = {"RescaleSlope": (1, "rescale slope"), "RescaleIntercept": (1, "rescale intercept")}
 _GEOMETRY = {
     "ImagePositionPatient": (3, "valid image position"),
     "ImageOrientationPatient": (6, "valid image orientation"),
     "PixelSpacing": (2, "valid pixel spacing"),
 }
 
+MOST_LEFT_OUT = 3
+"""How many images beside localizers a whole series may hold too many; of more, nobody can say which are right."""
 
-def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
-    """Read the slices of one series, in any order, as a volume. None of them is multi-frame.
+LEAST_REST = 3
+"""How many times as many slices have to remain as are left out."""
+
+_KIND = ("SOPClassUID", "Columns", "Rows", "SamplesPerPixel", "ImageType")
+_MADE = ("ImageType", "KVP", "ConvolutionKernel", "SliceThickness", "SOPClassUID", "AcquisitionNumber")
+
+
+def without_strays(slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], tuple[ScanWarning, ...]]:
+    """Leave out of a series what does not belong to its stack, where there is no doubt about it.
+
+    Localizers are left out always. At most `MOST_LEFT_OUT` other images are, and only where what remains is one evenly
+    spaced stack without a gap: those of another size, pixel spacing or orientation than most, those without a place
+    that are of another kind too (dose sheets), and of slices with the same position those that were made in another
+    way than the rest of the series, or that are copies.
+
+    Returns:
+        The slices that remain, and a warning that names those left out. All slices, without a warning, where the
+        series is complete or the right images are unclear: `read_stack` raises what is wrong.
+
+    Raises:
+        NotVolumeError: There are only localizers.
+    """
+    images = [s for s in slices if not s.is_localizer]
+    if not images:
+        raise NotVolumeError("The series holds only localizer (scout) images. Give the axial slices.")
+    localizers = [s for s in slices if s.is_localizer]
+    stack = _complete(images)
+    stack_ids = set(map(id, stack))
+    others = [s for s in images if id(s) not in stack_ids]
+    causes = []
+    if localizers:
+        causes.append(f"{len(localizers)} localizers ({abbreviated_list(s.path.name for s in localizers)})")
+    if others:
+        causes.append(
+            f"{len(others)} images that do not belong to its stack ({abbreviated_list(s.path.name for s in others)})"
+        )
+    if not causes:
+        return stack, ()
+    return stack, (ScanWarning("images-left-out", f"Of the series were left out: {'; '.join(causes)}."),)
+
+
+def _complete(slices: list[DicomSlice]) -> list[DicomSlice]:
+    """The slices that make a complete stack, or all of them where that is not clear."""
+    if len(slices) < 2:
+        return slices
+    with suppress(CTError):
+        stack_of(slices)
+        return slices
+    with suppress(CTError):
+        stack = _without_copies(_of_one_plane(slices))
+        count = len(slices) - len(stack)
+        if 0 < count <= MOST_LEFT_OUT and len(stack) >= LEAST_REST * count:
+            stack_of(stack)
+            return stack
+    return slices
+
+
+def _of_one_plane(slices: list[DicomSlice]) -> list[DicomSlice]:
+    """Slices of the size, pixel spacing and orientation that most have, without images that have no place."""
+    placed = [s for s in slices if _is_placed(s)]
+    sizes = [_facts(s, ("Rows", "Columns", "SamplesPerPixel")) for s in placed]
+    usual = Counter(sizes).most_common(1)
+    stack = [s for s, size in zip(placed, sizes, strict=True) if size == usual[0][0]]
+    for keyword, count, tolerance in (
+        ("ImageOrientationPatient", 6, DIRECTION_TOLERANCE),
+        ("PixelSpacing", 2, PIXEL_SPACING_TOLERANCE_MM),
+    ):
+        if stack:
+            values = np.array([s.numbers(keyword, count) for s in stack])
+            near = np.abs(values - np.median(values, axis=0)).max(axis=1) <= tolerance
+            stack = [s for s, is_near in zip(stack, near, strict=True) if is_near]
+    kinds = {_facts(s, _KIND) for s in stack}
+    # A slice that lost its position, but is a slice otherwise, may be one of the stack: it stays, and is an error.
+    return stack + [s for s in slices if not _is_placed(s) and _facts(s, _KIND) in kinds]
+
+
+def _is_placed(slice_: DicomSlice) -> bool:
+    places = (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
+    return all(slice_.numbers(keyword, count) is not None for keyword, count in places)
+
+
+def _facts(slice_: DicomSlice, keywords: Sequence[str]) -> tuple[str | None, ...]:
+    return tuple(slice_.text(keyword) for keyword in keywords)
+
+
+def _without_copies(slices: list[DicomSlice]) -> list[DicomSlice]:
+    """Slices with one of each position; all of a position where none of them is the right one for sure."""
+    if not slices or not all(map(_is_placed, slices)):
+        return slices
+    directions = np.array(slices[0].numbers("ImageOrientationPatient", 6))
+    normal = np.cross(directions[:3], directions[3:])
+    distances = np.array([s.numbers("ImagePositionPatient", 3) for s in slices]) @ normal
+    order = np.argsort(distances, kind="stable")
+    starts = np.flatnonzero(np.diff(distances[order]) > DUPLICATE_TOLERANCE_MM) + 1
+    places = [[slices[n] for n in place] for place in np.split(order, starts)]
+    if len(slices) - len(places) > MOST_LEFT_OUT:
+        return slices
+    made = {_facts(place[0], _MADE) for place in places if len(place) == 1}
+    return [s for place in places for s in _right_ones(place, made)]
+
+
+def _right_ones(place: list[DicomSlice], made: set[tuple[str | None, ...]]) -> list[DicomSlice]:
+    if len(place) == 1:
+        return place
+    like_the_rest = [s for s in place if _facts(s, _MADE) in made] or place
+    first, *more = like_the_rest
+    return [first] if all(_same_image(first, other) for other in more) else place
+
+
+def _same_image(one: DicomSlice, other: DicomSlice) -> bool:
+    if one.numbers("ImagePositionPatient", 3) != other.numbers("ImagePositionPatient", 3):
+        return False
+    pixels, others = (sitk.GetArrayFromImage(read_slice_image(s)) for s in (one, other))
+    return np.array_equal(pixels, others)
+
+
+def read_stack(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
+    """Read the slices of one stack, in any order, as a volume. None of them is multi-frame.
 
     Returns:
         The volume in HU (int16, or float32 where a rescale is fractional), and warnings.
 
     Raises:
-        UnreadableError: It is missing or cannot be read.
-        NotVolumeError: It is not one three-dimensional grey-level volume.
+        UnreadableError: The pixels of a slice cannot be read.
+        NotVolumeError: There is only one slice.
         NotHounsfieldError: The values are not Hounsfield units.
         SliceGeometryError: Slices are missing, repeated, uneven or sheared.
     """
     if len(slices) < 2:
         raise NotVolumeError("The CT series has 1 slice; at least 2 are needed. Give the folder that holds them all.")
-    _check_pixel_descriptions(slices)
-    warnings = _check_rescale(slices)
     order, origin, spacing_mm, direction = stack_of(slices)
-    volume, padding = _read_pixels([slices[n] for n in order])
+    volume, warnings = _read_pixels([slices[n] for n in order])
     image = sitk.GetImageFromArray(volume)
     image.SetSpacing(spacing_mm)
     image.SetOrigin(origin.tolist())
     image.SetDirection(direction.ravel().tolist())
-    return image, warnings + padding
+    return image, warnings
 
 
 def stack_of(
@@ -113,63 +229,9 @@ def stack_of(
     return order, positions[0], spacing_mm, np.column_stack([row, column, normal])
 
 
-def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
-    """Raise where pixels are not grey, or their bits (PS3.3 C.7.6.3.1.1) are wrong: they would be read as others."""
-    for slice_ in slices:
-        name, samples = slice_.path.name, slice_.number("SamplesPerPixel")
-        photometric = slice_.text("PhotometricInterpretation")
-        if samples not in (None, 1) or photometric not in (None, "MONOCHROME1", "MONOCHROME2"):
-            raise NotVolumeError(
-                f"{name} is a colour image ({samples or 1:g} samples per pixel, {photometric}). Give the grey-level CT "
-                "series."
-            )
-        if photometric == "MONOCHROME1":  # ITK inverts these values on reading
-            raise NotHounsfieldError(f"{name} is stored inverted (MONOCHROME1). Export it as MONOCHROME2.")
-        allocated, stored, high = (slice_.number(key) for key in ("BitsAllocated", "BitsStored", "HighBit"))
-        fits = stored is not None and allocated in (8, 16, 32) and 0 < stored <= allocated
-        if allocated not in (8, 16, 32) or (stored is not None and (not fits or high not in (None, stored - 1))):
-            raise UnreadableError(
-                f"{name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are stored, up to "
-                f"bit {high or 0:g}. Export the series again."
-            )
-        if slice_.number("PixelRepresentation") not in (0, 1):
-            raise UnreadableError(
-                f"{name} does not say whether its pixels have a sign (Pixel Representation 0 or 1), so their values "
-                "are unknown. Export the series again."
-            )
-
-
-def _check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], error: type[CTError]) -> None:
-    """Raise the error where slices lack numbers. needed: how many, and their name, by keyword."""
-    for keyword, (count, name) in needed.items():
-        without = [s.path.name for s in slices if s.numbers(keyword, count) is None]
-        if without:
-            raise error(
-                f"{len(without)} of {len(slices)} slices have no {name}: {some(without)}. Export the series again from "
-                "the scanner or archive."
-            )
-
-
-def _check_rescale(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
-    _check_numbers(slices, _RESCALE, NotHounsfieldError)
-    zero = [s.path.name for s in slices if s.number("RescaleSlope") == 0]
-    if zero:
-        raise NotHounsfieldError(f"The rescale slope is 0 in {some(zero)}. Export the series again.")
-    # PS3.3 C.8.2.1: the type may be left out where it is HU.
-    types = sorted({(s.text("RescaleType") or "HU").upper() for s in slices})
-    if len(types) > 1:
-        raise NotHounsfieldError(f"The series mixes rescale types ({', '.join(types)}). Give a series that is all HU.")
-    if types == ["US"]:
-        message = "The series states that its rescaled values have an unspecified unit (US); they are taken as HU."
-        return (ScanWarning("unit-unspecified", message),)
-    if types != ["HU"]:
-        raise NotHounsfieldError(f"The rescaled values are of type {types[0]}, not HU. Give the HU series.")
-    return ()
-
-
 def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     """Unit directions of rows and columns, and pixel spacing (down, across), which all slices have to share."""
-    _check_numbers(slices, _GEOMETRY, SliceGeometryError)
+    check_numbers(slices, _GEOMETRY, SliceGeometryError)
     sizes = Counter(f"{s.number('Columns') or 0:g}×{s.number('Rows') or 0:g}" for s in slices)
     if len(sizes) > 1:
         found = ", ".join(f"{count} of {size}" for size, count in sizes.items())
@@ -204,7 +266,7 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
     gaps = np.diff(distances)
     same = np.flatnonzero(gaps <= DUPLICATE_TOLERANCE_MM)
     if same.size:
-        where = some(f"{sign * distances[n]:.1f}" for n in same)
+        where = abbreviated_list(f"{sign * distances[n]:.1f}" for n in same)
         raise SliceGeometryError(
             f"{same.size} slices have the same position as another one, at {where} mm: the series holds several "
             "reconstructions, phases or copies. Export one of them."
@@ -214,7 +276,7 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
     spacing = float(gaps[gaps < 1.5 * usual].mean())
     steps = np.rint(gaps / spacing).astype(int)
     if (steps >= 2).any() and np.abs(gaps - steps * spacing).max() <= POSITION_TOLERANCE_MM:
-        holes = some(
+        holes = abbreviated_list(
             f"{steps[n] - 1} between {sign * distances[n]:.1f} and {sign * distances[n + 1]:.1f} mm"
             for n in np.flatnonzero(steps >= 2)
         )
@@ -273,8 +335,8 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
     if not tissue_padding:
         return volume, ()
     message = (
-        f"The header's padding value ({some(sorted(tissue_padding))} HU) is a tissue value, so padding cannot be "
-        "distinguished from tissue and was left as it is."
+        f"The header's padding value ({abbreviated_list(sorted(tissue_padding))} HU) is a tissue value, so "
+        "padding cannot be distinguished from tissue and was left as it is."
     )
     return volume, (ScanWarning("padding-among-tissue", message),)
 

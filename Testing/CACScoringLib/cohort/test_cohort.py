@@ -26,10 +26,11 @@ from CACScoringLib.cohort import folder as cohort_folder
 from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import RECORD, ScanJob, ScanOutcome, score_job
-from CACScoringLib.core.output import RESULT_FILES, OutputError
+from CACScoringLib.core.files import RESULT_FILES, OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import update_card
-from CACScoringLib.run import LoadedModels, ModelChoice, RunSettings
+from CACScoringLib.models.choice import LoadedModels, ModelChoice
+from CACScoringLib.models.store import update_card
+from CACScoringLib.run import RunSettings
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 ONE_LESION = 32.0
