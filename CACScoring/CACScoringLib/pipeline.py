@@ -24,6 +24,7 @@ from .calcium_map.decomposition import (
 from .core.ct import CTError, CTScan, ScanWarning
 from .core.labels import Artery, NonCoronary
 from .core.progress import Progress
+from .models.choice import Networks
 from .quality.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .quality.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
 from .quality.calibration_range import METAL, CalibrationRange, Familiarity, facts_of
@@ -31,7 +32,6 @@ from .quality.normalisation import Normalisation, normalisation_of
 from .results import (
     Categories,
     MethodResult,
-    Networks,
     NonCoronaryResult,
     ScoreResult,
     categories_of,

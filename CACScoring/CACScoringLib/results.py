@@ -24,7 +24,7 @@ from .scoring.scores import Score, score_lesions, score_sites
 from .scoring.uncertainty import CATEGORISED_BELOW, CalibratedOn, Intervals, ScanErrors
 
 if TYPE_CHECKING:
-    from .models.cards import LoadedModel
+    from .models.choice import Networks
     from .whole_scan.estimates import WholeScanEstimate
 
 
@@ -51,20 +51,6 @@ CLINICAL_TITLES = {"threshold": "Agatston", "decomposition": "Agatston equivalen
 
 MOST_MEASURED = 300
 """Lesions of a method whose masses without a threshold are measured; a patient has some dozen."""
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The networks that score without a threshold.
-
-    territories, heart: None where there is no such model. The heart is that of the territories' network, unless there
-    is a model that finds hearts alone; without either it is the region between the lungs.
-    """
-
-    heart: LoadedModel | None
-    slices: LoadedModel
-    decomposition: LoadedModel
-    territories: LoadedModel | None = None
 
 
 @dataclass(frozen=True)

@@ -2,79 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
+from .core.files import LAST_FILE, OutputFolder
 from .core.labels import Artery
-from .core.output import LAST_FILE, OutputFolder
 from .core.progress import Progress
 from .core.text import printable
 from .io.dicom import is_dicom
 from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
-from .models.ahead import ModelAhead
-from .models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model
+from .models.choice import LoadedModels
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .report import files as report
 from .report import page
-from .results import Networks, ScoreResult
+from .results import ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
 from .scoring.mass import MassCalibration, insert_calibration
 from .scoring.uncertainty import stored_repeatability
-from .whole_scan.estimates import ESTIMATORS
-from .whole_scan.run import ALL, STEP, estimator_models, with_whole_scan_estimates
-
-SCORING_NETWORKS = ("heart", "territories", "slices", "decomposition")
-"""Models of other networks may come with CAC too; a scan is scored without them."""
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """Which networks are used.
-
-    names: of models to use in place of the bundled ones of their kind. threshold_only: none at all, only the clinical
-    rule. device: "auto", "cpu" or "cuda". estimates: whole-scan estimates asked for, as `requested_estimators` gives
-    them.
-    """
-
-    names: tuple[str, ...] = ()
-    threshold_only: bool = False
-    device: str = "auto"
-    estimates: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ChosenModels:
-    """Models to load, by network: for scoring (none for the clinical rule alone) and for whole-scan estimates; and
-    where.
-
-    warnings: about those that are left out.
-    """
-
-    networks: dict[str, StoredModel]
-    estimates: dict[str, StoredModel] = field(default_factory=dict)
-    device: str = "auto"
-    warnings: tuple[ScanWarning, ...] = ()
-
-
-@dataclass(frozen=True)
-class LoadedModels:
-    """What scans are scored with.
-
-    networks: None for the clinical rule alone. estimates: by kind, for whole-scan estimates. warnings: about those
-    left out.
-    """
-
-    networks: Networks | None = None
-    estimates: dict[str, LoadedModel] = field(default_factory=dict)
-    warnings: tuple[ScanWarning, ...] = ()
+from .whole_scan.run import STEP, with_whole_scan_estimates
 
 
 @dataclass(frozen=True)
@@ -273,85 +225,3 @@ def write_result(
         images.result()
         compared = None if comparison is None else comparison_as_json(comparison)
         report.write_json(folder / LAST_FILE, result, progress.seconds, settings.identify, compared)
-
-
-def chosen_models(choice: ModelChoice) -> ChosenModels:
-    """The models asked for, and the bundled ones for the rest.
-
-    Without PyTorch bundled models are left out with a warning, but a model that was named is an error.
-    Raises ModelError.
-    """
-    stored = list_models()
-    named = _named_models(choice, {model.card.name: model for model in stored})
-    networks: dict[str, StoredModel] = {}
-    if not choice.threshold_only:
-        networks = {model.card.network: model for model in stored if model.origin == "bundled"} | named
-        networks = {network: model for network, model in networks.items() if network in SCORING_NETWORKS}
-        if networks and not {"slices", "decomposition"} <= set(networks):
-            raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
-    estimates: dict[str, StoredModel] = {}
-    if choice.estimates:
-        of_estimates = [model for network, model in named.items() if network in ESTIMATORS]
-        estimates = estimator_models(choice.estimates, of_estimates)
-    warnings: tuple[ScanWarning, ...] = ()
-    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
-    if networks and missing:
-        message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
-        if choice.names:
-            raise ModelError(f"{message}. Install them, or leave --model out.")
-        message = f"{message}, so the scan is scored by the clinical rule alone."
-        networks, warnings = {}, (ScanWarning("networks-left-out", message),)
-    return ChosenModels(networks, estimates, choice.device, warnings)
-
-
-def _named_models(choice: ModelChoice, stored: dict[str, StoredModel]) -> dict[str, StoredModel]:
-    """The models that were named, by network. Raises ModelError."""
-    named: dict[str, StoredModel] = {}
-    for name in choice.names:
-        if name not in stored:
-            raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
-        network = stored[name].card.network
-        if network in ESTIMATORS and choice.estimates != (ALL,) and network not in choice.estimates:
-            raise ModelError(f"{name} gives a whole-scan estimate. Request it with --whole-scan {network}.")
-        if network not in (*SCORING_NETWORKS, *ESTIMATORS):
-            raise ModelError(
-                f"{name} is a model for {network!r}; scans are scored by models for {', '.join(SCORING_NETWORKS)}."
-            )
-        if network in named:
-            raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
-        named[network] = stored[name]
-    return named
-
-
-def load_models(chosen: ChosenModels, heart_is_given: bool = False, thread: Executor | None = None) -> LoadedModels:
-    """Load models; not one that finds hearts alone where a mask is given.
-
-    Args:
-        chosen: The models.
-        heart_is_given: Whether there is a mask of the heart.
-        thread: What loads the networks meanwhile; what is wrong with one is raised where it is first used.
-
-    Raises:
-        ModelError: The model is missing, damaged or does not fit.
-        DeviceError: The device is not there or has too little memory.
-    """
-    models = {network: model for network, model in chosen.networks.items() if network != "heart" or not heart_is_given}
-    networks = load_networks(models, chosen.device, thread)
-    estimates = {network: load_model(model.path, chosen.device) for network, model in chosen.estimates.items()}
-    return LoadedModels(networks, estimates, chosen.warnings)
-
-
-def load_networks(models: dict[str, StoredModel], device: str, thread: Executor | None = None) -> Networks | None:
-    """The networks of models by network; None when there are none. thread: as in `load_models`.
-
-    Raises:
-        ModelError: The model is missing, damaged or does not fit.
-        DeviceError: The device is not there or has too little memory.
-    """
-    if not models:
-        return None
-    loaded = {
-        network: load_model(model.path, device) if thread is None else ModelAhead(model.path, device, thread)
-        for network, model in models.items()
-    }
-    return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"], loaded.get("territories"))

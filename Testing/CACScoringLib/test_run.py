@@ -10,11 +10,12 @@ import SimpleITK as sitk
 from handmade_networks import untrained
 
 from CACScoringLib.core.ct import Acquisition, MaskError, scan_from_image
+from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.choice import LoadedModels, ModelChoice, chosen_models
 from CACScoringLib.pipeline import ScoreSettings
-from CACScoringLib.run import LoadedModels, ModelChoice, RunSettings, Sample, ScanInput, chosen_models, run_scan
+from CACScoringLib.run import RunSettings, Sample, ScanInput, run_scan
 from CACScoringLib.scoring.lesions import ScoringRules
 
 MASSES = {Artery.LAD: 12.0}

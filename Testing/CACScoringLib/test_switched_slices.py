@@ -15,10 +15,10 @@ from CACScoringLib.calcium_map.decomposition import (
 )
 from CACScoringLib.cli import main as cli
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report import files as report
-from CACScoringLib.results import Networks
 
 BLOOD_HU = 40
 LESIONS = {6: (20, 24), 14: (30, 34), 15: (30, 34)}

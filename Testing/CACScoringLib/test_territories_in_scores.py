@@ -12,11 +12,11 @@ from known_territories import label_of, territories_of
 from CACScoringLib.anatomy import heart_search
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, result_as_json, write_images
 from CACScoringLib.report.page import result_as_html
-from CACScoringLib.results import Networks
 from CACScoringLib.scoring.evidence import FEATURES, REASONS
 
 SPACING_MM = (1.0, 1.0, 3.0)

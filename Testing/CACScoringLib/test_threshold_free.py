@@ -14,11 +14,11 @@ from torch import nn
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, healthy_image
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
-from CACScoringLib.results import Networks
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import equivalent_agatston, rules_of_map, score_lesions

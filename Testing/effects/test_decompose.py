@@ -9,8 +9,8 @@ import SimpleITK as sitk
 import slicer
 from effect_desk import OTHER, SHAPE, arrays, image_of
 
+from CACScoringLib.core.files import SCHEMA
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.output import SCHEMA
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import SceneContent
 from CACScoringLib.scoring.scores import Score

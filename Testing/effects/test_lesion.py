@@ -10,8 +10,8 @@ import slicer
 import vtk
 from effect_desk import LESION, SHAPE, arrays, image_of, rotation
 
+from CACScoringLib.core.files import SCHEMA
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.output import SCHEMA
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import SceneContent
 from CACScoringLib.scoring.scores import Score

@@ -18,10 +18,11 @@ import SimpleITK as sitk
 from CACScoringLib import pipeline
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import Acquisition, scan_from_image
-from CACScoringLib.core.output import OutputFolder
+from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import ModelCard
-from CACScoringLib.results import Networks, ScoreResult
+from CACScoringLib.models.choice import Networks
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scoring.evidence import FEATURES
 from CACScoringLib.scoring.uncertainty import LIMITS

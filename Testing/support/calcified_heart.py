@@ -7,8 +7,8 @@ from handmade_networks import loaded, scan_of
 from torch import nn
 
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.results import Networks
 
 BLOOD_HU = 40
 SPACING_MM = (0.7, 0.8, 2.5)

@@ -15,9 +15,10 @@ from pydicom.uid import generate_uid
 
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.choice import LoadedModels
 from CACScoringLib.pipeline import ScoreSettings
 from CACScoringLib.results import ScoreResult
-from CACScoringLib.run import LoadedModels, RunSettings, ScanInput, read_and_score
+from CACScoringLib.run import RunSettings, ScanInput, read_and_score
 from CACScoringLib.scoring.lesions import ScoringRules
 
 SITES = (Artery.LAD, Artery.RCA, NonCoronary.AORTIC_VALVE)

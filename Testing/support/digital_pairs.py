@@ -8,12 +8,12 @@ from in_this_process import InThisProcess
 
 from CACScoringLib import run
 from CACScoringLib.cohort import scoring
-from CACScoringLib.core.output import OutputFolder
+from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.results import Networks
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.experiments import jobs
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, save_model
+from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe
+from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 from CACScoringLib.networks.van_velzen import build
 from CACScoringLib.networks.vessels import VesselNetConfig

@@ -7,7 +7,8 @@ import SimpleITK as sitk
 from torch import nn
 
 from CACScoringLib.core.ct import Acquisition, CTScan
-from CACScoringLib.models.cards import LoadedModel, Training, describe, save_model
+from CACScoringLib.models.cards import LoadedModel, Training, describe
+from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.van_velzen import PRESETS, Config, build
 
 

@@ -15,11 +15,12 @@ from torch import nn, stack
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import Acquisition, scan_from_image
-from CACScoringLib.core.output import OutputFolder
+from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.results import Networks, ScoreResult
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
 
 TISSUE_HU = 40

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, save_model
+from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe
+from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.radiograph import RadiographNetConfig, cut_out
 from CACScoringLib.networks.radiograph_fusion import FACTORS, factors_key, image_key
 from CACScoringLib.networks.van_velzen import build

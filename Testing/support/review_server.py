@@ -25,7 +25,7 @@ import SimpleITK as sitk
 from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.cohort import table
 from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.core.output import LAST_FILE, OutputFolder
+from CACScoringLib.core.files import LAST_FILE, OutputFolder
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result

@@ -23,8 +23,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTError, MaskError
+from ..core.files import resource_folder
 from ..core.labels import Artery
-from ..core.resources import resource_folder
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..core.ct import CTError
-from ..core.output import OutputError
+from ..core.files import OutputError
 
 if TYPE_CHECKING:
     from .series import Archive

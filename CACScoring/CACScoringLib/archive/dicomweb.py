@@ -13,7 +13,7 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom.dataset import Dataset
 
-from ..core.output import OutputError
+from ..core.files import OutputError
 from .address import (
     Access,
     Address,

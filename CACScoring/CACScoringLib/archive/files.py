@@ -11,10 +11,9 @@ from pathlib import Path
 import pydicom
 
 from ..core.ct import CTError, UnreadableError
-from ..core.files import sync_folder, whole_folder
+from ..core.files import atomic_folder, sync_folder
 from ..core.uids import is_uid
-from ..io.bounded import read_bounded, translate_dicom_errors
-from ..io.dicom import is_dicom
+from ..io.dicom import is_dicom, read_bounded, translate_dicom_errors
 from ..io.image_files import quiet
 from .address import ArchiveUnreachableError
 from .series import Archive, FoundSeries
@@ -76,7 +75,7 @@ def pull(archive: Archive, series: FoundSeries, folder: Path) -> int:
     """
     uids: set[str] = set()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with quiet(), whole_folder(folder) as half:
+    with quiet(), atomic_folder(folder) as half:
 
         def receive(content: bytes) -> None:
             uid = _uid_in(content, series)

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.files import whole
-from ..core.output import OutputError
+from ..core.files import OutputError, atomic_write
 from ..core.uids import digest
 from .series import FoundSeries
 
@@ -125,6 +124,6 @@ class Journal:
     def _write(self) -> None:
         entries = {name: asdict(entry) for name, entry in self._entries.items()}
         content = {"schema": SCHEMA, "made_with": self._made_with, "series": entries}
-        with whole(self._path, durable=True) as half:
+        with atomic_write(self._path, durable=True) as half:
             half.touch(mode=0o600)  # UIDs identify persons
             half.write_text(json.dumps(content), encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydicom.dataset import Dataset
 
-from ..core.output import OutputError
+from ..core.files import OutputError
 from ..core.uids import digest, is_uid
 
 if TYPE_CHECKING:

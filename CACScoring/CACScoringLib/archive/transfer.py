@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.files import remove_partial
-from ..core.output import OutputError
+from ..core.files import OutputError, remove_partial
 from ..core.progress import Progress
 from ..core.uids import digest
 from .address import ArchiveError, ArchiveUnreachableError, NoSuchSeriesError

@@ -25,12 +25,12 @@ from ..cohort.scans import CohortScan
 from ..cohort.scoring import ScanJob, ScanOutcome, prepare_scoring
 from ..cohort.workers import Workers
 from ..core.ct import CTError
-from ..core.files import remove_partial, sync_folder, write_text_atomically
-from ..core.output import LAST_FILE, OutputError
+from ..core.files import LAST_FILE, OutputError, remove_partial, sync_folder, write_text_atomically
 from ..core.progress import Progress
 from ..core.tables import table_text
 from ..io.image_files import quiet
-from ..run import ChosenModels, RunSettings
+from ..models.choice import ChosenModels
+from ..run import RunSettings
 from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
 from .files import dicom_files, pull
 from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core.output import OutputError
-from .settings_file import add_settings_argument, from_file
+from ..core.files import OutputError
+from .options import add_settings_argument, from_file
 
 if TYPE_CHECKING:
     from ..archive.address import Access

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import CTError
-from ..core.output import OutputError
+from ..core.files import OutputError
 from ..core.progress import Progress
-from .cluster_option import add_cluster_argument, extras_of_cluster
 from .options import (
+    add_cluster_argument,
     add_dicom_argument,
     add_estimate_argument,
     add_network_arguments,
+    add_settings_argument,
+    extras_of_cluster,
     extras_of_estimates,
     model_choice,
+    scoring_settings,
 )
-from .settings_file import add_settings_argument, scoring_settings
 
 if TYPE_CHECKING:
     from ..run import RunSettings

@@ -8,16 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.files import write_text_atomically
-from ..core.output import OutputError, OutputFolder
+from ..core.files import OutputError, OutputFolder, write_text_atomically
 from ..core.progress import Progress
-from .options import add_network_arguments, add_unusual_argument, model_choice
-from .settings_file import add_settings_argument, scoring_settings
+from .options import add_network_arguments, add_settings_argument, add_unusual_argument, model_choice, scoring_settings
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
+    from ..models.choice import ChosenModels
     from ..results import ScoreResult
-    from ..run import ChosenModels, RunSettings
+    from ..run import RunSettings
 
 PAGE, LAST = "comparison.html", "comparison.json"
 SIDES = ("earlier", "later")
@@ -46,8 +45,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
     Raises OutputError, CTError.
     """
+    from ..models.choice import load_models
     from ..report import comparison_page
-    from ..run import ScanInput, comparable, load_models, read_and_score
+    from ..run import ScanInput, comparable, read_and_score
     from ..scoring.comparison import compare, comparison_as_json, is_result, read_result
     from ..scoring.uncertainty import stored_repeatability
 
@@ -87,7 +87,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
 def _how(options: argparse.Namespace, content: dict | None) -> tuple[RunSettings, ChosenModels]:
     """What scans are scored with. content: of the result that they are scored like; None where both are scored now."""
-    from ..run import ChosenModels, RunSettings, chosen_models
+    from ..models.choice import ChosenModels, chosen_models
+    from ..run import RunSettings
     from ..scoring.lesions import ScoringRules
 
     settings = scoring_settings(options, RunSettings())

@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.ct import CTError
-from ..core.output import OutputError
+from ..core.files import OutputError
 from ..core.progress import Progress
-from .options import SERIES_HELP
-from .settings_file import add_settings_argument, from_file
+from .options import SERIES_HELP, add_settings_argument, from_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,20 +9,22 @@ import argparse
 import errno
 import importlib
 import io
+import re
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from ..core.output import OutputError
+from ..core.files import OutputError
+from ..core.text import printable
 from ..core.version import VERSION
-from .cluster_option import on_cluster
-from .extras import require
-from .options import add_progress_argument
-from .parser import CommandParser, declared_commands
+from .options import add_progress_argument, on_cluster
 
 if TYPE_CHECKING:
     from ..run import Sample
+
+PACKAGE = "slicer-cac"
 
 DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
 
@@ -50,6 +52,45 @@ COMMANDS = {
     "models": "list, verify or install trained models",
 }
 """What each command does. The module of its name declares its options, by `add_arguments`, when it is used."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of the command line, of a command, or of a command's action.
+
+    Some commands take their options from modules that load slowly, so a command's options are declared when its own
+    are parsed: `cac --help` and another command do without them.
+
+    declare: adds the options to the parser it is given.
+    """
+
+    def __init__(self, *args, declare: Callable[[CommandParser], None] | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._declare = declare
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.declare()
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message, message=True))
+
+    def declare(self) -> None:
+        """Declare the options, once."""
+        declare, self._declare = self._declare, None
+        if declare is not None:
+            declare(self)
+
+
+def declared_commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The commands of a parser by name, with all their options declared; empty where it has none."""
+    if isinstance(parser, CommandParser):
+        parser.declare()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                declared_commands(command)
+            return dict(action.choices)
+    return {}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -121,3 +162,45 @@ def run(options: argparse.Namespace) -> int:
 
 def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def require(*extras: str) -> None:
+    """Have the packages of some extras ("scene", "studies", …).
+
+    In the launcher's environment those that are missing are installed. Elsewhere raises OutputError, which says how to
+    install them. Nothing is asked of an environment that CAC is not installed in, such as Slicer's: there the panel
+    installs what it needs.
+    """
+    missing = [extra for extra in extras if _lacks(extra)]
+    if not missing:
+        return
+    import subprocess
+
+    launcher = Path(__file__).resolve().parents[3] / "cac"
+    names = ",".join(missing)
+    if not launcher.is_file() or Path(sys.prefix).resolve() != launcher.with_name(".venv").resolve():
+        raise OutputError(f'This command needs {PACKAGE}[{names}]. Install it with: pip install "{PACKAGE}[{names}]"')
+    if subprocess.run([sys.executable, str(launcher), "--add-extras", names]).returncode != 0:
+        raise OutputError(f"{PACKAGE}[{names}] could not be installed. The reason is given above.")
+    importlib.invalidate_caches()
+
+
+def _lacks(extra: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        requirements = requires(PACKAGE) or []
+    except PackageNotFoundError:
+        return False
+    of_extra = [text for text in requirements if re.search(rf"extra == ['\"]{extra}['\"]", text)]
+    return not all(_is_installed(re.match(r"[\w.-]+", text).group()) for text in of_extra)
+
+
+def _is_installed(name: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -53,8 +53,8 @@ def _install(options: argparse.Namespace, progress: Progress) -> None:
     if options.previous:
         _restore(options.model)
         return
-    from ..models.cards import install_model
-    from ..whole_scan.estimates import ESTIMATORS
+    from ..models.choice import ESTIMATORS
+    from ..models.store import install_model
 
     model = install_model(Path(options.model), options.overwrite)
     name, network = model.card.name, model.card.network
@@ -63,7 +63,8 @@ def _install(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _restore(name: str) -> None:
-    from ..models.cards import TAKEN_OUT, list_models, roll_back, user_folder
+    from ..models.cards import list_models, user_folder
+    from ..models.store import TAKEN_OUT, roll_back
 
     model = roll_back(name)
     if model is not None:

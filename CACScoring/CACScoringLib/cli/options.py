@@ -1,20 +1,35 @@
-"""Options that several commands of scoring share, and what is made of them."""
+"""Options that several commands of scoring share, `--settings` among them, and what is made of them."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from ..core.output import OutputError
+from ..core.files import OutputError
+from ..core.options import changed_settings
 
 if TYPE_CHECKING:
-    from ..run import ModelChoice
+    from ..models.choice import ModelChoice
+    from ..run import RunSettings
+    from ..scoring.lesions import ScoringRules
 
 SERIES_HELP = (
     "DICOM series to read where the folder holds several: its number or UID; several series with one number, or "
     "cardiac phases of one series, are 3.1, 3.2, … as listed when this option is left out"
 )
+
+SECTIONS = ("scoring", "results", "scan", "radiograph", "access", "series", "watch", "study")
+"""One file serves all commands that score or know archives: each reads those sections that it knows."""
+
+Settings = TypeVar("Settings")
+
+LOCAL = "local"
+"""The value of --cluster for processes of this computer."""
 
 
 def add_progress_argument(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +104,7 @@ def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]
 def extras_of_estimates(options: argparse.Namespace) -> tuple[str, ...]:
     """The extras that the whole-scan estimates asked for need."""
     from ..models.cards import list_models
-    from ..whole_scan.estimates import RADIOMICS
+    from ..models.choice import RADIOMICS
 
     asked = (options.whole_scan or "").split(",")
     return ("radiomics",) if RADIOMICS in asked or (asked == ["all"] and list_models(RADIOMICS)) else ()
@@ -97,13 +112,105 @@ def extras_of_estimates(options: argparse.Namespace) -> tuple[str, ...]:
 
 def model_choice(options: argparse.Namespace) -> ModelChoice:
     """The networks and whole-scan estimates asked for. Raises OutputError, ModelError."""
-    from ..run import ModelChoice
+    from ..models.choice import ModelChoice
 
     estimates: tuple[str, ...] = ()
     if (kinds := getattr(options, "whole_scan", None)) is not None:
-        from ..whole_scan.run import requested_estimators
+        from ..models.choice import requested_estimators
 
         estimates = requested_estimators(kinds)
         if options.threshold_only:
             raise OutputError("--threshold-only uses no network, but --whole-scan needs one. Leave one of them out.")
     return ModelChoice(tuple(options.model), options.threshold_only, options.device, estimates)
+
+
+def add_settings_argument(parser: argparse._ActionsContainer, example: str = '{"results": {"healthy": false}}') -> None:
+    """Add the option."""
+    parser.add_argument(
+        "--settings",
+        action="append",
+        default=[],
+        metavar="FILE|JSON",
+        help=f"settings that are seldom changed, as a JSON file or as JSON, such as {example}; docs/user/settings.md "
+        "lists them; may be repeated",
+    )
+
+
+def from_file(given: Sequence[str], section: str | None, settings: Settings) -> Settings:
+    """Settings, and those within them, with what files change, one after the other.
+
+    given: the option's value. section: of SECTIONS; None where the files hold nothing but these settings. Paths are
+    relative to the file. Raises OutputError.
+    """
+    for each in given:
+        content, folder = read_settings(each)
+        if section is None:
+            settings = changed_settings(settings, content, "", folder)
+            continue
+        if not isinstance(content, dict) or not content.keys() <= set(SECTIONS):
+            raise OutputError(f"--settings needs an object with sections of {', '.join(SECTIONS)}.")
+        settings = changed_settings(settings, content.get(section, {}), section, folder)
+    return settings
+
+
+def read_settings(given: str) -> tuple[object, Path]:
+    """Content of a JSON file or of JSON itself, and the folder that its paths are relative to. Raises OutputError."""
+    is_text = given.lstrip().startswith("{")
+    try:
+        content = json.loads(given if is_text else Path(given).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise OutputError(f"--settings {given} cannot be read as JSON ({error}). Correct it.") from error
+    return content, Path() if is_text else Path(given).parent
+
+
+def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunSettings:
+    """How scans are scored and what is written of them: the sections "scoring" and "results", and options that a
+    command has for the same. The rules are called by what was changed. Raises OutputError.
+    """
+    found = from_file(options.settings, "results", standard)
+    score = from_file(options.settings, "scoring", found.score)
+    if getattr(options, "allow_unusual", False):
+        score = replace(score, allow_contrast=True, allow_reversed=True)
+    switched = {name: True for name in ("identify", "scene", "dicom") if getattr(options, name, False)}
+    return replace(found, score=replace(score, rules=_named(score.rules)), **switched)
+
+
+def _named(rules: ScoringRules) -> ScoringRules:
+    standard = type(rules)()
+    own = [field.name for field in fields(rules) if field.name not in ("name", "calibration_mg_per_mm3_hu")]
+    changed = [f"{name} = {getattr(rules, name)}" for name in own if getattr(rules, name) != getattr(standard, name)]
+    return replace(rules, name=f"{rules.name}, changed: {', '.join(changed)}") if changed else rules
+
+
+def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:
+    """Add the option. work: what the workers do, for the help."""
+    parser.add_argument(
+        "--cluster",
+        default=LOCAL,
+        metavar="CLUSTER",
+        help=f"who {work}: local (default: processes of this computer), the address tcp://HOST:PORT of a Dask "
+        "scheduler, or a batch system, such as slurm, as Dask is configured for it",
+    )
+
+
+def shares_out(parser: argparse.ArgumentParser) -> bool:
+    """Whether a command has workers."""
+    return any("--workers" in action.option_strings for action in parser._actions)
+
+
+def extras_of_cluster(options: argparse.Namespace) -> tuple[str, ...]:
+    """What the option needs beyond the base. Raises ClusterError."""
+    if getattr(options, "cluster", LOCAL) == LOCAL:
+        return ()
+    from ..cohort.cluster import ClusterChoice
+
+    return ("cluster",) if ClusterChoice(options.cluster).is_of_batch_system else ()
+
+
+def on_cluster(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """While it lasts, what is shared out goes to the cluster that was asked for. Raises ClusterError."""
+    if getattr(options, "cluster", LOCAL) == LOCAL:
+        return nullcontext()
+    from ..cohort.cluster import ClusterChoice, working_on
+
+    return working_on(ClusterChoice(options.cluster))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.output import OutputError
+from ..core.files import OutputError
 from ..core.progress import Progress
 from ..io.dicom import clock
 from .archive_options import access, add_archive_arguments, add_filter_arguments, wanted_series

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import ScanWarning
-from ..core.files import write_text_atomically
-from ..core.output import LAST_FILE, OutputError, OutputFolder
+from ..core.files import LAST_FILE, OutputError, OutputFolder, write_text_atomically
 from ..core.progress import Progress
 from ..models.cards import ModelCard, ModelError, load_model
-from .settings_file import from_file
+from .options import from_file
 
 if TYPE_CHECKING:
     from ..radiograph.score import Factors, RadiographResult
@@ -44,18 +43,6 @@ class RadiographInput:
     def pictures(self) -> dict[str, Path]:
         """By view."""
         return {view: path for view, path in (("PA", self.pa), ("lateral", self.lateral)) if path is not None}
-
-
-def add_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --radiograph."""
-    parser.add_argument(
-        "--radiograph",
-        type=Path,
-        metavar="IMAGE",
-        help="PA radiograph to score instead of a CT: DICOM (CR, DX), a greyscale PNG, JPEG or TIFF in which bone is "
-        "bright, or a NIfTI, NRRD or MHA file of cac drr; --model then selects the radiograph model. A lateral view, "
-        "age, sex and body mass index are given by --settings",
-    )
 
 
 def radiograph_input(options: argparse.Namespace) -> RadiographInput:

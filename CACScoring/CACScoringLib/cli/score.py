@@ -11,20 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.output import OutputError, OutputFolder
+from ..core.files import OutputError, OutputFolder
 from ..core.progress import Progress
-from . import radiograph
 from .options import (
     SERIES_HELP,
     add_dicom_argument,
     add_estimate_argument,
     add_network_arguments,
+    add_settings_argument,
     add_unusual_argument,
     extras_of_dicom,
     extras_of_estimates,
+    from_file,
     model_choice,
+    scoring_settings,
 )
-from .settings_file import add_settings_argument, from_file, scoring_settings
 
 if TYPE_CHECKING:
     from ..run import RunSettings, Sample
@@ -62,7 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
     add_unusual_argument(parser)
     add_settings_argument(parser, '{"scoring": {"rules": {"minimum_pixels": 3}}, "results": {"identify": true}}')
     add_estimate_argument(add_network_arguments(parser))
-    radiograph.add_argument(parser)
+    add(
+        "--radiograph",
+        type=Path,
+        metavar="IMAGE",
+        help="PA radiograph to score instead of a CT: DICOM (CR, DX), a greyscale PNG, JPEG or TIFF in which bone is "
+        "bright, or a NIfTI, NRRD or MHA file of cac drr; --model then selects the radiograph model. A lateral view, "
+        "age, sex and body mass index are given by --settings",
+    )
     if make_sample:
         add("--sample", action="store_true", help="score a digital patient with known calcium mass; needs no CT")
     parser.set_defaults(
@@ -80,8 +88,17 @@ def _settings(options: argparse.Namespace) -> RunSettings:
     return scoring_settings(options, RunSettings(scene=True))
 
 
+def _is_of_radiograph(options: argparse.Namespace) -> bool:
+    """True if a radiograph is to be scored, which --settings may name too."""
+    if options.radiograph is None and not options.settings:
+        return False
+    from .radiograph import radiograph_input
+
+    return bool(radiograph_input(options).pictures)
+
+
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:
-    if radiograph.radiograph_input(options).pictures:
+    if _is_of_radiograph(options):
         return ()
     settings = _settings(options)
     dicom = extras_of_dicom(settings.dicom, options.lesions)
@@ -90,14 +107,17 @@ def _extras(options: argparse.Namespace) -> tuple[str, ...]:
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Score what was asked for and say what was found. Raises CTError, OutputError."""
-    if radiograph.radiograph_input(options).pictures:
+    if _is_of_radiograph(options):
+        from . import radiograph
+
         radiograph.run(options, progress)
         return
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from ..io.reading import stem
+    from ..models.choice import chosen_models, load_models
     from ..report.comparison_page import comparison_as_text
     from ..report.files import result_as_text
-    from ..run import ScanInput, chosen_models, load_models, run_scan
+    from ..run import ScanInput, run_scan
     from ..scoring.comparison import read_result
 
     if (options.ct is None) != options.sample:

@@ -7,11 +7,17 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from ..core.output import OutputError
+from ..core.files import OutputError
 from ..core.progress import Progress
 from .archive_options import access, add_archive_arguments, wanted_series
-from .options import add_estimate_argument, add_network_arguments, extras_of_estimates, model_choice
-from .settings_file import from_file, scoring_settings
+from .options import (
+    add_estimate_argument,
+    add_network_arguments,
+    extras_of_estimates,
+    from_file,
+    model_choice,
+    scoring_settings,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +45,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from ..archive.address import connect
     from ..archive.watch import Watch, WatchSettings, opened, prepare_series
     from ..cohort.cohort import made_with
-    from ..run import RunSettings, chosen_models
+    from ..models.choice import chosen_models
+    from ..run import RunSettings
 
     settings = scoring_settings(options, RunSettings(healthy=False, saliency=False, dicom=True))
     watched = from_file(options.settings, "watch", WatchSettings(once=options.once))

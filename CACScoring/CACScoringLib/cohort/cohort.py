@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from ..core.ct import ScanWarning, UnreadableError
-from ..core.output import LAST_FILE, OutputError
+from ..core.files import LAST_FILE, OutputError
 from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
-from ..core.text import some
+from ..core.text import abbreviated_list
 from ..io.reading import Series, find_series
+from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..results import METHOD_TITLES
-from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models
+from ..run import RunSettings
 from .cluster import chosen_cluster
 from .folder import RECORD, CohortFolder, opened
 from .parquet import write_tables
@@ -185,7 +186,9 @@ class _Board:
             else:
                 todo.append(i)
         if damaged:
-            message = f"{len(damaged)} results are damaged, and these scans are scored again: {some(damaged)}."
+            message = (
+                f"{len(damaged)} results are damaged, and these scans are scored again: {abbreviated_list(damaged)}."
+            )
             self._progress.warning(ScanWarning("results-damaged", message))
         return todo
 

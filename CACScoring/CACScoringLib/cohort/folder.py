@@ -18,8 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..core.files import remove_partial, write_text_atomically
-from ..core.output import OutputError
+from ..core.files import OutputError, remove_partial, write_text_atomically
 from .parquet import TABLES, WRITTEN, table_path
 from .scans import CohortScan
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores

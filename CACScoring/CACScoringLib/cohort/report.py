@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.files import write_text_atomically
-from ..core.output import OutputError
+from ..core.files import OutputError, write_text_atomically
 from ..report.template import rendered
 from ..results import METHOD_TITLES
 from .folder import RECORD

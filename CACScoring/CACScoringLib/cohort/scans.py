@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.ct import ScanWarning
 from ..core.tables import Line, Table, TableError, read_table
-from ..core.text import printable, some
+from ..core.text import abbreviated_list, printable
 from ..io.reading import stem
 
 WHOLE_FOLDER = "ct"
@@ -74,7 +74,8 @@ def _unused(table: Table) -> tuple[ScanWarning, ...]:
     if not unused:
         return ()
     message = (
-        f"These columns of {table.path.name} are not used: {some(unused)}. The known columns are {', '.join(_COLUMNS)}."
+        f"These columns of {table.path.name} are not used: {abbreviated_list(unused)}. The known columns are "
+        f"{', '.join(_COLUMNS)}."
     )
     return (ScanWarning("columns-unused", message),)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..core.ct import CTError, UnreadableError
-from ..core.files import write_text_atomically
-from ..core.output import LAST_FILE, OutputError, OutputFolder, remove_result
+from ..core.files import LAST_FILE, OutputError, OutputFolder, remove_result, write_text_atomically
 from ..core.records import check_record
-from ..run import ChosenModels, LoadedModels, RunSettings, ScanInput, load_models, run_scan
+from ..models.choice import ChosenModels, LoadedModels, load_models
+from ..run import RunSettings, ScanInput, run_scan
 from .scans import CohortScan
 
 RECORD = "cohort-scan.json"

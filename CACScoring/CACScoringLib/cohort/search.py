@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.ct import ScanWarning
-from ..core.output import LAST_FILE
-from ..core.text import some
+from ..core.files import LAST_FILE
+from ..core.text import abbreviated_list
 from ..io.reading import IMAGE_ENDINGS, Series, stem
 from .scans import WHOLE_FOLDER, CohortScan, name_below
 
@@ -59,7 +59,9 @@ def search(root: Path, output: Path) -> Search:
         files += whole or images
     warnings = ()
     if unread:
-        message = f"{len(unread)} folders could not be opened, so nothing in them is scored: {some(unread)}."
+        message = (
+            f"{len(unread)} folders could not be opened, so nothing in them is scored: {abbreviated_list(unread)}."
+        )
         warnings = (ScanWarning("folders-unread", message),)
     return Search(tuple(files), tuple(folders), warnings)
 
@@ -93,7 +95,7 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
                     "The folder holds several CT series, one without a UID. List the series in a table by its number."
                 )
             elif one.uid is not None and len(places[one.uid]) > 1:
-                where = some(_below(root, place) for place in places[one.uid])
+                where = abbreviated_list(_below(root, place) for place in places[one.uid])
                 fault = (
                     f"Files of this series lie in {len(places[one.uid])} folders ({where}); they may be parts of one "
                     "scan, or several scans with one UID. List it in a table, with the folder of each scan or the "

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .output import OutputError
+from .files import OutputError
 
 
 class _Dataclass(Protocol):
@@ -37,7 +37,7 @@ class Row:
     decimals: int = 0
 
 
-def told(default: object = MISSING, /, text: str | None = None, row: Row | None = None, **option: object) -> object:
+def option(default: object = MISSING, /, text: str | None = None, row: Row | None = None, **option: object) -> object:
     """A field that an option of its name sets. Its type is the option's; a bool is switched on.
 
     Args:

@@ -25,7 +25,7 @@ def printable(text: str, message: bool = False) -> str:
     return cleaned if message else cleaned.strip()[:200]
 
 
-def some(items: Iterable[str]) -> str:
+def abbreviated_list(items: Iterable[str]) -> str:
     """The first five items, and how many more there are."""
     items = list(items)
     return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")

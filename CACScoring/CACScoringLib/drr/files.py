@@ -9,8 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import Acquisition
-from ..core.files import whole
-from ..core.output import OutputError
+from ..core.files import OutputError, atomic_write
 from .geometry import Geometry
 from .projection import Radiograph
 
@@ -142,7 +141,7 @@ def _stored(picture: Radiograph) -> np.ndarray:
 
 def _atomically(path: Path, write: Callable[[Path], None]) -> None:
     try:
-        with whole(path) as half:
+        with atomic_write(path) as half:
             write(half)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[-1]

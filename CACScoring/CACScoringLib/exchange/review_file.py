@@ -10,7 +10,7 @@ from pydicom.uid import RTStructureSetStorage
 
 from ..core.ct import MaskError
 from ..core.text import printable
-from ..io.bounded import read_bounded, translate_dicom_errors
+from ..io.dicom import read_bounded, translate_dicom_errors
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes: Segmentation, Label Map Segmentation."""

@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, UnreadableError
 from ..core.labels import site_of
-from ..io.bounded import read_bounded, translate_dicom_errors
+from ..io.dicom import read_bounded, translate_dicom_errors
 from .review_file import SEGMENTATIONS, check_kind
 from .segment_sites import coded_anatomy, labels_of
 

@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 from ..core.ct import CTError, CTScan, same_grid
 from ..core.version import VERSION
-from ..io.bounded import read_bounded
+from ..io.dicom import read_bounded
 
 MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "CAC developers", "CAC", "none"
 """Of the equipment that makes the objects."""

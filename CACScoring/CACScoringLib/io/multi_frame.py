@@ -13,9 +13,8 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from ..core.ct import SliceGeometryError, UnreadableError
-from ..core.text import some
-from .bounded import read_bounded, translate_dicom_errors
-from .dicom import TAGS, DicomSlice
+from ..core.text import abbreviated_list
+from .dicom import TAGS, DicomSlice, read_bounded, translate_dicom_errors
 from .stack import END_OF_SEQUENCE
 
 _OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType", "NominalCardiacTriggerDelayTime": "TriggerTime"}
@@ -110,8 +109,8 @@ def _frame_headers(path: Path, image: pydicom.Dataset) -> list[pydicom.Dataset]:
     stacks = {str(header.StackID) for header in headers if "StackID" in header}
     if len(stacks) > 1:
         raise SliceGeometryError(
-            f"{path.name} holds {len(stacks)} stacks ({some(sorted(stacks))}): several reconstructions or parts of the "
-            "body. Export one of them."
+            f"{path.name} holds {len(stacks)} stacks ({abbreviated_list(sorted(stacks))}): several reconstructions or "
+            "parts of the body. Export one of them."
         )
     return headers
 

@@ -29,11 +29,18 @@ from ..core.ct import (
 )
 from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
-from ..core.text import some
+from ..core.text import abbreviated_list
 from .dicom import DicomSlice, acquisition_of, is_dicom, read_slice
 from .image_files import FORMATS, ORTHONORMAL_TOLERANCE, SHEARED, check_spacing, quiet, read_header, read_image
-from .left_out import without_strays
-from .series import check_one_study, choose_series, has_position, header_warnings, is_ct_image, series_number
+from .series import (
+    check_one_study,
+    choose_series,
+    has_position,
+    header_warnings,
+    is_ct_image,
+    series_number,
+    without_strays,
+)
 from .stack import image_from_series
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -181,7 +188,9 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
     own = chosen + [s for s in of_series if s.is_localizer]
     if not broken:
         return _read_series(own, folder)
-    message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
+    message = (
+        f"{len(broken)} broken DICOM files in the folder were not read: {abbreviated_list(p.name for p in broken)}."
+    )
     try:
         return with_warnings(_read_series(own, folder), ScanWarning("unread-files", message))
     except SliceGeometryError as error:

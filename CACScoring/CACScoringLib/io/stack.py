@@ -22,9 +22,8 @@ from ..core.ct import (
     SliceGeometryError,
     UnreadableError,
 )
-from ..core.text import some
-from .bounded import read_bounded
-from .dicom import DicomSlice, value_of
+from ..core.text import abbreviated_list
+from .dicom import DicomSlice, read_bounded, value_of
 from .image_files import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing
 
 POSITION_TOLERANCE_MM = 0.15
@@ -145,8 +144,8 @@ def _check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]],
         without = [s.path.name for s in slices if s.numbers(keyword, count) is None]
         if without:
             raise error(
-                f"{len(without)} of {len(slices)} slices have no {name}: {some(without)}. Export the series again from "
-                "the scanner or archive."
+                f"{len(without)} of {len(slices)} slices have no {name}: {abbreviated_list(without)}. Export the "
+                "series again from the scanner or archive."
             )
 
 
@@ -154,7 +153,7 @@ def _check_rescale(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
     _check_numbers(slices, _RESCALE, NotHounsfieldError)
     zero = [s.path.name for s in slices if s.number("RescaleSlope") == 0]
     if zero:
-        raise NotHounsfieldError(f"The rescale slope is 0 in {some(zero)}. Export the series again.")
+        raise NotHounsfieldError(f"The rescale slope is 0 in {abbreviated_list(zero)}. Export the series again.")
     # PS3.3 C.8.2.1: the type may be left out where it is HU.
     types = sorted({(s.text("RescaleType") or "HU").upper() for s in slices})
     if len(types) > 1:
@@ -204,7 +203,7 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
     gaps = np.diff(distances)
     same = np.flatnonzero(gaps <= DUPLICATE_TOLERANCE_MM)
     if same.size:
-        where = some(f"{sign * distances[n]:.1f}" for n in same)
+        where = abbreviated_list(f"{sign * distances[n]:.1f}" for n in same)
         raise SliceGeometryError(
             f"{same.size} slices have the same position as another one, at {where} mm: the series holds several "
             "reconstructions, phases or copies. Export one of them."
@@ -214,7 +213,7 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
     spacing = float(gaps[gaps < 1.5 * usual].mean())
     steps = np.rint(gaps / spacing).astype(int)
     if (steps >= 2).any() and np.abs(gaps - steps * spacing).max() <= POSITION_TOLERANCE_MM:
-        holes = some(
+        holes = abbreviated_list(
             f"{steps[n] - 1} between {sign * distances[n]:.1f} and {sign * distances[n + 1]:.1f} mm"
             for n in np.flatnonzero(steps >= 2)
         )
@@ -273,8 +272,8 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
     if not tissue_padding:
         return volume, ()
     message = (
-        f"The header's padding value ({some(sorted(tissue_padding))} HU) is a tissue value, so padding cannot be "
-        "distinguished from tissue and was left as it is."
+        f"The header's padding value ({abbreviated_list(sorted(tissue_padding))} HU) is a tissue value, so "
+        "padding cannot be distinguished from tissue and was left as it is."
     )
     return volume, (ScanWarning("padding-among-tissue", message),)
 

@@ -1,11 +1,8 @@
-"""Trained networks on disk: save, find, verify, install, load.
+"""Trained networks on disk: find, verify, load. `store` writes them.
 
 A model is two files of one name: `NAME.safetensors` with the weights (half precision; a format that cannot run code)
 and `NAME.json`, its card: how it was made, what it is for, and the hash of the weights. Models come with CAC
-(`bundled_folder`) or are installed by the user (`user_folder`); PyTorch is imported only to save, verify or load.
-
-The model that was installed before stays in the user's folder, in `taken-out/NAME/N/`; `roll_back` exchanges it with
-the installed one.
+(`bundled_folder`) or are installed by the user (`user_folder`); PyTorch is imported only to verify or load.
 """
 
 from __future__ import annotations
@@ -15,14 +12,14 @@ import hashlib
 import json
 import os
 import re
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import CTError
-from ..core.resources import resource_folder, user_data_folder
+from ..core.files import resource_folder, user_data_folder
 from . import preprocessing
-from . import store as model_store
 from .inference import choose_device, prepared
 
 if TYPE_CHECKING:
@@ -37,8 +34,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 LARGEST = 4096
 """Of channels, blocks and pixels in a network's configuration."""
 
-TAKEN_OUT = "taken-out"
-"""Folder, in the user's one, of models that were replaced or rolled back."""
+WEIGHTS_ENDING = ".safetensors"
 
 
 class ModelError(CTError):
@@ -126,30 +122,6 @@ def describe(
     values = dataclasses.asdict(config)
     version = preprocessing.VERSION
     return ModelCard(name, network, preset, values, version, training, validation, calibration, licence, intended_use)
-
-
-def save_model(network: torch.nn.Module, card: ModelCard, folder: Path, overwrite: bool = False) -> Path:
-    """Write a network and its card; the card comes last, so that no half-written model is ever found.
-
-    Weights of convolutions and dense layers are halved to 16 bits, the rest stays: measure the metrics on the card on
-    the model as loaded. Returns the card's path. Raises ModelError when the name is bad or taken, or a weight is no
-    finite 16-bit number.
-    """
-    from safetensors.torch import save
-
-    tensors = {}
-    for key, tensor in network.state_dict().items():
-        tensor = tensor.detach().cpu()
-        if tensor.is_floating_point():
-            # Normalisation keeps its precision: it is small, and its variances may exceed the 16-bit range.
-            tensor = tensor.half() if tensor.ndim > 1 else tensor.float()
-            if not tensor.isfinite().all():
-                raise ModelError(
-                    f"{key} holds values that are not finite 16-bit numbers. Check whether the training diverged."
-                )
-        tensors[key] = tensor.contiguous()
-    data = save(tensors)
-    return _write(dataclasses.replace(card, sha256=hashlib.sha256(data).hexdigest()), data, folder, overwrite)
 
 
 def bundled_folder() -> Path:
@@ -269,164 +241,31 @@ def load_model(path: Path, device: str = "auto") -> LoadedModel:
     return LoadedModel(card, prepared(network, card.network, device))
 
 
-def install_model(path: Path, overwrite: bool = False) -> StoredModel:
-    """Verify a model and copy it into the user's folder. One of its name that it replaces is kept (`roll_back`).
+class ModelAhead(LoadedModel):
+    """A model whose card is there at once, and whose network a thread loads.
 
-    path: the card. Raises ModelError when it is damaged or not for this version, or when another model of this name is
-    installed and overwrite is False; then nothing is changed.
+    Who asks for the network waits for it, and gets the ModelError or DeviceError of `load_model`.
     """
-    return _install(verify_model(path), path, overwrite)
+
+    def __init__(self, path: Path, device: str, thread: Executor) -> None:
+        """Begin to load. Raises ModelError where the card cannot be read."""
+        object.__setattr__(self, "card", read_card(path))  # the class is frozen
+        object.__setattr__(self, "_loading", thread.submit(load_model, path, device))
+
+    @property
+    def network(self) -> torch.nn.Module:
+        return self._loading.result().network
 
 
-def install_copy(path: Path, changed: ModelCard) -> StoredModel:
-    """Verify a model and install its weights under another name, with another card. One of that name that it replaces
-    is kept (`roll_back`).
-
-    Args:
-        path: Card of the model.
-        changed: The copy's card.
-
-    Raises:
-        ModelError: One of the models is damaged, or the name is another's; then nothing is changed.
-    """
-    card = verify_model(path)
-    _checked(changed.name)
-    if (bundled_folder() / f"{changed.name}.json").exists() or changed.name == card.name:
-        raise ModelError(f"{changed.name} is the name of another model. Choose another one.")
-    return _install(dataclasses.replace(changed, sha256=card.sha256), path, overwrite=True)
+def weights_of(path: Path, sha256: str) -> Path:
+    """The file of the weights with this SHA-256 of the card at `path`, whether or not it is there."""
+    waiting = waiting_weights(path, sha256)
+    return waiting if waiting.is_file() else path.with_suffix(WEIGHTS_ENDING)
 
 
-def _install(card: ModelCard, path: Path, overwrite: bool) -> StoredModel:
-    """path: where the weights lie beside, of a card with the same ones."""
-    target = user_folder() / f"{card.name}.json"
-    try:
-        data = model_store.weights_of(path, card.sha256).read_bytes()
-        model_store.tidy(target)
-        if target.exists():
-            if _whole(target) == card:
-                return StoredModel(card, target, "user")
-            if overwrite:
-                _keep(target)
-    except OSError as error:
-        raise ModelError(f"{card.name} cannot be installed, and nothing was changed: {error}.") from error
-    return StoredModel(card, _write(card, data, user_folder(), overwrite), "user")
-
-
-def roll_back(name: str) -> StoredModel | None:
-    """Exchange the installed model of this name with the one that it replaced, which is verified and returned.
-
-    Where it replaced none, the model leaves the user's folder, and the result is None. Called again, it undoes that.
-    Raises ModelError when there is no such model, or the earlier one is not whole or not for this version; then nothing
-    is changed.
-    """
-    target = user_folder() / f"{_checked(name)}.json"
-    present = _whole(target)
-    earlier = next((c for c in _taken_out(target) if present is None or _whole(c) != present), None)
-    if earlier is None and not target.exists():
-        own = ", ".join(path.stem for path in sorted(user_folder().glob("*.json"))) or "none"
-        bundled = (bundled_folder() / f"{name}.json").exists()
-        comes = f"{name} comes with CAC and cannot be rolled back. " if bundled else ""
-        raise ModelError(f"{comes}You have not installed a model {name!r}. Installed by you: {own}.")
-    try:
-        card = earlier and verify_model(earlier)
-        data = card and model_store.weights_of(earlier, card.sha256).read_bytes()
-        _keep(target)
-        if card is None:
-            model_store.remove(target)
-            return None
-        model_store.put(target, card.to_json(), data, card.sha256)
-    except ModelError as error:
-        raise ModelError(f"The earlier {name} cannot be put back, and nothing was changed. {error}") from error
-    except OSError as error:
-        raise ModelError(f"{name} cannot be rolled back in {user_folder()}: {error}. Try again.") from error
-    return StoredModel(card, target, "user")
-
-
-def update_card(path: Path, calibration: Calibration, validation: dict[str, object]) -> Path:
-    """Add to a model's calibration and validation, replacing entries of the same name; returns the card's path.
-
-    Where the calibration changes, stored limits of repeatability no longer hold and are removed. Raises ModelError.
-    """
-    card = verify_model(path)
-    calibrated = {**card.calibration, **calibration}
-    changed = dataclasses.replace(
-        card,
-        calibration=calibrated,
-        validation={**card.validation, **validation},
-        repeatability=card.repeatability if calibrated == card.calibration else None,
-    )
-    return _write_card(changed, path)
-
-
-def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> Path:
-    """Put the outcome of a scan-rescan study on a card, in place of an earlier one; returns the card's path.
-
-    Args:
-        path: Card of the decomposition.
-        repeatability: See `repeatability.Repeatability`, which it is read as; None removes it.
-
-    Raises:
-        ModelError: The model is missing, damaged or does not fit.
-    """
-    card = verify_model(path)
-    if card.network != "decomposition":
-        raise ModelError(
-            f"{card.name} is a model for {card.network!r}; repeatability limits are stored with the model of the "
-            "calcium map."
-        )
-    changed = dataclasses.replace(card, repeatability=repeatability)
-    return _write_card(changed, path)
-
-
-def _write(card: ModelCard, data: bytes, folder: Path, overwrite: bool) -> Path:
-    path = folder / f"{_checked(card.name)}.json"
-    if path.exists() and not overwrite:
-        raise ModelError(f"{path} exists already. Choose another name, or overwrite it.")
-    try:
-        model_store.put(path, card.to_json(), data, card.sha256)
-    except OSError as error:
-        raise ModelError(f"The model cannot be written to {folder}: {error.strerror}.") from error
-    return path
-
-
-def _write_card(card: ModelCard, path: Path) -> Path:
-    try:
-        model_store.put_card(path, card.to_json())
-    except OSError as error:
-        raise ModelError(f"The card cannot be written to {path.parent}: {error.strerror}.") from error
-    return path
-
-
-def _checked(name: str) -> str:
-    if not NAME.fullmatch(name):
-        message = f"{name!r} is not a valid model name: use lower-case letters, digits, dots, dashes and underscores."
-        raise ModelError(message)
-    return name
-
-
-def _whole(path: Path) -> ModelCard | None:
-    """The card of a model whose files are whole, whether or not this version can use it; else None."""
-    try:
-        card = read_card(path)
-        data = model_store.weights_of(path, card.sha256).read_bytes()
-    except (ModelError, OSError):
-        return None
-    return card if hashlib.sha256(data).hexdigest() == card.sha256 else None
-
-
-def _taken_out(target: Path) -> list[Path]:
-    """Cards of the models of a name that were replaced or rolled back, the latest first."""
-    return [folder / target.name for folder in model_store.kept(user_folder() / TAKEN_OUT / target.stem)]
-
-
-def _keep(target: Path) -> None:
-    """Copy an installed model that is whole, so that it can be put back; of those copied before, the latest stays."""
-    card = _whole(target)
-    before = _taken_out(target)
-    if card is not None and not (before and _whole(before[0]) == card):  # else a process was ended after this step
-        model_store.keep([target, model_store.weights_of(target, card.sha256)], user_folder() / TAKEN_OUT / card.name)
-        for earlier in before[1:]:
-            model_store.discard(earlier.parent)
+def waiting_weights(path: Path, sha256: str) -> Path:
+    """The file of weights that wait for their card to be exchanged (`store`)."""
+    return path.with_name(f"{path.stem}@{sha256[:16]}{WEIGHTS_ENDING}")
 
 
 def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
@@ -445,7 +284,7 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
     with torch.device("meta"):  # takes no memory, whatever the card says
         network = _untrained(card)
     try:
-        data = model_store.weights_of(path, card.sha256).read_bytes()
+        data = weights_of(path, card.sha256).read_bytes()
     except OSError as error:
         raise ModelError(f"The weights of {card.name} cannot be read: {error.strerror} ({error.filename}).") from error
     if hashlib.sha256(data).hexdigest() != card.sha256:

@@ -16,8 +16,7 @@ import slicer
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
-from ..core.files import whole
-from ..core.output import SCHEMA, OutputError
+from ..core.files import SCHEMA, OutputError, atomic_write
 from ..report.files import result_as_json
 from ..report.pictures import WINDOW_HU
 from .lesion_segments import add_heart, add_lesions, add_territories
@@ -207,7 +206,7 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
     _store_fast(nodes)
     messages = slicer.vtkMRMLMessageCollection()
     try:
-        with whole(path) as half:
+        with atomic_write(path) as half:
             if not scene.WriteToMRB(str(half), None, messages):
                 raise OutputError(f"The scene {path} cannot be written: {messages.GetAllMessagesAsString()}")
     except OSError as error:

@@ -11,8 +11,8 @@ import SimpleITK as sitk
 
 from ..calcium_map.decomposition import healthy_image
 from ..core.ct import CTError, UnreadableError
+from ..core.files import LAST_FILE, SCHEMA
 from ..core.grid import bounding_box
-from ..core.output import LAST_FILE, SCHEMA
 from ..io.image_files import read_image
 from ..report.files import site_labels
 from ..whole_scan.estimates import SALIENCY_FILE

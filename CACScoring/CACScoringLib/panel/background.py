@@ -50,7 +50,7 @@ JOBS = {each.__name__: each for each in (open_ct, export_dicom, make_radiograph,
 def main(arguments: list[str]) -> int:
     """arguments: name of the job and what it takes. Returns the exit code."""
     from ..core.ct import CTError
-    from ..core.output import OutputError
+    from ..core.files import OutputError
     from ..core.progress import JsonProgress
 
     progress = JsonProgress(sys.stderr)

@@ -112,7 +112,7 @@ class ResultSection(Section):
 
     def _export(self, *_args: object) -> None:
         from ..core.ct import CTError
-        from ..core.output import OutputError
+        from ..core.files import OutputError
         from .packages import PAGE_REQUIREMENTS, ensurePackages
 
         if reason := ensurePackages(PAGE_REQUIREMENTS, purpose=_("A report")):

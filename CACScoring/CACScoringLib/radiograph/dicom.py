@@ -19,8 +19,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
 from ..core.text import printable
-from ..io.bounded import read_bounded
-from ..io.dicom import DicomSlice, acquisition_of
+from ..io.dicom import DicomSlice, acquisition_of, read_bounded
 from ..io.series import pixel_warnings
 from .view import ChestRadiograph
 

@@ -13,8 +13,8 @@ import SimpleITK as sitk
 
 from ..anatomy.arteries import ArterySuggestion
 from ..calcium_map.decomposition import healthy_image, on_scan_slices
+from ..core.files import SCHEMA
 from ..core.labels import TERRITORIES, Artery
-from ..core.output import SCHEMA
 from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult

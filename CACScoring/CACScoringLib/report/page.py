@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from ..core.files import REVIEW_PORT
 from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary
-from ..core.output import REVIEW_PORT
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.comparison import Comparison

@@ -6,9 +6,8 @@ import base64
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ..core.files import OutputError, resource_folder
 from ..core.labels import Artery
-from ..core.output import OutputError
-from ..core.resources import resource_folder
 from ..core.text import RESEARCH_ONLY, percent
 from .pictures import SITE_COLOURS
 

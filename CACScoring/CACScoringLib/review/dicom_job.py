@@ -13,7 +13,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..core.ct import CTError, CTScan
-from ..core.output import OutputFolder
+from ..core.files import OutputFolder
 from ..core.progress import Progress
 from ..io.dicom import acquisition_of, read_slice
 from ..results import ScoreResult, with_masses

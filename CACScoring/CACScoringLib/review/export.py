@@ -10,8 +10,9 @@ import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import ScanWarning
+from ..core.files import OutputFolder
 from ..core.labels import Artery
-from ..core.output import OutputFolder
+from ..models.choice import VESSELS
 from ..quality.acquisition import BloodPool
 from ..quality.calibration_range import Familiarity
 from ..quality.normalisation import Normalisation
@@ -19,7 +20,6 @@ from ..report import files as report
 from ..report import page
 from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult, with_masses
 from ..scoring.mass import MassCalibration
-from ..whole_scan.estimates import VESSELS
 from .state import ReviewState
 
 ABOUT_CANDIDATES = (

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.ct import CTError, ScanWarning, UnreadableError
+from ..core.files import LAST_FILE
+from ..core.files import SCHEMA as SCORE_SCHEMA
 from ..core.labels import MAIN_ARTERIES
-from ..core.output import LAST_FILE
-from ..core.output import SCHEMA as SCORE_SCHEMA
 from ..core.records import check_record
 from ..quality.acquisition import NO_AGENT
 from .uncertainty import CalibratedOn, Limits, Repeatability, models_of

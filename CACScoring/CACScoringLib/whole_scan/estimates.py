@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING
 from ..core.ct import ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery
 from ..core.text import percent
+from ..models.choice import ESTIMATORS, RADIOMICS, VESSELS
 from ..scoring import risk
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from ..results import MethodResult
-
-VESSELS, RADIOMICS = "vessels", "radiomics"
-ESTIMATORS = (VESSELS, RADIOMICS)
-"""Keys of `networks.van_velzen.NETWORKS` whose models give whole-scan estimates."""
 
 TITLES = {VESSELS: "Vessel regression", RADIOMICS: "Radiomics"}
 

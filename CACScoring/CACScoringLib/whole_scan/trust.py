@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .estimates import VESSELS
+from ..models.choice import VESSELS
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel

@@ -22,9 +22,10 @@ from ..core.ct import AIR_HU, CTScan, ScanWarning
 from ..core.grid import ScanGrid
 from ..core.labels import MAIN_ARTERIES
 from ..models.cards import LoadedModel, ModelError
+from ..models.choice import VESSELS
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
-from .estimates import VESSELS, WholeScanEstimate
+from .estimates import WholeScanEstimate
 from .trust import facts_of
 
 if TYPE_CHECKING:

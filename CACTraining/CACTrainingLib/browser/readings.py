@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.cohort.folder import safe_name
+from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
-from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.review.folder import labels_as_scored
 from CACScoringLib.review.journal import Journal
 

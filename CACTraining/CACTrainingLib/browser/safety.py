@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from CACScoringLib.core.resources import user_data_folder
+from CACScoringLib.core.files import user_data_folder
 
 SESSION_SECONDS = 12 * 3600
 COOKIE = "cac_review"

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.labels import NOT_CORONARY
-from CACScoringLib.core.output import OutputError
 from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.review.journal import JournalError
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from filelock import FileLock, Timeout
 
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 
 from ..project.project import Project
 from .cases import check_present

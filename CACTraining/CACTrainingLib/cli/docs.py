@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from CACScoringLib.cli.extras import require
+from CACScoringLib.cli.main import require
 from CACScoringLib.cli.options import add_progress_argument
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.cli.cluster_option import LOCAL, add_cluster_argument, extras_of_cluster
 from CACScoringLib.cli.main import add_progress_argument
-from CACScoringLib.cli.settings_file import add_settings_argument, from_file
+from CACScoringLib.cli.options import LOCAL, add_cluster_argument, add_settings_argument, extras_of_cluster, from_file
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 
@@ -90,7 +89,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
 def _of_scans(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
     # Imported here, as all below, so that `cac --help` and a mistyped option answer at once.
-    from CACScoringLib.run import ModelChoice
+    from CACScoringLib.models.choice import ModelChoice
 
     from ..studies.evaluation import SCAN_STUDIES, EvaluationSettings, evaluate
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.cli import main as scoring
-from CACScoringLib.cli.parser import CommandParser, declared_commands
-from CACScoringLib.cli.settings_file import add_settings_argument, from_file
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.cli.main import CommandParser, declared_commands
+from CACScoringLib.cli.options import add_settings_argument, from_file
+from CACScoringLib.core.files import OutputError
 
 from . import testing
 

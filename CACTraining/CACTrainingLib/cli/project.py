@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.cli.main import add_progress_argument
 from CACScoringLib.core.ct import CTError, ScanWarning
-from CACScoringLib.core.files import whole
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError, atomic_write
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.text import printable, some
+from CACScoringLib.core.text import abbreviated_list, printable
 
 from ..project.project import USES, NewScan, Project, ProjectError, ProjectWriteError
 
@@ -132,7 +131,7 @@ def _check(options: argparse.Namespace, progress: Progress) -> None:
     with progress.step("check"):
         findings = check_project(project, options.network, options.method, options.annotator)
     for finding in findings:
-        scans = f" ({some(finding.scans)})" if finding.scans else ""
+        scans = f" ({abbreviated_list(finding.scans)})" if finding.scans else ""
         print(printable(f"{finding.severity}: {finding.message}{scans}", message=True))
         _tell(options, "finding", severity=finding.severity, message=finding.message, scans=finding.scans)
     errors = sum(finding.severity == "error" for finding in findings)
@@ -290,7 +289,7 @@ def _write_image(project: Project, scan_id: str, target: Path) -> None:
     scan = project.scan(scan_id)
     image = read_ct(scan.ct, scan.series).image
     try:
-        with whole(target) as half:
+        with atomic_write(target) as half:
             sitk.WriteImage(image, str(half))
     except (RuntimeError, OSError) as error:
         raise OutputError(f"{target} cannot be written. Check that its folder is there and has space left.") from error

@@ -6,10 +6,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from CACScoringLib.cli.options import add_progress_argument
-from CACScoringLib.cli.settings_file import add_settings_argument, from_file
+from CACScoringLib.cli.options import add_progress_argument, add_settings_argument, from_file
 from CACScoringLib.core.ct import CTError, ScanWarning
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 
 INPUTS = {

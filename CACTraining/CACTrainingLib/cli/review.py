@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from CACScoringLib.cli.options import add_progress_argument, extras_of_dicom
-from CACScoringLib.cli.settings_file import add_settings_argument, from_file
-from CACScoringLib.core.output import REVIEW_PORT, OutputError
+from CACScoringLib.cli.options import add_progress_argument, add_settings_argument, extras_of_dicom, from_file
+from CACScoringLib.core.files import REVIEW_PORT, OutputError
 
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress

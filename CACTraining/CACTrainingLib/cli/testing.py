@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from CACScoringLib.cli.extras import require
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.cli.main import require
+from CACScoringLib.core.files import OutputError
 
 EXTRAS = (*("scene", "studies", "radiomics", "archive", "cohort", "cluster", "dicom", "review", "docs", "test"),)
 """What the tests and checks need: all that there is."""

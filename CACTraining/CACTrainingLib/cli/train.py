@@ -16,11 +16,10 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from CACScoringLib.cli.cluster_option import LOCAL, add_cluster_argument, extras_of_cluster
-from CACScoringLib.cli.extras import require
-from CACScoringLib.cli.settings_file import read_settings
+from CACScoringLib.cli.main import require
+from CACScoringLib.cli.options import LOCAL, add_cluster_argument, extras_of_cluster, read_settings
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.options import add_options, changed_settings, settings_from
-from CACScoringLib.core.output import OutputError
 
 from ..training.settings import LoopSettings, RunOptions, facts_of
 

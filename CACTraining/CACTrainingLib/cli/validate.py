@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Validate. Raises CTError, OutputError."""
-    from CACScoringLib.run import ModelChoice
+    from CACScoringLib.models.choice import ModelChoice
 
     from ..validation.run import ValidationSettings, validate
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, same_grid
-from CACScoringLib.core.files import whole_folder
+from CACScoringLib.core.files import atomic_folder
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
@@ -119,7 +119,7 @@ def _bright(slices: HeartSlices, map_hu: np.ndarray) -> np.ndarray:
 
 def _write_folder(folder: Path, known: dict, arrays: dict[str, np.ndarray]) -> None:
     try:
-        with whole_folder(folder) as half:
+        with atomic_folder(folder) as half:
             for name, array in arrays.items():
                 np.save(half / f"{name}.npy", array)
             (half / "scan.json").write_text(json.dumps(known), encoding="utf-8")

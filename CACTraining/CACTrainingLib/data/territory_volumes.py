@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.files import whole
+from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
 from CACScoringLib.scoring.mass import HU_PER_MG_CM3_AT_120_KVP
@@ -68,7 +68,7 @@ def territory_volume(number: int, folder: Path) -> TerritoryVolume:
     if not path.exists():
         made = make_volume(number)
         folder.mkdir(parents=True, exist_ok=True)
-        with whole(path) as half, half.open("wb") as file:
+        with atomic_write(path) as half, half.open("wb") as file:
             np.savez(
                 file,
                 hu=made.hu,

@@ -15,7 +15,7 @@ from typing import Any
 
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from CACScoringLib.cohort.cohort import score_cohort
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.run import ModelChoice, RunSettings
+from CACScoringLib.models.choice import ModelChoice
+from CACScoringLib.run import RunSettings
 
 SCANS = "scans"
 """In the output folder, what scoring wrote."""

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import sync_folder, whole
-from CACScoringLib.core.text import some
+from CACScoringLib.core.files import atomic_write, sync_folder
+from CACScoringLib.core.text import abbreviated_list
 
 from .files import ProjectError, ProjectWriteError, now, remove_leftovers, write_durably
 
@@ -136,7 +136,9 @@ class SliceAnnotations:
         ]
         broken += ["the last"] if whole < len(data) else []
         if broken:
-            self.warnings = (f"Damaged lines of {self.file} were left out: {some(broken)}. Check the slices' labels.",)
+            self.warnings = (
+                f"Damaged lines of {self.file} were left out: {abbreviated_list(broken)}. Check the slices' labels.",
+            )
 
     def _take(self, line: bytes) -> bool:
         """Change the labels as a line says; whether it says anything."""
@@ -276,7 +278,7 @@ def _save_mask(folder: Path, kind: str, image: sitk.Image) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
-        with whole(file, durable=True) as half:
+        with atomic_write(file, durable=True) as half:
             sitk.WriteImage(image, str(half), useCompression=True)
             check_written(half, image)
     except (OSError, RuntimeError) as error:

@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import remove_partial, sync_folder, whole_folder, write_bytes_atomically
+from CACScoringLib.core.files import atomic_folder, remove_partial, sync_folder, write_bytes_atomically
 from CACScoringLib.core.tables import TableError, read_cells, table_text
 
 SCHEMA = "cac-project/1"
@@ -150,7 +150,7 @@ def write_new_project(folder: Path, name: str) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ProjectError(f"{folder} is not empty. Choose another folder for the new project.")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with whole_folder(folder) as half:
+        with atomic_folder(folder) as half:
             for part in ("scans", "models", "studies"):
                 (half / part).mkdir()
             shutil.copyfile(README, half / "README.txt")

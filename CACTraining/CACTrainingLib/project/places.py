@@ -8,7 +8,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.text import some
+from CACScoringLib.core.text import abbreviated_list
 
 from .files import ProjectError
 from .scan_identity import content_hash
@@ -66,7 +66,7 @@ def found_again(
     below = {scan.id: ct for scan in scans if (ct := moved_to(scan.ct, old, new))}
     if not below:
         places = sorted({str(scan.ct.parent) for scan in scans})
-        raise ProjectError(f"No scan of the project lies below {old}. They lie in: {some(places)}.")
+        raise ProjectError(f"No scan of the project lies below {old}. They lie in: {abbreviated_list(places)}.")
     found = {scan: below[scan.id] for scan in scans if scan.id in below and exists(below[scan.id])}
     if not found:
         first = next(iter(below.values()))
@@ -86,6 +86,6 @@ def found_again(
     if others:
         raise ProjectError(
             f"{len(others)} of {len(found)} scans below {new} are not those of the project, so nothing was changed: "
-            f"{some(others)}. Give the folder that holds the same files, or add the others as new scans."
+            f"{abbreviated_list(others)}. Give the folder that holds the same files, or add the others as new scans."
         )
     return {scan.id: ct for scan, ct in found.items()}

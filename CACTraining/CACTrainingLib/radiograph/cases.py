@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import whole
+from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.drr.projection import (
@@ -103,7 +103,7 @@ def write_case(path: Path, views: dict[str, View], thin: dict[tuple[str, str], n
     for (name, method), body in (thin or {}).items():
         arrays[f"{name}_body_{method}"] = _stored(body, _STEPS["body"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as half:
+    with atomic_write(path) as half:
         np.savez_compressed(half, **arrays)
 
 

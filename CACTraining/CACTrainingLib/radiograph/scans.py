@@ -18,11 +18,10 @@ import SimpleITK as sitk
 from CACScoringLib.cohort.folder import free_name, safe_name
 from CACScoringLib.cohort.workers import finished
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
-from CACScoringLib.core.files import write_text_atomically
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table, write_table
-from CACScoringLib.core.text import printable, some
+from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.drr.geometry import centre_mm
 from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -112,7 +111,10 @@ def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
     warnings = []
     untold = [row["ct"] for row in rows if not row["patient"]]
     if untold:
-        message = f"{len(untold)} scans name no patient ({some(untold)}): each is taken for one. Fill that column."
+        message = (
+            f"{len(untold)} scans name no patient ({abbreviated_list(untold)}): each is taken for one. Fill that "
+            "column."
+        )
         warnings.append(ScanWarning("patients-untold", message))
     return scans, warnings
 

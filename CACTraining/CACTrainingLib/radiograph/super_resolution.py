@@ -22,7 +22,7 @@ import torch
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import whole
+from CACScoringLib.core.files import atomic_write
 from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACScoringLib.models.cards import LoadedModel, ModelError, find_model, load_model
@@ -105,7 +105,7 @@ def write_pair(number: int, folder: Path) -> Path:
         return path
     pair = make_pair(number)
     folder.mkdir(parents=True, exist_ok=True)
-    with whole(path) as half:
+    with atomic_write(path) as half:
         np.savez_compressed(half, **vars(pair))
     return path
 

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional
 
-from CACScoringLib.core.options import told
+from CACScoringLib.core.options import option
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig, cut_out
 
 from ..data.datasets import DataError
@@ -68,7 +68,7 @@ class RadiographTraining:
     """
 
     loop: LoopSettings
-    label: str = told("agatston", choices=LABELS)
+    label: str = option("agatston", choices=LABELS)
     batch_size: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 0.01

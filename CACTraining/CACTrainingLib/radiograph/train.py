@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.options import told
+from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
-from CACScoringLib.models.cards import Training, describe, read_network, save_model
+from CACScoringLib.models.cards import Training, describe, read_network
+from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
@@ -44,12 +45,12 @@ class RadiographSettings:
     """
 
     training: RadiographTraining
-    backbone: str = told("light", choices=BACKBONES)
-    views: str = told("PA", choices=(*VIEWS, "both"))
+    backbone: str = option("light", choices=BACKBONES)
+    views: str = option("PA", choices=(*VIEWS, "both"))
     size: int = RadiographNetConfig.size
-    enhancement: str = told("none", choices=ENHANCEMENTS)
+    enhancement: str = option("none", choices=ENHANCEMENTS)
     curriculum: bool = False
-    super_resolution: str = told("none", choices=SUPER_RESOLUTIONS)
+    super_resolution: str = option("none", choices=SUPER_RESOLUTIONS)
     pretrained: Path | None = None
     external: Path | None = None
 

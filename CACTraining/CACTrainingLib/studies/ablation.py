@@ -17,8 +17,8 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import StoredModel
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.results import Networks
 
 from ..experiments.configuration import StudyError
 from ..experiments.jobs import JobSettings, job_key, kept_jobs

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from CACScoringLib.models.cards import StoredModel
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.results import Networks
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import score_lesions
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.labels import MAIN_ARTERIES
-from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.records import counted_labels
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS

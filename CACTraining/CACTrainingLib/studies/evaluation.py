@@ -17,11 +17,11 @@ import numpy as np
 
 from CACScoringLib.cohort.folder import TABLE
 from CACScoringLib.cohort.workers import sensible_count
-from CACScoringLib.core.output import LAST_FILE
+from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError, read_table
-from CACScoringLib.core.text import some
-from CACScoringLib.run import ModelChoice, chosen_models
+from CACScoringLib.core.text import abbreviated_list
+from CACScoringLib.models.choice import ModelChoice, chosen_models
 
 from ..experiments.configuration import StudyError
 from ..experiments.jobs import JobSettings, job_key, kept_jobs
@@ -221,7 +221,7 @@ def _data_section(
         ("Left out or questionable", warnings),
     ):
         if names:
-            text.append(f"{what} ({len(names)}): {some(names)}")
+            text.append(f"{what} ({len(names)}): {abbreviated_list(names)}")
     kinds = Counter(record.kind for record in scored)
     rows = tuple((title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind])
     tables = [Table("scans", "Calcium in the scans", ("Scans", "Number"), rows)]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from CACScoringLib.models.cards import list_models, store_repeatability
+from CACScoringLib.models.cards import list_models
+from CACScoringLib.models.store import store_repeatability
 from CACScoringLib.scoring.uncertainty import Repeatability
 
 from ..experiments.configuration import StudyError

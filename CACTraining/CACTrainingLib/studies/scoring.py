@@ -13,8 +13,8 @@ import torch
 from CACScoringLib.anatomy.chest import landmarks, on_working_grid
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.models.cards import LoadedModel, StoredModel
-from CACScoringLib.results import MethodResult, Networks
-from CACScoringLib.run import load_networks
+from CACScoringLib.models.choice import Networks, load_networks
+from CACScoringLib.results import MethodResult
 
 from .records import ARTERIES, Value
 

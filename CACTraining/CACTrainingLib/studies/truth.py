@@ -18,8 +18,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
+from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.labels import SITES, Artery
-from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_lesions, score_sites

@@ -17,9 +17,8 @@ from scipy import ndimage
 
 from CACScoringLib.anatomy.arteries import CELLS, LIMIT, SCHEMA, SUGGESTED, ArteryAtlas
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import whole
-from CACScoringLib.core.options import told
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError, atomic_write
+from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.preprocessing import ELLIPSOID_RADII_PER_SD
 
@@ -52,10 +51,10 @@ class AtlasSettings:
     outlier_share: share of each class that may lie anywhere in the atlas.
     """
 
-    seed: int = told(20261120)
+    seed: int = option(20261120)
     patients: int = 3000
     draws: int = 4
-    protocol: str = told("varied", choices=tuple(PROTOCOLS))
+    protocol: str = option("varied", choices=tuple(PROTOCOLS))
     least_mass_mg: float = 3.0
     points: int = 12
     bandwidth: float = 0.1
@@ -177,7 +176,7 @@ PRESETS = {"default": AtlasSettings()}
 def write_atlas(atlas: ArteryAtlas, path: Path) -> None:
     """Write an atlas as one .npz file, half precision, whole or not at all."""
     provenance = json.dumps({"schema": SCHEMA, **atlas.provenance}, ensure_ascii=False)
-    with whole(path) as half:
+    with atomic_write(path) as half:
         np.savez_compressed(half, log_rates=atlas.log_rates.astype(np.float16), provenance=np.array(provenance))
 
 

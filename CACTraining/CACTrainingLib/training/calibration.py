@@ -24,9 +24,10 @@ import numpy as np
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card, update_card
+from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card
+from CACScoringLib.models.choice import SCORING_NETWORKS
+from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration_range import CalibrationRange
-from CACScoringLib.run import SCORING_NETWORKS
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans

@@ -26,8 +26,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.files import whole
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError, atomic_write
 from CACScoringLib.core.progress import Progress
 
 from .curves import Curves
@@ -278,7 +277,7 @@ class _Run:
                 "best_weights": self.best_weights,
             }
             try:
-                with whole(self.checkpoint) as half:
+                with atomic_write(self.checkpoint) as half:
                     torch.save(content, half)
             except (OSError, RuntimeError) as error:  # PyTorch's writer raises either
                 message = (

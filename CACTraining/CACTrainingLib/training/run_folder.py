@@ -17,8 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import write_text_atomically
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError, write_text_atomically
 
 RUN, LOCK, PROGRESS, CHECKPOINT = "run.json", "lock", "progress.jsonl", "checkpoint.pt"
 

@@ -16,20 +16,11 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import nn
 
-from CACScoringLib.core.files import write_text_atomically
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import table_text
-from CACScoringLib.models.cards import (
-    LoadedModel,
-    ModelCard,
-    ModelError,
-    Training,
-    describe,
-    load_model,
-    read_network,
-    save_model,
-)
+from CACScoringLib.models.cards import LoadedModel, ModelCard, ModelError, Training, describe, load_model, read_network
+from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.van_velzen import build
 
 from ..data.datasets import (

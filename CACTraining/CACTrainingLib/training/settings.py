@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from CACScoringLib.core.options import Row, changed_settings, told
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.options import Row, changed_settings, option
 from CACScoringLib.models.cards import NAME, ModelError
 from CACScoringLib.models.inference import DEVICES
 
@@ -33,20 +33,20 @@ class LoopSettings:
     collapsed goes back to its last healthy networks. validation_share: proportion of the patients to validate on.
     """
 
-    steps: int = told(
+    steps: int = option(
         1000,
         "batches at most",
         Row(
             "Maximum steps:", "Training ends after this many batches; 0 is the default of the size.", "as the size sets"
         ),
     )
-    minutes: float | None = told(
+    minutes: float | None = option(
         None,
         "end after this time, whatever the steps",
         Row("Maximum minutes:", "Training ends after this time; 0 sets no limit.", "no limit", 1),
     )
     validate_every: int = 250
-    patience: int | None = told(
+    patience: int | None = option(
         None,
         row=Row(
             "Patience:", "Training stops after this many validations without progress; 0 is never.", "never stop early"
@@ -57,7 +57,7 @@ class LoopSettings:
     half_precision: bool = True
     restarts: int = 0
     validation_share: float = 0.2
-    seed: int = told(0, "random seed of the weights, the batches and the split into training and validation")
+    seed: int = option(0, "random seed of the weights, the batches and the split into training and validation")
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,18 @@ class RunOptions:
     project that several have annotated. command: the command line's arguments, if any.
     """
 
-    data: tuple[Path, ...] = told(
+    data: tuple[Path, ...] = option(
         help="folder of scans, project or table to learn from; may be repeated", action="append", metavar="DIR"
     )
-    output: Path = told(help="the model's path, without an ending", required=True, metavar="MODEL")
-    preset: str = told("", "named settings to begin with (default: the first of the network's)", metavar="NAME")
-    start: Path | None = told(None, "card of a model whose weights to start from", metavar="MODEL")
-    resume: bool = told(False, "go on from the checkpoint of a training that was ended")
-    overwrite: bool = told(False, "replace a model of this name")
-    device: str = told("auto", "where to compute (default: auto)", choices=DEVICES)
-    devices: int = told(1, "GPUs, each with a whole batch a step (not under torchrun)", metavar="N")
-    workers: int = told(1, "processes that prepare scans (default: one for each core)", metavar="N")
-    annotator: str | None = told(
+    output: Path = option(help="the model's path, without an ending", required=True, metavar="MODEL")
+    preset: str = option("", "named settings to begin with (default: the first of the network's)", metavar="NAME")
+    start: Path | None = option(None, "card of a model whose weights to start from", metavar="MODEL")
+    resume: bool = option(False, "go on from the checkpoint of a training that was ended")
+    overwrite: bool = option(False, "replace a model of this name")
+    device: str = option("auto", "where to compute (default: auto)", choices=DEVICES)
+    devices: int = option(1, "GPUs, each with a whole batch a step (not under torchrun)", metavar="N")
+    workers: int = option(1, "processes that prepare scans (default: one for each core)", metavar="N")
+    annotator: str | None = option(
         None, "learn from this person's labels (default: the majority of annotators)", metavar="NAME"
     )
     command: tuple[str, ...] = ()

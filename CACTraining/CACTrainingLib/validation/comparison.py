@@ -11,9 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError, CTScan
-from CACScoringLib.core.files import write_bytes_atomically
+from CACScoringLib.core.files import LAST_FILE, write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
-from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.records import counted_labels
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.report.pictures import patch_picture

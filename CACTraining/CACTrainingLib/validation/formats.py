@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from CACScoringLib.core.text import some
+from CACScoringLib.core.text import abbreviated_list
 
 from . import coca_gated, coca_nongated, label_maps, orcascore, tables
 from .reference import BadReferenceError, Counted, Reference
@@ -44,6 +44,6 @@ def read_reference(source: Path, scans: Path | None = None, progress: Counted | 
     else:
         reference = form.read(source, scans, progress)
     if not reference.scans:
-        why = some([f"{name}: {reason}" for name, reason in reference.refused]) or "it is empty"
+        why = abbreviated_list([f"{name}: {reason}" for name, reason in reference.refused]) or "it is empty"
         raise BadReferenceError(f"No scan of {source} ({reference.title}) can be compared. {why}")
     return reference

@@ -26,7 +26,8 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import MAIN_ARTERIES
-from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, install_copy, list_models
+from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
+from CACScoringLib.models.store import install_copy
 from CACScoringLib.quality.calibration_range import METAL, CalibrationRange
 from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import (

@@ -17,12 +17,12 @@ import numpy as np
 
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.output import LAST_FILE
+from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
-from CACScoringLib.core.text import some
+from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.models.cards import ModelCard, StoredModel
-from CACScoringLib.run import ModelChoice, chosen_models
+from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.scoring.uncertainty import CalibratedOn
 
 from ..experiments.jobs import JobSettings, job_key, kept_jobs
@@ -97,7 +97,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         work = JobSettings(workers, settings.models.device, progress)
         scans, refused = _compared(reference, folders, settings.output, work)
     if not scans:
-        reasons = some(f"{name}: {why}" for name, why in refused)
+        reasons = abbreviated_list(f"{name}: {why}" for name, why in refused)
         raise CTError(f"No scan of {settings.reference} could be scored and compared. {reasons}")
     with progress.step("page"):
         vessels = {vessel: own for vessel, own in reference.vessels.items() if any(vessel in s.vessels for s in scans)}

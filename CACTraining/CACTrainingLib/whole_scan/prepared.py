@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.cohort.workers import finished, sensible_count
 from CACScoringLib.core.ct import CTError, CTScan
-from CACScoringLib.core.files import whole
+from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.models.cards import find_model, load_model
@@ -96,7 +96,7 @@ def _prepare_one(work: Work, network: object, job: tuple[TableScan, Path]) -> st
         arrays = work(scan, region)
     except CTError as error:
         return str(error)
-    with whole(file) as half:
+    with atomic_write(file) as half:
         np.savez_compressed(half, **arrays)
     return ""
 

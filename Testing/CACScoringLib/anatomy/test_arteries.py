@@ -16,8 +16,8 @@ from CACScoringLib.anatomy.arteries import (
     suggest_arteries,
 )
 from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.files import resource_folder
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.resources import resource_folder
 from CACScoringLib.scoring.lesions import Lesion, LesionSet
 
 SIZE_MM = 160.0

@@ -1,7 +1,7 @@
 import pytest
 
 from CACScoringLib.archive.address import Access, Address, parse_address
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 
 
 @pytest.mark.parametrize(

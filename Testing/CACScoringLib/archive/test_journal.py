@@ -2,7 +2,7 @@ import pytest
 
 from CACScoringLib.archive.journal import ARRIVING, DONE, GROWN, SCORED, Journal
 from CACScoringLib.archive.series import FoundSeries
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 
 
 def found(images=4, uid="1.2.3"):

@@ -11,7 +11,7 @@ from CACScoringLib.archive.series import (
     image_facts,
     parse_dates,
 )
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 
 FOUND = FoundSeries("1.2", "1.2.3", 4, "CT", "P1", "20240131", "CaSc 3.0")
 

@@ -10,7 +10,7 @@ from CACScoringLib.archive import watch as watching
 from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, connect
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.watch import Watch, WatchSettings, opened
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 
 EVERYTHING = SeriesFilter()
 

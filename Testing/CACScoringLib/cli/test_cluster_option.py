@@ -3,7 +3,7 @@
 import pytest
 
 from CACScoringLib.cli import main as scoring
-from CACScoringLib.cli.cluster_option import on_cluster
+from CACScoringLib.cli.options import on_cluster
 from CACScoringLib.cohort.cluster import chosen_cluster
 from CACTrainingLib.cli import main as training
 

@@ -12,7 +12,8 @@ from lesion_scans import write_ct, write_labels
 from CACScoringLib import run
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import cards as models
-from CACScoringLib.models.cards import find_model, read_card, store_repeatability, update_card
+from CACScoringLib.models.cards import find_model, read_card
+from CACScoringLib.models.store import store_repeatability, update_card
 from CACScoringLib.scoring.uncertainty import stored_repeatability
 
 ROOT = Path(__file__).parents[3]

@@ -10,9 +10,9 @@ import pytest
 from CACScoringLib.archive.address import Access
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.watch import WatchSettings
+from CACScoringLib.cli.options import from_file, scoring_settings
 from CACScoringLib.cli.radiograph import RadiographInput
-from CACScoringLib.cli.settings_file import from_file, scoring_settings
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.drr.job import DrrSettings
 from CACScoringLib.pipeline import ScoreSettings
 from CACScoringLib.run import RunSettings, ScanInput

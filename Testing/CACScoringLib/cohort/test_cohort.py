@@ -24,10 +24,11 @@ from CACScoringLib.cohort import cohort, scoring
 from CACScoringLib.cohort import folder as cohort_folder
 from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.scoring import RECORD, ScanOutcome
-from CACScoringLib.core.output import RESULT_FILES, OutputError
+from CACScoringLib.core.files import RESULT_FILES, OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import update_card
-from CACScoringLib.run import ModelChoice, RunSettings
+from CACScoringLib.models.choice import ModelChoice
+from CACScoringLib.models.store import update_card
+from CACScoringLib.run import RunSettings
 
 TWENTY_PIXELS = '{"scoring": {"rules": {"minimum_pixels": 20}}}'
 

@@ -11,7 +11,7 @@ from whole_records import whole_record
 from CACScoringLib.cohort.folder import RECORD, opened, safe_name
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import ScanRecord, files_key, write_record
-from CACScoringLib.core.output import RESULT_FILES, OutputError
+from CACScoringLib.core.files import RESULT_FILES, OutputError
 
 MADE_WITH = {"score": {"rules": {"threshold_hu": 130.0}}, "models": {}}
 

@@ -12,7 +12,7 @@ from CACScoringLib.cohort.parquet import SCHEMA, TABLES, write_tables
 from CACScoringLib.cohort.report import PAGE, write_cohort_report
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import ScanRecord, write_record
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import ScanState
 
 

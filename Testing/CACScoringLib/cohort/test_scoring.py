@@ -6,7 +6,8 @@ from lesion_scans import write_ct
 from CACScoringLib.cohort import scoring
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import RECORD, ScanJob, prepare_scoring, score_job
-from CACScoringLib.run import LoadedModels, ModelChoice, RunSettings, chosen_models
+from CACScoringLib.models.choice import LoadedModels, ModelChoice, chosen_models
+from CACScoringLib.run import RunSettings
 
 
 @pytest.fixture

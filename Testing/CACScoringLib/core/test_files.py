@@ -5,7 +5,13 @@ import os
 import pytest
 
 from CACScoringLib.core import files
-from CACScoringLib.core.files import remove_partial, whole, whole_folder, write_bytes_atomically, write_text_atomically
+from CACScoringLib.core.files import (
+    atomic_folder,
+    atomic_write,
+    remove_partial,
+    write_bytes_atomically,
+    write_text_atomically,
+)
 
 
 def names(folder):
@@ -15,7 +21,7 @@ def names(folder):
 def test_a_file_appears_at_the_end_under_its_name(tmp_path):
     target = tmp_path / "a.nii.gz"
     target.write_text("before")
-    with whole(target) as half:
+    with atomic_write(target) as half:
         assert half.name == "a.nii.gz"
         half.write_text("after")
         assert target.read_text() == "before"
@@ -29,7 +35,7 @@ def test_what_failed_leaves_the_earlier_file_and_nothing_else(tmp_path, error):
     target.write_text("before")
 
     def fail():
-        with whole(target) as half:
+        with atomic_write(target) as half:
             half.write_text("aft")
             raise error
 
@@ -41,11 +47,11 @@ def test_what_failed_leaves_the_earlier_file_and_nothing_else(tmp_path, error):
 
 def test_a_folder_appears_at_the_end_and_replaces_none(tmp_path):
     target = tmp_path / "a"
-    with whole_folder(target) as half:
+    with atomic_folder(target) as half:
         (half / "one").touch()
         assert not target.exists()
     assert names(target) == ["one"]
-    with pytest.raises(OSError, match="a"), whole_folder(target) as half:
+    with pytest.raises(OSError, match="a"), atomic_folder(target) as half:
         (half / "two").touch()
     assert names(target) == ["one"]
     assert names(tmp_path) == ["a"]
@@ -70,7 +76,7 @@ def test_what_is_durable_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypat
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
     def killed():
-        writing = whole(tmp_path / "a")
+        writing = atomic_write(tmp_path / "a")
         writing.__enter__()
         return writing
 

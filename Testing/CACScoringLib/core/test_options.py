@@ -6,24 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from CACScoringLib.core.options import Row, add_options, rows_of, settings_from, told
+from CACScoringLib.core.options import Row, add_options, option, rows_of, settings_from
 
 
 @dataclass(frozen=True)
 class Inner:
-    steps: int = told(help="how many", row=Row("Steps:", "How many", "all"))
-    share: float = told(0.5, "how much", metavar="SHARE")
+    steps: int = option(help="how many", row=Row("Steps:", "How many", "all"))
+    share: float = option(0.5, "how much", metavar="SHARE")
     kept: int = 7
 
 
 @dataclass(frozen=True)
 class Outer:
     inner: Inner = field(default_factory=lambda: Inner(3))
-    limit: float | None = told(None, "no more than this")
-    first: int = told(1, "begin here", flag="--begin")
-    quick: bool = told(False, "do less")
-    mode: str = told("a", choices=("a", "b"))
-    folders: tuple[Path, ...] = told((), action="append", metavar="DIR")
+    limit: float | None = option(None, "no more than this")
+    first: int = option(1, "begin here", flag="--begin")
+    quick: bool = option(False, "do less")
+    mode: str = option("a", choices=("a", "b"))
+    folders: tuple[Path, ...] = option((), action="append", metavar="DIR")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from CACScoringLib.core.output import RESULT_FILES, OutputError, OutputFolder
+from CACScoringLib.core.files import RESULT_FILES, OutputError, OutputFolder
 
 
 def names(folder):

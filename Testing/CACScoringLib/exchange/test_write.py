@@ -16,15 +16,16 @@ import SimpleITK as sitk
 from dicom_results import PATIENT, PRONE, SECRET, SITES, chest_series, dicom_errors, score
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.output import RESULT_FILES, OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.exchange.document import pdf_of
 from CACScoringLib.exchange.segmentation import segment_label
 from CACScoringLib.exchange.source import NotDicomError
 from CACScoringLib.exchange.write import write_objects
-from CACScoringLib.run import LoadedModels, RunSettings, run_scan, write_result
+from CACScoringLib.models.choice import LoadedModels
+from CACScoringLib.run import RunSettings, run_scan, write_result
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from dicom_files import chest_hu, save, write_series
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from CACScoringLib.core.ct import SliceGeometryError, UnreadableError
-from CACScoringLib.io.bounded import MOST_INFLATED_BYTES, read_bounded
+from CACScoringLib.io.dicom import MOST_INFLATED_BYTES, read_bounded
 from CACScoringLib.io.reading import read_ct
 
 

@@ -29,7 +29,7 @@ from CACScoringLib.core.ct import (
     UnreadableError,
     same_grid,
 )
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.io import dicom, stack
 from CACScoringLib.io.reading import read_acquisition, read_ct
 

@@ -1,13 +1,9 @@
 """Models on disk: what is saved comes back, and what is damaged or does not fit is refused."""
 
-import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
-import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -23,18 +19,16 @@ from CACScoringLib.models.cards import (
     bundled_folder,
     describe,
     find_model,
-    install_model,
     list_models,
     load_model,
     read_card,
     read_network,
-    roll_back,
-    save_model,
     user_folder,
     verify_model,
 )
+from CACScoringLib.models.choice import SCORING_NETWORKS
+from CACScoringLib.models.store import install_model, save_model
 from CACScoringLib.networks.van_velzen import GeneratorConfig, build
-from CACScoringLib.run import SCORING_NETWORKS
 from CACScoringLib.scoring.evidence import Evidence
 from CACScoringLib.scoring.uncertainty import Uncertainty
 
@@ -109,19 +103,6 @@ class TestSaved:
         assert not loaded.network.training
         assert not [m for m in loaded.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         assert {p.dtype for p in loaded.network.parameters()} == {torch.float32}
-
-    @pytest.mark.parametrize("name", ["", "../up", "Name", "a/b", ".hidden"])
-    def test_bad_names(self, name, tmp_path):
-        with pytest.raises(ModelError, match="not a valid model name"):
-            save_model(network_for(), card_for(name=name), tmp_path)
-        assert not list(tmp_path.iterdir())
-
-    @pytest.mark.parametrize("value", [float("nan"), 1e6])
-    def test_diverged_weights_are_not_saved(self, value, tmp_path):
-        network = network_for()
-        network.last.weight.data[0, 0, 0, 0] = value
-        with pytest.raises(ModelError, match=r"last\.weight"):
-            save_model(network, card_for(), tmp_path)
 
 
 class TestRefused:
@@ -201,16 +182,6 @@ class TestInstalled:
         assert list_models("heart") == []
         assert load_model(stored.path).card == stored.card
 
-    def test_installing_twice(self, saved, folders):
-        install_model(saved)
-        install_model(saved)
-        other = network_for()
-        other.last.bias.data += 1
-        save_model(other, card_for(), saved.parent, overwrite=True)
-        with pytest.raises(ModelError, match="exists already"):
-            install_model(saved)
-        assert install_model(saved, overwrite=True).card == read_card(saved)
-
     def test_bundled_model_is_the_default_and_a_users_has_to_be_named(self, saved, folders):
         install_model(saved)
         with pytest.raises(ModelError, match="0 models"):
@@ -237,156 +208,6 @@ class TestInstalled:
         for path in sorted(bundled_folder().rglob("*.json")):
             verify_model(path)
         assert sum(f.stat().st_size for f in bundled_folder().rglob("*") if f.is_file()) < 36e6
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def versions(tmp_path) -> list[Path]:
-    """Three models of one name, each in a folder of its own."""
-    paths = []
-    for number in range(3):
-        network = network_for()
-        network.last.bias.data += number
-        card = dataclasses.replace(card_for(), validation={"version": number})
-        paths.append(save_model(network, card, tmp_path / f"version-{number}"))
-    return paths
-
-
-def installed_version() -> int:
-    """Of the only model that is listed, which has to be whole."""
-    (model,) = list_models()
-    return verify_model(model.path).validation["version"]
-
-
-class _Killed(BaseException):
-    pass
-
-
-class _Disk:
-    """Counts what changes a file, and ends there at one of these moments: nothing is changed any more, as if killed."""
-
-    CHANGES = ((os, "replace"), (os, "rename"), (os, "unlink"), (os, "rmdir"), (os, "mkdir"))
-    CHANGES += ((shutil, "copyfile"), (shutil, "rmtree"), (Path, "write_bytes"))
-
-    def __init__(self, monkeypatch, last: int) -> None:
-        self.left = last
-        for owner, name in self.CHANGES:
-            monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
-
-    def _counted(self, change):
-        def changed(*arguments, **options):
-            self.left -= 1
-            if self.left < 0:
-                raise _Killed
-            return change(*arguments, **options)
-
-        return changed
-
-
-def killed_at_each_change(prepare, action):
-    """Prepares, then does something until the n-th change to the disk, for every n; yields after each time."""
-    for last in itertools.count():
-        prepare()
-        with pytest.MonkeyPatch.context() as patch:
-            disk = _Disk(patch, last)
-            with contextlib.suppress(_Killed):
-                action()
-        yield
-        if disk.left >= 0:
-            assert last >= 2, "there is something to be killed at"
-            return
-
-
-class TestRolledBack:
-    def test_installed_and_earlier_model_change_places(self, versions, folders):
-        for path in versions:
-            install_model(path, overwrite=True)
-        for number in (1, 2, 1):
-            assert roll_back("tiny").card == read_card(versions[number])
-            assert installed_version() == number
-        assert sorted(f.name for f in (folders / "user").iterdir() if f.is_file()) == ["tiny.json", "tiny.safetensors"]
-
-    def test_a_model_that_replaced_none_is_taken_out_and_comes_back(self, versions, folders):
-        install_model(versions[0])
-        install_model(versions[0])  # changes nothing
-        assert roll_back("tiny") is None
-        assert list_models() == []
-        assert roll_back("tiny").card == read_card(versions[0])
-        assert installed_version() == 0
-
-    def test_what_is_not_installed(self, versions, folders):
-        shutil.copytree(versions[0].parent, folders / "bundled")
-        with pytest.raises(ModelError, match=r"comes with CAC and cannot be rolled back.*Installed by you: none"):
-            roll_back("tiny")
-
-    def test_damaged_models(self, versions, folders):
-        """A damaged earlier model is not put back; a damaged installed one is replaced, and not offered."""
-        install_model(versions[0])
-        stored = install_model(versions[1], overwrite=True)
-        (weights,) = (folders / "user" / "taken-out" / "tiny").rglob("*.safetensors")
-        whole = weights.read_bytes()
-        weights.write_bytes(b"broken")
-        before = files_in(folders / "user")
-        with pytest.raises(ModelError, match="nothing was changed"):
-            roll_back("tiny")
-        assert files_in(folders / "user") == before
-        weights.write_bytes(whole)
-        stored.path.with_suffix(".safetensors").write_bytes(b"broken")
-        install_model(versions[2], overwrite=True)
-        assert roll_back("tiny").card == read_card(versions[0])
-
-    def test_a_full_disk_changes_nothing(self, versions, folders, monkeypatch):
-        install_model(versions[0])
-        before = files_in(folders / "user")
-
-        def full(*_):
-            raise OSError(28, "No space left on device")
-
-        for name, target in (("copyfile", shutil), ("write_bytes", Path)):
-            with monkeypatch.context() as patch:
-                patch.setattr(target, name, full)
-                with pytest.raises(ModelError, match="No space left on device"):
-                    install_model(versions[1], overwrite=True)
-            assert {k: v for k, v in files_in(folders / "user").items() if "/" not in k} == before
-
-
-class TestKilled:
-    """At every moment one of both models is whole, and the other can be put back."""
-
-    def check(self, versions, prepare, action, numbers):
-        versions_seen = set()
-        for _ in killed_at_each_change(prepare, action):
-            first = installed_version()
-            versions_seen.add(first)
-            if first == numbers[0]:
-                action()
-            assert installed_version() == numbers[1]
-            assert roll_back("tiny").card == read_card(versions[numbers[0]])
-        assert versions_seen == set(numbers)
-
-    @pytest.mark.long
-    def test_installing(self, versions, folders):
-        def prepare():
-            shutil.rmtree(folders / "user", ignore_errors=True)
-            install_model(versions[0])
-
-        self.check(versions, prepare, lambda: install_model(versions[1], overwrite=True), (0, 1))
-
-    @pytest.mark.long
-    def test_rolling_back(self, versions, folders):
-        def prepare():
-            shutil.rmtree(folders / "user", ignore_errors=True)
-            for path in versions:
-                install_model(path, overwrite=True)
-
-        self.check(versions, prepare, lambda: roll_back("tiny"), (2, 1))
-
-    def test_a_card_that_is_changed(self, versions, folders):
-        for _ in killed_at_each_change(lambda: None, lambda: models.update_card(versions[0], {"floor_hu": 12.0}, {})):
-            verify_model(versions[0])
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,203 @@
-"""Files of models: what killed programs left is tidied up."""
+"""Models on disk: saved, replaced and rolled back, and whole at every moment."""
 
+import contextlib
+import itertools
 import os
+import shutil
+from pathlib import Path
 
-from CACScoringLib.models import store
+import pytest
+from handmade_networks import untrained
 
-
-def leave(folder, name, old=True):
-    """Half a file, as a killed program leaves it."""
-    left = folder / f".{name}.partial-x"
-    left.mkdir(parents=True)
-    (left / name).write_bytes(b"half")
-    if old:
-        os.utime(left, (0, 0))
-    return left
+from CACScoringLib.models import cards
+from CACScoringLib.models.cards import ModelCard, ModelError, list_models, read_card, read_network, verify_model
+from CACScoringLib.models.store import install_model, roll_back, save_model, update_card
 
 
-def test_what_was_left_of_a_model_is_removed_by_the_next_writing(tmp_path):
-    card = tmp_path / "own.json"
-    left = [leave(tmp_path, name) for name in ("own.json", "own@0123456789abcdef.safetensors")]
-    others = [leave(tmp_path, "other.json"), leave(tmp_path, "own.safetensors", old=False)]
-    store.put(card, "{}", b"weights", "0" * 64)
-    assert not any(path.exists() for path in left)
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch) -> Path:
+    """Empty places for bundled and user models."""
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "user"))
+    monkeypatch.setattr(cards, "bundled_folder", lambda: tmp_path / "bundled")
+    return tmp_path
+
+
+@pytest.fixture
+def versions(tmp_path) -> list[Path]:
+    """Three models of one name, each in a folder of its own, of other weights."""
+    return [untrained("decomposition", "tiny", tmp_path / f"version-{number}") for number in range(3)]
+
+
+def installed() -> ModelCard:
+    """The only model that is listed, which has to be whole."""
+    (model,) = list_models()
+    return verify_model(model.path)
+
+
+class _Killed(BaseException):
+    pass
+
+
+class _Disk:
+    """Counts what changes a file, and ends there at one of these moments: nothing is changed any more, as if killed."""
+
+    CHANGES = ((os, "replace"), (os, "rename"), (os, "unlink"), (os, "rmdir"), (os, "mkdir"))
+    CHANGES += ((shutil, "copyfile"), (shutil, "rmtree"), (Path, "write_bytes"))
+
+    def __init__(self, monkeypatch, last: int) -> None:
+        self.left = last
+        for owner, name in self.CHANGES:
+            monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def _counted(self, change):
+        def changed(*arguments, **options):
+            self.left -= 1
+            if self.left < 0:
+                raise _Killed
+            return change(*arguments, **options)
+
+        return changed
+
+
+def killed_at_each_change(prepare, action):
+    """Prepares, then does something until the n-th change to the disk, for every n; yields after each time."""
+    for last in itertools.count():
+        prepare()
+        with pytest.MonkeyPatch.context() as patch:
+            disk = _Disk(patch, last)
+            with contextlib.suppress(_Killed):
+                action()
+        yield
+        if disk.left >= 0:
+            assert last >= 2, "there is something to be killed at"
+            return
+
+
+class TestSaved:
+    @pytest.mark.parametrize("name", ["", "../up", "Name", "a/b", ".hidden"])
+    def test_bad_names(self, name, tmp_path):
+        with pytest.raises(ModelError, match="not a valid model name"):
+            untrained("decomposition", name, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("value", [float("nan"), 1e6])
+    def test_diverged_weights_are_not_saved(self, value, versions, tmp_path):
+        card, network = read_network(versions[0])
+        network.last.weight.data[0, 0, 0, 0] = value
+        with pytest.raises(ModelError, match=r"last\.weight"):
+            save_model(network, card, tmp_path / "diverged")
+
+    def test_another_model_is_installed_only_if_asked(self, versions, folders):
+        install_model(versions[0])
+        with pytest.raises(ModelError, match="exists already"):
+            install_model(versions[1])
+        assert install_model(versions[1], overwrite=True).card == installed() == read_card(versions[1])
+
+
+class TestRolledBack:
+    def test_installed_and_earlier_model_change_places(self, versions, folders):
+        for path in versions:
+            install_model(path, overwrite=True)
+        for number in (1, 2, 1):
+            assert roll_back("tiny").card == installed() == read_card(versions[number])
+        assert sorted(f.name for f in (folders / "user").iterdir() if f.is_file()) == ["tiny.json", "tiny.safetensors"]
+
+    def test_a_model_that_replaced_none_is_taken_out_and_comes_back(self, versions, folders):
+        install_model(versions[0])
+        install_model(versions[0])  # changes nothing
+        assert roll_back("tiny") is None
+        assert list_models() == []
+        assert roll_back("tiny").card == installed() == read_card(versions[0])
+
+    def test_what_is_not_installed(self, versions, folders):
+        shutil.copytree(versions[0].parent, folders / "bundled")
+        with pytest.raises(ModelError, match=r"comes with CAC and cannot be rolled back.*Installed by you: none"):
+            roll_back("tiny")
+
+    def test_damaged_models(self, versions, folders):
+        """A damaged earlier model is not put back; a damaged installed one is replaced, and not offered."""
+        install_model(versions[0])
+        stored = install_model(versions[1], overwrite=True)
+        (weights,) = (folders / "user" / "taken-out" / "tiny").rglob("*.safetensors")
+        whole = weights.read_bytes()
+        weights.write_bytes(b"broken")
+        before = files_in(folders / "user")
+        with pytest.raises(ModelError, match="nothing was changed"):
+            roll_back("tiny")
+        assert files_in(folders / "user") == before
+        weights.write_bytes(whole)
+        stored.path.with_suffix(".safetensors").write_bytes(b"broken")
+        install_model(versions[2], overwrite=True)
+        assert roll_back("tiny").card == read_card(versions[0])
+
+    def test_a_full_disk_changes_nothing(self, versions, folders, monkeypatch):
+        install_model(versions[0])
+        before = files_in(folders / "user")
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        for name, target in (("copyfile", shutil), ("write_bytes", Path)):
+            with monkeypatch.context() as patch:
+                patch.setattr(target, name, full)
+                with pytest.raises(ModelError, match="No space left on device"):
+                    install_model(versions[1], overwrite=True)
+            assert {k: v for k, v in files_in(folders / "user").items() if "/" not in k} == before
+
+
+class TestKilled:
+    """At every moment one of both models is whole, and the other can be put back."""
+
+    def check(self, versions, prepare, action, numbers):
+        before, after = (read_card(versions[number]) for number in numbers)
+        hashes = set()
+        for _ in killed_at_each_change(prepare, action):
+            hashes.add(installed().sha256)
+            if installed() == before:
+                action()
+            assert installed() == after
+            assert roll_back("tiny").card == before
+        assert hashes == {before.sha256, after.sha256}
+
+    @pytest.mark.long
+    def test_installing(self, versions, folders):
+        def prepare():
+            shutil.rmtree(folders / "user", ignore_errors=True)
+            install_model(versions[0])
+
+        self.check(versions, prepare, lambda: install_model(versions[1], overwrite=True), (0, 1))
+
+    @pytest.mark.long
+    def test_rolling_back(self, versions, folders):
+        def prepare():
+            shutil.rmtree(folders / "user", ignore_errors=True)
+            for path in versions:
+                install_model(path, overwrite=True)
+
+        self.check(versions, prepare, lambda: roll_back("tiny"), (2, 1))
+
+    def test_a_card_that_is_changed(self, versions, folders):
+        for _ in killed_at_each_change(lambda: None, lambda: update_card(versions[0], {"floor_hu": 12.0}, {})):
+            verify_model(versions[0])
+
+
+def test_what_killed_programs_left_is_removed_by_the_next_writing(versions):
+    folder = versions[0].parent
+
+    def leave(name: str, old: bool = True) -> Path:
+        partial = folder / f".{name}.partial-x"
+        partial.mkdir()
+        (partial / name).write_bytes(b"half")
+        if old:
+            os.utime(partial, (0, 0))
+        return partial
+
+    old = [leave("tiny.json"), leave("tiny@0123456789abcdef.safetensors")]
+    others = [leave("other.json"), leave("tiny.safetensors", old=False)]
+    update_card(versions[0], {"floor_hu": 12.0}, {})
+    assert not any(path.exists() for path in old)
     assert all(path.exists() for path in others)
-    store.put_card(card, "{}")
-    assert store.files_of(card) == [card, tmp_path / "own.safetensors"]

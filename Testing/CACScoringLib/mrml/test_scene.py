@@ -32,8 +32,8 @@ from CACScoringLib.core.ct import (
     same_grid,
     scan_from_image,
 )
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary, label_called
-from CACScoringLib.core.output import OutputError
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.preprocessing import heart_slices
 from CACScoringLib.mrml import lesion_segments

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from CACScoringLib.models import cards as models
+from CACScoringLib.models import store
 from CACScoringLib.networks.radiograph import DETAIL_GAIN, RadiographNet, RadiographNetConfig, cut_out, with_detail
 
 SMALL = RadiographNetConfig(views=("PA", "lateral"), size=32, width=4)
@@ -66,7 +67,7 @@ def test_a_model_on_disk_gives_the_same(tmp_path):
     network.half().float()
     trained = models.Training("hand-made", 0, {}, "none")
     card = models.describe("radiograph-tiny", SMALL, "light", trained, {}, {}, "Apache-2.0", "For tests.")
-    loaded = models.load_model(models.save_model(network, card, tmp_path), "cpu")
+    loaded = models.load_model(store.save_model(network, card, tmp_path), "cpu")
     views = np.random.default_rng(0).random((1, 2, 432, 432), np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(views))

@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from CACScoringLib.models.cards import Training, describe, load_model, save_model
+from CACScoringLib.models.cards import Training, describe, load_model
+from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsConfig, RadiomicsNet
 
 

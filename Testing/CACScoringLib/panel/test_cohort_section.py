@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 from panel_driver import line
 
-from CACScoringLib.cli.settings_file import scoring_settings
+from CACScoringLib.cli.options import scoring_settings
 from CACScoringLib.run import RunSettings
 
 

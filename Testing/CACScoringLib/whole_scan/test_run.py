@@ -12,12 +12,12 @@ import pytest
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import ModelError
+from CACScoringLib.models.choice import ModelChoice, chosen_models, requested_estimators
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
-from CACScoringLib.run import ModelChoice, chosen_models
 from CACScoringLib.whole_scan import run as whole_scan_run
 from CACScoringLib.whole_scan.estimates import estimates_from_json
-from CACScoringLib.whole_scan.run import FAILED, requested_estimators, with_whole_scan_estimates
+from CACScoringLib.whole_scan.run import FAILED, with_whole_scan_estimates
 
 ESTIMATORS = {
     "vessels": by_hand.estimator("vessels"),

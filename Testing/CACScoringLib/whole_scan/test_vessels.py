@@ -11,7 +11,8 @@ import torch
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, save_model
+from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model
+from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.trust import NO_TEST
 from CACScoringLib.whole_scan.vessels import SCALE, to_agatston, vessel_estimate, vessel_input

@@ -9,7 +9,7 @@ from review_server import write_cohort
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import ScanRecord, content_key, files_key, write_record
 from CACScoringLib.core.ct import UnreadableError
-from CACScoringLib.core.output import OutputFolder
+from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.browser.cases import Case, cases_of

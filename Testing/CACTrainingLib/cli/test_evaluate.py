@@ -7,7 +7,7 @@ import pytest
 from made_experiments import make_quick
 from radiograph_study import fake_trainer, write_table
 
-from CACScoringLib.run import ModelChoice
+from CACScoringLib.models.choice import ModelChoice
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.radiograph.study import prognosis

@@ -35,10 +35,10 @@ PathFinder.find_spec = find_visible
 
 START = """
 import os, sys
-from CACScoringLib.cli import extras
+from CACScoringLib.cli import main as scoring
 def require(*names):
     os.environ["EXTRAS"] = ",".join([os.environ["EXTRAS"], *names])
-extras.require = require
+scoring.require = require
 from CACTrainingLib.cli.main import main
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from CACScoringLib.cli import extras
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.cli.main import require
+from CACScoringLib.core.files import OutputError
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli import testing
 
@@ -79,14 +79,14 @@ class TestExtras:
         monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
         ran = []
         monkeypatch.setattr(subprocess, "run", lambda words: ran.append(words) or subprocess.CompletedProcess(words, 0))
-        extras.require("scene", "studies")
+        require("scene", "studies")
         assert ran == [[sys.executable, str(ROOT / "cac"), "--add-extras", "studies"]], "scene is not missing"
 
     def test_an_installation_that_fails_is_said(self, none_installed, monkeypatch):
         monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
         monkeypatch.setattr(subprocess, "run", lambda words: subprocess.CompletedProcess(words, 1))
         with pytest.raises(OutputError, match="could not be installed"):
-            extras.require("studies")
+            require("studies")
 
     def test_two_commands_that_need_some_add_them_one_after_the_other(self, tmp_path):
         for name in ("cac", "pyproject.toml", "constraints.txt"):
@@ -108,7 +108,7 @@ class TestExtras:
             raise metadata.PackageNotFoundError(name)
 
         monkeypatch.setattr(metadata, "requires", requires)
-        extras.require("studies")
+        require("studies")
 
     @pytest.mark.parametrize(
         ("arguments", "needed"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from made_experiments import EXPERIMENTS, Counting, Warned, make_quick
 
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACTrainingLib.experiments.engine import PREDICTIONS, running_folder
 
 PATIENTS = 64

@@ -7,7 +7,7 @@ import pytest
 from in_this_process import InThisProcess
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.experiments import jobs as study_jobs
 from CACTrainingLib.experiments.jobs import JobSettings, kept_jobs

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from in_this_process import InThisProcess
 
 from CACScoringLib.cohort.table import columns
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACTrainingLib.radiograph import scans
 from CACTrainingLib.radiograph.cases import read_case
 from CACTrainingLib.radiograph.cohort import SCHEMA, SETTINGS

@@ -15,10 +15,10 @@ from torch import nn
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import ContrastError
 from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.results import Networks
 from CACTrainingLib.experiments import jobs as study_jobs
 from CACTrainingLib.experiments.jobs import JobSettings
 from CACTrainingLib.studies import ablation

@@ -16,7 +16,8 @@ from training_scans import HEART_SLICES, write_scan
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
-from CACScoringLib.models.cards import Training, describe, install_model, load_model, save_model, update_card
+from CACScoringLib.models.cards import Training, describe, load_model
+from CACScoringLib.models.store import install_model, save_model, update_card
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare

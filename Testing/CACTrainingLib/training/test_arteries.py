@@ -14,8 +14,8 @@ from CACScoringLib.anatomy.arteries import (
     suggest_arteries,
 )
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.scoring.lesions import Lesion, LesionSet
 from CACTrainingLib.phantom.anatomy.body import draw_body

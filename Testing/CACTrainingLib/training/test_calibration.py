@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.models import cards as models
+from CACScoringLib.models import store
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.quality.calibration_range import CalibrationRange
 from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
@@ -176,7 +177,7 @@ def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
         if network == "decomposition":
             torch.nn.init.constant_(made.last.bias, -3.0)  # 47 HU everywhere
             torch.nn.init.zeros_(made.last.weight)
-        cards[network] = models.save_model(made, card, tmp_path / "models")
+        cards[network] = store.save_model(made, card, tmp_path / "models")
     before = cards["decomposition"].with_suffix(".safetensors").read_bytes()
     options = [f"--{network}={path}" for network, path in cards.items()] + [f"--cache={tmp_path / 'cache'}"]
     code = cli.main(["calibrate", "--data", str(tmp_path / "data"), *options, "--progress", "json"])
@@ -216,7 +217,7 @@ def test_classifier_that_comes_with_cac_is_left_as_it_is(monkeypatch, tmp_path, 
     """Its threshold stays, and only what was measured with it is chosen from."""
     monkeypatch.setattr(calibration, "bundled_folder", lambda: tmp_path / ("models" if bundled else "elsewhere"))
     cards = {network: untrained(network, network, tmp_path / "models") for network in ("slices", "decomposition")}
-    models.update_card(cards["slices"], {"slice_threshold": STRICT.slice_threshold}, {})
+    store.update_card(cards["slices"], {"slice_threshold": STRICT.slice_threshold}, {})
     scan = measured("1", "clean", {STRICT: lesions([]), LENIENT: lesions([])}, 0.0)
     chosen_from = []
 

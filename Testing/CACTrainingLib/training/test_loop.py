@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.training.curves import sample_pictures
 from CACTrainingLib.training.loop import LoopSettings, Task, TrainingError, train

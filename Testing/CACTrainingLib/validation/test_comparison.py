@@ -17,8 +17,8 @@ from reference_files import (
 )
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import score_scan

@@ -13,9 +13,10 @@ from handmade_networks import untrained
 from CACScoringLib.cli import main as scoring_cli
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.models import cards
-from CACScoringLib.models.cards import find_model, read_card, update_card
+from CACScoringLib.models.cards import find_model, read_card
+from CACScoringLib.models.choice import ModelChoice, chosen_models
+from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration_range import CalibrationRange
-from CACScoringLib.run import ModelChoice, chosen_models
 from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import LIMITS, CalibratedOn, Uncertainty
 from CACTrainingLib.cli import main as cli

@@ -14,7 +14,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.text import some
+from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.worker import Worker, showIn
@@ -258,7 +258,7 @@ class ProjectSection(Section):
         names_of, table = {scan.id: scan.name for scan in self._project.scans}, self._ui.findingTable
         rows = []
         for finding in [event for event in events if event["event"] == "finding"]:
-            names = f" ({some([names_of[each] for each in finding['scans']])})" if finding["scans"] else ""
+            names = f" ({abbreviated_list([names_of[each] for each in finding['scans']])})" if finding["scans"] else ""
             rows.append((_severities()[finding["severity"]], finding["message"] + names))
         self._fill(table, rows)
         table.resizeRowsToContents()

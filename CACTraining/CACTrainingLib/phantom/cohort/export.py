@@ -19,7 +19,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
-from CACScoringLib.core.files import whole_folder, write_text_atomically
+from CACScoringLib.core.files import atomic_folder, write_text_atomically
 
 from ..anatomy.coronaries import ARTERIES, LABELS, Plaque
 from ..anatomy.distractors import Distractor
@@ -261,7 +261,7 @@ def write_scan(
         raise FileExistsError(f"{folder} exists already; remove it or choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     truth = truth_of(patient, scan, labels, scan_number)
-    with whole_folder(folder) as half:
+    with atomic_folder(folder) as half:
         write_files(half, scan, labels, truth)
         if dicom:
             write_dicom_series(patient, scan, scan_number, half / "dicom")

@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.files import whole_folder
+from CACScoringLib.core.files import atomic_folder
 
 from ..anatomy.coronaries import ARC_DEGREES, ARTERIES, CoronaryTree, Plaque, Vessel, draw_plaque, draw_plaques
 from ..anatomy.distractors import AGEING, MOVES_WITH, PREVALENCE, WITH_PLAQUE, WITHOUT_PLAQUE, Distractor
@@ -239,7 +239,7 @@ def write_insertions(
             number = None if name == CLEAN else int(name.rsplit("_", 1)[1])
             scan = clean if number is None else inserted_scan(clean, background, number, settings, path_mm)
             labels = annotate(scan, np.random.default_rng([settings.seed, number or 0, 38]))
-            with whole_folder(folder / name) as half:
+            with atomic_folder(folder / name) as half:
                 write_files(half, scan, labels, _truth(background, scan, labels, number, settings))
                 if scan.territories is not None:
                     sitk.WriteImage(image_on(scan.grid, scan.territories), half / TERRITORIES_FILE)

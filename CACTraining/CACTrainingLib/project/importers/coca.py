@@ -34,7 +34,7 @@ from PIL import Image, ImageDraw
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import TableError, read_cells
-from CACScoringLib.core.text import printable, some
+from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.io.dicom import DicomSlice, read_slice
 from CACScoringLib.io.reading import read_ct
 
@@ -141,9 +141,13 @@ def gated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple
         reads = [partial(gated_annotations, one.folder, one.uid, regions) if one is chosen else None for one in own]
         scans += _named("gated", number, own, reads)
     if without := [number for number in series if number not in outlined]:
-        warnings.append(f"Gated scans of COCA without a file in {REGIONS_FOLDER} come without labels: {some(without)}.")
+        warnings.append(
+            f"Gated scans of COCA without a file in {REGIONS_FOLDER} come without labels: {abbreviated_list(without)}."
+        )
     if lost := [number for number in outlined if number not in series]:
-        warnings.append(f"{len(lost)} files in {REGIONS_FOLDER} are of patients without a scan here: {some(lost)}.")
+        warnings.append(
+            f"{len(lost)} files in {REGIONS_FOLDER} are of patients without a scan here: {abbreviated_list(lost)}."
+        )
     return scans, warnings
 
 
@@ -166,7 +170,7 @@ def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tu
     if unlabelled := [number for number in series if scores.get(number) != 0]:
         warnings.append(
             f"{len(unlabelled)} scans of COCA that are not gated have a calcium score above 0 or none, so they come "
-            f"without labels: {some(unlabelled)}. Label their slices."
+            f"without labels: {abbreviated_list(unlabelled)}. Label their slices."
         )
     return scans, warnings
 

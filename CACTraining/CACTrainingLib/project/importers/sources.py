@@ -23,7 +23,7 @@ import SimpleITK as sitk
 from CACScoringLib.cohort.scans import WHOLE_FOLDER, CohortScan, scans_of_table
 from CACScoringLib.cohort.search import SEGMENTATION_ENDING, Search, scans_of_folder, search
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.text import printable, some
+from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.io.dicom import read_slice
 from CACScoringLib.io.image_files import read_header
 from CACScoringLib.io.reading import IMAGE_ENDINGS, Series, find_series, stem
@@ -199,7 +199,7 @@ def _image_scans(root: Path, files: Sequence[Path], warnings: list[str]) -> list
             new = NewScan(name, patient, path, source="digital", truth=truth)
         found.append(_Found(new, _plain_name(path)))
     if faults:
-        warnings.append(f"{len(faults)} image files were passed over. {some(faults)}")
+        warnings.append(f"{len(faults)} image files were passed over. {abbreviated_list(faults)}")
     return found
 
 
@@ -239,14 +239,16 @@ def _with_segmentations(found: Sequence[_Found], labels: Path | None, warnings: 
         used |= own
         if own and (shared or one.scan.annotations is not None):
             why = f"several scans are called {one.name}" if shared else "it has labels of its own"
-            warnings.append(f"{one.scan.name} comes without {some(sorted(path.name for path in own))}: {why}.")
+            warnings.append(
+                f"{one.scan.name} comes without {abbreviated_list(sorted(path.name for path in own))}: {why}."
+            )
         elif own:
             read = partial(segmentation_annotations, one.scan.ct, one.scan.series, lesions, heart)
             one = replace(one, scan=replace(one.scan, annotations=read))
         scans.append(one.scan)
     given = files_in.get(labels, {}).values() if labels is not None else ()
     if unused := sorted(path.name for path in given if path not in used):
-        warnings.append(f"{len(unused)} files of {labels} fit no scan by their name: {some(unused)}.")
+        warnings.append(f"{len(unused)} files of {labels} fit no scan by their name: {abbreviated_list(unused)}.")
     return scans
 
 

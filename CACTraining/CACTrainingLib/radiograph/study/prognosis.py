@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table as CsvTable
 from CACScoringLib.core.tables import TableError, read_table

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.options import told
+from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
-from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, save_model
+from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe
+from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 
 from ...data.scan_table import TableScan, table_hash
@@ -53,9 +54,9 @@ class RadiomicsTraining:
 
     sources: SourceSettings = field(default_factory=SourceSettings)
     contrast_data: Path | None = None
-    labels: str = told("truth", choices=LABELS)
-    features: str = told("both", choices=FEATURE_SETS)
-    seed: int = told(0)
+    labels: str = option("truth", choices=LABELS)
+    features: str = option("both", choices=FEATURE_SETS)
+    seed: int = option(0)
 
 
 PRESETS = {"default": RadiomicsTraining()}

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import ModelCard, Training, describe, save_model
+from CACScoringLib.models.cards import ModelCard, Training, describe
+from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE

@@ -7,9 +7,8 @@ import pytest
 import torch
 from handmade_networks import untrained
 
-from CACScoringLib.models.ahead import ModelAhead
-from CACScoringLib.models.cards import LoadedModel, ModelError, load_model
-from CACScoringLib.run import ChosenModels, StoredModel, load_models
+from CACScoringLib.models.cards import LoadedModel, ModelAhead, ModelError, StoredModel, load_model
+from CACScoringLib.models.choice import ChosenModels, load_models
 
 
 def test_card_is_there_before_the_network_is(tmp_path):
