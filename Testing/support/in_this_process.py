@@ -2,9 +2,9 @@
 
 from CACScoringLib.cohort.workers import JobEvent
 
-KILLED = "killed"
-"""A job whose process is ended by the system."""
-LOST = "The worker process ended."
+
+class WorkerKilled(BaseException):
+    """Raised by a job in place of the death of its worker process."""
 
 
 class InThisProcess:
@@ -23,5 +23,7 @@ class InThisProcess:
         do = self.prepare() if jobs else None
         for index, job in enumerate(jobs):
             yield JobEvent(index, "begun")
-            lost = isinstance(job, str) and job == KILLED
-            yield JobEvent(index, "lost", reason=LOST) if lost else JobEvent(index, "done", do(job))
+            try:
+                yield JobEvent(index, "done", do(job))
+            except WorkerKilled:
+                yield JobEvent(index, "lost", reason="The worker process ended.")

@@ -1,34 +1,32 @@
 """What workers do in tests; in a module of its own, because their processes import it by name."""
 
+import importlib
 import os
-import signal
+import threading
 import time
 from pathlib import Path
 
+GATE = threading.Event()
+"""Opened, it ends the jobs of `waiting`."""
+
 
 def doubling():
-    """Jobs are numbers, doubled; a negative one ends the process that does it."""
+    """Jobs are numbers, doubled, or a file: the process writes its id into it and sleeps. A negative number ends it."""
     prepared_in = os.getpid()
 
-    def double(number):
-        if number < 0:
+    def double(job):
+        if isinstance(job, Path):
+            job.write_text(str(prepared_in))
+            time.sleep(60)
+        if job < 0:
             os._exit(3)
-        return 2 * number, prepared_in
+        return 2 * job, prepared_in
 
     return double
 
 
-def sleeping():
-    """Jobs are files in which the process leaves its id, and sleeps; on SIGTERM it removes the file."""
-
-    def sleep(path):
-        Path(path).write_text(str(os.getpid()))
-        try:
-            time.sleep(60)
-        finally:
-            Path(path).unlink()
-
-    return sleep
+def waiting():
+    return lambda job: GATE.wait(60)
 
 
 def broken():
@@ -37,22 +35,11 @@ def broken():
     raise CTError("The model is damaged.")
 
 
-def dying():
-    os._exit(5)
+class NotInstalled:
+    """Cannot be unpickled, as what a worker's Python lacks."""
 
+    def __call__(self):
+        raise AssertionError("It was unpickled.")
 
-def scoring_but_killed(settings, models):
-    """Scores as the cohort does, but scans called "killer" kill their process, "unlucky" ones only the first time."""
-    from CACScoringLib.cohort import scoring
-
-    score = scoring.prepare_scoring(settings, models)
-
-    def do(job):
-        scan = job.scan
-        marker = job.folder.parent / f".{scan.name}"
-        if scan.name == "killer" or (scan.name == "unlucky" and not marker.exists()):
-            marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return score(job)
-
-    return do
+    def __reduce__(self):
+        return importlib.import_module, ("cac_is_not_installed_here",)

@@ -1,6 +1,6 @@
 import pytest
 
-from CACScoringLib.archive.journal import ARRIVING, DONE, FAILED, GROWN, SCORED, Journal
+from CACScoringLib.archive.journal import ARRIVING, DONE, GROWN, SCORED, Journal
 from CACScoringLib.archive.series import FoundSeries
 from CACScoringLib.core.files import OutputError
 
@@ -51,15 +51,6 @@ def test_images_after_the_score_are_told(journal, state):
     journal.observe([found(6)], 30)
     assert (only(journal).state, only(journal).images) == (GROWN, 4)
     assert "4 images" in only(journal).reason
-
-
-def test_failed_series_are_tried_again(journal):
-    journal.observe([found()], 10)
-    journal.postpone(only(journal), 99, "away")
-    assert (only(journal).failures, only(journal).due, only(journal).reason) == (1, 99, "away")
-    journal.settle(only(journal), FAILED, "away")
-    journal.retry_failed()
-    assert (only(journal).state, only(journal).failures, only(journal).due) == (ARRIVING, 0, 0)
 
 
 def test_only_its_owner_reads_it(journal, path):

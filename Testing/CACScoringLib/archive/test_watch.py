@@ -157,13 +157,6 @@ def test_reports_of_others_and_about_others_do_not_count(run, store, series, tmp
     assert run() == ["done"]
 
 
-def test_an_interrupted_transfer_is_made_again(run, store, series, log):
-    store.add(*series(), *series())
-    store.break_after = 1
-    assert run() == ["done", "done"]
-    assert len(scorings(log)) == 2
-
-
 def test_an_archive_that_lets_nobody_in_ends_the_watch_at_once(run):
     class Closed:
         def find_series(self, wanted):
@@ -257,11 +250,6 @@ class TestKills:
 
 
 class TestFolder:
-    def test_one_watch_at_a_time(self, tmp_path):
-        again = opened(tmp_path / "out", {})
-        with opened(tmp_path / "out", {}), pytest.raises(OutputError, match="Another watch"), again:
-            pass
-
     def test_a_folder_that_holds_something_else_is_refused(self, tmp_path):
         (tmp_path / "thesis.txt").touch()
         with pytest.raises(OutputError, match="holds no watch"), opened(tmp_path, {}):

@@ -5,10 +5,9 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
 from handmade_networks import untrained
+from lesion_scans import write_ct, write_labels
 
 from CACScoringLib import run
 from CACScoringLib.cli import main as cli
@@ -53,30 +52,17 @@ def limits(bundled):
 @pytest.fixture
 def scans(tmp_path):
     """Two CTs with one lesion of 16 mm² and 24 mm² at 250 HU (Agatston 32 and 48), with heart and lesion labels."""
-    heart, labels = np.zeros((2, 10, 50, 50), np.uint8)
-    heart[1:9, 8:42, 8:42] = 1
-    labels[5, 18:28, 18:28] = 2
-    for name, values in (("heart", heart), ("labels", labels)):
-        write(values, tmp_path / f"{name}.nii.gz")
     for number, rows in ((1, 4), (2, 6)):
-        hu = np.random.default_rng(number).normal(40, 8, heart.shape).round().astype(np.int16)
-        hu[:, 0], hu[0, 0, 0] = -1000, 1400
-        hu[5, 20 : 20 + rows, 20:24] = 250
-        write(hu, tmp_path / f"scan{number}.nii.gz")
+        write_ct(tmp_path / f"scan{number}.nii.gz", seed=number, rows=rows)
+    write_labels(tmp_path / "labels.nii.gz")
     return tmp_path
 
 
 @pytest.fixture
 def known_hearts(scans, monkeypatch):
     """Gives the CTs that are compared their hearts, too small to be found, and lesions."""
-    given = partial(run.ScanInput, heart=scans / "heart.nii.gz", lesions=scans / "labels.nii.gz")
+    given = partial(run.ScanInput, heart=scans / "heart.nrrd", lesions=scans / "labels.nii.gz")
     monkeypatch.setattr(run, "ScanInput", given)
-
-
-def write(values, path):
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing((1.0, 1.0, 3.0))
-    sitk.WriteImage(image, path)
 
 
 def compare(folder, *options, first="scan1.nii.gz", second="scan2.nii.gz", output="out"):
@@ -84,14 +70,7 @@ def compare(folder, *options, first="scan1.nii.gz", second="scan2.nii.gz", outpu
 
 
 def score(folder, number, output, *options):
-    files = [
-        "--heart",
-        str(folder / "heart.nii.gz"),
-        "--lesions",
-        str(folder / "labels.nii.gz"),
-        "--settings",
-        NO_SCENE,
-    ]
+    files = ["--heart", str(folder / "heart.nrrd"), "--lesions", str(folder / "labels.nii.gz"), "--settings", NO_SCENE]
     ct = folder / f"scan{number}.nii.gz"
     return cli.main(["score", str(ct), *files, "--output", str(folder / output), *options])
 
@@ -116,12 +95,15 @@ def test_two_cts_are_scored_and_compared(scans, limits, known_hearts, capsys):
         assert (scans / "out" / side / "report.html").exists()
 
 
-def test_results_are_compared_without_scoring(scans, limits):
+def test_results_are_compared_without_scoring_and_a_comparison_is_kept_unless_told_otherwise(scans, limits):
     for number in (1, 2):
         score(scans, number, f"result{number}", "--threshold-only")
     assert compare(scans, first="result1", second="result2/scores.json") == 0
-    assert total(read(scans / "out" / "comparison.json"))["difference"] == pytest.approx(16)
     assert sorted(p.name for p in (scans / "out").iterdir()) == ["comparison.html", "comparison.json"]
+    assert compare(scans, first="result2", second="result1") == cli.BAD_USAGE
+    assert total(read(scans / "out" / "comparison.json"))["difference"] == pytest.approx(16)
+    assert compare(scans, "--overwrite", first="result2", second="result1") == 0
+    assert total(read(scans / "out" / "comparison.json"))["difference"] == pytest.approx(-16)
 
 
 @pytest.mark.long
@@ -166,16 +148,6 @@ def test_bad_usage_is_told_before_anything_is_scored(scans, capsys):
         assert compare(scans, *options, first="result1", second=second) == cli.BAD_USAGE
         assert word in capsys.readouterr().err
     assert not (scans / "out").exists()
-
-
-def test_an_earlier_comparison_is_kept_unless_told_otherwise(scans, limits):
-    for number in (1, 2):
-        score(scans, number, f"result{number}", "--threshold-only")
-    assert compare(scans, first="result1", second="result2") == 0
-    assert compare(scans, first="result2", second="result1") == cli.BAD_USAGE
-    assert total(read(scans / "out" / "comparison.json"))["difference"] == pytest.approx(16)
-    assert compare(scans, "--overwrite", first="result2", second="result1") == 0
-    assert total(read(scans / "out" / "comparison.json"))["difference"] == pytest.approx(-16)
 
 
 def test_score_beside_an_earlier_result(scans, limits, capsys):

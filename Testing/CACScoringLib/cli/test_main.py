@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from handmade_networks import untrained
+from lesion_scans import write_ct, write_image, write_labels
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import cards as models
@@ -23,29 +24,11 @@ from CACScoringLib.models import cards as models
 FILES = ["heart.nii.gz", "lesions.csv", "lesions.nii.gz", "report.html", "scene.mrb", "scores.json"]
 
 
-def write(values, path, like=None, spacing=(1.0, 1.0, 3.0)):
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing(spacing)
-    if like is not None:
-        image.CopyInformation(like)
-    sitk.WriteImage(image, path)
-    return str(path)
-
-
 @pytest.fixture
 def case(tmp_path):
     """Paths of a CT with one 16 mm² lesion at 250 HU, its heart mask and its lesion labels."""
-    hu = np.random.default_rng(0).normal(40, 8, (10, 50, 50)).round().astype(np.int16)
-    hu[:, 0], hu[0, 0, 0] = -1000, 1400
-    hu[5, 20:24, 20:24] = 250
-    heart, labels = np.zeros((2, *hu.shape), np.uint8)
-    heart[1:9, 8:42, 8:42] = 1
-    labels[5, 18:26, 18:26] = 2
-    return {
-        "ct": write(hu, tmp_path / "scan.nii.gz"),
-        "heart": write(heart, tmp_path / "heart.nrrd"),
-        "lesions": write(labels, tmp_path / "labels.nrrd"),
-    }
+    ct, lesions = write_ct(tmp_path / "scan.nii.gz"), write_labels(tmp_path / "labels.nrrd")
+    return {"ct": str(ct), "heart": str(tmp_path / "heart.nrrd"), "lesions": str(lesions)}
 
 
 def score(case, output, *options, scene=False, **sections):
@@ -111,7 +94,7 @@ def test_mass_from_an_insert_of_known_density(case, tmp_path):
     ct = sitk.ReadImage(case["ct"])
     insert = np.zeros(ct.GetSize()[::-1], np.uint8)
     insert[5, 20:24, 20:24] = 1
-    path = write(insert, tmp_path / "insert.nrrd", like=ct)
+    path = str(write_image(insert, tmp_path / "insert.nrrd"))
     score(case, tmp_path / "out", scan={"calibration_insert": [path, 200]})
     assert result(tmp_path / "out")["rules"]["threshold"]["calibration_mg_per_mm3_hu"] == pytest.approx(0.2 / 250)
     assert result(tmp_path / "out")["methods"]["threshold"]["total"]["mass_mg"] == pytest.approx(0.2 * 16 * 3)
@@ -278,7 +261,12 @@ def test_the_qrm_phantom_gives_the_published_scores(real_ct, tmp_path):
     for i, j, radius, label in QRM_CIRCLES.values():
         labels[3:8, (columns - i) ** 2 + (rows - j) ** 2 <= radius**2] = label
     heart[2:9, (columns - 255) ** 2 + (rows - 216) ** 2 <= 90**2] = 1
-    masks = [write(labels, tmp_path / "l.nii.gz", ct), write(heart, tmp_path / "h.nii.gz", ct)]
+    masks = []
+    for values, name in ((labels, "l.nii.gz"), (heart, "h.nii.gz")):
+        mask = sitk.GetImageFromArray(values)
+        mask.CopyInformation(ct)
+        sitk.WriteImage(mask, tmp_path / name)
+        masks.append(str(tmp_path / name))
     settings = '{"scoring": {"rules": {"calibration_mg_per_mm3_hu": 0.000722048}}, "results": {"scene": false}}'
     options = ["--lesions", masks[0], "--heart", masks[1], "--settings", settings]
     assert cli.main(["score", str(ct_path), "--output", str(tmp_path / "out"), *options]) == 0

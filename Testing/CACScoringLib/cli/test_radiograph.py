@@ -89,12 +89,10 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("more", "code", "words"),
         [
-            (["ct.nii.gz"], cli.BAD_USAGE, "ct: for a CT only"),
             (["--heart", "mask.nrrd", "--dicom"], cli.BAD_USAGE, "heart, dicom: for a CT only"),
             (["--model", MODEL, "--model", "other"], cli.BAD_USAGE, "one"),
             (given(bmi_kg_m2=300), cli.BAD_INPUT, "body mass index is 300"),
             (given(age_years=3), cli.BAD_INPUT, "age is 3"),
-            (["--model", "none"], cli.BAD_INPUT, "no model 'none'"),
             (given(lateral="missing.dcm"), cli.BAD_INPUT, "missing.dcm does not exist"),
         ],
     )

@@ -65,7 +65,6 @@ def test_fields_are_changed_and_others_stay(tmp_path):
         ('{"results": {"healthy": "no"}}', "results.healthy in --settings is 'no'"),
         ('{"scoring": {"rules": {"connectivity": true}}}', "connectivity in --settings is True"),
         ('{"scoring": {"rules": {"weight_bounds_hu": [1, 2]}}}', "weight_bounds_hu"),
-        ('{"scoring": {"slices": {"6": "on"}}}', "scoring.slices.6"),
         ('{"scoring": {"slices": {"-1": true}}}', "scoring.slices"),
         ('{"scoring": {"slices": {"' + 5000 * "1" + '": true}}}', "scoring.slices"),
         ('{"scoring": ' + 10**5 * "[" + "}", "JSON"),

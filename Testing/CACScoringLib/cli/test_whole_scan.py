@@ -4,11 +4,10 @@ import csv
 import json
 
 import handmade_estimates as by_hand
-import numpy as np
 import pytest
-import SimpleITK as sitk
 from handmade_networks import untrained
 from in_this_process import InThisProcess
+from lesion_scans import write_ct
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort
@@ -19,15 +18,7 @@ from CACScoringLib.whole_scan import run as whole_scan_run
 @pytest.fixture
 def chest(tmp_path, monkeypatch):
     """A CT with one lesion, its heart beside it, and models for scoring and for vessels."""
-    hu = np.random.default_rng(0).normal(40, 8, (10, 48, 48)).round().astype(np.int16)
-    hu[:, 0], hu[0, 0, 0] = -1000, 1400
-    hu[5, 20:24, 20:24] = 250
-    heart = np.zeros(hu.shape, np.uint8)
-    heart[1:9, 8:40, 8:40] = 1
-    for array, name in ((hu, "scan.nii.gz"), (heart, "heart.nrrd")):
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing((1.0, 1.0, 3.0))
-        sitk.WriteImage(image, tmp_path / name)
+    write_ct(tmp_path / "scan.nii.gz")
     monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     for network in ("slices", "decomposition"):

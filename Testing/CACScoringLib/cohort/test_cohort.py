@@ -12,45 +12,25 @@ import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import SimpleITK as sitk
-import worker_jobs
 from dicom_files import chest_hu, write_series
 from handmade_networks import untrained
-from in_this_process import InThisProcess
+from in_this_process import InThisProcess, WorkerKilled
+from lesion_scans import ONE_LESION, write_ct, write_labels
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort, scoring
 from CACScoringLib.cohort import folder as cohort_folder
 from CACScoringLib.cohort.cohort import score_cohort
-from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.cohort.scoring import RECORD, ScanJob, ScanOutcome, score_job
+from CACScoringLib.cohort.scoring import RECORD, ScanOutcome
 from CACScoringLib.core.files import RESULT_FILES, OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.choice import LoadedModels, ModelChoice
+from CACScoringLib.models.choice import ModelChoice
 from CACScoringLib.models.store import update_card
 from CACScoringLib.run import RunSettings
 
-posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
-ONE_LESION = 32.0
-"""Agatston score of 16 mm² of 250 HU in a slice of 3 mm."""
 TWENTY_PIXELS = '{"scoring": {"rules": {"minimum_pixels": 20}}}'
-
-
-def write_ct(path, lesions=1, seed=0):
-    """A CT of lesions of 16 mm² at 250 HU, and its heart beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    hu = np.random.default_rng(seed).normal(40, 8, (10, 50, 50)).round().astype(np.int16)
-    hu[:, 0], hu[0, 0, 0] = -1000, 1400
-    for i in range(lesions):
-        hu[2 + 2 * i, 20:24, 20:24] = 250
-    heart = np.zeros(hu.shape, np.uint8)
-    heart[1:9, 8:42, 8:42] = 1
-    for array, file in ((hu, path), (heart, path.with_name("heart.nrrd"))):
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing((1.0, 1.0, 3.0))
-        sitk.WriteImage(image, file)
 
 
 def write_table(path, *rows):
@@ -114,20 +94,14 @@ def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_p
 
     output = capsys.readouterr()
     assert "3 scored, 0 scored before, 1 failed" in output.out
-    assert "broken: " in output.out
     told = [json.loads(line) for line in output.err.splitlines()]
     scans = [event for event in told if event["event"] == "scan"]
-    assert [(e["index"], e["state"]) for e in scans[:4]] == [(i, "waiting") for i in range(4)]
     for index, ends_as in enumerate(["done", "failed", "done", "done"]):
         assert [e["state"] for e in scans if e["index"] == index] == ["waiting", "running", ends_as]
     done = next(e for e in scans if e["index"] == 2 and e["state"] == "done")
     assert done["agatston"] == {"threshold": pytest.approx(2 * ONE_LESION)}
-    assert done["scaled_agatston"] == {"threshold": None}
     assert done["status"] == {"threshold": "candidates"}
-    assert Path(done["folder"]) == out / "p2"
-    assert (Path(done["ct"]), done["series"]) == (tmp_path / "p2" / "scan.nii.gz", None)
-    assert Path(rows[2]["ct"]) == tmp_path / "p2" / "scan.nii.gz"
-    assert "unreviewed" in done["warnings"]
+    assert (Path(done["folder"]), Path(done["ct"])) == (out / "p2", tmp_path / "p2" / "scan.nii.gz")
     assert [e["done"] for e in told if e["event"] == "counted"] == [1, 2, 3, 4]
     assert told[-1] == {"event": "done", "output": str(out)}
 
@@ -209,28 +183,6 @@ def test_a_scan_of_another_date_and_the_same_content_is_not_scored_again(table, 
 
 
 @pytest.mark.usefixtures("quick")
-def test_of_two_workers_that_score_a_scan_the_first_result_stays_whole(table, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    ct = tmp_path / "p1" / "scan.nii.gz"
-    job = ScanJob(CohortScan("p1", ct, "p1", heart=ct.with_name("heart.nrrd")), out / "p1", "key")
-    score = scoring.prepare_scoring(RunSettings(), cohort.chosen_models(ModelChoice(threshold_only=True)))
-    real = scoring.run_scan
-
-    def twice(*arguments):
-        real(*arguments)
-        real(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "run_scan", twice)
-        first = score(job)
-    assert (first.kept, first.reason) == (False, None)
-    assert score(job).kept
-    assert {"scores.json", RECORD} <= {file.name for file in (out / "p1").iterdir()}
-    assert not list(out.glob(".*"))
-
-
-@pytest.mark.usefixtures("quick")
 def test_other_settings_need_another_folder_or_a_word(table, tmp_path, capsys):
     out = tmp_path / "out"
     run(table, out)
@@ -246,31 +198,10 @@ def test_other_settings_need_another_folder_or_a_word(table, tmp_path, capsys):
     assert (out / "p1" / "scene.mrb").exists()
 
 
-@pytest.mark.long
-@pytest.mark.usefixtures("quick")
-def test_an_interrupted_overwrite_goes_on_without_taking_old_results_for_new(table, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    run(table, out)
-
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cohort._Board, "_finish", interrupted)
-    assert run(table, out, "--settings", TWENTY_PIXELS, "--overwrite") == cli.INTERRUPTED
-    monkeypatch.undo()
-    assert run(table, out, "--settings", TWENTY_PIXELS) == 0
-    assert [float(r["threshold_agatston"]) for r in rows_of(out) if r["state"] == "done"] == [0, 0, 0]
-
-
 @pytest.mark.usefixtures("quick")
 def test_reviewed_lesions_of_the_table_are_used(tmp_path):
     write_ct(tmp_path / "scan.nii.gz", 2)
-    ct = sitk.ReadImage(tmp_path / "scan.nii.gz")
-    labels = np.zeros(ct.GetSize()[::-1], np.uint8)
-    labels[2] = 3
-    image = sitk.GetImageFromArray(labels)
-    image.CopyInformation(ct)
-    sitk.WriteImage(image, tmp_path / "labels.nrrd")
+    write_labels(tmp_path / "labels.nrrd", 3)
     row = {"ct": "scan.nii.gz", "heart": "heart.nrrd", "lesions": "labels.nrrd"}
     run(write_table(tmp_path / "t.csv", row), tmp_path / "out")
     [found] = rows_of(tmp_path / "out")
@@ -327,44 +258,29 @@ def test_results_of_a_model_that_was_calibrated_since_are_not_mixed_with_others(
     assert "calibrations.decomposition was" in capsys.readouterr().err
 
 
-@pytest.mark.long
-@posix
+@pytest.mark.usefixtures("quick")
 def test_a_worker_that_the_system_kills_costs_no_other_scan(tmp_path, monkeypatch, capsys):
-    write_ct(tmp_path / "a" / "scan.nii.gz")
-    rows = []
-    for name in ("one", "killer", "unlucky", "two"):
-        shutil.copy(tmp_path / "a" / "scan.nii.gz", tmp_path / f"{name}.nii.gz")
-        rows.append({"ct": f"{name}.nii.gz", "heart": "a/heart.nrrd", "name": name})
-    table = write_table(tmp_path / "t.csv", *rows)
-    monkeypatch.setattr(cohort, "prepare_scoring", worker_jobs.scoring_but_killed)
-    assert run(table, tmp_path / "out", "--progress", "json", workers="2") == 0
-    assert states(tmp_path / "out") == {"one": "done", "killer": "failed", "unlucky": "done", "two": "done"}
-    assert "also when it ran alone" in rows_of(tmp_path / "out", "failures.csv")[0]["reason"]
-    told = [e for e in events(capsys) if e["event"] == "scan"]
-    for name, last in (("unlucky", "done"), ("killer", "failed")):
-        # A worker that dies may take along that it had begun.
-        said = [e["state"] for e in told if e["name"] == name and e["state"] != "running"]
-        assert said == ["waiting", "waiting", last]
-    assert "tried again" in next(e["reason"] for e in told if e["name"] == "unlucky" and e["reason"])
+    """Scans called "killer" end their worker each time, "unlucky" ones only the first time."""
+    for name in ("killer", "one", "unlucky"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{name}.nii").touch()
+    tried = []
 
+    def score(job):
+        tried.append(job.scan.name)
+        if job.scan.name == "killer" or (tried.count("unlucky") == 1 and tried[-1] == "unlucky"):
+            raise WorkerKilled
+        return ScanOutcome(reason="It is empty.")
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        (ValueError("odd"), "Unexpected ValueError at test_cohort.py"),
-        (MemoryError(), "fewer --workers"),
-        (OSError(28, "No space left on device", "x"), "No space left"),
-        (OutputError("full"), "full"),
-    ],
-)
-def test_whatever_a_scan_raises_is_its_reason(tmp_path, monkeypatch, fault, words):
-    def fail(*arguments):
-        raise fault
-
-    monkeypatch.setattr(scoring, "run_scan", fail)
-    job = ScanJob(CohortScan("a", tmp_path / "a", "a"), tmp_path / "out", "key")
-    (tmp_path / "a").write_bytes(b"x")
-    assert words in score_job(RunSettings(), LoadedModels(), job).reason
+    monkeypatch.setattr(cohort, "prepare_scoring", lambda *_: score)
+    assert run(tmp_path / "in", tmp_path / "out", "--progress", "json") == cli.BAD_INPUT
+    assert tried == ["killer", "one", "unlucky", "killer", "unlucky"]
+    reasons = {row["name"]: row["reason"] for row in rows_of(tmp_path / "out", "failures.csv")}
+    assert "also when it ran alone" in reasons.pop("killer")
+    assert set(reasons.values()) == {"It is empty."}
+    told = [e for e in events(capsys) if e["event"] == "scan" and e["name"] == "unlucky"]
+    assert [e["state"] for e in told] == ["waiting", "running", "waiting", "running", "failed"]
+    assert "tried again" in told[2]["reason"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -386,81 +302,50 @@ def test_tables_are_kept_up_to_date_and_a_locked_one_is_told_at_the_end(table, t
         score_cohort(table, tmp_path / "out", *how, 1)
 
 
-@pytest.mark.usefixtures("quick")
-def test_results_do_not_go_where_the_folder_was_before_its_drive_was_gone(table, tmp_path):
-    """In place of a drive that is gone its mount point is left, an empty folder."""
-    out = tmp_path / "out"
-    ct = tmp_path / "p1" / "scan.nii.gz"
-    scan = CohortScan("p1", ct, "p1", heart=ct.with_name("heart.nrrd"))
-    score = scoring.prepare_scoring(RunSettings(), cohort.chosen_models(ModelChoice(threshold_only=True)))
-    sign = out / "cohort.json"
-    assert "Mount it" in score(ScanJob(scan, out / "p1", "key", sign)).reason
-    assert not out.exists()
-    out.mkdir()
-    sign.touch()
-    real = scoring.run_scan
-
-    def gone_meanwhile(*arguments):
-        sign.unlink()
-        return real(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "run_scan", gone_meanwhile)
-        assert "Mount it" in score(ScanJob(scan, out / "p1", "key", sign)).reason
-    assert not list(out.iterdir())
+def stopped(table, output, sent):
+    """Run the command in a process of its own, send a signal when the second scan is done; its exit code and output."""
+    command = [sys.executable, "-m", "CACScoringLib.cli", "cohort", str(table), "--output", str(output)]
+    command += ["--threshold-only", "--workers", "1", "--progress", "json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    text, done = "", 0
+    # Where the tests themselves run in a shell's background, it would not listen to SIGINT.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, text=True, env=environment, stderr=subprocess.PIPE, preexec_fn=listen) as process:
+        for line in process.stderr:
+            text += line
+            done += '"state": "done"' in line
+            if done == 2:
+                process.send_signal(sent)
+                break
+        text += process.stderr.read()  # until the workers, which hold it too, have ended
+    return process.returncode, text
 
 
-class TestInterrupted:
-    """The command as a process of its own, that is stopped in the middle."""
-
-    @pytest.fixture
-    def many(self, tmp_path):
-        write_ct(tmp_path / "a" / "scan.nii.gz")
-        rows = []
-        for number in range(12):
-            shutil.copy(tmp_path / "a" / "scan.nii.gz", tmp_path / f"s{number}.nii.gz")
-            rows.append({"ct": f"s{number}.nii.gz", "heart": "a/heart.nrrd", "name": f"s{number}"})
-        return write_table(tmp_path / "t.csv", *rows)
-
-    def stopped(self, table, output, sent):
-        """Start, send a signal when the second scan is done; returns the exit code and standard error."""
-        command = [sys.executable, "-m", "CACScoringLib.cli", "cohort", str(table), "--output", str(output)]
-        command += ["--threshold-only", "--workers", "2", "--progress", "json"]
-        environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
-        text, done = "", 0
-        # Where the tests themselves run in a shell's background, it would not listen to SIGINT.
-        listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        with subprocess.Popen(
-            command, text=True, env=environment, stderr=subprocess.PIPE, preexec_fn=listen
-        ) as process:
-            for line in process.stderr:
-                text += line
-                done += '"state": "done"' in line
-                if done == 2:
-                    process.send_signal(sent)
-                    break
-            text += process.stderr.read()  # until the workers, which hold it too, have ended
-        return process.returncode, text
-
-    @pytest.mark.long
-    @posix
-    @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-    def test_what_is_done_stays_and_the_rest_follows(self, many, tmp_path, sent, capsys):
-        out = tmp_path / "out"
-        code, text = self.stopped(many, out, sent)
-        if sent == signal.SIGKILL:
-            assert code == -sent
-        else:
-            assert code == cli.INTERRUPTED
-            assert json.loads(text.splitlines()[-1])["event"] == "failed"
-            assert list(states(out).values()).count("done") >= 2
-            assert not list(out.glob(".*.partial-*"))
-        assert "Traceback" not in text
-        finished = {p.parent.name for p in out.rglob("scores.json") if not p.parent.name.startswith(".")}
-        assert 2 <= len(finished) < 12
-        assert run(many, out, "--progress", "json") == 0
-        told = [e for e in events(capsys) if e["event"] == "scan"]
-        assert {e["name"] for e in told if e["state"] == "skipped"} == finished
-        assert {e["name"] for e in told if e["state"] == "done"} == {f"s{i}" for i in range(12)} - finished
-        assert [row["state"] for row in rows_of(out)] == ["done"] * 12
+@pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_what_is_done_before_an_interruption_stays_and_the_rest_follows(tmp_path, sent, capsys, monkeypatch):
+    write_ct(tmp_path / "a" / "scan.nii.gz")
+    names = [f"s{number}" for number in range(12)]
+    for name in names:
+        shutil.copy(tmp_path / "a" / "scan.nii.gz", tmp_path / f"{name}.nii.gz")
+    rows = [{"ct": f"{name}.nii.gz", "heart": "a/heart.nrrd", "name": name} for name in names]
+    table, out = write_table(tmp_path / "t.csv", *rows), tmp_path / "out"
+    code, text = stopped(table, out, sent)
+    if sent == signal.SIGKILL:
+        assert code == -sent
+    else:
+        assert code == cli.INTERRUPTED
+        assert json.loads(text.splitlines()[-1])["event"] == "failed"
+        assert list(states(out).values()).count("done") >= 2
         assert not list(out.glob(".*.partial-*"))
+    assert "Traceback" not in text
+    finished = {p.parent.name for p in out.rglob("scores.json") if not p.parent.name.startswith(".")}
+    assert 2 <= len(finished) < 12
+    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+    assert run(table, out, "--progress", "json") == 0
+    told = [e for e in events(capsys) if e["event"] == "scan"]
+    assert {e["name"] for e in told if e["state"] == "skipped"} == finished
+    assert {e["name"] for e in told if e["state"] == "done"} == {*names} - finished
+    assert [row["state"] for row in rows_of(out)] == ["done"] * 12
+    assert not list(out.glob(".*.partial-*"))

@@ -47,11 +47,9 @@ class TestTable:
         ("text", "message"),
         [
             ("path\na.nii\n", "no column ct.*path"),
-            ("", "is empty"),
             ("ct\n", "no rows"),
             ("ct,name\n,x\n", "no ct in line 2"),
             ("ct\na.nii\nb.nii,1\n", "Line 3 .* 2 cells"),
-            ("ct,ct\na,b\n", "two columns"),
             ("ct\na.nii\nb.nii\na.nii\n", "Lines 2 and 4"),
         ],
     )

@@ -1,12 +1,10 @@
 """Jobs on a Dask cluster: each is done once, and a worker that dies loses its own job only."""
 
-import json
+import asyncio
+import itertools
 import os
-import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 
 import dask
 import dask_jobqueue  # noqa: F401 loads its configuration
@@ -16,137 +14,95 @@ import pytest
 import worker_jobs
 
 from CACScoringLib.cohort import workers
-from CACScoringLib.cohort.cluster import (
-    ClusterChoice,
-    ClusterError,
-    started,
-    working_on,
-)
-from CACScoringLib.cohort.workers import Workers, connected, sensible_count
+from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, started, working_on
+from CACScoringLib.cohort.workers import JobEvent, Workers, connected, sensible_count
 from CACScoringLib.core.ct import CTError
-
-posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 
 
 def ended(events):
-    return [(e.index, e.state) for e in events if e.state != "begun"]
+    return sorted((e.index, e.state) for e in events if e.state != "begun")
 
 
 @pytest.mark.long
-def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only():
+def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only(tmp_path):
+    at_work = tmp_path / "pid"
     with Workers(2, worker_jobs.doubling) as pool:
-        events = list(pool.run(range(7)))
-        others = list(pool.run([1, -1, 2]))
-        alone = list(pool.run([4, -1], alone=True))
-    begun = [e.index for e in events if e.state == "begun"]
-    assert sorted(begun) == list(range(7))
-    done = {e.index: e.result for e in events if e.state == "done"}
-    assert {index: result[0] for index, result in done.items()} == {i: 2 * i for i in range(7)}
-    assert 1 <= len({result[1] for result in done.values()}) <= 2, "each worker prepared once"
-    assert os.getpid() not in {result[1] for result in done.values()}
-    assert sorted(ended(others)) == [(0, "done"), (1, "lost"), (2, "done")]
-    assert "process ended" in next(e.reason for e in others if e.state == "lost")
-    assert sorted(ended(alone)) == [(0, "done"), (1, "lost")]
+        events = list(pool.run([0, 1, 2, -1, 4, 5, 6]))
+        with closing(pool.run([7, at_work], alone=True)) as alone:
+            assert [(e.index, e.state) for e in itertools.islice(alone, 3)] == [(0, "begun"), (0, "done"), (1, "begun")]
+            while not (at_work.exists() and at_work.read_text()):
+                time.sleep(0.05)
+    assert ended(events) == [(i, "lost" if i == 3 else "done") for i in range(7)]
+    assert "process ended" in next(e.reason for e in events if e.state == "lost")
+    results = {e.index: e.result for e in events if e.state == "done"}
+    assert {index: result[0] for index, result in results.items()} == {i: 2 * i for i in range(7) if i != 3}
+    assert 1 <= len({result[1] for result in results.values()}) <= 3, "each worker prepared once"
+    assert os.getpid() not in {result[1] for result in results.values()}
+    assert not psutil.pid_exists(int(at_work.read_text())), "leaving ends workers at their jobs"
     assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 
-@pytest.mark.long
-def test_what_preparing_or_a_job_raises_is_raised():
-    with Workers(1, worker_jobs.broken) as pool, pytest.raises(CTError, match="damaged"):
+@pytest.fixture
+def cluster():
+    """A scheduler with a worker, both threads of this process."""
+    options = {"processes": False, "protocol": "tcp://", "dashboard_address": None, "threads_per_worker": 1}
+    cluster = distributed.LocalCluster(n_workers=1, **options)
+    yield cluster
+    with suppress(TimeoutError, asyncio.TimeoutError):
+        cluster.close(timeout=1)
+
+
+@pytest.fixture
+def pool_of(cluster):
+    """Workers of the scheduler; takes what they prepare."""
+
+    def pool(prepare, **options):
+        with working_on(ClusterChoice(cluster.scheduler_address)):
+            return Workers(None, prepare, **options)
+
+    return pool
+
+
+def test_what_preparing_raises_is_raised(pool_of):
+    with pool_of(worker_jobs.broken) as pool, pytest.raises(CTError, match="damaged"):
         list(pool.run([1, 2]))
 
 
-@pytest.mark.long
-def test_workers_that_cannot_begin_are_told():
-    with Workers(1, worker_jobs.dying) as pool, pytest.raises(ClusterError, match="all ended their workers"):
+def test_workers_that_all_end_at_once_end_the_run(pool_of, monkeypatch):
+    monkeypatch.setattr(Workers, "_ended", lambda pool, index, future: JobEvent(index, "lost"))
+    with pool_of(worker_jobs.doubling) as pool, pytest.raises(ClusterError, match="first 5 jobs all ended"):
         list(pool.run(range(9)))
 
 
-@pytest.mark.long
-@posix
-def test_leaving_ends_workers_at_their_jobs(tmp_path):
-    job = tmp_path / "a"
-    start = time.monotonic()
-    with Workers(1, worker_jobs.sleeping) as pool, closing(pool.run([job])) as events:
-        next(events)
-        while not (job.exists() and job.read_text()):
-            time.sleep(0.05)
-        process = int(job.read_text())
-    assert time.monotonic() - start < 50
-    assert not psutil.pid_exists(process)
+def test_workers_that_cannot_load_the_jobs_are_reported(pool_of):
+    with pool_of(worker_jobs.NotInstalled()) as pool, pytest.raises(ClusterError, match=r"cannot load CAC: .*not_inst"):
+        list(pool.run([1]))
 
 
-@contextmanager
-def scheduler_at(folder):
-    """A scheduler of its own, and its address."""
-    file = folder / "s.json"
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
-            *("--scheduler-file", str(file), "--no-dashboard"),
-        ],
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            while not file.exists():
-                time.sleep(0.1)
-            time.sleep(0.5)
-            yield process, json.loads(file.read_text())["address"]
-        finally:
-            process.kill()
-
-
-@contextmanager
-def worker_of(address, *path):
-    """A worker of a scheduler, which finds modules in the folders of `path`."""
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "distributed.cli.dask_worker", address),
-            *("--nthreads", "1", "--no-dashboard", "--no-nanny"),
-        ],
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-@pytest.mark.long
-@posix
-def test_a_scheduler_that_is_killed_ends_the_run_and_workers_of_any_address_are_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "GONE_SECONDS", 3.0)
-    with scheduler_at(tmp_path) as (scheduler, address), worker_of(address, *sys.path):
-        with working_on(ClusterChoice(address)), Workers(None, worker_jobs.doubling) as pool:
-            assert sorted(ended(pool.run([1, 2, 3]))) == [(0, "done"), (1, "done"), (2, "done")]
-        job = tmp_path / "a"
-        with (
-            working_on(ClusterChoice(address)),
-            Workers(None, worker_jobs.sleeping) as pool,
-            closing(pool.run([job])) as events,
-        ):
-            next(events)
-            scheduler.kill()
-            with pytest.raises(ClusterError, match="scheduler is gone"):
-                list(events)
-
-
-@pytest.mark.long
-@posix
-def test_workers_that_do_not_come_or_cannot_load_the_jobs_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "ARRIVAL_SECONDS", 2.0)
+def test_workers_that_come_late_are_waited_for_with_a_warning(cluster, pool_of, monkeypatch):
+    monkeypatch.setattr(workers, "ARRIVAL_SECONDS", 0.0)
     warnings = []
-    with scheduler_at(tmp_path) as (_, address):
-        with working_on(ClusterChoice(address)):
-            pool = Workers(None, worker_jobs.doubling, warn=warnings.append)
-        with pool, ThreadPoolExecutor() as threads:
-            run = threads.submit(lambda: list(pool.run([1])))
-            while not warnings:
-                time.sleep(0.1)
-            with worker_of(address), pytest.raises(ClusterError, match=r"cannot load CAC: .*worker_jobs.* Install"):
-                run.result(timeout=90)
-    assert [warning.code for warning in warnings] == ["no-workers"]
+
+    def warn(warning):
+        warnings.append(warning.code)
+        cluster.scale(1)
+
+    cluster.scale(0)
+    while cluster.scheduler.workers:
+        time.sleep(0.01)
+    with pool_of(worker_jobs.doubling, warn=warn) as pool:
+        assert ended(pool.run([1, 2, 3])) == [(0, "done"), (1, "done"), (2, "done")]
+    assert warnings == ["no-workers"]
+
+
+def test_a_scheduler_that_goes_ends_the_run(cluster, pool_of, monkeypatch):
+    monkeypatch.setattr(workers, "GONE_SECONDS", 1.0)
+    with pool_of(worker_jobs.waiting) as pool, closing(pool.run([1])) as events:
+        next(events)
+        cluster.sync(cluster.scheduler.close)
+        with pytest.raises(ClusterError, match="scheduler is gone"):
+            list(events)
+        worker_jobs.GATE.set()
 
 
 def test_a_greeting_that_did_not_come_alone_is_asked_for_again(monkeypatch):
@@ -170,19 +126,20 @@ def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):
         assert sensible_count(10**9) == expected
 
 
-class TestBatchSystem:
-    @pytest.mark.parametrize(("asked", "address"), [({}, "127.0.0.1"), ({"dashboard_address": ":0"}, "0.0.0.0")])
-    def test_its_dashboard_is_for_this_machine_unless_asked_otherwise(self, asked, address):
-        jobs = {"cores": 1, "memory": "1GB", "scheduler-options": asked}
-        with (
-            dask.config.set({"jobqueue.slurm": {**dask.config.get("jobqueue.slurm"), **jobs}}),
-            started(ClusterChoice("slurm"), 0, None) as cluster,
-            connected(cluster),
-        ):
-            assert cluster.scheduler.http_server.address == address
+@pytest.mark.parametrize(("asked", "address"), [({}, "127.0.0.1"), ({"dashboard_address": ":0"}, "0.0.0.0")])
+def test_the_dashboard_of_a_batch_system_is_for_this_machine_unless_asked_otherwise(asked, address):
+    jobs = {"cores": 1, "memory": "1GB", "scheduler-options": asked}
+    with (
+        dask.config.set({"jobqueue.slurm": {**dask.config.get("jobqueue.slurm"), **jobs}}),
+        started(ClusterChoice("slurm"), 0, None) as cluster,
+        connected(cluster),
+    ):
+        assert cluster.scheduler.http_server.address == address
 
-    def test_what_its_configuration_lacks_is_told(self):
-        with working_on(ClusterChoice("slurm")):
-            pool = Workers(1, worker_jobs.doubling)
-        with pool, pytest.raises(ClusterError, match=r"(?s)slurm could not be begun.*jobqueue\.yaml"):
-            list(pool.run([1]))
+
+def test_what_the_configuration_of_a_batch_system_lacks_is_reported():
+    with (
+        pytest.raises(ClusterError, match=r"(?s)slurm could not be begun.*jobqueue\.yaml"),
+        started(ClusterChoice("slurm"), 1, None),
+    ):
+        pass

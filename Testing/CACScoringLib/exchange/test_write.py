@@ -193,16 +193,14 @@ def test_uids_follow_from_the_content(result, objects, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("identify", "named"), [(True, True), (False, False)])
-def test_the_reader_is_named_only_where_asked_to(result, identify, named, tmp_path):
+@pytest.mark.parametrize("identify", [True, False])
+def test_the_reader_is_named_only_where_asked_to(result, identify, tmp_path):
     write_objects(tmp_path, result, identify, reader="Reader^Rita")
-    for path in tmp_path.glob("*.dcm"):
-        if "measurements" in path.name:
-            assert (b"Reader^Rita" in path.read_bytes()) == named
+    assert (b"Reader^Rita" in (tmp_path / "measurements.dcm").read_bytes()) == identify
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["", "  ", "a\\b", "a=b", "a\nb", "x" * 65])
+@pytest.mark.parametrize("name", ["  ", "a\\b", "a\nb", "x" * 65])
 def test_a_reader_whose_name_dicom_cannot_hold_is_refused_before_scoring(given, name, tmp_path):
     settings = RunSettings(dicom=True, identify=True, reader=name)
     with pytest.raises(CTError, match="no DICOM person name"):
@@ -260,14 +258,6 @@ def test_dciodvfy_finds_no_error(objects):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["measurements.dcm", "cardiovascular-report.dcm"])
-def test_dsrdump_reads_the_reports(objects, name):
-    said = dicom_results.checked("dsrdump", objects / name)
-    assert 'NUM:(,,"Coronary artery calcium score")' in said
-    assert not [line for line in said.splitlines() if line.startswith(("E:", "F:"))]
-
-
-@pytest.mark.long
 def test_pixelmed_finds_no_error_in_the_measurement_report(objects, tmp_path):
     # Version 20220618 takes all groups for regions of interest (TID 1411) where one is, so that it is asked of each
     # kind of group alone.
@@ -299,21 +289,6 @@ def test_the_cardiovascular_report_states_the_scores_of_arteries_and_total(resul
     assert found["450360000", "59438005"] == threshold.arteries[Artery.LAD].agatston
     assert found["122661", "13647002"] == threshold.arteries[Artery.RCA].mass_mg
     assert found["122659", "41801008"] == 0.75
-
-
-@pytest.mark.long
-def test_the_calcium_map_reads_back_as_it_was_computed(result, objects):
-    made = highdicom.imread(objects / "calcium_map.dcm")
-    volume = made.get_volume(allow_missing_positions=True)
-    back = sitk.GetImageFromArray(volume.array.astype(np.float32))
-    affine = np.asarray(volume.affine)[:, [2, 1, 0, 3]]
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    back.SetSpacing(spacing.tolist())
-    back.SetOrigin(affine[:3, 3].tolist())
-    back.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    calcium_map = result.decomposition.calcium_map
-    found = sitk.Resample(back, calcium_map, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
-    assert (sitk.GetArrayFromImage(found) == sitk.GetArrayFromImage(calcium_map)).all()
 
 
 @pytest.mark.long

@@ -45,7 +45,7 @@ class TestProbabilities:
 
 
 class TestFactors:
-    @pytest.mark.parametrize("values", [(17, "F", 25), (111, "F", 25), (50, "O", 25), (50, "", 25), (50, "F", 5)])
+    @pytest.mark.parametrize("values", [(17, "F", 25), (50, "O", 25), (50, "F", 5)])
     def test_others_than_adults(self, values):
         with pytest.raises(RadiographError):
             Factors(*values)
@@ -60,7 +60,7 @@ class TestViews:
         assert result.views["lateral"].heart_centre == (268, 183)
         assert np.array_equal(result.views["lateral"].standard, lateral.standard())
 
-    @pytest.mark.parametrize(("given_as", "is_one"), [("PA", "lateral"), ("lateral", "PA"), ("lateral", "AP")])
+    @pytest.mark.parametrize(("given_as", "is_one"), [("PA", "lateral"), ("lateral", "AP")])
     def test_one_given_as_another(self, given_as, is_one):
         model = spot_model(views=(given_as,))
         with pytest.raises(RadiographError, match=f"is a {is_one} radiograph"):

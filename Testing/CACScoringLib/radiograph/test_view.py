@@ -56,13 +56,10 @@ def test_an_own_radiograph_is_seen_as_training_saw_its_path(form):
     ("picture", "pixel_mm"),
     [
         (np.zeros((2, 3, 4)), (1, 1)),
-        (np.zeros((1, 9)), (1, 1)),
         (np.full((9, 9), np.nan), (1, 1)),
         (np.array([[0, np.inf], [1, 2]]), None),
-        (np.eye(9), (0.0, 1.0)),
         (np.eye(9), (1.0, -1.0)),
         (np.eye(9), (np.nan, 1.0)),
-        (np.eye(9), (1e9, 1.0)),
     ],
 )
 def test_what_is_no_radiograph_is_refused(picture, pixel_mm):

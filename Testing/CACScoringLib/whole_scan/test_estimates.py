@@ -29,12 +29,9 @@ class TestAgreement:
         ("one", "other", "apart", "far"),
         [
             (0, 0, 0, False),
-            (0, 5, 1, False),
             (0, 11, 2, True),
             (11, 100, 0, False),
-            (100, 100.6, 1, False),
             (10, 101, 2, True),
-            (101, 401, 1, False),
             (0, 500, 4, True),
         ],
     )
@@ -48,7 +45,6 @@ class TestAgreement:
         [
             (True, 3, True, False),
             (True, 0, False, False),
-            (False, 0, True, False),
             (False, 99, False, False),
             (False, 100, False, True),
         ],
