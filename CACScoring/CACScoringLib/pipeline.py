@@ -12,7 +12,6 @@ import SimpleITK as sitk
 from .anatomy.arteries import ArterySuggestion
 from .anatomy.heart_region import HeartRegion
 from .anatomy.heart_search import find_heart
-from .anatomy.orientation import require_oriented
 from .calcium_map.decomposition import (
     Decomposition,
     DecompositionSettings,
@@ -24,7 +23,7 @@ from .calcium_map.decomposition import (
 from .core.ct import CTError, CTScan, ScanWarning
 from .core.labels import Artery, NonCoronary
 from .core.progress import Progress
-from .quality.acquisition import BloodPool, examine, measure_blood, require_unenhanced
+from .quality.acquisition import BloodPool, examine, measure_blood, require_oriented, require_unenhanced
 from .quality.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
 from .quality.calibration_range import METAL, CalibrationRange, Familiarity, facts_of
 from .quality.normalisation import Normalisation, normalisation_of
@@ -40,12 +39,21 @@ from .results import (
     with_intervals,
     with_masses,
 )
-from .scoring import risk
-from .scoring.evidence import Evidence, LeftOut, lesion_features, select_lesions
+from .scoring import scores
+from .scoring.evidence import (
+    Evidence,
+    LeftOut,
+    ReaderLabels,
+    candidate_sites,
+    lesion_features,
+    outside_warning,
+    reader_labels,
+    select_lesions,
+    suggested_arteries,
+)
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .scoring.mass import MassCalibration, scan_calibration
 from .scoring.scores import rules_of_map, score_sites
-from .scoring.sites import ReaderLabels, candidate_sites, outside_warning, reader_labels, suggested_arteries
 from .scoring.uncertainty import ScanErrors
 
 _LATER: Any = None
@@ -63,7 +71,7 @@ class ScoreSettings:
     normalisation: whether the scan is brought to a soft kernel and slices of 3 mm before it is scored, of
     `normalisation.MODES`.
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
-    percentile_table: CSV of the user's reference population (see `risk.percentile_from_table`).
+    percentile_table: CSV of the user's reference population (see `scores.percentile_from_table`).
     decomposition: None for the settings stored with the models.
     slices: a reader's overrides of slices, counted from the feet: True, it is taken
     apart; False, the calcium map is empty there.
@@ -375,7 +383,7 @@ def _classify(context: ScanContext) -> ScanContext:
         age = settings.age_years if settings.age_years is not None else person.patient_age_years
         if sex is None or age is None:
             raise CTError("Percentiles need sex and age_years in --settings, as the scan's header does not state them.")
-        percentile = risk.percentile_from_table(score.total.agatston, sex, age, settings.percentile_table)
+        percentile = scores.percentile_from_table(score.total.agatston, sex, age, settings.percentile_table)
     return replace(context, categories=categories_of(score, percentile))
 
 

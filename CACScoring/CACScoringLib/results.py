@@ -16,7 +16,7 @@ from .core.labels import MAIN_ARTERIES, Artery, NonCoronary
 from .quality.acquisition import BloodPool
 from .quality.calibration_range import Familiarity
 from .quality.normalisation import Normalisation
-from .scoring import risk
+from .scoring import scores
 from .scoring.evidence import LeftOut
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
 from .scoring.mass import CalciumMass, MassCalibration, lesion_masses, summed
@@ -155,7 +155,7 @@ class Categories:
     risk_class: str
     cac_drs: str
     arterial_age_years: float
-    percentile: risk.Percentile | None
+    percentile: scores.Percentile | None
     probabilities: dict[str, float] = field(default_factory=dict)
     probabilities_withheld: bool = False
 
@@ -277,13 +277,13 @@ def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> Metho
     return replace(result, category_probabilities=uncertainty.probabilities(result.total))
 
 
-def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:
+def categories_of(threshold: MethodResult, percentile: scores.Percentile | None = None) -> Categories | None:
     """The published classes of a score by the clinical rule; None of candidates that nothing evaluated, and where they
     are withheld."""
     if threshold.status == "candidates" or threshold.withheld:
         return None
     agatston = threshold.total.agatston
     vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
-    classes = (risk.risk_class(agatston), risk.cac_drs(agatston, vessels), risk.arterial_age_years(agatston))
+    classes = (scores.risk_class(agatston), scores.cac_drs(agatston, vessels), scores.arterial_age_years(agatston))
     probabilities = threshold.category_probabilities, threshold.probabilities_withheld
     return Categories("threshold", threshold.status, *classes, percentile, *probabilities)

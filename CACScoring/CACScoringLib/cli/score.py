@@ -95,8 +95,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         return
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from ..io.reading import stem
-    from ..report.comparison_page import comparison_as_text
     from ..report.files import result_as_text
+    from ..report.page import comparison_as_text
     from ..run import ScanInput, chosen_models, load_models, run_scan
     from ..scoring.comparison import read_result
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.files import write_text_atomically
 from ..core.output import OutputError
-from ..report.template import rendered
+from ..report.page import rendered
 from ..results import METHOD_TITLES
 from .folder import RECORD
 from .parquet import SCHEMA, TABLES, TOTAL, table_path

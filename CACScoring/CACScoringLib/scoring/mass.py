@@ -29,7 +29,6 @@ from scipy import ndimage
 from ..core.ct import Acquisition, CTError, CTScan, MaskError
 from ..core.grid import bounding_box
 from ..core.tables import TableError, read_table
-from ..quality.acquisition import lateral_width_cm
 
 if TYPE_CHECKING:
     from .lesions import LesionSet
@@ -80,6 +79,9 @@ PUBLISHED_WIDTHS_CM = (30.0, 40.0)
 SCANNER_PERCENT, UNKNOWN_SCANNER_PERCENT, OTHER_VOLTAGE_PERCENT = 5.0, 10.0, 3.0
 """Uncertainty (one standard deviation): the repeated scans of PUBLISHED differ by 1 to 5 %, the four makers by 10 %; at
 100 kVp one of them measured 3 % less than the ratio of thresholds says."""
+
+BODY_HU, TABLE_OPENING_MM = -300.0, 12.0
+"""Of the body, to measure its width; the opening parts it from the table."""
 
 INSERT_WATER_HU = 20.0
 """How far water may lie off 0 HU within a body, which an insert alone does not show."""
@@ -228,6 +230,41 @@ def published(acquisition: Acquisition, width_cm: float | None) -> MassCalibrati
         return MassCalibration("published", at_120, UNKNOWN_SCANNER_PERCENT, width_cm)
     other = 0.0 if abs(kvp - 120) <= 0.5 else OTHER_VOLTAGE_PERCENT
     return MassCalibration("published", at_120 / relative_calcium_hu(kvp), float(np.hypot(percent, other)), width_cm)
+
+
+def lateral_width_cm(scan: CTScan, heart_mask: sitk.Image) -> float | None:
+    """Width of the body from left to right in the heart's middle slice, arms included where they touch it.
+
+    None where the field of view cuts the body off: at the image's sides, or at the edge of a circle that is padded
+    outside.
+    """
+    slices = np.flatnonzero(sitk.GetArrayViewFromImage(heart_mask).any((1, 2)))
+    if not slices.size:
+        return None
+    k = int(slices[slices.size // 2])
+    spacing_i, spacing_j, _ = scan.image.GetSpacing()
+    hu = scan.hu[k]
+    radius = (max(1, round(TABLE_OPENING_MM / 2 / spacing_j)), max(1, round(TABLE_OPENING_MM / 2 / spacing_i)))
+    tissue = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray((hu > BODY_HU).astype(np.uint8)), radius[::-1])
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(tissue), sortByObjectSize=True)
+    body = sitk.GetArrayViewFromImage(parts) == 1
+    columns = np.flatnonzero(body.any(0))
+    if not columns.size:
+        return None
+    if columns[0] == 0 or columns[-1] == body.shape[1] - 1 or _cut_by_circle(hu, body):
+        return None
+    return float((columns[-1] - columns[0] + 1) * spacing_i / 10)
+
+
+def _cut_by_circle(hu: np.ndarray, body: np.ndarray) -> bool:
+    """Whether a body [j, i] reaches the edge of the circle inside which a padded image was reconstructed."""
+    corners = hu[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if np.ptp(corners) > 0 or corners[0] > -900:
+        return False
+    j, i = np.nonzero(body)
+    middle_j, middle_i = (n / 2 - 0.5 for n in hu.shape)
+    reach = np.hypot((j - middle_j) / (hu.shape[0] / 2), (i - middle_i) / (hu.shape[1] / 2))
+    return bool(reach.max() > 0.98)
 
 
 @dataclass(frozen=True)

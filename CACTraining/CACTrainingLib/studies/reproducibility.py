@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from CACScoringLib.scoring.risk import ROUNDING, whole_score
+from CACScoringLib.scoring.scores import ROUNDING, whole_score
 from CACScoringLib.scoring.uncertainty import Limits
 
 from ..report import figures as study_figures

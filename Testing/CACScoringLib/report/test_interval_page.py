@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 from made_results import make_result
 
-from CACScoringLib.report.files import result_as_json, result_as_text
-from CACScoringLib.report.interval_page import interval_sentence, interval_text
+from CACScoringLib.report.files import interval_sentence, interval_text, result_as_json, result_as_text
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.evidence import LeftOut
 from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, CalibratedOn, Intervals

@@ -7,7 +7,7 @@ import pytest
 
 from CACScoringLib.core.ct import CTError, UnreadableError
 from CACScoringLib.models.cards import ModelError
-from CACScoringLib.report.comparison_page import (
+from CACScoringLib.report.page import (
     comparison_as_page,
     comparison_as_text,
 )
