@@ -22,12 +22,12 @@ from .models.ahead import ModelAhead
 from .models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
+from .quality.calibration import stored_repeatability
+from .quality.mass_calibration import MassCalibration, insert_calibration
 from .report import files as report
 from .report import page
 from .results import Networks, ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
-from .scoring.mass import MassCalibration, insert_calibration
-from .scoring.uncertainty import stored_repeatability
 from .whole_scan.estimates import ESTIMATORS
 from .whole_scan.run import ALL, STEP, estimator_models, with_whole_scan_estimates
 

@@ -70,6 +70,6 @@ def region_of(image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], 
 
 def score(monkeypatch, lesions: sitk.Image | None = None, **facts) -> ScoreResult:
     """The scan scored by the clinical rule. lesions: a reader's labels."""
-    monkeypatch.setattr(pipeline, "find_heart", lambda scan, *_: region(scan.image))
+    monkeypatch.setattr("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: region(scan.image))
     settings = pipeline.ScoreSettings(ScoringRules(calibration_mg_per_mm3_hu=0.001))
     return pipeline.score_scan(scan(**facts), settings, lesions=lesions)

@@ -18,7 +18,7 @@ import subprocess
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
-from CACScoringLib.scoring.uncertainty import Repeatability
+from CACScoringLib.quality.calibration import Repeatability
 
 ROOT = Path(__file__).parents[2]
 CARDS = ROOT / "CACScoring" / "CACScoringLib" / "Resources" / "Models"

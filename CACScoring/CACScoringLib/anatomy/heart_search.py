@@ -27,6 +27,7 @@ from .heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion, bone_beside, cut
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
+    from ..results import ScanContext
 
 HEART_MARGIN_MM = 3.0
 """By how much the heart of the territories' network is widened, because moving coronaries leave its outline."""
@@ -58,6 +59,14 @@ class _Found:
     source: str
     warnings: tuple[ScanWarning, ...]
     territories: Territories | None
+
+
+def locate_heart(context: ScanContext) -> ScanContext:
+    """Find the heart, and the territories of its arteries; errors as of `find_heart`."""
+    networks = context.networks
+    models = (networks.heart, networks.territories) if networks else (None, None)
+    region = find_heart(context.scored_scan, context.heart_mask, *models)
+    return replace(context, heart=region).with_warnings(*region.warnings)
 
 
 def find_heart(

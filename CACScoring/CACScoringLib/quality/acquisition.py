@@ -5,7 +5,8 @@ DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,6 +15,9 @@ from scipy import ndimage
 from ..anatomy.chest import GRID_MM, OUTSIDE_AIR_HU, TISSUE_HU, on_working_grid, voxels
 from ..core.ct import Acquisition, ContrastError, CTScan, MaskError, OrientationError, ScanWarning, same_grid
 from ..core.grid import Grid
+
+if TYPE_CHECKING:
+    from ..results import ScanContext
 
 STANDARD_KVP = 120.0
 """The 130 HU threshold and the weights were defined at this tube voltage."""
@@ -63,6 +67,29 @@ class BloodPool:
         return self.bright_hu >= ENHANCED_BLOOD_HU
 
 
+def examine_acquisition(context: ScanContext) -> ScanContext:
+    """Measure blood and noise, and check what speaks against a reliable score.
+
+    Raises:
+        ContrastError: The scan was made with contrast.
+        OrientationError: The anatomy contradicts the orientation in the file's header.
+    """
+    scan, mask, settings, normalisation = (
+        context.scored_scan,
+        context.heart.mask,
+        context.settings,
+        context.normalisation,
+    )
+    blood = measure_blood(scan, mask)
+    if normalisation.changes and (before := measure_blood(context.scan, mask)):
+        normalisation = replace(normalisation, noise_hu=before.noise_hu)
+    warnings = [*normalisation.warnings(), *examine(scan, blood)]
+    warnings += require_unenhanced(scan, blood, settings.allow_contrast)
+    if blood is None or not blood.enhanced:  # enhanced vessels look like bone
+        warnings += require_oriented(scan, mask, settings.allow_reversed)
+    return replace(context, blood=blood, normalisation=normalisation).with_warnings(*warnings)
+
+
 def examine(scan: CTScan, blood: BloodPool | None) -> tuple[ScanWarning, ...]:
     """Check what speaks against a reliable score: tube voltage, slices, contrast tag, bright blood, noise.
 
@@ -102,7 +129,7 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
                 f"{finding} The scan was acquired with contrast, so blood is counted as calcium. Do not use the score."
             )
             return (ScanWarning("contrast-enhanced", message),)
-        raise ContrastError(f"{finding} The scan was acquired with contrast. {_HOW_TO_ALLOW}")
+        raise ContrastError(f"{finding} The scan was acquired with contrast. {_WITHOUT_CONTRAST}")
     if agent and not allow_contrast:
         if blood is None:
             measured = "The blood could not be measured."
@@ -111,7 +138,7 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
                 f"The blood measures {blood.bright_hu:.0f} HU, as expected without contrast; the agent may have been "
                 "oral, or given after this series."
             )
-        raise ContrastError(f"The scan's DICOM tag names a contrast agent ({agent}). {measured} {_HOW_TO_ALLOW}")
+        raise ContrastError(f"The scan's DICOM tag names a contrast agent ({agent}). {measured} {_WITHOUT_CONTRAST}")
     return ()
 
 
@@ -229,7 +256,7 @@ def _blood_warnings(blood: BloodPool | None) -> tuple[ScanWarning, ...]:
     return tuple(warnings)
 
 
-_HOW_TO_ALLOW = "Score an unenhanced scan, or allow contrast (--allow-unusual) to score this one anyway."
+_WITHOUT_CONTRAST = "Score an unenhanced scan, or allow contrast (--allow-unusual) to score this one anyway."
 
 
 MIN_HEART_ML = 100.0
@@ -321,7 +348,7 @@ def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = Fal
     if against:
         message = f"The anatomy contradicts the orientation in the file's header: {'; '.join(against)}."
         if not allow_reversed:
-            raise OrientationError(f"{message} {_HOW_TO_ALLOW}")
+            raise OrientationError(f"{message} {_ORIENTED}")
         return (ScanWarning("reversed", f"{message} Heart, arteries and score are unreliable."),)
     if doubts:
         message = f"The orientation in the file's header is doubtful: {'; '.join(doubts)}."
@@ -401,7 +428,7 @@ def _lung_above(hu: np.ndarray, centre: np.ndarray) -> float | None:
     return float(above.mean() - below.mean())
 
 
-_HOW_TO_ALLOW = (
+_ORIENTED = (
     "Convert the scan again from its DICOM series with a tool that keeps the geometry, or allow reversed scans "
     "(--allow-unusual) to score this one anyway."
 )

@@ -17,11 +17,12 @@ from ..core.labels import TERRITORIES, Artery
 from ..core.output import SCHEMA
 from ..core.tables import table_text
 from ..io.image_files import write_image
-from ..results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
+from ..quality.calibration import CalibratedOn
+from ..results import CATEGORISED_BELOW, CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring.lesions import Lesion, ScoringRules
-from ..scoring.mass import CalciumMass
+from ..scoring.mass import CalciumMass, mass_of
 from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
-from ..scoring.uncertainty import CATEGORISED_BELOW, TOTAL, CalibratedOn
+from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
 
 _CSV_COLUMNS = (
@@ -230,9 +231,9 @@ def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
         "agatston_scale": None,
         "scaled_agatston": method.scaled_agatston,
         "no_calcium": method.no_calcium,
-        "total": asdict(method.total) | asdict(method.mass_of()) | _intervals(method, TOTAL),
+        "total": asdict(method.total) | asdict(mass_of(method)) | _intervals(method, TOTAL),
         "arteries": {
-            a.key: asdict(score) | asdict(method.mass_of(a)) | _intervals(method, a.key)
+            a.key: asdict(score) | asdict(mass_of(method, a)) | _intervals(method, a.key)
             for a, score in method.arteries.items()
         },
         "lesions": lesions,

@@ -13,11 +13,13 @@ from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary
 from ..core.output import REVIEW_PORT, OutputError
 from ..core.resources import resource_folder
 from ..core.text import RESEARCH_ONLY, percent
+from ..quality.calibration import Repeatability
+from ..quality.mass_calibration import MassCalibration
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
-from ..scoring.mass import CalciumMass, MassCalibration
+from ..scoring.mass import mass_of
 from ..scoring.scores import ROUNDING, Score, component_agatston
-from ..scoring.uncertainty import CATEGORIES, LIMITS, Repeatability
+from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import pictures
 from .files import interval_note, interval_sentence, interval_text
@@ -133,7 +135,8 @@ def _stenosis(result: ScoreResult) -> list[tuple]:
     ]
 
 
-def _mass_text(mass: CalciumMass) -> str:
+def _mass_text(method: MethodResult, *arteries: Artery) -> str:
+    mass = mass_of(method, *arteries)
     value, error = mass.integrated_mass_mg, mass.mass_standard_error_mg
     # The error is 0 where there is no lesion, which tells nothing of what was missed.
     return "–" if value is None else f"{value:.2f}" + (f" ± {error:.2f}" if error else "")

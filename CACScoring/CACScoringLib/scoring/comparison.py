@@ -19,7 +19,7 @@ from ..core.output import LAST_FILE
 from ..core.output import SCHEMA as SCORE_SCHEMA
 from ..core.records import check_record
 from ..quality.acquisition import NO_AGENT
-from .uncertainty import CalibratedOn, Limits, Repeatability, models_of
+from ..quality.calibration import CalibratedOn, Limits, Repeatability, models_of
 
 SCHEMA = "cac-comparison/1"
 

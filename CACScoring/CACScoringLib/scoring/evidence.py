@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,6 +25,9 @@ from ..anatomy.heart_search import Territories
 from ..core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from ..core.labels import MAIN_ARTERIES, SITES, TERRITORIES, Artery, NonCoronary, Site
 from .lesions import LesionSet, connected_voxels
+
+if TYPE_CHECKING:
+    from ..results import MethodResult, ScanContext
 
 REASONS = {
     "log_mass": "little for coronary calcium",
@@ -91,6 +95,18 @@ class LeftOut:
     lesions: LesionSet
     suggestions: tuple[ArterySuggestion, ...]
     reasons: tuple[str, ...]
+
+
+def coronary_lesions(
+    context: ScanContext, found: LesionSet, evidence: Evidence
+) -> tuple[LesionSet, tuple[ArterySuggestion, ...], LeftOut]:
+    """The lesions that count by their evidence, by the clinical rule or of the calcium map; as `select_lesions`."""
+    assert context.slices is not None
+    assert context.decomposition is not None
+    suggestions = suggested_arteries(found, context.scored_scan, context.heart)
+    slices, calcium_map = context.slices.on_scan, context.decomposition.calcium_map
+    features = lesion_features(found, suggestions, calcium_map, slices, context.noise_hu)
+    return select_lesions(found, features, suggestions, evidence)
 
 
 def select_lesions(
@@ -207,7 +223,6 @@ CALCIUM_RATES = {"pulmonary artery": 0.1, "other": 0.1, "outside": 0.1}
 SLIVER_MM3 = 6.0
 """A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""
 
-_LEAST_PROBABILITY = 1e-3
 _RATES = np.array([CALCIUM_RATES.get(name, 1.0) for name in TERRITORIES], np.float32)
 
 
@@ -375,3 +390,27 @@ def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> 
     result = values.copy()
     result[np.flatnonzero(small)[touched]] = values[~small][nearest[touched]]
     return result
+
+
+def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
+    """The doubt about a clinical score that nobody has reviewed."""
+    if method.left_out is not None:
+        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
+        if not count + others:
+            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
+            return ScanWarning("automatic", message)
+        message = (
+            f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
+            "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
+            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
+            "--lesions."
+        )
+        return ScanWarning("automatic", message)
+    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
+    if has_territories:
+        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
+    message = (
+        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
+        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
+    )
+    return ScanWarning("unreviewed", message)

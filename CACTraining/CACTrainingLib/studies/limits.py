@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from CACScoringLib.models.cards import list_models, store_repeatability
-from CACScoringLib.scoring.uncertainty import Repeatability
+from CACScoringLib.quality.calibration import Repeatability
 
 from ..experiments.configuration import StudyError
 from .records import MG, StudyRecord, models_of, pairs_of

@@ -25,7 +25,7 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card, update_card
-from CACScoringLib.quality.calibration_range import CalibrationRange
+from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.run import SCORING_NETWORKS
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 

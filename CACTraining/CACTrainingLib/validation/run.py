@@ -22,8 +22,8 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.text import some
 from CACScoringLib.models.cards import ModelCard, StoredModel
+from CACScoringLib.quality.calibration import CalibratedOn
 from CACScoringLib.run import ModelChoice, chosen_models
-from CACScoringLib.scoring.uncertainty import CalibratedOn
 
 from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..experiments.scored import SCANS, make_folder, scored_folders

@@ -14,10 +14,10 @@ from CACScoringLib.cli import main as scoring_cli
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card, update_card
-from CACScoringLib.quality.calibration_range import CalibrationRange
+from CACScoringLib.quality.calibration import CalibratedOn, CalibrationRange
 from CACScoringLib.run import ModelChoice, chosen_models
 from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import LIMITS, CalibratedOn, Uncertainty
+from CACScoringLib.scoring.uncertainty import LIMITS, Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.validation import recalibration_page, run
 from CACTrainingLib.validation.candidates import ScanCandidates
