@@ -29,7 +29,7 @@ def test_contracts_are_kept():
     [
         ("CACScoring/CACScoringLib/core/ct.py", "from ..scoring import lesions"),
         ("CACScoring/CACScoringLib/report/page.py", "def f():\n    from .. import run"),
-        ("CACScoring/CACScoringLib/scoring/risk.py", "import CACTrainingLib"),
+        ("CACScoring/CACScoringLib/scoring/scores.py", "import CACTrainingLib"),
         ("CACScoring/CACScoringLib/pipeline.py", "import vtk"),
         ("CACScoring/CACScoringLib/review/review.py", "import qt"),
         ("CACTraining/CACTrainingLib/data/datasets.py", "from ..studies import scans"),

@@ -1,4 +1,7 @@
-"""What scoring a CT gives: the scores of each method, and all that they were made from."""
+"""What is known of a scan, from its first step to its result: data and nothing else.
+
+Types of other rooms are named only, so that each of them can take a `ScanContext` and return it with more.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
-from .anatomy.arteries import ArterySuggestion
-from .anatomy.heart_region import HeartRegion
-from .calcium_map.decomposition import Decomposition, SliceProbabilities
 from .core.ct import CTScan, ScanWarning
-from .core.labels import MAIN_ARTERIES, Artery, NonCoronary
-from .quality.acquisition import BloodPool
-from .quality.calibration_range import Familiarity
-from .quality.normalisation import Normalisation
-from .scoring import risk
-from .scoring.evidence import LeftOut
-from .scoring.lesions import Lesion, LesionSet, ScoringRules
-from .scoring.mass import CalciumMass, MassCalibration, lesion_masses, summed
-from .scoring.scores import Score, score_lesions, score_sites
-from .scoring.uncertainty import CATEGORISED_BELOW, CalibratedOn, Intervals, ScanErrors
+from .core.labels import Artery, NonCoronary
 
 if TYPE_CHECKING:
+    from .anatomy.arteries import ArterySuggestion
+    from .anatomy.heart_region import HeartRegion
+    from .calcium_map.decomposition import Decomposition, SliceProbabilities
     from .models.choice import Networks
+    from .pipeline import ScoreSettings
+    from .quality.acquisition import BloodPool
+    from .quality.calibration import CalibratedOn, Familiarity
+    from .quality.mass_calibration import MassCalibration
+    from .quality.normalisation import Normalisation
+    from .scoring.evidence import LeftOut, ReaderLabels
+    from .scoring.lesions import Lesion, LesionSet, ScoringRules
+    from .scoring.mass import CalciumMass
+    from .scoring.scores import Percentile, Score
+    from .scoring.uncertainty import Intervals
     from .whole_scan.estimates import WholeScanEstimate
-
 
 STATUSES = {
     "reviewed": "reviewed",
@@ -35,6 +38,10 @@ STATUSES = {
 }
 """How a method's scores came about: by a person who assigned the lesions to arteries; by the networks' evidence of each
 lesion; or not at all, so that they may be anything dense."""
+
+
+CATEGORISED_BELOW = 1000.0
+"""Automatic scores from here on have no category probabilities: too few calibration patients reach them."""
 
 
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
@@ -49,10 +56,6 @@ CLINICAL_TITLES = {"threshold": "Agatston", "decomposition": "Agatston equivalen
 """What to call their scores on the clinical scale (`Score.clinical_agatston`)."""
 
 
-MOST_MEASURED = 300
-"""Lesions of a method whose masses without a threshold are measured; a patient has some dozen."""
-
-
 @dataclass(frozen=True)
 class MethodResult:
     """Scores by one method.
@@ -63,7 +66,7 @@ class MethodResult:
     (`uncertainty.TOTAL`) and of arteries by their key; empty where unknown. category_probabilities: of
     `uncertainty.CATEGORIES`, by the total; empty where unknown or withheld, and of reviewed scores.
     withheld: whether intervals and categories of an automatic score are, because the scan is out of the calibration
-    range (`quality.calibration_range`). calibrated_on: whose errors the intervals are made of; None for digital
+    range (`quality.calibration`). calibrated_on: whose errors the intervals are made of; None for digital
     patients.
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
     no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
@@ -83,13 +86,6 @@ class MethodResult:
     withheld: bool = False
     masses: dict[int, CalciumMass] | None = None
     calibrated_on: CalibratedOn | None = None
-
-    def mass_of(self, *arteries: Artery) -> CalciumMass:
-        """Mass without a threshold of arteries, of all together when none is named."""
-        if self.masses is None:
-            return CalciumMass()
-        own = (lesion for lesion in self.lesions.lesions if not arteries or lesion.artery in arteries)
-        return summed(self.masses[lesion.id] for lesion in own)
 
     @property
     def reviewed(self) -> bool:
@@ -141,12 +137,12 @@ class Categories:
     risk_class: str
     cac_drs: str
     arterial_age_years: float
-    percentile: risk.Percentile | None
+    percentile: Percentile | None
     probabilities: dict[str, float] = field(default_factory=dict)
     probabilities_withheld: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoreResult:
     """All that `score` finds out about a scan.
 
@@ -168,10 +164,10 @@ class ScoreResult:
 
     scan: CTScan
     heart: HeartRegion
-    blood: BloodPool | None
-    methods: dict[str, MethodResult]
-    categories: Categories | None
-    warnings: tuple[ScanWarning, ...]
+    blood: BloodPool | None = None
+    methods: dict[str, MethodResult] = field(default_factory=dict)
+    categories: Categories | None = None
+    warnings: tuple[ScanWarning, ...] = ()
     territories: sitk.Image | None = None
     non_coronary: NonCoronaryResult | None = None
     networks: Networks | None = None
@@ -192,84 +188,34 @@ class ScoreResult:
         return self.scored or self.scan
 
 
-def scored(
-    status: str, lesions: LesionSet, rules: ScoringRules, spacing_mm: tuple[float, float, float], **more: Any
-) -> MethodResult:
-    """Score the lesions of a method. more: further fields of `MethodResult`."""
-    total = score_lesions(lesions.lesions, spacing_mm, rules)
-    return MethodResult(status, rules, lesions, total, score_sites(lesions.lesions, spacing_mm, rules), **more)
+_LATER: Any = None
+"""Default of what the first steps make."""
 
 
-def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
-    """The doubt about a clinical score that nobody has reviewed."""
-    if method.left_out is not None:
-        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
-        if not count + others:
-            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
-            return ScanWarning("automatic", message)
-        message = (
-            f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
-            "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
-            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
-            "--lesions."
-        )
-        return ScanWarning("automatic", message)
-    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
-    if has_territories:
-        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
-    message = (
-        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
-        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
-    )
-    return ScanWarning("unreviewed", message)
+@dataclass(frozen=True, kw_only=True)
+class ScanContext(ScoreResult):
+    """A result on its way through the steps of `pipeline.score_scan`: each takes it, and returns it with more.
 
-
-def with_masses(result: ScoreResult) -> ScoreResult:
-    """The result with the masses of its lesions without a threshold; not where there are so many that they are noise.
-    Calcium outside the arteries counts for no lesion near it."""
-    calibration, elsewhere = result.mass_calibration, result.non_coronary
-    if calibration is None:
-        return result
-    others = None if elsewhere is None else elsewhere.lesions.id_map > 0
-    scan = result.scored_scan
-    hu, spacing = scan.hu, scan.image.GetSpacing()
-    methods = dict(result.methods)
-    for name, method in result.methods.items():
-        if len(method.lesions.lesions) <= MOST_MEASURED:
-            of_map = name == "decomposition"
-            masses = lesion_masses(hu, spacing, method.lesions, calibration, others, of_map)
-            methods[name] = replace(method, masses=masses)
-    return replace(result, methods=methods)
-
-
-def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> MethodResult:
-    """The result of a method with the intervals of its scores, and the category probabilities of an automatic one.
-
-    Both need the errors of such scores; those of a calcium map are known as long as nobody has reviewed it. Of an
-    automatic score in a scan beyond what the models know they are withheld.
+    settings: The user's. rules: of the clinical score, for this scan. heart_mask: a mask of the heart that was given,
+    on any grid; None where it has to be found. reader: a reader's labels; None where nobody has reviewed the lesions.
     """
-    arteries = {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
-    if result.reviewed:
-        return replace(result, intervals=errors.of_reviewed(result.total, arteries) if name == "threshold" else {})
-    if errors.withholds and result.status == "automatic":
-        return replace(result, withheld=True)
-    uncertainty = errors.known.get(result.status if name == "threshold" else "decomposition")
-    if uncertainty is None or (name == "decomposition" and result.scaled_agatston is None):
-        return result
-    intervals = uncertainty.intervals(result.total, arteries, *errors.facts)
-    result = replace(result, intervals=intervals, calibrated_on=errors.calibrated_on)
-    if result.probabilities_withheld:
-        return result
-    return replace(result, category_probabilities=uncertainty.probabilities(result.total))
 
+    heart: HeartRegion = _LATER
+    normalisation: Normalisation = _LATER
+    mass_calibration: MassCalibration = _LATER
+    settings: ScoreSettings
+    rules: ScoringRules
+    heart_mask: sitk.Image | None = None
+    reader: ReaderLabels | None = None
 
-def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:
-    """The published classes of a score by the clinical rule; None of candidates that nothing evaluated, and where they
-    are withheld."""
-    if threshold.status == "candidates" or threshold.withheld:
-        return None
-    agatston = threshold.total.agatston
-    vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
-    classes = (risk.risk_class(agatston), risk.cac_drs(agatston, vessels), risk.arterial_age_years(agatston))
-    probabilities = threshold.category_probabilities, threshold.probabilities_withheld
-    return Categories("threshold", threshold.status, *classes, percentile, *probabilities)
+    @property
+    def noise_hu(self) -> float | None:
+        return None if self.blood is None else self.blood.noise_hu
+
+    def with_warnings(self, *warnings: ScanWarning) -> ScanContext:
+        """The context with further warnings."""
+        return replace(self, warnings=(*self.warnings, *warnings))
+
+    def with_method(self, name: str, method: MethodResult) -> ScanContext:
+        """The context with the scores by a method."""
+        return replace(self, methods={**self.methods, name: method})

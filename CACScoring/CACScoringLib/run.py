@@ -20,12 +20,12 @@ from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
 from .models.choice import LoadedModels
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
+from .quality.calibration import stored_repeatability
+from .quality.mass_calibration import MassCalibration, insert_calibration
 from .report import files as report
 from .report import page
 from .results import ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
-from .scoring.mass import MassCalibration, insert_calibration
-from .scoring.uncertainty import stored_repeatability
 from .whole_scan.run import STEP, with_whole_scan_estimates
 
 

@@ -12,6 +12,7 @@ from CACScoringLib.core.ct import Acquisition, CTError, MaskError, scan_from_ima
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import result_as_text
+from CACScoringLib.scoring.mass import mass_of
 from CACScoringLib.scoring.scores import Score
 
 ACQUISITION = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)
@@ -174,17 +175,17 @@ def test_masses_without_a_threshold_need_no_calibration_of_the_scanner(heart_wit
     published = score_scan(scan, heart=heart, lesions=labels)
     own = published.methods["threshold"]
     assert (published.mass_calibration.source, own.total.mass_mg) == ("published", None)
-    assert own.mass_of().integrated_mass_mg > own.mass_of(Artery.LAD).integrated_mass_mg > 0
-    assert own.mass_of(Artery.LCX).integrated_mass_mg == 0
+    assert mass_of(own).integrated_mass_mg > mass_of(own, Artery.LAD).integrated_mass_mg > 0
+    assert mass_of(own, Artery.LCX).integrated_mass_mg == 0
     stated = replace(scan, acquisition=replace(ACQUISITION, mass_factor_patient=0.8))
     by_scanner = score_scan(stated, heart=heart, lesions=labels).methods["threshold"]
     assert by_scanner.total.mass_mg == pytest.approx(0.0008 * by_scanner.total.pseudo_mass_hu_mm3)
-    ratio = by_scanner.mass_of().integrated_mass_mg / own.mass_of().integrated_mass_mg
+    ratio = mass_of(by_scanner).integrated_mass_mg / mass_of(own).integrated_mass_mg
     assert ratio == pytest.approx(0.8 / published.mass_calibration.mg_per_cm3_per_hu)
 
 
 def test_so_many_candidates_that_they_are_noise_have_no_masses(heart_with_two_lesions, monkeypatch):
-    monkeypatch.setattr("CACScoringLib.results.MOST_MEASURED", 1)
+    monkeypatch.setattr("CACScoringLib.scoring.mass.MOST_MEASURED", 1)
     scan, heart, labels = heart_with_two_lesions
     method = score_scan(scan, heart=heart, lesions=labels).methods["threshold"]
-    assert (method.masses, method.mass_of().integrated_mass_mg) == (None, None)
+    assert (method.masses, mass_of(method).integrated_mass_mg) == (None, None)

@@ -91,7 +91,7 @@ def scored(evidence: bool = True, known: dict | None = None, lesions: sitk.Image
     scan = scan_from_image(image(), Acquisition("NRRD"))
     networks = panel_results.known_networks()
     networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence, known)))
-    with mock.patch.object(pipeline, "find_heart", lambda scan, *_: _heart(scan.image)):
+    with mock.patch("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
         used = Networks(None, networks.slices, networks.decomposition)
         return pipeline.score_scan(scan, settings, lesions=lesions, networks=used)

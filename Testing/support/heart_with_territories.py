@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from CACScoringLib import pipeline
 from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.anatomy.territories import Territories
+from CACScoringLib.anatomy.heart_search import Territories
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
@@ -70,6 +70,6 @@ def region_of(image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], 
 
 def score(monkeypatch, lesions: sitk.Image | None = None, **facts) -> ScoreResult:
     """The scan scored by the clinical rule. lesions: a reader's labels."""
-    monkeypatch.setattr(pipeline, "find_heart", lambda scan, *_: region(scan.image))
+    monkeypatch.setattr("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: region(scan.image))
     settings = pipeline.ScoreSettings(ScoringRules(calibration_mg_per_mm3_hu=0.001))
     return pipeline.score_scan(scan(**facts), settings, lesions=lesions)

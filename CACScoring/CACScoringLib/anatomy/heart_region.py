@@ -13,6 +13,7 @@ patients, with a heart mask; they have not been tested on scans unseen. Arrays a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,7 +23,9 @@ from ..core.ct import CTScan, NoHeartError, ScanWarning
 from ..core.grid import Grid, bounding_box, largest_part
 from ..core.labels import Artery
 from .chest import BONE_HU, GRID_MM, Chest, depth_inside, landmarks, on_working_grid, voxels, within
-from .territories import Territories
+
+if TYPE_CHECKING:
+    from .heart_search import Territories
 
 BONE_LABEL = 1
 AORTA_LABEL = 2

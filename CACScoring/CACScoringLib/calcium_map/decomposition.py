@@ -20,6 +20,7 @@ from ..models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, HeartSlices, heart_s
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
+    from ..results import ScanContext
 
 SATURATED_MAP_HU = 100.0
 """Map above which a voxel is calcium beyond doubt, so that what the window cut off it is missing in the map."""
@@ -88,6 +89,26 @@ class SliceProbabilities:
     on_grid: np.ndarray
     on_scan: np.ndarray
     warnings: tuple[ScanWarning, ...] = ()
+
+
+def decompose_heart(context: ScanContext) -> ScanContext:
+    """Decompose the slices that show calcium, by the networks; errors as of `decompose`."""
+    networks, settings = context.networks, context.settings.decomposition
+    assert networks is not None
+    stored = DecompositionSettings.of(networks.slices, networks.decomposition)
+    slices, parts = decompose(
+        context.scored_scan,
+        context.heart.mask,
+        (networks.slices, networks.decomposition),
+        settings or stored,
+        context.slices_by_reader,
+    )
+    context = replace(context, slices=slices, decomposition=parts).with_warnings(*parts.warnings)
+    if settings is not None:
+        return context
+    heart = None if context.heart_mask is not None else networks.heart
+    others = {"slices": networks.slices, "heart": heart, "territories": networks.territories}
+    return context.with_warnings(*calibration_warnings(networks.decomposition, others))
 
 
 def slice_probabilities(

@@ -46,10 +46,10 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     Raises OutputError, CTError.
     """
     from ..models.choice import load_models
-    from ..report import comparison_page
+    from ..quality.calibration import stored_repeatability
+    from ..report import page
     from ..run import ScanInput, comparable, read_and_score
     from ..scoring.comparison import compare, comparison_as_json, is_result, read_result
-    from ..scoring.uncertainty import stored_repeatability
 
     output = OutputFolder(options.output, options.overwrite)
     if options.scans[0].resolve() == options.scans[1].resolve():
@@ -75,13 +75,13 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         comparison = compare(*contents, stored_repeatability(contents[1]))
         _write_results(output.path, results, settings)
         reports = {f"{side.capitalize()} scan": f"{side}/report.html" for side in results}
-        write_text_atomically(output.path / PAGE, comparison_page.comparison_as_page(comparison, reports))
+        write_text_atomically(output.path / PAGE, page.comparison_as_page(comparison, reports))
         text = json.dumps(comparison_as_json(comparison), indent=1, ensure_ascii=False, allow_nan=False)
         write_text_atomically(output.path / LAST, text + "\n")
     for warning in comparison.warnings:
         progress.warning(warning)
     progress.done(output.path)
-    print(comparison_page.comparison_as_text(comparison))
+    print(page.comparison_as_text(comparison))
     print(f"Results: {output.path}")
 
 

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _list(options: argparse.Namespace, progress: Progress) -> None:
     from ..models.cards import list_models
-    from ..scoring.uncertainty import CalibratedOn
+    from ..quality.calibration import CalibratedOn
 
     for model in list_models():
         known = CalibratedOn.stored(model.card.calibration)

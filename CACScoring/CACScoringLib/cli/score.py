@@ -115,8 +115,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from ..io.reading import stem
     from ..models.choice import chosen_models, load_models
-    from ..report.comparison_page import comparison_as_text
     from ..report.files import result_as_text
+    from ..report.page import comparison_as_text
     from ..run import ScanInput, run_scan
     from ..scoring.comparison import read_result
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.files import OutputError, write_text_atomically
-from ..report.template import rendered
+from ..report.page import rendered
 from ..results import METHOD_TITLES
 from .folder import RECORD
 from .parquet import SCHEMA, TABLES, TOTAL, table_path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.text import RESEARCH_ONLY
-from ..report.interval_page import interval_sentence
+from ..report.files import interval_sentence
 from ..results import ScoreResult
 from ..scoring.uncertainty import TOTAL
 

@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 
 from ..core.text import RESEARCH_ONLY
-from ..report.figures import listed_lesions
-from ..report.pictures import slice_picture
+from ..report.pictures import listed_lesions, slice_picture
 from ..results import STATUSES, ScoreResult
 from ..scoring.scores import component_agatston
 from .source import SourceSeries

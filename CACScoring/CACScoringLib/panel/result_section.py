@@ -64,7 +64,8 @@ class ResultSection(Section):
 
     def _showInterval(self, result: MethodResult | None) -> None:
         """Of the clinical score: a sentence, and a bar below it."""
-        from ..report.interval_page import interval_bar, interval_note, interval_sentence
+        from ..report.files import interval_note, interval_sentence
+        from ..report.page import interval_bar
         from ..scoring.uncertainty import TOTAL
 
         label, bar = self._ui.intervalLabel, self._ui.intervalBar
@@ -170,7 +171,7 @@ def _columns(method: str, result: MethodResult) -> list[tuple[str, Callable[[Art
 
 def _intervalOf(result: MethodResult, artery: Artery | None) -> str:
     """Where the score of an artery, or the total (None), lies nine times of ten; empty where that is unknown."""
-    from ..report.interval_page import interval_text
+    from ..report.files import interval_text
     from ..scoring.uncertainty import TOTAL
 
     own = result.intervals.get(TOTAL if artery is None else artery.key)
@@ -205,7 +206,7 @@ def _lines(warnings: Iterable[ScanWarning]) -> str:
 
 def _classes(result: MethodResult | None, categories: Categories | None) -> str:
     """Published classes of a clinical score that a reader or the networks' evidence has told from other calcium."""
-    from ..scoring import risk
+    from ..scoring import scores
 
     if result is None:
         return ""
@@ -225,7 +226,7 @@ def _classes(result: MethodResult | None, categories: Categories | None) -> str:
         text = _("Reviewed: no coronary calcium. {score}").format(score=text)
     further = [f", {categories.percentile}"] if categories.percentile is not None else []
     further += [f"; {out}"] if (out := countLeftOut(result.left_out)) else []
-    return f"{text}{''.join(further)}. {risk.ROUNDING}"
+    return f"{text}{''.join(further)}. {scores.ROUNDING}"
 
 
 def statusText(result: MethodResult) -> str:

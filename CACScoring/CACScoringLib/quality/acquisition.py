@@ -5,13 +5,19 @@ DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..core.ct import Acquisition, ContrastError, CTScan, MaskError, ScanWarning, same_grid
+from ..anatomy.chest import GRID_MM, OUTSIDE_AIR_HU, TISSUE_HU, on_working_grid, voxels
+from ..core.ct import Acquisition, ContrastError, CTScan, MaskError, OrientationError, ScanWarning, same_grid
+from ..core.grid import Grid
+
+if TYPE_CHECKING:
+    from ..results import ScanContext
 
 STANDARD_KVP = 120.0
 """The 130 HU threshold and the weights were defined at this tube voltage."""
@@ -43,10 +49,6 @@ NO_AGENT = frozenset({"", "0", "n", "no", "none", "no contrast", "without contra
 """What scanners write into ContrastBolusAgent when there was none."""
 
 
-BODY_HU = -300.0
-TABLE_OPENING_MM = 12.0
-
-
 @dataclass(frozen=True)
 class BloodPool:
     """Blood and noise, measured in homogeneous windows of the heart's upper half.
@@ -63,6 +65,29 @@ class BloodPool:
     @property
     def enhanced(self) -> bool:
         return self.bright_hu >= ENHANCED_BLOOD_HU
+
+
+def examine_acquisition(context: ScanContext) -> ScanContext:
+    """Measure blood and noise, and check what speaks against a reliable score.
+
+    Raises:
+        ContrastError: The scan was made with contrast.
+        OrientationError: The anatomy contradicts the orientation in the file's header.
+    """
+    scan, mask, settings, normalisation = (
+        context.scored_scan,
+        context.heart.mask,
+        context.settings,
+        context.normalisation,
+    )
+    blood = measure_blood(scan, mask)
+    if normalisation.changes and (before := measure_blood(context.scan, mask)):
+        normalisation = replace(normalisation, noise_hu=before.noise_hu)
+    warnings = [*normalisation.warnings(), *examine(scan, blood)]
+    warnings += require_unenhanced(scan, blood, settings.allow_contrast)
+    if blood is None or not blood.enhanced:  # enhanced vessels look like bone
+        warnings += require_oriented(scan, mask, settings.allow_reversed)
+    return replace(context, blood=blood, normalisation=normalisation).with_warnings(*warnings)
 
 
 def examine(scan: CTScan, blood: BloodPool | None) -> tuple[ScanWarning, ...]:
@@ -104,7 +129,7 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
                 f"{finding} The scan was acquired with contrast, so blood is counted as calcium. Do not use the score."
             )
             return (ScanWarning("contrast-enhanced", message),)
-        raise ContrastError(f"{finding} The scan was acquired with contrast. {_HOW_TO_ALLOW}")
+        raise ContrastError(f"{finding} The scan was acquired with contrast. {_WITHOUT_CONTRAST}")
     if agent and not allow_contrast:
         if blood is None:
             measured = "The blood could not be measured."
@@ -113,7 +138,7 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
                 f"The blood measures {blood.bright_hu:.0f} HU, as expected without contrast; the agent may have been "
                 "oral, or given after this series."
             )
-        raise ContrastError(f"The scan's DICOM tag names a contrast agent ({agent}). {measured} {_HOW_TO_ALLOW}")
+        raise ContrastError(f"The scan's DICOM tag names a contrast agent ({agent}). {measured} {_WITHOUT_CONTRAST}")
     return ()
 
 
@@ -231,39 +256,179 @@ def _blood_warnings(blood: BloodPool | None) -> tuple[ScanWarning, ...]:
     return tuple(warnings)
 
 
-def lateral_width_cm(scan: CTScan, heart_mask: sitk.Image) -> float | None:
-    """Width of the body from left to right in the heart's middle slice, arms included where they touch it.
+_WITHOUT_CONTRAST = "Score an unenhanced scan, or allow contrast (--allow-unusual) to score this one anyway."
 
-    None where the field of view cuts the body off: at the image's sides, or at the edge of a circle that is padded
-    outside.
+
+MIN_HEART_ML = 100.0
+"""A smaller mask has no direction."""
+
+SPINE_CM2 = 8.0
+"""Bone in a transverse section of the spine: 9 cm² and more; of sternum and ribs in front of the heart, up to 5."""
+
+TURNED_SPINE = 2.0
+"""Bone in front of the heart per bone behind it: 0.4 at most, and 2.4 and more in reversed scans."""
+
+RIGHT_MM, AORTA_RIGHT = -5.0, -0.1
+"""Place of the heart: 9 mm and more left of the spine, 2 to 36 mm right of it in reversed scans. Tissue beside the
+spine: more on the left by a share of 0.2 to 0.7, in one patient with an effusion less by 0.1."""
+
+LUNG_BELOW, MUCH_LUNG_BELOW = -0.03, -0.2
+"""Share of lung above the heart's centre less that below it: 0.05 and more, -0.06 to -0.48 in reversed scans."""
+
+APEX_UP_MM, APEX_BACK_MM = -5.0, -10.0
+"""Apex to the left and front, the sum of both: 4 mm and more, -45 to 50 mm with slices reversed. Apex to the front
+alone: -7 mm and more, -22 to 1 mm with front and back reversed."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Where the anatomy lies, by the scan's header. None where the field of view does not show it.
+
+    bone_behind_cm2, bone_in_front_cm2: bone behind and in front of the heart, mean section over the heart's slices.
+    heart_left_mm: distance of the heart's centre from the spine, to the left. aorta_left: share of tissue beside the
+    spine on the left less that on the right. lung_above: share of lung above the heart's centre less that below.
+    apex_left_mm, apex_front_mm: offset of the heart's lower third from its upper third.
     """
-    slices = np.flatnonzero(sitk.GetArrayViewFromImage(heart_mask).any((1, 2)))
-    if not slices.size:
+
+    bone_behind_cm2: float
+    bone_in_front_cm2: float
+    heart_left_mm: float | None
+    aorta_left: float | None
+    lung_above: float | None
+    apex_left_mm: float
+    apex_front_mm: float
+
+    def judge(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Compare the findings with the header.
+
+        Returns:
+            Clauses of a sentence: findings that contradict the header, and findings that only cast doubt on it.
+        """
+        behind, in_front = self.bone_behind_cm2, self.bone_in_front_cm2
+        if in_front >= max(SPINE_CM2, TURNED_SPINE * behind):
+            # The other axes are judged from the spine.
+            areas = f"{in_front:.0f} cm² of bone, behind it {behind:.0f} cm²"
+            return (f"the spine lies in front of the heart ({areas})",), ()
+        against, doubts = [], []
+        if self.heart_left_mm is not None and self.heart_left_mm < 0:
+            finding = f"the heart lies {-self.heart_left_mm:.0f} mm to the right of the spine"
+            if self.aorta_left is not None and self.heart_left_mm < RIGHT_MM and self.aorta_left < AORTA_RIGHT:
+                against.append(f"{finding}, and so does the aorta (dextrocardia or images reversed left to right)")
+            else:
+                doubts.append(finding)
+        lung, apex = self.lung_above, self.apex_left_mm + self.apex_front_mm
+        if lung is not None and (lung < MUCH_LUNG_BELOW or (lung < LUNG_BELOW and apex < APEX_UP_MM)):
+            against.append("the lungs narrow above the heart as they do above the diaphragm")
+        elif lung is not None and lung < 0:
+            doubts.append("the lungs are no narrower below the heart than above")
+        elif apex < APEX_UP_MM:
+            doubts.append("the apex of the heart points up")
+        elif self.apex_front_mm < APEX_BACK_MM:
+            doubts.append("the apex of the heart points backwards")
+        return tuple(against), tuple(doubts)
+
+
+def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = False) -> tuple[ScanWarning, ...]:
+    """Refuse scans whose anatomy contradicts the orientation in their header: arteries would be told apart wrongly.
+
+    Args:
+        scan: An unenhanced CT; enhanced vessels look like bone.
+        heart: Mask on the scan's grid.
+        allow_reversed: Warn instead.
+
+    Returns:
+        A warning where a reversed scan is allowed, or where the evidence is weak.
+
+    Raises:
+        OrientationError: The anatomy contradicts the header.
+    """
+    coarse = on_working_grid(scan.image)
+    findings = orientation(sitk.GetArrayViewFromImage(coarse), Grid.of(coarse).mask(heart))
+    against, doubts = findings.judge() if findings else ((), ())
+    if against:
+        message = f"The anatomy contradicts the orientation in the file's header: {'; '.join(against)}."
+        if not allow_reversed:
+            raise OrientationError(f"{message} {_ORIENTED}")
+        return (ScanWarning("reversed", f"{message} Heart, arteries and score are unreliable."),)
+    if doubts:
+        message = f"The orientation in the file's header is doubtful: {'; '.join(doubts)}."
+        return (ScanWarning("orientation-doubtful", message),)
+    return ()
+
+
+def orientation(hu: np.ndarray, heart: np.ndarray) -> Findings | None:
+    """Measure where the anatomy lies.
+
+    Args:
+        hu: The scan on the working grid, [k, j, i].
+        heart: bool, alike.
+
+    Returns:
+        The findings; None for a mask too small to be a heart.
+    """
+    if heart.sum() * GRID_MM**3 / 1000 < MIN_HEART_ML:
         return None
-    k = int(slices[slices.size // 2])
-    spacing_i, spacing_j, _ = scan.image.GetSpacing()
-    hu = scan.hu[k]
-    radius = (max(1, round(TABLE_OPENING_MM / 2 / spacing_j)), max(1, round(TABLE_OPENING_MM / 2 / spacing_i)))
-    tissue = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray((hu > BODY_HU).astype(np.uint8)), radius[::-1])
-    parts = sitk.RelabelComponent(sitk.ConnectedComponent(tissue), sortByObjectSize=True)
-    body = sitk.GetArrayViewFromImage(parts) == 1
-    columns = np.flatnonzero(body.any(0))
-    if not columns.size:
+    places = np.argwhere(heart)
+    centre = places.mean(0)
+    slices = slice(places[0, 0], places[-1, 0] + 1)
+    _, behind, left = (np.arange(n) - c for n, c in zip(hu.shape, centre, strict=True))
+    columns = np.flatnonzero(abs(left) <= voxels(66))
+    middle = slices, slice(None), slice(columns[0], columns[-1] + 1)
+    bone = (hu[middle] > THRESHOLD_HU) & ~ndimage.binary_dilation(heart[middle], iterations=2)
+    cm2 = GRID_MM**2 / 100 / len(bone)
+    back = bone[:, behind > voxels(20)]
+    bone_behind = float(back.sum() * cm2)
+    heart_left = aorta_left = None
+    if bone_behind >= SPINE_CM2:
+        spine = _spine(back.sum((0, 1))) + columns[0]
+        heart_left = float((centre[2] - spine) * GRID_MM)
+        column = bone[:, :, abs(columns - spine) <= voxels(15)].sum((0, 2)) * (behind > voxels(20))
+        aorta_left = _aorta_left(hu[slices], spine, int((column >= column.max() / 4).argmax()))
+    low, high = np.percentile(places[:, 0], (33, 67))
+    apex = places[places[:, 0] <= low].mean(0) - places[places[:, 0] >= high].mean(0)
+    return Findings(
+        bone_behind,
+        float(bone[:, behind < -voxels(20)].sum() * cm2),
+        heart_left,
+        aorta_left,
+        _lung_above(hu, centre),
+        float(apex[2]) * GRID_MM,
+        float(-apex[1]) * GRID_MM,
+    )
+
+
+def _spine(profile: np.ndarray) -> float:
+    """Column of the spine. profile: bone behind the heart by column."""
+    strip = ndimage.uniform_filter1d(profile.astype(float), voxels(36), mode="constant")
+    columns = np.arange(len(profile))
+    return float(np.average(columns, weights=profile * (abs(columns - strip.argmax()) <= voxels(27))))
+
+
+def _aorta_left(hu: np.ndarray, spine: float, front: int) -> float | None:
+    """`Findings.aorta_left`; None where the scan ends beside the spine. front: row of the spine's front."""
+    inner, outer = round(spine) + voxels(12), round(spine) + voxels(45)
+    mirrored = 2 * round(spine) - outer, 2 * round(spine) - inner
+    if mirrored[0] < 0 or outer > hu.shape[2]:
         return None
-    if columns[0] == 0 or columns[-1] == body.shape[1] - 1 or _cut_by_circle(hu, body):
+    beside = hu[:, max(0, front - voxels(15)) : front + voxels(21)] > TISSUE_HU
+    return float(beside[:, :, inner:outer].mean() - beside[:, :, slice(*mirrored)].mean())
+
+
+def _lung_above(hu: np.ndarray, centre: np.ndarray) -> float | None:
+    """`Findings.lung_above`, of slices 24 to 66 mm from the centre; None where they are not in view on both sides."""
+    k, j, i = (round(place) for place in centre)
+    first = max(0, k - voxels(66))
+    box = slice(max(0, j - voxels(60)), j + voxels(75)), slice(max(0, i - voxels(90)), i + voxels(75))
+    near = hu[(slice(first, k + voxels(66)), *box)]
+    body = near > OUTSIDE_AIR_HU
+    share = (body & (near < TISSUE_HU)).sum((1, 2)) / np.maximum(1, body.sum((1, 2)))
+    above, below = share[k - first + voxels(24) :], share[: max(0, k - first - voxels(24))]
+    if min(len(above), len(below)) < voxels(15):
         return None
-    return float((columns[-1] - columns[0] + 1) * spacing_i / 10)
+    return float(above.mean() - below.mean())
 
 
-def _cut_by_circle(hu: np.ndarray, body: np.ndarray) -> bool:
-    """Whether a body [j, i] reaches the edge of the circle inside which a padded image was reconstructed."""
-    corners = hu[[0, 0, -1, -1], [0, -1, 0, -1]]
-    if np.ptp(corners) > 0 or corners[0] > -900:
-        return False
-    j, i = np.nonzero(body)
-    middle_j, middle_i = (n / 2 - 0.5 for n in hu.shape)
-    reach = np.hypot((j - middle_j) / (hu.shape[0] / 2), (i - middle_i) / (hu.shape[1] / 2))
-    return bool(reach.max() > 0.98)
-
-
-_HOW_TO_ALLOW = "Score an unenhanced scan, or allow contrast (--allow-unusual) to score this one anyway."
+_ORIENTED = (
+    "Convert the scan again from its DICOM series with a tool that keeps the geometry, or allow reversed scans "
+    "(--allow-unusual) to score this one anyway."
+)

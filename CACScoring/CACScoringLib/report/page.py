@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
+import math
 from dataclasses import asdict
+from functools import cache
+from typing import TYPE_CHECKING
 
-from ..core.files import REVIEW_PORT
+from ..core.files import REVIEW_PORT, OutputError, resource_folder
 from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary
-from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, MethodResult, ScoreResult
-from ..scoring import risk
-from ..scoring.comparison import Comparison
-from ..scoring.mass import CalciumMass, MassCalibration
-from ..scoring.scores import Score, component_agatston
+from ..core.text import RESEARCH_ONLY, percent
+from ..quality.calibration import Repeatability
+from ..quality.mass_calibration import MassCalibration
+from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
+from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
+from ..scoring.mass import mass_of
+from ..scoring.scores import ROUNDING, Score, component_agatston
+from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
-from . import comparison_page, figures
-from .figures import PROBABLY, at_most_99_percent, lesion_name, listed_lesions, place_of
-from .interval_page import interval_bar, interval_note, interval_sentence, interval_text
-from .pictures import TERRITORY_SITES, WINDOW_HU
-from .template import rendered
+from . import pictures
+from .files import interval_note, interval_sentence, interval_text
+from .pictures import (
+    PROBABLY,
+    SITE_COLOURS,
+    TERRITORY_SITES,
+    WINDOW_HU,
+    at_most_99_percent,
+    lesion_name,
+    listed_lesions,
+    place_of,
+)
+
+if TYPE_CHECKING:
+    import jinja2
 
 SOURCES = {
     "insert": "a calibration insert in the scan",
@@ -33,10 +51,11 @@ SEVERE_STENOSIS_LIMITS = {"F": (800, 1200, 1600), "M": (1600, 2000, 3000)}
 second, and very likely from the third (Vahanian, Eur Heart J 2022;43:561, after Clavel, J Am Coll Cardiol
 2013;62:2329)."""
 
-_FUNCTIONS = (
-    *(interval_bar, interval_note, interval_sentence, interval_text, agreements, prediction_of, listed_lesions),
-    *(figures.method_pictures, figures.site_pictures, figures.saliency_picture),
-)
+WIDTH, HEIGHT = 460, 44
+_LEFT, _RIGHT, _BAR = 14, 446, 12
+_TICKS = (0, 1, 10, 100, 400, 1000, 3000)
+_HIGHEST = 4000.0
+_BANDS = ("#e3f0e6", "#fbf3d3", "#fbe0c4", "#f6cfcf")
 
 
 def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comparison | None = None) -> str:
@@ -47,6 +66,10 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
     """
     calibration = result.mass_calibration
     measured = {key: method for key, method in result.methods.items() if method.masses is not None}
+    functions = (
+        *(interval_bar, interval_note, interval_sentence, interval_text, agreements, prediction_of, listed_lesions),
+        *(pictures.method_pictures, pictures.site_pictures, pictures.saliency_picture),
+    )
     return rendered(
         "score.html",
         f"Coronary calcium: {result.scan.source.name if result.scan.source else 'CT'}",
@@ -64,10 +87,10 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
         main_arteries=MAIN_ARTERIES,
         territory_sites=dict.fromkeys(TERRITORY_SITES.values()),
         unassigned_label=int(Artery.UNASSIGNED),
-        rounding=risk.ROUNDING,
+        rounding=ROUNDING,
         window_hu=WINDOW_HU,
         review_port=REVIEW_PORT,
-        **{function.__name__: function for function in _FUNCTIONS},
+        **{function.__name__: function for function in functions},
         mass_text=_mass_text,
         arteries_with_lesions=_arteries_with_lesions,
         artery_scores=_artery_scores,
@@ -76,7 +99,7 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
         components=_components,
         rules=lambda method: asdict(method.rules),
         stenosis=_stenosis,
-        **comparison_page.content(comparison),
+        **comparison_content(comparison),
     )
 
 
@@ -111,7 +134,8 @@ def _stenosis(result: ScoreResult) -> list[tuple]:
     ]
 
 
-def _mass_text(mass: CalciumMass) -> str:
+def _mass_text(method: MethodResult, *arteries: Artery) -> str:
+    mass = mass_of(method, *arteries)
     value, error = mass.integrated_mass_mg, mass.mass_standard_error_mg
     # The error is 0 where there is no lesion, which tells nothing of what was missed.
     return "–" if value is None else f"{value:.2f}" + (f" ± {error:.2f}" if error else "")
@@ -142,7 +166,7 @@ def _left_out(result: ScoreResult, method: MethodResult) -> list[tuple]:
         key=lambda candidate: candidate[1].not_coronary_probability,
     )
     rows = []
-    for lesion, suggestion, reason in candidates[: figures.MOST_LISTED]:
+    for lesion, suggestion, reason in candidates[: pictures.MOST_LISTED]:
         points = sum(component_agatston(c, result.scan.slice_spacing_mm, method.rules) for c in lesion.components)
         place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
         probability = at_most_99_percent(1 - suggestion.not_coronary_probability)
@@ -187,3 +211,171 @@ def _facts(result: ScoreResult, identify: bool) -> dict[str, object]:
         far = f" (distance {familiarity.distance:.2g}, limit {familiarity.limit:g})"
         facts["unlike_the_calibration_scans"] = "; ".join(familiarity.causes) + far if familiarity.distance else "no"
     return facts
+
+
+def rendered(template: str, title: str, **content: object) -> str:
+    """A page. template: name of the file. content: what it shows, by the names that it uses. Raises OutputError."""
+    return _environment().get_template(template).render(title=title, **content)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    try:
+        import jinja2
+    except ModuleNotFoundError as error:  # as in Slicer, where the networks' packages were not installed
+        raise OutputError("Reports need the package jinja2. Install it (pip install jinja2), and try again.") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resource_folder("Report")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals["RESEARCH_ONLY"] = RESEARCH_ONLY
+    environment.filters |= {
+        "colour": SITE_COLOURS.__getitem__,
+        "data_uri": lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
+        "general": "{:g}".format,
+        "number": lambda value, digits=0: "–" if value is None else f"{value:.{digits}f}",
+        "percent": percent,
+    }
+    environment.tests["coronary"] = lambda site: isinstance(site, Artery)
+    return environment
+
+
+NOT_IN_PATIENTS = "The limits come from digital patients and are not established in patients."
+
+_FACTS = {
+    "name": "scan",
+    "kvp": "kVp",
+    "kernel": "kernel",
+    "slice_thickness_mm": "slice thickness, mm",
+    "slice_spacing_mm": "slice spacing, mm",
+    "exposure_mas": "exposure, mAs",
+    "noise_hu": "noise, HU",
+    "gating": "gating",
+    "scanner_model": "scanner",
+}
+
+
+def comparison_as_page(comparison: Comparison, reports: dict[str, str] | None = None) -> str:
+    """`comparison.html`. reports: relative addresses of the scans' own reports, by what to call them."""
+    title = "Serial comparison of coronary calcium"
+    return rendered("comparison.html", title, reports=reports, **comparison_content(comparison))
+
+
+def comparison_content(comparison: Comparison | None) -> dict[str, object]:
+    """What the template of the section shows; nothing without a comparison."""
+    return {
+        "comparison": comparison,
+        "not_in_patients": NOT_IN_PATIENTS,
+        "fact_titles": _FACTS,
+        "rests_on_intervals": _rests_on_intervals,
+        "pairs": _pairs,
+        "heading": _heading,
+        "total_change": _total_change,
+        "change_sentence": _sentence,
+        "quantity_title": _title,
+        "quantity_text": _number,
+        "signed": _signed,
+        "intervals_text": _intervals,
+        "fact": _fact,
+    }
+
+
+def comparison_as_text(comparison: Comparison) -> str:
+    """Totals by method and their verdicts, and what the limits come from."""
+    lines = []
+    for method in comparison.methods:
+        lines.append(f"{_heading(method)}:")
+        lines += [f"  {_sentence(method, change)}" for change in method.changes if change.part == TOTAL]
+        if not method.changes:
+            lines.append(f"  cannot be determined: {method.bars[0]}")
+    source = comparison.repeatability
+    if source is not None:
+        lines.append(f"Limits: {source.data} ({source.date}).")
+        lines += [NOT_IN_PATIENTS] if source.digital else []
+    return "\n".join(lines)
+
+
+def _heading(method: MethodComparison) -> str:
+    title = METHOD_TITLES[method.method]
+    return title if method.status is None else f"{title}, {STATUSES[method.status]}"
+
+
+def _rests_on_intervals(comparison: Comparison) -> bool:
+    return any(change.based_on == BY_INTERVALS for method in comparison.methods for change in method.changes)
+
+
+def _pairs(source: Repeatability) -> int:
+    """Most pairs that any of the totals' limits rest on."""
+    totals = [parts[TOTAL] for by in source.limits.values() for parts in by.values() if TOTAL in parts]
+    return max((limits.pairs for limits in totals), default=0)
+
+
+def _total_change(method: MethodComparison) -> Change:
+    return next(change for change in method.changes if change.part == TOTAL)
+
+
+def _sentence(method: MethodComparison, change: Change) -> str:
+    repeats = "" if change.limit is None else f", repeatability limit ±{_number(change.quantity, change.limit)}"
+    if change.intervals is not None:
+        repeats += f", 90 % intervals {_intervals(change)}"
+    return (
+        f"{_title(method, change.quantity)} {_number(change.quantity, change.earlier)} → "
+        f"{_number(change.quantity, change.later)} ({_signed(change)}{repeats}): {change.text}"
+    )
+
+
+def _intervals(change: Change) -> str:
+    if change.intervals is None:
+        return "–"
+    earlier, later = (interval_text(*interval) for interval in change.intervals)
+    return f"{earlier} → {later}"
+
+
+def _title(method: MethodComparison, quantity: str) -> str:
+    if quantity == "pseudo_mass_hu_mm3":
+        return "Pseudo-mass, HU·mm³"
+    if method.method == "threshold":
+        return "Agatston score"
+    return "Adjusted Agatston score, on the scale of clinical scores"
+
+
+def _number(quantity: str, value: float) -> str:
+    return f"{value:,.1f}" if quantity == "agatston" else f"{value:,.0f}"
+
+
+def _signed(change: Change) -> str:
+    sign = "−" if change.difference < 0 else "+" if change.difference > 0 else ""
+    return sign + _number(change.quantity, abs(change.difference))
+
+
+def _fact(value: object) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def interval_bar(score: float, low: float, high: float, ink: str = "#46535a") -> str:
+    """An SVG of a score and its interval on the categories. ink: colour of the numbers below."""
+    bounds, middle = (0.0, *LIMITS["agatston"], _HIGHEST), 4 + _BAR
+    title = f"Agatston {score:.0f}, 90 % interval {interval_text(low, high)}, on categories {', '.join(CATEGORIES)}"
+    bands = zip(itertools.pairwise(bounds), _BANDS, strict=True)
+    parts = [_box(_at(first), _at(last), 4, 2 * _BAR, colour) for (first, last), colour in bands]
+    parts.append(_box(_at(low), max(_at(high), _at(low) + 2), middle - 3, 6, "#37597a"))
+    parts.append(f'<circle cx="{_at(score):.1f}" cy="{middle}" r="6" fill="#fff" stroke="#12283d" stroke-width="3"/>')
+    look = f'y="{HEIGHT - 3}" font-size="11" text-anchor="middle" fill="{ink}"'
+    parts += [f'<text x="{_at(tick):.1f}" {look}>{tick:,}</text>' for tick in _TICKS]
+    return (
+        f'<svg role="img" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'height="{HEIGHT}"><title>{title}</title>{"".join(parts)}</svg>'
+    )
+
+
+def _at(score: float) -> float:
+    return _LEFT + (_RIGHT - _LEFT) * math.log1p(min(score, _HIGHEST)) / math.log1p(_HIGHEST)
+
+
+def _box(left: float, right: float, top: float, height: float, fill: str) -> str:
+    return f'<rect x="{left:.1f}" width="{right - left:.1f}" y="{top:g}" height="{height:g}" fill="{fill}"/>'

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from ..core.text import percent
 from ..radiograph.score import CardArea, RadiographResult, ViewResult, area_of, proportion_of, threshold_name
 from ..radiograph.view import STANDARD_MM
-from .figures import Picture
-from .template import rendered
+from .page import rendered
+from .pictures import Picture
 
 SCHEMA = "cac-radiograph/1"
 

@@ -16,7 +16,8 @@ from ..core.ct import CTError, CTScan
 from ..core.files import OutputFolder
 from ..core.progress import Progress
 from ..io.dicom import acquisition_of, read_slice
-from ..results import ScoreResult, with_masses
+from ..results import ScoreResult
+from ..scoring.mass import with_masses
 
 _JOB = "job.pickle"
 

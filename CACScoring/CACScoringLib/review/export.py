@@ -14,12 +14,13 @@ from ..core.files import OutputFolder
 from ..core.labels import Artery
 from ..models.choice import VESSELS
 from ..quality.acquisition import BloodPool
-from ..quality.calibration_range import Familiarity
+from ..quality.calibration import Familiarity
+from ..quality.mass_calibration import MassCalibration
 from ..quality.normalisation import Normalisation
 from ..report import files as report
 from ..report import page
-from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult, with_masses
-from ..scoring.mass import MassCalibration
+from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult
+from ..scoring.mass import with_masses
 from .state import ReviewState
 
 ABOUT_CANDIDATES = (
@@ -37,7 +38,7 @@ IN_PANEL, IN_BROWSER = "CAC panel of 3D Slicer", "CAC review in the browser"
 class Reviewed:
     """The state of a review, to be exported.
 
-    result: without masses, see `results.with_masses`. record: the `scores.json` of the run that it began with.
+    result: without masses, see `mass.with_masses`. record: the `scores.json` of the run that it began with.
     slices_off: slices, from the feet, of the calcium map that the reader switched off; slices_wished: on, though they
     were never decomposed.
     """

@@ -20,12 +20,11 @@ from ..core.grid import bounding_box
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.tables import table_text
 from ..quality.artefacts import MetalKind, metal_lesions, metal_warning
-from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult, with_intervals
-from ..scoring.evidence import LeftOut
+from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult
+from ..scoring.evidence import LeftOut, outside_warning
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
 from ..scoring.scores import Score, score_lesions, score_sites
-from ..scoring.sites import outside_warning
-from ..scoring.uncertainty import ScanErrors
+from ..scoring.uncertainty import ScanErrors, with_intervals
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
 

@@ -16,8 +16,8 @@ import SimpleITK as sitk
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
-from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult, categories_of
-from ..scoring import risk
+from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult
+from ..scoring import scores
 from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements
@@ -151,7 +151,7 @@ class ScanReview:
         # The table of percentiles is not in the scene, so that the one recorded holds for its own score alone.
         same = self._state.record["methods"]["threshold"]["total"]["agatston"] == result.total.agatston
         known = recorded["percentile"] if recorded is not None and same else None
-        return categories_of(result, None if known is None else risk.Percentile(**known))
+        return scores.categories_of(result, None if known is None else scores.Percentile(**known))
 
     def position_of(self, method: str, lesion_id: int) -> tuple[float, float, float]:
         """Where to show a lesion: its voxel nearest to its centre of mass, mm, Slicer's RAS axes. Raises MaskError."""

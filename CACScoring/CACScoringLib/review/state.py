@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from ..core.ct import Acquisition, CTError, CTScan, UnreadableError, same_grid, scan_from_image
 from ..core.grid import Grid
-from ..quality.calibration_range import Familiarity
+from ..quality.calibration import Familiarity
 from ..quality.normalisation import Normalisation
 from ..scoring.lesions import ScoringRules
 from ..scoring.uncertainty import ScanErrors

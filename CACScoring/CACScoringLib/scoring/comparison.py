@@ -19,7 +19,7 @@ from ..core.files import SCHEMA as SCORE_SCHEMA
 from ..core.labels import MAIN_ARTERIES
 from ..core.records import check_record
 from ..quality.acquisition import NO_AGENT
-from .uncertainty import CalibratedOn, Limits, Repeatability, models_of
+from ..quality.calibration import CalibratedOn, Limits, Repeatability, models_of
 
 SCHEMA = "cac-comparison/1"
 

@@ -17,12 +17,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
+from scipy.spatial import cKDTree
 
-from ..core.ct import CTError
+from ..anatomy.arteries import ArterySuggestion, suggest_arteries
+from ..anatomy.heart_region import BONE_LABEL, HeartRegion, candidate_region
+from ..anatomy.heart_search import Territories
+from ..core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
+from ..core.labels import MAIN_ARTERIES, SITES, TERRITORIES, Artery, NonCoronary, Site
+from .lesions import LesionSet, connected_voxels
 
 if TYPE_CHECKING:
-    from ..anatomy.arteries import ArterySuggestion
-    from .lesions import LesionSet
+    from ..results import MethodResult, ScanContext
 
 REASONS = {
     "log_mass": "little for coronary calcium",
@@ -90,6 +95,18 @@ class LeftOut:
     lesions: LesionSet
     suggestions: tuple[ArterySuggestion, ...]
     reasons: tuple[str, ...]
+
+
+def coronary_lesions(
+    context: ScanContext, found: LesionSet, evidence: Evidence
+) -> tuple[LesionSet, tuple[ArterySuggestion, ...], LeftOut]:
+    """The lesions that count by their evidence, by the clinical rule or of the calcium map; as `select_lesions`."""
+    assert context.slices is not None
+    assert context.decomposition is not None
+    suggestions = suggested_arteries(found, context.scored_scan, context.heart)
+    slices, calcium_map = context.slices.on_scan, context.decomposition.calcium_map
+    features = lesion_features(found, suggestions, calcium_map, slices, context.noise_hu)
+    return select_lesions(found, features, suggestions, evidence)
 
 
 def select_lesions(
@@ -186,3 +203,214 @@ def coronary_probabilities(features: np.ndarray, weights: Mapping[str, float]) -
 def _logit(probability: float) -> float:
     p = min(max(probability, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY)
     return math.log(p / (1 - p))
+
+
+SITE_OF: dict[str, Site] = {
+    **{artery.key: artery for artery in MAIN_ARTERIES},
+    "aortic valve and root": NonCoronary.AORTIC_VALVE,
+    "mitral annulus": NonCoronary.MITRAL_ANNULUS,
+    "ascending aorta": NonCoronary.THORACIC_AORTA,
+    "descending aorta": NonCoronary.THORACIC_AORTA,
+    "pulmonary artery": NonCoronary.OTHER,
+    "other": NonCoronary.OTHER,
+    "outside": NonCoronary.OTHER,
+}
+"""Where calcium lies by the territory it lies in."""
+
+CALCIUM_RATES = {"pulmonary artery": 0.1, "other": 0.1, "outside": 0.1}
+"""How likely calcium is at a place of a territory, against a place of an artery, a valve or the aorta. Set by hand."""
+
+SLIVER_MM3 = 6.0
+"""A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""
+
+_RATES = np.array([CALCIUM_RATES.get(name, 1.0) for name in TERRITORIES], np.float32)
+
+
+def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, candidates: np.ndarray) -> np.ndarray:
+    """The site that calcium would belong to, uint8 [k, j, i] (`Site`), at candidates; 0 elsewhere.
+
+    With territories: in heart and territories, but not in bone, nor in what of the aorta hangs together with bone, for
+    that is bone too; touching voxels of one site that fill less than SLIVER_MM3 go to the site that touches them.
+    Without: UNASSIGNED in the heart, but not in bone or aorta.
+
+    Args:
+        region: The heart.
+        territory_labels: From `Territories.labels`, on the scan's grid; None where there are none.
+        candidates: bool [k, j, i], where something is dense enough.
+    """
+    territories = region.territories
+    if territories is None or territory_labels is None:
+        return np.where(candidates, candidate_region(region), np.uint8(0))
+    flat = np.flatnonzero(candidates)
+    inside = _at(region.mask, flat) | _at(territory_labels, flat)
+    bone = None if region.excluded is None else sitk.GetArrayViewFromImage(region.excluded) == BONE_LABEL
+    if bone is not None:
+        inside &= ~bone.reshape(-1)[flat]
+    flat = flat[inside]
+    weighted = territories.at(flat, candidates.shape) * _RATES
+    values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[weighted.argmax(1)]
+    values = _without_slivers(flat, values, region.mask)
+    if bone is not None:
+        kept = ~((values == NonCoronary.THORACIC_AORTA) & _touching(flat, values, bone))
+        flat, values = flat[kept], values[kept]
+    sites = np.zeros(candidates.shape, np.uint8)
+    sites.reshape(-1)[flat] = values
+    return sites
+
+
+def suggested_arteries(found: LesionSet, scan: CTScan, region: HeartRegion) -> list[ArterySuggestion]:
+    """A suggestion for each lesion, in the lesions' order: by the territories, else by its place in the heart.
+
+    Raises:
+        AtlasError: The atlas cannot be read.
+    """
+    if region.territories is None:
+        return suggest_arteries(found, scan.image, region.mask)
+    return _by_territory(found, region.territories)
+
+
+@dataclass(frozen=True)
+class ReaderLabels:
+    """A reader's lesions. sites: uint8 [k, j, i], `Site` where a lesion was labelled, else 0."""
+
+    sites: np.ndarray
+    warnings: tuple[ScanWarning, ...]
+
+    @property
+    def no_calcium(self) -> bool:
+        """True if the reader labelled nothing in the arteries: there is no coronary calcium."""
+        return not _in_arteries(self.sites).any()
+
+    @property
+    def has_elsewhere(self) -> bool:
+        return bool((self.sites > max(Artery)).any())
+
+
+def reader_labels(lesions: sitk.Image, scan: CTScan) -> ReaderLabels:
+    """Bring a reader's label map, on any grid, to the scan's.
+
+    Raises:
+        MaskError: It does not fit the scan, holds other labels, or lesions of no artery alone.
+    """
+    labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
+    sites = sitk.GetArrayFromImage(labels)
+    if unknown := set(np.unique(sites).tolist()) - {0, *SITES}:
+        meaning = ", ".join(f"{site.value} {site.full_name if site > max(Artery) else site.key}" for site in SITES)
+        raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
+    in_arteries = _in_arteries(sites)
+    if not in_arteries.any():
+        message = (
+            "The lesion label map holds no artery, so this is a reviewed score of 0: no coronary calcium. If that is a "
+            "mistake, score again with the right file."
+        )
+        warnings += (ScanWarning("reviewed-empty", message),)
+    unassigned = sites == Artery.UNASSIGNED
+    if count := int(unassigned.sum()):
+        if (unassigned == in_arteries).all():
+            raise MaskError(
+                f"All {count} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} (unassigned), so "
+                "they have not been reviewed. Assign the coronary lesions to their arteries and clear the rest; an "
+                "empty label map means that there is no coronary calcium."
+            )
+        message = f"{count} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
+        warnings += (ScanWarning("unassigned-left-out", message),)
+        sites[unassigned] = 0
+    return ReaderLabels(sites, warnings)
+
+
+def _in_arteries(labels: np.ndarray) -> np.ndarray:
+    return (labels > 0) & (labels <= max(Artery))
+
+
+def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
+    """The doubt about labelled lesions that reach out of the heart, if any do. heart: mask on the scan's grid."""
+    slices = sorted({k for lesion in found.lesions for k in lesion.slice_indices})
+    values = sitk.GetArrayViewFromImage(heart)
+    beyond: set[int] = set()
+    for k in slices:  # one after the other: of a large scan all of them at once take long
+        at = np.nonzero(found.id_map[k])
+        beyond.update(found.id_map[k][at][values[k][at] == 0].tolist())
+    if not beyond:
+        return []
+    message = (
+        f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "
+        "but the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
+    )
+    return [ScanWarning("label-outside-heart", message)]
+
+
+def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
+    return sitk.GetArrayViewFromImage(mask).reshape(-1)[flat] != 0
+
+
+def _by_territory(found: LesionSet, territories: Territories) -> list[ArterySuggestion]:
+    """From the territories of all voxels of each lesion; the artery is the one that the lesion is labelled with."""
+    ids = found.id_map.reshape(-1)[found.flat]
+    weighted = territories.at(found.flat, found.id_map.shape) * _RATES
+    weighted /= weighted.sum(1, keepdims=True)
+    sizes = np.maximum(np.bincount(ids), 1)
+    means = np.stack([np.bincount(ids, weights=column) for column in weighted.T], axis=1) / sizes[:, None]
+    result = []
+    for lesion in found.lesions:
+        own = means[lesion.id]
+        coronary = own[1:5]
+        best = lesion.artery if lesion.artery in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
+        total = float(coronary.sum())
+        confidence = float(coronary[best - Artery.LM]) / max(total, _LEAST_PROBABILITY)
+        result.append(ArterySuggestion(lesion.id, Artery(best), confidence, 1 - total))
+    return result
+
+
+def _touching(flat: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Which labelled voxels belong to a piece of one label that touches a mask, bool [k, j, i] (26 neighbours)."""
+    if not len(flat):
+        return np.zeros(0, bool)
+    place = np.stack(np.unravel_index(flat, mask.shape))
+    last = np.array(mask.shape)[:, None] - 1
+    touches = np.zeros(len(flat), bool)
+    for offset in np.ndindex(3, 3, 3):
+        touches |= mask[tuple(np.clip(place + np.array(offset)[:, None] - 1, 0, last))]
+    piece = connected_voxels(flat, values, mask.shape)
+    return np.bincount(piece, touches)[piece] > 0
+
+
+def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> np.ndarray:
+    """Labels of voxels with those of small pieces replaced by what touches them. grid: an image on the scan's grid."""
+    if not len(flat):
+        return values
+    shape = grid.GetSize()[::-1]
+    piece = connected_voxels(flat, values, shape)
+    small = (np.bincount(piece) * math.prod(grid.GetSpacing()) < SLIVER_MM3)[piece]
+    if not small.any() or small.all():
+        return values
+    places = np.stack(np.unravel_index(flat, shape), axis=1).astype(float)
+    # Of the 26 neighbours the farthest is √3 away, in voxels.
+    distance, nearest = cKDTree(places[~small]).query(places[small], distance_upper_bound=1.8)
+    touched = np.isfinite(distance)
+    result = values.copy()
+    result[np.flatnonzero(small)[touched]] = values[~small][nearest[touched]]
+    return result
+
+
+def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
+    """The doubt about a clinical score that nobody has reviewed."""
+    if method.left_out is not None:
+        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
+        if not count + others:
+            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
+            return ScanWarning("automatic", message)
+        message = (
+            f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
+            "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
+            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
+            "--lesions."
+        )
+        return ScanWarning("automatic", message)
+    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
+    if has_territories:
+        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
+    message = (
+        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
+        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
+    )
+    return ScanWarning("unreviewed", message)

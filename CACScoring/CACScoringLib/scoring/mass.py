@@ -8,36 +8,35 @@ Integrated mass (Med Phys 2023, doi:10.1002/mp.16326): N = (I − n·S_bkg) / (S
 density ρ, times voxel volume and ρ; I is the sum over n voxels. Hydroxyapatite in tissue adds ρ/c to it, whatever its
 density, S_obj − S_bkg = ρ/c, so that none has to be known: the mass is c · Σ (HU − background) · voxel volume. What it
 displaces of the tissue is left out: at 3.16 g/cm³ that is 1 % of the mass.
-
-How many mg/cm³ of hydroxyapatite one HU is, follows in this order: an insert of known density in the scan, or a number
-that the user gives; the factors that the scanner states in DICOM; the user's table; published measurements by scanner,
-body width and tube voltage.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
-from ..core.ct import Acquisition, CTError, CTScan, MaskError
 from ..core.grid import bounding_box
-from ..core.tables import TableError, read_table
-from ..quality.acquisition import lateral_width_cm
 
 if TYPE_CHECKING:
+    from ..core.labels import Artery
+    from ..quality.mass_calibration import MassCalibration
+    from ..results import MethodResult, ScoreResult
     from .lesions import LesionSet
+
+AnyResult = TypeVar("AnyResult", bound="ScoreResult")
 
 REACH_MM, RING_MM = 1.5, 3.0
 """In the slice: how far a lesion's region goes beyond its voxels, and the width of the ring around it that gives the
 background. A region also takes one slice above and one below. Chosen on 40 lesions of digital patients and on simulated
 inserts: a wider region holds more of faint and moving calcium, but also more of other tissue than its ring."""
+
+MOST_MEASURED = 300
+"""Lesions of a method whose masses without a threshold are measured; a patient has some dozen."""
 
 NOT_TISSUE_HU = -300.0
 """Voxels below are lung or air: no background, and in a region no calcium."""
@@ -53,181 +52,6 @@ _PLACES = tuple(
 """Where a region is measured again for the standard error, in widths of the region."""
 
 _LEAST_PLACES = 5
-
-SMALL_CM, LARGE_CM = 32.0, 38.0
-"""Patients of a smaller lateral width are small, of a larger one large (DICOM PS3.3 C.8.2.1.1.7, after McCollough
-2007, doi:10.1148/radiol.2432050808)."""
-
-PUBLISHED_MG_PER_CM3_PER_HU = {
-    "canon": (0.714, 0.725),
-    "toshiba": (0.714, 0.725),
-    "ge": (0.911, 0.880),
-    "philips": (0.783, 0.797),
-    "siemens": (0.751, 0.816),
-}
-"""At 120 kVp, by the maker's name, in thorax phantoms 30 and 40 cm wide: the median of five scans each on an Aquilion
-ONE Vision, Revolution, iCT and Somatom Force by the method of van Praagh et al. 2021 (doi:10.1002/mp.14912), as kept at
-github.com/MolloiLab/CAC-stanford-data (2nd)."""
-
-HU_PER_MG_CM3_AT_120_KVP = 1.385
-"""1 / (1000 × 0.000722048 mg/(mm³·HU)), the published mass calibration of the Canon scan of the QRM insert."""
-
-_KVP = (70.0, 80.0, 100.0, 120.0, 135.0)
-_THRESHOLD_HU = (207.0, 177.0, 145.0, 130.0, 119.0)
-
-PUBLISHED_WIDTHS_CM = (30.0, 40.0)
-
-SCANNER_PERCENT, UNKNOWN_SCANNER_PERCENT, OTHER_VOLTAGE_PERCENT = 5.0, 10.0, 3.0
-"""Uncertainty (one standard deviation): the repeated scans of PUBLISHED differ by 1 to 5 %, the four makers by 10 %; at
-100 kVp one of them measured 3 % less than the ratio of thresholds says."""
-
-INSERT_WATER_HU = 20.0
-"""How far water may lie off 0 HU within a body, which an insert alone does not show."""
-
-
-@dataclass(frozen=True)
-class MassCalibration:
-    """Mass calibration of a scan.
-
-    source: "insert", "given", "dicom-patient", "dicom-device", "table" or "published". mg_per_cm3_per_hu: times HU
-    above the background it is mg/cm³ of hydroxyapatite. uncertainty_percent: a standard deviation; None where unknown.
-    lateral_width_cm: of the body, where it was measured.
-    """
-
-    source: str
-    mg_per_cm3_per_hu: float
-    uncertainty_percent: float | None = None
-    lateral_width_cm: float | None = None
-
-    @property
-    def of_scanner(self) -> bool:
-        """Whether it was made for this scan or scanner, so that the clinical mass may be told by it."""
-        return self.source != "published"
-
-
-def calcium_hu_per_mg_cm3(kvp: float) -> float:
-    """HU that 1 mg/cm³ of hydroxyapatite adds to water at a tube voltage; errors as of `relative_calcium_hu`."""
-    return HU_PER_MG_CM3_AT_120_KVP * relative_calcium_hu(kvp)
-
-
-def relative_calcium_hu(kvp: float) -> float:
-    """HU of calcium at a tube voltage against 120 kVp.
-
-    The ratio of the voltage's equivalent threshold to 130 HU (Gräni 2018, 10.1093/ehjci/jey019, as coded by peers:
-    (2nd)), linear between the published voltages. Raises ValueError outside 70 to 140 kVp.
-    """
-    if not 70.0 <= kvp <= 140.0:
-        raise ValueError(f"Tube voltage {kvp:g} kVp: the calcium's HU are known from 70 to 140 kVp only.")
-    return float(np.interp(kvp, _KVP, _THRESHOLD_HU)) / 130.0
-
-
-def insert_calibration(
-    image: sitk.Image, insert: sitk.Image, density_mg_per_cm3: float, water_hu: float = 0.0
-) -> MassCalibration:
-    """Calibrate by a phantom insert of known hydroxyapatite density: ρ / (HU_insert − HU_water).
-
-    Args:
-        image: CT in HU.
-        insert: Mask on its grid, well inside the insert.
-        density_mg_per_cm3: Density ρ of the insert, mg/cm³.
-        water_hu: HU of water; how far it may be off is the uncertainty.
-
-    Raises:
-        MaskError: If the mask does not fit or is empty.
-        CTError: If the density is not above zero or the insert is not denser than water.
-    """
-    if not density_mg_per_cm3 > 0:
-        raise CTError(f"The calibration insert's density must be above zero, but is {density_mg_per_cm3:g} mg/cm³.")
-    if insert.GetSize() != image.GetSize():
-        raise MaskError(f"The calibration insert's mask has size {insert.GetSize()}, the CT {image.GetSize()}.")
-    values = sitk.GetArrayViewFromImage(image)[sitk.GetArrayViewFromImage(insert) != 0]
-    if not values.size:
-        raise MaskError("The calibration insert's mask is empty.")
-    if not values.mean() > water_hu:
-        raise CTError(f"The calibration insert measures {values.mean():.0f} HU, not above water ({water_hu:g} HU).")
-    c = 1000 * (density_mg_per_cm3 / 1000 / float(values.mean() - water_hu))
-    return MassCalibration("insert", c, 100 * INSERT_WATER_HU * c / density_mg_per_cm3)
-
-
-def scan_calibration(
-    scan: CTScan, heart_mask: sitk.Image, given_mg_per_mm3_hu: float | None = None, table: Path | None = None
-) -> MassCalibration:
-    """The best calibration that is known of a scan, without an insert.
-
-    Args:
-        scan: The CT.
-        heart_mask: On its grid; the body's width is measured there.
-        given_mg_per_mm3_hu: The user's own.
-        table: CSV of the user's scanners, see `from_table`.
-
-    Raises:
-        TableError: The table cannot be read or does not fit.
-    """
-    if given_mg_per_mm3_hu is not None:
-        return MassCalibration("given", 1000 * given_mg_per_mm3_hu)
-    acquisition = scan.acquisition
-    if acquisition.mass_factor_patient is not None:
-        return MassCalibration("dicom-patient", acquisition.mass_factor_patient, SCANNER_PERCENT)
-    width = lateral_width_cm(scan, heart_mask)
-    device = (acquisition.mass_factor_small, acquisition.mass_factor_medium, acquisition.mass_factor_large)
-    if None not in device:
-        return _of_device([float(factor) for factor in device if factor is not None], width)
-    if table is not None and (found := from_table(table, acquisition, width)) is not None:
-        return found
-    return published(acquisition, width)
-
-
-def _of_device(factors: list[float], width_cm: float | None) -> MassCalibration:
-    if width_cm is None:
-        spread = 50 * (max(factors) - min(factors)) / factors[1]
-        return MassCalibration("dicom-device", factors[1], float(np.hypot(SCANNER_PERCENT, spread)))
-    size = int(width_cm >= SMALL_CM) + int(width_cm > LARGE_CM)
-    return MassCalibration("dicom-device", factors[size], SCANNER_PERCENT, width_cm)
-
-
-def from_table(path: Path, acquisition: Acquisition, width_cm: float | None) -> MassCalibration | None:
-    """The calibration of the only fitting line of a table; None where no line fits.
-
-    Args:
-        path: CSV with the columns kvp and mg_per_cm3_per_hu, and where wanted manufacturer, width_from_cm and
-            width_to_cm (included) and uncertainty_percent. An empty cell fits every scan.
-        acquisition: Of the scan.
-        width_cm: Of the body.
-
-    Raises:
-        TableError: It cannot be read, or several lines fit.
-    """
-    fitting = []
-    for line in read_table(path, ("kvp", "mg_per_cm3_per_hu")).lines:
-        line.need("mg_per_cm3_per_hu")
-        factor, kvp = line.number_in("mg_per_cm3_per_hu", 0.1, 10), line.number_in("kvp", 0)
-        low, high = line.number_in("width_from_cm", 0), line.number_in("width_to_cm", 0)
-        wrong_kvp = kvp is not None and (acquisition.kvp is None or abs(kvp - acquisition.kvp) > 0.5)
-        maker = line.text("manufacturer").lower()
-        wrong_maker = bool(maker) and maker not in (acquisition.manufacturer or "").lower()
-        wrong_width = (low, high) != (None, None) and (
-            width_cm is None or not (low or 0.0) <= width_cm <= (float("inf") if high is None else high)
-        )
-        if factor is not None and not (wrong_kvp or wrong_maker or wrong_width):
-            fitting.append(MassCalibration("table", factor, line.number_in("uncertainty_percent", 0, 100), width_cm))
-    if len(fitting) > 1:
-        raise TableError(f"{len(fitting)} lines of {path} fit the scan. Leave one of them for each kind of scan.")
-    return fitting[0] if fitting else None
-
-
-def published(acquisition: Acquisition, width_cm: float | None) -> MassCalibration:
-    """By published measurements; the mean of all makers where the scanner's is unknown, 120 kVp where the voltage is
-    unknown or beyond 70 to 140."""
-    maker = (acquisition.manufacturer or "").lower()
-    own = [pair for name, pair in PUBLISHED_MG_PER_CM3_PER_HU.items() if maker.startswith(name)]
-    makers = own or [pair for name, pair in PUBLISHED_MG_PER_CM3_PER_HU.items() if name != "toshiba"]
-    at_120 = float(np.interp(width_cm or 35.0, PUBLISHED_WIDTHS_CM, np.mean(makers, axis=0)))
-    percent = SCANNER_PERCENT if own else UNKNOWN_SCANNER_PERCENT
-    kvp = acquisition.kvp
-    if kvp is None or not 70 <= kvp <= 140:
-        return MassCalibration("published", at_120, UNKNOWN_SCANNER_PERCENT, width_cm)
-    other = 0.0 if abs(kvp - 120) <= 0.5 else OTHER_VOLTAGE_PERCENT
-    return MassCalibration("published", at_120 / relative_calcium_hu(kvp), float(np.hypot(percent, other)), width_cm)
 
 
 @dataclass(frozen=True)
@@ -250,6 +74,31 @@ def summed(masses: Iterable[CalciumMass]) -> CalciumMass:
         return math.fsum(value**power for value in known) ** (1 / power) if len(known) == len(values) else None
 
     return CalciumMass(add([m.integrated_mass_mg for m in masses]), add([m.mass_standard_error_mg for m in masses], 2))
+
+
+def mass_of(method: MethodResult, *arteries: Artery) -> CalciumMass:
+    """Mass without a threshold of arteries, of all together when none is named."""
+    if method.masses is None:
+        return CalciumMass()
+    lesions = (lesion for lesion in method.lesions.lesions if not arteries or lesion.artery in arteries)
+    return summed(method.masses[lesion.id] for lesion in lesions)
+
+
+def with_masses(result: AnyResult) -> AnyResult:
+    """The result with the masses of its lesions without a threshold; not where there are so many that they are noise.
+    Calcium outside the arteries counts for no lesion near it."""
+    calibration, elsewhere = result.mass_calibration, result.non_coronary
+    if calibration is None:
+        return result
+    others = None if elsewhere is None else elsewhere.lesions.id_map > 0
+    scan = result.scored_scan
+    methods = dict(result.methods)
+    for name, method in result.methods.items():
+        if len(method.lesions.lesions) <= MOST_MEASURED:
+            of_map = name == "decomposition"
+            masses = lesion_masses(scan.hu, scan.image.GetSpacing(), method.lesions, calibration, others, of_map)
+            methods[name] = replace(method, masses=masses)
+    return replace(result, methods=methods)
 
 
 def lesion_masses(

@@ -12,13 +12,32 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import SimpleITK as sitk
 
-from ..core.labels import Artery, NonCoronary
-from .lesions import Lesion, ScoringRules, SliceComponent
-from .mass import calcium_hu_per_mg_cm3
+from ..calcium_map.decomposition import without
+from ..core.ct import CTError, ScanWarning
+from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary
+from ..core.tables import Line, TableError, read_table
+from ..quality.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
+from ..quality.calibration import compare_with_calibration
+from ..quality.mass_calibration import usual_calibration
+from ..results import Categories, MethodResult, NonCoronaryResult
+from .evidence import (
+    Evidence,
+    candidate_sites,
+    coronary_lesions,
+    outside_warning,
+    suggested_arteries,
+    unreviewed_warning,
+)
+from .lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
+
+if TYPE_CHECKING:
+    from ..results import ScanContext
 
 AnySite = TypeVar("AnySite", Artery, NonCoronary)
 
@@ -46,6 +65,108 @@ class Score:
     lesions: int = 0
     peak_hu: float | None = None
     clinical_agatston: float = 0.0
+
+
+def score_candidates(context: ScanContext) -> ScanContext:
+    """Score what is dense, in the arteries and elsewhere: as a reader labelled it, or in the territories and without
+    metal. Streaks beside metal can count, whatever a reader labelled."""
+    region, image, reader, rules = context.heart, context.scored_scan.image, context.reader, context.rules
+    territories = None if region.territories is None else region.territories.labels(image)
+    context = replace(context, territories=territories)
+    dense = _dense_lesions(context)
+    candidates, doubts = without_metal(dense, image)
+    has_metal = len(candidates.coronary.lesions) < len(dense.coronary.lesions)
+    context = compare_with_calibration(context, has_metal)
+    if reader is None:
+        context = _score_unreviewed(context.with_warnings(*doubts), candidates.coronary)
+        return _score_elsewhere(context, candidates) if territories is not None else context
+    labelled = find_lesions(image, reader.sites, rules)
+    doubts = [*reader.warnings, *doubts, *outside_warning(labelled.coronary, region.mask)]
+    doubts += metal_warning(labelled, metal_lesions(labelled, image))
+    method = scored("reviewed", labelled.coronary, rules, image.GetSpacing(), no_calcium=reader.no_calcium)
+    context = context.with_warnings(*doubts).with_method("threshold", method)
+    if reader.has_elsewhere:
+        return _score_elsewhere(context, labelled)
+    if territories is None:
+        return context
+    return _score_elsewhere(context, without_metal(_dense_lesions(context, unlabelled=True), image)[0])
+
+
+def _dense_lesions(context: ScanContext, unlabelled: bool = False) -> LesionSet:
+    """By the clinical rule, where the territories or the heart say. unlabelled: no coronary ones, and only what a
+    reader left."""
+    dense = context.scored_scan.hu >= context.rules.threshold_hu
+    if unlabelled and context.reader is not None:
+        dense &= context.reader.sites == 0
+    sites = candidate_sites(context.heart, context.territories, dense)
+    if unlabelled:
+        sites[sites <= max(Artery)] = 0
+    return find_lesions(context.scored_scan.image, sites, context.rules)
+
+
+def _score_unreviewed(context: ScanContext, found: LesionSet) -> ScanContext:
+    """Score the coronary candidates that count by their evidence, or all where there is none, or no territories to name
+    arteries by."""
+    networks, region, spacing = context.networks, context.heart, context.scored_scan.image.GetSpacing()
+    evidence = None
+    if networks and not context.settings.candidates and region.territories is not None:
+        evidence = Evidence.stored(networks.decomposition.card.calibration)
+    if evidence is None:
+        suggestions = tuple(suggested_arteries(found, context.scored_scan, region))
+        method = scored("candidates", found, context.rules, spacing, suggestions=suggestions)
+    else:
+        found, suggestions, left_out = coronary_lesions(context, found, evidence)
+        method = scored("automatic", found, context.rules, spacing, suggestions=suggestions, left_out=left_out)
+    doubts = [*noise_warning(found, context.blood), unreviewed_warning(method, region.territories is not None)]
+    if context.settings.percentile_table is not None:
+        message = (
+            "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions."
+        )
+        doubts.append(ScanWarning("percentile-unreviewed", message))
+    return context.with_method("threshold", method).with_warnings(*doubts)
+
+
+def _score_elsewhere(context: ScanContext, found: LesionSet) -> ScanContext:
+    """Score those lesions that lie outside the coronary arteries."""
+    lesions, by_reader = found.non_coronary, context.reader is not None and context.reader.has_elsewhere
+    scores = score_sites(lesions.lesions, context.scored_scan.image.GetSpacing(), context.rules, NonCoronary)
+    return replace(context, non_coronary=NonCoronaryResult(by_reader, context.rules, lesions, scores))
+
+
+def score_map(context: ScanContext) -> ScanContext:
+    """Score the lesions of the calcium map that count, and leave no others in it.
+
+    A reader's labels of lesions in the CT end at the threshold of the clinical rule, so they do not review the map.
+    """
+    scan, parts = context.scored_scan, context.decomposition
+    if parts is None:
+        return context
+    rules = rules_of_map(context.rules, parts.settings.floor_hu, scan.acquisition.kvp)
+    dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= rules.threshold_hu
+    sites = candidate_sites(context.heart, context.territories, dense)
+    found = find_lesions(parts.calcium_map, sites, rules, peaks=scan.image)
+    calcium, doubts = without_metal(found, scan.image)
+    # Metal in the map mostly is a candidate by the clinical rule, too.
+    codes = {warning.code for warning in context.warnings}
+    doubts = [warning for warning in doubts if warning.code not in codes]
+    evidence = Evidence(parts.settings.evidence_weights, None, parts.settings.most_not_coronary)
+    lesions, suggestions, left_out = coronary_lesions(context, calcium.coronary, evidence)
+    if len(lesions.lesions) < len(found.lesions):
+        parts = without(parts, (found.id_map > 0) & (lesions.id_map == 0))
+    if count := len(left_out.suggestions):
+        counted = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
+        message = f"{counted} left out, as probably noise or not coronary calcium."
+        doubts.append(ScanWarning("map-left-out", message))
+    method = scored("automatic", lesions, rules, scan.image.GetSpacing(), suggestions=suggestions)
+    return replace(context, decomposition=parts).with_method("decomposition", method).with_warnings(*doubts)
+
+
+def scored(
+    status: str, lesions: LesionSet, rules: ScoringRules, spacing_mm: tuple[float, float, float], **more: Any
+) -> MethodResult:
+    """Score the lesions of a method. more: further fields of `MethodResult`."""
+    total = score_lesions(lesions.lesions, spacing_mm, rules)
+    return MethodResult(status, rules, lesions, total, score_sites(lesions.lesions, spacing_mm, rules), **more)
 
 
 def component_agatston(component: SliceComponent, slice_spacing_mm: float, rules: ScoringRules) -> float:
@@ -100,13 +221,6 @@ def equivalent_agatston(mass_mg: float | np.ndarray) -> float | np.ndarray:
     return AGATSTON_PER_MG * mass * powered / (powered + HALF_MG**STEEPNESS)
 
 
-def usual_calibration(kvp: float | None) -> float:
-    """Mass calibration in mg/(mm³·HU) of a scan without one of its own: by its tube voltage, 120 kVp where that is
-    unknown or beyond what is known."""
-    known = kvp is not None and 70.0 <= kvp <= 140.0
-    return 1 / (1000 * calcium_hu_per_mg_cm3(kvp if known and kvp is not None else 120.0))
-
-
 def rules_of_map(rules: ScoringRules, floor_hu: float, kvp: float | None) -> ScoringRules:
     """The rules by which lesions of the calcium map are scored, from those of the clinical score.
 
@@ -125,3 +239,152 @@ def rules_of_map(rules: ScoringRules, floor_hu: float, kvp: float | None) -> Sco
         threshold_hu=floor_hu,
         equivalent_mg_per_mm3_hu=rules.calibration_mg_per_mm3_hu or usual_calibration(kvp),
     )
+
+
+ROUNDING = "Scores are rounded to the nearest integer for classes; a score above 0 counts as at least 1."
+
+_CLASSES = ((0, "0"), (10, "1–10"), (100, "11–100"), (400, "101–400"))
+RISK_CLASSES = (*(name for _, name in _CLASSES), "> 400")
+_CAC_DRS = ((0, "A0"), (99, "A1"), (299, "A2"))
+
+
+def classify(context: ScanContext) -> ScanContext:
+    """Give the clinical score its published classes, and a reviewed one its percentile. Raises CTError."""
+    settings, person, method = context.settings, context.scan.acquisition, context.methods["threshold"]
+    percentile = None
+    if settings.percentile_table is not None and method.reviewed:
+        sex = settings.sex or person.patient_sex
+        age = settings.age_years if settings.age_years is not None else person.patient_age_years
+        if sex is None or age is None:
+            raise CTError("Percentiles need sex and age_years in --settings, as the scan's header does not state them.")
+        percentile = percentile_from_table(method.total.agatston, sex, age, settings.percentile_table)
+    return replace(context, categories=categories_of(method, percentile))
+
+
+def categories_of(threshold: MethodResult, percentile: Percentile | None = None) -> Categories | None:
+    """The published classes of a score by the clinical rule; None of candidates that nothing evaluated, and where they
+    are withheld."""
+    if threshold.status == "candidates" or threshold.withheld:
+        return None
+    agatston = threshold.total.agatston
+    vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
+    classes = (risk_class(agatston), cac_drs(agatston, vessels), arterial_age_years(agatston))
+    probabilities = threshold.category_probabilities, threshold.probabilities_withheld
+    return Categories("threshold", threshold.status, *classes, percentile, *probabilities)
+
+
+def whole_score(agatston: float) -> int:
+    """The integer a class is read from (see the module's docstring). Raises ValueError for a negative score."""
+    _check_score(agatston)
+    return 0 if agatston == 0 else max(1, math.floor(agatston + 0.5))
+
+
+def risk_class(agatston: float) -> str:
+    """0, 1–10, 11–100, 101–400 or > 400."""
+    return RISK_CLASSES[class_number(agatston)]
+
+
+def class_number(agatston: float) -> int:
+    """Place of a score's class among RISK_CLASSES, from 0. Raises ValueError for a negative score."""
+    score = whole_score(agatston)
+    return next((number for number, (highest, _) in enumerate(_CLASSES) if score <= highest), len(_CLASSES))
+
+
+def cac_drs(agatston: float, vessels: int) -> str:
+    """CAC-DRS for Agatston scores, as "A2/N3". vessels: how many of LM, LAD, LCX and RCA hold calcium.
+
+    A0 0, A1 1–99, A2 100–299, A3 ≥ 300 (Hecht 2018, secondary source). Raises ValueError for impossible counts.
+    """
+    if not 0 <= vessels <= 4 or (vessels > 0 and agatston == 0):
+        raise ValueError(f"{vessels} vessels with calcium do not fit a score of {agatston:g}")
+    score = whole_score(agatston)
+    level = next((name for highest, name in _CAC_DRS if score <= highest), "A3")
+    return level if level == "A0" else f"{level}/N{vessels}"
+
+
+def arterial_age_years(agatston: float) -> float:
+    """39.1 + 7.25 ln(score + 1), McClelland 2009, doi:10.1016/j.amjcard.2008.08.031 (secondary source).
+
+    Raises ValueError for a negative score.
+    """
+    _check_score(agatston)
+    return 39.1 + 7.25 * math.log(agatston + 1)
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """Between which percentiles of a reference population a score lies; None where it is outside the table."""
+
+    at_least: float | None
+    below: float | None
+    table: str
+
+    def __str__(self) -> str:
+        if self.at_least is None:
+            return f"below percentile {self.below:g}"
+        if self.below is None:
+            return f"at or above percentile {self.at_least:g}"
+        return f"from percentile {self.at_least:g} to below percentile {self.below:g}"
+
+
+def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path) -> Percentile:
+    """Look a score up in the user's own table of percentiles by sex and age.
+
+    Args:
+        agatston: The Agatston score.
+        sex: "F" or "M".
+        age_years: Age in years.
+        table: CSV with the columns sex (F or M), age_from, age_to (years, both included) and one column per percentile
+            named p25, p50, …, holding the lowest Agatston score of that percentile.
+
+    Raises:
+        CTError: If the table cannot be read or has no single row for this person.
+        ValueError: For a negative score.
+    """
+    _check_score(agatston)
+    read = read_table(table, ("sex", "age_from", "age_to"))
+    names = sorted((n for n in read.columns if n[:1] == "p" and _is_percent(n[1:])), key=lambda n: float(n[1:]))
+    if not names:
+        raise TableError(f"The table {table} has no column of a percentile. Name them p25, p50, …")
+    matches = []
+    for line in read.lines:
+        line.need("sex")
+        if line.text("sex").upper() != sex.upper():
+            continue
+        line.need("age_from", "age_to", *names)
+        if _number(line, "age_from") <= age_years <= _number(line, "age_to"):
+            matches.append([_number(line, name) for name in names])
+    if len(matches) != 1:
+        raise CTError(
+            f"The percentile table {table.name} has {len(matches)} rows for sex {sex}, age {age_years}; exactly one "
+            "is needed."
+        )
+    limits = matches[0]
+    if limits != sorted(limits):
+        raise CTError(
+            f"The percentiles of {table.name} for sex {sex}, age {age_years} do not increase. Correct the row."
+        )
+    reached = sum(agatston >= limit for limit in limits)
+    percent = [float(name[1:]) for name in names]
+    return Percentile(
+        percent[reached - 1] if reached else None, percent[reached] if reached < len(percent) else None, table.name
+    )
+
+
+def _number(line: Line, column: str) -> float:
+    line.need(column)
+    number = line.number_in(column)
+    assert number is not None
+    return number
+
+
+def _check_score(agatston: float) -> None:
+    if not (agatston >= 0 and math.isfinite(agatston)):
+        raise ValueError(f"an Agatston score is a number from 0 up, not {agatston}")
+
+
+def _is_percent(text: str) -> bool:
+    try:
+        return 0 < float(text) < 100
+    except ValueError:
+        return False

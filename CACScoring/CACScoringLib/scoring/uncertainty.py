@@ -20,14 +20,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ..core.ct import CTError
-from ..models.cards import ModelCard, ModelError, list_models
-from ..quality.calibration_range import Familiarity
-from .scores import Score
+from ..core.labels import MAIN_ARTERIES
+from ..models.cards import ModelCard
+from ..quality.calibration import CalibratedOn, Familiarity, Repeatability, map_cards
+
+if TYPE_CHECKING:
+    from ..results import MethodResult, ScanContext
+    from .scores import Score
 
 LEVEL = 0.9
 """Of all intervals."""
@@ -38,9 +41,6 @@ LIMITS = {"agatston": (1.0, 100.0, 400.0), "mass_mg": (0.2, 20.0, 80.0)}
 CATEGORIES = ("0", "1-99", "100-399", "400+")
 
 TOTAL = "total"
-
-CATEGORISED_BELOW = 1000.0
-"""Automatic scores from here on have no category probabilities: too few calibration patients reach them."""
 
 NOISE_HU, THICKNESS_MM = 20.0, 3.0
 """A usual scan, whose errors are divided by 1; also what is taken where a scan's own values are unknown."""
@@ -155,34 +155,6 @@ class Intervals:
 
 
 @dataclass(frozen=True)
-class CalibratedOn:
-    """Scans with reference scores that a model was calibrated on, in place of digital patients.
-
-    reference: title of its format. scans, patients: how many. date: as in ISO 8601.
-    """
-
-    reference: str
-    scans: int
-    patients: int
-    date: str
-
-    @classmethod
-    def stored(cls, calibration: Mapping) -> CalibratedOn | None:
-        """From a model's calibration, or from `scores.json`; None for digital patients. Raises CTError."""
-        content = calibration.get("calibrated_on")
-        if content is None:
-            return None
-        try:
-            return cls(**content)
-        except TypeError as error:
-            message = f"What a model was calibrated on cannot be read from its card ({error}). Calibrate it again."
-            raise CTError(message) from error
-
-    def __str__(self) -> str:
-        return f"{self.patients} patients with reference scores ({self.reference}, {self.date})"
-
-
-@dataclass(frozen=True)
 class Uncertainty:
     """What is stored with a model of the errors of one method's scores. total, artery: by quantity (key of LIMITS)."""
 
@@ -224,102 +196,6 @@ class Uncertainty:
                 mass = of_mass.interval(score.mass_mg, *scan)
             found[key] = Intervals(of_agatston.interval(score.clinical_agatston, *scan), mass)
         return found
-
-
-@dataclass(frozen=True)
-class Limits:
-    """pairs: how many they were found on. highest: largest mean of a pair among them; they are not stretched beyond."""
-
-    intercept: float
-    slope: float
-    factor: float
-    pairs: int
-    highest: float
-
-    def at(self, mean: float | np.ndarray) -> float | np.ndarray:
-        """The repeatability coefficient at a mean of both scores: what 95 % of absolute differences stay below."""
-        return self.factor * np.maximum(0.0, self.intercept + self.slope * mean)
-
-    def interval(self, score: float) -> tuple[float, float]:
-        """Find the 90 % interval of a second scan's score.
-
-        Returns:
-            Lowest and highest score, if differences are normally distributed.
-        """
-        width = float(self.at(score)) * 1.645 / 1.960
-        return max(0.0, score - width), score + width
-
-
-@dataclass(frozen=True)
-class Repeatability:
-    """What a scan-rescan study found, as it is stored on a model's card.
-
-    digital: whether the pairs were of digital patients. data: what they were, in a line for readers. models: SHA-256 by
-    network, and settings as `decomposition_settings` in `scores.json`, with which they were scored. acquisition: lowest
-    and highest value of kvp, slice_thickness_mm and slice_spacing_mm in the study.
-    limits: by method, quantity, and "total" or "artery" (one for all four); of the method "threshold" those of a reader
-    who assigns lesions to arteries, "automatic" those of the automatic clinical score. candidate_evidence: as in
-    `scores.json`, what its candidates were evaluated by.
-    """
-
-    digital: bool
-    data: str
-    date: str
-    models: dict[str, str]
-    settings: dict[str, object] | None
-    acquisition: dict[str, tuple[float, float]]
-    limits: dict[str, dict[str, dict[str, Limits]]]
-    candidate_evidence: dict[str, object] | None = None
-
-    @classmethod
-    def of(cls, stored: dict) -> Repeatability:
-        """From a card's entry, whose keys are the fields' names. Raises ModelError when it is none."""
-        try:
-            limits = {
-                method: {
-                    quantity: {part: _limits(values) for part, values in parts.items()}
-                    for quantity, parts in quantities.items()
-                }
-                for method, quantities in stored["limits"].items()
-            }
-            acquisition = {name: (float(low), float(high)) for name, (low, high) in stored["acquisition"].items()}
-            texts = (bool(stored["digital"]), str(stored["data"]), str(stored["date"]), dict(stored["models"]))
-            return cls(*texts, stored.get("settings"), acquisition, limits, stored.get("candidate_evidence"))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            message = f"The limits of repeatability on a model's card cannot be read ({error!r}). Store them again."
-            raise ModelError(message) from error
-
-
-def _limits(values: dict) -> Limits:
-    intercept, slope, factor, highest = (float(values[name]) for name in ("intercept", "slope", "factor", "highest"))
-    if not all(map(math.isfinite, (intercept, slope, factor, highest))):
-        raise ValueError(f"limits have to be finite: {values}")
-    return Limits(intercept, slope, factor, int(values["pairs"]), highest)
-
-
-def stored_repeatability(content: dict) -> Repeatability | None:
-    """The limits on the card of the model that made a result's calcium map; of a result of the clinical rule alone, the
-    bundled model's. None while none are stored. content: of `scores.json`. Raises ModelError.
-    """
-    if "decomposition" in models_of(content):
-        cards = map_cards(content)
-    else:
-        cards = [model.card for model in list_models("decomposition") if model.origin == "bundled"]
-    stored = [card.repeatability for card in cards if card.repeatability]
-    return Repeatability.of(stored[-1]) if stored else None
-
-
-def map_cards(content: dict) -> list[ModelCard]:
-    """Cards of the model that made a result's calcium map, where it is installed. Copies of it that were calibrated
-    otherwise have other names. content: of `scores.json`. Raises ModelError.
-    """
-    made = [(model["name"], model["sha256"]) for model in content["models"] if model["network"] == "decomposition"]
-    return [model.card for model in list_models("decomposition") if (model.card.name, model.card.sha256) in made]
-
-
-def models_of(content: dict) -> dict[str, str]:
-    """SHA-256 of the models that a result was made with, by network."""
-    return {model["network"]: model["sha256"] for model in content["models"]}
 
 
 @dataclass(frozen=True)
@@ -393,3 +269,34 @@ class ScanErrors:
         if cards[-1].calibration.get("candidates") != content.get("candidate_evidence"):
             found.known.pop("automatic", None)
         return found
+
+
+def add_intervals(context: ScanContext) -> ScanContext:
+    """Add what is known of the scores' errors, by the model of the calcium map. Raises CTError."""
+    if context.networks is None:
+        return context
+    thickness = context.scored_scan.acquisition.slice_thickness_mm
+    errors = ScanErrors.stored(context.networks.decomposition.card, context.noise_hu, thickness, context.familiarity)
+    methods = {name: with_intervals(name, method, errors) for name, method in context.methods.items()}
+    return replace(context, methods=methods)
+
+
+def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> MethodResult:
+    """The result of a method with the intervals of its scores, and the category probabilities of an automatic one.
+
+    Both need the errors of such scores; those of a calcium map are known as long as nobody has reviewed it. Of an
+    automatic score in a scan beyond what the models know they are withheld.
+    """
+    arteries = {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
+    if result.reviewed:
+        return replace(result, intervals=errors.of_reviewed(result.total, arteries) if name == "threshold" else {})
+    if errors.withholds and result.status == "automatic":
+        return replace(result, withheld=True)
+    uncertainty = errors.known.get(result.status if name == "threshold" else "decomposition")
+    if uncertainty is None or (name == "decomposition" and result.scaled_agatston is None):
+        return result
+    intervals = uncertainty.intervals(result.total, arteries, *errors.facts)
+    result = replace(result, intervals=intervals, calibrated_on=errors.calibrated_on)
+    if result.probabilities_withheld:
+        return result
+    return replace(result, category_probabilities=uncertainty.probabilities(result.total))

@@ -15,7 +15,7 @@ from ..core.ct import ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery
 from ..core.text import percent
 from ..models.choice import ESTIMATORS, RADIOMICS, VESSELS
-from ..scoring import risk
+from ..scoring import scores
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -90,7 +90,7 @@ class Prediction:
 
     @property
     def risk_class(self) -> str | None:
-        return None if self.agatston is None else risk.risk_class(self.agatston)
+        return None if self.agatston is None else scores.risk_class(self.agatston)
 
     def __str__(self) -> str:
         if self.agatston is None:
@@ -123,7 +123,7 @@ def agreement(one: Prediction, other: Prediction) -> Agreement:
     )
     if one.agatston is None or other.agatston is None:
         return Agreement(one.calcium == other.calcium, None, missed)
-    apart = abs(risk.class_number(one.agatston) - risk.class_number(other.agatston))
+    apart = abs(scores.class_number(one.agatston) - scores.class_number(other.agatston))
     return Agreement(apart == 0, apart, missed or apart >= FAR_CLASSES)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
-from CACScoringLib.scoring.mass import HU_PER_MG_CM3_AT_120_KVP
+from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
 
 from ..phantom.anatomy import tissues
 from ..phantom.anatomy.canvas import Canvas

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from CACScoringLib.scoring.uncertainty import Limits
+from CACScoringLib.quality.calibration import Limits
 
 from ..statistics.bootstrap import Estimate
 from .parts import METHODS

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from CACScoringLib.scoring.uncertainty import Limits
+from CACScoringLib.quality.calibration import Limits
 
 from .bootstrap import mean, ratio
 from .regression import linear_fit

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from CACScoringLib.models.cards import list_models
 from CACScoringLib.models.store import store_repeatability
-from CACScoringLib.scoring.uncertainty import Repeatability
+from CACScoringLib.quality.calibration import Repeatability
 
 from ..experiments.configuration import StudyError
 from .records import MG, StudyRecord, models_of, pairs_of

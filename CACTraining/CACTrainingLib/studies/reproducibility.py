@@ -12,8 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from CACScoringLib.scoring.risk import ROUNDING, whole_score
-from CACScoringLib.scoring.uncertainty import Limits
+from CACScoringLib.quality.calibration import Limits
+from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
 from ..report import figures as study_figures
 from ..report.measures import Measure

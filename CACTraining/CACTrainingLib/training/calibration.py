@@ -27,7 +27,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card
 from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.store import update_card
-from CACScoringLib.quality.calibration_range import CalibrationRange
+from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans

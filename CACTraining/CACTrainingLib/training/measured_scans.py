@@ -27,11 +27,10 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.quality.acquisition import measure_blood
 from CACScoringLib.quality.artefacts import without_metal
-from CACScoringLib.quality.calibration_range import framing
-from CACScoringLib.scoring.evidence import FEATURES, lesion_features
+from CACScoringLib.quality.calibration import framing
+from CACScoringLib.scoring.evidence import FEATURES, candidate_sites, lesion_features, suggested_arteries
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import rules_of_map, score_lesions
-from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 
 from ..data.datasets import TrainingScan
 from ..phantom.cohort.cohort import patient_of, reference_scores

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from CACScoringLib.scoring.risk import ROUNDING, whole_score
+from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
 from ..report import figures as drawings
 from ..report.measures import Comparison, Measure

@@ -9,7 +9,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from CACScoringLib.io.reading import read_mask
-from CACScoringLib.quality.calibration_range import METAL, recorded_facts
+from CACScoringLib.quality.calibration import METAL, recorded_facts
 from CACScoringLib.scoring.evidence import FEATURES
 
 

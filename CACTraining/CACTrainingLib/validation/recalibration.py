@@ -28,17 +28,9 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import install_copy
-from CACScoringLib.quality.calibration_range import METAL, CalibrationRange
+from CACScoringLib.quality.calibration import METAL, CalibratedOn, CalibrationRange
 from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import (
-    CATEGORIES,
-    LIMITS,
-    NOISE_HU,
-    THICKNESS_MM,
-    CalibratedOn,
-    ScoreErrors,
-    Uncertainty,
-)
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, ScoreErrors, Uncertainty
 
 from ..statistics.patient_folds import parts_by_patient
 from ..training.evidence import FOLDS, fitted_weights, nearest_limit, typical

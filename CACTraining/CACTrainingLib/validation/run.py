@@ -23,7 +23,7 @@ from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
-from CACScoringLib.scoring.uncertainty import CalibratedOn
+from CACScoringLib.quality.calibration import CalibratedOn
 
 from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..experiments.scored import SCANS, make_folder, scored_folders

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.orientation import require_oriented
 from CACScoringLib.core.ct import Acquisition, OrientationError, scan_from_image
 from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.quality.acquisition import require_oriented
 from support.ellipsoid_chest import Chest
 
 CHEST = Chest()

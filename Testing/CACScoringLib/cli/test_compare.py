@@ -14,7 +14,7 @@ from CACScoringLib.cli import main as cli
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.store import store_repeatability, update_card
-from CACScoringLib.scoring.uncertainty import stored_repeatability
+from CACScoringLib.quality.calibration import stored_repeatability
 
 ROOT = Path(__file__).parents[3]
 NO_SCENE = '{"results": {"scene": false}}'

@@ -7,12 +7,11 @@ import panel_results
 import pytest
 import slicer
 
-from CACScoringLib import pipeline
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.quality import calibration
 from CACScoringLib.report.pictures import SITE_COLOURS
-from CACScoringLib.scoring import uncertainty
 from CACScoringLib.scoring.uncertainty import TOTAL
 from desktop_host import events
 
@@ -203,7 +202,7 @@ class TestSuggestedSites:
         def find_heart(scan, *_):
             return heart_with_territories.region_of(scan.image, places, heart_mask(scan.image))
 
-        monkeypatch.setattr(pipeline, "find_heart", find_heart)
+        monkeypatch.setattr("CACScoringLib.anatomy.heart_search.find_heart", find_heart)
         monkeypatch.setattr(panel_results, "heart_mask", lambda image: None)
         panel_results.write(tmp_path / "result", panel_results.chest_image(), networks=False)
         driver.score(folder=tmp_path / "result")
@@ -258,7 +257,7 @@ class TestAutomaticScore:
 
     def test_tells_the_interval_of_what_is_counted_now(self, driver, automatic_folder, monkeypatch, tmp_path):
         model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
-        monkeypatch.setattr(uncertainty, "list_models", lambda _network: [model])
+        monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
         driver.score(folder=automatic_folder)
         ui, table = driver.ui, driver.ui.scoreTable
 

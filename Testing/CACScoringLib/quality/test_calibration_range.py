@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTError, scan_from_image
 from CACScoringLib.quality.acquisition import BloodPool
-from CACScoringLib.quality.calibration_range import (
+from CACScoringLib.quality.calibration import (
     FACTS,
     LEAST_SCANS,
     LIMIT,

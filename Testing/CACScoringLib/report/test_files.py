@@ -20,8 +20,8 @@ from CACScoringLib.core.labels import TERRITORIES, Artery
 from CACScoringLib.core.progress import progress_for
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.report import figures, page, pictures
 from CACScoringLib.report import files as report
+from CACScoringLib.report import page, pictures
 from CACScoringLib.report.page import severe_stenosis
 from CACScoringLib.scoring.lesions import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
@@ -213,8 +213,8 @@ class TestManyCandidates:
 
     def test_those_that_matter_are_told_and_the_rest_voxel_sum(self, many):
         method = many.methods["threshold"]
-        told = figures.listed_lesions(method, 3.0)
-        assert len(told) == figures.MOST_LISTED < self.COUNT == method.total.lesions
+        told = pictures.listed_lesions(method, 3.0)
+        assert len(told) == pictures.MOST_LISTED < self.COUNT == method.total.lesions
         assert min(lesion.peak_hu for lesion in told) >= 300, "of 131 to 530 HU"
         html = page.result_as_html(many)
         rows = re.findall(r"<tr><td>(\d+)</td><td>[^<]*</td><td>slice", html)
@@ -222,21 +222,23 @@ class TestManyCandidates:
         ((count, voxels, points),) = re.findall(
             r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>.*?<td>([\d.]+)</td></tr>", html
         )
-        assert (int(count), int(voxels)) == (self.COUNT - figures.MOST_LISTED, 2 * (self.COUNT - figures.MOST_LISTED))
+        assert (int(count), int(voxels)) == (self.COUNT - pictures.MOST_LISTED, 2 * (self.COUNT - pictures.MOST_LISTED))
         shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
         assert sum(map(float, shown)) == pytest.approx(method.total.agatston, abs=0.01 * len(shown))
         assert points in shown
-        assert f"Of {self.COUNT} candidates, the {figures.MOST_LISTED} that" in html
+        assert f"Of {self.COUNT} candidates, the {pictures.MOST_LISTED} that" in html
 
     def test_only_slices_with_those_are_drawn(self, many):
-        slices = {lesion.components[0].slice_index for lesion in figures.listed_lesions(many.methods["threshold"], 3.0)}
+        slices = {
+            lesion.components[0].slice_index for lesion in pictures.listed_lesions(many.methods["threshold"], 3.0)
+        }
         drawn = re.findall(r"<figcaption>slice (\d+)", page.result_as_html(many))
         assert {int(k) for k in drawn} == slices
         assert slices < {2, 4, 6, 8}
 
     def test_few_are_told_whole(self):
-        few = many_candidates(figures.MOST_LISTED)
-        assert figures.listed_lesions(few.methods["threshold"], 3.0) == few.methods["threshold"].lesions.lesions
+        few = many_candidates(pictures.MOST_LISTED)
+        assert pictures.listed_lesions(few.methods["threshold"], 3.0) == few.methods["threshold"].lesions.lesions
         assert "others</td>" not in page.result_as_html(few)
 
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from made_results import make_result
 
-from CACScoringLib.report.files import result_as_json, result_as_text
-from CACScoringLib.report.interval_page import interval_sentence, interval_text
+from CACScoringLib.quality.calibration import CalibratedOn
+from CACScoringLib.report.files import interval_sentence, interval_text, result_as_json, result_as_text
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.evidence import LeftOut
-from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, CalibratedOn, Intervals
+from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals
 
 PROBABILITIES = dict(zip(CATEGORIES, (0.02, 0.78, 0.2, 0.0), strict=True))
 INTERVALS = {TOTAL: Intervals((40.2, 130.4), (8.04, 26.0)), "LAD": Intervals((12.0, 40.0))}

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from made_results import make_result
 
+from CACScoringLib.quality.mass_calibration import MassCalibration
 from CACScoringLib.report import files as report
 from CACScoringLib.report.page import SOURCES, calibration_text, result_as_html
-from CACScoringLib.scoring.mass import MassCalibration
+from CACScoringLib.scoring.mass import mass_of
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def result():
 
 def test_masses_stand_with_their_error_and_calibration(result):
     html = result_as_html(result)
-    total = result.methods["threshold"].mass_of()
+    total = mass_of(result.methods["threshold"])
     assert f"{total.integrated_mass_mg:.2f} ± {total.mass_standard_error_mg:.2f}" in html
     assert calibration_text(result.mass_calibration) in html
     assert "Calcium mass without" not in result_as_html(replace(result, mass_calibration=None))

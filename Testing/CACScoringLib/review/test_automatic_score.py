@@ -13,8 +13,8 @@ from CACScoringLib.core.ct import MaskError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.cards import ModelError, StoredModel
+from CACScoringLib.quality import calibration
 from CACScoringLib.review.scene import SceneReview
-from CACScoringLib.scoring import uncertainty
 from CACScoringLib.scoring.uncertainty import TOTAL
 
 METHODS = ("threshold", "decomposition")
@@ -149,7 +149,7 @@ class TestAutomaticScore:
     def test_intervals_follow_the_score(self, opened, automatic, monkeypatch, tmp_path):
         """They are those of the kind that the score is at the moment, by the model that made the map."""
         model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
-        monkeypatch.setattr(uncertainty, "list_models", lambda _network: [model])
+        monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
         review = opened(automatic)
         for method in METHODS:
             found, expected = review.result(method), automatic.methods[method]
@@ -197,7 +197,7 @@ class TestAutomaticScore:
         card = automatic_patient.map_card()
         other = replace(card, calibration={**card.calibration, "candidates": {"most_not_coronary": 0.1}})
         model = StoredModel(other, tmp_path / "map.json", "user")
-        monkeypatch.setattr(uncertainty, "list_models", lambda _network: [model])
+        monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
         again = SceneReview(scene, review.nodes)
         assert again.result("threshold").intervals == {}
         again.accept("threshold")
@@ -206,5 +206,5 @@ class TestAutomaticScore:
         def broken(_network):
             raise ModelError("broken")
 
-        monkeypatch.setattr(uncertainty, "list_models", broken)
+        monkeypatch.setattr(calibration, "list_models", broken)
         assert SceneReview(scene, review.nodes).result("threshold").intervals == {}

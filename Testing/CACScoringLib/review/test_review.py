@@ -8,15 +8,15 @@ import pytest
 import SimpleITK as sitk
 from calcified_heart import NETWORKS, calcified_scan
 
-from CACScoringLib import pipeline
 from CACScoringLib.anatomy.arteries import ArterySuggestion, suggest_arteries
 from CACScoringLib.core.ct import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
-from CACScoringLib.results import STATUSES, categories_of
+from CACScoringLib.results import STATUSES
 from CACScoringLib.review.review import Review, recorded_lesions, result_as_copied_text
 from CACScoringLib.scoring.lesions import ScoringRules
+from CACScoringLib.scoring.scores import categories_of
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +261,7 @@ def with_territories():
     strips["mitral annulus"] = (slice(None), slice(None), slice(66, None))
     region = heart_with_territories.region_of(scan.image, strips, heart)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "find_heart", lambda *_: region)
+        patch.setattr("CACScoringLib.anatomy.heart_search.find_heart", lambda *_: region)
         return scan, heart, score_scan(scan, networks=NETWORKS)
 
 

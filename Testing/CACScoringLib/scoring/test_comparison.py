@@ -7,7 +7,8 @@ import pytest
 
 from CACScoringLib.core.ct import CTError, UnreadableError
 from CACScoringLib.models.cards import ModelError
-from CACScoringLib.report.comparison_page import (
+from CACScoringLib.quality.calibration import Limits, Repeatability
+from CACScoringLib.report.page import (
     comparison_as_page,
     comparison_as_text,
 )
@@ -20,7 +21,6 @@ from CACScoringLib.scoring.comparison import (
     is_result,
     read_result,
 )
-from CACScoringLib.scoring.uncertainty import Limits, Repeatability
 
 MODELS = {"heart": "aa", "slices": "bb", "decomposition": "cc"}
 SETTINGS = {"slice_threshold": 0.2, "floor_hu": 40.0, "batch_size": 8}

@@ -9,8 +9,9 @@ from scipy import ndimage
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.quality.mass_calibration import MassCalibration
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.mass import CalciumMass, MassCalibration, lesion_masses, summed
+from CACScoringLib.scoring.mass import CalciumMass, lesion_masses, summed
 
 CALIBRATION = MassCalibration("given", 0.72)
 SPACING = (0.5, 0.5, 2.0)

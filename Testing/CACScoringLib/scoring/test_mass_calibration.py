@@ -9,10 +9,10 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTError, CTScan, MaskError, scan_from_image
 from CACScoringLib.core.tables import TableError
-from CACScoringLib.quality.acquisition import lateral_width_cm
-from CACScoringLib.scoring.mass import (
+from CACScoringLib.quality.mass_calibration import (
     MassCalibration,
     insert_calibration,
+    lateral_width_cm,
     published,
     scan_calibration,
 )

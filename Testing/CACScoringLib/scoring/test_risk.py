@@ -5,7 +5,7 @@ import math
 import pytest
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.scoring.risk import (
+from CACScoringLib.scoring.scores import (
     ROUNDING,
     arterial_age_years,
     cac_drs,

@@ -12,8 +12,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3, usual_calibration
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.mass import calcium_hu_per_mg_cm3
 from CACScoringLib.scoring.scores import (
     AGATSTON_PER_MG,
     HALF_MG,
@@ -21,7 +21,6 @@ from CACScoringLib.scoring.scores import (
     equivalent_agatston,
     score_lesions,
     score_sites,
-    usual_calibration,
 )
 
 RULES = ScoringRules()

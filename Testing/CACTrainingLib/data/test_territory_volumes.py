@@ -7,7 +7,7 @@ import pytest
 
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_WINDOWS_HU
-from CACScoringLib.scoring.mass import HU_PER_MG_CM3_AT_120_KVP
+from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
 from CACTrainingLib.data import territory_volumes
 from CACTrainingLib.data.territory_patches import (
     SIZE,

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
-from CACScoringLib.scoring.uncertainty import Limits
+from CACScoringLib.quality.calibration import Limits
 from CACTrainingLib.report.figures import (
     METHOD_LOOKS,
     Panel,

@@ -8,7 +8,7 @@ from handmade_networks import untrained
 from study_samples import cohort
 
 from CACScoringLib.models.cards import read_card
-from CACScoringLib.scoring.uncertainty import Repeatability
+from CACScoringLib.quality.calibration import Repeatability
 from CACTrainingLib.experiments.configuration import StudyError
 from CACTrainingLib.studies.limits import repeatability_of, store_limits
 from CACTrainingLib.studies.reproducibility import limits

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
-from CACScoringLib.quality.calibration_range import CalibrationRange
+from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import Uncertainty
 from CACTrainingLib.cli import main as cli

@@ -16,9 +16,9 @@ from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
-from CACScoringLib.quality.calibration_range import CalibrationRange
+from CACScoringLib.quality.calibration import CalibratedOn, CalibrationRange
 from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import LIMITS, CalibratedOn, Uncertainty
+from CACScoringLib.scoring.uncertainty import LIMITS, Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.validation import recalibration_page, run
 from CACTrainingLib.validation.candidates import ScanCandidates

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan
-from CACScoringLib.scoring.mass import calcium_hu_per_mg_cm3
+from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 
 from ..anatomy import tissues
 from ..anatomy.coronaries import LUMEN_STEP_MM, WALL_MM, Plaque, Vessel, vessel_along_path

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import fft
 from scipy.special import erf
 
-from CACScoringLib.scoring.mass import calcium_hu_per_mg_cm3
+from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 
 
 @dataclass(frozen=True)

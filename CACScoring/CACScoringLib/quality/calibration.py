@@ -8,14 +8,20 @@ their noise, because their names are the vendors' own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import CTError, CTScan, ScanWarning
+from ..models.cards import ModelCard, ModelError, list_models
 from .acquisition import BloodPool
+
+if TYPE_CHECKING:
+    from ..results import ScanContext
 
 LIMIT = 1.0
 """Distance from which automatic categories and intervals are withheld."""
@@ -140,6 +146,17 @@ class CalibrationRange:
         return Familiarity(max((excess for excess, _ in found), default=0.0), tuple(c for _, c in found), self.limit)
 
 
+def compare_with_calibration(context: ScanContext, has_metal: bool) -> ScanContext:
+    """Rate how far the scan is from those that the models were calibrated on, where they hold what those were like."""
+    networks = context.networks
+    calibration_range = networks and CalibrationRange.stored(networks.decomposition.card.calibration)
+    if not calibration_range:
+        return context
+    familiarity = calibration_range.familiarity(facts_of(context.scored_scan, context.blood, context.heart.mask))
+    familiarity = familiarity.flag(METAL) if has_metal else familiarity
+    return replace(context, familiarity=familiarity).with_warnings(*familiarity.warnings)
+
+
 def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -184,3 +201,127 @@ def framing(heart: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
         "heart_ml": float(areas[0].sum() * np.prod(spacing) / 1000),
         "heart_cut_percent": 100 * float(cut),
     }
+
+
+@dataclass(frozen=True)
+class CalibratedOn:
+    """Scans with reference scores that a model was calibrated on, in place of digital patients.
+
+    reference: title of its format. scans, patients: how many. date: as in ISO 8601.
+    """
+
+    reference: str
+    scans: int
+    patients: int
+    date: str
+
+    @classmethod
+    def stored(cls, calibration: Mapping) -> CalibratedOn | None:
+        """From a model's calibration, or from `scores.json`; None for digital patients. Raises CTError."""
+        content = calibration.get("calibrated_on")
+        if content is None:
+            return None
+        try:
+            return cls(**content)
+        except TypeError as error:
+            message = f"What a model was calibrated on cannot be read from its card ({error}). Calibrate it again."
+            raise CTError(message) from error
+
+    def __str__(self) -> str:
+        return f"{self.patients} patients with reference scores ({self.reference}, {self.date})"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """pairs: how many they were found on. highest: largest mean of a pair among them; they are not stretched beyond."""
+
+    intercept: float
+    slope: float
+    factor: float
+    pairs: int
+    highest: float
+
+    def at(self, mean: float | np.ndarray) -> float | np.ndarray:
+        """The repeatability coefficient at a mean of both scores: what 95 % of absolute differences stay below."""
+        return self.factor * np.maximum(0.0, self.intercept + self.slope * mean)
+
+    def interval(self, score: float) -> tuple[float, float]:
+        """Find the 90 % interval of a second scan's score.
+
+        Returns:
+            Lowest and highest score, if differences are normally distributed.
+        """
+        width = float(self.at(score)) * 1.645 / 1.960
+        return max(0.0, score - width), score + width
+
+
+@dataclass(frozen=True)
+class Repeatability:
+    """What a scan-rescan study found, as it is stored on a model's card.
+
+    digital: whether the pairs were of digital patients. data: what they were, in a line for readers. models: SHA-256 by
+    network, and settings as `decomposition_settings` in `scores.json`, with which they were scored. acquisition: lowest
+    and highest value of kvp, slice_thickness_mm and slice_spacing_mm in the study.
+    limits: by method, quantity, and "total" or "artery" (one for all four); of the method "threshold" those of a reader
+    who assigns lesions to arteries, "automatic" those of the automatic clinical score. candidate_evidence: as in
+    `scores.json`, what its candidates were evaluated by.
+    """
+
+    digital: bool
+    data: str
+    date: str
+    models: dict[str, str]
+    settings: dict[str, object] | None
+    acquisition: dict[str, tuple[float, float]]
+    limits: dict[str, dict[str, dict[str, Limits]]]
+    candidate_evidence: dict[str, object] | None = None
+
+    @classmethod
+    def of(cls, stored: dict) -> Repeatability:
+        """From a card's entry, whose keys are the fields' names. Raises ModelError when it is none."""
+        try:
+            limits = {
+                method: {
+                    quantity: {part: _limits(values) for part, values in parts.items()}
+                    for quantity, parts in quantities.items()
+                }
+                for method, quantities in stored["limits"].items()
+            }
+            acquisition = {name: (float(low), float(high)) for name, (low, high) in stored["acquisition"].items()}
+            texts = (bool(stored["digital"]), str(stored["data"]), str(stored["date"]), dict(stored["models"]))
+            return cls(*texts, stored.get("settings"), acquisition, limits, stored.get("candidate_evidence"))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            message = f"The limits of repeatability on a model's card cannot be read ({error!r}). Store them again."
+            raise ModelError(message) from error
+
+
+def _limits(values: dict) -> Limits:
+    intercept, slope, factor, highest = (float(values[name]) for name in ("intercept", "slope", "factor", "highest"))
+    if not all(map(math.isfinite, (intercept, slope, factor, highest))):
+        raise ValueError(f"limits have to be finite: {values}")
+    return Limits(intercept, slope, factor, int(values["pairs"]), highest)
+
+
+def stored_repeatability(content: dict) -> Repeatability | None:
+    """The limits on the card of the model that made a result's calcium map; of a result of the clinical rule alone, the
+    bundled model's. None while none are stored. content: of `scores.json`. Raises ModelError.
+    """
+    if "decomposition" in models_of(content):
+        cards = map_cards(content)
+    else:
+        cards = [model.card for model in list_models("decomposition") if model.origin == "bundled"]
+    stored = [card.repeatability for card in cards if card.repeatability]
+    return Repeatability.of(stored[-1]) if stored else None
+
+
+def map_cards(content: dict) -> list[ModelCard]:
+    """Cards of the model that made a result's calcium map, where it is installed. Copies of it that were calibrated
+    otherwise have other names. content: of `scores.json`. Raises ModelError.
+    """
+    made = [(model["name"], model["sha256"]) for model in content["models"] if model["network"] == "decomposition"]
+    return [model.card for model in list_models("decomposition") if (model.card.name, model.card.sha256) in made]
+
+
+def models_of(content: dict) -> dict[str, str]:
+    """SHA-256 of the models that a result was made with, by network."""
+    return {model["network"]: model["sha256"] for model in content["models"]}
