@@ -16,7 +16,6 @@ from ..quality.acquisition import BloodPool
 from ..quality.calibration_range import Familiarity
 from ..quality.normalisation import Normalisation
 from ..report import files as report
-from ..report import page
 from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult, with_masses
 from ..scoring.mass import MassCalibration
 from ..whole_scan.estimates import VESSELS
@@ -87,6 +86,8 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> 
 
     The folder is whole or not there. Raises OutputError, as when it is not empty and overwrite is False.
     """
+    from ..report import page  # Jinja2, which Slicer does not bring along
+
     result, identify = with_masses(reviewed.result), "patient_name" in reviewed.record["acquisition"]
     with OutputFolder(folder, overwrite).being_written() as files:
         images = {"lesions": report.site_labels(result), "territories": result.territories}
