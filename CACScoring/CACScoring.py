@@ -34,7 +34,6 @@ from CACScoringLib.panel.radiograph.radiograph_section import RadiographSection
 from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, markUnseen, takeOverCandidates
-from CACScoringLib.panel.self_test import ForegroundProcess, syntheticChest
 from CACScoringLib.panel.widgets import singleShot
 from CACScoringLib.panel.worker import LIBRARY, Worker, showIn
 
@@ -250,6 +249,7 @@ class CACScoringTest(lifecycle.PanelTest):
 
         from CACScoringLib.mrml import scene as mrml
         from CACScoringLib.mrml.segments import segment_mask
+        from CACScoringLib.panel.self_test import ForegroundProcess, syntheticChest
 
         image, calcium = syntheticChest()
         volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")

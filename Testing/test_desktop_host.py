@@ -12,17 +12,10 @@ from training_driver import load_training
 
 import desktop_host
 
-TWO = """<layout type="vertical" split="true">
-<item><layout type="horizontal"><item><view class="vtkMRMLSliceNode" singletontag="First"/></item>
-<item><view class="vtkMRMLSliceNode" singletontag="Second"/></item></layout></item>
-<item><view class="vtkMRMLViewNode" singletontag="9"/></item></layout>"""
-TWO_ID = 5002
-
 
 @pytest.fixture
 def host(monkeypatch):
     desktop_host.install(monkeypatch)
-    slicer.app.layoutManager().layoutLogic().GetLayoutNode().AddLayoutDescription(TWO_ID, TWO)
     yield desktop_host
     desktop_host.errors.raise_errors()
 
@@ -47,46 +40,9 @@ class TestNames:
         ):
             assert not [name for name in hidden if hasattr(owner, name)]
 
-    def test_scripted_effect(self, host):
-        import qSlicerSegmentationsEditorEffectsPythonQt as effects
-
-        effect = effects.qSlicerSegmentEditorScriptedEffect(None)
-        hidden = ("icon", "clone", "setupOptionsFrame", "processInteractionEvents", "processViewNodeEvents")
-        hidden += ("setMRMLDefaults", "referenceGeometryChanged", "sourceVolumeNodeChanged", "layoutChanged", "setName")
-        assert not [name for name in hidden if hasattr(effect, name)]
-
     def test_a_module_that_is_not_there(self, host):
         with pytest.raises(RuntimeError, match="NoSuchModule"):
             slicer.util.selectModule("NoSuchModule")
-
-
-class TestLayouts:
-    def test_views_have_their_old_sizes_until_qt_has_laid_them_out(self, host, layouts):
-        layouts.setLayout(TWO_ID)
-        node = layouts.sliceWidget("First").mrmlSliceNode()
-        # As wide as the view's size hint, outside of any layout.
-        assert node.GetDimensions()[0] == 300
-        host.events.process_events()
-        assert node.GetDimensions()[0] == layouts.viewport().width // 2
-
-    def test_views_that_are_not_shown_are_named_first(self, layouts):
-        """In Slicer they come in any order: here the ones that who takes the first does not want."""
-        layouts.setLayout(TWO_ID)
-        names = layouts.sliceViewNames()
-        assert set(names) == {"Red", "Green", "Yellow", "First", "Second"}
-        mapped = [layouts.sliceWidget(name).mrmlSliceNode().IsMappedInLayout() for name in names]
-        assert mapped == [False, False, False, True, True]
-        assert [layouts.threeDWidget(n).mrmlViewNode().IsMappedInLayout() for n in range(2)] == [False, True]
-        assert layouts.sliceWidget("Nobody") is None
-
-    def test_a_layout_that_nobody_knows(self, layouts):
-        layouts.setLayout(4711)
-        assert layouts.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
-
-    def test_without_a_main_window(self, monkeypatch):
-        desktop_host.install(monkeypatch, main_window=False)
-        assert slicer.app.layoutManager() is None
-        assert slicer.util.mainWindow() is None
 
 
 class TestEditor:
@@ -95,13 +51,6 @@ class TestEditor:
         editor = slicer.qMRMLSegmentEditorWidget()
         with pytest.raises(RuntimeError, match="Delete the editor"):
             slicer.qMRMLSegmentEditorWidget()
-        editor.delete()
-
-    def test_visible_means_visible(self, host):
-        editor = slicer.qMRMLSegmentEditorWidget()
-        assert not editor.undoEnabled
-        editor.show()
-        assert editor.undoEnabled
         editor.delete()
 
 
@@ -135,10 +84,6 @@ class TestModule:
         assert "ZeroDivisionError" in capsys.readouterr().err
         with pytest.raises(ZeroDivisionError):
             host.errors.raise_errors()
-
-    def test_opening_it_raises_that(self, host, module):
-        with pytest.raises(ZeroDivisionError):
-            host.open_panel("Mine")
 
     def test_nothing_is_ever_installed(self, monkeypatch):
         desktop_host.install(monkeypatch, main_window=False, testing=False)

@@ -6,15 +6,7 @@ import slicer
 import desktop_host
 
 UI = """<ui version="4.0"><class>Form</class><widget class="QWidget" name="Form"><layout class="QVBoxLayout">
-<item><widget class="ctkCollapsibleButton" name="box"><property name="text"><string>Box</string></property>
-<property name="collapsed"><bool>true</bool></property><layout class="QFormLayout">
-<item row="0" column="1"><widget class="QLabel" name="inside"/></item></layout></widget></item>
-<item><layout class="QHBoxLayout" name="emptyLayout"/></item>
-<item><layout class="QHBoxLayout" name="fullLayout"><item><widget class="QLabel" name="label"/></item></layout></item>
-<item><widget class="ctkSliderWidget" name="slider"><property name="maximum"><double>5.0</double></property>
-</widget></item>
-<item><widget class="qMRMLNodeComboBox" name="selector"><property name="nodeTypes"><stringlist>
-<string>vtkMRMLScalarVolumeNode</string></stringlist></property></widget></item></layout></widget></ui>"""
+<item><widget class="ctkUnheardOf" name="slider"/></item></layout></widget></ui>"""
 
 
 @pytest.fixture
@@ -24,26 +16,8 @@ def host(monkeypatch):
     desktop_host.errors.raise_errors()
 
 
-@pytest.fixture
-def form(host, tmp_path):
-    file = tmp_path / "form.ui"
-    file.write_text(UI, encoding="utf-8")
-    return slicer.util.loadUI(str(file))
-
-
 @pytest.mark.usefixtures("host")
 class TestProperties:
-    def test_attributes_with_their_setters_beside_them(self):
-        import qt
-
-        label = qt.QLabel("a")
-        label.text = "b"
-        assert label.text == "b"
-        label.setText("c")
-        assert (label.text, label.name, label.className()) == ("c", "", "QLabel")
-        label.name = "x"
-        assert label.objectName == "x"
-
     def test_no_property_can_be_called(self):
         import ctk
         import qt
@@ -92,13 +66,6 @@ class TestValues:
         # Widgets are true whatever they hold.
         assert all([*full, qt.QComboBox(), qt.QListWidget(), qt.QWidget()])
 
-    def test_children_are_found_without_empty_layouts(self, form):
-        """slicer.util looks at their truth."""
-        ui = slicer.util.childWidgetVariables(form)
-        assert hasattr(ui, "fullLayout")
-        assert hasattr(ui, "label")
-        assert not hasattr(ui, "emptyLayout")
-
     def test_enumerations_are_integers(self):
         import qt
 
@@ -131,69 +98,11 @@ class TestValues:
 
 
 class TestForms:
-    def test_ui_file_makes_doubles_with_its_properties(self, form):
-        ui = slicer.util.childWidgetVariables(form)
-        assert ui.box.className() == "ctkCollapsibleButton"
-        assert (ui.box.text, ui.box.collapsed, ui.slider.maximum) == ("Box", True, 5.0)
-        assert ui.selector.nodeTypes == ("vtkMRMLScalarVolumeNode",)
-        form.show()
-        assert not ui.inside.visible
-        ui.box.collapsed = False
-        assert ui.inside.visible
-
     def test_unknown_class_in_ui_file(self, host, tmp_path):
         file = tmp_path / "form.ui"
-        file.write_text(UI.replace("ctkSliderWidget", "ctkUnheardOf"), encoding="utf-8")
+        file.write_text(UI, encoding="utf-8")
         with pytest.raises(RuntimeError, match="ctkUnheardOf"):
             slicer.util.loadUI(str(file))
-
-
-@pytest.mark.usefixtures("host")
-class TestCtk:
-    def test_a_parent_is_all_that_they_are_made_with(self):
-        """CTK's wrapping knows no other constructor."""
-        import ctk
-
-        for kind in (ctk.ctkCollapsibleButton, ctk.ctkCollapsibleGroupBox, ctk.ctkPathLineEdit):
-            with pytest.raises(TypeError):
-                kind("title", None)
-
-    @pytest.mark.parametrize("name", ["ctkCollapsibleButton", "ctkCollapsibleGroupBox"])
-    def test_what_is_hidden_while_it_is_collapsed_stays_so(self, name):
-        import ctk
-        import qt
-
-        box = getattr(ctk, name)()
-        stays, comes, added = (qt.QLabel(text) for text in ("stays", "comes", "added"))
-        layout = qt.QVBoxLayout(box)
-        layout.addWidget(stays)
-        layout.addWidget(comes)
-        comes.setVisible(False)
-        box.show()
-        open_height = box.sizeHint.height()
-        box.collapsed = True
-        assert not stays.visible
-        stays.setVisible(False)
-        comes.setVisible(True)
-        layout.addWidget(added)
-        for _turn in range(2):
-            slicer.app.processEvents()
-        assert not any(child.visible for child in (stays, comes, added))
-        assert box.maximumHeight < open_height + 20
-        box.collapsed = False
-        assert [child.visible for child in (stays, comes, added)] == [False, True, True]
-
-    def test_a_path_is_told_when_it_is_acceptable(self):
-        """An emptied field says that it is not valid, and no path."""
-        import ctk
-
-        edit, told = ctk.ctkPathLineEdit(), []
-        edit.currentPathChanged.connect(lambda path: told.append(path))
-        edit.validInputChanged.connect(lambda valid: told.append(valid))
-        edit.currentPath = "/nowhere/at/all"
-        edit.setCurrentPath("/nowhere")
-        edit.currentPath = ""
-        assert told == ["/nowhere/at/all", True, "/nowhere", False]
 
 
 class TestEvents:

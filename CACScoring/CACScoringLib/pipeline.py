@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
 from .core.ct import CTError, CTScan
+from .core.options import Row, option
 from .core.progress import Progress
 from .models.choice import Networks
 from .quality.acquisition import examine_acquisition
@@ -17,8 +18,8 @@ from .quality.mass_calibration import MassCalibration, calibrate_mass
 from .quality.normalisation import normalise
 from .results import ScanContext, ScoreResult
 from .scoring.evidence import reader_labels
-from .scoring.lesions import ScoringRules, rules_for_tube_voltage
 from .scoring.mass import with_masses
+from .scoring.rules import ScoringRules, rules_for_tube_voltage
 from .scoring.scores import classify, score_candidates, score_map
 from .scoring.uncertainty import add_intervals
 
@@ -44,9 +45,27 @@ class ScoreSettings:
 
     rules: ScoringRules = field(default_factory=ScoringRules)
     candidates: bool = False
-    adapt_to_tube_voltage: bool = False
-    allow_contrast: bool = False
-    allow_reversed: bool = False
+    adapt_to_tube_voltage: bool = option(
+        False,
+        row=Row(
+            "Adapt thresholds to the tube voltage",
+            "Use the thresholds published for 70, 80, 100 and 135 kVp. When off, those for 120 kVp apply.",
+        ),
+    )
+    allow_contrast: bool = option(
+        False,
+        row=Row(
+            "Score contrast-enhanced scans anyway",
+            "Contrast medium counts as calcium, so the score is wrong; use this for tests only.",
+        ),
+    )
+    allow_reversed: bool = option(
+        False,
+        row=Row(
+            "Score reversed scans anyway",
+            "Score a scan whose anatomy contradicts the orientation in its header, as in dextrocardia.",
+        ),
+    )
     normalisation: str = "auto"
     sex: str | None = None
     age_years: int | None = None

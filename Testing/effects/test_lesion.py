@@ -163,14 +163,6 @@ class TestLesion:
         slicer.app.processEvents()
         assert "No calcium map" not in effect.statusLabel.text
 
-    def test_a_segment_that_was_removed_comes_back(self, desk):
-        desk.use("CAC Lesion")
-        desk.segmentation.GetSegmentation().RemoveSegment("RCA")
-        desk.key("4")
-        desk.click((7, 21, 15))
-        assert desk.counts() == {"RCA": 24}
-        assert desk.segmentation.GetSegmentation().GetSegment("RCA").GetName() == "RCA: right coronary artery"
-
     def test_segmentation_under_a_transform(self, desk):
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
         matrix = vtk.vtkMatrix4x4()

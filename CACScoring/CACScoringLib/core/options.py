@@ -26,18 +26,23 @@ Settings = TypeVar("Settings", bound=_Dataclass)
 
 @dataclass(frozen=True)
 class Row:
-    """How a panel asks for a number. Its texts are translated where they are shown.
+    """How a panel asks for a setting. Its texts are translated where they are shown.
 
-    unset: what is shown for 0, which leaves the setting as it is.
+    label: of the row, or of the check box. unset: what is shown for 0, which leaves the setting as it is. unit, step,
+    limits: of a number. is_choice: the values are chosen from a list.
     """
 
     label: str
     tip: str
-    unset: str
+    unset: str = ""
     decimals: int = 0
+    unit: str = ""
+    step: float = 1.0
+    limits: tuple[float, float] = (0.0, 1e9)
+    is_choice: bool = False
 
 
-def option(default: object = MISSING, /, text: str | None = None, row: Row | None = None, **option: object) -> object:
+def option(default: object = MISSING, /, text: str | None = None, row: Row | None = None, **option: object) -> Any:
     """A field that an option of its name sets. Its type is the option's; a bool is switched on.
 
     Args:

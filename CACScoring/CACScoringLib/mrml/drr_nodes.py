@@ -12,11 +12,8 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..drr.job import CALCIUM_FULL, PlacedRadiograph, Stand
-from .scene import DERIVED_ATTRIBUTE, add_volume, put_under, set_image, show_as_overlay
+from .scene import DERIVED_ATTRIBUTE, RADIOGRAPH_ATTRIBUTE, add_volume, put_under, set_image, show_as_overlay
 from .segments import matrix_of_grid, vtk_image
-
-RADIOGRAPH_ATTRIBUTE = "CACRadiograph"
-"""Attribute of volumes that are a radiograph: the name of its view, or its angle."""
 
 CT_ROLE, CALCIUM_ROLE, HEART_ROLE = "CACCT", "CACCalciumPicture", "CACHeartPicture"
 """References of a radiograph to the CT that it was made of, and to what lies over it."""

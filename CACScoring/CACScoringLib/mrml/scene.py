@@ -17,7 +17,6 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from ..core.files import SCHEMA, OutputError, atomic_write
-from ..report.files import result_as_json
 from ..report.pictures import WINDOW_HU
 from .lesion_segments import add_heart, add_lesions, add_territories
 from .scene_content import SceneContent, content_of_result
@@ -32,6 +31,9 @@ RECORD_ATTRIBUTE = "CACRecord"
 
 DERIVED_ATTRIBUTE = "CACDerived"
 """Attribute, "1", of volumes that were made of a CT and are none: calcium map and healthy image."""
+
+RADIOGRAPH_ATTRIBUTE = "CACRadiograph"
+"""Attribute of volumes that are a radiograph: the name of its view, or its angle."""
 
 REVIEWED_ATTRIBUTE = "CACReviewed"
 """Attribute of a segmentation of lesions: "1" once a reader has said that the review is done, else "0"."""
@@ -195,6 +197,8 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
 
     identify: put the patient's name into the scene. Raises OutputError.
     """
+    from ..report.files import result_as_json  # a scene that is read or shown needs no report
+
     path = path.absolute()  # a relative path makes the scene's writer fail
     # Makes the conversion rules of segmentations known, which the application does on start.
     _segmentations_logic()

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from ..calcium_map.decomposition import healthy_image
 from ..core.ct import CTError, UnreadableError
 from ..core.files import LAST_FILE, SCHEMA
 from ..core.grid import bounding_box
 from ..io.image_files import read_image
-from ..report.files import site_labels
 from ..whole_scan.estimates import SALIENCY_FILE
 
 if TYPE_CHECKING:
@@ -65,6 +63,9 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
 
     record: its `report.files.result_as_json`. identify: put the patient's name into the scene.
     """
+    from ..calcium_map.decomposition import healthy_image  # these two are for scans just scored
+    from ..report.files import site_labels
+
     scan = result.scan
     name = scan.source.name if scan.source is not None else "CT"
     if identify and scan.acquisition.patient_name:

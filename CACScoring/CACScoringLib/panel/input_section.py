@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,21 +17,12 @@ from slicer.i18n import tr as _
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import RADIOMICS_REQUIREMENTS, ensurePackages
-from .parameters import CACScoringParameterNode, Method
+from .parameters import RULES, SWITCHES, CACScoringParameterNode, Method
 from .scan_facts import ScanFacts, problemOf, scanFacts
-from .widgets import dataOf, fillBox, quiet, say
+from .widgets import addRows, dataOf, fillBox, quiet, say
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
-
-RULE_PARAMETERS = {
-    "thresholdHU": "threshold_hu",
-    "minimumAreaMm2": "minimum_area_mm2",
-    "minimumPixels": "minimum_pixels",
-    "connectivity": "connectivity",
-    "referenceSpacingMm": "reference_spacing_mm",
-}
-"""Fields of `ScoringRules` by the parameters that hold them."""
 
 MODEL_PARAMETERS = {
     "territories": "heartModel",
@@ -80,29 +72,19 @@ def networkArgumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def _changedRules(state: CACScoringParameterNode) -> dict[str, float]:
-    """The scoring rules that are not the published ones."""
-    from ..scoring.lesions import ScoringRules
-
-    published, changed = ScoringRules(), {}
-    for parameter, rule in RULE_PARAMETERS.items():
-        value = getattr(state, parameter)
-        if value != getattr(published, rule):
-            changed[rule] = value
-    return changed
+def _changed(state: CACScoringParameterNode, published: object, parameters: Mapping[str, str]) -> dict[str, float]:
+    """Settings that are not the published ones, by field. parameters: fields by the parameters that hold them."""
+    values = {field: getattr(state, parameter) for parameter, field in parameters.items()}
+    return {field: value for field, value in values.items() if value != (getattr(published, field) or 0)}
 
 
 def settingsOf(state: CACScoringParameterNode) -> str:
     """The settings of `cac score` and `cac cohort` for the rules that are set in the panel, as JSON."""
-    rules = _changedRules(state)
-    if state.calibration > 0:
-        rules["calibration_mg_per_mm3_hu"] = state.calibration
-    flags = {
-        "adapt_to_tube_voltage": state.adaptToTubeVoltage,
-        "allow_contrast": state.allowContrast,
-        "allow_reversed": state.allowReversed,
-    }
-    return json.dumps({"scoring": {"rules": rules, **flags}})
+    from ..pipeline import ScoreSettings
+
+    settings = ScoreSettings()
+    rules = _changed(state, settings.rules, RULES)
+    return json.dumps({"scoring": {"rules": rules, **_changed(state, settings, SWITCHES)}})
 
 
 def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
@@ -146,6 +128,16 @@ class InputSection(Section):
         ui.heartSelector.currentNodeChanged.connect(self._heartChosen)
         ui.heartSelector.currentSegmentChanged.connect(self._heartChosen)
         ui.defaultsButton.clicked.connect(self._setPublishedRules)
+        self._addRows()
+
+    def _addRows(self) -> None:
+        """Make the rows of rules and switches, above the last button of the form."""
+        from ..pipeline import ScoreSettings
+        from ..scoring.rules import ScoringRules
+
+        form = self._ui.advancedBox.layout()
+        for kind, parameters in ((ScoringRules, RULES), (ScoreSettings, SWITCHES)):
+            addRows(self._ui, form, form.rowCount() - 1, kind, parameters)
 
     def setState(self, state: CACScoringParameterNode | None) -> None:
         super().setState(state)
@@ -244,7 +236,7 @@ class InputSection(Section):
 
     def _setPublishedRules(self, *_args: object) -> None:
         state = self._state
-        for parameter in (*RULE_PARAMETERS, "calibration", "adaptToTubeVoltage", "allowContrast", "allowReversed"):
+        for parameter in (*RULES, *SWITCHES):
             setattr(state, parameter, state.default(parameter).value)
 
 

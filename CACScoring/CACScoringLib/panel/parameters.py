@@ -9,11 +9,14 @@ Enumerations that the panel compares are equal by value, because after *Reload* 
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTextNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+from ..core.options import rows_of
+from ..scoring.rules import ScoringRules
 
 
 class Method(str, Enum):
@@ -71,6 +74,29 @@ class Sex(Enum):
         return {Sex.UNKNOWN: _("unknown"), Sex.FEMALE: _("female"), Sex.MALE: _("male")}[self]
 
 
+RULES = {
+    "thresholdHU": "threshold_hu",
+    "minimumAreaMm2": "minimum_area_mm2",
+    "minimumPixels": "minimum_pixels",
+    "connectivity": "connectivity",
+    "referenceSpacingMm": "reference_spacing_mm",
+    "calibration": "calibration_mg_per_mm3_hu",
+}
+SWITCHES = {
+    "adaptToTubeVoltage": "adapt_to_tube_voltage",
+    "allowContrast": "allow_contrast",
+    "allowReversed": "allow_reversed",
+}
+"""Fields of `ScoringRules` and of `ScoreSettings` by the parameters that hold them, in the order of their rows."""
+
+_PUBLISHED = ScoringRules()
+
+
+def _within(rule: str) -> Any:
+    """Limits of a rule, as it declares them."""
+    return WithinRange(*rows_of(ScoringRules)[rule].limits)
+
+
 @parameterNodeWrapper
 class CACScoringParameterNode:
     """What was chosen, and which result is being reviewed.
@@ -79,7 +105,7 @@ class CACScoringParameterNode:
     heartModel, slicesModel, mapModel, vesselsModel, radiomicsModel: names of models; empty for the bundled one.
     heartModel is for territories and heart, or for the heart alone.
     secondOpinions: ask the models that there are for whole-scan estimates too.
-    The rules' defaults are those published (see `ScoringRules`); calibration 0 is none.
+    The rules have the limits and the published values of `ScoringRules`; calibration 0 is none.
     result: the record of the result under review, from which all its nodes are found.
     reviewMethod: key of the method whose lesions are listed. fade: of the original, 0, into the healthy image, 1.
     inputLesions: path of a DICOM segmentation or structure set whose lesions are scored; empty to find them.
@@ -103,12 +129,12 @@ class CACScoringParameterNode:
     vesselsModel: str = ""
     radiomicsModel: str = ""
     device: Device = Device.AUTO
-    thresholdHU: Annotated[float, WithinRange(1, 1000)] = 130.0
-    minimumAreaMm2: Annotated[float, WithinRange(0, 100)] = 1.0
-    minimumPixels: Annotated[int, WithinRange(1, 100)] = 1
-    connectivity: Connectivity = Connectivity.EIGHT
-    referenceSpacingMm: Annotated[float, WithinRange(0.1, 20)] = 3.0
-    calibration: Annotated[float, WithinRange(0, 0.1)] = 0.0
+    thresholdHU: Annotated[float, _within("threshold_hu")] = _PUBLISHED.threshold_hu
+    minimumAreaMm2: Annotated[float, _within("minimum_area_mm2")] = _PUBLISHED.minimum_area_mm2
+    minimumPixels: Annotated[int, _within("minimum_pixels")] = _PUBLISHED.minimum_pixels
+    connectivity: Connectivity = Connectivity(_PUBLISHED.connectivity)
+    referenceSpacingMm: Annotated[float, _within("reference_spacing_mm")] = _PUBLISHED.reference_spacing_mm
+    calibration: Annotated[float, _within("calibration_mg_per_mm3_hu")] = 0.0
     adaptToTubeVoltage: bool = False
     allowContrast: bool = False
     allowReversed: bool = False

@@ -64,13 +64,16 @@ class ResultSection(Section):
 
     def _showInterval(self, result: MethodResult | None) -> None:
         """Of the clinical score: a sentence, and a bar below it."""
+        label, bar = self._ui.intervalLabel, self._ui.intervalBar
+        if result is None:
+            widgets.say(label, "")
+            bar.setVisible(False)
+            return
         from ..report.files import interval_note, interval_sentence
         from ..report.page import interval_bar
         from ..scoring.uncertainty import TOTAL
 
-        label, bar = self._ui.intervalLabel, self._ui.intervalBar
-        own = None if result is None else result.intervals.get(TOTAL)
-        sentence = "" if result is None else interval_sentence(result)
+        sentence, own = interval_sentence(result), result.intervals.get(TOTAL)
         widgets.say(label, sentence and f"{sentence}.")
         if own is None:
             bar.setVisible(False)

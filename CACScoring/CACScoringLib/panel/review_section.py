@@ -40,6 +40,7 @@ class ReviewSection(Section):
     """
 
     def __init__(self, ui) -> None:
+        from ..mrml.scene import RECORD_ATTRIBUTE
         from ..report.pictures import SITE_COLOURS
 
         self._ui = ui
@@ -51,7 +52,7 @@ class ReviewSection(Section):
         self._colours = SITE_COLOURS
         self._slices: dict = {}
 
-        ui.resultSelector.addAttribute("vtkMRMLTextNode", "CACRecord", "1")
+        ui.resultSelector.addAttribute("vtkMRMLTextNode", RECORD_ATTRIBUTE, "1")
         ui.resultSelector.setMRMLScene(slicer.mrmlScene)
         self.plot = SlicePlot()
         self.plot.chosen.connect(self._sliceChosen)
@@ -196,11 +197,13 @@ class ReviewSection(Section):
         return self._state.reviewMethod if self._state.reviewMethod in methods else methods[0]
 
     def _fillMethods(self) -> None:
+        if self._review is None:
+            fillBox(self._ui.reviewMethodBox, [], "")
+            return
         from ..results import METHOD_TITLES
 
-        methods = () if self._review is None else self._review.methods
-        choices = [(METHOD_TITLES[method], method) for method in methods]
-        fillBox(self._ui.reviewMethodBox, choices, self._method if methods else "")
+        choices = [(METHOD_TITLES[method], method) for method in self._review.methods]
+        fillBox(self._ui.reviewMethodBox, choices, self._method)
 
     def _segmentations(self) -> dict[str, object]:
         """By method."""

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 def showEstimates(ui, review: SceneReview | None) -> None:
     """A table of the estimates beside the scores as they are now, and beneath it how far they can be trusted; both
     hidden where there are none. review: None where there is no result."""
+    estimates = () if review is None else review.estimates
+    ui.wholeScanTable.setVisible(bool(estimates))
+    if not estimates:
+        widgets.say(ui.wholeScanLabel, "")
+        return
     from ..whole_scan.estimates import TITLES, agreements
 
-    estimates = () if review is None else review.estimates
-    results = {} if review is None else review.results()
+    results = review.results()
     rows = [
         [
             *(TITLES[estimate.network], _answer(estimate)),
@@ -33,7 +37,6 @@ def showEstimates(ui, review: SceneReview | None) -> None:
     ]
     models = [estimate.model for estimate in estimates]
     table_widgets.fillTable(ui.wholeScanTable, _titles(estimates, list(results)), rows, models)
-    ui.wholeScanTable.setVisible(bool(estimates))
     trust = "\n".join(f"{TITLES[estimate.network]}: {estimate.trust}" for estimate in estimates)
     widgets.say(ui.wholeScanLabel, trust)
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ import ctk
 import qt
 import slicer
 from slicer.i18n import tr as _
+
+from ..core.options import Row, rows_of
 
 if TYPE_CHECKING:
     from ..core.labels import Site
@@ -68,6 +71,39 @@ def fillBox(box, choices: Sequence[tuple[str, object]], chosen: object, absent: 
             for text, data in choices:
                 box.addItem(text, data)
         box.setCurrentIndex(max(0, box.findData(chosen)) if choices else -1)
+
+
+def addRows(ui, form, first: int, kind: type, parameters: Mapping[str, str]) -> None:
+    """Make the rows of a form that ask for settings, as their dataclass declares them.
+
+    ui: gets each widget under the name `<parameter>Box`. form: a QFormLayout. first: number of the first new row. kind:
+    the dataclass. parameters: its fields by the parameters of the panel's state that hold them, in the order of rows.
+    """
+    rows, defaults = rows_of(kind), {each.name: each.default for each in dataclasses.fields(kind)}
+    for number, (parameter, field) in enumerate(parameters.items(), first):
+        row, default = rows[field], defaults[field]
+        if isinstance(default, bool):
+            box = qt.QCheckBox(_(row.label))
+            form.insertRow(number, box)
+        else:
+            box = qt.QComboBox() if row.is_choice else _numberBox(row, default)
+            form.insertRow(number, qt.QLabel(_(row.label)), box)
+        box.setToolTip(_(row.tip))
+        box.setProperty("SlicerParameterName", parameter)
+        box.setObjectName(f"{parameter}Box")
+        setattr(ui, f"{parameter}Box", box)
+
+
+def _numberBox(row: Row, default: object):
+    """A spin box, whose limits the connector of its parameter sets."""
+    fractional = bool(row.decimals) or isinstance(default, float)
+    box = qt.QDoubleSpinBox() if fractional else qt.QSpinBox()
+    if fractional:
+        box.setDecimals(row.decimals)
+        box.setSingleStep(row.step)
+    box.setSuffix(_(row.unit))
+    box.setSpecialValueText(_(row.unset))
+    return box
 
 
 def dataOf(box):

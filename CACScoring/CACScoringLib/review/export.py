@@ -18,7 +18,6 @@ from ..quality.calibration import Familiarity
 from ..quality.mass_calibration import MassCalibration
 from ..quality.normalisation import Normalisation
 from ..report import files as report
-from ..report import page
 from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult
 from ..scoring.mass import with_masses
 from .state import ReviewState
@@ -88,6 +87,8 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> 
 
     The folder is whole or not there. Raises OutputError, as when it is not empty and overwrite is False.
     """
+    from ..report import page  # Jinja2, which Slicer does not bring along
+
     result, identify = with_masses(reviewed.result), "patient_name" in reviewed.record["acquisition"]
     with OutputFolder(folder, overwrite).being_written() as files:
         images = {"lesions": report.site_labels(result), "territories": result.territories}

@@ -8,9 +8,8 @@ graph whose nodes are the candidate voxels; the volume itself is passed over onl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -21,85 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from ..core.ct import CTError, MaskError
 from ..core.grid import Grid
 from ..core.labels import SITES, Artery, Labelled, NonCoronary, Site, site_of
-
-
-@dataclass(frozen=True)
-class ScoringRules:
-    """Every choice that changes a score; the defaults are the rule of Agatston et al. as clinics apply it.
-
-    Agatston 1990, doi:10.1016/0735-1097(90)90282-T.
-
-    name: what to call the rule in a report.
-    threshold_hu: candidates are voxels at or above it.
-    weight_bounds_hu: a component weighs 1 + the number of bounds its peak reaches (200, 300, 400: weights 1-4).
-    connectivity: 8 or 4 neighbours within a slice.
-    minimum_area_mm2, minimum_pixels: smaller components are dropped.
-    reference_spacing_mm: Agatston sums are multiplied by slice spacing / this; the rule was made for 3 mm.
-    calibration_mg_per_mm3_hu: c in mass = c · volume · mean HU; None when the scan was not calibrated.
-    equivalent_mg_per_mm3_hu: of a calcium map, c by which a lesion's mass gives its clinical score (`equivalent`); None
-    where the Agatston score is the clinical one.
-
-    Raises CTError when made with values that cannot be a rule.
-    """
-
-    name: str = "Agatston, 130 HU"
-    threshold_hu: float = 130.0
-    weight_bounds_hu: tuple[float, float, float] = (200.0, 300.0, 400.0)
-    connectivity: int = 8
-    minimum_area_mm2: float = 1.0
-    minimum_pixels: int = 1
-    reference_spacing_mm: float = 3.0
-    calibration_mg_per_mm3_hu: float | None = None
-    equivalent_mg_per_mm3_hu: float | None = None
-
-    def __post_init__(self) -> None:
-        bounds = (self.threshold_hu, *self.weight_bounds_hu)
-        shown = ", ".join(f"{b:g}" for b in bounds)
-        if len(bounds) != 4 or not all(map(math.isfinite, bounds)):
-            raise CTError(f"The rules need a threshold and three weight bounds in HU, not {shown}.")
-        if list(bounds) != sorted(set(bounds)):
-            raise CTError(f"Threshold and weight bounds must rise: {shown} HU do not.")
-        if self.connectivity not in (4, 8):
-            raise CTError(f"Connectivity within a slice is 4 or 8, not {self.connectivity}.")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not field.name.startswith(("minimum", "reference", "calibration")) or value is None:
-                continue
-            if not math.isfinite(value) or value < 0:
-                raise CTError(f"{field.name} must be a number from 0 up, but is {value:g}.")
-        if self.reference_spacing_mm == 0 or self.calibration_mg_per_mm3_hu == 0:
-            raise CTError("The reference spacing and the mass calibration must be above zero.")
-
-    def weight(self, peak_hu: float) -> int:
-        """Density weight of a slice component, 1 to 4, from its highest HU in that slice."""
-        return 1 + sum(peak_hu >= bound for bound in self.weight_bounds_hu)
-
-
-TUBE_VOLTAGE_BOUNDS_HU: dict[float, tuple[float, float, float, float]] = {
-    70: (207.0, 318.0, 477.0, 636.0),
-    80: (177.0, 271.0, 408.0, 544.0),
-    100: (145.0, 222.0, 334.0, 446.0),
-    120: (130.0, 200.0, 300.0, 400.0),
-    135: (119.0, 183.0, 274.0, 364.0),
-}
-"""Threshold and weight bounds by kVp: Gräni et al. 2018, doi:10.1093/ehjci/jey019 (secondary source)."""
-
-
-def rules_for_tube_voltage(kvp: float | None, rules: ScoringRules) -> ScoringRules:
-    """The same rules with threshold and weights adapted to the tube voltage. Opt-in, and named in the result.
-
-    Raises CTError when the voltage is unknown or has no published bounds, or the rules' own threshold was changed.
-    """
-    standard = ScoringRules()
-    if (rules.threshold_hu, rules.weight_bounds_hu) != (standard.threshold_hu, standard.weight_bounds_hu):
-        raise CTError("The threshold was changed by hand. Either change it or adapt it to the tube voltage, not both.")
-    bounds = TUBE_VOLTAGE_BOUNDS_HU.get(kvp) if kvp is not None else None
-    if bounds is None:
-        known = ", ".join(map(str, TUBE_VOLTAGE_BOUNDS_HU))
-        voltage = "unknown" if kvp is None else f"{kvp:g} kVp"
-        raise CTError(f"The tube voltage is {voltage}; adapted thresholds exist for {known} kVp only.")
-    name = rules.name.replace(standard.name, f"Agatston adapted to {kvp:g} kVp, {bounds[0]:g} HU (Gräni 2018)")
-    return replace(rules, name=name, threshold_hu=bounds[0], weight_bounds_hu=bounds[1:])
+from .rules import ScoringRules
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,15 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import handmade_estimates
-import heart_with_territories
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
 from damaged_files import cut
+from labelled_chest import DIRECTIONS, arteries_of, ct_image, labels_of, on_grid_of, rows_of
 from saved_scenes import read_mrb
 
 from CACScoringLib.calcium_map.decomposition import (
@@ -23,105 +22,26 @@ from CACScoringLib.calcium_map.decomposition import (
     healthy_image,
 )
 from CACScoringLib.core.ct import (
-    Acquisition,
     MaskError,
     NotVolumeError,
     SliceGeometryError,
     UnreadableError,
-    mask_on_scan_grid,
     same_grid,
-    scan_from_image,
 )
 from CACScoringLib.core.files import OutputError
-from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary, label_called
-from CACScoringLib.io.reading import read_lesion_labels
+from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary
 from CACScoringLib.models.preprocessing import heart_slices
-from CACScoringLib.mrml import lesion_segments
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_folder, content_of_result
-from CACScoringLib.mrml.segments import segment_mask, voxels_of_segments
+from CACScoringLib.mrml.segments import segment_mask
 from CACScoringLib.report import files as report
 from CACScoringLib.report.files import result_as_json
 from CACScoringLib.report.pictures import SITE_COLOURS
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 
-OBLIQUE = tuple(
-    float(x) for x in sitk.Euler3DTransform((0, 0, 0), math.radians(7), math.radians(-4), math.radians(11)).GetMatrix()
-)
-DIRECTIONS = {
-    "axial": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-    "sagittal, upside down": (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
-    "oblique": OBLIQUE,
-}
 CANDIDATES = "Candidates of chest 7.nrrd (130 HU)"
 VOXELS = {Artery.LM: 6, Artery.LAD: 8, Artery.UNASSIGNED: 4}
-
-
-def ct_image(direction=DIRECTIONS["axial"], pixel_type=sitk.sitkInt16) -> sitk.Image:
-    values = np.random.default_rng(5).integers(-1000, 90, (7, 12, 10)).astype(np.int16)
-    values[0, 0, 0] = 1400
-    values[2:4, 4, 3:6] = 250  # left main, 6 voxels
-    values[3:5, 7:9, 2:4] = 480  # left anterior descending, 8 voxels
-    values[5, 2:4, 7:9] = 135  # unassigned, 4 voxels
-    image = sitk.Cast(sitk.GetImageFromArray(values), pixel_type)
-    image.SetSpacing((0.75, 1.1, 2.5))
-    image.SetOrigin((-31.25, 12.5, -204.125))
-    image.SetDirection(direction)
-    return image
-
-
-def labels_of(image: sitk.Image) -> np.ndarray:
-    labels = np.zeros(image.GetSize()[::-1], np.uint8)
-    labels[2:4, 4, 3:6] = Artery.LM
-    labels[3:5, 7:9, 2:4] = Artery.LAD
-    labels[5, 2:4, 7:9] = Artery.UNASSIGNED
-    return labels
-
-
-def arteries_of(segmentation, grid: sitk.Image) -> np.ndarray:
-    """Labels of the segments by their names, as a review reads them."""
-    labelled = voxels_of_segments(segmentation, grid, label_called)
-    labels = np.zeros(grid.GetSize()[::-1], np.uint8)
-    labels.reshape(-1)[labelled.flat] = labelled.values
-    return labels
-
-
-def on_grid_of(image: sitk.Image, values: np.ndarray) -> sitk.Image:
-    labels = sitk.GetImageFromArray(values.astype(np.uint8))
-    labels.CopyInformation(image)
-    return labels
-
-
-@pytest.fixture
-def result():
-    """A result whose numbers are known on paper, with a patient's name in its headers."""
-    from CACScoringLib.results import MethodResult, ScoreResult
-
-    acquisition = Acquisition("NRRD", patient_name="Doe^Jane")
-    scan = scan_from_image(ct_image(), acquisition, Path("/scans/chest 7.nrrd"))
-    rules = ScoringRules(calibration_mg_per_mm3_hu=0.0008)
-    lesions = find_lesions(scan.image, labels_of(scan.image), rules)
-    spacing = scan.image.GetSpacing()
-    total = score_lesions(lesions.lesions, spacing, rules)
-    method = MethodResult("reviewed", rules, lesions, total, score_sites(lesions.lesions, spacing, rules))
-    inside = np.zeros(labels_of(scan.image).shape, np.uint8)
-    inside[1:6, 1:10, 1:9] = 1
-    mask = on_grid_of(scan.image, inside)
-    region = SimpleNamespace(mask=mask, source="given", territories=None)
-    return ScoreResult(scan=scan, heart=region, methods={"threshold": method})
-
-
-@pytest.fixture
-def content(result):
-    return content_of_result(result, result_as_json(result, {}))
-
-
-@pytest.fixture
-def scene():
-    # The module logic makes the conversion rules of segmentations known, as the application does on start.
-    slicer.vtkSlicerSegmentationsModuleLogic()
-    return slicer.vtkMRMLScene()
 
 
 @pytest.fixture
@@ -201,18 +121,6 @@ class TestSceneReadBack:
         assert math.isnan(rows["RCA"]["Peak"])
         assert rows["total"]["Lesions"] == 3
 
-    def test_lesion_table(self, read_back):
-        rows = rows_of(node(read_back, "vtkMRMLTableNode", "Lesions of chest 7.nrrd"))
-        assert [row["Artery"] for row in rows] == ["LM", "LAD", "unassigned"]
-        assert [row["Lesion"] for row in rows] == [1, 2, 3]
-        assert [row["Slices"] for row in rows] == ["2, 3", "3, 4", "5"]
-        assert rows[1]["Area × weight"] == pytest.approx(2 * 4 * 0.825 * 4)
-
-
-def rows_of(table: slicer.vtkMRMLTableNode) -> list[dict]:
-    columns = [table.GetTable().GetColumn(n) for n in range(table.GetNumberOfColumns())]
-    return [{c.GetName(): c.GetValue(row) for c in columns} for row in range(table.GetNumberOfRows())]
-
 
 class TestWriteScene:
     def test_patient_name_only_on_request(self, result, tmp_path):
@@ -257,10 +165,6 @@ class TestContent:
         for image in ("heart", "lesions"):
             expected = sitk.GetArrayFromImage(getattr(content, image))
             np.testing.assert_array_equal(sitk.GetArrayFromImage(getattr(read, image)), expected)
-
-    def test_folder_without_result(self, content, tmp_path):
-        with pytest.raises(UnreadableError, match=r"scores\.json"):
-            content_of_folder(tmp_path, content.ct, content.name)
 
     @pytest.mark.parametrize("name", ["heart", "lesions"])
     def test_damaged_images(self, result, content, tmp_path, name):
@@ -353,38 +257,6 @@ class TestSegmentations:
             arteries_of(nodes.calcium, content.ct)
         with pytest.raises(MaskError, match="Segment_9"):
             segment_mask(nodes.calcium, "Segment_9", content.ct)
-
-
-class TestTerminology:
-    def test_every_code_is_in_the_terminology_that_is_installed(self):
-        file = Path(mrml.__file__).parents[2] / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
-        terminology = json.loads(file.read_text(encoding="utf-8"))
-        triple = "{CodingSchemeDesignator}^{CodeValue}^{CodeMeaning}".format_map
-        known = {
-            (triple(category), triple(kind))
-            for category in terminology["SegmentationCodes"]["Category"]
-            for kind in category["Type"]
-        }
-        for artery in Artery:
-            context, category, kind, *_ = lesion_segments.site_terminology(artery).split("~")
-            assert context == terminology["SegmentationCategoryTypeContextName"]
-            assert (category, kind) in known
-
-    def test_slicer_reads_the_terminology(self):
-        file = Path(mrml.__file__).parents[2] / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
-        logic = slicer.vtkSlicerTerminologiesModuleLogic()
-        assert logic.LoadTerminologyFromFile(str(file)) == lesion_segments.TERMINOLOGY
-        entry = slicer.vtkSlicerTerminologyEntry()
-        assert logic.DeserializeTerminologyEntry(lesion_segments.site_terminology(Artery.LAD), entry)
-        assert entry.GetTypeObject().GetCodeValue() == "29483008"
-        assert entry.GetRegionObject().GetCodeValue() == "59438005"
-
-
-def save_segmentation(segmentation, path):
-    storage = segmentation.GetScene().AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
-    storage.SetFileName(str(path))
-    assert storage.WriteData(segmentation)
-    return path
 
 
 @pytest.fixture
@@ -506,87 +378,3 @@ class TestRecord:
         scene.RemoveNode(nodes.heart)
         with pytest.raises(UnreadableError, match="no longer holds its heart"):
             mrml.nodes_of_record(scene, nodes.record)
-
-    def test_text_of_something_else(self, scene):
-        text = scene.AddNewNodeByClass("vtkMRMLTextNode", "notes")
-        text.SetText('{"schema": "other"}')
-        assert mrml.records_in(scene) == []
-        with pytest.raises(UnreadableError, match="notes"):
-            mrml.nodes_of_record(scene, text)
-
-
-def tag_of(segment) -> str:
-    tag = vtk.reference("")
-    assert segment.GetTag("TerminologyEntry", tag)
-    return str(tag)
-
-
-def test_territories_are_a_segmentation_that_is_hidden_at_first(scene, monkeypatch):
-    result = heart_with_territories.score(monkeypatch)
-    nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
-    segments = nodes.territories.GetSegmentation()
-    assert [segments.GetSegment(own).GetName() for own in segments.GetSegmentIDs()] == list(TERRITORIES[1:])
-    display = nodes.territories.GetDisplayNode()
-    assert not display.GetVisibility()
-    assert not display.GetVisibility2DFill()
-    valve = segment_mask(nodes.territories, "aortic-valve-and-root", result.scan.image)
-    expected = sitk.GetArrayFromImage(result.territories) == TERRITORIES.index("aortic valve and root")
-    np.testing.assert_array_equal(valve, expected)
-    aorta = segments.GetSegment("ascending-aorta")
-    assert "SCT^54247002^" in tag_of(aorta)
-
-
-def test_calcium_elsewhere_has_segments_of_its_own(scene, monkeypatch, tmp_path):
-    result = heart_with_territories.score(monkeypatch)
-    nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
-    segments = nodes.calcium.GetSegmentation()
-    codes = {"aortic-valve-and-root": "34202007", "mitral-annulus": "65197004", "thoracic-aorta": "113262008"}
-    for site in NonCoronary:
-        segment = segments.GetSegment(lesion_segments.segment_id(site))
-        assert segment.GetName() == site.full_name
-        assert segment.GetColor() == pytest.approx([c / 255 for c in SITE_COLOURS[site]], abs=1e-3)
-        mask = segment_mask(nodes.calcium, lesion_segments.segment_id(site), result.scan.image)
-        np.testing.assert_array_equal(mask, sitk.GetArrayFromImage(report.site_labels(result)) == site)
-        code = codes.get(lesion_segments.segment_id(site), "")
-        assert "SCT^5540006^Calcium" in tag_of(segment)
-        assert (f"~SCT^{code}^" if code else "master list~^^~^^") in tag_of(segment)
-    labelled = voxels_of_segments(nodes.calcium, result.scan.image, label_called)
-    assert set(labelled.values.tolist()) == set(heart_with_territories.SITES)
-    rows = {r["Artery"]: r["Agatston"] for r in rows_of(nodes.scores) if r["Method"] == "non_coronary"}
-    assert rows == pytest.approx({"aortic_valve": 128, "mitral_annulus": 96, "thoracic_aorta": 96, "other": 0})
-    saved = read_lesion_labels(save_segmentation(nodes.calcium, tmp_path / "sites.seg.nrrd"))
-    on_scan, _ = mask_on_scan_grid(saved, result.scan, "labels")
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(on_scan), sitk.GetArrayFromImage(report.site_labels(result)))
-
-
-def test_a_segmentation_saved_by_slicer_is_read_by_its_segments_names(scene, content, tmp_path):
-    """Label values of a .seg.nrrd count its segments; taken for arteries, they would move calcium between vessels."""
-    calcium = mrml.add_to_scene(scene, content).calcium
-    for name in ("LM", NOT_CORONARY_ID):
-        calcium.GetSegmentation().RemoveSegment(name)
-    calcium.GetSegmentation().SeparateSegmentLabelmap("LAD")
-    calcium.GetSegmentation().CollapseBinaryLabelmaps(True)
-    saved = save_segmentation(calcium, tmp_path / "edited.seg.nrrd")
-    values = set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(saved)))) - {0}
-    assert values != {int(Artery.LAD), int(Artery.UNASSIGNED)}
-    labels, _ = mask_on_scan_grid(read_lesion_labels(saved), scan_from_image(content.ct, Acquisition("t")), "labels")
-    expected = labels_of(content.ct)
-    expected[expected == Artery.LM] = 0
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), expected)
-
-
-@pytest.mark.parametrize("separate", [False, True])
-def test_an_empty_segmentation_saved_by_slicer_says_that_there_is_no_calcium(scene, content, tmp_path, separate):
-    """Where no segment has an extent, Slicer saves a single voxel."""
-    calcium = mrml.add_to_scene(scene, content).calcium
-    collection = calcium.GetSegmentation()
-    for segment_id in collection.GetSegmentIDs():
-        if separate:
-            collection.SeparateSegmentLabelmap(segment_id)
-        slicer.vtkSlicerSegmentationsModuleLogic.ClearSegment(calcium, segment_id)
-    saved = save_segmentation(calcium, tmp_path / "empty.seg.nrrd")
-    assert sitk.ReadImage(saved).GetSize() == ((1, 1, 1) if separate else content.ct.GetSize())
-    scan = scan_from_image(content.ct, Acquisition("t"))
-    labels, _ = mask_on_scan_grid(read_lesion_labels(saved), scan, "lesion label map", may_be_empty=True)
-    assert labels.GetSize() == scan.image.GetSize()
-    assert not sitk.GetArrayViewFromImage(labels).any()

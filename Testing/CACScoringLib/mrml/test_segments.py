@@ -14,12 +14,6 @@ SHAPE = (7, 9, 11)  # k, j, i
 ORIENTATIONS = ["".join(letters) for letters in itertools.product("RL", "AP", "IS")] + ["SAL", "ILP", "PSR"]
 
 
-@pytest.fixture
-def scene():
-    slicer.vtkSlicerSegmentationsModuleLogic()
-    return slicer.vtkMRMLScene()
-
-
 def labels_image(seed=0, filled=0.3) -> sitk.Image:
     rng = np.random.default_rng(seed)
     values = rng.integers(1, 4, SHAPE) * (rng.random(SHAPE) < filled)
@@ -114,14 +108,6 @@ class TestOverlap:
         ):
             voxels_of_segments(node, grid, label_of)
 
-    def test_of_segments_of_one_label_is_none(self, scene):
-        grid = labels_image()
-        node = segmentation_of(scene, grid, layers=True)
-        SegmentWriter(node, grid, grid)._modify(oriented_ones(grid), "2", MASK)
-        found = voxels_of_segments(node, grid, lambda _: 5)
-        assert len(found.flat) == np.prod(SHAPE)
-        assert set(found.values) == {5}
-
 
 MASK = slicer.vtkSlicerSegmentationsModuleLogic.MODE_MERGE_MASK
 
@@ -138,12 +124,6 @@ def test_segments_without_voxels_are_not_asked_for(scene):
     asked = []
     voxels_of_segments(node, grid, lambda name: asked.append(name) or 1)
     assert asked == ["segment 2"]
-
-
-def test_a_label_of_none_is_left_out(scene):
-    grid = labels_image()
-    found = voxels_of_segments(segmentation_of(scene, grid), grid, lambda name: int(name == "segment 3"))
-    np.testing.assert_array_equal(dense(found, grid), sitk.GetArrayFromImage(grid) == 3)
 
 
 @pytest.mark.parametrize("layers", [False, True], ids=["one layer", "a layer each"])
@@ -181,14 +161,6 @@ class TestWriter:
         writer.set(np.array([5, 300]), "3")
         found = voxels_of_segments(node, grid, label_of)
         assert (found.flat.tolist(), found.values.tolist()) == ([5, 300], [3, 3])
-
-    def test_nothing_to_write(self, scene, orientation, layers):
-        grid, node, writer = self.prepared(scene, orientation, layers)
-        writer.set(np.zeros(0, int), "1")
-        writer.clear(np.zeros(0, int))
-        np.testing.assert_array_equal(
-            dense(voxels_of_segments(node, grid, label_of), grid), sitk.GetArrayFromImage(grid)
-        )
 
 
 def test_writer_of_another_grid(scene):

@@ -165,13 +165,6 @@ class TestOpening:
         assert [lesion["Artery"] for lesion in again.lesions()] == ["LAD", "LCX", "aorta"]
 
     @pytest.mark.long
-    def test_a_file_that_is_not_chosen_after_all(self, again, monkeypatch):
-        monkeypatch.setattr(ASKING, lambda: "")
-        self.choose(again, "Open a DICOM file")
-        assert again.state.inputLesions == ""
-        assert again.ui.lesionsBox.currentText == "found in the CT"
-
-    @pytest.mark.long
     def test_what_an_algorithm_made_waits_for_a_reader(self, again, tmp_path):
         made = pydicom.dcmread(again.out / "chest-cac-dicom" / "segmentation.dcm")
         for item in made.SegmentSequence:

@@ -23,17 +23,16 @@ class TestInput:
 
     def test_published_rules_are_not_changed(self, driver):
         driver.ui.scoreButton.click()
-        flags = dict.fromkeys(("adapt_to_tube_voltage", "allow_contrast", "allow_reversed"), False)
-        assert driver.process.settings() == {"scoring": {"rules": {}, **flags}, "results": {"scene": False}}
+        assert driver.process.settings() == {"scoring": {"rules": {}}, "results": {"scene": False}}
 
     def test_changed_rules_are_passed_on_and_set_back(self, driver):
-        driver.ui.thresholdBox.setValue(145)
-        driver.ui.pixelsBox.setValue(3)
+        driver.ui.thresholdHUBox.setValue(145)
+        driver.ui.minimumPixelsBox.setValue(3)
         driver.ui.connectivityBox.setCurrentIndex(1)
         driver.ui.calibrationBox.setValue(0.000722)
-        driver.ui.tubeVoltageBox.setChecked(True)
-        driver.ui.contrastBox.setChecked(True)
-        driver.ui.reversedBox.setChecked(True)
+        driver.ui.adaptToTubeVoltageBox.setChecked(True)
+        driver.ui.allowContrastBox.setChecked(True)
+        driver.ui.allowReversedBox.setChecked(True)
         driver.ui.scoreButton.click()
         rules = {"threshold_hu": 145, "minimum_pixels": 3, "connectivity": 4, "calibration_mg_per_mm3_hu": 0.000722}
         flags = dict.fromkeys(("adapt_to_tube_voltage", "allow_contrast", "allow_reversed"), True)
@@ -43,7 +42,7 @@ class TestInput:
         driver.ui.defaultsButton.click()
         driver.ui.scoreButton.click()
         assert driver.process.settings()["scoring"]["rules"] == {}
-        assert driver.ui.thresholdBox.value == 130
+        assert driver.ui.thresholdHUBox.value == 130
 
     def test_enumerations_imported_again_mean_the_same(self, driver, monkeypatch):
         """As after Reload in Slicer, where another part of the panel may hold the classes of before."""

@@ -7,7 +7,7 @@ import panel_results
 import pytest
 import slicer
 
-from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
+from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.quality import calibration
@@ -44,12 +44,6 @@ class TestReview:
         reviewed.ui.undoButton.click()
         assert table.isVisibleTo(table.parent())
 
-    def test_keys_of_the_list_for_the_other_sites(self, reviewed):
-        for key, site in zip("6789", NonCoronary, strict=True):
-            reviewed.choose_lesion("5–6")
-            reviewed.key(key)
-            assert site.short_name in [lesion["Artery"] for lesion in reviewed.lesions()]
-
     def test_several_rows_at_once(self, reviewed):
         reviewed.ui.lesionTable.selectAll()
         reviewed.press_artery("RCA")
@@ -72,15 +66,6 @@ class TestReview:
         assert reviewed.scores()["RCA"][0] == "", "the keys are another module's"
         reviewed.widget.enter()
 
-    def test_reviewed_gives_categories(self, reviewed):
-        assert "not a calcium score" in reviewed.ui.categoriesLabel.text
-        reviewed.choose_lesion("12–13")
-        reviewed.press_artery("LM")
-        reviewed.ui.reviewedBox.click()
-        assert reviewed.scores()["total"][0] == "486.0"
-        assert "class > 400" in reviewed.ui.categoriesLabel.text
-        assert "CAC-DRS A3/N1" in reviewed.ui.categoriesLabel.text
-
     def test_no_coronary_calcium(self, reviewed):
         reviewed.choose_lesion("12–13")
         reviewed.press_artery("LM")
@@ -97,12 +82,6 @@ class TestReview:
         assert not reviewed.ui.reviewedBox.checked
         assert reviewed.scores()["LM"][0] == "486.0"
         assert reviewed.scores()["total"][2] == "809.9"
-
-    def test_the_rest_is_rejected_at_once(self, reviewed):
-        reviewed.choose_lesion("12–13")
-        reviewed.press_artery("LM")
-        reviewed.ui.rejectRestButton.click()
-        assert [lesion["Artery"] for lesion in reviewed.lesions()] == ["LM"]
 
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda: "")

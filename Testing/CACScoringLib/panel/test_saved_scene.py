@@ -11,9 +11,9 @@ class TestSavedScene:
 
     @pytest.mark.long
     def test_a_scene_opens_as_it_was(self, driver, tmp_path):
-        driver.ui.thresholdBox.setValue(145)
-        driver.ui.thresholdBox.setValue(130)
-        driver.ui.pixelsBox.setValue(2)
+        driver.ui.thresholdHUBox.setValue(145)
+        driver.ui.thresholdHUBox.setValue(130)
+        driver.ui.minimumPixelsBox.setValue(2)
         driver.score(networks=True)
         driver.choose_lesion("12–13")
         driver.press_artery("LAD")
@@ -35,7 +35,7 @@ class TestSavedScene:
         driver.settle()
 
         assert driver.ui.inputSelector.currentNode().GetName() == "chest"
-        assert driver.ui.pixelsBox.value == 2
+        assert driver.ui.minimumPixelsBox.value == 2
         assert driver.ui.reviewMethodBox.currentIndex == 1
         assert driver.ui.fadeSlider.value == 0.25
         assert driver.ui.cohortFolderEdit.currentPath == "/data/scans"

@@ -18,11 +18,6 @@ class TestPlot:
         plot.places = chosen
         return plot
 
-    def test_places_and_slices_agree(self, plot):
-        assert [plot.sliceAt(plot.placeOf(k)) for k in range(10, 20)] == list(range(10, 20))
-        assert plot.sliceAt(-5) == 10
-        assert plot.sliceAt(900) == 19
-
     def test_a_click_chooses(self, plot, panel):
         qt = sys.modules["qt"]
         place = qt.QPointF(plot.placeOf(14), 40)

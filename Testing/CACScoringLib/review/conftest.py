@@ -2,9 +2,11 @@
 
 import pytest
 import slicer
+from calcified_heart import NETWORKS, calcified_scan
 
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_result
+from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report.files import result_as_json
 from CACScoringLib.review.scene import SceneReview
 
@@ -24,3 +26,14 @@ def opened(scene):
         return SceneReview(scene, mrml.add_to_scene(scene, content))
 
     return open_review
+
+
+@pytest.fixture(scope="module")
+def scored():
+    scan, heart = calcified_scan()
+    return score_scan(scan, heart=heart, networks=NETWORKS)
+
+
+@pytest.fixture
+def review(opened, scored):
+    return opened(scored)

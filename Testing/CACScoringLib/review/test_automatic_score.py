@@ -32,21 +32,6 @@ class TestSites:
         result = heart_with_territories.score(monkeypatch, patient_sex="M")
         return opened(result), result
 
-    def test_a_lesion_moves_to_a_site_and_back(self, with_sites):
-        review, result = with_sites
-        (lesion,) = review.result("threshold").lesions.lesions
-        review.assign("threshold", [lesion.id], NonCoronary.AORTIC_VALVE)
-        assert review.result("threshold").total.agatston == 0
-        assert review.non_coronary.scores[NonCoronary.AORTIC_VALVE].agatston == pytest.approx(128 + 64)
-        review.update_tables()
-        table = review.nodes.scores.GetTable()
-        assert "192" in [table.GetValueByName(n, "Agatston").ToString() for n in range(table.GetNumberOfRows())]
-        review.undo()
-        assert review.non_coronary.scores == result.non_coronary.scores
-        review.redo()
-        review.assign("threshold", [lesion.id], Artery.LAD)
-        assert review.result("threshold").total == result.methods["threshold"].total
-
     def test_the_export_scored_again_gives_the_same_numbers(self, with_sites, monkeypatch, tmp_path):
         review, _ = with_sites
         aorta = next(x for x in review.lesions("threshold") if x.artery == NonCoronary.THORACIC_AORTA)

@@ -1,6 +1,5 @@
 """A review of a folder of results without MRML: numbers, undo, cutting, export, and a journal to rebuild it from."""
 
-import json
 import shutil
 
 import automatic_patient
@@ -11,7 +10,6 @@ import slicer
 
 from CACScoringLib.core.ct import MaskError, UnreadableError, scan_from_image
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_folder
 from CACScoringLib.review.export import IN_BROWSER
@@ -80,15 +78,6 @@ class TestAsInThePanel:
             edit(each)
         assert numbers(review) == numbers(in_scene)
         assert review.categories() == in_scene.categories()
-
-    @pytest.mark.long
-    def test_export_is_read_as_lesion_labels(self, review, tmp_path):
-        review.accept("threshold")
-        review.export(tmp_path / "out")
-        record = json.loads((tmp_path / "out" / "scores.json").read_text())
-        assert record["methods"]["threshold"]["status"] == "reviewed"
-        labels = read_lesion_labels(tmp_path / "out" / "lesions.nii.gz")
-        assert labels.GetSize() == review.scan.image.GetSize()
 
     def test_a_ct_of_another_size_is_refused(self, written):
         image = written[1].scan.image[:-1]
@@ -190,12 +179,6 @@ class TestJournal:
             assert len(journal.entries) == max(0, sum(end <= cut for end in ends) - 1)
             journal.append(Entry("time", "A", "", 2, False, 9.5))
             assert len(Journal(file, "0" * 64).entries) == len(journal.entries)
-
-    def test_it_keeps_time_and_reader(self, edited):
-        journal = Journal(edited[1], "0" * 64)
-        assert {entry.reader for entry in journal.entries} == {"A"}
-        assert journal.seconds == pytest.approx(1.5 * len(journal.entries))
-        assert [entry.time for entry in journal.entries] == sorted(entry.time for entry in journal.entries)
 
     def test_of_another_result_it_is_refused(self, edited):
         with pytest.raises(JournalError, match="another result"):

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from calcified_heart import NETWORKS, calcified_scan
 
-from CACScoringLib.anatomy.arteries import ArterySuggestion, suggest_arteries
+from CACScoringLib.anatomy.arteries import suggest_arteries
 from CACScoringLib.core.ct import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import score_scan
@@ -157,15 +157,6 @@ class TestIds:
         set_labels(review, labels)
         assert {x.id: x.centroid_ras_mm for x in review.lesions().lesions} == before
 
-    def test_part_of_a_lesion_is_a_new_one(self, scored):
-        review = review_of(scored, "threshold")
-        labels, ids = labels_of(review), {x.id for x in review.lesions().lesions}
-        flat = review.flat_voxels([1])
-        slices = flat // labels[0].size
-        labels.reshape(-1)[flat[slices == slices[0]]] = 0
-        set_labels(review, labels)
-        assert {x.id for x in review.lesions().lesions} == ids - {1} | {max(ids) + 1}
-
 
 class TestSuggestions:
     def test_of_lesions_that_no_run_knew_are_by_place(self, scored):
@@ -176,17 +167,6 @@ class TestSuggestions:
         for own, theirs in zip(result.suggestions, expected, strict=True):
             assert (own.lesion_id, own.artery) == (theirs.lesion_id, theirs.artery)
             assert own.confidence == pytest.approx(theirs.confidence, rel=1e-9)
-
-    def test_of_the_run_are_kept(self, scored):
-        """They may rest on more than the place, which a scene does not hold."""
-        review = review_of(scored, "decomposition")
-        recorded = recorded_lesions(report.result_as_json(scored[2], {})["methods"]["decomposition"])
-        key, lesion = next(iter(recorded.items()))
-        recorded[key] = replace(lesion, suggestion=ArterySuggestion(lesion.id, Artery.RCA, 0.123, 0.456))
-        other = Review("decomposition", review.image, review.rules, scored[0].image, scored[1], recorded)
-        set_labels(other, labels_of(review))
-        suggestions = {s.lesion_id: s for s in other.result().suggestions}
-        assert suggestions[lesion.id] == ArterySuggestion(lesion.id, Artery.RCA, 0.123, 0.456)
 
 
 def test_voxels_of_slices_switched_off_do_not_count_and_come_back(scored):
@@ -206,15 +186,6 @@ def test_voxels_of_slices_switched_off_do_not_count_and_come_back(scored):
 
 
 class TestLookingUp:
-    def test_voxels_of_lesions(self, scored):
-        review = review_of(scored, "threshold")
-        ids = [lesion.id for lesion in review.lesions().lesions[:2]]
-        np.testing.assert_array_equal(
-            review.flat_voxels(ids), np.flatnonzero(np.isin(review.result().lesions.id_map, ids))
-        )
-        with pytest.raises(MaskError, match="no lesion 999"):
-            review.flat_voxels([1, 999])
-
     def test_centre_lies_in_the_lesion(self):
         """The centre of mass of a ring does not."""
         hu = np.full((3, 12, 12), 40, np.int16)
@@ -246,11 +217,6 @@ class TestLabels:
         with pytest.raises(MaskError, match="is 12"):
             set_labels(review_of(scored, "threshold"), labels)
 
-    def test_none(self, scored):
-        review = review_of(scored, "threshold")
-        set_labels(review, np.zeros_like(labels_of(review)))
-        assert (review.result().total.agatston, review.lesions().lesions) == (0, ())
-
 
 @pytest.fixture(scope="module")
 def with_territories():
@@ -267,14 +233,6 @@ def with_territories():
 
 class TestSites:
     """Calcium outside the coronary arteries is counted apart, and can be moved there and back."""
-
-    @pytest.mark.parametrize("method", ["threshold", "decomposition"])
-    def test_before_any_edit(self, with_territories, method):
-        expected = with_territories[2].methods[method]
-        assert {lesion.artery for lesion in expected.lesions.lesions} == {Artery.LAD, Artery.RCA}
-        result = review_of(with_territories, method).result()
-        assert_same_numbers(result, expected)
-        assert result.lesions.lesions == expected.lesions.lesions
 
     def test_numbers_elsewhere_are_those_of_cac_score(self, with_territories):
         review, expected = review_of(with_territories, "threshold"), with_territories[2].non_coronary

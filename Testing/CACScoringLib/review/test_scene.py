@@ -1,18 +1,15 @@
 """A reader's edits in a scene on Slicer's own MRML: numbers, undo, saving, and what other tools do to the segments."""
 
 import json
-from dataclasses import replace
 
 import kernel_scans
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-import vtk
-from calcified_heart import NETWORKS, calcified_scan
-from saved_scenes import read_mrb, read_mrml, write_mrml
+from scene_edits import METHODS, PART, ids, numbers, paint
 
-from CACScoringLib.core.ct import MaskError, UnreadableError
+from CACScoringLib.core.ct import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY_ID, Artery, NonCoronary
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import scene as mrml
@@ -23,39 +20,8 @@ from CACScoringLib.report import files as report
 from CACScoringLib.review.scene import SceneReview
 from CACScoringLib.scoring.scores import Score
 
-METHODS = ("threshold", "decomposition")
-
-
-@pytest.fixture(scope="module")
-def scored():
-    scan, heart = calcified_scan()
-    return score_scan(scan, heart=heart, networks=NETWORKS)
-
-
-@pytest.fixture
-def review(opened, scored):
-    return opened(scored)
-
-
-def numbers(review):
-    return {method: (review.result(method).total, review.result(method).arteries) for method in review.methods}
-
-
-def ids(review, method):
-    return [lesion.id for lesion in review.result(method).lesions.lesions]
-
 
 class TestEqualsCacScore:
-    def test_before_any_edit(self, review, scored):
-        for method in METHODS:
-            found, expected = review.result(method), scored.methods[method]
-            assert (found.total, found.arteries) == (expected.total, expected.arteries)
-            assert found.lesions.lesions == expected.lesions.lesions
-        codes = [w.code for w in scored.warnings]
-        assert "unreviewed" in codes
-        assert [w.code for w in review.warnings] == codes
-        assert review.categories() is None
-
     @pytest.mark.parametrize(
         "direction",
         [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, 0, 1, 1, 0, 0, 0, -1, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)],
@@ -152,14 +118,6 @@ class TestNoCalcium:
         review.refresh()
         assert not review.result("threshold").no_calcium
 
-    def test_comes_back_with_the_scene(self, review, tmp_path):
-        review.set_no_calcium()
-        scene = read_mrml(write_mrml(review.scene, tmp_path / "saved"), tmp_path / "cache")
-        (record,) = mrml.records_in(scene)
-        reopened = SceneReview.of_record(scene, record)
-        assert all(reopened.result(method).no_calcium for method in METHODS)
-        assert reopened.categories().risk_class == "0"
-
 
 class TestSlices:
     def test_rows(self, review, scored):
@@ -249,30 +207,6 @@ class TestUndo:
         assert not review.can_undo
 
 
-def paint(review, segment_id, part, mode=slicer.vtkSlicerSegmentEditorLogic.ModificationModeAdd, overwrite=True):
-    """Set a part of the scan, [k, j, i], with Slicer's own Segment Editor."""
-    logic, editor = slicer.vtkSlicerSegmentEditorLogic(), slicer.vtkMRMLSegmentEditorNode()
-    review.scene.AddNode(editor)
-    logic.SetMRMLScene(review.scene)
-    logic.SetSegmentEditorNode(editor)
-    logic.SetSegmentationNode(review.nodes.calcium)
-    logic.SetSourceVolumeNode(review.nodes.volume)
-    editor.SetOverwriteMode(editor.OverwriteAllSegments if overwrite else editor.OverwriteNone)
-    logic.SetCurrentSegmentID(segment_id)
-    mask = np.zeros(review.scan.hu.shape, np.uint8)
-    mask[part] = 1
-    image = sitk.GetImageFromArray(mask)
-    image.CopyInformation(review.scan.image)
-    volume = mrml.add_volume(review.scene, image, "brush")
-    labelmap, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
-    labelmap.ShallowCopy(volume.GetImageData())
-    volume.GetIJKToRASMatrix(matrix)
-    labelmap.SetImageToWorldMatrix(matrix)
-    logic.ModifySegmentByLabelmap(review.nodes.calcium, segment_id, labelmap, mode, True, False)
-    for node in (volume, editor):
-        review.scene.RemoveNode(node)
-
-
 def separate_layers(segmentation):
     for segment_id in segmentation.GetSegmentation().GetSegmentIDs():
         segmentation.GetSegmentation().SeparateSegmentLabelmap(segment_id)
@@ -287,29 +221,7 @@ def all_masks(review):
     ]
 
 
-PART = (slice(8, 12), slice(30, 50), slice(30, 50))
-
-
 class TestOtherTools:
-    def test_painting_updates_the_numbers(self, review, scored):
-        assert not review.refresh()
-        before = review.result("threshold")
-        paint(review, "RCA", PART)
-        assert review.refresh()
-        assert not review.refresh()
-        after = review.result("threshold")
-        ids_there = set(np.unique(before.lesions.id_map[PART])) - {0}
-        assert ids_there
-        assert after.arteries[Artery.RCA].agatston > 0
-        hu = scored.scan.hu
-        painted = np.zeros(hu.shape, bool)
-        painted[PART] = True
-        assert not painted[after.lesions.artery_map() == Artery.UNASSIGNED].any()
-        # Tissue under the brush is no lesion.
-        assert (hu[after.lesions.artery_map() == Artery.RCA] >= 130).all()
-        assert review.undo()
-        assert review.result("threshold").total == before.total
-
     @pytest.mark.parametrize("separate", [False, True], ids=["one layer", "a layer each"])
     def test_layers_make_no_difference(self, review, separate):
         if separate:
@@ -402,127 +314,6 @@ class TestOtherTools:
         hierarchy.SetItemParent(item, hierarchy.GetSceneItemID())  # as Segment Editor does beside a volume elsewhere
         review.refresh()
         assert hierarchy.GetItemParent(item) == review.nodes.folder
-
-
-class TestSavedScene:
-    @pytest.fixture(params=["mrb", "mrml"])
-    def reopened(self, request, review, tmp_path):
-        """A scene with all kinds of edits, saved and opened again; and what its numbers were."""
-        review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
-        review.reject("threshold", ids(review, "threshold")[2:4])
-        review.assign("decomposition", ids(review, "decomposition")[:1], Artery.RCA)
-        paint(review, "LCX", PART)
-        review.refresh()
-        k = review.result("decomposition").lesions.lesions[0].slice_indices[0]
-        review.switch_slice(k, False)
-        review.set_reviewed("decomposition", True)
-        review.update_tables()
-        if request.param == "mrb":
-            assert review.scene.WriteToMRB(str(tmp_path / "scene.mrb"), None)
-            scene = read_mrb(tmp_path / "scene.mrb", tmp_path / "cache")
-        else:
-            scene = read_mrml(write_mrml(review.scene, tmp_path / "saved"), tmp_path / "cache")
-        (record,) = mrml.records_in(scene)
-        return review, SceneReview.of_record(scene, record), k
-
-    def test_numbers_and_marks_come_back(self, reopened):
-        review, again, k = reopened
-        assert numbers(again) == numbers(review)
-        assert again.reviewed == {"threshold": False, "decomposition": True}
-        for found, expected in zip(again.slices(), review.slices(), strict=True):
-            assert found.position_ras == pytest.approx(expected.position_ras)  # a file may round the origin
-            assert replace(found, position_ras=expected.position_ras) == expected
-        assert again.slices_off == (k,)
-        assert again.warnings == review.warnings
-        assert not again.can_undo
-        assert again.result("threshold").suggestions == review.result("threshold").suggestions
-        assert ids(again, "threshold")[3:] == ids(review, "threshold")[3:]
-
-    def test_can_be_edited_on(self, reopened):
-        _, review, k = reopened
-        before = numbers(review)
-        first, second, *_ = ids(review, "threshold")
-        review.assign("threshold", [first], Artery.OTHER)
-        review.reject("threshold", [second])
-        review.switch_slice(k, True)
-        paint(review, "RCA", (slice(12, 16), slice(50, 70), slice(30, 50)))
-        assert review.refresh()
-        assert review.result("threshold").arteries[Artery.OTHER].lesions == 1
-        after = numbers(review)
-        assert after["decomposition"] != before["decomposition"]
-        while review.undo():
-            continue
-        assert numbers(review) == before
-        while review.redo():
-            continue
-        assert numbers(review) == after
-
-
-class TestTables:
-    def test_hold_the_present_numbers(self, review):
-        review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
-        review.set_reviewed("threshold", True)
-        review.update_tables()
-        table = review.nodes.scores.GetTable()
-        rows = [
-            {table.GetColumnName(c): table.GetValue(row, c) for c in range(table.GetNumberOfColumns())}
-            for row in range(table.GetNumberOfRows())
-        ]
-        by_place = {(row["Method"].ToString(), row["Artery"].ToString()): row for row in rows}
-        for method in METHODS:
-            result = review.result(method)
-            assert by_place[method, "total"]["Agatston"].ToDouble() == result.total.agatston
-            for artery, score in result.arteries.items():
-                assert by_place[method, artery.key]["Lesions"].ToInt() == score.lesions
-        assert review.nodes.lesions.GetNumberOfRows() == sum(len(ids(review, method)) for method in METHODS)
-        assert review.nodes.lesions.GetLocked()
-
-
-class TestExport:
-    @pytest.fixture
-    def exported(self, review, tmp_path):
-        review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
-        review.reject("threshold", ids(review, "threshold")[2:3])
-        review.set_reviewed("threshold", True)
-        review.switch_slice(review.result("decomposition").lesions.lesions[0].slice_indices[0], False)
-        review.export(tmp_path / "reviewed")
-        return tmp_path / "reviewed"
-
-    def test_scores(self, review, scored, exported):
-        document = json.loads((exported / "scores.json").read_text(encoding="utf-8"))
-        recorded = report.result_as_json(scored, {})
-        for method in METHODS:
-            found = document["methods"][method]
-            assert found["total"]["agatston"] == review.result(method).total.agatston
-            assert document["rules"][method] == json.loads(json.dumps(recorded["rules"][method]))
-        same = ("schema", "input", "acquisition", "measured", "heart", "models", "slice_probabilities")
-        for key in same:
-            assert document[key] == json.loads(json.dumps(recorded[key]))
-        assert document["review"]["methods"] == {"threshold": True, "decomposition": False}
-        assert document["review"]["slices_off"] == list(review.slices_off)
-        assert document["categories"]["risk_class"] == review.categories().risk_class
-        codes = [warning["code"] for warning in document["warnings"]]
-        assert document["review"]["program"] == "CAC panel of 3D Slicer"
-        assert "slices-switched-off" in codes
-        assert "unreviewed" not in codes
-
-    def test_labels(self, review, exported):
-        for name, method in (("lesions", "threshold"), ("map_lesions", "decomposition")):
-            labels = sitk.ReadImage(exported / f"{name}.nii.gz")
-            np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), review.result(method).lesions.artery_map())
-
-
-class TestNodesThatDoNotFit:
-    def test_other_ct(self, scene, review, scored):
-        smaller = mrml.add_volume(scene, scored.scan.image[:, :, 2:], "other")
-        review.nodes.record.SetNodeReferenceID("CAC.volume", smaller.GetID())
-        with pytest.raises(UnreadableError, match="other is not the scan that was scored"):
-            SceneReview.of_record(scene, review.nodes.record)
-
-    def test_slices_without_their_columns(self, scene, review):
-        review.nodes.slices.RemoveAllColumns()
-        with pytest.raises(UnreadableError, match="lost columns"):
-            SceneReview.of_record(scene, review.nodes.record)
 
 
 def test_scored_by_the_clinical_rule_alone(opened, scored):

@@ -9,12 +9,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError, MaskError
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.scoring.lesions import (
-    TUBE_VOLTAGE_BOUNDS_HU,
-    ScoringRules,
-    find_lesions,
-    rules_for_tube_voltage,
-)
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.rules import TUBE_VOLTAGE_BOUNDS_HU, ScoringRules, rules_for_tube_voltage
 
 NO_MINIMUM = ScoringRules(minimum_area_mm2=0.0)
 

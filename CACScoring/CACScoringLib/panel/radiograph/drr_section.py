@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from ...drr.job import DrrSettings, ReducedScan
+    from ...mrml.drr_nodes import StandNodes
     from ...review.scene import SceneReview
 
 MOVING_MILLISECONDS, RESTING_MILLISECONDS = 10, 250
@@ -36,8 +37,6 @@ class DrrSection(Section):
     """
 
     def __init__(self, ui, worker: Worker, preparer: Worker) -> None:
-        from ...mrml.drr_nodes import StandNodes
-
         self._ui = ui
         self._preparer = preparer
         cancelled = _("Cancelled. The scene was not changed.")
@@ -46,7 +45,7 @@ class DrrSection(Section):
         self._task.asked.connect(self._make)
         self._task.changed.connect(self.update)
         self._review: SceneReview | None = None
-        self._stand = StandNodes(slicer.mrmlScene)
+        self._stand: StandNodes | None = None
         self._scan: ReducedScan | None = None
         self._coarse: ReducedScan | None = None
         self._withTable: ReducedScan | None = None
@@ -89,7 +88,8 @@ class DrrSection(Section):
     def update(self) -> None:
         """Show the state."""
         state, ui = self._state, self._ui
-        if state is None:
+        if state is None or not self._isInSight():
+            self._hide()
             return
         settings = settingsOf(state)
         fillBox(ui.drrViewBox, _views(), settings.view() or "")
@@ -100,7 +100,7 @@ class DrrSection(Section):
         self._task.update(not problem)
         if problem:
             self._forgetScan()
-        if problem or not self._isInSight() or ui.drrButton.collapsed:
+        if problem or ui.drrButton.collapsed:
             self._hide()
             return
         self._takeScan(volume)
@@ -176,6 +176,7 @@ class DrrSection(Section):
         """Draw the picture, as `drr.job.MOVING` says. Whether there is one."""
         from ...drr.geometry import ProjectionError
         from ...drr.job import fast_backend, preview, stand_of
+        from ...mrml.drr_nodes import StandNodes
 
         if self._state is None or self._scan is None or not self._isInSight():
             return False
@@ -189,19 +190,24 @@ class DrrSection(Section):
         except ProjectionError as error:
             self._task.say(str(error))
             self._ui.drrPreviewLabel.setText(_("No preview"))
-            self._stand.remove()
+            self._removeStand()
             return False
         if self._ui.drrPreviewLabel.text:
             self._task.say("")  # an error before this
         self._ui.drrPreviewLabel.setPixmap(radiograph_views.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
+        self._stand = self._stand or StandNodes(slicer.mrmlScene)
         self._stand.show(stand, picture, self._coarse.image)
         return True
 
     def _hide(self) -> None:
         self._movingTimer.stop()
         self._restingTimer.stop()
-        self._stand.remove()
+        self._removeStand()
         self._drawn = None
+
+    def _removeStand(self) -> None:
+        if self._stand is not None:
+            self._stand.remove()
 
     # The radiograph
 

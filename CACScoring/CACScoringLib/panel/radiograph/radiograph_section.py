@@ -28,7 +28,7 @@ class RadiographSection(Section):
     """The widgets of scoring a radiograph. worker: runs the command."""
 
     def __init__(self, ui, worker: Worker) -> None:
-        from ...mrml.drr_nodes import RADIOGRAPH_ATTRIBUTE
+        from ...mrml.scene import RADIOGRAPH_ATTRIBUTE
 
         self._ui = ui
         cancelled = _("Cancelled. The scene was not changed.")
@@ -196,15 +196,7 @@ class RadiographSection(Section):
 
     def _showRecord(self) -> None:
         """The numbers, warnings and pictures of the record, or none."""
-        from ...core.ct import CTError
-        from ...mrml.radiograph_nodes import document_of
-
-        ui, document = self._ui, None
-        if self._record is not None:
-            try:
-                document = document_of(self._record)
-            except CTError as error:
-                self._task.say(str(error))
+        ui, document = self._ui, self._document()
         self._showNumbers(document)
         notes = [] if document is None else [warning["message"] for warning in document["warnings"]]
         if document is not None:
@@ -225,6 +217,19 @@ class RadiographSection(Section):
         ui.radiographReportButton.setEnabled(self._report is not None and self._report.is_file())
         if document is not None:
             self._showSaliency()
+
+    def _document(self) -> dict | None:
+        """The content of the record; None without one that can be read."""
+        if self._record is None:
+            return None
+        from ...core.ct import CTError
+        from ...mrml.radiograph_nodes import document_of
+
+        try:
+            return document_of(self._record)
+        except CTError as error:
+            self._task.say(str(error))
+            return None
 
     def _showNumbers(self, document: dict | None) -> None:
         table = self._ui.radiographTable
@@ -267,6 +272,6 @@ def _answer(agatston: float) -> str:
 
 
 def _isLateral(volume) -> bool:
-    from ...mrml.drr_nodes import RADIOGRAPH_ATTRIBUTE
+    from ...mrml.scene import RADIOGRAPH_ATTRIBUTE
 
     return volume.GetAttribute(RADIOGRAPH_ATTRIBUTE) == "lateral"

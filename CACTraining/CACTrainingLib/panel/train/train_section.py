@@ -14,14 +14,24 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
-from CACScoringLib.panel.widgets import dataOf, fillBox, showPath, singleShot, watchPath
+from CACScoringLib.panel.widgets import addRows, dataOf, fillBox, showPath, singleShot, watchPath
 from CACScoringLib.panel.worker import Worker
 
 from ...project.annotations import annotators
 from ...project.project import Project
 from ..parameters import Network, Preset
 from .runs_section import RunsSection
-from .training_options import PACKAGES, addRows, argumentsOf, commandsElsewhere, isName, modelNames, nameOf, startsFor
+from .training_options import (
+    ASKED,
+    PACKAGES,
+    argumentsOf,
+    commandsElsewhere,
+    isName,
+    modelNames,
+    nameOf,
+    parameterOf,
+    startsFor,
+)
 
 CHECK_MILLISECONDS = 300
 """After the last change, so that the project is not looked through at every letter of a name."""
@@ -33,9 +43,11 @@ class TrainSection(Section):
     """The page. worker: looks for what a training lacks."""
 
     def __init__(self, ui, worker: Worker) -> None:
+        from ...training.settings import LoopSettings
+
         self._worker = worker
         self.ui = ui
-        addRows(ui)
+        addRows(ui, ui.trainMoreBox.layout(), 1, LoopSettings, {parameterOf(name): name for name in ASKED})
         self._project: Project | None = None
         self._findings: list[dict] | None = None
         self._checked: tuple | None = None

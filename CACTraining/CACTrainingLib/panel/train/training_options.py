@@ -11,10 +11,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import qt
 from slicer.i18n import tr as _
 
-from CACScoringLib.core.options import rows_of
 from CACScoringLib.panel.packages import PROCESS_REQUIREMENTS, REQUIREMENTS
 
 from ...project.project import Project
@@ -70,24 +68,6 @@ def startsFor(network: Network, project: Project | None) -> list[tuple[str, str]
 def parameterOf(name: str) -> str:
     """The parameter that holds a setting of a training."""
     return f"train{name.capitalize()}"
-
-
-def addRows(ui) -> None:
-    """Make the rows of the form that ask for ASKED, beneath the first."""
-    from ...training.settings import LoopSettings
-
-    rows = rows_of(LoopSettings)
-    for number, name in enumerate(ASKED, 1):
-        row, parameter = rows[name], parameterOf(name)
-        box = qt.QDoubleSpinBox() if row.decimals else qt.QSpinBox()
-        if row.decimals:
-            box.setDecimals(row.decimals)
-        box.setSpecialValueText(_(row.unset))
-        box.setToolTip(_(row.tip))
-        box.setProperty("SlicerParameterName", parameter)
-        box.setObjectName(f"{parameter}Box")
-        ui.trainMoreBox.layout().insertRow(number, qt.QLabel(_(row.label)), box)
-        setattr(ui, f"{parameter}Box", box)
 
 
 def nameOf(state: CACTrainingParameterNode, taken: Sequence[str]) -> str:

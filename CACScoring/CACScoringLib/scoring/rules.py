@@ -1,0 +1,138 @@
+"""The rules by which calcium is scored. Loads nothing that Slicer does not bring along: the panel asks for them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+
+from ..core.ct import CTError
+from ..core.options import Row, option
+
+
+@dataclass(frozen=True)
+class ScoringRules:
+    """Every choice that changes a score; the defaults are the rule of Agatston et al. as clinics apply it.
+
+    Agatston 1990, doi:10.1016/0735-1097(90)90282-T.
+
+    name: what to call the rule in a report.
+    threshold_hu: candidates are voxels at or above it.
+    weight_bounds_hu: a component weighs 1 + the number of bounds its peak reaches (200, 300, 400: weights 1-4).
+    connectivity: 8 or 4 neighbours within a slice.
+    minimum_area_mm2, minimum_pixels: smaller components are dropped.
+    reference_spacing_mm: Agatston sums are multiplied by slice spacing / this; the rule was made for 3 mm.
+    calibration_mg_per_mm3_hu: c in mass = c · volume · mean HU; None when the scan was not calibrated.
+    equivalent_mg_per_mm3_hu: of a calcium map, c by which a lesion's mass gives its clinical score (`equivalent`); None
+    where the Agatston score is the clinical one.
+
+    Raises CTError when made with values that cannot be a rule.
+    """
+
+    name: str = "Agatston, 130 HU"
+    threshold_hu: float = option(
+        130.0,
+        row=Row(
+            "Threshold:",
+            "Voxels of at least this value count as calcium (Agatston: 130 HU).",
+            unit=" HU",
+            limits=(1, 1000),
+        ),
+    )
+    weight_bounds_hu: tuple[float, float, float] = (200.0, 300.0, 400.0)
+    connectivity: int = option(
+        8,
+        row=Row("Connectivity:", "Pixels of a slice are joined to this many neighbours (default 8).", is_choice=True),
+    )
+    minimum_area_mm2: float = option(
+        1.0,
+        row=Row(
+            "Minimum area:",
+            "Smaller areas in a slice do not count (Agatston: 1 mm²).",
+            decimals=2,
+            unit=" mm²",
+            step=0.1,
+            limits=(0, 100),
+        ),
+    )
+    minimum_pixels: int = option(
+        1,
+        row=Row(
+            "Minimum pixels:",
+            "Areas of fewer pixels in a slice do not count (default 1; some studies use 3 or 4).",
+            limits=(1, 100),
+        ),
+    )
+    reference_spacing_mm: float = option(
+        3.0,
+        row=Row(
+            "Reference spacing:",
+            "Scores are multiplied by the slice spacing divided by this value (Agatston: 3 mm).",
+            decimals=2,
+            unit=" mm",
+            step=0.5,
+            limits=(0.1, 20),
+        ),
+    )
+    calibration_mg_per_mm3_hu: float | None = option(
+        None,
+        row=Row(
+            "Calibration:",
+            "This is the mass of hydroxyapatite per volume and HU, from a phantom scanned with the same protocol. "
+            "Without it, no mass is given in mg.",
+            "none",
+            decimals=6,
+            unit=" mg/(mm³·HU)",
+            step=0.0001,
+            limits=(0, 0.1),
+        ),
+    )
+    equivalent_mg_per_mm3_hu: float | None = None
+
+    def __post_init__(self) -> None:
+        bounds = (self.threshold_hu, *self.weight_bounds_hu)
+        shown = ", ".join(f"{b:g}" for b in bounds)
+        if len(bounds) != 4 or not all(map(math.isfinite, bounds)):
+            raise CTError(f"The rules need a threshold and three weight bounds in HU, not {shown}.")
+        if list(bounds) != sorted(set(bounds)):
+            raise CTError(f"Threshold and weight bounds must rise: {shown} HU do not.")
+        if self.connectivity not in (4, 8):
+            raise CTError(f"Connectivity within a slice is 4 or 8, not {self.connectivity}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not field.name.startswith(("minimum", "reference", "calibration")) or value is None:
+                continue
+            if not math.isfinite(value) or value < 0:
+                raise CTError(f"{field.name} must be a number from 0 up, but is {value:g}.")
+        if self.reference_spacing_mm == 0 or self.calibration_mg_per_mm3_hu == 0:
+            raise CTError("The reference spacing and the mass calibration must be above zero.")
+
+    def weight(self, peak_hu: float) -> int:
+        """Density weight of a slice component, 1 to 4, from its highest HU in that slice."""
+        return 1 + sum(peak_hu >= bound for bound in self.weight_bounds_hu)
+
+
+TUBE_VOLTAGE_BOUNDS_HU: dict[float, tuple[float, float, float, float]] = {
+    70: (207.0, 318.0, 477.0, 636.0),
+    80: (177.0, 271.0, 408.0, 544.0),
+    100: (145.0, 222.0, 334.0, 446.0),
+    120: (130.0, 200.0, 300.0, 400.0),
+    135: (119.0, 183.0, 274.0, 364.0),
+}
+"""Threshold and weight bounds by kVp: Gräni et al. 2018, doi:10.1093/ehjci/jey019 (secondary source)."""
+
+
+def rules_for_tube_voltage(kvp: float | None, rules: ScoringRules) -> ScoringRules:
+    """The same rules with threshold and weights adapted to the tube voltage. Opt-in, and named in the result.
+
+    Raises CTError when the voltage is unknown or has no published bounds, or the rules' own threshold was changed.
+    """
+    standard = ScoringRules()
+    if (rules.threshold_hu, rules.weight_bounds_hu) != (standard.threshold_hu, standard.weight_bounds_hu):
+        raise CTError("The threshold was changed by hand. Either change it or adapt it to the tube voltage, not both.")
+    bounds = TUBE_VOLTAGE_BOUNDS_HU.get(kvp) if kvp is not None else None
+    if bounds is None:
+        known = ", ".join(map(str, TUBE_VOLTAGE_BOUNDS_HU))
+        voltage = "unknown" if kvp is None else f"{kvp:g} kVp"
+        raise CTError(f"The tube voltage is {voltage}; adapted thresholds exist for {known} kVp only.")
+    name = rules.name.replace(standard.name, f"Agatston adapted to {kvp:g} kVp, {bounds[0]:g} HU (Gräni 2018)")
+    return replace(rules, name=name, threshold_hu=bounds[0], weight_bounds_hu=bounds[1:])

@@ -1,0 +1,46 @@
+"""Scenes, and a result to show in them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import slicer
+from labelled_chest import ct_image, labels_of, on_grid_of
+
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.mrml.scene_content import content_of_result
+from CACScoringLib.report.files import result_as_json
+from CACScoringLib.results import MethodResult, ScoreResult
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.rules import ScoringRules
+from CACScoringLib.scoring.scores import score_lesions, score_sites
+
+
+@pytest.fixture
+def result():
+    """A result whose numbers are known on paper, with a patient's name in its headers."""
+    acquisition = Acquisition("NRRD", patient_name="Doe^Jane")
+    scan = scan_from_image(ct_image(), acquisition, Path("/scans/chest 7.nrrd"))
+    rules = ScoringRules(calibration_mg_per_mm3_hu=0.0008)
+    lesions = find_lesions(scan.image, labels_of(scan.image), rules)
+    spacing = scan.image.GetSpacing()
+    total = score_lesions(lesions.lesions, spacing, rules)
+    method = MethodResult("reviewed", rules, lesions, total, score_sites(lesions.lesions, spacing, rules))
+    inside = np.zeros(labels_of(scan.image).shape, np.uint8)
+    inside[1:6, 1:10, 1:9] = 1
+    mask = on_grid_of(scan.image, inside)
+    region = SimpleNamespace(mask=mask, source="given", territories=None)
+    return ScoreResult(scan, region, None, {"threshold": method}, None, ())
+
+
+@pytest.fixture
+def content(result):
+    return content_of_result(result, result_as_json(result, {}))
+
+
+@pytest.fixture
+def scene():
+    # The module logic makes the conversion rules of segmentations known, as the application does on start.
+    slicer.vtkSlicerSegmentationsModuleLogic()
+    return slicer.vtkMRMLScene()

@@ -1,0 +1,44 @@
+"""What a reader and Slicer's own tools do to a review in a scene."""
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+
+from CACScoringLib.mrml import scene as mrml
+
+METHODS = ("threshold", "decomposition")
+PART = (slice(8, 12), slice(30, 50), slice(30, 50))
+"""Of the scan, [k, j, i], with several lesions in it."""
+
+
+def numbers(review):
+    return {method: (review.result(method).total, review.result(method).arteries) for method in review.methods}
+
+
+def ids(review, method):
+    return [lesion.id for lesion in review.result(method).lesions.lesions]
+
+
+def paint(review, segment_id, part, mode=slicer.vtkSlicerSegmentEditorLogic.ModificationModeAdd, overwrite=True):
+    """Set a part of the scan, [k, j, i], with Slicer's own Segment Editor."""
+    logic, editor = slicer.vtkSlicerSegmentEditorLogic(), slicer.vtkMRMLSegmentEditorNode()
+    review.scene.AddNode(editor)
+    logic.SetMRMLScene(review.scene)
+    logic.SetSegmentEditorNode(editor)
+    logic.SetSegmentationNode(review.nodes.calcium)
+    logic.SetSourceVolumeNode(review.nodes.volume)
+    editor.SetOverwriteMode(editor.OverwriteAllSegments if overwrite else editor.OverwriteNone)
+    logic.SetCurrentSegmentID(segment_id)
+    mask = np.zeros(review.scan.hu.shape, np.uint8)
+    mask[part] = 1
+    image = sitk.GetImageFromArray(mask)
+    image.CopyInformation(review.scan.image)
+    volume = mrml.add_volume(review.scene, image, "brush")
+    labelmap, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
+    labelmap.ShallowCopy(volume.GetImageData())
+    volume.GetIJKToRASMatrix(matrix)
+    labelmap.SetImageToWorldMatrix(matrix)
+    logic.ModifySegmentByLabelmap(review.nodes.calcium, segment_id, labelmap, mode, True, False)
+    for node in (volume, editor):
+        review.scene.RemoveNode(node)
