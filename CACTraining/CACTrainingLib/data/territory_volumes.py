@@ -18,7 +18,7 @@ from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
 from CACScoringLib.scoring.mass import HU_PER_MG_CM3_AT_120_KVP
 
 from ..phantom.anatomy import tissues
-from ..phantom.anatomy.canvas import Canvas
+from ..phantom.anatomy.canvas import Canvas, coverage
 from ..phantom.anatomy.heart import Heart, HeartFrame, reference_frame
 from ..phantom.anatomy.hearts.territories import territories
 from ..phantom.anatomy.patient import Patient, draw_patient, stream, with_contrast
@@ -160,7 +160,8 @@ def _painted(
     for k in range(grid.shape[0]):
         base = Canvas(x, y, float(z[2 * k : 2 * k + 2].mean()), tissues.AIR_HU)
         for path, radius, hu in arms:
-            base.tube(path, np.full(len(path), radius), hu)
+            box, distance = base.tube_distance(path, np.full(len(path), radius))
+            base.blend(box, coverage(distance), hu)
         trunk = thorax.trunk(base)
         for height in z[2 * k : 2 * k + 2]:
             canvas = base.copy(float(height))
