@@ -147,7 +147,7 @@ def augment_patch(
 
 
 def _slice_grid(n: int, side: int, settings: SliceAugmentation, generator: np.random.Generator) -> torch.Tensor:
-    """Where to sample: [n, crop, crop, 2] in grid_sample's coordinates."""
+    """Places to sample: [n, crop, crop, 2] in grid_sample's coordinates."""
     straight = generator.random(n) < settings.straight_share
     turn = np.radians(generator.uniform(-1, 1, n) * settings.rotation_degrees) * ~straight
     shift = generator.uniform(-1, 1, (n, 2)) * settings.shift_pixels

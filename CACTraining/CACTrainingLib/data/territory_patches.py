@@ -164,7 +164,7 @@ def _as_scanned(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.
 
 
 def _blurred(hu: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Within slices; sigma in voxels."""
+    """Blur within slices; sigma in voxels."""
     profile = torch.exp(-0.5 * (torch.arange(-3, 4) / sigma) ** 2)
     profile = profile / profile.sum()
     for axis in (1, 2):

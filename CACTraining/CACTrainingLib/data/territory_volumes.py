@@ -8,6 +8,7 @@ shared out to voxels. What a scanner adds (noise, kernel, slices, field of view)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -118,12 +119,14 @@ def make_volume(number: int) -> TerritoryVolume:
     hu, lung, heart, frame = _painted(patient, pose, own, has, g)
     body = patient.body
     for cloud, value in ((patient.vessels, body.blood_hu - body.lung_hu), (patient.grain, _GRAIN_HU)):
-        share = _shared(PointCloud(breathed(cloud.positions_mm, body, pose), cloud.weights), own) / STEP_MM**3
+        share = _shared(cloud.mapped(partial(breathed, body=body, pose=pose)), own) / STEP_MM**3
         hu += lung * (np.clip(share, 0, 1) if cloud is patient.vessels else share) * np.float32(value)
-    lumen = sum(_shared(_placed(patient.tree.lumen(a), frame), own) for a in TERRITORIES[1:5]) / STEP_MM**3
+    lumen = sum(_shared(patient.tree.lumen(a).mapped(frame.to_lps), own) for a in TERRITORIES[1:5]) / STEP_MM**3
     room = np.clip((body.blood_hu - hu) / (body.blood_hu - body.fat_hu), 0, 1)
     hu += np.minimum(lumen, 1) * room * np.float32(body.blood_hu - body.fat_hu)
-    plaques = [(_placed(patient.calcium(artery), frame), label) for label, artery in enumerate(TERRITORIES[1:5], 1)]
+    plaques = [
+        (patient.calcium(artery).mapped(frame.to_lps), label) for label, artery in enumerate(TERRITORIES[1:5], 1)
+    ]
     other = [(d.placed(body, frame, patient.heart), d.metal) for d in patient.distractors]
     return TerritoryVolume(
         np.rint(np.clip(hu, LOWEST_HU, HIGHEST_HU)).astype(np.int16),
@@ -198,10 +201,6 @@ def _arms(g: np.random.Generator) -> list[tuple[np.ndarray, float, float]]:
         radius = g.uniform(34, 52)
         found += [(path, radius, -100.0), (path, 0.8 * radius, 55.0), (path, 11.0, 700.0)]
     return found
-
-
-def _placed(cloud: PointCloud, frame: HeartFrame) -> PointCloud:
-    return PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights) if len(cloud.weights) else cloud
 
 
 def _corners(cloud: PointCloud, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

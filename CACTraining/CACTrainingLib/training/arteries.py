@@ -41,7 +41,7 @@ _STEP_MM = 0.7
 
 @dataclass(frozen=True)
 class AtlasSettings:
-    """How the atlas is made; recorded in it.
+    """Settings of the atlas, recorded in it.
 
     seed: other patients with another one; they are in no cohort, whose patients have their own seed. patients: bodies
     with their vessels. draws: how often each is given other plaques, other calcium and another pose.
@@ -116,9 +116,8 @@ def patient_deposits(number: int, settings: AtlasSettings) -> Iterator[Deposit]:
         mask = mask_frame(heart, frame)
         plaques = draw_plaques(tree, body.sex, g)
         for plaque in plaques:
-            cloud = plaque.cloud(vessels[plaque.vessel], _STEP_MM)
-            placed = PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights)
-            yield _deposit(plaque.artery, plaque.artery, placed, mask, beat, pose, settings, g)
+            cloud = plaque.cloud(vessels[plaque.vessel], _STEP_MM).mapped(frame.to_lps)
+            yield _deposit(plaque.artery, plaque.artery, cloud, mask, beat, pose, settings, g)
         for other in draw_distractors(body, tree, bool(plaques), g, heart):
             if not other.metal:
                 cloud = other.placed(body, frame, heart)

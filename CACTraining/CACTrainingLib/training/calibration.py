@@ -1,4 +1,4 @@
-"""What the whole method needs beside its networks, chosen on scans with known calcium: `cac calibrate`.
+"""Calibration of the whole method on scans with known calcium: `cac calibrate`.
 
 A generator's map always holds a little where there is no coronary calcium, and much that reaches 130 HU is none. How
 probably a lesion of the map, or a candidate of the clinical rule, is coronary calcium is learned from its evidence by
@@ -127,7 +127,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
 def candidate_evidence(
     scans: Sequence[MeasuredScan], settings: MapSettings
 ) -> tuple[dict[str, object] | None, dict[str, object], list[np.ndarray]]:
-    """What the automatic clinical score evaluates candidates by (`automatic.CandidateEvidence`), what it achieves, and
+    """Evidence by which the automatic clinical score evaluates candidates (`Evidence`), what it achieves, and
     of each scan which candidates count.
 
     The limit is the one whose scores, with every candidate evaluated by weights from other patients, come nearest to
@@ -169,8 +169,8 @@ Scores = dict[str, dict[str, float]]
 def stored_uncertainty(
     scans: Sequence[MeasuredScan], scores: Mapping[str, Sequence[Scores]]
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """What intervals of scores are made of (`uncertainty.Uncertainty`), and how often they hold the truth of other
-    patients' total Agatston scores, by kind and class.
+    """Errors that intervals of scores are made of (`uncertainty.Uncertainty`), and their coverage of other patients'
+    true total Agatston scores, by kind and class.
 
     Only patients whose reference score is known tell. Mass is compared with the patient's true mass.
 
@@ -210,7 +210,7 @@ def _true(scan: MeasuredScan, quantity: str) -> dict[str, float]:
 
 
 def _coverage(patients: np.ndarray, *values: np.ndarray) -> dict[str, list[int]]:
-    """By class of the truth, how many total scores lie in an interval made by other patients, of how many."""
+    """Number of total scores in an interval made by other patients, and of all, by class of the truth."""
     truths = values[1]
     fold = parts_by_patient(patients, truths > 0, FOLDS, seed=None)
     held = np.zeros(len(truths), bool)
@@ -256,7 +256,7 @@ def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
 
 
 def at_threshold(scans: Sequence[MeasuredScan], stored: Calibration) -> list[MeasuredScan]:
-    """What was measured with the threshold that a classifier's card holds, or that holds without one."""
+    """Measurements with the threshold that a classifier's card holds, or that holds without one."""
     threshold = stored.get("slice_threshold", DecompositionSettings().slice_threshold)
     return [
         replace(scan, lesions={way: own for way, own in scan.lesions.items() if way.slice_threshold == threshold})

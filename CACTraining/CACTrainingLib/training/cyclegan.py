@@ -20,12 +20,12 @@ from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.van_velzen import DiscriminatorConfig, GeneratorConfig, build
 
 from ..data.augmentation import SliceAugmentation
-from ..data.datasets import BalancedSampler, Sampling, SliceDataset
+from ..data.datasets import SliceDataset
+from ..data.slice_batches import BalancedSampler, Sampling, near_heart, varied
 from .decomposition_metrics import collapse, map_metrics, watched_slices
 from .loop import Task
 from .sample_pictures import decomposition_picture, pictured_slices
 from .settings import LoopSettings
-from .slices import near_heart, varied
 from .weak_labels import NOWHERE, drawn_spots, label_loss, map_loss, with_spots
 
 DISCRIMINATORS = ("with_calcium", "without_calcium")
@@ -166,7 +166,7 @@ class CycleTask(Task):
     def _teach_generators(
         self, batch: dict[str, torch.Tensor], fabric: Fabric, noise: torch.Generator
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """What to plot, and the synthetic images that the discriminators are to be shown."""
+        """Teach the generators; returns what to plot, and the synthetic images for the discriminators."""
         x, near, n = batch["x"], batch["near_heart"], int(batch["visible"].sum())
         # Both kinds in one batch, so that normalisation sees the same mixture everywhere.
         logits = self._logits("remove", x, near)

@@ -25,14 +25,14 @@ from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
 from CACScoringLib.networks.van_velzen import GeneratorConfig
 
 from ..data.augmentation import SliceAugmentation
-from ..data.datasets import BalancedSampler, DataError, Sampling, SliceDataset
+from ..data.datasets import DataError, SliceDataset
+from ..data.slice_batches import BalancedSampler, Sampling, near_heart, varied
 from .cyclegan import CycleTask, CycleTraining, new_generator
 from .decomposition_metrics import collapse, map_metrics, watched_slices
 from .loop import Task
 from .runs import start_from, training_run
 from .sample_pictures import decomposition_picture, pictured_slices
 from .settings import LoopSettings, RunOptions, read_presets
-from .slices import near_heart, varied
 
 EVALUATED_SLICES = 1000
 INTENDED_USE = (
@@ -121,7 +121,7 @@ class SupervisedTask(Task):
         return {"loss": loss.detach()}
 
     def weights(self, x: torch.Tensor, true: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
-        """What each pixel counts."""
+        """Weight of each pixel in the loss, [n, 1, j, i]."""
         calcium = true > _CALCIUM
         bright = (x[:, :1] >= _BRIGHT) & ~calcium
         weights = 1 + (self.settings.calcium_weight - 1) * calcium + (self.settings.bright_weight - 1) * bright
@@ -160,8 +160,7 @@ def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, pro
     if card is not None:
         settings = replace(settings, network=GeneratorConfig(**card.config), start=card.sha256)
     with training_run(options, "decomposition", settings, PRESETS, progress) as run:
-        with run.progress.step("scans"):
-            data, training, validation = run.gather_slices()
+        data, training, validation = run.gather_slices()
         if isinstance(settings, SupervisedTraining):
             task: Task = SupervisedTask(settings, training, validation, start)
         else:

@@ -1,4 +1,4 @@
-"""How good a calcium map is, against the true one, on slices as scoring sees them."""
+"""Metrics of a calcium map against the true one, on slices as scoring sees them."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _against_truth(maps: np.ndarray, true: np.ndarray, elsewhere: float) -> dict
 
 
 def collapse(metrics: dict[str, float]) -> list[ScanWarning]:
-    """Whether the map has become empty, or is everywhere."""
+    """Warnings of a map that has become empty, or is everywhere."""
     warnings = []
     remedy = "If this lasts, start from a model, or change the weights of the losses or the learning rate."
     mass, true = metrics["mass_visible"], metrics.get("mass_true", 0.0)

@@ -1,4 +1,4 @@
-"""What tells coronary calcium from the rest, learned from lesions of which it is known (`scoring.evidence`)."""
+"""Weights that tell coronary calcium from the rest (`scoring.evidence`), learned from lesions of which it is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDS = 5
 
 
 def evaluated_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) -> list[np.ndarray] | None:
-    """Of each scan's lesions the probability of being coronary, by weights of other patients; None if there are too
+    """Probability of being coronary of each scan's lesions, by weights of other patients; None if there are too
     few lesions of either class to learn them. patients, parts: of each scan."""
     coronary = np.concatenate([part.coronary for part in parts]).astype(bool)
     owner = np.repeat(np.arange(len(parts)), [len(part.coronary) for part in parts])
@@ -38,7 +38,7 @@ def evaluated_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) 
 
 
 def stacked_features(parts: Sequence[FoundLesions]) -> np.ndarray:
-    """Of all lesions, [n, features]."""
+    """Features of all lesions, [n, features]."""
     return np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
 
 
@@ -76,7 +76,7 @@ def nearest_limit(
 
 
 def typical(features: np.ndarray) -> dict[str, float]:
-    """What coronary lesions have, by name. features: of some, [n, features]."""
+    """Median features of coronary lesions, by name. features: [n, features]."""
     return dict(zip(FEATURES, map(float, np.median(features, axis=0)), strict=True))
 
 

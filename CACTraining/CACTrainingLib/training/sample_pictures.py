@@ -1,4 +1,4 @@
-"""What a decomposition does, as one picture: a few fixed slices, their calcium map, and the healthy image that is left.
+"""A picture of a decomposition: a few fixed slices, their calcium map, and the healthy image that is left.
 
 Made after every validation of a training, so that its course can be looked at.
 """
@@ -71,7 +71,7 @@ def _grey(hu: np.ndarray) -> np.ndarray:
 
 
 def _coloured(maps: np.ndarray) -> np.ndarray:
-    """From black over red and yellow to white: uint8 [n, j, i, 3]."""
+    """Maps in colours from black over red and yellow to white: uint8 [n, j, i, 3]."""
     places = np.clip(maps / SHOWN_HU, 0, 1)
     known = np.linspace(0, 1, len(_COLOURS))
     return np.stack([np.interp(places, known, _COLOURS[:, c]) for c in range(3)], -1).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What teaches a calcium map from slice labels beside the discriminators: labels by the map itself, and drawn spots.
+"""Losses that teach a calcium map from slice labels beside the discriminators: the labels themselves, and drawn spots.
 
 Neither is part of van Velzen et al. A slice's label says that its map is somewhere above zero, or nowhere
 (multiple-instance learning: the highest pixels stand for the slice). Calcium adds to what is beneath it, so spots of
