@@ -22,7 +22,7 @@ from .coronaries import CoronaryTree
 from .heart import HeartFrame, aorta_paths, reference_frame
 from .hearts.shape import HeartShape
 from .hearts.valves import DEPOSITS, deposits, ring
-from .points import PointCloud, frame_along, frames_along, joined, tube
+from .points import PointCloud, along, arc_mm, frame_along, frames_along, joined, tube
 
 
 class Part(NamedTuple):
@@ -36,18 +36,16 @@ class Part(NamedTuple):
 
 def mesh(path_mm: np.ndarray, radii_mm: np.ndarray, volume_mm3: float, crowns: int = 6) -> PointCloud:
     """Zigzag rings of struts on a tube's wall along a polyline [n, 3] with radii [n], every 1.6 mm or so."""
-    arc = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
+    arc = arc_mm(path_mm)
     rings = max(2, round(arc[-1] / 1.6))
     height = arc[-1] / rings
     turn = np.linspace(0, 2 * math.pi, 96, endpoint=False)
     zigzag = 2 * np.abs(np.mod(turn * crowns / (2 * math.pi), 1.0) - 0.5)
     at = np.clip((np.arange(rings)[:, None] + 0.05 + 0.9 * zigzag) * height, 0, arc[-1]).ravel()
     angle = np.tile(turn, rings)
-    centre = np.stack([np.interp(at, arc, path_mm[:, n]) for n in range(3)], axis=1)
-    tangents = np.gradient(path_mm, axis=0)
-    u, v = frames_along(np.stack([np.interp(at, arc, tangents[:, n]) for n in range(3)], axis=1))
+    u, v = frames_along(along(np.gradient(path_mm, axis=0), at, arc))
     radius = np.interp(at, arc, radii_mm)[:, None]
-    places = centre + radius * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
+    places = along(path_mm, at) + radius * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
     return PointCloud(places, np.full(len(places), volume_mm3 / len(places)))
 
 
@@ -65,7 +63,7 @@ def stent(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Genera
 
 
 def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
-    """Of a pacemaker or defibrillator: left arm's vein, superior vena cava, right atrium, right ventricle's apex."""
+    """Lead from the left arm's vein to the right ventricle's apex, or with one more in the right atrium."""
     frame = reference_frame(body)
     a, b, c = frame.semi_axes_mm
     atrium, bend = heart.landmarks_mm["ra"], heart.landmarks_mm["tricuspid"]
@@ -215,19 +213,17 @@ class Distractor:
     def placed(self, body: Body, frame: HeartFrame, heart: HeartShape) -> PointCloud:
         """The cloud in LPS for a heart in this pose."""
         if self.anchor == "heart":
-            return PointCloud(frame.to_lps(self.cloud.positions_mm), self.cloud.weights)
+            return self.cloud.mapped(frame.to_lps)
         if self.anchor == "body":
             return self.cloud
         path, radii = aorta_paths(body, frame, heart)[0 if self.anchor == "arch" else 1]
         share, beyond, angle = self.cloud.positions_mm.T
         at = share * (len(path) - 1)
         index = np.arange(len(path))
-        centre = np.stack([np.interp(at, index, path[:, n]) for n in range(3)], axis=1)
-        tangent = np.stack([np.interp(at, index, np.gradient(path[:, n])) for n in range(3)], axis=1)
-        u, v = frames_along(tangent)
+        u, v = frames_along(along(np.gradient(path, axis=0), at, index))
         out = np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v
         radius = np.interp(at, index, radii) + beyond
-        return PointCloud(centre + radius[:, None] * out, self.cloud.weights)
+        return PointCloud(along(path, at, index) + radius[:, None] * out, self.cloud.weights)
 
 
 def draw_distractors(

@@ -141,7 +141,7 @@ _AGE_STEP_YEARS = 0.1
 
 @dataclass(frozen=True)
 class Demographics:
-    """What a clinic knows of a patient before any image: drawn to fit the sex, body and calcium.
+    """Clinical facts of a patient, drawn to fit the sex, body and calcium.
 
     They are drawn after everything else and from a random stream of their own: the patient does not change by them.
     Each follows from published relations only, so that clinical factors tell of calcium what they tell in people,
@@ -188,7 +188,7 @@ def demographics(patient: Patient) -> Demographics:
 
 
 def demographics_of(number: int, body: Body, mass_mg: float) -> Demographics:
-    """As `demographics`, from what it depends on: number, body and true coronary calcium (mg)."""
+    """The same as `demographics`, from number, body and true coronary calcium (mg)."""
     generator = stream(number, _STREAM)
     at, scatter = generator.random(), generator.normal()
     ages = np.arange(AGES_YEARS[0], AGES_YEARS[1], _AGE_STEP_YEARS)
@@ -200,7 +200,7 @@ def demographics_of(number: int, body: Body, mass_mg: float) -> Demographics:
 
 
 def chest_girth_cm(body: Body) -> float:
-    """Along the skin at GIRTH_HEIGHT_MM in quiet breathing, without the breasts."""
+    """Girth along the skin at GIRTH_HEIGHT_MM in quiet breathing, without the breasts."""
     outline = trunk_outline_mm(body, GIRTH_HEIGHT_MM)
     return float(np.linalg.norm(np.diff(outline, axis=0), axis=1).sum()) / 10
 
@@ -212,7 +212,7 @@ def share_with_calcium(age_years: float | np.ndarray, sex: str) -> np.ndarray:
 
 
 def _likelihood(agatston: float, ages: np.ndarray, sex: str) -> np.ndarray:
-    """Of a score at each age, up to a factor."""
+    """Likelihood of a score at each age, up to a factor."""
     present = share_with_calcium(ages, sex)
     if agatston == 0:
         return 1 - present

@@ -300,7 +300,7 @@ def lung_grain(body: Body, generator: np.random.Generator, count: int = 60000) -
 
 
 def breathed(positions_mm: np.ndarray, body: Body, pose: ScanPose, breath_mm: float = 0.0) -> np.ndarray:
-    """Where lung tissue lies in a pose: stretched downwards with the diaphragm, more the lower it lies."""
+    """Places of lung tissue in a pose: stretched downwards with the diaphragm, more the lower it lies."""
     low, high = body.right_dome_mm - 30.0, 120.0
     share = np.clip((high - positions_mm[:, 2]) / (high - low), 0.0, 1.2)
     moved = positions_mm.copy()

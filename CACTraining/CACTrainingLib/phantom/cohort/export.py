@@ -166,7 +166,7 @@ def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, fo
 
 
 def _decimal(value: float) -> float:
-    """Within the 16 characters of a DICOM decimal string."""
+    """Round to the 16 characters of a DICOM decimal string."""
     return round(float(value), 6)
 
 
@@ -229,7 +229,7 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
 def truth_of_scan(
     scan: KnownScan, plaques: tuple[Plaque, ...], distractors: tuple[Distractor, ...], labels: Labels
 ) -> dict:
-    """What is known of calcium, slices, noise and scanner of any scan with plaques. Masses in mg hydroxyapatite."""
+    """Truth about calcium, slices, noise and scanner of any scan with plaques. Masses in mg hydroxyapatite."""
     voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
     seen = {
         artery: sum(float(s.values.sum(dtype=np.float64)) for s in scan.arteries.get(artery, ())) * voxel_cm3 * 1000.0

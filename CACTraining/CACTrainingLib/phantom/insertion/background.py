@@ -1,4 +1,4 @@
-"""What must be known of a real scan before lesions are inserted: its heart, aorta and noise, and doubts about it."""
+"""Heart, aorta and noise of a real scan, measured before lesions are inserted, and doubts about it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from ..anatomy.coronaries import ARC_DEGREES, ARTERIES, CoronaryTree, Plaque, Ve
 from ..anatomy.distractors import AGEING, MOVES_WITH, PREVALENCE, WITH_PLAQUE, WITHOUT_PLAQUE, Distractor
 from ..anatomy.hearts.territories import TERRITORIES
 from ..anatomy.hearts.valves import DEPOSITS
-from ..anatomy.points import POINT_STEP_MM, PointCloud
+from ..anatomy.points import POINT_STEP_MM
 from ..cohort.export import SCHEMA, Labels, annotate, image_on, same_settings, truth_of_scan, write_files
 from ..scanner.response import add_stamps
 from ..scanner.scanner import NoiseSource
@@ -45,7 +45,7 @@ TERRITORIES_FILE = "territories.nii.gz"
 
 @dataclass(frozen=True)
 class InsertedSettings:
-    """What is inserted; recorded in `insertions.json`.
+    """Settings of insertions, recorded in `insertions.json`.
 
     artery: that of all plaques, None to draw it by ARTERY_SHARE. plaques: how many in each scan, 0 for other
     calcium only, None to draw it by BURDEN. deposits: the kinds of DEPOSIT_KINDS that each scan has, None to
@@ -149,9 +149,7 @@ def inserted_scan(
     deposits, aortas = _draw_deposits(background, tree, settings, generator), background.aortas
     if look is not None:
         used, aortas = (tuple(replace(v, path_mm=look.moved(v.path_mm)) for v in part) for part in (used, aortas))
-        deposits = tuple(
-            replace(d, cloud=PointCloud(look.moved(d.cloud.positions_mm), d.cloud.weights)) for d in deposits
-        )
+        deposits = tuple(replace(d, cloud=d.cloud.mapped(look.moved)) for d in deposits)
     hu, stamps = add_plaques(base.hu, base.grid, base.scanner, used, plaques, motion, path_mm is None, deposits)
     calcium = np.zeros(base.grid.shape, np.float32)
     for own in stamps.values():
@@ -289,7 +287,7 @@ def _draw_aortic(aortas: tuple[Vessel, ...], g: np.random.Generator) -> list[Dis
 def _truth(
     background: Background, scan: InsertedScan, labels: Labels, number: int | None, settings: InsertedSettings
 ) -> dict:
-    """As `export.truth_of`; what only a digital patient has is absent. number: None for the clean scan."""
+    """Truth as by `export.truth_of`; what only a digital patient has is absent. number: None for the clean scan."""
     anatomy = background.anatomy
     fit = anatomy and {"agreement": anatomy.fit.agreement, "residual_mm": anatomy.fit.residual_mm, "kept": anatomy.kept}
     return {

@@ -54,7 +54,7 @@ _PIXEL_MM = 1.5
 
 @dataclass(frozen=True)
 class Fields:
-    """What a scan shows around its heart, float32 [k, j, i] every STEP_MM from `corner_mm` (x, y, z).
+    """Fields around a scan's heart, float32 [k, j, i] every STEP_MM from `corner_mm` (x, y, z).
 
     pull: higher where an artery rather lies. lung_mm, bone_mm, fat_mm, heart_mm: distance from these.
     """
@@ -79,7 +79,7 @@ class Fields:
         return 0.5 * np.stack(sides, axis=1)
 
     def holds(self, lps_mm: np.ndarray) -> np.ndarray:
-        """Whether points lie where an artery can, bool [n]."""
+        """True at points where an artery can lie, bool [n]."""
         lung = self.at("lung_mm", lps_mm)
         at_surface = (self.at("fat_mm", lps_mm) < NEAR_FAT_MM) | (lung < SURFACE_MM)
         clear = (lung > LUNG_MM) & (self.at("bone_mm", lps_mm) > BONE_MM)

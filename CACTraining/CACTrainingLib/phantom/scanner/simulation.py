@@ -123,17 +123,14 @@ class _Moving:
 def _moving_things(patient: Patient, frame: HeartFrame) -> list[_Moving]:
     things = []
     for artery in ARTERIES:
-        lumen = patient.tree.lumen(artery)
-        things.append(_Moving("lumen", artery, PointCloud(frame.to_lps(lumen.positions_mm), lumen.weights)))
+        things.append(_Moving("lumen", artery, patient.tree.lumen(artery).mapped(frame.to_lps)))
         calcium = patient.calcium(artery)
         if len(calcium.weights):
-            things.append(_Moving("calcium", artery, PointCloud(frame.to_lps(calcium.positions_mm), calcium.weights)))
-    cloud = cusps(patient.heart, patient.tree)
-    things.append(_Moving("cusps", "valve", PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights)))
+            things.append(_Moving("calcium", artery, calcium.mapped(frame.to_lps)))
+    things.append(_Moving("cusps", "valve", cusps(patient.heart, patient.tree).mapped(frame.to_lps)))
     for d in patient.distractors:
-        kind = "metal" if d.metal else "deposit"
         cloud = d.placed(patient.body, frame, patient.heart)
-        things.append(_Moving(kind, d.group, cloud, d.view_gain, d.anchor == "heart"))
+        things.append(_Moving("metal" if d.metal else "deposit", d.group, cloud, d.view_gain, d.anchor == "heart"))
     return things
 
 

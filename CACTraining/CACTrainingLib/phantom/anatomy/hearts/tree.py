@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..coronaries import CoronaryTree, Vessel, vessel_along_path
+from ..points import along, arc_mm
 from .shape import PARTS, STEP_MM, HeartShape, interpolated, union
 
 DEPTH_MM = 2.1
@@ -204,7 +205,7 @@ class _Builder:
         return min(int(np.flatnonzero(inside)[-1]) + 1, len(course) - 4) if inside.any() else 0
 
     def _ostium(self, near: np.ndarray, clear_mm: float) -> np.ndarray:
-        """Where an artery that begins near a point leaves the aorta, so far from the pulmonary trunk."""
+        """Point where an artery that begins near another leaves the aorta, so far from the pulmonary trunk."""
         fields = [self.shape.part("aorta"), self.shape.part("pulmonary")]
         columns = [f for field in fields for f in (field, *np.gradient(field, STEP_MM))]
         table, place = np.stack(columns, -1).reshape(-1, 8), near[None]
@@ -226,9 +227,8 @@ class _Builder:
 
     @staticmethod
     def _even(path: np.ndarray, count: int | None = None) -> np.ndarray:
-        arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
-        at = np.linspace(0, arc[-1], count or max(4, int(arc[-1] / _POINT_MM) + 1))
-        return np.stack([np.interp(at, arc, path[:, n]) for n in range(3)], axis=1)
+        length = arc_mm(path)[-1]
+        return along(path, np.linspace(0, length, count or max(4, int(length / _POINT_MM) + 1)))
 
     def _add(self, name: str, artery: str, path: np.ndarray, first_mm: float, last_mm: float) -> None:
         spread = self.size * float(np.clip(self.g.normal(1, 0.09), 0.75, 1.3))
