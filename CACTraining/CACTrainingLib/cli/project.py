@@ -108,7 +108,7 @@ def _list(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _annotated(project: Project, scan_id: str, missing: bool, only: str | None) -> str:
-    """What annotators have done with a scan. only: the one that is shown; None for all."""
+    """Work of annotators on a scan, in words. only: the one that is shown; None for all."""
     from ..project.annotations import annotators, slice_annotations
 
     parts = ["missing"] if missing else []

@@ -1,4 +1,4 @@
-"""Where a project's scans lie: paths on this and other systems, and scans that were moved."""
+"""Paths of a project's scans on this and other systems, and scans that were moved."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def path_from(text: str, folder: Path) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether a file or folder is there; not where it cannot be looked for."""
+    """True if a file or folder is there; False where it cannot be looked for."""
     try:
         return path.exists()
     except OSError:
@@ -43,7 +43,7 @@ def exists(path: Path) -> bool:
 
 
 def moved_to(path: Path, old: Path, new: Path) -> Path | None:
-    """Where a path below one folder is below another; None when it does not lie below the first."""
+    """The path below another folder that corresponds to one below the first; None when it does not lie there."""
     return new / path.relative_to(old) if path.is_relative_to(old) else None
 
 

@@ -78,7 +78,7 @@ class NewScan:
 
 @dataclass(frozen=True)
 class Added:
-    """What became of new scans. duplicates: name, and the id it equals. failed: name, and why."""
+    """Result of adding scans. duplicates: name, and the id it equals. failed: name, and why."""
 
     added: tuple[ProjectScan, ...]
     duplicates: tuple[tuple[str, str], ...]
@@ -86,7 +86,7 @@ class Added:
 
 
 def is_project(folder: Path) -> bool:
-    """Whether a folder says that it is a project, be it whole or damaged."""
+    """True if a folder says that it is a project, be it whole or damaged."""
     return (Path(folder) / files.PROJECT_FILE).is_file()
 
 
@@ -131,7 +131,7 @@ class Project:
         raise ProjectError(f"The project {self.name} has no scan {str(scan_id)[:40]!r}. List them: cac project list.")
 
     def scan_folder(self, scan_id: str) -> Path:
-        """Where annotations and the proposal of a scan are; it may not exist yet. Raises ProjectError."""
+        """Folder of a scan's annotations and proposal; it may not exist yet. Raises ProjectError."""
         return self.folder / "scans" / self.scan(scan_id).id
 
     @property

@@ -1,4 +1,4 @@
-"""Which scans there are to annotate, how far each is, and in which order they are best taken."""
+"""List of the scans to annotate: how far each is, and in which order they are best taken."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def work_list(project: Project, annotator: str, order: str = "added") -> list[Wo
 
 
 def shown_name(item: WorkItem, number: int, blind: bool) -> str:
-    """What to call a scan. number: its place in the list, from 1. blind: without a hint of what it is."""
+    """Name of a scan in the list. number: its place in the list, from 1. blind: without a hint of what it is."""
     return f"Case {number}" if blind else item.scan.name
 
 
 def binary_entropy(probability: float) -> float:
-    """How little a probability says: 1 bit for one half, 0 for 0 and 1."""
+    """Entropy of a probability in bits: 1 for one half, 0 for 0 and 1."""
     return -sum(p * math.log2(p) for p in (probability, 1 - probability) if p > 0)
 
 

@@ -73,7 +73,7 @@ class CocaError(CTError):
 
 @dataclass(frozen=True)
 class Region:
-    """What a reader outlined in one image.
+    """A region that a reader outlined in one image.
 
     image_index: as in the file. pixels: [n, 2], (column, row) from the first pixel's corner. points_mm: [n, 3], LPS;
     None where the file has none. Its Area is not read: in the published files it is .55 to .93 of the polygon's.
@@ -119,7 +119,7 @@ def nongated_place(folder: Path) -> tuple[Path, str] | None:
 
 
 def _score_tables(folder: Path) -> tuple[Path, ...]:
-    """Where the table of scores may be; the first that is there counts."""
+    """Possible tables of scores; the first that is there counts."""
     return folder / f"{SCORES}.csv", folder / f"{SCORES}.xlsx"
 
 
@@ -277,7 +277,7 @@ def read_regions(path: Path) -> list[Region]:
 
 
 def placed(regions: Sequence[Region], slices: Sequence[DicomSlice]) -> list[np.ndarray]:
-    """Where the regions' points lie: mm, LPS, [n, 3] each, within one of the slices.
+    """The regions' points: mm, LPS, [n, 3] each, within one of the slices.
 
     slices: of one series, in any order. Raises CocaError when a region is not on this series.
     """
@@ -377,7 +377,7 @@ def _points(texts: Sequence[str], count: int) -> np.ndarray:
 
 
 def _filled(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What lies inside an outline or on it: bool [rows, columns]. outline: int [n, 2], (column, row)."""
+    """Pixels inside an outline or on it: bool [rows, columns]. outline: int [n, 2], (column, row)."""
     picture = Image.new("1", size)
     points = [tuple(point) for point in outline.tolist()]
     if len(points) < 3:

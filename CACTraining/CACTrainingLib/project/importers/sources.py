@@ -1,4 +1,4 @@
-"""What can be added to a project: scans below a folder, whatever they are, or those that a table lists.
+"""Scans to add to a project: those below a folder, whatever they are, or those that a table lists.
 
 Only names and headers are read; voxels are when a scan is added. Recognised are, wherever below the folder they lie:
 DICOM series, image files, digital patients (a `ct` with its `truth.json`) and COCA (`coca`).
@@ -208,7 +208,7 @@ def _plain_name(path: Path) -> str:
 
 
 def _fault_of_image(path: Path) -> str | None:
-    """Why an image file can be no CT, by its header; None where it can."""
+    """Reason why an image file can be no CT, by its header; None where it can."""
     try:
         reader = read_header(path)
     except CTError as error:
