@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from CACScoringLib.cli.cluster_option import LOCAL, add_cluster_argument, extras_of_cluster
-from CACScoringLib.cli.main import add_progress_argument
+from CACScoringLib.cli.options import add_progress_argument
 from CACScoringLib.cli.settings_file import add_settings_argument, from_file
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress

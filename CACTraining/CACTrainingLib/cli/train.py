@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.cli.cluster_option import LOCAL, add_cluster_argument, extras_of_cluster
 from CACScoringLib.cli.extras import require
+from CACScoringLib.cli.options import add_progress_argument
 from CACScoringLib.cli.settings_file import read_settings
 from CACScoringLib.core.options import add_options, changed_settings, settings_from
 from CACScoringLib.core.output import OutputError
@@ -94,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, LoopSettings, "seed", "steps", "minutes")
     add_options(parser, RunOptions, "device", "devices", "workers")
     add_cluster_argument(parser, "prepares scans")
+    add_progress_argument(parser)
     parser.set_defaults(
         run=run,
         extras=lambda options: (*_extras(options.network), *extras_of_cluster(options)),

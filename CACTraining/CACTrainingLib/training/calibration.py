@@ -230,19 +230,6 @@ def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: fl
     )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac calibrate`."""
-    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="folder of scans")
-    parser.add_argument("--heart", type=Path, metavar="CARD", help="card of a model of hearts alone (default: none)")
-    parser.add_argument(
-        "--territories", type=Path, metavar="CARD", help="card of the territory model (default: the one with CAC)"
-    )
-    parser.add_argument("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
-    parser.add_argument("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="scans at work")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where measurements are kept, to continue from there")
-
-
 def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
     """The scans whose calcium is known, without those stored for training or test: what a model has learned by heart
     looks surer than it is, and what is tested on must be new. Raises DataError when none is left."""
