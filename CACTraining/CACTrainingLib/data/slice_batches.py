@@ -42,7 +42,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SliceDraw:
     """Slices of a batch, those with visible calcium first.
 
     chosen: int [n], indices in a `SliceDataset`. calcium: float32 [n], what their coronary calcium is multiplied by.
@@ -75,7 +75,7 @@ class BalancedSampler:
                 "needed. Give more patients."
             )
 
-    def draw(self, generator: np.random.Generator, count: int) -> Drawn:
+    def draw(self, generator: np.random.Generator, count: int) -> SliceDraw:
         """Slices with visible calcium, and as many as make up the count without, at matching positions."""
         positives = generator.choice(self.positive, max(1, round(count * self.sampling.positive_share)))
         partners = np.resize(positives, count - len(positives))
@@ -86,7 +86,7 @@ class BalancedSampler:
         hard = generator.random(len(partners)) < self.sampling.hard_share * (len(self.hard) > 0)
         pools = (self.negative, self.hard)
         others = [self._near(pools[h], place, generator) for h, place in zip(hard.astype(int), wanted, strict=True)]
-        return Drawn(
+        return SliceDraw(
             chosen=np.concatenate([positives, np.where(counterfactual, partners, np.array(others, np.intp))]),
             calcium=np.concatenate([self._factors(positives, generator), ~counterfactual]).astype(np.float32),
             visible=np.arange(count) < len(positives),
@@ -114,9 +114,9 @@ class BalancedSampler:
         return chosen[np.argsort(self.data.position[chosen], kind="stable")]
 
 
-def varied(
+def vary_slices(
     data: SliceDataset,
-    drawn: Drawn,
+    drawn: SliceDraw,
     config: SliceClassifierConfig | GeneratorConfig,
     augmentation: SliceAugmentation,
     generator: np.random.Generator,

@@ -17,7 +17,7 @@ from CACScoringLib.core.ct import AIR_HU
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 
 from .augmentation import centred_places, random_rotation, random_scale, smooth_field
-from .territory_volumes import TerritoryVolume, with_dense
+from .territory_volumes import TerritoryVolume, add_dense
 
 SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
 UNKNOWN = 255
@@ -76,7 +76,7 @@ def plain_patch(volume: TerritoryVolume) -> tuple[Patch, tuple[int, int, int]]:
     for axis, (a, n) in enumerate(zip(low, volume.hu.shape, strict=True)):
         place = np.arange(a, a + SIZE)
         inside &= ((place >= 0) & (place < n)).reshape([-1 if axis == m else 1 for m in range(3)])
-    hu = np.where(inside, with_dense(volume)[index], AIR_HU)
+    hu = np.where(inside, add_dense(volume)[index], AIR_HU)
     labels = np.where(inside, volume.labels[index], UNKNOWN)
     return _as_patch(hu, labels, volume.heart[index] & inside), low
 
@@ -85,7 +85,7 @@ def random_patch(volume: TerritoryVolume, settings: TerritoryAugmentation, gener
     """A varied patch of a patient."""
     g = generator
     gains = (float(g.choice([0.0, 1.0, 1.0, 2.0])), float(g.choice([0.0, 1.0, 1.0, 2.0])))
-    hu = _with_specks(with_dense(volume, *gains), volume, settings, g)
+    hu = _with_specks(add_dense(volume, *gains), volume, settings, g)
     middle, shape = np.array(heart_centre(volume)), np.array(volume.hu.shape)
     if g.random() < settings.elsewhere_share:
         centre = g.uniform(0, shape)

@@ -22,9 +22,9 @@ from ..phantom.anatomy import tissues
 from ..phantom.anatomy.canvas import Canvas, coverage
 from ..phantom.anatomy.heart import Heart, HeartFrame, reference_frame
 from ..phantom.anatomy.hearts.territories import territories
-from ..phantom.anatomy.patient import Patient, draw_patient, stream, with_contrast
+from ..phantom.anatomy.patient import Patient, add_contrast, draw_patient, stream
 from ..phantom.anatomy.points import PointCloud
-from ..phantom.anatomy.thorax import Thorax, breathed
+from ..phantom.anatomy.thorax import Thorax, apply_breath
 from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
@@ -90,7 +90,7 @@ def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Gen
     has = {name: bool(g.random() < share) for name, share in SHARES.items()}
     patient = draw_patient(number, prevalence=PREVALENCE)
     if has["contrast"]:
-        patient = with_contrast(patient)
+        patient = add_contrast(patient)
     move = g.normal(0, (6.0, 3.0, 6.0))
     move[0] += has["shifted"] * g.uniform(-32, 32)
     # Not towards the sternum, where it lies already.
@@ -119,7 +119,7 @@ def make_volume(number: int) -> TerritoryVolume:
     hu, lung, heart, frame = _painted(patient, pose, own, has, g)
     body = patient.body
     for cloud, value in ((patient.vessels, body.blood_hu - body.lung_hu), (patient.grain, _GRAIN_HU)):
-        share = _shared(cloud.mapped(partial(breathed, body=body, pose=pose)), own) / STEP_MM**3
+        share = _shared(cloud.mapped(partial(apply_breath, body=body, pose=pose)), own) / STEP_MM**3
         hu += lung * (np.clip(share, 0, 1) if cloud is patient.vessels else share) * np.float32(value)
     lumen = sum(_shared(patient.tree.lumen(a).mapped(frame.to_lps), own) for a in TERRITORIES[1:5]) / STEP_MM**3
     room = np.clip((body.blood_hu - hu) / (body.blood_hu - body.fat_hu), 0, 1)
@@ -127,7 +127,7 @@ def make_volume(number: int) -> TerritoryVolume:
     plaques = [
         (patient.calcium(artery).mapped(frame.to_lps), label) for label, artery in enumerate(TERRITORIES[1:5], 1)
     ]
-    other = [(d.placed(body, frame, patient.heart), d.metal) for d in patient.distractors]
+    other = [(d.place(body, frame, patient.heart), d.metal) for d in patient.distractors]
     return TerritoryVolume(
         np.rint(np.clip(hu, LOWEST_HU, HIGHEST_HU)).astype(np.int16),
         territories(patient, pose, grid),
@@ -140,7 +140,7 @@ def make_volume(number: int) -> TerritoryVolume:
     )
 
 
-def with_dense(volume: TerritoryVolume, plaque_gain: float = 1.0, deposit_gain: float = 1.0) -> np.ndarray:
+def add_dense(volume: TerritoryVolume, plaque_gain: float = 1.0, deposit_gain: float = 1.0) -> np.ndarray:
     """HU float32 [k, j, i] with calcium and metal, more or less dense than they are."""
     hu = volume.hu.astype(np.float32).ravel()
     for (index, value, _), gain in ((volume.plaques, plaque_gain), (volume.deposits, deposit_gain)):

@@ -32,7 +32,7 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THIC
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
-from .evidence import FOLDS, evaluated_by_others, fitted_weights, nearest_limit, stacked_features, typical
+from .evidence import FOLDS, fitted_weights, nearest_limit, probabilities_by_others, stack_features, typical
 from .measured_scans import MapSettings, MeasuredScan, measure_all
 from .score_errors import fitted_errors
 
@@ -80,7 +80,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
     ranked = []
     for settings in scans[0].lesions:
-        probabilities = evaluated_by_others(
+        probabilities = probabilities_by_others(
             [scan.patient for scan in scans], [scan.lesions[settings] for scan in scans]
         )
         if probabilities is None:
@@ -97,7 +97,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
     best = max(ranked, key=lambda found: found[0])[1]
     calibration: Calibration = asdict(best.settings)
     parts = [scan.lesions[best.settings] for scan in scans]
-    features = stacked_features(parts)
+    features = stack_features(parts)
     calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
     calibration["candidates"], of_candidates, counted = candidate_evidence(scans, best.settings)
@@ -135,13 +135,13 @@ def candidate_evidence(
     there are too few candidates of either class.
     """
     parts = [scan.candidates[settings] for scan in scans]
-    probabilities = evaluated_by_others([scan.patient for scan in scans], parts)
+    probabilities = probabilities_by_others([scan.patient for scan in scans], parts)
     if probabilities is None:
         return None, {}, []
     truths = [scan.true_agatston for scan in scans]
     limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths)
     counted = [p >= limit for p in probabilities]
-    features = stacked_features(parts)
+    features = stack_features(parts)
     coronary = np.concatenate([part.coronary for part in parts])
     evidence = {
         "weights": fitted_weights(features, coronary),

@@ -21,12 +21,12 @@ from CACScoringLib.networks.van_velzen import DiscriminatorConfig, GeneratorConf
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
-from ..data.slice_batches import BalancedSampler, Sampling, near_heart, varied
-from .decomposition_metrics import collapse, map_metrics, watched_slices
+from ..data.slice_batches import BalancedSampler, Sampling, near_heart, vary_slices
+from .decomposition_metrics import collapse, map_metrics, sample_slices
 from .loop import Task
-from .sample_pictures import decomposition_picture, pictured_slices
+from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings
-from .weak_labels import NOWHERE, drawn_spots, label_loss, map_loss, with_spots
+from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, map_loss
 
 DISCRIMINATORS = ("with_calcium", "without_calcium")
 
@@ -107,8 +107,8 @@ class CycleTask(Task):
             for name, parts in own.items()
         }
         self.sampler = BalancedSampler(training, settings.sampling, labels_only=not settings.truth_weight)
-        self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
-        self.pictured = pictured_slices(validation, self.watched)
+        self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed)
+        self.pictures = slices_to_picture(validation, self.sample)
         self.pools: dict[str, list[torch.Tensor]] = {"with_calcium": [], "without_calcium": []}
         self.weights = {
             "adversarial": settings.adversarial_weight,
@@ -126,13 +126,13 @@ class CycleTask(Task):
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
-        x, maps = varied(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
+        x, maps = vary_slices(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
         near = near_heart(maps[:, 1:])
         visible = torch.from_numpy(drawn.visible)
         batch = {"x": x, "visible": visible, "near_heart": near if self.settings.near_heart else torch.ones_like(near)}
         if self.settings.spot_weight:
-            batch["spots"] = drawn_spots(near[~visible], generator)
-            batch["with_spots"] = with_spots(x[~visible], batch["spots"], self.config.neighbours, generator)
+            batch["spots"] = draw_spots(near[~visible], generator)
+            batch["with_spots"] = add_spots(x[~visible], batch["spots"], self.config.neighbours, generator)
         if self.settings.truth_weight:
             batch["true"], batch["known"] = maps[:, :1], torch.from_numpy(self.training.has_map[drawn.chosen])
         return batch
@@ -248,7 +248,7 @@ class CycleTask(Task):
         return torch.stack(chosen).contiguous(memory_format=torch.channels_last)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        return map_metrics(network, self.config, self.validation, self.watched)
+        return map_metrics(network, self.config, self.validation, self.sample)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics)
@@ -257,7 +257,7 @@ class CycleTask(Task):
         return bool(collapse(metrics))
 
     def picture(self, network: nn.Module) -> np.ndarray:
-        return decomposition_picture(network, self.config, self.validation, self.pictured)
+        return decomposition_picture(network, self.config, self.validation, self.pictures)
 
     def state(self) -> dict[str, object]:
         return {"pools": self.pools}

@@ -16,7 +16,7 @@ from .score_errors import penalised_logistic
 FOLDS = 5
 
 
-def evaluated_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) -> list[np.ndarray] | None:
+def probabilities_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) -> list[np.ndarray] | None:
     """Probability of being coronary of each scan's lesions, by weights of other patients; None if there are too
     few lesions of either class to learn them. patients, parts: of each scan."""
     coronary = np.concatenate([part.coronary for part in parts]).astype(bool)
@@ -25,7 +25,7 @@ def evaluated_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) 
     with_both = min((len(set(own_patients[coronary == value])) for value in (False, True)), default=0)
     if with_both < 2:
         return None
-    features = stacked_features(parts)
+    features = stack_features(parts)
     probabilities = np.zeros(len(coronary))
     count = min(FOLDS, with_both)
     fold = parts_by_patient(own_patients, coronary, count, seed=None)
@@ -37,7 +37,7 @@ def evaluated_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) 
     return [probabilities[owner == number] for number in range(len(parts))]
 
 
-def stacked_features(parts: Sequence[FoundLesions]) -> np.ndarray:
+def stack_features(parts: Sequence[FoundLesions]) -> np.ndarray:
     """Features of all lesions, [n, features]."""
     return np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
 

@@ -14,7 +14,7 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig
 from CACScoringLib.report.pictures import WINDOW_HU
 
 from ..data.datasets import SliceDataset
-from .decomposition_metrics import WatchedSlices
+from .decomposition_metrics import SliceSample
 
 WITH_CALCIUM = 4
 SHOWN_HU = 400.0
@@ -25,11 +25,11 @@ _LEFT, _TOP, _GAP = 92, 24, 4
 _COLOURS = np.array([(0, 0, 0), (120, 0, 80), (235, 60, 20), (255, 200, 40), (255, 255, 255)], np.float32)
 
 
-def pictured_slices(data: SliceDataset, watched: WatchedSlices) -> np.ndarray:
-    """Slices to show, int [n]: some with visible calcium, evenly among those watched, and one without."""
-    places = np.linspace(0, len(watched.visible) - 1, min(WITH_CALCIUM, len(watched.visible)))
-    without = np.concatenate([watched.distractor, watched.clean, np.nonzero(~data.visible)[0]])[:1]
-    return np.concatenate([watched.visible[places.round().astype(int)], without])
+def slices_to_picture(data: SliceDataset, sample: SliceSample) -> np.ndarray:
+    """Slices to show, int [n]: some with visible calcium, evenly among those sample, and one without."""
+    places = np.linspace(0, len(sample.visible) - 1, min(WITH_CALCIUM, len(sample.visible)))
+    without = np.concatenate([sample.distractor, sample.clean, np.nonzero(~data.visible)[0]])[:1]
+    return np.concatenate([sample.visible[places.round().astype(int)], without])
 
 
 def decomposition_picture(

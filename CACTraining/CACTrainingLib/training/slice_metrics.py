@@ -12,7 +12,7 @@ from ..data.datasets import KINDS, SliceDataset
 from ..statistics.roc import area, threshold_at
 
 
-def watched_slices(data: SliceDataset, most: int, seed: int) -> np.ndarray:
+def sample_slices(data: SliceDataset, most: int, seed: int) -> np.ndarray:
     """A fixed sample of at most this many slices with, and as many without visible calcium."""
     generator = np.random.default_rng([seed, 7])
     parts = []
@@ -21,7 +21,7 @@ def watched_slices(data: SliceDataset, most: int, seed: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def classified(
+def calcium_probabilities(
     network: nn.Module, config: SliceClassifierConfig, data: SliceDataset, chosen: np.ndarray, batch_size: int = 16
 ) -> np.ndarray:
     """Probability of visible calcium, float32 [len(chosen)], from slices exactly as scoring sees them."""

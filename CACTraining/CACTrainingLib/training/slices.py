@@ -24,11 +24,11 @@ from CACScoringLib.networks.van_velzen import STRIDE, SliceClassifierConfig, bui
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import KINDS, SliceDataset
-from ..data.slice_batches import BalancedSampler, Sampling, varied
+from ..data.slice_batches import BalancedSampler, Sampling, vary_slices
 from .loop import Task
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
-from .slice_metrics import classified, slice_metrics, watched_slices
+from .slice_metrics import calcium_probabilities, sample_slices, slice_metrics
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
 GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
@@ -94,12 +94,14 @@ class SliceTask(Task):
         parameters = [p for module in self.modules.values() for p in module.parameters()]
         self.optimizers = {"classifier": torch.optim.Adam(parameters, settings.learning_rate)}
         self.sampler = BalancedSampler(training, settings.sampling)
-        self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
+        self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
         locate = bool(self.settings.locate_weight)
-        x, maps = varied(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=locate)
+        x, maps = vary_slices(
+            self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=locate
+        )
         batch = {"x": x, "visible": torch.from_numpy(drawn.visible.astype(np.int64))}
         if maps is not None:
             batch["where"] = (functional.max_pool2d(maps[:, :1], STRIDE) > LOCATED_HU / MAP_HU).float()
@@ -122,8 +124,8 @@ class SliceTask(Task):
         return values
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        probabilities = classified(network, self.config, self.validation, self.watched)
-        return slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
+        probabilities = calcium_probabilities(network, self.config, self.validation, self.sample)
+        return slice_metrics(probabilities, self.validation, self.sample, self.settings.false_positive_rate)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
@@ -159,7 +161,7 @@ def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) ->
     """Metrics on all validation slices and scans, and the threshold for scoring."""
     config = SliceClassifierConfig(**model.card.config)
     everything = np.arange(len(data))
-    probabilities = classified(model.network, config, data, everything)
+    probabilities = calcium_probabilities(model.network, config, data, everything)
     metrics: dict[str, object] = slice_metrics(probabilities, data, everything, settings.false_positive_rate)
     called = probabilities >= metrics["threshold"]
     for number, kind in enumerate(KINDS):

@@ -17,7 +17,7 @@ from CACTrainingLib.data.territory_patches import (
     plain_patch,
     random_patch,
 )
-from CACTrainingLib.data.territory_volumes import SHAPE, STEP_MM, make_volume, territory_volume, with_dense
+from CACTrainingLib.data.territory_volumes import SHAPE, STEP_MM, add_dense, make_volume, territory_volume
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 
 NUMBER = 100_002
@@ -50,9 +50,9 @@ def test_calcium_keeps_its_mass_and_lies_mostly_in_its_artery(volume):
     assert mass == pytest.approx(patient.mass_mg, rel=0.02)
     rca = artery == TERRITORIES.index("RCA")
     assert value[rca & (volume.labels.ravel()[index] == 4)].sum() > 0.9 * value[rca].sum()
-    plain = with_dense(volume, 0.0, 0.0)
+    plain = add_dense(volume, 0.0, 0.0)
     np.testing.assert_array_equal(plain, volume.hu)
-    assert (with_dense(volume, 2.0, 0.0) - plain).sum() == pytest.approx(2 * value.sum(), rel=1e-3)
+    assert (add_dense(volume, 2.0, 0.0) - plain).sum() == pytest.approx(2 * value.sum(), rel=1e-3)
 
 
 @pytest.mark.long
@@ -75,7 +75,7 @@ def test_the_plain_patch_is_the_volume_around_the_heart(volume):
     box = tuple(slice(a, a + SIZE) for a in low)
     assert np.array_equal(patch.labels.numpy(), volume.labels[box])
     bottom, top = TERRITORY_WINDOWS_HU[0]
-    expected = np.clip((with_dense(volume)[box] - bottom) / (top - bottom), 0, 1)
+    expected = np.clip((add_dense(volume)[box] - bottom) / (top - bottom), 0, 1)
     np.testing.assert_allclose(patch.x[0].numpy(), expected, atol=1e-5)
     assert np.abs(np.array(heart_centre(volume)) - np.array(low) - SIZE / 2).max() <= 0.5
 

@@ -16,17 +16,17 @@ from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.van_velzen import GeneratorConfig
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, SliceDataset, find_scans, load_slices, prepare
-from CACTrainingLib.data.slice_batches import Drawn, varied
+from CACTrainingLib.data.slice_batches import SliceDraw, vary_slices
 from CACTrainingLib.training import decomposition as train_decomposition
 from CACTrainingLib.training.cyclegan import DISCRIMINATORS, CycleTask, CycleTraining
 from CACTrainingLib.training.decomposition import SupervisedTask, SupervisedTraining
 from CACTrainingLib.training.decomposition_metrics import (
     collapse,
     map_metrics,
-    watched_slices,
+    sample_slices,
 )
 from CACTrainingLib.training.loop import train
-from CACTrainingLib.training.sample_pictures import decomposition_picture, pictured_slices
+from CACTrainingLib.training.sample_pictures import decomposition_picture, slices_to_picture
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True)
@@ -95,8 +95,8 @@ class TestSupervised:
         data = parts[0]
         still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0)
         chosen = np.concatenate([np.nonzero(data.bright & (data.kind == 1))[0][:3], np.nonzero(data.visible)[0][:3]])
-        drawn = Drawn(chosen, np.ones(6, np.float32), np.ones(6, bool))
-        x, maps = varied(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
+        drawn = SliceDraw(chosen, np.ones(6, np.float32), np.ones(6, bool))
+        x, maps = vary_slices(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
         true, heart = maps[:, :1], maps[:, 1:] > 0.5
         weights = task.weights(x, true, heart)
         assert not true[:3].any()
@@ -118,7 +118,7 @@ class TestMetrics:
     def test_the_picture_shows_the_map_and_what_is_left(self, parts):
         """Black where the map is empty; with a perfect map, the slice with calcium becomes even."""
         data = parts[1]
-        chosen = pictured_slices(data, watched_slices(data, 8, 0))
+        chosen = slices_to_picture(data, sample_slices(data, 8, 0))
         perfect = decomposition_picture(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, chosen)
         empty = decomposition_picture(Constant(0.0), CONFIG, data, chosen)
         ct, calcium, healthy = (np.s_[24 + n * 164 : 24 + n * 164 + 160, 92:252] for n in range(3))
@@ -128,9 +128,9 @@ class TestMetrics:
 
     def test_a_perfect_map(self, parts):
         data = parts[1]
-        watched = watched_slices(data, 6, 0)
-        chosen = np.concatenate([watched.visible, watched.distractor, watched.clean])
-        metrics = map_metrics(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, watched)
+        sample = sample_slices(data, 6, 0)
+        chosen = np.concatenate([sample.visible, sample.distractor, sample.clean])
+        metrics = map_metrics(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, sample)
         assert metrics["captured"] == pytest.approx(1, abs=0.02)
         assert metrics["precision"] == pytest.approx(1)
         assert metrics["overlap"] > 0.97
@@ -142,11 +142,11 @@ class TestMetrics:
 
     def test_valve_painted_as_coronary_costs_precision(self, parts):
         data = parts[1]
-        watched = watched_slices(data, 6, 0)
-        assert len(watched.distractor)
-        chosen = np.concatenate([watched.visible, watched.distractor, watched.clean])
+        sample = sample_slices(data, 6, 0)
+        assert len(sample.distractor)
+        chosen = np.concatenate([sample.visible, sample.distractor, sample.clean])
         bright = np.maximum(data.network_input(chosen, 0, False) - 0.15, 0)
-        metrics = map_metrics(Perfect(bright, data, chosen), CONFIG, data, watched)
+        metrics = map_metrics(Perfect(bright, data, chosen), CONFIG, data, sample)
         assert metrics["mass_distractor"] > 0
         assert metrics["slices_above_zero_distractor"] == 1
         assert metrics["mass_clean"] == 0
@@ -155,8 +155,8 @@ class TestMetrics:
     @pytest.mark.parametrize(("value", "code"), [(0.0, "map-empty"), (0.3, "map-everywhere")])
     def test_collapse_is_told(self, parts, value, code):
         data = parts[1]
-        watched = watched_slices(data, 3, 0)
-        metrics = map_metrics(Constant(value), CONFIG, data, watched)
+        sample = sample_slices(data, 3, 0)
+        metrics = map_metrics(Constant(value), CONFIG, data, sample)
         (warning,) = collapse(metrics)
         assert warning.code == code
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .points import PointCloud, along, arc_mm, frames_along, joined, tube
+from .points import PointCloud, along, arc_mm, frames_along, join_clouds, tube
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 LABELS = {"LM": 1, "LAD": 2, "LCX": 3, "RCA": 4}
@@ -47,7 +47,7 @@ class CoronaryTree:
     def lumen(self, artery: str) -> PointCloud:
         """The artery's blood and wall, branches too, as points that weigh mm³, in heart coordinates."""
         parts = [tube(v.path_mm, v.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM) for v in self.of(artery)]
-        return joined(parts)
+        return join_clouds(parts)
 
     def of(self, artery: str) -> list[Vessel]:
         return [vessel for vessel in self.vessels if vessel.artery == artery]

@@ -22,7 +22,7 @@ from .coronaries import CoronaryTree
 from .heart import HeartFrame, aorta_paths, reference_frame
 from .hearts.shape import HeartShape
 from .hearts.valves import DEPOSITS, deposits, ring
-from .points import PointCloud, along, arc_mm, frame_along, frames_along, joined, tube
+from .points import PointCloud, along, arc_mm, frame_along, frames_along, join_clouds, tube
 
 
 class Part(NamedTuple):
@@ -83,7 +83,7 @@ def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generat
         hook = smooth_path(np.stack([atrium, atrium + np.array([0, 0.15 * b, -0.1 * c]), appendage]), 40)
         clouds.append(tube(hook, np.full(40, radius), fill, 0.4))
     vein = tube(_cava(frame, atrium), np.full(120, radius), fill, 0.4)
-    return [Part("heart", "RCA", joined(clouds), 1.0), Part("body", None, vein, 1.0)]
+    return [Part("heart", "RCA", join_clouds(clouds), 1.0), Part("body", None, vein, 1.0)]
 
 
 def catheter(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
@@ -111,7 +111,7 @@ def bypass_clips(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random
         half = g.uniform(1.6, 3.0)
         legs = place + np.array([[half, 0.7], [-half, 0.4], [-half, -0.4], [half, -0.7]]) @ np.stack([w, u])
         clouds.append(tube(legs, np.full(4, g.uniform(0.3, 0.45)), g.uniform(0.4, 0.9), 0.3))
-    return [Part("heart", "LM", joined(clouds), 0.6)]
+    return [Part("heart", "LM", join_clouds(clouds), 0.6)]
 
 
 def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
@@ -121,7 +121,7 @@ def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.rando
     for z in np.arange(-15, 110, g.uniform(18, 24)):
         loop = np.stack([15 * np.cos(angle), y0 + 8.5 * np.sin(angle), z + g.normal(0, 2) + 3 * np.cos(angle)], axis=1)
         clouds.append(tube(loop, np.full(40, 0.4), 1.0, 0.5))
-    return [Part("body", None, joined(clouds), 0.8)]
+    return [Part("body", None, join_clouds(clouds), 0.8)]
 
 
 def prosthetic_valve(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
@@ -210,7 +210,7 @@ class Distractor:
     def mass_mg(self) -> float:
         return 0.0 if self.metal else self.cloud.total
 
-    def placed(self, body: Body, frame: HeartFrame, heart: HeartShape) -> PointCloud:
+    def place(self, body: Body, frame: HeartFrame, heart: HeartShape) -> PointCloud:
         """The cloud in LPS for a heart in this pose."""
         if self.anchor == "heart":
             return self.cloud.mapped(frame.to_lps)

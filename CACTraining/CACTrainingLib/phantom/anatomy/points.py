@@ -38,7 +38,7 @@ class PointCloud:
 EMPTY = PointCloud(np.zeros((0, 3)), np.zeros(0))
 
 
-def joined(clouds: list[PointCloud]) -> PointCloud:
+def join_clouds(clouds: list[PointCloud]) -> PointCloud:
     """One cloud of all points; empty when the list is."""
     if not clouds:
         return EMPTY

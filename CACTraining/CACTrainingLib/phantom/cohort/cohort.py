@@ -22,7 +22,7 @@ from CACScoringLib.scoring.scores import Score, score_sites
 
 from ..anatomy.coronaries import ARTERIES, Plaque
 from ..anatomy.heart import posed_frame
-from ..anatomy.patient import STRATA, Patient, chosen_patients, draw_patient, stream, with_contrast
+from ..anatomy.patient import STRATA, Patient, add_contrast, chosen_patients, draw_patient, stream
 from ..anatomy.points import EMPTY
 from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from ..scanner.scanner import Scanner
@@ -90,7 +90,7 @@ def make_scan(
     """Patient, scan and labels of scan 1 or 2 of a patient; nothing is written. patient: when drawn already."""
     if patient is None:
         patient = draw_patient(number, prevalence=settings.prevalence)
-        patient = with_contrast(patient) if settings.contrast else patient
+        patient = add_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
     grid = scan_grid(scanner, settings.z_range_mm)
     scan = scan_patient(patient, scanner, pose, scan_number, grid, threads)

@@ -229,7 +229,7 @@ def _in_scan(drawn: CoronaryTree, fit: HeartFit, fields: Fields) -> ScanTree:
     """A tree of the fitted heart in the fat beside it, as far as arteries can lie there."""
     kept, whole = [], []
     for vessel in drawn.vessels:
-        path = _settled(fit.placement.to_lps(vessel.path_mm[::3]), fields)
+        path = _settle(fit.placement.to_lps(vessel.path_mm[::3]), fields)
         radii = vessel.radius_mm[::3]
         whole.append(_vessel(vessel, fit.placement.to_common(path), radii))
         run = _longest_run(fields.holds(path), round(_GAP_MM / STEP_MM))
@@ -239,7 +239,7 @@ def _in_scan(drawn: CoronaryTree, fit: HeartFit, fields: Fields) -> ScanTree:
     return ScanTree(CoronaryTree(tuple(kept), drawn.dominance), CoronaryTree(tuple(whole), drawn.dominance))
 
 
-def _settled(path_mm: np.ndarray, fields: Fields) -> np.ndarray:
+def _settle(path_mm: np.ndarray, fields: Fields) -> np.ndarray:
     """A path [n, 3] drawn into the fat beside it, which keeps its length and bends."""
     away = np.zeros_like(path_mm)
     along = np.gradient(path_mm, axis=0)

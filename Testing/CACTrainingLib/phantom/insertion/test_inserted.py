@@ -20,7 +20,7 @@ from CACTrainingLib.phantom.insertion.inserted import (
     TERRITORIES_FILE,
     InsertedSettings,
     clean_scan,
-    inserted_scan,
+    insert_lesions,
     write_insertions,
 )
 from CACTrainingLib.phantom.insertion.insertion import InsertionError, read_path
@@ -108,7 +108,7 @@ def test_all_plaques_follow_a_given_path(background, tmp_path):
     with pytest.raises(InsertionError, match="Name the artery"):
         write_insertions(background, tmp_path, 1, STILL, path)
     settings = replace(STILL, artery="RCA", plaques=4)
-    one = inserted_scan(clean_scan(background, settings), background, 0, settings, path_mm=path)
+    one = insert_lesions(clean_scan(background, settings), background, 0, settings, path_mm=path)
     assert [plaque.artery for plaque in one.plaques] == ["RCA"] * 4
     place = np.argwhere(one.calcium_mg_cm3 > 20)[:, ::-1] * background.grid.spacing_mm + background.grid.origin_mm
     line = np.concatenate([np.linspace(a, b, 50) for a, b in itertools.pairwise(path)])
@@ -138,7 +138,7 @@ def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
 
 def test_its_own_territories_hold_what_is_inserted(background):
     clean = clean_scan(background, STILL)
-    one = inserted_scan(clean, background, 1, replace(STILL, plaques=8, deposits=()))
+    one = insert_lesions(clean, background, 1, replace(STILL, plaques=8, deposits=()))
     labels = one.territories
     own, total = 0.0, 0.0
     for artery, stamps in one.arteries.items():

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..coronaries import CoronaryTree
-from ..points import PointCloud, along, arc_mm, joined
+from ..points import PointCloud, along, arc_mm, join_clouds
 from .shape import PARTS, STEP_MM, HeartShape, union
 
 ROOMS = {
@@ -117,8 +117,8 @@ def aortic_root(shape: HeartShape, tree: CoronaryTree) -> AorticRoot:
     # Sinuses are 120° apart, whatever the ostia's own angle.
     side = np.sign(np.cross(left, right) @ up) or 1.0
     between = np.radians(120.0) - np.arccos(np.clip(left @ right, -1, 1))
-    left = _turned(left, up, -side * between / 2)
-    sinuses = np.stack([_turned(left, up, side * np.radians(120.0) * n) for n in range(3)])
+    left = _turn(left, up, -side * between / 2)
+    sinuses = np.stack([_turn(left, up, side * np.radians(120.0) * n) for n in range(3)])
     radius = float(np.median(np.linalg.norm(annulus.curve_mm - annulus.middle_mm, axis=1)))
     return AorticRoot(annulus, up, radius, sinuses)
 
@@ -134,7 +134,7 @@ def cusps(shape: HeartShape, tree: CoronaryTree) -> PointCloud:
         area = np.linalg.norm(np.cross(*sides), axis=-1)
         middles = 0.25 * (corners[:-1, :-1] + corners[1:, :-1] + corners[:-1, 1:] + corners[1:, 1:])
         clouds.append(PointCloud(middles.reshape(-1, 3), CUSP_THICKNESS_MM * area.ravel()))
-    cloud = joined(clouds)
+    cloud = join_clouds(clouds)
     blood = shape.sample(cloud.positions_mm)[:, [1 + PARTS.index(room) for room in ROOMS["aortic"]]].min(axis=1)
     return PointCloud(cloud.positions_mm[blood < -0.5], cloud.weights[blood < -0.5])
 
@@ -165,7 +165,7 @@ def _across(vector: np.ndarray, axis: np.ndarray) -> np.ndarray:
     return flat / np.linalg.norm(flat)
 
 
-def _turned(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
+def _turn(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
     return np.cos(angle) * vector + np.sin(angle) * np.cross(axis, vector)
 
 
@@ -323,4 +323,4 @@ DEPOSITS = {
 
 def deposits(kind: str, shape: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> PointCloud:
     """All calcium of a kind of DEPOSITS in a heart, in its frame; weights in mg."""
-    return joined(DEPOSITS[kind](shape, tree, g))
+    return join_clouds(DEPOSITS[kind](shape, tree, g))
