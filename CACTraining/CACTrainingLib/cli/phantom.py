@@ -10,7 +10,6 @@ from CACScoringLib.cli.options import add_progress_argument
 from CACScoringLib.cli.settings_file import add_settings_argument, from_file
 from CACScoringLib.core.progress import Progress
 
-from ..phantom.cohort.cohort import CohortSettings, write_cohort
 from ..phantom.scanner.motion import PROTOCOLS
 
 
@@ -35,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Write the cohort. Raises CTError, OutputError."""
+    from ..phantom.cohort.cohort import CohortSettings, write_cohort
+
     progress.begin(["cohort"])
     patients, scans = (options.single, 1) if options.pairs is None else (options.pairs, 2)
     settings = from_file(options.settings, None, CohortSettings())

@@ -17,14 +17,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort.workers import Workers
+from CACScoringLib.cohort.workers import finished
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
@@ -136,18 +135,10 @@ def prepare(
             if progress:
                 progress(n, len(waiting))
         return folders
-    done = 0
-    with (
-        Workers(min(workers, len(waiting)), partial(partial, _write, kind)) as pool,
-        closing(pool.run(waiting)) as events,
-    ):
-        for event in events:
-            if event.state == "lost":
-                raise DataError(f"{waiting[event.index][0].ct} could not be prepared. {event.reason}")
-            if event.state == "done":
-                done += 1
-                if progress:
-                    progress(done, len(waiting))
+    events = finished(partial(partial, _write, kind), waiting, workers, progress)
+    for (scan, _), event in zip(waiting, events, strict=True):
+        if event.state == "lost":
+            raise DataError(f"{scan.ct} could not be prepared. {event.reason}")
     return folders
 
 

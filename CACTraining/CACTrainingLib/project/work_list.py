@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .annotations import MASK_KINDS, SliceLabel, annotators, slice_annotations
 from .project import Project, ProjectError, ProjectScan
-from .proposals import Proposal, read_proposal
+from .proposals import read_proposal
 
 ORDERS = ("added", "uncertain", "blind")
 
@@ -74,28 +74,21 @@ def _item(project: Project, scan: ProjectScan, annotator: str, missing: bool) ->
         labels = slice_annotations(project, scan.id, own).labels
         folder = project.scan_folder(scan.id) / "annotators" / own
         masks = {kind: (folder / f"{kind}.nii.gz").is_file() for kind in MASK_KINDS}
-    done = [k for k in labels if proposal is None or k in proposal.heart_slices]
+    heart = None if proposal is None else proposal.heart_slices
+    done = [k for k in labels if heart is None or k in heart]
+    open_ = {} if proposal is None else {k: p for k, p in proposal.probabilities.items() if k in heart}
+    unsure = [probability for k, probability in open_.items() if k not in labels]
+    state = "begun" if labels or any(masks.values()) else "new"
+    if missing:
+        state = "missing"
+    elif heart is not None and 0 < len(done) == len(heart):
+        state = "done"
     return WorkItem(
         scan=scan,
         slices_done=len(done),
-        slices=None if proposal is None else len(proposal.heart_slices),
+        slices=None if heart is None else len(heart),
         unsure=sum(labels[k] is SliceLabel.UNSURE for k in done),
         **masks,
-        state=_state(missing, proposal, len(done), bool(labels) or any(masks.values())),
-        uncertainty=_uncertainty(proposal, labels),
+        state=state,
+        uncertainty=sum(map(binary_entropy, unsure)) / len(unsure) if unsure else None,
     )
-
-
-def _state(missing: bool, proposal: Proposal | None, done: int, anything: bool) -> str:
-    if missing:
-        return "missing"
-    if proposal is not None and 0 < done == len(proposal.heart_slices):
-        return "done"
-    return "begun" if anything else "new"
-
-
-def _uncertainty(proposal: Proposal | None, labels: dict[int, SliceLabel]) -> float | None:
-    if proposal is None:
-        return None
-    open_ = [p for k, p in proposal.probabilities.items() if k in proposal.heart_slices and k not in labels]
-    return sum(map(binary_entropy, open_)) / len(open_) if open_ else None

@@ -234,9 +234,9 @@ _DOING = {"scans": "Preparing scans", "training": "Training", "model": "Evaluati
 class _Output:
     """Output of the process since its last start: its events, of the counts the last alone, and lines of no JSON."""
 
-    launched: float = 0.0
-    events: list[dict] = field(default_factory=list)
-    other: list[str] = field(default_factory=list)
+    launched: float
+    events: list[dict]
+    other: list[str]
 
     def end(self) -> dict:
         """The event that the process ended with; empty where it did not."""
@@ -254,19 +254,14 @@ class _Output:
 def _read_progress(folder: Path) -> _Output:
     texts = _texts(folder / PROGRESS)
     starts = [n for n, text in enumerate(texts) if text.startswith('{"event": "started"')]
-    own = texts[starts[-1] :] if starts else texts
+    if starts:
+        texts = texts[starts[-1] :]
     # Most lines only count, and only the last of all is of interest.
-    own = [text for text in own[:-1] if not text.startswith('{"event": "counted"')] + own[-1:]
-    output = _Output()
-    for text in own:
-        line = _parsed(text)
-        if line is None:
-            output.other.append(text)
-        else:
-            output.events.append(line)
-    if starts and output.events:
-        output.launched = float(output.events[0].get("time", 0.0))
-    return output
+    texts = [text for text in texts[:-1] if not text.startswith('{"event": "counted"')] + texts[-1:]
+    lines = [(text, _parsed(text)) for text in texts]
+    events = [line for _, line in lines if line is not None]
+    launched = float(events[0].get("time", 0.0)) if starts and events else 0.0
+    return _Output(launched, events, [text for text, line in lines if line is None])
 
 
 def _ending(folder: Path, run: dict, output: _Output) -> tuple[str, str]:

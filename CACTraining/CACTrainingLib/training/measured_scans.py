@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps, slice_probabilities
-from CACScoringLib.cohort.workers import Workers
+from CACScoringLib.cohort.workers import finished
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_text_atomically
 from CACScoringLib.core.labels import MAIN_ARTERIES
@@ -150,19 +149,12 @@ def measure_all(
     cache.mkdir(parents=True, exist_ok=True)
     remove_partial(cache, LEFT_SECONDS)
     measured = []
-    number = 0
-    ready = partial(partial, _measured_or_why_not, models, cache)
-    with Workers(min(workers, len(scans)), ready) as pool, closing(pool.run(scans)) as events:
-        for event in events:
-            if event.state == "begun":
-                continue
-            number += 1
-            if event.state == "done" and isinstance(event.result, MeasuredScan):
-                measured.append(event.result)
-            else:
-                reason = event.result or event.reason
-                progress.warning(ScanWarning("scan-left-out", f"{scans[event.index].ct}: {reason}"))
-            progress.counted(number, len(scans))
+    events = finished(partial(partial, _measured_or_why_not, models, cache), scans, workers, progress.counted)
+    for scan, event in zip(scans, events, strict=True):
+        if isinstance(event.result, MeasuredScan):
+            measured.append(event.result)
+        else:
+            progress.warning(ScanWarning("scan-left-out", f"{scan.ct}: {event.result or event.reason}"))
     return sorted(measured, key=lambda scan: scan.patient)
 
 
