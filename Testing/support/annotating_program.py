@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACTrainingLib.project import files as project_files
 from CACTrainingLib.project.annotations import SliceAnnotations, SliceLabel, read_mask, slice_annotations, write_mask
 from CACTrainingLib.project.project import USES, ImportedAnnotations, NewScan, Project
 from CACTrainingLib.project.split import split_patients
@@ -166,34 +165,8 @@ def say(what: str, about: object) -> None:
     os.write(1, (json.dumps([what, about]) + "\n").encode())
 
 
-def forget_every_third_press() -> None:
-    """What a program does that saves now and then only."""
-    real = SliceAnnotations._write
-    count = iter(range(10**9))
-    SliceAnnotations._write = lambda self, line: real(self, line) if next(count) % 3 else None
-
-
-def write_in_place() -> None:
-    """What a program does that writes over its list of scans."""
-    real = project_files.write_durably
-
-    def write(path: Path, data: bytes) -> None:
-        if path.name != project_files.SCANS_FILE:
-            real(path, data)
-            return
-        with path.open("wb") as file:
-            for part in (data[:100], data[100:]):
-                file.write(part)
-                file.flush()
-                time.sleep(0.05)
-
-    project_files.write_durably = write
-
-
 def main() -> None:
-    folder, sins = Path(sys.argv[1]), sys.argv[2:]
-    for sin in sins:
-        {"forget": forget_every_third_press, "in-place": write_in_place}[sin]()
+    folder = Path(sys.argv[1])
     for line in sys.stdin:
         seed, state = json.loads(line)
         worker = os.fork()

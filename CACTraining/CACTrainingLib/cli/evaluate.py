@@ -8,8 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.cli.main import add_progress_argument
-from CACScoringLib.cli.options import LOCAL, add_cluster_argument, add_settings_argument, extras_of_cluster, from_file
+from CACScoringLib.cli.options import (
+    LOCAL,
+    add_cluster_argument,
+    add_progress_argument,
+    add_settings_argument,
+    extras_of_cluster,
+    from_file,
+)
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 

@@ -6,11 +6,11 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from CACScoringLib.cli.main import add_progress_argument
+from CACScoringLib.cli.options import add_progress_argument
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import OutputError, atomic_write
 from CACScoringLib.core.progress import Progress
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 NETWORKS = ("heart", "slices", "decomposition")
 METHODS = ("supervised", "labels", "cyclegan")
 
+Action = Callable[[Project, argparse.Namespace, Progress], str]
+"""What an action does with a project; returns what is printed."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's actions."""
@@ -32,223 +35,191 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "annotations, and the models and studies made from it. The scans stay where they are."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, (text, declare, run) in _ACTIONS.items():
-        action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        action.add_argument("project", type=Path, metavar="DIR", help="folder of the project")
-        declare(action)
-        add_progress_argument(action)
+
+    def add(name: str, text: str, action: Action | None) -> Callable[..., argparse.Action]:
+        own = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        own.add_argument("project", type=Path, metavar="DIR", help="folder of the project")
         interrupted = "Interrupted. What was done stays; run the same command again to go on."
-        action.set_defaults(run=run, interrupted=interrupted)
+        own.set_defaults(run=run, act=action, interrupted=interrupted)
+        if action is _agreement:
+            own.set_defaults(extras=lambda options: ("studies",))
+        return own.add_argument
+
+    option = add("new", "create an empty project", None)
+    option("--name", default="", help="of the project (default: that of its folder)")
+
+    option = add("add", "add scans to a project", _add)
+    sources = (
+        "a CT file, a folder of scans (DICOM, NIfTI, NRRD, MHA), a cohort of digital patients, COCA, or a table "
+        "(CSV) with the column ct and, where you have them, name, series, patient, heart, lesions"
+    )
+    option("sources", type=Path, nargs="+", metavar="SOURCE", help=sources)
+    option("--labels", type=Path, metavar="DIR", help="folder with segmentations of the scans, by the scans' names")
+
+    option = add("list", "show the scans of a project", _list)
+    option("--annotator", metavar="NAME", help="annotator whose work is shown (default: all)")
+
+    option = add("check", "check what a project lacks before training can start", _check)
+    option("--network", choices=NETWORKS, help="network to be trained (default: any)")
+    option("--method", choices=METHODS, default="supervised", help="method of training the decomposition")
+    option("--annotator", metavar="NAME", help="annotator whose annotations are trained on (default: all)")
+
+    option = add("split", "assign patients that have no use to training, validation or test", _split)
+    for use, share in zip(USES, (0.6, 0.2, 0.2), strict=True):
+        option(f"--{use}", type=float, default=share, metavar="SHARE", help=f"(default: {share})")
+    option("--seed", type=int, default=0, help="the same seed gives the same split")
+
+    option = add("relocate", "update the paths of scans that were moved", _relocate)
+    option("old", type=Path, metavar="OLD", help="former folder of the scans")
+    option("new", type=Path, metavar="NEW", help="present folder of the scans")
+
+    option = add("use", "set the use of a patient", _use)
+    option("patient", metavar="PATIENT", help="patient, as cac project list names it")
+    option("use", choices=(*USES, "none"), help="use of all scans of the patient; none removes it")
+
+    option = add("remove", "remove a scan from a project; nothing is deleted", _remove)
+    option("scan", metavar="ID", help="number of the scan, such as 0001")
+
+    several = {"action": "append", "default": [], "metavar": "ID"}
+    option = add("agreement", "compare annotators with each other and with the truth", _agreement)
+    option("--scan", **several, help="scan to compare (default: all; may be repeated)")
+
+    option = add("prepare", "propose the heart and the slices of scans, to annotate from", _prepare)
+    option("--scan", **several, help="scan to prepare (default: all; may be repeated)")
+    model = "card of a model for territories, the heart alone or slices to use instead of the one that comes with CAC"
+    option("--model", type=Path, action="append", default=[], metavar="CARD", help=model)
+    option("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    option("--overwrite", action="store_true", help="make again proposals that exist already")
+    image = "write the CT of the single --scan to this file as well, in axial slices"
+    option("--image", type=Path, metavar="TARGET.nrrd", help=image)
+
+    for own in actions.choices.values():
+        add_progress_argument(own)
 
 
-def _new_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--name", default="", help="of the project (default: that of its folder)")
-
-
-def _new(options: argparse.Namespace, progress: Progress) -> None:
-    project = Project.create(options.project, options.name)
+def run(options: argparse.Namespace, progress: Progress) -> None:
+    """Make a project, or act on one. Raises CTError, OutputError."""
+    if options.act is None:
+        project = Project.create(options.project, options.name)
+        text = f"{project.folder}: a new project, {project.name}"
+    else:
+        project = Project.open(options.project)
+        for warning in project.warnings:
+            progress.warning(ScanWarning("project-doubt", warning))
+        text = options.act(project, options, progress)
     progress.done(project.folder)
-    print(f"{project.folder}: a new project, {project.name}")
+    print(text)
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "sources",
-        type=Path,
-        nargs="+",
-        metavar="SOURCE",
-        help="a CT file, a folder of scans (DICOM, NIfTI, NRRD, MHA), a cohort of digital patients, COCA, or a table "
-        "(CSV) with the column ct and, where you have them, name, series, patient, heart, lesions",
-    )
-    parser.add_argument(
-        "--labels", type=Path, metavar="DIR", help="folder with segmentations of the scans, by the scans' names"
-    )
-
-
-def _add(options: argparse.Namespace, progress: Progress) -> None:
+def _add(project: Project, options: argparse.Namespace, progress: Progress) -> str:
     from ..project.importers.sources import find_new_scans
 
-    project = _open(options.project, progress)
     progress.begin(["finding scans", "adding scans"])
-    found: list[NewScan] = []
+    new: list[NewScan] = []
     with progress.step("finding scans"):
         for source in options.sources:
             scans, warnings = find_new_scans(source, progress.counted, options.labels)
-            found += scans
+            new += scans
             for warning in warnings:
                 progress.warning(ScanWarning("source-doubt", warning))
     with progress.step("adding scans"):
-        result = project.add(found, progress.counted)
+        result = project.add(new, progress.counted)
     for name, same in result.duplicates:
         progress.warning(ScanWarning("scan-duplicate", f"{name} was not added: it is the same scan as {same}."))
     for name, why in result.failed:
         progress.warning(ScanWarning("scan-failed", f"{name} was not added. {why}"))
-    _tell(options, "added", added=len(result.added))
-    if len(result.failed) == len(found):
-        raise ProjectError(f"None of the {len(found)} scans could be added; the warnings say why.")
-    progress.done(project.folder)
-    print(
+    _send(options, "added", added=len(result.added))
+    if len(result.failed) == len(new):
+        raise ProjectError(f"None of the {len(new)} scans could be added; the warnings say why.")
+    return (
         f"{project.folder}: {len(result.added)} scans added, {len(result.duplicates)} there already, "
         f"{len(result.failed)} that cannot be used; {len(project.scans)} in all"
     )
 
 
-def _list_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--annotator", metavar="NAME", help="annotator whose work is shown (default: all)")
-
-
-def _list(options: argparse.Namespace, progress: Progress) -> None:
-    project = _open(options.project, progress)
-    gone = {scan.id for scan in project.missing()}
-    states = {scan.id: _annotated(project, scan.id, scan.id in gone, options.annotator) for scan in project.scans}
+def _list(project: Project, options: argparse.Namespace, progress: Progress) -> str:
+    missing = {scan.id for scan in project.missing()}
+    states = {scan.id: _work(project, scan.id, scan.id in missing, options.annotator) for scan in project.scans}
     rows = [(scan.id, scan.name, scan.patient, scan.use or "–", states[scan.id]) for scan in project.scans]
-    _print_table(("id", "name", "patient", "use", "state"), rows)
-    progress.done(project.folder)
+    return _table(("id", "name", "patient", "use", "state"), rows)
 
 
-def _annotated(project: Project, scan_id: str, missing: bool, only: str | None) -> str:
-    """What annotators have done with a scan. only: the one that is shown; None for all."""
+def _work(project: Project, scan_id: str, missing: bool, only: str | None) -> str:
+    """Work of annotators on a scan, in words. only: the one that is shown; None for all."""
     from ..project.annotations import annotators, slice_annotations
 
     parts = ["missing"] if missing else []
     for name in annotators(project, scan_id, only):
-        count = len(slice_annotations(project, scan_id, name).labels)
-        parts.append(f"{name}: {count} slices")
+        parts.append(f"{name}: {len(slice_annotations(project, scan_id, name).labels)} slices")
     return "; ".join(parts) or "new"
 
 
-def _check_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--network", choices=NETWORKS, help="network to be trained (default: any)")
-    parser.add_argument("--method", choices=METHODS, default="supervised", help="method of training the decomposition")
-    parser.add_argument("--annotator", metavar="NAME", help="annotator whose annotations are trained on (default: all)")
-
-
-def _check(options: argparse.Namespace, progress: Progress) -> None:
+def _check(project: Project, options: argparse.Namespace, progress: Progress) -> str:
     from ..data.project_check import check_project
 
-    project = _open(options.project, progress)
     progress.begin(["check"])
     with progress.step("check"):
         findings = check_project(project, options.network, options.method, options.annotator)
+    lines = []
     for finding in findings:
         scans = f" ({abbreviated_list(finding.scans)})" if finding.scans else ""
-        print(printable(f"{finding.severity}: {finding.message}{scans}", message=True))
-        _tell(options, "finding", severity=finding.severity, message=finding.message, scans=finding.scans)
-    errors = sum(finding.severity == "error" for finding in findings)
-    if errors:
+        lines.append(printable(f"{finding.severity}: {finding.message}{scans}", message=True))
+        _send(options, "finding", severity=finding.severity, message=finding.message, scans=finding.scans)
+    text = "\n".join(lines) or "Nothing is missing."
+    if errors := sum(finding.severity == "error" for finding in findings):
+        print(text)
         raise ProjectError(f"Problems to be solved before training can start: {errors}.")
-    progress.done(project.folder)
-    if not findings:
-        print("Nothing is missing.")
+    return text
 
 
-def _split_arguments(parser: argparse.ArgumentParser) -> None:
-    for use, share in zip(USES, (0.6, 0.2, 0.2), strict=True):
-        parser.add_argument(f"--{use}", type=float, default=share, metavar="SHARE", help=f"(default: {share})")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same split")
-
-
-def _split(options: argparse.Namespace, progress: Progress) -> None:
+def _split(project: Project, options: argparse.Namespace, progress: Progress) -> str:
     from ..project.split import patient_kinds
 
-    project = _open(options.project, progress)
     shares = (options.training, options.validation, options.test)
     given = project.split(shares, options.seed, patient_kinds(project))
-    progress.done(project.folder)
-    uses = {scan.patient: scan.use for scan in project.scans}
-    counts = ", ".join(f"{sum(use == own for own in uses.values())} for {use}" for use in USES)
-    print(f"{project.folder}: {len(given)} patients were given a use; now {counts}")
+    uses = list({scan.patient: scan.use for scan in project.scans}.values())
+    counts = ", ".join(f"{uses.count(use)} for {use}" for use in USES)
+    return f"{project.folder}: {len(given)} patients were given a use; now {counts}"
 
 
-def _relocate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("old", type=Path, metavar="OLD", help="former folder of the scans")
-    parser.add_argument("new", type=Path, metavar="NEW", help="present folder of the scans")
-
-
-def _relocate(options: argparse.Namespace, progress: Progress) -> None:
-    project = _open(options.project, progress)
+def _relocate(project: Project, options: argparse.Namespace, progress: Progress) -> str:
     progress.begin(["comparing scans"])
     with progress.step("comparing scans"):
         count = project.relocate(options.old, options.new, progress.counted)
     missing = len(project.missing())
-    _tell(options, "relocated", count=count, missing=missing)
-    progress.done(project.folder)
-    print(f"{project.folder}: {count} scans found again, {missing} are still missing")
+    _send(options, "relocated", count=count, missing=missing)
+    return f"{project.folder}: {count} scans found again, {missing} are still missing"
 
 
-def _use_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("patient", metavar="PATIENT", help="patient, as cac project list names it")
-    parser.add_argument("use", choices=(*USES, "none"), help="use of all scans of the patient; none removes it")
-
-
-def _use(options: argparse.Namespace, progress: Progress) -> None:
-    project = _open(options.project, progress)
+def _use(project: Project, options: argparse.Namespace, progress: Progress) -> str:
     project.set_use({options.patient: "" if options.use == "none" else options.use})
-    progress.done(project.folder)
-    print(f"{project.folder}: patient {options.patient} is stored for {options.use}")
+    return f"{project.folder}: patient {options.patient} is stored for {options.use}"
 
 
-def _remove_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scan", metavar="ID", help="number of the scan, such as 0001")
-
-
-def _remove(options: argparse.Namespace, progress: Progress) -> None:
-    project = _open(options.project, progress)
+def _remove(project: Project, options: argparse.Namespace, progress: Progress) -> str:
     project.remove(options.scan)
-    progress.done(project.folder)
-    print(
-        f"{project.folder}: scan {options.scan} was removed; its annotations are kept in {project.folder / 'removed'}"
-    )
+    kept = project.folder / "removed"
+    return f"{project.folder}: scan {options.scan} was removed; its annotations are kept in {kept}"
 
 
-def _agreement_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(extras=lambda options: ("studies",))
-    _add_scan_argument(parser, "to compare")
-
-
-def _agreement(options: argparse.Namespace, progress: Progress) -> None:
+def _agreement(project: Project, options: argparse.Namespace, progress: Progress) -> str:
     from ..project.agreement import agreement
 
-    project = _open(options.project, progress)
     progress.begin(["agreement"])
     with progress.step("agreement"):
         rows, warnings = agreement(project, options.scan or None)
     for warning in warnings:
         progress.warning(ScanWarning("annotation-doubt", warning))
     for row in rows:
-        _tell(options, "agreement", **{name: _as_json(value) for name, value in vars(row).items()})
-    progress.done(project.folder)
-    if not rows:
-        print("No scan has been annotated by two.")
-        return
+        _send(options, "agreement", **{name: _as_json(value) for name, value in vars(row).items()})
     columns = ("first", "second", "scans", "slices", "unsure", "kappa", "same", "regions", "heart")
-    _print_table(columns, [[_shown(getattr(row, name)) for name in columns] for row in rows])
+    table = _table(columns, [[_shown(getattr(row, name)) for name in columns] for row in rows])
+    return table if rows else "No scan has been annotated by two."
 
 
-def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
-    _add_scan_argument(parser, "to prepare")
-    parser.add_argument(
-        "--model",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="CARD",
-        help="card of a model for territories, the heart alone or slices to use instead of the one that comes with CAC",
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--overwrite", action="store_true", help="make again proposals that exist already")
-    parser.add_argument(
-        "--image",
-        type=Path,
-        metavar="TARGET.nrrd",
-        help="write the CT of the single --scan to this file as well, in axial slices",
-    )
-
-
-def _prepare(options: argparse.Namespace, progress: Progress) -> None:
+def _prepare(project: Project, options: argparse.Namespace, progress: Progress) -> str:
     from ..project.proposals import propose, read_proposal
 
-    project = _open(options.project, progress)
     scans = [project.scan(id_) for id_ in options.scan] or list(project.scans)
     progress.begin([*(["reading"] if options.image else []), "proposals"])
     if options.image:
@@ -266,22 +237,20 @@ def _prepare(options: argparse.Namespace, progress: Progress) -> None:
                 raise
             except CTError as error:
                 failed += 1
-                progress.warning(
-                    ScanWarning("scan-failed", f"There is no proposal for {scan.id}, {scan.name}. {error}")
-                )
+                message = f"There is no proposal for {scan.id}, {scan.name}. {error}"
+                progress.warning(ScanWarning("scan-failed", message))
             else:
                 for warning in proposal.warnings:
                     progress.warning(ScanWarning("proposal-doubt", f"{scan.id}, {scan.name}: {warning}"))
             progress.counted(n, len(waiting))
-    progress.done(project.folder)
-    print(
+    return (
         f"{project.folder}: {len(waiting) - failed} scans prepared, {len(scans) - len(waiting)} had been prepared "
         f"before, {failed} could not be"
     )
 
 
 def _write_image(project: Project, scan_id: str, target: Path) -> None:
-    """The CT on its own grid, LPS, for programs that have no reader of ours. Raises CTError, OutputError."""
+    """Write the CT on its own grid, LPS, for programs that have no reader of ours. Raises CTError, OutputError."""
     import SimpleITK as sitk
 
     from CACScoringLib.io.reading import read_ct
@@ -295,8 +264,8 @@ def _write_image(project: Project, scan_id: str, target: Path) -> None:
         raise OutputError(f"{target} cannot be written. Check that its folder is there and has space left.") from error
 
 
-def _tell(options: argparse.Namespace, event: str, **facts: object) -> None:
-    """A line for the program that reads the progress, if one does: what the command has found out."""
+def _send(options: argparse.Namespace, event: str, **facts: object) -> None:
+    """Write a line for the program that reads the progress, if one does."""
     if options.progress == "json":
         print(json.dumps({"event": event, **facts}), file=sys.stderr, flush=True)
 
@@ -308,19 +277,6 @@ def _as_json(value: Estimate | int | str) -> object:
     return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
 
-def _open(folder: Path, progress: Progress) -> Project:
-    project = Project.open(folder)
-    for warning in project.warnings:
-        progress.warning(ScanWarning("project-doubt", warning))
-    return project
-
-
-def _add_scan_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--scan", action="append", default=[], metavar="ID", help=f"scan {what} (default: all; may be repeated)"
-    )
-
-
 def _shown(value: Estimate | int | str) -> str:
     if isinstance(value, int | str):
         return str(value)
@@ -328,21 +284,8 @@ def _shown(value: Estimate | int | str) -> str:
     return "–" if math.isnan(value.value) else f"{value.value:.3g}{interval} (n = {value.n})"
 
 
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns under their headings, each as wide as its longest cell."""
     widths = [max(len(row[n]) for row in (columns, *rows)) for n in range(len(columns))]
-    for row in (columns, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-_ACTIONS = {
-    "new": ("create an empty project", _new_arguments, _new),
-    "add": ("add scans to a project", _add_arguments, _add),
-    "list": ("show the scans of a project", _list_arguments, _list),
-    "check": ("check what a project lacks before training can start", _check_arguments, _check),
-    "split": ("assign patients that have no use to training, validation or test", _split_arguments, _split),
-    "relocate": ("update the paths of scans that were moved", _relocate_arguments, _relocate),
-    "use": ("set the use of a patient", _use_arguments, _use),
-    "remove": ("remove a scan from a project; nothing is deleted", _remove_arguments, _remove),
-    "agreement": ("compare annotators with each other and with the truth", _agreement_arguments, _agreement),
-    "prepare": ("propose the heart and the slices of scans, to annotate from", _prepare_arguments, _prepare),
-}
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (columns, *rows))
+    return "\n".join(line.rstrip() for line in lines)

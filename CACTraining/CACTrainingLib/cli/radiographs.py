@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from CACScoringLib.cli.options import add_progress_argument, add_settings_argument, from_file
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 
@@ -55,27 +55,19 @@ def _run(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _digital(options: argparse.Namespace, progress: Progress) -> tuple[str, dict[str, str]]:
-    from ..phantom.cohort.cohort import CohortError
     from ..radiograph.cohort import RadiographSettings, write_radiographs
 
-    try:
-        settings = from_file(options.settings, None, RadiographSettings())
-        settings = replace(settings, patients=options.patients)
-        table = write_radiographs(options.output, settings, options.workers, progress.counted)
-    except CohortError as error:
-        raise CTError(str(error)) from error
+    settings = replace(from_file(options.settings, None, RadiographSettings()), patients=options.patients)
+    table = write_radiographs(options.output, settings, options.workers, progress.counted)
     return f"{table}: radiographs of {options.patients} digital patients", {}
 
 
 def _scans(options: argparse.Namespace, progress: Progress) -> tuple[str, dict[str, str]]:
-    from ..radiograph.scans import FAILURES, write_scan_radiographs
-
-    table, failed = write_scan_radiographs(options.input, options.output, _workers(options), progress)
-    count = f", {len(failed)} failed, see {FAILURES}" if failed else ""
-    return f"{table}: radiographs of CTs{count}", failed
-
-
-def _workers(options: argparse.Namespace) -> int:
     from CACScoringLib.cohort.workers import sensible_count
 
-    return options.workers if options.workers is not None else sensible_count(1_500_000_000)
+    from ..radiograph.scans import FAILURES, write_scan_radiographs
+
+    workers = sensible_count(1_500_000_000) if options.workers is None else options.workers
+    table, failed = write_scan_radiographs(options.input, options.output, workers, progress)
+    count = f", {len(failed)} failed, see {FAILURES}" if failed else ""
+    return f"{table}: radiographs of CTs{count}", failed

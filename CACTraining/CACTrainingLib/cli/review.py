@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def reviewed(options: argparse.Namespace) -> tuple[Path, WorkList, Path | None, bool]:
-    """What is reviewed by whom, for `browser.serving.reviewing`. Raises CTError, OutputError."""
+    """Results folder, work list, project and DICOM export for `browser.serving.serve`. Raises CTError, OutputError."""
     from ..browser.cases import cases_of, results_of
     from ..browser.work_list import WorkList
     from ..project.project import is_project
@@ -97,7 +97,7 @@ def _user() -> str:
 
 
 def place_of(options: argparse.Namespace) -> Place:
-    """Where to listen. Raises OutputError."""
+    """Address to listen at. Raises OutputError."""
     from ..browser.server import Place
 
     place = from_file(options.settings, None, Place(port=REVIEW_PORT))

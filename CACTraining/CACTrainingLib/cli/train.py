@@ -17,7 +17,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.cli.main import require
-from CACScoringLib.cli.options import LOCAL, add_cluster_argument, extras_of_cluster, read_settings
+from CACScoringLib.cli.options import (
+    LOCAL,
+    add_cluster_argument,
+    add_progress_argument,
+    extras_of_cluster,
+    read_settings,
+)
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.options import add_options, changed_settings, settings_from
 
@@ -93,6 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, LoopSettings, "seed", "steps", "minutes")
     add_options(parser, RunOptions, "device", "devices", "workers")
     add_cluster_argument(parser, "prepares scans")
+    add_progress_argument(parser)
     parser.set_defaults(
         run=run,
         extras=lambda options: (*_extras(options.network), *extras_of_cluster(options)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from CACScoringLib.cli.main import add_progress_argument
+from CACScoringLib.cli.options import add_progress_argument
 from CACScoringLib.core.progress import Progress
 
 

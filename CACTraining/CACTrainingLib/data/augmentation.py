@@ -131,8 +131,8 @@ def augment_patch(
     reach = np.abs(matrix) @ np.full(3, size / 2) + settings.displacement_voxels + 2
     low = np.floor(np.array(centre) - reach).astype(int)
     high = np.ceil(np.array(centre) + reach).astype(int) + 1
-    part = torch.from_numpy(_cut(volume, low, high))
-    mask = torch.from_numpy(_cut(heart, low, high))
+    part = torch.from_numpy(cut_box(volume, low, high))
+    mask = torch.from_numpy(cut_box(heart, low, high))
 
     places = centred_places(size, matrix) + torch.tensor(np.array(centre) - low).float()
     places = places + settings.displacement_voxels * smooth_field(3, size, generator).permute(1, 2, 3, 0)
@@ -147,7 +147,7 @@ def augment_patch(
 
 
 def _slice_grid(n: int, side: int, settings: SliceAugmentation, generator: np.random.Generator) -> torch.Tensor:
-    """Where to sample: [n, crop, crop, 2] in grid_sample's coordinates."""
+    """Places to sample: [n, crop, crop, 2] in grid_sample's coordinates."""
     straight = generator.random(n) < settings.straight_share
     turn = np.radians(generator.uniform(-1, 1, n) * settings.rotation_degrees) * ~straight
     shift = generator.uniform(-1, 1, (n, 2)) * settings.shift_pixels
@@ -214,9 +214,9 @@ def smooth_field(channels: int, size: int, generator: np.random.Generator, knots
     return functional.interpolate(values, size=(size,) * 3, mode="trilinear", align_corners=True)[0]
 
 
-def _cut(array: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """A box of an array, float32, 0 where it reaches beyond."""
-    result = np.zeros(high - low, np.float32)
+def cut_box(array: np.ndarray, low: np.ndarray, high: np.ndarray, beyond: float = 0) -> np.ndarray:
+    """A box of an array, float32, from index low to below high; `beyond` where it reaches out of the array."""
+    result = np.full(high - low, beyond, np.float32)
     inside = tuple(slice(max(0, a), max(0, min(n, b))) for a, b, n in zip(low, high, array.shape, strict=True))
     part = array[inside]
     to = tuple(slice(s.start - a, s.start - a + n) for s, a, n in zip(inside, low, part.shape, strict=True))

@@ -15,22 +15,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort.workers import Workers
+from CACScoringLib.cohort.workers import finished
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
 
-from ..phantom.cohort.export import VISIBLE_CONTRAST_TO_NOISE
 from ..project.project import Project, is_project
 from ..project.training import training_scans
 from ..project.training_scan import KINDS, DataError, TrainingScan, scan_in
@@ -138,18 +135,10 @@ def prepare(
             if progress:
                 progress(n, len(waiting))
         return folders
-    done = 0
-    with (
-        Workers(min(workers, len(waiting)), partial(partial, _write, kind)) as pool,
-        closing(pool.run(waiting)) as events,
-    ):
-        for event in events:
-            if event.state == "lost":
-                raise DataError(f"{waiting[event.index][0].ct} could not be prepared. {event.reason}")
-            if event.state == "done":
-                done += 1
-                if progress:
-                    progress(done, len(waiting))
+    events = finished(partial(partial, _write, kind), waiting, workers, progress)
+    for (scan, _), event in zip(waiting, events, strict=True):
+        if event.state == "lost":
+            raise DataError(f"{scan.ct} could not be prepared. {event.reason}")
     return folders
 
 
@@ -180,7 +169,7 @@ class ScanSlices:
     has_map: bool
 
     def calcium(self, chosen: np.ndarray) -> np.ndarray:
-        """What coronary calcium adds to slices: float32 [len(chosen), 224, 224], 1 for 1000 HU, negative lobes too.
+        """HU/1000 that coronary calcium adds to slices: float32 [len(chosen), 224, 224], negative lobes too.
 
         chosen: indices of slices, in the margin beyond the heart too, where none is known and the result is 0.
         """
@@ -218,41 +207,6 @@ def load_volume(folder: Path) -> HeartVolume:
     known = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
     volume, heart = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("volume", "heart"))
     return HeartVolume(known["patient"], volume, heart, tuple(map(tuple, known["box"])))
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How batches are balanced.
-
-    positive_share: of slices with visible calcium. position_tolerance: how far from a positive slice's relative
-    position in the heart (0 lowest, 1 highest) its negative counterpart may lie. hard_share: of the negatives, those
-    drawn where something else resembles calcium, or calcium is too faint to show. hidden_calcium: whether slices with
-    calcium too faint to show count as negative, as in weakly labelled data; else they are left out of the negatives.
-
-    Where the true calcium is known, it can be varied. twin_share: of the negatives, those that are a positive slice of
-    the same batch with its calcium taken out, so that nothing else tells them apart. calcium_scale: largest factor by
-    which a positive slice's calcium is made denser or fainter, but never too faint to show.
-    """
-
-    positive_share: float = 0.5
-    position_tolerance: float = 0.08
-    hard_share: float = 0.5
-    hidden_calcium: bool = True
-    twin_share: float = 0.0
-    calcium_scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Slices of a batch, those with visible calcium first.
-
-    chosen: int [n], indices in a `SliceDataset`. calcium: float32 [n], what their coronary calcium is multiplied by.
-    visible: bool [n], whether it then shows.
-    """
-
-    chosen: np.ndarray
-    calcium: np.ndarray
-    visible: np.ndarray
 
 
 class SliceDataset:
@@ -306,7 +260,7 @@ class SliceDataset:
         return result
 
     def true_map(self, chosen: np.ndarray) -> np.ndarray:
-        """What coronary calcium adds: float32 [len(chosen), 1, 224, 224], 1 for 1000 HU, with negative lobes."""
+        """HU/1000 that coronary calcium adds: float32 [len(chosen), 1, 224, 224], with negative lobes."""
         return np.stack([self.scans[self.scan[n]].calcium(self.index[n : n + 1]) for n in chosen])
 
     def heart(self, chosen: np.ndarray) -> np.ndarray:
@@ -314,7 +268,7 @@ class SliceDataset:
         return np.stack([self.scans[self.scan[n]].slices.heart[self.index[n]] for n in chosen])
 
     def position_channels(self, chosen: np.ndarray) -> np.ndarray:
-        """As `preprocessing.position_channels`: float32 [len(chosen), 3, 224, 224]."""
+        """Position channels by `preprocessing.position_channels`: float32 [len(chosen), 3, 224, 224]."""
         parts = [
             preprocessing.position_channels(self.scans[self.scan[n]].slices, self.index[n : n + 1]) for n in chosen
         ]
@@ -330,68 +284,8 @@ class SliceDataset:
         )
 
 
-class BalancedSampler:
-    """Draws slices in balance.
-
-    known_maps: draw only from scans whose true calcium is known. labels_only: choose by nothing but labels and images.
-    """
-
-    def __init__(
-        self, data: SliceDataset, sampling: Sampling, known_maps: bool = False, labels_only: bool = False
-    ) -> None:
-        usable = data.has_map if known_maps else np.ones(len(data), bool)
-        negative = usable & ~data.visible & (sampling.hidden_calcium | ~data.calcium)
-        self.data, self.sampling = data, sampling
-        self.positive = np.nonzero(usable & data.visible)[0]
-        self.negative = self._by_position(negative)
-        self.hard = self._by_position(negative & (data.bright | (data.calcium & (not labels_only))))
-        if not len(self.positive) or not len(self.negative):
-            raise DataError(
-                f"{len(self.positive)} slices with and {len(self.negative)} without calcium can be drawn; both are "
-                "needed. Give more patients."
-            )
-
-    def draw(self, generator: np.random.Generator, count: int) -> Drawn:
-        """Slices with visible calcium, and as many as make up the count without, at matching positions."""
-        positives = generator.choice(self.positive, max(1, round(count * self.sampling.positive_share)))
-        partners = np.resize(positives, count - len(positives))
-        tolerance = self.sampling.position_tolerance
-        places = self.data.position[partners] + generator.uniform(-tolerance, tolerance, len(partners))
-        wanted = np.clip(places, 0, 1)
-        counterfactual = (generator.random(len(partners)) < self.sampling.twin_share) & self.data.has_map[partners]
-        hard = generator.random(len(partners)) < self.sampling.hard_share * (len(self.hard) > 0)
-        pools = (self.negative, self.hard)
-        others = [self._near(pools[h], place, generator) for h, place in zip(hard.astype(int), wanted, strict=True)]
-        return Drawn(
-            chosen=np.concatenate([positives, np.where(counterfactual, partners, np.array(others, np.intp))]),
-            calcium=np.concatenate([self._factors(positives, generator), ~counterfactual]).astype(np.float32),
-            visible=np.arange(count) < len(positives),
-        )
-
-    def _factors(self, positives: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """What the calcium of positive slices is multiplied by; 1 where it is not known."""
-        limit = math.log(self.sampling.calcium_scale)
-        factors = np.exp(generator.uniform(-limit, limit, len(positives)))
-        contrast = self.data.contrast[positives]
-        known = self.data.has_map[positives] & (contrast > VISIBLE_CONTRAST_TO_NOISE)
-        return np.where(known, np.maximum(factors, VISIBLE_CONTRAST_TO_NOISE / np.where(known, contrast, 1.0)), 1.0)
-
-    def _near(self, pool: np.ndarray, place: float, generator: np.random.Generator) -> int:
-        places = self.data.position[pool]
-        tolerance = self.sampling.position_tolerance
-        low, high = np.searchsorted(places, (place - tolerance / 2, place + tolerance / 2))
-        if low >= high:  # nothing there: the nearest
-            low = min(low, len(pool) - 1)
-            high = low + 1
-        return int(pool[generator.integers(low, high)])
-
-    def _by_position(self, which: np.ndarray) -> np.ndarray:
-        chosen = np.nonzero(which)[0]
-        return chosen[np.argsort(self.data.position[chosen], kind="stable")]
-
-
 def default_cache() -> Path:
-    """Where prepared scans are kept; CAC_CACHE_DIR overrides the user's cache folder."""
+    """Folder of prepared scans; CAC_CACHE_DIR overrides the user's cache folder."""
     if chosen := os.environ.get("CAC_CACHE_DIR"):
         return Path(chosen)
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")

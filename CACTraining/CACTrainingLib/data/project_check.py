@@ -1,4 +1,4 @@
-"""What a project lacks before a network is trained on it, in sentences that say what to do."""
+"""Findings about a project before a network is trained on it: what it lacks, and what to do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding:
 def check_project(
     project: Project, network: str | None = None, method: str = "supervised", annotator: str | None = None
 ) -> list[Finding]:
-    """What is missing or odd, errors first.
+    """Findings about a project, errors first.
 
     network: that is to be trained, "heart", "slices" or "decomposition"; None for any, and then what one of them lacks
     is a warning. method: of the decomposition, "supervised", "labels" or "cyclegan". annotator: whose annotations are
@@ -151,7 +151,7 @@ def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan]
 
 
 def _lacking(known: Mapping[TrainingScan, Counter], network: str, method: str) -> list[str]:
-    """Why a network cannot be trained. known: the scans, with how many of their slices are labelled."""
+    """Reasons why a network cannot be trained. known: the scans, with how many of their slices are labelled."""
     usable = [scan for scan in known if network != "heart" or scan.heart_known]
     if network == "heart" and not usable:
         return ["The heart network needs scans with an outlined heart, and there are none. Outline some."]

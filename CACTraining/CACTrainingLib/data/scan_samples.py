@@ -85,7 +85,7 @@ def write_volume(scan: TrainingScan, folder: Path) -> None:
 
 
 def _labels_on_slices(labels: list[dict], grid: ScanGrid) -> list[bool | None]:
-    """Whether calcium shows in each slice of the grid: in any of the scan's that count for it; None where that is open.
+    """Visibility of calcium in each slice of the grid: in any of the scan's that count for it; None where that is open.
 
     A slice that the truth does not list shows none.
     """
@@ -102,7 +102,7 @@ def _contrasts_on_slices(labels: list[dict], grid: ScanGrid) -> list[float]:
 
 
 def _counting_slices(grid: ScanGrid) -> list[list[int]]:
-    """For each slice of the grid those of the scan whose centre lies in it, else the one that it lies in."""
+    """Slices of the scan for each of the grid: those whose centre lies in it, else the one that it lies in."""
     centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
     half = grid.step[2] / 2
     inside = [range(int(np.ceil(centre - half)), int(np.floor(centre + half)) + 1) for centre in centres]

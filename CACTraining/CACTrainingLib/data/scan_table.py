@@ -66,7 +66,7 @@ def read_rows(
 
 
 def known_of(line: Line) -> dict[str, object]:
-    """What every table holds of a patient, by the fields of `TableScan`. Raises TableError."""
+    """Facts of a patient that every table holds, by the fields of `TableScan`. Raises TableError."""
     if not (patient := line.text("patient")):
         raise TableError(
             f"There is no patient in {line.where}; patients must be distinguished, or the split would leak."

@@ -16,8 +16,8 @@ from torch.nn import functional
 from CACScoringLib.core.ct import AIR_HU
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 
-from .augmentation import centred_places, random_rotation, random_scale, smooth_field
-from .territory_volumes import TerritoryVolume, with_dense
+from .augmentation import centred_places, cut_box, random_rotation, random_scale, smooth_field
+from .territory_volumes import TerritoryVolume, add_dense
 
 SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
 UNKNOWN = 255
@@ -71,21 +71,15 @@ class Patch:
 def plain_patch(volume: TerritoryVolume) -> tuple[Patch, tuple[int, int, int]]:
     """The patch around the heart as it is, with its first voxel (k, j, i) in the volume."""
     low = tuple(round(c - SIZE / 2) for c in heart_centre(volume))
-    index = np.ix_(*(np.clip(np.arange(a, a + SIZE), 0, n - 1) for a, n in zip(low, volume.hu.shape, strict=True)))
-    inside = np.ones((SIZE,) * 3, bool)
-    for axis, (a, n) in enumerate(zip(low, volume.hu.shape, strict=True)):
-        place = np.arange(a, a + SIZE)
-        inside &= ((place >= 0) & (place < n)).reshape([-1 if axis == m else 1 for m in range(3)])
-    hu = np.where(inside, with_dense(volume)[index], AIR_HU)
-    labels = np.where(inside, volume.labels[index], UNKNOWN)
-    return _as_patch(hu, labels, volume.heart[index] & inside), low
+    arrays = ((add_dense(volume), AIR_HU), (volume.labels, UNKNOWN), (volume.heart, 0))
+    return _as_patch(*(cut_box(array, np.array(low), np.array(low) + SIZE, beyond) for array, beyond in arrays)), low
 
 
 def random_patch(volume: TerritoryVolume, settings: TerritoryAugmentation, generator: np.random.Generator) -> Patch:
     """A varied patch of a patient."""
     g = generator
     gains = (float(g.choice([0.0, 1.0, 1.0, 2.0])), float(g.choice([0.0, 1.0, 1.0, 2.0])))
-    hu = _with_specks(with_dense(volume, *gains), volume, settings, g)
+    hu = _with_specks(add_dense(volume, *gains), volume, settings, g)
     middle, shape = np.array(heart_centre(volume)), np.array(volume.hu.shape)
     if g.random() < settings.elsewhere_share:
         centre = g.uniform(0, shape)
@@ -164,7 +158,7 @@ def _as_scanned(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.
 
 
 def _blurred(hu: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Within slices; sigma in voxels."""
+    """Blur within slices; sigma in voxels."""
     profile = torch.exp(-0.5 * (torch.arange(-3, 4) / sigma) ** 2)
     profile = profile / profile.sum()
     for axis in (1, 2):

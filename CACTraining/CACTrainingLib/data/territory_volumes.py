@@ -8,6 +8,7 @@ shared out to voxels. What a scanner adds (noise, kernel, slices, field of view)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
 from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
 
 from ..phantom.anatomy import tissues
-from ..phantom.anatomy.canvas import Canvas
+from ..phantom.anatomy.canvas import Canvas, coverage
 from ..phantom.anatomy.heart import Heart, HeartFrame, reference_frame
 from ..phantom.anatomy.hearts.territories import territories
-from ..phantom.anatomy.patient import Patient, draw_patient, stream, with_contrast
+from ..phantom.anatomy.patient import Patient, add_contrast, draw_patient, stream
 from ..phantom.anatomy.points import PointCloud
-from ..phantom.anatomy.thorax import Thorax, breathed
+from ..phantom.anatomy.thorax import Thorax, apply_breath
 from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
@@ -89,7 +90,7 @@ def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Gen
     has = {name: bool(g.random() < share) for name, share in SHARES.items()}
     patient = draw_patient(number, prevalence=PREVALENCE)
     if has["contrast"]:
-        patient = with_contrast(patient)
+        patient = add_contrast(patient)
     move = g.normal(0, (6.0, 3.0, 6.0))
     move[0] += has["shifted"] * g.uniform(-32, 32)
     # Not towards the sternum, where it lies already.
@@ -118,13 +119,15 @@ def make_volume(number: int) -> TerritoryVolume:
     hu, lung, heart, frame = _painted(patient, pose, own, has, g)
     body = patient.body
     for cloud, value in ((patient.vessels, body.blood_hu - body.lung_hu), (patient.grain, _GRAIN_HU)):
-        share = _shared(PointCloud(breathed(cloud.positions_mm, body, pose), cloud.weights), own) / STEP_MM**3
+        share = _shared(cloud.mapped(partial(apply_breath, body=body, pose=pose)), own) / STEP_MM**3
         hu += lung * (np.clip(share, 0, 1) if cloud is patient.vessels else share) * np.float32(value)
-    lumen = sum(_shared(_placed(patient.tree.lumen(a), frame), own) for a in TERRITORIES[1:5]) / STEP_MM**3
+    lumen = sum(_shared(patient.tree.lumen(a).mapped(frame.to_lps), own) for a in TERRITORIES[1:5]) / STEP_MM**3
     room = np.clip((body.blood_hu - hu) / (body.blood_hu - body.fat_hu), 0, 1)
     hu += np.minimum(lumen, 1) * room * np.float32(body.blood_hu - body.fat_hu)
-    plaques = [(_placed(patient.calcium(artery), frame), label) for label, artery in enumerate(TERRITORIES[1:5], 1)]
-    other = [(d.placed(body, frame, patient.heart), d.metal) for d in patient.distractors]
+    plaques = [
+        (patient.calcium(artery).mapped(frame.to_lps), label) for label, artery in enumerate(TERRITORIES[1:5], 1)
+    ]
+    other = [(d.place(body, frame, patient.heart), d.metal) for d in patient.distractors]
     return TerritoryVolume(
         np.rint(np.clip(hu, LOWEST_HU, HIGHEST_HU)).astype(np.int16),
         territories(patient, pose, grid),
@@ -137,7 +140,7 @@ def make_volume(number: int) -> TerritoryVolume:
     )
 
 
-def with_dense(volume: TerritoryVolume, plaque_gain: float = 1.0, deposit_gain: float = 1.0) -> np.ndarray:
+def add_dense(volume: TerritoryVolume, plaque_gain: float = 1.0, deposit_gain: float = 1.0) -> np.ndarray:
     """HU float32 [k, j, i] with calcium and metal, more or less dense than they are."""
     hu = volume.hu.astype(np.float32).ravel()
     for (index, value, _), gain in ((volume.plaques, plaque_gain), (volume.deposits, deposit_gain)):
@@ -160,7 +163,8 @@ def _painted(
     for k in range(grid.shape[0]):
         base = Canvas(x, y, float(z[2 * k : 2 * k + 2].mean()), tissues.AIR_HU)
         for path, radius, hu in arms:
-            base.tube(path, np.full(len(path), radius), hu)
+            box, distance = base.tube_distance(path, np.full(len(path), radius))
+            base.blend(box, coverage(distance), hu)
         trunk = thorax.trunk(base)
         for height in z[2 * k : 2 * k + 2]:
             canvas = base.copy(float(height))
@@ -197,10 +201,6 @@ def _arms(g: np.random.Generator) -> list[tuple[np.ndarray, float, float]]:
         radius = g.uniform(34, 52)
         found += [(path, radius, -100.0), (path, 0.8 * radius, 55.0), (path, 11.0, 700.0)]
     return found
-
-
-def _placed(cloud: PointCloud, frame: HeartFrame) -> PointCloud:
-    return PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights) if len(cloud.weights) else cloud
 
 
 def _corners(cloud: PointCloud, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""How well two annotators of the same scans agree: κ of slices, Dice of regions and of the heart.
+"""Agreement of two annotators of the same scans: κ of slices, Dice of regions and of the heart.
 
 A digital patient's truth counts as an annotator, so that everyone can be compared with it.
 """
@@ -31,7 +31,7 @@ SEED = 0  # of the bootstrap
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two annotators, over all scans that both have annotated.
+    """Agreement of two annotators over all scans that both have annotated.
 
     scans: how many that are. slices: that both have labelled and neither is unsure of. unsure: that both have labelled
     but one or both are unsure of; they are left out of kappa and same. kappa: Cohen's, of visible and not visible.
@@ -71,7 +71,7 @@ def agreement(project: Project, scan_ids: Iterable[str] | None = None) -> tuple[
 
 @dataclass(frozen=True)
 class _Reader:
-    """What one annotator, or the truth, says of a scan. mask: reads regions or heart; None when there is none."""
+    """One annotator of a scan, or its truth. mask: reads regions or heart; None when there is none."""
 
     name: str
     labels: Mapping[int, SliceLabel]
@@ -101,7 +101,7 @@ def _true_mask(folder: Path, kind: str) -> sitk.Image | None:
 
 
 class _Pair:
-    """What two annotators said of the same things, scan by scan."""
+    """Two annotators' labels and masks of the same scans, counted scan by scan."""
 
     def __init__(self) -> None:
         self.scans = 0
@@ -156,7 +156,7 @@ class _Pair:
 
 
 def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
-    """Of what is labelled at all; None where nothing is in either. Raises ProjectError for masks on two grids."""
+    """Dice of what is labelled at all; None where nothing is in either. Raises ProjectError for masks on two grids."""
     from ..statistics.masks import dice
 
     if not same_grid(first, second):

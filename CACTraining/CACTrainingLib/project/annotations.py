@@ -1,4 +1,4 @@
-"""What annotators say of a project's scans: labels of slices, regions with calcium, the heart.
+"""Annotations of a project's scans: labels of slices, regions with calcium, the heart.
 
 Every key press is a line that is on the disk before the next slice is shown; masks are written whole or not at all.
 Each annotator has a folder of their own, so that the annotations of two stand side by side. A slice is named by k, its
@@ -40,7 +40,7 @@ class AnnotationError(ProjectWriteError):
 
 
 class SliceLabel(Enum):
-    """Whether coronary calcium is seen in an axial slice."""
+    """Label of an axial slice: is coronary calcium seen?"""
 
     VISIBLE = "visible"
     NOT_VISIBLE = "not visible"
@@ -60,7 +60,7 @@ def check_annotator(name: str) -> str:
 
 
 def _is_name(name: str) -> bool:
-    """Whether an annotator can have a folder of this name on every system."""
+    """True if an annotator can have a folder of this name on every system."""
     plain = re.fullmatch(_NAME, name) and name[-1] not in " ."
     return bool(plain) and name.split(".")[0].strip().lower() not in (*_RESERVED, TRUTH)
 
@@ -89,7 +89,7 @@ class SliceAnnotations:
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is a key press to take back, also one of an earlier day."""
+        """True if there is a key press to take back, also one of an earlier day."""
         return bool(self._presses)
 
     def set(self, k: int, label: SliceLabel, seconds: float | None = None) -> None:
@@ -323,7 +323,7 @@ def _folders(scan_folder: Path) -> list[str]:
 
 
 def _annotator_folder(scan_folder: Path, annotator: str) -> Path:
-    """Of an annotator, whose name may be written with other capitals in the folder that is there."""
+    """Folder of an annotator, whose name may be written there with other capitals."""
     name = check_annotator(annotator)
     there = [own for own in _folders(scan_folder) if own.lower() == name.lower()]
     return scan_folder / "annotators" / (name if name in there or not there else sorted(there)[0])

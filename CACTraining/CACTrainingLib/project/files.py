@@ -74,7 +74,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def not_written(path: Path, error: OSError) -> ProjectWriteError:
-    """What to say when a file could not be written."""
+    """The error of a file that could not be written."""
     return ProjectWriteError(
         f"{path} could not be written: {error.strerror or error}. Nothing that was saved before is lost. Free some "
         "space or check the permissions of the folder, then do it again."
@@ -107,7 +107,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _got(descriptor: int, file: Path) -> bool:
-    """Whether the lock could be had at once. Raises ProjectWriteError where the disk knows no locks."""
+    """True if the lock could be had at once. Raises ProjectWriteError where the disk knows no locks."""
     # Not the package filelock: 3D Slicer has it only with training's packages, and annotators need none of them.
     try:
         if os.name == "nt":
@@ -214,7 +214,7 @@ def read_table(file: Path) -> list[ScanRow]:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text is a scan's id, and so can be the name of its folder."""
+    """True if a text is a scan's id, and so can be the name of its folder."""
     return re.fullmatch(r"[0-9]{4,9}", text) is not None
 
 

@@ -1,4 +1,4 @@
-"""Where a project's scans lie: paths on this and other systems, and scans that were moved."""
+"""Paths of a project's scans on this and other systems, and scans that were moved."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def path_from(text: str, folder: Path) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether a file or folder is there; not where it cannot be looked for."""
+    """True if a file or folder is there; False where it cannot be looked for."""
     try:
         return path.exists()
     except OSError:
         return False
 
 
-def moved_to(path: Path, old: Path, new: Path) -> Path | None:
-    """Where a path below one folder is below another; None when it does not lie below the first."""
+def path_below(path: Path, old: Path, new: Path) -> Path | None:
+    """The path below another folder that corresponds to one below the first; None when it does not lie there."""
     return new / path.relative_to(old) if path.is_relative_to(old) else None
 
 
@@ -55,7 +55,7 @@ def old_place(path: Path) -> Path:
     return absolute(path)
 
 
-def found_again(
+def find_moved(
     scans: Sequence[ProjectScan], old: Path, new: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Path]:
     """The new CTs of scans that lay below one folder and lie below another, by id.
@@ -63,7 +63,7 @@ def found_again(
     progress: is told how many are checked of how many. Raises ProjectError when no scan lay there, none is found, or
     one that is found has another content than it had.
     """
-    below = {scan.id: ct for scan in scans if (ct := moved_to(scan.ct, old, new))}
+    below = {scan.id: ct for scan in scans if (ct := path_below(scan.ct, old, new))}
     if not below:
         places = sorted({str(scan.ct.parent) for scan in scans})
         raise ProjectError(f"No scan of the project lies below {old}. They lie in: {abbreviated_list(places)}.")

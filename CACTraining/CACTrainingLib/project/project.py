@@ -77,8 +77,8 @@ class NewScan:
 
 
 @dataclass(frozen=True)
-class Added:
-    """What became of new scans. duplicates: name, and the id it equals. failed: name, and why."""
+class AddResult:
+    """Result of adding scans. duplicates: name, and the id it equals. failed: name, and why."""
 
     added: tuple[ProjectScan, ...]
     duplicates: tuple[tuple[str, str], ...]
@@ -86,7 +86,7 @@ class Added:
 
 
 def is_project(folder: Path) -> bool:
-    """Whether a folder says that it is a project, be it whole or damaged."""
+    """True if a folder says that it is a project, be it whole or damaged."""
     return (Path(folder) / files.PROJECT_FILE).is_file()
 
 
@@ -131,7 +131,7 @@ class Project:
         raise ProjectError(f"The project {self.name} has no scan {str(scan_id)[:40]!r}. List them: cac project list.")
 
     def scan_folder(self, scan_id: str) -> Path:
-        """Where annotations and the proposal of a scan are; it may not exist yet. Raises ProjectError."""
+        """Folder of a scan's annotations and proposal; it may not exist yet. Raises ProjectError."""
         return self.folder / "scans" / self.scan(scan_id).id
 
     @property
@@ -142,7 +142,7 @@ class Project:
     def studies_folder(self) -> Path:
         return self.folder / "studies"
 
-    def add(self, new: Sequence[NewScan], progress: Callable[[int, int], None] | None = None) -> Added:
+    def add(self, new: Sequence[NewScan], progress: Callable[[int, int], None] | None = None) -> AddResult:
         """Add scans; each is in the project as soon as it is read, so that a run that is ended loses nothing.
 
         A scan whose content is in the project already is not added, nor is one that cannot be read; the others are. A
@@ -163,7 +163,7 @@ class Project:
                 (added if isinstance(result, ProjectScan) else duplicates).append(result)
             if progress:
                 progress(n, len(new))
-        return Added(tuple(added), tuple(duplicates), tuple(failed))
+        return AddResult(tuple(added), tuple(duplicates), tuple(failed))
 
     def remove(self, scan_id: str) -> None:
         """Take a scan out of the project. Its folder and its row are kept below `removed`. Raises ProjectError."""
@@ -219,13 +219,13 @@ class Project:
         are checked of how many. Raises ProjectError, and changes nothing, when one is another scan or none is found.
         """
         old, new = places.old_place(old), places.absolute(new)
-        found = places.found_again(self.scans, old, new, progress)
+        found = places.find_moved(self.scans, old, new, progress)
         with self._changing() as rows:
             for row in rows:
                 if row.id not in found:
                     continue
                 row.ct = self._stored(found[row.id])
-                truth = row.truth and places.moved_to(places.path_from(row.truth, self.folder), old, new)
+                truth = row.truth and places.path_below(places.path_from(row.truth, self.folder), old, new)
                 if truth and truth.is_file():
                     row.truth = self._stored(truth)
         return len(found)

@@ -1,4 +1,4 @@
-"""What the software suggests for a scan before anyone has annotated it: the heart, and which slices show calcium.
+"""Proposals for scans that nobody has annotated yet: the heart, and which slices show calcium.
 
 `scans/ID/proposal/heart.nii.gz` is the heart, uint8 0/1 on the scan's grid; `proposal.json` says where it comes from,
 which slices it is in, and how probably each shows calcium. The folder appears whole. Annotations are never read.
@@ -37,7 +37,7 @@ NETWORKS = ("heart", "territories", "slices")
 
 @dataclass(frozen=True)
 class Proposal:
-    """What is suggested for a scan.
+    """A proposal for a scan.
 
     heart_source: "lungs", or the name of the network that found the heart. heart_slices: those it is in, k from the
     feet. probabilities: that calcium shows, by k; empty without a classifier. models: names of the networks used.
@@ -122,7 +122,7 @@ def _proposal(folder: Path, facts: dict) -> Proposal:
 
 
 def _chosen(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[str]]:
-    """By network the models asked for, and the bundled ones for the rest; and doubts. Raises ModelError."""
+    """The models asked for, by network, and the bundled ones for the rest; and doubts. Raises ModelError."""
     from CACScoringLib.models.cards import ModelError, StoredModel, list_models, read_card
 
     bundled = [model for model in list_models() if model.origin == "bundled"]

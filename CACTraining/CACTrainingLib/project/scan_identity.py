@@ -1,4 +1,4 @@
-"""Which scan it is, whatever its files are called and wherever they lie."""
+"""Identity of a scan, whatever its files are called and wherever they lie."""
 
 from __future__ import annotations
 

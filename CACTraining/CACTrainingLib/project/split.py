@@ -1,4 +1,4 @@
-"""Which patients are trained on, validated on and tested on."""
+"""Split of patients into training, validation and test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USES = ("training", "validation", "test")
 
 
 def patient_kinds(project: Project) -> dict[str, int]:
-    """What is known of the calcium of a project's patients: 2 seen in a slice, 1 looked for and not seen, 0 unknown.
+    """Knowledge of the calcium of a project's patients: 2 seen in a slice, 1 looked for and not seen, 0 unknown.
 
     By any annotator, or by a digital patient's truth. Raises ProjectError when annotations cannot be opened.
     """

@@ -93,7 +93,7 @@ def training_scan(project: Project, scan: ProjectScan, annotator: str | None = N
 
 
 def slice_labels(project: Project, scan: ProjectScan, annotator: str) -> dict[int, SliceLabel]:
-    """What an annotator says of slices, by k, with regions that they painted in slices without a label."""
+    """An annotator's labels of slices, by k, with regions that they painted in slices without a label."""
     labels = slice_annotations(project, scan.id, annotator).labels
     return {**dict.fromkeys(painted_slices(project, scan, annotator), SliceLabel.VISIBLE), **labels}
 
@@ -121,7 +121,7 @@ def painted_slices(project: Project, scan: ProjectScan, annotator: str) -> list[
 
 
 def consensus(said: Iterable[dict[int, SliceLabel]]) -> dict[int, bool]:
-    """Whether calcium shows, by k, where more annotators agree on that than on anything else."""
+    """Visibility of calcium, by k, where more annotators agree on it than on anything else."""
     votes: dict[int, Counter[SliceLabel]] = {}
     for labels in said:
         for k, label in labels.items():

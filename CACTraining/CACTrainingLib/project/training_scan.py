@@ -41,7 +41,7 @@ class TrainingScan:
     use: str = ""
 
     def shows_calcium(self) -> bool:
-        """Whether coronary calcium is visible in any slice, as its truth says.
+        """True if coronary calcium is visible in any slice, as its truth says.
 
         Raises DataError without a truth, and where slices without a label leave it open.
         """
@@ -78,7 +78,7 @@ def read_truth(path: Path) -> dict:
 
 
 def kind_of(truth: dict) -> str:
-    """Which of KINDS a scan is by its truth."""
+    """Kind of a scan, one of KINDS, by its truth."""
     if truth.get("mass_mg") or any(s["visible"] for s in truth["slices"]):
         return "coronary"
     return "distractor" if truth.get("distractors") else "clean"

@@ -1,4 +1,4 @@
-"""Which scans there are to annotate, how far each is, and in which order they are best taken."""
+"""List of the scans to annotate: how far each is, and in which order they are best taken."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .annotations import MASK_KINDS, SliceLabel, annotators, slice_annotations
 from .project import Project, ProjectError, ProjectScan
-from .proposals import Proposal, read_proposal
+from .proposals import read_proposal
 
 ORDERS = ("added", "uncertain", "blind")
 
@@ -53,12 +53,12 @@ def work_list(project: Project, annotator: str, order: str = "added") -> list[Wo
 
 
 def shown_name(item: WorkItem, number: int, blind: bool) -> str:
-    """What to call a scan. number: its place in the list, from 1. blind: without a hint of what it is."""
+    """Name of a scan in the list. number: its place in the list, from 1. blind: without a hint of what it is."""
     return f"Case {number}" if blind else item.scan.name
 
 
 def binary_entropy(probability: float) -> float:
-    """How little a probability says: 1 bit for one half, 0 for 0 and 1."""
+    """Entropy of a probability in bits: 1 for one half, 0 for 0 and 1."""
     return -sum(p * math.log2(p) for p in (probability, 1 - probability) if p > 0)
 
 
@@ -74,28 +74,21 @@ def _item(project: Project, scan: ProjectScan, annotator: str, missing: bool) ->
         labels = slice_annotations(project, scan.id, own).labels
         folder = project.scan_folder(scan.id) / "annotators" / own
         masks = {kind: (folder / f"{kind}.nii.gz").is_file() for kind in MASK_KINDS}
-    done = [k for k in labels if proposal is None or k in proposal.heart_slices]
+    heart = None if proposal is None else proposal.heart_slices
+    done = [k for k in labels if heart is None or k in heart]
+    open_ = {} if proposal is None else {k: p for k, p in proposal.probabilities.items() if k in heart}
+    unsure = [probability for k, probability in open_.items() if k not in labels]
+    state = "begun" if labels or any(masks.values()) else "new"
+    if missing:
+        state = "missing"
+    elif heart is not None and 0 < len(done) == len(heart):
+        state = "done"
     return WorkItem(
         scan=scan,
         slices_done=len(done),
-        slices=None if proposal is None else len(proposal.heart_slices),
+        slices=None if heart is None else len(heart),
         unsure=sum(labels[k] is SliceLabel.UNSURE for k in done),
         **masks,
-        state=_state(missing, proposal, len(done), bool(labels) or any(masks.values())),
-        uncertainty=_uncertainty(proposal, labels),
+        state=state,
+        uncertainty=sum(map(binary_entropy, unsure)) / len(unsure) if unsure else None,
     )
-
-
-def _state(missing: bool, proposal: Proposal | None, done: int, anything: bool) -> str:
-    if missing:
-        return "missing"
-    if proposal is not None and 0 < done == len(proposal.heart_slices):
-        return "done"
-    return "begun" if anything else "new"
-
-
-def _uncertainty(proposal: Proposal | None, labels: dict[int, SliceLabel]) -> float | None:
-    if proposal is None:
-        return None
-    open_ = [p for k, p in proposal.probabilities.items() if k in proposal.heart_slices and k not in labels]
-    return sum(map(binary_entropy, open_)) / len(open_) if open_ else None

@@ -27,7 +27,7 @@ from ..phantom.anatomy.coronaries import draw_plaques
 from ..phantom.anatomy.distractors import draw_distractors
 from ..phantom.anatomy.heart import HeartFrame, posed_frame
 from ..phantom.anatomy.hearts.shape import HeartShape
-from ..phantom.anatomy.patient import draw_heart, moved_to_sternum
+from ..phantom.anatomy.patient import draw_heart, move_to_sternum
 from ..phantom.anatomy.points import PointCloud
 from ..phantom.scanner.motion import PROTOCOLS, HeartBeat, ScanPose, draw_heart_beat, draw_pair
 from .settings import RunOptions
@@ -40,7 +40,7 @@ _STEP_MM = 0.7
 
 @dataclass(frozen=True)
 class AtlasSettings:
-    """How the atlas is made; recorded in it.
+    """Settings of the atlas, recorded in it.
 
     seed: other patients with another one; they are in no cohort, whose patients have their own seed. patients: bodies
     with their vessels. draws: how often each is given other plaques, other calcium and another pose.
@@ -106,7 +106,7 @@ def patient_deposits(number: int, settings: AtlasSettings) -> Iterator[Deposit]:
     g = np.random.default_rng([settings.seed, number])
     body = draw_body(g)
     heart, tree = draw_heart(body, *g.spawn(2))
-    body = moved_to_sternum(body, heart)
+    body = move_to_sternum(body, heart)
     beat = draw_heart_beat(g)
     vessels = {vessel.name: vessel for vessel in tree.vessels}
     for draw in range(settings.draws):
@@ -115,12 +115,11 @@ def patient_deposits(number: int, settings: AtlasSettings) -> Iterator[Deposit]:
         mask = mask_frame(heart, frame)
         plaques = draw_plaques(tree, body.sex, g)
         for plaque in plaques:
-            cloud = plaque.cloud(vessels[plaque.vessel], _STEP_MM)
-            placed = PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights)
-            yield _deposit(plaque.artery, plaque.artery, placed, mask, beat, pose, settings, g)
+            cloud = plaque.cloud(vessels[plaque.vessel], _STEP_MM).mapped(frame.to_lps)
+            yield _deposit(plaque.artery, plaque.artery, cloud, mask, beat, pose, settings, g)
         for other in draw_distractors(body, tree, bool(plaques), g, heart):
             if not other.metal:
-                cloud = other.placed(body, frame, heart)
+                cloud = other.place(body, frame, heart)
                 yield _deposit(other.kind, other.group, cloud, mask, beat, pose, settings, g)
 
 

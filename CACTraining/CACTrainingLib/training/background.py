@@ -46,7 +46,7 @@ class TrainingRunError(CTError):
 
 @dataclass(frozen=True)
 class RunState:
-    """How a training is.
+    """State of a training.
 
     state: "starting", "running", "done" (the model is written), "failed" (message says why) or "stopped" (it was ended
     from outside). steps: at most, None before it is known. seconds: of training. message: what it does, or how it
@@ -74,7 +74,7 @@ def runs_of(models: Path) -> list[str]:
 
 
 def state_of(folder: Path) -> RunState:
-    """How the training in a folder (MODEL.training) is. Raises TrainingRunError when there is no such folder."""
+    """State of the training in a folder (MODEL.training). Raises TrainingRunError when there is no such folder."""
     if not folder.is_dir():
         raise TrainingRunError(f"There is no training in {folder}.")
     run, course, output = read_run(folder), _read_metrics(folder), _read_progress(folder)
@@ -112,7 +112,7 @@ def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
 
 
 def _numbers(line: dict) -> dict[str, float]:
-    """What was measured, of a line of `metrics.jsonl`."""
+    """Measured values of a line of `metrics.jsonl`."""
     known = {name: value for name, value in line.items() if type(value) in (int, float) and math.isfinite(value)}
     return {name: value for name, value in known.items() if name not in ("step", "seconds")}
 
@@ -205,7 +205,7 @@ def _launch(python: str, environment: Mapping[str, str], run: dict, folder: Path
 
 @dataclass
 class _Course:
-    """What the lines of `metrics.jsonl` come to. warnings: messages by code, of the last validation; judged: of all."""
+    """Summary of `metrics.jsonl`. warnings: messages by code, of the last validation; judged: of all."""
 
     step: int = 0
     seconds: float = 0.0
@@ -232,18 +232,18 @@ _DOING = {"scans": "Preparing scans", "training": "Training", "model": "Evaluati
 
 @dataclass
 class _Output:
-    """What the process printed since its last start: its events, of the counts the last alone, and lines of no JSON."""
+    """Output of the process since its last start: its events, of the counts the last alone, and lines of no JSON."""
 
-    launched: float = 0.0
-    events: list[dict] = field(default_factory=list)
-    other: list[str] = field(default_factory=list)
+    launched: float
+    events: list[dict]
+    other: list[str]
 
     def end(self) -> dict:
         """The event that the process ended with; empty where it did not."""
         return next((line for line in reversed(self.events) if line.get("event") in ("done", "failed")), {})
 
     def doing(self) -> str:
-        """What the process does now."""
+        """Present step of the process, in words."""
         step = next((line for line in reversed(self.events) if line.get("event") == "step"), {}).get("step")
         count = self.events[-1] if self.events else {}
         if step == "scans" and count.get("event") == "counted" and "count" in count:
@@ -254,19 +254,14 @@ class _Output:
 def _read_progress(folder: Path) -> _Output:
     texts = _texts(folder / PROGRESS)
     starts = [n for n, text in enumerate(texts) if text.startswith('{"event": "started"')]
-    own = texts[starts[-1] :] if starts else texts
+    if starts:
+        texts = texts[starts[-1] :]
     # Most lines only count, and only the last of all is of interest.
-    own = [text for text in own[:-1] if not text.startswith('{"event": "counted"')] + own[-1:]
-    output = _Output()
-    for text in own:
-        line = _parsed(text)
-        if line is None:
-            output.other.append(text)
-        else:
-            output.events.append(line)
-    if starts and output.events:
-        output.launched = float(output.events[0].get("time", 0.0))
-    return output
+    texts = [text for text in texts[:-1] if not text.startswith('{"event": "counted"')] + texts[-1:]
+    lines = [(text, _parsed(text)) for text in texts]
+    events = [line for _, line in lines if line is not None]
+    launched = float(events[0].get("time", 0.0)) if starts and events else 0.0
+    return _Output(launched, events, [text for text, line in lines if line is None])
 
 
 def _ending(folder: Path, run: dict, output: _Output) -> tuple[str, str]:
@@ -289,7 +284,7 @@ def _ending(folder: Path, run: dict, output: _Output) -> tuple[str, str]:
 
 
 def _is_alive(folder: Path, run: dict, output: _Output) -> bool:
-    """Whether the process that was started lives: known of one's own; of another's, believed for START_SECONDS."""
+    """True if the process that was started lives: known of one's own; of another's, believed for START_SECONDS."""
     launcher = run.get("launcher")
     own = _started.get(folder.resolve())
     if own is not None and own.pid == launcher:

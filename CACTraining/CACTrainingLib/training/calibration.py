@@ -1,4 +1,4 @@
-"""What the whole method needs beside its networks, chosen on scans with known calcium: `cac calibrate`.
+"""Calibration of the whole method on scans with known calcium: `cac calibrate`.
 
 A generator's map always holds a little where there is no coronary calcium, and much that reaches 130 HU is none. How
 probably a lesion of the map, or a candidate of the clinical rule, is coronary calcium is learned from its evidence by
@@ -33,7 +33,7 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THIC
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
-from .evidence import FOLDS, evaluated_by_others, fitted_weights, nearest_limit, stacked_features, typical
+from .evidence import FOLDS, fitted_weights, nearest_limit, probabilities_by_others, stack_features, typical
 from .measured_scans import MapSettings, MeasuredScan, measure_all
 from .score_errors import fitted_errors
 
@@ -81,7 +81,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
     ranked = []
     for settings in scans[0].lesions:
-        probabilities = evaluated_by_others(
+        probabilities = probabilities_by_others(
             [scan.patient for scan in scans], [scan.lesions[settings] for scan in scans]
         )
         if probabilities is None:
@@ -98,7 +98,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
     best = max(ranked, key=lambda found: found[0])[1]
     calibration: Calibration = asdict(best.settings)
     parts = [scan.lesions[best.settings] for scan in scans]
-    features = stacked_features(parts)
+    features = stack_features(parts)
     calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
     calibration["candidates"], of_candidates, counted = candidate_evidence(scans, best.settings)
@@ -128,7 +128,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
 def candidate_evidence(
     scans: Sequence[MeasuredScan], settings: MapSettings
 ) -> tuple[dict[str, object] | None, dict[str, object], list[np.ndarray]]:
-    """What the automatic clinical score evaluates candidates by (`automatic.CandidateEvidence`), what it achieves, and
+    """Evidence by which the automatic clinical score evaluates candidates (`Evidence`), what it achieves, and
     of each scan which candidates count.
 
     The limit is the one whose scores, with every candidate evaluated by weights from other patients, come nearest to
@@ -136,13 +136,13 @@ def candidate_evidence(
     there are too few candidates of either class.
     """
     parts = [scan.candidates[settings] for scan in scans]
-    probabilities = evaluated_by_others([scan.patient for scan in scans], parts)
+    probabilities = probabilities_by_others([scan.patient for scan in scans], parts)
     if probabilities is None:
         return None, {}, []
     truths = [scan.true_agatston for scan in scans]
     limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths)
     counted = [p >= limit for p in probabilities]
-    features = stacked_features(parts)
+    features = stack_features(parts)
     coronary = np.concatenate([part.coronary for part in parts])
     evidence = {
         "weights": fitted_weights(features, coronary),
@@ -170,8 +170,8 @@ Scores = dict[str, dict[str, float]]
 def stored_uncertainty(
     scans: Sequence[MeasuredScan], scores: Mapping[str, Sequence[Scores]]
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """What intervals of scores are made of (`uncertainty.Uncertainty`), and how often they hold the truth of other
-    patients' total Agatston scores, by kind and class.
+    """Errors that intervals of scores are made of (`uncertainty.Uncertainty`), and their coverage of other patients'
+    true total Agatston scores, by kind and class.
 
     Only patients whose reference score is known tell. Mass is compared with the patient's true mass.
 
@@ -211,7 +211,7 @@ def _true(scan: MeasuredScan, quantity: str) -> dict[str, float]:
 
 
 def _coverage(patients: np.ndarray, *values: np.ndarray) -> dict[str, list[int]]:
-    """By class of the truth, how many total scores lie in an interval made by other patients, of how many."""
+    """Number of total scores in an interval made by other patients, and of all, by class of the truth."""
     truths = values[1]
     fold = parts_by_patient(patients, truths > 0, FOLDS, seed=None)
     held = np.zeros(len(truths), bool)
@@ -231,19 +231,6 @@ def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: fl
     )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac calibrate`."""
-    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="folder of scans")
-    parser.add_argument("--heart", type=Path, metavar="CARD", help="card of a model of hearts alone (default: none)")
-    parser.add_argument(
-        "--territories", type=Path, metavar="CARD", help="card of the territory model (default: the one with CAC)"
-    )
-    parser.add_argument("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
-    parser.add_argument("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="scans at work")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where measurements are kept, to continue from there")
-
-
 def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
     """The scans whose calcium is known, without those stored for training or test: what a model has learned by heart
     looks surer than it is, and what is tested on must be new. Raises DataError when none is left."""
@@ -257,7 +244,7 @@ def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
 
 
 def at_threshold(scans: Sequence[MeasuredScan], stored: Calibration) -> list[MeasuredScan]:
-    """What was measured with the threshold that a classifier's card holds, or that holds without one."""
+    """Measurements with the threshold that a classifier's card holds, or that holds without one."""
     threshold = stored.get("slice_threshold", DecompositionSettings().slice_threshold)
     return [
         replace(scan, lesions={way: own for way, own in scan.lesions.items() if way.slice_threshold == threshold})

@@ -69,7 +69,7 @@ def sample_pictures(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _step_of(line: str) -> int:
-    """Of a line; 0 for one that a crash has damaged."""
+    """Step of a line; 0 for one that a crash has damaged."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

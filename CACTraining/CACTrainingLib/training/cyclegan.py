@@ -20,13 +20,13 @@ from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.van_velzen import DiscriminatorConfig, GeneratorConfig, build
 
 from ..data.augmentation import SliceAugmentation
-from ..data.datasets import BalancedSampler, Sampling, SliceDataset
-from .decomposition_metrics import collapse, map_metrics, watched_slices
+from ..data.datasets import SliceDataset
+from ..data.slice_batches import BalancedSampler, Sampling, near_heart, vary_slices
+from .decomposition_metrics import collapse, map_metrics, sample_slices
 from .loop import Task
-from .sample_pictures import decomposition_picture, pictured_slices
+from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings
-from .slices import near_heart, varied
-from .weak_labels import NOWHERE, drawn_spots, label_loss, map_loss, with_spots
+from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, map_loss
 
 DISCRIMINATORS = ("with_calcium", "without_calcium")
 
@@ -87,10 +87,11 @@ class CycleTask(Task):
         torch.manual_seed(settings.loop.seed)
         self.config, self.settings = settings.network, settings
         self.training, self.validation = training, validation
-        self.modules = {"remove": self._generator() if start is None else start}
+        first_bias = settings.first_bias
+        self.modules = {"remove": new_generator(self.config, first_bias) if start is None else start}
         own: dict[str, tuple[str, ...]] = {"generators": ("remove",)}
         if settings.adversarial_weight:
-            self.modules["add"] = self._generator()
+            self.modules["add"] = new_generator(self.config, first_bias)
             torch.manual_seed(settings.loop.seed + 1)
             first = settings.discriminator_network
             # They see the same differently: where calcium is brightest, or where it was taken away.
@@ -107,9 +108,9 @@ class CycleTask(Task):
             for name, parts in own.items()
         }
         self.sampler = BalancedSampler(training, settings.sampling, labels_only=not settings.truth_weight)
-        self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
-        self.pictured = pictured_slices(validation, self.watched)
-        self.pools: dict[str, list[torch.Tensor]] = {"with_calcium": [], "without_calcium": []}
+        self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed)
+        self.pictures = slices_to_picture(validation, self.sample)
+        self.pools: dict[str, list[torch.Tensor]] = {name: [] for name in DISCRIMINATORS}
         self.weights = {
             "adversarial": settings.adversarial_weight,
             "cycle": settings.cycle_weight,
@@ -121,18 +122,15 @@ class CycleTask(Task):
             "truth": settings.truth_weight,
         }
 
-    def _generator(self) -> nn.Module:
-        return new_generator(self.config, self.settings.first_bias)
-
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
-        x, maps = varied(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
+        x, maps = vary_slices(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
         near = near_heart(maps[:, 1:])
         visible = torch.from_numpy(drawn.visible)
         batch = {"x": x, "visible": visible, "near_heart": near if self.settings.near_heart else torch.ones_like(near)}
         if self.settings.spot_weight:
-            batch["spots"] = drawn_spots(near[~visible], generator)
-            batch["with_spots"] = with_spots(x[~visible], batch["spots"], self.config.neighbours, generator)
+            batch["spots"] = draw_spots(near[~visible], generator)
+            batch["with_spots"] = add_spots(x[~visible], batch["spots"], self.config.neighbours, generator)
         if self.settings.truth_weight:
             batch["true"], batch["known"] = maps[:, :1], torch.from_numpy(self.training.has_map[drawn.chosen])
         return batch
@@ -166,7 +164,7 @@ class CycleTask(Task):
     def _teach_generators(
         self, batch: dict[str, torch.Tensor], fabric: Fabric, noise: torch.Generator
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """What to plot, and the synthetic images that the discriminators are to be shown."""
+        """Teach the generators; returns what to plot, and the synthetic images for the discriminators."""
         x, near, n = batch["x"], batch["near_heart"], int(batch["visible"].sum())
         # Both kinds in one batch, so that normalisation sees the same mixture everywhere.
         logits = self._logits("remove", x, near)
@@ -205,7 +203,9 @@ class CycleTask(Task):
 
         n: of the slices show calcium, the first ones. taken: G_R's map of each slice.
         """
-        _freeze(self.modules, DISCRIMINATORS, True)
+        discriminators = [self.modules[name] for name in DISCRIMINATORS]
+        for module in discriminators:
+            module.requires_grad_(False)
         calcium, healthy = x[:n], x[n:]
         given = torch.sigmoid(self._logits("add", x, near))
         removed, added = calcium[:, :1] - taken[:n], healthy[:, :1] + given[n:]
@@ -216,7 +216,8 @@ class CycleTask(Task):
         back = removed + torch.sigmoid(self._logits("add", torch.cat([removed, calcium[:, 1:]], 1), near[:n]))
         forth = added - torch.sigmoid(self._logits("remove", torch.cat([added, healthy[:, 1:]], 1), near[n:]))
         losses["cycle"] = (back - calcium[:, :1]).abs().mean() + (forth - healthy[:, :1]).abs().mean()
-        _freeze(self.modules, DISCRIMINATORS, False)
+        for module in discriminators:
+            module.requires_grad_(True)
         return {"with_calcium": added.detach(), "without_calcium": removed.detach()}
 
     def _teach_discriminators(
@@ -234,21 +235,18 @@ class CycleTask(Task):
         """Half of the images, once the pool is full, exchanged for earlier ones (Shrivastava et al. 2017)."""
         if not self.settings.pool:
             return images
-        pool, chosen = self.pools[name], []
+        pool, shown = self.pools[name], []
         for image in images:
             if len(pool) < self.settings.pool:
                 pool.append(image)
-                chosen.append(image)
             elif choice.random() < 0.5:
                 place = int(choice.integers(len(pool)))
-                chosen.append(pool[place])
-                pool[place] = image
-            else:
-                chosen.append(image)
-        return torch.stack(chosen).contiguous(memory_format=torch.channels_last)
+                image, pool[place] = pool[place], image
+            shown.append(image)
+        return torch.stack(shown).contiguous(memory_format=torch.channels_last)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        return map_metrics(network, self.config, self.validation, self.watched)
+        return map_metrics(network, self.config, self.validation, self.sample)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics)
@@ -257,7 +255,7 @@ class CycleTask(Task):
         return bool(collapse(metrics))
 
     def picture(self, network: nn.Module) -> np.ndarray:
-        return decomposition_picture(network, self.config, self.validation, self.pictured)
+        return decomposition_picture(network, self.config, self.validation, self.pictures)
 
     def state(self) -> dict[str, object]:
         return {"pools": self.pools}
@@ -278,9 +276,3 @@ def new_generator(config: GeneratorConfig, first_bias: float) -> nn.Module:
 def _as_real(logit: torch.Tensor) -> torch.Tensor:
     """−log of the probability that these are real: in place of log(1 − D), its gradient does not vanish."""
     return functional.softplus(-logit).mean()
-
-
-def _freeze(modules: dict[str, nn.Module], names: tuple[str, ...], frozen: bool) -> None:
-    for name in names:
-        for parameter in modules[name].parameters():
-            parameter.requires_grad_(not frozen)

@@ -25,14 +25,14 @@ from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
 from CACScoringLib.networks.van_velzen import GeneratorConfig
 
 from ..data.augmentation import SliceAugmentation
-from ..data.datasets import BalancedSampler, DataError, Sampling, SliceDataset
+from ..data.datasets import DataError, SliceDataset
+from ..data.slice_batches import BalancedSampler, Sampling, near_heart, vary_slices
 from .cyclegan import CycleTask, CycleTraining, new_generator
-from .decomposition_metrics import collapse, map_metrics, watched_slices
+from .decomposition_metrics import collapse, map_metrics, sample_slices
 from .loop import Task
 from .runs import start_from, training_run
-from .sample_pictures import decomposition_picture, pictured_slices
+from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings, RunOptions, read_presets
-from .slices import near_heart, varied
 
 EVALUATED_SLICES = 1000
 INTENDED_USE = (
@@ -102,12 +102,12 @@ class SupervisedTask(Task):
         self.modules = {"remove": network}
         self.optimizers = {"remove": torch.optim.Adam(network.parameters(), settings.learning_rate)}
         self.sampler = BalancedSampler(training, settings.sampling, known_maps=True)
-        self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
-        self.pictured = pictured_slices(validation, self.watched)
+        self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed)
+        self.pictures = slices_to_picture(validation, self.sample)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
-        x, maps = varied(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
+        x, maps = vary_slices(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
         return {"x": x, "map": maps[:, :1], "near_heart": near_heart(maps[:, 1:])}
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
@@ -121,34 +121,34 @@ class SupervisedTask(Task):
         return {"loss": loss.detach()}
 
     def weights(self, x: torch.Tensor, true: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
-        """What each pixel counts."""
+        """Weight of each pixel in the loss, [n, 1, j, i]."""
         calcium = true > _CALCIUM
         bright = (x[:, :1] >= _BRIGHT) & ~calcium
         weights = 1 + (self.settings.calcium_weight - 1) * calcium + (self.settings.bright_weight - 1) * bright
         return weights * torch.where(near_heart, 1.0, self.settings.outside_weight)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        return map_metrics(network, self.config, self.validation, self.watched)
+        return map_metrics(network, self.config, self.validation, self.sample)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics)
 
     def picture(self, network: nn.Module) -> np.ndarray:
-        return decomposition_picture(network, self.config, self.validation, self.pictured)
+        return decomposition_picture(network, self.config, self.validation, self.pictures)
 
 
 def evaluate(
     model: LoadedModel, settings: SupervisedTraining | CycleTraining, data: SliceDataset
 ) -> tuple[dict[str, object], dict[str, float]]:
     """Metrics of the finished model, with the −10 HU rule and without; no calibration."""
-    watched = watched_slices(data, EVALUATED_SLICES, settings.loop.seed)
+    sample = sample_slices(data, EVALUATED_SLICES, settings.loop.seed)
     config = GeneratorConfig(**model.card.config)
     metrics: dict[str, object] = {
-        "without_rule": map_metrics(model.network, config, data, watched),
-        "with_rule": map_metrics(model.network, config, data, watched, rule=True),
-        "visible_slices": len(watched.visible),
-        "distractor_slices": len(watched.distractor),
-        "clean_slices": len(watched.clean),
+        "without_rule": map_metrics(model.network, config, data, sample),
+        "with_rule": map_metrics(model.network, config, data, sample, rule=True),
+        "visible_slices": len(sample.visible),
+        "distractor_slices": len(sample.distractor),
+        "clean_slices": len(sample.clean),
         "data": "validation patients of the training's own split, which also chose the best weights",
     }
     return metrics, {}
@@ -160,8 +160,7 @@ def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, pro
     if card is not None:
         settings = replace(settings, network=GeneratorConfig(**card.config), start=card.sha256)
     with training_run(options, "decomposition", settings, PRESETS, progress) as run:
-        with run.progress.step("scans"):
-            data, training, validation = run.gather_slices()
+        data, training, validation = run.gather_slices()
         if isinstance(settings, SupervisedTraining):
             task: Task = SupervisedTask(settings, training, validation, start)
         else:

@@ -1,4 +1,4 @@
-"""How good a calcium map is, against the true one, on slices as scoring sees them."""
+"""Metrics of a calcium map against the true one, on slices as scoring sees them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EMPTY_SHARE, FULL_SHARE = 0.02, 0.05
 
 
 @dataclass(frozen=True)
-class WatchedSlices:
+class SliceSample:
     """Slices with visible calcium; slices of scans with none but non-coronary calcium, where it is bright; clean ones.
 
     Each is int [n], indices in a `SliceDataset`.
@@ -39,7 +39,7 @@ class WatchedSlices:
     clean: np.ndarray
 
 
-def watched_slices(data: SliceDataset, most: int, seed: int) -> WatchedSlices:
+def sample_slices(data: SliceDataset, most: int, seed: int) -> SliceSample:
     """A fixed sample of at most this many slices of each sort; of the visible ones, those whose true map is known.
 
     Where no true map is known, all visible slices count.
@@ -52,7 +52,7 @@ def watched_slices(data: SliceDataset, most: int, seed: int) -> WatchedSlices:
         ~data.visible & ~data.calcium & ~data.bright,
     )
     parts = [np.nonzero(own)[0] for own in sorts]
-    return WatchedSlices(*(np.sort(generator.choice(p, min(most, len(p)), replace=False)) for p in parts))
+    return SliceSample(*(np.sort(generator.choice(p, min(most, len(p)), replace=False)) for p in parts))
 
 
 def predicted_maps(
@@ -72,19 +72,19 @@ def predicted_maps(
 
 
 def map_metrics(
-    network: nn.Module, config: GeneratorConfig, data: SliceDataset, watched: WatchedSlices, rule: bool = False
+    network: nn.Module, config: GeneratorConfig, data: SliceDataset, sample: SliceSample, rule: bool = False
 ) -> dict[str, float]:
     """Maps against truth, without the −10 HU rule unless asked for.
 
     With known maps: captured, the map near true calcium over the true map; precision, the map near true calcium over
-    all of the map on all watched slices; overlap, twice the pixelwise lesser of both over their sum, on all watched
-    slices (1 is perfect); correlation and slope of pseudo-mass per visible slice against the true one. Always: auc, how
+    all of the map on all slices; overlap, twice the pixelwise lesser of both over their sum, on all slices (1 is
+    perfect); correlation and slope of pseudo-mass per visible slice against the true one. Always: auc, how
     well a slice's pseudo-mass tells visible calcium; pseudo-mass per slice, HU·mm³, on visible, distractor and clean
     slices; and the share of the heart covered by the map on clean slices.
     """
-    visible = predicted_maps(network, config, data, watched.visible, rule)
-    distractor = predicted_maps(network, config, data, watched.distractor, rule)
-    clean = predicted_maps(network, config, data, watched.clean, rule)
+    visible = predicted_maps(network, config, data, sample.visible, rule)
+    distractor = predicted_maps(network, config, data, sample.distractor, rule)
+    clean = predicted_maps(network, config, data, sample.clean, rule)
     masses = [maps.sum((1, 2), dtype=np.float64) * PIXEL_VOLUME_MM3 for maps in (visible, distractor, clean)]
     metrics = {}
     for name, mass in zip(("visible", "distractor", "clean"), masses, strict=True):
@@ -96,9 +96,9 @@ def map_metrics(
         wins = stats.mannwhitneyu(masses[0], negative).statistic
         metrics["auc"] = float(wins / (len(masses[0]) * len(negative)))
     if len(clean):
-        metrics["covered_clean"] = float((clean > 0).sum() / max(1, data.heart(watched.clean).sum()))
-    if data.has_map[watched.visible].all():
-        true = np.maximum(data.true_map(watched.visible)[:, 0] * MAP_HU, 0) * data.heart(watched.visible)
+        metrics["covered_clean"] = float((clean > 0).sum() / max(1, data.heart(sample.clean).sum()))
+    if data.has_map[sample.visible].all():
+        true = np.maximum(data.true_map(sample.visible)[:, 0] * MAP_HU, 0) * data.heart(sample.visible)
         metrics |= _against_truth(visible, true, negative.sum() / PIXEL_VOLUME_MM3)
     return metrics
 
@@ -121,7 +121,7 @@ def _against_truth(maps: np.ndarray, true: np.ndarray, elsewhere: float) -> dict
 
 
 def collapse(metrics: dict[str, float]) -> list[ScanWarning]:
-    """Whether the map has become empty, or is everywhere."""
+    """Warnings of a map that has become empty, or is everywhere."""
     warnings = []
     remedy = "If this lasts, start from a model, or change the weights of the losses or the learning rate."
     mass, true = metrics["mass_visible"], metrics.get("mass_true", 0.0)

@@ -51,7 +51,7 @@ def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) ->
 
 
 def from_first(fabric: Fabric, job: Callable[[], T]) -> T:
-    """What a job gives that the first process alone does. Its error is raised there; the others end without a word."""
+    """Result of a job that the first process alone does. Its error is raised there; the others end without a word."""
     if fabric.world_size == 1:
         return job()
     if not fabric.is_global_zero:

@@ -1,4 +1,4 @@
-"""What tells coronary calcium from the rest, learned from lesions of which it is known (`scoring.evidence`)."""
+"""Weights that tell coronary calcium from the rest (`scoring.evidence`), learned from lesions of which it is known."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .score_errors import penalised_logistic
 FOLDS = 5
 
 
-def evaluated_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) -> list[np.ndarray] | None:
-    """Of each scan's lesions the probability of being coronary, by weights of other patients; None if there are too
+def probabilities_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) -> list[np.ndarray] | None:
+    """Probability of being coronary of each scan's lesions, by weights of other patients; None if there are too
     few lesions of either class to learn them. patients, parts: of each scan."""
     coronary = np.concatenate([part.coronary for part in parts]).astype(bool)
     owner = np.repeat(np.arange(len(parts)), [len(part.coronary) for part in parts])
@@ -25,7 +25,7 @@ def evaluated_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) 
     with_both = min((len(set(own_patients[coronary == value])) for value in (False, True)), default=0)
     if with_both < 2:
         return None
-    features = stacked_features(parts)
+    features = stack_features(parts)
     probabilities = np.zeros(len(coronary))
     count = min(FOLDS, with_both)
     fold = parts_by_patient(own_patients, coronary, count, seed=None)
@@ -37,8 +37,8 @@ def evaluated_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) 
     return [probabilities[owner == number] for number in range(len(parts))]
 
 
-def stacked_features(parts: Sequence[FoundLesions]) -> np.ndarray:
-    """Of all lesions, [n, features]."""
+def stack_features(parts: Sequence[FoundLesions]) -> np.ndarray:
+    """Features of all lesions, [n, features]."""
     return np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
 
 
@@ -76,7 +76,7 @@ def nearest_limit(
 
 
 def typical(features: np.ndarray) -> dict[str, float]:
-    """What coronary lesions have, by name. features: of some, [n, features]."""
+    """Median features of coronary lesions, by name. features: [n, features]."""
     return dict(zip(FEATURES, map(float, np.median(features, axis=0)), strict=True))
 
 

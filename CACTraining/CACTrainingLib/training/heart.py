@@ -20,7 +20,6 @@ from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import NoHeartError, ScanWarning
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import read_table
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
@@ -28,10 +27,11 @@ from CACScoringLib.models.preprocessing import HEART_PATCH, heart_grid
 from CACScoringLib.networks.van_velzen import HeartNetConfig, build
 
 from ..data.augmentation import UNCHANGED, PatchAugmentation, augment_patch
-from ..data.datasets import DataError, HeartVolume, TrainingScan, find_scans, load_volume, split_by_patient
+from ..data.datasets import HeartVolume, TrainingScan, load_volume
+from ..data.heart_scans import outlined_scans
 from ..statistics.masks import dice
 from .loop import Task
-from .runs import TrainingData, prepared, start_from, training_run
+from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
 
 NO_HEART_DICE, HEART_EVERYWHERE, PATIENT_VALIDATIONS = 0.05, 0.5, 3
@@ -171,55 +171,6 @@ def patch_centre(scan: HeartVolume, present: bool, generator: np.random.Generato
     return centre
 
 
-def read_pairs(table: Path) -> list[tuple[TrainingScan, str]]:
-    """Scans with heart masks from a CSV table, each with its use.
-
-    Columns: patient, ct (DICOM folder or file), heart (mask on any grid), and optionally label (the heart's value in
-    the mask) and use (training, validation or empty, to let the split decide). Paths are relative to the table.
-    Raises TableError.
-    """
-    pairs = []
-    for line in read_table(table, ("patient", "ct", "heart"), short_lines=True).lines:
-        line.need("patient", "ct", "heart")
-        label = line.number_in("label", 0, whole=True)
-        label = None if label is None else int(label)
-        scan = TrainingScan(line.file("ct"), line.file("heart"), line.text("patient"), heart_label=label)
-        pairs.append((scan, line.choice("use", ("training", "validation")) or ""))
-    return pairs
-
-
-def split(
-    scans: Sequence[TrainingScan], pairs: Sequence[tuple[TrainingScan, str]], share: float, seed: int
-) -> tuple[list[TrainingScan], list[TrainingScan]]:
-    """Scans to train and to validate on: as the table says, or by patient. Raises DataError for a patient in both."""
-    free = [*scans, *(scan for scan, use in pairs if not use)]
-    training, validation = split_by_patient(free, share, seed) if free else ([], [])
-    training += [scan for scan, use in pairs if use == "training"]
-    validation += [scan for scan, use in pairs if use == "validation"]
-    twice = {s.patient for s in training} & {s.patient for s in validation}
-    if twice:
-        raise DataError(
-            f"Patients are both in training and in validation: {', '.join(sorted(twice))}. Check the table."
-        )
-    if not training or not validation:
-        raise DataError(f"There are {len(training)} scans to train on and {len(validation)} to validate on; give more.")
-    return training, validation
-
-
-def with_known_heart(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
-    """The scans whose mask is a heart's outline; a region found from the lungs would teach its own mistakes.
-
-    Raises DataError when scans were given and none is left.
-    """
-    known = [scan for scan in scans if scan.heart_known]
-    if scans and not known:
-        raise DataError(
-            f"None of the {len(scans)} scans has an outlined heart: theirs were found from the lungs. Insert lesions "
-            "with --heart MASK, or give other scans."
-        )
-    return known
-
-
 def evaluate(
     model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]
 ) -> dict:
@@ -246,7 +197,7 @@ def evaluate(
 
 
 def train(options: RunOptions, settings: HeartTraining, progress: Progress) -> Path:
-    """Train a heart network on folders of scans, a table of scans (`read_pairs`), or both; returns its card's path.
+    """Train a heart network on folders of scans, a table (`heart_scans.read_pairs`), or both; returns its card's path.
 
     Raises CTError, OutputError.
     """
@@ -254,17 +205,13 @@ def train(options: RunOptions, settings: HeartTraining, progress: Progress) -> P
     if card is not None:
         settings = replace(settings, network=HeartNetConfig(**card.config), start=card.sha256)
     loop = settings.loop
-
-    def gathered() -> TrainingData:
-        listed = read_pairs(settings.pairs) if settings.pairs else []
-        scans = with_known_heart(find_scans(options.data, options.annotator))
-        return prepared(options, *split(scans, listed, loop.validation_share, loop.seed), "heart", run.progress)
-
     with training_run(options, "heart", settings, PRESETS, progress) as run:
-        with run.progress.step("scans"):
-            data = run.prepare(gathered)
-            from_table = [scan.truth is None for scan in data.training]
-            volumes = [[load_volume(f) for f in part] for part in (data.training_folders, data.validation_folders)]
+        data = run.prepare(
+            "heart",
+            lambda: outlined_scans(options.data, options.annotator, settings.pairs, loop.validation_share, loop.seed),
+        )
+        volumes = [[load_volume(f) for f in part] for part in (data.training_folders, data.validation_folders)]
+        from_table = [scan.truth is None for scan in data.training]
         outcome = run.train(HeartTask(settings, *volumes, from_table, start))
         return run.write_model(
             settings,

@@ -41,7 +41,7 @@ COLLAPSED_VALIDATIONS = 2
 
 
 class Task:
-    """What is trained: networks, their batches, one step, and how good they are. One subclass per network.
+    """A training of one network: its batches, one step, its validation. One subclass per network.
 
     settings: a frozen dataclass with all options of the training; a checkpoint belongs to it. modules, optimizers:
     by name; `exported` names the module that becomes the model. better: the validation metric that is maximised.
@@ -66,11 +66,11 @@ class Task:
         raise NotImplementedError
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        """What is wrong with the training, judged by the last of so many validations."""
+        """Warnings about the training, judged by the last of so many validations."""
         return []
 
     def collapsed(self, metrics: dict[str, float]) -> bool:
-        """Whether a validation shows that the networks no longer do anything useful."""
+        """True if a validation shows that the networks no longer do anything useful."""
         return False
 
     def picture(self, network: nn.Module) -> np.ndarray | None:
@@ -85,7 +85,7 @@ class Task:
         optimizer.step()
 
     def state(self) -> dict[str, object]:
-        """What else a checkpoint needs."""
+        """Further content of a checkpoint."""
         return {}
 
     def restore(self, state: dict[str, object]) -> None:

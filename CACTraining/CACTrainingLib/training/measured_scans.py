@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +17,14 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps, slice_probabilities
-from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.cohort.workers import finished
+from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_text_atomically
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
-from CACScoringLib.quality.acquisition import measure_blood
+from CACScoringLib.quality.acquisition import BloodPool, measure_blood
 from CACScoringLib.quality.artefacts import without_metal
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.scoring.evidence import FEATURES, candidate_sites, lesion_features, suggested_arteries
@@ -53,7 +52,7 @@ CORONARY_MG_CM3 = 10.0
 
 @dataclass(frozen=True)
 class MapSettings:
-    """What the calcium map depends on, as in `DecompositionSettings`."""
+    """Settings that the calcium map depends on, as in `DecompositionSettings`."""
 
     slice_threshold: float
     min_healthy_hu: float | None
@@ -88,7 +87,7 @@ class FoundLesions:
         )
 
     def scores(self, counted: np.ndarray, scan: MeasuredScan) -> dict[str, dict[str, float]]:
-        """Of each artery, by the lesions that count (bool [n]); see `uncertainty.LIMITS`."""
+        """Scores of each artery, by the lesions that count (bool [n]); see `uncertainty.LIMITS`."""
         found = {}
         for artery in MAIN_ARTERIES:
             own = counted & (self.artery == artery)
@@ -98,7 +97,7 @@ class FoundLesions:
 
     @classmethod
     def read(cls, content: dict) -> FoundLesions:
-        """From JSON."""
+        """Read lesions from JSON."""
         features = np.array(content["features"], float).reshape(-1, len(FEATURES))
         kinds = {"coronary": bool, "artery": int}
         others = {name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"}
@@ -149,19 +148,12 @@ def measure_all(
     cache.mkdir(parents=True, exist_ok=True)
     remove_partial(cache, LEFT_SECONDS)
     measured = []
-    number = 0
-    ready = partial(partial, _measured_or_why_not, models, cache)
-    with Workers(min(workers, len(scans)), ready) as pool, closing(pool.run(scans)) as events:
-        for event in events:
-            if event.state == "begun":
-                continue
-            number += 1
-            if event.state == "done" and isinstance(event.result, MeasuredScan):
-                measured.append(event.result)
-            else:
-                reason = event.result or event.reason
-                progress.warning(ScanWarning("scan-left-out", f"{scans[event.index].ct}: {reason}"))
-            progress.counted(number, len(scans))
+    events = finished(partial(partial, _measured_or_why_not, models, cache), scans, workers, progress.counted)
+    for scan, event in zip(scans, events, strict=True):
+        if isinstance(event.result, MeasuredScan):
+            measured.append(event.result)
+        else:
+            progress.warning(ScanWarning("scan-left-out", f"{scan.ct}: {event.result or event.reason}"))
     return sorted(measured, key=lambda scan: scan.patient)
 
 
@@ -236,16 +228,6 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
     reference = None
     if patient is not None:
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
-    acquisition = ct.acquisition
-    facts = {
-        "pixel_mm": spacing[0],
-        "slice_spacing_mm": spacing[2],
-        "slice_thickness_mm": acquisition.slice_thickness_mm or known["scanner"]["slice_thickness_mm"],
-        "kernel": acquisition.kernel or known["scanner"]["kernel"]["name"],
-        "kvp": acquisition.kvp or known["scanner"]["kvp"],
-        **({} if blood is None else asdict(blood)),
-        **framing(sitk.GetArrayViewFromImage(region.mask), spacing),
-    }
     return MeasuredScan(
         scan.patient,
         scan.kind,
@@ -256,5 +238,19 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
         reference,
         known["mass_mg_by_artery"],
         1 / (1000 * known["calcium_hu_per_mg_cm3"]),
-        facts,
+        _facts(ct, region.mask, blood, known["scanner"]),
     )
+
+
+def _facts(ct: CTScan, heart: sitk.Image, blood: BloodPool | None, scanner: dict) -> dict[str, float | str | None]:
+    """Facts of a scan (`MeasuredScan`). scanner: of its truth, for what its header lacks."""
+    acquisition, spacing = ct.acquisition, ct.image.GetSpacing()
+    return {
+        "pixel_mm": spacing[0],
+        "slice_spacing_mm": spacing[2],
+        "slice_thickness_mm": acquisition.slice_thickness_mm or scanner["slice_thickness_mm"],
+        "kernel": acquisition.kernel or scanner["kernel"]["name"],
+        "kvp": acquisition.kvp or scanner["kvp"],
+        **({} if blood is None else asdict(blood)),
+        **framing(sitk.GetArrayViewFromImage(heart), spacing),
+    }

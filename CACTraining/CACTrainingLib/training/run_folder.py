@@ -60,7 +60,7 @@ def training_lock(folder: Path) -> Iterator[None]:
 
 
 def has_checkpoint(folder: Path, resume: bool) -> bool:
-    """Whether there is a checkpoint to go on from. Raises OutputError when there is one, but no resume."""
+    """True if there is a checkpoint to go on from. Raises OutputError when there is one, but no resume."""
     found = (folder / CHECKPOINT).exists()
     if found and not resume:
         raise OutputError(f"{folder} holds an earlier training. Go on with --resume, or choose another --output.")
@@ -68,7 +68,7 @@ def has_checkpoint(folder: Path, resume: bool) -> bool:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process trains in a folder now; False also where filelock, which comes with PyTorch, is missing."""
+    """True if a process trains in a folder now; False also where filelock, which comes with PyTorch, is missing."""
     if not (folder / LOCK).exists():
         return False
     try:
@@ -85,7 +85,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def read_run(folder: Path) -> dict:
-    """What `run.json` says; nothing where there is none."""
+    """Content of `run.json`; empty where there is none."""
     try:
         content = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""From the options of a run to a model: data, and the best weights written with their card."""
+"""Runs of `cac train`: data, lock, and the best weights written with their card."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TrainingData:
         return table_text(("use", "patient", "kind", "sha256"), sorted(rows))
 
     def describe(self, annotator: str | None = None) -> str:
-        """For the model card. annotator: whose labels were asked for."""
+        """Description for the model card. annotator: whose labels were asked for."""
         parts = []
         for use, scans in (("training", self.training), ("validation", self.validation)):
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(s.kind for s in scans).items()))
@@ -84,35 +84,41 @@ class Run:
     progress: Progress
 
     def gather_slices(self) -> tuple[TrainingData, SliceDataset, SliceDataset]:
-        """The scans in the data folders, and their slices to train and to validate on. Raises DataError."""
-
-        def gathered() -> TrainingData:
-            loop = self.settings.loop
-            scans = find_scans(self.options.data, self.options.annotator)
-            return prepared(
-                self.options, *split_by_patient(scans, loop.validation_share, loop.seed), "slices", self.progress
-            )
-
-        data = self.prepare(gathered)
-        training, validation = (
-            SliceDataset([load_slices(folder) for folder in folders])
-            for folders in (data.training_folders, data.validation_folders)
+        """The scans in the data folders, and their slices to train and to validate on. Raises CTError."""
+        options, loop = self.options, self.settings.loop
+        data = self.prepare(
+            "slices",
+            lambda: split_by_patient(find_scans(options.data, options.annotator), loop.validation_share, loop.seed),
         )
-        return data, training, validation
+        slices = (map(load_slices, folders) for folders in (data.training_folders, data.validation_folders))
+        return data, *(SliceDataset(list(own)) for own in slices)
 
-    def prepare(self, job: Callable[[], TrainingData]) -> TrainingData:
-        """What `prepared` gives, made by one process first; its table is written as `data.csv`."""
-        data = in_turn(self.fabric, job)
-        from_first(self.fabric, lambda: _keep_table(self.options, data))
+    def prepare(
+        self, kind: str, split: Callable[[], tuple[Sequence[TrainingScan], Sequence[TrainingScan]]]
+    ) -> TrainingData:
+        """Find scans, prepare them, and write their table as `data.csv`; one process comes first.
+
+        kind: as in `datasets.prepare`. split: finds the scans to train and to validate on. Raises CTError for a scan
+        that is unfit, and for a training that goes on with other scans.
+        """
+
+        def job() -> TrainingData:
+            training, validation = map(tuple, split())
+            cache, workers = default_cache(), self.options.workers
+            folders = prepare([*training, *validation], kind, cache, workers, self.progress.counted)
+            count = len(training)
+            return TrainingData(training, validation, tuple(folders[:count]), tuple(folders[count:]))
+
+        with self.progress.step("scans"):
+            data = in_turn(self.fabric, job)
+            from_first(self.fabric, lambda: _keep_table(self.options, data))
         return data
 
     def train(self, task: Task) -> Outcome:
         """See `training.loop.train`."""
-        options = self.options
+        loop, options = self.settings.loop, self.options
         with self.progress.step("training"):
-            return train(
-                task, self.settings.loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric
-            )
+            return train(task, loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric)
 
     def write_model(
         self,
@@ -198,19 +204,6 @@ def start_from(start: Path | None, *networks: str) -> tuple[ModelCard, nn.Module
     if card.network not in networks:
         raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for {' or '.join(networks)}.")
     return card, network
-
-
-def prepared(
-    options: RunOptions,
-    training: Sequence[TrainingScan],
-    validation: Sequence[TrainingScan],
-    kind: str,
-    progress: Progress,
-) -> TrainingData:
-    """Scans that are split already, prepared. kind: as in `datasets.prepare`. Raises CTError for one that is unfit."""
-    folders = prepare([*training, *validation], kind, default_cache(), options.workers, progress.counted)
-    cut = len(training)
-    return TrainingData(tuple(training), tuple(validation), tuple(folders[:cut]), tuple(folders[cut:]))
 
 
 def _keep_table(options: RunOptions, data: TrainingData) -> None:

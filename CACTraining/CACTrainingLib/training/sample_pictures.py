@@ -1,4 +1,4 @@
-"""What a decomposition does, as one picture: a few fixed slices, their calcium map, and the healthy image that is left.
+"""A picture of a decomposition: a few fixed slices, their calcium map, and the healthy image that is left.
 
 Made after every validation of a training, so that its course can be looked at.
 """
@@ -14,7 +14,7 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig
 from CACScoringLib.report.pictures import WINDOW_HU
 
 from ..data.datasets import SliceDataset
-from .decomposition_metrics import WatchedSlices
+from .decomposition_metrics import SliceSample
 
 WITH_CALCIUM = 4
 SHOWN_HU = 400.0
@@ -25,11 +25,11 @@ _LEFT, _TOP, _GAP = 92, 24, 4
 _COLOURS = np.array([(0, 0, 0), (120, 0, 80), (235, 60, 20), (255, 200, 40), (255, 255, 255)], np.float32)
 
 
-def pictured_slices(data: SliceDataset, watched: WatchedSlices) -> np.ndarray:
-    """Slices to show, int [n]: some with visible calcium, evenly among those watched, and one without."""
-    places = np.linspace(0, len(watched.visible) - 1, min(WITH_CALCIUM, len(watched.visible)))
-    without = np.concatenate([watched.distractor, watched.clean, np.nonzero(~data.visible)[0]])[:1]
-    return np.concatenate([watched.visible[places.round().astype(int)], without])
+def slices_to_picture(data: SliceDataset, sample: SliceSample) -> np.ndarray:
+    """Slices to show, int [n]: some with visible calcium, evenly among those sample, and one without."""
+    places = np.linspace(0, len(sample.visible) - 1, min(WITH_CALCIUM, len(sample.visible)))
+    without = np.concatenate([sample.distractor, sample.clean, np.nonzero(~data.visible)[0]])[:1]
+    return np.concatenate([sample.visible[places.round().astype(int)], without])
 
 
 def decomposition_picture(
@@ -71,7 +71,7 @@ def _grey(hu: np.ndarray) -> np.ndarray:
 
 
 def _coloured(maps: np.ndarray) -> np.ndarray:
-    """From black over red and yellow to white: uint8 [n, j, i, 3]."""
+    """Maps in colours from black over red and yellow to white: uint8 [n, j, i, 3]."""
     places = np.clip(maps / SHOWN_HU, 0, 1)
     known = np.linspace(0, 1, len(_COLOURS))
     return np.stack([np.interp(places, known, _COLOURS[:, c]) for c in range(3)], -1).astype(np.uint8)

@@ -23,7 +23,7 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and how a network is trained; recorded in its model card.
+    """Settings of every training, recorded in the model card.
 
     steps: batches seen at most. minutes: end after this time, whatever the steps; the rate then follows the time.
     validate_every: steps between validations, each of which writes a checkpoint. patience: validations without progress
@@ -91,7 +91,7 @@ class RunOptions:
 
     @property
     def folder(self) -> Path:
-        """Where checkpoint and curves lie, beside the model."""
+        """Folder of checkpoint and curves, beside the model."""
         return self.output.parent / f"{self.name}.training"
 
     def only_table(self) -> Path:
@@ -101,7 +101,7 @@ class RunOptions:
         return self.data[0]
 
     def check(self) -> None:
-        """Before hours are spent: whether the model can be written. Raises ModelError, OutputError."""
+        """Check before hours are spent that the model can be written. Raises ModelError, OutputError."""
         if not NAME.fullmatch(self.name):
             raise ModelError(
                 f"{self.name!r} is not a name for a model: use small letters, digits, dots, dashes, underscores."

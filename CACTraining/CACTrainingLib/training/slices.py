@@ -19,16 +19,16 @@ from torch.nn import functional
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, ModelCard
-from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import MAP_HU
-from CACScoringLib.networks.van_velzen import STRIDE, GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.van_velzen import STRIDE, SliceClassifierConfig, build
 
-from ..data.augmentation import SliceAugmentation, augment_slices
-from ..data.datasets import KINDS, BalancedSampler, Drawn, Sampling, SliceDataset
-from ..statistics.roc import area, threshold_at
+from ..data.augmentation import SliceAugmentation
+from ..data.datasets import KINDS, SliceDataset
+from ..data.slice_batches import BalancedSampler, Sampling, vary_slices
 from .loop import Task
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
+from .slice_metrics import calcium_probabilities, sample_slices, slice_metrics
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
 GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
@@ -36,9 +36,6 @@ GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
 
 LOCATED_HU, LOCATED_WEIGHT = 20.0, 20.0
 """Where a slice's calcium adds as much it has to be located, which counts so much more than where there is none."""
-
-HEART_MARGIN_PIXELS = 10
-"""Hearts found in use differ from outlined ones by this much."""
 
 INTENDED_USE = (
     "Finds axial slices of non-contrast chest CT that show coronary calcium, as a step of calcium scoring with CAC. "
@@ -97,12 +94,14 @@ class SliceTask(Task):
         parameters = [p for module in self.modules.values() for p in module.parameters()]
         self.optimizers = {"classifier": torch.optim.Adam(parameters, settings.learning_rate)}
         self.sampler = BalancedSampler(training, settings.sampling)
-        self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
+        self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
         locate = bool(self.settings.locate_weight)
-        x, maps = varied(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=locate)
+        x, maps = vary_slices(
+            self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=locate
+        )
         batch = {"x": x, "visible": torch.from_numpy(drawn.visible.astype(np.int64))}
         if maps is not None:
             batch["where"] = (functional.max_pool2d(maps[:, :1], STRIDE) > LOCATED_HU / MAP_HU).float()
@@ -125,8 +124,8 @@ class SliceTask(Task):
         return values
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        probabilities = classified(network, self.config, self.validation, self.watched)
-        return slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
+        probabilities = calcium_probabilities(network, self.config, self.validation, self.sample)
+        return slice_metrics(probabilities, self.validation, self.sample, self.settings.false_positive_rate)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
@@ -158,84 +157,11 @@ def as_classifier(
     return config, classifier
 
 
-def varied(
-    data: SliceDataset,
-    drawn: Drawn,
-    config: SliceClassifierConfig | GeneratorConfig,
-    augmentation: SliceAugmentation,
-    generator: np.random.Generator,
-    with_maps: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Slices as network input [n, C, crop, crop], augmented; if asked for, true map and heart [n, 2, crop, crop]."""
-    hu = data.hu(drawn.chosen, config.neighbours, drawn.calcium)
-    none = np.empty((len(hu), 0, *hu.shape[2:]), np.float32)
-    extra = data.position_channels(drawn.chosen) if config.position else none
-    maps = None
-    if with_maps:
-        calcium = data.true_map(drawn.chosen) * drawn.calcium[:, None, None, None]
-        maps = np.concatenate([calcium, data.heart(drawn.chosen)[:, None]], 1, dtype=np.float32)
-    x, maps = augment_slices(hu, extra, augmentation, generator, maps)
-    return x.contiguous(memory_format=torch.channels_last), maps
-
-
-def near_heart(heart: torch.Tensor) -> torch.Tensor:
-    """Pixels in the heart, [n, 1, j, i], 0 to 1, or at most HEART_MARGIN_PIXELS from it: bool, alike."""
-    return functional.max_pool2d(heart, 2 * HEART_MARGIN_PIXELS + 1, 1, HEART_MARGIN_PIXELS) > 0.5
-
-
-def watched_slices(data: SliceDataset, most: int, seed: int) -> np.ndarray:
-    """A fixed sample of at most this many slices with, and as many without visible calcium."""
-    generator = np.random.default_rng([seed, 7])
-    parts = []
-    for part in (np.nonzero(data.visible)[0], np.nonzero(~data.visible)[0]):
-        parts.append(np.sort(generator.choice(part, min(most, len(part)), replace=False)))
-    return np.concatenate(parts)
-
-
-def classified(
-    network: nn.Module, config: SliceClassifierConfig, data: SliceDataset, chosen: np.ndarray, batch_size: int = 16
-) -> np.ndarray:
-    """Probability of visible calcium, float32 [len(chosen)], from slices exactly as scoring sees them."""
-    results = []
-    for start in range(0, len(chosen), 8 * batch_size):
-        x = data.network_input(chosen[start : start + 8 * batch_size], config.neighbours, config.position, config.size)
-        results.append(predict(network, x, batch_size)[0][:, 1])
-    return np.concatenate(results)
-
-
-def slice_metrics(
-    probabilities: np.ndarray, data: SliceDataset, chosen: np.ndarray, most_false: float
-) -> dict[str, float]:
-    """Area under the ROC curve, and accuracy, sensitivity and false-positive rate at the chosen threshold.
-
-    The threshold is the lowest that calls at most this proportion of the negatives positive. Accuracy is for the
-    proportion of positives among all of the data's slices, not among the chosen. False-positive rates are
-    also given by kind of scan.
-    """
-    visible = data.visible[chosen]
-    positive, negative = probabilities[visible], probabilities[~visible]
-    threshold = threshold_at(negative, most_false)
-    sensitivity, false = float((positive >= threshold).mean()), float((negative >= threshold).mean())
-    share = float(data.visible.mean())
-    metrics = {
-        "auc": area(probabilities, visible),
-        "threshold": threshold,
-        "sensitivity": sensitivity,
-        "false_positive_rate": false,
-        "accuracy": share * sensitivity + (1 - share) * (1 - false),
-    }
-    for number, kind in enumerate(KINDS):
-        own = probabilities[~visible & (data.kind[chosen] == number)]
-        if len(own):
-            metrics[f"false_positive_rate_{kind}_scans"] = float((own >= threshold).mean())
-    return metrics
-
-
 def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:
     """Metrics on all validation slices and scans, and the threshold for scoring."""
     config = SliceClassifierConfig(**model.card.config)
     everything = np.arange(len(data))
-    probabilities = classified(model.network, config, data, everything)
+    probabilities = calcium_probabilities(model.network, config, data, everything)
     metrics: dict[str, object] = slice_metrics(probabilities, data, everything, settings.false_positive_rate)
     called = probabilities >= metrics["threshold"]
     for number, kind in enumerate(KINDS):
@@ -259,8 +185,7 @@ def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> P
         config, start = as_classifier(card, start, settings.network)
         settings = replace(settings, network=config, start=card.sha256)
     with training_run(options, "slices", settings, PRESETS, progress) as run:
-        with run.progress.step("scans"):
-            data, training, validation = run.gather_slices()
+        data, training, validation = run.gather_slices()
         task = SliceTask(settings, training, validation, start)
         outcome = run.train(task)
         return run.write_model(

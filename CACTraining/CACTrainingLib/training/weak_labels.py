@@ -1,4 +1,4 @@
-"""What teaches a calcium map from slice labels beside the discriminators: labels by the map itself, and drawn spots.
+"""Losses that teach a calcium map from slice labels beside the discriminators: the labels themselves, and drawn spots.
 
 Neither is part of van Velzen et al. A slice's label says that its map is somewhere above zero, or nowhere
 (multiple-instance learning: the highest pixels stand for the slice). Calcium adds to what is beneath it, so spots of
@@ -59,7 +59,7 @@ def map_loss(logits: torch.Tensor, known: torch.Tensor, near_heart: torch.Tensor
     return (functional.binary_cross_entropy_with_logits(logits, known, reduction="none") * weights).mean()
 
 
-def drawn_spots(near_heart: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+def draw_spots(near_heart: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
     """Spots at random places near the heart: what they add, float32 [n, 1, j, i], 1 for 1000 HU.
 
     near_heart: bool [n, 1, j, i]. Each slice has one to MOST_SPOTS, each the sum of a few Gaussians along a line.
@@ -84,7 +84,7 @@ def drawn_spots(near_heart: torch.Tensor, generator: np.random.Generator) -> tor
     return torch.from_numpy(spots)[:, None]
 
 
-def with_spots(x: torch.Tensor, spots: torch.Tensor, neighbours: int, generator: np.random.Generator) -> torch.Tensor:
+def add_spots(x: torch.Tensor, spots: torch.Tensor, neighbours: int, generator: np.random.Generator) -> torch.Tensor:
     """Slices as network input [n, C, j, i] with spots in them, and a random part of each in the slices beside."""
     shares = generator.uniform(0, MOST_IN_NEIGHBOUR, (len(x), 2 * neighbours)).astype(np.float32)
     seen = np.concatenate([np.ones((len(x), 1), np.float32), shares], 1)

@@ -10,15 +10,12 @@ import SimpleITK as sitk
 from CACScoringLib.cli.main import BAD_INPUT, BAD_USAGE
 from CACTrainingLib.cli import main as cli
 
+NO_SCENE = '{"results": {"scene": false}}'
+
 
 @pytest.mark.long
 def test_a_sample_is_scored_beside_its_truth_with_no_file_given(tmp_path, capsys):
-    assert (
-        cli.main(
-            ["score", "--sample", "--output", str(tmp_path / "out"), "--settings", '{"results": {"scene": false}}']
-        )
-        == 0
-    )
+    assert cli.main(["score", "--sample", "--output", str(tmp_path / "out"), "--settings", NO_SCENE]) == 0
     data = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
     truth = data["truth"]["mass_mg"]
     measured = data["methods"]["threshold"]["arteries"]
@@ -43,37 +40,18 @@ def test_a_written_sample_can_be_scored_from_its_files(tmp_path, capsys):
     assert cli.main(["sample", "vessels", str(folder)]) == 0
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     assert f"{truth['mass_mg']:.1f} mg" in capsys.readouterr().out
-    options = [
-        "--lesions",
-        str(folder / "regions.nii.gz"),
-        "--heart",
-        str(folder / "heart.nii.gz"),
-        "--settings",
-        '{"results": {"scene": false}}',
-    ]
-    assert cli.main(["score", str(folder / "ct.nii.gz"), *options, "--output", str(tmp_path / "out")]) == 0
-    assert sitk.ReadImage(folder / "ct.nii.gz").GetSize() == sitk.ReadImage(folder / "calcium_map.nii.gz").GetSize()
-
-
-def test_a_sample_does_not_overwrite(tmp_path, capsys):
-    (tmp_path / "mine").mkdir()
-    assert cli.main(["sample", str(tmp_path / "mine")]) == BAD_USAGE
+    assert cli.main(["sample", "vessels", str(folder)]) == BAD_USAGE
     assert "exists already" in capsys.readouterr().err
+    masks = ["--lesions", str(folder / "regions.nii.gz"), "--heart", str(folder / "heart.nii.gz")]
+    command = ["score", str(folder / "ct.nii.gz"), *masks, "--output", str(tmp_path / "out"), "--settings", NO_SCENE]
+    assert cli.main(command) == 0
+    assert sitk.ReadImage(folder / "ct.nii.gz").GetSize() == sitk.ReadImage(folder / "calcium_map.nii.gz").GetSize()
 
 
 @pytest.mark.long
 def test_a_cohort_is_written_and_goes_on_where_it_stopped(tmp_path, capsys):
-    command = [
-        "phantom",
-        "--output",
-        str(tmp_path),
-        "--protocol",
-        "radiotherapy",
-        "--workers",
-        "1",
-        "--progress",
-        "json",
-    ]
+    command = ["phantom", "--output", str(tmp_path), "--protocol", "radiotherapy"]
+    command += ["--workers", "1", "--progress", "json"]
     assert cli.main([*command, "--pairs", "1"]) == 0
     first = sorted(tmp_path.rglob("ct.nii.gz"))
     assert len(first) == 2

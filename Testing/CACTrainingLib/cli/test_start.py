@@ -15,6 +15,7 @@ from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli import testing
 
 ROOT = Path(__file__).parents[3]
+NO_SCENE = ["--settings", '{"results": {"scene": false}}']
 OF_PYTHON = {*sys.stdlib_module_names, "CACScoringLib", "CACTrainingLib"}
 
 
@@ -114,19 +115,9 @@ class TestExtras:
         ("arguments", "needed"),
         [
             (["score", "ct.nii.gz"], ("scene",)),
-            (["score", "ct.nii.gz", "--settings", '{"results": {"scene": false}}'], ()),
+            (["score", "ct.nii.gz", *NO_SCENE], ()),
             (["score", "--radiograph", "pa.png"], ()),
-            (
-                [
-                    "score",
-                    "ct.nii.gz",
-                    "--settings",
-                    '{"results": {"scene": false}}',
-                    "--whole-scan",
-                    "vessels,radiomics",
-                ],
-                ("radiomics",),
-            ),
+            (["score", "ct.nii.gz", *NO_SCENE, "--whole-scan", "vessels,radiomics"], ("radiomics",)),
             (["cohort", "scans", "--output", "out"], ("cohort",)),
             (["cohort", "scans", "--output", "out", "--scene"], ("cohort", "scene")),
             (["evaluate", "detection", "--data", "t.csv", "--output", "out"], ("studies", "cohort")),

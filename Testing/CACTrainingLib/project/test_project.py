@@ -27,7 +27,7 @@ from CACTrainingLib.project.project import (
     content_hash,
     is_project,
 )
-from CACTrainingLib.project.split import patient_kinds, split_patients
+from CACTrainingLib.project.split import USES, patient_kinds, split_patients
 
 
 def write_ct(file: Path, seed: int = 0) -> Path:
@@ -58,15 +58,6 @@ def project(tmp_path, data):
 
 
 class TestMakingAndOpening:
-    def test_a_new_project_is_opened_again(self, tmp_path):
-        made = Project.create(tmp_path / "here" / "Cologne 1", "")
-        again = Project.open(tmp_path / "here" / "Cologne 1")
-        assert made.name == again.name == "Cologne 1"
-        assert again.scans == () == again.warnings
-        assert is_project(again.folder)
-        assert again.models_folder.is_dir()
-        assert again.studies_folder.is_dir()
-
     def test_an_empty_folder_becomes_a_project_and_another_does_not(self, tmp_path):
         (tmp_path / "empty").mkdir()
         assert Project.create(tmp_path / "empty").scans == ()
@@ -77,7 +68,7 @@ class TestMakingAndOpening:
         with pytest.raises(ProjectError, match="not empty"):
             Project.create(tmp_path / "empty")
         assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
+        assert Project.create(tmp_path / "Cologne 1", "").name == "Cologne 1"
 
     def test_a_folder_without_project_is_none(self, data):
         with pytest.raises(ProjectError, match=r"is not a project: it has no project\.json"):
@@ -146,16 +137,6 @@ class TestMakingAndOpening:
 
 
 class TestAdding:
-    def test_scans_are_numbered_and_kept(self, project, data):
-        assert [(s.id, s.name, s.patient, s.use) for s in project.scans] == [
-            ("0001", "scan0", "patient 0", ""),
-            ("0002", "scan1", "patient 0", ""),
-            ("0003", "scan2", "patient 1", ""),
-        ]
-        assert Project.open(project.folder).scans == project.scans
-        assert project.scan("0002").ct == data / "scan1.nii.gz"
-        assert project.scan_folder("0002") == project.folder / "scans" / "0002"
-
     def test_a_scan_is_added_once_whatever_its_name(self, project, data, tmp_path):
         copy = shutil.copy(data / "scan1.nii.gz", tmp_path / "copy.nii.gz")
         result = project.add([NewScan("copy", "another", Path(copy)), three(data)[0]])
@@ -302,14 +283,6 @@ class TestRemoving:
         assert row.name == "scan1"
         assert not Project.open(project.folder).warnings
 
-    def test_one_that_another_program_removed_is_gone_and_an_unknown_one_is_refused(self, project):
-        other = Project.open(project.folder)
-        project.remove("0001")
-        other.remove("0001")
-        assert other.scans == project.scans
-        with pytest.raises(ProjectError, match="no scan '0099'"):
-            project.remove("0099")
-
 
 class TestUses:
     def test_all_scans_of_a_patient_get_it(self, project):
@@ -335,22 +308,14 @@ class TestUses:
         assert Counter(uses.values()) == {"training": 3, "validation": 1, "test": 1}
         assert project.split(seed=5) == {}
 
-    def test_order_does_not_matter_and_the_seed_does(self):
-        patients = [f"p{n}" for n in range(30)]
-        kinds = {patient: n % 3 for n, patient in enumerate(patients)}
-        forward = split_patients(dict.fromkeys(patients, ""), (0.6, 0.2, 0.2), 1, kinds)
-        assert forward == split_patients(dict.fromkeys(reversed(patients), ""), (0.6, 0.2, 0.2), 1, kinds)
-        assert forward != split_patients(dict.fromkeys(patients, ""), (0.6, 0.2, 0.2), 2, kinds)
-        assert forward == split_patients(dict.fromkeys(patients, ""), (60, 20, 20), 1, kinds)
-
     def test_every_kind_gives_its_share(self):
         kinds = {f"p{n}": int(n < 10) for n in range(40)}
         given = split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), 0, kinds)
-        found = Counter((kinds[patient], use) for patient, use in given.items())
-        assert found == {
-            **{(1, "training"): 6, (1, "validation"): 2, (1, "test"): 2},
-            **{(0, "training"): 18, (0, "validation"): 6, (0, "test"): 6},
-        }
+        for kind, counts in ((1, (6, 2, 2)), (0, (18, 6, 6))):
+            found = Counter(use for patient, use in given.items() if kinds[patient] == kind)
+            assert tuple(found[use] for use in USES) == counts
+        assert given == split_patients(dict.fromkeys(reversed(kinds), ""), (60, 20, 20), 0, kinds)
+        assert given != split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), 1, kinds)
 
     @pytest.mark.parametrize("shares", [(0, 0, 0), (1, -0.1, 0.1), (1, float("nan"), 0), (0.5, 0.5)])
     def test_bad_shares_are_refused(self, shares):
@@ -407,13 +372,3 @@ class TestContent:
         assert content_hash(tmp_path / "a", None) == content_hash(tmp_path / "b", None)
         (tmp_path / "b" / "IM0").unlink()
         assert content_hash(tmp_path / "a", None) != content_hash(tmp_path / "b", None)
-
-    def test_each_series_of_a_folder_has_its_own(self, tmp_path):
-        write_series(tmp_path / "both", chest_hu(seed=1), tags={"SeriesNumber": 1})
-        write_series(tmp_path / "both", chest_hu(seed=2), tags={"SeriesNumber": 2}, name="second{:03d}.dcm".format)
-        first, second = (content_hash(tmp_path / "both", number) for number in "12")
-        assert first != second
-        with pytest.raises(CTError, match="2 CT series"):
-            content_hash(tmp_path / "both", None)
-        with pytest.raises(CTError, match="no CT series '3'"):
-            content_hash(tmp_path / "both", "3")

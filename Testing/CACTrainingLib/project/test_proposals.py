@@ -80,16 +80,6 @@ def test_a_model_of_one_s_own(project, tmp_path):
 
 
 @pytest.mark.long
-def test_model_from_another_preprocessing_is_told_and_nothing_is_lost(project, tmp_path):
-    before = read_proposal(project, "0001")
-    card = untrained("slices", "old", tmp_path / "models")
-    card.write_text(card.read_text().replace('"preprocessing_version": 1', '"preprocessing_version": 0'))
-    with pytest.raises(ModelError, match="version 0 of the preprocessing"):
-        propose(project, "0001", "cpu", [card])
-    assert read_proposal(project, "0001") == before
-
-
-@pytest.mark.long
 def test_scan_without_a_heart_is_told(tmp_path, monkeypatch):
     project = Project.create(tmp_path / "project")
     project.add([NewScan("a", "a", write_scan(tmp_path / "a", 1, True, False) / "ct.nii.gz")])
@@ -101,11 +91,6 @@ def test_scan_without_a_heart_is_told(tmp_path, monkeypatch):
     (tmp_path / "a" / "ct.nii.gz").unlink()
     with pytest.raises(CTError, match="does not exist"):
         propose(project, "0001", "cpu")
-
-
-def _change(folder, **facts):
-    file = folder / "proposal.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **facts}))
 
 
 @pytest.mark.long

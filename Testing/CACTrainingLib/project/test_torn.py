@@ -26,13 +26,13 @@ class LostError(AssertionError):
 
 
 @contextmanager
-def program(folder, *sins):
+def program(folder):
     """The program in a project's folder, with scans beside it."""
     Project.create(folder)
     for n in range(POOL):
         (folder.parent / f"scan{n}.nii").write_bytes(b"a scan of its own: %d" % n)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, annotating_program.__file__, str(folder), *sins]
+    command = [sys.executable, annotating_program.__file__, str(folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     with subprocess.Popen(command, **pipes) as process:
         try:
@@ -82,12 +82,12 @@ def checked(folder, expected, done, begun):
     raise LostError(f"After {done[-3:]}, with {begun} begun, expected {expected.visible()}, but there is {there}")
 
 
-def torn(folder, times, *sins):
+def torn(folder, times):
     """How many steps of each kind were done, and were begun when the program was killed."""
     draw = random.Random(7)
     expected, seconds = Expected(), {}
     all_done, all_begun = [], []
-    with program(folder, *sins) as process:
+    with program(folder) as process:
         for _ in range(times):
             done, begun = killed_at_random(process, expected, draw, seconds)
             expected = checked(folder, expected, done, begun)

@@ -1,7 +1,5 @@
 """The atlas of the arteries: drawn as its settings say, and right about patients it was not drawn from."""
 
-from dataclasses import asdict, replace
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -43,13 +41,6 @@ def unseen():
 
 
 @pytest.mark.long
-def test_the_settings_are_the_atlas(few):
-    assert np.array_equal(make_atlas(FEW).log_rates, few.log_rates)
-    assert not np.array_equal(make_atlas(replace(FEW, seed=8)).log_rates, few.log_rates)
-    assert few.provenance["settings"] == asdict(FEW)
-
-
-@pytest.mark.long
 def test_rates_are_lesions_per_thousand_patients(few):
     rates = np.exp(few.log_rates.astype(float))
     counted = few.provenance["deposits"]
@@ -57,14 +48,6 @@ def test_rates_are_lesions_per_thousand_patients(few):
         assert rates[number].sum() == pytest.approx(counted[name] * 1000 / (FEW.patients * FEW.draws), rel=1e-3)
     others = sum(count for kind, count in counted.items() if kind not in NAMES)
     assert 0.2 < rates[NOT_CORONARY].sum() / (others * 1000 / (FEW.patients * FEW.draws)) < 1
-
-
-@pytest.mark.long
-def test_small_deposits_are_not_counted():
-    deposits = list(patient_deposits(0, FEW))
-    assert min(d.mass_mg for d in deposits) < 3
-    with pytest.raises(CTError, match="more patients"):
-        make_atlas(replace(FEW, patients=1, least_mass_mg=1e6))
 
 
 @pytest.mark.long
@@ -109,28 +92,18 @@ def test_bundled_atlas_knows_patients_it_has_not_seen(unseen):
     assert coronary_called_not < 0.4
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "wrong",
-    [{"patients": 0}, {"draws": 0}, {"points": 0}, {"outlier_share": 0.0}, {"bandwidth": 0.0}],
-)
+@pytest.mark.parametrize("wrong", [{"patients": 0}, {"outlier_share": 0.0}])
 def test_settings_that_make_no_atlas(wrong):
     with pytest.raises(CTError):
         AtlasSettings(**wrong)
 
 
-class TestCommand:
-    @pytest.mark.long
-    def test_writes_the_atlas(self, tmp_path, few, monkeypatch):
-        monkeypatch.setattr(train_arteries, "make_atlas", lambda settings, _: few)
-        path = tmp_path / "atlas.npz"
-        assert train_arteries.train(RunOptions((), path), FEW, Progress()) == path
-        assert read_atlas(path).log_rates == pytest.approx(few.log_rates, rel=1e-3, abs=1e-3)
-        with pytest.raises(OutputError, match="exists already"):
-            train_arteries.train(RunOptions((), path), FEW, Progress())
-
-    @pytest.mark.long
-    @pytest.mark.parametrize("name", ["atlas.json", "nowhere/atlas.npz"])
-    def test_only_where_it_can(self, tmp_path, name):
-        with pytest.raises(OutputError, match="cannot be written"):
-            train_arteries.train(RunOptions((), tmp_path / name), FEW, Progress())
+@pytest.mark.long
+def test_the_command_writes_the_atlas(tmp_path, few, monkeypatch):
+    monkeypatch.setattr(train_arteries, "make_atlas", lambda settings, _: few)
+    path = tmp_path / "atlas.npz"
+    assert train_arteries.train(RunOptions((), path), FEW, Progress()) == path
+    assert read_atlas(path).log_rates == pytest.approx(few.log_rates, rel=1e-3, abs=1e-3)
+    for other, message in ((path, "exists already"), (tmp_path / "nowhere" / "atlas.npz", "cannot be written")):
+        with pytest.raises(OutputError, match=message):
+            train_arteries.train(RunOptions((), other), FEW, Progress())

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 from training_scans import write_scan
 
@@ -14,18 +15,18 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.van_velzen import GeneratorConfig
 from CACTrainingLib.data.augmentation import SliceAugmentation
-from CACTrainingLib.data.datasets import DataError, Drawn, SliceDataset, find_scans, load_slices, prepare
+from CACTrainingLib.data.datasets import DataError, SliceDataset, find_scans, load_slices, prepare
+from CACTrainingLib.data.slice_batches import SliceDraw, vary_slices
 from CACTrainingLib.training import decomposition as train_decomposition
-from CACTrainingLib.training import slices as train_slices
-from CACTrainingLib.training.cyclegan import CycleTask, CycleTraining
+from CACTrainingLib.training.cyclegan import DISCRIMINATORS, CycleTask, CycleTraining
 from CACTrainingLib.training.decomposition import SupervisedTask, SupervisedTraining
 from CACTrainingLib.training.decomposition_metrics import (
     collapse,
     map_metrics,
-    watched_slices,
+    sample_slices,
 )
 from CACTrainingLib.training.loop import train
-from CACTrainingLib.training.sample_pictures import decomposition_picture, pictured_slices
+from CACTrainingLib.training.sample_pictures import decomposition_picture, slices_to_picture
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True)
@@ -78,50 +79,31 @@ class Constant(nn.Module):
 
 @pytest.mark.long
 class TestSupervised:
-    def test_it_learns(self, supervised):
+    def test_it_learns_and_its_card_says_how(self, supervised):
         lines = (supervised.parent / "map.training" / "metrics.jsonl").read_text().splitlines()
         losses = [x["loss"] for x in map(json.loads, lines) if x["event"] == "training"]
         assert losses[-1] < 0.8 * losses[0]
-        metrics = models.read_card(supervised).validation["without_rule"]
-        assert metrics["captured"] > 0.3
-        assert metrics["auc"] > 0.9
-
-    def test_card(self, supervised):
         card = models.verify_model(supervised)
-        assert card.network == "decomposition"
-        assert card.training.settings["method"] == "supervised"
-        assert card.training.settings["calcium_weight"] == 11.0
-        assert card.training.seed == 2
-        for name in ("captured", "precision", "overlap", "correlation", "mass_distractor", "mass_clean"):
-            assert name in card.validation["without_rule"], name
-            assert name in card.validation["with_rule"], name
-        assert card.validation["visible_slices"] > 0
+        assert (card.network, card.training.settings["method"]) == ("decomposition", "supervised")
+        assert card.validation["without_rule"].keys() == card.validation["with_rule"].keys()
+        assert card.validation["without_rule"]["captured"] > 0.3
+        assert card.validation["without_rule"]["auc"] > 0.9
 
     def test_valve_calcium_is_a_negative(self, parts):
-        task = SupervisedTask(SUPERVISED, *parts)
+        """Pixels of the true map, bright ones without it, and those off the heart count as the settings say."""
+        task = SupervisedTask(replace(SUPERVISED, outside_weight=0.25), *parts)
         data = parts[0]
-        valve = np.nonzero(data.bright & (data.kind == 1))[0][:3]
         still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0)
-        ones, seen = np.ones(3, np.float32), np.ones(3, bool)
-        drawn = Drawn(valve, ones, seen)
-        x, maps = train_slices.varied(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
+        chosen = np.concatenate([np.nonzero(data.bright & (data.kind == 1))[0][:3], np.nonzero(data.visible)[0][:3]])
+        drawn = SliceDraw(chosen, np.ones(6, np.float32), np.ones(6, bool))
+        x, maps = vary_slices(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
         true, heart = maps[:, :1], maps[:, 1:] > 0.5
-        assert not true.any()
         weights = task.weights(x, true, heart)
-        assert weights.max() == SUPERVISED.bright_weight
-        near = np.hypot(*(np.mgrid[:224, :224] - 111.5)) < 12
-        assert (weights[:, 0][:, near] == SUPERVISED.bright_weight).sum() > 20
-
-        coronary = np.nonzero(data.visible)[0][:3]
-        drawn = Drawn(coronary, ones, seen)
-        x, maps = train_slices.varied(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
-        true, heart = maps[:, :1], maps[:, 1:] > 0.5
-        assert (task.weights(x, true, heart)[true > 0.05] == SUPERVISED.calcium_weight).all()
-        outside = replace(SUPERVISED, outside_weight=0.25)
-        faded = SupervisedTask(outside, *parts).weights(x, true, heart)
-        assert heart.any()
-        assert not heart.all()
-        assert torch.equal(faded, task.weights(x, true, heart) * torch.where(heart, 1.0, 0.25))
+        assert not true[:3].any()
+        middle = np.hypot(*(np.mgrid[:224, :224] - 111.5)) < 12
+        assert (weights[:3, 0][:, middle] == SUPERVISED.bright_weight).sum() > 20
+        assert (weights[heart & (true > 0.05)] == SUPERVISED.calcium_weight).all()
+        assert weights[~heart].min() == 0.25
 
     def test_it_needs_true_maps(self, tmp_path):
         for name in "ab":
@@ -132,48 +114,39 @@ class TestSupervised:
             SupervisedTask(SUPERVISED, data, data)
 
 
-class TestPicture:
-    def test_the_map_is_what_is_missing_in_the_healthy_image(self, parts):
+class TestMetrics:
+    def test_the_picture_shows_the_map_and_what_is_left(self, parts):
         """Black where the map is empty; with a perfect map, the slice with calcium becomes even."""
         data = parts[1]
-        chosen = pictured_slices(data, watched_slices(data, 8, 0))
+        chosen = slices_to_picture(data, sample_slices(data, 8, 0))
         perfect = decomposition_picture(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, chosen)
         empty = decomposition_picture(Constant(0.0), CONFIG, data, chosen)
-        assert perfect.shape == empty.shape
-        assert perfect.dtype == np.uint8
-        rows = [slice(24 + n * 164, 24 + n * 164 + 160) for n in range(3)]
-        first = slice(92, 252)
-        assert (perfect[rows[0], first] == empty[rows[0], first]).all()
-        assert not empty[rows[1], first].any()
-        assert perfect[rows[1], first].max() == 255
-        assert (empty[rows[0], first] == empty[rows[2], first]).all()
-        assert perfect[rows[2], first].max() < 150 < empty[rows[2], first].max()
+        ct, calcium, healthy = (np.s_[24 + n * 164 : 24 + n * 164 + 160, 92:252] for n in range(3))
+        assert (perfect[ct] == empty[ct]).all()
+        assert (empty[calcium].max(), perfect[calcium].max()) == (0, 255)
+        assert perfect[healthy].max() < 150 < empty[healthy].max()
 
-
-class TestMetrics:
     def test_a_perfect_map(self, parts):
         data = parts[1]
-        watched = watched_slices(data, 6, 0)
-        chosen = np.concatenate([watched.visible, watched.distractor, watched.clean])
-        metrics = map_metrics(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, watched)
+        sample = sample_slices(data, 6, 0)
+        chosen = np.concatenate([sample.visible, sample.distractor, sample.clean])
+        metrics = map_metrics(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, sample)
         assert metrics["captured"] == pytest.approx(1, abs=0.02)
         assert metrics["precision"] == pytest.approx(1)
         assert metrics["overlap"] > 0.97
         assert metrics["slope"] == pytest.approx(1, abs=0.05)
-        assert metrics["correlation"] > 0.99
         assert metrics["auc"] == 1
         assert metrics["mass_distractor"] == metrics["mass_clean"] == metrics["covered_clean"] == 0
-        assert 200 * 64 * 1.5 < metrics["mass_visible"] < 400 * 64 * 1.5
         assert metrics["mass_visible"] == pytest.approx(metrics["mass_true"], rel=0.02)
         assert collapse(metrics) == []
 
     def test_valve_painted_as_coronary_costs_precision(self, parts):
         data = parts[1]
-        watched = watched_slices(data, 6, 0)
-        assert len(watched.distractor)
-        chosen = np.concatenate([watched.visible, watched.distractor, watched.clean])
+        sample = sample_slices(data, 6, 0)
+        assert len(sample.distractor)
+        chosen = np.concatenate([sample.visible, sample.distractor, sample.clean])
         bright = np.maximum(data.network_input(chosen, 0, False) - 0.15, 0)
-        metrics = map_metrics(Perfect(bright, data, chosen), CONFIG, data, watched)
+        metrics = map_metrics(Perfect(bright, data, chosen), CONFIG, data, sample)
         assert metrics["mass_distractor"] > 0
         assert metrics["slices_above_zero_distractor"] == 1
         assert metrics["mass_clean"] == 0
@@ -182,8 +155,8 @@ class TestMetrics:
     @pytest.mark.parametrize(("value", "code"), [(0.0, "map-empty"), (0.3, "map-everywhere")])
     def test_collapse_is_told(self, parts, value, code):
         data = parts[1]
-        watched = watched_slices(data, 3, 0)
-        metrics = map_metrics(Constant(value), CONFIG, data, watched)
+        sample = sample_slices(data, 3, 0)
+        metrics = map_metrics(Constant(value), CONFIG, data, sample)
         (warning,) = collapse(metrics)
         assert warning.code == code
 
@@ -191,25 +164,16 @@ class TestMetrics:
 @pytest.mark.long
 class TestCycleGan:
     def test_step_teaches_all_four_networks(self, parts, tmp_path):
-        task = CycleTask(CYCLE, *parts)
-        before = {n: [p.clone() for p in m.parameters()] for n, m in task.modules.items()}
-        loop = replace(CYCLE.loop, steps=1, validate_every=1)
-        train(task, loop, tmp_path, Progress(), "cpu")
-        for name, module in task.modules.items():
-            changed = [not torch.equal(a, b) for a, b in zip(before[name], module.parameters(), strict=True)]
-            assert any(changed), name
-        line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
-        assert {"adversarial", "cycle", "identity", "discriminators"} <= line.keys()
-
-    def test_warmup_tells_slices_apart_and_leaves_generators(self, parts, tmp_path):
-        settings = replace(CYCLE, warmup_steps=160, learning_rate=5e-3, loop=replace(CYCLE.loop, steps=160))
-        task = CycleTask(settings, *parts)
-        before = [p.clone() for p in task.modules["remove"].parameters()]
-        train(task, replace(settings.loop, validate_every=160), tmp_path, Progress(), "cpu")
-        assert all(torch.equal(a, b) for a, b in zip(before, task.modules["remove"].parameters(), strict=True))
-        lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-        losses = [x["warmup"] for x in lines if x["event"] == "training"]
-        assert losses[-1] < 0.8 * losses[0]
+        """After a step of warming up, in which the discriminators alone learn."""
+        task = CycleTask(replace(CYCLE, warmup_steps=1), *parts)
+        fabric = Fabric(accelerator="cpu")
+        for number, learning in ((0, DISCRIMINATORS), (1, tuple(task.modules))):
+            before = {n: [p.clone() for p in m.parameters()] for n, m in task.modules.items()}
+            values = task.step(task.batch(np.random.default_rng(number)), fabric, number)
+            for name, module in task.modules.items():
+                changed = [not torch.equal(a, b) for a, b in zip(before[name], module.parameters(), strict=True)]
+                assert any(changed) == (name in learning), (number, name)
+        assert {"adversarial", "cycle", "identity", "discriminators"} <= values.keys()
 
     def test_killed_and_resumed_is_the_same(self, parts, tmp_path):
         class Killed(CycleTask):
@@ -276,13 +240,6 @@ class TestLabels:
         assert first.keys() == second.keys()
         for name, tensor in first.items():
             assert torch.equal(tensor, second[name]), name
-
-    def test_known_maps_teach_beside_labels(self, parts, tmp_path):
-        settings = replace(self.SETTINGS, truth_weight=10.0, loop=replace(LOOP, steps=2, validate_every=2))
-        task = CycleTask(settings, *parts)
-        train(task, settings.loop, tmp_path, Progress(), "cpu")
-        line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
-        assert line["truth"] > 0
 
 
 def test_published_settings():

@@ -9,22 +9,13 @@ import torch
 from training_scans import write_cohort, write_scan
 
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import TableError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.preprocessing import HEART_PATCH
 from CACScoringLib.networks.van_velzen import HeartNetConfig
 from CACTrainingLib.data.augmentation import UNCHANGED
-from CACTrainingLib.data.datasets import DataError, HeartVolume, find_scans, load_volume, prepare
+from CACTrainingLib.data.datasets import HeartVolume, find_scans, load_volume, prepare
 from CACTrainingLib.training import heart as train_heart
-from CACTrainingLib.training.heart import (
-    HeartTask,
-    HeartTraining,
-    dice_loss,
-    patch_centre,
-    read_pairs,
-    split,
-    with_known_heart,
-)
+from CACTrainingLib.training.heart import HeartTask, HeartTraining, dice_loss, patch_centre
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 CONFIG = HeartNetConfig(width=2, residual_blocks=1)
@@ -105,23 +96,6 @@ def test_batches_are_balanced_for_the_heart(cohort, cache):
     assert batch["x"].max() <= 1
 
 
-@pytest.fixture
-def small_patches(monkeypatch):
-    """For what is counted over many."""
-    monkeypatch.setattr(train_heart, "HEART_PATCH", 24)
-
-
-def test_share_of_patches_with_heart_that_is_no_whole_number(small_patches):
-    """0.75 of two patches: as often two as one. The others hold nothing, because their centres lie far off."""
-    heart = np.zeros((300, 70, 70), np.uint8)
-    heart[20:30, 20:50, 20:50] = 1
-    scan = HeartVolume("a", heart.astype(np.float16), heart, ((20, 30), (20, 50), (20, 50)))
-    task = HeartTask(replace(SETTINGS, present_share=0.75, augmentation=UNCHANGED), [scan], [scan])
-    counts = [int(task.batch(np.random.default_rng(s))["heart"].flatten(1).any(1).sum()) for s in range(40)]
-    assert set(counts) == {1, 2}
-    assert 1.3 < np.mean(counts) < 1.7
-
-
 def test_patches_without_heart_where_there_is_room():
     volume = np.zeros((100, 260, 260), np.float16)
     heart = np.zeros(volume.shape, np.uint8)
@@ -135,7 +109,9 @@ def test_patches_without_heart_where_there_is_room():
             assert heart[box].any() == present
 
 
-def test_listed_scans_get_their_share(small_patches):
+def test_listed_scans_get_their_share(monkeypatch):
+    monkeypatch.setattr(train_heart, "HEART_PATCH", 24)
+
     def volume(value):
         return HeartVolume(
             str(value), np.full((70, 70, 70), value, np.float16), np.ones((70, 70, 70), np.uint8), ((20, 50),) * 3
@@ -148,36 +124,6 @@ def test_listed_scans_get_their_share(small_patches):
     assert 0.35 < np.mean(highest) < 0.65
 
 
-class TestTable:
-    def test_use_is_kept(self, table, cohort):
-        training, validation = split(find_scans([cohort]), read_pairs(table), 0.3, 0)
-        assert "a" in {s.patient for s in training}
-        assert "b" in {s.patient for s in validation}
-        assert not {s.patient for s in training} & {s.patient for s in validation}
-
-    def test_patient_in_both_is_told(self, table, cohort):
-        scans = find_scans([cohort])
-        pairs = [(replace(scan, patient="0"), "training") for scan, _ in read_pairs(table)]
-        pairs += [(replace(scan, patient="0"), "validation") for scan, _ in pairs]
-        with pytest.raises(DataError, match="both in training and in validation: 0"):
-            split(scans, pairs, 0.3, 0)
-
-    @pytest.mark.parametrize(
-        ("row", "message"),
-        [
-            ("a,,x.nii.gz,,", "no ct in line 2"),
-            ("a,none.nii.gz,none.nii.gz,,", "none.nii.gz.* in line 2 .*is not there"),
-            ("a,a/ct.nii.gz,a/heart.nii.gz,heart,", "whole number"),
-            ("a,a/ct.nii.gz,a/heart.nii.gz,1,test", "training or validation, or leave it empty"),
-        ],
-    )
-    def test_mistakes_are_told(self, table, row, message):
-        path = table.parent / "wrong.csv"
-        path.write_text(f"patient,ct,heart,label,use\n{row}\n")
-        with pytest.raises(TableError, match=message):
-            read_pairs(path)
-
-
 def test_a_network_that_learns_nothing_is_told(cohort, cache):
     volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:1], "heart", cache)]
     task = HeartTask(SETTINGS, volumes, volumes)
@@ -185,17 +131,3 @@ def test_a_network_that_learns_nothing_is_told(cohort, cache):
     assert [d.code for d in task.warnings({"dice": 0.01, "found_where_none": 0.9}, 3)] == ["heart-not-found"]
     assert [d.code for d in task.warnings({"dice": 0.4, "found_where_none": 0.9}, 3)] == ["heart-everywhere"]
     assert task.warnings({"dice": 0.4}, 3) == task.warnings({"dice": 0.4, "found_where_none": 0.1}, 3) == []
-
-
-def test_a_heart_found_from_the_lungs_is_not_learned_from(tmp_path):
-    """Lesions inserted into a real scan without a heart mask come with the region found, which is no outline."""
-    for number, source in enumerate(("given", "lungs", None)):
-        truth = write_scan(tmp_path / str(number), number, coronary=True, valve=False) / "truth.json"
-        content = json.loads(truth.read_text(encoding="utf-8"))
-        truth.write_text(json.dumps({**content, **({"heart_source": source} if source else {})}), encoding="utf-8")
-    scans = find_scans([tmp_path])
-    assert len(scans) == 3
-    assert sorted(scan.patient for scan in with_known_heart(scans)) == ["0", "2"]
-    with pytest.raises(DataError, match="--heart MASK"):
-        with_known_heart([scan for scan in scans if scan.patient == "1"])
-    assert with_known_heart([]) == []

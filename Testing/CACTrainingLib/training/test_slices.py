@@ -16,12 +16,14 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, find_scans
+from CACTrainingLib.statistics.roc import threshold_at
 from CACTrainingLib.training import slices as train_slices
 from CACTrainingLib.training.curves import Curves
 from CACTrainingLib.training.run_folder import is_locked
 from CACTrainingLib.training.runs import TrainingData
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
-from CACTrainingLib.training.slices import SliceTask, SliceTraining, as_classifier, slice_metrics, threshold_at
+from CACTrainingLib.training.slice_metrics import slice_metrics
+from CACTrainingLib.training.slices import SliceTask, SliceTraining, as_classifier
 
 CONFIG = SliceClassifierConfig(width=4, residual_blocks=1, pooling="average+max", size=96)
 SETTINGS = SliceTraining(
@@ -41,26 +43,18 @@ def trained(cohort, cache, tmp_path_factory):
     return train_slices.train(options, SETTINGS, Progress())
 
 
-def test_it_learns(trained):
+def test_it_learns_and_its_card_says_how(trained, cohort):
     lines = [json.loads(x) for x in (trained.parent / "tiny.training" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["event"] == "training"]
     assert losses[-1] < 0.4 * losses[0]
     assert lines[-1]["auc"] > 0.95
-
-
-def test_card_says_how_it_was_made(trained, cohort):
     card = models.verify_model(trained)
-    assert (card.network, card.preset, card.training.seed) == ("slices", "custom", 1)
-    assert card.config["width"] == 4
-    assert card.training.settings["batch_size"] == 6
+    assert (card.network, card.preset, card.training.seed, card.config["width"]) == ("slices", "custom", 1, 4)
     assert card.training.settings["loop"]["steps"] == card.training.settings["steps_done"] == 120
     assert card.training.settings["augmentation"]["crop"] == 96
-    assert "table SHA-256" in card.training.data
     assert "training: 5 scans of 4 patients" in card.training.data
     assert {"auc", "sensitivity", "false_positive_rate", "accuracy", "slices", "data"} <= card.validation.keys()
-    assert card.calibration["slice_threshold"] == card.validation["threshold"]
-    assert 0 < card.calibration["slice_threshold"] <= 1
-    assert len(card.training.commit) >= 7
+    assert 0 < card.calibration["slice_threshold"] == card.validation["threshold"] <= 1
     assert str(cohort) not in trained.read_text()
 
 

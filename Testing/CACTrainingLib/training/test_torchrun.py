@@ -27,19 +27,12 @@ def cohort(tmp_path_factory):
     return write_cohort(tmp_path_factory.mktemp("cohort"), 4)
 
 
-def torchrun(network, output, cohort, cache, *more):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command += ["-m", "CACTrainingLib.cli", "train", network, "--data", cohort, "--output", output]
-    command += ["--workers", "1", "--device", "cpu", *more]
-    environment = {
-        **os.environ,
-        "CAC_CACHE_DIR": str(cache),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.Popen(
-        list(map(str, [*command, "--progress", "json"])), env=environment, stderr=subprocess.PIPE, encoding="utf-8"
-    )
+def torchrun(network, output, cohort, cache, *more, program=("-m", "CACTrainingLib.cli")):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", *program]
+    command += ["train", network, "--data", cohort, "--output", output, "--workers", "1", "--device", "cpu", *more]
+    own = {"CAC_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    words = [*map(str, command), "--progress", "json"]
+    return subprocess.Popen(words, env={**os.environ, **own}, stderr=subprocess.PIPE, encoding="utf-8")
 
 
 def ended(process):
@@ -116,15 +109,7 @@ def test_the_weights_of_both_are_the_same(cohort, cache, tmp_path):
     settings = {"validation_slices": 2, "batch_size": 2, "augmentation": {"crop": 64}}
     settings["loop"] = {"validate_every": 1, "patience": 1, "validation_share": 0.5}
     options = ["--preset", "compact-cyclegan", "--steps", "50", "--settings", json.dumps(settings)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", path, "train"]
-    command += ["decomposition", "--data", cohort, "--output", output, "--workers", "1", "--device", "cpu", *options]
-    environment = {
-        **os.environ,
-        "CAC_CACHE_DIR": str(cache),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "OMP_NUM_THREADS": "1",
-    }
-    process = subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.PIPE, encoding="utf-8")
+    process = torchrun("decomposition", output, cohort, cache, *options, program=[path])
     said, _ = ended(process)
     assert process.returncode == 0, said
     assert len(course(output)) < 50, "it lost patience"

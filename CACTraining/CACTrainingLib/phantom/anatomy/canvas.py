@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import numpy as np
 
@@ -35,9 +36,8 @@ class Canvas:
 
     def copy(self, z_mm: float) -> Canvas:
         """The same picture at another height, to paint on independently."""
-        other = Canvas.__new__(Canvas)
-        other.x_mm, other.y_mm, other.pixel_mm, other.z_mm = self.x_mm, self.y_mm, self.pixel_mm, z_mm
-        other.hu = self.hu.copy()
+        other = copy(self)
+        other.z_mm, other.hu = z_mm, self.hu.copy()
         return other
 
     def box(self, x0: float, x1: float, y0: float, y1: float) -> Box:

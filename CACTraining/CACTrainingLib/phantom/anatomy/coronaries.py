@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .points import PointCloud, frames_along, joined, tube
+from .points import PointCloud, along, arc_mm, frames_along, join_clouds, tube
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 LABELS = {"LM": 1, "LAD": 2, "LCX": 3, "RCA": 4}
@@ -47,7 +47,7 @@ class CoronaryTree:
     def lumen(self, artery: str) -> PointCloud:
         """The artery's blood and wall, branches too, as points that weigh mm³, in heart coordinates."""
         parts = [tube(v.path_mm, v.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM) for v in self.of(artery)]
-        return joined(parts)
+        return join_clouds(parts)
 
     def of(self, artery: str) -> list[Vessel]:
         return [vessel for vessel in self.vessels if vessel.artery == artery]
@@ -55,10 +55,8 @@ class CoronaryTree:
 
 def vessel_along_path(name: str, artery: str, path_mm: np.ndarray, first_mm: float, last_mm: float) -> Vessel:
     """A vessel along a polyline [n, 3] that tapers from one radius to another."""
-    arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
-    s = np.arange(0, arc[-1], _SPACING_MM)
-    even = np.stack([np.interp(s, arc, path_mm[:, n]) for n in range(3)], axis=1)
-    return Vessel(name, artery, even, first_mm + (last_mm - first_mm) * np.linspace(0, 1, len(s)) ** 0.8)
+    s = np.arange(0, arc_mm(path_mm)[-1], _SPACING_MM)
+    return Vessel(name, artery, along(path_mm, s), first_mm + (last_mm - first_mm) * np.linspace(0, 1, len(s)) ** 0.8)
 
 
 PREVALENCE = {"F": 0.42, "M": 0.62}
@@ -111,10 +109,8 @@ class Plaque:
         s = ((np.arange(sections) + 0.5) / sections - 0.5) * self.length_mm
         arc_length = 0.5 * np.arange(len(vessel.path_mm))
         at = np.clip(self.middle_mm + s, 0, arc_length[-1])
-        centre = np.stack([np.interp(at, arc_length, vessel.path_mm[:, n]) for n in range(3)], axis=1)
-        tangent = np.gradient(np.stack([np.interp(at, arc_length, vessel.path_mm[:, n]) for n in range(3)], 1), axis=0)
-        tangent += 1e-6
-        u, v = frames_along(tangent)
+        centre = along(vessel.path_mm, at, arc_length)
+        u, v = frames_along(np.gradient(centre, axis=0) + 1e-6)
         shape = np.sqrt(np.maximum(1 - (2 * s / self.length_mm) ** 2, 0.0))
         thickness = self.thickness_mm * shape
         arc = math.radians(self.arc_degrees)

@@ -22,7 +22,7 @@ from .coronaries import CoronaryTree
 from .heart import HeartFrame, aorta_paths, reference_frame
 from .hearts.shape import HeartShape
 from .hearts.valves import DEPOSITS, deposits, ring
-from .points import PointCloud, frame_along, frames_along, joined, tube
+from .points import PointCloud, along, arc_mm, frame_along, frames_along, join_clouds, tube
 
 
 class Part(NamedTuple):
@@ -36,18 +36,16 @@ class Part(NamedTuple):
 
 def mesh(path_mm: np.ndarray, radii_mm: np.ndarray, volume_mm3: float, crowns: int = 6) -> PointCloud:
     """Zigzag rings of struts on a tube's wall along a polyline [n, 3] with radii [n], every 1.6 mm or so."""
-    arc = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
+    arc = arc_mm(path_mm)
     rings = max(2, round(arc[-1] / 1.6))
     height = arc[-1] / rings
     turn = np.linspace(0, 2 * math.pi, 96, endpoint=False)
     zigzag = 2 * np.abs(np.mod(turn * crowns / (2 * math.pi), 1.0) - 0.5)
     at = np.clip((np.arange(rings)[:, None] + 0.05 + 0.9 * zigzag) * height, 0, arc[-1]).ravel()
     angle = np.tile(turn, rings)
-    centre = np.stack([np.interp(at, arc, path_mm[:, n]) for n in range(3)], axis=1)
-    tangents = np.gradient(path_mm, axis=0)
-    u, v = frames_along(np.stack([np.interp(at, arc, tangents[:, n]) for n in range(3)], axis=1))
+    u, v = frames_along(along(np.gradient(path_mm, axis=0), at, arc))
     radius = np.interp(at, arc, radii_mm)[:, None]
-    places = centre + radius * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
+    places = along(path_mm, at) + radius * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
     return PointCloud(places, np.full(len(places), volume_mm3 / len(places)))
 
 
@@ -65,7 +63,7 @@ def stent(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Genera
 
 
 def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
-    """Of a pacemaker or defibrillator: left arm's vein, superior vena cava, right atrium, right ventricle's apex."""
+    """Lead from the left arm's vein to the right ventricle's apex, or with one more in the right atrium."""
     frame = reference_frame(body)
     a, b, c = frame.semi_axes_mm
     atrium, bend = heart.landmarks_mm["ra"], heart.landmarks_mm["tricuspid"]
@@ -85,7 +83,7 @@ def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generat
         hook = smooth_path(np.stack([atrium, atrium + np.array([0, 0.15 * b, -0.1 * c]), appendage]), 40)
         clouds.append(tube(hook, np.full(40, radius), fill, 0.4))
     vein = tube(_cava(frame, atrium), np.full(120, radius), fill, 0.4)
-    return [Part("heart", "RCA", joined(clouds), 1.0), Part("body", None, vein, 1.0)]
+    return [Part("heart", "RCA", join_clouds(clouds), 1.0), Part("body", None, vein, 1.0)]
 
 
 def catheter(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
@@ -113,7 +111,7 @@ def bypass_clips(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random
         half = g.uniform(1.6, 3.0)
         legs = place + np.array([[half, 0.7], [-half, 0.4], [-half, -0.4], [half, -0.7]]) @ np.stack([w, u])
         clouds.append(tube(legs, np.full(4, g.uniform(0.3, 0.45)), g.uniform(0.4, 0.9), 0.3))
-    return [Part("heart", "LM", joined(clouds), 0.6)]
+    return [Part("heart", "LM", join_clouds(clouds), 0.6)]
 
 
 def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
@@ -123,7 +121,7 @@ def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.rando
     for z in np.arange(-15, 110, g.uniform(18, 24)):
         loop = np.stack([15 * np.cos(angle), y0 + 8.5 * np.sin(angle), z + g.normal(0, 2) + 3 * np.cos(angle)], axis=1)
         clouds.append(tube(loop, np.full(40, 0.4), 1.0, 0.5))
-    return [Part("body", None, joined(clouds), 0.8)]
+    return [Part("body", None, join_clouds(clouds), 0.8)]
 
 
 def prosthetic_valve(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
@@ -212,22 +210,20 @@ class Distractor:
     def mass_mg(self) -> float:
         return 0.0 if self.metal else self.cloud.total
 
-    def placed(self, body: Body, frame: HeartFrame, heart: HeartShape) -> PointCloud:
+    def place(self, body: Body, frame: HeartFrame, heart: HeartShape) -> PointCloud:
         """The cloud in LPS for a heart in this pose."""
         if self.anchor == "heart":
-            return PointCloud(frame.to_lps(self.cloud.positions_mm), self.cloud.weights)
+            return self.cloud.mapped(frame.to_lps)
         if self.anchor == "body":
             return self.cloud
         path, radii = aorta_paths(body, frame, heart)[0 if self.anchor == "arch" else 1]
         share, beyond, angle = self.cloud.positions_mm.T
         at = share * (len(path) - 1)
         index = np.arange(len(path))
-        centre = np.stack([np.interp(at, index, path[:, n]) for n in range(3)], axis=1)
-        tangent = np.stack([np.interp(at, index, np.gradient(path[:, n])) for n in range(3)], axis=1)
-        u, v = frames_along(tangent)
+        u, v = frames_along(along(np.gradient(path, axis=0), at, index))
         out = np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v
         radius = np.interp(at, index, radii) + beyond
-        return PointCloud(centre + radius[:, None] * out, self.cloud.weights)
+        return PointCloud(along(path, at, index) + radius[:, None] * out, self.cloud.weights)
 
 
 def draw_distractors(

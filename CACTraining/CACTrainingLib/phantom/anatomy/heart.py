@@ -176,58 +176,66 @@ class Heart:
             lung[box] *= 1 - share
 
 
-def great_vessels(
-    body: Body, frame: HeartFrame, shape: HeartShape
-) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
-    """Tubes as (path [n, 3], radii [n], HU, edge mm), in painting order."""
+Tube = tuple[np.ndarray, np.ndarray, float, float]
+"""path [n, 3] in LPS, radii [n], HU, width of the edge in mm."""
+
+
+def great_vessels(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
+    """Oesophagus, veins, arteries and airways, in painting order."""
+    return [*_oesophagus(body), *_veins(body, frame, shape), *_arteries(body, frame, shape), *_airways()]
+
+
+def _tube(points: list, radii: list[float], hu: float, edge_mm: float = 1.4, count: int = 14) -> Tube:
+    """A smooth tube of `count` points through these, whose radius changes evenly between these."""
+    places = np.linspace(0, 1, count), np.linspace(0, 1, len(radii))
+    return smooth_path(points, count), np.interp(*places, radii), hu, edge_mm
+
+
+def _oesophagus(body: Body) -> list[Tube]:
+    """Its wall, and the air in it."""
+    y = body.spine_y_mm - 22
+    wall = [(3, y - 4, 190), (8, y, 90), (6, y, 40), (10, y - 4, -20), (18, y - 14, -90)]
+    air = [(7, y, 150), (8, y, 95)]
+    return [_tube(wall, [7, 7.5, 7, 7.5, 8], tissues.OESOPHAGUS_HU, 1.5), _tube(air, [2.2, 1.2], -300.0, 1.5, 3)]
+
+
+def _veins(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
+    """Superior cava with the left brachiocephalic, inferior cava, azygos, pulmonary veins."""
+    blood, spine = body.blood_hu, body.spine_y_mm
+    left_atrium, right_atrium = (frame.to_lps(shape.landmarks_mm[name]) for name in ("la", "ra"))
+    superior = [(-34, -0.42 * spine, 125), (-29, -14, 80), (-28, -8, 45), tuple(right_atrium)]
+    azygos = [(-8, spine - 17, -120), (-9, spine - 17, 50), (-16, spine - 22, 72), (-26, 0, 78)]
+    tubes = [
+        _tube(superior, [7, 9, 10, 12], blood - 1),
+        _tube([(48, -38, 135), (15, -42, 112), (-28, -26, 105)], [6, 6, 7], blood - 1),
+        _tube([tuple(right_atrium), (-20, 12, -45), (-18, 18, -130)], [13, 12.5, 12.5], blood - 1),
+        _tube(azygos, [3.5, 4, 5, 5], blood),
+    ]
+    for side, dz in ((-1, 14), (-1, -14), (1, 12), (1, -14)):
+        gate = left_atrium + np.array([side * 24, 6, dz * 0.6])
+        hilum = (side * 52 + 4, left_atrium[1] + 10, left_atrium[2] + dz * 1.6)
+        tubes.append(_tube([tuple(left_atrium), tuple(gate), hilum], [12, 7.5, 5.5], blood))
+    return tubes
+
+
+def _arteries(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
+    """Pulmonary trunk with its branches, aorta with those of its arch."""
     blood = body.blood_hu
     trunk, trunk_radii = pulmonary_trunk(frame, shape)
     fork = tuple(trunk[-1])
-    left_atrium, right_atrium = (frame.to_lps(shape.landmarks_mm[name]) for name in ("la", "ra"))
-    spine = body.spine_y_mm
-    tubes: list[tuple[np.ndarray, np.ndarray, float, float]] = []
-
-    def add(points: list, radii: list[float], hu: float = blood, edge: float = 1.4, count: int = 14) -> None:
-        path = smooth_path(points, count)
-        tubes.append((path, np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(radii)), radii), hu, edge))
-
-    oesophagus_y = spine - 22
-    add(
-        [
-            (3, oesophagus_y - 4, 190),
-            (8, oesophagus_y, 90),
-            (6, oesophagus_y, 40),
-            (10, oesophagus_y - 4, -20),
-            (18, oesophagus_y - 14, -90),
-        ],
-        [7, 7.5, 7, 7.5, 8],
-        tissues.OESOPHAGUS_HU,
-        1.5,
-    )
-    add([(7, oesophagus_y, 150), (8, oesophagus_y, 95)], [2.2, 1.2], -300.0, 1.5, 3)
-    # Veins: superior cava with the left brachiocephalic, inferior cava, azygos, pulmonary veins.
-    add([(-34, -0.42 * spine, 125), (-29, -14, 80), (-28, -8, 45), tuple(right_atrium)], [7, 9, 10, 12], blood - 1)
-    add([(48, -38, 135), (15, -42, 112), (-28, -26, 105)], [6, 6, 7], blood - 1)
-    add([tuple(right_atrium), (-20, 12, -45), (-18, 18, -130)], [13, 12.5, 12.5], blood - 1)
-    add([(-8, spine - 17, -120), (-9, spine - 17, 50), (-16, spine - 22, 72), (-26, 0, 78)], [3.5, 4, 5, 5])
-    for side, dz in ((-1, 14), (-1, -14), (1, 12), (1, -14)):
-        gate = left_atrium + np.array([side * 24, 6, dz * 0.6])
-        add(
-            [tuple(left_atrium), tuple(gate), (side * 52 + 4, left_atrium[1] + 10, left_atrium[2] + dz * 1.6)],
-            [12, 7.5, 5.5],
-        )
-    # Pulmonary trunk and its branches.
-    tubes.append((trunk, trunk_radii, blood, 1.4))
-    right_hilum = [(-36, 4, fork[2] - 8), (-52, 8, fork[2] - 22), (-56, 16, fork[2] - 46), (-62, 30, fork[2] - 70)]
-    left_hilum = [(46, 14, fork[2] - 4), (54, 24, fork[2] - 26), (60, 36, fork[2] - 48), (66, 46, fork[2] - 70)]
-    add([fork, (-8, 2, fork[2] - 3), *right_hilum], [12, 11, 10, 8.5, 7, 4.5])
-    add([fork, (32, 2, fork[2] + 4), *left_hilum], [12, 11, 10, 8.5, 7, 4.5])
-    # Aorta.
-    for path, radii in aorta_paths(body, frame, shape):
-        tubes.append((path, radii, blood, 1.4))
+    z = fork[2]
+    right = [(-8, 2, z - 3), (-36, 4, z - 8), (-52, 8, z - 22), (-56, 16, z - 46), (-62, 30, z - 70)]
+    left = [(32, 2, z + 4), (46, 14, z - 4), (54, 24, z - 26), (60, 36, z - 48), (66, 46, z - 70)]
+    tubes: list[Tube] = [(trunk, trunk_radii, blood, 1.4)]
+    tubes += [_tube([fork, *branch], [12, 11, 10, 8.5, 7, 4.5], blood) for branch in (right, left)]
+    tubes += [(path, radii, blood, 1.4) for path, radii in aorta_paths(body, frame, shape)]
     for x, y, top in ((-20, -28, (-28, -30, 190)), (8, -8, (20, -10, 190)), (18, 8, (34, 12, 190))):
-        add([(x * 0.6, y * 0.6, 104), (x, y, 125), top], [6.0, 5.0, 4.2], count=6)
-    # Thyroid poles, then airways on top: wall, then air.
+        tubes.append(_tube([(x * 0.6, y * 0.6, 104), (x, y, 125), top], [6.0, 5.0, 4.2], blood, count=6))
+    return tubes
+
+
+def _airways() -> list[Tube]:
+    """Trachea and bronchi: all walls, then the air in them."""
     carina = 72.0
     airways = (
         ([(0, -6, 200), (-1, 2, 130), (-2, 10, carina)], [9.0, 9.0, 9.5]),
@@ -237,11 +245,8 @@ def great_vessels(
         ([(-2, 10, carina), (22, 14, 56), (42, 20, 40), (52, 35, 16), (62, 45, -8)], [7.0, 5.5, 4.6, 4.2, 2.4]),
         ([(40, 19, 42), (56, 4, 46), (70, -10, 52)], [4.2, 3.0, 1.8]),
     )
-    for path, radii in airways:
-        add(path, [q + 1.2 for q in radii], 30.0, 1.2, 10)
-    for path, radii in airways:
-        add(path, radii, tissues.AIR_HU + 15, 1.2, 10)
-    return tubes
+    walls = [_tube(path, [radius + 1.2 for radius in radii], 30.0, 1.2, 10) for path, radii in airways]
+    return walls + [_tube(path, radii, tissues.AIR_HU + 15, 1.2, 10) for path, radii in airways]
 
 
 def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape) -> list[tuple[np.ndarray, np.ndarray]]:

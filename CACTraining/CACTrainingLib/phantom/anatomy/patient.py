@@ -15,7 +15,7 @@ from .distractors import Distractor, draw_distractors
 from .heart import reference_frame
 from .hearts.shape import HeartShape, draw_heart_shape
 from .hearts.tree import draw_tree
-from .points import POINT_STEP_MM, PointCloud, joined
+from .points import POINT_STEP_MM, PointCloud, join_clouds
 from .thorax import lung_grain, lung_vessels, trunk_outline_mm
 
 _SEED = 20210531
@@ -46,7 +46,7 @@ class Patient:
     def calcium(self, artery: str, step_mm: float = POINT_STEP_MM) -> PointCloud:
         """An artery's plaques as points that weigh mg, in heart coordinates."""
         by_name = {vessel.name: vessel for vessel in self.tree.vessels}
-        return joined([p.cloud(by_name[p.vessel], step_mm) for p in self.plaques if p.artery == artery])
+        return join_clouds([p.cloud(by_name[p.vessel], step_mm) for p in self.plaques if p.artery == artery])
 
 
 def stream(number: int, *purpose: int) -> np.random.Generator:
@@ -75,7 +75,7 @@ def draw_patient(number: int, sex: str | None = None, prevalence: float | None =
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
     body = draw_body(stream(number, 1), sex)
     heart, tree = patient_heart(number, body)
-    body = moved_to_sternum(body, heart)
+    body = move_to_sternum(body, heart)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)
     return Patient(
         number=number,
@@ -90,7 +90,7 @@ def draw_patient(number: int, sex: str | None = None, prevalence: float | None =
     )
 
 
-def moved_to_sternum(body: Body, heart: HeartShape) -> Body:
+def move_to_sternum(body: Body, heart: HeartShape) -> Body:
     """The body with its heart half of the way to where it lies behind the sternum."""
     frame = reference_frame(body)
     front = float(frame.to_lps(heart.places_mm[heart.pericardium < 0])[:, 1].min())
@@ -99,7 +99,7 @@ def moved_to_sternum(body: Body, heart: HeartShape) -> Body:
     return replace(body, heart_centre_mm=(x, y - 0.5 * max(gap, 0.0), z))
 
 
-def with_contrast(patient: Patient) -> Patient:
+def add_contrast(patient: Patient) -> Patient:
     """The same patient with a contrast agent in the blood, as for CT angiography of the coronaries: bright blood in
     chambers and arteries, heart muscle and liver a little brighter (ranges (2nd): usual values, shape)."""
     g = stream(patient.number, 40)
@@ -141,7 +141,7 @@ _AGE_STEP_YEARS = 0.1
 
 @dataclass(frozen=True)
 class Demographics:
-    """What a clinic knows of a patient before any image: drawn to fit the sex, body and calcium.
+    """Clinical facts of a patient, drawn to fit the sex, body and calcium.
 
     They are drawn after everything else and from a random stream of their own: the patient does not change by them.
     Each follows from published relations only, so that clinical factors tell of calcium what they tell in people,
@@ -188,7 +188,7 @@ def demographics(patient: Patient) -> Demographics:
 
 
 def demographics_of(number: int, body: Body, mass_mg: float) -> Demographics:
-    """As `demographics`, from what it depends on: number, body and true coronary calcium (mg)."""
+    """The same as `demographics`, from number, body and true coronary calcium (mg)."""
     generator = stream(number, _STREAM)
     at, scatter = generator.random(), generator.normal()
     ages = np.arange(AGES_YEARS[0], AGES_YEARS[1], _AGE_STEP_YEARS)
@@ -200,7 +200,7 @@ def demographics_of(number: int, body: Body, mass_mg: float) -> Demographics:
 
 
 def chest_girth_cm(body: Body) -> float:
-    """Along the skin at GIRTH_HEIGHT_MM in quiet breathing, without the breasts."""
+    """Girth along the skin at GIRTH_HEIGHT_MM in quiet breathing, without the breasts."""
     outline = trunk_outline_mm(body, GIRTH_HEIGHT_MM)
     return float(np.linalg.norm(np.diff(outline, axis=0), axis=1).sum()) / 10
 
@@ -212,7 +212,7 @@ def share_with_calcium(age_years: float | np.ndarray, sex: str) -> np.ndarray:
 
 
 def _likelihood(agatston: float, ages: np.ndarray, sex: str) -> np.ndarray:
-    """Of a score at each age, up to a factor."""
+    """Likelihood of a score at each age, up to a factor."""
     present = share_with_calcium(ages, sex)
     if agatston == 0:
         return 1 - present

@@ -7,6 +7,7 @@ are scaled to it, so no voxel grid ever rounds a mass.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,23 +27,44 @@ class PointCloud:
 
     @property
     def total(self) -> float:
+        """Sum of the weights."""
         return float(self.weights.sum())
 
+    def mapped(self, to: Callable[[np.ndarray], np.ndarray]) -> PointCloud:
+        """The same weights at other places. to: gives them, [n, 3], from those here."""
+        return PointCloud(to(self.positions_mm), self.weights)
 
-def joined(clouds: list[PointCloud]) -> PointCloud:
+
+EMPTY = PointCloud(np.zeros((0, 3)), np.zeros(0))
+
+
+def join_clouds(clouds: list[PointCloud]) -> PointCloud:
     """One cloud of all points; empty when the list is."""
     if not clouds:
-        return PointCloud(np.zeros((0, 3)), np.zeros(0))
+        return EMPTY
     return PointCloud(np.concatenate([c.positions_mm for c in clouds]), np.concatenate([c.weights for c in clouds]))
+
+
+def arc_mm(path_mm: np.ndarray) -> np.ndarray:
+    """Way along a polyline [n, 3] to each of its vertices [n]."""
+    return np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
+
+
+def along(path_mm: np.ndarray, at: np.ndarray, arc: np.ndarray | None = None) -> np.ndarray:
+    """Points [m, 3] of a polyline [n, 3] at places [m] of an arc that has these values [n] at its vertices.
+
+    arc: None for `arc_mm`.
+    """
+    arc = arc_mm(path_mm) if arc is None else arc
+    return np.stack([np.interp(at, arc, path_mm[:, axis]) for axis in range(3)], axis=1)
 
 
 def tube(path_mm: np.ndarray, radii_mm: np.ndarray, density: float, step_mm: float) -> PointCloud:
     """A solid tube along a polyline [n, 3] with a radius at each vertex [n]; weight per mm³ `density`."""
-    lengths = np.linalg.norm(np.diff(path_mm, axis=0), axis=1)
-    arc = np.r_[0.0, np.cumsum(lengths)]
+    arc = arc_mm(path_mm)
     sections = max(1, math.ceil(arc[-1] / step_mm))
     s = (np.arange(sections) + 0.5) * arc[-1] / sections
-    centre = np.stack([np.interp(s, arc, path_mm[:, a]) for a in range(3)], axis=1)
+    centre = along(path_mm, s)
     radius = np.interp(s, arc, radii_mm)
     tangent = np.gradient(centre, axis=0) if sections > 1 else (path_mm[-1:] - path_mm[:1])
     u, v = frames_along(tangent)

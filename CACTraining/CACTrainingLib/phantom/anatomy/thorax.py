@@ -22,7 +22,7 @@ from .body import Body
 from .bones import Skeleton
 from .canvas import Canvas, coverage
 from .heart import reference_frame
-from .points import PointCloud, joined
+from .points import PointCloud, join_clouds
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ def lung_vessels(body: Body, generator: np.random.Generator) -> PointCloud:
         for gate in gates:
             ends = _places_in_lung(body, side, generator, ENDS_PER_TREE)
             clouds.append(_tree(np.array(gate, float), ends, generator))
-    return joined(clouds)
+    return join_clouds(clouds)
 
 
 def lung_grain(body: Body, generator: np.random.Generator, count: int = 60000) -> PointCloud:
@@ -299,8 +299,8 @@ def lung_grain(body: Body, generator: np.random.Generator, count: int = 60000) -
     return PointCloud(places, generator.gamma(0.5, 0.5, len(places)) - 0.25)
 
 
-def breathed(positions_mm: np.ndarray, body: Body, pose: ScanPose, breath_mm: float = 0.0) -> np.ndarray:
-    """Where lung tissue lies in a pose: stretched downwards with the diaphragm, more the lower it lies."""
+def apply_breath(positions_mm: np.ndarray, body: Body, pose: ScanPose, breath_mm: float = 0.0) -> np.ndarray:
+    """Places of lung tissue in a pose: stretched downwards with the diaphragm, more the lower it lies."""
     low, high = body.right_dome_mm - 30.0, 120.0
     share = np.clip((high - positions_mm[:, 2]) / (high - low), 0.0, 1.2)
     moved = positions_mm.copy()
@@ -353,10 +353,10 @@ def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) ->
     for n in range(count - 1, 0, -1):
         flow[parent[n]] += flow[n]
     radius = np.minimum(TERMINAL_RADIUS_MM * np.cbrt(flow), LARGEST_RADIUS_MM)
-    return _filled(nodes[:count], parent[:count], radius, generator)
+    return _fill(nodes[:count], parent[:count], radius, generator)
 
 
-def _filled(nodes: np.ndarray, parent: np.ndarray, radius: np.ndarray, generator: np.random.Generator) -> PointCloud:
+def _fill(nodes: np.ndarray, parent: np.ndarray, radius: np.ndarray, generator: np.random.Generator) -> PointCloud:
     """Points along every segment, spread over its section; more of them in thick vessels."""
     a, b = nodes[parent[1:]], nodes[1:]
     r = radius[1:]

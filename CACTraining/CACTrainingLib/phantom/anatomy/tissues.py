@@ -1,4 +1,4 @@
-"""What tissues and calcium measure in HU.
+"""HU of tissues and calcium.
 
 Tissue values at 120 kVp. They are the middle of the ranges that textbooks of CT give for unenhanced scans (the HU
 ranges of Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed.; (2nd): not checked against the book)

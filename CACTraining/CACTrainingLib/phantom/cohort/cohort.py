@@ -22,8 +22,8 @@ from CACScoringLib.scoring.scores import Score, score_sites
 
 from ..anatomy.coronaries import ARTERIES, Plaque
 from ..anatomy.heart import posed_frame
-from ..anatomy.patient import STRATA, Patient, chosen_patients, draw_patient, stream, with_contrast
-from ..anatomy.points import PointCloud
+from ..anatomy.patient import STRATA, Patient, add_contrast, chosen_patients, draw_patient, stream
+from ..anatomy.points import EMPTY
 from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from ..scanner.scanner import Scanner
 from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
@@ -42,7 +42,7 @@ class CohortError(CTError):
 
 @dataclass(frozen=True)
 class CohortSettings:
-    """What a cohort is made of; recorded in `cohort.json`.
+    """Settings of a cohort, recorded in `cohort.json`.
 
     protocol: a name in PROTOCOLS. prevalence: share of
     patients with coronary calcium, None for `coronaries.PREVALENCE`. z_range_mm: heights scanned, from the heart's
@@ -76,7 +76,7 @@ class CohortSettings:
             raise CohortError("Patients chosen by their calcium take the prevalence as it comes: leave it out.")
 
     def numbers(self, patients: int) -> list[int]:
-        """Of so many patients. Raises CohortError."""
+        """Numbers of so many patients, rising. Raises CohortError."""
         if self.enriched and patients < len(STRATA):
             raise CohortError(f"Patients chosen by their calcium are {len(STRATA)} at least, not {patients}.")
         if self.enriched:
@@ -90,7 +90,7 @@ def make_scan(
     """Patient, scan and labels of scan 1 or 2 of a patient; nothing is written. patient: when drawn already."""
     if patient is None:
         patient = draw_patient(number, prevalence=settings.prevalence)
-        patient = with_contrast(patient) if settings.contrast else patient
+        patient = add_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
     grid = scan_grid(scanner, settings.z_range_mm)
     scan = scan_patient(patient, scanner, pose, scan_number, grid, threads)
@@ -147,7 +147,7 @@ def in_processes(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, T]:
-    """What `work` gives for each patient's number; begun in their order, in processes of their own.
+    """Results of `work` by the patient's number; begun in their order, in processes of their own.
 
     workers: processes, one per core when None. progress: told (done, all) after each. What `work` raises is raised,
     and CohortError where a process ended.
@@ -276,8 +276,7 @@ def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
     if not patient.plaques:
         return dict.fromkeys(ARTERIES, Score(mass_mg=0.0))
     # Lung vessels and the air's grain take most of the time, and lie elsewhere.
-    nothing = PointCloud(np.zeros((0, 3)), np.zeros(0))
-    patient = replace(patient, vessels=nothing, grain=nothing, distractors=())
+    patient = replace(patient, vessels=EMPTY, grain=EMPTY, distractors=())
     grid = scan_grid(REFERENCE_SCANNER, _heights_mm(patient))
     scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads)
     per_mg = REFERENCE_SCANNER.calcium_hu_per_mg_cm3

@@ -26,7 +26,7 @@ from ..anatomy.distractors import Distractor
 from ..anatomy.patient import Patient, demographics
 from ..scanner.response import add_stamp
 from ..scanner.scanner import Grid
-from ..scanner.simulation import SMOOTHING_MM, DigitalScan, KnownScan
+from ..scanner.simulation import SMOOTHING_MM, DigitalScan, ScanWithTruth
 
 VISIBLE_CONTRAST_TO_NOISE = 4.0
 """A detail is seen reliably when its contrast is several times the noise (Rose criterion, 3 to 5)."""
@@ -59,7 +59,7 @@ class Labels:
     slices: tuple[SliceLabel, ...]
 
 
-def annotate(scan: KnownScan, generator: np.random.Generator) -> Labels:
+def annotate(scan: ScanWithTruth, generator: np.random.Generator) -> Labels:
     """Labels of a scan. generator: the unsteadiness of the annotator's hand."""
     shape = scan.grid.shape
     per_mg = np.float32(1000.0 * scan.scanner.calcium_hu_per_mg_cm3)
@@ -83,7 +83,7 @@ def annotate(scan: KnownScan, generator: np.random.Generator) -> Labels:
     return Labels(arteries, regions, tuple(slices))
 
 
-def _visibility(calcium_hu: np.ndarray, scan: KnownScan, k: int) -> SliceLabel:
+def _visibility(calcium_hu: np.ndarray, scan: ScanWithTruth, k: int) -> SliceLabel:
     peak = float(calcium_hu.max())
     if peak < VISIBLE_HU:
         return SliceLabel(k, False, 0.0, peak)
@@ -166,7 +166,7 @@ def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, fo
 
 
 def _decimal(value: float) -> float:
-    """Within the 16 characters of a DICOM decimal string."""
+    """Round to the 16 characters of a DICOM decimal string."""
     return round(float(value), 6)
 
 
@@ -227,9 +227,9 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
 
 
 def truth_of_scan(
-    scan: KnownScan, plaques: tuple[Plaque, ...], distractors: tuple[Distractor, ...], labels: Labels
+    scan: ScanWithTruth, plaques: tuple[Plaque, ...], distractors: tuple[Distractor, ...], labels: Labels
 ) -> dict:
-    """What is known of calcium, slices, noise and scanner of any scan with plaques. Masses in mg hydroxyapatite."""
+    """Truth about calcium, slices, noise and scanner of any scan with plaques. Masses in mg hydroxyapatite."""
     voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
     seen = {
         artery: sum(float(s.values.sum(dtype=np.float64)) for s in scan.arteries.get(artery, ())) * voxel_cm3 * 1000.0
@@ -268,7 +268,7 @@ def write_scan(
     return truth
 
 
-def write_files(folder: Path, scan: KnownScan, labels: Labels, truth: dict) -> None:
+def write_files(folder: Path, scan: ScanWithTruth, labels: Labels, truth: dict) -> None:
     """Write FILES."""
     arrays = (scan.hu, scan.heart.astype(np.uint8), scan.calcium_mg_cm3, labels.arteries, labels.regions)
     for name, array in zip(FILES, arrays, strict=False):

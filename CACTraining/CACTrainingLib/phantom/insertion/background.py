@@ -1,4 +1,4 @@
-"""What must be known of a real scan before lesions are inserted: its heart, aorta and noise, and doubts about it."""
+"""Heart, aorta and noise of a real scan, measured before lesions are inserted, and doubts about it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def prepare_background(
         # The network's own outline, which is not widened for arteries that move.
         own = heart is None and region.territories is not None
         anatomy = fit_scan_heart(scan, region.territories.heart_mask(scan.image) if own else region.mask, labels)
-    noise, share = measured_noise(scan, region.mask, blood.noise_hu, blood.noise_hu)
+    noise, share = measure_noise(scan, region.mask, blood.noise_hu, blood.noise_hu)
     aortas = _aortas(scan, labels, region.excluded, grid)
     return Background(scan, name, grid, mask, region.source, anatomy, aortas, noise, share, tuple(warnings))
 
@@ -145,7 +145,7 @@ def _aorta(label: np.ndarray, name: str, margin_mm: float, grid: Grid) -> Vessel
     return vessel_along(path, name, "aortic wall", float(radius), grid)
 
 
-def measured_noise(scan: CTScan, heart: sitk.Image, usual_hu: float, smoothed_hu: float) -> tuple[np.ndarray, float]:
+def measure_noise(scan: CTScan, heart: sitk.Image, usual_hu: float, smoothed_hu: float) -> tuple[np.ndarray, float]:
     """Noise SD of every slice [k] at the heart, and what share of it a Gaussian of SMOOTHING_MM in the slice leaves.
 
     usual_hu, smoothed_hu: noise and smoothed noise where none can be measured.

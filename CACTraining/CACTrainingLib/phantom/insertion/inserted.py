@@ -24,13 +24,13 @@ from ..anatomy.coronaries import ARC_DEGREES, ARTERIES, CoronaryTree, Plaque, Ve
 from ..anatomy.distractors import AGEING, MOVES_WITH, PREVALENCE, WITH_PLAQUE, WITHOUT_PLAQUE, Distractor
 from ..anatomy.hearts.territories import TERRITORIES
 from ..anatomy.hearts.valves import DEPOSITS
-from ..anatomy.points import POINT_STEP_MM, PointCloud
+from ..anatomy.points import POINT_STEP_MM
 from ..cohort.export import SCHEMA, Labels, annotate, image_on, same_settings, truth_of_scan, write_files
 from ..scanner.response import add_stamps
 from ..scanner.scanner import NoiseSource
-from ..scanner.simulation import SMOOTHING_MM, KnownScan
-from .background import Background, measured_noise
-from .insertion import InsertionError, add_plaques, draw_motion, measured_sigma_mm, scanner_of, vessel_along
+from ..scanner.simulation import SMOOTHING_MM, ScanWithTruth
+from .background import Background, measure_noise
+from .insertion import InsertionError, add_plaques, draw_motion, measure_sigma_mm, scanner_of, vessel_along
 from .looks import Look, draw_look
 from .scan_heart import ScanTree
 
@@ -45,7 +45,7 @@ TERRITORIES_FILE = "territories.nii.gz"
 
 @dataclass(frozen=True)
 class InsertedSettings:
-    """What is inserted; recorded in `insertions.json`.
+    """Settings of insertions, recorded in `insertions.json`.
 
     artery: that of all plaques, None to draw it by ARTERY_SHARE. plaques: how many in each scan, 0 for other
     calcium only, None to draw it by BURDEN. deposits: the kinds of DEPOSIT_KINDS that each scan has, None to
@@ -79,7 +79,7 @@ class InsertedSettings:
 
 
 @dataclass(frozen=True)
-class InsertedScan(KnownScan):
+class InsertedScan(ScanWithTruth):
     """One scan with lesions.
 
     vessels: with plaques, in LPS. territories: labels uint8 [k, j, i], None without a fitted heart. look: None for the
@@ -100,7 +100,7 @@ def clean_scan(background: Background, settings: InsertedSettings) -> InsertedSc
     hu = np.rint(scan.hu).astype(np.int16)
     return InsertedScan(
         background.grid,
-        scanner_of(scan, settings.sigma_mm or measured_sigma_mm(scan), settings.slice_thickness_mm),
+        scanner_of(scan, settings.sigma_mm or measure_sigma_mm(scan), settings.slice_thickness_mm),
         hu,
         background.heart,
         np.zeros(hu.shape, np.float32),
@@ -111,7 +111,7 @@ def clean_scan(background: Background, settings: InsertedSettings) -> InsertedSc
     )
 
 
-def inserted_scan(
+def insert_lesions(
     clean: InsertedScan,
     background: Background,
     number: int,
@@ -130,7 +130,7 @@ def inserted_scan(
     if settings.vary:
         noise_hu = float(np.median(clean.noise_sd_hu))
         look = draw_look(clean.grid, clean.heart, clean.scanner, noise_hu, np.random.default_rng([*seed, 1]))
-        base = _looked(clean, background, look, (*seed, 2))
+        base = _apply_look(clean, background, look, (*seed, 2))
     sex = background.scan.acquisition.patient_sex or str(generator.choice(["F", "M"]))
     tree = anatomy and anatomy.tree(sex, np.random.default_rng([*seed, 3]))
     vessels, plaques = (), ()
@@ -149,9 +149,7 @@ def inserted_scan(
     deposits, aortas = _draw_deposits(background, tree, settings, generator), background.aortas
     if look is not None:
         used, aortas = (tuple(replace(v, path_mm=look.moved(v.path_mm)) for v in part) for part in (used, aortas))
-        deposits = tuple(
-            replace(d, cloud=PointCloud(look.moved(d.cloud.positions_mm), d.cloud.weights)) for d in deposits
-        )
+        deposits = tuple(replace(d, cloud=d.cloud.mapped(look.moved)) for d in deposits)
     hu, stamps = add_plaques(base.hu, base.grid, base.scanner, used, plaques, motion, path_mm is None, deposits)
     calcium = np.zeros(base.grid.shape, np.float32)
     for own in stamps.values():
@@ -171,14 +169,14 @@ def inserted_scan(
     )
 
 
-def _looked(clean: InsertedScan, background: Background, look: Look, seed: tuple[int, ...]) -> InsertedScan:
+def _apply_look(clean: InsertedScan, background: Background, look: Look, seed: tuple[int, ...]) -> InsertedScan:
     """The scan without lesions in another look, its noise measured again."""
     grid, scanner = look.grid(), look.scanner(clean.scanner)
     heart = look.of_mask(clean.heart, clean.grid)
     hu = look.of(clean.hu, clean.grid, min(look.air_hu, -1000.0))
     scan = CTScan(image_on(grid, np.rint(hu).astype(np.int16)), background.scan.acquisition)
     usual = float(np.median(clean.noise_sd_hu))
-    noise, share = measured_noise(
+    noise, share = measure_noise(
         scan, image_on(grid, heart.astype(np.uint8)), usual, clean.smoothed_noise_share * usual
     )
     if look.noise_hu:
@@ -212,7 +210,7 @@ def write_insertions(
     """Write a clean scan and `count` scans with lesions into DIR/NAME; called again, it goes on where it stopped.
 
     Each is a folder with `export.FILES`, and with TERRITORIES_FILE where the heart was fitted; it appears only when
-    complete. Numbers count from 0 for each seed, and a higher count adds to those there. path_mm: see `inserted_scan`.
+    complete. Numbers count from 0 for each seed, and a higher count adds to those there. path_mm: see `insert_lesions`.
     progress: told (done, count + 1) after each. Returns DIR/NAME. Raises InsertionError when the folder holds
     insertions of other settings or another scan.
     """
@@ -237,7 +235,7 @@ def write_insertions(
         clean = clean_scan(background, settings)
         for name in missing:
             number = None if name == CLEAN else int(name.rsplit("_", 1)[1])
-            scan = clean if number is None else inserted_scan(clean, background, number, settings, path_mm)
+            scan = clean if number is None else insert_lesions(clean, background, number, settings, path_mm)
             labels = annotate(scan, np.random.default_rng([settings.seed, number or 0, 38]))
             with atomic_folder(folder / name) as half:
                 write_files(half, scan, labels, _truth(background, scan, labels, number, settings))
@@ -289,7 +287,7 @@ def _draw_aortic(aortas: tuple[Vessel, ...], g: np.random.Generator) -> list[Dis
 def _truth(
     background: Background, scan: InsertedScan, labels: Labels, number: int | None, settings: InsertedSettings
 ) -> dict:
-    """As `export.truth_of`; what only a digital patient has is absent. number: None for the clean scan."""
+    """Truth as by `export.truth_of`; what only a digital patient has is absent. number: None for the clean scan."""
     anatomy = background.anatomy
     fit = anatomy and {"agreement": anatomy.fit.agreement, "residual_mm": anatomy.fit.residual_mm, "kept": anatomy.kept}
     return {

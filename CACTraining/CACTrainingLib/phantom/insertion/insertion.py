@@ -20,7 +20,7 @@ from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 from ..anatomy import tissues
 from ..anatomy.coronaries import LUMEN_STEP_MM, WALL_MM, Plaque, Vessel, vessel_along_path
 from ..anatomy.distractors import Distractor
-from ..anatomy.points import POINT_STEP_MM, joined, tube
+from ..anatomy.points import POINT_STEP_MM, join_clouds, tube
 from ..scanner.motion import ScanPose, draw_heart_beat
 from ..scanner.response import Displacement, Stamp, add_stamps, image_of_points
 from ..scanner.scanner import Grid, Kernel, Scanner
@@ -60,7 +60,7 @@ def add_plaques(
     for vessel in vessels:
         move = motion(vessel.artery)
         own = [plaque.cloud(vessel, POINT_STEP_MM) for plaque in plaques if plaque.vessel == vessel.name]
-        arteries.setdefault(vessel.artery, []).extend(image_of_points(joined(own), grid, scanner, move))
+        arteries.setdefault(vessel.artery, []).extend(image_of_points(join_clouds(own), grid, scanner, move))
         if draw_vessels:
             points = tube(vessel.path_mm, vessel.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM)
             lumen = np.zeros(hu.shape, np.float32)
@@ -108,7 +108,7 @@ def scanner_of(scan: CTScan, sigma_mm: float, slice_thickness_mm: float | None =
     )
 
 
-def measured_sigma_mm(scan: CTScan) -> float:
+def measure_sigma_mm(scan: CTScan) -> float:
     """In-plane blur (Gaussian σ) from the step between air and skin on the front of the body.
 
     The slanted edge method: pixels of a slice are sorted by their distance to the smoothed outline, so that the step

@@ -1,4 +1,4 @@
-"""How else a scanner could have shown a scan: field of view, pixels, slices, kernel, noise, air, a rolled patient.
+"""Other looks of a scan: field of view, pixels, slices, kernel, noise, air, a rolled patient.
 
 Only what the scan still holds can be made of it. Slices get thicker, never thinner, and a sharper kernel raises the
 noise with the edges. Each change of the scan is told to the `Scanner` too, so that inserted calcium is blurred as the
@@ -36,7 +36,7 @@ DEDICATED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Look:
-    """What is changed of a scan; recorded in `truth.json`.
+    """Changes of a scan, recorded in `truth.json`.
 
     roll_degrees: of the patient about the table's axis through pivot_mm (x, y). centre_mm: of the field of view, x and
     y. first_slice_mm, slices: z and number. averaged_mm: width over which slices are averaged, 0 for the scan's own.
@@ -64,7 +64,7 @@ class Look:
         return np.column_stack([(lps_mm[:, :2] - self.pivot_mm) @ self._turn().T + self.pivot_mm, lps_mm[:, 2]])
 
     def unmoved(self, lps_mm: np.ndarray) -> np.ndarray:
-        """Where in the scan lies what this look shows at points [n, 3]."""
+        """Points of the scan that this look shows at points [n, 3]."""
         return np.column_stack([(lps_mm[:, :2] - self.pivot_mm) @ self._turn() + self.pivot_mm, lps_mm[:, 2]])
 
     def _turn(self) -> np.ndarray:

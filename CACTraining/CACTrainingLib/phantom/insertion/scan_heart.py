@@ -54,7 +54,7 @@ _PIXEL_MM = 1.5
 
 @dataclass(frozen=True)
 class Fields:
-    """What a scan shows around its heart, float32 [k, j, i] every STEP_MM from `corner_mm` (x, y, z).
+    """Fields around a scan's heart, float32 [k, j, i] every STEP_MM from `corner_mm` (x, y, z).
 
     pull: higher where an artery rather lies. lung_mm, bone_mm, fat_mm, heart_mm: distance from these.
     """
@@ -79,7 +79,7 @@ class Fields:
         return 0.5 * np.stack(sides, axis=1)
 
     def holds(self, lps_mm: np.ndarray) -> np.ndarray:
-        """Whether points lie where an artery can, bool [n]."""
+        """True at points where an artery can lie, bool [n]."""
         lung = self.at("lung_mm", lps_mm)
         at_surface = (self.at("fat_mm", lps_mm) < NEAR_FAT_MM) | (lung < SURFACE_MM)
         clear = (lung > LUNG_MM) & (self.at("bone_mm", lps_mm) > BONE_MM)
@@ -229,7 +229,7 @@ def _in_scan(drawn: CoronaryTree, fit: HeartFit, fields: Fields) -> ScanTree:
     """A tree of the fitted heart in the fat beside it, as far as arteries can lie there."""
     kept, whole = [], []
     for vessel in drawn.vessels:
-        path = _settled(fit.placement.to_lps(vessel.path_mm[::3]), fields)
+        path = _settle(fit.placement.to_lps(vessel.path_mm[::3]), fields)
         radii = vessel.radius_mm[::3]
         whole.append(_vessel(vessel, fit.placement.to_common(path), radii))
         run = _longest_run(fields.holds(path), round(_GAP_MM / STEP_MM))
@@ -239,7 +239,7 @@ def _in_scan(drawn: CoronaryTree, fit: HeartFit, fields: Fields) -> ScanTree:
     return ScanTree(CoronaryTree(tuple(kept), drawn.dominance), CoronaryTree(tuple(whole), drawn.dominance))
 
 
-def _settled(path_mm: np.ndarray, fields: Fields) -> np.ndarray:
+def _settle(path_mm: np.ndarray, fields: Fields) -> np.ndarray:
     """A path [n, 3] drawn into the fat beside it, which keeps its length and bends."""
     away = np.zeros_like(path_mm)
     along = np.gradient(path_mm, axis=0)

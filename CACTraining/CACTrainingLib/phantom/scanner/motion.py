@@ -1,4 +1,4 @@
-"""How heart and breath move during a scan, where the patient lies, and how the patients of a cohort are scanned.
+"""Motion of heart and breath during a scan, the patient's position, and the protocols of cohorts.
 
 Shape: the trajectory is two smooth humps per beat, contraction near 35 % and atrial kick near 90 % of the cycle, along
 fixed directions. Excursions follow from published mean speeds, 69 mm/s for the right coronary artery, 48 for the

@@ -79,7 +79,7 @@ def image_of_points(
 
 
 def slice_times_s(grid: Grid, scanner: Scanner) -> np.ndarray:
-    """When the middle of each slice is scanned, s after the first one (gated: after the R peak before it)."""
+    """Times when the middle of each slice is scanned, s after the first one (gated: after the R peak before it)."""
     along = grid.z_mm() - grid.origin_mm[2]
     if scanner.gate_phase is not None:
         return (np.floor(along / SLAB_MM) + scanner.gate_phase) * scanner.beat_s

@@ -53,7 +53,7 @@ SLAB_MM = 36.0
 
 @dataclass(frozen=True)
 class Scanner:
-    """How a scan is made.
+    """Settings of a scan.
 
     aperture_sigma_mm: in-plane blur of focal spot and detector; 0.47 fits the edges of the same Canon scan.
     profile_sigma_mm: rounding of the slice profile, a box of the slice's thickness.

@@ -17,7 +17,7 @@ from ..anatomy.heart import HEART_SHARE_OF_BREATH, Heart, HeartFrame
 from ..anatomy.hearts.valves import cusps
 from ..anatomy.patient import Patient
 from ..anatomy.points import PointCloud
-from ..anatomy.thorax import Thorax, breathed
+from ..anatomy.thorax import Thorax, apply_breath
 from .motion import ScanPose
 from .response import Stamp, add_stamp, add_stamps, image_of_points, slice_times_s
 from .scanner import Grid, NoiseSource, Scanner, direction_gains
@@ -34,7 +34,7 @@ _GRAIN_HU = 900.0
 
 
 @dataclass(frozen=True)
-class KnownScan:
+class ScanWithTruth:
     """A scan and its truth, all on `grid`, [k, j, i].
 
     hu: int16. heart: bool, inside the pericardium. calcium_mg_cm3: float32, coronary calcium as this scan shows it
@@ -54,7 +54,7 @@ class KnownScan:
 
 
 @dataclass(frozen=True)
-class DigitalScan(KnownScan):
+class DigitalScan(ScanWithTruth):
     """A simulated scan of a digital patient; its grid is in the scanner's frame."""
 
     pose: ScanPose
@@ -123,17 +123,14 @@ class _Moving:
 def _moving_things(patient: Patient, frame: HeartFrame) -> list[_Moving]:
     things = []
     for artery in ARTERIES:
-        lumen = patient.tree.lumen(artery)
-        things.append(_Moving("lumen", artery, PointCloud(frame.to_lps(lumen.positions_mm), lumen.weights)))
+        things.append(_Moving("lumen", artery, patient.tree.lumen(artery).mapped(frame.to_lps)))
         calcium = patient.calcium(artery)
         if len(calcium.weights):
-            things.append(_Moving("calcium", artery, PointCloud(frame.to_lps(calcium.positions_mm), calcium.weights)))
-    cloud = cusps(patient.heart, patient.tree)
-    things.append(_Moving("cusps", "valve", PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights)))
+            things.append(_Moving("calcium", artery, calcium.mapped(frame.to_lps)))
+    things.append(_Moving("cusps", "valve", cusps(patient.heart, patient.tree).mapped(frame.to_lps)))
     for d in patient.distractors:
-        kind = "metal" if d.metal else "deposit"
-        cloud = d.placed(patient.body, frame, patient.heart)
-        things.append(_Moving(kind, d.group, cloud, d.view_gain, d.anchor == "heart"))
+        cloud = d.place(patient.body, frame, patient.heart)
+        things.append(_Moving("metal" if d.metal else "deposit", d.group, cloud, d.view_gain, d.anchor == "heart"))
     return things
 
 
@@ -173,8 +170,8 @@ class _Painter:
         pixel = grid.spacing_mm[0]
         fy, fx = np.fft.fftfreq(grid.shape[1], pixel)[:, None], np.fft.rfftfreq(grid.shape[2], pixel)[None]
         self._transfer = scanner.transfer(np.hypot(fy, fx)).astype(np.float32)
-        self._vessels = _Sorted(breathed(patient.vessels.positions_mm, patient.body, pose), patient.vessels.weights)
-        self._grain = _Sorted(breathed(patient.grain.positions_mm, patient.body, pose), patient.grain.weights)
+        self._vessels = _Sorted(apply_breath(patient.vessels.positions_mm, patient.body, pose), patient.vessels.weights)
+        self._grain = _Sorted(apply_breath(patient.grain.positions_mm, patient.body, pose), patient.grain.weights)
         # Noise is less towards the skin, where rays crossed less of the body; shape.
         r2 = (self.x[None] / 150) ** 2 + ((self.y[:, None] - 10) / 110) ** 2
         self._where = (0.62 + 0.42 * np.exp(-0.7 * r2)).astype(np.float32)

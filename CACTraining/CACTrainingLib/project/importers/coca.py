@@ -73,7 +73,7 @@ class CocaError(CTError):
 
 @dataclass(frozen=True)
 class Region:
-    """What a reader outlined in one image.
+    """A region that a reader outlined in one image.
 
     image_index: as in the file. pixels: [n, 2], (column, row) from the first pixel's corner. points_mm: [n, 3], LPS;
     None where the file has none. Its Area is not read: in the published files it is .55 to .93 of the polygon's.
@@ -119,7 +119,7 @@ def nongated_place(folder: Path) -> tuple[Path, str] | None:
 
 
 def _score_tables(folder: Path) -> tuple[Path, ...]:
-    """Where the table of scores may be; the first that is there counts."""
+    """Possible tables of scores; the first that is there counts."""
     return folder / f"{SCORES}.csv", folder / f"{SCORES}.xlsx"
 
 
@@ -237,7 +237,7 @@ def gated_annotations(ct: Path, series: str | None, regions: Sequence[Region]) -
     """
     image = read_ct(ct, series).image
     labels = np.zeros(image.GetSize()[::-1], np.uint8)
-    for region, points_mm in zip(regions, placed(regions, _slices(ct, series)), strict=True):
+    for region, points_mm in zip(regions, place_regions(regions, _slices(ct, series)), strict=True):
         outline = np.array([image.TransformPhysicalPointToContinuousIndex(point) for point in points_mm])
         # A point on the border of two pixels belongs to the one after it, whatever rounding has made of the border.
         pixels = np.floor(outline + PIXEL_CENTRE + 1e-6).astype(int)
@@ -280,8 +280,8 @@ def read_regions(path: Path) -> list[Region]:
     return regions
 
 
-def placed(regions: Sequence[Region], slices: Sequence[DicomSlice]) -> list[np.ndarray]:
-    """Where the regions' points lie: mm, LPS, [n, 3] each, within one of the slices.
+def place_regions(regions: Sequence[Region], slices: Sequence[DicomSlice]) -> list[np.ndarray]:
+    """The regions' points: mm, LPS, [n, 3] each, within one of the slices.
 
     slices: of one series, in any order. Raises CocaError when a region is not on this series.
     """
@@ -289,10 +289,10 @@ def placed(regions: Sequence[Region], slices: Sequence[DicomSlice]) -> list[np.n
     positions = np.array([plane.origin @ planes[0].normal for plane in planes])
     gaps = np.diff(np.sort(positions))
     half_gap = float(np.median(gaps)) / 2 if len(gaps) else 0.0
-    return [_placed(region, planes, positions, half_gap) for region in regions]
+    return [_place_region(region, planes, positions, half_gap) for region in regions]
 
 
-def _placed(region: Region, planes: Sequence[_Plane], positions: np.ndarray, half_gap: float) -> np.ndarray:
+def _place_region(region: Region, planes: Sequence[_Plane], positions: np.ndarray, half_gap: float) -> np.ndarray:
     where = f"The region in image {region.image_index}"
     if region.points_mm is None:
         if region.image_index >= len(planes):
@@ -342,7 +342,7 @@ def outlined_series(regions: Sequence[Region], series: Sequence[CocaSeries], xml
     fitting = []
     for one in series:
         try:
-            placed(regions, _slices(one.folder, one.uid))
+            place_regions(regions, _slices(one.folder, one.uid))
             fitting.append(one)
         except CTError:
             continue
@@ -381,7 +381,7 @@ def _points(texts: Sequence[str], count: int) -> np.ndarray:
 
 
 def _filled(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What lies inside an outline or on it: bool [rows, columns]. outline: int [n, 2], (column, row)."""
+    """Pixels inside an outline or on it: bool [rows, columns]. outline: int [n, 2], (column, row)."""
     picture = Image.new("1", size)
     points = [tuple(point) for point in outline.tolist()]
     if len(points) < 3:

@@ -151,7 +151,7 @@ def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -
 
 
 def _beyond(ends: list[tuple[int, int]], image: sitk.Image, other: sitk.Image) -> float:
-    """How far a box of an image reaches beyond another, in the other's voxels. ends: first and last index by axis."""
+    """Distance by which a box of an image reaches beyond another, in the other's voxels. ends: of the box, by axis."""
     corners = [[end[at] for at, end in zip(corner, ends, strict=True)] for corner in np.ndindex(2, 2, 2)]
     places = [other.TransformPhysicalPointToContinuousIndex(image.TransformIndexToPhysicalPoint(c)) for c in corners]
     return max((-np.array(places)).max(), (np.array(places) - np.array(other.GetSize()) + 1).max())

@@ -1,4 +1,4 @@
-"""What can be added to a project: scans below a folder, whatever they are, or those that a table lists.
+"""Scans to add to a project: those below a folder, whatever they are, or those that a table lists.
 
 Only names and headers are read; voxels are when a scan is added. Recognised are, wherever below the folder they lie:
 DICOM series, image files, digital patients (a `ct` with its `truth.json`) and COCA (`coca`).
@@ -47,7 +47,7 @@ class SourceError(CTError):
 
 
 @dataclass(frozen=True)
-class _Found:
+class _NamedScan:
     """A scan with its file or folder's plain name, by which its segmentations are found."""
 
     scan: NewScan
@@ -100,7 +100,7 @@ def _listed(table: Path) -> tuple[list[NewScan], list[str]]:
 
 def _below(
     root: Path, labels: Path | None, warnings: list[str], progress: Callable[[int, int], None] | None
-) -> list[_Found]:
+) -> list[_NamedScan]:
     if is_project(root):
         raise SourceError(f"{root} is a project itself. Give the folder where scans lie.")
     everything = search(root, root / ".cac-no-output" if labels is None else labels)
@@ -129,7 +129,7 @@ def _series_in(folder: Path) -> tuple[list[Series], int] | None:
         return None
 
 
-def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list[str]) -> list[_Found]:
+def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list[str]) -> list[_NamedScan]:
     found = []
     for place_of, scans_of in ((coca.gated_place, coca.gated_scans), (coca.nongated_place, coca.nongated_scans)):
         roots: dict[Path, dict[str, list[coca.CocaSeries]]] = {}
@@ -144,14 +144,14 @@ def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list
                 own.append(coca.CocaSeries(folder, one.uid))
         for root, series in sorted(roots.items()):
             scans, more = scans_of(root, dict(sorted(series.items(), key=lambda item: _natural(item[0]))))
-            found += [_Found(scan, scan.name) for scan in scans]
+            found += [_NamedScan(scan, scan.name) for scan in scans]
             warnings += more
     return found
 
 
 def _dicom_scans(
     root: Path, series: Mapping[Path, tuple[list[Series], int] | None], warnings: list[str]
-) -> list[_Found]:
+) -> list[_NamedScan]:
     found = []
     for folder, read in series.items():
         if read and read[0] and read[1]:
@@ -161,7 +161,7 @@ def _dicom_scans(
             warnings.append(f"{scan.name} was passed over. {scan.fault}")
         else:
             new = NewScan(scan.name, patient_in(scan) or scan.name, scan.ct, scan.series)
-            found.append(_Found(new, scan.ct.name))
+            found.append(_NamedScan(new, scan.ct.name))
     return found
 
 
@@ -178,7 +178,7 @@ def patient_in(scan: CohortScan) -> str | None:
     return None
 
 
-def _image_scans(root: Path, files: Sequence[Path], warnings: list[str]) -> list[_Found]:
+def _image_scans(root: Path, files: Sequence[Path], warnings: list[str]) -> list[_NamedScan]:
     found, faults = [], []
     names = {(path.parent, stem(path)) for path in files}
     for path in files:
@@ -197,7 +197,7 @@ def _image_scans(root: Path, files: Sequence[Path], warnings: list[str]) -> list
                 faults.append(str(error))
                 continue
             new = NewScan(name, patient, path, source="digital", truth=truth)
-        found.append(_Found(new, _plain_name(path)))
+        found.append(_NamedScan(new, _plain_name(path)))
     if faults:
         warnings.append(f"{len(faults)} image files were passed over. {abbreviated_list(faults)}")
     return found
@@ -208,7 +208,7 @@ def _plain_name(path: Path) -> str:
 
 
 def _fault_of_image(path: Path) -> str | None:
-    """Why an image file can be no CT, by its header; None where it can."""
+    """Reason why an image file can be no CT, by its header; None where it can."""
     try:
         reader = read_header(path)
     except CTError as error:
@@ -221,7 +221,7 @@ def _fault_of_image(path: Path) -> str | None:
     return None
 
 
-def _with_segmentations(found: Sequence[_Found], labels: Path | None, warnings: list[str]) -> list[NewScan]:
+def _with_segmentations(found: Sequence[_NamedScan], labels: Path | None, warnings: list[str]) -> list[NewScan]:
     names = Counter(one.name for one in found)
     places = Counter(one.scan.ct for one in found)
     files_in: dict[Path, dict[str, Path]] = {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from CACTrainingLib.phantom.anatomy.distractors import DEVICES, PREVALENCE, device, draw_distractors
+from CACTrainingLib.phantom.anatomy.distractors import DEVICES, device
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 
 
@@ -32,15 +32,3 @@ def test_a_stent_lies_in_an_artery(patient):
     gap, _ = cKDTree(vessel.path_mm).query(part.cloud.positions_mm)
     assert 0.8 * vessel.radius_mm.min() < gap.min() < gap.max() < 1.2 * vessel.radius_mm.max()
     assert 8 < np.ptp(part.cloud.positions_mm, axis=0).max() < 30
-
-
-def draw(patient, generator):
-    return draw_distractors(patient.body, patient.tree, True, generator, patient.heart)
-
-
-@pytest.mark.long
-def test_kinds_are_drawn_and_clips_come_with_wires(patient):
-    found = [{one.kind for one in draw(patient, np.random.default_rng(n))} for n in range(150)]
-    share = {kind: np.mean([kind in kinds for kinds in found]) for kind in PREVALENCE}
-    assert all(share[kind] > 0.2 * PREVALENCE[kind] for kind in PREVALENCE if PREVALENCE[kind] > 0.015), share
-    assert all("sternal wires" in kinds for kinds in found if "bypass clips" in kinds)

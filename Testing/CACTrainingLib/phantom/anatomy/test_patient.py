@@ -14,16 +14,6 @@ def patient():
     return draw_patient(8, prevalence=1.0)
 
 
-@pytest.mark.long
-def test_the_number_is_the_patient(patient):
-    again, other = (draw_patient(number, prevalence=1.0) for number in (8, 9))
-    assert again.body == patient.body
-    assert again.plaques == patient.plaques
-    assert np.array_equal(again.heart.distances_mm, patient.heart.distances_mm)
-    assert np.array_equal(again.vessels.positions_mm, patient.vessels.positions_mm)
-    assert other.body != patient.body
-
-
 def test_a_plaques_mass_is_the_integral_of_its_shape():
     plaque = Plaque(1, "LAD", "LAD", 10.0, 6.0, 90.0, 0.0, 1.2, 400.0, 1.8)
     g = np.random.default_rng(0)

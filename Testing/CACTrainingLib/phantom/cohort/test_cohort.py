@@ -11,7 +11,6 @@ import SimpleITK as sitk
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.phantom.cohort.cohort import CohortError, CohortSettings, make_scan, write_cohort
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, write_scan
-from CACTrainingLib.phantom.scanner.motion import PROTOCOLS, draw_pair
 
 SMALL = CohortSettings(z_range_mm=(0.0, 36.0), prevalence=1.0, first_number=8)
 
@@ -44,12 +43,10 @@ def test_files_hold_what_the_simulation_made(cohort, scan_of_8):
     images = {name: sitk.ReadImage(place / name) for name in FILES if name.endswith(".gz")}
     assert len({(i.GetSize(), i.GetSpacing(), i.GetOrigin(), i.GetDirection()) for i in images.values()}) == 1
     assert np.array_equal(sitk.GetArrayViewFromImage(images["ct.nii.gz"]), scan.hu)
-    assert np.allclose(images["ct.nii.gz"].GetOrigin(), scan.grid.origin_mm, atol=1e-3)
     assert np.array_equal(sitk.GetArrayViewFromImage(images["regions.nii.gz"]), labels.regions)
     truth = json.loads((place / "truth.json").read_text(encoding="utf-8"))
-    assert truth["mass_mg"] == pytest.approx(sum(lesion["mass_mg"] for lesion in truth["lesions"]))
-    assert truth["mass_mg"] == pytest.approx(sum(truth["mass_mg_by_artery"].values()))
-    assert truth["mass_mg"] == pytest.approx(patient.mass_mg)
+    for parts in ([lesion["mass_mg"] for lesion in truth["lesions"]], truth["mass_mg_by_artery"].values()):
+        assert sum(parts) == pytest.approx(truth["mass_mg"]) == pytest.approx(patient.mass_mg)
     assert not list(cohort.rglob(".*"))
 
 
@@ -64,7 +61,7 @@ def test_the_table_has_a_row_for_each_scan(cohort):
 
 
 @pytest.mark.long
-def test_an_interrupted_cohort_goes_on_and_ends_the_same(cohort):
+def test_an_interrupted_cohort_goes_on_and_ends_the_same(cohort, tmp_path):
     place = cohort / "patient_00009" / "scan_2"
     before = {p.name: p.read_bytes() for p in place.iterdir()}
     table = (cohort / "cohort.csv").read_bytes()
@@ -79,14 +76,9 @@ def test_an_interrupted_cohort_goes_on_and_ends_the_same(cohort):
     assert (cohort / "patient_00008" / "scan_1" / "ct.nii.gz").stat().st_mtime_ns == first
     with pytest.raises(CohortError, match="other settings"):
         write_cohort(2, cohort, replace(SMALL, contrast=True))
-
-
-@pytest.mark.long
-def test_patients_scanned_once_have_the_first_scan(cohort, tmp_path):
-    write_cohort(1, tmp_path, replace(SMALL, scans=1), workers=1)
-    assert [(row["patient"], row["scan"]) for row in table_of(tmp_path)] == [("8", "1")]
-    scan = "patient_00008/scan_1/ct.nii.gz"
-    assert (tmp_path / scan).read_bytes() == (cohort / scan).read_bytes()
+    once = write_cohort(1, tmp_path, replace(SMALL, scans=1), workers=1).parent
+    assert [(row["patient"], row["scan"]) for row in table_of(once)] == [("8", "1")]
+    assert len(list(once.rglob("ct.nii.gz"))) == 1
 
 
 @pytest.mark.long
@@ -104,7 +96,6 @@ def test_a_dicom_series_reads_back_as_the_same_scan(scan_of_8, tmp_path):
         write_scan(patient, scan, labels, 2, tmp_path / "new" / "scan")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -119,16 +110,6 @@ def test_a_dicom_series_reads_back_as_the_same_scan(scan_of_8, tmp_path):
 def test_settings_that_make_no_sense_say_so(wrong, message):
     with pytest.raises(CohortError, match=message):
         CohortSettings(**wrong)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", sorted(PROTOCOLS))
-def test_scans_of_a_pair_differ_in_all_but_the_machine(name):
-    (one, first), (two, second) = draw_pair(PROTOCOLS[name], np.random.default_rng(4))
-    assert (one.kernel, one.slice_thickness_mm) == (two.kernel, two.slice_thickness_mm)
-    assert one.noise_hu != two.noise_hu
-    assert first.table_shift_mm != second.table_shift_mm
-    assert (first.breathing_mm == 0, second.breathing_mm == 0) == PROTOCOLS[name].breath_hold
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ from CACTrainingLib.phantom.insertion.inserted import (
     TERRITORIES_FILE,
     InsertedSettings,
     clean_scan,
-    inserted_scan,
+    insert_lesions,
     write_insertions,
 )
 from CACTrainingLib.phantom.insertion.insertion import InsertionError, read_path
@@ -108,10 +108,9 @@ def test_all_plaques_follow_a_given_path(background, tmp_path):
     with pytest.raises(InsertionError, match="Name the artery"):
         write_insertions(background, tmp_path, 1, STILL, path)
     settings = replace(STILL, artery="RCA", plaques=4)
-    one = inserted_scan(clean_scan(background, settings), background, 0, settings, path_mm=path)
+    one = insert_lesions(clean_scan(background, settings), background, 0, settings, path_mm=path)
     assert [plaque.artery for plaque in one.plaques] == ["RCA"] * 4
-    place = np.argwhere(one.calcium_mg_cm3 > 20) * background.grid.spacing_mm[::-1]
-    place = place[:, ::-1] + background.grid.origin_mm
+    place = np.argwhere(one.calcium_mg_cm3 > 20)[:, ::-1] * background.grid.spacing_mm + background.grid.origin_mm
     line = np.concatenate([np.linspace(a, b, 50) for a, b in itertools.pairwise(path)])
     assert np.linalg.norm(place[:, None] - line[None], axis=2).min(axis=1).max() < 8
 
@@ -128,17 +127,18 @@ def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
     with pytest.raises(InsertionError, match="no calcium of the nose"):
         InsertedSettings(deposits=("nose",))
     bare = replace(background, anatomy=None)
-    with pytest.raises(InsertionError, match="nothing to insert"):
-        write_insertions(bare, tmp_path, 1, replace(STILL, plaques=0))
-    with pytest.raises(InsertionError, match="aortic wall cannot be inserted"):
-        write_insertions(background, tmp_path, 1, replace(STILL, deposits=("aortic wall",)))
-    with pytest.raises(InsertionError, match="need arteries"):
-        write_insertions(bare, tmp_path, 1, STILL)
+    for place, settings, message in (
+        (bare, replace(STILL, plaques=0), "nothing to insert"),
+        (background, replace(STILL, deposits=("aortic wall",)), "aortic wall cannot be inserted"),
+        (bare, STILL, "need arteries"),
+    ):
+        with pytest.raises(InsertionError, match=message):
+            write_insertions(place, tmp_path, 1, settings)
 
 
 def test_its_own_territories_hold_what_is_inserted(background):
     clean = clean_scan(background, STILL)
-    one = inserted_scan(clean, background, 1, replace(STILL, plaques=8, deposits=()))
+    one = insert_lesions(clean, background, 1, replace(STILL, plaques=8, deposits=()))
     labels = one.territories
     own, total = 0.0, 0.0
     for artery, stamps in one.arteries.items():

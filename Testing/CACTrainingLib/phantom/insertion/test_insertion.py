@@ -14,7 +14,7 @@ from CACTrainingLib.phantom.insertion.insertion import (
     add_plaques,
     draw_motion,
     grid_of,
-    measured_sigma_mm,
+    measure_sigma_mm,
     scanner_of,
     vessel_along,
 )
@@ -71,7 +71,7 @@ def test_sharpness_is_measured_at_the_skin(negative):
     scan = negative
     # Kernel and focal spot, and the ramp of 1 mm with which the skin is painted.
     soft = np.sqrt(0.49**2 + 0.47**2 + 1 / 12)
-    assert measured_sigma_mm(scan) == pytest.approx(soft, rel=0.06)
+    assert measure_sigma_mm(scan) == pytest.approx(soft, rel=0.06)
     blurred = sitk.DiscreteGaussian(sitk.Cast(scan.image, sitk.sitkFloat32), [1.0, 1.0, 0.0], 32, 0.01, True)
-    wider = measured_sigma_mm(scan_from_image(sitk.Cast(blurred, sitk.sitkInt16), scan.acquisition))
+    wider = measure_sigma_mm(scan_from_image(sitk.Cast(blurred, sitk.sitkInt16), scan.acquisition))
     assert wider == pytest.approx(np.hypot(soft, 1.0), rel=0.15)

@@ -101,7 +101,7 @@ def fit_heart(image: sitk.Image, mask: sitk.Image, labels: sitk.Image | None = N
     """
     points, mask_centre = fit_points(image, mask)
     marks = {} if labels is None else _label_middles(labels)
-    return _Fitter(points, mask_centre, marks).fitted()
+    return _Fitter(points, mask_centre, marks).fit()
 
 
 def _label_middles(labels: sitk.Image) -> dict[str, np.ndarray]:
@@ -312,7 +312,7 @@ class _Fitter:
         weight = 1 / (1 + (size * np.linalg.norm(gap, axis=1) / (6 * sd)) ** 2)
         return size / sd * gap.T.ravel(), np.concatenate(rows), np.tile(weight, 3)
 
-    def fitted(self) -> HeartFit:
+    def fit(self) -> HeartFit:
         for stage, steps, doubt_mm, every in self.settings.rounds:
             points = self.points.every(every)
             for _ in range(steps):

@@ -1,4 +1,4 @@
-"""What a scan shows of a heart, at points on the working grid: where a mask's edge is, how sure, and what is muscle."""
+"""A scan's heart at points on the working grid: distance to the mask's edge, trust in that edge, share of muscle."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FitPoints:
 
 
 def fit_points(image: sitk.Image, mask: sitk.Image) -> tuple[FitPoints, np.ndarray]:
-    """What the fit sees in and around the mask, and the mask's middle."""
+    """Points in and around the mask, and the mask's middle in LPS."""
     coarse = on_working_grid(image)
     heart = Grid.of(coarse).mask(mask)
     volume = heart.sum() * GRID_MM**3 / 1000

@@ -1,4 +1,4 @@
-"""Where a heart of the common frame lies in a scan: a similarity with a scale for each axis, and a low-order bend."""
+"""Placement of a heart of the common frame in a scan: a similarity with a scale for each axis, and a low-order bend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ USUAL_AXIS = (0.63, -0.53, -0.57)
 
 @dataclass(frozen=True)
 class Placement:
-    """From the scan's LPS to the common frame: turned, scaled, then bent by cosine waves over a box.
+    """Map from the scan's LPS to the common frame: turned, scaled, then bent by cosine waves over a box.
 
     axes: columns u, v, w in LPS. index: wave numbers [n, 3]. waves_mm: [n, 3].
     """
@@ -40,7 +40,7 @@ class Placement:
 
     @property
     def size(self) -> float:
-        """How many mm of the scan a mm of the common frame is, on average."""
+        """Mean length in the scan, mm, of a mm of the common frame."""
         return float(np.prod(self.scale) ** (1 / 3))
 
 

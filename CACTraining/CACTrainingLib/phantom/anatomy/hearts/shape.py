@@ -115,13 +115,13 @@ class Flow:
 
     def forward(self, common_mm: np.ndarray) -> np.ndarray:
         """Points [..., 3] of the common frame in the patient's heart frame."""
-        return self._followed(np.asarray(common_mm, float), 1.0) * self.scale
+        return self._follow(np.asarray(common_mm, float), 1.0) * self.scale
 
     def backward(self, heart_mm: np.ndarray) -> np.ndarray:
         """Points [..., 3] of the patient's heart frame in the common frame."""
-        return self._followed(np.asarray(heart_mm, float) / self.scale, -1.0)
+        return self._follow(np.asarray(heart_mm, float) / self.scale, -1.0)
 
-    def _followed(self, points: np.ndarray, sign: float) -> np.ndarray:
+    def _follow(self, points: np.ndarray, sign: float) -> np.ndarray:
         # The midpoint rule in equal steps, so that forward and backward undo each other to some 0.01 mm.
         for _ in range(_FLOW_STEPS):
             half = points + sign * 0.5 / _FLOW_STEPS * self._at(points)
@@ -276,10 +276,10 @@ def draw_heart_shape(body: Body, generator: np.random.Generator) -> HeartShape:
     flow = Flow(_velocity(landmarks, g), scale * (1 + g.normal(0, 0.02, 3)))
     low, high = LOW_MM * flow.scale, HIGH_MM * flow.scale
     counts = np.ceil((high - low) / STEP_MM).astype(int)
-    distances = _bent(models, weights, flow, low, counts)
-    _thickened(distances, low, g)
+    distances = _bend(models, weights, flow, low, counts)
+    _thicken(distances, low, g)
     placed = dict(zip(LANDMARKS, flow.forward(landmarks), strict=True))
-    _widened(distances, low, placed, body)
+    _widen(distances, low, placed, body)
     return HeartShape(
         low_mm=low,
         distances_mm=distances,
@@ -309,7 +309,7 @@ def _velocity(landmarks: np.ndarray, g: np.random.Generator) -> np.ndarray:
     return field
 
 
-def _bent(models: HeartModels, weights: np.ndarray, flow: Flow, low: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _bend(models: HeartModels, weights: np.ndarray, flow: Flow, low: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The blend's distances on the patient's lattice [i, j, k, PARTS], unit slope at the surfaces."""
     axes = [np.arange(lo - 24, hi + 24, STEP_MM) for lo, hi in zip(LOW_MM, HIGH_MM, strict=True)]
     straight = np.moveaxis(models.distances(weights, axes), 0, -1)
@@ -329,7 +329,7 @@ def _bent(models: HeartModels, weights: np.ndarray, flow: Flow, low: np.ndarray,
     return result
 
 
-def _thickened(distances: np.ndarray, low: np.ndarray, g: np.random.Generator) -> None:
+def _thicken(distances: np.ndarray, low: np.ndarray, g: np.random.Generator) -> None:
     """The left ventricle's wall, thicker or thinner, but never too thin, in place."""
     blood, outside = distances[..., PARTS.index("lv")], distances[..., PARTS.index("lv_epi")]
     blood += np.float32(g.normal(-1.5, 1.0))
@@ -338,7 +338,7 @@ def _thickened(distances: np.ndarray, low: np.ndarray, g: np.random.Generator) -
     np.maximum(blood, outside + least, out=blood)
 
 
-def _widened(distances: np.ndarray, low: np.ndarray, landmarks: dict[str, np.ndarray], body: Body) -> None:
+def _widen(distances: np.ndarray, low: np.ndarray, landmarks: dict[str, np.ndarray], body: Body) -> None:
     """Great vessels of the body's calibre, which a blend makes too narrow, and chambers beside them, in place."""
     places = _lattice_mm(low, distances.shape[:3])
     for name, valve, radius in (("aorta", "aortic", 1.0), ("pulmonary", "pulmonary", 0.9)):

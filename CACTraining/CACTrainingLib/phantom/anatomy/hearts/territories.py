@@ -1,4 +1,4 @@
-"""To which artery, valve or vessel every place in and around a patient's heart belongs."""
+"""Territories of a patient's arteries, valves and vessels: one for every place in and around the heart."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ...scanner.motion import ScanPose
 from ...scanner.scanner import Grid
 from ..coronaries import ARTERIES, CoronaryTree
 from ..heart import aorta_paths, posed_frame
+from ..points import along
 from .shape import STEP_MM, WALL_MM, HeartShape, interpolated
 from .valves import ROOT_MM, aortic_root, posterior_arc
 
@@ -119,7 +120,7 @@ def add_tube(labels: np.ndarray, axes: tuple, path: np.ndarray, radii: np.ndarra
     x, y, z = axes
     t = np.linspace(0, len(path) - 1, 4 * len(path))
     index = np.arange(len(path))
-    fine = np.stack([np.interp(t, index, path[:, n]) for n in range(3)], axis=1)
+    fine = along(path, t, index)
     wide = np.interp(t, index, radii)
     for k, height in enumerate(z):
         near = np.abs(fine[:, 2] - height) < wide

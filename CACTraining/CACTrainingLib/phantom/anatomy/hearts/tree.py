@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..coronaries import CoronaryTree, Vessel, vessel_along_path
+from ..points import along, arc_mm
 from .shape import PARTS, STEP_MM, HeartShape, interpolated, union
 
 DEPTH_MM = 2.1
@@ -72,7 +73,7 @@ class _Grooves:
         found = interpolated(self._table, self._shape, self._low, points).astype(float).reshape(-1, 3, 4)
         return found[..., 0].T, np.moveaxis(found[..., 1:], 1, 0)
 
-    def settled(
+    def settle(
         self, path: np.ndarray, groove: int | None, pull: np.ndarray, held: int, depth_mm: np.ndarray
     ) -> np.ndarray:
         """A course on the surface, in a groove (1 atrioventricular, 2 interventricular).
@@ -116,13 +117,13 @@ class _Builder:
         lad = self._course("LAD")
         stem = self._course("LM")
         ostium = self._ostium(stem[self._leaves_aorta(stem)], 2.5)
-        lad = self._settled(lad, 2, held=0, ramp=6)
-        stem = self._settled(self._even(np.stack([ostium, 0.5 * (ostium + lad[0]), lad[0]])), None, held=1, ramp=4)
+        lad = self._settle(lad, 2, held=0, ramp=6)
+        stem = self._settle(self._even(np.stack([ostium, 0.5 * (ostium + lad[0]), lad[0]])), None, held=1, ramp=4)
         fork = min(len(stem) - 1, round(g.uniform(*LEFT_MAIN_MM) / _POINT_MM))
         lad = self._even(np.concatenate([stem[fork:-1], lad]))
         stem = stem[: fork + 1]
         left = np.concatenate([self._course("LCX")[2:], self._course("CS")[2:]])
-        left = self._settled(self._even(np.concatenate([lad[:1], left])), 1, held=1, ramp=6)
+        left = self._settle(self._even(np.concatenate([lad[:1], left])), 1, held=1, ramp=6)
         # The circumflex ends after the obtuse margin, or runs on along the coronary sinus to the crux.
         own = self._length(self._course("LCX")) / max(self._length(left), 1.0)
         reach = {"right": g.uniform(0.85, 1.5) * own, "co": g.uniform(0.75, 0.9), "left": 1.0}[dominance]
@@ -142,7 +143,7 @@ class _Builder:
         # In a wide aorta the measured course begins within it.
         first = self._leaves_aorta(whole)
         ostium = self._ostium(whole[first], 6.0)
-        whole = self._settled(self._even(np.concatenate([ostium[None], whole[first + 3 :]])), 1, held=1, ramp=9)
+        whole = self._settle(self._even(np.concatenate([ostium[None], whole[first + 3 :]])), 1, held=1, ramp=9)
         crux = int(np.argmin(np.linalg.norm(whole - self._course("PDA")[0], axis=1))) / len(whole)
         if dominance == "left":
             return self._first(whole, crux * g.uniform(0.55, 0.75))
@@ -161,7 +162,7 @@ class _Builder:
         pda = self._course("PDA")
         start = int(np.argmin(np.linalg.norm(source - pda[0], axis=1)))
         fade = np.exp(-np.arange(len(pda)) / 8.0)[:, None]
-        path = self._settled(pda + fade * (source[start] - pda[0]), 2, held=1, ramp=5)
+        path = self._settle(pda + fade * (source[start] - pda[0]), 2, held=1, ramp=5)
         self._add("PDA", owner, self._first(path, g.uniform(0.65, 1.0)), 1.1, 0.6)
         if any(key.endswith(" PL") for key in self.shape.lines) and g.random() < 0.6:
             owner, source = ("RCA", right) if dominance == "right" else ("LCX", lcx)
@@ -177,7 +178,7 @@ class _Builder:
         for _ in range(5):
             axis = self.g.normal(0, np.radians(turn), 3)
             path = start + (offset + np.cross(axis, offset)) * self.g.uniform(0.75, 1.3)
-            path = self._settled(self._even(path), None, held=1, ramp=3)
+            path = self._settle(self._even(path), None, held=1, ramp=3)
             # One that begins too deep in the muscle finds no way out.
             if self.grooves.at(path)[0][0][3:].min() > 0.2:
                 self._add(name, artery, path, radius, 0.55)
@@ -190,12 +191,12 @@ class _Builder:
         lines = [self._even(self.shape.lines[f"{self.hearts[n]} {name}"], 60) for n in have]
         return self._even(np.tensordot(shares, np.stack(lines), 1))
 
-    def _settled(self, path: np.ndarray, groove: int | None, held: int, ramp: int) -> np.ndarray:
+    def _settle(self, path: np.ndarray, groove: int | None, held: int, ramp: int) -> np.ndarray:
         count = len(path)
         t = np.linspace(0, 1, count)
         wave = sum(self.g.normal(0, 0.3) * np.sin(np.pi * (n + 1) * t + self.g.uniform(0, 6.28)) for n in range(4))
         pull = np.clip(np.arange(count) / ramp, 0.0 if held else 1.0, 1)
-        path = self.grooves.settled(path, groove, pull, held, np.clip(DEPTH_MM + wave, 1.3, 3.2))
+        path = self.grooves.settle(path, groove, pull, held, np.clip(DEPTH_MM + wave, 1.3, 3.2))
         return self._even(path)
 
     def _leaves_aorta(self, course: np.ndarray) -> int:
@@ -204,7 +205,7 @@ class _Builder:
         return min(int(np.flatnonzero(inside)[-1]) + 1, len(course) - 4) if inside.any() else 0
 
     def _ostium(self, near: np.ndarray, clear_mm: float) -> np.ndarray:
-        """Where an artery that begins near a point leaves the aorta, so far from the pulmonary trunk."""
+        """Point where an artery that begins near another leaves the aorta, so far from the pulmonary trunk."""
         fields = [self.shape.part("aorta"), self.shape.part("pulmonary")]
         columns = [f for field in fields for f in (field, *np.gradient(field, STEP_MM))]
         table, place = np.stack(columns, -1).reshape(-1, 8), near[None]
@@ -226,9 +227,8 @@ class _Builder:
 
     @staticmethod
     def _even(path: np.ndarray, count: int | None = None) -> np.ndarray:
-        arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
-        at = np.linspace(0, arc[-1], count or max(4, int(arc[-1] / _POINT_MM) + 1))
-        return np.stack([np.interp(at, arc, path[:, n]) for n in range(3)], axis=1)
+        length = arc_mm(path)[-1]
+        return along(path, np.linspace(0, length, count or max(4, int(length / _POINT_MM) + 1)))
 
     def _add(self, name: str, artery: str, path: np.ndarray, first_mm: float, last_mm: float) -> None:
         spread = self.size * float(np.clip(self.g.normal(1, 0.09), 0.75, 1.3))

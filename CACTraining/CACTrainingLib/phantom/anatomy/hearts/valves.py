@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from ..coronaries import CoronaryTree
-from ..points import PointCloud, joined
+from ..points import PointCloud, along, arc_mm, join_clouds
 from .shape import PARTS, STEP_MM, HeartShape, union
-
-if TYPE_CHECKING:
-    from ..coronaries import CoronaryTree
-
 
 ROOMS = {
     "mitral": ("lv", "la"),
@@ -77,7 +72,7 @@ def ring(shape: HeartShape, valve: str) -> Ring:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Around the ring, only the first harmonics."""
+    """The first harmonics of values around the ring."""
     spectrum = np.fft.rfft(ndimage.median_filter(values, 7, mode="wrap"))
     spectrum[_HARMONICS + 1 :] = 0
     return np.fft.irfft(spectrum, len(values))
@@ -122,8 +117,8 @@ def aortic_root(shape: HeartShape, tree: CoronaryTree) -> AorticRoot:
     # Sinuses are 120° apart, whatever the ostia's own angle.
     side = np.sign(np.cross(left, right) @ up) or 1.0
     between = np.radians(120.0) - np.arccos(np.clip(left @ right, -1, 1))
-    left = _turned(left, up, -side * between / 2)
-    sinuses = np.stack([_turned(left, up, side * np.radians(120.0) * n) for n in range(3)])
+    left = _turn(left, up, -side * between / 2)
+    sinuses = np.stack([_turn(left, up, side * np.radians(120.0) * n) for n in range(3)])
     radius = float(np.median(np.linalg.norm(annulus.curve_mm - annulus.middle_mm, axis=1)))
     return AorticRoot(annulus, up, radius, sinuses)
 
@@ -139,7 +134,7 @@ def cusps(shape: HeartShape, tree: CoronaryTree) -> PointCloud:
         area = np.linalg.norm(np.cross(*sides), axis=-1)
         middles = 0.25 * (corners[:-1, :-1] + corners[1:, :-1] + corners[:-1, 1:] + corners[1:, 1:])
         clouds.append(PointCloud(middles.reshape(-1, 3), CUSP_THICKNESS_MM * area.ravel()))
-    cloud = joined(clouds)
+    cloud = join_clouds(clouds)
     blood = shape.sample(cloud.positions_mm)[:, [1 + PARTS.index(room) for room in ROOMS["aortic"]]].min(axis=1)
     return PointCloud(cloud.positions_mm[blood < -0.5], cloud.weights[blood < -0.5])
 
@@ -170,7 +165,7 @@ def _across(vector: np.ndarray, axis: np.ndarray) -> np.ndarray:
     return flat / np.linalg.norm(flat)
 
 
-def _turned(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
+def _turn(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
     return np.cos(angle) * vector + np.sin(angle) * np.cross(axis, vector)
 
 
@@ -274,7 +269,7 @@ def _weighted(places: np.ndarray, mass_mg: float, g: np.random.Generator) -> Poi
 
 
 def _possible(cloud: PointCloud) -> PointCloud:
-    """With less calcium where it would be denser than calcium gets."""
+    """The cloud with less calcium where it would be denser than calcium gets."""
     cells = np.unique(np.floor(cloud.positions_mm / CELL_MM), axis=0, return_inverse=True)[1].reshape(-1)
     most_mg = DENSEST_MG_CM3 * CELL_MM**3 / 1000
     share = np.minimum(1, most_mg / np.maximum(np.bincount(cells, cloud.weights), 1e-9))
@@ -292,9 +287,9 @@ def _part(curve: np.ndarray, share: float, g: np.random.Generator, closed: bool 
 
 def _along(curve: np.ndarray, thick_mm: float, mass_mg: float, g: np.random.Generator) -> PointCloud:
     """A band along a curve, thicker and thinner, with gaps."""
-    arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))]
-    at = np.sort(g.uniform(0, arc[-1], int(40 + 12 * arc[-1])))
-    middle = np.stack([np.interp(at, arc, curve[:, n]) for n in range(3)], axis=1)
+    length = arc_mm(curve)[-1]
+    at = np.sort(g.uniform(0, length, int(40 + 12 * length)))
+    middle = along(curve, at)
     lumps = ndimage.gaussian_filter1d(g.standard_normal(len(at)), 12.0, mode="reflect")
     lumps = np.clip(1 + 0.8 * lumps / max(lumps.std(), 1e-6), 0.05, 3)
     places = middle + g.normal(0, 0.5 * thick_mm, (len(at), 3)) * np.minimum(lumps, 1.5)[:, None]
@@ -328,4 +323,4 @@ DEPOSITS = {
 
 def deposits(kind: str, shape: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> PointCloud:
     """All calcium of a kind of DEPOSITS in a heart, in its frame; weights in mg."""
-    return joined(DEPOSITS[kind](shape, tree, g))
+    return join_clouds(DEPOSITS[kind](shape, tree, g))

@@ -1,0 +1,68 @@
+"""Scans that the heart network learns from: those with an outlined heart in folders, and those of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from CACScoringLib.core.tables import read_table
+
+from .datasets import DataError, TrainingScan, find_scans, split_by_patient
+
+
+def outlined_scans(
+    folders: Iterable[Path], annotator: str | None, table: Path | None, share: float, seed: int
+) -> tuple[list[TrainingScan], list[TrainingScan]]:
+    """Scans with outlined hearts to train and to validate on, of folders (`find_scans`) and of a table (`read_pairs`).
+
+    share, seed: as in `split_by_patient`. Raises DataError for a patient in both, or where a part has no scan.
+    """
+    return split(with_known_heart(find_scans(folders, annotator)), read_pairs(table) if table else [], share, seed)
+
+
+def read_pairs(table: Path) -> list[TrainingScan]:
+    """Scans with heart masks from a CSV table.
+
+    Columns: patient, ct (DICOM folder or file), heart (mask on any grid), and optionally label (the heart's value in
+    the mask) and use (training, validation or empty, to let the split decide). Paths are relative to the table.
+    Raises TableError.
+    """
+    pairs = []
+    for line in read_table(table, ("patient", "ct", "heart"), short_lines=True).lines:
+        line.need("patient", "ct", "heart")
+        label = line.number_in("label", 0, whole=True)
+        use = line.choice("use", ("training", "validation")) or ""
+        ct, heart, patient = line.file("ct"), line.file("heart"), line.text("patient")
+        pairs.append(TrainingScan(ct, heart, patient, heart_label=None if label is None else int(label), use=use))
+    return pairs
+
+
+def split(
+    scans: Sequence[TrainingScan], pairs: Sequence[TrainingScan], share: float, seed: int
+) -> tuple[list[TrainingScan], list[TrainingScan]]:
+    """Scans to train and to validate on: as the table says, or by patient. Raises DataError for a patient in both."""
+    free = [*scans, *(scan for scan in pairs if not scan.use)]
+    training, validation = split_by_patient(free, share, seed) if free else ([], [])
+    training += [scan for scan in pairs if scan.use == "training"]
+    validation += [scan for scan in pairs if scan.use == "validation"]
+    if twice := {s.patient for s in training} & {s.patient for s in validation}:
+        raise DataError(
+            f"Patients are both in training and in validation: {', '.join(sorted(twice))}. Check the table."
+        )
+    if not training or not validation:
+        raise DataError(f"There are {len(training)} scans to train on and {len(validation)} to validate on; give more.")
+    return training, validation
+
+
+def with_known_heart(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
+    """The scans whose mask is a heart's outline; a region found from the lungs would teach its own mistakes.
+
+    Raises DataError when scans were given and none is left.
+    """
+    known = [scan for scan in scans if scan.heart_known]
+    if scans and not known:
+        raise DataError(
+            f"None of the {len(scans)} scans has an outlined heart: theirs were found from the lungs. Insert lesions "
+            "with --heart MASK, or give other scans."
+        )
+    return known

@@ -1,0 +1,75 @@
+"""Metrics of a territory network on digital patients' plain patches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from CACScoringLib.core.labels import TERRITORIES
+from CACScoringLib.models.inference import predict
+
+from ..data.territory_patches import UNKNOWN, Patch, plain_patch
+from ..data.territory_volumes import TerritoryVolume
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement with one patient's truth.
+
+    dice: by territory, None where it has none, and the heart's last. mass: calcium of each artery that the network
+    gives to each territory, mg or HU [4, 11].
+    """
+
+    dice: tuple[float | None, ...]
+    mass: np.ndarray
+
+
+def agreement(network: nn.Module, volume: TerritoryVolume) -> Agreement:
+    """Agreement of a network with the truth, on the plain patch around a patient's heart."""
+    patch, low = plain_patch(volume)
+    output = predict(network, patch.x[None].numpy(), 1)[0][0]
+    return Agreement(_dice(output, patch), calcium_given(output[1:], low, volume))
+
+
+def calcium_given(probability: np.ndarray, low: tuple[int, int, int], volume: TerritoryVolume) -> np.ndarray:
+    """Calcium of each artery by the territory with the highest probability there: [4, 11].
+
+    probability: [11, k, j, i] of a box of the volume; low: its first voxel. What lies outside the box is left out;
+    calcium is given to the best of the territories, "outside" left aside.
+    """
+    index, value, artery = volume.plaques
+    place = np.stack(np.unravel_index(index, volume.hu.shape)) - np.array(low)[:, None]
+    inside = ((place >= 0) & (place < np.array(probability.shape[1:])[:, None])).all(0)
+    found = 1 + probability[1:][(slice(None), *place[:, inside])].argmax(0)
+    mass = np.zeros((4, len(TERRITORIES)))
+    np.add.at(mass, (artery[inside].astype(int) - 1, found), value[inside])
+    return mass
+
+
+def summary(agreements: list[Agreement]) -> dict[str, float]:
+    """Means over patients, and the share of coronary calcium that is given to its artery."""
+    columns = list(zip(*(each.dice for each in agreements), strict=True))
+    means = [float(np.mean([v for v in column if v is not None] or [0.0])) for column in columns]
+    mass = np.sum([each.mass for each in agreements], axis=0)
+    right = [float(mass[n, n + 1]) for n in range(4)]
+    total = float(mass.sum())
+    metrics = {f"mass_{TERRITORIES[n + 1]}": right[n] / float(mass[n].sum()) for n in range(4) if mass[n].any()}
+    metrics["mass"] = sum(right) / total if total else 0.0
+    metrics |= {f"dice_{name}": mean for name, mean in zip(TERRITORIES[1:], means[:-1], strict=True)}
+    metrics["dice"], metrics["heart"] = float(np.mean(means[:-1])), means[-1]
+    return {"score": (metrics["mass"] + metrics["dice"] + metrics["heart"]) / 3, **metrics}
+
+
+def _dice(output: np.ndarray, patch: Patch) -> tuple[float | None, ...]:
+    labels, heart = patch.labels.numpy(), patch.heart.numpy() > 0
+    known = labels != UNKNOWN
+    found = output[1:].argmax(0)
+    values = []
+    for label in range(1, len(TERRITORIES)):
+        true = labels == label
+        here = (found == label) & known
+        values.append(2 * float((here & true).sum()) / float(here.sum() + true.sum()) if true.any() else None)
+    inside = (output[0] >= 0.5) & known
+    return (*values, 2 * float((inside & heart).sum()) / max(1, float(inside.sum() + heart.sum())))
