@@ -1,4 +1,7 @@
-"""Work of a study that takes long: shared out to processes, and kept as lines of JSON, so that it goes on."""
+"""Work of a study that takes long: scans that are scored, and jobs that are kept as lines of JSON, so that it goes on.
+
+Both are shared out to processes.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.run import ModelChoice, RunSettings
+
+SCANS = "scans"
+"""In the output folder, what scoring wrote."""
+
+
+class StudyError(CTError):
+    """There is nothing to study, or not as asked. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -140,3 +152,44 @@ class InTime:
             raise CTError(TIME_IS_UP)
         self.do = self.do or self.prepare()
         return self.do(job)
+
+
+def make_folder(path: Path) -> None:
+    """Make a study's output folder. Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
+
+
+def scored_folders(
+    table: Path, output: Path, models: ModelChoice, workers: int | None, overwrite: bool, progress: Progress
+) -> list[Path | str]:
+    """Score the scans of a table, into SCANS of the output folder; those that are there are kept.
+
+    Args:
+        table: As `cac cohort` takes it.
+        output: The study's folder.
+        models: Those asked for.
+        workers: Processes at work, None for as many as fit.
+        overwrite: Score anew, whatever is there.
+        progress: Counts within its present step.
+
+    Returns:
+        Of each scan the folder of its results, or why it has none.
+
+    Raises:
+        CTError: The table cannot be read.
+        OutputError: The results cannot be written, or were made with other settings.
+    """
+    settings = RunSettings(healthy=False)
+    states = score_cohort(table, output / SCANS, settings, models, workers, overwrite, _WithinStep(progress))
+    return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
+
+
+class _WithinStep(Progress):
+    """Progress that counts within the present step of another."""
+
+    def __init__(self, outer: Progress) -> None:
+        super().__init__()
+        self.counted, self.scan, self.warning = outer.counted, outer.scan, outer.warning

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..statistics.bootstrap import Bootstrap, Difference, Found, paired_difference
-from .parts import PUBLISHED, Table, heading, p_cell
-
-if TYPE_CHECKING:
-    from .parts import Cell
+from ..statistics.bootstrap import Bootstrap, BootstrapResult, Difference, Estimate, paired_difference
+from .parts import PUBLISHED, Cell, Table, heading, p_cell
 
 
 @dataclass(frozen=True)
@@ -53,19 +50,21 @@ class Comparison:
         self.titles, self.own, self.ceiling = dict(titles), own, ceiling
         self.bootstrap = Bootstrap(patients, generator)
 
-    def found(self, measure: Measure, method: Hashable, items: Sequence | None = None) -> Found:
-        """A method's measure in all resamples. items: all that it can be measured on when None."""
-        items = measure.items(method) if items is None else items
-        found = self.bootstrap.found(lambda weights: measure.statistic(weights, items, method), patients_of(items))
-        return found.exact_where_certain() if measure.proportion else found
+    def estimate(self, measure: Measure, method: Hashable) -> Estimate | None:
+        """A method's measure on all items that it can be measured on; None where it does not exist for the method."""
+        return self._result(measure, method, measure.items(method)).estimate if measure.exists_for(method) else None
+
+    def _result(self, measure: Measure, method: Hashable, items: Sequence) -> BootstrapResult:
+        result = self.bootstrap.result(lambda weights: measure.statistic(weights, items, method), patients_of(items))
+        return result.exact_where_certain() if measure.proportion else result
 
     def difference(
         self, measure: Measure, other: Hashable, own: Hashable | None = None
-    ) -> tuple[Found, Found, Difference]:
+    ) -> tuple[BootstrapResult, BootstrapResult, Difference]:
         """The measure of one method (the own one when None), of another, and their difference on the same items."""
         own = self.own if own is None else own
         items = measure.items(own, other)
-        first, second = (self.found(measure, method, items) for method in (own, other))
+        first, second = (self._result(measure, method, items) for method in (own, other))
         return first, second, paired_difference(first, second)
 
     def comparators(self, measure: Measure) -> list:
@@ -89,7 +88,7 @@ class Comparison:
         for method in (m for m in self.titles if any(one.exists_for(m) for one in measures)):
             row: list[Cell] = [self.titles[method]]
             for measure in measures:
-                row.append(self.found(measure, method).estimate if measure.exists_for(method) else None)
+                row.append(self.estimate(measure, method))
                 if measure.title in published:
                     row.append(published[measure.title].get(method))
             rows.append(tuple(row))

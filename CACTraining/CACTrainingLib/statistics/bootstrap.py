@@ -52,9 +52,10 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A measure in resamples: float [1 + resamples], the sample's own first; of n items, of so many patients.
+class BootstrapResult:
+    """A measure in resamples.
 
+    values: float [1 + resamples], the sample's own first. n, patients: numbers of items and of their patients.
     exact: the interval where resamples have none, because all or no items are hits.
     """
 
@@ -67,7 +68,7 @@ class Found:
     def estimate(self) -> Estimate:
         return self.exact or estimate(self.values, self.n, self.patients)
 
-    def exact_where_certain(self) -> Found:
+    def exact_where_certain(self) -> BootstrapResult:
         """The same proportion, with the exact interval where all or none are hits."""
         if not self.n or self.values[0] not in (0, 1):
             return self
@@ -93,7 +94,7 @@ class Bootstrap:
         """How often each item counts: float [1 + resamples, items]. patients: whose each item is."""
         return self._counts[:, [self._place[name] for name in patients]]
 
-    def found(self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable]) -> Found:
+    def result(self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable]) -> BootstrapResult:
         """A statistic of some items in all resamples, a part of them at a time.
 
         Args:
@@ -103,9 +104,9 @@ class Bootstrap:
         place = [self._place[name] for name in patients]
         rows = max(1, _CHUNK // max(1, len(place)))
         parts = (self._counts[n : n + rows][:, place] for n in range(0, len(self._counts), rows))
-        return Found(np.concatenate([statistic(part) for part in parts]), len(place), len(set(patients)))
+        return BootstrapResult(np.concatenate([statistic(part) for part in parts]), len(place), len(set(patients)))
 
-    def proportion(self, patients: Sequence[Hashable], hits: np.ndarray) -> Found:
+    def proportion(self, patients: Sequence[Hashable], hits: np.ndarray) -> BootstrapResult:
         """Proportion of hits among some items. Where all or none are hits, every resample gives the same value; then
         the interval is `exact_proportion`'s.
 
@@ -113,7 +114,7 @@ class Bootstrap:
             patients: whose each item is.
             hits: bool [items].
         """
-        return self.found(partial(mean, values=np.asarray(hits, float)), patients).exact_where_certain()
+        return self.result(partial(mean, values=np.asarray(hits, float)), patients).exact_where_certain()
 
 
 _CHUNK = 4_000_000
@@ -124,7 +125,7 @@ def patient_estimate(
     statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable], seed: int = 0
 ) -> Estimate:
     """A statistic of items with its interval. statistic: of weights, float [resamples, items]. patients: of items."""
-    return Bootstrap(patients, np.random.default_rng(seed)).found(statistic, patients).estimate
+    return Bootstrap(patients, np.random.default_rng(seed)).result(statistic, patients).estimate
 
 
 def patient_mean(values: Sequence[tuple[Hashable, float]], seed: int = 0) -> Estimate:
@@ -182,7 +183,7 @@ def p_value(values: np.ndarray) -> float:
     return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(drawn))))
 
 
-def paired_difference(first: Found, second: Found) -> Difference:
+def paired_difference(first: BootstrapResult, second: BootstrapResult) -> Difference:
     """The first measure minus the second.
 
     Args:

@@ -9,6 +9,8 @@ import numpy as np
 
 CATEGORIES = (0.0, 100.0, 400.0)
 """Scores above 0, from 100 and from 400 are categories of their own."""
+CATEGORY_TITLES = ("0", "1–99", "100–399", "≥ 400")
+"""By the numbers that `category_of` gives."""
 
 
 def category_of(agatston: np.ndarray) -> np.ndarray:

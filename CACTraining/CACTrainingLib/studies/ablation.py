@@ -20,8 +20,7 @@ from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.results import Networks
 
-from ..experiments.configuration import StudyError
-from ..experiments.jobs import JobSettings, job_key, kept_jobs
+from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs
 from ..report import figures as study_figures
 from ..report.parts import Figure, Section
 from .accuracy import rank_measure
@@ -29,8 +28,8 @@ from .detection import scan_rates
 from .records import StudyRecord, Value, pairs_of, value_from_json
 from .reproducibility import icc, relative_difference
 from .sample import PAPER, Sample
+from .scans import StudyScan
 from .scoring import chest_room, forget, models_key, ready_networks, value_of
-from .study_scan import StudyScan, hu_mm3_per_mass
 
 VERSION = 3
 """Of the scores that are stored; those of another version are not used."""
@@ -134,7 +133,7 @@ def sections(
         study_figures.Panel(
             measure.title,
             tuple(one.title for one in EVALUATED),
-            {group: [sample.found(measure, one.key).estimate for one in own] for group, own in groups.items()},
+            {group: [sample.estimate(measure, one.key) for one in own] for group, own in groups.items()},
         )
         for measure in measures
         if measure.title in _PUBLISHED
@@ -169,7 +168,7 @@ def _scorer(
 
 def _scored(networks: Networks, configurations: tuple[Configuration, ...], scan: StudyScan) -> dict:
     ct = read_ct(scan.ct, scan.series)
-    per_mass = hu_mm3_per_mass(scan)
+    per_mass = scan.hu_mm3_per_mass()
     forget(networks)
     whole = score_scan(ct, networks=networks)
     own = whole.decomposition.settings

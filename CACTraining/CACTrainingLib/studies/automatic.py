@@ -29,7 +29,7 @@ from ..statistics.bootstrap import mean, quantile, ratio
 from ..statistics.regression import rank_correlation
 from .records import StudyRecord
 from .sample import AGATSTON, WITH_AGATSTON, Sample, having, scores
-from .study_scan import StudyScan
+from .scans import StudyScan
 
 CORONARY_MG_CM3 = 10.0
 """Voxels to which coronary calcium adds at least this much are its place."""
@@ -79,8 +79,7 @@ def _measurer() -> Callable[[list[tuple[StudyScan, Path]]], dict]:
 
 def _measured(own: list[tuple[StudyScan, Path]]) -> dict:
     """Of each scan of a patient: the reference score, intervals, and mg of calcium by true artery and label counted."""
-    truth = json.loads((own[0][0].truth / "truth.json").read_text(encoding="utf-8"))
-    patient = patient_of(truth)
+    patient = patient_of(own[0][0].read_truth())
     if patient is None:
         raise ValueError("the digital patient cannot be drawn again")
     reference = sum(score.agatston for score in reference_scores(patient).values())
@@ -149,7 +148,7 @@ def _interval_table(sample: Sample, known: dict[str, dict]) -> Table:
             held, width = (low <= truth) & (truth <= high), np.log1p(high) - np.log1p(low)
             coverage = Measure("", lambda _, own=told: own, lambda w, _, __, v=held: mean(w, v), proportion=True)
             median = Measure("", lambda _, own=told: own, lambda w, _, __, v=width: quantile(w, v, 0.5))
-            values = (sample.found(one, method).estimate if told else None for one in (coverage, median))
+            values = (sample.estimate(one, method) if told else None for one in (coverage, median))
             rows.append((f"  {name}", f"{len(told)} of {len(own)}", *values))
     note = "90 % prediction intervals; they are withheld where a scan is out of distribution. Width: median."
     return Table("automatic_intervals", "Prediction intervals of the total", columns, tuple(rows), note)
@@ -165,7 +164,7 @@ def _site_table(sample: Sample, known: dict[str, dict]) -> Table:
         share = Measure("", lambda _: list(sample.scans), lambda w, _, __, n=place, v=own: ratio(w, v[:, n], v.sum(1)))
         total = own.sum(0)
         proportions = total / total.sum() if total.sum() else np.full(len(total), np.nan)
-        rows.append((key, float(total.sum()), *map(float, proportions), sample.found(share, "automatic").estimate))
+        rows.append((key, float(total.sum()), *map(float, proportions), sample.estimate(share, "automatic")))
     note = (
         f"Coronary calcium where it adds at least {CORONARY_MG_CM3:g} mg/cm³, by its true artery, and the artery for "
         f"which “{METHODS['automatic']}” counts the voxel, as proportions of the mass. Voxels below 130 HU and "

@@ -85,7 +85,7 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
     if causes:
         note = "Proportion of scans that score above zero, by what is in them. In the first there is coronary calcium."
         tables.append(sample.value_table("false_positives", "Contents of false positive scans", causes, note))
-    series = {m: [sample.found(one, m).estimate for one in measures] for m in sample.titles if m != "noise_free"}
+    series = {m: [sample.estimate(one, m) for one in measures] for m in sample.titles if m != "noise_free"}
     panels = [study_figures.Panel(f"{len(scans)} scans", tuple(one.title for one in measures), series)]
     draw = partial(study_figures.panels_of_values, panels=panels, y_title="Proportion of scans", limits=(0, 1))
     figure = Figure("detection_rates", "Detection of scans with visible coronary calcium", draw, "", (7, 3.2))
@@ -121,7 +121,7 @@ def _artery_table(sample: Sample, known: Sequence[StudyRecord]) -> Table:
                 lambda item, m: score(item[0], m, arteries=item[1]) > 0,
                 lambda item: bool(set(item[1]) & set(item[0].visible_arteries)),
             )
-            rows.append((f"  {title}", *(sample.found(one, method).estimate for one in measures)))
+            rows.append((f"  {title}", *(sample.estimate(one, method) for one in measures)))
             columns = ["Method", *(one.title for one in measures)]
     return Table("detection_arteries", "Arteries with visible calcium", tuple(columns), tuple(rows))
 
@@ -149,7 +149,7 @@ def _slice_section(sample: Sample) -> tuple[Section, ...]:
 
     *measures, _ = rates(lambda _: items, lambda i, _: i[2] >= i[0].slice_threshold, lambda i: i[1])
     measures.append(Measure("Area under the ROC curve", lambda _: items, area))
-    rows = [(one.title, sample.found(one, "slices").estimate, _PUBLISHED_SLICES.get(one.title)) for one in measures]
+    rows = [(one.title, sample.estimate(one, "slices"), _PUBLISHED_SLICES.get(one.title)) for one in measures]
     thresholds = sorted({record.slice_threshold for record, _, _ in items})
     text = (
         f"{len(items)} slices with heart, {sum(shows for _, shows, _ in items)} of them with visible coronary calcium. "

@@ -6,7 +6,6 @@ that was interrupted goes on, and remaking its page scores nothing again.
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,18 +22,14 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.core.text import some
 from CACScoringLib.run import ModelChoice, chosen_models
 
-from ..experiments.configuration import StudyError
-from ..experiments.jobs import JobSettings, job_key, kept_jobs
-from ..experiments.scored import make_folder, scored_folders
+from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder, scored_folders
 from ..project.project import is_project
 from ..report.page import facts_of, write_study
 from ..report.parts import Section, Table, candidates_counted
 from . import ablation, acquisition, automatic, detection, heart, reproducibility
 from .limits import store_limits
-from .project_scans import DEFAULT_USE, project_notes
 from .records import StudyRecord, from_json, models_of
-from .scans import find_study_scans, lone_patients, write_scan_table
-from .study_scan import StudyScan
+from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes, write_scan_table
 from .truth import recorder, refused
 
 RECORDS, SCAN_TABLE = "records.jsonl", "scans.csv"
@@ -57,7 +52,7 @@ ON_RECORDS = {
 class EvaluationSettings:
     """studies: of `cac evaluate`. data: cohort, table of pairs or project (`studies.scans`); "acquisition" needs none.
 
-    use, annotator: of a project, which scans and whose annotations (`studies.project_scans`).
+    use, annotator: of a project, which scans and whose annotations (`studies.scans`).
     results: folder of `cac cohort` with the scans' results, instead of scoring them. pairs: only the first ones.
     workers: processes at work, None for as many as fit. overwrite: score anew, whatever was there.
     seed: of the bootstrap. store_limits: store the repeatability coefficient of the pairs with the calcium map's model,
@@ -234,7 +229,6 @@ def _data_section(
 
 def _facts(settings: EvaluationSettings, records: Sequence[StudyRecord], seconds: float) -> dict[str, str]:
     return {
-        "Date": datetime.date.today().isoformat(),
         "Data": f"{settings.data or 'none'}, {len(records)} scans",
         **facts_of((model for record in records for model in models_of(record)), settings.seed, seconds),
     }

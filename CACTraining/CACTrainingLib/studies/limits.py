@@ -10,7 +10,7 @@ from pathlib import Path
 from CACScoringLib.models.cards import list_models, store_repeatability
 from CACScoringLib.scoring.uncertainty import Repeatability
 
-from ..experiments.configuration import StudyError
+from ..experiments.jobs import StudyError
 from .records import MG, StudyRecord, models_of, pairs_of
 from .reproducibility import limits
 

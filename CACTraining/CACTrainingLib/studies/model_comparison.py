@@ -7,7 +7,6 @@ how many of them that is known.
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,15 +23,14 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model, read_card
 
 from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices, prepare
-from ..experiments.configuration import StudyError
-from ..experiments.scored import make_folder
+from ..experiments.jobs import StudyError, make_folder
 from ..project.project import Project, is_project
 from ..report.measures import Comparison
 from ..report.page import table_as_csv, write_study
 from ..report.parts import Section, Table, count, heading
 from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
 from .model_measures import EVALUATORS, Case, Evaluator
-from .project_scans import DEFAULT_USE
+from .scans import DEFAULT_USE
 
 CASES = "cases.csv"
 """In the output folder: every scan with what each model found."""
@@ -104,7 +102,6 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
             _results_section(comparators, cases, evaluator, np.random.default_rng(settings.seed)),
         )
         facts = {
-            "Date": datetime.date.today().isoformat(),
             "Data": str(settings.data),
             "Models": "\n".join(f"{r.label}: {r.stored.path}, {r.stored.card.sha256[:16]}" for r in comparators),
             "Bootstrap": f"seed {settings.seed}, {RESAMPLES} resamples of patients, the same for all models",
@@ -276,7 +273,7 @@ def _results_section(
     rows = [
         (
             *(one.title, evaluator.better[one.title]),
-            *(comparison.found(one, n).estimate if one.exists_for(n) else None for n in comparison.titles),
+            *(comparison.estimate(one, n) for n in comparison.titles),
         )
         for one in measures
         if any(map(one.exists_for, comparison.titles))

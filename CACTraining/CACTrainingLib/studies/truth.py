@@ -27,7 +27,7 @@ from CACScoringLib.scoring.scores import score_lesions, score_sites
 from ..phantom.cohort.export import LABEL_HU
 from ..statistics.masks import mask_agreement
 from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, Truth, Value
-from .study_scan import StudyScan, hu_mm3_per_mass
+from .scans import StudyScan
 
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
@@ -105,14 +105,12 @@ class _Files:
 
     @cached_property
     def truth(self) -> dict | None:
-        if self.scan.truth is None:
-            return None
-        return json.loads((self.scan.truth / "truth.json").read_text(encoding="utf-8"))
+        return None if self.scan.truth is None else self.scan.read_truth()
 
     @cached_property
     def per_mass(self) -> float:
         """HU·mm³ for one unit of mass."""
-        return hu_mm3_per_mass(self.scan)
+        return self.scan.hu_mm3_per_mass()
 
     @property
     def voxel_mm3(self) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,17 +11,14 @@ from CACScoringLib.scoring.risk import ROUNDING, whole_score
 
 from ..report import figures as drawings
 from ..report.measures import Comparison, Measure
-from ..report.parts import METHODS, Figure, Section, Table, count, heading
+from ..report.parts import METHODS, Cell, Figure, Section, Table, count, heading
 from ..statistics.agreement import agreement, kappa, limits_of_agreement
 from ..statistics.bootstrap import mean, ratio
+from ..statistics.patient_folds import CATEGORY_TITLES
 from ..statistics.regression import linear_fit, rank_correlation
 from .comparison import METHODS as BY_KEY
 from .comparison import ComparedScan
 
-if TYPE_CHECKING:
-    from ..report.parts import Cell
-
-CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
 LEAST = (1, 100, 400)
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -49,7 +45,7 @@ class Compared(Comparison):
 
     def cells(self, measures: Sequence[Measure], method: str) -> list[Cell]:
         """Estimates of a method; None where there is nothing to measure."""
-        return [self.found(one, method).estimate if one.items(method) else None for one in measures]
+        return [self.estimate(one, method) if one.items(method) else None for one in measures]
 
     def measure(self, title: str, statistic: Statistic, vessel: str | None = None) -> Measure:
         """A measure of all scans of which the reference knows the total, or the vessel."""
@@ -91,7 +87,7 @@ def _measured(scans: Sequence[ComparedScan], method: str, vessel: str | None = N
 
 
 def category(agatston: float) -> int:
-    """Place of a score among CATEGORIES."""
+    """Place of a score among CATEGORY_TITLES."""
     score = whole_score(agatston)
     return sum(score >= least for least in LEAST)
 
@@ -107,7 +103,7 @@ def icc(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.
 
 def category_kappa(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Weighted kappa of the totals' categories, a `Statistic`."""
-    return kappa(weights, _categories(reference), _categories(measured), len(CATEGORIES))
+    return kappa(weights, _categories(reference), _categories(measured), len(CATEGORY_TITLES))
 
 
 def slope(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -193,14 +189,14 @@ def _totals(compared: Compared) -> Section:
 
 
 def _category_section(compared: Compared) -> Section:
-    columns = ("Reference", *(f"Found {name}" for name in CATEGORIES))
+    columns = ("Reference", *(f"Found {name}" for name in CATEGORY_TITLES))
     rows: list[tuple[Cell, ...]] = []
     for method in compared.methods:
-        counts = np.zeros((len(CATEGORIES), len(CATEGORIES)), int)
+        counts = np.zeros((len(CATEGORY_TITLES), len(CATEGORY_TITLES)), int)
         np.add.at(counts, (_categories(compared.totals), _categories(compared.measured(method))), 1)
         rows.append(heading(METHODS[method], columns))
-        rows += [(f"  {name}", *map(int, row)) for name, row in zip(CATEGORIES, counts, strict=True)]
-    text = f"Four categories by the Agatston score: {', '.join(CATEGORIES)}. {ROUNDING}"
+        rows += [(f"  {name}", *map(int, row)) for name, row in zip(CATEGORY_TITLES, counts, strict=True)]
+    text = f"Four categories by the Agatston score: {', '.join(CATEGORY_TITLES)}. {ROUNDING}"
     table = Table("categories", "Categories by reference and method, numbers of scans", columns, tuple(rows))
     return Section("categories", "Categories", (text,), (table,))
 

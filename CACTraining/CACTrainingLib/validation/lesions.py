@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..report.measures import Measure
-from ..report.parts import METHODS, Gallery, Picture, Section, Table, count, heading
+from ..report.parts import METHODS, Cell, Gallery, Picture, Section, Table, count, heading
 from ..statistics.bootstrap import mean, ratio
-from .agreement import CATEGORIES, Compared, category
+from ..statistics.patient_folds import CATEGORY_TITLES
+from .agreement import Compared, category
 from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site_name
-
-if TYPE_CHECKING:
-    from ..report.parts import Cell
 
 SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))
 """Of lesions, by the Agatston score of each."""
@@ -97,7 +94,7 @@ def _precision(compared: Compared, scans: Sequence[ComparedScan]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for title, statistic in measures.items():
         measure = Measure(title, lambda *_: scans, statistic)
-        rows.append((title, *(compared.found(measure, method).estimate for method in compared.methods)))
+        rows.append((title, *(compared.estimate(measure, method) for method in compared.methods)))
     places = Counter((one.method, site_name(one.at)) for scan in scans for one in scan.wrong)
     rows += [
         heading("Wrong lesions by what the reference labels there", columns),
@@ -145,7 +142,7 @@ def _worst(compared: Compared) -> Section:
     rows = []
     for scan in compared.scans:
         scores = [float(x) for x in (scan.total, *(scan.measured[m] for m in compared.methods))]
-        categories = " / ".join(CATEGORIES[category(x)] for x in scores)
+        categories = " / ".join(CATEGORY_TITLES[category(x)] for x in scores)
         rows.append((scan.name, *scores, categories, ", ".join(scan.warnings) or None))
     rows.sort(key=lambda row: -max(abs(score - row[1]) for score in row[2:-2]))
     note = "Agatston scores. Category: by the reference, then by each method. The file comparison.csv has all scans."

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..report.measures import Comparison, Measure
-from ..report.parts import METHODS, Section, Table, count
+from ..report.parts import METHODS, Cell, Section, Table, count
 from ..statistics.bootstrap import mean
+from ..statistics.patient_folds import CATEGORY_TITLES
 from ..training.evidence import FOLDS
-from .agreement import CATEGORIES, LEAST, Statistic, category, category_kappa, f1_at, icc, mean_difference, slope
+from .agreement import LEAST, Statistic, category, category_kappa, f1_at, icc, mean_difference, slope
 from .comparison import ComparedScan
 from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, CrossFitted, Recalibration
-
-if TYPE_CHECKING:
-    from ..report.parts import Cell
 
 NAME, TITLE = "calibration", "Calibration on these scans"
 
@@ -121,7 +118,7 @@ def _intervals(found: Recalibration) -> Table:
     shown = [(method, after) for method in KINDS for after in (False, True)]
     columns = tuple(f"{METHODS[method]}, {'after' if after else 'before'}" for method, after in shown)
     rows: list[tuple[Cell, ...]] = []
-    for of, title in [*enumerate(CATEGORIES), (None, "all")]:
+    for of, title in [*enumerate(CATEGORY_TITLES), (None, "all")]:
         results = [_coverage(found, method, of, after) for method, after in shown]
         cells = (f"{held} of {known}" if known else "none" for held, known, _ in results)
         rows.append((title, results[0][2], *cells))

@@ -6,7 +6,6 @@ that was interrupted goes on.
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -25,12 +24,12 @@ from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.run import ModelChoice, chosen_models
 from CACScoringLib.scoring.uncertainty import CalibratedOn
 
-from ..experiments.jobs import JobSettings, job_key, kept_jobs
-from ..experiments.scored import SCANS, make_folder, scored_folders
+from ..experiments.jobs import SCANS, JobSettings, job_key, kept_jobs, make_folder, scored_folders
 from ..report.page import facts_of, write_study
 from ..report.parts import METHODS, Section, Table, candidates_counted, count
+from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, lesions, recalibration, recalibration_page
-from .agreement import CATEGORIES, Compared, category
+from .agreement import Compared, category
 from .comparison import ComparedScan, Job, comparer, from_json, jobs_of
 from .formats import read_reference
 from .recalibration import TooFewError
@@ -193,8 +192,8 @@ def _data_section(
             f"The model {card.name} was calibrated on {known}. If these scans are among them, everything below is "
             "better than it would be on others."
         )
-    counts = Counter(CATEGORIES[category(scan.total)] for scan in scans)
-    rows = tuple((name, counts[name]) for name in CATEGORIES)
+    counts = Counter(CATEGORY_TITLES[category(scan.total)] for scan in scans)
+    rows = tuple((name, counts[name]) for name in CATEGORY_TITLES)
     tables = [Table("reference", "The scans by the reference's score", ("Agatston score", "Scans"), rows)]
     if refused:
         tables.append(Table("refused", "What is left out, and why", ("Scan", "Why"), tuple(refused)))
@@ -209,7 +208,6 @@ def _facts(
     settings: ValidationSettings, reference: Reference, scans: Sequence[ComparedScan], seconds: float
 ) -> dict[str, str]:
     return {
-        "Date": datetime.date.today().isoformat(),
         "Reference": f"{settings.reference}: {reference.title}",
         "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
         "Scoring": f"{np.median([scan.seconds for scan in scans]):.1f} s per scan (median) on one core",

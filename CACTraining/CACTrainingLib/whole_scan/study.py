@@ -12,24 +12,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from CACScoringLib.core.tables import write_table
 
 from ..data.scan_table import TableScan, table_hash
-from ..experiments.configuration import ExperimentRun, StudyError
-from ..experiments.engine import PREDICTIONS, Experiment, ExperimentSettings
-from ..experiments.results import SCORE_COLUMNS, by_configuration, score_counts
+from ..experiments.engine import PREDICTIONS, SCORE_COLUMNS, Experiment, ExperimentRun, ExperimentSettings, score_counts
+from ..experiments.jobs import StudyError
 from ..report.page import write_study
-from ..report.parts import Section, Table, heading, p_cell
+from ..report.parts import Cell, Section, Table, heading, p_cell
 from ..statistics.bootstrap import paired_difference
 from .evaluation import Evaluation, Measure, Prediction
 from .scan_table import are_digital, folds, learned_and_tested, read_scan_table
-
-if TYPE_CHECKING:
-    from ..report.parts import Cell
 
 HELD_OUT = -1
 """In place of a fold's number."""
@@ -200,7 +196,9 @@ class WholeScanStudy(Experiment):
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
         kept = self.kept([run for stage in self.stages() for run in stage])
-        results = by_configuration(kept)
+        results: dict[object, list[Mapping]] = {}
+        for run in sorted(kept, key=lambda run: run.fold):
+            results.setdefault(run.configuration, []).append(kept[run])
         entries = [self._entry(one, results[one]) for one in self.configurations if one in results]
         sections = [self._results_section(entries), self._data_section(failed)]
         self._write_predictions(results)

@@ -1,6 +1,7 @@
 """A study's page and files: what they show, that it is escaped, and that the page needs no other file."""
 
 import csv
+import datetime
 import io
 import json
 import math
@@ -181,7 +182,8 @@ class TestIndex:
         page_of(tmp_path, *tables, figures=[figure()], text=texts, facts={"Data": "x"}, title="A “study”")
         index = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
         assert index["schema"] == "cac-study/1"
-        assert (index["title"], index["digital"], index["facts"]) == ("A “study”", True, {"Data": "x"})
+        assert (index["title"], index["digital"]) == ("A “study”", True)
+        assert index["facts"] == {"Date": datetime.date.today().isoformat(), "Data": "x"}
         (section,) = index["sections"]
         assert section == {
             "name": "results",

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from CACTrainingLib.statistics import bootstrap
-from CACTrainingLib.statistics.bootstrap import Bootstrap, Found, estimate
+from CACTrainingLib.statistics.bootstrap import Bootstrap, BootstrapResult, estimate
 
 
 class TestPublishedExamples:
@@ -79,7 +79,7 @@ class TestIntervals:
         patients, values = np.arange(40) // 2, np.arange(40.0)
         made = Bootstrap(patients, np.random.default_rng(0))
         monkeypatch.setattr(bootstrap, "_CHUNK", 5000)
-        found = made.found(lambda weights: weights @ values, patients)
+        found = made.result(lambda weights: weights @ values, patients)
         assert found.values == pytest.approx(made.weights(patients) @ values)
 
 
@@ -99,7 +99,7 @@ class TestDifferences:
         shared = g.normal(size=100)
         weights = Bootstrap(range(100), g).weights(range(100))
         own, other = (bootstrap.mean(weights, shared + g.normal(shift, 0.1, 100)) for shift in (0, 0.1))
-        found = bootstrap.paired_difference(Found(own, 100, 100), Found(other, 100, 100))
+        found = bootstrap.paired_difference(BootstrapResult(own, 100, 100), BootstrapResult(other, 100, 100))
         assert found.estimate.high < 0
         assert found.p < 0.01
         alone = estimate(own, 100, 100)

@@ -9,7 +9,7 @@ from study_samples import cohort
 
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.scoring.uncertainty import Repeatability
-from CACTrainingLib.experiments.configuration import StudyError
+from CACTrainingLib.experiments.jobs import StudyError
 from CACTrainingLib.studies.limits import repeatability_of, store_limits
 from CACTrainingLib.studies.reproducibility import limits
 

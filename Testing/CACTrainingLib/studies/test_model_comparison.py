@@ -20,7 +20,7 @@ from CACScoringLib.models.cards import Training, describe, install_model, load_m
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
-from CACTrainingLib.experiments.configuration import StudyError
+from CACTrainingLib.experiments.jobs import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project

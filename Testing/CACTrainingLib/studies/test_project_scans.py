@@ -9,12 +9,12 @@ import SimpleITK as sitk
 from digital_pairs import CALCIFIED
 from training_scans import HEART_SLICES, write_scan
 
-from CACTrainingLib.experiments.configuration import StudyError
+from CACTrainingLib.experiments.jobs import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.proposals import Proposal
-from CACTrainingLib.studies import project_scans
+from CACTrainingLib.studies import scans as study_scans
 from CACTrainingLib.studies.scans import find_study_scans, lone_patients
 from CACTrainingLib.studies.truth import make_record
 
@@ -52,7 +52,7 @@ def paint(project, scan_id, slices, annotator="eve", kind="regions"):
 
 def propose(monkeypatch, slices=HEART):
     proposal = Proposal(None, "lungs", tuple(slices), {}, (), ())
-    monkeypatch.setattr(project_scans, "read_proposal", lambda *_: proposal)
+    monkeypatch.setattr(study_scans, "read_proposal", lambda *_: proposal)
 
 
 def found(project, **options):
@@ -141,7 +141,7 @@ class TestDigital:
         scans = find_study_scans(digital.folder)[0]
         assert [scan.number for scan in scans] == [2, 1, 2, 1]
         assert all(scan.truth == scan.ct.parent for scan in scans)
-        notes = project_scans.project_notes(digital.folder, "test", scans)
+        notes = study_scans.project_notes(digital.folder, "test", scans)
         assert len(notes) == 1
 
     def test_among_others_they_are_left_out(self, digital, tmp_path):

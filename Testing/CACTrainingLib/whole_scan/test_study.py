@@ -7,8 +7,7 @@ import pytest
 from made_experiments import EXPERIMENTS, Counting, make_quick, table_of
 from whole_scan_studies import fake_trainer, without_scans, write_table
 
-from CACTrainingLib.experiments.configuration import ExperimentRun
-from CACTrainingLib.experiments.engine import PREDICTIONS
+from CACTrainingLib.experiments.engine import PREDICTIONS, ExperimentRun
 from CACTrainingLib.whole_scan.scan_table import held_out, read_scan_table
 from CACTrainingLib.whole_scan.study import cohort_of
 from CACTrainingLib.whole_scan.vessels import fitting

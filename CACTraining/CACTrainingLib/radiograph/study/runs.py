@@ -11,8 +11,7 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTError
 
-from ...experiments.configuration import ExperimentRun, TrainingBudget
-from ...experiments.engine import running_folder
+from ...experiments.engine import ExperimentRun, TrainingBudget, running_folder
 from ...experiments.jobs import Prepared
 from ...statistics.patient_folds import CATEGORIES
 from ..cases import LABELS, SUPER_RESOLUTIONS, read_table

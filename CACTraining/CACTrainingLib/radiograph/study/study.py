@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,22 +13,28 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
 from ...data.scan_table import TableScan, table_hash
-from ...experiments.configuration import ExperimentRun, StudyError, check_known
-from ...experiments.engine import PREDICTIONS, Experiment, ExperimentSettings, Trainer, carry_out
-from ...experiments.results import CATEGORIES, SCORE_COLUMNS, score_counts
+from ...experiments.engine import (
+    PREDICTIONS,
+    SCORE_COLUMNS,
+    Experiment,
+    ExperimentRun,
+    ExperimentSettings,
+    Trainer,
+    carry_out,
+    check_known,
+    score_counts,
+)
+from ...experiments.jobs import StudyError
 from ...report.page import write_study
-from ...report.parts import Section, Table, heading, p_cell
+from ...report.parts import Cell, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
-from ...statistics.bootstrap import Bootstrap, Found, paired_difference
-from ...statistics.patient_folds import category_of, parts_by_patient
+from ...statistics.bootstrap import Bootstrap, BootstrapResult, paired_difference
+from ...statistics.patient_folds import CATEGORY_TITLES, category_of, parts_by_patient
 from ...statistics.roc import above, area_within
 from ..cases import LABELS, read_table
 from ..cohort import SETTINGS
 from .prognosis import FACTORS, PROBABILITIES, likely_category
 from .runs import BASE, CONFIGURATIONS, HELD_OUT, THRESHOLD_TITLES, THRESHOLDS, Configuration, Data, run_key, trainer
-
-if TYPE_CHECKING:
-    from ...report.parts import Cell
 
 LEAST_FOLDS = 3
 """One tests, one stops and calibrates, and the rest train."""
@@ -169,7 +174,7 @@ class _RadiographStudy(Experiment):
 
     def _results_section(self, kept: Mapping[ExperimentRun, Mapping]) -> Section:
         lines: list[tuple[Cell, ...]] = []
-        base: list[Found] | None = None
+        base: list[BootstrapResult] | None = None
         for one in self.configurations:
             results = [
                 kept[run] for run in self._runs() if run in kept and run.fold != HELD_OUT and run.configuration == one
@@ -211,20 +216,22 @@ def gathered(cohort: Cohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np
     return image, np.concatenate([np.asarray(result["both"], float) for result in results])[order]
 
 
-def areas(cohort: Cohort, probabilities: np.ndarray) -> list[Found]:
+def areas(cohort: Cohort, probabilities: np.ndarray) -> list[BootstrapResult]:
     """Areas under the ROC curve within folds, of each threshold, and last their mean."""
     truth = above(cohort.score, THRESHOLDS) > 0
     found = [
-        cohort.resamples.found(
+        cohort.resamples.result(
             partial(area_within, folds=cohort.folds, truth=truth[:, n], scores=probabilities[:, n]), cohort.patients
         )
         for n in range(len(THRESHOLDS))
     ]
     mean = np.mean([one.values for one in found], axis=0)
-    return [*found, Found(mean, found[0].n, found[0].patients)]
+    return [*found, BootstrapResult(mean, found[0].n, found[0].patients)]
 
 
-def measures(cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequence[Found]) -> list[tuple[Cell, ...]]:
+def measures(
+    cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequence[BootstrapResult]
+) -> list[tuple[Cell, ...]]:
     """Rows of the table of one predictor: of each threshold, and of all together. base: areas to compare with."""
     truth, patients = above(cohort.score, THRESHOLDS) > 0, cohort.patients
     lines = [heading(title, COLUMNS)]
@@ -239,7 +246,9 @@ def measures(cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequen
             cells += [None, round(calibration_error(values, known), 3)]
         else:
             pair = category_of(cohort.score), likely_category(probabilities)
-            agreement = cohort.resamples.found(lambda weights, p=pair: kappa(weights, *p, len(CATEGORIES)), patients)
+            agreement = cohort.resamples.result(
+                lambda weights, p=pair: kappa(weights, *p, len(CATEGORY_TITLES)), patients
+            )
             cells += [None, None, agreement.estimate, None]
         lines.append(tuple(cells))
     return lines

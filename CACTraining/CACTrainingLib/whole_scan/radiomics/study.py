@@ -19,8 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
-from ...experiments.configuration import ExperimentRun, TrainingBudget
-from ...experiments.engine import Trainer, carry_out
+from ...experiments.engine import ExperimentRun, Trainer, TrainingBudget, carry_out
 from ...experiments.jobs import Prepared
 from ...report.parts import PUBLISHED
 from ..evaluation import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, Measure, with_calls

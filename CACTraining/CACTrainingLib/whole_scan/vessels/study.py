@@ -13,8 +13,7 @@ import numpy as np
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
 
-from ...experiments.configuration import ExperimentRun, TrainingBudget, check_known
-from ...experiments.engine import Trainer, carry_out, running_folder
+from ...experiments.engine import ExperimentRun, Trainer, TrainingBudget, carry_out, check_known, running_folder
 from ...experiments.jobs import Prepared
 from ...report.parts import PUBLISHED
 from ...statistics.agreement import kappa
