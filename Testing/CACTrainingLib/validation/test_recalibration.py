@@ -27,7 +27,6 @@ from CACTrainingLib.validation.recalibration import LEAST_PATIENTS, TooFewError,
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
 EXCESS, PLACE = FEATURES.index("log_ct_excess"), FEATURES.index("place_logit")
-ARTERIES = ("LM", "LAD", "LCX", "RCA")
 
 
 @pytest.fixture(scope="module")
