@@ -31,7 +31,7 @@ from ..statistics.roc import above
 from ..training.loop import Outcome, train
 from .dataset import RadiographSet, check_label
 from .pretrained import load_pretrained
-from .task import RadiographTask, RadiographTraining, located, predicted
+from .task import RadiographTask, RadiographTraining, locate_hearts, predict_logits
 
 LEAST_PATIENTS = 20
 """With all factors known, on either side, for these to be used."""
@@ -66,8 +66,8 @@ def fitted_calibration(
             _standard(training_factors[training_known]), training_truth[training_known, number], [0] * 3, _HOLD_FACTORS
         )
         # Of the factors, what they tell beyond how common the score is; that is in the image's offset already.
-        told = _standard(factors) @ alone[1:]
-        both = np.stack([offset + slope * logit, told], 1)
+        from_factors = _standard(factors) @ alone[1:]
+        both = np.stack([offset + slope * logit, from_factors], 1)
         base, image_part, factors_part = held_logistic(both[known], positive[known], [1.0, 1.0], _HOLD_BOTH)
         per_unit = factors_part * alone[1:] / _STEP
         calibration[factors_key(threshold)] = {
@@ -163,7 +163,7 @@ def fit(
     train_finder(network, data, training, chosen.finder_steps, chosen.loop.seed)
     metrics["heart_error_mm"] = finder_error_mm(network, data, validation) if chosen.finder_steps else None
     label = check_label(data, chosen.label)
-    logits = predicted(network, data, validation, found=finds(settings))
+    logits = predict_logits(network, data, validation, locate=knows_hearts(settings))
     calibration = fitted_calibration(
         config.thresholds, label[training], data.factors[training], logits, label[validation], data.factors[validation]
     )
@@ -171,13 +171,13 @@ def fit(
 
 
 def predictions_of(
-    network: RadiographNet, data: RadiographSet, cases: np.ndarray, calibration: dict, found: bool = True
+    network: RadiographNet, data: RadiographSet, cases: np.ndarray, calibration: dict, locate: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities from the image, and with clinical factors (NaN where these are not known), each [n, thresholds].
 
-    found: about the heart as the network finds it, as scoring does.
+    locate: about the heart as the network finds it, as scoring does.
     """
-    logits = predicted(network, data, cases, found)
+    logits = predict_logits(network, data, cases, locate)
     return probabilities(logits, None, calibration), probabilities(logits, data.factors[cases], calibration)
 
 
@@ -197,7 +197,7 @@ def _begun(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
     return network, training
 
 
-def finds(settings: FitSettings) -> bool:
+def knows_hearts(settings: FitSettings) -> bool:
     """Whether the network knows where hearts are, so that pictures are judged as scoring does."""
     return settings.training.finder_steps > 0 or settings.start is not None
 
@@ -240,7 +240,7 @@ def finder_error_mm(network: RadiographNet, data: RadiographSet, cases: np.ndarr
         return None
     network.eval()
     true = data.centres[cases][:, data.channels(network.config.views)]
-    return float(np.median(np.linalg.norm(located(network, data, cases).numpy() - true, axis=2)))
+    return float(np.median(np.linalg.norm(locate_hearts(network, data, cases).numpy() - true, axis=2)))
 
 
 def _shifted(views: np.ndarray, moved: np.ndarray) -> np.ndarray:

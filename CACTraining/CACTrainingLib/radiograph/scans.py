@@ -110,9 +110,9 @@ def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
             OwnScan(name, file, row["patient"] or name, Path(row["ct"]), row["series"] or None, **paths, known=known)
         )
     warnings = []
-    untold = [row["ct"] for row in rows if not row["patient"]]
-    if untold:
-        message = f"{len(untold)} scans name no patient ({some(untold)}): each is taken for one. Fill that column."
+    without_patient = [row["ct"] for row in rows if not row["patient"]]
+    if without_patient:
+        message = f"{len(without_patient)} scans name no patient ({some(without_patient)}): each is taken for one. Fill that column."
         warnings.append(ScanWarning("patients-untold", message))
     return scans, warnings
 

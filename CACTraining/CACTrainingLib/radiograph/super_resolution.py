@@ -154,10 +154,10 @@ def interpolated(hu: np.ndarray, factor: int, order: int = 3) -> np.ndarray:
     return ndimage.affine_transform(hu, (1 / factor, 1, 1), (first, 0, 0), shape, np.float32, order, mode)
 
 
-def learned(hu: np.ndarray, model: LoadedModel, batch_size: int = 8) -> np.ndarray:
+def learned(hu: np.ndarray, model: LoadedModel) -> np.ndarray:
     """Thin slices by a network, float32 [factor k, j, i]. hu: [k, j, i], at least two slices."""
     config = SliceSuperResolutionConfig(**model.card.config)
-    added = predict(model.network, network_input(hu, config), batch_size)[0]
+    added = predict(model.network, network_input(hu, config), 8)[0]
     added = HU_SCALE * added.reshape(-1, *hu.shape[1:])
     added += interpolated(hu, config.factor)
     return added

@@ -122,7 +122,7 @@ class RadiographTask(Task):
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         part, self.drawn = self.drawn / self.settings.loop.steps, self.drawn + 1
         drawn, scores = self.pictures.draw(generator, self.settings.batch_size, part)
-        x, maps = varied(self.data, drawn, self.channels, self.config, self.settings.augmentation, generator)
+        x, maps = augment(self.data, drawn, self.channels, self.config, self.settings.augmentation, generator)
         batch = {"x": x, "above": torch.from_numpy(above(scores, self.config.thresholds))}
         if self.locates:
             batch["maps"] = maps
@@ -147,7 +147,7 @@ class RadiographTask(Task):
         self.done = self.drawn = int(state["done"])
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        logits = predicted(network, self.data, self.validation)
+        logits = predict_logits(network, self.data, self.validation)
         found = areas(logits, self.validation_scores, self.config.thresholds)
         return {"auc": float(np.mean([found[name] for name in self.known])), **{k: found[k] for k in self.known}}
 
@@ -196,7 +196,7 @@ class Pictures:
         return self.numbers[drawn], self.scores[drawn]
 
 
-def varied(
+def augment(
     data: RadiographSet,
     drawn: np.ndarray,
     channels: list[int],
@@ -230,10 +230,10 @@ def varied(
     return squares + level * noise, cut_out(maps, places[0], config.field_mm, config.size // 2, places[1])
 
 
-def predicted(network: nn.Module, data: RadiographSet, cases: np.ndarray, found: bool = False) -> np.ndarray:
+def predict_logits(network: nn.Module, data: RadiographSet, cases: np.ndarray, locate: bool = False) -> np.ndarray:
     """Logits [n, thresholds] of cases with their own calcium.
 
-    found: cut about the heart as the network finds it, as scoring does; else about the centre that is known.
+    locate: cut about the heart as the network finds it, as scoring does; else about the centre that is known.
     """
     config = network.config
     channels = data.channels(config.views)
@@ -244,8 +244,8 @@ def predicted(network: nn.Module, data: RadiographSet, cases: np.ndarray, found:
             part = slice(start, start + 32)
             here = cases[part]
             centres = torch.from_numpy(data.centres[here][:, channels])
-            if found:
-                centres = located(network, data, here)
+            if locate:
+                centres = locate_hearts(network, data, here)
             values = torch.from_numpy(data.squares[pictures[part]][:, channels].astype(np.float32) / np.float32(_WHITE))
             corners = torch.from_numpy(data.corners[here][:, channels].astype(np.float32))
             squares = cut_out(values, centres - corners, config.field_mm, config.size)
@@ -253,7 +253,7 @@ def predicted(network: nn.Module, data: RadiographSet, cases: np.ndarray, found:
     return np.concatenate(results)
 
 
-def located(network: nn.Module, data: RadiographSet, cases: np.ndarray) -> torch.Tensor:
+def locate_hearts(network: nn.Module, data: RadiographSet, cases: np.ndarray) -> torch.Tensor:
     """The heart's centres as the network finds them, [n, V, 2]; see `RadiographNet.locate`."""
     channels = data.channels(network.config.views)
     reduced = torch.from_numpy(data.reduced[cases][:, channels].astype(np.float32) / np.float32(_WHITE))

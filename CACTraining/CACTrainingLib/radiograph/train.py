@@ -24,7 +24,7 @@ from ..training.runs import LICENCE, as_scoring_loads, commit
 from ..training.settings import LoopSettings, RunOptions, facts_of
 from .cases import LABELS, SUPER_RESOLUTIONS, read_table
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
-from .fitting import FitSettings, finds, fit, predictions_of, validation_split
+from .fitting import FitSettings, fit, knows_hearts, predictions_of, validation_split
 from .task import SEVERE_FIRST, RadiographTraining
 
 INTENDED_USE = (
@@ -167,7 +167,7 @@ def _metrics(
     """Areas under the ROC curve by `roc.area_name`, of the image and (with_factors_…) with factors, each with its
     95 % interval over resamples of the patients; None where a class is missing."""
     truth = above(check_label(data, label)[cases], settings.config.thresholds)
-    image, fused = predictions_of(network, data, cases, calibration, finds(settings))
+    image, fused = predictions_of(network, data, cases, calibration, knows_hearts(settings))
     metrics: dict[str, object] = {"n": len(cases), "label": label}
     for prefix, values in (("", image), ("with_factors_", fused)):
         for number, threshold in enumerate(settings.config.thresholds):

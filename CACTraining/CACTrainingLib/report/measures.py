@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..statistics.bootstrap import Bootstrap, BootstrapResult, Difference, Estimate, paired_difference
+from ..statistics.bootstrap import Bootstrap, BootstrapResult, Difference, Estimate, mean, paired_difference, ratio
 from .parts import PUBLISHED, Cell, Table, heading, p_cell
 
 
@@ -115,6 +115,44 @@ class Comparison:
             *both, change = self.difference(measure, second, first)
             rows.append((measure.title, *(one.estimate for one in both), change.estimate, p_cell(change.p)))
         return rows
+
+
+def rates(
+    titles: Sequence[str], items: Callable[..., Sequence], hit: Callable[[Any, Any], bool], true: Callable[[Any], bool]
+) -> list[Measure]:
+    """Measures of detecting something.
+
+    Args:
+        titles: Sensitivity, Specificity, False positives, Positive predictive value, Accuracy or F1, in any order.
+        items: As in `Measure`.
+        hit: Whether a method finds an item positive.
+        true: Whether an item is positive.
+    """
+
+    def hits(weights: np.ndarray, own: Sequence, method: Any) -> np.ndarray:
+        return mean(weights, np.array([hit(item, method) for item in own], float))
+
+    def correct(weights: np.ndarray, own: Sequence, method: Any) -> np.ndarray:
+        return mean(weights, np.array([hit(item, method) == true(item) for item in own], float))
+
+    def f1(weights: np.ndarray, own: Sequence, method: Any) -> np.ndarray:
+        positive = np.array([hit(item, method) for item in own], float)
+        known = np.array([true(item) for item in own], float)
+        return ratio(weights, 2 * positive * known, positive + known)
+
+    def among(kind: bool) -> Callable[..., list]:
+        return lambda *methods: [item for item in items(*methods) if true(item) == kind]
+
+    measures = (
+        Measure("Sensitivity", among(True), hits, proportion=True),
+        Measure("Specificity", among(False), correct, proportion=True),
+        Measure("False positives", among(False), hits, proportion=True),
+        Measure("Positive predictive value", lambda m: [i for i in items(m) if hit(i, m)], correct, proportion=True),
+        Measure("Accuracy", items, correct, proportion=True),
+        Measure("F1", items, f1),
+    )
+    by_title = {measure.title: measure for measure in measures}
+    return [by_title[title] for title in titles]
 
 
 def patients_of(items: Sequence) -> list[Hashable]:

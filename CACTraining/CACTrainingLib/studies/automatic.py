@@ -142,14 +142,16 @@ def _interval_table(sample: Sample, known: dict[str, dict]) -> Table:
         rows.append(heading(METHODS[method], columns))
         for place, name in enumerate(CATEGORIES):
             own = [r for r in sample.scans if _category(known[r.scan]["reference"]) == place]
-            told = [r for r in own if known[r.scan]["intervals"].get(method) is not None]
-            truth = np.array([known[r.scan]["reference"] for r in told])
-            low, high = np.array([known[r.scan]["intervals"][method] for r in told]).reshape(-1, 2).T
+            with_interval = [r for r in own if known[r.scan]["intervals"].get(method) is not None]
+            truth = np.array([known[r.scan]["reference"] for r in with_interval])
+            low, high = np.array([known[r.scan]["intervals"][method] for r in with_interval]).reshape(-1, 2).T
             held, width = (low <= truth) & (truth <= high), np.log1p(high) - np.log1p(low)
-            coverage = Measure("", lambda _, own=told: own, lambda w, _, __, v=held: mean(w, v), proportion=True)
-            median = Measure("", lambda _, own=told: own, lambda w, _, __, v=width: quantile(w, v, 0.5))
-            values = (sample.estimate(one, method) if told else None for one in (coverage, median))
-            rows.append((f"  {name}", f"{len(told)} of {len(own)}", *values))
+            coverage = Measure(
+                "", lambda _, own=with_interval: own, lambda w, _, __, v=held: mean(w, v), proportion=True
+            )
+            median = Measure("", lambda _, own=with_interval: own, lambda w, _, __, v=width: quantile(w, v, 0.5))
+            values = (sample.estimate(one, method) if with_interval else None for one in (coverage, median))
+            rows.append((f"  {name}", f"{len(with_interval)} of {len(own)}", *values))
     note = "90 % prediction intervals; they are withheld where a scan is out of distribution. Width: median."
     return Table("automatic_intervals", "Prediction intervals of the total", columns, tuple(rows), note)
 

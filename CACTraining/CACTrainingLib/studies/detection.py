@@ -13,12 +13,12 @@ from functools import partial
 import numpy as np
 
 from ..report import figures as study_figures
-from ..report.measures import Measure
+from ..report.measures import Measure, rates
 from ..report.parts import METHODS, Figure, Section, Table, count
 from ..statistics.bootstrap import mean
 from ..statistics.roc import area_under_curve
 from .records import MG, StudyRecord
-from .sample import PAPER, VESSELS, WITH_AGATSTON, Sample, having, rates, score, scores
+from .sample import PAPER, VESSELS, WITH_AGATSTON, Sample, having, score, scores
 
 KINDS = {
     "hidden": "Coronary calcium, but in no slice visible",
@@ -27,6 +27,8 @@ KINDS = {
 }
 """Scans without visible coronary calcium, by what is in them."""
 SIZES = {MG: (0.0, 1.0, 3.0, 10.0, 30.0, math.inf), "HU·mm³": (0.0, 1e3, 3e3, 1e4, 3e4, math.inf)}
+
+RATES = ("Sensitivity", "False positives", "Accuracy", "F1")
 
 PUBLISHED = {
     "Sensitivity": {"map": 0.83, "reader": 0.69, "automatic": 0.67},
@@ -52,9 +54,9 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
 _TITLE = "Detection per scan"
 
 
-def scan_rates(scans: Sequence[StudyRecord]) -> tuple[Measure, ...]:
-    """Sensitivity, false positives, accuracy and F1 of scans with visible coronary calcium."""
-    return rates(partial(having, scans), lambda r, method: r.values[method].mass > 0, lambda r: bool(r.visible))
+def scan_rates(scans: Sequence[StudyRecord]) -> list[Measure]:
+    """RATES of scans with visible coronary calcium."""
+    return rates(RATES, partial(having, scans), lambda r, method: r.values[method].mass > 0, lambda r: bool(r.visible))
 
 
 def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
@@ -117,6 +119,7 @@ def _artery_table(sample: Sample, known: Sequence[StudyRecord]) -> Table:
         rows.append((METHODS[method], *[""] * 4))
         for title, vessels in groups.items():
             measures = rates(
+                RATES,
                 partial(items, vessels),
                 lambda item, m: score(item[0], m, arteries=item[1]) > 0,
                 lambda item: bool(set(item[1]) & set(item[0].visible_arteries)),
@@ -147,7 +150,7 @@ def _slice_section(sample: Sample) -> tuple[Section, ...]:
     def area(weights: np.ndarray, own: list, _: str) -> np.ndarray:
         return area_under_curve(weights, np.array([i[1] for i in own]), np.array([i[2] for i in own]))
 
-    *measures, _ = rates(lambda _: items, lambda i, _: i[2] >= i[0].slice_threshold, lambda i: i[1])
+    measures = rates(RATES[:3], lambda _: items, lambda i, _: i[2] >= i[0].slice_threshold, lambda i: i[1])
     measures.append(Measure("Area under the ROC curve", lambda _: items, area))
     rows = [(one.title, sample.estimate(one, "slices"), _PUBLISHED_SLICES.get(one.title)) for one in measures]
     thresholds = sorted({record.slice_threshold for record, _, _ in items})

@@ -58,11 +58,11 @@ class ComparisonSettings:
 
 @dataclass(frozen=True)
 class Comparator:
-    """A model with its title. seen: patients that its weights were trained or chosen on; None where that is unknown."""
+    """A model with its title. training_patients: that its weights were trained or chosen on; None where unknown."""
 
     label: str
     stored: StoredModel
-    seen: frozenset[str] | None
+    training_patients: frozenset[str] | None
 
     @property
     def threshold(self) -> float | None:
@@ -77,7 +77,7 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
     """
     progress = progress or Progress()
     progress.begin(["scans", "models", "page"])
-    comparators = _chosen(settings)
+    comparators = _comparators(settings)
     network = comparators[0].stored.card.network
     evaluator = EVALUATORS[network]
     make_folder(settings.output)
@@ -94,7 +94,7 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
             "outline them, or give a cohort of digital patients."
         )
     with progress.step("page"):
-        warnings = _seen_warnings(comparators, {case.patient for case in cases})
+        warnings = _overlap_warnings(comparators, {case.patient for case in cases})
         for text in warnings:
             progress.warning(ScanWarning("trained-on-these-patients", text))
         sections = (
@@ -114,7 +114,7 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
     return page
 
 
-def _chosen(settings: ComparisonSettings) -> list[Comparator]:
+def _comparators(settings: ComparisonSettings) -> list[Comparator]:
     """The models, of one network and no two the same. Raises StudyError, ModelError."""
     if len(settings.models) < 2:
         raise StudyError("A comparison takes two models or more. Name them with --model A --model B.")
@@ -230,13 +230,13 @@ def _evaluated(
     return cases
 
 
-def _seen_warnings(comparators: Sequence[Comparator], patients: set[str]) -> list[str]:
+def _overlap_warnings(comparators: Sequence[Comparator], patients: set[str]) -> list[str]:
     """Sentences about models that know some of the patients."""
-    known = {comparator.label: len(patients & (comparator.seen or set())) for comparator in comparators}
+    counts = {comparator.label: len(patients & (comparator.training_patients or set())) for comparator in comparators}
     return [
         f"{label} was trained or chosen on {n} of these {count(patients, 'patient')}: its results here are better than "
         "on new patients, and so is its difference from a model that has not seen them."
-        for label, n in known.items()
+        for label, n in counts.items()
         if n
     ]
 
@@ -247,7 +247,7 @@ def _models_section(
     patients = {case.patient for case in cases}
     scans = f"{count(cases, 'scan')} of {count(patients, 'patient')}"
     text = [*origin, f"{scans} could be used, and every model was evaluated on the same ones."]
-    if unknown := [comparator.label for comparator in comparators if comparator.seen is None]:
+    if unknown := [comparator.label for comparator in comparators if comparator.training_patients is None]:
         text.append(
             f"It is not known which patients {', '.join(unknown)} saw in training: the list that training writes does "
             "not lie beside the model. Make sure that none of these patients is among them."
@@ -255,8 +255,8 @@ def _models_section(
     rows = []
     for one in comparators:
         card = one.stored.card
-        seen = None if one.seen is None else len(patients & one.seen)
-        rows.append((one.label, one.stored.origin, card.preset, card.sha256[:16], seen, card.training.data))
+        overlap = None if one.training_patients is None else len(patients & one.training_patients)
+        rows.append((one.label, one.stored.origin, card.preset, card.sha256[:16], overlap, card.training.data))
     columns = ("Model", "From", "Preset", "SHA-256", "Patients seen in training", "Training data")
     tables = [Table("models", "The models", columns, tuple(rows))]
     if refused:

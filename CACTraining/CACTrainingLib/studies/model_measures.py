@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, slice_input
 
 from ..data.datasets import ScanSlices, TrainingScan
-from ..report.measures import Measure
+from ..report.measures import Measure, rates
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.masks import mask_agreement
 from ..statistics.regression import rank_correlation
@@ -142,29 +142,18 @@ class SliceEvaluator:
     def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
         slices = [(case, n) for case in cases for n in range(len(case.found.visible))]
 
-        def probabilities(own: Sequence, model: int) -> np.ndarray:
-            return np.array([case.found.probabilities[model, n] for case, n in own], float)
-
-        def truth(own: Sequence) -> np.ndarray:
-            return np.array([case.found.visible[n] for case, n in own], bool)
-
         def area(weights: np.ndarray, own: Sequence, model: int) -> np.ndarray:
-            return area_under_curve(weights, truth(own), probabilities(own, model))
+            probabilities = np.array([case.found.probabilities[model, n] for case, n in own], float)
+            return area_under_curve(weights, np.array([case.found.visible[n] for case, n in own], bool), probabilities)
 
-        def correct(weights: np.ndarray, own: Sequence, model: int) -> np.ndarray:
-            return mean(weights, (probabilities(own, model) >= thresholds[model]) == truth(own))
+        def positive(item: tuple[Case, int], model: int) -> bool:
+            case, n = item
+            return case.found.probabilities[model, n] >= thresholds[model]
 
-        called = {"proportion": True, "methods": tuple(n for n, t in enumerate(thresholds) if t is not None)}
-        visible = truth(slices)
-        parts = [
-            [one for one, shows in zip(slices, visible, strict=True) if shows in kinds]
-            for kinds in ((True,), (False,), (True, False))
-        ]
-        rates = (
-            Measure(title, lambda *_, own=own: own, correct, **called)
-            for title, own in zip(list(self.better)[1:], parts, strict=True)
-        )
-        return [Measure(next(iter(self.better)), lambda *_: slices, area), *rates]
+        title, *titles = self.better
+        called = rates(titles, lambda *_: slices, positive, lambda item: bool(item[0].found.visible[item[1]]))
+        models = tuple(n for n, threshold in enumerate(thresholds) if threshold is not None)
+        return [Measure(title, lambda *_: slices, area), *(replace(one, methods=models) for one in called)]
 
     def row(self, case: SliceCase, model: int, threshold: float | None) -> tuple[int | None, ...]:
         counts = (len(case.visible), int(case.visible.sum()))

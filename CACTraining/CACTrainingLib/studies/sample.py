@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
 
-from ..report.measures import Comparison, Measure, patients_of
+from ..report.measures import Comparison, patients_of
 from ..report.parts import METHODS, count
-from ..statistics.bootstrap import mean, ratio
 from .records import StudyRecord, pairs_of
 
 MASS, AGATSTON = "mass", "agatston"
@@ -69,36 +67,6 @@ class Sample(Comparison):
             more = "" if len(refused) <= 3 else f"; and {len(refused) - 3} more"
             text += f" {count(refused, 'scan')} could not be scored ({first}{more})."
         return text
-
-
-def rates(
-    items: Callable[..., list], hit: Callable[[Any, str], bool], true: Callable[[Any], bool]
-) -> tuple[Measure, Measure, Measure, Measure]:
-    """Sensitivity, false positives, accuracy and F1 of detecting something.
-
-    Args:
-        items: as in `Measure`.
-        hit: whether a method finds an item positive.
-        true: whether an item is positive.
-    """
-
-    def hits(weights: np.ndarray, own: list, method: str) -> np.ndarray:
-        return mean(weights, np.array([hit(item, method) for item in own], float))
-
-    def correct(weights: np.ndarray, own: list, method: str) -> np.ndarray:
-        return mean(weights, np.array([hit(item, method) == true(item) for item in own], float))
-
-    def f1(weights: np.ndarray, own: list, method: str) -> np.ndarray:
-        positive = np.array([hit(item, method) for item in own], float)
-        known = np.array([true(item) for item in own], float)
-        return ratio(weights, 2 * positive * known, positive + known)
-
-    return (
-        Measure("Sensitivity", lambda *m: [i for i in items(*m) if true(i)], hits, proportion=True),
-        Measure("False positives", lambda *m: [i for i in items(*m) if not true(i)], hits, proportion=True),
-        Measure("Accuracy", items, correct, proportion=True),
-        Measure("F1", items, f1),
-    )
 
 
 def having(items: Sequence, *methods: str) -> list:

@@ -10,7 +10,7 @@ import numpy as np
 from CACScoringLib.scoring.risk import ROUNDING, whole_score
 
 from ..report import figures as drawings
-from ..report.measures import Comparison, Measure
+from ..report.measures import Comparison, Measure, rates
 from ..report.parts import METHODS, Cell, Figure, Section, Table, count, heading
 from ..statistics.agreement import agreement, kappa, limits_of_agreement
 from ..statistics.bootstrap import mean, ratio
@@ -54,27 +54,17 @@ class Compared(Comparison):
             title, lambda *_: scans, lambda w, own, m: statistic(w, _reference(own, vessel), _measured(own, m, vessel))
         )
 
-    def rates(self, positive: Callable[[float], bool], vessel: str | None = None) -> list[Measure]:
-        """Sensitivity, specificity and positive predictive value. positive: of a score."""
+    def rates(
+        self, titles: Sequence[str], positive: Callable[[float], bool], vessel: str | None = None
+    ) -> list[Measure]:
+        """See `report.measures.rates`. positive: of a score, in total or of a vessel."""
         scans = self.scans if vessel is None else [scan for scan in self.scans if vessel in scan.vessels]
-
-        def true(own: Sequence[ComparedScan]) -> list[bool]:
-            return list(map(positive, _reference(own, vessel)))
-
-        def found(own: Sequence[ComparedScan], method: str) -> list[bool]:
-            return list(map(positive, _measured(own, method, vessel)))
-
-        def correct(weights: np.ndarray, own: Sequence[ComparedScan], method: str) -> np.ndarray:
-            return mean(weights, np.equal(true(own), found(own, method)))
-
-        def among(known: Sequence[bool], kind: bool) -> list[ComparedScan]:
-            return [scan for scan, own in zip(scans, known, strict=True) if own == kind]
-
-        return [
-            Measure("Sensitivity", lambda *_: among(true(scans), True), correct, proportion=True),
-            Measure("Specificity", lambda *_: among(true(scans), False), correct, proportion=True),
-            Measure("Positive predictive value", lambda m: among(found(scans, m), True), correct, proportion=True),
-        ]
+        return rates(
+            titles,
+            lambda *_: scans,
+            lambda scan, method: positive(_measured([scan], method, vessel)[0]),
+            lambda scan: positive(_reference([scan], vessel)[0]),
+        )
 
 
 def _reference(scans: Sequence[ComparedScan], vessel: str | None = None) -> np.ndarray:
@@ -202,13 +192,13 @@ def _category_section(compared: Compared) -> Section:
 
 
 def _detection(compared: Compared) -> Section:
-    columns = ("Score", "Sensitivity", "Specificity", "Positive predictive value", "F1")
+    titles = ("Sensitivity", "Specificity", "Positive predictive value", "F1")
+    columns = ("Score", *titles)
     rows: list[tuple[Cell, ...]] = []
     for least in LEAST:
         true = _at_least(least, compared.totals)
         rows.append(heading(f"≥ {least}: {true.sum()} of {len(true)} scans by the reference", columns))
-        measures = compared.rates(lambda score, least=least: whole_score(score) >= least)
-        measures.append(compared.measure("F1", partial(f1_at, least)))
+        measures = compared.rates(titles, lambda score, least=least: whole_score(score) >= least)
         rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]
     note = "A scan is positive where its score, rounded, reaches the limit."
     table = Table("detection", "Detection of scans at or above a score", columns, tuple(rows), note)
@@ -216,7 +206,8 @@ def _detection(compared: Compared) -> Section:
 
 
 def _vessels(compared: Compared) -> Section:
-    columns = ("Vessel", *AGREEMENT, "Sensitivity", "Specificity")
+    titles = ("Sensitivity", "Specificity")
+    columns = ("Vessel", *AGREEMENT, *titles)
     rows: list[tuple[Cell, ...]] = []
     for vessel in compared.vessels:
         own = [scan for scan in compared.scans if vessel in scan.vessels]
@@ -225,7 +216,7 @@ def _vessels(compared: Compared) -> Section:
         calcified = (_reference(own, vessel) > 0).sum()
         rows.append(heading(f"{vessel}: calcium in {calcified} of {count(own, 'scan')}", columns))
         measures = [compared.measure(*one, vessel) for one in AGREEMENT.items()]
-        measures += compared.rates(lambda score: score > 0, vessel)[:2]
+        measures += compared.rates(titles, lambda score: score > 0, vessel)
         rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]
     note = "Agatston scores. A lesion that nobody assigned counts for the artery that its place suggests."
     table = Table("vessels", "Agreement by vessel", columns, tuple(rows), note)

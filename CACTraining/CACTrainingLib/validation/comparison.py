@@ -151,10 +151,10 @@ def compare(job: Job) -> ComparedScan:
 
 def scan_vessels(job: Job) -> dict[str, float]:
     """What the reference itself says of vessels."""
-    given = job.scan.vessels
-    if not given and job.scan.total == 0:
+    scores = job.scan.vessels
+    if not scores and job.scan.total == 0:
         return dict.fromkeys(job.vessels, 0.0)
-    return {vessel: given[vessel] for vessel in job.vessels if vessel in given}
+    return {vessel: scores[vessel] for vessel in job.vessels if vessel in scores}
 
 
 def _artery(lesion: dict) -> str:

@@ -102,7 +102,7 @@ class _Scan:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What some scans taught. errors: of Agatston scores, by kind and part ("total", "artery"). known: what they were
+    """What some scans fitted. errors: of Agatston scores, by kind and part ("total", "artery"). known: what they were
     like."""
 
     evidence: Evidence
@@ -118,7 +118,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A scan by what other patients taught. automatic: its clinical score. intervals: of the total, by method; None
+    """A scan by what other patients fitted. automatic: its clinical score. intervals: of the total, by method; None
     where they are withheld. probabilities: of `uncertainty.CATEGORIES`; empty where withheld."""
 
     automatic: float
@@ -174,9 +174,9 @@ def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration
     fold = _folds(own)
     cross_fitted: list[CrossFitted | None] = [None] * len(own)
     for number in range(FOLDS):
-        taught = fitter.fit([scan for scan, part in zip(own, fold, strict=True) if part != number])
+        fitted = fitter.fit([scan for scan, part in zip(own, fold, strict=True) if part != number])
         for n in np.flatnonzero(fold == number):
-            cross_fitted[n] = _evaluated(own[n], taught)
+            cross_fitted[n] = _evaluated(own[n], fitted)
     return Recalibration(
         tuple(scan.compared for scan in own),
         tuple(found for found in cross_fitted if found is not None),
@@ -229,7 +229,7 @@ class _Fitter:
         probabilities: list[np.ndarray] = [np.zeros(0)] * len(scans)
         for number in sorted(set(fold.tolist())):
             others = [scan for scan, part in zip(scans, fold, strict=True) if part != number]
-            weights = self._taught(others).weights
+            weights = self._evidence_of(others).weights
             for n in np.flatnonzero(fold == number):
                 probabilities[n] = coronary_probabilities(scans[n].features, weights)
         truths = [scan.compared.total for scan in scans]
@@ -238,15 +238,17 @@ class _Fitter:
         counted = [p >= limit for p in probabilities]
         errors = {kind: self._fitted_errors(kind, scans, counted) for kind in KINDS.values()}
         facts = [scan.compared.candidates.facts for scan in scans]
-        return Fitted(replace(self._taught(scans), most_not_coronary=1 - limit), errors, CalibrationRange.of(facts))
+        return Fitted(
+            replace(self._evidence_of(scans), most_not_coronary=1 - limit), errors, CalibrationRange.of(facts)
+        )
 
-    def _taught(self, scans: Sequence[_Scan]) -> Evidence:
+    def _evidence_of(self, scans: Sequence[_Scan]) -> Evidence:
         """With weights fitted to scans where there is something to fit to, drawn to the present ones."""
-        told = [scan for scan in scans if scan.coronary is not None] if self._refit else []
-        coronary = np.concatenate([scan.coronary for scan in told]) if told else np.zeros(0, bool)
+        outlined = [scan for scan in scans if scan.coronary is not None] if self._refit else []
+        coronary = np.concatenate([scan.coronary for scan in outlined]) if outlined else np.zeros(0, bool)
         if len(set(coronary.tolist())) < 2:
             return self._present
-        features = np.concatenate([scan.features for scan in told])
+        features = np.concatenate([scan.features for scan in outlined])
         weights = fitted_weights(features, coronary, toward=self._present.weights)
         return replace(self._present, weights=weights, typical=typical(features[coronary]))
 
@@ -264,11 +266,11 @@ class _Fitter:
             pairs = zip(LIMITS["agatston"], errors["total"].chances, former.chances, strict=True)
             chances = tuple(own if _both_sides(scans, limit) else known for limit, own, known in pairs)
             errors["total"] = replace(errors["total"], chances=chances)
-        told = [n for n, scan in enumerate(scans) if scan.arteries is not None]
-        if len({scans[n].compared.patient for n in told}) >= LEAST_PATIENTS:
-            found = np.array([scores[n][1] for n in told]).ravel()
-            known = np.array([scans[n].arteries for n in told]).ravel()
-            facts = tuple(np.repeat(fact[told], len(MAIN_ARTERIES)) for fact in facts)
+        complete = [n for n, scan in enumerate(scans) if scan.arteries is not None]
+        if len({scans[n].compared.patient for n in complete}) >= LEAST_PATIENTS:
+            found = np.array([scores[n][1] for n in complete]).ravel()
+            known = np.array([scans[n].arteries for n in complete]).ravel()
+            facts = tuple(np.repeat(fact[complete], len(MAIN_ARTERIES)) for fact in facts)
             errors["artery"] = _errors(found, known, facts, None if before is None else before.artery.get("agatston"))
         return errors
 
@@ -293,23 +295,23 @@ def _errors(
     return replace(fitted, errors=tuple(errors), **weights)
 
 
-def _evaluated(scan: _Scan, taught: Fitted) -> CrossFitted:
-    evidence = taught.evidence
+def _evaluated(scan: _Scan, fitted: Fitted) -> CrossFitted:
+    evidence = fitted.evidence
     counted = coronary_probabilities(scan.features, evidence.weights) >= 1 - evidence.most_not_coronary
     facts = scan.compared.candidates.facts
-    familiarity = taught.known.familiarity(facts)
+    familiarity = fitted.known.familiarity(facts)
     if scan.compared.candidates.metal:
         familiarity = familiarity.flag(METAL)
     total, _ = scan.scores("automatic", counted)
     intervals: dict[str, tuple[float, float] | None] = {}
     for method, kind in KINDS.items():
-        errors, score = taught.errors[kind]["total"], scan.scores(kind, counted)[0]
+        errors, score = fitted.errors[kind]["total"], scan.scores(kind, counted)[0]
         intervals[method] = (
             None
             if familiarity.out_of_range
             else errors.interval(score, facts["noise_hu"], facts["slice_thickness_mm"], familiarity.distance)
         )
-    chances = taught.errors["automatic"]["total"].probabilities(total)
+    chances = fitted.errors["automatic"]["total"].probabilities(total)
     probabilities = {} if familiarity.out_of_range else dict(zip(CATEGORIES, chances, strict=True))
     return CrossFitted(total, intervals, probabilities)
 
@@ -347,12 +349,12 @@ def _enough(scans: Sequence[_Scan]) -> None:
 
 def _why_not_refitted(scans: Sequence[_Scan]) -> str:
     """Empty where weights can be fitted."""
-    told = [scan for scan in scans if scan.coronary is not None]
-    if not any(scan.coronary.any() for scan in told):
+    outlined = [scan for scan in scans if scan.coronary is not None]
+    if not any(scan.coronary.any() for scan in outlined):
         return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
     for value, what in ((True, "coronary calcium"), (False, "something else")):
-        count = sum(int((scan.coronary == value).sum()) for scan in told)
-        patients = len({scan.compared.patient for scan in told if (scan.coronary == value).any()})
+        count = sum(int((scan.coronary == value).sum()) for scan in outlined)
+        patients = len({scan.compared.patient for scan in outlined if (scan.coronary == value).any()})
         if count < LEAST_CANDIDATES or patients < LEAST_CANDIDATE_PATIENTS:
             return (
                 f"{count} candidates of {patients} patients are {what}; weights need {LEAST_CANDIDATES} of "

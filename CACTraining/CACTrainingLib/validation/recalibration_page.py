@@ -83,9 +83,11 @@ def _agreement(found: Recalibration) -> Table:
         return Measure(title, lambda *_: pairs, value)
 
     def probability(weights: np.ndarray, own: Sequence[Pair], when: str) -> np.ndarray:
-        given = [scan.candidates.probabilities if when == "before" else cross.probabilities for scan, cross in own]
+        probabilities = [
+            scan.candidates.probabilities if when == "before" else cross.probabilities for scan, cross in own
+        ]
         categories = [category(scan.total) for scan, _ in own]
-        return mean(weights, np.array([list(p.values())[c] for p, c in zip(given, categories, strict=True)]))
+        return mean(weights, np.array([list(p.values())[c] for p, c in zip(probabilities, categories, strict=True)]))
 
     measures = [measure(*one) for one in MEASURES.items()]
     if known:

@@ -158,8 +158,8 @@ def _compared(
 
 def _key(job: Job) -> str:
     scan = job.scan
-    given = (RECORDS_VERSION, scan.patient, scan.total, dict(scan.vessels), job.vessels)
-    return job_key(scan.name, *given, files=[job.folder / LAST_FILE, *scan.files])
+    content = (RECORDS_VERSION, scan.patient, scan.total, dict(scan.vessels), job.vessels)
+    return job_key(scan.name, *content, files=[job.folder / LAST_FILE, *scan.files])
 
 
 def _write_comparison(compared: Compared, path: Path) -> None:

@@ -77,8 +77,8 @@ def _scan(line: Line, total: str | None, arteries: dict[str, str], by_id: ScansB
     """Raises CTError."""
     name = _name(line)
     score = line.number_in(total, 0) if total else None
-    given = {key: line.number_in(column, 0) for column, key in arteries.items()}
-    vessels = {key: value for key, value in given.items() if value is not None}
+    scores = {key: line.number_in(column, 0) for column, key in arteries.items()}
+    vessels = {key: value for key, value in scores.items() if value is not None}
     if score is None and set(vessels) == set(VESSELS):
         score = sum(vessels.values())
     lesions = line.file("lesions")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +18,6 @@ from CACScoringLib.core.tables import read_table as read_lines
 from ..data.scan_table import TableScan, known_of, read_rows
 from ..phantom.anatomy.patient import AGATSTON_PER_MG
 from ..statistics.patient_folds import category_of, parts_by_patient
-
-if TYPE_CHECKING:
-    pass
-
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 TABLE = "cohort.csv"
@@ -113,9 +108,9 @@ def learned_and_tested(scans: Sequence[TableScan], test: Sequence[TableScan] = (
     return (*scans, *tested), [scan.name for scan in scans], [scan.name for scan in tested]
 
 
-def held_out(scans: Sequence[TableScan], proportion: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Names of the scans to train on, and of about `proportion` of them kept apart, by patient. Raises TableError."""
-    return folds(scans, round(1 / proportion), seed)[0]
+def held_out(scans: Sequence[TableScan]) -> tuple[list[str], list[str]]:
+    """Names of the scans to train on, and of about a fifth kept apart, by patient. Raises TableError."""
+    return folds(scans, 5)[0]
 
 
 def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[tuple[list[str], list[str]]]:

@@ -181,11 +181,11 @@ def _categories_section(events: Events) -> Section:
 
 def _hazards(events: Events, group: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, Cell]:
     """Hazard ratio of each category against category 0. A category in which nobody had an event has none."""
-    told = [n for n in range(len(CATEGORY_TITLES)) if events.event[group == n].any()]
-    if len(told) < 2 or told[0] != 0:
+    with_events = [n for n in range(len(CATEGORY_TITLES)) if events.event[group == n].any()]
+    if len(with_events) < 2 or with_events[0] != 0:
         return {}
-    own = np.isin(group, told)
-    columns = {CATEGORY_TITLES[n]: (group == n)[own].astype(float) for n in told[1:]}
+    own = np.isin(group, with_events)
+    columns = {CATEGORY_TITLES[n]: (group == n)[own].astype(float) for n in with_events[1:]}
     columns |= {name: values[own] for name, values in factors.items()}
     return dict(hazard_ratios(events.years[own], events.event[own], columns))
 

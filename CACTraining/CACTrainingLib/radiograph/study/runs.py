@@ -139,7 +139,7 @@ class _Trainer:
         self._held: tuple[tuple, RadiographSet] | None = None
 
     def __call__(self, run: ExperimentRun) -> dict:
-        from ..fitting import finds, fit, predictions_of, validation_split
+        from ..fitting import fit, knows_hearts, predictions_of, validation_split
 
         known = self._radiographs(self._data.table, run.configuration)
         folds, settings = np.array(self._data.folds), fit_settings(run.configuration, self._budget, self._data.device)
@@ -152,7 +152,7 @@ class _Trainer:
         if run.fold == HELD_OUT:
             test = self._radiographs(self._data.external, run.configuration)
             cases = np.arange(len(test))
-        image, both = predictions_of(network, test, cases, calibration, finds(settings))
+        image, both = predictions_of(network, test, cases, calibration, knows_hearts(settings))
         if not np.isfinite(image).all():
             raise CTError(f"{run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed.")
         return {

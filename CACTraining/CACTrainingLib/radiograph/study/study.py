@@ -182,7 +182,7 @@ class _RadiographStudy(Experiment):
             if len(results) < self.settings.budget.folds:
                 lines.append((one.name, f"{len(results)} of {self.settings.budget.folds} folds", *[None] * 6))
                 continue
-            image, both = gathered(self.known, results)
+            image, both = gather(self.known, results)
             base = base or areas(self.known, image)
             lines += measures(self.known, one.name, image, base)
             if one == BASE:
@@ -196,7 +196,7 @@ class _RadiographStudy(Experiment):
             held_out = kept.get(ExperimentRun(BASE, HELD_OUT))
             rows: list[tuple[Cell, ...]] = [("base", "not run", *[None] * 6)]
             if held_out:
-                image, both = gathered(self.other, [held_out])
+                image, both = gather(self.other, [held_out])
                 base = areas(self.other, image)
                 rows = measures(self.other, "base", image, base)
                 rows += measures(self.other, "base with age, sex, BMI", both, base) if both is not None else []
@@ -205,7 +205,7 @@ class _RadiographStudy(Experiment):
         return Section("results", "Results", (), tuple(tables))
 
 
-def gathered(cohort: Cohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray | None]:
+def gather(cohort: Cohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray | None]:
     """Probabilities [n, thresholds] in the table's order, of the image and with factors, from what runs kept."""
     names = [name for result in results for name in result["names"]]
     place = {name: n for n, name in enumerate(names)}

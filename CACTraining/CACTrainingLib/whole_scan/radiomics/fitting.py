@@ -230,14 +230,14 @@ def fit_classifier(
     return FittedClassifier(kind, settings, best, limit, out_of_fold, features.shape[1])
 
 
-def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray, sensitivity: float = SENSITIVITY) -> float:
-    """The highest limit from which at least this proportion of the scans with calcium is found, between two scans.
+def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The highest limit from which at least SENSITIVITY of the scans with calcium is found, between two scans.
 
     probabilities: of scans that their model has not learned from, or the limit would be too high.
     """
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, bool)
     positive = np.sort(probabilities[labels])[::-1]
-    least = positive[math.ceil(sensitivity * len(positive) - 1e-9) - 1]
+    least = positive[math.ceil(SENSITIVITY * len(positive) - 1e-9) - 1]
     below = probabilities[probabilities < least]
     return float((least + below.max(initial=0.0)) / 2)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -29,10 +28,6 @@ from ...training.settings import LoopSettings
 from ..prepared import Prepared, load, prepare
 from ..scan_table import ARTERIES
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
-
-if TYPE_CHECKING:
-    from CACScoringLib.networks.vessels import VesselNetConfig
-
 
 KIND = "vessels"
 """Folder of the prepared scans."""
@@ -156,18 +151,18 @@ def fit_vessels(
     torch.manual_seed(chosen.loop.seed)
     network = VesselNet(config)
     network.set_largest(largest)
-    seen = Volumes(files, training, config), Volumes(files, validation, config)
-    task = VesselTask(chosen, network, *seen, targets)
+    volumes = Volumes(files, training, config), Volumes(files, validation, config)
+    task = VesselTask(chosen, network, *volumes, targets)
     outcome = train(task, task.loop, folder, progress or Progress(), settings.device, resume=True)
     network = VesselNet(config)
     network.load_state_dict(outcome.weights)
     network.eval()
     if chosen.supervised:
-        _scale(network, seen[1], targets)
+        _scale(network, volumes[1], targets)
     errors = []
-    for volumes in seen:
-        predicted = to_agatston(outputs(network, volumes, volumes.names), largest, config.output)
-        errors.append(mean_squared(predicted, np.stack([targets[name] for name in volumes.names]), largest))
+    for part in volumes:
+        predicted = to_agatston(outputs(network, part, part.names), largest, config.output)
+        errors.append(mean_squared(predicted, np.stack([targets[name] for name in part.names]), largest))
     return VesselFit(network, largest, *errors, outcome.steps, outcome.best_step, round(outcome.seconds, 1))
 
 
@@ -187,11 +182,6 @@ def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequenc
     config = network.config
     found = [outputs(network, volumes, [name]) for name in names]
     return to_agatston(np.concatenate(found), float(network.largest), config.output) if found else np.empty((0, 4))
-
-
-def as_facts(settings: FitSettings) -> dict[str, object]:
-    """For a card or a record: plain JSON."""
-    return json.loads(json.dumps({"config": asdict(settings.config), "training": asdict(settings.training)}))
 
 
 MAP, REGIONS, TRUTH = "calcium_map.nii.gz", "regions.nii.gz", "truth.json"

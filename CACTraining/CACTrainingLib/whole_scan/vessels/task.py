@@ -155,8 +155,8 @@ class VesselTask(Task):
         if len(chosen) == 1 and len(order) > 1:  # a batch of one has no spread to be normalised by
             chosen = np.append(chosen, order[0])
         names, how = [self.training.names[n] for n in chosen], self.how.augmentation
-        shifts = [drawn_shift(how, generator) for _ in names]
-        x = [varied(self.training[name], how, shift, generator) for name, shift in zip(names, shifts, strict=True)]
+        shifts = [draw_shift(how, generator) for _ in names]
+        x = [augment(self.training[name], how, shift, generator) for name, shift in zip(names, shifts, strict=True)]
         batch = {"x": torch.from_numpy(np.stack(x)), "y": self._targets(names)}
         if self.how.supervised:
             calcium = [self.training.calcium(name, shift) for name, shift in zip(names, shifts, strict=True)]
@@ -166,14 +166,11 @@ class VesselTask(Task):
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         if self.how.supervised:
-            y, wrong = self.modules["vessels"](batch["x"], (batch["amount"], batch["artery"]))
+            y, misplaced = self.modules["vessels"](batch["x"], (batch["amount"], batch["artery"]))
         else:
-            y, wrong = self.modules["vessels"](batch["x"]), 0.0
+            y, misplaced = self.modules["vessels"](batch["x"]), 0.0
         loss = functional.mse_loss(y, batch["y"])
-        optimizer = self.optimizers["vessels"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss + wrong)
-        optimizer.step()
+        self.descend("vessels", loss + misplaced, fabric)
         self.done = number + 1
         return {"loss": loss.detach()}
 
@@ -219,13 +216,13 @@ def mean_squared(first: np.ndarray, second: np.ndarray, largest: float) -> float
     return float(np.mean(((np.asarray(first) - np.asarray(second)) / largest) ** 2))
 
 
-def drawn_shift(augmentation: VolumeAugmentation, generator: np.random.Generator) -> tuple[int, int, int]:
+def draw_shift(augmentation: VolumeAugmentation, generator: np.random.Generator) -> tuple[int, int, int]:
     """Slices, rows and columns that a volume is shifted by."""
     most = (augmentation.shift_slices, augmentation.shift, augmentation.shift)
     return tuple(int(generator.integers(-n, n + 1)) for n in most)
 
 
-def varied(
+def augment(
     volume: np.ndarray,
     augmentation: VolumeAugmentation,
     shift: Sequence[int],
