@@ -112,7 +112,8 @@ def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
     warnings = []
     without_patient = [row["ct"] for row in rows if not row["patient"]]
     if without_patient:
-        message = f"{len(without_patient)} scans name no patient ({some(without_patient)}): each is taken for one. Fill that column."
+        message = f"{len(without_patient)} scans name no patient ({some(without_patient)}): each is taken for one. "
+        message += "Fill that column."
         warnings.append(ScanWarning("patients-untold", message))
     return scans, warnings
 
