@@ -202,8 +202,8 @@ def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> t
     Returns:
         Cells as SCORE_COLUMNS names them, the title first.
     """
-    known = agatston[np.isfinite(agatston)]
-    counts = np.bincount(category_of(known), minlength=len(CATEGORY_TITLES))
+    scores = agatston[np.isfinite(agatston)]
+    counts = np.bincount(category_of(scores), minlength=len(CATEGORY_TITLES))
     return (title, len(set(patients)), len(patients), *map(int, counts))
 
 

@@ -76,11 +76,11 @@ def kept_jobs(
     Raises:
         OutputError: the file cannot be written.
     """
-    done = {key: result for key, result in kept_results(file).items() if key in jobs}
-    waiting = [key for key in jobs if key not in done]
+    results = {key: result for key, result in kept_results(file).items() if key in jobs}
+    waiting = [key for key in jobs if key not in results]
     failed: dict[str, str] = {}
     if not waiting:
-        return done, failed
+        return results, failed
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -99,13 +99,13 @@ def kept_jobs(
                 elif isinstance(event.result, str):
                     failed[key] = event.result
                 else:
-                    done[key] = event.result
+                    results[key] = event.result
                     stream.write(json.dumps({"key": key, "result": event.result}, allow_nan=False) + "\n")
                     stream.flush()
-                work.progress.counted(len(done) + len(failed), len(jobs))
+                work.progress.counted(len(results) + len(failed), len(jobs))
     except OSError as error:
         raise OutputError(f"Cannot write {file}: {error.strerror}. Choose another --output.") from error
-    return done, failed
+    return results, failed
 
 
 def _guarded(prepare: Callable[[], Prepared]) -> Callable[[Any], dict | str]:
@@ -124,15 +124,15 @@ def _result_or_reason(do: Prepared, job: Any) -> dict | str:
 
 def kept_results(file: Path) -> dict[str, dict]:
     """What the file of `kept_jobs` holds, by key; its last line may be torn, when a run was ended while writing it."""
-    found = {}
+    results = {}
     if file.exists():
         for line in file.read_text(encoding="utf-8").splitlines():
             try:
                 content = json.loads(line)
-                found[content["key"]] = content["result"]
+                results[content["key"]] = content["result"]
             except (ValueError, KeyError, TypeError):
                 continue
-    return found
+    return results
 
 
 TIME_IS_UP = "The time given is used up."

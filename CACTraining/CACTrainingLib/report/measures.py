@@ -69,8 +69,8 @@ class Comparison:
 
     def comparators(self, measure: Measure) -> list:
         """Methods to compare the own one with; none where there are no values of it."""
-        known = [m for m in self.titles if m not in (self.own, self.ceiling) and measure.exists_for(m)]
-        return known if self.own in self.titles else []
+        others = [m for m in self.titles if m not in (self.own, self.ceiling) and measure.exists_for(m)]
+        return others if self.own in self.titles else []
 
     def value_table(
         self,
@@ -112,8 +112,8 @@ class Comparison:
         """A row for each measure that both have: its title, of both methods, first minus second, and p."""
         rows = []
         for measure in (one for one in measures if one.exists_for(first) and one.exists_for(second)):
-            *both, change = self.difference(measure, second, first)
-            rows.append((measure.title, *(one.estimate for one in both), change.estimate, p_cell(change.p)))
+            *results, change = self.difference(measure, second, first)
+            rows.append((measure.title, *(one.estimate for one in results), change.estimate, p_cell(change.p)))
         return rows
 
 
@@ -129,16 +129,16 @@ def rates(
         true: Whether an item is positive.
     """
 
-    def hits(weights: np.ndarray, own: Sequence, method: Any) -> np.ndarray:
-        return mean(weights, np.array([hit(item, method) for item in own], float))
+    def hits(weights: np.ndarray, group: Sequence, method: Any) -> np.ndarray:
+        return mean(weights, np.array([hit(item, method) for item in group], float))
 
-    def correct(weights: np.ndarray, own: Sequence, method: Any) -> np.ndarray:
-        return mean(weights, np.array([hit(item, method) == true(item) for item in own], float))
+    def correct(weights: np.ndarray, group: Sequence, method: Any) -> np.ndarray:
+        return mean(weights, np.array([hit(item, method) == true(item) for item in group], float))
 
-    def f1(weights: np.ndarray, own: Sequence, method: Any) -> np.ndarray:
-        positive = np.array([hit(item, method) for item in own], float)
-        known = np.array([true(item) for item in own], float)
-        return ratio(weights, 2 * positive * known, positive + known)
+    def f1(weights: np.ndarray, group: Sequence, method: Any) -> np.ndarray:
+        positive = np.array([hit(item, method) for item in group], float)
+        truth = np.array([true(item) for item in group], float)
+        return ratio(weights, 2 * positive * truth, positive + truth)
 
     def among(kind: bool) -> Callable[..., list]:
         return lambda *methods: [item for item in items(*methods) if true(item) == kind]

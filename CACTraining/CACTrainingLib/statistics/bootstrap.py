@@ -147,12 +147,12 @@ def estimate(values: np.ndarray, n: int, patients: int) -> Estimate:
         n: number of items.
         patients: number of patients.
     """
-    value, drawn = float(values[0]), values[1:]
-    drawn = drawn[np.isfinite(drawn)]
-    if not math.isfinite(value) or patients < LEAST_PATIENTS or 2 * len(drawn) < len(values) - 1:
+    value, resampled = float(values[0]), values[1:]
+    resampled = resampled[np.isfinite(resampled)]
+    if not math.isfinite(value) or patients < LEAST_PATIENTS or 2 * len(resampled) < len(values) - 1:
         return Estimate(value, math.nan, math.nan, n)
     tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(drawn, (tail, 100 - tail))
+    low, high = np.percentile(resampled, (tail, 100 - tail))
     return Estimate(value, float(low), float(high), n)
 
 
@@ -176,11 +176,11 @@ def p_value(values: np.ndarray) -> float:
     values: as for `estimate`. Never below 2 / (resamples + 1); NaN where the difference is not defined. It is below
     0.05 where the percentile interval leaves zero out (Efron and Tibshirani 1993, chapter 15.4).
     """
-    drawn = values[1:][np.isfinite(values[1:])]
-    if not math.isfinite(values[0]) or 2 * len(drawn) < len(values) - 1:
+    resampled = values[1:][np.isfinite(values[1:])]
+    if not math.isfinite(values[0]) or 2 * len(resampled) < len(values) - 1:
         return math.nan
-    below, above = (drawn <= 0).sum(), (drawn >= 0).sum()
-    return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(drawn))))
+    below, above = (resampled <= 0).sum(), (resampled >= 0).sum()
+    return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(resampled))))
 
 
 def paired_difference(first: BootstrapResult, second: BootstrapResult) -> Difference:
@@ -229,8 +229,8 @@ def quantile(weights: np.ndarray, values: np.ndarray, probability: float) -> np.
     ordered, reached = np.asarray(values, float)[order], np.cumsum(weights[:, order], axis=1)
     place = probability * (reached[:, -1] - 1)
     low, high = ordered[_nth(reached, np.floor(place))], ordered[_nth(reached, np.ceil(place))]
-    found = low + (high - low) * (place - np.floor(place))
-    return np.where(reached[:, -1] > 0, found, np.nan)
+    quantiles = low + (high - low) * (place - np.floor(place))
+    return np.where(reached[:, -1] > 0, quantiles, np.nan)
 
 
 def _nth(reached: np.ndarray, place: np.ndarray) -> np.ndarray:

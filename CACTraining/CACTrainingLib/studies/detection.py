@@ -80,9 +80,9 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
         sample.difference_table("detection_differences", "Detection: the calcium map against others", measures),
     ]
     causes = [
-        Measure(title, partial(having, own), lambda w, r, m: mean(w, scores(r, m) > 0), proportion=True)
+        Measure(title, partial(having, records), lambda w, r, m: mean(w, scores(r, m) > 0), proportion=True)
         for kind, title in KINDS.items()
-        if (own := [record for record in scans if record.kind == kind])
+        if (records := [record for record in scans if record.kind == kind])
     ]
     if causes:
         note = "Proportion of scans that score above zero, by what is in them. In the first there is coronary calcium."
@@ -95,27 +95,27 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
 
 
 def _artery_section(sample: Sample) -> tuple[Section, ...]:
-    known = [record for record in sample.scans if record.visible_arteries is not None]
-    tables = [_artery_table(sample, known)] if known else []
+    localised = [record for record in sample.scans if record.visible_arteries is not None]
+    tables = [_artery_table(sample, localised)] if localised else []
     lesions = [(r, mass, holds) for r in sample.scans for _, mass, holds in r.map_lesions if holds is not None]
     tables += [_lesion_table(sample, lesions)] if lesions else []
     text = (
-        f"In {count(known, 'scan')} it is known in which arteries coronary calcium is visible. Each artery of each "
+        f"In {count(localised, 'scan')} it is known in which arteries coronary calcium is visible. Each artery of each "
         "scan is one case; it is found when the method's mass in it is above zero. Calcium that is found but assigned "
         "to the wrong artery counts as missed in one and as a false positive in the other. The left main is counted "
         "with the left anterior descending artery.",
     )
     title = "Detection per artery and lesion"
-    return (Section("detection_arteries", title, text if known else (), tuple(tables)),) if tables else ()
+    return (Section("detection_arteries", title, text if localised else (), tuple(tables)),) if tables else ()
 
 
-def _artery_table(sample: Sample, known: Sequence[StudyRecord]) -> Table:
+def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> Table:
     def items(vessels: Sequence[str], *methods: str) -> list:
-        return [(record, VESSELS[vessel]) for record in having(known, *methods) for vessel in vessels]
+        return [(record, VESSELS[vessel]) for record in having(records, *methods) for vessel in vessels]
 
     groups = {"All": tuple(VESSELS), **{vessel: (vessel,) for vessel in VESSELS}}
     rows, columns = [], ["Method"]
-    for method in (m for m in WITH_AGATSTON if having(known, m)):
+    for method in (m for m in WITH_AGATSTON if having(records, m)):
         rows.append((METHODS[method], *[""] * 4))
         for title, vessels in groups.items():
             measures = rates(
@@ -132,11 +132,12 @@ def _artery_table(sample: Sample, known: Sequence[StudyRecord]) -> Table:
 def _lesion_table(sample: Sample, lesions: Sequence[tuple[StudyRecord, float, bool]]) -> Table:
     rows = []
     for low, high in [(0.0, math.inf), *itertools.pairwise(SIZES[sample.unit])]:
-        own = [lesion for lesion in lesions if low <= lesion[1] < high]
+        part = [lesion for lesion in lesions if low <= lesion[1] < high]
         border = f"< {high:g}" if low == 0 else f"≥ {low:g}" if math.isinf(high) else f"{low:g}–{high:g}"
         name = "All" if (low, high) == (0.0, math.inf) else f"  {border} {sample.unit}"
-        hits = np.array([holds for _, _, holds in own], bool)
-        rows.append((name, sample.bootstrap.proportion([r.patient for r, _, _ in own], hits).estimate if own else None))
+        hits = np.array([holds for _, _, holds in part], bool)
+        patients = [record.patient for record, _, _ in part]
+        rows.append((name, sample.bootstrap.proportion(patients, hits).estimate if part else None))
     note = "Proportion of the calcium map's lesions that hold coronary calcium, by their mass in the map."
     columns = ("Lesions of the map", "Hold coronary calcium")
     return Table("map_lesions", "Lesions of the calcium map that are coronary", columns, tuple(rows), note)
@@ -147,8 +148,8 @@ def _slice_section(sample: Sample) -> tuple[Section, ...]:
     if not items:
         return ()
 
-    def area(weights: np.ndarray, own: list, _: str) -> np.ndarray:
-        return area_under_curve(weights, np.array([i[1] for i in own]), np.array([i[2] for i in own]))
+    def area(weights: np.ndarray, lesions: list, _: str) -> np.ndarray:
+        return area_under_curve(weights, np.array([i[1] for i in lesions]), np.array([i[2] for i in lesions]))
 
     measures = rates(RATES[:3], lambda _: items, lambda i, _: i[2] >= i[0].slice_threshold, lambda i: i[1])
     measures.append(Measure("Area under the ROC curve", lambda _: items, area))

@@ -115,8 +115,8 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
         title = f"Scan–rescan study of coronary calcium{name}"
         page = write_study(settings.output, title, sections, facts, digital)
     card = settings.store_limits
-    stored = store_limits(records, card if isinstance(card, Path) else None) if card else None
-    return Evaluation(page, tuple(records), stored)
+    limits_card = store_limits(records, card if isinstance(card, Path) else None) if card else None
+    return Evaluation(page, tuple(records), limits_card)
 
 
 def _scored(
@@ -135,9 +135,9 @@ def _scored(
     with work.progress.step("records"):
         jobs = {_key(scan, place): (scan, place) for scan, place in zip(scans, folders, strict=True)}
         scored = {key: job for key, job in jobs.items() if isinstance(job[1], Path)}
-        done, failed = kept_jobs(scored, settings.output / RECORDS, recorder, work)
+        results, failed = kept_jobs(scored, settings.output / RECORDS, recorder, work)
         records = [
-            from_json(done[key]) if key in done else refused(scan, failed.get(key, str(place)))
+            from_json(results[key]) if key in results else refused(scan, failed.get(key, str(place)))
             for key, (scan, place) in jobs.items()
         ]
     notes = project_notes(settings.data, settings.use or DEFAULT_USE, scans) if is_project(settings.data) else []
@@ -172,16 +172,16 @@ def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> Folders:
         lines = read_table(folder / TABLE, ("ct", "state", "reason", "folder")).lines
     except TableError as error:
         raise StudyError(f"{folder} is not a results folder of cac cohort ({error}). Leave --results out.") from error
-    found: Folders = []
+    folders: Folders = []
     for scan in scans:
-        own = [line for line in lines if Path(line.text("ct")).resolve() == scan.ct.resolve()]
-        if len(own) != 1:
-            found.append(f"{folder} holds {len(own)} results of {scan.ct}; there should be one.")
-        elif own[0].text("state") != "done":
-            found.append(own[0].text("reason") or f"It is not scored in {folder}.")
+        matches = [line for line in lines if Path(line.text("ct")).resolve() == scan.ct.resolve()]
+        if len(matches) != 1:
+            folders.append(f"{folder} holds {len(matches)} results of {scan.ct}; there should be one.")
+        elif matches[0].text("state") != "done":
+            folders.append(matches[0].text("reason") or f"It is not scored in {folder}.")
         else:
-            found.append(folder / own[0].text("folder"))
-    return found
+            folders.append(folder / matches[0].text("folder"))
+    return folders
 
 
 def _key(scan: StudyScan, folder: Path | str) -> str:
@@ -211,12 +211,12 @@ def _data_section(
         *candidates_counted(sum(r.acquisition.get("candidate_evidence") is None for r in scored), len(scored)),
         *notes,
     ]
-    for what, names in (
+    for title, names in (
         ("Patients with one scan only, who are in no pair", lone_patients(scans)),
         ("Left out or questionable", warnings),
     ):
         if names:
-            text.append(f"{what} ({len(names)}): {some(names)}")
+            text.append(f"{title} ({len(names)}): {some(names)}")
     kinds = Counter(record.kind for record in scored)
     rows = tuple((title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind])
     tables = [Table("scans", "Calcium in the scans", ("Scans", "Number"), rows)]

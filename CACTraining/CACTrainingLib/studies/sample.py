@@ -54,8 +54,8 @@ class Sample(Comparison):
         if len(units) > 1:
             raise MixedUnitsError(f"The scans' masses are in {' and in '.join(units)}. Evaluate them as two studies.")
         self.unit = units[0] if units else ""
-        known = {m: title for m, title in titles.items() if any(m in record.values for record in self.scans)}
-        super().__init__(patients_of(self.scans), known, own, generator, CEILING)
+        existing = {m: title for m, title in titles.items() if any(m in record.values for record in self.scans)}
+        super().__init__(patients_of(self.scans), existing, own, generator, CEILING)
 
     def opening(self) -> str:
         """One paragraph: how many scans, pairs and patients, and which were refused."""
@@ -72,8 +72,8 @@ class Sample(Comparison):
 def having(items: Sequence, *methods: str) -> list:
     """Scans, or pairs, with values of all methods."""
     pairs = ((item,) if isinstance(item, StudyRecord) else item for item in items)
-    known = (all(m in record.values for record in pair for m in methods) for pair in pairs)
-    return [item for item, is_known in zip(items, known, strict=True) if is_known]
+    complete = (all(m in record.values for record in pair for m in methods) for pair in pairs)
+    return [item for item, is_complete in zip(items, complete, strict=True) if is_complete]
 
 
 def score(record: StudyRecord, method: str, quantity: str = MASS, arteries: Sequence[str] | None = None) -> float:

@@ -120,7 +120,7 @@ def write_scan_table(scans: Iterable[StudyScan], path: Path) -> None:
 
 def lone_patients(scans: Iterable[StudyScan]) -> list[str]:
     """Patients without both scans."""
-    return [patient for patient, own in _by_patient(scans).items() if not {1, 2} <= {scan.number for scan in own}]
+    return [patient for patient, group in _by_patient(scans).items() if not {1, 2} <= {scan.number for scan in group}]
 
 
 def project_notes(folder: Path, use: str, scans: Sequence[StudyScan]) -> list[str]:
@@ -141,17 +141,17 @@ def project_notes(folder: Path, use: str, scans: Sequence[StudyScan]) -> list[st
 
 
 def _by_patient(scans: Iterable[StudyScan]) -> dict[str, list[StudyScan]]:
-    found: dict[str, list[StudyScan]] = {}
+    by_patient: dict[str, list[StudyScan]] = {}
     for scan in scans:
-        found.setdefault(scan.patient, []).append(scan)
-    return found
+        by_patient.setdefault(scan.patient, []).append(scan)
+    return by_patient
 
 
 def _first_pairs(scans: Sequence[StudyScan], pairs: int, source: Path) -> list[StudyScan]:
     if pairs < 1:
         raise StudyError(f"A study has at least one pair; {pairs} were asked for. Give --pairs 1 or more.")
-    numbered = [{scan.number: scan for scan in own} for own in _by_patient(scans).values()]
-    complete = [(own[1], own[2]) for own in numbered if {1, 2} <= set(own)]
+    numbered = [{scan.number: scan for scan in group} for group in _by_patient(scans).values()]
+    complete = [(group[1], group[2]) for group in numbered if {1, 2} <= set(group)]
     if not complete:
         raise StudyError(f"No patient in {source} has two scans. Leave --pairs out to study single scans.")
     return [scan for pair in complete[:pairs] for scan in pair]
@@ -160,9 +160,9 @@ def _first_pairs(scans: Sequence[StudyScan], pairs: int, source: Path) -> list[S
 def _digital(folder: Path) -> Scans:
     scans: dict[tuple[str, int], StudyScan] = {}
     warnings = []
-    for path in sorted(folder.rglob("truth.json"), key=lambda own: _natural(own.relative_to(folder).as_posix())):
-        here, name = path.parent, path.parent.relative_to(folder).as_posix()
-        if not (here / "ct.nii.gz").is_file():
+    for path in sorted(folder.rglob("truth.json"), key=lambda path: _natural(path.relative_to(folder).as_posix())):
+        place, name = path.parent, path.parent.relative_to(folder).as_posix()
+        if not (place / "ct.nii.gz").is_file():
             warnings.append(f"{name} has a truth.json but no ct.nii.gz.")
             continue
         try:
@@ -176,7 +176,7 @@ def _digital(folder: Path) -> Scans:
                 f"{name} is left out: scan {key[1]} of patient {key[0]} is not a scan of a pair, or is listed twice."
             )
             continue
-        scans[key] = StudyScan(name, *key, here / "ct.nii.gz", truth=here)
+        scans[key] = StudyScan(name, *key, place / "ct.nii.gz", truth=place)
     return list(scans.values()), warnings
 
 
@@ -213,7 +213,7 @@ def _of_project(folder: Path, use: str, annotator: str | None) -> Scans:
         )
     warnings = list(project.warnings)
     lost = {scan.id for scan in project.missing()}
-    found: list[StudyScan] = []
+    usable: list[StudyScan] = []
     names = Counter(scan.name for scan in scans)
     for scan in scans:
         name = scan.name if names[scan.name] == 1 else f"{scan.name} ({scan.id})"
@@ -223,45 +223,45 @@ def _of_project(folder: Path, use: str, annotator: str | None) -> Scans:
                 f"{name} is left out: {moved} is no longer where it was. Give its new place with: cac project relocate."
             )
             continue
-        own = StudyScan(name, scan.patient, 1, scan.ct, scan.series, scan.truth and scan.truth.parent)
-        found.append(_annotated(project, scan, own, annotator) if scan.truth is None else own)
-    found = _numbered(found)
-    if any(own.truth is None for own in found):
-        digital = [own.name for own in found if own.truth is not None]
+        study_scan = StudyScan(name, scan.patient, 1, scan.ct, scan.series, scan.truth and scan.truth.parent)
+        usable.append(_annotated(project, scan, study_scan, annotator) if scan.truth is None else study_scan)
+    usable = _numbered(usable)
+    if any(study_scan.truth is None for study_scan in usable):
+        digital = [study_scan.name for study_scan in usable if study_scan.truth is not None]
         warnings += [f"{name} is left out: digital patients are studied apart, by their truth." for name in digital]
-        found = [own for own in found if own.truth is None]
-    return found, warnings
+        usable = [study_scan for study_scan in usable if study_scan.truth is None]
+    return usable, warnings
 
 
 def _uses(project: Project) -> str:
     counts = Counter({scan.patient: scan.use for scan in project.scans}.values())
-    named = [f"{use}: {counts[use]}" for use in USES] + ([f"without a use: {counts['']}"] if counts[""] else [])
-    return f"patients by use: {', '.join(named)}"
+    numbers = [f"{use}: {counts[use]}" for use in USES] + ([f"without a use: {counts['']}"] if counts[""] else [])
+    return f"patients by use: {', '.join(numbers)}"
 
 
-def _annotated(project: Project, scan: ProjectScan, own: StudyScan, annotator: str | None) -> StudyScan:
+def _annotated(project: Project, scan: ProjectScan, base: StudyScan, annotator: str | None) -> StudyScan:
     """The scan with an annotator's masks and labels, as far as there are any."""
     names = annotations.annotators(project, scan.id, annotator and annotations.check_annotator(annotator))
     if len(names) > 1:
         raise StudyError(
-            f"{own.name} was annotated by {', '.join(names)}. Name with --annotator the one whose annotations are used."
+            f"{base.name} was annotated by {', '.join(names)}. Name with --annotator whose annotations are used."
         )
     if not names:
-        return own
+        return base
     folder = project.scan_folder(scan.id) / "annotators" / names[0]
     masks = {kind: folder / f"{kind}.nii.gz" for kind in annotations.MASK_KINDS}
     masks = {kind: file if file.is_file() else None for kind, file in masks.items()}
     labels = {}
     if annotations.slice_annotations(project, scan.id, names[0]).labels:
         labels = slice_labels(project, scan, names[0])
-    known = {k: label == SliceLabel.VISIBLE for k, label in sorted(labels.items()) if label != SliceLabel.UNSURE}
+    visible = {k: label == SliceLabel.VISIBLE for k, label in sorted(labels.items()) if label != SliceLabel.UNSURE}
     slices = _heart_slices(project, scan, masks["heart"])
     return replace(
-        own,
+        base,
         heart=masks["heart"],
         lesions=masks["regions"],
-        labels=tuple(known.items()) or None,
-        labelled_whole=bool(slices) and slices <= set(known),
+        labels=tuple(visible.items()) or None,
+        labelled_whole=bool(slices) and slices <= set(visible),
     )
 
 
@@ -278,11 +278,11 @@ def _heart_slices(project: Project, scan: ProjectScan, heart: Path | None) -> se
 def _numbered(scans: Sequence[StudyScan]) -> list[StudyScan]:
     """Scans by patient with their numbers: those that their truths give, else in the order they were added."""
     numbered = []
-    for own in _by_patient(scans).values():
-        numbers = [_number(scan) for scan in own]
+    for group in _by_patient(scans).values():
+        numbers = [_number(scan) for scan in group]
         if not set(numbers) <= {1, 2} or len(set(numbers)) < len(numbers):
-            numbers = list(range(1, len(own) + 1))
-        numbered += [replace(scan, number=number) for scan, number in zip(own, numbers, strict=True)]
+            numbers = list(range(1, len(group) + 1))
+        numbered += [replace(scan, number=number) for scan, number in zip(group, numbers, strict=True)]
     return numbered
 
 

@@ -72,8 +72,8 @@ def _reference(scans: Sequence[ComparedScan], vessel: str | None = None) -> np.n
 
 
 def _measured(scans: Sequence[ComparedScan], method: str, vessel: str | None = None) -> np.ndarray:
-    own = (s.measured[method] if vessel is None else s.measured_vessels[method][vessel] for s in scans)
-    return np.array(list(own), float)
+    scores = (s.measured[method] if vessel is None else s.measured_vessels[method][vessel] for s in scans)
+    return np.array(list(scores), float)
 
 
 def category(agatston: float) -> int:
@@ -108,8 +108,8 @@ def mean_difference(weights: np.ndarray, reference: np.ndarray, measured: np.nda
 
 def f1_at(least: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """F1 of detecting totals from a score on; with that score a `Statistic`."""
-    found, true = _at_least(least, measured), _at_least(least, reference)
-    return ratio(weights, 2.0 * (found & true), 1.0 * found + true)
+    positive, true = _at_least(least, measured), _at_least(least, reference)
+    return ratio(weights, 2.0 * (positive & true), 1.0 * positive + true)
 
 
 def _limit(sign: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -162,8 +162,8 @@ def _totals(compared: Compared) -> Section:
     panels = []
     for method in compared.methods:
         measured = compared.measured(method)
-        both = np.stack([totals, measured], axis=1)
-        limits = limits_of_agreement(both) if len(both) > 2 and np.ptp(both) > 0 else None
+        pairs = np.stack([totals, measured], axis=1)
+        limits = limits_of_agreement(pairs) if len(pairs) > 2 and np.ptp(pairs) > 0 else None
         panels.append(drawings.ScorePairs(method, totals, measured, limits))
     axes = {"panels": panels, "unit": label, "linear_to": 10.0}
     titles = ("Reference score", "Method's score")
@@ -210,11 +210,11 @@ def _vessels(compared: Compared) -> Section:
     columns = ("Vessel", *AGREEMENT, *titles)
     rows: list[tuple[Cell, ...]] = []
     for vessel in compared.vessels:
-        own = [scan for scan in compared.scans if vessel in scan.vessels]
-        if not own:
+        scans = [scan for scan in compared.scans if vessel in scan.vessels]
+        if not scans:
             continue
-        calcified = (_reference(own, vessel) > 0).sum()
-        rows.append(heading(f"{vessel}: calcium in {calcified} of {count(own, 'scan')}", columns))
+        calcified = (_reference(scans, vessel) > 0).sum()
+        rows.append(heading(f"{vessel}: calcium in {calcified} of {count(scans, 'scan')}", columns))
         measures = [compared.measure(*one, vessel) for one in AGREEMENT.items()]
         measures += compared.rates(titles, lambda score: score > 0, vessel)
         rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]

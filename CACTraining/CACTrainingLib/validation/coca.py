@@ -76,9 +76,9 @@ def _read_gated(source: Path, _scans: Path | None, progress: Counted | None) -> 
         if number not in outlined:
             raise BadReferenceError(f"There is no {REGIONS_FOLDER}/{number}.xml: whether it has calcium is unknown.")
         regions = read_regions(outlined[number])
-        own = outlined_series(regions, _series(patients[number]), outlined[number])
-        outlines = partial(_outlines, tuple(regions), own.folder, own.uid)
-        return ReferenceScan(number, number, own.folder, own.uid, outlines=outlines, files=(outlined[number],))
+        series = outlined_series(regions, _series(patients[number]), outlined[number])
+        outlines = partial(_outlines, tuple(regions), series.folder, series.uid)
+        return ReferenceScan(number, number, series.folder, series.uid, outlines=outlines, files=(outlined[number],))
 
     about = f"Readers outlined calcium in each image and named its artery. {BY_RULE}"
     return Reference(GATED.title, about, VESSELS, *read_each([(number, None) for number in numbers], scan, progress))
@@ -87,10 +87,10 @@ def _read_gated(source: Path, _scans: Path | None, progress: Counted | None) -> 
 def _series(folder: Path) -> list[CocaSeries]:
     """Raises BadReferenceError where there is none."""
     places = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
-    found = [CocaSeries(place, series.uid) for place in places for series in find_series(place)[0]]
-    if not found:
+    series_below = [CocaSeries(place, series.uid) for place in places for series in find_series(place)[0]]
+    if not series_below:
         raise BadReferenceError(f"{folder} holds no CT series. Download it again.")
-    return found
+    return series_below
 
 
 def _outlines(regions: Sequence[Region], folder: Path, series: str | None, scan: CTScan) -> sitk.Image:
@@ -134,11 +134,11 @@ def _rows(table: Path) -> list[dict[str, str]]:
         raise BadReferenceError(f"{table} has no column {', '.join(missing)}; it has {has}. Download it again.")
     places = {SCAN: 0, **{column: places[column.lower()] for column in COLUMNS}}
     cells = [{name: row[at].strip() if at < len(row) else "" for name, at in places.items()} for row in rows]
-    named = [row for row in cells if row[SCAN]]
-    names = [row[SCAN] for row in named]
+    scored = [row for row in cells if row[SCAN]]
+    names = [row[SCAN] for row in scored]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BadReferenceError(f"{table} has two lines for {', '.join(twice)}. Remove one.")
-    return named
+    return scored
 
 
 def _score(row: dict[str, str], column: str) -> float | None:

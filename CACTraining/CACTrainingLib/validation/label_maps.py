@@ -68,8 +68,8 @@ def _check_labels(image: sitk.Image, meanings: Mapping[int, str], path: Path) ->
 def _own_maps(source: Path) -> list[Path]:
     if not source.is_dir():
         return []
-    named = (path for path in source.rglob(f"*{LESIONS}.*") if path.name.lower().endswith(IMAGE_ENDINGS))
-    return sorted(path for path in named if stem(path).endswith(LESIONS) and not path.name.startswith("."))
+    maps = (path for path in source.rglob(f"*{LESIONS}.*") if path.name.lower().endswith(IMAGE_ENDINGS))
+    return sorted(path for path in maps if stem(path).endswith(LESIONS) and not path.name.startswith("."))
 
 
 def _read_own(source: Path, _scans: Path | None, progress: Counted | None) -> Reference:
@@ -87,16 +87,16 @@ def _read_own(source: Path, _scans: Path | None, progress: Counted | None) -> Re
 def _ct_beside(path: Path) -> Path:
     name = stem(path).removesuffix(LESIONS)
     beside = [p for p in sorted(path.parent.iterdir()) if (p.name if p.is_dir() else stem(p)) == name]
-    found = [p for p in beside if p.is_dir() or p.name.lower().endswith(IMAGE_ENDINGS)]
-    if len(found) != 1:
-        raise BadReferenceError(f"{len(found)} CTs called {name} lie beside {path.name}; there should be one.")
-    return found[0]
+    images = [p for p in beside if p.is_dir() or p.name.lower().endswith(IMAGE_ENDINGS)]
+    if len(images) != 1:
+        raise BadReferenceError(f"{len(images)} CTs called {name} lie beside {path.name}; there should be one.")
+    return images[0]
 
 
 def _orcascore_maps(source: Path) -> list[tuple[str, Path]]:
     """The cases of a folder with their label maps."""
-    named = ((_ORCASCORE_NAME.fullmatch(path.name), path) for path in sorted(source.rglob("*.mhd")))
-    return [(match[1], path) for match, path in named if match]
+    matches = ((_ORCASCORE_NAME.fullmatch(path.name), path) for path in sorted(source.rglob("*.mhd")))
+    return [(match[1], path) for match, path in matches if match]
 
 
 def _read_orcascore(source: Path, _scans: Path | None, progress: Counted | None) -> Reference:

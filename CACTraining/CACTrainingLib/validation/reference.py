@@ -93,15 +93,15 @@ def read_each(
         read: makes the scan of a name and an item; raises CTError where it cannot.
         progress: counts the items.
     """
-    found, refused = [], []
-    for done, (name, item) in enumerate(items, 1):
+    scans, refused = [], []
+    for number, (name, item) in enumerate(items, 1):
         try:
-            found.append(read(name, item))
+            scans.append(read(name, item))
         except CTError as error:
             refused.append((name, str(error)))
         if progress:
-            progress(done, len(items))
-    return tuple(found), tuple(refused)
+            progress(number, len(items))
+    return tuple(scans), tuple(refused)
 
 
 BY_RULE = (
@@ -122,16 +122,16 @@ ScansById = dict[str, list[CohortScan]]
 
 def scan_of(id_: str, scans: ScansById) -> CohortScan:
     """The scan of an id, by `scans_below`. Raises BadReferenceError where there is none or several, or it is unfit."""
-    found = scans.get(id_.strip().lower(), [])
-    if len(found) != 1:
-        names = ", ".join(sorted(scan.name for scan in found)[:3])
+    matches = scans.get(id_.strip().lower(), [])
+    if len(matches) != 1:
+        names = ", ".join(sorted(scan.name for scan in matches)[:3])
         raise BadReferenceError(
-            f"{len(found)} scans go by this id{names and f' ({names})'}: a folder, a file or a patient ID. Give a "
+            f"{len(matches)} scans go by this id{names and f' ({names})'}: a folder, a file or a patient ID. Give a "
             "table (CSV) whose column ct names the one that was scored."
         )
-    if found[0].fault:
-        raise BadReferenceError(found[0].fault)
-    return found[0]
+    if matches[0].fault:
+        raise BadReferenceError(matches[0].fault)
+    return matches[0]
 
 
 def scans_below(folder: Path, progress: Counted | None = None) -> ScansById:
@@ -148,22 +148,22 @@ def scans_below(folder: Path, progress: Counted | None = None) -> ScansById:
     """
     if not folder.is_dir():
         raise BadReferenceError(f"There is no folder of scans {folder}. Name it with --scans.")
-    found = search(folder, folder / ".cac-no-output")
+    places = search(folder, folder / ".cac-no-output")
     series = []
-    for n, place in enumerate(found.folders, 1):
+    for n, place in enumerate(places.folders, 1):
         try:
             series.append(find_series(place))
         except (OSError, CTError):
             series.append(None)
         if progress:
-            progress(n, len(found.folders))
+            progress(n, len(places.folders))
     scans: dict[str, list[CohortScan]] = {}
-    for scan in scans_of_folder(folder, found, series):
+    for scan in scans_of_folder(folder, places, series):
         patient = patient_in(scan) if scan.series is not None else None
-        own = replace(scan, patient=patient or "")
+        named = replace(scan, patient=patient or "")
         below = scan.ct.relative_to(folder)
         for name in {part.lower() for part in (*below.parts[:-1], stem(below), patient) if part}:
-            scans.setdefault(name, []).append(own)
+            scans.setdefault(name, []).append(named)
     if not scans:
         raise BadReferenceError(f"{folder} holds no CT: no DICOM series and no NIfTI, NRRD or MHA file.")
     return scans

@@ -52,8 +52,8 @@ def _read(source: Path, scans: Path | None, progress: Counted | None) -> Referen
     lesions = f" {label_maps.ABOUT}" if "lesions" in table else ""
     scores = "Agatston scores as the table has them." if total or arteries else ""
     items = [(_name(line), line) for line in table.lines]
-    found = read_each(items, lambda _, line: _scan(line, total, arteries, by_id))
-    return Reference(TABLE.title, f"{scores}{lesions}".strip(), vessels, *found)
+    each = read_each(items, lambda _, line: _scan(line, total, arteries, by_id))
+    return Reference(TABLE.title, f"{scores}{lesions}".strip(), vessels, *each)
 
 
 def _check_columns(table: Table, total: str | None, arteries: dict[str, str]) -> None:

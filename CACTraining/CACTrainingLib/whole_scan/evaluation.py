@@ -41,8 +41,8 @@ def proportion(
     """Proportion of hits. hit: bool [m] from truth and predicted values. among: bool [m] from the truth."""
 
     def statistic(weights: np.ndarray, truth: np.ndarray, values: np.ndarray) -> np.ndarray:
-        counted = among(truth)
-        return ratio(weights, hit(truth, values) & counted, counted)
+        members = among(truth)
+        return ratio(weights, hit(truth, values) & members, members)
 
     return Measure(title, statistic, among)
 
@@ -63,8 +63,8 @@ class Evaluation:
         rows = np.unique(np.concatenate([one.rows for one in predictions]))
         if measure.among is not None:
             rows = rows[measure.among(self.truth[rows])]
-        found = BootstrapResult(np.mean(values, axis=0), len(rows), len(set(self.patients[rows])))
-        return found if measure.among is None else found.exact_where_certain()
+        result = BootstrapResult(np.mean(values, axis=0), len(rows), len(set(self.patients[rows])))
+        return result if measure.among is None else result.exact_where_certain()
 
 
 def _area(weights: np.ndarray, truth: np.ndarray, values: np.ndarray) -> np.ndarray:

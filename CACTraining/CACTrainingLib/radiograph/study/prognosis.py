@@ -160,13 +160,13 @@ def _categories_section(events: Events) -> Section:
         alone, adjusted = _hazards(events, group, {}), _hazards(events, group, events.factors)
         curves = {}
         for number, name in enumerate(CATEGORY_TITLES):
-            own = group == number
+            members = group == number
             at: list[Cell] = [None] * len(landmarks)
-            if own.any():
-                found = kaplan_meier(events.years[own], events.event[own])
-                at = [one if math.isfinite(one.value) else None for one in map(found.at, landmarks)]
-                curves[name] = found
-            counts = int(own.sum()), int(events.event[own].sum())
+            if members.any():
+                curve = kaplan_meier(events.years[members], events.event[members])
+                at = [one if math.isfinite(one.value) else None for one in map(curve.at, landmarks)]
+                curves[name] = curve
+            counts = int(members.sum()), int(events.event[members].sum())
             rows.append((f"  {name}", *counts, *at, alone.get(name), adjusted.get(name) if events.factors else None))
         panels.append((title, curves))
     note = (
@@ -184,10 +184,10 @@ def _hazards(events: Events, group: np.ndarray, factors: dict[str, np.ndarray]) 
     with_events = [n for n in range(len(CATEGORY_TITLES)) if events.event[group == n].any()]
     if len(with_events) < 2 or with_events[0] != 0:
         return {}
-    own = np.isin(group, with_events)
-    columns = {CATEGORY_TITLES[n]: (group == n)[own].astype(float) for n in with_events[1:]}
-    columns |= {name: values[own] for name, values in factors.items()}
-    return dict(hazard_ratios(events.years[own], events.event[own], columns))
+    rows = np.isin(group, with_events)
+    columns = {CATEGORY_TITLES[n]: (group == n)[rows].astype(float) for n in with_events[1:]}
+    columns |= {name: values[rows] for name, values in factors.items()}
+    return dict(hazard_ratios(events.years[rows], events.event[rows], columns))
 
 
 def _concordance_section(events: Events, seed: int) -> Section:
@@ -201,22 +201,22 @@ def _concordance_section(events: Events, seed: int) -> Section:
         "True score": events.score,
     }
     if events.factors:
-        known = np.column_stack(list(events.factors.values()))
+        factors = np.column_stack(list(events.factors.values()))
         for title, extra in {
             "": None,
             " and true category": events.true,
             " and predicted category": events.predicted,
         }.items():
-            design = known if extra is None else np.column_stack([known, extra])
+            design = factors if extra is None else np.column_stack([factors, extra])
             risks[f"Clinical factors{title}"] = linear_predictor(events.years, events.event, design)
-    found = {
+    concordances = {
         title: BootstrapResult(concordance(weights, events.years, events.event, risk), n, n)
         for title, risk in risks.items()
         if risk is not None
     }
     rows: list[tuple[Cell, ...]] = []
-    for title, one in found.items():
-        change = paired_difference(one, found[TRUE])
+    for title, one in concordances.items():
+        change = paired_difference(one, concordances[TRUE])
         rows.append((title, one.estimate, *((None, None) if title == TRUE else (change.estimate, p_cell(change.p)))))
     columns = ("Sorted by", "Harrell's C", "Less true category", "p")
     note = (

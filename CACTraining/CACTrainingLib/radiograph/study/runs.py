@@ -141,14 +141,14 @@ class _Trainer:
     def __call__(self, run: ExperimentRun) -> dict:
         from ..fitting import fit, knows_hearts, predictions_of, validation_split
 
-        known = self._radiographs(self._data.table, run.configuration)
+        learned_data = self._radiographs(self._data.table, run.configuration)
         folds, settings = np.array(self._data.folds), fit_settings(run.configuration, self._budget, self._data.device)
         learned = np.flatnonzero(folds != run.fold)
-        split = validation_split(known, 0.2, self._budget.seed + 1 + run.fold, LABELS[0], learned)
-        key = run_key(run, self._budget, known.sha256)
+        split = validation_split(learned_data, 0.2, self._budget.seed + 1 + run.fold, LABELS[0], learned)
+        key = run_key(run, self._budget, learned_data.sha256)
         with running_folder(self._data.folder, f"{run.configuration.name}-{run.fold}", key) as folder:
-            network, calibration, outcome, _ = fit(known, *split, settings, folder)
-        test, cases = known, np.flatnonzero(folds == run.fold)
+            network, calibration, outcome, _ = fit(learned_data, *split, settings, folder)
+        test, cases = learned_data, np.flatnonzero(folds == run.fold)
         if run.fold == HELD_OUT:
             test = self._radiographs(self._data.external, run.configuration)
             cases = np.arange(len(test))

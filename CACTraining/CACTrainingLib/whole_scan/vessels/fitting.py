@@ -147,17 +147,17 @@ def fit_vessels(
     largest = float(max(np.max(targets[name]) for name in training))
     if largest <= 0:
         raise DataError("No scan to train on has any calcium. Give scans with calcium too.")
-    config, chosen = settings.config, settings.training
-    torch.manual_seed(chosen.loop.seed)
+    config, training_settings = settings.config, settings.training
+    torch.manual_seed(training_settings.loop.seed)
     network = VesselNet(config)
     network.set_largest(largest)
     volumes = Volumes(files, training, config), Volumes(files, validation, config)
-    task = VesselTask(chosen, network, *volumes, targets)
+    task = VesselTask(training_settings, network, *volumes, targets)
     outcome = train(task, task.loop, folder, progress or Progress(), settings.device, resume=True)
     network = VesselNet(config)
     network.load_state_dict(outcome.weights)
     network.eval()
-    if chosen.supervised:
+    if training_settings.supervised:
         _scale(network, volumes[1], targets)
     errors = []
     for part in volumes:
@@ -170,18 +170,18 @@ def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarra
     """Let a network that learned amounts of calcium give scores, by one factor: least squares on patients that it has
     not learned from. Where calcium is rare, uncertain amounts are predicted too small."""
     config = network.config
-    found = to_agatston(outputs(network, volumes, volumes.names), float(network.largest), config.output)
+    predicted = to_agatston(outputs(network, volumes, volumes.names), float(network.largest), config.output)
     true = np.stack([targets[name] for name in volumes.names])
-    if (found * true).sum() > 0:
-        network.multiply(float((found * true).sum() / (found**2).sum()))
+    if (predicted * true).sum() > 0:
+        network.multiply(float((predicted * true).sum() / (predicted**2).sum()))
 
 
 def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> np.ndarray:
     """Agatston scores [n, 4] of prepared scans by a trained network, in the order of ARTERIES."""
     volumes = Volumes(files, [], network.config)
     config = network.config
-    found = [outputs(network, volumes, [name]) for name in names]
-    return to_agatston(np.concatenate(found), float(network.largest), config.output) if found else np.empty((0, 4))
+    values = [outputs(network, volumes, [name]) for name in names]
+    return to_agatston(np.concatenate(values), float(network.largest), config.output) if values else np.empty((0, 4))
 
 
 MAP, REGIONS, TRUTH = "calcium_map.nii.gz", "regions.nii.gz", "truth.json"

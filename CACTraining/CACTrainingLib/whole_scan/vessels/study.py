@@ -60,7 +60,7 @@ def mean_of(scores: np.ndarray) -> Fit:
 
     def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         middle = scores[rows].mean(0)
-        return lambda others: np.tile(middle, (len(others), 1))
+        return lambda held_out: np.tile(middle, (len(held_out), 1))
 
     return fit
 
@@ -79,7 +79,7 @@ def factors_alone(cohort: Cohort, scores: np.ndarray, logarithm: bool) -> tuple[
     def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         model = LinearRegression().fit(factors[rows], np.log1p(scores[rows]) if logarithm else scores[rows])
         inverse = np.expm1 if logarithm else np.asarray
-        return lambda others: np.maximum(0, inverse(model.predict(factors[others])))
+        return lambda held_out: np.maximum(0, inverse(model.predict(factors[held_out])))
 
     title = ", ".join(FACTORS[n] for n in columns).capitalize()
     return f"{title}{', logarithm' if logarithm else ''}", fit
