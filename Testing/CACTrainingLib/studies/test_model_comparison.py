@@ -18,7 +18,6 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import Training, describe, load_model, save_model, update_card
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
-from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
 from CACTrainingLib.experiments.jobs import StudyError
 from CACTrainingLib.project import annotations
@@ -295,15 +294,3 @@ class TestRefused:
         (left_out,) = table(done.folder / "tables" / "scans_left_out.csv")
         assert left_out["Scan"] == "1/1"
         assert len(done.cases) == 2
-
-
-def test_the_command_writes_the_page_and_names_it(cohort, cache, slices, tmp_path, capsys):
-    command = ["evaluate", "models", "--data", str(cohort), "--settings", json.dumps({"study": {"cache": str(cache)}})]
-    command += ["--output", str(tmp_path / "out"), "--device", "cpu", "--progress", "json", "--workers", "1"]
-    assert cli.main([*command, *(word for card in slices for word in ("--model", str(card)))]) == 0
-    said = capsys.readouterr()
-    assert str(tmp_path / "out" / "study.html") in said.out
-    events = [json.loads(line) for line in said.err.splitlines()]
-    assert [e["step"] for e in events if e["event"] == "step"] == ["scans", "models", "page"]
-    assert {"event": "counted", "done": SCANS, "count": SCANS} in events
-    assert events[-1] == {"event": "done", "output": str(tmp_path / "out")}
