@@ -15,8 +15,7 @@ from in_this_process import InThisProcess
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
-from CACTrainingLib.experiments.configuration import TrainingBudget
-from CACTrainingLib.experiments.engine import ExperimentSettings
+from CACTrainingLib.experiments.engine import ExperimentSettings, TrainingBudget
 from CACTrainingLib.radiograph.study.study import RadiographStudySettings, evaluate_radiographs
 from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
 from CACTrainingLib.whole_scan.vessels.study import VesselBudget, VesselStudySettings, evaluate_vessels

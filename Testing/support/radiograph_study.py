@@ -1,11 +1,11 @@
 """Trainings of the study of radiographs that are made up: scores that know the truth more or less, in no time."""
 
-import csv
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core import tables
 from CACScoringLib.core.ct import CTError
 from CACTrainingLib.radiograph.cases import read_table
 from CACTrainingLib.radiograph.study.runs import HELD_OUT, THRESHOLDS
@@ -51,30 +51,17 @@ def write_table(path: Path, patients: int, first: int = 0, factors: bool = True,
     """A table of radiographs, a row for each patient, whose files are empty."""
     generator = np.random.default_rng(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns = ["name", "patient", "file", "agatston", "agatston_reader", "mass_mg"]
-    columns += ["age_years", "sex", "bmi_kg_m2"] if factors else []
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
-        writer.writeheader()
-        for number in range(first, first + patients):
-            kind = number % 8
-            score = 0.0 if kind < 3 else (3.0, 30.0, 150.0, 250.0, 900.0)[kind - 3]
-            file = path.parent / f"p{number}.npz"
-            file.touch()
-            age = 55 + 4 * (kind > 2) + 3 * (kind > 4) + generator.normal(0, 8)
-            writer.writerow(
-                {
-                    "name": f"p{number}",
-                    "patient": number,
-                    "file": file.name,
-                    "agatston": score,
-                    "agatston_reader": score,
-                    "mass_mg": score / 5,
-                    "age_years": round(float(age), 1),
-                    "sex": "FM"[number // 8 % 2],
-                    "bmi_kg_m2": round(float(generator.normal(26, 3)), 1),
-                }
-            )
+    rows = []
+    for number in range(first, first + patients):
+        kind = number % 8
+        score = 0.0 if kind < 3 else (3.0, 30.0, 150.0, 250.0, 900.0)[kind - 3]
+        file = path.parent / f"p{number}.npz"
+        file.touch()
+        age = 55 + 4 * (kind > 2) + 3 * (kind > 4) + generator.normal(0, 8)
+        person = (round(float(age), 1), "FM"[number // 8 % 2], round(float(generator.normal(26, 3)), 1))
+        rows.append((file.stem, number, file.name, score, score, score / 5, *(person if factors else ())))
+    columns = ("name", "patient", "file", "agatston", "agatston_reader", "mass_mg")
+    tables.write_table(path, (*columns, *(("age_years", "sex", "bmi_kg_m2") if factors else ())), rows)
     if digital:
         (path.parent / "radiographs.json").write_text("{}", encoding="utf-8")
     return path

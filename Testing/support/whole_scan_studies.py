@@ -1,11 +1,11 @@
 """Studies of vessel regression and radiomics on made-up scans, with trainings that take no time."""
 
-import csv
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core import tables
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from CACTrainingLib.whole_scan.evaluation import with_calls
 from CACTrainingLib.whole_scan.prepared import Prepared
@@ -18,20 +18,17 @@ SCORES = (0.0, 0.0, 0.0, 15.0, 60.0, 150.0, 300.0, 900.0)
 
 def write_table(path: Path, patients: int = 48, first: int = 0, digital: bool = True, contrast: int = 0) -> Path:
     """A table of CTs that are not there, a row for each patient. contrast: of so many the first are enhanced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = ["name", "patient", "ct", *(f"agatston_{a}" for a in ARTERIES), "age_years", "sex", "contrast"]
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, restval=0)
-        writer.writeheader()
-        for n in range(first, first + patients):
-            folder = path.parent / f"p{n}"
-            folder.mkdir(exist_ok=True)
-            (folder / "ct.nii.gz").touch()
-            if digital:
-                (folder / "truth.json").touch()
-            row = {"name": f"p{n}", "patient": n, "ct": f"p{n}/ct.nii.gz", "agatston_LAD": SCORES[n % 8]}
-            age = 50 + 3 * (n % 8) + n % 5
-            writer.writerow(row | {"age_years": age, "sex": "FM"[n // 8 % 2], "contrast": int(n < first + contrast)})
+    rows = []
+    for n in range(first, first + patients):
+        folder = path.parent / f"p{n}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("ct.nii.gz", *(["truth.json"] if digital else [])):
+            (folder / name).touch()
+        scores = (SCORES[n % 8] if artery == "LAD" else 0 for artery in ARTERIES)
+        age, sex = 50 + 3 * (n % 8) + n % 5, "FM"[n // 8 % 2]
+        rows.append((folder.name, n, f"p{n}/ct.nii.gz", *scores, age, sex, int(n < first + contrast)))
+    columns = ("name", "patient", "ct", *(f"agatston_{a}" for a in ARTERIES), "age_years", "sex", "contrast")
+    tables.write_table(path, columns, rows)
     return path
 
 

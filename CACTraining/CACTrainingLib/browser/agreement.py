@@ -31,9 +31,9 @@ def agreement_of_pairs(work: WorkList) -> list[dict]:
         cases, totals = [], []
         for case in work.cases.values():
             progress = [work.progress(case, reading) for reading in readings]
-            if all(own.state == "reviewed" for own in progress):
+            if all(reading.state == "reviewed" for reading in progress):
                 cases.append(case)
-                totals.append([own.agatston for own in progress])
+                totals.append([reading.agatston for reading in progress])
         dice = _dice(cases, readings).as_json()
         of_totals = _of_totals(cases, np.array(totals).reshape(-1, 2))
         pairs.append({"readers": list(pair), "scans": len(cases), **of_totals, "dice": dice})
@@ -45,8 +45,8 @@ def _dice(cases: list[Case], readings: list[str]) -> Estimate:
     for case in cases:
         first, second = (_coronary(case, reading, stamp_of(case, reading)) for reading in readings)
         if either := len(first) + len(second):
-            both = len(np.intersect1d(first, second, assume_unique=True))
-            values.append((case.patient or case.id, 2 * both / either))
+            common = len(np.intersect1d(first, second, assume_unique=True))
+            values.append((case.patient or case.id, 2 * common / either))
     return patient_mean(values)
 
 

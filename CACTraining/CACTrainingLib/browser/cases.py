@@ -101,9 +101,9 @@ def cases_of(results: Path, ct: Path | None, series: str | None = None) -> list[
     return [replace(_case(results.resolve(), ct.resolve(), results.resolve().name, row), series=series)]
 
 
-def results_of(given: Path) -> Path:
-    """Where the results of what a reader has given are: beside a project's scans, else there."""
-    return given / PROJECT_RESULTS if is_project(given) else given
+def results_of(folder: Path) -> Path:
+    """Where the results are: beside the scans of a project, else in the folder itself."""
+    return folder / PROJECT_RESULTS if is_project(folder) else folder
 
 
 def _of_project(folder: Path, ct: Path | None) -> list[Case]:
@@ -112,13 +112,13 @@ def _of_project(folder: Path, ct: Path | None) -> list[Case]:
     if not (root / cohort.RECORD).is_file():
         raise OutputError(f"The scans of the project are not scored. First: cac cohort {scans} --output {root}")
     by_digest = {case.digest: case for case in _of_cohort(root, ct)}
-    found = []
+    cases = []
     for scan in scans_of_table(scans)[0]:
         if (case := by_digest.get(cohort.scan_digest(scan.given))) is not None:
-            found.append(replace(case, ct=scan.ct.resolve(), series=scan.series, patient=scan.patient))
-    if not found:
+            cases.append(replace(case, ct=scan.ct.resolve(), series=scan.series, patient=scan.patient))
+    if not cases:
         raise OutputError(f"No scan of the project is scored as it is. Again: cac cohort {scans} --output {root}")
-    return found
+    return cases
 
 
 def _of_cohort(root: Path, ct: Path | None) -> list[Case]:

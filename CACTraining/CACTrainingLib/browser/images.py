@@ -93,22 +93,22 @@ class ScanImages:
             self._arrays[name] = values.astype(np.uint8, copy=False) if name in LABELS else _in_whole_hu(values)
         return self._arrays[name]
 
-    def _part(self, image: np.ndarray, labels: bool) -> bytes:
+    def _part(self, values: np.ndarray, labels: bool) -> bytes:
         box = self._heart_box
-        part = image[box]
+        part = values[box]
         step = max(1, math.ceil((part.size / MOST_VOXELS) ** (1 / 3) - 1e-9))
         if labels:  # the highest label of each block, so that no lesion gets lost
             padded = np.pad(part, [(0, -n % step) for n in part.shape])
             part = padded.reshape([n for size in padded.shape for n in (size // step, step)]).max((1, 3, 5))
         else:
             part = part[::step, ::step, ::step]
-        made, grid = sitk.GetImageFromArray(part), self._state.scan.image
-        made.SetOrigin(grid.TransformIndexToPhysicalPoint([at.start for at in box[::-1]]))
-        made.SetSpacing([n * step for n in grid.GetSpacing()])
-        made.SetDirection(grid.GetDirection())
+        volume, grid = sitk.GetImageFromArray(part), self._state.scan.image
+        volume.SetOrigin(grid.TransformIndexToPhysicalPoint([at.start for at in box[::-1]]))
+        volume.SetSpacing([n * step for n in grid.GetSpacing()])
+        volume.SetDirection(grid.GetDirection())
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "volume.nii"
-            sitk.WriteImage(made, str(file))
+            sitk.WriteImage(volume, str(file))
             return file.read_bytes()
 
     @cached_property
@@ -119,7 +119,7 @@ class ScanImages:
             return tuple(slice(0, n) for n in heart.shape)
         margins = [round(MARGIN_MM / mm) for mm in self._state.scan.image.GetSpacing()[::-1]]
         ends = zip(bounding_box(heart), margins, heart.shape, strict=True)
-        return tuple(slice(max(0, own.start - margin), min(size, own.stop + margin)) for own, margin, size in ends)
+        return tuple(slice(max(0, part.start - margin), min(size, part.stop + margin)) for part, margin, size in ends)
 
 
 def _in_whole_hu(values: np.ndarray) -> np.ndarray:

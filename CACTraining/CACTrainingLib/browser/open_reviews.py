@@ -60,10 +60,10 @@ class OpenReview:
         to be decided before the score is accepted. Raises CTError."""
         labels = [labels_of(self.case, reading) for reading in readings]
         for method in self.review.methods:
-            own = [each[method] for each in labels]
-            self._disputed[method] = disputed(own)
+            label_maps = [each[method] for each in labels]
+            self._disputed[method] = disputed(label_maps)
             if not self._journal.entries:
-                self.review.give_all(method, agreed(own))
+                self.review.give_all(method, agreed(label_maps))
 
     @property
     def version(self) -> int:
@@ -81,10 +81,10 @@ class OpenReview:
 
     def _undecided(self, method: str) -> set[int]:
         """Ids of lesions on which readers disagree, and which a consensus has not decided yet."""
-        own = self.review.review(method)
-        labelled = own.labelled
+        method_review = self.review.review(method)
+        labelled = method_review.labelled
         unassigned = labelled.flat[labelled.values == Artery.UNASSIGNED]
-        flat, ids = own.voxels()
+        flat, ids = method_review.voxels()
         return set(ids[np.isin(flat, np.intersect1d(unassigned, self._disputed[method]))].tolist())
 
     def request_of(self, content: object) -> actions.Request:
@@ -165,8 +165,8 @@ class OpenReviews:
         """The review of a reading, opened when it is not. Raises CTError."""
         key = (case.id, reading)
         with self._lock:
-            own = self._opening.setdefault(key, threading.Lock())
-        with own:
+            lock = self._opening.setdefault(key, threading.Lock())
+        with lock:
             with self._lock:
                 if key in self._open:
                     self._open.move_to_end(key)

@@ -17,7 +17,6 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from CACScoringLib.core.files import user_data_folder
 
@@ -50,9 +49,9 @@ HEADERS = {
 """Of every answer."""
 
 
-def stored_key(folder: Path | None = None) -> bytes:
+def stored_key() -> bytes:
     """The key of this user's servers, made when there is none; only the user can read it. Raises OSError."""
-    file = (folder or user_data_folder()) / "review.key"
+    file = user_data_folder() / "review.key"
     with contextlib.suppress(FileNotFoundError):
         if len(key := file.read_bytes()) == 32:
             return key
@@ -122,5 +121,5 @@ class Gate:
         return hmac.compare_digest(self.csrf(session).encode(), token.encode("utf-8", "replace"))
 
     def _signed(self, purpose: str, text: str) -> str:
-        made = hmac.digest(self._key, f"{purpose}:{text}".encode("utf-8", "replace"), "sha256")
-        return base64.urlsafe_b64encode(made).decode().rstrip("=")
+        signature = hmac.digest(self._key, f"{purpose}:{text}".encode("utf-8", "replace"), "sha256")
+        return base64.urlsafe_b64encode(signature).decode().rstrip("=")

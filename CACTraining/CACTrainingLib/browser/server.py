@@ -141,8 +141,8 @@ class Server:
             return self.gate.session(request.cookies.get(COOKIE, ""))
         if request.remote not in PROXIES:
             return None
-        named = request.headers.getall(name, [])
-        return self.gate.session_by_header(named[0]) if len(named) == 1 and named[0] in self.gate.readers else None
+        users = request.headers.getall(name, [])
+        return self.gate.session_by_header(users[0]) if len(users) == 1 and users[0] in self.gate.readers else None
 
     def _check_change(self, request: web.Request, session: Session) -> None:
         """Raises HTTPForbidden for a change that does not come from one of our pages in this session."""

@@ -84,7 +84,7 @@ def addresses(server: Server, origin: str) -> dict[str, str]:
     """By which readers come in, by name; none where a proxy names them."""
     readers = server.work.readers if server.user_header is None else ()
     query = {reader: urlencode({"reader": reader, "token": server.gate.token(reader)}) for reader in readers}
-    return {reader: f"{origin}/login?{own}" for reader, own in query.items()}
+    return {reader: f"{origin}/login?{text}" for reader, text in query.items()}
 
 
 async def _serve(server: Server, place: Place) -> None:

@@ -53,15 +53,15 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
 
 
 def _interval(result: MethodResult, part: str) -> dict:
-    own = result.intervals.get(part)
-    return {"interval_90": None if own is None else list(own.agatston)}
+    interval = result.intervals.get(part)
+    return {"interval_90": None if interval is None else list(interval.agatston)}
 
 
 def _lesion(review: ScanReview, method: str, lesion: Lesion, left_out: str | None = None) -> dict:
-    own = review.review(method)
-    score = score_lesions([lesion], review.scan.image.GetSpacing(), own.rules)
-    suggested = own.suggested_site(lesion)
-    integrated_mass_mg, standard_error_mg = own.integrated_mass_of(lesion)
+    method_review = review.review(method)
+    score = score_lesions([lesion], review.scan.image.GetSpacing(), method_review.rules)
+    suggested = method_review.suggested_site(lesion)
+    integrated_mass_mg, standard_error_mg = method_review.integrated_mass_of(lesion)
     return {
         "id": lesion.id,
         "site": int(lesion.artery),
@@ -74,7 +74,7 @@ def _lesion(review: ScanReview, method: str, lesion: Lesion, left_out: str | Non
         "peak_hu": lesion.peak_hu,
         "integrated_mass_mg": integrated_mass_mg,
         "mass_standard_error_mg": standard_error_mg,
-        "probability": own.probability_of(lesion),
+        "probability": method_review.probability_of(lesion),
         "left_out": left_out,
     }
 
@@ -83,5 +83,5 @@ def _runs(review: ScanReview, method: str) -> list[int]:
     """Voxels of lesions as runs along i, five numbers each: k, j, first i, count, id."""
     flat, ids = review.review(method).voxels()
     columns, rows, _ = review.scan.image.GetSize()
-    listed = runs(flat, flat // columns, ids)
-    return [n for first, count, row, own in listed for n in (row // rows, row % rows, first % columns, count, own)]
+    spans = runs(flat, flat // columns, ids)
+    return [n for first, count, row, lesion in spans for n in (row // rows, row % rows, first % columns, count, lesion)]

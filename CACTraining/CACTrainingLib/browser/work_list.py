@@ -81,9 +81,9 @@ class WorkList:
         return self.blind and self.progress(case, self.reading_of(reader, False)).state != "reviewed"
 
     def _row(self, case: Case, reader: str) -> dict:
-        own, hidden = self.progress(case, self.reading_of(reader, False)), self._hides(case, reader)
-        row = {"id": case.id, "name": self.name_of(case, reader), "state": own.state, "seconds": own.seconds}
-        row |= {"problem": own.problem} | (_HIDDEN if hidden else _facts(case, own))
+        progress, hidden = self.progress(case, self.reading_of(reader, False)), self._hides(case, reader)
+        row = {"id": case.id, "name": self.name_of(case, reader), "state": progress.state, "seconds": progress.seconds}
+        row |= {"problem": progress.problem} | (_HIDDEN if hidden else _facts(case, progress))
         if self.double:
             row["consensus"] = self.progress(case, CONSENSUS).state if self.consensus_due(case) else None
         return row
@@ -95,10 +95,10 @@ _HIDDEN = {
 }
 
 
-def _facts(case: Case, own: Progress) -> dict:
+def _facts(case: Case, progress: Progress) -> dict:
     """What a row of the work list holds of a scan whose name and scores a reader may see."""
-    reviewed = own.state == "reviewed"
-    agatston = own.agatston if reviewed else case.agatston
+    reviewed = progress.state == "reviewed"
+    agatston = progress.agatston if reviewed else case.agatston
     categorised = agatston is not None and (reviewed or case.has_category)
     codes = [code for code in case.warnings if not (reviewed and code in ABOUT_CANDIDATES)]
     return {

@@ -6,11 +6,10 @@ again without training.
 
 from __future__ import annotations
 
-import datetime
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,21 +17,66 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
 
-from ..report.parts import Table
+from ..report.parts import Cell, Table
 from ..statistics.bootstrap import RESAMPLES
-from .configuration import ExperimentRun, TrainingBudget
-from .jobs import TIME_IS_UP, InTime, JobSettings, Prepared, kept_jobs, kept_results
-from .scored import make_folder
+from ..statistics.patient_folds import CATEGORY_TITLES, category_of
+from .jobs import TIME_IS_UP, InTime, JobSettings, Prepared, StudyError, kept_jobs, kept_results, make_folder
 
 MEMORY_EACH_BYTES = 500_000_000
 """Of a process that trains, where the number of processes is chosen here."""
 
 TRAININGS, PREDICTIONS = "trainings.jsonl", "predictions.csv"
 """In the output folder: what each training predicted, a line each; and what was predicted of each patient."""
+
+LEAST_FOLDS = 2
+
+SCORE_COLUMNS = ("Patients", "All", *CATEGORY_TITLES)
+"""Of `score_counts`."""
+
+
+@dataclass(frozen=True)
+class ExperimentRun:
+    """One training: a configuration, which is a frozen dataclass of the study's own, on one fold, counted from 0."""
+
+    configuration: Any
+    fold: int
+
+
+@dataclass(frozen=True)
+class TrainingBudget:
+    """How much is trained. folds: of the cross-validation. steps: of a training; None: as the presets say. seed: of
+    folds, trainings and bootstrap. Raises StudyError for too few folds.
+    """
+
+    folds: int = 5
+    steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.folds < LEAST_FOLDS:
+            raise StudyError(f"Cross-validation takes {LEAST_FOLDS} folds or more, not {self.folds}.")
+
+
+def check_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Check that all names are known.
+
+    Args:
+        names: those asked for.
+        known: those that there are.
+        what: the kind of name, for the message.
+
+    Raises:
+        StudyError: a name is not among those known.
+    """
+    if unknown := sorted(set(names) - set(known)):
+        raise StudyError(f"There is no {what} {unknown[0]!r}; choose one of {', '.join(known)}.")
+
 
 Trainer = Callable[[Any, TrainingBudget], Prepared]
 """Prepares, in a process of its own, what does an `ExperimentRun`, of the experiment's data and budget; picklable."""
@@ -98,7 +142,6 @@ class Experiment(ABC):
         text = f"{len(results)}, {minutes:.0f} min of one processor core in all, kept in {TRAININGS}"
         seed = self.settings.budget.seed
         return {
-            "Date": datetime.date.today().isoformat(),
             "Data": str(self.settings.data),
             **data,
             "Trainings": text,
@@ -146,6 +189,22 @@ def carry_out(
         for reason in sorted(set(failed.values()) - {TIME_IS_UP}):
             progress.warning(ScanWarning("training-failed", f"A training failed: {reason}"))
         return experiment.write_page(failed)
+
+
+def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> tuple[Cell, ...]:
+    """A row of how many cases there are of each category.
+
+    Args:
+        title: first cell of the row.
+        patients: of the cases, [n].
+        agatston: float [n], NaN where not known.
+
+    Returns:
+        Cells as SCORE_COLUMNS names them, the title first.
+    """
+    scores = agatston[np.isfinite(agatston)]
+    counts = np.bincount(category_of(scores), minlength=len(CATEGORY_TITLES))
+    return (title, len(set(patients)), len(patients), *map(int, counts))
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Work of a study that takes long: shared out to processes, and kept as lines of JSON, so that it goes on."""
+"""Work of a study that takes long: scans that are scored, and jobs that are kept as lines of JSON, so that it goes on.
+
+Both are shared out to processes.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.choice import ModelChoice
+from CACScoringLib.run import RunSettings
+
+SCANS = "scans"
+"""In the output folder, what scoring wrote."""
+
+
+class StudyError(CTError):
+    """There is nothing to study, or not as asked. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +77,11 @@ def kept_jobs(
     Raises:
         OutputError: the file cannot be written.
     """
-    done = {key: result for key, result in kept_results(file).items() if key in jobs}
-    waiting = [key for key in jobs if key not in done]
+    results = {key: result for key, result in kept_results(file).items() if key in jobs}
+    waiting = [key for key in jobs if key not in results]
     failed: dict[str, str] = {}
     if not waiting:
-        return done, failed
+        return results, failed
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -87,13 +100,13 @@ def kept_jobs(
                 elif isinstance(event.result, str):
                     failed[key] = event.result
                 else:
-                    done[key] = event.result
+                    results[key] = event.result
                     stream.write(json.dumps({"key": key, "result": event.result}, allow_nan=False) + "\n")
                     stream.flush()
-                work.progress.counted(len(done) + len(failed), len(jobs))
+                work.progress.counted(len(results) + len(failed), len(jobs))
     except OSError as error:
         raise OutputError(f"Cannot write {file}: {error.strerror}. Choose another --output.") from error
-    return done, failed
+    return results, failed
 
 
 def _guarded(prepare: Callable[[], Prepared]) -> Callable[[Any], dict | str]:
@@ -112,15 +125,15 @@ def _result_or_reason(do: Prepared, job: Any) -> dict | str:
 
 def kept_results(file: Path) -> dict[str, dict]:
     """What the file of `kept_jobs` holds, by key; its last line may be torn, when a run was ended while writing it."""
-    found = {}
+    results = {}
     if file.exists():
         for line in file.read_text(encoding="utf-8").splitlines():
             try:
                 content = json.loads(line)
-                found[content["key"]] = content["result"]
+                results[content["key"]] = content["result"]
             except (ValueError, KeyError, TypeError):
                 continue
-    return found
+    return results
 
 
 TIME_IS_UP = "The time given is used up."
@@ -140,3 +153,44 @@ class InTime:
             raise CTError(TIME_IS_UP)
         self.do = self.do or self.prepare()
         return self.do(job)
+
+
+def make_folder(path: Path) -> None:
+    """Make a study's output folder. Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
+
+
+def scored_folders(
+    table: Path, output: Path, models: ModelChoice, workers: int | None, overwrite: bool, progress: Progress
+) -> list[Path | str]:
+    """Score the scans of a table, into SCANS of the output folder; those that are there are kept.
+
+    Args:
+        table: As `cac cohort` takes it.
+        output: The study's folder.
+        models: Those asked for.
+        workers: Processes at work, None for as many as fit.
+        overwrite: Score anew, whatever is there.
+        progress: Counts within its present step.
+
+    Returns:
+        Of each scan the folder of its results, or why it has none.
+
+    Raises:
+        CTError: The table cannot be read.
+        OutputError: The results cannot be written, or were made with other settings.
+    """
+    settings = RunSettings(healthy=False)
+    states = score_cohort(table, output / SCANS, settings, models, workers, overwrite, _WithinStep(progress))
+    return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
+
+
+class _WithinStep(Progress):
+    """Progress that counts within the present step of another."""
+
+    def __init__(self, outer: Progress) -> None:
+        super().__init__()
+        self.counted, self.scan, self.warning = outer.counted, outer.scan, outer.warning

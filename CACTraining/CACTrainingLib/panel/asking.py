@@ -14,15 +14,15 @@ import slicer
 
 def askForFolder(title: str) -> str:
     """The folder that the user chooses; empty for none."""
-    return _remembered(title, lambda last: qt.QFileDialog.getExistingDirectory(None, title, last))
+    return _remembered(lambda last: qt.QFileDialog.getExistingDirectory(None, title, last))
 
 
 def askForFile(title: str) -> str:
     """The file that the user chooses; empty for none."""
-    return _remembered(title, lambda last: qt.QFileDialog.getOpenFileName(None, title, last))
+    return _remembered(lambda last: qt.QFileDialog.getOpenFileName(None, title, last))
 
 
-def _remembered(title: str, ask: Callable[[str], str]) -> str:
+def _remembered(ask: Callable[[str], str]) -> str:
     settings = slicer.app.userSettings()
     chosen = ask(settings.value("CACTraining/lastFolder", ""))
     if chosen:

@@ -18,10 +18,10 @@ def cardsIn(folder: Path) -> dict[str, ModelCard]:
     """The cards in a folder of models, by path; those that cannot be read are passed over, for nothing can use them."""
     from CACScoringLib.models.cards import read_card
 
-    found = {}
+    cards = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            found[str(path)] = read_card(path)
+            cards[str(path)] = read_card(path)
         except CTError:
             continue
-    return found
+    return cards

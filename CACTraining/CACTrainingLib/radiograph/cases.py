@@ -81,13 +81,13 @@ def view_geometry(angle_degrees: float, tilt_degrees: float, isocentre_mm: tuple
 def projected(geometry: Geometry, body: sitk.Image, calcium: sitk.Image | None, heart: sitk.Image | None) -> View:
     """A view of a CT, HU. calcium: its HU. heart: a mask; what is not known is 0."""
     nothing = np.zeros(geometry.pixels[::-1], np.float32)
-    shown = nothing
+    added = nothing
     if calcium is not None:
         water = np.float32(attenuation_per_mm("water", CT_EFFECTIVE_KEV))
         # A path counts nothing below 0, where calcium that moved makes a scan undershoot: projected for itself.
-        shown = (calcium_path(calcium, geometry) - calcium_path(-calcium, geometry)) / water
+        added = (calcium_path(calcium, geometry) - calcium_path(-calcium, geometry)) / water
     hearts = nothing if heart is None else path_length_mm(heart, geometry)
-    return View(water_equivalent_mm(body, geometry), shown, hearts)
+    return View(water_equivalent_mm(body, geometry), added, hearts)
 
 
 def write_case(path: Path, views: dict[str, View], thin: dict[tuple[str, str], np.ndarray] | None = None) -> None:
@@ -122,7 +122,7 @@ def read_case(path: Path, super_resolution: str = "none") -> dict[str, View]:
 
 
 def _views(file: Mapping[str, np.ndarray], path: Path, super_resolution: str) -> dict[str, View]:
-    found = {}
+    views = {}
     for name in VIEWS:
         if f"{name}_body" not in file:
             continue
@@ -131,8 +131,8 @@ def _views(file: Mapping[str, np.ndarray], path: Path, super_resolution: str) ->
             names["body"] = f"{name}_body_{super_resolution}"
             if names["body"] not in file:
                 raise CTError(f"{path} has no super-resolution ({super_resolution}). Use --super-resolution.")
-        found[name] = View(*(file[names[part]].astype(np.float32) / np.float32(s) for part, s in _STEPS.items()))
-    return found
+        views[name] = View(*(file[names[part]].astype(np.float32) / np.float32(s) for part, s in _STEPS.items()))
+    return views
 
 
 def _stored(path_mm: np.ndarray, steps_per_mm: float, kind: type = np.uint16) -> np.ndarray:

@@ -139,12 +139,12 @@ def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:
     """How a patient stands in each view: always the same for the same patient."""
     generator = stream(number, 31)
     middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
-    found = {}
+    stands = {}
     for view in VIEWS:
         turn, tilt = generator.normal(0, (TURN_DEGREES, TILT_DEGREES))
         centre = np.asarray(middle) + generator.normal(0, SHIFT_MM, 3)
-        found[view] = view_geometry(ANGLES[view] + float(turn), float(tilt), tuple(map(float, centre)))
-    return found
+        stands[view] = view_geometry(ANGLES[view] + float(turn), float(tilt), tuple(map(float, centre)))
+    return stands
 
 
 def _views(scan: DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict[str, Geometry]) -> dict[str, View]:
@@ -154,7 +154,7 @@ def _views(scan: DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict
 
 
 def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels, file: Path) -> dict:
-    known = demographics(patient)
+    person = demographics(patient)
     rules = ScoringRules()
     spacing = image.GetSpacing()
     automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
@@ -164,9 +164,9 @@ def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels,
         "name": file.stem,
         "patient": patient.number,
         "file": file.as_posix(),
-        "age_years": known.age_years,
-        "sex": known.sex,
-        "bmi_kg_m2": known.bmi_kg_m2,
+        "age_years": person.age_years,
+        "sex": person.sex,
+        "bmi_kg_m2": person.bmi_kg_m2,
         "agatston": round(AGATSTON_PER_MG * patient.mass_mg, 2),
         "agatston_reader": round(reader.agatston, 2),
         "agatston_automatic": round(unread.agatston, 2),
@@ -177,16 +177,16 @@ def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels,
 def _numbers(folder: Path, settings: RadiographSettings) -> list[int]:
     """The cohort's patients: as chosen before, where the folder holds it already."""
     path = folder / SETTINGS
-    wanted = {"schema": SCHEMA, "settings": asdict(settings)}
+    content = {"schema": SCHEMA, "settings": asdict(settings)}
     if not path.exists():
         numbers = chosen_patients(settings.first_number, settings.patients)
-        write_text_atomically(path, json.dumps({**wanted, "numbers": numbers}, indent=1))
+        write_text_atomically(path, json.dumps({**content, "numbers": numbers}, indent=1))
         return numbers
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        numbers = found.pop("numbers")
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        numbers = earlier.pop("numbers")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CohortError(f"{path} cannot be read ({error}). Choose another folder.") from error
-    if found != wanted:
+    if earlier != content:
         raise CohortError(f"{folder} holds radiographs of other settings ({path}); choose another folder.")
     return numbers

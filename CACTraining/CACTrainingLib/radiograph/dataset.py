@@ -108,7 +108,7 @@ def load_radiographs(
     if unknown and finder is None:
         message = f"On {unknown} radiographs the heart is unknown: their centre is used. Use a model that finds it."
         warnings.append(ScanWarning("heart-not-known", message))
-    own = [len(part) for part in squares]
+    counts = [len(part) for part in squares]
     labels = sorted({name for row in rows for name in row.scores})
     return RadiographSet(
         names=tuple(row.name for row in rows),
@@ -117,8 +117,8 @@ def load_radiographs(
         enhancement=enhancement,
         super_resolution=super_resolution,
         squares=np.concatenate(squares),
-        sample=np.repeat(np.arange(len(rows)), own),
-        scale=np.concatenate([np.array(scales[:count]) for count in own]),
+        sample=np.repeat(np.arange(len(rows)), counts),
+        scale=np.concatenate([np.array(scales[:count]) for count in counts]),
         scores={name: np.array([row.scores.get(name, np.nan) for row in rows]) for name in labels},
         factors=np.array([row.factors for row in rows]),
         sha256=table_hash(rows),
@@ -138,10 +138,10 @@ def _case(
     """Arrays of one case; see `RadiographSet`."""
     digital = row.files["PA"].suffix == ".npz"
     if digital:
-        found = read_case(row.files["PA"], super_resolution)
-        if missing := [view for view in views if view not in found]:
+        case = read_case(row.files["PA"], super_resolution)
+        if missing := [view for view in views if view not in case]:
             raise TableError(f"{row.files['PA']} has no {' or '.join(missing)} view.")
-        paths = [found[view] for view in views]
+        paths = [case[view] for view in views]
         calcium = any(view.calcium.any() for view in paths)
         # A patient's own calcium comes first; without any, all scales are the same picture.
         pictures = [[view_of_path(scaled(view, scale)) for view in paths] for scale in (scales if calcium else (1.0,))]
@@ -161,8 +161,8 @@ def _case(
         maps[:] = [np.clip(v.calcium * _MAP_STEPS, 0, 255)[_at(c)] for v, c in zip(paths, corners, strict=True)]
     squares = np.array([[v[_at(c)] for v, c in zip(one, corners, strict=True)] for one in pictures])
     reduced = np.stack([reduced_view(view) for view in pictures[0]])
-    found = {"squares": _whole(squares), "corners": corners, "reduced": _whole(reduced), "centres": centres}
-    return {**found, "known": np.array(known), "maps": maps, "has_map": np.array(digital)}
+    case = {"squares": _whole(squares), "corners": corners, "reduced": _whole(reduced), "centres": centres}
+    return {**case, "known": np.array(known), "maps": maps, "has_map": np.array(digital)}
 
 
 def scaled(view: View, scale: float) -> np.ndarray:

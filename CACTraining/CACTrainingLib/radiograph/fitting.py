@@ -31,7 +31,7 @@ from ..statistics.roc import above
 from ..training.loop import Outcome, train
 from .dataset import RadiographSet, check_label
 from .pretrained import load_pretrained
-from .task import RadiographTask, RadiographTraining, located, predicted
+from .task import RadiographTask, RadiographTraining, locate_hearts, predict_logits
 
 LEAST_PATIENTS = 20
 """With all factors known, on either side, for these to be used."""
@@ -53,8 +53,8 @@ def fitted_calibration(
     """The card's `calibration`. logits: [n, thresholds], scores: [n] and factors: [n, 3] of the validation patients."""
     calibration: dict[str, dict[str, float] | None] = {}
     truth, training_truth = above(scores, thresholds), above(training_scores, thresholds)
-    known, training_known = ~np.isnan(factors).any(1), ~np.isnan(training_factors).any(1)
-    enough = min(known.sum(), training_known.sum()) >= LEAST_PATIENTS
+    complete, learned = ~np.isnan(factors).any(1), ~np.isnan(training_factors).any(1)
+    enough = min(complete.sum(), learned.sum()) >= LEAST_PATIENTS
     for number, threshold in enumerate(thresholds):
         logit, positive = logits[:, number], truth[:, number]
         offset, slope = held_logistic(logit[:, None], positive, [1.0], _HOLD_IMAGE)
@@ -63,12 +63,12 @@ def fitted_calibration(
             calibration[factors_key(threshold)] = None
             continue
         alone = held_logistic(
-            _standard(training_factors[training_known]), training_truth[training_known, number], [0] * 3, _HOLD_FACTORS
+            _standard(training_factors[learned]), training_truth[learned, number], [0] * 3, _HOLD_FACTORS
         )
         # Of the factors, what they tell beyond how common the score is; that is in the image's offset already.
-        told = _standard(factors) @ alone[1:]
-        both = np.stack([offset + slope * logit, told], 1)
-        base, image_part, factors_part = held_logistic(both[known], positive[known], [1.0, 1.0], _HOLD_BOTH)
+        from_factors = _standard(factors) @ alone[1:]
+        design = np.stack([offset + slope * logit, from_factors], 1)
+        base, image_part, factors_part = held_logistic(design[complete], positive[complete], [1.0, 1.0], _HOLD_BOTH)
         per_unit = factors_part * alone[1:] / _STEP
         calibration[factors_key(threshold)] = {
             "offset": float(base + image_part * offset - per_unit @ _MIDDLE),
@@ -92,8 +92,8 @@ def held_logistic(x: np.ndarray, y: np.ndarray, near: Sequence[float], hold: flo
         value = np.logaddexp(0, z).sum() - y @ z + 0.5 * precision @ (b - middle) ** 2
         return value, design.T @ (1 / (1 + np.exp(-np.clip(z, -50, 50))) - y) + precision * (b - middle)
 
-    found = optimize.minimize(loss, middle, jac=True, method="BFGS")
-    return np.array([float(b) if math.isfinite(b) else 0.0 for b in found.x])
+    minimum = optimize.minimize(loss, middle, jac=True, method="BFGS")
+    return np.array([float(b) if math.isfinite(b) else 0.0 for b in minimum.x])
 
 
 def _standard(factors: np.ndarray) -> np.ndarray:
@@ -150,20 +150,20 @@ def fit(
     folder: takes checkpoint and curves; a training that was ended there goes on. Raises
     TrainingError, DataError, CTError.
     """
-    config, chosen = settings.config, settings.training
+    config, training_settings = settings.config, settings.training
     if config.enhancement != data.enhancement:
         raise DataError(f"The views are enhanced by {data.enhancement!r}; the network asks for {config.enhancement!r}.")
-    network, chosen = _begun(settings)
-    task = RadiographTask(config, chosen, data, training, validation, network)
-    outcome = train(task, chosen.loop, folder, progress or Progress(), settings.device, resume=True)
+    network, training_settings = _begun(settings)
+    task = RadiographTask(config, training_settings, data, training, validation, network)
+    outcome = train(task, training_settings.loop, folder, progress or Progress(), settings.device, resume=True)
     network = RadiographNet(config)
     network.load_state_dict(outcome.weights)
     network.eval()
     metrics: dict[str, float | None] = {f"validation_{name}": value for name, value in outcome.metrics.items()}
-    train_finder(network, data, training, chosen.finder_steps, chosen.loop.seed)
-    metrics["heart_error_mm"] = finder_error_mm(network, data, validation) if chosen.finder_steps else None
-    label = check_label(data, chosen.label)
-    logits = predicted(network, data, validation, found=finds(settings))
+    train_finder(network, data, training, training_settings.finder_steps, training_settings.loop.seed)
+    metrics["heart_error_mm"] = finder_error_mm(network, data, validation) if training_settings.finder_steps else None
+    label = check_label(data, training_settings.label)
+    logits = predict_logits(network, data, validation, locate=knows_hearts(settings))
     calibration = fitted_calibration(
         config.thresholds, label[training], data.factors[training], logits, label[validation], data.factors[validation]
     )
@@ -171,13 +171,13 @@ def fit(
 
 
 def predictions_of(
-    network: RadiographNet, data: RadiographSet, cases: np.ndarray, calibration: dict, found: bool = True
+    network: RadiographNet, data: RadiographSet, cases: np.ndarray, calibration: dict, locate: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities from the image, and with clinical factors (NaN where these are not known), each [n, thresholds].
 
-    found: about the heart as the network finds it, as scoring does.
+    locate: about the heart as the network finds it, as scoring does.
     """
-    logits = predicted(network, data, cases, found)
+    logits = predict_logits(network, data, cases, locate)
     return probabilities(logits, None, calibration), probabilities(logits, data.factors[cases], calibration)
 
 
@@ -197,7 +197,7 @@ def _begun(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
     return network, training
 
 
-def finds(settings: FitSettings) -> bool:
+def knows_hearts(settings: FitSettings) -> bool:
     """Whether the network knows where hearts are, so that pictures are judged as scoring does."""
     return settings.training.finder_steps > 0 or settings.start is not None
 
@@ -218,14 +218,14 @@ def train_finder(network: RadiographNet, data: RadiographSet, cases: np.ndarray,
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * (1 - 0.95 * step / steps)
-        drawn = generator.choice(cases, FINDER_BATCH)
-        views = data.reduced[drawn][:, channels].reshape(-1, *data.reduced.shape[2:]).astype(np.float32) / 65535
-        centres = data.centres[drawn][:, channels].reshape(-1, 2).copy()
+        sample = generator.choice(cases, FINDER_BATCH)
+        views = data.reduced[sample][:, channels].reshape(-1, *data.reduced.shape[2:]).astype(np.float32) / 65535
+        centres = data.centres[sample][:, channels].reshape(-1, 2).copy()
         moved = generator.integers(-_MOVED, _MOVED + 1, 2)
         views = np.clip(views, 0, 1) ** np.float32(np.exp(generator.normal(0, 0.2)))
         views = _shifted(views, moved)
-        found = finder(torch.from_numpy(views[:, None]).to(device))
-        loss = functional.smooth_l1_loss(found, torch.from_numpy(centres + REDUCTION * moved).float().to(device))
+        places = finder(torch.from_numpy(views[:, None]).to(device))
+        loss = functional.smooth_l1_loss(places, torch.from_numpy(centres + REDUCTION * moved).float().to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -240,7 +240,7 @@ def finder_error_mm(network: RadiographNet, data: RadiographSet, cases: np.ndarr
         return None
     network.eval()
     true = data.centres[cases][:, data.channels(network.config.views)]
-    return float(np.median(np.linalg.norm(located(network, data, cases).numpy() - true, axis=2)))
+    return float(np.median(np.linalg.norm(locate_hearts(network, data, cases).numpy() - true, axis=2)))
 
 
 def _shifted(views: np.ndarray, moved: np.ndarray) -> np.ndarray:

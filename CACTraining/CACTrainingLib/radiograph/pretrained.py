@@ -37,22 +37,22 @@ def load_pretrained(network: RadiographNet, file: Path) -> str:
     if backbone == "light":
         raise PretrainedError("A light network has no pretrained weights. Choose --preset resnet18 or densenet121.")
     data = _bytes(file)
-    given = {_own_name(name, backbone): tensor for name, tensor in read_tensors(file).items() if not _left_out(name)}
+    tensors = {_own_name(name, backbone): tensor for name, tensor in read_tensors(file).items() if not _left_out(name)}
     first = "layers.0.weight" if backbone == "resnet18" else "layers.0.conv0.weight"
-    wanted = network.backbones[0].state_dict()
-    if first in given and given[first].ndim == 4:
-        given[first] = given[first].sum(1, keepdim=True).repeat(1, INPUTS, 1, 1) / INPUTS
+    expected = network.backbones[0].state_dict()
+    if first in tensors and tensors[first].ndim == 4:
+        tensors[first] = tensors[first].sum(1, keepdim=True).repeat(1, INPUTS, 1, 1) / INPUTS
     missing = sorted(
         name
-        for name, tensor in wanted.items()
-        if not name.endswith("num_batches_tracked") and getattr(given.get(name), "shape", None) != tensor.shape
+        for name, tensor in expected.items()
+        if not name.endswith("num_batches_tracked") and getattr(tensors.get(name), "shape", None) != tensor.shape
     )
     if missing:
         raise PretrainedError(
             f"{file} is no torchvision state dict of {backbone}: {len(missing)} tensors are missing, as {missing[0]}."
         )
-    for own in network.backbones:
-        own.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
+    for backbone in network.backbones:
+        backbone.load_state_dict({name: tensors.get(name, tensor) for name, tensor in expected.items()})
     return hashlib.sha256(data).hexdigest()
 
 

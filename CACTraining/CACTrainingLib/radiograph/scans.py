@@ -97,24 +97,22 @@ def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
     rows = _rows_of_cohort(source) if source.is_dir() else _rows_of_table(source)
     if not rows:
         raise CTError(f"{source} lists no CT that could be projected.")
-    scans, taken = [], set()
+    scans, files = [], set()
     for row in rows:
         name = row["name"] or Path(row["ct"]).name
-        file = free_name(safe_name(name), taken)
-        taken.add(file.casefold())
+        file = free_name(safe_name(name), files)
+        files.add(file.casefold())
         paths = {part: Path(row[part]) if row[part] else None for part in ("heart", "calcium_map")}
-        known = {part: row[part] for part in KNOWN}
+        facts = {part: row[part] for part in KNOWN}
         name = name if name not in {scan.name for scan in scans} else file
         scans.append(
-            OwnScan(name, file, row["patient"] or name, Path(row["ct"]), row["series"] or None, **paths, known=known)
+            OwnScan(name, file, row["patient"] or name, Path(row["ct"]), row["series"] or None, **paths, known=facts)
         )
     warnings = []
-    untold = [row["ct"] for row in rows if not row["patient"]]
-    if untold:
-        message = (
-            f"{len(untold)} scans name no patient ({abbreviated_list(untold)}): each is taken for one. Fill that "
-            "column."
-        )
+    without_patient = [row["ct"] for row in rows if not row["patient"]]
+    if without_patient:
+        names = abbreviated_list(without_patient)
+        message = f"{len(without_patient)} scans name no patient ({names}): each is taken for one. Fill that column."
         warnings.append(ScanWarning("patients-untold", message))
     return scans, warnings
 
@@ -188,18 +186,18 @@ def views_of(ct: CTScan, heart: Path | None = None, calcium_map: Path | None = N
 
 def cut_off(image: sitk.Image) -> list[ScanWarning]:
     """What of a chest radiograph a CT cannot show, because it is too low or its field of view too small."""
-    found = []
+    warnings = []
     height = image.GetSize()[2] * image.GetSpacing()[2]
     if height < LEAST_HEIGHT_MM:
         message = f"The CT is {height:.0f} mm high, less than a chest radiograph: its top or bottom is missing."
-        found.append(ScanWarning("chest-cut-off", message))
+        warnings.append(ScanWarning("chest-cut-off", message))
     hu = sitk.GetArrayViewFromImage(image)
     sides = [hu[:, :, 0], hu[:, :, -1], hu[:, 0], hu[:, -1]]
     proportion = max(float((side > BODY_HU).mean()) for side in sides)
     if proportion > MOST_CUT_OFF:
         message = f"The body reaches beyond the CT ({100 * proportion:.0f} % of a side): parts are missing."
-        found.append(ScanWarning("body-cut-off", message))
-    return found
+        warnings.append(ScanWarning("body-cut-off", message))
+    return warnings
 
 
 def _made_from(scan: OwnScan) -> dict:

@@ -154,10 +154,10 @@ def interpolated(hu: np.ndarray, factor: int, order: int = 3) -> np.ndarray:
     return ndimage.affine_transform(hu, (1 / factor, 1, 1), (first, 0, 0), shape, np.float32, order, mode)
 
 
-def learned(hu: np.ndarray, model: LoadedModel, batch_size: int = 8) -> np.ndarray:
+def learned(hu: np.ndarray, model: LoadedModel) -> np.ndarray:
     """Thin slices by a network, float32 [factor k, j, i]. hu: [k, j, i], at least two slices."""
     config = SliceSuperResolutionConfig(**model.card.config)
-    added = predict(model.network, network_input(hu, config), batch_size)[0]
+    added = predict(model.network, network_input(hu, config), 8)[0]
     added = HU_SCALE * added.reshape(-1, *hu.shape[1:])
     added += interpolated(hu, config.factor)
     return added
@@ -165,19 +165,19 @@ def learned(hu: np.ndarray, model: LoadedModel, batch_size: int = 8) -> np.ndarr
 
 def network_input(hu: np.ndarray, config: SliceSuperResolutionConfig) -> np.ndarray:
     """Every slice amid its neighbours, float32 [k, 2 neighbours + 1, j, i]; the end slices are repeated."""
-    own = np.arange(len(hu))[:, None] + np.arange(-config.neighbours, config.neighbours + 1)
+    neighbours = np.arange(len(hu))[:, None] + np.arange(-config.neighbours, config.neighbours + 1)
     scaled = hu.astype(np.float32) / np.float32(HU_SCALE)
-    return scaled[own.clip(0, len(hu) - 1)]
+    return scaled[neighbours.clip(0, len(hu) - 1)]
 
 
 @lru_cache(maxsize=1)
 def super_resolution_model(factor: int, name: str | None = None) -> LoadedModel:
     """The model that comes with CAC, or the one of this name. Raises ModelError where it makes other slices."""
-    stored = find_model(NETWORK, name)
-    if stored.card.config["factor"] != factor:
-        made = stored.card.config["factor"]
-        raise ModelError(f"The model {stored.card.name} makes {made} slices of one; {factor} are needed.")
-    return load_model(stored.path, "cpu")
+    model = find_model(NETWORK, name)
+    if model.card.config["factor"] != factor:
+        model_factor = model.card.config["factor"]
+        raise ModelError(f"The model {model.card.name} makes {model_factor} slices of one; {factor} are needed.")
+    return load_model(model.path, "cpu")
 
 
 def quality(thin: np.ndarray, pair: SlicePair) -> dict[str, float]:
@@ -190,17 +190,17 @@ def quality(thin: np.ndarray, pair: SlicePair) -> dict[str, float]:
     factor = len(pair.thin) // len(pair.thick)
     difference = thin - pair.thin
     heart = np.repeat(pair.heart, factor, axis=0)
-    found = {"rms_heart": _rms(difference[heart])}
+    errors = {"rms_heart": _rms(difference[heart])}
     plaques, count = ndimage.label(pair.calcium >= CALCIUM_HU)
     if count:
         calcified = difference[plaques > 0]
-        found |= {"rms_calcium": _rms(calcified), "bias_calcium": calcified.mean()}
+        errors |= {"rms_calcium": _rms(calcified), "bias_calcium": calcified.mean()}
         numbers = np.arange(1, count + 1)
         true = ndimage.maximum(pair.thin, plaques, numbers)
         visible = true >= VISIBLE_HU
         if visible.any():
-            found["peaks"] = (ndimage.maximum(thin, plaques, numbers)[visible] / true[visible]).mean()
-    return {name: float(value) for name, value in found.items()}
+            errors["peaks"] = (ndimage.maximum(thin, plaques, numbers)[visible] / true[visible]).mean()
+    return {name: float(value) for name, value in errors.items()}
 
 
 def _rms(values: np.ndarray) -> float:
@@ -256,12 +256,12 @@ def thin_slice_bodies(
 
     bodies: of the CT as it is, by view; between its slices the projector is linear. thin: HU [FACTOR k, j, i] by way.
     """
-    found = {}
+    bodies = {}
     for view, body in bodies.items():
         before = water_equivalent_mm(_faded(interpolated(box.hu, FACTOR, order=1), box), box.geometries[view])
         for method, hu in thin.items():
-            found[view, method] = body + water_equivalent_mm(_faded(hu, box), box.geometries[view]) - before
-    return found
+            bodies[view, method] = body + water_equivalent_mm(_faded(hu, box), box.geometries[view]) - before
+    return bodies
 
 
 def fade(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> np.ndarray:

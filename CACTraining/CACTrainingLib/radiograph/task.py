@@ -121,8 +121,8 @@ class RadiographTask(Task):
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         part, self.drawn = self.drawn / self.settings.loop.steps, self.drawn + 1
-        drawn, scores = self.pictures.draw(generator, self.settings.batch_size, part)
-        x, maps = varied(self.data, drawn, self.channels, self.config, self.settings.augmentation, generator)
+        numbers, scores = self.pictures.draw(generator, self.settings.batch_size, part)
+        x, maps = augment(self.data, numbers, self.channels, self.config, self.settings.augmentation, generator)
         batch = {"x": x, "above": torch.from_numpy(above(scores, self.config.thresholds))}
         if self.locates:
             batch["maps"] = maps
@@ -147,16 +147,16 @@ class RadiographTask(Task):
         self.done = self.drawn = int(state["done"])
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        logits = predicted(network, self.data, self.validation)
-        found = areas(logits, self.validation_scores, self.config.thresholds)
-        return {"auc": float(np.mean([found[name] for name in self.known])), **{k: found[k] for k in self.known}}
+        logits = predict_logits(network, self.data, self.validation)
+        metrics = areas(logits, self.validation_scores, self.config.thresholds)
+        return {"auc": float(np.mean([metrics[name] for name in self.known])), **{k: metrics[k] for k in self.known}}
 
     def _located(self, evidence: list[torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
         losses = []
         for number, where in enumerate(evidence):
-            here = functional.adaptive_max_pool2d(maps[:, number : number + 1], where.shape[2:]) > LOCATED_MM
+            near = functional.adaptive_max_pool2d(maps[:, number : number + 1], where.shape[2:]) > LOCATED_MM
             weight = where.new_tensor(LOCATED_WEIGHT, dtype=torch.float32)
-            losses.append(functional.binary_cross_entropy_with_logits(where.float(), here.float(), pos_weight=weight))
+            losses.append(functional.binary_cross_entropy_with_logits(where.float(), near.float(), pos_weight=weight))
         return torch.stack(losses).mean()
 
 
@@ -166,14 +166,14 @@ class Pictures:
     def __init__(
         self, data: RadiographSet, label: np.ndarray, training: np.ndarray, settings: RadiographTraining
     ) -> None:
-        own = data.scale == 1.0
+        unscaled = data.scale == 1.0
         usable = np.isin(data.sample, training)
         if not (settings.knows_calcium and settings.scaled_share > 0):
-            usable &= own
+            usable &= unscaled
         self.numbers = np.nonzero(usable)[0]
         # Calcium that is scaled changes a score in proportion, and none is none.
         self.scores = label[data.sample[self.numbers]] * data.scale[self.numbers]
-        self.own = own[self.numbers]
+        self.own = unscaled[self.numbers]
         self.category = category_of(self.scores)
         self.settings = settings
         if len(np.unique(self.category)) < 2:
@@ -182,23 +182,23 @@ class Pictures:
     def draw(self, generator: np.random.Generator, count: int, part: float) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of pictures, and their scores, for a batch. part: of the training that is done, 0 to 1."""
         least = next((stage.least for stage in self.settings.curriculum if part < stage.until), 0.0)
-        offered = [c for c in np.unique(self.category) if c == 0 or CATEGORIES[c - 1] >= least]
-        if len(offered) < 2:  # nobody is as severe as that
-            offered = list(np.unique(self.category))
-        shares = np.array([self.settings.shares[c] for c in offered])
-        drawn = np.empty(count, np.int64)
-        for place, category in enumerate(generator.choice(offered, count, p=shares / shares.sum())):
+        categories = [c for c in np.unique(self.category) if c == 0 or CATEGORIES[c - 1] >= least]
+        if len(categories) < 2:  # nobody is as severe as that
+            categories = list(np.unique(self.category))
+        shares = np.array([self.settings.shares[c] for c in categories])
+        rows = np.empty(count, np.int64)
+        for place, category in enumerate(generator.choice(categories, count, p=shares / shares.sum())):
             choice = np.nonzero(self.category == category)[0]
-            own = self.own[choice]
-            if own.any() and not own.all():
-                choice = choice[own != (generator.random() < self.settings.scaled_share)]
-            drawn[place] = generator.choice(choice)
-        return self.numbers[drawn], self.scores[drawn]
+            unscaled = self.own[choice]
+            if unscaled.any() and not unscaled.all():
+                choice = choice[unscaled != (generator.random() < self.settings.scaled_share)]
+            rows[place] = generator.choice(choice)
+        return self.numbers[rows], self.scores[rows]
 
 
-def varied(
+def augment(
     data: RadiographSet,
-    drawn: np.ndarray,
+    numbers: np.ndarray,
     channels: list[int],
     config: RadiographNetConfig,
     augmentation: ViewAugmentation,
@@ -206,12 +206,12 @@ def varied(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures as squares for the network [n, V, size, size], varied, and the maps of their
     calcium, mm, varied alike, of half the size."""
-    cases = data.sample[drawn]
-    shape = (len(drawn), len(channels))
-    values = data.squares[drawn][:, channels].astype(np.float32) / np.float32(_WHITE)
+    cases = data.sample[numbers]
+    shape = (len(numbers), len(channels))
+    values = data.squares[numbers][:, channels].astype(np.float32) / np.float32(_WHITE)
     gamma = np.exp(generator.normal(0, augmentation.gamma, shape)).astype(np.float32)
     views = torch.from_numpy(values)
-    scale = (data.scale[drawn] * _MAP_MM).astype(np.float32)[:, None, None, None]
+    scale = (data.scale[numbers] * _MAP_MM).astype(np.float32)[:, None, None, None]
     maps = torch.from_numpy(data.maps[cases][:, channels].astype(np.float32) * scale)
     centres = (data.centres - data.corners)[cases][:, channels] + generator.normal(
         0, augmentation.shift_mm, (*shape, 2)
@@ -230,10 +230,10 @@ def varied(
     return squares + level * noise, cut_out(maps, places[0], config.field_mm, config.size // 2, places[1])
 
 
-def predicted(network: nn.Module, data: RadiographSet, cases: np.ndarray, found: bool = False) -> np.ndarray:
+def predict_logits(network: nn.Module, data: RadiographSet, cases: np.ndarray, locate: bool = False) -> np.ndarray:
     """Logits [n, thresholds] of cases with their own calcium.
 
-    found: cut about the heart as the network finds it, as scoring does; else about the centre that is known.
+    locate: cut about the heart as the network finds it, as scoring does; else about the centre that is known.
     """
     config = network.config
     channels = data.channels(config.views)
@@ -242,24 +242,24 @@ def predicted(network: nn.Module, data: RadiographSet, cases: np.ndarray, found:
     with torch.inference_mode():
         for start in range(0, len(cases), 32):
             part = slice(start, start + 32)
-            here = cases[part]
-            centres = torch.from_numpy(data.centres[here][:, channels])
-            if found:
-                centres = located(network, data, here)
+            rows = cases[part]
+            centres = torch.from_numpy(data.centres[rows][:, channels])
+            if locate:
+                centres = locate_hearts(network, data, rows)
             values = torch.from_numpy(data.squares[pictures[part]][:, channels].astype(np.float32) / np.float32(_WHITE))
-            corners = torch.from_numpy(data.corners[here][:, channels].astype(np.float32))
+            corners = torch.from_numpy(data.corners[rows][:, channels].astype(np.float32))
             squares = cut_out(values, centres - corners, config.field_mm, config.size)
             results.append(network(squares.to(_device(network)), crops=True).float().cpu().numpy())
     return np.concatenate(results)
 
 
-def located(network: nn.Module, data: RadiographSet, cases: np.ndarray) -> torch.Tensor:
+def locate_hearts(network: nn.Module, data: RadiographSet, cases: np.ndarray) -> torch.Tensor:
     """The heart's centres as the network finds them, [n, V, 2]; see `RadiographNet.locate`."""
     channels = data.channels(network.config.views)
     reduced = torch.from_numpy(data.reduced[cases][:, channels].astype(np.float32) / np.float32(_WHITE))
     with torch.inference_mode():
-        found = network.finder(reduced.flatten(0, 1)[:, None].to(_device(network)))
-    return found.cpu().view(len(cases), len(channels), 2)
+        centres = network.finder(reduced.flatten(0, 1)[:, None].to(_device(network)))
+    return centres.cpu().view(len(cases), len(channels), 2)
 
 
 def _device(network: nn.Module) -> torch.device:

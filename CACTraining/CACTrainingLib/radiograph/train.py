@@ -25,7 +25,7 @@ from ..training.runs import LICENCE, as_scoring_loads, commit
 from ..training.settings import LoopSettings, RunOptions, facts_of
 from .cases import LABELS, SUPER_RESOLUTIONS, read_table
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
-from .fitting import FitSettings, finds, fit, predictions_of, validation_split
+from .fitting import FitSettings, fit, knows_hearts, predictions_of, validation_split
 from .task import SEVERE_FIRST, RadiographTraining
 
 INTENDED_USE = (
@@ -104,19 +104,19 @@ def train(options: RunOptions, chosen: RadiographSettings, progress: Progress) -
         trained = Training(_described(data, learning, validation), loop.seed, values, commit())
         use = INTENDED_USE.format(data=DIGITAL if digital else OWN)
         card = describe(options.name, settings.config, chosen.backbone, trained, {}, calibration, LICENCE, use)
-        loaded = as_scoring_loads(network, card).network
+        scorer = as_scoring_loads(network, card).network
         with progress.step("model"):
-            what = "validation patients of the training's own split, on whom it was stopped and calibrated"
-            metrics |= _metrics(loaded, calibration, data, validation, label, settings) | {"data": what}
+            group = "validation patients of the training's own split, on whom it was stopped and calibrated"
+            metrics |= _metrics(scorer, calibration, data, validation, label, settings) | {"data": group}
             card = replace(card, validation=metrics)
         if chosen.external:
             with progress.step("external"):
                 other = _loaded(chosen.external, None, SCALES[:1], network, chosen, settings, progress)
                 truth = other.scores.get(LABELS[0])
                 known_by = label if truth is None or np.isnan(truth).any() else LABELS[0]
-                found = _metrics(loaded, calibration, other, np.arange(len(other)), known_by, settings)
-                found["table_sha256"] = other.sha256
-                card = replace(card, validation=metrics | {f"external_{name}": value for name, value in found.items()})
+                tested = _metrics(scorer, calibration, other, np.arange(len(other)), known_by, settings)
+                tested["table_sha256"] = other.sha256
+                card = replace(card, validation=metrics | {f"external_{name}": value for name, value in tested.items()})
         path = save_model(network, card, options.output.parent, options.overwrite)
         progress.done(path)
         return path
@@ -142,9 +142,9 @@ def _loaded(
 
 def _check_other(data: RadiographSet, table: Path) -> None:
     """Before hours are spent: whether a table can be the external test."""
-    both = sorted({row.patient for row in read_table(table)} & set(data.patients.tolist()))
-    if both:
-        raise TableError(f"Patient {both[0]} is in the external table and in the data. Test on other patients.")
+    shared = sorted({row.patient for row in read_table(table)} & set(data.patients.tolist()))
+    if shared:
+        raise TableError(f"Patient {shared[0]} is in the external table and in the data. Test on other patients.")
 
 
 def _described(data: RadiographSet, training: np.ndarray, validation: np.ndarray) -> str:
@@ -168,13 +168,13 @@ def _metrics(
     """Areas under the ROC curve by `roc.area_name`, of the image and (with_factors_…) with factors, each with its
     95 % interval over resamples of the patients; None where a class is missing."""
     truth = above(check_label(data, label)[cases], settings.config.thresholds)
-    image, fused = predictions_of(network, data, cases, calibration, finds(settings))
+    image, fused = predictions_of(network, data, cases, calibration, knows_hearts(settings))
     metrics: dict[str, object] = {"n": len(cases), "label": label}
     for prefix, values in (("", image), ("with_factors_", fused)):
         for number, threshold in enumerate(settings.config.thresholds):
             name = f"{prefix}{area_name(threshold)}"
-            known = ~np.isnan(values[:, number])
-            one, positive = values[known, number], truth[known, number]
+            finite = ~np.isnan(values[:, number])
+            one, positive = values[finite, number], truth[finite, number]
             if positive.all() or not positive.any():
                 metrics[name] = None
                 continue

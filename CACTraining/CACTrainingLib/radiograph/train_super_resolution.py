@@ -105,8 +105,8 @@ class SuperResolutionTask(Task):
         self._plain_rms = _mean_quality(self._plain, validation)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        drawn = [self._patch(generator) for _ in range(self.settings.batch_size)]
-        return {name: torch.from_numpy(np.stack([patch[name] for patch in drawn])) for name in ("x", "y")}
+        patches = [self._patch(generator) for _ in range(self.settings.batch_size)]
+        return {name: torch.from_numpy(np.stack([patch[name] for patch in patches])) for name in ("x", "y")}
 
     def _patch(self, g: np.random.Generator) -> dict[str, np.ndarray]:
         """Input and output of a square somewhere, or about calcium, mirrored in any direction."""
@@ -120,8 +120,8 @@ class SuperResolutionTask(Task):
         side = min(self.settings.patch, *sides)
         low = [c + g.integers(-side // 4, side // 4 + 1) - side // 2 for c in centre]
         low = [int(np.clip(begin, 0, length - side)) for begin, length in zip(low, sides, strict=True)]
-        own = (k, slice(None), *(slice(begin, begin + side) for begin in low))
-        x, y = self._inputs[n][own], self._lacking[n][own]
+        patch = (k, slice(None), *(slice(begin, begin + side) for begin in low))
+        x, y = self._inputs[n][patch], self._lacking[n][patch]
         # Turned over along the table, too: the first axis of both rises with the height.
         turns = tuple(axis for axis in range(3) if g.random() < 0.5)
         return {"x": np.flip(x, turns).copy(), "y": np.flip(y, turns).astype(np.float32)}
@@ -133,13 +133,13 @@ class SuperResolutionTask(Task):
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """reduction: of the interpolation's error in the heart, as a share of it."""
-        made = []
+        thin = []
         for pair, plain in zip(self.validation, self._plain, strict=True):
             added = predict(network, network_input(pair.thick, self.config), 8)[0]
-            made.append(plain + HU_SCALE * added.reshape(plain.shape))
-        found = _mean_quality(made, self.validation)
-        shares = {f"reduction_{k[4:]}": 1 - v / self._plain_rms[k] for k, v in found.items() if k.startswith("rms")}
-        return {"reduction": shares.pop("reduction_heart"), **shares, **found}
+            thin.append(plain + HU_SCALE * added.reshape(plain.shape))
+        means = _mean_quality(thin, self.validation)
+        shares = {f"reduction_{k[4:]}": 1 - v / self._plain_rms[k] for k, v in means.items() if k.startswith("rms")}
+        return {"reduction": shares.pop("reduction_heart"), **shares, **means}
 
 
 def lacking(pair: SlicePair, factor: int) -> np.ndarray:
@@ -152,11 +152,11 @@ def _by_thick(thin: np.ndarray, factor: int) -> np.ndarray:
     return thin.reshape(-1, factor, *thin.shape[1:])
 
 
-def _mean_quality(made: Sequence[np.ndarray], pairs: Sequence[SlicePair]) -> dict[str, float]:
+def _mean_quality(slices: Sequence[np.ndarray], pairs: Sequence[SlicePair]) -> dict[str, float]:
     """The mean of what all patients have, by name."""
-    found = [quality(thin, pair) for thin, pair in zip(made, pairs, strict=True)]
-    names = dict.fromkeys(name for one in found for name in one)
-    return {name: fmean(one[name] for one in found if name in one) for name in names}
+    qualities = [quality(thin, pair) for thin, pair in zip(slices, pairs, strict=True)]
+    names = dict.fromkeys(name for one in qualities for name in one)
+    return {name: fmean(one[name] for one in qualities if name in one) for name in names}
 
 
 def evaluate(model: LoadedModel, pairs: Sequence[SlicePair]) -> dict[str, object]:

@@ -125,13 +125,13 @@ def bland_altman(
     axes.
     """
     pairs = [panel.scores for panel in panels]
-    highest = max([1e-9, *(own.mean(1).max() for own in pairs if len(own))])
-    widest = max([1e-9, *(np.abs(np.diff(own)).max() for own in pairs if len(own))])
+    highest = max([1e-9, *(scores.mean(1).max() for scores in pairs if len(scores))])
+    widest = max([1e-9, *(np.abs(np.diff(scores)).max() for scores in pairs if len(scores))])
     means = np.geomspace(linear_to / 50, highest, 400)
-    for axis, panel, own in _axes_of_methods(drawing, panels, titles, unit):
+    for axis, panel, scores in _axes_of_methods(drawing, panels, titles, unit):
         colour, _ = look_of(panel.method)
         axis.axhline(0, color=DARK, linewidth=0.8)
-        _dots(axis, own.mean(1), own[:, 1] - own[:, 0], panel.method)
+        _dots(axis, scores.mean(1), scores[:, 1] - scores[:, 0], panel.method)
         for sign in (-1, 1) if panel.limits else ():
             axis.plot(means, sign * panel.limits.at(means), color=colour, linestyle="--")
         _scale(axis, linear_to, (0, 1.5 * highest), (-1.6 * widest, 1.6 * widest))
@@ -149,13 +149,13 @@ def against_truth(
     The line is equality. linear_to: from there on axes are logarithmic. titles: of the axes.
     """
     pairs = [panel.scores for panel in panels]
-    highest = max([1e-9, *(own.max() for own in pairs if len(own))])
+    highest = max([1e-9, *(scores.max() for scores in pairs if len(scores))])
     line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])
-    for axis, panel, own in _axes_of_methods(drawing, panels, titles, unit):
-        other = np.zeros(len(own), bool) if panel.other_calcium is None else np.asarray(panel.other_calcium, bool)
+    for axis, panel, scores in _axes_of_methods(drawing, panels, titles, unit):
+        other = np.zeros(len(scores), bool) if panel.other_calcium is None else np.asarray(panel.other_calcium, bool)
         axis.plot(line, line, color=DARK, linewidth=0.8)
-        _dots(axis, *own[~other].T, panel.method)
-        _dots(axis, *own[other].T, panel.method, filled=False)
+        _dots(axis, *scores[~other].T, panel.method)
+        _dots(axis, *scores[other].T, panel.method, filled=False)
         _scale(axis, linear_to, *[(-0.15 * linear_to, 1.6 * highest)] * 2)
 
 
@@ -182,8 +182,8 @@ def panels_of_values(
             axis.axhline(reference, color=DARK, linewidth=0.8)
         for offset, method in zip(offsets, methods, strict=True):
             colour, marker = look_of(method, methods)
-            known = [(n + offset, *_with_ends(v)) for n, v in enumerate(panel.series.get(method, ())) if v is not None]
-            x, values, low, high = np.array(known, float).reshape(-1, 4).T
+            points = [(n + offset, *_with_ends(v)) for n, v in enumerate(panel.series.get(method, ())) if v is not None]
+            x, values, low, high = np.array(points, float).reshape(-1, 4).T
             style = {"linestyle": "-" if connected else "none", "linewidth": 1, "label": METHODS.get(method, method)}
             handles[method] = axis.plot(x, values, marker=marker, color=colour, **style)[0]
             axis.vlines(x, low, high, colors=colour, linewidth=1.2)

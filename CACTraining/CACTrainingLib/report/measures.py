@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..statistics.bootstrap import Bootstrap, Difference, Found, paired_difference
-from .parts import PUBLISHED, Table, heading, p_cell
-
-if TYPE_CHECKING:
-    from .parts import Cell
+from ..statistics.bootstrap import Bootstrap, BootstrapResult, Difference, Estimate, mean, paired_difference, ratio
+from .parts import PUBLISHED, Cell, Table, heading, p_cell
 
 
 @dataclass(frozen=True)
@@ -53,25 +50,27 @@ class Comparison:
         self.titles, self.own, self.ceiling = dict(titles), own, ceiling
         self.bootstrap = Bootstrap(patients, generator)
 
-    def found(self, measure: Measure, method: Hashable, items: Sequence | None = None) -> Found:
-        """A method's measure in all resamples. items: all that it can be measured on when None."""
-        items = measure.items(method) if items is None else items
-        found = self.bootstrap.found(lambda weights: measure.statistic(weights, items, method), patients_of(items))
-        return found.exact_where_certain() if measure.proportion else found
+    def estimate(self, measure: Measure, method: Hashable) -> Estimate | None:
+        """A method's measure on all items that it can be measured on; None where it does not exist for the method."""
+        return self._result(measure, method, measure.items(method)).estimate if measure.exists_for(method) else None
+
+    def _result(self, measure: Measure, method: Hashable, items: Sequence) -> BootstrapResult:
+        result = self.bootstrap.result(lambda weights: measure.statistic(weights, items, method), patients_of(items))
+        return result.exact_where_certain() if measure.proportion else result
 
     def difference(
         self, measure: Measure, other: Hashable, own: Hashable | None = None
-    ) -> tuple[Found, Found, Difference]:
+    ) -> tuple[BootstrapResult, BootstrapResult, Difference]:
         """The measure of one method (the own one when None), of another, and their difference on the same items."""
         own = self.own if own is None else own
         items = measure.items(own, other)
-        first, second = (self.found(measure, method, items) for method in (own, other))
+        first, second = (self._result(measure, method, items) for method in (own, other))
         return first, second, paired_difference(first, second)
 
     def comparators(self, measure: Measure) -> list:
         """Methods to compare the own one with; none where there are no values of it."""
-        known = [m for m in self.titles if m not in (self.own, self.ceiling) and measure.exists_for(m)]
-        return known if self.own in self.titles else []
+        others = [m for m in self.titles if m not in (self.own, self.ceiling) and measure.exists_for(m)]
+        return others if self.own in self.titles else []
 
     def value_table(
         self,
@@ -89,7 +88,7 @@ class Comparison:
         for method in (m for m in self.titles if any(one.exists_for(m) for one in measures)):
             row: list[Cell] = [self.titles[method]]
             for measure in measures:
-                row.append(self.found(measure, method).estimate if measure.exists_for(method) else None)
+                row.append(self.estimate(measure, method))
                 if measure.title in published:
                     row.append(published[measure.title].get(method))
             rows.append(tuple(row))
@@ -113,9 +112,47 @@ class Comparison:
         """A row for each measure that both have: its title, of both methods, first minus second, and p."""
         rows = []
         for measure in (one for one in measures if one.exists_for(first) and one.exists_for(second)):
-            *both, change = self.difference(measure, second, first)
-            rows.append((measure.title, *(one.estimate for one in both), change.estimate, p_cell(change.p)))
+            *results, change = self.difference(measure, second, first)
+            rows.append((measure.title, *(one.estimate for one in results), change.estimate, p_cell(change.p)))
         return rows
+
+
+def rates(
+    titles: Sequence[str], items: Callable[..., Sequence], hit: Callable[[Any, Any], bool], true: Callable[[Any], bool]
+) -> list[Measure]:
+    """Measures of detecting something.
+
+    Args:
+        titles: Sensitivity, Specificity, False positives, Positive predictive value, Accuracy or F1, in any order.
+        items: As in `Measure`.
+        hit: Whether a method finds an item positive.
+        true: Whether an item is positive.
+    """
+
+    def hits(weights: np.ndarray, group: Sequence, method: Any) -> np.ndarray:
+        return mean(weights, np.array([hit(item, method) for item in group], float))
+
+    def correct(weights: np.ndarray, group: Sequence, method: Any) -> np.ndarray:
+        return mean(weights, np.array([hit(item, method) == true(item) for item in group], float))
+
+    def f1(weights: np.ndarray, group: Sequence, method: Any) -> np.ndarray:
+        positive = np.array([hit(item, method) for item in group], float)
+        truth = np.array([true(item) for item in group], float)
+        return ratio(weights, 2 * positive * truth, positive + truth)
+
+    def among(kind: bool) -> Callable[..., list]:
+        return lambda *methods: [item for item in items(*methods) if true(item) == kind]
+
+    measures = (
+        Measure("Sensitivity", among(True), hits, proportion=True),
+        Measure("Specificity", among(False), correct, proportion=True),
+        Measure("False positives", among(False), hits, proportion=True),
+        Measure("Positive predictive value", lambda m: [i for i in items(m) if hit(i, m)], correct, proportion=True),
+        Measure("Accuracy", items, correct, proportion=True),
+        Measure("F1", items, f1),
+    )
+    by_title = {measure.title: measure for measure in measures}
+    return [by_title[title] for title in titles]
 
 
 def patients_of(items: Sequence) -> list[Hashable]:

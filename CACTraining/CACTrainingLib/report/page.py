@@ -9,13 +9,14 @@ n, others' published figures in columns of their own and marked as such.
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_bytes_atomically
 from CACScoringLib.core.tables import table_text
@@ -24,10 +25,7 @@ from CACScoringLib.report import page as report_page
 
 from ..statistics.bootstrap import RESAMPLES, Estimate
 from .figures import rendered
-from .parts import PUBLISHED, Section, Table
-
-if TYPE_CHECKING:
-    from .parts import Cell
+from .parts import PUBLISHED, Cell, Section, Table
 
 PAGE, INDEX = "study.html", "study.json"
 SCHEMA = "cac-study/1"
@@ -61,13 +59,13 @@ def write_study(
     "tables": ["tables/NAME.csv", …], "figures": ["figures/NAME.png", …]}], "captions": {file: text}, "facts": {…}},
     with paths relative to the folder and all text plain.
 
-    facts: shown at the end: data, models with hashes, seeds, date, seconds. digital: whether the scans are of digital
-    patients, which the page says on top. page_name: of the page's file. In texts and notes `[[name]]` becomes a link to
-    the table or figure of that name.
+    facts: shown at the end, after the date: data, models with hashes, seeds, seconds. digital: whether the scans are of
+    digital patients, which the page says on top. page_name: of the page's file. In texts and notes `[[name]]` becomes a
+    link to the table or figure of that name.
 
     Tables and figures of an earlier study in the folder are removed, for they are of other numbers.
     """
-    numbers = _numbers(sections)
+    numbers, facts = _numbers(sections), {"Date": datetime.date.today().isoformat(), **facts}
     pictures = {figure.name: rendered(figure) for section in sections for figure in section.figures}
     svg = {name: files["svg"] for name, files in pictures.items()}
     body = _body(title=title, sections=sections, facts=facts, digital=digital, numbers=numbers, pictures=svg)

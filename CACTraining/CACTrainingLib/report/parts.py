@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..statistics.bootstrap import Estimate
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-    from ..statistics.bootstrap import Estimate
-
-    Cell = str | int | float | Estimate | None
-    """What a table holds: an estimate is shown with its interval and n, None as a dash, NaN as "not defined"."""
+Cell = str | int | float | Estimate | None
+"""What a table holds: an estimate is shown with its interval and n, None as a dash, NaN as "not defined"."""
 
 PUBLISHED = "Published"
 """A column whose title begins with this word holds others' figures, and is marked as such on the page."""

@@ -116,5 +116,5 @@ def kappa(weights: np.ndarray, first: np.ndarray, second: np.ndarray, classes: i
     distance = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes)))
     total = table.sum((1, 2))
     by_chance = np.einsum("ri,rj,ij->r", table.sum(2), table.sum(1), distance)
-    found = np.einsum("rij,ij->r", table, distance) * total
-    return 1 - np.divide(found, by_chance, out=np.full(len(weights), np.nan), where=by_chance > 0)
+    disagreement = np.einsum("rij,ij->r", table, distance) * total
+    return 1 - np.divide(disagreement, by_chance, out=np.full(len(weights), np.nan), where=by_chance > 0)

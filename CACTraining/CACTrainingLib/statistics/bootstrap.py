@@ -52,9 +52,10 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A measure in resamples: float [1 + resamples], the sample's own first; of n items, of so many patients.
+class BootstrapResult:
+    """A measure in resamples.
 
+    values: float [1 + resamples], the sample's own first. n, patients: numbers of items and of their patients.
     exact: the interval where resamples have none, because all or no items are hits.
     """
 
@@ -67,7 +68,7 @@ class Found:
     def estimate(self) -> Estimate:
         return self.exact or estimate(self.values, self.n, self.patients)
 
-    def exact_where_certain(self) -> Found:
+    def exact_where_certain(self) -> BootstrapResult:
         """The same proportion, with the exact interval where all or none are hits."""
         if not self.n or self.values[0] not in (0, 1):
             return self
@@ -93,7 +94,7 @@ class Bootstrap:
         """How often each item counts: float [1 + resamples, items]. patients: whose each item is."""
         return self._counts[:, [self._place[name] for name in patients]]
 
-    def found(self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable]) -> Found:
+    def result(self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable]) -> BootstrapResult:
         """A statistic of some items in all resamples, a part of them at a time.
 
         Args:
@@ -103,9 +104,9 @@ class Bootstrap:
         place = [self._place[name] for name in patients]
         rows = max(1, _CHUNK // max(1, len(place)))
         parts = (self._counts[n : n + rows][:, place] for n in range(0, len(self._counts), rows))
-        return Found(np.concatenate([statistic(part) for part in parts]), len(place), len(set(patients)))
+        return BootstrapResult(np.concatenate([statistic(part) for part in parts]), len(place), len(set(patients)))
 
-    def proportion(self, patients: Sequence[Hashable], hits: np.ndarray) -> Found:
+    def proportion(self, patients: Sequence[Hashable], hits: np.ndarray) -> BootstrapResult:
         """Proportion of hits among some items. Where all or none are hits, every resample gives the same value; then
         the interval is `exact_proportion`'s.
 
@@ -113,7 +114,7 @@ class Bootstrap:
             patients: whose each item is.
             hits: bool [items].
         """
-        return self.found(partial(mean, values=np.asarray(hits, float)), patients).exact_where_certain()
+        return self.result(partial(mean, values=np.asarray(hits, float)), patients).exact_where_certain()
 
 
 _CHUNK = 4_000_000
@@ -124,7 +125,7 @@ def patient_estimate(
     statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable], seed: int = 0
 ) -> Estimate:
     """A statistic of items with its interval. statistic: of weights, float [resamples, items]. patients: of items."""
-    return Bootstrap(patients, np.random.default_rng(seed)).found(statistic, patients).estimate
+    return Bootstrap(patients, np.random.default_rng(seed)).result(statistic, patients).estimate
 
 
 def patient_mean(values: Sequence[tuple[Hashable, float]], seed: int = 0) -> Estimate:
@@ -146,12 +147,12 @@ def estimate(values: np.ndarray, n: int, patients: int) -> Estimate:
         n: number of items.
         patients: number of patients.
     """
-    value, drawn = float(values[0]), values[1:]
-    drawn = drawn[np.isfinite(drawn)]
-    if not math.isfinite(value) or patients < LEAST_PATIENTS or 2 * len(drawn) < len(values) - 1:
+    value, resampled = float(values[0]), values[1:]
+    resampled = resampled[np.isfinite(resampled)]
+    if not math.isfinite(value) or patients < LEAST_PATIENTS or 2 * len(resampled) < len(values) - 1:
         return Estimate(value, math.nan, math.nan, n)
     tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(drawn, (tail, 100 - tail))
+    low, high = np.percentile(resampled, (tail, 100 - tail))
     return Estimate(value, float(low), float(high), n)
 
 
@@ -175,14 +176,14 @@ def p_value(values: np.ndarray) -> float:
     values: as for `estimate`. Never below 2 / (resamples + 1); NaN where the difference is not defined. It is below
     0.05 where the percentile interval leaves zero out (Efron and Tibshirani 1993, chapter 15.4).
     """
-    drawn = values[1:][np.isfinite(values[1:])]
-    if not math.isfinite(values[0]) or 2 * len(drawn) < len(values) - 1:
+    resampled = values[1:][np.isfinite(values[1:])]
+    if not math.isfinite(values[0]) or 2 * len(resampled) < len(values) - 1:
         return math.nan
-    below, above = (drawn <= 0).sum(), (drawn >= 0).sum()
-    return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(drawn))))
+    below, above = (resampled <= 0).sum(), (resampled >= 0).sum()
+    return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(resampled))))
 
 
-def paired_difference(first: Found, second: Found) -> Difference:
+def paired_difference(first: BootstrapResult, second: BootstrapResult) -> Difference:
     """The first measure minus the second.
 
     Args:
@@ -228,8 +229,8 @@ def quantile(weights: np.ndarray, values: np.ndarray, probability: float) -> np.
     ordered, reached = np.asarray(values, float)[order], np.cumsum(weights[:, order], axis=1)
     place = probability * (reached[:, -1] - 1)
     low, high = ordered[_nth(reached, np.floor(place))], ordered[_nth(reached, np.ceil(place))]
-    found = low + (high - low) * (place - np.floor(place))
-    return np.where(reached[:, -1] > 0, found, np.nan)
+    quantiles = low + (high - low) * (place - np.floor(place))
+    return np.where(reached[:, -1] > 0, quantiles, np.nan)
 
 
 def _nth(reached: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ import numpy as np
 
 CATEGORIES = (0.0, 100.0, 400.0)
 """Scores above 0, from 100 and from 400 are categories of their own."""
+CATEGORY_TITLES = ("0", "1–99", "100–399", "≥ 400")
+"""By the numbers that `category_of` gives."""
 
 
 def category_of(agatston: np.ndarray) -> np.ndarray:
@@ -31,11 +33,11 @@ def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed:
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    found = np.zeros(len(patients), int)
+    parts = np.zeros(len(patients), int)
     splitter = StratifiedGroupKFold(count, shuffle=seed is not None, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a category has fewer patients than there are parts
-        split = list(splitter.split(found, category, np.asarray(patients)))
+        split = list(splitter.split(parts, category, np.asarray(patients)))
     for number, (_, inside) in enumerate(split):
-        found[inside] = number
-    return found
+        parts[inside] = number
+    return parts

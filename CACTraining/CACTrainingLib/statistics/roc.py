@@ -81,13 +81,13 @@ def area_interval(values: np.ndarray, positive: np.ndarray, seed: int) -> tuple[
     if min(map(len, parts)) < 2:
         return float("nan"), float("nan")
 
-    def area_of(own: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
-        wins = stats.mannwhitneyu(own, other, axis=axis, method="asymptotic").statistic
-        return wins / (own.shape[axis] * other.shape[axis])
+    def area_of(positive: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+        wins = stats.mannwhitneyu(positive, other, axis=axis, method="asymptotic").statistic
+        return wins / (positive.shape[axis] * other.shape[axis])
 
     generator = np.random.default_rng([seed, 5])
-    drawn = stats.bootstrap(parts, area_of, n_resamples=1000, batch=100, method="percentile", rng=generator)
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+    result = stats.bootstrap(parts, area_of, n_resamples=1000, batch=100, method="percentile", rng=generator)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -102,10 +102,10 @@ def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, score
     """
     won, pairs = np.zeros(len(weights)), np.zeros(len(weights))
     for fold in np.unique(folds):
-        own = folds == fold
-        positive = weights[:, own] @ truth[own]
-        count = positive * (weights[:, own].sum(1) - positive)
-        won += count * np.nan_to_num(area_under_curve(weights[:, own], truth[own], scores[own]))
+        rows = folds == fold
+        positive = weights[:, rows] @ truth[rows]
+        count = positive * (weights[:, rows].sum(1) - positive)
+        won += count * np.nan_to_num(area_under_curve(weights[:, rows], truth[rows], scores[rows]))
         pairs += count
     return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
 

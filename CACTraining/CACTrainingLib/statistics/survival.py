@@ -52,8 +52,8 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
     """
     from statsmodels.duration.survfunc import SurvfuncRight
 
-    found = SurvfuncRight(time, event.astype(int))
-    proportion, error = np.asarray(found.surv_prob, float), np.asarray(found.surv_prob_se, float)
+    curve = SurvfuncRight(time, event.astype(int))
+    proportion, error = np.asarray(curve.surv_prob, float), np.asarray(curve.surv_prob_se, float)
     z = stats.norm.ppf((1 + LEVEL) / 2)
     inner = (proportion > 0) & (proportion < 1)
     low, high = np.full_like(proportion, np.nan), np.full_like(proportion, np.nan)
@@ -61,7 +61,7 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
         width = z * error[inner] / (proportion[inner] * np.abs(np.log(proportion[inner])))
         low[inner], high[inner] = (proportion[inner] ** np.exp(sign * width) for sign in (1, -1))
     last = float(time.max())
-    times = np.concatenate([[0.0], found.surv_times])
+    times = np.concatenate([[0.0], curve.surv_times])
     values = [np.concatenate([[first], part]) for first, part in ((1.0, proportion), (np.nan, low), (np.nan, high))]
     if last > times[-1]:
         times = np.append(times, last)
@@ -114,9 +114,9 @@ def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.
         return nothing
     found = {}
     for number, name in enumerate(columns):
-        log, own = float(fit.params[number]), ends[number]
-        sound = abs(log) < MOST_LOG_HAZARD and np.isfinite(own).all() and np.abs(own).max() < 2 * MOST_LOG_HAZARD
-        values = (math.exp(v) for v in (log, *own)) if sound else (math.nan,) * 3
+        log, limits = float(fit.params[number]), ends[number]
+        sound = abs(log) < MOST_LOG_HAZARD and np.isfinite(limits).all() and np.abs(limits).max() < 2 * MOST_LOG_HAZARD
+        values = (math.exp(v) for v in (log, *limits)) if sound else (math.nan,) * 3
         found[name] = Estimate(*map(float, values), n)
     return found
 

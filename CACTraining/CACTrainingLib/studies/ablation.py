@@ -20,8 +20,7 @@ from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 
-from ..experiments.configuration import StudyError
-from ..experiments.jobs import JobSettings, job_key, kept_jobs
+from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs
 from ..report import figures as study_figures
 from ..report.parts import Figure, Section
 from .accuracy import rank_measure
@@ -29,8 +28,8 @@ from .detection import scan_rates
 from .records import StudyRecord, Value, pairs_of, value_from_json
 from .reproducibility import icc, relative_difference
 from .sample import PAPER, Sample
+from .scans import StudyScan
 from .scoring import chest_room, forget, models_key, ready_networks, value_of
-from .study_scan import StudyScan, hu_mm3_per_mass
 
 VERSION = 3
 """Of the scores that are stored; those of another version are not used."""
@@ -50,13 +49,13 @@ class Configuration:
     other_rule: bool = False
     evaluated: bool = True
 
-    def settings(self, own: DecompositionSettings) -> DecompositionSettings:
+    def settings(self, base: DecompositionSettings) -> DecompositionSettings:
         """own: those stored with the models."""
         if not self.classifier:
-            own = replace(own, slice_threshold=0.0)
+            base = replace(base, slice_threshold=0.0)
         if self.other_rule:
-            own = replace(own, min_healthy_hu=PUBLISHED_MIN_HEALTHY_HU if own.min_healthy_hu is None else None)
-        return own if self.evaluated else replace(own, most_not_coronary=1.0)
+            base = replace(base, min_healthy_hu=PUBLISHED_MIN_HEALTHY_HU if base.min_healthy_hu is None else None)
+        return base if self.evaluated else replace(base, most_not_coronary=1.0)
 
 
 WHOLE = Configuration("whole", "heart and slice classifier")
@@ -100,12 +99,12 @@ def sections(
     generator: np.random.Generator,
 ) -> tuple[Section, ...]:
     """Score the first pairs in every way, kept in `folder`, and compare. records: of the scans. models: by network."""
-    known = {record.scan: record for pair in pairs_of(records)[: settings.pairs] for record in pair}
-    chosen = [scan for scan in scans if scan.name in known]
-    if not chosen:
+    paired = {record.scan: record for pair in pairs_of(records)[: settings.pairs] for record in pair}
+    paired_scans = [scan for scan in scans if scan.name in paired]
+    if not paired_scans:
         return (Section("ablation", _TITLE, ("There is no pair of which both scans were scored.",)),)
-    values = score_configurations(chosen, models, CONFIGURATIONS, folder / "cells.jsonl", work)
-    scored = [replace(record, values=values.get(name, {})) for name, record in known.items()]
+    values = score_configurations(paired_scans, models, CONFIGURATIONS, folder / "cells.jsonl", work)
+    scored = [replace(record, values=values.get(name, {})) for name, record in paired.items()]
     sample = Sample(scored, generator, {one.key: one.title for one in CONFIGURATIONS}, WHOLE.key)
     measures = [
         *scan_rates([record for record in scored if record.visible is not None]),
@@ -134,7 +133,7 @@ def sections(
         study_figures.Panel(
             measure.title,
             tuple(one.title for one in EVALUATED),
-            {group: [sample.found(measure, one.key).estimate for one in own] for group, own in groups.items()},
+            {group: [sample.estimate(measure, one.key) for one in ways] for group, ways in groups.items()},
         )
         for measure in measures
         if measure.title in _PUBLISHED
@@ -157,8 +156,8 @@ def score_configurations(
     """
     made_with = (VERSION, configurations, models_key(models))
     keys = {job_key(scan.name, *made_with, files=[scan.ct]): scan for scan in scans}
-    done, _ = kept_jobs(keys, file, partial(_scorer, dict(models), tuple(configurations), work.device), work)
-    return {keys[key].name: {name: value_from_json(v) for name, v in found.items()} for key, found in done.items()}
+    results, _ = kept_jobs(keys, file, partial(_scorer, dict(models), tuple(configurations), work.device), work)
+    return {keys[key].name: {name: value_from_json(v) for name, v in values.items()} for key, values in results.items()}
 
 
 def _scorer(
@@ -169,22 +168,22 @@ def _scorer(
 
 def _scored(networks: Networks, configurations: tuple[Configuration, ...], scan: StudyScan) -> dict:
     ct = read_ct(scan.ct, scan.series)
-    per_mass = hu_mm3_per_mass(scan)
+    per_mass = scan.hu_mm3_per_mass()
     forget(networks)
     whole = score_scan(ct, networks=networks)
-    own = whole.decomposition.settings
+    base = whole.decomposition.settings
     room = None if all(configuration.heart for configuration in configurations) else chest_room(ct)
-    found = {}
+    values = {}
     for configuration in configurations:
         result = whole
         if configuration != WHOLE:
             # In the room of the whole chest bones would be taken for enhanced blood.
-            own_settings = configuration.settings(own)
+            own_settings = configuration.settings(base)
             no_heart = not configuration.heart  # its room is no heart that contrast or orientation can be seen in
             changed = ScoreSettings(decomposition=own_settings, allow_contrast=no_heart, allow_reversed=no_heart)
             try:
                 result = score_scan(ct, changed, None if configuration.heart else room, networks=networks)
             except CTError:  # so many lesions that it is noise; the scan's other configurations stand
                 continue
-        found[configuration.key] = asdict(value_of(result.methods["decomposition"], per_mass))
-    return found
+        values[configuration.key] = asdict(value_of(result.methods["decomposition"], per_mass))
+    return values

@@ -65,12 +65,12 @@ def rank_measure(scans: Sequence[StudyRecord], subset: str = "All scans", vessel
     """Rank correlation with true mass. subset: of SUBSETS. vessel: of VESSELS; the whole heart when None."""
     arteries = None if vessel is None else VESSELS[vessel]
 
-    def statistic(weights: np.ndarray, own: list[StudyRecord], method: str) -> np.ndarray:
-        return rank_correlation(weights, scores(own, method, arteries=arteries), _true(own, arteries))
+    def statistic(weights: np.ndarray, records: list[StudyRecord], method: str) -> np.ndarray:
+        return rank_correlation(weights, scores(records, method, arteries=arteries), _true(records, arteries))
 
-    known = [record for record in scans if SUBSETS[subset](record)]
+    members = [record for record in scans if SUBSETS[subset](record)]
     methods = None if vessel is None else WITH_MASS
-    return Measure(vessel or subset, partial(having, known), statistic, methods=methods)
+    return Measure(vessel or subset, partial(having, members), statistic, methods=methods)
 
 
 def _true(scans: Sequence[StudyRecord], arteries: Sequence[str] | None = None) -> np.ndarray:
@@ -80,37 +80,37 @@ def _true(scans: Sequence[StudyRecord], arteries: Sequence[str] | None = None) -
 
 
 def _error_tables(sample: Sample, scans: Sequence[StudyRecord]) -> list[Table]:
-    def measure(title: str, own: list[StudyRecord], of: Callable) -> Measure:
+    def measure(title: str, group: list[StudyRecord], of: Callable) -> Measure:
         """of: weights, true and measured masses."""
-        return Measure(title, partial(having, own), lambda w, r, m: of(w, _true(r), scores(r, m)), methods=WITH_MASS)
+        return Measure(title, partial(having, group), lambda w, r, m: of(w, _true(r), scores(r, m)), methods=WITH_MASS)
 
     sick = [record for record in scans if record.truth.mass_mg > 0]
     errors = (
-        measure("Measured / true mass", sick, lambda w, true, own: ratio(w, own, true)),
-        measure("Mean error, mg", sick, lambda w, true, own: mean(w, own - true)),
-        measure("Slope", sick, lambda w, true, own: linear_fit(w, true, own)[0]),
-        measure("Intercept, mg", sick, lambda w, true, own: linear_fit(w, true, own)[1]),
+        measure("Measured / true mass", sick, lambda w, true, measured: ratio(w, measured, true)),
+        measure("Mean error, mg", sick, lambda w, true, measured: mean(w, measured - true)),
+        measure("Slope", sick, lambda w, true, measured: linear_fit(w, true, measured)[0]),
+        measure("Intercept, mg", sick, lambda w, true, measured: linear_fit(w, true, measured)[1]),
         measure("Linear correlation", sick, correlation),
     )
     kinds = {"distractor": "Other calcium or metal only, mg", "clean": "No calcium, mg"}
     wrong = [
-        measure(title, [record for record in scans if record.kind == kind], lambda w, _, own: mean(w, own))
+        measure(title, [record for record in scans if record.kind == kind], lambda w, _, measured: mean(w, measured))
         for kind, title in kinds.items()
     ]
     note = "Scans with coronary calcium. The least-squares line is dominated by a few large masses."
-    found = "Mean mass that a method measures per scan where there is no coronary calcium at all."
+    wrong_note = "Mean mass that a method measures per scan where there is no coronary calcium at all."
     return [
         sample.value_table("mass_errors", "Measured against true mass", errors, note),
-        sample.value_table("wrong_mass", "Mass measured without coronary calcium", wrong, found),
+        sample.value_table("wrong_mass", "Mass measured without coronary calcium", wrong, wrong_note),
     ]
 
 
 def _scatter(sample: Sample, scans: Sequence[StudyRecord]) -> Figure:
     panels = []
     for method in (m for m in WITH_MASS if m in sample.titles):
-        own = having(scans, method)
-        other = [bool(record.truth.distractors) for record in own]
-        panels.append(study_figures.ScorePairs(method, _true(own), scores(own, method), None, other))
+        records = having(scans, method)
+        other = [bool(record.truth.distractors) for record in records]
+        panels.append(study_figures.ScorePairs(method, _true(records), scores(records, method), None, other))
     draw = partial(study_figures.against_truth, panels=panels, unit=MG, linear_to=1.0)
     note = "Axes are logarithmic beyond 1 mg. Open marks: other calcium or metal is in the scan as well."
     return Figure("found_and_true_mass", "Measured against true mass of each scan", draw, note, (7, 2.6))

@@ -95,9 +95,9 @@ def scan_settings() -> list[Setting]:
         "Heart phase, first slice": {f"{phase:g}": {"start_phase": phase} for phase in (0.1, 0.3, 0.5, 0.7, 0.9)},
         "Position": {n: {"table_shift_mm": shift, "tilt_degrees": tilt} for n, (shift, tilt) in positions.items()},
     }
-    found = [Setting(c, v, scanner=replace(base, **to)) for c, own in scanners.items() for v, to in own.items()]
-    found += [Setting(c, v, pose=replace(BASE_POSE, **to)) for c, own in poses.items() for v, to in own.items()]
-    return found + [Setting("Body: fat under the skin, mm", f"{mm:g}", fat_mm=mm) for mm in (8.0, 16.0, 26.0, 38.0)]
+    settings = [Setting(c, v, scanner=replace(base, **to)) for c, ways in scanners.items() for v, to in ways.items()]
+    settings += [Setting(c, v, pose=replace(BASE_POSE, **to)) for c, ways in poses.items() for v, to in ways.items()]
+    return settings + [Setting("Body: fat under the skin, mm", f"{mm:g}", fat_mm=mm) for mm in (8.0, 16.0, 26.0, 38.0)]
 
 
 def sections(
@@ -112,9 +112,9 @@ def sections(
         for repeat in range(1, settings.repeats + 1)
     }
     jobs = {key: (setting, repeat, settings.patient) for (setting, repeat), key in scans.items()}
-    done, failed = kept_jobs(jobs, folder / "scans.jsonl", partial(_scanner, dict(models), work.device), work)
-    found = {scan: done[key] for scan, key in scans.items() if key in done}
-    return (_section(settings, found, failed),)
+    results, failed = kept_jobs(jobs, folder / "scans.jsonl", partial(_scanner, dict(models), work.device), work)
+    measurements = {scan: results[key] for scan, key in scans.items() if key in results}
+    return (_section(settings, measurements, failed),)
 
 
 def _scanner(models: dict[str, StoredModel], device: str) -> Callable[[tuple[Setting, int, int]], dict]:
@@ -156,7 +156,7 @@ _QUANTITIES = {"mass_mg": "mass, mg", "agatston": "Agatston score"}
 Scans = Mapping[tuple[Setting, int], dict]
 
 
-def _section(settings: AcquisitionSettings, found: Scans, failed: Mapping[str, str]) -> Section:
+def _section(settings: AcquisitionSettings, measurements: Scans, failed: Mapping[str, str]) -> Section:
     s = BASE_SCANNER
     text = [
         f"Digital patient {settings.patient} was scanned {settings.repeats} times in each setting, with different "
@@ -167,33 +167,33 @@ def _section(settings: AcquisitionSettings, found: Scans, failed: Mapping[str, s
     if failed:
         reasons = "; ".join(sorted(set(failed.values()))[:3])
         text.append(f"{len(failed)} scans could not be made or scored: {reasons}")
-    if not found:
+    if not measurements:
         return Section("acquisition", _TITLE, tuple(text))
-    true_mg = next(iter(found.values()))["true_mg"]
+    true_mg = next(iter(measurements.values()))["true_mg"]
     text.append(f"The patient truly has {true_mg:.1f} mg of coronary calcium, in every setting.")
     tables, figures = [], []
     for quantity, title in _QUANTITIES.items():
-        scores = _frame(found, quantity)
+        scores = _frame(measurements, quantity)
         tables.append(_spread_table(quantity, title, scores))
         figures.append(_figure(quantity, title, scores, true_mg if quantity == "mass_mg" else None))
     return Section("acquisition", _TITLE, tuple(text), tuple(tables), tuple(figures))
 
 
-def _frame(found: Scans, quantity: str) -> pd.DataFrame:
+def _frame(measurements: Scans, quantity: str) -> pd.DataFrame:
     """Scores with a column for each method, by what is changed and its value, in the order of the settings."""
-    index = pd.MultiIndex.from_tuples([(one.changed, one.value) for one, _ in found], names=["changed", "value"])
-    scores = pd.DataFrame([content[quantity] for content in found.values()], index=index)
+    index = pd.MultiIndex.from_tuples([(one.changed, one.value) for one, _ in measurements], names=["changed", "value"])
+    scores = pd.DataFrame([content[quantity] for content in measurements.values()], index=index)
     return scores[[method for method in METHODS if method in scores]]
 
 
 def _spread_table(quantity: str, title: str, scores: pd.DataFrame) -> Table:
-    def spread(own: pd.Series) -> float:
-        return (own.max() - own.min()) / own.mean() if own.mean() > 0 else math.nan
+    def spread(values: pd.Series) -> float:
+        return (values.max() - values.min()) / values.mean() if values.mean() > 0 else math.nan
 
     settings = scores.groupby(["changed", "value"], sort=False)
     changed = settings.mean().groupby("changed", sort=False).agg(spread)
-    noise = settings.agg(lambda own: spread(own) if len(own) > 1 else math.nan).mean()
-    rows = [(name, *map(float, own)) for name, own in (*changed.iterrows(), ("Noise alone", noise))]
+    noise = settings.agg(lambda values: spread(values) if len(values) > 1 else math.nan).mean()
+    rows = [(name, *map(float, values)) for name, values in (*changed.iterrows(), ("Noise alone", noise))]
     note = (
         "Range of the means of the settings, divided by their overall mean; 0.5 is a change by half of the score. "
         "Noise alone: the same for the scans within a setting, averaged over the settings."
@@ -204,10 +204,10 @@ def _spread_table(quantity: str, title: str, scores: pd.DataFrame) -> Table:
 
 def _figure(quantity: str, title: str, scores: pd.DataFrame, true: float | None) -> Figure:
     ends = scores.drop(columns="noise_free", errors="ignore").groupby(["changed", "value"], sort=False)
-    ends = ends.agg(lambda own: Estimate(own.mean(), own.min(), own.max(), len(own)))
+    ends = ends.agg(lambda values: Estimate(values.mean(), values.min(), values.max(), len(values)))
     panels = [
-        study_figures.Panel(name, tuple(own.index.droplevel("changed")), {m: list(own[m]) for m in own})
-        for name, own in ends.groupby("changed", sort=False)
+        study_figures.Panel(name, tuple(values.index.droplevel("changed")), {m: list(values[m]) for m in values})
+        for name, values in ends.groupby("changed", sort=False)
     ]
     draw = partial(study_figures.panels_of_values, panels=panels, y_title=title, connected=True, reference=true)
     note = "Marks are means of the scans of a setting, bars their lowest and highest (no intervals)."

@@ -29,7 +29,7 @@ from ..statistics.bootstrap import mean, quantile, ratio
 from ..statistics.regression import rank_correlation
 from .records import StudyRecord
 from .sample import AGATSTON, WITH_AGATSTON, Sample, having, scores
-from .study_scan import StudyScan
+from .scans import StudyScan
 
 CORONARY_MG_CM3 = 10.0
 """Voxels to which coronary calcium adds at least this much are its place."""
@@ -57,18 +57,18 @@ def sections(
         if record.truth is not None and record.refused is None:
             patients.setdefault(record.patient, []).append((scan, Path(place)))
     jobs = {}
-    for name, own in patients.items():
-        files = [path for scan, place in own for path in (scan.truth / "truth.json", place / LAST_FILE)]
-        jobs[job_key(name, files=files)] = own
-    done, failed = kept_jobs(jobs, folder / "references.jsonl", _measurer, work)
-    known = {scan: facts for result in done.values() for scan, facts in result.items()}
-    sample = Sample([record for record in records if record.scan in known], generator)
+    for name, files_of_patient in patients.items():
+        files = [path for scan, place in files_of_patient for path in (scan.truth / "truth.json", place / LAST_FILE)]
+        jobs[job_key(name, files=files)] = files_of_patient
+    results, failed = kept_jobs(jobs, folder / "references.jsonl", _measurer, work)
+    facts_of = {scan: facts for result in results.values() for scan, facts in result.items()}
+    sample = Sample([record for record in records if record.scan in facts_of], generator)
     text = [sample.opening(), "Categories are those of the Agatston score: " + ", ".join(CATEGORIES) + "."]
     if failed:
         text.append(f"{len(failed)} patients are left out: {'; '.join(sorted(set(failed.values()))[:3])}")
     if not sample.scans:
         return (Section("automatic", _TITLE, (*text, "No scan has a digital patient's truth.")),)
-    tables = (_agreement_table(sample, known), _interval_table(sample, known), _site_table(sample, known))
+    tables = (_agreement_table(sample, facts_of), _interval_table(sample, facts_of), _site_table(sample, facts_of))
     return (Section("automatic", _TITLE, tuple(text), tables),)
 
 
@@ -77,14 +77,13 @@ def _measurer() -> Callable[[list[tuple[StudyScan, Path]]], dict]:
     return _measured
 
 
-def _measured(own: list[tuple[StudyScan, Path]]) -> dict:
+def _measured(files: list[tuple[StudyScan, Path]]) -> dict:
     """Of each scan of a patient: the reference score, intervals, and mg of calcium by true artery and label counted."""
-    truth = json.loads((own[0][0].truth / "truth.json").read_text(encoding="utf-8"))
-    patient = patient_of(truth)
+    patient = patient_of(files[0][0].read_truth())
     if patient is None:
         raise ValueError("the digital patient cannot be drawn again")
     reference = sum(score.agatston for score in reference_scores(patient).values())
-    return {scan.name: {"reference": reference, **_facts(scan, folder)} for scan, folder in own}
+    return {scan.name: {"reference": reference, **_facts(scan, folder)} for scan, folder in files}
 
 
 def _facts(scan: StudyScan, folder: Path) -> dict:
@@ -108,9 +107,9 @@ def _category(agatston: np.ndarray) -> np.ndarray:
     return np.searchsorted(LIMITS["agatston"], agatston, side="right")
 
 
-def _agreement_table(sample: Sample, known: dict[str, dict]) -> Table:
+def _agreement_table(sample: Sample, references: dict[str, dict]) -> Table:
     def truth(items: Sequence[StudyRecord], _: str) -> np.ndarray:
-        return np.array([known[record.scan]["reference"] for record in items])
+        return np.array([references[record.scan]["reference"] for record in items])
 
     def reader(items: Sequence[StudyRecord], _: str) -> np.ndarray:
         return scores(items, "reader", AGATSTON)
@@ -119,11 +118,11 @@ def _agreement_table(sample: Sample, known: dict[str, dict]) -> Table:
         items = partial(having, having(sample.scans, "reader"))
         return Measure(title, items, lambda w, i, m: of(w, scores(i, m, AGATSTON), against(i, m)), methods=methods)
 
-    def categories(weights: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return kappa(weights, _category(own), _category(other), len(CATEGORIES))
+    def categories(weights: np.ndarray, scores: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return kappa(weights, _category(scores), _category(other), len(CATEGORIES))
 
-    def icc(weights: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return agreement(weights, np.stack([own, other], axis=1))
+    def icc(weights: np.ndarray, scores: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return agreement(weights, np.stack([scores, other], axis=1))
 
     measures = (
         measure("κ with the truth", categories, truth),
@@ -136,36 +135,40 @@ def _agreement_table(sample: Sample, known: dict[str, dict]) -> Table:
     return sample.value_table("automatic_agreement", "Agreement of Agatston scores", measures, note)
 
 
-def _interval_table(sample: Sample, known: dict[str, dict]) -> Table:
+def _interval_table(sample: Sample, references: dict[str, dict]) -> Table:
     columns = ("True category", "Scans with an interval", "Intervals that hold the truth", "Width, ln(1 + score)")
     rows = []
     for method in INTERVALS:
         rows.append(heading(METHODS[method], columns))
         for place, name in enumerate(CATEGORIES):
-            own = [r for r in sample.scans if _category(known[r.scan]["reference"]) == place]
-            told = [r for r in own if known[r.scan]["intervals"].get(method) is not None]
-            truth = np.array([known[r.scan]["reference"] for r in told])
-            low, high = np.array([known[r.scan]["intervals"][method] for r in told]).reshape(-1, 2).T
+            group = [r for r in sample.scans if _category(references[r.scan]["reference"]) == place]
+            with_interval = [r for r in group if references[r.scan]["intervals"].get(method) is not None]
+            truth = np.array([references[r.scan]["reference"] for r in with_interval])
+            low, high = np.array([references[r.scan]["intervals"][method] for r in with_interval]).reshape(-1, 2).T
             held, width = (low <= truth) & (truth <= high), np.log1p(high) - np.log1p(low)
-            coverage = Measure("", lambda _, own=told: own, lambda w, _, __, v=held: mean(w, v), proportion=True)
-            median = Measure("", lambda _, own=told: own, lambda w, _, __, v=width: quantile(w, v, 0.5))
-            values = (sample.found(one, method).estimate if told else None for one in (coverage, median))
-            rows.append((f"  {name}", f"{len(told)} of {len(own)}", *values))
+            coverage = Measure(
+                "", lambda _, group=with_interval: group, lambda w, _, __, v=held: mean(w, v), proportion=True
+            )
+            median = Measure("", lambda _, group=with_interval: group, lambda w, _, __, v=width: quantile(w, v, 0.5))
+            values = (sample.estimate(one, method) if with_interval else None for one in (coverage, median))
+            rows.append((f"  {name}", f"{len(with_interval)} of {len(group)}", *values))
     note = "90 % prediction intervals; they are withheld where a scan is out of distribution. Width: median."
     return Table("automatic_intervals", "Prediction intervals of the total", columns, tuple(rows), note)
 
 
-def _site_table(sample: Sample, known: dict[str, dict]) -> Table:
+def _site_table(sample: Sample, references: dict[str, dict]) -> Table:
     keys = [artery.key for artery in MAIN_ARTERIES]
-    mass = np.array([known[record.scan]["mass_mg"] for record in sample.scans])
+    mass = np.array([references[record.scan]["mass_mg"] for record in sample.scans])
     columns = ("True artery", "True mass, mg", *keys, NOWHERE, "In its own artery")
     rows = []
     for place, key in enumerate(keys):
-        own = mass[:, place]
-        share = Measure("", lambda _: list(sample.scans), lambda w, _, __, n=place, v=own: ratio(w, v[:, n], v.sum(1)))
-        total = own.sum(0)
+        masses = mass[:, place]
+        share = Measure(
+            "", lambda _: list(sample.scans), lambda w, _, __, n=place, v=masses: ratio(w, v[:, n], v.sum(1))
+        )
+        total = masses.sum(0)
         proportions = total / total.sum() if total.sum() else np.full(len(total), np.nan)
-        rows.append((key, float(total.sum()), *map(float, proportions), sample.found(share, "automatic").estimate))
+        rows.append((key, float(total.sum()), *map(float, proportions), sample.estimate(share, "automatic")))
     note = (
         f"Coronary calcium where it adds at least {CORONARY_MG_CM3:g} mg/cm³, by its true artery, and the artery for "
         f"which “{METHODS['automatic']}” counts the voxel, as proportions of the mass. Voxels below 130 HU and "

@@ -13,12 +13,12 @@ from functools import partial
 import numpy as np
 
 from ..report import figures as study_figures
-from ..report.measures import Measure
+from ..report.measures import Measure, rates
 from ..report.parts import METHODS, Figure, Section, Table, count
 from ..statistics.bootstrap import mean
 from ..statistics.roc import area_under_curve
 from .records import MG, StudyRecord
-from .sample import PAPER, VESSELS, WITH_AGATSTON, Sample, having, rates, score, scores
+from .sample import PAPER, VESSELS, WITH_AGATSTON, Sample, having, score, scores
 
 KINDS = {
     "hidden": "Coronary calcium, but in no slice visible",
@@ -27,6 +27,8 @@ KINDS = {
 }
 """Scans without visible coronary calcium, by what is in them."""
 SIZES = {MG: (0.0, 1.0, 3.0, 10.0, 30.0, math.inf), "HU·mm³": (0.0, 1e3, 3e3, 1e4, 3e4, math.inf)}
+
+RATES = ("Sensitivity", "False positives", "Accuracy", "F1")
 
 PUBLISHED = {
     "Sensitivity": {"map": 0.83, "reader": 0.69, "automatic": 0.67},
@@ -52,9 +54,9 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
 _TITLE = "Detection per scan"
 
 
-def scan_rates(scans: Sequence[StudyRecord]) -> tuple[Measure, ...]:
-    """Sensitivity, false positives, accuracy and F1 of scans with visible coronary calcium."""
-    return rates(partial(having, scans), lambda r, method: r.values[method].mass > 0, lambda r: bool(r.visible))
+def scan_rates(scans: Sequence[StudyRecord]) -> list[Measure]:
+    """RATES of scans with visible coronary calcium."""
+    return rates(RATES, partial(having, scans), lambda r, method: r.values[method].mass > 0, lambda r: bool(r.visible))
 
 
 def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
@@ -78,14 +80,14 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
         sample.difference_table("detection_differences", "Detection: the calcium map against others", measures),
     ]
     causes = [
-        Measure(title, partial(having, own), lambda w, r, m: mean(w, scores(r, m) > 0), proportion=True)
+        Measure(title, partial(having, records), lambda w, r, m: mean(w, scores(r, m) > 0), proportion=True)
         for kind, title in KINDS.items()
-        if (own := [record for record in scans if record.kind == kind])
+        if (records := [record for record in scans if record.kind == kind])
     ]
     if causes:
         note = "Proportion of scans that score above zero, by what is in them. In the first there is coronary calcium."
         tables.append(sample.value_table("false_positives", "Contents of false positive scans", causes, note))
-    series = {m: [sample.found(one, m).estimate for one in measures] for m in sample.titles if m != "noise_free"}
+    series = {m: [sample.estimate(one, m) for one in measures] for m in sample.titles if m != "noise_free"}
     panels = [study_figures.Panel(f"{len(scans)} scans", tuple(one.title for one in measures), series)]
     draw = partial(study_figures.panels_of_values, panels=panels, y_title="Proportion of scans", limits=(0, 1))
     figure = Figure("detection_rates", "Detection of scans with visible coronary calcium", draw, "", (7, 3.2))
@@ -93,35 +95,36 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
 
 
 def _artery_section(sample: Sample) -> tuple[Section, ...]:
-    known = [record for record in sample.scans if record.visible_arteries is not None]
-    tables = [_artery_table(sample, known)] if known else []
+    localised = [record for record in sample.scans if record.visible_arteries is not None]
+    tables = [_artery_table(sample, localised)] if localised else []
     lesions = [(r, mass, holds) for r in sample.scans for _, mass, holds in r.map_lesions if holds is not None]
     tables += [_lesion_table(sample, lesions)] if lesions else []
     text = (
-        f"In {count(known, 'scan')} it is known in which arteries coronary calcium is visible. Each artery of each "
+        f"In {count(localised, 'scan')} it is known in which arteries coronary calcium is visible. Each artery of each "
         "scan is one case; it is found when the method's mass in it is above zero. Calcium that is found but assigned "
         "to the wrong artery counts as missed in one and as a false positive in the other. The left main is counted "
         "with the left anterior descending artery.",
     )
     title = "Detection per artery and lesion"
-    return (Section("detection_arteries", title, text if known else (), tuple(tables)),) if tables else ()
+    return (Section("detection_arteries", title, text if localised else (), tuple(tables)),) if tables else ()
 
 
-def _artery_table(sample: Sample, known: Sequence[StudyRecord]) -> Table:
+def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> Table:
     def items(vessels: Sequence[str], *methods: str) -> list:
-        return [(record, VESSELS[vessel]) for record in having(known, *methods) for vessel in vessels]
+        return [(record, VESSELS[vessel]) for record in having(records, *methods) for vessel in vessels]
 
     groups = {"All": tuple(VESSELS), **{vessel: (vessel,) for vessel in VESSELS}}
     rows, columns = [], ["Method"]
-    for method in (m for m in WITH_AGATSTON if having(known, m)):
+    for method in (m for m in WITH_AGATSTON if having(records, m)):
         rows.append((METHODS[method], *[""] * 4))
         for title, vessels in groups.items():
             measures = rates(
+                RATES,
                 partial(items, vessels),
                 lambda item, m: score(item[0], m, arteries=item[1]) > 0,
                 lambda item: bool(set(item[1]) & set(item[0].visible_arteries)),
             )
-            rows.append((f"  {title}", *(sample.found(one, method).estimate for one in measures)))
+            rows.append((f"  {title}", *(sample.estimate(one, method) for one in measures)))
             columns = ["Method", *(one.title for one in measures)]
     return Table("detection_arteries", "Arteries with visible calcium", tuple(columns), tuple(rows))
 
@@ -129,11 +132,12 @@ def _artery_table(sample: Sample, known: Sequence[StudyRecord]) -> Table:
 def _lesion_table(sample: Sample, lesions: Sequence[tuple[StudyRecord, float, bool]]) -> Table:
     rows = []
     for low, high in [(0.0, math.inf), *itertools.pairwise(SIZES[sample.unit])]:
-        own = [lesion for lesion in lesions if low <= lesion[1] < high]
+        part = [lesion for lesion in lesions if low <= lesion[1] < high]
         border = f"< {high:g}" if low == 0 else f"≥ {low:g}" if math.isinf(high) else f"{low:g}–{high:g}"
         name = "All" if (low, high) == (0.0, math.inf) else f"  {border} {sample.unit}"
-        hits = np.array([holds for _, _, holds in own], bool)
-        rows.append((name, sample.bootstrap.proportion([r.patient for r, _, _ in own], hits).estimate if own else None))
+        hits = np.array([holds for _, _, holds in part], bool)
+        patients = [record.patient for record, _, _ in part]
+        rows.append((name, sample.bootstrap.proportion(patients, hits).estimate if part else None))
     note = "Proportion of the calcium map's lesions that hold coronary calcium, by their mass in the map."
     columns = ("Lesions of the map", "Hold coronary calcium")
     return Table("map_lesions", "Lesions of the calcium map that are coronary", columns, tuple(rows), note)
@@ -144,12 +148,12 @@ def _slice_section(sample: Sample) -> tuple[Section, ...]:
     if not items:
         return ()
 
-    def area(weights: np.ndarray, own: list, _: str) -> np.ndarray:
-        return area_under_curve(weights, np.array([i[1] for i in own]), np.array([i[2] for i in own]))
+    def area(weights: np.ndarray, lesions: list, _: str) -> np.ndarray:
+        return area_under_curve(weights, np.array([i[1] for i in lesions]), np.array([i[2] for i in lesions]))
 
-    *measures, _ = rates(lambda _: items, lambda i, _: i[2] >= i[0].slice_threshold, lambda i: i[1])
+    measures = rates(RATES[:3], lambda _: items, lambda i, _: i[2] >= i[0].slice_threshold, lambda i: i[1])
     measures.append(Measure("Area under the ROC curve", lambda _: items, area))
-    rows = [(one.title, sample.found(one, "slices").estimate, _PUBLISHED_SLICES.get(one.title)) for one in measures]
+    rows = [(one.title, sample.estimate(one, "slices"), _PUBLISHED_SLICES.get(one.title)) for one in measures]
     thresholds = sorted({record.slice_threshold for record, _, _ in items})
     text = (
         f"{len(items)} slices with heart, {sum(shows for _, shows, _ in items)} of them with visible coronary calcium. "

@@ -6,7 +6,6 @@ that was interrupted goes on, and remaking its page scores nothing again.
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,18 +22,14 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 
-from ..experiments.configuration import StudyError
-from ..experiments.jobs import JobSettings, job_key, kept_jobs
-from ..experiments.scored import make_folder, scored_folders
+from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder, scored_folders
 from ..project.project import is_project
 from ..report.page import facts_of, write_study
 from ..report.parts import Section, Table, candidates_counted
 from . import ablation, acquisition, automatic, detection, heart, reproducibility
 from .limits import store_limits
-from .project_scans import DEFAULT_USE, project_notes
 from .records import StudyRecord, from_json, models_of
-from .scans import find_study_scans, lone_patients, write_scan_table
-from .study_scan import StudyScan
+from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes, write_scan_table
 from .truth import recorder, refused
 
 RECORDS, SCAN_TABLE = "records.jsonl", "scans.csv"
@@ -57,7 +52,7 @@ ON_RECORDS = {
 class EvaluationSettings:
     """studies: of `cac evaluate`. data: cohort, table of pairs or project (`studies.scans`); "acquisition" needs none.
 
-    use, annotator: of a project, which scans and whose annotations (`studies.project_scans`).
+    use, annotator: of a project, which scans and whose annotations (`studies.scans`).
     results: folder of `cac cohort` with the scans' results, instead of scoring them. pairs: only the first ones.
     workers: processes at work, None for as many as fit. overwrite: score anew, whatever was there.
     seed: of the bootstrap. store_limits: store the repeatability coefficient of the pairs with the calcium map's model,
@@ -120,8 +115,8 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
         title = f"Scan–rescan study of coronary calcium{name}"
         page = write_study(settings.output, title, sections, facts, digital)
     card = settings.store_limits
-    stored = store_limits(records, card if isinstance(card, Path) else None) if card else None
-    return Evaluation(page, tuple(records), stored)
+    limits_card = store_limits(records, card if isinstance(card, Path) else None) if card else None
+    return Evaluation(page, tuple(records), limits_card)
 
 
 def _scored(
@@ -140,9 +135,9 @@ def _scored(
     with work.progress.step("records"):
         jobs = {_key(scan, place): (scan, place) for scan, place in zip(scans, folders, strict=True)}
         scored = {key: job for key, job in jobs.items() if isinstance(job[1], Path)}
-        done, failed = kept_jobs(scored, settings.output / RECORDS, recorder, work)
+        results, failed = kept_jobs(scored, settings.output / RECORDS, recorder, work)
         records = [
-            from_json(done[key]) if key in done else refused(scan, failed.get(key, str(place)))
+            from_json(results[key]) if key in results else refused(scan, failed.get(key, str(place)))
             for key, (scan, place) in jobs.items()
         ]
     notes = project_notes(settings.data, settings.use or DEFAULT_USE, scans) if is_project(settings.data) else []
@@ -177,16 +172,16 @@ def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> Folders:
         lines = read_table(folder / TABLE, ("ct", "state", "reason", "folder")).lines
     except TableError as error:
         raise StudyError(f"{folder} is not a results folder of cac cohort ({error}). Leave --results out.") from error
-    found: Folders = []
+    folders: Folders = []
     for scan in scans:
-        own = [line for line in lines if Path(line.text("ct")).resolve() == scan.ct.resolve()]
-        if len(own) != 1:
-            found.append(f"{folder} holds {len(own)} results of {scan.ct}; there should be one.")
-        elif own[0].text("state") != "done":
-            found.append(own[0].text("reason") or f"It is not scored in {folder}.")
+        matches = [line for line in lines if Path(line.text("ct")).resolve() == scan.ct.resolve()]
+        if len(matches) != 1:
+            folders.append(f"{folder} holds {len(matches)} results of {scan.ct}; there should be one.")
+        elif matches[0].text("state") != "done":
+            folders.append(matches[0].text("reason") or f"It is not scored in {folder}.")
         else:
-            found.append(folder / own[0].text("folder"))
-    return found
+            folders.append(folder / matches[0].text("folder"))
+    return folders
 
 
 def _key(scan: StudyScan, folder: Path | str) -> str:
@@ -216,12 +211,12 @@ def _data_section(
         *candidates_counted(sum(r.acquisition.get("candidate_evidence") is None for r in scored), len(scored)),
         *notes,
     ]
-    for what, names in (
+    for title, names in (
         ("Patients with one scan only, who are in no pair", lone_patients(scans)),
         ("Left out or questionable", warnings),
     ):
         if names:
-            text.append(f"{what} ({len(names)}): {abbreviated_list(names)}")
+            text.append(f"{title} ({len(names)}): {abbreviated_list(names)}")
     kinds = Counter(record.kind for record in scored)
     rows = tuple((title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind])
     tables = [Table("scans", "Calcium in the scans", ("Scans", "Number"), rows)]
@@ -234,7 +229,6 @@ def _data_section(
 
 def _facts(settings: EvaluationSettings, records: Sequence[StudyRecord], seconds: float) -> dict[str, str]:
     return {
-        "Date": datetime.date.today().isoformat(),
         "Data": f"{settings.data or 'none'}, {len(records)} scans",
         **facts_of((model for record in records for model in models_of(record)), settings.seed, seconds),
     }

@@ -33,16 +33,16 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     rows = []
     for title, (name, published) in _MEASURES.items():
         values = np.array([getattr(record.heart, name) for record in scans])
-        drawn = quantile(sample.bootstrap.weights(patients), values, 0.5)
+        medians = quantile(sample.bootstrap.weights(patients), values, 0.5)
         low, high = map(float, np.percentile(values, (25, 75)))
         worst = float(values.min() if name == "dice" else values.max())
-        rows.append((title, estimate(drawn, len(scans), len(set(patients))), low, high, worst, published))
+        rows.append((title, estimate(medians, len(scans), len(set(patients))), low, high, worst, published))
     poor = sorted((record.heart.dice, record.scan) for record in scans if record.heart.dice < LEAST_DICE)
-    named = ", ".join(f"{name} ({dice:.2f})" for dice, name in poor[:_MOST_NAMED])
+    names = ", ".join(f"{name} ({dice:.2f})" for dice, name in poor[:_MOST_NAMED])
     text = (
         sample.opening(),
         f"For {count(scans, 'scan')} of {count(set(patients), 'patient')}, the heart is known and was found by the "
-        f"network; {len(poor)} have a Dice below {LEAST_DICE}{': ' * bool(poor)}{named}.",
+        f"network; {len(poor)} have a Dice below {LEAST_DICE}{': ' * bool(poor)}{names}.",
     )
     note = f"Published: {PAPER}, median (quartiles) of 79 scans."
     columns = ("Measure", "Median", "Lower quartile", "Upper quartile", "Worst", "Published")

@@ -11,7 +11,7 @@ from CACScoringLib.models.cards import list_models
 from CACScoringLib.models.store import store_repeatability
 from CACScoringLib.quality.calibration import Repeatability
 
-from ..experiments.configuration import StudyError
+from ..experiments.jobs import StudyError
 from .records import MG, StudyRecord, models_of, pairs_of
 from .reproducibility import limits
 
@@ -40,39 +40,38 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
     """
     beyond = {r.patient for r in records if "beyond-calibration" in (r.acquisition.get("warnings") or ())}
     scored = [record for record in records if record.refused is None and record.patient not in beyond]
-    made = {str((models_of(r), r.acquisition["decomposition_settings"], _evidence(r))): r for r in scored}
-    if len(made) != 1:
+    setups = {str((models_of(r), r.acquisition["decomposition_settings"], _evidence(r))): r for r in scored}
+    if len(setups) != 1:
         raise StudyError(
-            f"The scans were scored with {len(made)} sets of models and settings; a repeatability coefficient belongs "
-            "to one. Evaluate with "
-            "--overwrite."
+            f"The scans were scored with {len(setups)} sets of models and settings; a repeatability coefficient "
+            "belongs to one. Evaluate with --overwrite."
         )
     first = scored[0]
-    found: dict[str, dict[str, dict[str, dict]]] = {}
+    coefficients: dict[str, dict[str, dict[str, dict]]] = {}
     for name, method in _METHODS.items():
         if name == "automatic" and _evidence(first) is None:
             continue  # candidates of which none was left out are no score
         for quantity, title in (("mass", "pseudo_mass_hu_mm3"), ("agatston", "agatston")):
             factor = _hu_mm3_per_mass(scored) if quantity == "mass" else 1.0
             for part in ("total", "artery"):
-                own = None if factor is None else limits(scored, method, quantity, part)
-                if own is not None:
-                    scaled = replace(own, intercept=own.intercept * factor, highest=own.highest * factor)
-                    found.setdefault(name, {}).setdefault(title, {})[part] = asdict(scaled)
-    if not found:
+                fit = None if factor is None else limits(scored, method, quantity, part)
+                if fit is not None:
+                    scaled = replace(fit, intercept=fit.intercept * factor, highest=fit.highest * factor)
+                    coefficients.setdefault(name, {}).setdefault(title, {})[part] = asdict(scaled)
+    if not coefficients:
         raise StudyError(f"{len(pairs_of(scored))} pairs are too few for a repeatability coefficient.")
     patients = list(dict.fromkeys(record.patient for record in scored))
     digital = first.truth is not None
-    named = f" ({patients[0]} to {patients[-1]})" if digital else ""
+    span = f" ({patients[0]} to {patients[-1]})" if digital else ""
     without = f"; {len(beyond)} whose scans are beyond the calibration are left out" if beyond else ""
     return {
         "digital": digital,
-        "data": f"{len(patients)} {'digital ' if digital else ''}patients{named}, two scans each{without}",
+        "data": f"{len(patients)} {'digital ' if digital else ''}patients{span}, two scans each{without}",
         "date": datetime.date.today().isoformat(),
         "models": {model["network"]: model["sha256"] for model in models_of(first)},
         "settings": first.acquisition["decomposition_settings"],
         "acquisition": {name: _range(scored, name) for name in _ACQUISITION if _range(scored, name)},
-        "limits": found,
+        "limits": coefficients,
         "candidate_evidence": _evidence(first),
     }
 
@@ -92,15 +91,15 @@ def _hu_mm3_per_mass(records: Sequence[StudyRecord]) -> float | None:
 
 def _range(records: Sequence[StudyRecord], name: str) -> list[float] | None:
     values = [record.acquisition.get(name) for record in records]
-    known = [float(value) for value in values if isinstance(value, int | float)]
-    return [min(known), max(known)] if known else None
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    return [min(numbers), max(numbers)] if numbers else None
 
 
 def _card(records: Sequence[StudyRecord]) -> Path:
     """Of the installed model that made the maps. Copies of it that were calibrated otherwise have other names."""
     scored = next(record for record in records if record.refused is None)
-    made = [(model["name"], model["sha256"]) for model in models_of(scored) if model["network"] == "decomposition"]
-    fitting = [model for model in list_models("decomposition") if (model.card.name, model.card.sha256) in made]
+    models = [(model["name"], model["sha256"]) for model in models_of(scored) if model["network"] == "decomposition"]
+    fitting = [model for model in list_models("decomposition") if (model.card.name, model.card.sha256) in models]
     if not fitting:
         raise StudyError("The model that scored the scans is not installed. Name its card as study.store_limits.")
     return fitting[-1].path

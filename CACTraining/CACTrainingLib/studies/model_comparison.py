@@ -7,7 +7,6 @@ how many of them that is known.
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,15 +23,14 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model, read_card
 
 from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices, prepare
-from ..experiments.configuration import StudyError
-from ..experiments.scored import make_folder
+from ..experiments.jobs import StudyError, make_folder
 from ..project.project import Project, is_project
 from ..report.measures import Comparison
 from ..report.page import table_as_csv, write_study
 from ..report.parts import Section, Table, count, heading
 from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
 from .model_measures import EVALUATORS, Case, Evaluator
-from .project_scans import DEFAULT_USE
+from .scans import DEFAULT_USE
 
 CASES = "cases.csv"
 """In the output folder: every scan with what each model found."""
@@ -60,11 +58,11 @@ class ComparisonSettings:
 
 @dataclass(frozen=True)
 class Comparator:
-    """A model with its title. seen: patients that its weights were trained or chosen on; None where that is unknown."""
+    """A model with its title. training_patients: that its weights were trained or chosen on; None where unknown."""
 
     label: str
     stored: StoredModel
-    seen: frozenset[str] | None
+    training_patients: frozenset[str] | None
 
     @property
     def threshold(self) -> float | None:
@@ -79,16 +77,21 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
     """
     progress = progress or Progress()
     progress.begin(["scans", "models", "page"])
-    comparators = _chosen(settings)
+    comparators = _comparators(settings)
     network = comparators[0].stored.card.network
     evaluator = EVALUATORS[network]
     make_folder(settings.output)
     with progress.step("scans"):
         scans, origin, refused = _scans(settings)
-        usable = _usable(scans, evaluator, settings, refused, progress)
+        usable, unusable = _usable(scans, evaluator)
+        cache = settings.cache or default_cache()
+        if evaluator.prepared is not None:
+            with suppress(CTError):  # one of them is unfit: it is found below, and the rest is in the cache already
+                prepare([*usable.values()], evaluator.prepared, cache, settings.workers, progress=progress.counted)
     with progress.step("models"):
         models = [load_model(comparator.stored.path, settings.device) for comparator in comparators]
-        cases = _evaluated(usable, evaluator, models, settings.cache or default_cache(), refused, progress)
+        cases, unfit = _evaluated(usable, evaluator, models, cache, progress)
+    refused += unusable + unfit
     if not cases:
         name, reason = refused[0]
         raise StudyError(
@@ -96,7 +99,7 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
             "outline them, or give a cohort of digital patients."
         )
     with progress.step("page"):
-        warnings = _seen_warnings(comparators, {case.patient for case in cases})
+        warnings = _overlap_warnings(comparators, {case.patient for case in cases})
         for text in warnings:
             progress.warning(ScanWarning("trained-on-these-patients", text))
         sections = (
@@ -104,7 +107,6 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
             _results_section(comparators, cases, evaluator, np.random.default_rng(settings.seed)),
         )
         facts = {
-            "Date": datetime.date.today().isoformat(),
             "Data": str(settings.data),
             "Models": "\n".join(f"{r.label}: {r.stored.path}, {r.stored.card.sha256[:16]}" for r in comparators),
             "Bootstrap": f"seed {settings.seed}, {RESAMPLES} resamples of patients, the same for all models",
@@ -117,39 +119,39 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
     return page
 
 
-def _chosen(settings: ComparisonSettings) -> list[Comparator]:
+def _comparators(settings: ComparisonSettings) -> list[Comparator]:
     """The models, of one network and no two the same. Raises StudyError, ModelError."""
     if len(settings.models) < 2:
         raise StudyError("A comparison takes two models or more. Name them with --model A --model B.")
-    stored = [_model(name) for name in settings.models]
-    if len({model.card.network for model in stored}) > 1:
-        named = ", ".join(f"{model.card.name} is for {model.card.network}" for model in stored)
-        raise StudyError(f"Only models of one network can be compared; {named}.")
-    if len({(model.card.sha256, str(model.card.calibration)) for model in stored}) < len(stored):
+    models = [_model(name) for name in settings.models]
+    if len({model.card.network for model in models}) > 1:
+        networks = ", ".join(f"{model.card.name} is for {model.card.network}" for model in models)
+        raise StudyError(f"Only models of one network can be compared; {networks}.")
+    if len({(model.card.sha256, str(model.card.calibration)) for model in models}) < len(models):
         raise StudyError(f"Two of {', '.join(settings.models)} are the same model. Name different ones.")
-    names = [model.card.name for model in stored]
+    names = [model.card.name for model in models]
     labels = [name if names.count(name) == 1 else f"{name} ({n})" for n, name in enumerate(names, 1)]
-    others = Project.open(settings.data).models_folder if is_project(settings.data) else None
-    return [Comparator(label, model, _patients_of(model, others)) for label, model in zip(labels, stored, strict=True)]
+    folder = Project.open(settings.data).models_folder if is_project(settings.data) else None
+    return [Comparator(label, model, _patients_of(model, folder)) for label, model in zip(labels, models, strict=True)]
 
 
 def _model(name: str) -> StoredModel:
     path = Path(name)
     if path.suffix == ".json" or path.is_file():
         return StoredModel(read_card(path), path, "user")
-    found = list_models()
-    own = [model for model in found if model.card.name == name]
-    if not own:
-        names = ", ".join(model.card.name for model in found) or "none"
+    models = list_models()
+    matches = [model for model in models if model.card.name == name]
+    if not matches:
+        names = ", ".join(model.card.name for model in models) or "none"
         raise ModelError(f"There is no model {name!r}. Give the path of a card, or one that is installed: {names}.")
-    return own[-1]
+    return matches[-1]
 
 
-def _patients_of(model: StoredModel, others: Path | None) -> frozenset[str] | None:
+def _patients_of(model: StoredModel, folder: Path | None) -> frozenset[str] | None:
     """Patients in the table that training leaves beside the card, or beside the same model in a project."""
     places = [model.path]
-    if others is not None:
-        places += [path for path in sorted(others.glob("*.json")) if _sha256(path) == model.card.sha256]
+    if folder is not None:
+        places += [path for path in sorted(folder.glob("*.json")) if _sha256(path) == model.card.sha256]
     for path in places:
         try:
             lines = read_table(path.with_name(f"{path.stem}.training") / "data.csv", ("patient", "use")).lines
@@ -174,31 +176,25 @@ def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, Refus
             raise StudyError(f"{settings.data} is not a project: only a project's scans have a use and annotators.")
         return scans, f"All scans of {settings.data} are used.", []
     use = settings.use or DEFAULT_USE
-    own = [scan for scan in scans if scan.use == use]
+    annotated = [scan for scan in scans if scan.use == use]
     project = Project.open(settings.data)
-    if not own:
+    if not annotated:
         raise StudyError(
             f"The project {project.name} has no annotated scans for {use}. Choose another --use, split its patients "
             "with cac project split, or annotate."
         )
-    known = {(scan.ct, scan.series) for scan in own}
-    left = [scan for scan in project.scans if scan.use == use and (scan.ct, scan.series) not in known]
+    usable = {(scan.ct, scan.series) for scan in annotated}
+    unusable = [scan for scan in project.scans if scan.use == use and (scan.ct, scan.series) not in usable]
     lost = {scan.id for scan in project.missing()}
     reasons = {True: "its CT is not where it was", False: "it has no labels and no heart"}
-    refused = [(scan.name, reasons[scan.id in lost]) for scan in left]
-    return own, f"The scans are those for {use} of the project “{project.name}”.", refused
+    refused = [(scan.name, reasons[scan.id in lost]) for scan in unusable]
+    return annotated, f"The scans are those for {use} of the project “{project.name}”.", refused
 
 
-def _usable(
-    scans: Sequence[TrainingScan],
-    evaluator: Evaluator,
-    settings: ComparisonSettings,
-    refused: Refused,
-    progress: Progress,
-) -> dict[str, TrainingScan]:
-    """Scans by name that the evaluator can use, prepared for it."""
+def _usable(scans: Sequence[TrainingScan], evaluator: Evaluator) -> tuple[dict[str, TrainingScan], Refused]:
+    """Scans by name that the evaluator can use, and the others."""
     numbers: Counter[str] = Counter()
-    usable: dict[str, TrainingScan] = {}
+    usable, refused = {}, []
     for scan in scans:
         numbers[scan.patient] += 1
         name = f"{scan.patient}/{numbers[scan.patient]}"
@@ -206,11 +202,7 @@ def _usable(
             refused.append((name, reason))
         else:
             usable[name] = scan
-    if evaluator.prepared is not None:
-        with suppress(CTError):  # one of them is unfit: it is found below, and the rest is in the cache already
-            cache = settings.cache or default_cache()
-            prepare([*usable.values()], evaluator.prepared, cache, settings.workers, progress=progress.counted)
-    return usable
+    return usable, refused
 
 
 def _evaluated(
@@ -218,28 +210,28 @@ def _evaluated(
     evaluator: Evaluator,
     models: Sequence[LoadedModel],
     cache: Path,
-    refused: Refused,
     progress: Progress,
-) -> list[Case]:
-    cases = []
+) -> tuple[list[Case], Refused]:
+    """What the models find in each scan, and the scans that cannot be read."""
+    cases, refused = [], []
     for n, (name, scan) in enumerate(scans.items(), 1):
         try:
             prepared = evaluator.prepared and load_slices(prepare([scan], evaluator.prepared, cache)[0])
-            found = evaluator.run(prepared or scan, models)
-            cases.append(Case(name, scan.patient, scan.calcium_map is not None, found))
+            result = evaluator.run(prepared or scan, models)
+            cases.append(Case(name, scan.patient, scan.calcium_map is not None, result))
         except CTError as error:
             refused.append((name, str(error)))
         progress.counted(n, len(scans))
-    return cases
+    return cases, refused
 
 
-def _seen_warnings(comparators: Sequence[Comparator], patients: set[str]) -> list[str]:
+def _overlap_warnings(comparators: Sequence[Comparator], patients: set[str]) -> list[str]:
     """Sentences about models that know some of the patients."""
-    known = {comparator.label: len(patients & (comparator.seen or set())) for comparator in comparators}
+    counts = {comparator.label: len(patients & (comparator.training_patients or set())) for comparator in comparators}
     return [
         f"{label} was trained or chosen on {n} of these {count(patients, 'patient')}: its results here are better than "
         "on new patients, and so is its difference from a model that has not seen them."
-        for label, n in known.items()
+        for label, n in counts.items()
         if n
     ]
 
@@ -250,16 +242,18 @@ def _models_section(
     patients = {case.patient for case in cases}
     scans = f"{count(cases, 'scan')} of {count(patients, 'patient')}"
     text = [*origin, f"{scans} could be used, and every model was evaluated on the same ones."]
-    if unknown := [comparator.label for comparator in comparators if comparator.seen is None]:
+    if unknown := [comparator.label for comparator in comparators if comparator.training_patients is None]:
         text.append(
             f"It is not known which patients {', '.join(unknown)} saw in training: the list that training writes does "
             "not lie beside the model. Make sure that none of these patients is among them."
         )
     rows = []
-    for one in comparators:
-        card = one.stored.card
-        seen = None if one.seen is None else len(patients & one.seen)
-        rows.append((one.label, one.stored.origin, card.preset, card.sha256[:16], seen, card.training.data))
+    for comparator in comparators:
+        card = comparator.stored.card
+        overlap = None if comparator.training_patients is None else len(patients & comparator.training_patients)
+        rows.append(
+            (comparator.label, comparator.stored.origin, card.preset, card.sha256[:16], overlap, card.training.data)
+        )
     columns = ("Model", "From", "Preset", "SHA-256", "Patients seen in training", "Training data")
     tables = [Table("models", "The models", columns, tuple(rows))]
     if refused:
@@ -276,7 +270,7 @@ def _results_section(
     rows = [
         (
             *(one.title, evaluator.better[one.title]),
-            *(comparison.found(one, n).estimate if one.exists_for(n) else None for n in comparison.titles),
+            *(comparison.estimate(one, n) for n in comparison.titles),
         )
         for one in measures
         if any(map(one.exists_for, comparison.titles))
@@ -291,8 +285,8 @@ def _results_section(
         text.append("Measures at a threshold are missing for models without one on their card.")
     changes, columns = [], ("Measure", "This model", labels[0], "Difference", "p")
     for n, label in list(enumerate(labels))[1:]:
-        own = comparison.paired_rows(measures, n, 0)
-        changes += [heading(label, columns), *((f"  {row[0]}", *row[1:]) for row in own)]
+        differences = comparison.paired_rows(measures, n, 0)
+        changes += [heading(label, columns), *((f"  {row[0]}", *row[1:]) for row in differences)]
     note = f"Each model minus {labels[0]} on the same cases. Which direction is better is in [[model_measures]]."
     tables = (
         Table("model_measures", "Results of each model", ("Measure", "Better", *labels), tuple(rows), evaluator.note),
@@ -304,8 +298,8 @@ def _results_section(
 def _case_table(comparators: Sequence[Comparator], cases: Sequence[Case], evaluator: Evaluator) -> Table:
     columns = ("Scan", "Patient", "Model", *evaluator.columns)
     rows = tuple(
-        (case.name, case.patient, one.label, *evaluator.row(case.found, n, one.threshold))
+        (case.name, case.patient, comparator.label, *evaluator.row(case.result, n, comparator.threshold))
         for case in cases
-        for n, one in enumerate(comparators)
+        for n, comparator in enumerate(comparators)
     )
     return Table("cases", "Every scan", columns, rows)

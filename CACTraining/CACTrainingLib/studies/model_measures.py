@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, slice_input
 
 from ..data.datasets import ScanSlices, TrainingScan
-from ..report.measures import Measure
+from ..report.measures import Measure, rates
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.masks import mask_agreement
 from ..statistics.regression import rank_correlation
@@ -39,12 +39,12 @@ class NotEvaluatedError(CTError):
 
 @dataclass(frozen=True)
 class Case:
-    """A scan by which all models were evaluated. digital: whether its calcium is known. found: by the evaluator."""
+    """A scan by which all models were evaluated. digital: whether its calcium is known. result: of `run`."""
 
     name: str
     patient: str
     digital: bool
-    found: Any
+    result: Any
 
 
 class HeartEvaluator:
@@ -72,25 +72,25 @@ class HeartEvaluator:
         mask = read_mask(scan.heart)
         if scan.heart_label is not None:
             mask = mask == scan.heart_label
-        known, _ = mask_on_scan_grid(mask, ct, "heart mask")
+        reference, _ = mask_on_scan_grid(mask, ct, "heart mask")
         region = heart_region(ct).mask
-        found = []
+        agreements = []
         for model in models:
             try:
                 heart, _ = heart_mask(ct, model, HeartNetworkSettings(margin_mm=0), region)
-                found.append(mask_agreement(heart, known))
+                agreements.append(mask_agreement(heart, reference))
             except NoHeartError:
-                found.append((0.0, math.nan, math.nan))
-        return np.array(found)
+                agreements.append((0.0, math.nan, math.nan))
+        return np.array(agreements)
 
     def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
-        everywhere = [case for case in cases if np.isfinite(case.found).all()]
+        everywhere = [case for case in cases if np.isfinite(case.result).all()]
 
         def means(column: int) -> Callable:
-            return lambda weights, own, model: mean(weights, np.array([case.found[model, column] for case in own]))
+            return lambda weights, cases, model: mean(weights, np.array([case.result[model, column] for case in cases]))
 
-        def good(weights: np.ndarray, own: Sequence[Case], model: int) -> np.ndarray:
-            return mean(weights, np.array([case.found[model, 0] >= LEAST_DICE for case in own]))
+        def good(weights: np.ndarray, cases: Sequence[Case], model: int) -> np.ndarray:
+            return mean(weights, np.array([case.result[model, 0] >= LEAST_DICE for case in cases]))
 
         dice, share, surface, hausdorff = self.better
         return [
@@ -129,42 +129,32 @@ class SliceEvaluator:
         return None if scan.truth is not None else "none of its slices is labelled"
 
     def run(self, slices: ScanSlices, models: Sequence[LoadedModel]) -> SliceCase:
-        chosen = np.nonzero(slices.labelled)[0]
-        if not len(chosen):
+        labelled = np.nonzero(slices.labelled)[0]
+        if not len(labelled):
             raise NotEvaluatedError("none of its slices is labelled")
         probabilities = []
         for model in models:
             config = model.card.config
-            x = slice_input(slices.slices, chosen, config["neighbours"], config["position"], config["size"])
+            x = slice_input(slices.slices, labelled, config["neighbours"], config["position"], config["size"])
             probabilities.append(predict(model.network, x, 16)[0][:, 1])
-        return SliceCase(slices.visible[chosen].astype(bool), np.array(probabilities, float))
+        return SliceCase(slices.visible[labelled].astype(bool), np.array(probabilities, float))
 
     def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
-        slices = [(case, n) for case in cases for n in range(len(case.found.visible))]
+        slices = [(case, n) for case in cases for n in range(len(case.result.visible))]
 
-        def probabilities(own: Sequence, model: int) -> np.ndarray:
-            return np.array([case.found.probabilities[model, n] for case, n in own], float)
+        def area(weights: np.ndarray, pairs: Sequence, model: int) -> np.ndarray:
+            probabilities = np.array([case.result.probabilities[model, n] for case, n in pairs], float)
+            visible = np.array([case.result.visible[n] for case, n in pairs], bool)
+            return area_under_curve(weights, visible, probabilities)
 
-        def truth(own: Sequence) -> np.ndarray:
-            return np.array([case.found.visible[n] for case, n in own], bool)
+        def positive(item: tuple[Case, int], model: int) -> bool:
+            case, n = item
+            return case.result.probabilities[model, n] >= thresholds[model]
 
-        def area(weights: np.ndarray, own: Sequence, model: int) -> np.ndarray:
-            return area_under_curve(weights, truth(own), probabilities(own, model))
-
-        def correct(weights: np.ndarray, own: Sequence, model: int) -> np.ndarray:
-            return mean(weights, (probabilities(own, model) >= thresholds[model]) == truth(own))
-
-        called = {"proportion": True, "methods": tuple(n for n, t in enumerate(thresholds) if t is not None)}
-        visible = truth(slices)
-        parts = [
-            [one for one, shows in zip(slices, visible, strict=True) if shows in kinds]
-            for kinds in ((True,), (False,), (True, False))
-        ]
-        rates = (
-            Measure(title, lambda *_, own=own: own, correct, **called)
-            for title, own in zip(list(self.better)[1:], parts, strict=True)
-        )
-        return [Measure(next(iter(self.better)), lambda *_: slices, area), *rates]
+        title, *titles = self.better
+        called = rates(titles, lambda *_: slices, positive, lambda item: bool(item[0].result.visible[item[1]]))
+        models = tuple(n for n, threshold in enumerate(thresholds) if threshold is not None)
+        return [Measure(title, lambda *_: slices, area), *(replace(one, methods=models) for one in called)]
 
     def row(self, case: SliceCase, model: int, threshold: float | None) -> tuple[int | None, ...]:
         counts = (len(case.visible), int(case.visible.sum()))
@@ -220,19 +210,19 @@ class MapEvaluator:
         def mass(parts: Sequence[np.ndarray]) -> np.ndarray:
             return np.array([part.sum((1, 2), dtype=np.float64) * PIXEL_VOLUME_MM3 for part in parts])
 
-        near, both = mass([own * region for own in maps]), mass([np.minimum(own, true) for own in maps])
+        near, both = mass([image * region for image in maps]), mass([np.minimum(image, true) for image in maps])
         return MapCase(mass([true])[0], mass(maps), near, both)
 
     def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
-        slices = [(case, n) for case in cases for n in range(len(case.found.true))]
-        sick = [case for case in cases if case.found.true.sum() > 0]
-        healthy = [case for case in cases if not case.found.true.sum() > 0]
+        slices = [(case, n) for case in cases for n in range(len(case.result.true))]
+        sick = [case for case in cases if case.result.true.sum() > 0]
+        healthy = [case for case in cases if not case.result.true.sum() > 0]
 
         def of_slices(statistic: Callable) -> Callable:
             """statistic: of weights, and true mass, mass, mass near calcium and common mass of the slices."""
 
-            def values(weights: np.ndarray, own: Sequence, model: int) -> np.ndarray:
-                cases = [(case.found, n) for case, n in own]
+            def values(weights: np.ndarray, items: Sequence, model: int) -> np.ndarray:
+                cases = [(case.result, n) for case, n in items]
                 rows = [(f.true[n], f.mass[model, n], f.near[model, n], f.both[model, n]) for f, n in cases]
                 return statistic(weights, *np.array(rows).reshape(-1, 4).T)
 
@@ -241,8 +231,8 @@ class MapEvaluator:
         def of_scans(statistic: Callable) -> Callable:
             """statistic: of weights, and true mass and mass of the scans."""
 
-            def values(weights: np.ndarray, own: Sequence[Case], model: int) -> np.ndarray:
-                rows = [(case.found.true.sum(), case.found.mass[model].sum()) for case in own]
+            def values(weights: np.ndarray, items: Sequence[Case], model: int) -> np.ndarray:
+                rows = [(case.result.true.sum(), case.result.mass[model].sum()) for case in items]
                 return statistic(weights, *np.array(rows).reshape(-1, 2).T)
 
             return values
@@ -256,24 +246,24 @@ class MapEvaluator:
             (healthy, of_scans(lambda w, true, mass: mean(w, mass))),
         )
         return [
-            Measure(title, lambda *_, own=own: own, statistic)
-            for title, (own, statistic) in zip(self.better, statistics, strict=True)
+            Measure(title, lambda *_, items=items: items, statistic)
+            for title, (items, statistic) in zip(self.better, statistics, strict=True)
         ]
 
     def row(self, case: MapCase, model: int, threshold: float | None) -> tuple[float | None, ...]:
-        true, found = float(case.true.sum()), float(case.mass[model].sum())
-        return (true, found, 2 * float(case.both[model].sum()) / (true + found) if true + found else None)
+        true, measured = float(case.true.sum()), float(case.mass[model].sum())
+        return (true, measured, 2 * float(case.both[model].sum()) / (true + measured) if true + measured else None)
 
 
-def calcium_maps(model: LoadedModel, slices: ScanSlices, chosen: np.ndarray) -> np.ndarray:
-    """Calcium maps in HU as scoring makes them on the networks' grid: float32 [len(chosen), 224, 224], 0 outside the
+def calcium_maps(model: LoadedModel, slices: ScanSlices, numbers: np.ndarray) -> np.ndarray:
+    """Calcium maps in HU as scoring makes them on the networks' grid: float32 [len(numbers), 224, 224], 0 outside the
     heart, below the floor, and where the rule for healthy tissue on the card says so."""
-    stored = {name: model.card.calibration[name] for name in _RULES if name in model.card.calibration}
-    rules = DecompositionSettings(**stored)
+    rules_on_card = {name: model.card.calibration[name] for name in _RULES if name in model.card.calibration}
+    rules = DecompositionSettings(**rules_on_card)
     config = model.card.config
     parts = [np.empty((0, *slices.slices.heart.shape[1:]), np.float32)]
-    for start in range(0, len(chosen), 32):
-        part = chosen[start : start + 32]
+    for start in range(0, len(numbers), 32):
+        part = numbers[start : start + 32]
         x = slice_input(slices.slices, part, config["neighbours"], config["position"])
         maps = predict(model.network, x, rules.batch_size)[0][:, 0] * np.float32(MAP_HU)
         maps[(maps < rules.floor_hu) | ~np.asarray(slices.slices.heart[part])] = 0

@@ -99,11 +99,11 @@ class StudyRecord:
 
 def pairs_of(records: Iterable[StudyRecord]) -> list[tuple[StudyRecord, StudyRecord]]:
     """Scans 1 and 2 of each patient with both scored, in the order of the records."""
-    found: dict[str, dict[int, StudyRecord]] = {}
+    by_patient: dict[str, dict[int, StudyRecord]] = {}
     for record in records:
         if record.refused is None:
-            found.setdefault(record.patient, {})[record.number] = record
-    return [(scans[1], scans[2]) for scans in found.values() if {1, 2} <= set(scans)]
+            by_patient.setdefault(record.patient, {})[record.number] = record
+    return [(scans[1], scans[2]) for scans in by_patient.values() if {1, 2} <= set(scans)]
 
 
 def models_of(record: StudyRecord) -> list[dict]:
@@ -133,4 +133,4 @@ def from_json(content: dict) -> StudyRecord:
 
 def value_from_json(content: dict) -> Value:
     """The value of `dataclasses.asdict`."""
-    return Value(content["mass"], content["agatston"], {a: tuple(both) for a, both in content["arteries"].items()})
+    return Value(content["mass"], content["agatston"], {a: tuple(pair) for a, pair in content["arteries"].items()})

@@ -128,7 +128,7 @@ _TITLE = "Interscan reproducibility of mass and Agatston score"
 
 
 def _between_scans(sample: Sample) -> Section:
-    either, both = (relative_difference(sample, wanted) for wanted in (False, True))
+    either, both = (relative_difference(sample, in_both) for in_both in (False, True))
     iccs = [icc(sample, quantity, positive) for quantity in (MASS, AGATSTON) for positive in (False, True)]
     text = (
         sample.opening(),
@@ -210,8 +210,8 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
     def within(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         if not len(pairs):
             return np.full(len(weights), np.nan)
-        found = limits_of_agreement(pairs)
-        return mean(weights, np.abs(pairs[:, 1] - pairs[:, 0]) <= found.at(pairs.mean(1)))
+        agreement = limits_of_agreement(pairs)
+        return mean(weights, np.abs(pairs[:, 1] - pairs[:, 0]) <= agreement.at(pairs.mean(1)))
 
     measures = [
         measure("Mean difference", lambda w, pairs: mean(w, pairs[:, 1] - pairs[:, 0])),
@@ -234,8 +234,8 @@ def _bland_altman(sample: Sample, quantity: str) -> Figure:
     panels = []
     for method in (m for m in WITH_AGATSTON if m in sample.titles):
         values = pair_scores(having(sample.pairs, method), method, quantity)
-        found = limits(sample.scans, method, quantity, empirical=False)
-        panels.append(study_figures.ScorePairs(method, values[:, 0], values[:, 1], found))
+        agreement = limits(sample.scans, method, quantity, empirical=False)
+        panels.append(study_figures.ScorePairs(method, values[:, 0], values[:, 1], agreement))
     unit, title = ("Agatston", "Agatston score") if quantity == AGATSTON else (sample.unit, "mass")
     linear = LEVELS[AGATSTON if quantity == AGATSTON else sample.unit][0]
     draw = partial(study_figures.bland_altman, panels=panels, unit=unit, linear_to=linear)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
 
-from ..report.measures import Comparison, Measure, patients_of
+from ..report.measures import Comparison, patients_of
 from ..report.parts import METHODS, count
-from ..statistics.bootstrap import mean, ratio
 from .records import StudyRecord, pairs_of
 
 MASS, AGATSTON = "mass", "agatston"
@@ -56,8 +54,8 @@ class Sample(Comparison):
         if len(units) > 1:
             raise MixedUnitsError(f"The scans' masses are in {' and in '.join(units)}. Evaluate them as two studies.")
         self.unit = units[0] if units else ""
-        known = {m: title for m, title in titles.items() if any(m in record.values for record in self.scans)}
-        super().__init__(patients_of(self.scans), known, own, generator, CEILING)
+        existing = {m: title for m, title in titles.items() if any(m in record.values for record in self.scans)}
+        super().__init__(patients_of(self.scans), existing, own, generator, CEILING)
 
     def opening(self) -> str:
         """One paragraph: how many scans, pairs and patients, and which were refused."""
@@ -71,41 +69,11 @@ class Sample(Comparison):
         return text
 
 
-def rates(
-    items: Callable[..., list], hit: Callable[[Any, str], bool], true: Callable[[Any], bool]
-) -> tuple[Measure, Measure, Measure, Measure]:
-    """Sensitivity, false positives, accuracy and F1 of detecting something.
-
-    Args:
-        items: as in `Measure`.
-        hit: whether a method finds an item positive.
-        true: whether an item is positive.
-    """
-
-    def hits(weights: np.ndarray, own: list, method: str) -> np.ndarray:
-        return mean(weights, np.array([hit(item, method) for item in own], float))
-
-    def correct(weights: np.ndarray, own: list, method: str) -> np.ndarray:
-        return mean(weights, np.array([hit(item, method) == true(item) for item in own], float))
-
-    def f1(weights: np.ndarray, own: list, method: str) -> np.ndarray:
-        positive = np.array([hit(item, method) for item in own], float)
-        known = np.array([true(item) for item in own], float)
-        return ratio(weights, 2 * positive * known, positive + known)
-
-    return (
-        Measure("Sensitivity", lambda *m: [i for i in items(*m) if true(i)], hits, proportion=True),
-        Measure("False positives", lambda *m: [i for i in items(*m) if not true(i)], hits, proportion=True),
-        Measure("Accuracy", items, correct, proportion=True),
-        Measure("F1", items, f1),
-    )
-
-
 def having(items: Sequence, *methods: str) -> list:
     """Scans, or pairs, with values of all methods."""
     pairs = ((item,) if isinstance(item, StudyRecord) else item for item in items)
-    known = (all(m in record.values for record in pair for m in methods) for pair in pairs)
-    return [item for item, is_known in zip(items, known, strict=True) if is_known]
+    complete = (all(m in record.values for record in pair for m in methods) for pair in pairs)
+    return [item for item, is_complete in zip(items, complete, strict=True) if is_complete]
 
 
 def score(record: StudyRecord, method: str, quantity: str = MASS, arteries: Sequence[str] | None = None) -> float:

@@ -1,34 +1,99 @@
-"""Which scans a study has: a cohort of digital patients, anyone's pairs that a table lists, or those of a project."""
+"""Which scans a study has: a cohort of digital patients, anyone's pairs that a table lists, or those of a project.
+
+Of a project a study has the scans of one use, with their truth or with the annotations of one annotator, who paints
+generously: where coronary calcium is, not where it ends. Studies therefore count in a region only voxels that reach the
+clinical rule's 130 HU and make up a lesion of its least area; a region in which none does is visible calcium with a
+score of 0. Whether a slice shows calcium is what its label says, and without one it does where a region was painted; in
+a scan without any labels of slices those without a region count as showing none.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import SimpleITK as sitk
+
 from CACScoringLib.core.tables import read_table, write_table
+from CACScoringLib.io.reading import read_mask
 
-from ..experiments.configuration import StudyError
-from ..project.project import is_project
-from .project_scans import DEFAULT_USE, find_project_scans
-from .study_scan import StudyScan
+from ..experiments.jobs import StudyError
+from ..project import annotations
+from ..project.annotations import SliceLabel
+from ..project.project import USES, Project, ProjectScan, is_project
+from ..project.proposals import read_proposal
+from ..project.training import slice_labels
+from ..report.parts import count
 
+DEFAULT_USE = "test"
 TABLE_COLUMNS = ("patient", "scan", "ct", "series", "heart", "lesions")
 """Of a table of pairs; the first three are needed."""
+
+Scans = tuple[list["StudyScan"], list[str]]
+"""The scans of a study by patient, and what is wrong with others, a sentence each."""
+
+
+@dataclass(frozen=True)
+class StudyScan:
+    """One scan, as a rule of a patient's two.
+
+    name: in tables. number: 1 or 2; more for further scans of a patient, which are in no pair. ct: image file or DICOM
+    folder, with its series. truth: folder of a digital scan's files, None for others.
+
+    Of others, what the study compares with, and does not score the scan by. heart: a reader's mask. lesions: a reader's
+    label map of arteries (`labels.Artery`), painted as generously as one likes: a voxel counts from 130 HU on, within
+    a lesion of at least the clinical rule's area; an empty map says that the reader saw nothing. labels: of slices,
+    counted from the feet, whether coronary calcium is visible; where there are none, it is where lesions were painted.
+    labelled_whole: whether they are of every slice with heart, so that a scan without a visible one has none.
+    """
+
+    name: str
+    patient: str
+    number: int
+    ct: Path
+    series: str | None = None
+    truth: Path | None = None
+    heart: Path | None = None
+    lesions: Path | None = None
+    labels: tuple[tuple[int, bool], ...] | None = None
+    labelled_whole: bool = False
+
+    def read_truth(self) -> dict:
+        """Content of a digital scan's `truth.json`. Raises OSError, ValueError where it cannot be read."""
+        return json.loads((self.truth / "truth.json").read_text(encoding="utf-8"))
+
+    def hu_mm3_per_mass(self) -> float:
+        """HU·mm³ for one unit of mass: for 1 mg of a digital scan, as its truth says; else 1.
+
+        Raises OSError, ValueError, KeyError for a truth that cannot be read.
+        """
+        return 1.0 if self.truth is None else 1000 * float(self.read_truth()["calcium_hu_per_mg_cm3"])
 
 
 def find_study_scans(
     source: Path, pairs: int | None = None, use: str | None = None, annotator: str | None = None
-) -> tuple[list[StudyScan], list[str]]:
-    """The scans of a cohort by patient, and what is wrong with others, a sentence each.
+) -> Scans:
+    """Find the scans of a study.
 
-    source: folder as `cac phantom` writes it, a table (CSV, TABLE_COLUMNS, paths relative to it), or a project. pairs:
-    only the first patients that have both scans. use, annotator: of a project only, see
-    `project_scans.find_project_scans`; its use is "test" by default. Raises StudyError, TableError, ProjectError.
+    Args:
+        source: Folder as `cac phantom` writes it, a table (CSV, TABLE_COLUMNS, paths relative to it), or a project.
+        pairs: Only the first patients that have both scans.
+        use: Of a project, the use of the scans; DEFAULT_USE when None.
+        annotator: Of a project, whose regions, hearts and labels of slices count; None where no scan has those of two.
+            A digital scan counts by its truth; among scans of which none is known it is left out.
+
+    Raises:
+        StudyError: There is nothing to study, or an annotator has to be named.
+        TableError: The table cannot be read.
+        ProjectError: The project cannot be read.
     """
     if is_project(source):
-        scans, warnings = find_project_scans(source, use or DEFAULT_USE, annotator)
+        scans, warnings = _of_project(source, use or DEFAULT_USE, annotator)
         if not scans:
             raise StudyError(f"No scan of {source} can be studied: {warnings[0]}")
     elif use is not None or annotator is not None:
@@ -55,32 +120,49 @@ def write_scan_table(scans: Iterable[StudyScan], path: Path) -> None:
 
 def lone_patients(scans: Iterable[StudyScan]) -> list[str]:
     """Patients without both scans."""
-    found = _by_patient(scans)
-    return [patient for patient, own in found.items() if not {1, 2} <= set(own)]
+    return [patient for patient, group in _by_patient(scans).items() if not {1, 2} <= {scan.number for scan in group}]
+
+
+def project_notes(folder: Path, use: str, scans: Sequence[StudyScan]) -> list[str]:
+    """Sentences on where the scans of a project are from, for a study's page. Raises ProjectError."""
+    project = Project.open(folder)
+    patients = count({scan.patient for scan in scans}, "patient")
+    notes = [
+        f"They are those for {use} of the project “{project.name}”, {count(scans, 'scan')} of {patients} "
+        f"({_uses(project)})."
+    ]
+    if any(scan.truth is None for scan in scans):
+        notes.append(
+            "The regions that an annotator painted are the reference for coronary calcium. Regions are drawn "
+            "generously, so only voxels of at least 130 HU in them are scored. A slice counts as showing calcium "
+            "where its label is positive, or where a region was painted in it without a label."
+        )
+    return notes
+
+
+def _by_patient(scans: Iterable[StudyScan]) -> dict[str, list[StudyScan]]:
+    by_patient: dict[str, list[StudyScan]] = {}
+    for scan in scans:
+        by_patient.setdefault(scan.patient, []).append(scan)
+    return by_patient
 
 
 def _first_pairs(scans: Sequence[StudyScan], pairs: int, source: Path) -> list[StudyScan]:
     if pairs < 1:
         raise StudyError(f"A study has at least one pair; {pairs} were asked for. Give --pairs 1 or more.")
-    whole = [own for own in _by_patient(scans).values() if {1, 2} <= set(own)]
-    if not whole:
+    numbered = [{scan.number: scan for scan in group} for group in _by_patient(scans).values()]
+    complete = [(group[1], group[2]) for group in numbered if {1, 2} <= set(group)]
+    if not complete:
         raise StudyError(f"No patient in {source} has two scans. Leave --pairs out to study single scans.")
-    return [own[number] for own in whole[:pairs] for number in (1, 2)]
+    return [scan for pair in complete[:pairs] for scan in pair]
 
 
-def _by_patient(scans: Iterable[StudyScan]) -> dict[str, dict[int, StudyScan]]:
-    found: dict[str, dict[int, StudyScan]] = {}
-    for scan in scans:
-        found.setdefault(scan.patient, {})[scan.number] = scan
-    return found
-
-
-def _digital(folder: Path) -> tuple[list[StudyScan], list[str]]:
+def _digital(folder: Path) -> Scans:
     scans: dict[tuple[str, int], StudyScan] = {}
     warnings = []
-    for path in sorted(folder.rglob("truth.json"), key=lambda own: _natural(own.relative_to(folder).as_posix())):
-        here, name = path.parent, path.parent.relative_to(folder).as_posix()
-        if not (here / "ct.nii.gz").is_file():
+    for path in sorted(folder.rglob("truth.json"), key=lambda path: _natural(path.relative_to(folder).as_posix())):
+        place, name = path.parent, path.parent.relative_to(folder).as_posix()
+        if not (place / "ct.nii.gz").is_file():
             warnings.append(f"{name} has a truth.json but no ct.nii.gz.")
             continue
         try:
@@ -94,30 +176,119 @@ def _digital(folder: Path) -> tuple[list[StudyScan], list[str]]:
                 f"{name} is left out: scan {key[1]} of patient {key[0]} is not a scan of a pair, or is listed twice."
             )
             continue
-        scans[key] = StudyScan(name, *key, here / "ct.nii.gz", truth=here)
-    return list(scans.values()), warnings
-
-
-def _listed(path: Path) -> tuple[list[StudyScan], list[str]]:
-    scans: dict[tuple[str, int], StudyScan] = {}
-    warnings = []
-    for line in read_table(path, TABLE_COLUMNS[:3], short_lines=True).lines:
-        patient, number = line.text("patient"), line.text("scan")
-        if not patient or number not in ("1", "2") or not line.text("ct"):
-            warnings.append(f"Line {line.number} is left out: it needs a patient, a scan number 1 or 2, and a ct.")
-            continue
-        if (patient, int(number)) in scans:
-            warnings.append(f"Line {line.number} is left out: scan {number} of {patient} is listed above.")
-            continue
-        told = {key: line.text(key) for key in ("ct", "heart", "lesions")}
-        files = {key: path.resolve().parent / text if text else None for key, text in told.items()}
-        name = f"{patient}/{number}"
-        scans[patient, int(number)] = StudyScan(
-            name, patient, int(number), files["ct"], line.text("series") or None, None, files["heart"], files["lesions"]
-        )
+        scans[key] = StudyScan(name, *key, place / "ct.nii.gz", truth=place)
     return list(scans.values()), warnings
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
     parts = re.split(r"(\d+)", name)
     return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]
+
+
+def _listed(path: Path) -> Scans:
+    scans: dict[tuple[str, str], StudyScan] = {}
+    warnings = []
+    for line in read_table(path, TABLE_COLUMNS[:3], short_lines=True).lines:
+        patient, number = key = line.text("patient"), line.text("scan")
+        if not patient or number not in ("1", "2") or not line.text("ct"):
+            warnings.append(f"Line {line.number} is left out: it needs a patient, a scan number 1 or 2, and a ct.")
+            continue
+        if key in scans:
+            warnings.append(f"Line {line.number} is left out: scan {number} of {patient} is listed above.")
+            continue
+        cells = {column: line.text(column) for column in ("ct", "heart", "lesions")}
+        files = {column: path.resolve().parent / text if text else None for column, text in cells.items()}
+        series = line.text("series") or None
+        scans[key] = StudyScan(f"{patient}/{number}", patient, int(number), series=series, **files)
+    return list(scans.values()), warnings
+
+
+def _of_project(folder: Path, use: str, annotator: str | None) -> Scans:
+    project = Project.open(folder)
+    scans = [scan for scan in project.scans if scan.use == use]
+    if not scans:
+        raise StudyError(
+            f"The project {project.name} has no scans for {use} ({_uses(project)}). Choose another --use, or split its "
+            "patients with: cac project split."
+        )
+    warnings = list(project.warnings)
+    lost = {scan.id for scan in project.missing()}
+    usable: list[StudyScan] = []
+    names = Counter(scan.name for scan in scans)
+    for scan in scans:
+        name = scan.name if names[scan.name] == 1 else f"{scan.name} ({scan.id})"
+        if scan.id in lost or (scan.truth is not None and not scan.truth.is_file()):
+            moved = scan.ct if scan.id in lost else scan.truth
+            warnings.append(
+                f"{name} is left out: {moved} is no longer where it was. Give its new place with: cac project relocate."
+            )
+            continue
+        study_scan = StudyScan(name, scan.patient, 1, scan.ct, scan.series, scan.truth and scan.truth.parent)
+        usable.append(_annotated(project, scan, study_scan, annotator) if scan.truth is None else study_scan)
+    usable = _numbered(usable)
+    if any(study_scan.truth is None for study_scan in usable):
+        digital = [study_scan.name for study_scan in usable if study_scan.truth is not None]
+        warnings += [f"{name} is left out: digital patients are studied apart, by their truth." for name in digital]
+        usable = [study_scan for study_scan in usable if study_scan.truth is None]
+    return usable, warnings
+
+
+def _uses(project: Project) -> str:
+    counts = Counter({scan.patient: scan.use for scan in project.scans}.values())
+    numbers = [f"{use}: {counts[use]}" for use in USES] + ([f"without a use: {counts['']}"] if counts[""] else [])
+    return f"patients by use: {', '.join(numbers)}"
+
+
+def _annotated(project: Project, scan: ProjectScan, base: StudyScan, annotator: str | None) -> StudyScan:
+    """The scan with an annotator's masks and labels, as far as there are any."""
+    names = annotations.annotators(project, scan.id, annotator and annotations.check_annotator(annotator))
+    if len(names) > 1:
+        raise StudyError(
+            f"{base.name} was annotated by {', '.join(names)}. Name with --annotator whose annotations are used."
+        )
+    if not names:
+        return base
+    folder = project.scan_folder(scan.id) / "annotators" / names[0]
+    masks = {kind: folder / f"{kind}.nii.gz" for kind in annotations.MASK_KINDS}
+    masks = {kind: file if file.is_file() else None for kind, file in masks.items()}
+    labels = {}
+    if annotations.slice_annotations(project, scan.id, names[0]).labels:
+        labels = slice_labels(project, scan, names[0])
+    visible = {k: label == SliceLabel.VISIBLE for k, label in sorted(labels.items()) if label != SliceLabel.UNSURE}
+    slices = _heart_slices(project, scan, masks["heart"])
+    return replace(
+        base,
+        heart=masks["heart"],
+        lesions=masks["regions"],
+        labels=tuple(visible.items()) or None,
+        labelled_whole=bool(slices) and slices <= set(visible),
+    )
+
+
+def _heart_slices(project: Project, scan: ProjectScan, heart: Path | None) -> set[int]:
+    """Slices that an annotator had to look at; empty where that is not known."""
+    proposal = read_proposal(project, scan.id)
+    if proposal is not None:
+        return set(proposal.heart_slices)
+    if heart is None:
+        return set()
+    return set(np.flatnonzero(sitk.GetArrayFromImage(read_mask(heart)).any((1, 2))).tolist())
+
+
+def _numbered(scans: Sequence[StudyScan]) -> list[StudyScan]:
+    """Scans by patient with their numbers: those that their truths give, else in the order they were added."""
+    numbered = []
+    for group in _by_patient(scans).values():
+        numbers = [_number(scan) for scan in group]
+        if not set(numbers) <= {1, 2} or len(set(numbers)) < len(numbers):
+            numbers = list(range(1, len(group) + 1))
+        numbered += [replace(scan, number=number) for scan, number in zip(group, numbers, strict=True)]
+    return numbered
+
+
+def _number(scan: StudyScan) -> int | None:
+    """Of a digital scan by its truth; None where that cannot be read, which the scan's record reports."""
+    try:
+        return None if scan.truth is None else scan.read_truth().get("scan")
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -62,12 +62,12 @@ class Memory(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         values = [item.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() for item in x]
-        keys = [hashlib.blake2b(own.tobytes(), digest_size=16).digest() for own in values]
-        new = [n for n, key in enumerate(keys) if key not in self.answers]
-        if new:
+        keys = [hashlib.blake2b(item.tobytes(), digest_size=16).digest() for item in values]
+        missing = [n for n, key in enumerate(keys) if key not in self.answers]
+        if missing:
             order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim, torch.contiguous_format)
-            answers = self.network(x if len(new) == len(x) else x[new].contiguous(memory_format=order))
-            self.answers |= {keys[n]: answer for n, answer in zip(new, answers, strict=True)}
+            answers = self.network(x if len(missing) == len(x) else x[missing].contiguous(memory_format=order))
+            self.answers |= {keys[n]: answer for n, answer in zip(missing, answers, strict=True)}
         return torch.stack([self.answers[key] for key in keys])
 
 

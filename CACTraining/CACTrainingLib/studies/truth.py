@@ -27,7 +27,7 @@ from CACScoringLib.scoring.scores import score_lesions, score_sites
 from ..phantom.cohort.export import LABEL_HU
 from ..statistics.masks import mask_agreement
 from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, Truth, Value
-from .study_scan import StudyScan, hu_mm3_per_mass
+from .scans import StudyScan
 
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
@@ -62,11 +62,11 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     rules = replace(ScoringRules(**recorded), calibration_mg_per_mm3_hu=None)
     if files.regions is not None:
         values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files, rules)
-    own = content["slices_positive_from"]
-    if own is None:
-        own = content["decomposition_settings"]["slice_threshold"]
+    threshold = content["slices_positive_from"]
+    if threshold is None:
+        threshold = content["decomposition_settings"]["slice_threshold"]
     probabilities = content["slice_probabilities"]
-    count = float(sum(p is not None and p >= own for p in probabilities))
+    count = float(sum(p is not None and p >= threshold for p in probabilities))
     values["slices"] = Value(count, count, {})
     if files.truth:
         values["noise_free"] = _noise_free(files)
@@ -83,7 +83,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         truth=_truth(files),
         values=values,
         slices=tuple((shown, p) for shown, p in with_both if p is not None),
-        slice_threshold=float(own),
+        slice_threshold=float(threshold),
         map_lesions=_map_lesions(files),
         heart=heart,
         acquisition=_facts(content, files),
@@ -105,14 +105,12 @@ class _Files:
 
     @cached_property
     def truth(self) -> dict | None:
-        if self.scan.truth is None:
-            return None
-        return json.loads((self.scan.truth / "truth.json").read_text(encoding="utf-8"))
+        return None if self.scan.truth is None else self.scan.read_truth()
 
     @cached_property
     def per_mass(self) -> float:
         """HU·mm³ for one unit of mass."""
-        return hu_mm3_per_mass(self.scan)
+        return self.scan.hu_mm3_per_mass()
 
     @property
     def voxel_mm3(self) -> float:
@@ -185,18 +183,18 @@ def _value(method: dict, per_mass: float) -> Value:
     for lesion in method["lesions"]:
         artery = lesion.get("suggested_artery", lesion["artery"])
         if artery in arteries:
-            own = lesion["pseudo_mass_hu_mm3"] / per_mass, lesion["clinical_agatston"]
-            arteries[artery] = tuple(map(sum, zip(arteries[artery], own, strict=True)))
+            amounts = lesion["pseudo_mass_hu_mm3"] / per_mass, lesion["clinical_agatston"]
+            arteries[artery] = tuple(map(sum, zip(arteries[artery], amounts, strict=True)))
     total = method["total"]
     return Value(total["pseudo_mass_hu_mm3"] / per_mass, total["clinical_agatston"], arteries)
 
 
-def _found_value(found: LesionSet, files: _Files, rules: ScoringRules) -> Value:
+def _found_value(lesions: LesionSet, files: _Files, rules: ScoringRules) -> Value:
     spacing = files.ct.image.GetSpacing()
-    scores = {a.key: score for a, score in score_sites(found.lesions, spacing, rules).items() if a.key in ARTERIES}
-    total = score_lesions(found.lesions, spacing, rules)
-    both = {name: (score.pseudo_mass_hu_mm3 / files.per_mass, score.agatston) for name, score in scores.items()}
-    return Value(total.pseudo_mass_hu_mm3 / files.per_mass, total.agatston, both)
+    scores = {a.key: score for a, score in score_sites(lesions.lesions, spacing, rules).items() if a.key in ARTERIES}
+    total = score_lesions(lesions.lesions, spacing, rules)
+    arteries = {name: (score.pseudo_mass_hu_mm3 / files.per_mass, score.agatston) for name, score in scores.items()}
+    return Value(total.pseudo_mass_hu_mm3 / files.per_mass, total.agatston, arteries)
 
 
 def _noise_free(files: _Files) -> Value:
@@ -225,13 +223,13 @@ def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
     part = _box_of(files.map_labels)
     arteries, hu = files.map_labels[part], files.map_hu[part]
     labels, count = ndimage.label(arteries > 0, _ANY_NEIGHBOUR)
-    found = []
+    lesions = []
     for number in range(1, count + 1):
         inside = labels == number
         mass = float(hu[inside].sum(dtype=np.float64)) * files.voxel_mm3 / files.per_mass
         coronary = bool((files.true_hu[part][inside] >= LABEL_HU).any()) if files.truth else None
-        found.append((Artery(int(arteries[inside].max())).key, mass, coronary))
-    return tuple(found)
+        lesions.append((Artery(int(arteries[inside].max())).key, mass, coronary))
+    return tuple(lesions)
 
 
 def _box_of(labels: np.ndarray) -> tuple[slice, ...]:
@@ -245,16 +243,16 @@ def _heart(files: _Files) -> tuple[HeartAgreement | None, tuple[str, ...]]:
         return None, ()
     try:
         reference, _ = mask_on_scan_grid(read_mask(path), files.ct, "heart mask")
-        found = read_mask(files.folder / "heart.nii.gz")
-        found.CopyInformation(files.ct.image)
-        return HeartAgreement(*mask_agreement(found, reference)), ()
+        heart = read_mask(files.folder / "heart.nii.gz")
+        heart.CopyInformation(files.ct.image)
+        return HeartAgreement(*mask_agreement(heart, reference)), ()
     except CTError as error:
         return None, (f"Its heart cannot be compared: {error}",)
 
 
 def _arteries_in(regions: np.ndarray) -> tuple[str, ...]:
-    found = np.unique(regions[_box_of(regions)])
-    return tuple(artery.key for artery in Artery if artery in found and artery.key in ARTERIES)
+    labels = np.unique(regions[_box_of(regions)])
+    return tuple(artery.key for artery in Artery if artery in labels and artery.key in ARTERIES)
 
 
 def _facts(content: dict, files: _Files) -> dict[str, object]:

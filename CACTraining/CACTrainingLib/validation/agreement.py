@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
 from ..report import figures as drawings
-from ..report.measures import Comparison, Measure
-from ..report.parts import METHODS, Figure, Section, Table, count, heading
+from ..report.measures import Comparison, Measure, rates
+from ..report.parts import METHODS, Cell, Figure, Section, Table, count, heading
 from ..statistics.agreement import agreement, kappa, limits_of_agreement
 from ..statistics.bootstrap import mean, ratio
+from ..statistics.patient_folds import CATEGORY_TITLES
 from ..statistics.regression import linear_fit, rank_correlation
 from .comparison import METHODS as BY_KEY
 from .comparison import ComparedScan
 
-if TYPE_CHECKING:
-    from ..report.parts import Cell
-
-CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
 LEAST = (1, 100, 400)
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -49,7 +45,7 @@ class Compared(Comparison):
 
     def cells(self, measures: Sequence[Measure], method: str) -> list[Cell]:
         """Estimates of a method; None where there is nothing to measure."""
-        return [self.found(one, method).estimate if one.items(method) else None for one in measures]
+        return [self.estimate(one, method) if one.items(method) else None for one in measures]
 
     def measure(self, title: str, statistic: Statistic, vessel: str | None = None) -> Measure:
         """A measure of all scans of which the reference knows the total, or the vessel."""
@@ -58,27 +54,17 @@ class Compared(Comparison):
             title, lambda *_: scans, lambda w, own, m: statistic(w, _reference(own, vessel), _measured(own, m, vessel))
         )
 
-    def rates(self, positive: Callable[[float], bool], vessel: str | None = None) -> list[Measure]:
-        """Sensitivity, specificity and positive predictive value. positive: of a score."""
+    def rates(
+        self, titles: Sequence[str], positive: Callable[[float], bool], vessel: str | None = None
+    ) -> list[Measure]:
+        """See `report.measures.rates`. positive: of a score, in total or of a vessel."""
         scans = self.scans if vessel is None else [scan for scan in self.scans if vessel in scan.vessels]
-
-        def true(own: Sequence[ComparedScan]) -> list[bool]:
-            return list(map(positive, _reference(own, vessel)))
-
-        def found(own: Sequence[ComparedScan], method: str) -> list[bool]:
-            return list(map(positive, _measured(own, method, vessel)))
-
-        def correct(weights: np.ndarray, own: Sequence[ComparedScan], method: str) -> np.ndarray:
-            return mean(weights, np.equal(true(own), found(own, method)))
-
-        def among(known: Sequence[bool], kind: bool) -> list[ComparedScan]:
-            return [scan for scan, own in zip(scans, known, strict=True) if own == kind]
-
-        return [
-            Measure("Sensitivity", lambda *_: among(true(scans), True), correct, proportion=True),
-            Measure("Specificity", lambda *_: among(true(scans), False), correct, proportion=True),
-            Measure("Positive predictive value", lambda m: among(found(scans, m), True), correct, proportion=True),
-        ]
+        return rates(
+            titles,
+            lambda *_: scans,
+            lambda scan, method: positive(_measured([scan], method, vessel)[0]),
+            lambda scan: positive(_reference([scan], vessel)[0]),
+        )
 
 
 def _reference(scans: Sequence[ComparedScan], vessel: str | None = None) -> np.ndarray:
@@ -86,12 +72,12 @@ def _reference(scans: Sequence[ComparedScan], vessel: str | None = None) -> np.n
 
 
 def _measured(scans: Sequence[ComparedScan], method: str, vessel: str | None = None) -> np.ndarray:
-    own = (s.measured[method] if vessel is None else s.measured_vessels[method][vessel] for s in scans)
-    return np.array(list(own), float)
+    scores = (s.measured[method] if vessel is None else s.measured_vessels[method][vessel] for s in scans)
+    return np.array(list(scores), float)
 
 
 def category(agatston: float) -> int:
-    """Place of a score among CATEGORIES."""
+    """Place of a score among CATEGORY_TITLES."""
     score = whole_score(agatston)
     return sum(score >= least for least in LEAST)
 
@@ -107,7 +93,7 @@ def icc(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.
 
 def category_kappa(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Weighted kappa of the totals' categories, a `Statistic`."""
-    return kappa(weights, _categories(reference), _categories(measured), len(CATEGORIES))
+    return kappa(weights, _categories(reference), _categories(measured), len(CATEGORY_TITLES))
 
 
 def slope(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -122,8 +108,8 @@ def mean_difference(weights: np.ndarray, reference: np.ndarray, measured: np.nda
 
 def f1_at(least: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """F1 of detecting totals from a score on; with that score a `Statistic`."""
-    found, true = _at_least(least, measured), _at_least(least, reference)
-    return ratio(weights, 2.0 * (found & true), 1.0 * found + true)
+    positive, true = _at_least(least, measured), _at_least(least, reference)
+    return ratio(weights, 2.0 * (positive & true), 1.0 * positive + true)
 
 
 def _limit(sign: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -176,8 +162,8 @@ def _totals(compared: Compared) -> Section:
     panels = []
     for method in compared.methods:
         measured = compared.measured(method)
-        both = np.stack([totals, measured], axis=1)
-        limits = limits_of_agreement(both) if len(both) > 2 and np.ptp(both) > 0 else None
+        pairs = np.stack([totals, measured], axis=1)
+        limits = limits_of_agreement(pairs) if len(pairs) > 2 and np.ptp(pairs) > 0 else None
         panels.append(drawings.ScorePairs(method, totals, measured, limits))
     axes = {"panels": panels, "unit": label, "linear_to": 10.0}
     titles = ("Reference score", "Method's score")
@@ -193,26 +179,26 @@ def _totals(compared: Compared) -> Section:
 
 
 def _category_section(compared: Compared) -> Section:
-    columns = ("Reference", *(f"Found {name}" for name in CATEGORIES))
+    columns = ("Reference", *(f"Found {name}" for name in CATEGORY_TITLES))
     rows: list[tuple[Cell, ...]] = []
     for method in compared.methods:
-        counts = np.zeros((len(CATEGORIES), len(CATEGORIES)), int)
+        counts = np.zeros((len(CATEGORY_TITLES), len(CATEGORY_TITLES)), int)
         np.add.at(counts, (_categories(compared.totals), _categories(compared.measured(method))), 1)
         rows.append(heading(METHODS[method], columns))
-        rows += [(f"  {name}", *map(int, row)) for name, row in zip(CATEGORIES, counts, strict=True)]
-    text = f"Four categories by the Agatston score: {', '.join(CATEGORIES)}. {ROUNDING}"
+        rows += [(f"  {name}", *map(int, row)) for name, row in zip(CATEGORY_TITLES, counts, strict=True)]
+    text = f"Four categories by the Agatston score: {', '.join(CATEGORY_TITLES)}. {ROUNDING}"
     table = Table("categories", "Categories by reference and method, numbers of scans", columns, tuple(rows))
     return Section("categories", "Categories", (text,), (table,))
 
 
 def _detection(compared: Compared) -> Section:
-    columns = ("Score", "Sensitivity", "Specificity", "Positive predictive value", "F1")
+    titles = ("Sensitivity", "Specificity", "Positive predictive value", "F1")
+    columns = ("Score", *titles)
     rows: list[tuple[Cell, ...]] = []
     for least in LEAST:
         true = _at_least(least, compared.totals)
         rows.append(heading(f"≥ {least}: {true.sum()} of {len(true)} scans by the reference", columns))
-        measures = compared.rates(lambda score, least=least: whole_score(score) >= least)
-        measures.append(compared.measure("F1", partial(f1_at, least)))
+        measures = compared.rates(titles, lambda score, least=least: whole_score(score) >= least)
         rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]
     note = "A scan is positive where its score, rounded, reaches the limit."
     table = Table("detection", "Detection of scans at or above a score", columns, tuple(rows), note)
@@ -220,16 +206,17 @@ def _detection(compared: Compared) -> Section:
 
 
 def _vessels(compared: Compared) -> Section:
-    columns = ("Vessel", *AGREEMENT, "Sensitivity", "Specificity")
+    titles = ("Sensitivity", "Specificity")
+    columns = ("Vessel", *AGREEMENT, *titles)
     rows: list[tuple[Cell, ...]] = []
     for vessel in compared.vessels:
-        own = [scan for scan in compared.scans if vessel in scan.vessels]
-        if not own:
+        scans = [scan for scan in compared.scans if vessel in scan.vessels]
+        if not scans:
             continue
-        calcified = (_reference(own, vessel) > 0).sum()
-        rows.append(heading(f"{vessel}: calcium in {calcified} of {count(own, 'scan')}", columns))
+        calcified = (_reference(scans, vessel) > 0).sum()
+        rows.append(heading(f"{vessel}: calcium in {calcified} of {count(scans, 'scan')}", columns))
         measures = [compared.measure(*one, vessel) for one in AGREEMENT.items()]
-        measures += compared.rates(lambda score: score > 0, vessel)[:2]
+        measures += compared.rates(titles, lambda score: score > 0, vessel)
         rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]
     note = "Agatston scores. A lesion that nobody assigned counts for the artery that its place suggests."
     table = Table("vessels", "Agreement by vessel", columns, tuple(rows), note)

@@ -55,17 +55,17 @@ def scan_candidates(content: dict, folder: Path, coronary: Sequence[bool] | None
     method = content["methods"].get("threshold")
     if method is None or method["status"] != "automatic":
         return None
-    found = candidates_of(content)
-    if not all(set(FEATURES) == set(lesion.get("evidence", ())) for lesion in found):
+    lesions = candidates_of(content)
+    if not all(set(FEATURES) == set(lesion.get("evidence", ())) for lesion in lesions):
         return None
     heart = sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")
     names = {"automatic": "threshold", "map": "decomposition"}
     categories = content["categories"] or {}
     mapped = content["methods"].get("decomposition", {"arteries": {}})
     return ScanCandidates(
-        features=[[lesion["evidence"][name] for name in FEATURES] for lesion in found],
-        agatston=[lesion["clinical_agatston"] for lesion in found],
-        arteries=[lesion["artery"] for lesion in found],
+        features=[[lesion["evidence"][name] for name in FEATURES] for lesion in lesions],
+        agatston=[lesion["clinical_agatston"] for lesion in lesions],
+        arteries=[lesion["artery"] for lesion in lesions],
         coronary=None if coronary is None else list(map(bool, coronary)),
         intervals={
             key: content["methods"][name]["total"].get("interval_90")

@@ -105,12 +105,12 @@ def comparer() -> Callable[[Job], dict]:
 
 def from_json(content: dict) -> ComparedScan:
     """Of `dataclasses.asdict`."""
-    known = dict(content)
-    for name, made in (("lesions", OutlinedLesion), ("wrong", WrongLesion)):
-        known[name] = None if known[name] is None else tuple(made(**one) for one in known[name])
-    if known.get("candidates") is not None:
-        known["candidates"] = ScanCandidates(**known["candidates"])
-    return ComparedScan(**{**known, "models": tuple(known["models"]), "warnings": tuple(known["warnings"])})
+    fields = dict(content)
+    for name, kind in (("lesions", OutlinedLesion), ("wrong", WrongLesion)):
+        fields[name] = None if fields[name] is None else tuple(kind(**one) for one in fields[name])
+    if fields.get("candidates") is not None:
+        fields["candidates"] = ScanCandidates(**fields["candidates"])
+    return ComparedScan(**{**fields, "models": tuple(fields["models"]), "warnings": tuple(fields["warnings"])})
 
 
 def compare(job: Job) -> ComparedScan:
@@ -124,7 +124,7 @@ def compare(job: Job) -> ComparedScan:
     if scan.outlines is not None or total == 0:
         places = _Places(job, read_ct(scan.ct, scan.series), methods)
         lesions, wrong = places.outlined(), places.wrong()
-        counts = {key: len(found) for key, found in places.counted.items()}
+        counts = {key: len(lesions_of_method) for key, lesions_of_method in places.counted.items()}
         coronary = places.coronary_candidates() if "automatic" in methods else None
         if scan.outlines is not None:
             by_vessel, own_total = places.scores()
@@ -150,10 +150,10 @@ def compare(job: Job) -> ComparedScan:
 
 def scan_vessels(job: Job) -> dict[str, float]:
     """What the reference itself says of vessels."""
-    given = job.scan.vessels
-    if not given and job.scan.total == 0:
+    scores = job.scan.vessels
+    if not scores and job.scan.total == 0:
         return dict.fromkeys(job.vessels, 0.0)
-    return {vessel: given[vessel] for vessel in job.vessels if vessel in given}
+    return {vessel: scores[vessel] for vessel in job.vessels if vessel in scores}
 
 
 def _artery(lesion: dict) -> str:
@@ -162,7 +162,7 @@ def _artery(lesion: dict) -> str:
 
 
 def _vessel(artery: str, vessels: dict[str, tuple[str, ...]]) -> str | None:
-    return next((vessel for vessel, own in vessels.items() if artery in own), None)
+    return next((vessel for vessel, arteries in vessels.items() if artery in arteries), None)
 
 
 def _by_vessel(method: dict, job: Job) -> dict[str, float]:
@@ -196,9 +196,9 @@ class _Places:
         self._reference: LesionSet = find_lesions(ct.image, inside, ScoringRules())
         self.counted = {key: self._lesions_of(key, method) for key, method in methods.items()}
         self._masks = {key: np.zeros(ct.hu.shape, bool) for key in methods}
-        for key, made in self.counted.items():
-            for one in made:
-                self._masks[key].reshape(-1)[one.flat] = True
+        for key, lesions in self.counted.items():
+            for lesion in lesions:
+                self._masks[key].reshape(-1)[lesion.flat] = True
 
     def scores(self) -> tuple[dict[str, float], float]:
         """Agatston score of the reference by vessel, and in total."""
@@ -210,37 +210,37 @@ class _Places:
         return by_vessel, sum(map(self._agatston, self._reference.lesions))
 
     def outlined(self) -> tuple[OutlinedLesion, ...]:
-        found = []
-        drawn = dict.fromkeys(self.counted, 0)
+        outlined = []
+        pictures_of = dict.fromkeys(self.counted, 0)
         ids = self._reference.id_map.reshape(-1)
         for lesion in sorted(self._reference.lesions, key=self._agatston, reverse=True):
-            named, hits, pictures = {}, {}, {}
-            for key, made in self.counted.items():
-                shares = [np.count_nonzero(ids[one.flat] == lesion.id) for one in made]
+            names, hits, pictures = {}, {}, {}
+            for key, counted in self.counted.items():
+                shares = [np.count_nonzero(ids[one.flat] == lesion.id) for one in counted]
                 hits[key] = any(shares)
                 if hits[key]:
-                    named[key] = _vessel(made[int(np.argmax(shares))].artery, self._job.vessels)
-                elif drawn[key] < PICTURES:
-                    drawn[key] += 1
+                    names[key] = _vessel(counted[int(np.argmax(shares))].artery, self._job.vessels)
+                elif pictures_of[key] < PICTURES:
+                    pictures_of[key] += 1
                     where = np.flatnonzero(ids == lesion.id)
-                    pictures[key] = self._picture(where, key, f"missed-{key}-{drawn[key]}")
+                    pictures[key] = self._picture(where, key, f"missed-{key}-{pictures_of[key]}")
             score = score_lesions([lesion], self._ct.image.GetSpacing(), ScoringRules())
             vessel = _vessel(lesion.artery.key, self._job.vessels) or "other"
-            found.append(OutlinedLesion(vessel, score.agatston, score.volume_mm3, hits, named, pictures))
-        return tuple(found)
+            outlined.append(OutlinedLesion(vessel, score.agatston, score.volume_mm3, hits, names, pictures))
+        return tuple(outlined)
 
     def wrong(self) -> tuple[WrongLesion, ...]:
-        found = []
+        wrong = []
         coronary, labels = self._coronary.reshape(-1), self._labels.reshape(-1)
-        for key, made in self.counted.items():
-            own = [one for one in made if not coronary[one.flat].any()]
-            for n, one in enumerate(sorted(own, key=lambda o: o.agatston, reverse=True)):
-                there = labels[one.flat]
-                sites = np.bincount(there[there > 0], minlength=1)
+        for key, counted in self.counted.items():
+            uncovered = [one for one in counted if not coronary[one.flat].any()]
+            for n, one in enumerate(sorted(uncovered, key=lambda o: o.agatston, reverse=True)):
+                values = labels[one.flat]
+                sites = np.bincount(values[values > 0], minlength=1)
                 site = site_of(int(sites.argmax())).key if sites.any() else None
-                shown = self._picture(one.flat, key, f"wrong-{key}-{n + 1}") if n < PICTURES else None
-                found.append(WrongLesion(key, _vessel(one.artery, self._job.vessels), one.agatston, site, shown))
-        return tuple(found)
+                picture = self._picture(one.flat, key, f"wrong-{key}-{n + 1}") if n < PICTURES else None
+                wrong.append(WrongLesion(key, _vessel(one.artery, self._job.vessels), one.agatston, site, picture))
+        return tuple(wrong)
 
     def coronary_candidates(self) -> list[bool]:
         """Whether the reference has coronary calcium in each candidate: those that count, then those left out, as
@@ -258,16 +258,16 @@ class _Places:
         labels = self._labels_of(key)
         labels = np.where(labels == Artery.UNASSIGNED, labels, np.uint8(0))
         middles = np.array([lesion["centroid_ras_mm"] for lesion in lesions])
-        found = [np.zeros(0, np.intp) for _ in lesions]
+        voxels = [np.zeros(0, np.intp) for _ in lesions]
         for flat in _parts(labels):
             near = np.linalg.norm(middles - self._middle_ras_mm(flat), axis=1)
             if near.min() <= SAME_PLACE_MM:
-                found[int(near.argmin())] = flat
+                voxels[int(near.argmin())] = flat
                 continue
             off = np.linalg.norm(self._ras_mm(flat)[:, None] - middles, axis=2).argmin(1)
             for n in np.unique(off):
-                found[n] = np.union1d(found[n], flat[off == n])
-        return found
+                voxels[n] = np.union1d(voxels[n], flat[off == n])
+        return voxels
 
     def _agatston(self, lesion: Lesion) -> float:
         return score_lesions([lesion], self._ct.image.GetSpacing(), ScoringRules()).agatston
@@ -275,14 +275,14 @@ class _Places:
     def _lesions_of(self, key: str, method: dict) -> list[_Counted]:
         """A method's lesions with their voxels. Raises CTError where its files do not fit each other."""
         voxels = _parts(counted_labels(self._labels_of(key), method))
-        middles = np.array([self._middle_ras_mm(own) for own in voxels]).reshape(-1, 3)
-        found = []
+        middles = np.array([self._middle_ras_mm(part) for part in voxels]).reshape(-1, 3)
+        lesions = []
         for lesion in method["lesions"]:
             off = np.linalg.norm(middles - np.array(lesion["centroid_ras_mm"]), axis=1)
             if not len(off) or off.min() > SAME_PLACE_MM:
                 raise CTError(f"{METHODS[key][1]} does not fit {LAST_FILE} beside it. Score the scan again.")
-            found.append(_Counted(voxels[int(off.argmin())], _artery(lesion), lesion["clinical_agatston"]))
-        return found
+            lesions.append(_Counted(voxels[int(off.argmin())], _artery(lesion), lesion["clinical_agatston"]))
+        return lesions
 
     def _labels_of(self, key: str) -> np.ndarray:
         """Of a method's image, uint8. Raises CTError where it is not on the scan's grid."""
@@ -309,9 +309,9 @@ class _Places:
         """File, below the output, of the slice that holds most of some voxels: reference and method outlined."""
         k, j, i = np.unravel_index(flat, self._ct.hu.shape)
         most = int(np.bincount(k).argmax())
-        here = k == most
+        in_slice = k == most
         outlines = ((self._coronary, REFERENCE_COLOUR), (self._masks[key], METHOD_COLOUR))
-        jpeg = patch_picture(self._ct, (most, j[here].mean(), i[here].mean()), outlines, PICTURE_MM)
+        jpeg = patch_picture(self._ct, (most, j[in_slice].mean(), i[in_slice].mean()), outlines, PICTURE_MM)
         file = Path("pictures", self._job.folder.name, f"{name}.jpg")
         (self._job.output / file).parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomically(self._job.output / file, jpeg)
@@ -335,6 +335,6 @@ def site_name(key: str | None) -> str:
 
 def jobs_of(reference: Reference, folders: Sequence[Path | str], output: Path) -> list[Job | None]:
     """None for a scan that was not scored."""
-    vessels = {vessel: tuple(own) for vessel, own in reference.vessels.items()}
+    vessels = {vessel: tuple(arteries) for vessel, arteries in reference.vessels.items()}
     pairs = zip(reference.scans, folders, strict=True)
     return [None if isinstance(folder, str) else Job(scan, folder, vessels, output) for scan, folder in pairs]

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from CACScoringLib.core.text import abbreviated_list
 
-from . import coca_gated, coca_nongated, label_maps, orcascore, tables
+from .coca import GATED, NONGATED
+from .label_maps import ORCASCORE, OWN
 from .reference import BadReferenceError, Counted, Reference
+from .tables import TABLE
 
-WITH_SCANS = (coca_gated, orcascore, label_maps)
-"""Modules with `TITLE`, `fits(source)` and `read(source, progress)`, whose references hold their scans."""
-FORMATS = (*WITH_SCANS, coca_nongated, tables)
-"""The others, whose `read(source, scans, progress)` takes the folder of the scans too."""
+FORMATS = (GATED, ORCASCORE, OWN, NONGATED, TABLE)
 
 
 def read_reference(source: Path, scans: Path | None = None, progress: Counted | None = None) -> Reference:
@@ -21,7 +20,7 @@ def read_reference(source: Path, scans: Path | None = None, progress: Counted | 
     Args:
         source: Its file or folder.
         scans: Folder of the scans, for references that name them by an id only.
-        progress: Is told how much is read of how much.
+        progress: Takes how much is read of how much.
 
     Raises:
         BadReferenceError: It is of no known format or of several, or no scan of it can be used.
@@ -31,18 +30,15 @@ def read_reference(source: Path, scans: Path | None = None, progress: Counted | 
         raise BadReferenceError(f"There is no reference {source}. Give a file or folder with reference scores.")
     fitting = [one for one in FORMATS if one.fits(source)]
     if not fitting:
-        known = "; ".join(one.TITLE for one in FORMATS)
+        known = "; ".join(one.title for one in FORMATS)
         raise BadReferenceError(f"{source} holds no reference of a known format ({known}).")
     if len(fitting) > 1:
-        titles = " and ".join(one.TITLE for one in fitting)
+        titles = " and ".join(one.title for one in fitting)
         raise BadReferenceError(f"{source} holds {titles}. Name the folder of one of them.")
     (form,) = fitting
-    if form in WITH_SCANS:
-        if scans is not None:
-            raise BadReferenceError(f"The scans of {form.TITLE} lie in its own folder. Leave --scans out.")
-        reference = form.read(source, progress)
-    else:
-        reference = form.read(source, scans, progress)
+    if form.holds_scans and scans is not None:
+        raise BadReferenceError(f"The scans of {form.title} lie in its own folder. Leave --scans out.")
+    reference = form.read(source, scans, progress)
     if not reference.scans:
         why = abbreviated_list([f"{name}: {reason}" for name, reason in reference.refused]) or "it is empty"
         raise BadReferenceError(f"No scan of {source} ({reference.title}) can be compared. {why}")

@@ -1,66 +1,54 @@
-"""Label maps with CAC's own labels beside the CTs: NAME-lesions.nii.gz for NAME.nii.gz, or for the DICOM folder NAME.
+"""References as label maps beside the CTs: with CAC's own labels, or as orCaScore (MICCAI 2014) published them.
 
-Labels 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other coronary artery, 8 aortic valve, 9 mitral annulus, 10 thoracic aorta, 11
-other calcium outside the coronary arteries (`core.labels`); or a segmentation of 3D Slicer (.seg.nrrd) with segments of
-these names.
-All coronary calcium has to be labelled: an empty map means that there is none.
+With CAC's own labels: NAME-lesions.nii.gz for NAME.nii.gz, or for the DICOM folder NAME. Labels 1 LM, 2 LAD, 3 LCX,
+4 RCA, 5 other coronary artery, 8 aortic valve, 9 mitral annulus, 10 thoracic aorta, 11 other calcium outside the
+coronary arteries (`core.labels`); or a segmentation of 3D Slicer (.seg.nrrd) with segments of these names. All coronary
+calcium has to be labelled: an empty map means that there is none.
+
+orCaScore, as the challenge's pages have it: `TRV<vendor>P<patient>CTI.mhd` is the CT without contrast, `…R.mhd` its
+reference, with the labels 1 LAD (calcium of the left main counts as LAD), 2 LCX and 3 RCA; `…CTAI.mhd` is the contrast
+scan, which is not scored. Lesions were set at 130 HU (http://orcascore.isi.uu.nl/data/, doi:10.1118/1.4945696); the
+names of the files are those of the archived download page, as torch_em's loader cites it. The test set (TE) was
+published without labels.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.labels import SITES, Artery
-from CACScoringLib.io.reading import IMAGE_ENDINGS, read_lesion_labels, stem
+from CACScoringLib.io.reading import IMAGE_ENDINGS, read_lesion_labels, read_mask, stem
 
 from ..project.importers.segmentation_labels import labels_on_grid
 from ..project.importers.sources import LESIONS
 from .reference import (
     BY_RULE,
     VESSELS,
+    VESSELS_LM_WITH_LAD,
     BadReferenceError,
     Counted,
+    Format,
     Reference,
     ReferenceScan,
-    check_labels,
     read_each,
 )
 
-TITLE = "label maps"
-MEANINGS = {int(site): site.full_name for site in SITES if site != Artery.UNASSIGNED}
 ABOUT = f"Calcium was labelled by artery, and where it was, elsewhere. {BY_RULE}"
-
-
-def fits(source: Path) -> bool:
-    return source.is_dir() and bool(_paths(source))
-
-
-def _paths(source: Path) -> list[Path]:
-    named = (path for path in source.rglob(f"*{LESIONS}.*") if path.name.lower().endswith(IMAGE_ENDINGS))
-    return sorted(path for path in named if stem(path).endswith(LESIONS) and not path.name.startswith("."))
-
-
-def read(source: Path, progress: Counted | None = None) -> Reference:
-    """The reference of a folder that `fits`, which holds its scans."""
-
-    def scan(name: str, path: Path) -> ReferenceScan:
-        check(path)
-        return ReferenceScan(name, name, _ct_beside(path), outlines=partial(outlines, path), files=(path,))
-
-    items = [
-        (path.relative_to(source).with_name(stem(path).removesuffix(LESIONS)).as_posix(), path)
-        for path in _paths(source)
-    ]
-    return Reference(TITLE, ABOUT, VESSELS, *read_each(items, scan, progress))
+MEANINGS = {int(site): site.full_name for site in SITES if site != Artery.UNASSIGNED}
+ORCASCORE_ARTERIES = {1: Artery.LAD, 2: Artery.LCX, 3: Artery.RCA}
+_ORCASCORE_NAME = re.compile(r"(T[RE]V\d+P\d+)R\.mhd", re.IGNORECASE)
 
 
 def check(path: Path) -> None:
     """Raises CTError where a label map cannot be read or holds a label of no meaning."""
-    check_labels(read_lesion_labels(path), MEANINGS, path)
+    _check_labels(read_lesion_labels(path), MEANINGS, path)
 
 
 def outlines(path: Path, scan: CTScan) -> sitk.Image:
@@ -69,10 +57,67 @@ def outlines(path: Path, scan: CTScan) -> sitk.Image:
     return labels_on_grid(read_lesion_labels(path), scan, path, cropped=slicer)
 
 
+def _check_labels(image: sitk.Image, meanings: Mapping[int, str], path: Path) -> None:
+    """Raises BadReferenceError where a label map holds another label than these and 0."""
+    labels = set(np.unique(sitk.GetArrayViewFromImage(image)).tolist()) - {0, *meanings}
+    if labels:
+        meant = ", ".join(f"{label} {meaning}" for label, meaning in meanings.items())
+        raise BadReferenceError(f"{path.name} holds the label {max(labels):g}. Its labels can be {meant}.")
+
+
+def _own_maps(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return []
+    maps = (path for path in source.rglob(f"*{LESIONS}.*") if path.name.lower().endswith(IMAGE_ENDINGS))
+    return sorted(path for path in maps if stem(path).endswith(LESIONS) and not path.name.startswith("."))
+
+
+def _read_own(source: Path, _scans: Path | None, progress: Counted | None) -> Reference:
+    def scan(name: str, path: Path) -> ReferenceScan:
+        check(path)
+        return ReferenceScan(name, name, _ct_beside(path), outlines=partial(outlines, path), files=(path,))
+
+    items = [
+        (path.relative_to(source).with_name(stem(path).removesuffix(LESIONS)).as_posix(), path)
+        for path in _own_maps(source)
+    ]
+    return Reference(OWN.title, ABOUT, VESSELS, *read_each(items, scan, progress))
+
+
 def _ct_beside(path: Path) -> Path:
     name = stem(path).removesuffix(LESIONS)
     beside = [p for p in sorted(path.parent.iterdir()) if (p.name if p.is_dir() else stem(p)) == name]
-    found = [p for p in beside if p.is_dir() or p.name.lower().endswith(IMAGE_ENDINGS)]
-    if len(found) != 1:
-        raise BadReferenceError(f"{len(found)} CTs called {name} lie beside {path.name}; there should be one.")
-    return found[0]
+    images = [p for p in beside if p.is_dir() or p.name.lower().endswith(IMAGE_ENDINGS)]
+    if len(images) != 1:
+        raise BadReferenceError(f"{len(images)} CTs called {name} lie beside {path.name}; there should be one.")
+    return images[0]
+
+
+def _orcascore_maps(source: Path) -> list[tuple[str, Path]]:
+    """The cases of a folder with their label maps."""
+    matches = ((_ORCASCORE_NAME.fullmatch(path.name), path) for path in sorted(source.rglob("*.mhd")))
+    return [(match[1], path) for match, path in matches if match]
+
+
+def _read_orcascore(source: Path, _scans: Path | None, progress: Counted | None) -> Reference:
+    def scan(case: str, path: Path) -> ReferenceScan:
+        ct = path.with_name(f"{case}CTI.mhd")
+        if not ct.is_file():
+            raise BadReferenceError(f"Its CT {ct.name} does not lie beside {path.name}.")
+        _check_labels(read_mask(path), {label: artery.key for label, artery in ORCASCORE_ARTERIES.items()}, path)
+        return ReferenceScan(case, case, ct, outlines=partial(_orcascore_outlines, path), files=(path,))
+
+    about = f"Lesions were labelled by artery, those of the left main as LAD. {BY_RULE}"
+    maps = read_each(_orcascore_maps(source), scan, progress)
+    return Reference(ORCASCORE.title, about, VESSELS_LM_WITH_LAD, *maps)
+
+
+def _orcascore_outlines(path: Path, scan: CTScan) -> sitk.Image:
+    changed = {float(old): float(new) for old, new in ORCASCORE_ARTERIES.items()}
+    return labels_on_grid(
+        sitk.ChangeLabel(sitk.Cast(read_mask(path), sitk.sitkUInt8), changed), scan, path, cropped=False
+    )
+
+
+OWN = Format("label maps", lambda source: bool(_own_maps(source)), _read_own, holds_scans=True)
+ORCASCORE = Format("orCaScore label maps", lambda source: bool(_orcascore_maps(source)), _read_orcascore, True)

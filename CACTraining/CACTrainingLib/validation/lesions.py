@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..report.measures import Measure
-from ..report.parts import METHODS, Gallery, Picture, Section, Table, count, heading
+from ..report.parts import METHODS, Cell, Gallery, Picture, Section, Table, count, heading
 from ..statistics.bootstrap import mean, ratio
-from .agreement import CATEGORIES, Compared, category
+from ..statistics.patient_folds import CATEGORY_TITLES
+from .agreement import Compared, category
 from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site_name
-
-if TYPE_CHECKING:
-    from ..report.parts import Cell
 
 SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))
 """Of lesions, by the Agatston score of each."""
@@ -36,7 +33,7 @@ def sections(compared: Compared, output: Path, scans_folder: str) -> tuple[Secti
         scans_folder: Name of the folder with the scans' results in it, for links.
     """
     outlined = [scan for scan in compared.scans if scan.lesions is not None]
-    found = []
+    parts = []
     if items := [(scan, lesion) for scan in outlined for lesion in scan.lesions]:
         text = (
             f"The reference outlines {count(items, 'lesion')} (connected, of one artery, as the clinical rule counts "
@@ -44,15 +41,15 @@ def sections(compared: Compared, output: Path, scans_folder: str) -> tuple[Secti
             "voxels. A lesion of a method is wrong when it holds no voxel of the reference's outlines.",
         )
         tables = (_recall(compared, items), _precision(compared, outlined))
-        found.append(Section("lesions", "Lesions", text, tables))
+        parts.append(Section("lesions", "Lesions", text, tables))
     if pictures := _galleries(compared, output, scans_folder):
         text = (
             "Green: what the reference outlines; orange: what the method counts. The lesion in question is in the "
             f"middle of its picture, which is {PICTURE_MM / 10:g} cm wide. Per scan and kind the {PICTURES} largest "
             f"are drawn, and of those the {SHOWN} with the highest Agatston scores are shown here.",
         )
-        found.append(Section("pictures", "What was missed and what was wrongly counted", text, galleries=pictures))
-    return (*found, _worst(compared))
+        parts.append(Section("pictures", "What was missed and what was wrongly counted", text, galleries=pictures))
+    return (*parts, _worst(compared))
 
 
 def _recall(compared: Compared, items: Sequence[tuple[ComparedScan, OutlinedLesion]]) -> Table:
@@ -61,33 +58,33 @@ def _recall(compared: Compared, items: Sequence[tuple[ComparedScan, OutlinedLesi
     groups |= {f"Agatston {title}": [i for i in items if low <= i[1].agatston < high] for low, high, title in SIZES}
     groups |= {vessel: [i for i in items if i[1].vessel == vessel] for vessel in (*compared.vessels, "other")}
     rows: list[tuple[Cell, ...]] = [heading("Recall: proportion that is found", columns)]
-    for title, own in groups.items():
-        if own:
-            patients = [scan.patient for scan, _ in own]
-            hits = [np.array([lesion.found[m] for _, lesion in own], bool) for m in compared.methods]
+    for title, part in groups.items():
+        if part:
+            patients = [scan.patient for scan, _ in part]
+            hits = [np.array([lesion.found[m] for _, lesion in part], bool) for m in compared.methods]
             rows.append((f"  {title}", *(compared.bootstrap.proportion(patients, one).estimate for one in hits)))
     if compared.vessels:
-        named: list[Cell] = []
+        names: list[Cell] = []
         for method in compared.methods:
-            own = [(scan, lesion) for scan, lesion in items if lesion.found[method] and lesion.vessel != "other"]
-            right = np.array([lesion.named[method] == lesion.vessel for _, lesion in own], bool)
-            named.append(compared.bootstrap.proportion([s.patient for s, _ in own], right).estimate if own else None)
-        rows.append(("Artery named as the reference does, of those found", *named))
+            part = [(scan, lesion) for scan, lesion in items if lesion.found[method] and lesion.vessel != "other"]
+            right = np.array([lesion.named[method] == lesion.vessel for _, lesion in part], bool)
+            names.append(compared.bootstrap.proportion([s.patient for s, _ in part], right).estimate if part else None)
+        rows.append(("Artery named as the reference does, of those found", *names))
     return Table("lesions_found", "Lesions of the reference", columns, tuple(rows))
 
 
 def _precision(compared: Compared, scans: Sequence[ComparedScan]) -> Table:
     columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
 
-    def wrong(own: Sequence[ComparedScan], method: str) -> list[list[float]]:
-        return [[one.agatston for one in scan.wrong if one.method == method] for scan in own]
+    def wrong(scans: Sequence[ComparedScan], method: str) -> list[list[float]]:
+        return [[one.agatston for one in scan.wrong if one.method == method] for scan in scans]
 
-    def right(weights: np.ndarray, own: Sequence[ComparedScan], method: str) -> np.ndarray:
-        every = np.array([scan.counts[method] for scan in own])
-        return ratio(weights, every - list(map(len, wrong(own, method))), every)
+    def right(weights: np.ndarray, scans: Sequence[ComparedScan], method: str) -> np.ndarray:
+        every = np.array([scan.counts[method] for scan in scans])
+        return ratio(weights, every - list(map(len, wrong(scans, method))), every)
 
     def per_scan(of: Callable) -> Callable:
-        return lambda weights, own, method: mean(weights, np.array([of(scores) for scores in wrong(own, method)]))
+        return lambda weights, scans, method: mean(weights, np.array([of(scores) for scores in wrong(scans, method)]))
 
     measures = {
         "Precision: proportion that holds calcium of the reference": right,
@@ -97,7 +94,7 @@ def _precision(compared: Compared, scans: Sequence[ComparedScan]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for title, statistic in measures.items():
         measure = Measure(title, lambda *_: scans, statistic)
-        rows.append((title, *(compared.found(measure, method).estimate for method in compared.methods)))
+        rows.append((title, *(compared.estimate(measure, method) for method in compared.methods)))
     places = Counter((one.method, site_name(one.at)) for scan in scans for one in scan.wrong)
     rows += [
         heading("Wrong lesions by what the reference labels there", columns),
@@ -108,7 +105,7 @@ def _precision(compared: Compared, scans: Sequence[ComparedScan]) -> Table:
 
 
 def _galleries(compared: Compared, output: Path, scans_folder: str) -> tuple[Gallery, ...]:
-    found = []
+    galleries = []
     for method in compared.methods:
         missed = [
             (lesion.agatston, lesion.pictures[method], scan, f"missed, {lesion.vessel} by the reference")
@@ -136,8 +133,8 @@ def _galleries(compared: Compared, output: Path, scans_folder: str) -> tuple[Gal
             )
             if pictures:
                 note = f"{len(pictures)} of {len(items)} that were drawn."
-                found.append(Gallery(f"{name}_{method}", f"{title} by {METHODS[method]}", pictures, note))
-    return tuple(found)
+                galleries.append(Gallery(f"{name}_{method}", f"{title} by {METHODS[method]}", pictures, note))
+    return tuple(galleries)
 
 
 def _worst(compared: Compared) -> Section:
@@ -145,7 +142,7 @@ def _worst(compared: Compared) -> Section:
     rows = []
     for scan in compared.scans:
         scores = [float(x) for x in (scan.total, *(scan.measured[m] for m in compared.methods))]
-        categories = " / ".join(CATEGORIES[category(x)] for x in scores)
+        categories = " / ".join(CATEGORY_TITLES[category(x)] for x in scores)
         rows.append((scan.name, *scores, categories, ", ".join(scan.warnings) or None))
     rows.sort(key=lambda row: -max(abs(score - row[1]) for score in row[2:-2]))
     note = "Agatston scores. Category: by the reference, then by each method. The file comparison.csv has all scans."

@@ -71,13 +71,13 @@ class _Scan:
 
     @cached_property
     def coronary(self) -> np.ndarray | None:
-        known = self.compared.candidates.coronary
-        return None if known is None else np.array(known, bool)
+        coronary = self.compared.candidates.coronary
+        return None if coronary is None else np.array(coronary, bool)
 
     @property
     def arteries(self) -> list[float] | None:
-        known = self.compared.vessels
-        return [known[name] for name in VESSELS] if set(known) == set(VESSELS) else None
+        vessels = self.compared.vessels
+        return [vessels[name] for name in VESSELS] if set(vessels) == set(VESSELS) else None
 
     def fact(self, name: str, usual: float) -> float:
         return float(self.compared.candidates.facts.get(name) or usual)
@@ -85,8 +85,8 @@ class _Scan:
     def scores(self, kind: str, counted: np.ndarray) -> tuple[float, list[float]]:
         """Total and score of each artery. counted: which candidates do, [n]."""
         if kind != "automatic":
-            own = self.compared.candidates.map_arteries
-            return self.compared.measured["map"], [own[artery.key] for artery in MAIN_ARTERIES]
+            map_scores = self.compared.candidates.map_arteries
+            return self.compared.measured["map"], [map_scores[artery.key] for artery in MAIN_ARTERIES]
         names = np.array(self.compared.candidates.arteries)
         return float(self.agatston[counted].sum()), [
             float(self.agatston[counted & (names == artery.key)].sum()) for artery in MAIN_ARTERIES
@@ -95,7 +95,7 @@ class _Scan:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What some scans taught. errors: of Agatston scores, by kind and part ("total", "artery"). known: what they were
+    """What some scans fitted. errors: of Agatston scores, by kind and part ("total", "artery"). known: what they were
     like."""
 
     evidence: Evidence
@@ -104,14 +104,14 @@ class Fitted:
 
     def as_calibration(self) -> dict[str, object]:
         """As a model's card holds it."""
-        errors = {k: {p: {"agatston": asdict(e)} for p, e in own.items()} for k, own in self.errors.items()}
-        uncertainty = {kind: {"total": {}, "artery": {}, **own} for kind, own in errors.items()}
+        errors = {k: {p: {"agatston": asdict(e)} for p, e in parts.items()} for k, parts in self.errors.items()}
+        uncertainty = {kind: {"total": {}, "artery": {}, **parts} for kind, parts in errors.items()}
         return {"candidates": asdict(self.evidence), "uncertainty": uncertainty, "known": asdict(self.known)}
 
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A scan by what other patients taught. automatic: its clinical score. intervals: of the total, by method; None
+    """A scan by what other patients fitted. automatic: its clinical score. intervals: of the total, by method; None
     where they are withheld. probabilities: of `uncertainty.CATEGORIES`; empty where withheld."""
 
     automatic: float
@@ -141,8 +141,8 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
     """
     if base is None or Evidence.stored(base.calibration) is None:
         raise CTError("No model is in use that evaluates candidates by evidence; there is nothing to calibrate anew.")
-    taken = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
-    if not NAME.fullmatch(name) or taken or base.name == name:
+    others = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
+    if not NAME.fullmatch(name) or others or base.name == name:
         raise CTError(
             f"{name!r} is the name of another model, or none: use small letters, digits, dots, dashes and underscores."
         )
@@ -160,29 +160,29 @@ def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration
     Raises:
         TooFewError: They do not suffice.
     """
-    own = [_Scan(scan) for scan in scans if scan.candidates is not None]
-    _enough(own)
-    why_not = _why_not_refitted(own)
+    usable = [_Scan(scan) for scan in scans if scan.candidates is not None]
+    _enough(usable)
+    why_not = _why_not_refitted(usable)
     fitter = _Fitter(base, refit=not why_not)
-    fold = _folds(own)
-    cross_fitted: list[CrossFitted | None] = [None] * len(own)
+    fold = _folds(usable)
+    cross_fitted: list[CrossFitted | None] = [None] * len(usable)
     for number in range(FOLDS):
-        taught = fitter.fit([scan for scan, part in zip(own, fold, strict=True) if part != number])
+        fitted = fitter.fit([scan for scan, part in zip(usable, fold, strict=True) if part != number])
         for n in np.flatnonzero(fold == number):
-            cross_fitted[n] = _evaluated(own[n], taught)
+            cross_fitted[n] = _evaluated(usable[n], fitted)
     return Recalibration(
-        tuple(scan.compared for scan in own),
-        tuple(found for found in cross_fitted if found is not None),
-        fitter.fit(own),
+        tuple(scan.compared for scan in usable),
+        tuple(result for result in cross_fitted if result is not None),
+        fitter.fit(usable),
         why_not,
     )
 
 
-def store(found: Recalibration, base: StoredModel, name: str, reference: str) -> StoredModel:
+def store(recalibration: Recalibration, base: StoredModel, name: str, reference: str) -> StoredModel:
     """Install a copy of the model under a name, with this calibration. No name of a patient or file is stored.
 
     Args:
-        found: The calibration.
+        recalibration: The calibration.
         base: The model that the scans were scored with.
         name: Of the copy.
         reference: Title of its format.
@@ -192,17 +192,17 @@ def store(found: Recalibration, base: StoredModel, name: str, reference: str) ->
     """
     card = base.card
     today = datetime.date.today().isoformat()
-    known = CalibratedOn(reference, len(found.scans), found.patients, today)
+    calibrated_on = CalibratedOn(reference, len(recalibration.scans), recalibration.patients, today)
     # What was measured with the former evidence does not hold for the new one.
-    whole = card.validation.get("whole_method", {})
-    kept = {key: whole[key] for key in ("models", "data") if key in whole}
-    achieved = {"data": str(known), "from": card.name, "weights_fitted": not found.why_not}
-    calibration = {**card.calibration, **found.fitted.as_calibration(), "calibrated_on": asdict(known)}
-    validation = {**card.validation, "whole_method": kept, "recalibration": achieved}
-    use = f"{card.intended_use.split(_USE)[0]}{_USE} {known}, for scans and patients like theirs."
+    former = card.validation.get("whole_method", {})
+    provenance = {key: former[key] for key in ("models", "data") if key in former}
+    achieved = {"data": str(calibrated_on), "from": card.name, "weights_fitted": not recalibration.why_not}
+    calibration = {**card.calibration, **recalibration.fitted.as_calibration(), "calibrated_on": asdict(calibrated_on)}
+    validation = {**card.validation, "whole_method": provenance, "recalibration": achieved}
+    use = f"{card.intended_use.split(_USE)[0]}{_USE} {calibrated_on}, for scans and patients like theirs."
     # As it will be read: an identical calibration is not stored twice.
-    stored = json.loads(json.dumps({"calibration": calibration, "validation": validation}))
-    return install_copy(base.path, replace(card, name=name, intended_use=use, **stored))
+    content = json.loads(json.dumps({"calibration": calibration, "validation": validation}))
+    return install_copy(base.path, replace(card, name=name, intended_use=use, **content))
 
 
 _USE = " Calibrated by its user on"
@@ -222,7 +222,7 @@ class _Fitter:
         probabilities: list[np.ndarray] = [np.zeros(0)] * len(scans)
         for number in sorted(set(fold.tolist())):
             others = [scan for scan, part in zip(scans, fold, strict=True) if part != number]
-            weights = self._taught(others).weights
+            weights = self._evidence_of(others).weights
             for n in np.flatnonzero(fold == number):
                 probabilities[n] = coronary_probabilities(scans[n].features, weights)
         truths = [scan.compared.total for scan in scans]
@@ -231,22 +231,24 @@ class _Fitter:
         counted = [p >= limit for p in probabilities]
         errors = {kind: self._fitted_errors(kind, scans, counted) for kind in KINDS.values()}
         facts = [scan.compared.candidates.facts for scan in scans]
-        return Fitted(replace(self._taught(scans), most_not_coronary=1 - limit), errors, CalibrationRange.of(facts))
+        return Fitted(
+            replace(self._evidence_of(scans), most_not_coronary=1 - limit), errors, CalibrationRange.of(facts)
+        )
 
-    def _taught(self, scans: Sequence[_Scan]) -> Evidence:
+    def _evidence_of(self, scans: Sequence[_Scan]) -> Evidence:
         """With weights fitted to scans where there is something to fit to, drawn to the present ones."""
-        told = [scan for scan in scans if scan.coronary is not None] if self._refit else []
-        coronary = np.concatenate([scan.coronary for scan in told]) if told else np.zeros(0, bool)
+        outlined = [scan for scan in scans if scan.coronary is not None] if self._refit else []
+        coronary = np.concatenate([scan.coronary for scan in outlined]) if outlined else np.zeros(0, bool)
         if len(set(coronary.tolist())) < 2:
             return self._present
-        features = np.concatenate([scan.features for scan in told])
+        features = np.concatenate([scan.features for scan in outlined])
         weights = fitted_weights(features, coronary, toward=self._present.weights)
         return replace(self._present, weights=weights, typical=typical(features[coronary]))
 
     def _fitted_errors(
         self, kind: str, scans: Sequence[_Scan], counted: Sequence[np.ndarray]
     ) -> dict[str, ScoreErrors]:
-        scores = [scan.scores(kind, own) for scan, own in zip(scans, counted, strict=True)]
+        scores = [scan.scores(kind, part) for scan, part in zip(scans, counted, strict=True)]
         totals = np.array([total for total, _ in scores])
         truths = np.array([scan.compared.total for scan in scans])
         facts = _noise_and_thickness(scans)
@@ -255,14 +257,15 @@ class _Fitter:
         errors = {"total": _errors(totals, truths, facts, former)}
         if former is not None:
             pairs = zip(LIMITS["agatston"], errors["total"].chances, former.chances, strict=True)
-            chances = tuple(own if _both_sides(scans, limit) else known for limit, own, known in pairs)
+            chances = tuple(part if _both_sides(scans, limit) else earlier for limit, part, earlier in pairs)
             errors["total"] = replace(errors["total"], chances=chances)
-        told = [n for n, scan in enumerate(scans) if scan.arteries is not None]
-        if len({scans[n].compared.patient for n in told}) >= LEAST_PATIENTS:
-            found = np.array([scores[n][1] for n in told]).ravel()
-            known = np.array([scans[n].arteries for n in told]).ravel()
-            facts = tuple(np.repeat(fact[told], len(MAIN_ARTERIES)) for fact in facts)
-            errors["artery"] = _errors(found, known, facts, None if before is None else before.artery.get("agatston"))
+        complete = [n for n, scan in enumerate(scans) if scan.arteries is not None]
+        if len({scans[n].compared.patient for n in complete}) >= LEAST_PATIENTS:
+            artery_scores = np.array([scores[n][1] for n in complete]).ravel()
+            artery_truths = np.array([scans[n].arteries for n in complete]).ravel()
+            facts = tuple(np.repeat(fact[complete], len(MAIN_ARTERIES)) for fact in facts)
+            former = None if before is None else before.artery.get("agatston")
+            errors["artery"] = _errors(artery_scores, artery_truths, facts, former)
         return errors
 
 
@@ -280,37 +283,37 @@ def _errors(
     of_class = np.searchsorted(LIMITS["agatston"], truths, side="right")
     errors = []
     for place, known in enumerate(former.errors):
-        own = scaled[of_class == place].tolist()
-        errors.append(tuple(sorted(own if len(own) >= LEAST_OF_CLASS else (*own, *known))))
+        own_errors = scaled[of_class == place].tolist()
+        errors.append(tuple(sorted(own_errors if len(own_errors) >= LEAST_OF_CLASS else (*own_errors, *known))))
     weights = {"noise_weight": former.noise_weight, "thickness_weight": former.thickness_weight}
     return replace(fitted, errors=tuple(errors), **weights)
 
 
-def _evaluated(scan: _Scan, taught: Fitted) -> CrossFitted:
-    evidence = taught.evidence
+def _evaluated(scan: _Scan, fitted: Fitted) -> CrossFitted:
+    evidence = fitted.evidence
     counted = coronary_probabilities(scan.features, evidence.weights) >= 1 - evidence.most_not_coronary
     facts = scan.compared.candidates.facts
-    familiarity = taught.known.familiarity(facts)
+    familiarity = fitted.known.familiarity(facts)
     if scan.compared.candidates.metal:
         familiarity = familiarity.flag(METAL)
     total, _ = scan.scores("automatic", counted)
     intervals: dict[str, tuple[float, float] | None] = {}
     for method, kind in KINDS.items():
-        errors, score = taught.errors[kind]["total"], scan.scores(kind, counted)[0]
+        errors, score = fitted.errors[kind]["total"], scan.scores(kind, counted)[0]
         intervals[method] = (
             None
             if familiarity.out_of_range
             else errors.interval(score, facts["noise_hu"], facts["slice_thickness_mm"], familiarity.distance)
         )
-    chances = taught.errors["automatic"]["total"].probabilities(total)
+    chances = fitted.errors["automatic"]["total"].probabilities(total)
     probabilities = {} if familiarity.out_of_range else dict(zip(CATEGORIES, chances, strict=True))
     return CrossFitted(total, intervals, probabilities)
 
 
 def _folds(scans: Sequence[_Scan]) -> np.ndarray:
     """The fold of each scan, no patient in two. By what was found before: a reference shall not move its scan."""
-    found = np.array([scan.compared.measured["automatic"] > 0 for scan in scans])
-    return parts_by_patient([scan.compared.patient for scan in scans], found, FOLDS, seed=None)
+    positive = np.array([scan.compared.measured["automatic"] > 0 for scan in scans])
+    return parts_by_patient([scan.compared.patient for scan in scans], positive, FOLDS, seed=None)
 
 
 def _noise_and_thickness(scans: Sequence[_Scan]) -> tuple[np.ndarray, ...]:
@@ -340,12 +343,12 @@ def _enough(scans: Sequence[_Scan]) -> None:
 
 def _why_not_refitted(scans: Sequence[_Scan]) -> str:
     """Empty where weights can be fitted."""
-    told = [scan for scan in scans if scan.coronary is not None]
-    if not any(scan.coronary.any() for scan in told):
+    outlined = [scan for scan in scans if scan.coronary is not None]
+    if not any(scan.coronary.any() for scan in outlined):
         return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
     for value, what in ((True, "coronary calcium"), (False, "something else")):
-        count = sum(int((scan.coronary == value).sum()) for scan in told)
-        patients = len({scan.compared.patient for scan in told if (scan.coronary == value).any()})
+        count = sum(int((scan.coronary == value).sum()) for scan in outlined)
+        patients = len({scan.compared.patient for scan in outlined if (scan.coronary == value).any()})
         if count < LEAST_CANDIDATES or patients < LEAST_CANDIDATE_PATIENTS:
             return (
                 f"{count} candidates of {patients} patients are {what}; weights need {LEAST_CANDIDATES} of "

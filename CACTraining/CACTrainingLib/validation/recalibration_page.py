@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..report.measures import Comparison, Measure
-from ..report.parts import METHODS, Section, Table, count
+from ..report.parts import METHODS, Cell, Section, Table, count
 from ..statistics.bootstrap import mean
+from ..statistics.patient_folds import CATEGORY_TITLES
 from ..training.evidence import FOLDS
-from .agreement import CATEGORIES, LEAST, Statistic, category, category_kappa, f1_at, icc, mean_difference, slope
+from .agreement import LEAST, Statistic, category, category_kappa, f1_at, icc, mean_difference, slope
 from .comparison import ComparedScan
 from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, CrossFitted, Recalibration
-
-if TYPE_CHECKING:
-    from ..report.parts import Cell
 
 NAME, TITLE = "calibration", "Calibration on these scans"
 
@@ -35,16 +32,16 @@ def refused_section(reason: str) -> Section:
     return Section(NAME, TITLE, (f"Nothing was calibrated or stored. {reason}",))
 
 
-def section(found: Recalibration, name: str, base: str) -> Section:
+def section(result: Recalibration, name: str, base: str) -> Section:
     """Of a calibration that is stored under a name. base: name of the model before."""
-    scans = f"{count(found.scans, 'scan')} of {count(found.patients, 'patient')}"
+    scans = f"{count(result.scans, 'scan')} of {count(result.patients, 'patient')}"
     text = (
         f"“Before” is {base}, as the other sections have it. “After” is cross-fitted: the patients were split into "
         f"{FOLDS} folds, and each scan was evaluated by what the patients of the other folds taught, so that its own "
         f"reference has no part in its score and interval. What is stored was fitted to all {scans}, and was not "
         "evaluated on others.",
         "Fitted: the limit from which a candidate counts, errors of totals, probabilities of categories, and the range "
-        f"of scans that are known; other scans get wider intervals, or none. {_weights(found)} Categories of fewer "
+        f"of scans that are known; other scans get wider intervals, or none. {_weights(result)} Categories of fewer "
         f"than {LEAST_OF_CLASS} scans also keep the former errors, limits with fewer than {LEAST_OF_EACH} patients on "
         "one side the former probabilities. Intervals of arteries need LM, LAD, LCX and RCA of "
         f"{LEAST_PATIENTS} patients. Mass and reviewed scores have no intervals. Networks and the evidence of the "
@@ -52,14 +49,14 @@ def section(found: Recalibration, name: str, base: str) -> Section:
         f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
         f"{name}”. Without that, {base} scores as before; “cac models install {name} --previous” takes {name} away.",
     )
-    tables = (_agreement(found), _intervals(found))
+    tables = (_agreement(result), _intervals(result))
     return Section(NAME, TITLE, text, tables)
 
 
-def _weights(found: Recalibration) -> str:
+def _weights(result: Recalibration) -> str:
     """Whether the weights were fitted."""
-    stay = f"The weights of the candidates' evidence stay: {found.why_not}"
-    return stay if found.why_not else "The weights of the candidates' evidence were fitted too."
+    stay = f"The weights of the candidates' evidence stay: {result.why_not}"
+    return stay if result.why_not else "The weights of the candidates' evidence were fitted too."
 
 
 Pair = tuple[ComparedScan, CrossFitted]
@@ -75,26 +72,30 @@ def _measured(pairs: Sequence[Pair], when: str) -> np.ndarray:
     return np.array(list(map(_SCORES[when], pairs)))
 
 
-def _agreement(found: Recalibration) -> Table:
-    pairs = list(zip(found.scans, found.cross_fitted, strict=True))
-    known = [(scan, own) for scan, own in pairs if own.probabilities and scan.candidates.probabilities]
+def _agreement(result: Recalibration) -> Table:
+    pairs = list(zip(result.scans, result.cross_fitted, strict=True))
+    with_probabilities = [
+        (scan, cross) for scan, cross in pairs if cross.probabilities and scan.candidates.probabilities
+    ]
 
     def measure(title: str, statistic: Statistic) -> Measure:
-        def value(weights: np.ndarray, own: Sequence[Pair], when: str) -> np.ndarray:
-            return statistic(weights, np.array([scan.total for scan, _ in own]), _measured(own, when))
+        def value(weights: np.ndarray, group: Sequence[Pair], when: str) -> np.ndarray:
+            return statistic(weights, np.array([scan.total for scan, _ in group]), _measured(group, when))
 
         return Measure(title, lambda *_: pairs, value)
 
-    def probability(weights: np.ndarray, own: Sequence[Pair], when: str) -> np.ndarray:
-        given = [scan.candidates.probabilities if when == "before" else cross.probabilities for scan, cross in own]
-        categories = [category(scan.total) for scan, _ in own]
-        return mean(weights, np.array([list(p.values())[c] for p, c in zip(given, categories, strict=True)]))
+    def probability(weights: np.ndarray, group: Sequence[Pair], when: str) -> np.ndarray:
+        probabilities = [
+            scan.candidates.probabilities if when == "before" else cross.probabilities for scan, cross in group
+        ]
+        categories = [category(scan.total) for scan, _ in group]
+        return mean(weights, np.array([list(p.values())[c] for p, c in zip(probabilities, categories, strict=True)]))
 
     measures = [measure(*one) for one in MEASURES.items()]
-    if known:
-        measures.append(Measure("Mean probability of the true category", lambda *_: known, probability))
+    if with_probabilities:
+        measures.append(Measure("Mean probability of the true category", lambda *_: with_probabilities, probability))
     titles = {when: when.capitalize() for when in _SCORES}
-    comparison = Comparison([scan.patient for scan in found.scans], titles, "after", np.random.default_rng(0))
+    comparison = Comparison([scan.patient for scan in result.scans], titles, "after", np.random.default_rng(0))
     note = (
         f"{METHODS['automatic']} against the reference, on the same scans. Differences are after minus before; slope 1 "
         "and differences of 0 are best. The calcium map's own scores are not changed by a calibration."
@@ -104,25 +105,25 @@ def _agreement(found: Recalibration) -> Table:
     return Table("calibration_agreement", "Agreement before and after", columns, tuple(rows), note)
 
 
-def _coverage(found: Recalibration, method: str, of: int | None, after: bool) -> tuple[int, int, int]:
+def _coverage(result: Recalibration, method: str, of: int | None, after: bool) -> tuple[int, int, int]:
     """Intervals that hold the reference, intervals, and scans.
 
     of: only scans whose reference is of this category; None for all.
     """
-    pairs = zip(found.scans, found.cross_fitted, strict=True)
-    own = [(scan, cross) for scan, cross in pairs if of is None or category(scan.total) == of]
-    intervals = [cross.intervals[method] if after else scan.candidates.intervals.get(method) for scan, cross in own]
-    known = [(scan.total, ends) for (scan, _), ends in zip(own, intervals, strict=True) if ends is not None]
-    held = sum(low <= total <= high for total, (low, high) in known)
-    return held, len(known), len(own)
+    pairs = zip(result.scans, result.cross_fitted, strict=True)
+    group = [(scan, cross) for scan, cross in pairs if of is None or category(scan.total) == of]
+    intervals = [cross.intervals[method] if after else scan.candidates.intervals.get(method) for scan, cross in group]
+    limits = [(scan.total, ends) for (scan, _), ends in zip(group, intervals, strict=True) if ends is not None]
+    held = sum(low <= total <= high for total, (low, high) in limits)
+    return held, len(limits), len(group)
 
 
-def _intervals(found: Recalibration) -> Table:
-    shown = [(method, after) for method in KINDS for after in (False, True)]
-    columns = tuple(f"{METHODS[method]}, {'after' if after else 'before'}" for method, after in shown)
+def _intervals(result: Recalibration) -> Table:
+    variants = [(method, after) for method in KINDS for after in (False, True)]
+    columns = tuple(f"{METHODS[method]}, {'after' if after else 'before'}" for method, after in variants)
     rows: list[tuple[Cell, ...]] = []
-    for of, title in [*enumerate(CATEGORIES), (None, "all")]:
-        results = [_coverage(found, method, of, after) for method, after in shown]
+    for of, title in [*enumerate(CATEGORY_TITLES), (None, "all")]:
+        results = [_coverage(result, method, of, after) for method, after in variants]
         cells = (f"{held} of {known}" if known else "none" for held, known, _ in results)
         rows.append((title, results[0][2], *cells))
     note = (

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.cohort.search import scans_of_folder, search
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.io.reading import find_series, stem
+
+from ..project.importers.sources import patient_in
 
 VESSELS = {"LM": ("LM",), "LAD": ("LAD",), "LCX": ("LCX",), "RCA": ("RCA",)}
 """Keys of arteries by the vessel that a reference tells apart."""
@@ -65,6 +69,20 @@ Counted = Callable[[int, int], None]
 """Takes how many are done of how many."""
 
 
+@dataclass(frozen=True)
+class Format:
+    """A format of references.
+
+    fits: whether a file or folder is of it. read: makes the reference, of the file or folder, the folder of its scans
+    (None where it is not given) and the progress. holds_scans: whether the folder of the scans must not be given.
+    """
+
+    title: str
+    fits: Callable[[Path], bool]
+    read: Callable[[Path, Path | None, Counted | None], Reference]
+    holds_scans: bool = False
+
+
 def read_each(
     items: Sequence[tuple[str, Any]], read: Callable[[str, Any], ReferenceScan], progress: Counted | None = None
 ) -> tuple[tuple[ReferenceScan, ...], tuple[tuple[str, str], ...]]:
@@ -75,15 +93,15 @@ def read_each(
         read: makes the scan of a name and an item; raises CTError where it cannot.
         progress: counts the items.
     """
-    found, refused = [], []
-    for done, (name, item) in enumerate(items, 1):
+    scans, refused = [], []
+    for number, (name, item) in enumerate(items, 1):
         try:
-            found.append(read(name, item))
+            scans.append(read(name, item))
         except CTError as error:
             refused.append((name, str(error)))
         if progress:
-            progress(done, len(items))
-    return tuple(found), tuple(refused)
+            progress(number, len(items))
+    return tuple(scans), tuple(refused)
 
 
 BY_RULE = (
@@ -92,24 +110,60 @@ BY_RULE = (
 )
 
 
-def relabelled(image: sitk.Image, sites: Mapping[int, int], path: Path) -> sitk.Image:
-    """A label map with other labels. sites: the new label by the old one, without 0. Raises BadReferenceError."""
-    check_labels(image, {old: str(new) for old, new in sites.items()}, path)
-    changed = {float(old): float(new) for old, new in sites.items()}
-    return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), changed)
-
-
-def check_labels(image: sitk.Image, known: Mapping[int, str], path: Path) -> None:
-    """Raises BadReferenceError where a label map holds another label. known: what each means, without 0."""
-    labels = set(np.unique(sitk.GetArrayViewFromImage(image)).tolist()) - {0, *known}
-    if labels:
-        meant = ", ".join(f"{label} {meaning}" for label, meaning in known.items())
-        raise BadReferenceError(f"{path.name} holds the label {max(labels):g}. Its labels can be {meant}.")
-
-
 ARTERY_NAMES = {artery.key.lower(): artery.key for artery in Artery if artery <= Artery.RCA} | {
     "lca": "LM",
     "lmca": "LM",
     "cx": "LCX",
 }
 """Keys of arteries by what columns call them: COCA's LCA is what is left of the left coronary artery, the left main."""
+
+ScansById = dict[str, list[CohortScan]]
+
+
+def scan_of(id_: str, scans: ScansById) -> CohortScan:
+    """The scan of an id, by `scans_below`. Raises BadReferenceError where there is none or several, or it is unfit."""
+    matches = scans.get(id_.strip().lower(), [])
+    if len(matches) != 1:
+        names = ", ".join(sorted(scan.name for scan in matches)[:3])
+        raise BadReferenceError(
+            f"{len(matches)} scans go by this id{names and f' ({names})'}: a folder, a file or a patient ID. Give a "
+            "table (CSV) whose column ct names the one that was scored."
+        )
+    if matches[0].fault:
+        raise BadReferenceError(matches[0].fault)
+    return matches[0]
+
+
+def scans_below(folder: Path, progress: Counted | None = None) -> ScansById:
+    """Find the scans below a folder, by every name that one goes by, in lower case.
+
+    A scan goes by the id of its patient in the header, and by each part of its path below the folder.
+
+    Args:
+        folder: Of DICOM series or image files.
+        progress: Takes how many DICOM folders are read of how many.
+
+    Raises:
+        BadReferenceError: There is no such folder, or no scan in it.
+    """
+    if not folder.is_dir():
+        raise BadReferenceError(f"There is no folder of scans {folder}. Name it with --scans.")
+    places = search(folder, folder / ".cac-no-output")
+    series = []
+    for n, place in enumerate(places.folders, 1):
+        try:
+            series.append(find_series(place))
+        except (OSError, CTError):
+            series.append(None)
+        if progress:
+            progress(n, len(places.folders))
+    scans: dict[str, list[CohortScan]] = {}
+    for scan in scans_of_folder(folder, places, series):
+        patient = patient_in(scan) if scan.series is not None else None
+        named = replace(scan, patient=patient or "")
+        below = scan.ct.relative_to(folder)
+        for name in {part.lower() for part in (*below.parts[:-1], stem(below), patient) if part}:
+            scans.setdefault(name, []).append(named)
+    if not scans:
+        raise BadReferenceError(f"{folder} holds no CT: no DICOM series and no NIfTI, NRRD or MHA file.")
+    return scans

@@ -6,7 +6,6 @@ that was interrupted goes on.
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -25,12 +24,12 @@ from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.quality.calibration import CalibratedOn
 
-from ..experiments.jobs import JobSettings, job_key, kept_jobs
-from ..experiments.scored import SCANS, make_folder, scored_folders
+from ..experiments.jobs import SCANS, JobSettings, job_key, kept_jobs, make_folder, scored_folders
 from ..report.page import facts_of, write_study
 from ..report.parts import METHODS, Section, Table, candidates_counted, count
+from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, lesions, recalibration, recalibration_page
-from .agreement import CATEGORIES, Compared, category
+from .agreement import Compared, category
 from .comparison import ComparedScan, Job, comparer, from_json, jobs_of
 from .formats import read_reference
 from .recalibration import TooFewError
@@ -100,7 +99,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         reasons = abbreviated_list(f"{name}: {why}" for name, why in refused)
         raise CTError(f"No scan of {settings.reference} could be scored and compared. {reasons}")
     with progress.step("page"):
-        vessels = {vessel: own for vessel, own in reference.vessels.items() if any(vessel in s.vessels for s in scans)}
+        vessels = {v: arteries for v, arteries in reference.vessels.items() if any(v in scan.vessels for scan in scans)}
         compared = Compared(scans, np.random.default_rng(settings.seed), vessels)
         _write_comparison(compared, settings.output / COMPARISON)
         calibrated, own_parts, failure = None, (), None
@@ -127,9 +126,9 @@ def _calibrated(
     name: str, reference: Reference, compared: Compared, base: StoredModel
 ) -> tuple[StoredModel, tuple[Section, ...]]:
     """What is stored under a name, and the section about it. Raises TooFewError, ModelError."""
-    found = recalibration.recalibrate(compared.scans, base.card)
-    section = recalibration_page.section(found, name, base.card.name)
-    return recalibration.store(found, base, name, reference.title), (section,)
+    result = recalibration.recalibrate(compared.scans, base.card)
+    section = recalibration_page.section(result, name, base.card.name)
+    return recalibration.store(result, base, name, reference.title), (section,)
 
 
 def _scored(reference: Reference, settings: ValidationSettings, progress: Progress) -> list[Path | str]:
@@ -147,11 +146,11 @@ def _compared(
     jobs = jobs_of(reference, folders, output)
     keys = [None if job is None else _key(job) for job in jobs]
     waiting = {key: job for key, job in zip(keys, jobs, strict=True) if key}
-    done, failed = kept_jobs(waiting, output / RECORDS, comparer, work)
+    results, failed = kept_jobs(waiting, output / RECORDS, comparer, work)
     scans, refused = [], list(reference.refused)
     for key, scan, folder in zip(keys, reference.scans, folders, strict=True):
-        if key in done:
-            scans.append(from_json(done[key]))
+        if key in results:
+            scans.append(from_json(results[key]))
         else:
             refused.append((scan.name, failed[key] if key else str(folder)))
     return scans, refused
@@ -159,8 +158,8 @@ def _compared(
 
 def _key(job: Job) -> str:
     scan = job.scan
-    given = (RECORDS_VERSION, scan.patient, scan.total, dict(scan.vessels), job.vessels)
-    return job_key(scan.name, *given, files=[job.folder / LAST_FILE, *scan.files])
+    content = (RECORDS_VERSION, scan.patient, scan.total, dict(scan.vessels), job.vessels)
+    return job_key(scan.name, *content, files=[job.folder / LAST_FILE, *scan.files])
 
 
 def _write_comparison(compared: Compared, path: Path) -> None:
@@ -181,20 +180,20 @@ def _data_section(
 ) -> Section:
     """card: of the calcium map's model."""
     scans = compared.scans
-    known = None if card is None else CalibratedOn.stored(card.calibration)
+    source = None if card is None else CalibratedOn.stored(card.calibration)
     text = [
         reference.about,
         f"{count(scans, 'scan')} of {count({scan.patient for scan in scans}, 'patient')} were scored and compared; "
         f"{len(refused)} could not be. No score was reviewed by anyone.",
         *candidates_counted(sum(scan.candidates is None for scan in scans), len(scans)),
     ]
-    if card is not None and known is not None:
+    if card is not None and source is not None:
         text.append(
-            f"The model {card.name} was calibrated on {known}. If these scans are among them, everything below is "
+            f"The model {card.name} was calibrated on {source}. If these scans are among them, everything below is "
             "better than it would be on others."
         )
-    counts = Counter(CATEGORIES[category(scan.total)] for scan in scans)
-    rows = tuple((name, counts[name]) for name in CATEGORIES)
+    counts = Counter(CATEGORY_TITLES[category(scan.total)] for scan in scans)
+    rows = tuple((name, counts[name]) for name in CATEGORY_TITLES)
     tables = [Table("reference", "The scans by the reference's score", ("Agatston score", "Scans"), rows)]
     if refused:
         tables.append(Table("refused", "What is left out, and why", ("Scan", "Why"), tuple(refused)))
@@ -209,7 +208,6 @@ def _facts(
     settings: ValidationSettings, reference: Reference, scans: Sequence[ComparedScan], seconds: float
 ) -> dict[str, str]:
     return {
-        "Date": datetime.date.today().isoformat(),
         "Reference": f"{settings.reference}: {reference.title}",
         "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
         "Scoring": f"{np.median([scan.seconds for scan in scans]):.1f} s per scan (median) on one core",

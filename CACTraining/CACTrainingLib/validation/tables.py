@@ -15,20 +15,26 @@ from CACScoringLib.core.tables import Line, Table, TableError, read_table
 from CACScoringLib.core.text import printable
 
 from . import label_maps
-from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Counted, Reference, ReferenceScan, read_each
-from .scans import ScansById, scan_of, scans_below
+from .reference import (
+    ARTERY_NAMES,
+    VESSELS,
+    BadReferenceError,
+    Counted,
+    Format,
+    Reference,
+    ReferenceScan,
+    ScansById,
+    read_each,
+    scan_of,
+    scans_below,
+)
 
-TITLE = "a table of scores"
 ID = "id"
 TOTALS = ("total", "agatston")
 ENDINGS = (".csv", ".tsv", ".txt")
 
 
-def fits(source: Path) -> bool:
-    return source.is_file() and source.name.lower().endswith(ENDINGS)
-
-
-def read(source: Path, scans: Path | None = None, progress: Counted | None = None) -> Reference:
+def _read(source: Path, scans: Path | None, progress: Counted | None) -> Reference:
     """The reference of a table. scans: below which ids are looked up. Raises BadReferenceError, TableError."""
     table = read_table(source, short_lines=True)
     total = next((column for column in TOTALS if column in table), None)
@@ -46,8 +52,8 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
     lesions = f" {label_maps.ABOUT}" if "lesions" in table else ""
     scores = "Agatston scores as the table has them." if total or arteries else ""
     items = [(_name(line), line) for line in table.lines]
-    found = read_each(items, lambda _, line: _scan(line, total, arteries, by_id))
-    return Reference(TITLE, f"{scores}{lesions}".strip(), vessels, *found)
+    each = read_each(items, lambda _, line: _scan(line, total, arteries, by_id))
+    return Reference(TABLE.title, f"{scores}{lesions}".strip(), vessels, *each)
 
 
 def _check_columns(table: Table, total: str | None, arteries: dict[str, str]) -> None:
@@ -71,8 +77,8 @@ def _scan(line: Line, total: str | None, arteries: dict[str, str], by_id: ScansB
     """Raises CTError."""
     name = _name(line)
     score = line.number_in(total, 0) if total else None
-    given = {key: line.number_in(column, 0) for column, key in arteries.items()}
-    vessels = {key: value for key, value in given.items() if value is not None}
+    scores = {key: line.number_in(column, 0) for column, key in arteries.items()}
+    vessels = {key: value for key, value in scores.items() if value is not None}
     if score is None and set(vessels) == set(VESSELS):
         score = sum(vessels.values())
     lesions = line.file("lesions")
@@ -91,3 +97,6 @@ def _scan(line: Line, total: str | None, arteries: dict[str, str], by_id: ScansB
     files = () if lesions is None else (lesions,)
     patient = printable(line.text("patient")) or name
     return ReferenceScan(name, patient, ct, series, score, vessels, outlines, files)
+
+
+TABLE = Format("a table of scores", lambda source: source.is_file() and source.name.lower().endswith(ENDINGS), _read)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..statistics.bootstrap import Bootstrap, Found, ratio
+from ..statistics.bootstrap import Bootstrap, BootstrapResult, ratio
 from ..statistics.roc import area_under_curve
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -41,8 +41,8 @@ def proportion(
     """Proportion of hits. hit: bool [m] from truth and predicted values. among: bool [m] from the truth."""
 
     def statistic(weights: np.ndarray, truth: np.ndarray, values: np.ndarray) -> np.ndarray:
-        counted = among(truth)
-        return ratio(weights, hit(truth, values) & counted, counted)
+        members = among(truth)
+        return ratio(weights, hit(truth, values) & members, members)
 
     return Measure(title, statistic, among)
 
@@ -54,7 +54,7 @@ class Evaluation:
         self.patients, self.truth = np.array(patients), truth
         self.weights = Bootstrap(patients, np.random.default_rng(seed)).weights(patients)
 
-    def of(self, predictions: Sequence[Prediction], measure: Measure) -> Found:
+    def of(self, predictions: Sequence[Prediction], measure: Measure) -> BootstrapResult:
         """A measure, averaged over models that each predicted the same scans or scans of their own."""
         values = [
             measure.statistic(np.take(self.weights, one.rows, 1), self.truth[one.rows], one.values)
@@ -63,8 +63,8 @@ class Evaluation:
         rows = np.unique(np.concatenate([one.rows for one in predictions]))
         if measure.among is not None:
             rows = rows[measure.among(self.truth[rows])]
-        found = Found(np.mean(values, axis=0), len(rows), len(set(self.patients[rows])))
-        return found if measure.among is None else found.exact_where_certain()
+        result = BootstrapResult(np.mean(values, axis=0), len(rows), len(set(self.patients[rows])))
+        return result if measure.among is None else result.exact_where_certain()
 
 
 def _area(weights: np.ndarray, truth: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -53,13 +53,13 @@ def prepare(
     progress = progress or Progress()
     (folder / kind).mkdir(parents=True, exist_ok=True)
     files = {scan.name: folder / kind / f"{_key(scan, settings_key)}.npz" for scan in scans}
-    wanted = [scan for scan in scans if not files[scan.name].exists()]
+    missing = [scan for scan in scans if not files[scan.name].exists()]
     failed: dict[str, str] = {}
-    if wanted:
-        jobs = [(scan, files[scan.name]) for scan in wanted]
+    if missing:
+        jobs = [(scan, files[scan.name]) for scan in missing]
         count = workers or sensible_count(MEMORY_EACH_BYTES)
         events = finished(partial(_begin, work), jobs, count, progress.counted)
-        reasons = {scan.name: event.reason or event.result for scan, event in zip(wanted, events, strict=True)}
+        reasons = {scan.name: event.reason or event.result for scan, event in zip(missing, events, strict=True)}
         failed = {name: reason for name, reason in reasons.items() if reason}
     if len(failed) == len(scans):
         name, reason = next(iter(failed.items()))
@@ -108,6 +108,6 @@ def _key(scan: TableScan, settings: str) -> str:
         parts.append(find_model("territories").card.sha256)
     for place in (scan.ct, *([scan.heart] if scan.heart else [])):
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            found = file.stat()
-            parts.append(f"{file.name} {found.st_size} {found.st_mtime_ns}")
+            status = file.stat()
+            parts.append(f"{file.name} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

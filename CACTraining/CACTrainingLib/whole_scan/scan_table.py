@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +18,6 @@ from CACScoringLib.core.tables import read_table as read_lines
 from ..data.scan_table import TableScan, known_of, read_rows
 from ..phantom.anatomy.patient import AGATSTON_PER_MG
 from ..statistics.patient_folds import category_of, parts_by_patient
-
-if TYPE_CHECKING:
-    pass
-
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 TABLE = "cohort.csv"
@@ -55,8 +50,8 @@ def are_digital(scans: Sequence[TableScan]) -> bool:
 
 def kind_of_data(scans: Sequence[TableScan]) -> str:
     """Description of the scans for a model's card."""
-    digital, own = "digital patients' chest CT with known calcium", "chest CT of a user's table"
-    return digital if are_digital(scans) else own
+    digital, real = "digital patients' chest CT with known calcium", "chest CT of a user's table"
+    return digital if are_digital(scans) else real
 
 
 def _made_with_contrast(folder: Path) -> bool:
@@ -85,8 +80,8 @@ def _own(columns: dict[str, str], line: Line) -> TableScan:
 
 def _scores(line: Line, columns: dict[str, str], factor: float) -> dict[str, float]:
     """By artery; none where not all are known. factor: from the columns' numbers to Agatston scores."""
-    found = {artery: line.number_in(column, 0.0) for artery, column in columns.items()}
-    return {} if None in found.values() else {artery: factor * score for artery, score in found.items()}
+    scores = {artery: line.number_in(column, 0.0) for artery, column in columns.items()}
+    return {} if None in scores.values() else {artery: factor * score for artery, score in scores.items()}
 
 
 def _known(line: Line) -> dict[str, object]:
@@ -107,15 +102,15 @@ def learned_and_tested(scans: Sequence[TableScan], test: Sequence[TableScan] = (
     """
     if not test:
         return (tuple(scans), *held_out(scans))
-    if both := {scan.patient for scan in scans} & {scan.patient for scan in test}:
-        raise TableError(f"Patient {min(both)} is in --test and is learned from. Test on other patients.")
+    if twice := {scan.patient for scan in scans} & {scan.patient for scan in test}:
+        raise TableError(f"Patient {min(twice)} is in --test and is learned from. Test on other patients.")
     tested = tuple(replace(scan, name=TESTED + scan.name) for scan in test)
     return (*scans, *tested), [scan.name for scan in scans], [scan.name for scan in tested]
 
 
-def held_out(scans: Sequence[TableScan], proportion: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Names of the scans to train on, and of about `proportion` of them kept apart, by patient. Raises TableError."""
-    return folds(scans, round(1 / proportion), seed)[0]
+def held_out(scans: Sequence[TableScan]) -> tuple[list[str], list[str]]:
+    """Names of the scans to train on, and of about a fifth kept apart, by patient. Raises TableError."""
+    return folds(scans, 5)[0]
 
 
 def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[tuple[list[str], list[str]]]:

@@ -12,24 +12,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from CACScoringLib.core.tables import write_table
 
 from ..data.scan_table import TableScan, table_hash
-from ..experiments.configuration import ExperimentRun, StudyError
-from ..experiments.engine import PREDICTIONS, Experiment, ExperimentSettings
-from ..experiments.results import SCORE_COLUMNS, by_configuration, score_counts
+from ..experiments.engine import PREDICTIONS, SCORE_COLUMNS, Experiment, ExperimentRun, ExperimentSettings, score_counts
+from ..experiments.jobs import StudyError
 from ..report.page import write_study
-from ..report.parts import Section, Table, heading, p_cell
+from ..report.parts import Cell, Section, Table, heading, p_cell
 from ..statistics.bootstrap import paired_difference
 from .evaluation import Evaluation, Measure, Prediction
 from .scan_table import are_digital, folds, learned_and_tested, read_scan_table
-
-if TYPE_CHECKING:
-    from ..report.parts import Cell
 
 HELD_OUT = -1
 """In place of a fold's number."""
@@ -199,14 +195,17 @@ class WholeScanStudy(Experiment):
         return f"{run.configuration.title}, fold {run.fold + 1}"
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
-        kept = self.kept([run for stage in self.stages() for run in stage])
-        results = by_configuration(kept)
+        finished = self.kept([run for stage in self.stages() for run in stage])
+        results: dict[object, list[Mapping]] = {}
+        for run in sorted(finished, key=lambda run: run.fold):
+            results.setdefault(run.configuration, []).append(finished[run])
         entries = [self._entry(one, results[one]) for one in self.configurations if one in results]
         sections = [self._results_section(entries), self._data_section(failed)]
         self._write_predictions(results)
         budget = self.settings.budget
-        own = {"Training budget": f"{budget.folds} folds", "Every patient": f"{PREDICTIONS}: predictions of each model"}
-        facts = self.facts(list(kept.values()), {}, own)
+        text = f"{PREDICTIONS}: predictions of each model"
+        about = {"Training budget": f"{budget.folds} folds", "Every patient": text}
+        facts = self.facts(list(finished.values()), {}, about)
         return write_study(self.settings.output, self.PAGE_TITLE, sections, facts, are_digital(self.cohort.scans))
 
     def _entry(self, configuration: Any, results: Sequence[Mapping]) -> Entry:
@@ -234,11 +233,11 @@ class WholeScanStudy(Experiment):
         columns = ("Model", *(measure.title for measure in measures), "Cross-validated", "Difference", "p")
 
         def row(entry: Entry, paired: bool) -> tuple[Cell, ...]:
-            found = [evaluation.of(entry.held_out, measure) for measure in measures]
-            cells = [entry.title, *(one.estimate for one in found), evaluation.of(entry.crossed, main).estimate]
+            results = [evaluation.of(entry.held_out, measure) for measure in measures]
+            cells = [entry.title, *(result.estimate for result in results), evaluation.of(entry.crossed, main).estimate]
             if best is None or not paired:
                 return (*cells, None, None)
-            change = paired_difference(found[0], evaluation.of(best.held_out, main))
+            change = paired_difference(results[0], evaluation.of(best.held_out, main))
             return (*cells, change.estimate, p_cell(change.p))
 
         rows = [row(entry, True) for entry in entries]
@@ -281,8 +280,8 @@ class WholeScanStudy(Experiment):
                 *(configuration.title, result["fold"] + 1, cohort.scans[row].name, cohort.scans[row].patient, use),
                 *(round(float(value), 4) for value in (*np.atleast_1d(truth[row]), *np.atleast_1d(values))),
             )
-            for configuration, found in results.items()
-            for result in found
+            for configuration, trainings in results.items()
+            for result in trainings
             for use, part, key in (
                 ("validation", cohort.validation(result["fold"]), "validation"),
                 ("held out", cohort.held_out, "test"),

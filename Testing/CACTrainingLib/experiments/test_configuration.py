@@ -4,7 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from CACTrainingLib.experiments.configuration import ExperimentRun, StudyError, TrainingBudget
+from CACTrainingLib.experiments.engine import ExperimentRun, TrainingBudget
+from CACTrainingLib.experiments.jobs import StudyError
 from CACTrainingLib.radiograph.study.runs import BASE, run_key
 from CACTrainingLib.whole_scan.vessels.study import VesselBudget
 

@@ -11,8 +11,6 @@ from CACTrainingLib.project.annotations import slice_annotations
 from desktop_host import errors, events
 
 BUNDLED = Path(__file__).parents[3] / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
-SCAN = "CACTraining.scan"
-"""Attribute of nodes of an opened scan."""
 
 
 def volumes() -> list:
@@ -71,14 +69,6 @@ class TestOpening:
         annotating.open_scan(2)
         annotating.next_scan()
         assert annotating.opened.scan.id == "0002"
-
-    @pytest.mark.long
-    def test_nothing_is_left_to_annotate(self, annotating):
-        for _scan in range(3):
-            annotating.label_all(lambda k: "N")
-            annotating.next_scan()
-        assert "no further scan" in annotating.ui.workStatusLabel.text
-        assert annotating.opened.scan.id == "0003"
 
     def test_a_scan_that_cannot_be_read_is_told(self, annotating):
         (annotating.project.scan("0002").ct).write_bytes(b"no image")
@@ -192,10 +182,3 @@ class TestScene:
         events.process_events()
         assert annotating.project is not None
         assert annotating.opened is None
-
-    def test_left_and_entered_again(self, annotating):
-        annotating.keys("V")
-        slicer.util.selectModule("CACScoring")
-        slicer.util.selectModule("CACTraining")
-        assert annotating.opened.scan.id == "0001"
-        assert annotating.ui.sliceCountLabel.text == "1 of 8"

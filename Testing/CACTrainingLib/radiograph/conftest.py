@@ -1,12 +1,11 @@
 """Radiographs drawn by hand, on which a network learns in seconds: the calcium is a bright spot in the heart."""
 
-import csv
-
 import numpy as np
 import pytest
 
+from CACScoringLib.core.tables import write_table
 from CACScoringLib.radiograph.view import STANDARD_PIXELS
-from CACTrainingLib.radiograph.cases import CASES, TABLE, VIEWS, View, write_case
+from CACTrainingLib.radiograph.cases import CASES, LABELS, TABLE, VIEWS, View, write_case
 from CACTrainingLib.radiograph.dataset import load_radiographs
 
 SCORES = (0.0, 50.0, 200.0, 800.0)
@@ -22,22 +21,9 @@ def write_cases(folder, count=12, views=VIEWS, first=0):
         generator = np.random.default_rng(number)
         file = f"{CASES}/case_{number}.npz"
         write_case(folder / file, {view: view_of(score, generator) for view in views})
-        row = {
-            "name": f"case_{number}",
-            "patient": number,
-            "file": file,
-            "age_years": 50 + 10 * (score > 0) + number % 3,
-            "sex": "FM"[number // 4 % 2],
-            "bmi_kg_m2": 25 + number % 5,
-            "agatston": score,
-            "agatston_reader": score,
-            "agatston_automatic": score,
-        }
-        rows.append(row)
-    with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        age, sex, bmi = 50 + 10 * (score > 0) + number % 3, "FM"[number // 4 % 2], 25 + number % 5
+        rows.append((f"case_{number}", number, file, age, sex, bmi, *[score] * len(LABELS)))
+    write_table(folder / TABLE, ["name", "patient", "file", "age_years", "sex", "bmi_kg_m2", *LABELS], rows)
 
 
 def view_of(score, generator):

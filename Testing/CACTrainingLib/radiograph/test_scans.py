@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from in_this_process import InThisProcess
 
 from CACScoringLib.cohort.table import columns
+from CACScoringLib.core import tables
 from CACScoringLib.core.files import OutputError
 from CACTrainingLib.radiograph import scans
 from CACTrainingLib.radiograph.cases import read_case
@@ -46,10 +47,7 @@ def write_ct(folder):
 
 def write_table(path, rows):
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    tables.write_table(path, names, rows)
     return path
 
 
@@ -58,17 +56,16 @@ def read_table(path):
         return list(csv.DictReader(file))
 
 
+FIRST = {
+    **{"ct": "in/scan.nii.gz", "patient": "A", "name": "first", "agatston_reader": "120", "age_years": "61"},
+    **{"heart": "in/heart.nii.gz", "calcium_map": "in/calcium_map.nii.gz", "sex": "F"},
+}
+
+
 @pytest.fixture
 def table(tmp_path):
     write_ct(tmp_path / "in")
-    rows = [
-        {
-            **{"ct": "in/scan.nii.gz", "patient": "A", "name": "first", "agatston_reader": "120", "age_years": "61"},
-            **{"heart": "in/heart.nii.gz", "calcium_map": "in/calcium_map.nii.gz", "sex": "F"},
-        },
-        {"ct": "in/missing.nii.gz", "patient": "B"},
-    ]
-    return write_table(tmp_path / "mine.csv", rows)
+    return write_table(tmp_path / "mine.csv", [FIRST, {"ct": "in/missing.nii.gz", "patient": "B"}])
 
 
 @pytest.mark.long
@@ -79,10 +76,8 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
     assert "does not exist" in failed["missing.nii.gz"]
     assert [row["name"] for row in read_table(out / "failures.csv")] == ["missing.nii.gz"]
     (row,) = read_table(written)
-    assert {n: row[n] for n in ("name", "patient", "file", "agatston_reader", "agatston", "age_years", "sex")} == {
-        **{"name": "first", "patient": "A", "file": "cases/first.npz", "agatston_reader": "120", "agatston": ""},
-        **{"age_years": "61", "sex": "F"},
-    }
+    cells = [row[n] for n in ("name", "patient", "file", "agatston_reader", "agatston", "age_years", "sex")]
+    assert cells == ["first", "A", "cases/first.npz", "120", "", "61", "F"]
     views = read_case(out / row["file"])
     middle = slice(200, 232)
     # 24 voxels deep and 38 wide; the table of 200 HU would add 19 mm.
@@ -97,10 +92,7 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
     case = out / row["file"]
     before = case.stat().st_mtime_ns
     monkeypatch.setattr(scans, "views_of", lambda *what: pytest.fail("projected again"))
-    changed = [{"ct": "in/scan.nii.gz", "patient": "A", "name": "first", "agatston_reader": "130"}]
-    for column in ("heart", "calcium_map"):
-        changed[0][column] = f"in/{column}.nii.gz"
-    write_table(table, changed)
+    write_table(table, [{**FIRST, "agatston_reader": "130"}])
     written, failed = write_scan_radiographs(table, out)
     assert not failed
     assert [row["agatston_reader"] for row in read_table(written)] == ["130"]

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure as Drawing
 
 from CACScoringLib.quality.calibration import Limits
 from CACTrainingLib.report.figures import (
-    METHOD_LOOKS,
     Panel,
     ScorePairs,
     against_truth,
@@ -16,7 +15,7 @@ from CACTrainingLib.report.figures import (
     panels_of_values,
     rendered,
 )
-from CACTrainingLib.report.parts import METHODS, Figure
+from CACTrainingLib.report.parts import Figure
 from CACTrainingLib.statistics.bootstrap import Estimate
 
 LIMITS = Limits(intercept=2.0, slope=0.5, factor=2.0, pairs=30, highest=100.0)
@@ -70,18 +69,6 @@ class TestPanels:
         assert [text.get_text() for text in axis.get_xticklabels()] == ["small", "large"]
         low, high = axis.get_ylim()
         assert low < 0 < 1 < high
-
-    def test_one_legend_for_all_panels(self):
-        panels = [Panel(str(n), ("a",), {"map": [1.0], "heart off": [2.0]}) for n in range(4)]
-        drawing = drawn(panels_of_values, panels, "Score", connected=True, reference=1.0)
-        assert len(drawing.axes) == 4
-        assert [text.get_text() for text in drawing.legends[0].get_texts()] == [METHODS["map"], "heart off"]
-        assert drawing.axes[0].get_ylim()[1] >= 2
-
-
-def test_every_method_has_a_look_of_its_own():
-    assert set(METHOD_LOOKS) == set(METHODS)
-    assert all(len(set(looks)) == len(METHODS) for looks in zip(*METHOD_LOOKS.values(), strict=True))
 
 
 def test_names_with_dollars_are_no_formulas():

@@ -1,10 +1,10 @@
 """A study's page and files: what they show, that it is escaped, and that the page needs no other file."""
 
 import csv
+import datetime
 import io
 import json
 import math
-import os
 import re
 from functools import partial
 from html.parser import HTMLParser
@@ -125,17 +125,6 @@ class TestPage:
         assert all(link.startswith("#") and link[1:] in parsed.ids for link in parsed.links)
         assert not re.search(r"@import|url\(|<script|<link", html)
 
-    def test_tables_and_figures_are_numbered_over_sections(self, tmp_path):
-        sections = [
-            Section("a", "A", ("Both: [[second]], [[drawn]].",), (table(),), (figure(),)),
-            Section("b", "B", (), (table("second"),), (figure("other"),)),
-        ]
-        html = write_study(tmp_path, "S", sections, {}).read_text(encoding="utf-8")
-        for text in ("<b>Table 1.</b>", "<b>Table 2.</b>", "<b>Figure 1.</b>", "<b>Figure 2.</b>"):
-            assert html.count(text) == 1
-        assert '<a href="#second">Table\N{NO-BREAK SPACE}2</a>, <a href="#drawn">Figure\N{NO-BREAK SPACE}1</a>' in html
-        assert '<a href="#section-b">2&nbsp;B</a>' in html
-
     def test_what_others_published_is_marked(self, tmp_path):
         made = table(
             columns=("Method", "AUC", "Published AUC"),
@@ -181,7 +170,8 @@ class TestIndex:
         page_of(tmp_path, *tables, figures=[figure()], text=texts, facts={"Data": "x"}, title="A “study”")
         index = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
         assert index["schema"] == "cac-study/1"
-        assert (index["title"], index["digital"], index["facts"]) == ("A “study”", True, {"Data": "x"})
+        assert (index["title"], index["digital"]) == ("A “study”", True)
+        assert index["facts"] == {"Date": datetime.date.today().isoformat(), "Data": "x"}
         (section,) = index["sections"]
         assert section == {
             "name": "results",
@@ -199,15 +189,6 @@ class TestIndex:
         with pytest.raises(pytest.fail.Exception):
             page_of(tmp_path, table("other"))
         assert not (tmp_path / "study.json").exists()
-
-
-def test_what_a_killed_study_left_is_removed(tmp_path):
-    left = [tmp_path / ".study.html.partial-a", tmp_path / "tables" / ".one.csv.partial-b"]
-    for folder in left:
-        folder.mkdir(parents=True)
-        os.utime(folder, (0, 0))
-    page_of(tmp_path, table())
-    assert not any(folder.exists() for folder in left)
 
 
 def test_pictures_lead_to_each_other(tmp_path):

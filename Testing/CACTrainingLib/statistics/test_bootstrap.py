@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from CACTrainingLib.statistics import bootstrap
-from CACTrainingLib.statistics.bootstrap import Bootstrap, Found, estimate
+from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate
 
 
 class TestPublishedExamples:
@@ -67,21 +67,6 @@ class TestIntervals:
         assert math.isnan(found.low)
         assert math.isnan(found.high)
 
-    def test_proportion(self):
-        patients = [0, 0, 1, 2, 3, 4, 5]
-        hits = np.array([1, 1, 0, 1, 0, 0, 1], bool)
-        found = Bootstrap(patients, np.random.default_rng(0)).proportion(patients, hits).estimate
-        assert found.value == pytest.approx(4 / 7)
-        assert found.n == 7
-        assert 0 <= found.low < found.value < found.high <= 1
-
-    def test_statistics_come_in_parts(self, monkeypatch):
-        patients, values = np.arange(40) // 2, np.arange(40.0)
-        made = Bootstrap(patients, np.random.default_rng(0))
-        monkeypatch.setattr(bootstrap, "_CHUNK", 5000)
-        found = made.found(lambda weights: weights @ values, patients)
-        assert found.values == pytest.approx(made.weights(patients) @ values)
-
 
 class TestDifferences:
     def test_p_agrees_with_the_interval(self):
@@ -93,14 +78,3 @@ class TestDifferences:
             outside = found.low > 0 or found.high < 0
             if min(abs(found.low), abs(found.high)) > 0.01:
                 assert (bootstrap.p_value(values) < 0.05) == outside
-
-    def test_pairing_takes_away_what_both_share(self):
-        g = np.random.default_rng(6)
-        shared = g.normal(size=100)
-        weights = Bootstrap(range(100), g).weights(range(100))
-        own, other = (bootstrap.mean(weights, shared + g.normal(shift, 0.1, 100)) for shift in (0, 0.1))
-        found = bootstrap.paired_difference(Found(own, 100, 100), Found(other, 100, 100))
-        assert found.estimate.high < 0
-        assert found.p < 0.01
-        alone = estimate(own, 100, 100)
-        assert found.estimate.high - found.estimate.low < 0.3 * (alone.high - alone.low)

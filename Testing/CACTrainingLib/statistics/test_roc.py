@@ -43,8 +43,3 @@ def test_interval_of_an_area_draws_both_classes_anew():
     low, high = roc.area_interval(scores, truth, 3)
     assert low < roc.area(scores, truth) < high < 1
     assert np.isnan(roc.area_interval(scores, np.zeros(60, bool), 3)).all()
-
-
-class TestDegenerate:
-    def test_nothing_at_all(self):
-        assert np.isnan(roc.area_under_curve(np.ones((1, 0)), np.zeros(0), np.zeros(0))).all()

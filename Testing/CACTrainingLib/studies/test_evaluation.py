@@ -101,17 +101,6 @@ def test_a_record_is_made_anew_when_its_truth_changes(pairs, digital_results, re
     assert evaluate(heart(pairs, tmp_path, results)).records[0].truth.mass_mg == 2.5
 
 
-@pytest.mark.long
-def test_a_table_of_ones_own_pairs(digital_results, results, tmp_path):
-    scans, _ = digital_results
-    rows = ["patient,scan,ct,lesions"]
-    rows += [f"anna,{scan.number},{scan.ct},{scan.truth / 'regions.nii.gz'}" for scan in scans[2:]]
-    (tmp_path / "pairs.csv").write_text("\n".join(rows), encoding="utf-8")
-    done = evaluate(heart(tmp_path / "pairs.csv", tmp_path, results))
-    assert [(r.scan, r.unit) for r in done.records] == [("anna/1", "HU·mm³"), ("anna/2", "HU·mm³")]
-    assert not json.loads((done.page.parent / "study.json").read_text(encoding="utf-8"))["digital"]
-
-
 @pytest.fixture
 def project(digital_pairs, tmp_path):
     """The first scan of each digital patient to test on; the second ones are not in it."""

@@ -9,7 +9,7 @@ from study_samples import cohort
 
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.quality.calibration import Repeatability
-from CACTrainingLib.experiments.configuration import StudyError
+from CACTrainingLib.experiments.jobs import StudyError
 from CACTrainingLib.studies.limits import repeatability_of, store_limits
 from CACTrainingLib.studies.reproducibility import limits
 
@@ -23,8 +23,12 @@ FACTS = {
 }
 
 
-def records(**changes):
-    return [replace(record, acquisition={**FACTS, **changes}) for record in cohort(80)]
+def records(count=80, changed=None, **changes):
+    """Records with these facts. changed: place of one, with other facts."""
+    made = [replace(record, acquisition={**FACTS, **changes}) for record in cohort(count)]
+    for n, facts in (changed or {}).items():
+        made[n] = replace(made[n], acquisition={**FACTS, **facts})
+    return made
 
 
 def test_limits_are_in_the_units_of_scores():
@@ -35,11 +39,12 @@ def test_limits_are_in_the_units_of_scores():
     assert mass["intercept"] == pytest.approx(1400 * expected.intercept)
     assert mass["highest"] == pytest.approx(1400 * expected.highest)
     assert (mass["slope"], mass["factor"]) == (expected.slope, expected.factor)
-    reader = found["limits"]["threshold"]["agatston"]["total"]
-    assert reader == asdict(limits(own, "reader", "agatston", "total"))
+    assert found["limits"]["threshold"]["agatston"]["total"] == asdict(limits(own, "reader", "agatston", "total"))
     assert found["acquisition"] == {"kvp": [120.0, 120.0], "slice_spacing_mm": [3.0, 3.0]}
     assert found["models"] == {"decomposition": "abc"}
     assert found["digital"]
+    other_mass = repeatability_of(records(changed={0: {"hu_mm3_per_mass": 1500.0}}))
+    assert set(other_mass["limits"]["decomposition"]) == {"agatston"}, "masses of two calibrations"
 
 
 def test_automatic_scores_have_limits_of_their_own():
@@ -50,25 +55,14 @@ def test_automatic_scores_have_limits_of_their_own():
     own = found["limits"]["automatic"]["agatston"]["total"]
     assert own == asdict(limits(records(), "automatic", "agatston", "total"))
     assert own != found["limits"]["threshold"]["agatston"]["total"]
-    mixed = records(candidate_evidence=evidence)
-    mixed[3] = records()[3]
-    with pytest.raises(StudyError, match="2 sets"):
-        repeatability_of(mixed)
-
-
-def test_masses_of_scans_that_differ_in_calibration_give_no_limits():
-    own = records()
-    own[0] = replace(own[0], acquisition={**FACTS, "hu_mm3_per_mass": 1500.0})
-    assert set(repeatability_of(own)["limits"]["decomposition"]) == {"agatston"}
 
 
 def test_patients_with_a_scan_beyond_the_calibration_are_left_out():
-    own = records(warnings=["automatic"])
+    own = records()
     n = max((n for n, record in enumerate(own) if record.refused is None), key=lambda n: own[n].values["map"].mass)
-    own[n] = replace(own[n], acquisition={**FACTS, "warnings": ["beyond-calibration"]})
-    found = repeatability_of(own)
+    found = repeatability_of(records(changed={n: {"warnings": ["beyond-calibration"]}}))
     others = [record for record in own if record.patient != own[n].patient]
-    assert found["limits"] == repeatability_of(others)["limits"] != repeatability_of(records())["limits"]
+    assert found["limits"] == repeatability_of(others)["limits"] != repeatability_of(own)["limits"]
     assert found["data"].startswith("79 digital patients")
     assert found["data"].endswith("1 whose scans are beyond the calibration are left out")
 
@@ -81,12 +75,15 @@ def test_they_are_stored_with_the_model(tmp_path):
     assert np.isfinite(stored.limits["decomposition"]["agatston"]["artery"].at(100.0))
 
 
-def test_one_set_of_models(tmp_path):
-    own = records()
-    own[3] = replace(own[3], acquisition={**FACTS, "decomposition_settings": {"floor_hu": 10.0}})
-    with pytest.raises(StudyError, match="2 sets"):
-        repeatability_of(own)
-    with pytest.raises(StudyError, match="too few"):
-        repeatability_of(records()[:8])
-    with pytest.raises(StudyError, match="not installed"):
-        store_limits(records())
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (records(changed={3: {"decomposition_settings": {"floor_hu": 10.0}}}), "2 sets"),
+        (records(changed={3: {"candidate_evidence": {"most_not_coronary": 0.5}}}), "2 sets"),
+        (records(8), "too few"),
+        (records(), "not installed"),
+    ],
+)
+def test_what_cannot_be_stored(own, message):
+    with pytest.raises(StudyError, match=message):
+        store_limits(own)

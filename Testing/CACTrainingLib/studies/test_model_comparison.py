@@ -17,11 +17,10 @@ from training_scans import HEART_SLICES, write_scan
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import Training, describe, load_model
-from CACScoringLib.models.store import install_model, save_model, update_card
+from CACScoringLib.models.store import save_model, update_card
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
-from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
-from CACTrainingLib.experiments.configuration import StudyError
+from CACTrainingLib.experiments.jobs import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
@@ -35,8 +34,8 @@ SMALL = {
     "decomposition": GeneratorConfig(width=2, residual_blocks=1),
 }
 HEART = range(*HEART_SLICES.indices(10))
-PATIENTS, SCANS = 8, 9
-"""Of `cohort`: patient 0 has two scans, and those of numbers 0, 1, 4 and 5 have coronary calcium."""
+SCANS = 9
+"""Of `cohort`, of 8 patients: patient 0 has two scans, and those of numbers 0, 1, 4 and 5 have coronary calcium."""
 
 
 class Knows(nn.Module):
@@ -272,39 +271,21 @@ class TestProject:
         assert warning.message.startswith("knows was trained or chosen on 2 of these 3 patients")
         assert warning.message in done.index["sections"][0]["text"]
         assert "not known which patients blind saw in training" in done.text
-        assert (
-            compare(slices, data=project.folder, use="training").text.count(
-                "knows was trained or chosen on 1 of these 1"
-            )
-            == 1
-        )
-
-    def test_the_list_of_an_installed_model_is_found_in_the_project(self, project, compare, slices):
-        place = project.models_folder
-        place.mkdir(exist_ok=True)
-        for ending in (".json", ".safetensors"):
-            (place / f"knows{ending}").write_bytes(slices[1].with_suffix(ending).read_bytes())
-        (place / "knows.training").mkdir()
-        (place / "knows.training" / "data.csv").write_text("use,patient\ntraining,c\n", encoding="utf-8")
-        install_model(slices[1])
-        assert (
-            "knows was trained or chosen on 1 of these 3 patients"
-            in compare([slices[0], "knows"], data=project.folder).text
-        )
 
 
 class TestRefused:
-    def test_one_model(self, compare, slices):
-        with pytest.raises(StudyError, match="two models or more"):
-            compare(slices[:1])
-
-    def test_two_networks(self, compare, slices, tmp_path):
-        with pytest.raises(StudyError, match="blind is for slices, map is for decomposition"):
-            compare([slices[0], card("decomposition", "map", tmp_path)])
-
-    def test_the_same_twice(self, compare, slices):
-        with pytest.raises(StudyError, match="are the same model"):
-            compare([slices[0], slices[0]])
+    @pytest.mark.parametrize(
+        ("places", "message"),
+        [
+            ([0], "two models or more"),
+            ([0, 2], "blind is for slices, map is for decomposition"),
+            ([0, 0], "are the same model"),
+        ],
+    )
+    def test_models_that_cannot_be_compared(self, compare, slices, tmp_path, places, message):
+        cards = [*slices, card("decomposition", "map", tmp_path)]
+        with pytest.raises(StudyError, match=message):
+            compare([cards[n] for n in places])
 
     def test_a_scan_that_is_unfit_is_told_and_stops_nothing(self, compare, slices, tmp_path):
         for number in range(2):
@@ -314,20 +295,3 @@ class TestRefused:
         (left_out,) = table(done.folder / "tables" / "scans_left_out.csv")
         assert left_out["Scan"] == "1/1"
         assert len(done.cases) == 2
-
-    def test_models_of_one_name_are_told_apart(self, compare, slices, tmp_path):
-        other = card("slices", "blind", tmp_path / "other", 0.1)
-        done = compare([slices[0], other])
-        assert {"blind (1)", "blind (2)"} <= set(done.measures["Accuracy"])
-
-
-def test_the_command_writes_the_page_and_names_it(cohort, cache, slices, tmp_path, capsys):
-    command = ["evaluate", "models", "--data", str(cohort), "--settings", json.dumps({"study": {"cache": str(cache)}})]
-    command += ["--output", str(tmp_path / "out"), "--device", "cpu", "--progress", "json", "--workers", "1"]
-    assert cli.main([*command, *(word for card in slices for word in ("--model", str(card)))]) == 0
-    said = capsys.readouterr()
-    assert str(tmp_path / "out" / "study.html") in said.out
-    events = [json.loads(line) for line in said.err.splitlines()]
-    assert [e["step"] for e in events if e["event"] == "step"] == ["scans", "models", "page"]
-    assert {"event": "counted", "done": SCANS, "count": SCANS} in events
-    assert events[-1] == {"event": "done", "output": str(tmp_path / "out")}

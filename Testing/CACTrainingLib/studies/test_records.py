@@ -8,53 +8,45 @@ from study_samples import record
 
 from CACTrainingLib.studies.records import HeartAgreement, RecordError, Truth, from_json, pairs_of
 
-
-def truth(mass_mg=0.0, distractors=()):
-    return Truth(mass_mg, {}, distractors)
+OTHER = ("aortic wall",)
 
 
 @pytest.mark.parametrize(
-    ("visible", "known", "kind"),
+    ("visible", "truth", "kind"),
     [
-        (True, truth(3.0), "visible"),
+        (True, Truth(3.0, {}, ()), "visible"),
         (True, None, "visible"),
-        (False, truth(0.2, ("aortic wall",)), "hidden"),
-        (False, truth(0.0, ("aortic wall",)), "distractor"),
-        (False, truth(), "clean"),
+        (False, Truth(0.2, {}, OTHER), "hidden"),
+        (False, Truth(0.0, {}, OTHER), "distractor"),
+        (False, Truth(0.0, {}, ()), "clean"),
         (False, None, None),
         (None, None, None),
     ],
 )
-def test_kind(visible, known, kind):
-    assert record(visible=visible, truth=known).kind == kind
+def test_kind(visible, truth, kind):
+    assert record(visible=visible, truth=truth).kind == kind
 
 
 def test_pairs_need_both_scans_scored():
-    records = [
-        record("a", 2),
-        record("b", 1),
-        record("a", 1),
-        record("c", 1),
-        record("c", 2, refused="no heart"),
-    ]
+    scans = (("a", 2), ("b", 1), ("a", 1), ("c", 1))
+    records = [*(record(*scan) for scan in scans), record("c", 2, refused="no heart")]
     assert [(one.scan, two.scan) for one, two in pairs_of(records)] == [("a-1", "a-2")]
 
 
-def whole():
-    return record(
-        visible=True,
-        values={"map": 2.0, "slices": 4.0},
-        truth=Truth(3.0, {"LAD": 3.0}, ("aortic wall",)),
-        visible_arteries=("LAD",),
-        slices=((True, 0.9), (False, 0.1)),
-        map_lesions=(("LAD", 2.0, True), ("RCA", 0.1, None)),
-        heart=HeartAgreement(0.9, 10.0, 1.5),
-        acquisition={"kvp": 120.0, "kernel": None},
-        warnings=("a doubt",),
-    )
+WHOLE = record(
+    visible=True,
+    values={"map": 2.0, "slices": 4.0},
+    truth=Truth(3.0, {"LAD": 3.0}, OTHER),
+    visible_arteries=("LAD",),
+    slices=((True, 0.9), (False, 0.1)),
+    map_lesions=(("LAD", 2.0, True), ("RCA", 0.1, None)),
+    heart=HeartAgreement(0.9, 10.0, 1.5),
+    acquisition={"kvp": 120.0, "kernel": None},
+    warnings=("a doubt",),
+)
 
 
-@pytest.mark.parametrize("one", [whole(), record(visible=None, refused="no heart")])
+@pytest.mark.parametrize("one", [WHOLE, record(visible=None, refused="no heart")])
 def test_json_brings_back_the_same(one):
     assert from_json(json.loads(json.dumps(asdict(one), allow_nan=False))) == one
 
@@ -62,4 +54,4 @@ def test_json_brings_back_the_same(one):
 @pytest.mark.parametrize("change", [{"values": None}, {"unknown": 1}, {"truth": {"mass_mg": 1.0}}])
 def test_others_are_refused(change):
     with pytest.raises(RecordError):
-        from_json({**asdict(whole()), **change})
+        from_json({**asdict(WHOLE), **change})

@@ -7,7 +7,6 @@ import pytest
 
 from CACScoringLib.core.ct import CTError
 from CACTrainingLib.studies.scans import find_study_scans, lone_patients, write_scan_table
-from CACTrainingLib.studies.study_scan import hu_mm3_per_mass
 
 
 def digital_scan(folder, patient, number, **more):
@@ -29,7 +28,7 @@ def test_a_digital_cohort_in_the_order_of_its_numbers(cohort):
     scans, warnings = find_study_scans(cohort)
     assert [(s.patient, s.number) for s in scans] == [("9", 1), ("9", 2), ("10", 1), ("10", 2), ("11", 1)]
     assert scans[0].truth == cohort / "patient_9" / "scan_1"
-    assert hu_mm3_per_mass(scans[0]) == 1400
+    assert scans[0].hu_mm3_per_mass() == 1400
     assert not warnings
     assert lone_patients(scans) == ["11"]
 
@@ -69,7 +68,7 @@ def test_a_table_of_pairs(tmp_path):
     assert scans[0].lesions == tmp_path.resolve() / "a1-lesions.seg.nrrd"
     assert scans[0].heart is None
     assert scans[1].heart.name == "h.nrrd"
-    assert hu_mm3_per_mass(scans[0]) == 1
+    assert scans[0].hu_mm3_per_mass() == 1
     assert ["4" in warnings[0], "5" in warnings[1], "6" in warnings[2]] == [True] * 3
 
 

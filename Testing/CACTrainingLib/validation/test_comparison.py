@@ -120,9 +120,7 @@ def test_what_an_automatic_score_leaves_out_is_not_counted(scan, results, tmp_pa
 def test_results_that_do_not_fit_are_refused(scan, results, tmp_path):
     reference = read_reference(write_label_maps(tmp_path / "maps", {"a": scan}))
     (job,) = jobs_of(reference, [tmp_path / "copy"], tmp_path)
-    job.folder.mkdir()
-    for path in results.iterdir():
-        (job.folder / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(results, job.folder)
     empty = sitk.ReadImage(str(results / "lesions.nii.gz")) * 0
     sitk.WriteImage(empty, str(job.folder / "lesions.nii.gz"))
     with pytest.raises(CTError, match=r"lesions.nii.gz does not fit scores.json"):

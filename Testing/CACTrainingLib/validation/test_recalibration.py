@@ -28,7 +28,6 @@ from CACTrainingLib.validation.recalibration import LEAST_PATIENTS, TooFewError,
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
 EXCESS, PLACE = FEATURES.index("log_ct_excess"), FEATURES.index("place_logit")
-ARTERIES = ("LM", "LAD", "LCX", "RCA")
 
 
 @pytest.fixture(scope="module")
@@ -86,22 +85,11 @@ def made(patients=40, outlined=True, seed=0, arteries=True):
             map_arteries=by_artery,
             facts=facts,
         )
-        before = 50.0
-        scan = ComparedScan(
-            *(f"s{number}", f"p{number}", f"s{number}", truth, by_artery if arteries else {}),
-            *(
-                {"automatic": before, "map": 1.3 * truth},
-                {"automatic": {}, "map": {}},
-                None,
-                None,
-                {},
-                1.0,
-                (),
-                (),
-                candidates,
-            ),
+        measured = {"automatic": 50.0, "map": 1.3 * truth}
+        known = f"s{number}", f"p{number}", f"s{number}", truth, by_artery if arteries else {}
+        scans.append(
+            ComparedScan(*known, measured, {"automatic": {}, "map": {}}, None, None, {}, 1.0, (), (), candidates)
         )
-        scans.append(scan)
     return scans
 
 
@@ -109,20 +97,12 @@ def test_outlines_teach_what_coronary_calcium_is(base):
     scans = made()
     found = recalibrate(scans, base.card)
     assert not found.why_not
-    assert (
-        found.fitted.evidence.weights["place_logit"]
-        > 0.5
-        > base.card.calibration["candidates"]["weights"]["place_logit"]
-    )
+    assert found.fitted.evidence.weights["place_logit"] > 0.5, "which was 0"
     after = np.array([own.automatic for own in found.cross_fitted])
     lesions = np.array([scan.candidates.agatston[0] if scan.total else 0.0 for scan in scans])
     assert np.mean(np.isclose(after, lesions)) > 0.9
-    held = [
-        a[0] <= scan.total <= a[1]
-        for own, scan in zip(found.cross_fitted, scans, strict=True)
-        if (a := own.intervals["automatic"])
-    ]
-    assert np.mean(held) >= 0.9
+    intervals = [(own.intervals["automatic"], scan.total) for own, scan in zip(found.cross_fitted, scans, strict=True)]
+    assert np.mean([ends[0] <= total <= ends[1] for ends, total in intervals if ends]) >= 0.9
     assert found.fitted.as_calibration()["uncertainty"]["automatic"]["artery"]
     assert set(found.fitted.errors) == {"automatic", "decomposition"}
 
@@ -152,9 +132,8 @@ def test_a_patients_own_reference_has_no_part_in_its_score(base):
 
 def test_a_scan_beyond_what_the_others_know_has_no_interval(base):
     scans = made()
-    scans[3] = replace(
-        scans[3], candidates=replace(scans[3].candidates, facts={**scans[3].candidates.facts, "kvp": 70.0})
-    )
+    candidates = scans[3].candidates
+    scans[3] = replace(scans[3], candidates=replace(candidates, facts={**candidates.facts, "kvp": 70.0}))
     found = recalibrate(scans, base.card)
     assert found.cross_fitted[3].intervals == {"automatic": None, "map": None}
     assert found.cross_fitted[3].probabilities == {}
@@ -192,13 +171,10 @@ def test_too_few(base, scans, message):
         recalibrate(scans, base.card)
 
 
-@pytest.mark.parametrize("name", ["Ours", "../ours", "our-map", "our-slices", ""])
-def test_names_that_cannot_be_given(base, name):
-    with pytest.raises(CTError):
-        check(name, base.card, 100)
-
-
 def test_what_cannot_be_calibrated(base):
+    for name in ("Ours", "../ours", "our-map", "our-slices", ""):
+        with pytest.raises(CTError, match="is the name of another model, or none"):
+            check(name, base.card, 100)
     with pytest.raises(CTError, match="evaluates candidates by evidence"):
         check("ours", replace(base.card, calibration={}), 100)
     with pytest.raises(CTError, match="No model is in use"):
@@ -208,22 +184,17 @@ def test_what_cannot_be_calibrated(base):
     check("ours", base.card, 20)
 
 
-def stored(base, name="ours", **more):
-    found = recalibrate(made(**more), base.card)
-    return found, store(found, base, name, "label maps")
-
-
 def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     before = base.path.read_bytes()
-    found, model = stored(base)
+    found = recalibrate(made(), base.card)
+    model = store(found, base, "ours", "label maps")
     assert base.path.read_bytes() == before
     card = read_card(model.path)
     assert card.sha256 == base.card.sha256
     assert card.training == base.card.training
     assert Evidence.stored(card.calibration) == found.fitted.evidence
-    assert (
-        Uncertainty.stored(card.calibration, "automatic").total["agatston"] == found.fitted.errors["automatic"]["total"]
-    )
+    errors = Uncertainty.stored(card.calibration, "automatic").total["agatston"]
+    assert errors == found.fitted.errors["automatic"]["total"]
     assert Uncertainty.stored(card.calibration, "reviewed") is None
     assert CalibrationRange.stored(card.calibration).ranges["kvp"] == (120.0, 120.0, 10.0)
     assert CalibratedOn.stored(card.calibration).patients == 40
@@ -252,18 +223,10 @@ def test_the_section_says_what_was_fitted_and_what_not(base):
     assert "cac models install ours --previous" in " ".join(part.text)
 
 
-@pytest.fixture
-def automatic(tmp_path, monkeypatch):
-    """Reference of patients, and their results as an automatic score writes them, in place of scoring."""
-    folder = tmp_path / "result"
-    result = automatic_patient.write(folder)
-    return folder, result
-
-
-def test_evidence_is_read_from_results_and_told_by_the_outlines(automatic, tmp_path):
+def test_evidence_is_read_from_results_and_told_by_the_outlines(tmp_path):
     """A label map with what the truth of the candidates is: the flags of candidates are that truth."""
-    folder, result = automatic
-    reference = tmp_path / "reference"
+    folder, reference = tmp_path / "result", tmp_path / "reference"
+    result = automatic_patient.write(folder)
     reference.mkdir()
     image = automatic_patient.image()
     labels = np.zeros(sitk.GetArrayViewFromImage(image).shape, np.uint8)
@@ -281,12 +244,10 @@ def test_evidence_is_read_from_results_and_told_by_the_outlines(automatic, tmp_p
     bright = np.array([row[EXCESS] for row in found.features])
     order = np.argsort(-bright)
     assert [found.coronary[n] for n in order] == list(automatic_patient.LESIONS)
-    assert sum(found.agatston[: len(result.methods["threshold"].lesions.lesions)]) == pytest.approx(
-        result.methods["threshold"].total.agatston
-    )
+    counted = len(result.methods["threshold"].lesions.lesions)
+    assert sum(found.agatston[:counted]) == pytest.approx(result.methods["threshold"].total.agatston)
     weights = result.networks.decomposition.card.calibration["candidates"]["weights"]
     probabilities = coronary_probabilities(np.array(found.features), weights)
-    counted = len(result.methods["threshold"].lesions.lesions)
     assert (probabilities[:counted] >= 0.5).all()
     assert (probabilities[counted:] < 0.5).all()
     assert from_json(json.loads(json.dumps(asdict(compared)))) == compared
@@ -309,18 +270,15 @@ def table(tmp_path, digital_pairs, base, monkeypatch):
     return path
 
 
-def compared_as(monkeypatch, scans):
-    def found(reference, folders, output, work):
-        return list(scans), []
-
-    monkeypatch.setattr(run, "_compared", found)
+def calibrated(table, output):
+    """Exit code of the command."""
+    return cli.main(["validate", str(table), "--output", str(output), "--progress", "none", "--calibrate", "ours"])
 
 
 @pytest.mark.long
 def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, capsys):
-    compared_as(monkeypatch, made(22, outlined=False))
-    arguments = ["validate", str(table), "--output", str(tmp_path / "out"), "--progress", "none", "--calibrate", "ours"]
-    assert cli.main(arguments) == 0
+    monkeypatch.setattr(run, "_compared", lambda *_: (made(22, outlined=False), []))
+    assert calibrated(table, tmp_path / "out") == 0
     assert "Use it with: cac score CT --model ours" in capsys.readouterr().out
     assert find_model("decomposition", "ours").origin == "user"
     page = (tmp_path / "out" / "validation.html").read_text("utf-8")
@@ -333,9 +291,8 @@ def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, ca
 
 @pytest.mark.long
 def test_too_few_are_refused_before_scoring_or_told_on_the_page(base, table, tmp_path, monkeypatch, capsys):
-    arguments = ["validate", str(table), "--output", str(tmp_path / "out"), "--progress", "none", "--calibrate", "ours"]
-    compared_as(monkeypatch, made(12))
-    assert cli.main(arguments) == 3
+    monkeypatch.setattr(run, "_compared", lambda *_: (made(12), []))
+    assert calibrated(table, tmp_path / "out") == 3
     assert "needs 20 at least" in capsys.readouterr().err
     assert "Nothing was calibrated or stored" in (tmp_path / "out" / "validation.html").read_text("utf-8")
     with pytest.raises(CTError, match="no model 'ours'"):

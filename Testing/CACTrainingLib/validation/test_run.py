@@ -12,7 +12,6 @@ from reference_files import write_denser, write_label_maps
 
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.validation import run as validation
-from CACTrainingLib.validation.reference import BadReferenceError
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
 
@@ -101,10 +100,3 @@ def test_totals_alone_are_compared(maps, tmp_path, quick):
     assert [scan.lesions is None for scan in done.scans] == [False, False, True, True], "where all is 0 all is wrong"
     assert not (tmp_path / "out" / "tables" / "vessels.csv").exists()
     assert not (tmp_path / "out" / "tables" / "lesions_found.csv").exists()
-
-
-def test_nothing_is_written_for_a_bad_reference(tmp_path):
-    (tmp_path / "own.csv").write_text("ct,total\nnowhere.nii.gz,1\n", encoding="utf-8")
-    with pytest.raises(BadReferenceError):
-        validate(ValidationSettings(tmp_path / "own.csv", tmp_path / "out"))
-    assert not (tmp_path / "out").exists()

@@ -2,17 +2,12 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from made_experiments import EXPERIMENTS, Counting, make_quick, table_of
 from whole_scan_studies import fake_trainer, without_scans, write_table
 
-from CACTrainingLib.experiments.configuration import ExperimentRun
 from CACTrainingLib.experiments.engine import PREDICTIONS
 from CACTrainingLib.whole_scan.scan_table import held_out, read_scan_table
-from CACTrainingLib.whole_scan.study import cohort_of
-from CACTrainingLib.whole_scan.vessels import fitting
-from CACTrainingLib.whole_scan.vessels import study as vessel_study
 
 PATIENTS = 48
 
@@ -78,27 +73,3 @@ def test_scans_that_cannot_be_used(study, settings, monkeypatch):
     assert "its heart was not found" in study.page(settings)
     names = (settings.output / PREDICTIONS).read_text(encoding="utf-8")
     assert not any(f",p{n}," in names for n in (0, 1, 2, 3, 6))
-
-
-def test_a_network_is_trained_on_its_fold(vessel_settings, monkeypatch, tmp_path):
-    scans = read_scan_table(vessel_settings.data)
-    volumes = {scan.name: 500.0 for scan in scans}
-    cohort = cohort_of(scans, held_out(scans)[1], volumes, {}, 2, 0)
-    calls = []
-
-    def fit(files, targets, training, validation, fit_settings, folder):
-        calls.append((training, validation, fit_settings))
-        return type("Fit", (), {"network": None, "seconds": 2.0})()
-
-    monkeypatch.setattr(fitting, "fit_vessels", fit)
-    monkeypatch.setattr(fitting, "predictions_of", lambda network, files, names: np.ones((len(names), 4)))
-    budget = vessel_study.VesselBudget(folds=2, steps=7, seed=3)
-    configuration = vessel_study.CONFIGURATIONS["vit-linear"]
-    config = fitting.fit_settings("compact", "vit", "linear").config
-    data = vessel_study.Data(cohort, {fitting.input_key(config): {}}, tmp_path, "cpu")
-    result = vessel_study.trainer(data, budget)(ExperimentRun(configuration, 1))
-    (training, validation, made) = calls[0]
-    assert training == cohort.names(cohort.training(1))
-    assert validation == cohort.names(cohort.validation(1))
-    assert (made.config.output, made.training.loop.steps, made.training.loop.seed) == ("linear", 7, 3)
-    assert len(result["test"]) == len(cohort.held_out)

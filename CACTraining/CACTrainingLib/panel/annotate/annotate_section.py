@@ -233,8 +233,8 @@ class AnnotateSection(Section):
         shown = self._isShown() and self._state is not None
         task = self._state.task if shown else None
         sections = {Task.SLICES: self.slices, Task.REGIONS: self.regions, Task.HEART: self.heart}
-        for own, section in sections.items():
-            if own is not task:
+        for kind, section in sections.items():
+            if kind is not task:
                 section.setActive(False)
         if task is not None:
             sections[task].setActive(True)

@@ -160,8 +160,8 @@ class MaskSection(Section, VTKObservationMixin):
         """Show the annotator's own mask, or what it begins from. Whether there is one."""
         opened = self._opened
         try:
-            own = annotations.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
-            segmentation = self._addSegmentation(own if own is not None else self._proposed())
+            mask = annotations.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
+            segmentation = self._addSegmentation(mask if mask is not None else self._proposed())
         except (CTError, OSError, RuntimeError) as error:
             self._say(str(error))
             return False
@@ -175,7 +175,7 @@ class MaskSection(Section, VTKObservationMixin):
         # Painting invokes the first; undo the second alone.
         for event in (events.SourceRepresentationModified, events.SegmentModified):
             self.addObserver(segmentation.GetSegmentation(), event, lambda *_args: self._timer.start())
-        self._label.setText(self._source(own is not None))
+        self._label.setText(self._source(mask is not None))
         return True
 
     def _proposed(self) -> sitk.Image:
@@ -214,8 +214,8 @@ class MaskSection(Section, VTKObservationMixin):
         def label(name: str) -> int:
             number = 1 if self._kind is HEART else label_called(name)
             if number > len(_ARTERIES):
-                known = ", ".join(_ARTERIES)
-                raise MaskError(f"The segment {name} is not an artery. Rename it ({known}) or remove it.")
+                names = ", ".join(_ARTERIES)
+                raise MaskError(f"The segment {name} is not an artery. Rename it ({names}) or remove it.")
             return number
 
         return voxels_of_segments(self._segmentation, self._opened.grid, label)

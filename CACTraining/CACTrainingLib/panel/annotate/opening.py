@@ -131,6 +131,6 @@ def loadScan(ct: Path, project: Project, scan: ProjectScan, annotator: str, name
 
 def hiddenFrom(name: str, message: str, scan: ProjectScan) -> str:
     """A message without what a blind annotator must not see. name: what the scan is called to them."""
-    for told in (str(scan.ct), scan.name) if name != scan.name else ():
-        message = message.replace(told, name)
+    for name_of_scan in (str(scan.ct), scan.name) if name != scan.name else ():
+        message = message.replace(name_of_scan, name)
     return message

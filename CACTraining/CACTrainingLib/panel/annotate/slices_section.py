@@ -157,18 +157,18 @@ class SlicesSection(Section, VTKObservationMixin):
             ui.sliceLabel.setText(nothing if labelling is None else outside)
             return
         label = labelling.labels.get(k)
-        said = _("no label yet") if label is None else _labelNames()[label.name]
+        text = _("no label yet") if label is None else _labelNames()[label.name]
         if k not in labelling.slices:
-            said += _(", outside the heart")
-        text = _("Slice {k}: {said}").format(k=k, said=said)
+            text += _(", outside the heart")
+        text = _("Slice {k}: {said}").format(k=k, said=text)
         if (probability := self._suggestions().get(k)) is not None:
             text += _(" (suggestion: probability {probability:.0%})").format(probability=probability)
         ui.sliceLabel.setText(text)
 
     def _suggestions(self) -> dict[int, float]:
         """Probabilities by k, when they are to be shown."""
-        wanted = self._state is not None and self._state.showSuggestion and self._opened is not None
-        return self._opened.proposal.probabilities if wanted and self._opened.proposal is not None else {}
+        asks = self._state is not None and self._state.showSuggestion and self._opened is not None
+        return self._opened.proposal.probabilities if asks and self._opened.proposal is not None else {}
 
     def _viewMoved(self, caller=None, event=None) -> None:
         k = self._opened.sliceAt(views.positionOf(views.axialSliceNode()))

@@ -111,7 +111,7 @@ class EvaluateSection(Section):
         from CACScoringLib.models.cards import list_models
 
         state, ui = self._state, self.ui
-        offered = [(_("none") if compares else _("those that come with CAC"), "")]
+        entries = [(_("none") if compares else _("those that come with CAC"), "")]
         self._models = {}
         try:
             for model in list_models():
@@ -122,10 +122,10 @@ class EvaluateSection(Section):
         if compares and self._project:
             self._models |= cardsIn(self._project.models_folder)
 
-        offered += [(f"{card.name} ({card.network})", key) for key, card in self._models.items()]
+        entries += [(f"{card.name} ({card.network})", key) for key, card in self._models.items()]
         fillBox(ui.evaluateStudyBox, [(text, key) for key, text in _studies().items()], state.evaluateStudy)
-        fillBox(ui.evaluateModelBox, offered, state.evaluateModel)
-        fillBox(ui.evaluateOtherBox, offered, state.evaluateOther)
+        fillBox(ui.evaluateModelBox, entries, state.evaluateModel)
+        fillBox(ui.evaluateOtherBox, entries, state.evaluateOther)
 
     def _chosen(self, *_args: object) -> None:
         state, ui = self._state, self.ui

@@ -56,8 +56,8 @@ class InstallSection:
     def update(self) -> None:
         """Show the models that are there."""
         self._cards = {} if self._project is None else cardsIn(self._project.models_folder)
-        offered = [(f"{card.name} ({card.network})", path) for path, card in self._cards.items()]
-        fillBox(self._ui.installModelBox, offered, self._chosen)
+        entries = [(f"{card.name} ({card.network})", path) for path, card in self._cards.items()]
+        fillBox(self._ui.installModelBox, entries, self._chosen)
         self._show()
 
     @property
@@ -83,7 +83,7 @@ class InstallSection:
         name = self._cards[self._chosen].name
         command = ["calibrate", "--data", str(self._project.folder), "--decomposition", self._chosen]
         try:
-            command += [word for used in modelsInScoring() for word in (f"--{used.card.network}", str(used.path))]
+            command += [word for model in modelsInScoring() for word in (f"--{model.card.network}", str(model.path))]
         except CTError as error:
             self._say(str(error))
             return
@@ -168,10 +168,10 @@ def modelsInScoring() -> list[StoredModel]:
         names = {parameter: getattr(_scoringState(), parameter) for parameter in names}
     heart = names["heartModel"]
     if installedModel(heart, "heart") is not None:
-        found = [find_model("heart", heart), find_model("territories")]
+        models = [find_model("heart", heart), find_model("territories")]
     else:
-        found = [find_model("territories", heart or None)]
-    return [*found, find_model("slices", names["slicesModel"] or None)]
+        models = [find_model("territories", heart or None)]
+    return [*models, find_model("slices", names["slicesModel"] or None)]
 
 
 def _scoringState():
@@ -212,9 +212,9 @@ def inShort(card: ModelCard, installed: ModelCard | None) -> str:
 
 def _metrics(validation: Mapping[str, object]) -> list[tuple[str, float]]:
     """The best known of the numbers on a card, wherever they lie on it."""
-    found = dict(reversed(list(_numbers(validation))))
-    names = [name for name in SHOWN_METRICS if name in found] or list(found)
-    return [(name.replace("_", " "), found[name]) for name in names[:_MOST_METRICS]]
+    numbers = dict(reversed(list(_numbers(validation))))
+    names = [name for name in SHOWN_METRICS if name in numbers] or list(numbers)
+    return [(name.replace("_", " "), numbers[name]) for name in names[:_MOST_METRICS]]
 
 
 def _numbers(values: Mapping[str, object]) -> Iterator[tuple[str, float]]:

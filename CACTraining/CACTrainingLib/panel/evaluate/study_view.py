@@ -37,15 +37,15 @@ class Study(NamedTuple):
 
 def studiesIn(folder: Path) -> list[Study]:
     """The finished studies in a project's folder of studies, the newest first; what is none is passed over."""
-    found = []
+    studies = []
     for file in sorted(folder.glob(f"*/{INDEX}"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             if content["schema"] == SCHEMA:
-                found.append(Study(file.parent, content["title"], dict(content["captions"])))
+                studies.append(Study(file.parent, content["title"], dict(content["captions"])))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return found
+    return studies
 
 
 def tableOf(file: Path) -> list[list[str]]:
@@ -88,12 +88,12 @@ class StudyView(Section):
 
     def update(self) -> None:
         """Show the studies that are there, and the chosen one."""
-        ui, found = self._ui, [] if self._project is None else studiesIn(self._project.studies_folder)
-        self._studies = {study.folder.name: study for study in found}
+        ui, studies = self._ui, [] if self._project is None else studiesIn(self._project.studies_folder)
+        self._studies = {study.folder.name: study for study in studies}
         fillBox(ui.studyBox, [(name, name) for name in self._studies], self._state.shownStudy)
-        for n, study in enumerate(found):
+        for n, study in enumerate(studies):
             ui.studyBox.setItemData(n, study.title, qt.Qt.ToolTipRole)
-        ui.studyPageButton.setEnabled(bool(found))
+        ui.studyPageButton.setEnabled(bool(studies))
         captions = {} if self.study is None else self.study.captions
         chosen = dataOf(ui.studyItemBox)
         fillBox(ui.studyItemBox, [(_short(caption), file) for file, caption in captions.items()], chosen)

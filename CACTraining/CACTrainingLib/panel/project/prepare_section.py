@@ -100,7 +100,7 @@ class PrepareSection(Section):
         chosen = self._state.proposalModel
         proposals = [read_proposal(self._project, scan.id) for scan in self._project.scans]
         models = [set(proposal.models) for proposal in proposals if proposal is not None and proposal.probabilities]
-        return any(chosen not in own if chosen else own & set(self._cards) for own in models)
+        return any(chosen not in names if chosen else names & set(self._cards) for names in models)
 
 
 def _classifiers(folder: Path) -> dict[str, Path]:

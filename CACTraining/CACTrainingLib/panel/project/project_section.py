@@ -105,16 +105,16 @@ class ProjectSection(Section):
         """Show the project as it is in its folder."""
         ui, project = self._ui, self._project
         scans = () if project is None else project.scans
-        gone = set() if project is None else {scan.id for scan in project.missing()}
+        missing = set() if project is None else {scan.id for scan in project.missing()}
         # Who annotates blind must not learn from a scan's state which one it is.
         blind = self._state is not None and self._state.blind
         ui.scanTable.setRowCount(len(scans))
         for row, scan in enumerate(scans):
             states = self._states(scan.id) if not blind else ""
-            state = _("missing") if scan.id in gone else states
+            state = _("missing") if scan.id in missing else states
             fillRow(ui.scanTable, row, (scan.name, scan.patient, scan.source, _useNames()[scan.use], state))
         hideEmptyColumns(ui.scanTable)
-        ui.projectLabel.setText(self._facts(gone))
+        ui.projectLabel.setText(self._facts(missing))
         self._showButtons()
 
     def cancel(self) -> None:
@@ -123,7 +123,7 @@ class ProjectSection(Section):
 
     # Showing
 
-    def _facts(self, gone: set[str]) -> str:
+    def _facts(self, missing: set[str]) -> str:
         project = self._project
         if project is None:
             return _("Choose a folder, and open the project in it or make a new one.")
@@ -131,8 +131,8 @@ class ProjectSection(Section):
         counts = ", ".join(f"{uses.count(use)} {name}" for use, name in _useNames().items() if use in uses)
         text = _("{name}. Scans: {count} ({counts})") if uses else _("{name}. No scans yet")
         lines = [text.format(name=project.name, count=len(uses), counts=counts)]
-        if gone:
-            lines.append(_("⚠ Missing scans: {count}. Relocate them.").format(count=len(gone)))
+        if missing:
+            lines.append(_("⚠ Missing scans: {count}. Relocate them.").format(count=len(missing)))
         return "\n".join([*lines, *(f"⚠ {warning}" for warning in project.warnings)])
 
     def _states(self, scanId: str) -> str:
@@ -246,9 +246,9 @@ class ProjectSection(Section):
 
     def _relocated(self, reason: str, events: list[dict]) -> None:
         self._changed()
-        found = next((event for event in events if event["event"] == "relocated"), {"count": 0, "missing": 0})
+        result = next((event for event in events if event["event"] == "relocated"), {"count": 0, "missing": 0})
         text = _("Scans found again: {count}. Still missing: {missing}.")
-        self._say(reason or text.format(count=found["count"], missing=found["missing"]))
+        self._say(reason or text.format(count=result["count"], missing=result["missing"]))
 
     def _check(self) -> None:
         self._ui.findingTable.setRowCount(0)

@@ -101,11 +101,11 @@ def _layoutDescription() -> str:
 
 def _shown(curves: Curves, kind: str) -> Curves:
     """Those that belong to a chart, by their name in it. Of metrics that nobody chose, those that are proportions."""
-    own = {name.partition("/")[2]: curve for name, curve in curves.items() if name.startswith(f"{kind}/") and curve[0]}
+    part = {name.partition("/")[2]: curve for name, curve in curves.items() if name.startswith(f"{kind}/") and curve[0]}
     if kind == LOSS:
-        return own
-    chosen = {name: own[name] for name in SHOWN_METRICS if name in own}
-    return chosen or {name: curve for name, curve in own.items() if all(-1 <= value <= 1 for value in curve[1])}
+        return part
+    metrics = {name: part[name] for name in SHOWN_METRICS if name in part}
+    return metrics or {name: curve for name, curve in part.items() if all(-1 <= value <= 1 for value in curve[1])}
 
 
 def _plotted(chart: vtkMRMLPlotChartNode | None, kind: str, curves: Curves) -> vtkMRMLPlotChartNode:
@@ -143,10 +143,10 @@ def _seriesOf(chart: vtkMRMLPlotChartNode) -> list:
 
 def _columns(curves: Curves) -> dict[str, np.ndarray]:
     """A column of all steps, and one for each curve that is no number where it has none."""
-    steps = sorted({step for own, _values in curves.values() for step in own})
+    steps = sorted({step for steps_of_curve, _values in curves.values() for step in steps_of_curve})
     columns = {"step": np.array(steps, float)}
-    for name, (own, values) in curves.items():
+    for name, (steps_of_curve, values) in curves.items():
         column = columns[name.replace("_", " ")] = np.full(len(steps), math.nan)
-        column[np.searchsorted(steps, own)] = values
+        column[np.searchsorted(steps, steps_of_curve)] = values
     # A line of one point is an error in VTK.
     return {name: np.repeat(values, 2) if len(steps) == 1 else values for name, values in columns.items()}

@@ -58,7 +58,7 @@ class RunsSection(Section):
         self._sample: tuple | None = None
         self._layoutBefore = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
         self._drawn: tuple | None = None
-        self._seen = False
+        self._visible = False
         self._filling = False
         self._message = ""
         table = ui.runsTable
@@ -93,12 +93,12 @@ class RunsSection(Section):
 
     def poll(self) -> None:
         """Look again at what can have changed: trainings under way, and the one that is shown."""
-        seen = self._state is not None and self._panel.visible
-        came, self._seen = seen and not self._seen, seen
+        visible = self._state is not None and self._panel.visible
+        came, self._visible = visible and not self._visible, visible
         if came:
             self._runs = {}
             self._onShown()
-        if not seen or self._project is None:
+        if not visible or self._project is None:
             return
         self._runs = {
             name: run for name, run in self._runs.items() if run.state not in UNDER_WAY and name != self._state.shownRun

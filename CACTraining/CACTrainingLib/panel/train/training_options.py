@@ -70,11 +70,11 @@ def parameterOf(name: str) -> str:
     return f"train{name.capitalize()}"
 
 
-def nameOf(state: CACTrainingParameterNode, taken: Sequence[str]) -> str:
+def nameOf(state: CACTrainingParameterNode, names: Sequence[str]) -> str:
     """The name of the new model: the one given, or the first that is free."""
     if state.trainName:
         return state.trainName
-    return next(name for n in range(1, len(taken) + 2) if (name := f"{state.trainNetwork.value}-{n}") not in taken)
+    return next(name for n in range(1, len(names) + 2) if (name := f"{state.trainNetwork.value}-{n}") not in names)
 
 
 def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list[str]:
@@ -85,10 +85,10 @@ def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list
         if state.trainFolder:
             arguments += ["--data", state.trainFolder]
     arguments += ["--output", output, "--preset", _presetOf(state), "--device", state.trainDevice.value]
-    asked = {f"--{name}": getattr(state, parameterOf(name)) for name in ("minutes", "steps")}
+    options = {f"--{name}": getattr(state, parameterOf(name)) for name in ("minutes", "steps")}
     if scans:
-        asked = {"--start": state.trainStart, "--annotator": state.trainAnnotator, **asked}
-    for option, value in asked.items():
+        options = {"--start": state.trainStart, "--annotator": state.trainAnnotator, **options}
+    for option, value in options.items():
         if value:
             arguments += [option, f"{value:g}" if isinstance(value, float) else str(value)]
     loop = {"patience": state.trainPatience} if state.trainPatience else {}

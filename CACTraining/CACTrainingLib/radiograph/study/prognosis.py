@@ -6,33 +6,26 @@ index of concordance, of true and of predicted categories of the same patients.
 
 from __future__ import annotations
 
-import datetime
 import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table as CsvTable
 from CACScoringLib.core.tables import TableError, read_table
 
-from ...experiments.results import CATEGORIES
+from ...experiments.jobs import make_folder
 from ...report.figures import survival_curves
 from ...report.page import write_study
-from ...report.parts import Figure, Section, Table, heading, p_cell
+from ...report.parts import Cell, Figure, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
-from ...statistics.bootstrap import RESAMPLES, Bootstrap, Found, paired_difference
+from ...statistics.bootstrap import RESAMPLES, Bootstrap, BootstrapResult, paired_difference
 from ...statistics.patient_folds import CATEGORIES as LIMITS
-from ...statistics.patient_folds import category_of
+from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
-
-if TYPE_CHECKING:
-    from ...report.parts import Cell
-
 
 PROBABILITIES = tuple(f"chance_{limit:g}" for limit in LIMITS)
 """Columns of predicted probabilities: of a score above 0, from 100, from 400."""
@@ -44,10 +37,10 @@ FACTORS = ("age_years", "sex", "bmi_kg_m2")
 class Events:
     """n patients. years: from 0 up; event: bool, false where a patient was lost to view or the study ended, [n].
 
-    true, predicted: categories, index in CATEGORIES. risk: a finer number than the predicted category, where there is
-    one: the expected category, or the predicted score. score: the true one, where the table has it. factors: by name,
-    those that all patients have and that differ between them; sex is 1 for men. how: how the predicted category came
-    about, for people.
+    true, predicted: categories, index in CATEGORY_TITLES. risk: a finer number than the predicted category, where
+    there is one: the expected category, or the predicted score. score: the true one, where the table has it. factors:
+    by name, those that all patients have and that differ between them; sex is 1 for men. how: how the predicted
+    category came about, for people.
     """
 
     patients: tuple[str, ...]
@@ -64,9 +57,9 @@ class Events:
 def read_events(path: Path) -> Events:
     """Read a CSV table, a row for each patient.
 
-    Columns: patient; time_years; event (0, 1); agatston, or category (0 to 3, as CATEGORIES); of what was predicted
-    predicted_category (0 to 3), or predicted_agatston, or PROBABILITIES. Optional, in all rows or none: FACTORS (sex F
-    or M). Raises TableError.
+    Columns: patient; time_years; event (0, 1); agatston, or category (0 to 3, as CATEGORY_TITLES); of the
+    prediction predicted_category (0 to 3), or predicted_agatston, or PROBABILITIES. Optional, in all rows or none:
+    FACTORS (sex F or M). Raises TableError.
     """
     table = read_table(path, ("patient", "time_years", "event"))
     for line in table.lines:
@@ -118,7 +111,7 @@ def _numbers(table: CsvTable, name: str, high: float = math.inf, whole: bool = F
 def _categories(table: CsvTable, name: str, otherwise: str) -> np.ndarray:
     if name not in table:
         raise TableError(f"The table {table.path} has neither {name} nor {otherwise}. Add one of them.")
-    return _numbers(table, name, len(CATEGORIES) - 1, whole=True).astype(int)
+    return _numbers(table, name, len(CATEGORY_TITLES) - 1, whole=True).astype(int)
 
 
 TRUE, PREDICTED = "True category", "Predicted category"
@@ -138,17 +131,13 @@ def evaluate_prognosis(table: Path, output: Path, seed: int = 0, progress: Progr
         events = read_events(table)
     with progress.step("page"):
         facts = {
-            "Date": datetime.date.today().isoformat(),
             "Data": str(table),
             "Bootstrap": f"seed {seed}, {RESAMPLES} resamples of patients",
             "Software": "Kaplan–Meier, log-rank test and Cox model (Efron's ties): statsmodels",
         }
         sections = [_categories_section(events), _concordance_section(events, seed)]
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            return write_study(output, "Events by true and by predicted calcium", sections, facts, digital=False)
-        except OSError as error:
-            raise OutputError(f"Cannot write to {output}: {error.strerror}. Choose another --output.") from error
+        make_folder(output)
+        return write_study(output, "Events by true and by predicted calcium", sections, facts, digital=False)
 
 
 def _categories_section(events: Events) -> Section:
@@ -158,7 +147,7 @@ def _categories_section(events: Events) -> Section:
         f"{len(events.years):,} patients with {happened:,} events. {events.how}",
         "Hazard ratios hold if hazards are proportional over time, which the curves help to assess.",
     ]
-    if happened < EVENTS_PER_VARIABLE * (len(CATEGORIES) - 1):
+    if happened < EVENTS_PER_VARIABLE * (len(CATEGORY_TITLES) - 1):
         text.append(f"Fewer than {EVENTS_PER_VARIABLE} events for each category: too few for reliable hazard ratios.")
     landmarks = [year for year in LANDMARKS_YEARS if year <= events.years.max()]
     columns = ("Category", "Patients", "Events", *(f"{year} y" for year in landmarks), "Hazard ratio", "Adjusted")
@@ -170,14 +159,14 @@ def _categories_section(events: Events) -> Section:
         rows.append(heading(f"{title}{tested}", columns))
         alone, adjusted = _hazards(events, group, {}), _hazards(events, group, events.factors)
         curves = {}
-        for number, name in enumerate(CATEGORIES):
-            own = group == number
+        for number, name in enumerate(CATEGORY_TITLES):
+            members = group == number
             at: list[Cell] = [None] * len(landmarks)
-            if own.any():
-                found = kaplan_meier(events.years[own], events.event[own])
-                at = [one if math.isfinite(one.value) else None for one in map(found.at, landmarks)]
-                curves[name] = found
-            counts = int(own.sum()), int(events.event[own].sum())
+            if members.any():
+                curve = kaplan_meier(events.years[members], events.event[members])
+                at = [one if math.isfinite(one.value) else None for one in map(curve.at, landmarks)]
+                curves[name] = curve
+            counts = int(members.sum()), int(events.event[members].sum())
             rows.append((f"  {name}", *counts, *at, alone.get(name), adjusted.get(name) if events.factors else None))
         panels.append((title, curves))
     note = (
@@ -192,19 +181,19 @@ def _categories_section(events: Events) -> Section:
 
 def _hazards(events: Events, group: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, Cell]:
     """Hazard ratio of each category against category 0. A category in which nobody had an event has none."""
-    told = [n for n in range(len(CATEGORIES)) if events.event[group == n].any()]
-    if len(told) < 2 or told[0] != 0:
+    with_events = [n for n in range(len(CATEGORY_TITLES)) if events.event[group == n].any()]
+    if len(with_events) < 2 or with_events[0] != 0:
         return {}
-    own = np.isin(group, told)
-    columns = {CATEGORIES[n]: (group == n)[own].astype(float) for n in told[1:]}
-    columns |= {name: values[own] for name, values in factors.items()}
-    return dict(hazard_ratios(events.years[own], events.event[own], columns))
+    rows = np.isin(group, with_events)
+    columns = {CATEGORY_TITLES[n]: (group == n)[rows].astype(float) for n in with_events[1:]}
+    columns |= {name: values[rows] for name, values in factors.items()}
+    return dict(hazard_ratios(events.years[rows], events.event[rows], columns))
 
 
 def _concordance_section(events: Events, seed: int) -> Section:
     weights = Bootstrap(events.patients, np.random.default_rng(seed)).weights(events.patients)
     n = len(events.years)
-    agreement = Found(kappa(weights, events.true, events.predicted, len(CATEGORIES)), n, n).estimate
+    agreement = BootstrapResult(kappa(weights, events.true, events.predicted, len(CATEGORY_TITLES)), n, n).estimate
     risks: dict[str, np.ndarray | None] = {
         TRUE: events.true,
         PREDICTED: events.predicted,
@@ -212,22 +201,22 @@ def _concordance_section(events: Events, seed: int) -> Section:
         "True score": events.score,
     }
     if events.factors:
-        known = np.column_stack(list(events.factors.values()))
+        factors = np.column_stack(list(events.factors.values()))
         for title, extra in {
             "": None,
             " and true category": events.true,
             " and predicted category": events.predicted,
         }.items():
-            design = known if extra is None else np.column_stack([known, extra])
+            design = factors if extra is None else np.column_stack([factors, extra])
             risks[f"Clinical factors{title}"] = linear_predictor(events.years, events.event, design)
-    found = {
-        title: Found(concordance(weights, events.years, events.event, risk), n, n)
+    concordances = {
+        title: BootstrapResult(concordance(weights, events.years, events.event, risk), n, n)
         for title, risk in risks.items()
         if risk is not None
     }
     rows: list[tuple[Cell, ...]] = []
-    for title, one in found.items():
-        change = paired_difference(one, found[TRUE])
+    for title, one in concordances.items():
+        change = paired_difference(one, concordances[TRUE])
         rows.append((title, one.estimate, *((None, None) if title == TRUE else (change.estimate, p_cell(change.p)))))
     columns = ("Sorted by", "Harrell's C", "Less true category", "p")
     note = (

@@ -11,8 +11,7 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTError
 
-from ...experiments.configuration import ExperimentRun, TrainingBudget
-from ...experiments.engine import running_folder
+from ...experiments.engine import ExperimentRun, TrainingBudget, running_folder
 from ...experiments.jobs import Prepared
 from ...statistics.patient_folds import CATEGORIES
 from ..cases import LABELS, SUPER_RESOLUTIONS, read_table
@@ -140,20 +139,20 @@ class _Trainer:
         self._held: tuple[tuple, RadiographSet] | None = None
 
     def __call__(self, run: ExperimentRun) -> dict:
-        from ..fitting import finds, fit, predictions_of, validation_split
+        from ..fitting import fit, knows_hearts, predictions_of, validation_split
 
-        known = self._radiographs(self._data.table, run.configuration)
+        learned_data = self._radiographs(self._data.table, run.configuration)
         folds, settings = np.array(self._data.folds), fit_settings(run.configuration, self._budget, self._data.device)
         learned = np.flatnonzero(folds != run.fold)
-        split = validation_split(known, 0.2, self._budget.seed + 1 + run.fold, LABELS[0], learned)
-        key = run_key(run, self._budget, known.sha256)
+        split = validation_split(learned_data, 0.2, self._budget.seed + 1 + run.fold, LABELS[0], learned)
+        key = run_key(run, self._budget, learned_data.sha256)
         with running_folder(self._data.folder, f"{run.configuration.name}-{run.fold}", key) as folder:
-            network, calibration, outcome, _ = fit(known, *split, settings, folder)
-        test, cases = known, np.flatnonzero(folds == run.fold)
+            network, calibration, outcome, _ = fit(learned_data, *split, settings, folder)
+        test, cases = learned_data, np.flatnonzero(folds == run.fold)
         if run.fold == HELD_OUT:
             test = self._radiographs(self._data.external, run.configuration)
             cases = np.arange(len(test))
-        image, both = predictions_of(network, test, cases, calibration, finds(settings))
+        image, both = predictions_of(network, test, cases, calibration, knows_hearts(settings))
         if not np.isfinite(image).all():
             raise CTError(f"{run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed.")
         return {

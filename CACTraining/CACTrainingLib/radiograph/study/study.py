@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,22 +13,28 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
 from ...data.scan_table import TableScan, table_hash
-from ...experiments.configuration import ExperimentRun, StudyError, check_known
-from ...experiments.engine import PREDICTIONS, Experiment, ExperimentSettings, Trainer, carry_out
-from ...experiments.results import CATEGORIES, SCORE_COLUMNS, score_counts
+from ...experiments.engine import (
+    PREDICTIONS,
+    SCORE_COLUMNS,
+    Experiment,
+    ExperimentRun,
+    ExperimentSettings,
+    Trainer,
+    carry_out,
+    check_known,
+    score_counts,
+)
+from ...experiments.jobs import StudyError
 from ...report.page import write_study
-from ...report.parts import Section, Table, heading, p_cell
+from ...report.parts import Cell, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
-from ...statistics.bootstrap import Bootstrap, Found, paired_difference
-from ...statistics.patient_folds import category_of, parts_by_patient
+from ...statistics.bootstrap import Bootstrap, BootstrapResult, paired_difference
+from ...statistics.patient_folds import CATEGORY_TITLES, category_of, parts_by_patient
 from ...statistics.roc import above, area_within
 from ..cases import LABELS, read_table
 from ..cohort import SETTINGS
 from .prognosis import FACTORS, PROBABILITIES, likely_category
 from .runs import BASE, CONFIGURATIONS, HELD_OUT, THRESHOLD_TITLES, THRESHOLDS, Configuration, Data, run_key, trainer
-
-if TYPE_CHECKING:
-    from ...report.parts import Cell
 
 LEAST_FOLDS = 3
 """One tests, one stops and calibrates, and the rest train."""
@@ -99,18 +104,18 @@ def _read(settings: RadiographStudySettings) -> _RadiographStudy:
     budget = settings.budget
     if budget.folds < LEAST_FOLDS:
         raise StudyError(f"Cross-validation takes {LEAST_FOLDS} folds or more, not {budget.folds}.")
-    known = read_cohort(settings.data, budget.folds, budget.seed)
-    other = read_cohort(settings.external, 1, budget.seed) if settings.external else None
-    if both := sorted(set(known.patients) & set(other.patients)) if other else []:
-        raise StudyError(f"Patient {both[0]} is in the external cohort too. Give one of other patients.")
-    data = Data(settings.data, tuple(map(int, known.folds)), settings.external, settings.output, settings.device)
+    cohort = read_cohort(settings.data, budget.folds, budget.seed)
+    external = read_cohort(settings.external, 1, budget.seed) if settings.external else None
+    if shared := sorted(set(cohort.patients) & set(external.patients)) if external else []:
+        raise StudyError(f"Patient {shared[0]} is in the external cohort too. Give one of other patients.")
+    data = Data(settings.data, tuple(map(int, cohort.folds)), settings.external, settings.output, settings.device)
     chosen = [one for one in CONFIGURATIONS if one == BASE or not settings.names or one.name in settings.names]
     if not _is_digital(settings.data) and not settings.names:
         # The others take CTs whose calcium is known.
         chosen = [
             one for one in chosen if one.super_resolution == "none" and one.name not in ("not-located", "no-pairs")
         ]
-    return _RadiographStudy(settings, data, tuple(chosen), known, other)
+    return _RadiographStudy(settings, data, tuple(chosen), cohort, external)
 
 
 @dataclass(frozen=True)
@@ -118,25 +123,25 @@ class _RadiographStudy(Experiment):
     settings: RadiographStudySettings
     data: Data
     configurations: tuple[Configuration, ...]
-    known: Cohort
-    other: Cohort | None
+    cohort: Cohort
+    external: Cohort | None
 
     def stages(self) -> Iterator[Sequence[ExperimentRun]]:
         yield self._runs()
 
     def key(self, run: ExperimentRun) -> str:
-        stamp = table_hash(self.known.rows)[:16]
-        if run.fold == HELD_OUT and self.other:
-            stamp += f" {table_hash(self.other.rows)[:16]}"
+        stamp = table_hash(self.cohort.rows)[:16]
+        if run.fold == HELD_OUT and self.external:
+            stamp += f" {table_hash(self.external.rows)[:16]}"
         return run_key(run, self.settings.budget, stamp)
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
         digital = _is_digital(self.settings.data)
-        kept = self.kept(self._runs())
-        sections = [self._data_section(digital, kept, failed), self._results_section(kept)]
+        finished = self.kept(self._runs())
+        sections = [self._data_section(digital, finished, failed), self._results_section(finished)]
         facts = self.facts(
-            list(kept.values()),
-            {"External cohort": str(self.settings.external)} if self.other else {},
+            list(finished.values()),
+            {"External cohort": str(self.settings.external)} if self.external else {},
             {
                 "Steps": str(self.settings.budget.steps or "those of the presets"),
                 "Every patient": f"{PREDICTIONS}: predictions of the base, for cac evaluate prognosis",
@@ -147,60 +152,60 @@ class _RadiographStudy(Experiment):
 
     def _runs(self) -> list[ExperimentRun]:
         folds = range(self.settings.budget.folds)
-        base = [ExperimentRun(BASE, fold) for fold in (*folds, *([HELD_OUT] if self.other else []))]
+        base = [ExperimentRun(BASE, fold) for fold in (*folds, *([HELD_OUT] if self.external else []))]
         return [*base, *(ExperimentRun(one, fold) for one in self.configurations if one != BASE for fold in folds)]
 
     def _data_section(
-        self, digital: bool, kept: Mapping[ExperimentRun, Mapping], failed: Mapping[ExperimentRun, str]
+        self, digital: bool, finished: Mapping[ExperimentRun, Mapping], failed: Mapping[ExperimentRun, str]
     ) -> Section:
         text = [
             f"Cross-validated in {self.settings.budget.folds} folds, split by patient. "
-            f"{len(kept)} of {len(self._runs())} trainings are done.",
+            f"{len(finished)} of {len(self._runs())} trainings are done.",
             "The best of many configurations does better here than can be expected in new patients.",
         ]
         if digital:
             text.append("No real radiograph whose calcium is known was available. Nothing here was measured on one.")
-        cohorts = {"Cross-validated": self.known, "External": self.other}
+        cohorts = {"Cross-validated": self.cohort, "External": self.external}
         rows = [score_counts(title, one.patients, one.score) for title, one in cohorts.items() if one is not None]
         tables = [
             Table("radiographs", "Radiographs by the reference score", ("Radiographs", *SCORE_COLUMNS), tuple(rows))
         ]
         return Section("data", "The radiographs", tuple(text), (*tables, *self.failed_tables(failed)))
 
-    def _results_section(self, kept: Mapping[ExperimentRun, Mapping]) -> Section:
+    def _results_section(self, done: Mapping[ExperimentRun, Mapping]) -> Section:
         lines: list[tuple[Cell, ...]] = []
-        base: list[Found] | None = None
+        base: list[BootstrapResult] | None = None
         for one in self.configurations:
             results = [
-                kept[run] for run in self._runs() if run in kept and run.fold != HELD_OUT and run.configuration == one
+                done[run] for run in self._runs() if run in done and run.fold != HELD_OUT and run.configuration == one
             ]
             if len(results) < self.settings.budget.folds:
                 lines.append((one.name, f"{len(results)} of {self.settings.budget.folds} folds", *[None] * 6))
                 continue
-            image, both = gathered(self.known, results)
-            base = base or areas(self.known, image)
-            lines += measures(self.known, one.name, image, base)
+            image, both = gather(self.cohort, results)
+            base = base or areas(self.cohort, image)
+            lines += measures(self.cohort, one.name, image, base)
             if one == BASE:
-                _write_predictions(self.settings.output / PREDICTIONS, self.known, image if both is None else both)
-                if self.known.factors is not None:
-                    lines += measures(self.known, "age, sex, BMI", factors_alone(self.known), base)
+                _write_predictions(self.settings.output / PREDICTIONS, self.cohort, image if both is None else both)
+                if self.cohort.factors is not None:
+                    lines += measures(self.cohort, "age, sex, BMI", factors_alone(self.cohort), base)
                 if both is not None:
-                    lines += measures(self.known, "base with age, sex, BMI", both, base)
+                    lines += measures(self.cohort, "base with age, sex, BMI", both, base)
         tables = [Table("configurations", "Training configurations", COLUMNS, tuple(lines), NOTE)]
-        if self.other is not None:
-            held_out = kept.get(ExperimentRun(BASE, HELD_OUT))
+        if self.external is not None:
+            held_out = done.get(ExperimentRun(BASE, HELD_OUT))
             rows: list[tuple[Cell, ...]] = [("base", "not run", *[None] * 6)]
             if held_out:
-                image, both = gathered(self.other, [held_out])
-                base = areas(self.other, image)
-                rows = measures(self.other, "base", image, base)
-                rows += measures(self.other, "base with age, sex, BMI", both, base) if both is not None else []
+                image, both = gather(self.external, [held_out])
+                base = areas(self.external, image)
+                rows = measures(self.external, "base", image, base)
+                rows += measures(self.external, "base with age, sex, BMI", both, base) if both is not None else []
             note = "The base, trained on all patients of the cohort and evaluated once on others."
             tables.append(Table("external", "External test", COLUMNS, tuple(rows), note))
         return Section("results", "Results", (), tuple(tables))
 
 
-def gathered(cohort: Cohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray | None]:
+def gather(cohort: Cohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray | None]:
     """Probabilities [n, thresholds] in the table's order, of the image and with factors, from what runs kept."""
     names = [name for result in results for name in result["names"]]
     place = {name: n for n, name in enumerate(names)}
@@ -211,20 +216,22 @@ def gathered(cohort: Cohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np
     return image, np.concatenate([np.asarray(result["both"], float) for result in results])[order]
 
 
-def areas(cohort: Cohort, probabilities: np.ndarray) -> list[Found]:
+def areas(cohort: Cohort, probabilities: np.ndarray) -> list[BootstrapResult]:
     """Areas under the ROC curve within folds, of each threshold, and last their mean."""
     truth = above(cohort.score, THRESHOLDS) > 0
     found = [
-        cohort.resamples.found(
+        cohort.resamples.result(
             partial(area_within, folds=cohort.folds, truth=truth[:, n], scores=probabilities[:, n]), cohort.patients
         )
         for n in range(len(THRESHOLDS))
     ]
     mean = np.mean([one.values for one in found], axis=0)
-    return [*found, Found(mean, found[0].n, found[0].patients)]
+    return [*found, BootstrapResult(mean, found[0].n, found[0].patients)]
 
 
-def measures(cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequence[Found]) -> list[tuple[Cell, ...]]:
+def measures(
+    cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequence[BootstrapResult]
+) -> list[tuple[Cell, ...]]:
     """Rows of the table of one predictor: of each threshold, and of all together. base: areas to compare with."""
     truth, patients = above(cohort.score, THRESHOLDS) > 0, cohort.patients
     lines = [heading(title, COLUMNS)]
@@ -232,14 +239,16 @@ def measures(cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequen
         change = paired_difference(area, base[n])
         cells: list[Cell] = [f"  {name}", area.estimate, change.estimate, p_cell(change.p)]
         if n < len(THRESHOLDS):
-            known, values = truth[:, n], probabilities[:, n]
-            found = values >= known.mean()
-            parts = ((np.asarray(patients)[own], right[own]) for own, right in ((known, found), (~known, ~found)))
+            true, values = truth[:, n], probabilities[:, n]
+            called = values >= true.mean()
+            parts = ((np.asarray(patients)[group], right[group]) for group, right in ((true, called), (~true, ~called)))
             cells += [cohort.resamples.proportion(*part).estimate for part in parts]
-            cells += [None, round(calibration_error(values, known), 3)]
+            cells += [None, round(calibration_error(values, true), 3)]
         else:
             pair = category_of(cohort.score), likely_category(probabilities)
-            agreement = cohort.resamples.found(lambda weights, p=pair: kappa(weights, *p, len(CATEGORIES)), patients)
+            agreement = cohort.resamples.result(
+                lambda weights, p=pair: kappa(weights, *p, len(CATEGORY_TITLES)), patients
+            )
             cells += [None, None, agreement.estimate, None]
         lines.append(tuple(cells))
     return lines
@@ -261,21 +270,21 @@ def factors_alone(cohort: Cohort) -> np.ndarray:
     probabilities = np.zeros(truth.shape)
     for fold in np.unique(cohort.folds):
         train, test = cohort.folds != fold, cohort.folds == fold
-        for n, known in enumerate(truth[train].T):
-            if known.all() or not known.any():
-                probabilities[test, n] = known.mean()
+        for n, labels in enumerate(truth[train].T):
+            if labels.all() or not labels.any():
+                probabilities[test, n] = labels.mean()
                 continue
-            model = make_pipeline(StandardScaler(), LogisticRegression()).fit(cohort.factors[train], known)
+            model = make_pipeline(StandardScaler(), LogisticRegression()).fit(cohort.factors[train], labels)
             probabilities[test, n] = model.predict_proba(cohort.factors[test])[:, 1]
     return probabilities
 
 
 def _write_predictions(file: Path, cohort: Cohort, probabilities: np.ndarray) -> None:
     """Probabilities of the base, as `prognosis.read_events` takes them."""
-    known = () if cohort.factors is None else FACTORS
-    columns = ["name", "patient", "fold", "agatston", *PROBABILITIES, *known]
+    factors = () if cohort.factors is None else FACTORS
+    columns = ["name", "patient", "fold", "agatston", *PROBABILITIES, *factors]
     rows = [
-        (row.name, row.patient, fold, score, *(round(float(p), 4) for p in values), *(getattr(row, f) for f in known))
+        (row.name, row.patient, fold, score, *(round(float(p), 4) for p in values), *(getattr(row, f) for f in factors))
         for row, fold, score, values in zip(cohort.rows, cohort.folds, cohort.score, probabilities, strict=True)
     ]
     write_table(file, columns, rows)

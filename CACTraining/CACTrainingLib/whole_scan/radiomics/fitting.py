@@ -101,10 +101,10 @@ def features_of(
     """
     key = f"{RadiomicsConfig()!r} {_source_digest()}"
     prepared = prepare(scans, folder, "radiomics", radiomics_work, key, workers, progress)
-    used = tuple(scan for scan in scans if scan.name in prepared.files)
-    arrays = [load(prepared.files[scan.name]) for scan in used]
+    usable = tuple(scan for scan in scans if scan.name in prepared.files)
+    arrays = [load(prepared.files[scan.name]) for scan in usable]
     names = tuple(map(str, arrays[0]["names"]))
-    return FeatureTable(used, names, np.array([one["values"] for one in arrays], float)), prepared.failed
+    return FeatureTable(usable, names, np.array([one["values"] for one in arrays], float)), prepared.failed
 
 
 def radiomics_work(scan: CTScan, region: HeartRegion) -> dict[str, np.ndarray]:
@@ -166,8 +166,8 @@ class Standardisation(TransformerMixin, BaseEstimator):
         )
         if not len(self.kept_):
             raise FittingError(f"None of {features.shape[1]} features varies among {len(features)} scans.")
-        own = features[:, self.kept_]
-        self.mean_, self.sd_, self.lowest_, self.highest_ = own.mean(0), own.std(0), own.min(0), own.max(0)
+        x = features[:, self.kept_]
+        self.mean_, self.sd_, self.lowest_, self.highest_ = x.mean(0), x.std(0), x.min(0), x.max(0)
         return self
 
     def transform(self, features: np.ndarray) -> np.ndarray:
@@ -230,14 +230,14 @@ def fit_classifier(
     return FittedClassifier(kind, settings, best, limit, out_of_fold, features.shape[1])
 
 
-def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray, sensitivity: float = SENSITIVITY) -> float:
-    """The highest limit from which at least this proportion of the scans with calcium is found, between two scans.
+def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The highest limit from which at least SENSITIVITY of the scans with calcium is found, between two scans.
 
     probabilities: of scans that their model has not learned from, or the limit would be too high.
     """
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, bool)
     positive = np.sort(probabilities[labels])[::-1]
-    least = positive[math.ceil(sensitivity * len(positive) - 1e-9) - 1]
+    least = positive[math.ceil(SENSITIVITY * len(positive) - 1e-9) - 1]
     below = probabilities[probabilities < least]
     return float((least + below.max(initial=0.0)) / 2)
 
@@ -253,15 +253,16 @@ def as_network(
 
     if fitted.kind != "logistic":
         raise ValueError(f"{CLASSIFIERS[fitted.kind]} cannot be stored; only the logistic regression can.")
-    own, regression = fitted.model.named_steps.values()
+    scale, regression = fitted.model.named_steps.values()
     weights = regression.coef_[0]
-    used = np.flatnonzero(weights)
-    config = replace(config, features=tuple(names[n] for n in own.kept_[used]))
+    weighted = np.flatnonzero(weights)
+    config = replace(config, features=tuple(names[n] for n in scale.kept_[weighted]))
     network = RadiomicsNet(config)
-    values = {"mean": own.mean_, "sd": own.sd_, "lowest": own.lowest_, "highest": own.highest_, "weight": weights}
+    values = {"mean": scale.mean_, "sd": scale.sd_, "lowest": scale.lowest_, "highest": scale.highest_}
+    values["weight"] = weights
     with torch.no_grad():
         for name, each in values.items():
-            getattr(network, name).copy_(torch.from_numpy(each[used]))
+            getattr(network, name).copy_(torch.from_numpy(each[weighted]))
         network.bias.fill_(float(regression.intercept_[0]))
     return network.eval(), config
 

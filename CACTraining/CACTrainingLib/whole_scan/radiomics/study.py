@@ -19,8 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
-from ...experiments.configuration import ExperimentRun, TrainingBudget
-from ...experiments.engine import Trainer, carry_out
+from ...experiments.engine import ExperimentRun, Trainer, TrainingBudget, carry_out
 from ...experiments.jobs import Prepared
 from ...report.parts import PUBLISHED
 from ..evaluation import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, Measure, with_calls
@@ -99,16 +98,16 @@ def _read(settings: RadiomicsStudySettings, progress: Progress) -> _RadiomicsStu
     scans, tested = settings.read()
 
     features = partial(features_of, folder=settings.prepared, workers=settings.workers, progress=progress)
-    own, failed = features(scans)
+    table, failed = features(scans)
     contrast = None
     if settings.contrast:
         contrast, lost = features(read_scan_table(settings.contrast))
         failed = failed | lost
-    names = [scan.name for scan in own.scans]
-    volumes = dict(zip(names, own.columns([HEART_ML])[:, 0], strict=True))
+    names = [scan.name for scan in table.scans]
+    volumes = dict(zip(names, table.columns([HEART_ML])[:, 0], strict=True))
     budget = settings.budget
-    cohort = cohort_of(own.scans, tested, volumes, failed, budget.folds, budget.seed)
-    data = Data(cohort, own, contrast)
+    cohort = cohort_of(table.scans, tested, volumes, failed, budget.folds, budget.seed)
+    data = Data(cohort, table, contrast)
     return _RadiomicsStudy(settings, cohort, data, configurations_of(contrast is not None))
 
 
@@ -138,22 +137,22 @@ class _RadiomicsStudy(WholeScanStudy):
         return (AUC, SENSITIVITY, SPECIFICITY, ACCURACY)
 
     def comparators(self) -> Sequence[tuple[str, Fit]]:
-        cohort, own = self.cohort, self.data.own
-        rule = np.stack([own.columns([PSEUDO_FEATURE])[:, 0], own.pseudo_labels], 1)
+        cohort, table = self.cohort, self.data.own
+        rule = np.stack([table.columns([PSEUDO_FEATURE])[:, 0], table.pseudo_labels], 1)
         columns = cohort.known_factors
         title = ", ".join(FACTORS[n] for n in columns).capitalize()
 
         def by_factors(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
             factors = cohort.factors[:, columns]
             model = make_pipeline(StandardScaler(), LogisticRegression())
-            unseen = cross_val_predict(model, factors[rows], own.truth[rows], method="predict_proba")[:, 1]
-            limit = limit_for_sensitivity(unseen, own.truth[rows])
-            model.fit(factors[rows], own.truth[rows])
-            return lambda others: with_calls(model.predict_proba(factors[others])[:, 1], limit)
+            unseen = cross_val_predict(model, factors[rows], table.truth[rows], method="predict_proba")[:, 1]
+            limit = limit_for_sensitivity(unseen, table.truth[rows])
+            model.fit(factors[rows], table.truth[rows])
+            return lambda held_out: with_calls(model.predict_proba(factors[held_out])[:, 1], limit)
 
         return [
-            ("Always calcium", lambda rows: lambda others: np.ones((len(others), 2))),
-            ("130 HU in the heart (the pseudo-label)", lambda rows: lambda others: rule[others]),
+            ("Always calcium", lambda rows: lambda held_out: np.ones((len(held_out), 2))),
+            ("130 HU in the heart (the pseudo-label)", lambda rows: lambda held_out: rule[held_out]),
             (title, by_factors),
         ]
 

@@ -79,13 +79,13 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
                 _features(part, cache, options.workers, progress) for part in (scans, contrast, controls)
             )
         is_tested = np.isin([scan.name for scan in features.scans], tested)
-        test_table, own = features.rows(np.flatnonzero(is_tested)), features.rows(np.flatnonzero(~is_tested))
+        test_table, unenhanced = features.rows(np.flatnonzero(is_tested)), features.rows(np.flatnonzero(~is_tested))
         if not test_table.scans:
             raise TableError("None of the scans kept apart for the test could be read. Look at the warnings.")
         with progress.step("training"):
-            learned = own
+            learned = unenhanced
             if contrast_features is not None:
-                learned = own.joined(contrast_features.without(test_table.patients))
+                learned = unenhanced.joined(contrast_features.without(test_table.patients))
             labels = learned.truth if settings.labels == "truth" else learned.pseudo_labels
             names = learned.of_set(settings.features)
             fitted = fit_classifier("logistic", learned.columns(names), labels, learned.patients, settings.seed)
@@ -93,8 +93,9 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
         with progress.step("model"):
             kind = kind_of_data(scans)
             data = (
-                f"{kind}; training {len(own.scans)}, contrast-enhanced training {len(learned.scans) - len(own.scans)}, "
-                f"test {len(test_table.scans)} scans; table SHA-256 {table_hash(scans)}"
+                f"{kind}; training {len(unenhanced.scans)}, contrast-enhanced training "
+                f"{len(learned.scans) - len(unenhanced.scans)}, test {len(test_table.scans)} scans; "
+                f"table SHA-256 {table_hash(scans)}"
             )
             card = _card(options, settings, data, fitted, config)
             test = _evaluated(as_scoring_loads(network, card), test_table, control_features, settings.seed)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -29,10 +28,6 @@ from ...training.settings import LoopSettings
 from ..prepared import Prepared, load, prepare
 from ..scan_table import ARTERIES
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
-
-if TYPE_CHECKING:
-    from CACScoringLib.networks.vessels import VesselNetConfig
-
 
 KIND = "vessels"
 """Folder of the prepared scans."""
@@ -152,22 +147,22 @@ def fit_vessels(
     largest = float(max(np.max(targets[name]) for name in training))
     if largest <= 0:
         raise DataError("No scan to train on has any calcium. Give scans with calcium too.")
-    config, chosen = settings.config, settings.training
-    torch.manual_seed(chosen.loop.seed)
+    config, training_settings = settings.config, settings.training
+    torch.manual_seed(training_settings.loop.seed)
     network = VesselNet(config)
     network.set_largest(largest)
-    seen = Volumes(files, training, config), Volumes(files, validation, config)
-    task = VesselTask(chosen, network, *seen, targets)
+    volumes = Volumes(files, training, config), Volumes(files, validation, config)
+    task = VesselTask(training_settings, network, *volumes, targets)
     outcome = train(task, task.loop, folder, progress or Progress(), settings.device, resume=True)
     network = VesselNet(config)
     network.load_state_dict(outcome.weights)
     network.eval()
-    if chosen.supervised:
-        _scale(network, seen[1], targets)
+    if training_settings.supervised:
+        _scale(network, volumes[1], targets)
     errors = []
-    for volumes in seen:
-        predicted = to_agatston(outputs(network, volumes, volumes.names), largest, config.output)
-        errors.append(mean_squared(predicted, np.stack([targets[name] for name in volumes.names]), largest))
+    for part in volumes:
+        predicted = to_agatston(outputs(network, part, part.names), largest, config.output)
+        errors.append(mean_squared(predicted, np.stack([targets[name] for name in part.names]), largest))
     return VesselFit(network, largest, *errors, outcome.steps, outcome.best_step, round(outcome.seconds, 1))
 
 
@@ -175,23 +170,18 @@ def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarra
     """Let a network that learned amounts of calcium give scores, by one factor: least squares on patients that it has
     not learned from. Where calcium is rare, uncertain amounts are predicted too small."""
     config = network.config
-    found = to_agatston(outputs(network, volumes, volumes.names), float(network.largest), config.output)
+    predicted = to_agatston(outputs(network, volumes, volumes.names), float(network.largest), config.output)
     true = np.stack([targets[name] for name in volumes.names])
-    if (found * true).sum() > 0:
-        network.multiply(float((found * true).sum() / (found**2).sum()))
+    if (predicted * true).sum() > 0:
+        network.multiply(float((predicted * true).sum() / (predicted**2).sum()))
 
 
 def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> np.ndarray:
     """Agatston scores [n, 4] of prepared scans by a trained network, in the order of ARTERIES."""
     volumes = Volumes(files, [], network.config)
     config = network.config
-    found = [outputs(network, volumes, [name]) for name in names]
-    return to_agatston(np.concatenate(found), float(network.largest), config.output) if found else np.empty((0, 4))
-
-
-def as_facts(settings: FitSettings) -> dict[str, object]:
-    """For a card or a record: plain JSON."""
-    return json.loads(json.dumps({"config": asdict(settings.config), "training": asdict(settings.training)}))
+    values = [outputs(network, volumes, [name]) for name in names]
+    return to_agatston(np.concatenate(values), float(network.largest), config.output) if values else np.empty((0, 4))
 
 
 MAP, REGIONS, TRUTH = "calcium_map.nii.gz", "regions.nii.gz", "truth.json"

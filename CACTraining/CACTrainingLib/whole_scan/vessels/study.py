@@ -13,8 +13,7 @@ import numpy as np
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
 
-from ...experiments.configuration import ExperimentRun, TrainingBudget, check_known
-from ...experiments.engine import Trainer, carry_out, running_folder
+from ...experiments.engine import ExperimentRun, Trainer, TrainingBudget, carry_out, check_known, running_folder
 from ...experiments.jobs import Prepared
 from ...report.parts import PUBLISHED
 from ...statistics.agreement import kappa
@@ -61,7 +60,7 @@ def mean_of(scores: np.ndarray) -> Fit:
 
     def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         middle = scores[rows].mean(0)
-        return lambda others: np.tile(middle, (len(others), 1))
+        return lambda held_out: np.tile(middle, (len(held_out), 1))
 
     return fit
 
@@ -80,7 +79,7 @@ def factors_alone(cohort: Cohort, scores: np.ndarray, logarithm: bool) -> tuple[
     def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         model = LinearRegression().fit(factors[rows], np.log1p(scores[rows]) if logarithm else scores[rows])
         inverse = np.expm1 if logarithm else np.asarray
-        return lambda others: np.maximum(0, inverse(model.predict(factors[others])))
+        return lambda held_out: np.maximum(0, inverse(model.predict(factors[held_out])))
 
     title = ", ".join(FACTORS[n] for n in columns).capitalize()
     return f"{title}{', logarithm' if logarithm else ''}", fit

@@ -100,10 +100,10 @@ class Volumes:
         return amount, artery
 
     def _true_calcium(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found = load(self.files[name])
-        if "calcium" not in found:
+        arrays = load(self.files[name])
+        if "calcium" not in arrays:
             raise DataError(f"Where calcium of {name} lies is unknown. Train voxel-sum, or give digital patients.")
-        return np.array(np.unravel_index(found["calcium_at"], self.shape)), found["calcium"], found["calcium_artery"]
+        return np.array(np.unravel_index(arrays["calcium_at"], self.shape)), arrays["calcium"], arrays["calcium_artery"]
 
     def _read(self, name: str) -> np.ndarray:
         volume = load(self.files[name])["input"]
@@ -133,8 +133,8 @@ class VesselTask(Task):
         self.agatston = agatston
         self.per_epoch = math.ceil(len(training.names) / settings.batch_size)
         weights = [p for p in network.parameters() if p.ndim > 1]
-        others = [p for p in network.parameters() if p.ndim <= 1]  # biases, normalisations, gains: not towards 0
-        groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+        scalars = [p for p in network.parameters() if p.ndim <= 1]  # biases, normalisations, gains: not towards 0
+        groups = [{"params": weights}, {"params": scalars, "weight_decay": 0.0}]
         self.optimizers = {
             "vessels": torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
         }
@@ -151,12 +151,12 @@ class VesselTask(Task):
         self.drawn += 1
         order = np.random.default_rng([self.how.loop.seed, epoch]).permutation(len(self.training.names))
         size = self.how.batch_size
-        chosen = order[number * size : (number + 1) * size]
-        if len(chosen) == 1 and len(order) > 1:  # a batch of one has no spread to be normalised by
-            chosen = np.append(chosen, order[0])
-        names, how = [self.training.names[n] for n in chosen], self.how.augmentation
-        shifts = [drawn_shift(how, generator) for _ in names]
-        x = [varied(self.training[name], how, shift, generator) for name, shift in zip(names, shifts, strict=True)]
+        rows = order[number * size : (number + 1) * size]
+        if len(rows) == 1 and len(order) > 1:  # a batch of one has no spread to be normalised by
+            rows = np.append(rows, order[0])
+        names, how = [self.training.names[n] for n in rows], self.how.augmentation
+        shifts = [draw_shift(how, generator) for _ in names]
+        x = [augment(self.training[name], how, shift, generator) for name, shift in zip(names, shifts, strict=True)]
         batch = {"x": torch.from_numpy(np.stack(x)), "y": self._targets(names)}
         if self.how.supervised:
             calcium = [self.training.calcium(name, shift) for name, shift in zip(names, shifts, strict=True)]
@@ -166,23 +166,20 @@ class VesselTask(Task):
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         if self.how.supervised:
-            y, wrong = self.modules["vessels"](batch["x"], (batch["amount"], batch["artery"]))
+            y, misplaced = self.modules["vessels"](batch["x"], (batch["amount"], batch["artery"]))
         else:
-            y, wrong = self.modules["vessels"](batch["x"]), 0.0
+            y, misplaced = self.modules["vessels"](batch["x"]), 0.0
         loss = functional.mse_loss(y, batch["y"])
-        optimizer = self.optimizers["vessels"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss + wrong)
-        optimizer.step()
+        self.descend("vessels", loss + misplaced, fabric)
         self.done = number + 1
         return {"loss": loss.detach()}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Losses of the validation. loss: as the output is normalised; mse: in shares of the largest score."""
         predicted = outputs(network, self.validation, self.validation.names, self.how.batch_size)
-        wanted = self._targets(self.validation.names).numpy()
-        loss = float(np.mean((predicted - wanted) ** 2))
-        linear = [to_agatston(values, self.largest, self.output) for values in (predicted, wanted)]
+        truth = self._targets(self.validation.names).numpy()
+        loss = float(np.mean((predicted - truth) ** 2))
+        linear = [to_agatston(values, self.largest, self.output) for values in (predicted, truth)]
         return {"minus_loss": -loss, "loss": loss, "mse": mean_squared(*linear, self.largest)}
 
     def state(self) -> dict[str, object]:
@@ -219,13 +216,13 @@ def mean_squared(first: np.ndarray, second: np.ndarray, largest: float) -> float
     return float(np.mean(((np.asarray(first) - np.asarray(second)) / largest) ** 2))
 
 
-def drawn_shift(augmentation: VolumeAugmentation, generator: np.random.Generator) -> tuple[int, int, int]:
+def draw_shift(augmentation: VolumeAugmentation, generator: np.random.Generator) -> tuple[int, int, int]:
     """Slices, rows and columns that a volume is shifted by."""
     most = (augmentation.shift_slices, augmentation.shift, augmentation.shift)
     return tuple(int(generator.integers(-n, n + 1)) for n in most)
 
 
-def varied(
+def augment(
     volume: np.ndarray,
     augmentation: VolumeAugmentation,
     shift: Sequence[int],

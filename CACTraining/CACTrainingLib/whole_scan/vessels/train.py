@@ -23,7 +23,7 @@ from CACScoringLib.whole_scan.vessels import SCALE
 from ...data.scan_table import TableScan, table_hash
 from ...training.run_folder import has_checkpoint, record_training, training_lock
 from ...training.runs import LICENCE, as_scoring_loads, commit
-from ...training.settings import RunOptions
+from ...training.settings import RunOptions, facts_of
 from ..evaluation import Evaluation, Measure, Prediction
 from ..scan_table import SourceSettings, folds, kind_of_data, warn_of_failures
 from ..study import HELD_OUT, Cohort
@@ -110,8 +110,12 @@ def _card(options: RunOptions, cohort: Cohort, settings: fitting.FitSettings, fi
     parts = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
     uses = ", ".join(f"{use} {len(rows)}" for use, rows in parts.items())
     data = f"{kind_of_data(cohort.scans)}; {uses} scans; table SHA-256 {table_hash(cohort.scans)}"
-    facts = fitting.as_facts(settings)["training"]
-    values = {**facts, "steps_done": fit.steps, "best_step": fit.best_step, "seconds": fit.seconds}
+    values = {
+        **facts_of(settings.training),
+        "steps_done": fit.steps,
+        "best_step": fit.best_step,
+        "seconds": fit.seconds,
+    }
     trained = Training(data, settings.training.loop.seed, values, commit())
     errors = {"training_mse_normalised": round(fit.training, 6), "validation_mse_normalised": round(fit.validation, 6)}
     calibration = {SCALE: fit.largest}

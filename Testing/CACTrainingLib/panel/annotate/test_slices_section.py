@@ -9,8 +9,8 @@ from CACTrainingLib.project.annotations import AnnotationError, SliceLabel, slic
 from desktop_host import events
 
 VISIBLE, NOT_VISIBLE, UNSURE = SliceLabel.VISIBLE, SliceLabel.NOT_VISIBLE, SliceLabel.UNSURE
-FIRST, LAST = 1, 8
-"""Slices of the heart in the test's scans."""
+FIRST = 1
+"""Lowest slice of the heart in the test's scans."""
 
 
 def saved(driver) -> dict[int, SliceLabel]:
@@ -161,9 +161,3 @@ class TestPlot:
     def test_a_click_goes_to_the_slice(self, annotating):
         annotating.widget.annotate.slices.plot.chosen.emit(5)
         assert current(annotating) == 5
-
-
-class TestWithoutViews:
-    @pytest.fixture
-    def main_window(self):
-        return False

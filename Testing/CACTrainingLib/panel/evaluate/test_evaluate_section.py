@@ -64,17 +64,6 @@ def look_again(driver) -> None:
 
 
 class TestStudies:
-    def test_command(self, driver, section, project):
-        section.ui.evaluateUseBox.setCurrentIndex(1)
-        section.ui.evaluateButton.click()
-        output = project.studies_folder / "detection-validation"
-        assert driver.process.arguments[2:8] == [
-            *("evaluate", "detection", "--data", str(project.folder), "--use", "validation"),
-        ]
-        assert driver.process.option("--output") == [str(output)]
-        assert driver.process.arguments[:2] == ["-m", "CACTrainingLib.cli"]
-        assert "--model" not in driver.process.arguments
-
     def test_every_study_takes_the_options_that_it_is_given(self, driver, section, project):
         from CACTrainingLib.panel.evaluate.evaluate_section import _studies  # the panel has to be loaded first
 

@@ -1,15 +1,13 @@
 """The page of the project: making, opening, filling and splitting one, and what is said when something is wrong."""
 
-import json
 import shutil
 
 import pytest
 import slicer
 from training_driver import CommandProcess
-from training_scans import write_scan
 
 from CACTrainingLib.project.annotations import SliceLabel, slice_annotations
-from CACTrainingLib.project.project import NewScan, Project, is_project
+from CACTrainingLib.project.project import is_project
 
 
 @pytest.fixture
@@ -56,14 +54,6 @@ class TestFolder:
         assert opened.project is before
         assert opened.state.projectFolder == str(before.folder)
 
-    def test_new_never_takes_a_folder_with_files(self, driver, tmp_path):
-        (tmp_path / "full").mkdir()
-        (tmp_path / "full" / "thesis.txt").touch()
-        driver.new_project(tmp_path / "full")
-        assert driver.project is None
-        assert str(tmp_path / "full") in status(driver)
-        assert not is_project(tmp_path / "full")
-
 
 class TestAnnotator:
     def test_another_one_closes_the_scan(self, opened):
@@ -86,12 +76,6 @@ class TestScans:
         assert len(driver.project.scans) == 3
         assert status(driver).startswith("Scans added: 3.")
         assert len(driver.rows(driver.ui.workTable)) == 3
-
-    def test_what_is_there_already_is_told(self, opened, scans):
-        opened.add(scans)
-        assert "Scans added: 0." in status(opened)
-        assert "0001" in status(opened)
-        assert len(opened.project.scans) == 3
 
     def test_while_it_runs_nothing_else_begins(self, opened, scans):
         process = CommandProcess(waits=True)
@@ -178,12 +162,3 @@ class TestState:
         driver.state.projectFolder = str(tmp_path / "gone")
         assert driver.project is None
         assert str(tmp_path / "gone") in status(driver)
-
-    def test_what_another_program_added_is_seen(self, opened, tmp_path):
-
-        ct = write_scan(tmp_path / "late", 9, True, True) / "ct.nii.gz"
-        Project.open(opened.project.folder).add([NewScan("late", "late", ct)])
-        opened.open_project(opened.project.folder)
-        assert len(opened.rows(opened.ui.scanTable)) == 4
-        about = json.loads((opened.project.folder / "project.json").read_text(encoding="utf-8"))
-        assert about["schema"] == "cac-project/1"

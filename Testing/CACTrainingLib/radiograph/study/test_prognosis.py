@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from CACScoringLib.core.tables import write_table
 from CACTrainingLib.radiograph.study.prognosis import PROBABILITIES, evaluate_prognosis, read_events
 
 
@@ -42,10 +43,7 @@ def simulated(patients=600, seed=0):
 
 
 def written(path, rows):
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, list(rows[0]), rows)
     return path
 
 

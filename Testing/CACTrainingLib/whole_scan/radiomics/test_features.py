@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.whole_scan.prepared import Prepared
 from CACTrainingLib.whole_scan.radiomics import fitting as features
-from CACTrainingLib.whole_scan.radiomics.fitting import FeatureTable, features_of
+from CACTrainingLib.whole_scan.radiomics.fitting import features_of
 
 
 def scans(tmp_path, *names):
@@ -26,12 +25,3 @@ def test_features_of_the_scans_that_can_be_prepared(monkeypatch, tmp_path):
     assert (table.of_set("both"), table.of_set("heart")) == (["heart_a", "candidate_b"], ["heart_a"])
     assert table.columns(["candidate_b"]).tolist() == [[1], [1]]
     assert failed == {"w": "broken"}
-
-
-def test_rows_of_a_table(tmp_path):
-    table = FeatureTable(
-        tuple(scans(tmp_path, "a", "b")), ("candidate_count", PSEUDO_FEATURE), np.array([[5, 0], [1, 0.7]])
-    )
-    assert table.pseudo_labels.tolist() == [False, True], "a score of solid candidates"
-    assert table.without(["a"]).scans == table.scans[1:]
-    assert table.rows([1]).joined(table).values.tolist() == [[1, 0.7], [5, 0], [1, 0.7]]

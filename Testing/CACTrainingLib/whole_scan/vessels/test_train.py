@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from made_experiments import Warned
 
-from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import load_model
 from CACScoringLib.networks.vessels import VesselNetConfig
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
@@ -16,11 +17,10 @@ from CACTrainingLib.whole_scan.prepared import Prepared
 from CACTrainingLib.whole_scan.scan_table import SourceSettings, held_out, read_scan_table
 from CACTrainingLib.whole_scan.vessels import fitting
 from CACTrainingLib.whole_scan.vessels import train as train_vessels
-from CACTrainingLib.whole_scan.vessels.fitting import FitSettings
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining
 
 CONFIG = VesselNetConfig(kind="voxel-sum", slices=2, size=16, field="heart", field_mm=20.0, width=2)
-SETTINGS = FitSettings(CONFIG, VesselTraining(LoopSettings(4, half_precision=False, validate_every=1), 8), "cpu")
+TRAINING = VesselTraining(LoopSettings(4, half_precision=False, validate_every=1), 8)
 COUNT = 30
 
 
@@ -57,35 +57,23 @@ def prepared(monkeypatch):
     return wanted
 
 
-class Told(Progress):
-    def __init__(self):
-        super().__init__()
-        self.warnings = []
-
-    def warning(self, warning):
-        self.warnings.append(warning.message)
-
-
-def train(tmp_path, **changes) -> Path:
-    data = (tmp_path / "scans" / "table.csv",)
-    options = RunOptions(data=data, output=tmp_path / "model", **{"device": "cpu", **changes.pop("options", {})})
-    tables = {name: changes.pop(name, None) for name in ("test", "noncoronary_controls")}
-    sources = SourceSettings(cache=tmp_path / "cache", **tables)
-    chosen = train_vessels.VesselSettings(SETTINGS.config, SETTINGS.training, sources)
-    return train_vessels.train(options, chosen, changes.pop("progress", Progress()))
-
-
-def test_model_and_its_card(tmp_path, prepared):
+def test_model_and_its_card(tmp_path, prepared, monkeypatch):
     table = write_table(tmp_path / "scans", 0)
-    noncoronary_controls = write_table(tmp_path / "noncoronary_controls", 100, calcium=False)
-    told = Told()
-    path = train(tmp_path, noncoronary_controls=noncoronary_controls, progress=told)
-    assert told.warnings == ["s7 was left out: it is no CT"]
+    controls = write_table(tmp_path / "controls", 100, calcium=False)
+    progress, fit = Warned(), Mock(wraps=fitting.fit_vessels)
+    monkeypatch.setattr(fitting, "fit_vessels", fit)
+    options = RunOptions((table,), tmp_path / "model", device="cpu")
+    sources = SourceSettings(None, controls, tmp_path / "cache")
+    path = train_vessels.train(options, train_vessels.VesselSettings(CONFIG, TRAINING, sources), progress)
+    assert [warning.message for warning in progress.warnings] == ["s7 was left out: it is no CT"]
     assert len(prepared) == 2 * COUNT
     model = load_model(path, "cpu")
     card = model.card
     scans = read_scan_table(table)
     learned, kept_apart = (set(names) - {"s7"} for names in held_out(scans))
+    training, validation = map(set, fit.call_args.args[2:4])
+    assert training | validation == learned
+    assert not training & validation
     largest = max(scan.total for scan in scans if scan.name in learned)
     assert 0 < card.calibration["agatston_scale"] == float(model.network.largest) <= largest
     assert f"test {len(kept_apart)} scans" in card.training.data
@@ -99,20 +87,3 @@ def test_model_and_its_card(tmp_path, prepared):
     assert test["rank_correlation"]["estimate"] > 0.9, "brightness is all there is to learn"
     assert trust_in("vessels", card.validation) != NO_TEST
     json.dumps(test, allow_nan=False)
-
-
-def test_the_test_is_not_learned_from(tmp_path, prepared, monkeypatch):
-    write_table(tmp_path / "scans", 0)
-    seen = {}
-    fit = fitting.fit_vessels
-
-    def spied(files, targets, training, validation, *rest):
-        seen.update(training=set(training), validation=set(validation))
-        return fit(files, targets, training, validation, *rest)
-
-    monkeypatch.setattr(fitting, "fit_vessels", spied)
-    train(tmp_path)
-    scans = read_scan_table(tmp_path / "scans" / "table.csv")
-    assert not set(held_out(scans)[1]) & (seen["training"] | seen["validation"])
-    assert not seen["training"] & seen["validation"]
-    assert len(seen["training"] | seen["validation"]) >= 0.75 * COUNT

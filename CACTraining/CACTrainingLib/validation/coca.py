@@ -1,0 +1,158 @@
+"""Stanford AIMI, "COCA – Coronary Calcium and chest CTs": gated scans with contours, and others with a table of scores.
+
+As the published loaders have it (neuro-ml/amid, `StanfordCoCa`; `process_xml` of several course projects; a
+`COCANongatedIngestor`) and a published analysis of 449 of its scans; `project.importers.coca` reads the files.
+
+Gated: `patient/N/SERIES/*.dcm` and `calcium_xml/N.xml`, a property list with `Images`, each with `ImageIndex` (from 0,
+from the feet), `NumberOfROIs` and `ROIs`; each of these with `Name` (four arteries; "Left Coronary Artery" is the left
+main), `Point_px`, `Point_mm`, `Area`, `Max`, `Mean` … Every outlined image has placeholders without points for the
+other arteries. A few lists have names that are no artery's, one is of a series that was replaced, some folders hold two
+series of the same slices.
+
+Not gated: `deidentified_nongated/N/…` and `scores.xlsx`, first sheet, whose first column is the scan ("1A" is scan 1),
+with the columns LCA, LAD, LCX, RCA and total. LCA is taken for the left main, as in the property lists. Saved as
+scores.csv it is read too, with the standard library alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.tables import TableError
+from CACScoringLib.io.reading import find_series
+
+from ..project.importers.coca import (
+    PATIENTS_FOLDER,
+    REGIONS_FOLDER,
+    SCORES,
+    CocaSeries,
+    Region,
+    gated_annotations,
+    outlined_series,
+    read_regions,
+    score_rows,
+)
+from .reference import (
+    ARTERY_NAMES,
+    BY_RULE,
+    VESSELS,
+    BadReferenceError,
+    Counted,
+    Format,
+    Reference,
+    ReferenceScan,
+    read_each,
+    scan_of,
+    scans_below,
+)
+
+GATED_RELEASE, NONGATED_RELEASE = "Gated_release_final", "deidentified_nongated"
+COLUMNS = ("LCA", "LAD", "LCX", "RCA", "total")
+SCAN = "scan"
+"""What a line's first cell is called here, whatever its column is."""
+
+
+def _root(source: Path) -> Path | None:
+    places = (source, source / GATED_RELEASE)
+    return next((p for p in places if (p / REGIONS_FOLDER).is_dir() and (p / PATIENTS_FOLDER).is_dir()), None)
+
+
+def _read_gated(source: Path, _scans: Path | None, progress: Counted | None) -> Reference:
+    root = _root(source)
+    outlined = {path.stem: path for path in (root / REGIONS_FOLDER).glob("*.xml")}
+    patients = {path.name: path for path in (root / PATIENTS_FOLDER).iterdir() if path.is_dir()}
+    numbers = sorted({*outlined, *patients}, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
+
+    def scan(number: str, _: None) -> ReferenceScan:
+        if number not in patients:
+            raise BadReferenceError(f"There is no folder {PATIENTS_FOLDER}/{number} with its scan.")
+        if number not in outlined:
+            raise BadReferenceError(f"There is no {REGIONS_FOLDER}/{number}.xml: whether it has calcium is unknown.")
+        regions = read_regions(outlined[number])
+        series = outlined_series(regions, _series(patients[number]), outlined[number])
+        outlines = partial(_outlines, tuple(regions), series.folder, series.uid)
+        return ReferenceScan(number, number, series.folder, series.uid, outlines=outlines, files=(outlined[number],))
+
+    about = f"Readers outlined calcium in each image and named its artery. {BY_RULE}"
+    return Reference(GATED.title, about, VESSELS, *read_each([(number, None) for number in numbers], scan, progress))
+
+
+def _series(folder: Path) -> list[CocaSeries]:
+    """Raises BadReferenceError where there is none."""
+    places = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
+    series_below = [CocaSeries(place, series.uid) for place in places for series in find_series(place)[0]]
+    if not series_below:
+        raise BadReferenceError(f"{folder} holds no CT series. Download it again.")
+    return series_below
+
+
+def _outlines(regions: Sequence[Region], folder: Path, series: str | None, scan: CTScan) -> sitk.Image:
+    return gated_annotations(folder, series, regions).regions
+
+
+def _table(source: Path) -> Path | None:
+    if source.is_file():
+        return source if source.suffix.lower() == ".xlsx" else None
+    places = (source / folder / f"{SCORES}.{ending}" for folder in ("", NONGATED_RELEASE) for ending in ("xlsx", "csv"))
+    return next((place for place in places if place.is_file()), None)
+
+
+def _read_nongated(source: Path, scans: Path | None, progress: Counted | None) -> Reference:
+    """Raises BadReferenceError when the table is none, or a column is missing."""
+    table = _table(source)
+    rows = _rows(table)
+    by_id = scans_below(scans or table.parent, progress)
+
+    def scan(name: str, row: dict[str, str]) -> ReferenceScan:
+        scores = {column: _score(row, column) for column in COLUMNS}
+        total = scores.pop("total")
+        if total is None:
+            raise BadReferenceError(f"{table.name} has no total of it.")
+        found = scan_of(re.sub(r"\D+$", "", name), by_id)
+        vessels = {ARTERY_NAMES[column.lower()]: score for column, score in scores.items() if score is not None}
+        return ReferenceScan(name, name, found.ct, found.series, total, vessels)
+
+    about = "Agatston scores in total and by artery that came with the scans; where calcium lies is not known."
+    return Reference(NONGATED.title, about, VESSELS, *read_each([(row[SCAN], row) for row in rows], scan))
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    try:
+        (head, *rows) = score_rows(table) or [[]]
+    except (OSError, ValueError, TableError) as error:
+        raise BadReferenceError(f"{table} is not a table of scores ({error}). Download it again.") from error
+    places = {cell.strip().lower(): n for n, cell in enumerate(head)}
+    if missing := [column for column in COLUMNS if column.lower() not in places]:
+        has = ", ".join(cell for cell in head if cell) or "none"
+        raise BadReferenceError(f"{table} has no column {', '.join(missing)}; it has {has}. Download it again.")
+    places = {SCAN: 0, **{column: places[column.lower()] for column in COLUMNS}}
+    cells = [{name: row[at].strip() if at < len(row) else "" for name, at in places.items()} for row in rows]
+    scored = [row for row in cells if row[SCAN]]
+    names = [row[SCAN] for row in scored]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BadReferenceError(f"{table} has two lines for {', '.join(twice)}. Remove one.")
+    return scored
+
+
+def _score(row: dict[str, str], column: str) -> float | None:
+    text = row[column]
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise BadReferenceError(f"Its {column} is {text[:40]!r}, which is no score.")
+    return value
+
+
+GATED = Format("COCA, gated scans with contours", lambda source: _root(source) is not None, _read_gated, True)
+NONGATED = Format("COCA, scans that are not gated", lambda source: _table(source) is not None, _read_nongated)
