@@ -59,11 +59,7 @@ def write_series(
         ds.SliceThickness = spacing_mm[2]
         ds.InstanceNumber = k + 1
         ds.RescaleSlope, ds.RescaleIntercept = float(slopes[k]), float(intercepts[k])
-        for keyword, value in (tags or {}).items():
-            if value is None:
-                delattr(ds, keyword)
-            else:
-                setattr(ds, keyword, value)
+        set_tags(ds, tags or {})
         if edit:
             edit(ds, k)
         paths.append(save(ds, folder / name(k)))
@@ -97,3 +93,22 @@ def _header(series_uid: str, study_uid: str, stored: np.ndarray, signed: bool) -
     ds.RescaleType = "HU"
     ds.PixelData = stored.tobytes()
     return ds
+
+
+def only(k: int, **tags: object) -> Callable[[Dataset, int], None]:
+    """An edit for `write_series` of slice k alone; None deletes."""
+
+    def edit(ds: Dataset, n: int) -> None:
+        if n == k:
+            set_tags(ds, tags)
+
+    return edit
+
+
+def set_tags(ds: Dataset, tags: dict[str, object]) -> None:
+    """Set attributes by keyword; None deletes."""
+    for keyword, value in tags.items():
+        if value is None:
+            delattr(ds, keyword)
+        else:
+            setattr(ds, keyword, value)

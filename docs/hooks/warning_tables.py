@@ -7,6 +7,7 @@ from pathlib import Path
 
 from command_tables import cell
 
+import CACTrainingLib  # noqa: F401  (declares its warnings)
 from CACScoringLib.core.warning_codes import ADVICE, SEVERE
 
 ROOT = Path(__file__).parents[2]

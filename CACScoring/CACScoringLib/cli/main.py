@@ -1,4 +1,4 @@
-"""Scoring's commands; also the panel's background worker. `./cac` starts `CACTrainingLib.cli`, which adds its own.
+"""The commands of scoring; also the panel's background worker. Other libraries add theirs (`make_parser`, `run`).
 
 Exit codes: 0 done, 2 bad usage, 3 bad input, 4 interrupted.
 """
@@ -94,7 +94,7 @@ def declared_commands(parser: argparse.ArgumentParser) -> dict[str, argparse.Arg
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run scoring's commands alone, without those of training, and return the exit code."""
+    """Run the commands of scoring and return the exit code."""
     parser, commands = make_parser()
     add_commands(commands)
     return run(parser.parse_args(arguments))

@@ -92,7 +92,7 @@ class ScanWarning:
     def __post_init__(self) -> None:
         if self.severe is None:
             if self.code not in ADVICE:
-                raise ValueError(f"The warning code {self.code!r} is not declared in core/warning_codes.py.")
+                raise ValueError(f"The warning code {self.code!r} is not declared in warning_codes.py.")
             object.__setattr__(self, "severe", self.code in SEVERE)
 
 

@@ -1,7 +1,9 @@
-"""The codes of all warnings, of scoring and of training, each with what its reader should do.
+"""The codes of all warnings, each with what its reader should do.
 
 A warning's message stands where the warning is made. `docs/reference/warnings.md` is built from both.
 """
+
+from collections.abc import Mapping
 
 SEVERE = frozenset(
     {
@@ -126,29 +128,10 @@ ADVICE = {
     "view-ap": "Give a PA radiograph if there is one.",
     "view-unknown": "Check that the image is the view that it was given as.",
     "view-unused": "No action is needed. This model does not use that view.",
-    # Digital patients, projects and data sets
-    "annotation-doubt": "Check the annotation that the message names.",
-    "body-cut-off": "Prefer a CT with a larger field of view.",
-    "chest-cut-off": "Prefer a CT of the whole chest.",
-    "digital-patient": "Do not interpret the numbers as performance in patients.",
-    "heart-not-known": "Begin with a model that finds the heart (--start).",
-    "maybe-not-clean": "Check these places; do not use a scan that has calcium of its own.",
-    "patients-untold": "Fill in the column patient, so that no patient is in both training and test.",
-    "project-doubt": "Correct in the project what the message names.",
-    "proposal-doubt": "Review the proposal before you accept it.",
-    "radiograph-failed": "Correct what the message names, and run the command again.",
-    "scan-duplicate": "No action is needed. The scan is in the project already.",
-    "scan-failed": "Correct what the message names, and run the command again.",
-    "scan-left-out": "Correct what the message names, or train without this scan.",
-    "source-doubt": "Check the files that the message names.",
-    # Training and studies
-    "heart-everywhere": "Follow the advice in the message, or stop the training.",
-    "heart-not-found": "Follow the advice in the message, or stop the training.",
-    "map-empty": "Follow the advice in the message, or stop the training.",
-    "map-everywhere": "Follow the advice in the message, or stop the training.",
-    "slices-not-told-apart": "Follow the advice in the message, or stop the training.",
-    "training-restarted": "Nothing; if it comes again and again, follow the advice of the warning before it.",
-    "trained-on-these-patients": "Evaluate on patients that no compared model was trained on.",
-    "training-failed": "Correct what the message names, and run the study again; it resumes where it stopped.",
 }
 """What the reader of a warning should do, by its code."""
+
+
+def declare(advice: Mapping[str, str]) -> None:
+    """Add the codes of another library, each with what its reader should do."""
+    ADVICE.update(advice)

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.ct import Acquisition, CTError, UnreadableError
+from ..core.ct import Acquisition, CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.text import abbreviated_list, printable
 
 if TYPE_CHECKING:
@@ -137,6 +137,22 @@ def read_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableEr
         others = f"{len(broken)} DICOM files there are broken" if broken else f"{len(paths)} other files"
         raise UnreadableError(f"{folder} holds no readable DICOM file ({others}). Give the folder of a CT series.")
     return slices, broken
+
+
+def read_multi_frame(path: Path) -> DicomSlice:
+    """Read the header of a multi-frame CT.
+
+    Raises:
+        UnreadableError: The file is broken.
+        NotCTError: The modality is not CT.
+        NotVolumeError: It is one slice of a series.
+    """
+    image = read_slice(path)
+    if image is not None and image.text("Modality") != "CT":
+        raise NotCTError(f"{path.name} is of modality {image.text('Modality')}; a CT is needed.")
+    if image is None or not image.is_multi_frame:
+        raise NotVolumeError(f"{path.name} is one file of a DICOM series. Give the folder that holds all its slices.")
+    return image
 
 
 def read_slice(path: Path) -> DicomSlice | None:

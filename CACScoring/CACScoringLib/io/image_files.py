@@ -81,7 +81,7 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
     Raises:
         UnreadableError: As `read_image` does.
         NotHounsfieldError: It is a segmentation, or holds NaN or infinity.
-        SliceGeometryError: As `read_image` does.
+        SliceGeometryError: As `read_image` does, or a spacing is none that a chest CT has.
     """
     reader = read_header(path)
     image_format, image = FORMATS[reader.GetImageIO()], _read_voxels(path, reader)
@@ -90,6 +90,7 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
     axes = np.reshape(image.GetDirection(), (image.GetDimension(), -1))
     if np.abs(axes.T @ axes - np.eye(len(axes))).max() > ORTHONORMAL_TOLERANCE:
         raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}")
+    check_spacing(image.GetSpacing()[:3])
     return image, Acquisition(image_format), _lost_geometry(image, image_format)
 
 
@@ -152,8 +153,8 @@ def write_image(image: sitk.Image, path: Path) -> None:
 
 
 def check_spacing(spacing_mm: Sequence[float]) -> None:
-    """Raises SliceGeometryError when a spacing (i, j, k) is none that a chest CT has."""
-    for axis, spacing in zip("ijk", spacing_mm, strict=True):
+    """Raise SliceGeometryError where a spacing along i, j or k is none that a chest CT has."""
+    for axis, spacing in zip("ijk", spacing_mm, strict=False):
         if not MIN_SPACING_MM <= spacing <= MAX_SPACING_MM:
             raise SliceGeometryError(
                 f"The voxel spacing along axis {axis} is {spacing:g} mm; a chest CT has {MIN_SPACING_MM:g} to "

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 
 import pydicom
 from pydicom.datadict import dictionary_VR
@@ -37,40 +40,44 @@ def frame_headers(slice_: DicomSlice) -> list[pydicom.Dataset]:
         return _frame_headers(slice_.path, read_bounded(slice_.path, stop_before_pixels=True))
 
 
-def single_frames(slices: Iterable[DicomSlice], folder: Path) -> list[DicomSlice]:
-    """Slices with each multi-frame CT replaced by its frames.
+@contextmanager
+def single_frames(slices: list[DicomSlice]) -> Iterator[list[DicomSlice]]:
+    """Give the slices of a series with each multi-frame CT replaced by its frames.
 
-    Args:
-        slices: Of one series, single-frame and multi-frame.
-        folder: An empty folder, where the pixels of the frames are written, and nothing else about the scan.
+    The pixels of the frames, and nothing else about the scan, lie in a temporary folder until the end.
 
     Raises:
-        UnreadableError: A multi-frame CT cannot be read, or the folder has no room for its frames.
+        UnreadableError: A multi-frame CT cannot be read, or there is no room for its frames.
         SliceGeometryError: One holds several stacks.
     """
-    single: list[DicomSlice] = []
-    for place, slice_ in enumerate(slices):
-        if not slice_.is_multi_frame:
-            single.append(slice_)
-            continue
-        own = folder / str(place)
-        own.mkdir()
-        with translate_dicom_errors(slice_.path.name):
-            image = read_bounded(slice_.path)
-            headers = _frame_headers(slice_.path, image)
-            frames = zip(headers, _pixels(slice_.path, image, len(headers)), strict=True)
-            for n, (header, pixels) in enumerate(frames):
-                # The name is what messages about the frame say. Shortened, it fits any file system.
-                path = own / f"{slice_.path.name[:60]} frame {n + 1}"
-                try:
-                    _write(path, header, image, pixels)
-                except OSError as error:
-                    raise UnreadableError(
-                        f"The frames of {slice_.path.name} cannot be written to {folder} ({error.strerror}). Make room "
-                        "there, or name another folder for temporary files (TMPDIR)."
-                    ) from error
-                single.append(DicomSlice(path, header, slice_.path))
-    return single
+    if not any(slice_.is_multi_frame for slice_ in slices):
+        yield slices
+        return
+    with TemporaryDirectory(prefix="cac-frames-") as folder:
+        parts = [_frames(slice_, folder) if slice_.is_multi_frame else [slice_] for slice_ in slices]
+        yield list(itertools.chain(*parts))
+
+
+def _frames(slice_: DicomSlice, folder: str) -> list[DicomSlice]:
+    """The frames of a multi-frame CT, their pixels written to files in a folder of their own."""
+    own = Path(mkdtemp(dir=folder))
+    frames = []
+    with translate_dicom_errors(slice_.path.name):
+        image = read_bounded(slice_.path)
+        headers = _frame_headers(slice_.path, image)
+        stored = zip(headers, _pixels(slice_.path, image, len(headers)), strict=True)
+        for n, (header, pixels) in enumerate(stored):
+            # The name is what messages about the frame say. Shortened, it fits any file system.
+            path = own / f"{slice_.path.name[:60]} frame {n + 1}"
+            try:
+                _write(path, header, image, pixels)
+            except OSError as error:
+                raise UnreadableError(
+                    f"The frames of {slice_.path.name} cannot be written to {folder} ({error.strerror}). Make room "
+                    "there, or name another folder for temporary files (TMPDIR)."
+                ) from error
+            frames.append(DicomSlice(path, header, slice_.path))
+    return frames
 
 
 def _broken(path: Path) -> UnreadableError:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import SimpleITK as sitk
 
@@ -16,21 +14,18 @@ from ..core.ct import (
     Acquisition,
     CTScan,
     MaskError,
-    NotCTError,
-    NotVolumeError,
     ScanWarning,
     SeriesChoiceError,
     SliceGeometryError,
     UnreadableError,
     scan_from_image,
-    with_warnings,
 )
 from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
 from ..core.text import abbreviated_list
-from .dicom import DicomSlice, acquisition_of, is_dicom, read_slice, read_slices
-from .image_files import check_spacing, quiet, read_ct_image, read_image
-from .series import check_headers, choose_series, has_position, is_ct_image, series_images, series_number
+from .dicom import acquisition_of, is_dicom, read_multi_frame, read_slice, read_slices
+from .image_files import quiet, read_ct_image, read_image
+from .series import check_headers, has_position, is_ct_image, series_images, series_number
 from .stack import read_stack, without_strays
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -60,10 +55,14 @@ def read_ct(path: Path, series: str | None = None) -> CTScan:
     """
     path = Path(path)
     with quiet():
-        if path.is_dir():
-            return _read_folder(path, series)
-        _check_file(path, series)
-        return _read_series([_multi_frame(path)], path) if is_dicom(path) else _read_image_file(path)
+        if not path.is_dir():
+            _check_file(path, series)
+        if path.is_dir() or is_dicom(path):
+            image, acquisition, warnings, files = _read_dicom(path, series)
+        else:
+            (image, acquisition, warnings), files = read_ct_image(path), ()
+        scan = scan_from_image(image, acquisition, path)
+    return replace(scan, warnings=scan.warnings + warnings, dicom_files=files)
 
 
 def stem(path: Path) -> str:
@@ -87,7 +86,7 @@ def read_acquisition(path: Path) -> Acquisition:
 
 
 def read_mask(path: Path) -> sitk.Image:
-    """Read a mask or label map from a NIfTI, NRRD or MetaImage file. Raises CTError as `read_ct` does."""
+    """Read a mask or label map from a NIfTI, NRRD or MetaImage file. Raises CTError as `read_image` does."""
     return read_image(path)
 
 
@@ -96,9 +95,9 @@ def read_lesion_labels(path: Path) -> sitk.Image:
 
     Args:
         path: A label map whose values are `Site` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
-            values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned, aortic
-            valve and root, mitral annulus, thoracic aorta, other non-coronary; not-coronary is left out). Either may be
-            empty: there is no coronary calcium.
+            values mean nothing: its segments are identified by their names (LM, LAD, LCX, RCA, other, unassigned,
+            aortic valve and root, mitral annulus, thoracic aorta, other non-coronary; not-coronary is left out). Either
+            may be empty: there is no coronary calcium.
 
     Raises:
         MaskError: If a segment is no such site or segments overlap.
@@ -129,86 +128,31 @@ def _check_file(path: Path, series: str | None) -> None:
         raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
 
 
-def _multi_frame(path: Path) -> DicomSlice:
-    """The multi-frame CT in a DICOM file."""
-    slice_ = read_slice(path)
-    if slice_ is not None and slice_.text("Modality") != "CT":
-        raise NotCTError(f"{path.name} is of modality {slice_.text('Modality')}; a CT is needed.")
-    if slice_ is None or not slice_.is_multi_frame:
-        raise NotVolumeError(f"{path.name} is one file of a DICOM series. Give the folder that holds all its slices.")
-    return slice_
+def _read_dicom(
+    path: Path, series: str | None
+) -> tuple[sitk.Image, Acquisition, tuple[ScanWarning, ...], tuple[Path, ...]]:
+    """The volume of a series in HU, how it was made, warnings, and the files of its slices."""
+    from .multi_frame import single_frames  # loads pydicom
 
-
-def _read_folder(folder: Path, series: str | None) -> CTScan:
-    slices, broken = read_slices(folder)
-    images = series_images(slices, series)
-    if not broken:
-        return _read_series(images, folder)
+    if path.is_dir():
+        slices, broken = read_slices(path)
+        slices = series_images(slices, series)
+    else:
+        slices, broken = [read_multi_frame(path)], {}
     message = (
         f"{len(broken)} broken DICOM files in the folder were not read: {abbreviated_list(p.name for p in broken)}."
     )
     try:
-        return with_warnings(_read_series(images, folder), ScanWarning("unread-files", message))
+        with single_frames(slices) as frames:
+            stack, strays = without_strays(frames)
+            acquisition, doubts = acquisition_of(stack), check_headers(stack)
+            image, padding = read_stack(stack)
     except SliceGeometryError as error:
+        if not broken:
+            raise
         raise SliceGeometryError(f"{error} {message} {next(iter(broken.values()))}") from error
-
-
-def _read_series(slices: list[DicomSlice], source: Path) -> CTScan:
-    from .multi_frame import single_frames  # loads pydicom
-
-    multi_frame = any(slice_.is_multi_frame for slice_ in slices)
-    with TemporaryDirectory(prefix="cac-frames-") if multi_frame else nullcontext("") as frames:
-        stack, left_out = without_strays(single_frames(slices, Path(frames)))
-        doubts = check_headers(stack)
-        image, padding = read_stack(stack)
-    scan = scan_from_image(image, acquisition_of(stack), source)
-    files = tuple(dict.fromkeys(slice_.source or slice_.path for slice_ in stack))
-    return with_warnings(replace(scan, dicom_files=files), *doubts, *padding, *left_out)
-
-
-def _read_image_file(path: Path) -> CTScan:
-    image, acquisition, warnings = read_ct_image(path)
-    scan = scan_from_image(image, acquisition, path)
-    check_spacing(scan.image.GetSpacing())
-    return with_warnings(scan, *warnings)
-
-
-def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], list[Path]]:
-    """Find the slices of a CT series below a folder.
-
-    Args:
-        folder: The folder.
-        series: As in `read_ct`.
-
-    Returns:
-        The slices, in any order, and the broken DICOM files there.
-
-    Raises:
-        UnreadableError: It is missing or cannot be read.
-        NotCTError: The modality is not CT.
-        NotVolumeError: It is not one three-dimensional grey-level volume.
-        SeriesChoiceError: The series has to be chosen.
-    """
-    slices, broken = read_slices(folder)
-    return choose_series(slices, series), list(broken)
-
-
-def _all_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableError]]:
-    """Every slice below a folder, and what is wrong with the files that are broken."""
-    slices, broken = [], {}
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in paths:
-        try:
-            slice_ = read_slice(path)
-        except UnreadableError as error:
-            broken[path] = error
-            continue
-        if slice_ is not None:
-            slices.append(slice_)
-    if not slices:
-        found = f"{len(broken)} DICOM files there are broken" if broken else f"{len(paths)} other files"
-        raise UnreadableError(f"{folder} holds no readable DICOM file ({found}). Give the folder of a CT series.")
-    return slices, broken
+    warnings = (*doubts, *padding, *strays, *([ScanWarning("unread-files", message)] if broken else ()))
+    return image, acquisition, warnings, tuple(dict.fromkeys(slice_.source or slice_.path for slice_ in stack))
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,10 @@ def content_hash(ct: Path, series: str | None = None) -> str:
 
 def series_files(folder: Path, series: str | None) -> list[Path]:
     """The files of a CT series below a folder, as `read_ct` takes them. Raises CTError when there is no one series."""
-    from CACScoringLib.io.reading import series_slices
+    from CACScoringLib.io.dicom import read_slices
+    from CACScoringLib.io.series import choose_series
 
-    return [slice_.path for slice_ in series_slices(folder, series)[0]]
+    return [slice_.path for slice_ in choose_series(read_slices(folder)[0], series)]
 
 
 def _file_hash(path: Path) -> str:

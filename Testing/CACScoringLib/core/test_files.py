@@ -1,4 +1,4 @@
-"""Files and folders appear whole, and nothing remains of those that failed."""
+"""Files, folders and results are complete or not there, and nothing remains of those that failed."""
 
 import os
 
@@ -6,6 +6,9 @@ import pytest
 
 from CACScoringLib.core import files
 from CACScoringLib.core.files import (
+    RESULT_FILES,
+    OutputError,
+    OutputFolder,
     atomic_folder,
     atomic_write,
     remove_partial,
@@ -91,3 +94,106 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     remove_partial(tmp_path)
     assert names(tmp_path) == [".a"]
     del left
+
+
+def write(folder, **files):
+    for stem, text in files.items():
+        (folder / f"{stem}.json").write_text(text)
+
+
+def test_an_earlier_result_is_refused_at_once_and_kept(tmp_path):
+    (tmp_path / "scores.json").write_text("first")
+    with pytest.raises(OutputError, match="--overwrite"):
+        OutputFolder(tmp_path)
+    assert (tmp_path / "scores.json").read_text() == "first"
+
+
+class KilledError(BaseException):
+    """In place of a SIGKILL: nothing of ours catches it, and no temporary folder is tidied up after it."""
+
+
+def killed_at(monkeypatch, folder, number):
+    """Make an overwriting of a folder's result end at a change of files; returns whether it came so far."""
+    count = 0
+
+    def counted(change):
+        def changed(self, *arguments, **named):
+            nonlocal count
+            count += 1
+            if count == number:
+                raise KilledError
+            return change(self, *arguments, **named)
+
+        return changed
+
+    kind = type(folder)
+    with monkeypatch.context() as patched:
+        for name in ("rename", "replace", "unlink", "rmdir"):
+            patched.setattr(kind, name, counted(getattr(kind, name)))
+        patched.setattr("shutil.rmtree", lambda *_, **__: None)
+        try:
+            with OutputFolder(folder, overwrite=True).being_written() as files:
+                write(files, scores="second", other="second")
+                (files / "report.html").write_text("second")
+        except KilledError:
+            return True
+    return False
+
+
+def test_whenever_a_run_is_killed_one_of_both_results_is_whole_after_the_next(tmp_path, monkeypatch):
+    first = {"scores.json": "first", "lesions.csv": "first", "notes.txt": "mine"}
+    second = {"scores.json": "second", "other.json": "second", "report.html": "second", "notes.txt": "mine"}
+    found = []
+    for number in range(1, 100):
+        folder = tmp_path / str(number) / "out"
+        folder.mkdir(parents=True)
+        for name, text in first.items():
+            (folder / name).write_text(text)
+        if not killed_at(monkeypatch, folder, number):
+            break
+        with pytest.raises(OutputError, match="not empty"):
+            OutputFolder(folder)
+        found.append({path.name: path.read_text() for path in folder.iterdir()})
+        assert found[-1] in (first, second)
+        assert not (set(names(folder.parent)) - {"out"} - {p.name for p in folder.parent.glob(".*.partial-*")})
+    assert first in found
+    assert second in found
+    assert len(found) > 10
+
+
+def test_a_full_disk_is_told_and_keeps_the_earlier_result(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    write(folder, scores="first")
+
+    def fail():
+        with OutputFolder(folder, overwrite=True).being_written():
+            raise OSError(28, "No space left on device", "lesions.csv")
+
+    with pytest.raises(OutputError, match=r"written to .*out: No space left.*Make room"):
+        fail()
+    assert names(tmp_path) == ["out"]
+    assert (folder / "scores.json").read_text() == "first"
+
+
+def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
+    """The scene and the map of a run with the networks, beside the scores of one without them."""
+    for name in (*RESULT_FILES, "notes.txt"):
+        (tmp_path / name).write_text("first")
+    with OutputFolder(tmp_path, overwrite=True).being_written() as folder:
+        write(folder, scores="second")
+    assert names(tmp_path) == ["notes.txt", "scores.json"]
+    assert (tmp_path / "scores.json").read_text() == "second"
+
+
+def test_what_a_killed_run_left_is_removed_by_a_later_one(tmp_path):
+    """Not by one at the same time, nor what belongs to another target."""
+    old, new, other = (tmp_path / f".{name}" for name in ("out [1].partial-a", "out [1].partial-b", "out.partial-c"))
+    for folder in (old, new, other):
+        folder.mkdir()
+        (folder / "report.html").write_text("half", encoding="utf-8")
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    with OutputFolder(tmp_path / "out [1]").being_written() as folder:
+        (folder / "scores.json").write_text("{}", encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"out [1]", new.name, other.name}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import CACTrainingLib  # noqa: F401  (declares its warnings)
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.warning_codes import ADVICE, SEVERE
 

@@ -2,41 +2,27 @@
 
 import json
 import math
-import shutil
-import struct
-import tracemalloc
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import chest_hu, save, write_series
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
+from dicom_files import chest_hu, only, write_series
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from CACScoringLib.core.ct import (
     AIR_HU,
     Acquisition,
-    CTError,
-    CTScan,
-    MixedSeriesError,
-    NotCTError,
     NotHounsfieldError,
     NotVolumeError,
-    SeriesChoiceError,
     SliceGeometryError,
     UnreadableError,
     same_grid,
 )
 from CACScoringLib.core.files import OutputError
-from CACScoringLib.io import dicom, stack
 from CACScoringLib.io.reading import read_acquisition, read_ct
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
-FUZZED = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 def codes(scan):
@@ -50,19 +36,6 @@ def shifted(shifts_mm, axis=2):
         position = [float(value) for value in ds.ImagePositionPatient]
         position[axis] = round(position[axis] + shifts_mm[k], 4)
         ds.ImagePositionPatient = position
-
-    return edit
-
-
-def only(k, **tags):
-    """An edit of slice k alone; None deletes."""
-
-    def edit(ds, n):
-        for keyword, value in tags.items() if n == k else ():
-            if value is None:
-                delattr(ds, keyword)
-            else:
-                setattr(ds, keyword, value)
 
     return edit
 
@@ -111,19 +84,6 @@ def test_a_series_that_is_no_stack_of_hu(tmp_path, error, match, tags, edit):
     write_series(tmp_path, chest_hu(10 if "sheared" in match else 6), tags=tags, edit=edit)
     with pytest.raises(error, match=match):
         read_ct(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("tags", "text"),
-    [
-        ({"KVP": 100, "ConvolutionKernel": "B70f"}, "B35f, B70f"),
-        ({"BitsStored": 12, "HighBit": 11}, "bits of a pixel 12, 16"),
-    ],
-)
-def test_one_slice_that_differs_is_warned_of(tmp_path, tags, text):
-    write_series(tmp_path, chest_hu(), edit=only(2, **tags))
-    (warning,) = read_ct(tmp_path).warnings
-    assert (warning.code, text in warning.message) == ("mixed-acquisition", True)
 
 
 class TestHounsfield:
@@ -290,272 +250,6 @@ class TestGeometry:
             read_ct(tmp_path)
 
 
-class TestHeaders:
-    """What headers say about the images, beside their geometry and values."""
-
-    @pytest.mark.parametrize(
-        ("tags", "code"),
-        [
-            ({"BurnedInAnnotation": "YES"}, "burned-in"),
-            ({"LossyImageCompression": "01"}, "lossy-compression"),
-            ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "CT_VNC"]}, "derived-image"),
-            ({"ImageType": ["DERIVED", "SECONDARY", "VOLUME", "MAT_REMOVED"]}, "derived-image"),
-            ({"SeriesDescription": "Thorax MIP 10 mm"}, "derived-image"),
-            ({"SeriesDescription": "MonoE 40 keV"}, "derived-image"),
-            ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "MPR"]}, None),
-            ({"PatientPosition": "HFS"}, None),
-            ({"PatientPosition": "HFP"}, None),
-            ({"PatientPosition": "HFS", "ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}, "patient-position"),
-            ({"PatientPosition": "HFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, "patient-position"),
-            ({"PatientPosition": "FFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, None),
-            ({"TriggerTime": 700}, None),
-        ],
-    )
-    def test_images_that_headers_cast_doubt_on(self, tmp_path, tags, code):
-        write_series(tmp_path, chest_hu(), tags=tags)
-        assert codes(read_ct(tmp_path)) == ([code] if code else [])
-
-    @pytest.mark.parametrize(
-        ("keyword", "values", "code"),
-        [
-            ("NominalPercentageOfCardiacPhase", [40, 40, 40, 75, 75, 75], ["cardiac-phases"]),
-            ("TriggerTime", [300, 300, 300, 700, 700, 700], ["cardiac-phases"]),
-            ("TriggerTime", [640, 655, 700, 690, 710, 660], []),
-        ],
-    )
-    def test_cardiac_phases_mixed_in_one_stack(self, tmp_path, keyword, values, code):
-        write_series(tmp_path, chest_hu(), edit=lambda ds, k: setattr(ds, keyword, values[k]))
-        assert codes(read_ct(tmp_path)) == code
-
-    @pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID"])
-    def test_patients_or_studies_mixed_in_one_series(self, tmp_path, keyword):
-        write_series(tmp_path, chest_hu(), tags={keyword: "19500101"}, edit=only(3, **{keyword: "19500102"}))
-        with pytest.raises(MixedSeriesError, match=r"slice000\.dcm and slice003\.dcm have one series UID"):
-            read_ct(tmp_path)
-
-    def test_one_patient_written_in_several_ways(self, tmp_path):
-        names = ["Doe^Jane", "DOE^JANE", "Doe^Jane^^", "", "Doe^Jane ", "doe^jane"]
-        write_series(tmp_path, chest_hu(), edit=lambda ds, k: setattr(ds, "PatientName", names[k]))
-        assert codes(read_ct(tmp_path)) == []
-
-
-class TestSeriesChoice:
-    def two_series(self, folder, second_number=4):
-        write_series(folder / "a", chest_hu())
-        tags = {"SeriesNumber": second_number, "SeriesDescription": "Lung", "ConvolutionKernel": "B70f"}
-        paths = write_series(folder / "b", chest_hu(5, seed=1), tags=tags)
-        return pydicom.dcmread(paths[0]).SeriesInstanceUID
-
-    def test_by_number_and_by_uid(self, tmp_path):
-        uid = self.two_series(tmp_path)
-        assert read_ct(tmp_path, "3").acquisition.series_number == 3
-        assert read_ct(tmp_path, " 4 ").acquisition.series_uid == uid
-        np.testing.assert_array_equal(read_ct(tmp_path, uid).hu, chest_hu(5, seed=1))
-
-    @pytest.mark.long
-    def test_ambiguous_number(self, tmp_path):
-        """The place in the list, which is in the order of UIDs, tells the series apart; so does the UID."""
-        uid = self.two_series(tmp_path, second_number=3)
-        write_series(tmp_path / "c", chest_hu(4, seed=2), tags={"SeriesNumber": 4})
-        for wanted, said in (("3", "2 CT series have the number 3"), (None, "3 CT series"), ("3.3", "no CT series")):
-            with pytest.raises(SeriesChoiceError, match=said) as caught:
-                read_ct(tmp_path, wanted)
-            lines = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
-            assert lines == (["3.1", "3.2"] if wanted == "3" else ["3.1", "3.2", "4"])
-            lung = next(line for line in str(caught.value).splitlines() if "Lung" in line)
-            assert "kernel B70f, 3 mm thick, unknown time, 5 slices, UID " + uid in lung
-        label = lung.split(":")[0].strip()
-        uids = sorted(read_ct(tmp_path, name).acquisition.series_uid for name in ("3.1", "3.2"))
-        assert uid in uids
-        assert uids == [read_ct(tmp_path, name).acquisition.series_uid for name in ("3.1", "3.2")]
-        for name in (uid, label):
-            assert read_ct(tmp_path, name).acquisition.series_uid == uid
-
-    @pytest.mark.parametrize(
-        ("keyword", "values", "stated"),
-        [
-            ("NominalPercentageOfCardiacPhase", (40, 75), "% of the cycle"),
-            ("TriggerTime", (300, 700), "ms after the R wave"),
-        ],
-    )
-    @pytest.mark.parametrize("number", [3, None])
-    def test_cardiac_phases_of_one_series(self, tmp_path, keyword, values, stated, number):
-        for n, value in enumerate(values):
-            tags = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", keyword: value, "SeriesNumber": number}
-            write_series(tmp_path / str(n), chest_hu(seed=n), tags=tags)
-        for wanted in (None, "1.2.3"):
-            with pytest.raises(SeriesChoiceError, match=r"2 .*cardiac phases") as caught:
-                read_ct(tmp_path, wanted)
-            lines = str(caught.value).splitlines()[1:]
-            assert [f"{value} {stated}" in line for value, line in zip(values, lines, strict=True)] == [True, True]
-        for n, line in enumerate(lines):
-            scan = read_ct(tmp_path, line.split(":")[0])
-            np.testing.assert_array_equal(scan.hu, chest_hu(seed=n))
-            assert codes(scan) == []
-
-    def test_localizers_are_no_candidates(self, tmp_path):
-        write_series(tmp_path / "ct", chest_hu())
-        scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesNumber": 1}
-        write_series(tmp_path / "scout", chest_hu(2), tags=scout)
-        assert read_ct(tmp_path).acquisition.series_number == 3
-        shutil.rmtree(tmp_path / "ct")
-        with pytest.raises(NotVolumeError, match="localizer"):
-            read_ct(tmp_path)
-
-    def test_other_modalities(self, tmp_path):
-        write_series(tmp_path / "mr", chest_hu(2), tags={"Modality": "MR"})
-        write_series(tmp_path / "seg", chest_hu(3), tags={"Modality": "SEG"})
-        with pytest.raises(NotCTError, match="2 of modality MR, 3 of modality SEG"):
-            read_ct(tmp_path)
-        write_series(tmp_path / "ct", chest_hu())
-        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
-
-    def test_description_cannot_write_to_the_terminal(self, tmp_path):
-        for name in "ab":
-            write_series(tmp_path / name, chest_hu(2), tags={"SeriesDescription": "\x1b[2J../../etc\npasswd"})
-        with pytest.raises(SeriesChoiceError) as caught:
-            read_ct(tmp_path)
-        assert "\x1b" not in str(caught.value)
-        assert len(str(caught.value).splitlines()) == 3
-
-
-class TestDicomFiles:
-    @pytest.mark.parametrize("keep", [0.4, 0.9, 0.999])
-    def test_truncated_slice(self, tmp_path, keep):
-        path = write_series(tmp_path, chest_hu(rows=60, columns=60))[3]
-        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
-        with pytest.raises(UnreadableError, match=r"slice003\.dcm"):
-            read_ct(tmp_path)
-
-    @pytest.mark.parametrize("missing", [8, 50, 300])
-    def test_truncated_compressed_slice(self, tmp_path, missing):
-        path = write_series(tmp_path, chest_hu())[3]
-        ds = pydicom.dcmread(path)
-        ds.compress(RLELossless, generate_instance_uid=False)
-        ds.save_as(path)
-        path.write_bytes(path.read_bytes()[:-missing])
-        with pytest.raises(UnreadableError, match=r"slice003\.dcm"):
-            read_ct(tmp_path)
-
-    @pytest.mark.parametrize("claimed", [2**30, 2**31 - 256, 2**32 - 16])
-    @pytest.mark.parametrize("form", ["explicit", "implicit"])
-    def test_lengths_are_checked_before_they_are_believed(self, tmp_path, monkeypatch, form, claimed):
-        """GDCM would set aside what an element behind the pixels claims to hold, gigabytes, and fill it."""
-        header = struct.pack("<HH2sHI", 0x7FE1, 0x10, b"OB", 0, claimed)
-        if form == "implicit":
-            header = struct.pack("<HHI", 0x7FE1, 0x10, claimed)
-        for path in write_series(tmp_path, chest_hu()):
-            path.write_bytes(path.read_bytes() + header + b"appended")
-        monkeypatch.setattr(stack.sitk, "ImageFileReader", lambda: pytest.fail("GDCM was asked"))
-        with pytest.raises(UnreadableError, match=r"slice000\.dcm is truncated, or other bytes were written into it"):
-            read_ct(tmp_path)
-
-    def test_no_more_is_set_aside_for_a_header_than_it_holds(self, tmp_path):
-        """An element that is looked at claims 2 GB."""
-        path = write_series(tmp_path, chest_hu())[3]
-        content = path.read_bytes()
-        at = content.index(b"CaSc 3.0") - 4
-        path.write_bytes(content[:at] + b"UT\0\0" + struct.pack("<I", 2**31 - 256) + content[at + 4 :])
-        tracemalloc.start()
-        try:
-            with pytest.raises(UnreadableError, match="truncated, or other bytes"):
-                dicom.read_slice(path)
-            assert tracemalloc.get_traced_memory()[1] < 2**24
-        finally:
-            tracemalloc.stop()
-
-    def test_broken_headers_are_named_in_a_warning(self, tmp_path):
-        write_series(tmp_path, chest_hu())
-        (tmp_path / "torn.dcm").write_bytes(bytes(128) + b"DICM" + bytes(range(256)))
-        scan = read_ct(tmp_path)
-        assert codes(scan) == ["unread-files"]
-        assert "torn.dcm" in scan.warnings[0].message
-
-    @pytest.mark.parametrize("tags", [{"SOPClassUID": ENHANCED_CT}, {"NumberOfFrames": 40}])
-    def test_multi_frame(self, tmp_path, tags):
-        path = write_series(tmp_path, chest_hu(1), tags={**tags, "ImagePositionPatient": None})[0]
-        for given_path in (path, tmp_path):
-            with pytest.raises(UnreadableError, match="multi-frame CT without functional groups"):
-                read_ct(given_path)
-
-    def test_nothing_to_read(self, tmp_path):
-        path = write_series(tmp_path / "ct", chest_hu())[0]
-        (tmp_path / "empty").mkdir()
-        for source, series, error, match in (
-            (tmp_path / "absent", None, UnreadableError, "does not exist"),
-            (tmp_path / "empty", None, UnreadableError, "no readable DICOM file"),
-            (path, None, NotVolumeError, "Give the folder"),
-            (path, "3", SeriesChoiceError, "has no series"),
-            (path.parent, "7", SeriesChoiceError, "no CT series '7'"),
-            (write_series(tmp_path / "one", chest_hu(1))[0].parent, None, NotVolumeError, "1 slice"),
-            (write_series(tmp_path / "mr", chest_hu(1), tags={"Modality": "MR"})[0], None, NotCTError, "modality MR"),
-        ):
-            with pytest.raises(error, match=match):
-                read_ct(source, series)
-
-
-class TestAcquisition:
-    def read(self, folder, **tags):
-        write_series(folder, chest_hu(2), tags=tags)
-        return read_ct(folder).acquisition
-
-    def test_facts(self, tmp_path):
-        facts = self.read(tmp_path, ConvolutionKernel=["I31f", "2"], ContrastBolusAgent="Iopamidol", SliceThickness=5)
-        assert facts.file_format == "DICOM"
-        assert (facts.kvp, facts.kernel, facts.slice_thickness_mm, facts.exposure_mas) == (120, "I31f 2", 5, 80)
-        assert (facts.manufacturer, facts.scanner_model, facts.contrast_agent) == ("Maker", "Model X", "Iopamidol")
-        assert (facts.series_number, facts.series_description, facts.study_date) == (3, "CaSc 3.0", "2024-01-31")
-        assert (facts.patient_sex, facts.patient_age_years, facts.patient_id) == ("F", 58, "P1")
-        assert facts.patient_name == "Doe^Jane"
-        assert facts.gating is None
-
-    def test_missing_facts_are_none(self, tmp_path):
-        names = """KVP ConvolutionKernel Manufacturer ManufacturerModelName SliceThickness Exposure SeriesNumber
-            SeriesDescription StudyDate PatientSex PatientAge PatientID PatientName SeriesInstanceUID"""
-        facts = self.read(tmp_path / "without", **dict.fromkeys(names.split()))
-        assert {name for name, value in vars(facts).items() if value is not None} == {"file_format"}
-        empty = self.read(tmp_path / "empty", ContrastBolusAgent="", KVP="", PatientName="", ConvolutionKernel=" ")
-        assert (empty.contrast_agent, empty.kvp, empty.patient_name, empty.kernel) == (None, None, None, None)
-
-    def test_mass_factors(self, tmp_path):
-        """DICOM 0018,9351 and 0018,9352, in single precision."""
-        tags = {"CalciumScoringMassFactorPatient": 0.76, "CalciumScoringMassFactorDevice": [0.74, 0.77, 0.81]}
-        facts = self.read(tmp_path / "stated", **tags)
-        device = (facts.mass_factor_small, facts.mass_factor_medium, facts.mass_factor_large)
-        assert (facts.mass_factor_patient, *device) == pytest.approx((0.76, 0.74, 0.77, 0.81), abs=1e-6)
-        tags = {"CalciumScoringMassFactorPatient": 0.0, "CalciumScoringMassFactorDevice": [0.74, 1000.0, 0.81]}
-        facts = self.read(tmp_path / "wrong", **tags)
-        assert (facts.mass_factor_patient, facts.mass_factor_small) == (None, None)
-
-    @pytest.mark.parametrize(
-        ("age", "years"),
-        [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)],
-    )
-    @pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
-    def test_ages(self, tmp_path, age, years):
-        assert self.read(tmp_path, PatientAge=age).patient_age_years == years
-
-    @pytest.mark.parametrize(
-        ("tags", "gating"),
-        [
-            ({"CardiacSynchronizationTechnique": "PROSPECTIVE"}, "PROSPECTIVE"),
-            ({"CardiacSynchronizationTechnique": "NONE"}, None),
-            ({"ScanOptions": ["HELICAL", "CG"]}, "ECG"),
-            ({"ScanOptions": "ECG_GATED"}, "ECG"),
-            ({"ScanOptions": "NON ECG GATED"}, None),
-            ({"ScanOptions": "HELICAL MODE"}, None),
-            ({"AcquisitionType": "SEQUENCED"}, None),
-        ],
-    )
-    def test_gating(self, tmp_path, tags, gating):
-        assert self.read(tmp_path, **tags).gating == gating
-
-    def test_exposure_is_the_median_and_knows_micro(self, tmp_path):
-        write_series(tmp_path / "modulated", chest_hu(3), edit=lambda ds, k: setattr(ds, "Exposure", [90, 20, 40][k]))
-        assert read_ct(tmp_path / "modulated").acquisition.exposure_mas == 40
-        assert self.read(tmp_path / "micro", Exposure=None, ExposureInuAs=12500).exposure_mas == 12.5
-
-
 class TestImageFiles:
     def image(self, hu=None, spacing=(0.7, 0.8, 3.0), dtype=np.int16):
         image = sitk.GetImageFromArray((chest_hu() if hu is None else hu).astype(dtype))
@@ -587,15 +281,12 @@ class TestImageFiles:
         assert scan.warnings == ()
         assert scan.source == path
 
-    @pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz", "ct.nrrd", "ct.nhdr", "ct.mha", "ct.mhd"])
+    @pytest.mark.parametrize("name", ["ct.nii", "ct.nrrd", "ct.mha"])
     @pytest.mark.parametrize("missing", [10, 700])
     def test_truncated(self, tmp_path, name, missing):
+        """Compressed voxels are in test_image_files."""
         path = self.write(tmp_path / name)
-        beside = {".nhdr": ".raw.gz", ".mhd": ".zraw"}
-        data = path.with_suffix(beside.get(path.suffix, path.suffix))
-        if not data.exists():
-            data = path.with_suffix(".raw")
-        data.write_bytes(data.read_bytes()[:-missing])
+        path.write_bytes(path.read_bytes()[:-missing])
         with pytest.raises(UnreadableError, match="ct"):
             read_ct(path)
 
@@ -655,74 +346,6 @@ class TestImageFiles:
             read_ct(path)
 
 
-def scan_or_error(path):
-    try:
-        scan = read_ct(path)
-    except CTError:
-        return None
-    assert isinstance(scan, CTScan)
-    assert scan.hu.min() >= AIR_HU
-    return scan
-
-
-class TestBadInputs:
-    @pytest.mark.long
-    @FUZZED
-    @given(data=st.binary(max_size=600), name=st.sampled_from(["a.dcm", "a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a"]))
-    def test_random_bytes(self, tmp_path, data, name):
-        head = {"a.dcm": bytes(128) + b"DICM", "a.nrrd": b"NRRD0005\n", "a.mha": b"ObjectType = Image\nNDims = 3\n"}
-        path = tmp_path / name
-        for content in (data, head.get(name, b"") + data):
-            path.write_bytes(content)
-            assert scan_or_error(path) is None
-            assert scan_or_error(tmp_path) is None
-
-    @pytest.mark.long
-    @FUZZED
-    @given(choice=st.data())
-    def test_tags_deleted_or_changed(self, tmp_path, choice):
-        shutil.rmtree(tmp_path / "ct", ignore_errors=True)
-        paths = write_series(tmp_path / "ct", chest_hu(3))
-        path = choice.draw(st.sampled_from(paths))
-        ds = pydicom.dcmread(path)
-        keywords = sorted(element.keyword for element in ds)
-        for keyword in choice.draw(st.lists(st.sampled_from(keywords), min_size=1, max_size=3, unique=True)):
-            delattr(ds, keyword)
-        save(ds, path)
-        scan = scan_or_error(tmp_path / "ct")
-        # Whatever was left out, a scan with other values or fewer slices without a word is never the outcome.
-        if scan is not None and not scan.warnings:
-            np.testing.assert_array_equal(scan.hu, chest_hu(3))
-
-    @pytest.mark.long
-    @FUZZED
-    @given(where=st.floats(0, 1, exclude_max=True), new=st.binary(min_size=1, max_size=4))
-    def test_dicom_bytes_changed(self, tmp_path, where, new):
-        shutil.rmtree(tmp_path / "ct", ignore_errors=True)
-        path = write_series(tmp_path / "ct", chest_hu(3))[1]
-        data = bytearray(path.read_bytes())
-        start = 132 + int(where * (len(data) - 132))
-        data[start : start + len(new)] = new
-        path.write_bytes(data)
-        scan_or_error(tmp_path / "ct")
-
-    @pytest.mark.long
-    @FUZZED
-    @given(
-        name=st.sampled_from(["a.nii", "a.nrrd", "a.mha"]),
-        where=st.integers(0, 350),
-        new=st.binary(min_size=1, max_size=4),
-    )
-    def test_header_bytes_changed(self, tmp_path, name, where, new):
-        image = sitk.GetImageFromArray(chest_hu().astype(np.int16))
-        image.SetSpacing((0.7, 0.7, 3.0))
-        sitk.WriteImage(image, str(tmp_path / name))
-        data = bytearray((tmp_path / name).read_bytes())
-        data[where : where + len(new)] = new
-        (tmp_path / name).write_bytes(data)
-        scan_or_error(tmp_path / name)
-
-
 class TestRealSeries:
     @pytest.mark.long
     def test_dicom_and_nrrd_of_the_same_scan_are_equal(self, real_ct):
@@ -749,23 +372,7 @@ class TestAcquisitionFile:
         made = Acquisition("NRRD", kvp=120.0, slice_thickness_mm=2.5, patient_sex="F")
         assert self.read(tmp_path, json.dumps(made.facts())) == made
 
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("{", "JSON"),
-            ("[]", "object with fields"),
-            ('{"kVp": 120}', "fields of these names: .*kvp"),
-            ('{"kvp": "120"}', "kvp in --settings is '120'"),
-            ('{"kvp": true}', "kvp in --settings is True"),
-            ('{"kvp": NaN}', "kvp in --settings is nan"),
-            ('{"patient_age_years": 60.5}', "60.5"),
-            ('{"file_format": null}', "file_format in --settings is None"),
-        ],
-    )
+    @pytest.mark.parametrize(("text", "message"), [("{", "JSON"), ('{"kvp": "120"}', "kvp in --settings is '120'")])
     def test_what_is_none_is_refused(self, tmp_path, text, message):
         with pytest.raises((UnreadableError, OutputError), match=message):
             self.read(tmp_path, text)
-
-    def test_a_missing_file_is_told(self, tmp_path):
-        with pytest.raises(UnreadableError, match="missing"):
-            read_acquisition(tmp_path / "missing.json")

@@ -8,7 +8,6 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import MaskError
 from CACScoringLib.core.grid import ScanGrid
-from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import (
     MAX_NEIGHBOURS,
     POSITION_SCALE,
@@ -201,12 +200,3 @@ class TestWayBack:
         image = image_of(np.full((2, 2, 4), 100, np.float32))
         value = ScanGrid((-0.5, 0, 0), (2, 1, 1), (1, 2, 2)).resample(image, -1000.0)[0, 0, 0]
         assert value == pytest.approx((100 - 1000) / 2)
-
-
-def test_published_values():
-    """What the version number stands for: a change here needs a new one."""
-    assert preprocessing.VERSION == 1
-    assert preprocessing.HEART_SPACING_MM == (1.5, 1.5, 3.0)
-    assert preprocessing.SLICE_SPACING_MM == (1.0, 1.0, 1.5)
-    assert (preprocessing.SLICE_SIZE, preprocessing.HEART_PATCH) == (224, 64)
-    assert (preprocessing.LOW_HU, preprocessing.HIGH_HU, preprocessing.MAP_HU) == (-50, 950, 1000)

@@ -3,7 +3,7 @@
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import chest_hu, save, write_series
+from dicom_files import chest_hu, save, set_tags, write_series
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from CACScoringLib.core.ct import SliceGeometryError
@@ -24,11 +24,7 @@ def add(path, name, hu=None, **tags):
     if hu is not None:
         ds.Rows, ds.Columns = hu.shape
         ds.PixelData = np.asarray(hu + 1024, "<u2").tobytes()
-    for keyword, value in tags.items():
-        if value is None:
-            delattr(ds, keyword)
-        else:
-            setattr(ds, keyword, value)
+    set_tags(ds, tags)
     return save(ds, path.with_name(name))
 
 

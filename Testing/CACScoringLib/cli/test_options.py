@@ -1,4 +1,4 @@
-"""Settings from a file: what it may hold, and what is wrong with it."""
+"""Options that commands share: settings from a file, and the cluster."""
 
 import json
 from argparse import Namespace
@@ -10,13 +10,16 @@ import pytest
 from CACScoringLib.archive.address import Access
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.watch import WatchSettings
-from CACScoringLib.cli.options import from_file, scoring_settings
+from CACScoringLib.cli import main as scoring_main
+from CACScoringLib.cli.options import from_file, on_cluster, scoring_settings
 from CACScoringLib.cli.radiograph import RadiographInput
+from CACScoringLib.cohort.cluster import chosen_cluster
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.drr.job import DrrSettings
 from CACScoringLib.pipeline import ScoreSettings
 from CACScoringLib.run import RunSettings, ScanInput
 from CACTrainingLib.browser.serving import Place
+from CACTrainingLib.cli import main as training
 from CACTrainingLib.phantom.cohort.cohort import CohortSettings
 from CACTrainingLib.phantom.insertion.inserted import InsertedSettings
 from CACTrainingLib.radiograph.cohort import RadiographSettings
@@ -80,3 +83,24 @@ def test_every_field_is_documented(settings):
     text = PAGE.read_text(encoding="utf-8")
     names = {field.name for field in fields(settings) if not is_dataclass(getattr(settings, field.name))}
     assert {name for name in names - NOT_IN_FILES if name not in text} == set()
+
+
+def test_a_command_works_on_it_while_it_lasts():
+    def parsed(*more):
+        return training.make_parser().parse_args(["cohort", "IN", "--output", "OUT", *more])
+
+    with on_cluster(parsed()):
+        assert chosen_cluster().is_local
+    options = parsed("--cluster", "tcp://head:8786")
+    with on_cluster(options):
+        assert chosen_cluster().name == "tcp://head:8786"
+    assert chosen_cluster().is_local
+    assert "cluster" not in options.extras(options)
+    options = parsed("--cluster", "slurm")
+    assert "cluster" in options.extras(options)
+
+
+@pytest.mark.parametrize("cluster", ["cloud", "http://head:8786", "tcp://head"])
+def test_no_cluster_is_told_before_anything_is_done(cluster, capsys):
+    assert training.main(["cohort", "IN", "--output", "OUT", "--cluster", cluster]) == scoring_main.BAD_INPUT
+    assert f"no cluster '{cluster}'" in capsys.readouterr().err

@@ -1,0 +1,28 @@
+"""The codes of the warnings of training, each with what its reader should do; scoring's are in its own library."""
+
+ADVICE = {
+    # Digital patients, projects and data sets
+    "annotation-doubt": "Check the annotation that the message names.",
+    "body-cut-off": "Prefer a CT with a larger field of view.",
+    "chest-cut-off": "Prefer a CT of the whole chest.",
+    "digital-patient": "Do not interpret the numbers as performance in patients.",
+    "heart-not-known": "Begin with a model that finds the heart (--start).",
+    "maybe-not-clean": "Check these places; do not use a scan that has calcium of its own.",
+    "patients-untold": "Fill in the column patient, so that no patient is in both training and test.",
+    "project-doubt": "Correct in the project what the message names.",
+    "proposal-doubt": "Review the proposal before you accept it.",
+    "radiograph-failed": "Correct what the message names, and run the command again.",
+    "scan-duplicate": "No action is needed. The scan is in the project already.",
+    "scan-failed": "Correct what the message names, and run the command again.",
+    "scan-left-out": "Correct what the message names, or train without this scan.",
+    "source-doubt": "Check the files that the message names.",
+    # Training and studies
+    "heart-everywhere": "Follow the advice in the message, or stop the training.",
+    "heart-not-found": "Follow the advice in the message, or stop the training.",
+    "map-empty": "Follow the advice in the message, or stop the training.",
+    "map-everywhere": "Follow the advice in the message, or stop the training.",
+    "slices-not-told-apart": "Follow the advice in the message, or stop the training.",
+    "training-restarted": "Nothing; if it comes again and again, follow the advice of the warning before it.",
+    "trained-on-these-patients": "Evaluate on patients that no compared model was trained on.",
+    "training-failed": "Correct what the message names, and run the study again; it resumes where it stopped.",
+}

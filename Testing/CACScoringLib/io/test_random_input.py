@@ -1,0 +1,88 @@
+"""Files with random damage are read as a scan, or refused with an error that says why."""
+
+import shutil
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_files import chest_hu, save, write_series
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from CACScoringLib.core.ct import AIR_HU, CTError, CTScan
+from CACScoringLib.io.reading import read_ct
+
+FUZZED = settings(
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def scan_or_error(path):
+    try:
+        scan = read_ct(path)
+    except CTError:
+        return None
+    assert isinstance(scan, CTScan)
+    assert scan.hu.min() >= AIR_HU
+    return scan
+
+
+@pytest.mark.long
+@FUZZED
+@given(data=st.binary(max_size=600), name=st.sampled_from(["a.dcm", "a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a"]))
+def test_random_bytes(tmp_path, data, name):
+    head = {"a.dcm": bytes(128) + b"DICM", "a.nrrd": b"NRRD0005\n", "a.mha": b"ObjectType = Image\nNDims = 3\n"}
+    path = tmp_path / name
+    for content in (data, head.get(name, b"") + data):
+        path.write_bytes(content)
+        assert scan_or_error(path) is None
+        assert scan_or_error(tmp_path) is None
+
+
+@pytest.mark.long
+@FUZZED
+@given(choice=st.data())
+def test_tags_deleted_or_changed(tmp_path, choice):
+    shutil.rmtree(tmp_path / "ct", ignore_errors=True)
+    paths = write_series(tmp_path / "ct", chest_hu(3))
+    path = choice.draw(st.sampled_from(paths))
+    ds = pydicom.dcmread(path)
+    keywords = sorted(element.keyword for element in ds)
+    for keyword in choice.draw(st.lists(st.sampled_from(keywords), min_size=1, max_size=3, unique=True)):
+        delattr(ds, keyword)
+    save(ds, path)
+    scan = scan_or_error(tmp_path / "ct")
+    # Whatever was left out, a scan with other values or fewer slices without a word is never the outcome.
+    if scan is not None and not scan.warnings:
+        np.testing.assert_array_equal(scan.hu, chest_hu(3))
+
+
+@pytest.mark.long
+@FUZZED
+@given(where=st.floats(0, 1, exclude_max=True), new=st.binary(min_size=1, max_size=4))
+def test_dicom_bytes_changed(tmp_path, where, new):
+    shutil.rmtree(tmp_path / "ct", ignore_errors=True)
+    path = write_series(tmp_path / "ct", chest_hu(3))[1]
+    data = bytearray(path.read_bytes())
+    start = 132 + int(where * (len(data) - 132))
+    data[start : start + len(new)] = new
+    path.write_bytes(data)
+    scan_or_error(tmp_path / "ct")
+
+
+@pytest.mark.long
+@FUZZED
+@given(
+    name=st.sampled_from(["a.nii", "a.nrrd", "a.mha"]),
+    where=st.integers(0, 350),
+    new=st.binary(min_size=1, max_size=4),
+)
+def test_header_bytes_changed(tmp_path, name, where, new):
+    image = sitk.GetImageFromArray(chest_hu().astype(np.int16))
+    image.SetSpacing((0.7, 0.7, 3.0))
+    sitk.WriteImage(image, str(tmp_path / name))
+    data = bytearray((tmp_path / name).read_bytes())
+    data[where : where + len(new)] = new
+    (tmp_path / name).write_bytes(data)
+    scan_or_error(tmp_path / name)

@@ -1,0 +1,152 @@
+"""Which series of a folder is read, and what its headers cast doubt on."""
+
+import shutil
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import chest_hu, only, write_series
+
+from CACScoringLib.core.ct import MixedSeriesError, NotCTError, NotVolumeError, SeriesChoiceError
+from CACScoringLib.io.reading import read_ct
+
+
+def codes(scan):
+    return [warning.code for warning in scan.warnings]
+
+
+@pytest.mark.parametrize(
+    ("tags", "text"),
+    [
+        ({"KVP": 100, "ConvolutionKernel": "B70f"}, "B35f, B70f"),
+        ({"BitsStored": 12, "HighBit": 11}, "bits of a pixel 12, 16"),
+    ],
+)
+def test_one_slice_that_differs_is_warned_of(tmp_path, tags, text):
+    write_series(tmp_path, chest_hu(), edit=only(2, **tags))
+    (warning,) = read_ct(tmp_path).warnings
+    assert (warning.code, text in warning.message) == ("mixed-acquisition", True)
+
+
+class TestHeaders:
+    """What headers say about the images, beside their geometry and values."""
+
+    @pytest.mark.parametrize(
+        ("tags", "code"),
+        [
+            ({"BurnedInAnnotation": "YES"}, "burned-in"),
+            ({"LossyImageCompression": "01"}, "lossy-compression"),
+            ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "CT_VNC"]}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "VOLUME", "MAT_REMOVED"]}, "derived-image"),
+            ({"SeriesDescription": "Thorax MIP 10 mm"}, "derived-image"),
+            ({"SeriesDescription": "MonoE 40 keV"}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "MPR"]}, None),
+            ({"PatientPosition": "HFS"}, None),
+            ({"PatientPosition": "HFP"}, None),
+            ({"PatientPosition": "HFS", "ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}, "patient-position"),
+            ({"PatientPosition": "HFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, "patient-position"),
+            ({"PatientPosition": "FFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, None),
+            ({"TriggerTime": 700}, None),
+        ],
+    )
+    def test_images_that_headers_cast_doubt_on(self, tmp_path, tags, code):
+        write_series(tmp_path, chest_hu(), tags=tags)
+        assert codes(read_ct(tmp_path)) == ([code] if code else [])
+
+    @pytest.mark.parametrize(
+        ("keyword", "values", "code"),
+        [
+            ("NominalPercentageOfCardiacPhase", [40, 40, 40, 75, 75, 75], ["cardiac-phases"]),
+            ("TriggerTime", [300, 300, 300, 700, 700, 700], ["cardiac-phases"]),
+            ("TriggerTime", [640, 655, 700, 690, 710, 660], []),
+        ],
+    )
+    def test_cardiac_phases_mixed_in_one_stack(self, tmp_path, keyword, values, code):
+        write_series(tmp_path, chest_hu(), edit=lambda ds, k: setattr(ds, keyword, values[k]))
+        assert codes(read_ct(tmp_path)) == code
+
+    @pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID"])
+    def test_patients_or_studies_mixed_in_one_series(self, tmp_path, keyword):
+        write_series(tmp_path, chest_hu(), tags={keyword: "19500101"}, edit=only(3, **{keyword: "19500102"}))
+        with pytest.raises(MixedSeriesError, match=r"slice000\.dcm and slice003\.dcm have one series UID"):
+            read_ct(tmp_path)
+
+    def test_one_patient_written_in_several_ways(self, tmp_path):
+        names = ["Doe^Jane", "DOE^JANE", "Doe^Jane^^", "", "Doe^Jane ", "doe^jane"]
+        write_series(tmp_path, chest_hu(), edit=lambda ds, k: setattr(ds, "PatientName", names[k]))
+        assert codes(read_ct(tmp_path)) == []
+
+
+class TestSeriesChoice:
+    def two_series(self, folder, second_number=4):
+        write_series(folder / "a", chest_hu())
+        tags = {"SeriesNumber": second_number, "SeriesDescription": "Lung", "ConvolutionKernel": "B70f"}
+        paths = write_series(folder / "b", chest_hu(5, seed=1), tags=tags)
+        return pydicom.dcmread(paths[0]).SeriesInstanceUID
+
+    def test_by_number_and_by_uid(self, tmp_path):
+        uid = self.two_series(tmp_path)
+        assert read_ct(tmp_path, "3").acquisition.series_number == 3
+        assert read_ct(tmp_path, " 4 ").acquisition.series_uid == uid
+        np.testing.assert_array_equal(read_ct(tmp_path, uid).hu, chest_hu(5, seed=1))
+
+    def test_ambiguous_number(self, tmp_path):
+        """The place in the list, which is in the order of UIDs, tells the series apart; so does the UID."""
+        uid = self.two_series(tmp_path, second_number=3)
+        with pytest.raises(SeriesChoiceError, match="2 CT series have the number 3") as caught:
+            read_ct(tmp_path, "3")
+        lines = [line.strip() for line in str(caught.value).splitlines()[1:]]
+        assert [line.split(":")[0] for line in lines] == ["3.1", "3.2"]
+        (lung,) = (line for line in lines if "Lung" in line)
+        assert f"kernel B70f, 3 mm thick, unknown time, 5 slices, UID {uid}" in lung
+        for name in (uid, lung.split(":")[0]):
+            assert read_ct(tmp_path, name).acquisition.series_uid == uid
+        with pytest.raises(SeriesChoiceError, match=r"no CT series '3\.3'"):
+            read_ct(tmp_path, "3.3")
+
+    @pytest.mark.parametrize(
+        ("keyword", "values", "stated"),
+        [
+            ("NominalPercentageOfCardiacPhase", (40, 75), "% of the cycle"),
+            ("TriggerTime", (300, 700), "ms after the R wave"),
+        ],
+    )
+    @pytest.mark.parametrize("number", [3, None])
+    def test_cardiac_phases_of_one_series(self, tmp_path, keyword, values, stated, number):
+        for n, value in enumerate(values):
+            tags = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", keyword: value, "SeriesNumber": number}
+            write_series(tmp_path / str(n), chest_hu(seed=n), tags=tags)
+        for wanted in (None, "1.2.3"):
+            with pytest.raises(SeriesChoiceError, match=r"2 .*cardiac phases") as caught:
+                read_ct(tmp_path, wanted)
+            lines = str(caught.value).splitlines()[1:]
+            assert [f"{value} {stated}" in line for value, line in zip(values, lines, strict=True)] == [True, True]
+        for n, line in enumerate(lines):
+            scan = read_ct(tmp_path, line.split(":")[0])
+            np.testing.assert_array_equal(scan.hu, chest_hu(seed=n))
+            assert codes(scan) == []
+
+    def test_localizers_are_no_candidates(self, tmp_path):
+        write_series(tmp_path / "ct", chest_hu())
+        scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesNumber": 1}
+        write_series(tmp_path / "scout", chest_hu(2), tags=scout)
+        assert read_ct(tmp_path).acquisition.series_number == 3
+        shutil.rmtree(tmp_path / "ct")
+        with pytest.raises(NotVolumeError, match="localizer"):
+            read_ct(tmp_path)
+
+    def test_other_modalities(self, tmp_path):
+        write_series(tmp_path / "mr", chest_hu(2), tags={"Modality": "MR"})
+        write_series(tmp_path / "seg", chest_hu(3), tags={"Modality": "SEG"})
+        with pytest.raises(NotCTError, match="2 of modality MR, 3 of modality SEG"):
+            read_ct(tmp_path)
+        write_series(tmp_path / "ct", chest_hu())
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+    def test_description_cannot_write_to_the_terminal(self, tmp_path):
+        for name in "ab":
+            write_series(tmp_path / name, chest_hu(2), tags={"SeriesDescription": "\x1b[2J../../etc\npasswd"})
+        with pytest.raises(SeriesChoiceError) as caught:
+            read_ct(tmp_path)
+        assert "\x1b" not in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 3
