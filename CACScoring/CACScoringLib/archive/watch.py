@@ -33,10 +33,9 @@ from ..models.choice import ChosenModels
 from ..run import RunSettings
 from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
 from .files import dicom_files, pull
-from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal
-from .retry import wait_seconds
+from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal, WatchSettings
 from .series import Archive, FoundSeries, SeriesFilter
-from .transfer import push_all
+from .transfer import push_all, wait_seconds
 
 JOURNAL, TABLE, LOCK = "journal.json", "watch.csv", ".watch.lock"
 SERIES, WORK = "series", ".work"
@@ -53,20 +52,6 @@ FAILURES = 12
 
 LOST = 3
 """How often a scan is tried whose process the system ended."""
-
-
-@dataclass(frozen=True)
-class WatchSettings:
-    """How an archive is watched.
-
-    poll_seconds: between two searches. settle_seconds: how long the number of a series' images has to stay the same
-    until it is complete. keep: keep pulled series. once: end when nothing is to be done.
-    """
-
-    poll_seconds: float = 30.0
-    settle_seconds: float = 60.0
-    keep: bool = False
-    once: bool = False
 
 
 Prepare = Callable[[], Callable[[tuple[Path, Path]], "str | None"]]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ..archive.series import FoundSeries, SeriesFilter
 from ..core.files import OutputError
+from ..core.options import add_options
 from ..core.progress import Progress
 from ..io.dicom import clock
-from .archive_options import access, add_archive_arguments, add_filter_arguments, wanted_series
-
-if TYPE_CHECKING:
-    from ..archive.series import FoundSeries
+from .archive_options import access, add_archive_arguments, wanted_series
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--output", type=Path, metavar="DIR", help="folder for a folder per series")
     target.add_argument("--list", action="store_true", help="list the series that match, and fetch none")
-    add_filter_arguments(parser)
+    series = parser.add_argument_group("series")
+    add_options(series, SeriesFilter, "patient_id", "study_uid", "series_uid")
+    series.add_argument(
+        "--date",
+        metavar="DATES",
+        help="study date: YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD",
+    )
     parser.set_defaults(
         run=run,
         extras=lambda options: ("archive",),

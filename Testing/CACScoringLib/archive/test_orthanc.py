@@ -16,9 +16,10 @@ from second_readers import check_objects
 from CACScoringLib.archive import watch as watching
 from CACScoringLib.archive.address import Access, connect
 from CACScoringLib.archive.files import dicom_files
+from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of
-from CACScoringLib.archive.watch import Watch, WatchSettings, opened
+from CACScoringLib.archive.watch import Watch, opened
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct

@@ -8,8 +8,9 @@ from in_this_process import InThisProcess
 
 from CACScoringLib.archive import watch as watching
 from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, connect
+from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
-from CACScoringLib.archive.watch import Watch, WatchSettings, opened
+from CACScoringLib.archive.watch import Watch, opened
 from CACScoringLib.core.files import OutputError
 
 EVERYTHING = SeriesFilter()
