@@ -41,7 +41,7 @@ def patiently(ask: Callable[[], Result]) -> Result:
     return ask()
 
 
-def wanted_of(archive: Archive, wanted: SeriesFilter) -> list[FoundSeries]:
+def matching_series(archive: Archive, wanted: SeriesFilter) -> list[FoundSeries]:
     """The series that match, the slice thickness included. Raises ArchiveError, NoSuchSeriesError."""
     found = patiently(lambda: archive.find_series(wanted))
     if wanted.thickness_mm is not None:

@@ -238,7 +238,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def opened(output: Path, made_with: Mapping) -> Iterator[Journal]:
+def open_watch(output: Path, made_with: Mapping) -> Iterator[Journal]:
     """Make or reopen the folder of a watch, for one watch at a time, and its journal.
 
     made_with: the settings, the models and the archive's address, as JSON.

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Fetch what matches. Raises ArchiveError, OutputError."""
     from ..archive.address import connect
-    from ..archive.transfer import pull_all, wanted_of
+    from ..archive.transfer import matching_series, pull_all
 
     wanted = wanted_series(options)
     if not wanted.is_narrow:
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
             "This would be everything in the archive. Choose by patient, study, series, date or the like."
         )
     archive = connect(options.archive, access(options))
-    found = wanted_of(archive, wanted)
+    found = matching_series(archive, wanted)
     if options.list:
         for series in found:
             print(_line(series))

@@ -22,12 +22,12 @@ from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..results import METHOD_TITLES
 from ..run import RunSettings
 from .cluster import chosen_cluster
-from .folder import RECORD, CohortFolder, opened
+from .folder import RECORD, CohortFolder, open_cohort
 from .parquet import write_tables
 from .scans import CohortScan, scans_of_table
 from .scoring import ScanJob, ScanOutcome, prepare_scoring
 from .search import scans_of_folder, search
-from .table import columns, failures_as_csv, heading, line, result_row, scored
+from .table import columns, failures_as_csv, heading, line, result_row, with_scores
 from .workers import Workers, sensible_count
 
 TABLE_SECONDS = 2.0
@@ -73,7 +73,7 @@ def score_cohort(
     count = count or (sensible_count() if local else None)
     models = chosen_models(choice)
     progress.begin(["finding", "scans"])
-    with opened(output, made_with(settings, models), overwrite, local) as folder:
+    with open_cohort(output, made_with(settings, models), overwrite, local) as folder:
         with progress.step("finding"):
             found = scans_of_table(source) if source.is_file() else _below(source, output, count, progress)
         scans, warnings = found
@@ -214,8 +214,8 @@ class _Board:
         return lost
 
     def _finish(self, i: int, outcome: ScanOutcome) -> None:
-        state = replace(self.states[i], state="skipped" if outcome.kept else "done")
-        self._tell(scored(state, outcome.content), result_row(outcome.content))
+        state = replace(self.states[i], state="skipped" if outcome.reused else "done")
+        self._tell(with_scores(state, outcome.content), result_row(outcome.content))
 
     def _fail(self, i: int, reason: str) -> None:
         reason = reason if self._identify else without_uids(reason)

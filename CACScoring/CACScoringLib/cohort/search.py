@@ -103,7 +103,7 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
                 )
             full = name if len(in_folder) == 1 else f"{name}-{one.number or 'no-number'}"
             scans.append(CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault))
-    return sorted(scans, key=lambda scan: (_natural(scan.name), scan.given))
+    return sorted(scans, key=lambda scan: (_natural(scan.name), scan.key))
 
 
 def _identity(folder: Path) -> tuple[int, int]:

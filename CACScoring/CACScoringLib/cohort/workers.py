@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.processes import available_memory_bytes, core_count
-from .cluster import ClusterError, chosen_cluster, started
+from .cluster import ClusterError, chosen_cluster, start_cluster
 
 SCAN_BYTES = 3_000_000_000
 """What a process may take that scores a chest CT of 512 × 512 × 300 voxels with all networks."""
@@ -153,9 +153,10 @@ class Workers:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._alone = alone
         count = 1 if alone and self._choice.is_local else count
-        self._cluster = self._stack.enter_context(started(self._choice, count, self._memory and self._memory // count))
+        memory = self._memory and self._memory // count
+        self._cluster = self._stack.enter_context(start_cluster(self._choice, count, memory))
         try:
-            self._client = self._stack.enter_context(connected(self._cluster))
+            self._client = self._stack.enter_context(connect_client(self._cluster))
         except OSError as error:
             raise ClusterError(
                 f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct "
@@ -225,7 +226,7 @@ class Workers:
         return event
 
 
-def finished(
+def run_jobs(
     prepare: Callable[[], Callable[[Any], Any]],
     jobs: Sequence[Any],
     count: int,
@@ -245,7 +246,7 @@ def finished(
     return [ended[index] for index in range(len(jobs))]
 
 
-def connected(cluster: Any) -> Any:
+def connect_client(cluster: Any) -> Any:
     """A client of a cluster or a scheduler's address, to be closed by the caller. Raises OSError where there is none.
 
     Dask's client asserts that the scheduler's greeting comes alone. What the scheduler tells all clients within the

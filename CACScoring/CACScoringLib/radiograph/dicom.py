@@ -147,7 +147,9 @@ def _displayed(
         # PS3.3 C.8.11.3: Presentation LUT Shape INVERSE goes with MONOCHROME1; both mean one inversion.
         if (header.text("PhotometricInterpretation") or "").upper() == "MONOCHROME1":
             picture = -picture
-        warnings += _grey_warnings(header, relation)
+        if relation == "LIN":
+            message = "The grey values follow the X-ray intensity, not its logarithm, on which the models are trained."
+            warnings.append(ScanWarning("linear-intensity", message))
     if padding.any() and not padding.all():  # beyond the collimated field, as if nothing were there
         picture[padding] = picture[~padding].min()
     return picture.astype(np.float32), tuple(warnings)
@@ -183,14 +185,6 @@ def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
     reduced.VOILUTSequence = [table]
     clipped = np.clip(np.rint(values).astype(np.int64), first, first + (entries or 2**16) - 1)
     return apply_voi_lut(clipped, reduced)
-
-
-def _grey_warnings(header: DicomSlice, relation: str) -> list[ScanWarning]:
-    warnings = []
-    if relation == "LIN":
-        message = "The grey values follow the X-ray intensity, not its logarithm, on which the models are trained."
-        warnings.append(ScanWarning("linear-intensity", message))
-    return warnings
 
 
 def _padding(header: DicomSlice, values: np.ndarray) -> np.ndarray:

@@ -239,7 +239,7 @@ def score_radiograph(
     with progress.step("scoring"):
         standard = {name: radiographs[name].standard() for name in names}
         inputs = np.stack([enhanced(view, card.config["enhancement"]) for view in standard.values()])
-        logits, told = predict(network, inputs[None], 1)
+        logits, notes = predict(network, inputs[None], 1)
         centres = _centres(network, inputs)
     with progress.step("saliency"):
         maps = saliency(network, inputs)
@@ -252,7 +252,7 @@ def score_radiograph(
             warnings.append(ScanWarning("factors-unused", message))
         else:
             with_factors = nested(found)[0]
-    warnings += (*told, *image_warning(card))
+    warnings += (*notes, *image_warning(card))
     for name, centre in zip(names, centres, strict=True):
         warnings += _place_warnings(name, centre, standard[name], field)
     if unused := [name for name in radiographs if name not in names]:
