@@ -167,7 +167,7 @@ class DicomWebArchive:
     def store(self, files: Sequence[DicomFile]) -> dict[str, str]:
         """Raises ArchiveError."""
         refused = {}
-        for file in files:  # in requests of their own: what is refused is then known where an archive does not tell
+        for file in files:  # in requests of their own: what is refused is then known where an archive gives no list
             try:
                 with self._asking():
                     failed = self._client.store_instances([pydicom.dcmread(file.path)]).get("FailedSOPSequence")

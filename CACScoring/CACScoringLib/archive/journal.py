@@ -19,7 +19,7 @@ from .series import FoundSeries
 SCHEMA = "cac-watch/1"
 
 STATES = ("arriving", "scored", "done", "present", "skipped", "grown", "failed")
-"""Of a series; docs/user/archive.md tells what they mean."""
+"""Of a series; docs/user/archive.md explains them."""
 ARRIVING, SCORED, DONE, PRESENT, SKIPPED, GROWN, FAILED = STATES
 
 

@@ -1,4 +1,4 @@
-"""Series of an archive: which are wanted, what the archive tells of them, and what an archive can do."""
+"""Series of an archive: which are wanted, how the archive describes them, and what an archive can do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FACTS = ("Modality", "PatientID", "StudyDate", "SeriesDescription", "SeriesNumb
 @dataclass(frozen=True, repr=False)
 class FoundSeries:
     """A series as an archive describes it. images: how many it has. time: when it began, as DICOM writes it. Empty text
-    where the archive does not tell."""
+    where the archive does not state it."""
 
     study_uid: str
     series_uid: str
@@ -52,7 +52,7 @@ class FoundSeries:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What an archive tells of one image of a series. slice_thickness_mm: None where it does not tell."""
+    """How an archive describes one image of a series. slice_thickness_mm: None where it does not state it."""
 
     sop_class: str
     image_type: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ class SeriesFilter:
         return f"{(today or date.today()) - timedelta(days=self.days - 1):%Y%m%d}", ""
 
     def matches(self, found: FoundSeries) -> bool:
-        """Whether a found series is wanted, as far as it tells: archives pass over keys that they do not know."""
+        """Whether a found series is wanted, as far as it is described: archives ignore keys that they do not know."""
         exact = (
             (self.study_uid, found.study_uid),
             (self.series_uid, found.series_uid),
@@ -120,7 +120,7 @@ class SeriesFilter:
         return self.description is None or fnmatchcase(found.description.casefold(), self.description.casefold())
 
     def matches_image(self, facts: ImageFacts) -> bool:
-        """Whether the slice thickness is wanted; one that the archive does not tell is not."""
+        """Whether the slice thickness is wanted; one that the archive does not state is not."""
         if self.thickness_mm is None:
             return True
         low, high = self.thickness_mm
@@ -137,7 +137,7 @@ class Archive(Protocol):
         """Those of a series; none where there is no such series."""
 
     def image_facts(self, series: FoundSeries) -> ImageFacts:
-        """What it tells of one image of a series."""
+        """The description of one image of a series."""
 
     def retrieve(self, series: FoundSeries, receive: Callable[[bytes], None]) -> None:
         """Fetch all instances of a series. receive: is given each, as the bytes of a DICOM file."""
@@ -161,7 +161,7 @@ def found_series(answer: Dataset, study: Dataset | None, count: Callable[[str, s
     Args:
         answer: Of a search for series.
         study: Of the search for its study, for what the other lacks.
-        count: Counts the images of a series, by the UIDs of study and series, where the answer does not tell.
+        count: Counts the images of a series, by the UIDs of study and series, where the answer does not state it.
     """
 
     def stated(keyword: str) -> str:

@@ -47,7 +47,7 @@ def matching_series(archive: Archive, wanted: SeriesFilter) -> list[FoundSeries]
     if wanted.thickness_mm is not None:
         facts = [patiently(lambda series=series: archive.image_facts(series)) for series in found]
         if found and all(fact.slice_thickness_mm is None for fact in facts):
-            raise ArchiveError("The archive does not tell slice thicknesses. Leave thickness_mm out of the settings.")
+            raise ArchiveError("The archive does not state slice thicknesses. Leave thickness_mm out of the settings.")
         found = [series for series, fact in zip(found, facts, strict=True) if wanted.matches_image(fact)]
     if not found:
         raise NoSuchSeriesError("The archive has no series that matches. Check the filter, and who may see what.")

@@ -61,14 +61,14 @@ not."""
 
 @dataclass(frozen=True)
 class Watch:
-    """A folder with a journal and results. clock, sleep: of `time`, but for tests. tell: is given what happens."""
+    """A folder with a journal and results. clock, sleep: of `time`, but for tests. report: called with what happens."""
 
     archive: Archive
     output: Path
     wanted: SeriesFilter
     settings: WatchSettings
     journal: Journal
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
 
@@ -89,7 +89,7 @@ class Watch:
                     if error.lasting and not answered:  # tokens that have run out are renewed in time
                         raise
                     silent += 1
-                    self.tell(f"The archive cannot be used; trying again. {error}")
+                    self.report(f"The archive cannot be used; trying again. {error}")
                     self.sleep(wait_seconds(silent))
                     continue
                 finally:
@@ -113,7 +113,7 @@ class Watch:
                 self._advance(entry, pool)
             except ArchiveUnreachableError as error:
                 self._postpone(entry, error)
-                return False  # the search tells whether it is the archive, or this series
+                return False  # the next search shows whether it is the archive, or this series
             except ArchiveUnauthorisedError:
                 raise
             except CTError as error:
@@ -193,8 +193,8 @@ class Watch:
         self.journal.settle(entry, state, reason, objects)
         if not self.settings.keep:
             shutil.rmtree(self.output / SERIES / f"{entry.number:06d}", ignore_errors=True)
-        said = f"{objects} objects sent" if state == DONE else reason
-        self.tell(f"Series {entry.number}: {state}. {said or ''}".rstrip())
+        outcome = f"{objects} objects sent" if state == DONE else reason
+        self.report(f"Series {entry.number}: {state}. {outcome or ''}".rstrip())
         self._write_table()
 
     def _postpone(self, entry: Entry, error: ArchiveError) -> None:

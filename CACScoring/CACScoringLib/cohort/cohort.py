@@ -131,7 +131,7 @@ def _find_series(folder: Path) -> tuple[list[Series], int] | None:
 
 
 class _Board:
-    """What is known of every scan, told to the progress and kept in the tables."""
+    """The state of every scan, reported to the progress and written into the tables."""
 
     def __init__(
         self,
@@ -201,12 +201,12 @@ class _Board:
             for event in events:
                 i = todo[event.index]
                 if event.state == "begun":
-                    self._tell(replace(self.states[i], state="running", reason=None))
+                    self._update(replace(self.states[i], state="running", reason=None))
                 elif event.state == "lost":
                     lost[i] = event.reason
                     if not last:
                         reason = f"{event.reason} It will be tried again at the end, alone."
-                        self._tell(replace(self.states[i], state="waiting", reason=reason))
+                        self._update(replace(self.states[i], state="waiting", reason=reason))
                 elif event.result.reason is not None:
                     self._fail(i, event.result.reason)
                 else:
@@ -215,13 +215,13 @@ class _Board:
 
     def _finish(self, i: int, outcome: ScanOutcome) -> None:
         state = replace(self.states[i], state="skipped" if outcome.reused else "done")
-        self._tell(with_scores(state, outcome.content), result_row(outcome.content))
+        self._update(with_scores(state, outcome.content), result_row(outcome.content))
 
     def _fail(self, i: int, reason: str) -> None:
         reason = reason if self._identify else without_uids(reason)
-        self._tell(replace(self.states[i], state="failed", reason=reason))
+        self._update(replace(self.states[i], state="failed", reason=reason))
 
-    def _tell(self, state: ScanState, row: dict[str, object] | None = None) -> None:
+    def _update(self, state: ScanState, row: dict[str, object] | None = None) -> None:
         self.states[state.index] = state
         self._lines[state.index] = line(self._scans[state.index], state, row or {}, self._names)
         self._progress.scan(state)

@@ -62,7 +62,7 @@ class CohortFolder:
         return folders
 
     def number_of(self, folder: Path) -> str:
-        """What a scan is called where nobody shall know whose it is: of what tells it apart, by its folder."""
+        """Anonymous label of a scan, derived from its folder."""
         return self._record["scans"][folder.name]["scan"]
 
     @property
@@ -194,7 +194,7 @@ def _untouched(scan: CohortScan, known: ScanRecord) -> bool:
 
 
 def scan_digest(key: str) -> str:
-    """What `cohort.json` tells a scan by. key: as of a `CohortScan`; a series' UID in it identifies a person."""
+    """Anonymous label of a scan in `cohort.json`. key: of a `CohortScan`; a series' UID in it identifies a person."""
     return hashlib.sha256(json.dumps([key]).encode()).hexdigest()[:32]
 
 

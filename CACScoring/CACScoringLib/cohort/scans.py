@@ -24,7 +24,7 @@ _COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "g
 class CohortScan:
     """One scan of a cohort.
 
-    name: for people; need not be unique. ct: image file or DICOM folder. key: what tells it apart, without the place
+    name: for people; need not be unique. ct: image file or DICOM folder. key: what identifies it, without the place
     of the whole cohort: its path below the folder or as the table writes it, and its series. series: as in `read_ct`.
     heart, lesions: files, as `score` takes them. fault: why it cannot be scored, where that is known already.
     """

@@ -61,7 +61,7 @@ def write_objects(
             objects under them.
         reader: Who reviewed it, as a DICOM person name.
         calcium_map: On the scan's grid, of a review, whose result holds none.
-        progress: Is told how many of the kinds of objects are made.
+        progress: Reports how many kinds of objects are made.
 
     Raises:
         CTError: The series cannot be referred to, or the reader's name is none.

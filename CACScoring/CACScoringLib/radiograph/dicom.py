@@ -217,7 +217,7 @@ def _view(header: DicomSlice) -> str | None:
 
 
 def _ends(header: DicomSlice) -> tuple[str, str]:
-    """First letters of where rows and columns point to in the patient; empty where not told."""
+    """First letters of where rows and columns point to in the patient; empty where unknown."""
     ends = (header.text("PatientOrientation") or "").upper().split()
     return (ends[0][:1], ends[1][:1]) if len(ends) == 2 else ("", "")
 
@@ -225,7 +225,7 @@ def _ends(header: DicomSlice) -> tuple[str, str]:
 def _upright(
     header: DicomSlice, picture: np.ndarray, spacing: tuple[float, float] | None
 ) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """Head up and the patient's left, or back, at the right, as far as the header tells."""
+    """Head up and the patient's left, or back, at the right, as far as the header states it."""
     along_rows, along_columns = _ends(header)
     if along_rows in ("H", "F") and along_columns in ("L", "R", "A", "P"):
         picture, along_rows, along_columns = picture.T, along_columns, along_rows
@@ -267,7 +267,7 @@ def checked_pixels(
 
 
 def _acquisition(header: DicomSlice) -> Acquisition:
-    """The facts; where no age is told, that on the day of the study."""
+    """The facts; where no age is stated, that on the day of the study."""
     facts = acquisition_of([header])
     if facts.patient_age_years is not None:
         return facts

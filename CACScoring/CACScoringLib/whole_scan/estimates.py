@@ -44,7 +44,7 @@ class WholeScanEstimate:
     """What a model says of a scan.
 
     network: one of ESTIMATORS. model, sha256: its name and the hash of its weights.
-    agatston: estimates by artery, and total of all; None of a model that only tells calcium from none.
+    agatston: estimates by artery, and total of all; None of a model that only detects calcium.
     probability: of any coronary calcium, 0 to 1, and limit: from which on the model says yes; None of a model that
     estimates scores.
     contributions: by feature what it adds to the answer (standardised value × weight), the largest first; above 0 it

@@ -1,7 +1,7 @@
 """What a whole-scan estimate is worth, in sentences made of the tests on its model's card.
 
 A card's `validation["test"]` was measured once, on patients that were in no training. An estimate is
-{"estimate", "low", "high"}, with its 95% interval. What the card does not tell is left out, and a model without a test
+{"estimate", "low", "high"}, with its 95% interval. What the card does not state is left out, and a model without a test
 is not to be relied on.
 """
 
