@@ -26,6 +26,9 @@ def test_the_tutorial_runs_and_says_what_comes_out(tmp_path, monkeypatch):
     launcher.chmod(0o755)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     monkeypatch.chdir(tmp_path)
+    # In an environment that was made just now, nothing is compiled, and each command would compile PyTorch anew.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "bytecode"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(ROOT / name) for name in ("CACScoring", "CACTraining")))
     check_md_file(TUTORIAL, memory=True, lang="bash")
 

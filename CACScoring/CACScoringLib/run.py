@@ -140,8 +140,7 @@ def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels
             scan = replace(scan, source=Path(given.name))
         heart = read_mask(given.heart) if given.heart else None
         if settings.dicom:
-            from .exchange.person import check_reader
-            from .exchange.source import check_series
+            from .exchange.source import check_reader, check_series
 
             check_reader(settings.reader)
             check_series(scan)

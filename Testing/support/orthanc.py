@@ -1,4 +1,4 @@
-"""A real Orthanc on free loopback ports, with storage of its own, for tests and benchmarks."""
+"""A real Orthanc on free loopback ports, with storage of its own, for tests."""
 
 from __future__ import annotations
 
@@ -32,15 +32,11 @@ def free_port() -> int:
 
 
 class Orthanc:
-    """An Orthanc that keeps its storage in a folder, so that it can be stopped or killed and started again.
+    """An Orthanc that keeps its storage in a folder."""
 
-    options: of its configuration, in place of those here.
-    """
-
-    def __init__(self, folder: Path, **options: object) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.http_port, self.dicom_port = free_port(), free_port()
-        self._process: subprocess.Popen | None = None
         self._log = folder / "orthanc.log"
         self._configuration = folder / "orthanc.json"
         content = {
@@ -61,7 +57,6 @@ class Orthanc:
             "ConcurrentJobs": 1,
             "Plugins": [str(PLUGINS / "libOrthancDicomWeb.so")],
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-            **options,
         }
         self._configuration.write_text(json.dumps(content), encoding="utf-8")
 
@@ -81,31 +76,17 @@ class Orthanc:
             if self._process.poll() is not None:
                 raise RuntimeError(f"Orthanc ended: {self._log.read_text(errors='replace')[-2000:]}")
             try:
-                self.ask("/system")
-                return self
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/system", timeout=10):
+                    return self
             except (urllib.error.URLError, ConnectionError):
                 time.sleep(0.1)
         raise RuntimeError("Orthanc did not answer.")
 
-    def kill(self) -> None:
-        """End it at once, as a crash does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
     def stop(self) -> None:
         """End it in order."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self._process = None
-
-    def ask(self, path: str, content: object = None) -> object:
-        """What its own interface, which is neither DICOMweb nor DIMSE, answers."""
-        data = None if content is None else json.dumps(content).encode()
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", data, timeout=10) as answer:
-            return json.loads(answer.read())
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

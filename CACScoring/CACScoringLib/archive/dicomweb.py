@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -113,35 +114,31 @@ class DicomWebArchive:
         return in_order(found, wanted)
 
     def _search(self, keys: dict[str, str]) -> list[FoundSeries]:
-        found: dict[str, FoundSeries] = {}
-        answers = 0
-        while True:
-            with self._asking():
-                page = self._client.search_for_series(search_filters=keys, fields=_FIELDS, limit=PAGE, offset=answers)
-            known = len(found)
-            for answer in map(_dataset, page):
-                series = found_series(answer, None, lambda *uids: len(self.instance_uids(*uids)))
-                if series is not None:
-                    found[series.series_uid] = series
-            answers += len(page)
-            if len(found) == known:  # an archive that passes over the offset gives the same page again
-                return list(found.values())
+        ask = partial(self._client.search_for_series, search_filters=keys, fields=_FIELDS)
+        answers = self._all_pages(ask, "SeriesInstanceUID").values()
+        series = (found_series(answer, None, lambda *uids: len(self.instance_uids(*uids))) for answer in answers)
+        return [each for each in series if each is not None]
 
     def instance_uids(self, study_uid: str, series_uid: str) -> set[str]:
         """Raises ArchiveError."""
-        uids: set[str] = set()
-        answers = 0
+        try:
+            ask = partial(self._client.search_for_instances, study_uid, series_uid)
+            return set(self._all_pages(ask, "SOPInstanceUID"))
+        except NoSuchSeriesError:  # some archives answer so in place of an empty list
+            return set()
+
+    def _all_pages(self, ask: Callable[..., list[dict]], keyword: str) -> dict[str, Dataset]:
+        """The answers to a search, by the UID of a keyword. ask: takes limit and offset. Raises ArchiveError."""
+        answers: dict[str, Dataset] = {}
+        offset = 0
         while True:
-            try:
-                with self._asking():
-                    page = self._client.search_for_instances(study_uid, series_uid, limit=PAGE, offset=answers)
-            except NoSuchSeriesError:  # some archives answer so in place of an empty list
-                return uids
-            known = len(uids)
-            uids |= {text_of(answer, "SOPInstanceUID") for answer in map(_dataset, page)}
-            answers += len(page)
-            if len(uids) == known:
-                return uids
+            with self._asking():
+                page = ask(limit=PAGE, offset=offset)
+            known = len(answers)
+            answers |= {text_of(answer, keyword): answer for answer in map(_dataset, page)}
+            offset += len(page)
+            if len(answers) == known:  # an archive that passes over the offset gives the same page again
+                return answers
 
     def image_facts(self, series: FoundSeries) -> ImageFacts:
         """Raises ArchiveError, NoSuchSeriesError."""
@@ -170,7 +167,7 @@ class DicomWebArchive:
     def store(self, files: Sequence[DicomFile]) -> dict[str, str]:
         """Raises ArchiveError."""
         refused = {}
-        for file in files:  # in requests of their own: what is refused is then known where an archive does not tell
+        for file in files:  # in requests of their own: what is refused is then known where an archive gives no list
             try:
                 with self._asking():
                     failed = self._client.store_instances([pydicom.dcmread(file.path)]).get("FailedSOPSequence")

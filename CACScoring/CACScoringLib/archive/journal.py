@@ -12,14 +12,38 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import OutputError, atomic_write
+from ..core.options import option
 from ..core.uids import digest
 from .series import FoundSeries
 
 SCHEMA = "cac-watch/1"
 
 STATES = ("arriving", "scored", "done", "present", "skipped", "grown", "failed")
-"""Of a series; docs/user/archive.md tells what they mean."""
+"""Of a series; docs/user/archive.md explains them."""
 ARRIVING, SCORED, DONE, PRESENT, SKIPPED, GROWN, FAILED = STATES
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """How an archive is watched.
+
+    poll_seconds: between two searches, above 0. settle_seconds: how long the number of a series' images has to stay
+    the same until it is complete. keep: keep pulled series. once: end when nothing is to be done.
+
+    Raises OutputError for times below these.
+    """
+
+    poll_seconds: float = 30.0
+    settle_seconds: float = 60.0
+    keep: bool = False
+    once: bool = option(False, "end when nothing is to be done, in place of waiting for more", default=None)
+
+    def __post_init__(self) -> None:
+        if self.poll_seconds <= 0 or self.settle_seconds < 0:
+            raise OutputError(
+                f"poll_seconds is {self.poll_seconds:g}, and settle_seconds {self.settle_seconds:g}. Give above 0 for "
+                "the first, and at least 0 for the second."
+            )
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,4 +1,4 @@
-"""Series of an archive: which are wanted, what the archive tells of them, and what an archive can do."""
+"""Series of an archive: which are wanted, how the archive describes them, and what an archive can do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from pydicom.dataset import Dataset
 
 from ..core.files import OutputError
+from ..core.options import option
 from ..core.uids import digest, is_uid
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ CT_CLASSES = (
 """SOP classes that a CT can be scored from. Secondary captures of a CT call themselves CT too."""
 
 _TEXT_LIMIT = 64
-_TOLD = ("Modality", "PatientID", "StudyDate", "SeriesDescription", "SeriesNumber", "SeriesTime")
+_FACTS = ("Modality", "PatientID", "StudyDate", "SeriesDescription", "SeriesNumber", "SeriesTime")
 
 
 @dataclass(frozen=True, repr=False)
 class FoundSeries:
     """A series as an archive describes it. images: how many it has. time: when it began, as DICOM writes it. Empty text
-    where the archive does not tell."""
+    where the archive does not state it."""
 
     study_uid: str
     series_uid: str
@@ -51,7 +52,7 @@ class FoundSeries:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What an archive tells of one image of a series. slice_thickness_mm: None where it does not tell."""
+    """How an archive describes one image of a series. slice_thickness_mm: None where it does not state it."""
 
     sop_class: str
     image_type: tuple[str, ...] = ()
@@ -70,16 +71,25 @@ class SeriesFilter:
     dates: first and last study date, both included, YYYYMMDD, either may be empty. days: studies of so many days until
     today, in place of dates. description: with * and ? for any characters, in any case. thickness_mm: lowest and
     highest.
+
+    Raises OutputError where a UID is none or days are below 1.
     """
 
-    patient_id: str | None = None
-    study_uid: str | None = None
-    series_uid: str | None = None
+    patient_id: str | None = option(None, "of this patient", metavar="ID")
+    study_uid: str | None = option(None, "of this study, by its Study Instance UID", metavar="UID", flag="--study")
+    series_uid: str | None = option(None, "this series, by its Series Instance UID", metavar="UID", flag="--series")
     dates: tuple[str, str] | None = None
-    days: int | None = None
+    days: int | None = option(None, "only series of studies of the last N days, today included", metavar="N")
     modality: str | None = "CT"
     description: str | None = None
     thickness_mm: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for level, uid in (("study", self.study_uid), ("series", self.series_uid)):
+            if uid is not None and not is_uid(uid):
+                raise OutputError(f"{uid!r} is not a UID. Give that of the {level} as the archive shows it.")
+        if self.days is not None and self.days < 1:
+            raise OutputError(f"The number of days is {self.days}. Give 1 or more.")
 
     @property
     def is_narrow(self) -> bool:
@@ -94,14 +104,14 @@ class SeriesFilter:
         return f"{(today or date.today()) - timedelta(days=self.days - 1):%Y%m%d}", ""
 
     def matches(self, found: FoundSeries) -> bool:
-        """Whether a found series is wanted, as far as it tells: archives pass over keys that they do not know."""
+        """Whether a found series is wanted, as far as it is described: archives ignore keys that they do not know."""
         exact = (
             (self.study_uid, found.study_uid),
             (self.series_uid, found.series_uid),
             (self.patient_id, found.patient_id),
             (self.modality, found.modality),
         )
-        if any(wanted is not None and told and told != wanted for wanted, told in exact):
+        if any(wanted is not None and stated and stated != wanted for wanted, stated in exact):
             return False
         if (dates := self.date_range()) and found.study_date:
             first, last = dates
@@ -110,7 +120,7 @@ class SeriesFilter:
         return self.description is None or fnmatchcase(found.description.casefold(), self.description.casefold())
 
     def matches_image(self, facts: ImageFacts) -> bool:
-        """Whether the slice thickness is wanted; one that the archive does not tell is not."""
+        """Whether the slice thickness is wanted; one that the archive does not state is not."""
         if self.thickness_mm is None:
             return True
         low, high = self.thickness_mm
@@ -127,7 +137,7 @@ class Archive(Protocol):
         """Those of a series; none where there is no such series."""
 
     def image_facts(self, series: FoundSeries) -> ImageFacts:
-        """What it tells of one image of a series."""
+        """The description of one image of a series."""
 
     def retrieve(self, series: FoundSeries, receive: Callable[[bytes], None]) -> None:
         """Fetch all instances of a series. receive: is given each, as the bytes of a DICOM file."""
@@ -151,18 +161,18 @@ def found_series(answer: Dataset, study: Dataset | None, count: Callable[[str, s
     Args:
         answer: Of a search for series.
         study: Of the search for its study, for what the other lacks.
-        count: Counts the images of a series, by the UIDs of study and series, where the answer does not tell.
+        count: Counts the images of a series, by the UIDs of study and series, where the answer does not state it.
     """
 
-    def told(keyword: str) -> str:
+    def stated(keyword: str) -> str:
         return text_of(answer, keyword) or ("" if study is None else text_of(study, keyword))
 
-    study_uid, series_uid = told("StudyInstanceUID"), told("SeriesInstanceUID")
+    study_uid, series_uid = stated("StudyInstanceUID"), stated("SeriesInstanceUID")
     if not (is_uid(study_uid) and is_uid(series_uid)):
         return None
-    number = told("NumberOfSeriesRelatedInstances")
+    number = stated("NumberOfSeriesRelatedInstances")
     images = int(number) if number.isdecimal() else count(study_uid, series_uid)
-    facts = (told(name) for name in _TOLD)
+    facts = (stated(name) for name in _FACTS)
     return FoundSeries(study_uid, series_uid, images, *facts)
 
 

@@ -1,29 +1,53 @@
-"""Many series out of an archive, many files into it."""
+"""Many series out of an archive, many files into it. What it did not answer is asked again, after growing waits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import sleep
+from typing import TypeVar
 
 from ..core.files import OutputError, remove_partial
 from ..core.progress import Progress
 from ..core.uids import digest
 from .address import ArchiveError, ArchiveUnreachableError, NoSuchSeriesError
 from .files import DicomFile, missing_in, pull
-from .retry import patiently
 from .series import Archive, FoundSeries, SeriesFilter
 
 AT_ONCE = 100
-"""Files sent before it is told how far it is."""
+"""Files sent between two reports of progress."""
+
+FIRST_SECONDS, LONGEST_SECONDS = 1.0, 300.0
+ATTEMPTS = 5
+
+Result = TypeVar("Result")
 
 
-def wanted_of(archive: Archive, wanted: SeriesFilter) -> list[FoundSeries]:
+def wait_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row: doubled each time, with chance, so that clients spread."""
+    return min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(failures - 1, 30)) * random.uniform(0.5, 1.0)
+
+
+def patiently(ask: Callable[[], Result]) -> Result:
+    """Ask, and ask again where the archive was out of reach. Raises ArchiveError: the last one, or a lasting one."""
+    for failures in range(1, ATTEMPTS):
+        try:
+            return ask()
+        except ArchiveError as error:
+            if error.lasting:
+                raise
+        sleep(wait_seconds(failures))
+    return ask()
+
+
+def matching_series(archive: Archive, wanted: SeriesFilter) -> list[FoundSeries]:
     """The series that match, the slice thickness included. Raises ArchiveError, NoSuchSeriesError."""
     found = patiently(lambda: archive.find_series(wanted))
     if wanted.thickness_mm is not None:
         facts = [patiently(lambda series=series: archive.image_facts(series)) for series in found]
         if found and all(fact.slice_thickness_mm is None for fact in facts):
-            raise ArchiveError("The archive does not tell slice thicknesses. Leave thickness_mm out of the settings.")
+            raise ArchiveError("The archive does not state slice thicknesses. Leave thickness_mm out of the settings.")
         found = [series for series, fact in zip(found, facts, strict=True) if wanted.matches_image(fact)]
     if not found:
         raise NoSuchSeriesError("The archive has no series that matches. Check the filter, and who may see what.")

@@ -33,10 +33,9 @@ from ..models.choice import ChosenModels
 from ..run import RunSettings
 from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
 from .files import dicom_files, pull
-from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal
-from .retry import wait_seconds
+from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal, WatchSettings
 from .series import Archive, FoundSeries, SeriesFilter
-from .transfer import push_all
+from .transfer import push_all, wait_seconds
 
 JOURNAL, TABLE, LOCK = "journal.json", "watch.csv", ".watch.lock"
 SERIES, WORK = "series", ".work"
@@ -55,20 +54,6 @@ LOST = 3
 """How often a scan is tried whose process the system ended."""
 
 
-@dataclass(frozen=True)
-class WatchSettings:
-    """How an archive is watched.
-
-    poll_seconds: between two searches. settle_seconds: how long the number of a series' images has to stay the same
-    until it is complete. keep: keep pulled series. once: end when nothing is to be done.
-    """
-
-    poll_seconds: float = 30.0
-    settle_seconds: float = 60.0
-    keep: bool = False
-    once: bool = False
-
-
 Prepare = Callable[[], Callable[[tuple[Path, Path]], "str | None"]]
 """Called in a process of its own; returns what scores a series, given as a folder, into a folder, and says why it could
 not."""
@@ -76,14 +61,14 @@ not."""
 
 @dataclass(frozen=True)
 class Watch:
-    """A folder with a journal and results. clock, sleep: of `time`, but for tests. tell: is given what happens."""
+    """A folder with a journal and results. clock, sleep: of `time`, but for tests. report: called with what happens."""
 
     archive: Archive
     output: Path
     wanted: SeriesFilter
     settings: WatchSettings
     journal: Journal
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
 
@@ -104,7 +89,7 @@ class Watch:
                     if error.lasting and not answered:  # tokens that have run out are renewed in time
                         raise
                     silent += 1
-                    self.tell(f"The archive cannot be used; trying again. {error}")
+                    self.report(f"The archive cannot be used; trying again. {error}")
                     self.sleep(wait_seconds(silent))
                     continue
                 finally:
@@ -128,7 +113,7 @@ class Watch:
                 self._advance(entry, pool)
             except ArchiveUnreachableError as error:
                 self._postpone(entry, error)
-                return False  # the search tells whether it is the archive, or this series
+                return False  # the next search shows whether it is the archive, or this series
             except ArchiveUnauthorisedError:
                 raise
             except CTError as error:
@@ -208,8 +193,8 @@ class Watch:
         self.journal.settle(entry, state, reason, objects)
         if not self.settings.keep:
             shutil.rmtree(self.output / SERIES / f"{entry.number:06d}", ignore_errors=True)
-        said = f"{objects} objects sent" if state == DONE else reason
-        self.tell(f"Series {entry.number}: {state}. {said or ''}".rstrip())
+        outcome = f"{objects} objects sent" if state == DONE else reason
+        self.report(f"Series {entry.number}: {state}. {outcome or ''}".rstrip())
         self._write_table()
 
     def _postpone(self, entry: Entry, error: ArchiveError) -> None:
@@ -253,7 +238,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def opened(output: Path, made_with: Mapping) -> Iterator[Journal]:
+def open_watch(output: Path, made_with: Mapping) -> Iterator[Journal]:
     """Make or reopen the folder of a watch, for one watch at a time, and its journal.
 
     made_with: the settings, the models and the archive's address, as JSON.

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ..core.ct import CTError
 from ..core.files import OutputError
+from ..core.options import add_options, settings_from
 from ..core.progress import Progress
+from ..drr.job import DrrSettings
 from .options import SERIES_HELP, add_settings_argument, from_file
 
 
@@ -33,12 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="projection (default: PA): PA, AP, lateral (left), or the detector's angle in degrees, 0 in front of "
         "the chest and 90 at the patient's left",
     )
-    add("--pixels", type=int, metavar="N", help="rows and columns of the detector (default: 1024)")
-    add(
-        "--kvp",
-        type=float,
-        help="use the spectrum of a tube with 3 mm of aluminium (default: photons of 70 keV)",
-    )
+    add_options(parser, DrrSettings, "pixels", "kvp")
     add(
         "--calcium-map",
         type=Path,
@@ -55,7 +52,6 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from ..core.ct import same_grid
     from ..drr import files as drr_files
     from ..drr.geometry import centre_mm, view_named
-    from ..drr.job import DrrSettings
     from ..drr.projection import body_only, radiograph
     from ..io.reading import read_ct, read_mask
 
@@ -63,9 +59,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if options.output.exists() and not options.overwrite:
         raise OutputError(f"{options.output} already exists. Choose another --output, or replace it with --overwrite.")
     view = view_named(options.view)
-    given = {name: value for name in ("pixels", "kvp") if (value := getattr(options, name)) is not None}
-    settings = from_file(options.settings, None, DrrSettings())
-    settings = replace(settings, angle_degrees=view.angle_degrees, mirrored=view.mirrored, **given)
+    settings = settings_from(options, from_file(options.settings, None, DrrSettings()))
+    settings = replace(settings, angle_degrees=view.angle_degrees, mirrored=view.mirrored)
     spectrum, film = settings.spectrum(), settings.film()
     settings.geometry((0.0, 0.0, 0.0))  # what is wrong is reported before the CT is read
     progress.begin(["reading", "projecting", "writing"])

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ..archive.series import FoundSeries, SeriesFilter
 from ..core.files import OutputError
+from ..core.options import add_options
 from ..core.progress import Progress
 from ..io.dicom import clock
-from .archive_options import access, add_archive_arguments, add_filter_arguments, wanted_series
-
-if TYPE_CHECKING:
-    from ..archive.series import FoundSeries
+from .archive_options import access, add_archive_arguments, wanted_series
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--output", type=Path, metavar="DIR", help="folder for a folder per series")
     target.add_argument("--list", action="store_true", help="list the series that match, and fetch none")
-    add_filter_arguments(parser)
+    series = parser.add_argument_group("series")
+    add_options(series, SeriesFilter, "patient_id", "study_uid", "series_uid")
+    series.add_argument(
+        "--date",
+        metavar="DATES",
+        help="study date: YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD",
+    )
     parser.set_defaults(
         run=run,
         extras=lambda options: ("archive",),
@@ -36,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Fetch what matches. Raises ArchiveError, OutputError."""
     from ..archive.address import connect
-    from ..archive.transfer import pull_all, wanted_of
+    from ..archive.transfer import matching_series, pull_all
 
     wanted = wanted_series(options)
     if not wanted.is_narrow:
@@ -44,7 +48,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
             "This would be everything in the archive. Choose by patient, study, series, date or the like."
         )
     archive = connect(options.archive, access(options))
-    found = wanted_of(archive, wanted)
+    found = matching_series(archive, wanted)
     if options.list:
         for series in found:
             print(_line(series))
@@ -55,7 +59,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _line(series: FoundSeries) -> str:
-    """What tells a series from others of its study, also from those of the same number."""
+    """What distinguishes a series from others of its study, also from those of the same number."""
     began = clock(series.time) or "--:--:--"
     number = f"no. {series.number or '?'}"
     return (

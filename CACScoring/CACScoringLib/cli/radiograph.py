@@ -82,7 +82,7 @@ def score_files(
     """Score a patient's radiographs and write the results.
 
     output: folder, made where it is not there. model: its name; None takes the bundled one for these views. identify:
-    with the patient's name and id in the report. progress: is told STEPS. Raises CTError, OutputError.
+    with the patient's name and id in the report. progress: reports STEPS. Raises CTError, OutputError.
     """
     progress = progress or Progress()
     folder = OutputFolder(output, overwrite)

@@ -7,7 +7,9 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from ..core.files import OutputError
+from ..archive.journal import WatchSettings
+from ..archive.series import SeriesFilter
+from ..core.options import add_options, settings_from
 from ..core.progress import Progress
 from .archive_options import access, add_archive_arguments, wanted_series
 from .options import (
@@ -29,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_archive_arguments(parser)
     add = parser.add_argument
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the journal and a result per series")
-    add("--once", action="store_true", help="end when nothing is to be done, in place of waiting for more")
+    add_options(parser, WatchSettings, "once")
     add("--identify", action="store_true", help="include patient name, id and study date in the results")
-    add("--days", type=int, metavar="N", help="only series of studies of the last N days, today included")
+    add_options(parser, SeriesFilter, "days")
     add_estimate_argument(add_network_arguments(parser))
     parser.set_defaults(
         run=run,
@@ -43,21 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Watch the archive. Raises ArchiveError, CTError, OutputError."""
     from ..archive.address import connect
-    from ..archive.watch import Watch, WatchSettings, opened, prepare_series
+    from ..archive.watch import Watch, open_watch, prepare_series
     from ..cohort.cohort import made_with
     from ..models.choice import chosen_models
     from ..run import RunSettings
 
     settings = scoring_settings(options, RunSettings(healthy=False, saliency=False, dicom=True))
-    watched = from_file(options.settings, "watch", WatchSettings(once=options.once))
-    if watched.poll_seconds <= 0 or watched.settle_seconds < 0:
-        raise OutputError("poll_seconds is above 0, and settle_seconds at least 0. Correct --settings.")
+    watched = settings_from(options, from_file(options.settings, "watch", WatchSettings()))
     wanted = wanted_series(options)
     archive = connect(options.archive, access(options))
     models = chosen_models(model_choice(options))
     for warning in models.warnings:
         progress.warning(warning)
-    with opened(options.output, {**made_with(settings, models), "archive": options.archive}) as journal:
+    with open_watch(options.output, {**made_with(settings, models), "archive": options.archive}) as journal:
         watch = Watch(archive, options.output, wanted, watched, journal, partial(print, flush=True))
         count = Counter(entry.state for entry in watch.run(partial(prepare_series, settings, models)))
     print(

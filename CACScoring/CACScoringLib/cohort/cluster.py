@@ -103,7 +103,7 @@ def chosen_cluster() -> ClusterChoice:
 
 
 @contextmanager
-def started(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iterator[Any]:
+def start_cluster(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iterator[Any]:
     """Give the address of the scheduler, or a cluster that is made, and closed at the end.
 
     Args:

@@ -22,12 +22,12 @@ from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..results import METHOD_TITLES
 from ..run import RunSettings
 from .cluster import chosen_cluster
-from .folder import RECORD, CohortFolder, opened
+from .folder import RECORD, CohortFolder, open_cohort
 from .parquet import write_tables
 from .scans import CohortScan, scans_of_table
 from .scoring import ScanJob, ScanOutcome, prepare_scoring
 from .search import scans_of_folder, search
-from .table import columns, failures_as_csv, heading, line, result_row, scored
+from .table import columns, failures_as_csv, heading, line, result_row, with_scores
 from .workers import Workers, sensible_count
 
 TABLE_SECONDS = 2.0
@@ -73,7 +73,7 @@ def score_cohort(
     count = count or (sensible_count() if local else None)
     models = chosen_models(choice)
     progress.begin(["finding", "scans"])
-    with opened(output, made_with(settings, models), overwrite, local) as folder:
+    with open_cohort(output, made_with(settings, models), overwrite, local) as folder:
         with progress.step("finding"):
             found = scans_of_table(source) if source.is_file() else _below(source, output, count, progress)
         scans, warnings = found
@@ -131,7 +131,7 @@ def _find_series(folder: Path) -> tuple[list[Series], int] | None:
 
 
 class _Board:
-    """What is known of every scan, told to the progress and kept in the tables."""
+    """The state of every scan, reported to the progress and written into the tables."""
 
     def __init__(
         self,
@@ -201,12 +201,12 @@ class _Board:
             for event in events:
                 i = todo[event.index]
                 if event.state == "begun":
-                    self._tell(replace(self.states[i], state="running", reason=None))
+                    self._update(replace(self.states[i], state="running", reason=None))
                 elif event.state == "lost":
                     lost[i] = event.reason
                     if not last:
                         reason = f"{event.reason} It will be tried again at the end, alone."
-                        self._tell(replace(self.states[i], state="waiting", reason=reason))
+                        self._update(replace(self.states[i], state="waiting", reason=reason))
                 elif event.result.reason is not None:
                     self._fail(i, event.result.reason)
                 else:
@@ -214,14 +214,14 @@ class _Board:
         return lost
 
     def _finish(self, i: int, outcome: ScanOutcome) -> None:
-        state = replace(self.states[i], state="skipped" if outcome.kept else "done")
-        self._tell(scored(state, outcome.content), result_row(outcome.content))
+        state = replace(self.states[i], state="skipped" if outcome.reused else "done")
+        self._update(with_scores(state, outcome.content), result_row(outcome.content))
 
     def _fail(self, i: int, reason: str) -> None:
         reason = reason if self._identify else without_uids(reason)
-        self._tell(replace(self.states[i], state="failed", reason=reason))
+        self._update(replace(self.states[i], state="failed", reason=reason))
 
-    def _tell(self, state: ScanState, row: dict[str, object] | None = None) -> None:
+    def _update(self, state: ScanState, row: dict[str, object] | None = None) -> None:
         self.states[state.index] = state
         self._lines[state.index] = line(self._scans[state.index], state, row or {}, self._names)
         self._progress.scan(state)

@@ -36,7 +36,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 
 
 class CohortFolder:
-    """The folder of a cohort, made for it and locked; see `opened`."""
+    """The folder of a cohort, made for it and locked; see `open_cohort`."""
 
     def __init__(self, path: Path, record: dict, local: bool = True) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class CohortFolder:
         taken = {name.casefold() for name in names}
         folders = []
         for scan in scans:
-            digest = scan_digest(scan.given)
+            digest = scan_digest(scan.key)
             name = by_scan.get(digest)
             if name is None:
                 name = free_name(safe_name(scan.name), taken)
@@ -62,7 +62,7 @@ class CohortFolder:
         return folders
 
     def number_of(self, folder: Path) -> str:
-        """What a scan is called where nobody shall know whose it is: of what tells it apart, by its folder."""
+        """Anonymous label of a scan, derived from its folder."""
         return self._record["scans"][folder.name]["scan"]
 
     @property
@@ -79,7 +79,7 @@ class CohortFolder:
         content, known = read_scores(folder), read_record(folder)
         if content is None or known is None or known.settings != self.settings_key or not _untouched(scan, known):
             return None
-        return ScanOutcome(content, kept=True)
+        return ScanOutcome(content, reused=True)
 
     def write(self, table: str, failures: str) -> bool:
         """Replace both tables; False where the system refuses, as Windows does while a spreadsheet shows them."""
@@ -118,7 +118,7 @@ class CohortFolder:
 
 
 @contextmanager
-def opened(path: Path, wanted: dict, overwrite: bool, local: bool = True) -> Iterator[CohortFolder]:
+def open_cohort(path: Path, wanted: dict, overwrite: bool, local: bool = True) -> Iterator[CohortFolder]:
     """Make or reopen a cohort's folder for one run at a time.
 
     wanted: settings and models, as JSON. overwrite: remove results that are there. local: all workers are on this
@@ -193,9 +193,9 @@ def _untouched(scan: CohortScan, known: ScanRecord) -> bool:
         return True
 
 
-def scan_digest(given: str) -> str:
-    """What `cohort.json` tells a scan by. given: as of a `CohortScan`; a series' UID in it identifies a person."""
-    return hashlib.sha256(json.dumps([given]).encode()).hexdigest()[:32]
+def scan_digest(key: str) -> str:
+    """Anonymous label of a scan in `cohort.json`. key: of a `CohortScan`; a series' UID in it identifies a person."""
+    return hashlib.sha256(json.dumps([key]).encode()).hexdigest()[:32]
 
 
 def _read_record(file: Path) -> dict:

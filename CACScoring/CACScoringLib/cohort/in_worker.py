@@ -20,7 +20,7 @@ def dask_setup(worker: Any) -> None:
 
 
 def do(client: str, prepare: bytes, topic: str, key: str, job: Any) -> Any:
-    """Do a job, and tell the client that it has begun.
+    """Do a job, and notify the client that it has begun.
 
     Args:
         client: For which a worker prepares once.

@@ -24,14 +24,14 @@ _COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "g
 class CohortScan:
     """One scan of a cohort.
 
-    name: for people; need not be unique. ct: image file or DICOM folder. given: what tells it apart, without the place
+    name: for people; need not be unique. ct: image file or DICOM folder. key: what identifies it, without the place
     of the whole cohort: its path below the folder or as the table writes it, and its series. series: as in `read_ct`.
     heart, lesions: files, as `score` takes them. fault: why it cannot be scored, where that is known already.
     """
 
     name: str
     ct: Path
-    given: str
+    key: str
     series: str | None = None
     heart: Path | None = None
     lesions: Path | None = None
@@ -62,10 +62,10 @@ def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...
         # Where the series is given by its UID, that stays out of the name: it identifies a person.
         number = f"-{series}" if re.fullmatch(r"\d+(\.\d+)?", series) else ""
         name, *about = (printable(line.text(column)) for column in ("name", "patient", "session", "group"))
-        given = line.text("ct") + (f"#{series}" if series else "")
+        key = line.text("ct") + (f"#{series}" if series else "")
         name = name or name_below(root, ct) + number
-        scans.append(CohortScan(name, ct, given, series or None, heart, lesions, *about))
-    table.need_distinct([scan.given for scan in scans], "scan")
+        scans.append(CohortScan(name, ct, key, series or None, heart, lesions, *about))
+    table.need_distinct([scan.key for scan in scans], "scan")
     return scans, _unused(table)
 
 

@@ -60,12 +60,12 @@ class ScanJob:
 class ScanOutcome:
     """What became of a scan: the content of its `scores.json`, or the reason why it could not be scored.
 
-    kept: it had been scored before.
+    reused: it had been scored before.
     """
 
     content: dict | None = None
     reason: str | None = None
-    kept: bool = False
+    reused: bool = False
 
 
 class ScanFolder(OutputFolder):
@@ -128,7 +128,7 @@ def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOut
     known = read_record(folder)
     if known and (known.content, known.settings) == (content, job.settings) and (scores := whole_scores(folder)):
         write_record(folder, ScanRecord(content, files, job.settings))
-        return ScanOutcome(scores, kept=True)
+        return ScanOutcome(scores, reused=True)
     forget(folder)
     # Results are named as the cohort names the scan: files of many scans are called alike.
     given = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, name=folder.name)

@@ -70,7 +70,7 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
     """The scans below a folder, in the order of their names.
 
     series: of each of the found folders, from `reading.find_series`; None where that failed. Every series of a folder
-    is a scan of its own, because a cohort has nobody to ask; the facts in the cohort's table tell them apart. A series
+    is a scan of its own, because a cohort has nobody to ask; the facts in the cohort's table distinguish them. A series
     whose files lie in several folders may be one scan or several, so it is listed with a fault.
     """
     scans = [CohortScan(name_below(root, path), path, _below(root, path)) for path in found.files]
@@ -103,7 +103,7 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
                 )
             full = name if len(in_folder) == 1 else f"{name}-{one.number or 'no-number'}"
             scans.append(CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault))
-    return sorted(scans, key=lambda scan: (_natural(scan.name), scan.given))
+    return sorted(scans, key=lambda scan: (_natural(scan.name), scan.key))
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def result_row(content: dict) -> dict[str, object]:
     return row
 
 
-def scored(state: ScanState, content: dict) -> ScanState:
+def with_scores(state: ScanState, content: dict) -> ScanState:
     """The state with the numbers of a scan's `scores.json`."""
     methods, row = content["methods"], result_row(content)
     return replace(

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.processes import available_memory_bytes, core_count
-from .cluster import ClusterError, chosen_cluster, started
+from .cluster import ClusterError, chosen_cluster, start_cluster
 
 SCAN_BYTES = 3_000_000_000
 """What a process may take that scores a chest CT of 512 × 512 × 300 voxels with all networks."""
@@ -47,7 +47,7 @@ _GONE = "The scheduler is gone. What is done is kept; run the same command again
 
 @dataclass(frozen=True)
 class JobEvent:
-    """state "begun", "done" (with the result) or "lost": the worker that did it died; reason tells what is known."""
+    """state "begun", "done" (with the result) or "lost": its worker died; reason: what is known of its death."""
 
     index: int
     state: str
@@ -60,7 +60,7 @@ class Workers:
 
     prepare(), called in each worker, returns the function that does a job; both have to be importable or picklable.
     They are those of `cluster.chosen_cluster`. memory_bytes: of all workers together on this machine; None for
-    no limit. warn: is told where no worker comes. What prepare or a job raises is raised by `run`.
+    no limit. warn: called where no worker arrives. What prepare or a job raises is raised by `run`.
     Used with `with`: leaving ends all workers that were begun here; jobs that are at work elsewhere are left to end.
     """
 
@@ -87,7 +87,7 @@ class Workers:
         self._client = None
 
     def run(self, jobs: Sequence[Any], alone: bool = False) -> Iterator[JobEvent]:
-        """Do the jobs and tell what becomes of each: "begun", then "done" or "lost".
+        """Do the jobs and yield what becomes of each: "begun", then "done" or "lost".
 
         Args:
             jobs: What each is given; picklable.
@@ -149,13 +149,14 @@ class Workers:
             if not self._choice.is_local or alone == self._alone:
                 return
             self._stack.close()
-        for name in ("distributed", "distributed.client"):  # `run` tells what went wrong
+        for name in ("distributed", "distributed.client"):  # `run` raises what went wrong
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._alone = alone
         count = 1 if alone and self._choice.is_local else count
-        self._cluster = self._stack.enter_context(started(self._choice, count, self._memory and self._memory // count))
+        memory = self._memory and self._memory // count
+        self._cluster = self._stack.enter_context(start_cluster(self._choice, count, memory))
         try:
-            self._client = self._stack.enter_context(connected(self._cluster))
+            self._client = self._stack.enter_context(connect_client(self._cluster))
         except OSError as error:
             raise ClusterError(
                 f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct "
@@ -185,7 +186,7 @@ class Workers:
         self._looked = now
         try:
             found = self._client.scheduler_info()["workers"].values()
-        except (KeyError, OSError):  # it has gone just now, which its status tells the next time
+        except (KeyError, OSError):  # it has gone just now, which its status shows the next time
             return
         places = sum(worker["nthreads"] for worker in found)
         self._places = min(places, self._count or places)
@@ -225,7 +226,7 @@ class Workers:
         return event
 
 
-def finished(
+def run_jobs(
     prepare: Callable[[], Callable[[Any], Any]],
     jobs: Sequence[Any],
     count: int,
@@ -245,10 +246,10 @@ def finished(
     return [ended[index] for index in range(len(jobs))]
 
 
-def connected(cluster: Any) -> Any:
+def connect_client(cluster: Any) -> Any:
     """A client of a cluster or a scheduler's address, to be closed by the caller. Raises OSError where there is none.
 
-    Dask's client asserts that the scheduler's greeting comes alone. What the scheduler tells all clients within the
+    Dask's client asserts that the scheduler's greeting comes alone. What the scheduler sends to all clients within the
     same 2 ms, as when a worker leaves, comes with it; so it is tried again.
     """
     from distributed import Client

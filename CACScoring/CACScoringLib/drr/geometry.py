@@ -191,7 +191,7 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
     aligned = column_step[main] == row_step[main] == column_step[second] == row_step[first] == 0
 
     def pixel(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
-        """Where pixels lie along an axis; one row or one column where that tells all."""
+        """Where pixels lie along an axis; one row or one column where the others are alike."""
         if column_step[axis] == 0 == row_step[axis]:
             return np.full((1, 1), corner[axis])
         if aligned:

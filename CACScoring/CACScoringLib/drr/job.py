@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTError, UnreadableError
+from ..core.options import option
 from ..core.progress import Progress
 from ..io.image_files import read_image
 from .geometry import VIEWS, Geometry, centre_mm, in_lps_order, pose_of
@@ -46,8 +47,10 @@ class DrrSettings:
     source_detector_mm: float = 1800.0
     source_isocentre_mm: float = 1600.0
     detector_mm: float = 430.0
-    pixels: int = 1024
-    kvp: float | None = None
+    pixels: int = option(1024, "rows and columns of the detector (default: 1024)", metavar="N")
+    kvp: float | None = option(
+        None, "use the spectrum of a tube with 3 mm of aluminium (default: photons of 70 keV)", metavar="KVP"
+    )
     linear: bool = False
     scatter_fraction: float = 0.0
     photons: float | None = None

@@ -1,4 +1,4 @@
-"""What a DICOM file of lesions tells before its voxels are read."""
+"""What the header of a DICOM file of lesions states."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ _NAMES = {site.full_name: site for site in SITES}
 
 
 def label_of(name: str, coded: Iterable[Dataset]) -> int | None:
-    """The `Site` label of a segment, REJECTED for what a reader rejected, None when neither name nor codes tell it.
+    """The `Site` label of a segment, REJECTED for what a reader rejected, None when neither name nor codes state it.
 
-    coded: items of code sequences that tell its anatomy, SNOMED CT or its former codes (SRT). A name decides only where
+    coded: items of code sequences of its anatomy, SNOMED CT or its former codes (SRT). A name decides only where
     no code does; of coronary arteries in general it says which.
     """
     if is_not_coronary(name):
@@ -61,14 +61,14 @@ def labels_of(kind: str, file_name: str, segments: Iterable[tuple[int, str, list
     unknown = [f"{printable(name) or 'without a name'} ({kind} {n})" for n, name, _ in segments if labels[n] is None]
     if unknown:
         raise MaskError(
-            f"{file_name} has {kind}s that neither their codes nor their names tell the artery of: "
+            f"{file_name} has {kind}s that name no artery by code or name: "
             f"{', '.join(unknown)}. Code their anatomy, or rename each to one of {SITE_NAMES}."
         )
     return {number: int(label) for number, label in labels.items() if label is not None}
 
 
 def coded_anatomy(item: Dataset) -> list[Dataset]:
-    """The items of those code sequences of a segment that tell its anatomy; the most particular first."""
+    """The items of those code sequences of a segment's anatomy; the most particular first."""
     names = ("PrimaryAnatomicStructureSequence", "AnatomicRegionSequence", "SegmentedPropertyTypeCodeSequence")
     return [coded for name in names for coded in item.get(name) or ()]
 

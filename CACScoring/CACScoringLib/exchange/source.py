@@ -54,6 +54,10 @@ _TYPE_2 = (  # these have to be there, but may be empty
 )
 
 
+LONGEST_NAME = 64
+"""Characters of a person's name (PS3.5 6.2, VR PN)."""
+
+
 class NotDicomError(CTError):
     """The scan was not read from a DICOM series, so that no DICOM object can refer to it."""
 
@@ -127,6 +131,17 @@ def with_creator(made: Dataset) -> Dataset:
     """An object with the Content Creator's Name that PS3.3 table 10-12 wants, which may be empty."""
     made.setdefault("ContentCreatorName", "")
     return made
+
+
+def check_reader(name: str | None) -> None:
+    """Raises CTError when a reader's name is none that DICOM can hold."""
+    if name is None:
+        return
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or set("\\=") & set(name):
+        raise CTError(
+            f"{name!r} is no DICOM person name. Write Family^Given, with at most {LONGEST_NAME} characters and "
+            "without \\ and =."
+        )
 
 
 def check_series(scan: CTScan) -> None:

@@ -17,9 +17,8 @@ from .document import encapsulated_pdf_of
 from .key_slices import key_images_of
 from .map_object import parametric_map_of
 from .measurements import measurements_of
-from .person import check_reader
 from .segmentation import counted_labels, segmentation_of
-from .source import SourceSeries, source_of
+from .source import SourceSeries, check_reader, source_of
 
 
 def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
@@ -62,7 +61,7 @@ def write_objects(
             objects under them.
         reader: Who reviewed it, as a DICOM person name.
         calcium_map: On the scan's grid, of a review, whose result holds none.
-        progress: Is told how many of the kinds of objects are made.
+        progress: Reports how many kinds of objects are made.
 
     Raises:
         CTError: The series cannot be referred to, or the reader's name is none.

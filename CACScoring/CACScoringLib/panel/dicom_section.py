@@ -81,7 +81,7 @@ class DicomSection(Section):
 
     def _reader(self) -> str | None:
         """Who reviewed the result, as a DICOM person name, where that is to be named. Raises CTError."""
-        from ..exchange.person import check_reader
+        from ..exchange.source import check_reader
 
         name = self._state.exportReader.strip() if self._state.exportIdentify else ""
         check_reader(name or None)

@@ -147,7 +147,9 @@ def _displayed(
         # PS3.3 C.8.11.3: Presentation LUT Shape INVERSE goes with MONOCHROME1; both mean one inversion.
         if (header.text("PhotometricInterpretation") or "").upper() == "MONOCHROME1":
             picture = -picture
-        warnings += _grey_warnings(header, relation)
+        if relation == "LIN":
+            message = "The grey values follow the X-ray intensity, not its logarithm, on which the models are trained."
+            warnings.append(ScanWarning("linear-intensity", message))
     if padding.any() and not padding.all():  # beyond the collimated field, as if nothing were there
         picture[padding] = picture[~padding].min()
     return picture.astype(np.float32), tuple(warnings)
@@ -185,14 +187,6 @@ def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
     return apply_voi_lut(clipped, reduced)
 
 
-def _grey_warnings(header: DicomSlice, relation: str) -> list[ScanWarning]:
-    warnings = []
-    if relation == "LIN":
-        message = "The grey values follow the X-ray intensity, not its logarithm, on which the models are trained."
-        warnings.append(ScanWarning("linear-intensity", message))
-    return warnings
-
-
 def _padding(header: DicomSlice, values: np.ndarray) -> np.ndarray:
     """Pixels that the header calls padding."""
     value = header.number("PixelPaddingValue")
@@ -223,7 +217,7 @@ def _view(header: DicomSlice) -> str | None:
 
 
 def _ends(header: DicomSlice) -> tuple[str, str]:
-    """First letters of where rows and columns point to in the patient; empty where not told."""
+    """First letters of where rows and columns point to in the patient; empty where unknown."""
     ends = (header.text("PatientOrientation") or "").upper().split()
     return (ends[0][:1], ends[1][:1]) if len(ends) == 2 else ("", "")
 
@@ -231,7 +225,7 @@ def _ends(header: DicomSlice) -> tuple[str, str]:
 def _upright(
     header: DicomSlice, picture: np.ndarray, spacing: tuple[float, float] | None
 ) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """Head up and the patient's left, or back, at the right, as far as the header tells."""
+    """Head up and the patient's left, or back, at the right, as far as the header states it."""
     along_rows, along_columns = _ends(header)
     if along_rows in ("H", "F") and along_columns in ("L", "R", "A", "P"):
         picture, along_rows, along_columns = picture.T, along_columns, along_rows
@@ -273,7 +267,7 @@ def checked_pixels(
 
 
 def _acquisition(header: DicomSlice) -> Acquisition:
-    """The facts; where no age is told, that on the day of the study."""
+    """The facts; where no age is stated, that on the day of the study."""
     facts = acquisition_of([header])
     if facts.patient_age_years is not None:
         return facts

@@ -34,7 +34,7 @@ AIR_HU = -300.0
 
 
 def read_radiograph(path: Path) -> ChestRadiograph:
-    """Read one chest radiograph, and tell what is doubtful of it.
+    """Read one chest radiograph, with warnings about what is doubtful.
 
     path: a DICOM file (CR, DX or digitised film), a grey PNG, JPEG, TIFF or BMP of 8 or 16 bit, bright where more was
     attenuated, or a NIfTI, NRRD or MetaImage file of one slice, bright likewise. Raises CTError.
@@ -127,7 +127,7 @@ def _read_image(path: Path) -> ChestRadiograph:
 
 
 def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
-    """What can be told from the picture itself. Raises CTError where it holds nothing."""
+    """Warnings from the picture itself. Raises CTError where it holds nothing."""
     picture, name = radiograph.picture, radiograph.source.name
     low, high = float(picture.min()), float(picture.max())
     if low == high:

@@ -25,7 +25,7 @@ _MEASURED_ON = {
     "cross_validated_": "patients, each evaluated by a model that was not trained on them (cross-validation)",
     "": "patients who were also used for early stopping and calibration, which favours the model",
 }
-"""By the beginning of a measure's name on the card; the first that is told counts."""
+"""By the beginning of a measure's name on the card; the first that is stated counts."""
 
 
 GUESSING = 0.5
@@ -34,7 +34,7 @@ GUESSING = 0.5
 
 @dataclass(frozen=True)
 class CardArea:
-    """An area under the ROC curve on a model's card. low, high: its 95% interval, None where not told. who: it was
+    """An area under the ROC curve on a model's card. low, high: its 95% interval, None where not stated. who: it was
     measured on, in words."""
 
     value: float
@@ -44,20 +44,20 @@ class CardArea:
 
 
 def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> CardArea | None:
-    """How well a model tells a threshold, on the patients furthest from its training that its card tells of."""
-    told = card.validation
+    """How well a model detects a threshold, on the patients furthest from its training that its card describes."""
+    validation = card.validation
     name = f"with_factors_{_area_name(agatston)}" if with_factors else _area_name(agatston)
     for prefix, who in _MEASURED_ON.items():
-        value, interval = told.get(f"{prefix}{name}"), told.get(f"{prefix}{name}_95")
+        value, interval = validation.get(f"{prefix}{name}"), validation.get(f"{prefix}{name}_95")
         if isinstance(value, int | float):
             low, high = interval if isinstance(interval, list) and len(interval) == 2 else (None, None)
-            count = told.get(f"{prefix}n")
+            count = validation.get(f"{prefix}n")
             return CardArea(float(value), low, high, who if count is None else f"{count} {who}")
     return None
 
 
 def proportion_of(card: ModelCard, agatston: float) -> float | None:
-    """How many of the patients whom a model was calibrated on had such a score, 0 to 1; None where not told."""
+    """How many of the patients whom a model was calibrated on had such a score, 0 to 1; None where unknown."""
     counts = card.validation.get(f"n_{_area_name(agatston)}")
     if not isinstance(counts, list) or len(counts) != 2 or not sum(counts):
         return None
@@ -75,7 +75,7 @@ def threshold_name(agatston: float) -> str:
 
 
 def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
-    """A warning where tests have not shown that the picture alone tells a threshold better than guessing."""
+    """A warning where tests have not shown that the picture alone detects a threshold better than guessing."""
     unproven = []
     for threshold in card.config["thresholds"]:
         area = area_of(card, float(threshold))
@@ -84,9 +84,9 @@ def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
             unproven.append((f"{threshold_name(float(threshold))}: AUC {shown}", area.who))
     if not unproven:
         return ()
-    told = "; ".join(text for text, _ in unproven)
+    areas = "; ".join(text for text, _ in unproven)
     message = (
-        f"In its tests, {card.name} was not shown to detect calcium in the radiograph better than chance ({told}; on "
+        f"In its tests, {card.name} was not shown to detect calcium in the radiograph better than chance ({areas}; on "
         f"{unproven[0][1]}). Its probabilities reflect age, sex and body mass index, where these are given."
     )
     return (ScanWarning("image-not-proven", message),)
@@ -228,7 +228,7 @@ def score_radiograph(
 ) -> RadiographResult:
     """Probabilities that the Agatston score is above each of the model's thresholds.
 
-    radiographs: by what they are given as, "PA" or "lateral". factors: None where not all are known. progress: is told
+    radiographs: by what they are given as, "PA" or "lateral". factors: None where not all are known. progress: reports
     the steps "scoring" and "saliency". Raises RadiographError, ViewError, DeviceError.
     """
     progress = progress or Progress()
@@ -239,7 +239,7 @@ def score_radiograph(
     with progress.step("scoring"):
         standard = {name: radiographs[name].standard() for name in names}
         inputs = np.stack([enhanced(view, card.config["enhancement"]) for view in standard.values()])
-        logits, told = predict(network, inputs[None], 1)
+        logits, notes = predict(network, inputs[None], 1)
         centres = _centres(network, inputs)
     with progress.step("saliency"):
         maps = saliency(network, inputs)
@@ -252,7 +252,7 @@ def score_radiograph(
             warnings.append(ScanWarning("factors-unused", message))
         else:
             with_factors = nested(found)[0]
-    warnings += (*told, *image_warning(card))
+    warnings += (*notes, *image_warning(card))
     for name, centre in zip(names, centres, strict=True):
         warnings += _place_warnings(name, centre, standard[name], field)
     if unused := [name for name in radiographs if name not in names]:
@@ -295,7 +295,7 @@ def _check_views(radiographs: Mapping[str, ChestRadiograph], names: tuple[str, .
 
 
 def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tuple[ScanWarning, ...]:
-    """A radiograph's warnings; of several radiographs, each tells whose it is."""
+    """A radiograph's warnings; of several radiographs, each names its view."""
     radiograph = radiographs[name]
     warnings = radiograph.warnings
     if looks_inverted(radiograph.standard(), name == "lateral"):

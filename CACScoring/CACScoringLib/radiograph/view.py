@@ -20,7 +20,7 @@ STANDARD_MM = 1.0
 ENHANCEMENTS = ("none", "clahe", "equalised", "unsharp")
 
 LARGER_SIDE_MM = 430.0
-"""Taken for a picture that does not tell its pixels' size: that of a 43 cm cassette."""
+"""Taken for a picture without its pixels' size: that of a 43 cm cassette."""
 
 BODY_MM = 20.0
 """Rays through more water than this have met the body, as `projection.BODY_PATH_MM`."""
@@ -43,7 +43,7 @@ class ChestRadiograph:
 
     picture: float32 [row, column], row 0 at the head, bright where more was attenuated, the patient's left, or back, at
     the right. pixel_mm: distance of neighbouring columns and of neighbouring rows on the detector, None where not
-    told. view: "PA", "AP", "lateral", or None where not told.
+    known. view: "PA", "AP", "lateral", or None where unknown.
     """
 
     picture: np.ndarray
@@ -59,7 +59,7 @@ class ChestRadiograph:
 
     @property
     def sex(self) -> str | None:
-        """ "F", "M", or None where neither is told."""
+        """ "F", "M", or None where neither is stated."""
         return self.acquisition.patient_sex if self.acquisition.patient_sex in ("F", "M") else None
 
     def standard(self) -> np.ndarray:

@@ -44,7 +44,7 @@ class WholeScanEstimate:
     """What a model says of a scan.
 
     network: one of ESTIMATORS. model, sha256: its name and the hash of its weights.
-    agatston: estimates by artery, and total of all; None of a model that only tells calcium from none.
+    agatston: estimates by artery, and total of all; None of a model that only detects calcium.
     probability: of any coronary calcium, 0 to 1, and limit: from which on the model says yes; None of a model that
     estimates scores.
     contributions: by feature what it adds to the answer (standardised value × weight), the largest first; above 0 it
@@ -211,22 +211,22 @@ def estimates_from_json(record: Mapping) -> tuple[WholeScanEstimate, ...]:
     """
     arteries = {artery.key: artery for artery in MAIN_ARTERIES}
     found = []
-    for network, told in (record.get("second_opinions") or {}).items():
+    for network, content in (record.get("second_opinions") or {}).items():
         if network not in ESTIMATORS:  # of a later version
             continue
-        by_artery, weights = told.get("agatston"), told.get("slice_weights")
+        by_artery, weights = content.get("agatston"), content.get("slice_weights")
         found.append(
             WholeScanEstimate(
                 network,
-                str(told["model"]["name"]),
-                str(told["model"]["sha256"]),
+                str(content["model"]["name"]),
+                str(content["model"]["sha256"]),
                 None if by_artery is None else {arteries[key]: float(value) for key, value in by_artery.items()},
-                None if by_artery is None else float(told["total"]),
-                None if by_artery is not None else float(told["probability"]),
-                None if by_artery is not None else float(told["limit"]),
-                {str(name): float(value) for name, value in told.get("contributions", {}).items()},
+                None if by_artery is None else float(content["total"]),
+                None if by_artery is not None else float(content["probability"]),
+                None if by_artery is not None else float(content["limit"]),
+                {str(name): float(value) for name, value in content.get("contributions", {}).items()},
                 None if weights is None else tuple(map(float, weights)),
-                str(told["trust"]),
+                str(content["trust"]),
             )
         )
     return tuple(found)

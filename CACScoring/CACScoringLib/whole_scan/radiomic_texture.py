@@ -52,7 +52,7 @@ and calcium does not shape hearts."""
 _COLUMN = re.compile(
     r"((?:stat|ih|ivh|cm|rlm|szm|ngt|ngl)_.+?)(?:_d1(?:_a0\.0)?)?(?:_(?:3d|2\.5d|2d).*)?(?:_fbs_w[\d.]+)?"
 )
-"""A column of a feature, its name without the settings, which are the same for all; others tell of files."""
+"""A column of a feature, its name without the settings, which are the same for all; others describe files."""
 
 
 class RadiomicsError(CTError):

@@ -20,7 +20,7 @@ from ..results import ScoreResult
 from .estimates import TITLES, WholeScanEstimate, disagreements
 
 STEP = "whole-scan estimates"
-"""What progress is told."""
+"""Name of the step in the progress."""
 
 FAILED = "second-opinion-failed"
 """Code of the warning."""
@@ -35,7 +35,7 @@ def with_whole_scan_estimates(
         result: The scored scan.
         models: Loaded ones of `estimator_models`.
         saliency: Make pictures of what sways the vessel model, which takes several times as long as its answer.
-        progress: Is told STEP.
+        progress: Reports STEP.
     """
     estimates: list[WholeScanEstimate] = []
     warnings: list[ScanWarning] = []

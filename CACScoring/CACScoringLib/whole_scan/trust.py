@@ -1,7 +1,7 @@
 """What a whole-scan estimate is worth, in sentences made of the tests on its model's card.
 
 A card's `validation["test"]` was measured once, on patients that were in no training. An estimate is
-{"estimate", "low", "high"}, with its 95% interval. What the card does not tell is left out, and a model without a test
+{"estimate", "low", "high"}, with its 95% interval. What the card does not state is left out, and a model without a test
 is not to be relied on.
 """
 
@@ -44,10 +44,10 @@ class Estimate:
     @classmethod
     def of(cls, test: Mapping, name: str) -> Estimate | None:
         """From a card's test; None where it has none of this name."""
-        told = test.get(name)
-        if not isinstance(told, Mapping):
+        stated = test.get(name)
+        if not isinstance(stated, Mapping):
             return None
-        numbers = [told.get(key) for key in ("estimate", "low", "high")]
+        numbers = [stated.get(key) for key in ("estimate", "low", "high")]
         if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
             return None
         return cls(*map(float, numbers))
@@ -87,17 +87,17 @@ def _in_vessels(test: Mapping) -> list[str]:
     if rank is None:
         return []
     kappa = Estimate.of(test, "kappa_categories")
-    told = f"{_tested(test)}: rank correlation with the true score {rank}"
-    told += "" if simple is None else f", with age and heart size alone {simple.value:.2f}"
-    told += "." if kappa is None else f"; kappa of risk classes {kappa}."
+    sentence = f"{_tested(test)}: rank correlation with the true score {rank}"
+    sentence += "" if simple is None else f", with age and heart size alone {simple.value:.2f}"
+    sentence += "." if kappa is None else f"; kappa of risk classes {kappa}."
     if rank.low <= (0.0 if simple is None else simple.value):
         than = "guessing" if simple is None else "age and heart size"
-        return [told, f"It was not shown to perform better than {than}. Do not rely on it."]
+        return [sentence, f"It was not shown to perform better than {than}. Do not rely on it."]
     if kappa is not None and kappa.low > SUBSTANTIAL:
         advice = "Its risk class is accurate enough to question another one. Review the slices where they differ."
     else:
         advice = "It can question a total score but not replace it. For class and arteries, rely on a reviewed score."
-    return [told, advice, *_misled(test, "gave a score")]
+    return [sentence, advice, *_misled(test, "gave a score")]
 
 
 def _in_radiomics(test: Mapping) -> list[str]:
@@ -105,22 +105,22 @@ def _in_radiomics(test: Mapping) -> list[str]:
     found, cleared, area = (Estimate.of(test, name) for name in ("sensitivity", "specificity", "auc"))
     if found is None or cleared is None:
         return []
-    told = f"{_tested(test)}: sensitivity {found}, specificity {cleared}."
+    sentence = f"{_tested(test)}: sensitivity {found}, specificity {cleared}."
     if (area is not None and area.low <= GUESSING) or found.low + cleared.low <= 1:
-        return [told, "It was not shown to perform better than guessing. Do not rely on it."]
+        return [sentence, "It was not shown to perform better than guessing. Do not rely on it."]
     if found.value > cleared.value:
         advice = "It misses few patients with calcium, so a negative result is more reliable than a positive one."
     else:
         advice = "It has few false positives, so a positive result is more reliable than a negative one."
-    return [told, advice, *_misled(test, "was positive")]
+    return [sentence, advice, *_misled(test, "was positive")]
 
 
 def _misled(test: Mapping, did: str) -> list[str]:
     """A sentence where calcium in aorta or valves alone misled the model. did: what it did wrongly."""
-    told = test.get("non_coronary_only")
-    if not isinstance(told, Mapping):
+    stated = test.get("non_coronary_only")
+    if not isinstance(stated, Mapping):
         return []
-    patients, called = told.get("patients"), told.get("called_coronary")
+    patients, called = stated.get("patients"), stated.get("called_coronary")
     if not isinstance(patients, int) or not isinstance(called, int) or not patients or called < MISLED * patients:
         return []
     counted = f"it {did} in {called} of {patients} patients with calcium only there"

@@ -123,7 +123,7 @@ SCALE = "agatston_scale"
 """Key of a card's calibration: the Agatston score that 1 stands for."""
 
 CUT_SHARE = 0.02
-"""Share of the heart outside what the network sees from which on it is told."""
+"""Share of the heart outside what the network sees from which on a warning is given."""
 
 SAMPLES = 12
 NOISE = 0.02

@@ -114,7 +114,7 @@ def _of_project(folder: Path, ct: Path | None) -> list[Case]:
     by_digest = {case.digest: case for case in _of_cohort(root, ct)}
     cases = []
     for scan in scans_of_table(scans)[0]:
-        if (case := by_digest.get(cohort.scan_digest(scan.given))) is not None:
+        if (case := by_digest.get(cohort.scan_digest(scan.key))) is not None:
             cases.append(replace(case, ct=scan.ct.resolve(), series=scan.series, patient=scan.patient))
     if not cases:
         raise OutputError(f"No scan of the project is scored as it is. Again: cac cohort {scans} --output {root}")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort.workers import finished
+from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
@@ -135,7 +135,7 @@ def prepare(
             if progress:
                 progress(n, len(waiting))
         return folders
-    events = finished(partial(partial, _write, kind), waiting, workers, progress)
+    events = run_jobs(partial(partial, _write, kind), waiting, workers, progress)
     for (scan, _), event in zip(waiting, events, strict=True):
         if event.state == "lost":
             raise DataError(f"{scan.ct} could not be prepared. {event.reason}")

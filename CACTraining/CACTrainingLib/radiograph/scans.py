@@ -16,7 +16,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from CACScoringLib.cohort.folder import free_name, safe_name
-from CACScoringLib.cohort.workers import finished
+from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
@@ -79,7 +79,7 @@ def write_scan_radiographs(
     for warning in warnings:
         progress.warning(warning)
     rows, failures = [], []
-    events = finished(_prepare, [(scan, folder) for scan in scans], workers, progress.counted)
+    events = run_jobs(_prepare, [(scan, folder) for scan in scans], workers, progress.counted)
     for scan, event in zip(scans, events, strict=True):
         codes = event.reason if event.state == "lost" else event.result
         if isinstance(codes, str):

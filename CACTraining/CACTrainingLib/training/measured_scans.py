@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps, slice_probabilities
-from CACScoringLib.cohort.workers import finished
+from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_text_atomically
 from CACScoringLib.core.labels import MAIN_ARTERIES
@@ -148,7 +148,7 @@ def measure_all(
     cache.mkdir(parents=True, exist_ok=True)
     remove_partial(cache, LEFT_SECONDS)
     measured = []
-    events = finished(partial(partial, _measured_or_why_not, models, cache), scans, workers, progress.counted)
+    events = run_jobs(partial(partial, _measured_or_why_not, models, cache), scans, workers, progress.counted)
     for scan, event in zip(scans, events, strict=True):
         if isinstance(event.result, MeasuredScan):
             measured.append(event.result)

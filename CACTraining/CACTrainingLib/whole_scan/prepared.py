@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.cohort.workers import finished, sensible_count
+from CACScoringLib.cohort.workers import run_jobs, sensible_count
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.progress import Progress
@@ -58,7 +58,7 @@ def prepare(
     if missing:
         jobs = [(scan, files[scan.name]) for scan in missing]
         count = workers or sensible_count(MEMORY_EACH_BYTES)
-        events = finished(partial(_begin, work), jobs, count, progress.counted)
+        events = run_jobs(partial(_begin, work), jobs, count, progress.counted)
         reasons = {scan.name: event.reason or event.result for scan, event in zip(missing, events, strict=True)}
         failed = {name: reason for name, reason in reasons.items() if reason}
     if len(failed) == len(scans):

@@ -20,7 +20,7 @@ def no_token(monkeypatch):
 def no_waiting(monkeypatch):
     """Waits between attempts are counted and not waited for."""
     waits = []
-    monkeypatch.setattr("CACScoringLib.archive.retry.sleep", waits.append)
+    monkeypatch.setattr("CACScoringLib.archive.transfer.sleep", waits.append)
     return waits
 
 

@@ -16,9 +16,10 @@ from second_readers import check_objects
 from CACScoringLib.archive import watch as watching
 from CACScoringLib.archive.address import Access, connect
 from CACScoringLib.archive.files import dicom_files
+from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
-from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of
-from CACScoringLib.archive.watch import Watch, WatchSettings, opened
+from CACScoringLib.archive.transfer import matching_series, pull_all, push_all
+from CACScoringLib.archive.watch import Watch, open_watch
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct
@@ -57,7 +58,7 @@ def test_a_study_is_pushed_watched_scored_and_its_results_are_fetched(orthanc, a
     wanted = SeriesFilter(patient_id=source.PatientID)
     states = []
     for folder in ("first", "first", "second"):
-        with opened(tmp_path / folder, {}) as journal:
+        with open_watch(tmp_path / folder, {}) as journal:
             settings = WatchSettings(0.2, 0.5, once=True)
             watch = Watch(archive, tmp_path / folder, wanted, settings, journal, print)
             states += [entry.state for entry in watch.run(stub_scorer(tmp_path / "log"))]
@@ -94,7 +95,7 @@ def test_every_object_comes_back_and_is_read_by_others(orthanc, archive, tmp_pat
 
 def test_what_is_pulled_is_what_was_pushed(archive, given, tmp_path):
     push_all(archive, dicom_files(given), Progress())
-    found = wanted_of(archive, SeriesFilter(patient_id=pydicom.dcmread(given[0]).PatientID, thickness_mm=(3, 3)))
+    found = matching_series(archive, SeriesFilter(patient_id=pydicom.dcmread(given[0]).PatientID, thickness_mm=(3, 3)))
     pull_all(archive, found, tmp_path / "out", Progress())
     (folder,) = (tmp_path / "out").iterdir()
     assert (read_ct(folder).hu == read_ct(given[0].parent).hu).all()

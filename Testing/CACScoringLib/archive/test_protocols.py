@@ -20,7 +20,7 @@ from CACScoringLib.archive.address import (
 )
 from CACScoringLib.archive.files import dicom_files, pull
 from CACScoringLib.archive.series import FoundSeries, SeriesFilter, digest
-from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of
+from CACScoringLib.archive.transfer import matching_series, pull_all, push_all
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
@@ -84,7 +84,7 @@ def test_facts_of_an_image(archive, store, series):
 def test_a_series_is_pulled_as_it_was(archive, store, series, tmp_path):
     given = series()
     store.add(*given)
-    found = wanted_of(archive, SeriesFilter(thickness_mm=(3, 3)))
+    found = matching_series(archive, SeriesFilter(thickness_mm=(3, 3)))
     assert pull_all(archive, found, tmp_path / "out", Progress()) == (1, 0)
     folder = tmp_path / "out" / digest(uid(given))
     assert sorted(file.name for file in folder.iterdir()) == [f"{n:06d}.dcm" for n in range(1, 5)]
@@ -117,7 +117,7 @@ def test_what_is_refused_is_told_and_the_rest_stored(archive, store, series, tmp
 def test_an_archive_that_is_busy_is_asked_again_after_longer_waits(archive, store, series, no_waiting):
     store.add(*series())
     store.fail = 3
-    assert len(wanted_of(archive, SeriesFilter())) == 1
+    assert len(matching_series(archive, SeriesFilter())) == 1
     assert len(no_waiting) == 3
     assert all(2**n / 2 <= seconds <= 2**n for n, seconds in enumerate(no_waiting))
 
@@ -150,7 +150,7 @@ class TestAccess:
 
     def test_without_one_access_is_refused_at_once(self, store, no_waiting):
         with web_peer(store, "right") as address, pytest.raises(ArchiveUnauthorisedError, match="401"):
-            wanted_of(connect(address, Access()), SeriesFilter())
+            matching_series(connect(address, Access()), SeriesFilter())
         assert len(store.requests) == 1
 
     def test_an_unknown_calling_title_is_told(self, store):

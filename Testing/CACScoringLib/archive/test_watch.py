@@ -8,8 +8,9 @@ from in_this_process import InThisProcess
 
 from CACScoringLib.archive import watch as watching
 from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, connect
+from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
-from CACScoringLib.archive.watch import Watch, WatchSettings, opened
+from CACScoringLib.archive.watch import Watch, open_watch
 from CACScoringLib.core.files import OutputError
 
 EVERYTHING = SeriesFilter()
@@ -69,7 +70,7 @@ def run(archive, tmp_path, clock, said, log):
 
     def watch(archive=archive, wanted=EVERYTHING, **settings):
         settings = WatchSettings(**{"poll_seconds": 10, "settle_seconds": 30, "once": True, **settings})
-        with opened(tmp_path / "out", {}) as journal:
+        with open_watch(tmp_path / "out", {}) as journal:
             entries = Watch(archive, tmp_path / "out", wanted, settings, journal, said.append, clock, clock.sleep).run(
                 stub_scorer(log)
             )
@@ -252,17 +253,17 @@ class TestKills:
 class TestFolder:
     def test_a_folder_that_holds_something_else_is_refused(self, tmp_path):
         (tmp_path / "thesis.txt").touch()
-        with pytest.raises(OutputError, match="holds no watch"), opened(tmp_path, {}):
+        with pytest.raises(OutputError, match="holds no watch"), open_watch(tmp_path, {}):
             pass
-        with pytest.raises(OutputError, match="is a file"), opened(tmp_path / "thesis.txt", {}):
+        with pytest.raises(OutputError, match="is a file"), open_watch(tmp_path / "thesis.txt", {}):
             pass
 
     def test_what_was_half_written_is_removed(self, tmp_path):
-        with opened(tmp_path / "out", {}):
+        with open_watch(tmp_path / "out", {}):
             pass
         (tmp_path / "out" / ".work" / "000001").mkdir(parents=True)
         (tmp_path / "out" / "series" / ".000001.partial-x").mkdir(parents=True)
-        with opened(tmp_path / "out", {}):
+        with open_watch(tmp_path / "out", {}):
             assert not (tmp_path / "out" / ".work").exists()
             assert list((tmp_path / "out" / "series").iterdir()) == []
 
@@ -273,7 +274,7 @@ def test_nothing_that_is_said_or_written_names_a_patient(series, tmp_path, clock
     store = Store()
     store.add(*given)
     uid = pydicom.dcmread(given[0]).SeriesInstanceUID
-    with dimse_peer(store) as address, opened(tmp_path / "out", {}) as journal:
+    with dimse_peer(store) as address, open_watch(tmp_path / "out", {}) as journal:
         settings = WatchSettings(10, 0, once=True)
         archive = connect(address, Access())
         watch = Watch(archive, tmp_path / "out", EVERYTHING, settings, journal, said.append, clock, clock.sleep)

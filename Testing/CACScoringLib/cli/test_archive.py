@@ -52,8 +52,8 @@ def test_what_is_pushed_is_listed_and_pulled(address, store, tmp_path, capsys):
     ("options", "code", "message"),
     [
         ([], cli.BAD_USAGE, "everything in the archive"),
-        (["--series", "../x"], cli.BAD_USAGE, "no UID"),
-        (["--settings", '{"series": {"days": 0}}'], cli.BAD_USAGE, "at least 1"),
+        (["--series", "../x"], cli.BAD_USAGE, "not a UID"),
+        (["--settings", '{"series": {"days": 0}}'], cli.BAD_USAGE, "Give 1 or more"),
         (["--settings", '{"series": {"patient_id": "P9"}}'], cli.BAD_INPUT, "no series that matches"),
         (["--date", "yesterday"], cli.BAD_USAGE, "YYYYMMDD"),
         (["--patient-id", "P9"], cli.BAD_INPUT, "no series that matches"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from CACScoringLib.archive.address import Access
+from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
-from CACScoringLib.archive.watch import WatchSettings
 from CACScoringLib.cli import main as scoring_main
 from CACScoringLib.cli.options import from_file, on_cluster, scoring_settings
 from CACScoringLib.cli.radiograph import RadiographInput

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from whole_records import whole_record
 
-from CACScoringLib.cohort.folder import RECORD, opened, safe_name
+from CACScoringLib.cohort.folder import RECORD, open_cohort, safe_name
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import ScanRecord, files_key, write_record
 from CACScoringLib.core.files import RESULT_FILES, OutputError
@@ -21,7 +21,7 @@ def scan(name, ct="a.nii", **more):
 
 
 def folders(path, *scans, made_with=MADE_WITH, overwrite=False):
-    with opened(path, made_with, overwrite) as folder:
+    with open_cohort(path, made_with, overwrite) as folder:
         return [found.name for found in folder.folders_of(scans)]
 
 
@@ -78,7 +78,7 @@ def test_overwriting_forgets_all_results_first_so_that_none_is_taken_for_new(tmp
         (out / "x" / name).touch()
     result(out / "y")
     (out / "y" / "notes.txt").write_text("mine")
-    with opened(out, {"models": {"heart": "new"}}, True) as folder:
+    with open_cohort(out, {"models": {"heart": "new"}}, True) as folder:
         assert folder.result(scan("x"), out / "x") is None
     assert not (out / "x").exists()
     assert [p.name for p in (out / "y").iterdir()] == ["notes.txt"]
@@ -89,7 +89,7 @@ def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
     """As on a network drive that is gone while it is asked."""
     ct, out = tmp_path / "ct.nii", tmp_path / "out"
     ct.touch()
-    with opened(out, MADE_WITH, False) as folder:
+    with open_cohort(out, MADE_WITH, False) as folder:
         [place] = folder.folders_of([scan("x", ct)])
         result(place)
         assert folder.result(scan("x", ct), place) is None, "nobody knows what it was made of"
@@ -110,12 +110,12 @@ def test_workers_elsewhere_may_still_write_but_no_other_client_writes_tables(tmp
     folders(out, scan("x"))
     (out / ".x.partial-abc").mkdir()
     (out / "._tables.partial-abc").mkdir()
-    with opened(out, MADE_WITH, False, local=False):
+    with open_cohort(out, MADE_WITH, False, local=False):
         assert [path.name for path in out.glob(".*partial*")] == [".x.partial-abc"]
 
 
 def test_one_run_at_a_time(tmp_path):
-    with opened(tmp_path / "out", MADE_WITH, False), pytest.raises(OutputError, match="Another cohort"):
+    with open_cohort(tmp_path / "out", MADE_WITH, False), pytest.raises(OutputError, match="Another cohort"):
         folders(tmp_path / "out", scan("x"))
     folders(tmp_path / "out", scan("x"))
 
@@ -142,7 +142,7 @@ def test_what_ended_processes_left_half_written_is_gone_after_an_interruption(tm
     left = tmp_path / "out" / ".s2.partial-ab12cd34"
 
     def interrupted():
-        with opened(tmp_path / "out", MADE_WITH, False):
+        with open_cohort(tmp_path / "out", MADE_WITH, False):
             left.mkdir()
             (left / "scores.json").write_text("{")
             raise KeyboardInterrupt

@@ -42,8 +42,8 @@ def test_of_two_workers_that_score_a_scan_the_first_result_stays_whole(scan, out
     scored_after(scoring.run_scan)
     job = ScanJob(scan, out / "p1", "key")
     first = score(job)
-    assert (first.kept, first.reason) == (False, None)
-    assert score(job).kept
+    assert (first.reused, first.reason) == (False, None)
+    assert score(job).reused
     assert {"scores.json", RECORD} <= {file.name for file in (out / "p1").iterdir()}
     assert not list(out.glob(".*"))
 

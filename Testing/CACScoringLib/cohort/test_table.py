@@ -9,7 +9,7 @@ import pytest
 
 from CACScoringLib.cohort import parquet
 from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.cohort.table import columns, line, result_row, scored
+from CACScoringLib.cohort.table import columns, line, result_row, with_scores
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.progress import ScanState
 from CACScoringLib.core.records import check_record
@@ -94,7 +94,7 @@ def test_of_a_record_changed_by_hand_either_the_tables_can_be_made_or_it_is_call
             except UnreadableError:
                 damaged += 1
                 continue
-            line(scan, scored(state, changed), result_row(changed), names)
+            line(scan, with_scores(state, changed), result_row(changed), names)
             monkeypatch.setattr(parquet, "whole_scores", lambda folder, changed=changed: changed)
             for name, rows in parquet.rows_of("0", scan, done, False).items():
                 pa.Table.from_pylist(rows, schema=schemas[name])

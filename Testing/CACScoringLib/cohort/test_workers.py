@@ -14,8 +14,8 @@ import pytest
 import worker_jobs
 
 from CACScoringLib.cohort import workers
-from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, started, working_on
-from CACScoringLib.cohort.workers import JobEvent, Workers, connected, sensible_count
+from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, start_cluster, working_on
+from CACScoringLib.cohort.workers import JobEvent, Workers, connect_client, sensible_count
 from CACScoringLib.core.ct import CTError
 
 
@@ -114,9 +114,9 @@ def test_a_greeting_that_did_not_come_alone_is_asked_for_again(monkeypatch):
         return "client"
 
     monkeypatch.setattr(distributed, "Client", client)
-    assert connected("tcp://h:1") == "client"
+    assert connect_client("tcp://h:1") == "client"
     with pytest.raises(OSError, match="too busy"):
-        connected("tcp://h:1")
+        connect_client("tcp://h:1")
 
 
 def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):
@@ -131,8 +131,8 @@ def test_the_dashboard_of_a_batch_system_is_for_this_machine_unless_asked_otherw
     jobs = {"cores": 1, "memory": "1GB", "scheduler-options": asked}
     with (
         dask.config.set({"jobqueue.slurm": {**dask.config.get("jobqueue.slurm"), **jobs}}),
-        started(ClusterChoice("slurm"), 0, None) as cluster,
-        connected(cluster),
+        start_cluster(ClusterChoice("slurm"), 0, None) as cluster,
+        connect_client(cluster),
     ):
         assert cluster.scheduler.http_server.address == address
 
@@ -140,6 +140,6 @@ def test_the_dashboard_of_a_batch_system_is_for_this_machine_unless_asked_otherw
 def test_what_the_configuration_of_a_batch_system_lacks_is_reported():
     with (
         pytest.raises(ClusterError, match=r"(?s)slurm could not be begun.*jobqueue\.yaml"),
-        started(ClusterChoice("slurm"), 1, None),
+        start_cluster(ClusterChoice("slurm"), 1, None),
     ):
         pass

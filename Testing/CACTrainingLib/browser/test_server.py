@@ -316,7 +316,7 @@ class TestProjectAsResults:
         results.rename(root)
         record = json.loads((root / "cohort.json").read_text())
         for scan in scans_of_table(project.folder / "scans.csv")[0]:
-            record["scans"][scan.name]["scan"] = scan_digest(scan.given)
+            record["scans"][scan.name]["scan"] = scan_digest(scan.key)
         (root / "cohort.json").write_text(json.dumps(record))
         client = start("--reader", "Ann", of=project.folder).client("Ann")
         assert [(name, row["patient"]) for name, row in client.rows().items()] == [

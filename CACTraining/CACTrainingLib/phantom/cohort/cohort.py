@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from CACScoringLib.cohort.workers import finished
+from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError, ScanWarning, with_warnings
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import write_table
@@ -152,7 +152,7 @@ def in_processes(
     workers: processes, one per core when None. progress: told (done, all) after each. What `work` raises is raised,
     and CohortError where a process ended.
     """
-    events = finished(lambda: work, numbers, workers or os.cpu_count() or 1, progress)
+    events = run_jobs(lambda: work, numbers, workers or os.cpu_count() or 1, progress)
     for number, event in zip(numbers, events, strict=True):
         if event.state == "lost":
             raise CohortError(f"Patient {number} could not be made. {event.reason}")
