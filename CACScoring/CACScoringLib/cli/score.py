@@ -94,11 +94,11 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         radiograph.run(options, progress)
         return
     # Imported here so that `cac --help` and a mistyped option answer at once.
+    from ..core.records import read_result
     from ..io.reading import stem
     from ..report.files import result_as_text
     from ..report.page import comparison_as_text
     from ..run import ScanInput, chosen_models, load_models, run_scan
-    from ..scoring.comparison import read_result
 
     if (options.ct is None) != options.sample:
         raise OutputError("Give one CT, or a --radiograph, to score (see cac score --help).")

@@ -1,11 +1,13 @@
-"""Which lesions count as coronary calcium: the evidence of the calcium map, the slices and the place of each.
+"""Which lesions count as coronary calcium: their place, the calcium map and the slices of each are the evidence.
+
+What calcium at a place belongs to follows by Bayes' rule: an artery's territory is far likelier to hold calcium than as
+much muscle. A lesion that spans arteries, or an artery and the aortic annulus, is split between them voxel by voxel.
 
 Candidates of the clinical rule and lesions of the calcium map go the same way. A generator's map always holds some haze
 around vessels and some of the aortic wall's and the valves' calcium, and a threshold everything dense. No single limit
 tells either from coronary calcium, but mass, peaks, place and the slice classifier's opinion together do better. The
 weights are those of a logistic regression on scans whose calcium is known (`cac calibrate`), and are stored with the
-model of the map. Nothing is thrown away: lesions that do not count are returned beside the others, each with its
-probability and the reason.
+model of the map. Nothing is thrown away: lesions that do not count are returned with their probability and the reason.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ import SimpleITK as sitk
 from scipy.spatial import cKDTree
 
 from ..anatomy.arteries import ArterySuggestion, suggest_arteries
-from ..anatomy.heart_region import BONE_LABEL, HeartRegion, candidate_region
+from ..anatomy.heart_region import BONE_LABEL, HeartRegion
 from ..anatomy.heart_search import Territories
 from ..core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from ..core.labels import MAIN_ARTERIES, SITES, TERRITORIES, Artery, NonCoronary, Site
 from .lesions import LesionSet, connected_voxels
 
 if TYPE_CHECKING:
-    from ..results import MethodResult, ScanContext
+    from ..results import ScanContext
 
 REASONS = {
     "log_mass": "little for coronary calcium",
@@ -258,6 +260,14 @@ def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, ca
     return sites
 
 
+def candidate_region(region: HeartRegion) -> np.ndarray:
+    """Where an unreviewed candidate may lie: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
+    inside = sitk.GetArrayViewFromImage(region.mask) != 0
+    if region.excluded is not None:
+        inside &= sitk.GetArrayViewFromImage(region.excluded) == 0
+    return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
+
+
 def suggested_arteries(found: LesionSet, scan: CTScan, region: HeartRegion) -> list[ArterySuggestion]:
     """A suggestion for each lesion, in the lesions' order: by the territories, else by its place in the heart.
 
@@ -390,27 +400,3 @@ def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> 
     result = values.copy()
     result[np.flatnonzero(small)[touched]] = values[~small][nearest[touched]]
     return result
-
-
-def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
-    """The doubt about a clinical score that nobody has reviewed."""
-    if method.left_out is not None:
-        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
-        if not count + others:
-            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
-            return ScanWarning("automatic", message)
-        message = (
-            f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
-            "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
-            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
-            "--lesions."
-        )
-        return ScanWarning("automatic", message)
-    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
-    if has_territories:
-        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
-    message = (
-        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
-        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
-    )
-    return ScanWarning("unreviewed", message)
