@@ -102,7 +102,7 @@ def with_masses(result: AnyResult) -> AnyResult:
 def lesion_masses(
     hu: np.ndarray,
     spacing_mm: tuple[float, float, float],
-    found: LesionSet,
+    lesions: LesionSet,
     calibration: MassCalibration,
     others: np.ndarray | None = None,
     of_map: bool = False,
@@ -119,7 +119,7 @@ def lesion_masses(
     Args:
         hu: The CT, [k, j, i].
         spacing_mm: Its voxel spacing, i j k.
-        found: The lesions.
+        lesions: The lesions.
         calibration: Of the scan.
         others: bool [k, j, i], calcium that is no lesion of these; it counts nowhere.
         of_map: Whether the lesions were found in a calcium map.
@@ -127,14 +127,14 @@ def lesion_masses(
     Returns:
         By the lesions' ids.
     """
-    ids = found.id_map.astype(np.int32)
+    ids = lesions.id_map.astype(np.int32)
     if others is not None:
         ids[others & (ids == 0)] = -1
     sums = _Sums(hu, ids, spacing_mm)
     c, voxel_mm3 = calibration.mg_per_cm3_per_hu / 1000, math.prod(spacing_mm)
-    in_map = {lesion.id: sum(c.sum_hu for c in lesion.components) for lesion in found.lesions}
+    in_map = {lesion.id: sum(c.sum_hu for c in lesion.components) for lesion in lesions.lesions}
     masses = {}
-    for number, box in enumerate(ndimage.find_objects(found.id_map), 1):
+    for number, box in enumerate(ndimage.find_objects(lesions.id_map), 1):
         if box is None:
             continue
         near = sums.near(number, box)

@@ -115,7 +115,7 @@ def _dense_lesions(
     return found, *without_metal(found, scan)
 
 
-def _score_unreviewed(context: ScanContext, found: LesionSet) -> ScanContext:
+def _score_unreviewed(context: ScanContext, lesions: LesionSet) -> ScanContext:
     """Score the coronary candidates that count by their evidence, or all where there is none, or no territories to name
     arteries by."""
     networks, region, spacing = context.networks, context.heart, context.scored_scan.image.GetSpacing()
@@ -123,12 +123,12 @@ def _score_unreviewed(context: ScanContext, found: LesionSet) -> ScanContext:
     if networks and not context.settings.candidates and region.territories is not None:
         evidence = Evidence.stored(networks.decomposition.card.calibration)
     if evidence is None:
-        suggestions = tuple(suggested_arteries(found, context.scored_scan, region))
-        method = scored("candidates", found, context.rules, spacing, suggestions=suggestions)
+        suggestions = tuple(suggested_arteries(lesions, context.scored_scan, region))
+        method = scored("candidates", lesions, context.rules, spacing, suggestions=suggestions)
     else:
-        found, suggestions, left_out = coronary_lesions(context, found, evidence)
-        method = scored("automatic", found, context.rules, spacing, suggestions=suggestions, left_out=left_out)
-    doubts = [*noise_warning(found, context.blood), unreviewed_warning(method, region.territories is not None)]
+        lesions, suggestions, left_out = coronary_lesions(context, lesions, evidence)
+        method = scored("automatic", lesions, context.rules, spacing, suggestions=suggestions, left_out=left_out)
+    doubts = [*noise_warning(lesions, context.blood), unreviewed_warning(method, region.territories is not None)]
     if context.settings.percentile_table is not None:
         message = (
             "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions."

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_bytes_atomically
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.core.text import RESEARCH_ONLY
-from CACScoringLib.report import template
+from CACScoringLib.report import page
 
 from ..statistics.bootstrap import RESAMPLES, Estimate
 from .figures import rendered
@@ -87,7 +87,7 @@ def write_study(
     _remove_earlier(folder)
     for path, content in files.items():
         write_bytes_atomically(folder / path, content)
-    write_bytes_atomically(folder / page_name, template.rendered("base.html", title, body=body).encode())
+    write_bytes_atomically(folder / page_name, page.rendered("base.html", title, body=body).encode())
     index = json.dumps(_index(title, sections, facts, digital, numbers), indent=1, ensure_ascii=False)
     write_bytes_atomically(folder / INDEX, index.encode())
     return folder / page_name
