@@ -82,7 +82,7 @@ def score_candidates(context: ScanContext) -> ScanContext:
         candidates = find_lesions(image, reader.sites, rules)
         doubts = [*reader.warnings, *doubts, *outside_warning(candidates.coronary, region.mask)]
         doubts += metal_warning(candidates, metal_lesions(candidates, image))
-        method = scored("reviewed", candidates.coronary, rules, image.GetSpacing(), no_calcium=reader.no_calcium)
+        method = method_result("reviewed", candidates.coronary, rules, image.GetSpacing(), no_calcium=reader.no_calcium)
         context = context.with_warnings(*doubts).with_method("threshold", method)
         if context.territories is not None and not reader.has_elsewhere:
             candidates = _dense_lesions(context, image, rules, reader.sites)[1]
@@ -124,10 +124,10 @@ def _score_unreviewed(context: ScanContext, lesions: LesionSet) -> ScanContext:
         evidence = Evidence.stored(networks.decomposition.card.calibration)
     if evidence is None:
         suggestions = tuple(suggested_arteries(lesions, context.scored_scan, region))
-        method = scored("candidates", lesions, context.rules, spacing, suggestions=suggestions)
+        method = method_result("candidates", lesions, context.rules, spacing, suggestions=suggestions)
     else:
         lesions, suggestions, left_out = coronary_lesions(context, lesions, evidence)
-        method = scored("automatic", lesions, context.rules, spacing, suggestions=suggestions, left_out=left_out)
+        method = method_result("automatic", lesions, context.rules, spacing, suggestions=suggestions, left_out=left_out)
     doubts = [*noise_warning(lesions, context.blood), unreviewed_warning(method, region.territories is not None)]
     if context.settings.percentile_table is not None:
         message = (
@@ -182,11 +182,11 @@ def score_map(context: ScanContext) -> ScanContext:
         counted = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
         message = f"{counted} left out, as probably noise or not coronary calcium."
         doubts.append(ScanWarning("map-left-out", message))
-    method = scored("automatic", lesions, rules, scan.image.GetSpacing(), suggestions=suggestions)
+    method = method_result("automatic", lesions, rules, scan.image.GetSpacing(), suggestions=suggestions)
     return replace(context, decomposition=parts).with_method("decomposition", method).with_warnings(*doubts)
 
 
-def scored(
+def method_result(
     status: str, lesions: LesionSet, rules: ScoringRules, spacing_mm: tuple[float, float, float], **more: Any
 ) -> MethodResult:
     """Score the lesions of a method. more: further fields of `MethodResult`."""
