@@ -102,7 +102,7 @@ def score_scan(
             reported in the arteries of their territories. Without that evidence all candidates are; without
             territories they are unassigned.
         networks: The networks; None for the clinical rule alone.
-        progress: Is told of the steps.
+        progress: Shows the steps.
 
     Raises:
         NoHeartError: No heart was found.
@@ -112,7 +112,7 @@ def score_scan(
         CTError: The settings or the input cannot be used otherwise.
     """
     progress = progress or Progress()
-    context = _begun(scan, settings, heart, lesions, networks)
+    context = _prepare(scan, settings, heart, lesions, networks)
     with progress.step("heart"):
         context = normalise(context)
         context = locate_heart(context)
@@ -131,7 +131,7 @@ def score_scan(
         return classify(context)
 
 
-def _begun(
+def _prepare(
     scan: CTScan,
     settings: ScoreSettings,
     heart: sitk.Image | None,

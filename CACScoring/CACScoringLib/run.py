@@ -81,7 +81,7 @@ class ScanInput:
 
 
 def run_scan(
-    given: ScanInput,
+    scan_input: ScanInput,
     settings: RunSettings,
     models: LoadedModels,
     output: OutputFolder,
@@ -91,7 +91,7 @@ def run_scan(
     """Read a scan, score it, and write all of its result.
 
     Args:
-        given: What is given of the scan.
+        scan_input: What is given of the scan.
         settings: How it is done.
         models: The models.
         output: The folder of results.
@@ -107,7 +107,7 @@ def run_scan(
     """
     progress = progress or Progress()
     progress.begin(_steps(settings, models))
-    result = read_and_score(given, settings, models, progress)
+    result = read_and_score(scan_input, settings, models, progress)
     comparison = None
     if earlier is not None:
         later = comparable(result)
@@ -124,30 +124,32 @@ def _steps(settings: RunSettings, models: LoadedModels) -> list[str]:
     return ["reading", *scoring_steps(models.networks), *(name for name, is_wanted in wanted.items() if is_wanted)]
 
 
-def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels, progress: Progress) -> ScoreResult:
+def read_and_score(
+    scan_input: ScanInput, settings: RunSettings, models: LoadedModels, progress: Progress
+) -> ScoreResult:
     """The result of a scan, of which nothing is written yet. Arguments and errors as in `run_scan`."""
     chosen, networks = settings.score, models.networks
     with progress.step("reading"):
         sample: Sample | None = None
-        if isinstance(given.ct, Path):
-            scan = read_ct(given.ct, given.series)
+        if isinstance(scan_input.ct, Path):
+            scan = read_ct(scan_input.ct, scan_input.series)
         else:
-            sample = given.ct()
+            sample = scan_input.ct()
             scan = sample.scan
-        if given.acquisition:
-            scan = replace(scan, acquisition=read_acquisition(given.acquisition))
-        if given.name:
-            scan = replace(scan, source=Path(given.name))
-        heart = read_mask(given.heart) if given.heart else None
+        if scan_input.acquisition:
+            scan = replace(scan, acquisition=read_acquisition(scan_input.acquisition))
+        if scan_input.name:
+            scan = replace(scan, source=Path(scan_input.name))
+        heart = read_mask(scan_input.heart) if scan_input.heart else None
         if settings.dicom:
             from .exchange.source import check_reader, check_series
 
             check_reader(settings.reader)
             check_series(scan)
-        lesions, doubts = _lesions(given.lesions, scan) if given.lesions else (None, ())
+        lesions, doubts = _lesions(scan_input.lesions, scan) if scan_input.lesions else (None, ())
         if sample and lesions is None:
             lesions = sample.lesions
-        calibration, warnings = _calibration(given, chosen, scan, sample)
+        calibration, warnings = _calibration(scan_input, chosen, scan, sample)
         scan = with_warnings(scan, *doubts, *warnings, *models.warnings)
     chosen = replace(chosen, calibration=calibration)
     if networks and heart is not None:
@@ -179,12 +181,12 @@ def _lesions(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, .
 
 
 def _calibration(
-    given: ScanInput, chosen: ScoreSettings, scan: CTScan, sample: Sample | None
+    scan_input: ScanInput, chosen: ScoreSettings, scan: CTScan, sample: Sample | None
 ) -> tuple[MassCalibration | None, tuple[ScanWarning, ...]]:
     """The mass calibration of the insert, or the sample's own; None for what was chosen or follows from the scan; and
     warnings."""
-    if given.calibration_insert:
-        path, density = given.calibration_insert
+    if scan_input.calibration_insert:
+        path, density = scan_input.calibration_insert
         insert, warnings = mask_on_scan_grid(read_mask(path), scan, "calibration insert")
         return insert_calibration(scan.image, insert, density), warnings
     if chosen.rules.calibration_mg_per_mm3_hu is None and sample:

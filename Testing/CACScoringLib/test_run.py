@@ -11,6 +11,7 @@ from handmade_networks import untrained
 
 from CACScoringLib.core.ct import Acquisition, MaskError, scan_from_image
 from CACScoringLib.core.files import OutputFolder
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.choice import LoadedModels, ModelChoice, chosen_models
@@ -51,9 +52,7 @@ def files(tmp_path_factory):
 
 def labels(image, artery):
     """Everything above 200 HU as lesions of one artery."""
-    mask = sitk.GetImageFromArray((sitk.GetArrayFromImage(image) > 200).astype(np.uint8) * artery)
-    mask.CopyInformation(image)
-    return mask
+    return Grid.of(image).image((sitk.GetArrayFromImage(image) > 200).astype(np.uint8) * artery)
 
 
 def sample():

@@ -1,19 +1,14 @@
 """A reader's overrides of slices: `score --slice K=on|off`."""
 
-import json
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
-from handmade_networks import loaded, scan_of, untrained
-from torch import nn
+from handmade_networks import AboveBlood, AllSlices, loaded, scan_of
 
 from CACScoringLib.calcium_map.decomposition import (
     DecompositionSettings,
     healthy_image,
 )
-from CACScoringLib.cli import main as cli
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
@@ -26,22 +21,6 @@ LESIONS = {6: (20, 24), 14: (30, 34), 15: (30, 34)}
 HEART = range(3, 21)
 
 
-class AboveBlood(nn.Module):
-    """The map is what exceeds blood by 50 HU."""
-
-    def forward(self, x):
-        return (x[:, :1] - (BLOOD_HU + 100) / 1000).clamp(min=0)
-
-
-class Always(nn.Module):
-    def __init__(self, shows):
-        super().__init__()
-        self.shows = shows
-
-    def forward(self, x):
-        return torch.tensor([[1.0 - self.shows, float(self.shows)]]).expand(len(x), 2)
-
-
 def scored(slice_mm=3.0, shows=True, **switched):
     hu = np.full((24, 60, 60), BLOOD_HU, np.int16)
     hu[:, 0] = -1000
@@ -50,7 +29,9 @@ def scored(slice_mm=3.0, shows=True, **switched):
     heart = np.zeros(hu.shape, np.uint8)
     heart[HEART.start : HEART.stop, 10:50, 10:50] = 1
     scan, mask = scan_of(hu, (1.0, 1.0, slice_mm), heart)
-    networks = Networks(None, loaded(Always(shows), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig()))
+    networks = Networks(
+        None, loaded(AllSlices(shows), SliceClassifierConfig()), loaded(AboveBlood(50), GeneratorConfig())
+    )
     # Nothing is left out as improbable: what is tested is which slices count.
     limits = DecompositionSettings(min_healthy_hu=None)
     settings = ScoreSettings(decomposition=limits, slices={int(k[1:]): word == "on" for k, word in switched.items()})
@@ -103,37 +84,3 @@ def test_it_is_recorded():
 def test_slices_elsewhere_are_refused(k, message):
     with pytest.raises(CTError, match=message):
         scored(**{k: "on"})
-
-
-class TestCommandLine:
-    @pytest.fixture
-    def case(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "models"))
-        for network in ("slices", "decomposition"):
-            untrained(network, f"my-{network}", tmp_path / "models")
-        result = scored()
-        sitk.WriteImage(result.scan.image, tmp_path / "ct.nii.gz")
-        sitk.WriteImage(result.heart.mask, tmp_path / "heart.nii.gz")
-        return [
-            "score",
-            str(tmp_path / "ct.nii.gz"),
-            "--heart",
-            str(tmp_path / "heart.nii.gz"),
-            "--settings",
-            '{"results": {"scene": false}}',
-        ]
-
-    @pytest.mark.long
-    def test_slices_are_switched_and_recorded(self, case, tmp_path):
-        models = ["--model", "my-slices", "--model", "my-decomposition", "--device", "cpu"]
-        switched = ["--settings", '{"scoring": {"slices": {"6": true, "14": false}}}']
-        assert cli.main([*case, *models, *switched, "--output", str(tmp_path / "out")]) == 0
-        data = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
-        assert data["slices_by_reader"] == {"6": "on", "14": "off"}
-        assert "slices 6 on and 14 off" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-
-    def test_without_networks_there_is_nothing_to_switch(self, case, tmp_path, capsys):
-        options = ["--threshold-only", "--settings", '{"scoring": {"slices": {"6": true}}}']
-        assert cli.main([*case, *options, "--output", str(tmp_path / "out")]) == cli.BAD_INPUT
-        assert "need" in capsys.readouterr().err
-        assert not (tmp_path / "out").exists()

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from handmade_networks import loaded, scan_of
+from handmade_networks import AboveBlood, AllSlices, loaded, scan_of
 from scipy.stats import chi2
 from torch import nn
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, healthy_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
@@ -28,26 +29,8 @@ SPACING_MM = (0.8, 0.8, 2.5)
 SIGMA_MM = 2.5
 
 
-class AboveBlood(nn.Module):
-    """The map is what exceeds blood."""
-
-    def forward(self, x):
-        return (x[:, :1] - (BLOOD_HU + 50) / 1000).clamp(min=0)
-
-
-class AllSlices(nn.Module):
-    """Calcium shows in every slice, or in none."""
-
-    def __init__(self, shows):
-        super().__init__()
-        self.shows = shows
-
-    def forward(self, x):
-        return torch.tensor([[1.0 - self.shows, float(self.shows)]]).expand(len(x), 2)
-
-
 def networks(shows=True):
-    return Networks(None, loaded(AllSlices(shows), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig()))
+    return Networks(None, loaded(AllSlices(shows), SliceClassifierConfig()), loaded(AboveBlood(0), GeneratorConfig()))
 
 
 @pytest.fixture(scope="module")
@@ -79,28 +62,6 @@ def test_a_lesion_below_the_threshold_is_scored_from_the_map(faint):
     assert decomposition.total.agatston == pytest.approx(decomposition.total.volume_mm3 / 3)
 
 
-def test_weights_are_read_from_the_ct(faint):
-    """The map holds 190 HU where the CT has 230: weight 2."""
-    scan, heart, labels, _ = faint
-    bright = sitk.GetArrayFromImage(scan.image)
-    bright[bright > 100] = 230
-    scan, _ = scan_of(bright, SPACING_MM, sitk.GetArrayFromImage(heart))
-    decomposition = score_scan(scan, heart=heart, lesions=labels, networks=networks()).methods["decomposition"]
-    weights = {c.weight for lesion in decomposition.lesions.lesions for c in lesion.components if c.peak_hu >= 200}
-    assert weights == {2}
-
-
-def test_unreviewed_lesions_of_the_map_get_the_artery_their_place_suggests(faint):
-    scan, heart, _, _ = faint
-    decomposition = score_scan(scan, heart=heart, networks=networks()).methods["decomposition"]
-    assert not decomposition.reviewed
-    assert len(decomposition.suggestions) == len(decomposition.lesions.lesions) == 1
-    lesion, suggestion = decomposition.lesions.lesions[0], decomposition.suggestions[0]
-    assert lesion.artery == suggestion.artery != Artery.UNASSIGNED
-    assert set(np.unique(decomposition.lesions.artery_map())) == {0, lesion.artery}
-    assert decomposition.arteries[lesion.artery].lesions == 1
-
-
 def test_labels_of_lesions_in_the_ct_do_not_change_the_map(faint):
     scan, heart, labels, _ = faint
     for shows in (True, False):
@@ -123,8 +84,7 @@ def test_the_map_scores_as_the_threshold_where_it_is_what_the_threshold_segments
     # The network's own grid, so that no resampling softens the edge.
     scan, heart = scan_of(hu[:58], (1.0, 1.0, 1.5), sitk.GetArrayFromImage(heart)[:58])
     made = Networks(None, networks().slices, loaded(Segmented(), GeneratorConfig()))
-    labels = sitk.GetImageFromArray((hu[:58] > 100).astype(np.uint8) * np.uint8(Artery.LAD))
-    labels.CopyInformation(heart)
+    labels = Grid.of(heart).image((hu[:58] > 100).astype(np.uint8) * np.uint8(Artery.LAD))
     rules = ScoringRules(minimum_area_mm2=0)
     result = score_scan(scan, ScoreSettings(rules), heart, labels, made)
     map_rules = rules_of_map(rules, 10.0, None)

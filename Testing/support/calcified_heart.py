@@ -2,9 +2,7 @@
 
 import numpy as np
 import SimpleITK as sitk
-import torch
-from handmade_networks import loaded, scan_of
-from torch import nn
+from handmade_networks import AboveBlood, AllSlices, loaded, scan_of
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.models.choice import Networks
@@ -12,20 +10,6 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierCo
 
 BLOOD_HU = 40
 SPACING_MM = (0.7, 0.8, 2.5)
-
-
-class AboveBlood(nn.Module):
-    """The map is what exceeds blood and its noise."""
-
-    def forward(self, x):
-        return (x[:, :1] - (BLOOD_HU + 50 + 40) / 1000).clamp(min=0)
-
-
-class AllSlices(nn.Module):
-    """Calcium shows in every slice."""
-
-    def forward(self, x):
-        return torch.tensor([[0.0, 1.0]]).expand(len(x), 2)
 
 
 NETWORKS = Networks(None, loaded(AllSlices(), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig()))

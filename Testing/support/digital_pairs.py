@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from calcified_heart import AboveBlood, AllSlices
-from handmade_networks import loaded
+from handmade_networks import AboveBlood, AllSlices, loaded
 from in_this_process import InThisProcess
 
 from CACScoringLib import run

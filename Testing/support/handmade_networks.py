@@ -4,12 +4,35 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 from torch import nn
 
 from CACScoringLib.core.ct import Acquisition, CTScan
 from CACScoringLib.models.cards import LoadedModel, Training, describe
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.van_velzen import PRESETS, Config, build
+
+
+class AboveBlood(nn.Module):
+    """The map is what exceeds blood of 40 HU, and `margin_hu` of its noise."""
+
+    def __init__(self, margin_hu: float = 40.0):
+        super().__init__()
+        self.limit = (40 + 50 + margin_hu) / 1000
+
+    def forward(self, x):
+        return (x[:, :1] - self.limit).clamp(min=0)
+
+
+class AllSlices(nn.Module):
+    """Calcium shows in every slice, or in none."""
+
+    def __init__(self, shows: bool = True):
+        super().__init__()
+        self.shows = shows
+
+    def forward(self, x):
+        return torch.tensor([[1.0 - self.shows, float(self.shows)]]).expand(len(x), 2)
 
 
 def loaded(network: nn.Module, config: Config) -> LoadedModel:

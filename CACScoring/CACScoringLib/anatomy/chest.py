@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from ..core.ct import NoHeartError
-from ..core.grid import Grid, bounding_box
+from ..core.grid import Grid
 
 GRID_MM = 3.0
 """Isotropic working grid: fine enough for the pleura, coarse enough that noise averages out."""
@@ -246,7 +246,7 @@ def depth_inside(mask: np.ndarray, beyond: int = 0) -> np.ndarray:
     depth = np.zeros(mask.shape, np.float32)
     if not mask.any():
         return depth
-    box = bounding_box(mask)
+    box = ndimage.find_objects(mask.view(np.uint8))[0]
     margins = [(beyond * (s.start == 0), beyond * (s.stop == n)) for s, n in zip(box, mask.shape, strict=True)]
     grown = np.pad(np.pad(mask[box], margins, mode="edge"), 1)
     centre = tuple(slice(low + 1, n - high - 1) for n, (low, high) in zip(grown.shape, margins, strict=True))
@@ -259,7 +259,7 @@ def within(mask: np.ndarray, radius: float) -> np.ndarray:
     if not mask.any():
         return mask.copy()
     reach = int(radius) + 1
-    box = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in bounding_box(mask))
+    box = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in ndimage.find_objects(mask.view(np.uint8))[0])
     near = np.zeros(mask.shape, bool)
     near[box] = ndimage.distance_transform_edt(~mask[box]) <= radius
     return near

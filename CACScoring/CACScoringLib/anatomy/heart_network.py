@@ -16,9 +16,9 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning
-from ..core.grid import Grid, ScanGrid, bounding_box, largest_part
+from ..core.grid import Grid, ScanGrid, largest_part
 from ..models.inference import predict
-from ..models.preprocessing import HEART_PATCH, HEART_SPACING_MM, heart_grid, heart_input
+from ..models.preprocessing import HEART_PATCH, HEART_SPACING_MM, heart_input
 from .chest import widened
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def heart_mask(
     Raises:
         NoHeartError: If less than MIN_HEART_ML is found.
     """
-    grid = heart_grid(scan.image)
+    grid = ScanGrid.over(scan.image, HEART_SPACING_MM)
     box = tuple(slice(0, n) for n in grid.size[::-1]) if region is None else _box_around(region, grid)
     probability, warnings = heart_probability(scan.image, model, settings, box)
     heart = largest_part(probability[box] >= settings.threshold)
@@ -136,7 +136,7 @@ def heart_probability(
 def _box_around(region: sitk.Image, grid: ScanGrid) -> tuple[slice, ...]:
     """The part of the grid, [k, j, i], that holds the region with SEARCH_MARGIN_MM around it, and at least a patch."""
     box = []
-    bounds = bounding_box(sitk.GetArrayViewFromImage(region) != 0)[::-1]
+    bounds = ndimage.find_objects((sitk.GetArrayViewFromImage(region) != 0).view(np.uint8))[0][::-1]
     axes = zip(bounds, grid.first, grid.step, grid.size, HEART_SPACING_MM, strict=True)
     for bound, first, step, size, spacing_mm in axes:
         margin = SEARCH_MARGIN_MM / spacing_mm

@@ -20,8 +20,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning
-from ..core.grid import Grid, bounding_box, largest_part
-from ..core.labels import Artery
+from ..core.grid import Grid, largest_part
 from .chest import BONE_HU, GRID_MM, Chest, depth_inside, landmarks, on_working_grid, voxels, within
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def heart_region(scan: CTScan) -> HeartRegion:
 def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
     """The part of the scan within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights."""
     margin = voxels(EXCLUDED_MARGIN_MM)
-    box = bounding_box(heart)[::-1]
+    box = ndimage.find_objects(heart.view(np.uint8))[0][::-1]
     low = coarse.TransformContinuousIndexToPhysicalPoint([s.start - margin - 0.5 for s in box])
     high = coarse.TransformContinuousIndexToPhysicalPoint([s.stop + margin - 0.5 for s in box])
     start = image.TransformPhysicalPointToContinuousIndex(low)
@@ -146,7 +145,7 @@ def _with_what_joins(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image,
     return sitk.BinaryReconstructionByDilation(skeleton, joined, 0, BONE_LABEL, True)
 
 
-def bone_beside(image: sitk.Image, organs: sitk.Image) -> sitk.Image:
+def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: sitk.Image) -> sitk.Image:
     """Bone where no lungs show the chest wall: BONE_LABEL, uint8 on the scan's grid.
 
     It is what is large and bright and lies mostly outside heart and territories, but for what reaches deep into them,
@@ -154,9 +153,9 @@ def bone_beside(image: sitk.Image, organs: sitk.Image) -> sitk.Image:
 
     Args:
         image: The scan, HU.
+        coarse: The same on the working grid.
         organs: uint8 0/1 on its grid, heart and territories.
     """
-    coarse = on_working_grid(image)
     own = Grid.of(coarse).mask(organs)
     labels, count = ndimage.label(sitk.GetArrayViewFromImage(coarse) > BONE_HU, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
@@ -355,11 +354,3 @@ def _best_path(score: np.ndarray) -> np.ndarray:
         near = total[k, j : path[k + 1, 0] + 2, i : path[k + 1, 1] + 2]
         path[k] = np.unravel_index(near.argmax(), near.shape) + np.array([j, i])
     return path
-
-
-def candidate_region(region: HeartRegion) -> np.ndarray:
-    """Where an unreviewed candidate may lie: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
-    inside = sitk.GetArrayViewFromImage(region.mask) != 0
-    if region.excluded is not None:
-        inside &= sitk.GetArrayViewFromImage(region.excluded) == 0
-    return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)

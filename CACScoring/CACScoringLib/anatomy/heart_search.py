@@ -4,6 +4,10 @@ Network and lungs watch each other. A network that was misled (an arm beside the
 room that the lungs leave for a heart; and where the field of view cuts the lungs off, as in scans made for calcium
 scoring, the network's heart must look like one by itself. The limits were chosen on whole and cropped scans that nobody
 has read for calcium.
+
+One network finds the heart and the territories of its arteries, valves and vessels. It sees 192 mm at a time, on voxels
+of 3 mm: first patches along the scan, in the middle of the body, whose width is that of a large heart; then once more a
+patch around the heart that it found, which is what it learned on.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from ..core.ct import AIR_HU, CTScan, NoHeartError, ScanWarning, mask_on_scan_gr
 from ..core.grid import Grid, ScanGrid, largest_part
 from ..core.labels import TERRITORIES
 from ..models.inference import predict
-from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_grid, territory_input
+from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 from .chest import GRID_MM, TISSUE_HU, on_working_grid, widened, within
 from .heart_network import heart_mask
 from .heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion, bone_beside, cut_warnings, heart_region
@@ -51,16 +55,6 @@ LUNG_REACH_MM = 12.0
 chests; 0.02 beside a liver, 0 on one side of an arm that the field of view cuts."""
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A heart by networks. source: the name of the one whose outline it is."""
-
-    mask: sitk.Image
-    source: str
-    warnings: tuple[ScanWarning, ...]
-    territories: Territories | None
-
-
 def locate_heart(context: ScanContext) -> ScanContext:
     """Find the heart, and the territories of its arteries; errors as of `find_heart`."""
     networks = context.networks
@@ -89,46 +83,37 @@ def find_heart(
         mask, warnings = mask_on_scan_grid(given, scan, "heart mask")
         region = HeartRegion(mask=mask > 0, excluded=None, source="given", warnings=warnings)
         return region if territories is None else _with_territories(scan, region, territories)
-    models = [model for model in (network, territories) if model is not None]
-    if not models:
+    model = network or territories
+    if model is None:
         return heart_region(scan)
-    name = models[0].card.name
+    lungs, reason = None, ""
     try:
         lungs = heart_region(scan)
     except NoHeartError as error:
-        return _without_lungs(scan, network, territories, error)
+        reason = str(error)
     try:
-        found = _by_networks(scan, network, territories, lungs.mask)
-    except NoHeartError:
-        return _from_lungs(lungs, f"The network {name} found no heart between the lungs.")
-    agreement = _dice(found.mask, lungs.mask)
-    if agreement < LEAST_AGREEMENT:
-        reason = (
-            f"The heart found by the network {name} and the heart region derived from the lungs overlap "
-            f"by only {math.floor(100 * agreement)}% (Dice)."
-        )
-        return _from_lungs(lungs, reason)
-    mask = sitk.And(found.mask, lungs.excluded != BONE_LABEL)
-    cut = cut_warnings(sitk.GetArrayViewFromImage(mask) != 0)
-    # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
-    warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *found.warnings, *cut)
-    places = found.territories and found.territories.with_descending_aorta(lungs.excluded == AORTA_LABEL)
-    return HeartRegion(mask, lungs.excluded, found.source, warnings, places)
+        region = _by_networks(scan, network, territories, lungs and lungs.mask)
+    except NoHeartError as error:
+        if lungs is None:
+            raise NoHeartError(f"{reason} {error}") from None
+        return _from_lungs(lungs, f"The network {model.card.name} found no heart between the lungs.")
+    return _without_lungs(scan, region, reason) if lungs is None else _beside_lungs(region, lungs)
 
 
 def _by_networks(
     scan: CTScan, network: LoadedModel | None, territories: LoadedModel | None, lungs: sitk.Image | None
-) -> _Found:
-    """lungs: the region found from the lungs; None where they show none. Raises NoHeartError."""
-    if network is not None:
-        mask, warnings = heart_mask(scan, network, region=lungs)
-        region = HeartRegion(mask, None, network.card.name, warnings)
-        if territories is not None:
-            region = _with_territories(scan, region, territories)
-        return _Found(region.mask, region.source, region.warnings, region.territories)
-    found = find_territories(scan, territories)
-    mask = widened(found.heart_mask(scan.image), HEART_MARGIN_MM)
-    return _Found(mask, found.source, found.warnings, found)
+) -> HeartRegion:
+    """The heart by networks; nothing is excluded yet.
+
+    lungs: the region found from the lungs; None where they show none. Raises NoHeartError.
+    """
+    if network is None:
+        found = find_territories(scan, territories)
+        mask = widened(found.heart_mask(scan.image), HEART_MARGIN_MM)
+        return HeartRegion(mask, None, found.source, found.warnings, found)
+    mask, warnings = heart_mask(scan, network, region=lungs)
+    region = HeartRegion(mask, None, network.card.name, warnings)
+    return region if territories is None else _with_territories(scan, region, territories)
 
 
 def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> HeartRegion:
@@ -146,34 +131,46 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
     return replace(region, warnings=(*region.warnings, ScanWarning("no-territories", message)))
 
 
+def _beside_lungs(region: HeartRegion, lungs: HeartRegion) -> HeartRegion:
+    """The heart of networks, with what the lungs show that is none; or that of the lungs where both disagree."""
+    agreement = _dice(region.mask, lungs.mask)
+    if agreement < LEAST_AGREEMENT:
+        reason = (
+            f"The heart found by the network {region.source} and the heart region derived from the lungs overlap "
+            f"by only {math.floor(100 * agreement)}% (Dice)."
+        )
+        return _from_lungs(lungs, reason)
+    mask = sitk.And(region.mask, lungs.excluded != BONE_LABEL)
+    cut = cut_warnings(sitk.GetArrayViewFromImage(mask) != 0)
+    # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
+    warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *region.warnings, *cut)
+    territories = region.territories and region.territories.with_descending_aorta(lungs.excluded == AORTA_LABEL)
+    return HeartRegion(mask, lungs.excluded, region.source, warnings, territories)
+
+
 def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
     message = (
         f"{reason} The region between the lungs was used instead, which is wider than the heart. Check the heart "
         "outline; give --heart MASK if it is wrong."
     )
-    warning = ScanWarning("heart-from-lungs", message)
-    return HeartRegion(lungs.mask, lungs.excluded, lungs.source, (*lungs.warnings, warning))
+    return replace(lungs, warnings=(*lungs.warnings, ScanWarning("heart-from-lungs", message)))
 
 
-def _without_lungs(
-    scan: CTScan, network: LoadedModel | None, territories: LoadedModel | None, error: NoHeartError
-) -> HeartRegion:
-    """The network's heart where the lungs show none, as long as it looks like one. error: why the lungs show none."""
-    try:
-        found = _by_networks(scan, network, territories, None)
-    except NoHeartError as further:
-        raise NoHeartError(f"{error} {further}") from None
-    if implausibility := implausible(scan, found.mask) or without_arteries(found.territories):
-        raise NoHeartError(f"{error} The heart of the network {found.source} is implausible: {implausibility}")
+def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegion:
+    """The heart of networks where the lungs show none, as long as it looks like one. reason: why they show none."""
+    coarse = on_working_grid(scan.image)
+    if implausibility := implausible(coarse, region.mask) or without_arteries(region.territories):
+        raise NoHeartError(f"{reason} The heart of the network {region.source} is implausible: {implausibility}")
     message = (
-        f"The heart could not be located from the lungs, so it was found by the network {found.source} alone, "
+        f"The heart could not be located from the lungs, so it was found by the network {region.source} alone, "
         "and bone is told by its size and density alone. Check the heart outline."
     )
-    further = (ScanWarning("heart-without-lungs", message), *cut_warnings(sitk.GetArrayViewFromImage(found.mask) != 0))
-    organs = found.mask if found.territories is None else found.mask | (found.territories.labels(scan.image) > 0)
-    bone = bone_beside(scan.image, organs)
-    mask = sitk.And(found.mask, bone == 0)
-    return HeartRegion(mask, bone, found.source, (*found.warnings, *further), found.territories)
+    cut = cut_warnings(sitk.GetArrayViewFromImage(region.mask) != 0)
+    territories = region.territories
+    organs = region.mask if territories is None else region.mask | (territories.labels(scan.image) > 0)
+    bone = bone_beside(scan.image, coarse, organs)
+    warnings = (*region.warnings, ScanWarning("heart-without-lungs", message), *cut)
+    return replace(region, mask=sitk.And(region.mask, bone == 0), excluded=bone, warnings=warnings)
 
 
 def without_arteries(territories: Territories | None) -> str:
@@ -188,12 +185,11 @@ def without_arteries(territories: Territories | None) -> str:
     return ""
 
 
-def implausible(scan: CTScan, mask: sitk.Image) -> str:
+def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
     """Why a mask that no lungs confirm is no heart: a sentence, empty where nothing speaks against it.
 
-    mask: uint8 0/1 on the scan's grid, not empty.
+    coarse: the scan on the working grid. mask: uint8 0/1 on the scan's own, not empty.
     """
-    coarse = on_working_grid(scan.image)
     heart = Grid.of(coarse).mask(mask)
     volume_ml = heart.sum() * GRID_MM**3 / 1000
     if not HEART_ML[0] <= volume_ml <= HEART_ML[1]:
@@ -317,7 +313,7 @@ def counts_along(mask: np.ndarray, axis: int) -> np.ndarray:
 
 def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
     """Find heart and territories. Raises NoHeartError if less than MIN_HEART_ML of heart is found."""
-    grid = territory_grid(scan.image)
+    grid = ScanGrid.over(scan.image, TERRITORY_SPACING_MM)
     hu = grid.resample(scan.image, AIR_HU)
     weight = np.full(hu.shape, 1e-6, np.float32)
     output = np.zeros((1 + len(TERRITORIES), *hu.shape), np.float32)
@@ -328,7 +324,10 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
         """Look at patches around these (k, j, i), and let them count so many times as much as what was seen before."""
         lows = [np.rint(c - TERRITORY_PATCH / 2).astype(int) for c in centres]
         boxes = [_box(low, hu.shape) for low in lows]
-        patches = np.stack([territory_input(_filled(hu, box)) for box in boxes])
+        patches = np.full((len(boxes), *(TERRITORY_PATCH,) * 3), AIR_HU, np.float32)
+        for patch, (inside, part) in zip(patches, boxes, strict=True):
+            patch[part] = hu[inside]
+        patches = np.stack([territory_input(patch) for patch in patches])
         found, doubtful = predict(model.network, patches, 1)
         warnings.extend(doubtful)
         for (inside, part), one in zip(boxes, found, strict=True):
@@ -401,17 +400,7 @@ def _box(low: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tu
     return inside, tuple(slice(int(a - n), int(b - n)) for a, b, n in zip(first, last, low, strict=True))
 
 
-def _filled(hu: np.ndarray, box: tuple[tuple[slice, ...], tuple[slice, ...]]) -> np.ndarray:
-    patch = np.full((TERRITORY_PATCH,) * 3, AIR_HU, np.float32)
-    patch[box[1]] = hu[box[0]]
-    return patch
-
-
-def _patch_weight() -> np.ndarray:
-    ramp = np.minimum(
-        1.0, (np.minimum(np.arange(TERRITORY_PATCH), np.arange(TERRITORY_PATCH)[::-1]) + 1) / (BORDER + 1)
-    ).astype(np.float32)
-    return ramp[:, None, None] * ramp[:, None] * ramp
-
-
-_WEIGHT = _patch_weight()
+_RAMP = np.minimum(np.arange(TERRITORY_PATCH), np.arange(TERRITORY_PATCH)[::-1]) + 1
+_RAMP = np.minimum(1.0, _RAMP / (BORDER + 1)).astype(np.float32)
+_WEIGHT = _RAMP[:, None, None] * _RAMP[:, None] * _RAMP
+"""Of a patch's voxels, [k, j, i]."""

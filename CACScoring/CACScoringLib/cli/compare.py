@@ -45,11 +45,12 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
     Raises OutputError, CTError.
     """
+    from ..core.records import is_result, read_result
     from ..models.choice import load_models
     from ..quality.calibration import stored_repeatability
     from ..report import page
     from ..run import ScanInput, comparable, read_and_score
-    from ..scoring.comparison import compare, comparison_as_json, is_result, read_result
+    from ..scoring.comparison import compare, comparison_as_json
 
     output = OutputFolder(options.output, options.overwrite)
     if options.scans[0].resolve() == options.scans[1].resolve():

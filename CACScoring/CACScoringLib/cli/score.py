@@ -113,12 +113,12 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         radiograph.run(options, progress)
         return
     # Imported here so that `cac --help` and a mistyped option answer at once.
+    from ..core.records import read_result
     from ..io.reading import stem
     from ..models.choice import chosen_models, load_models
     from ..report.files import result_as_text
     from ..report.page import comparison_as_text
     from ..run import ScanInput, run_scan
-    from ..scoring.comparison import read_result
 
     if (options.ct is None) != options.sample:
         raise OutputError("Give one CT, or a --radiograph, to score (see cac score --help).")

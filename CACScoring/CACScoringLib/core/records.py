@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .ct import Acquisition, UnreadableError
+from .ct import Acquisition, CTError, UnreadableError
+from .files import LAST_FILE, SCHEMA
 from .labels import Artery, NonCoronary
 
 _NUMBER, _NUMBER_OR_NONE, _TEXT_OR_NONE, _DICT_OR_NONE = (float, int), (float, int, None), (str, None), (dict, None)
@@ -66,6 +69,33 @@ _RECORD = {
 }
 """Of a `scores.json`, what readers rely on: of each key the types that it may have; ? marks one that may be missing. A
 list of one shape has any length."""
+
+
+def read_result(path: Path) -> dict:
+    """The content of a result's `scores.json`.
+
+    Args:
+        path: The folder that `cac score` wrote, or the file.
+
+    Raises:
+        UnreadableError: It is missing or cannot be read.
+        CTError: The input cannot be used.
+    """
+    file = path / LAST_FILE if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path} holds no readable result ({error}). Give a results folder of cac score."
+        raise UnreadableError(message) from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise CTError(f"{file} is not of schema {SCHEMA}. Score the scan again with this version.")
+    check_record(content, str(file))
+    return content
+
+
+def is_result(path: Path) -> bool:
+    """Whether a path is a result rather than a CT."""
+    return path.name == LAST_FILE or (path / LAST_FILE).is_file()
 
 
 def check_record(content: object, name: str) -> None:

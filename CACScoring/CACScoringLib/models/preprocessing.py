@@ -84,11 +84,6 @@ def heart_input(image: sitk.Image) -> np.ndarray:
     return _scaled(hu, HEART_LOW_HU, HEART_HIGH_HU)
 
 
-def territory_grid(image: sitk.Image) -> ScanGrid:
-    """The territory network's grid over a whole scan."""
-    return ScanGrid.over(image, TERRITORY_SPACING_MM)
-
-
 def territory_input(hu: np.ndarray) -> np.ndarray:
     """HU [..., k, j, i] on the territory network's grid as it sees them: float32 [2, ..., k, j, i], 0 to 1."""
     return np.stack([_scaled(hu, low, high) for low, high in TERRITORY_WINDOWS_HU])

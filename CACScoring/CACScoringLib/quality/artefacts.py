@@ -103,46 +103,46 @@ class Course:
         )
 
 
-def metal_lesions(found: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
+def metal_lesions(lesions: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
     """The lesions, by id, that hold or touch (26 neighbours) metal or another foreign body, and of which kind it is
     (`metal_voxels`).
 
     Args:
-        found: Lesions of the scan, of the CT itself or of its calcium map.
+        lesions: Lesions of the scan, of the CT itself or of its calcium map.
         scan: The CT.
     """
-    metal = metal_voxels(found.id_map, scan)
+    metal = metal_voxels(lesions.id_map, scan)
     where = np.flatnonzero(metal)
-    counts = np.zeros((int(found.id_map.max(initial=0)) + 1, max(MetalKind) + 1), int)
-    np.add.at(counts, (found.id_map.reshape(-1)[where], metal.reshape(-1)[where]), 1)
+    counts = np.zeros((int(lesions.id_map.max(initial=0)) + 1, max(MetalKind) + 1), int)
+    np.add.at(counts, (lesions.id_map.reshape(-1)[where], metal.reshape(-1)[where]), 1)
     most = BLOOD_MM3 / math.prod(scan.GetSpacing())
-    touched = [own.id for own in found.lesions if counts[own.id].any() and own.voxels <= most]
+    touched = [own.id for own in lesions.lesions if counts[own.id].any() and own.voxels <= most]
     return {number: MetalKind(int(counts[number].argmax())) for number in touched}
 
 
-def metal_warning(found: LesionSet, metal: dict[int, MetalKind]) -> list[ScanWarning]:
+def metal_warning(lesions: LesionSet, metal: dict[int, MetalKind]) -> list[ScanWarning]:
     """Warn of a reader's lesions that are metal, if there are any. metal: of `metal_lesions`."""
     if not metal:
         return []
-    message = f"{_metal_text(found, metal)} A reader labelled them, and they are scored."
+    message = f"{_metal_text(lesions, metal)} A reader labelled them, and they are scored."
     return [ScanWarning("metal-labelled", message)]
 
 
-def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[ScanWarning]]:
+def without_metal(lesions: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[ScanWarning]]:
     """Leave out candidates, of the CT or of its calcium map, that are metal.
 
     Returns:
         The other candidates, and a warning that names those left out.
     """
-    metal = metal_lesions(found, scan)
+    metal = metal_lesions(lesions, scan)
     if not metal:
-        return found, []
-    kept = found.of(lesion.id for lesion in found.lesions if lesion.id not in metal)
+        return lesions, []
+    kept = lesions.of(lesion.id for lesion in lesions.lesions if lesion.id not in metal)
     consequence = "They are left out of the candidates, with any calcium that touches them: label that by hand."
-    return kept, [ScanWarning("metal", f"{_metal_text(found, metal)} {consequence}")]
+    return kept, [ScanWarning("metal", f"{_metal_text(lesions, metal)} {consequence}")]
 
 
-def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning]:
+def noise_warning(lesions: LesionSet, blood: BloodPool | None) -> list[ScanWarning]:
     """The severe doubt about candidates that noise alone explains, if these are many and most.
 
     A candidate is explained where its peak is no more than NOISE_REACH_SDS above the blood; the doubt is raised where
@@ -152,7 +152,7 @@ def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning
     if blood is None or blood.enhanced:
         return []
     reach = blood.median_hu + NOISE_REACH_SDS * blood.noise_hu
-    count, total = sum(lesion.peak_hu <= reach for lesion in found.lesions), len(found.lesions)
+    count, total = sum(lesion.peak_hu <= reach for lesion in lesions.lesions), len(lesions.lesions)
     if count <= max(NOISE_CANDIDATES, total / 2):
         return []
     message = (
@@ -163,10 +163,10 @@ def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning
     return [ScanWarning("noise-candidates", message)]
 
 
-def _metal_text(found: LesionSet, metal: dict[int, MetalKind]) -> str:
+def _metal_text(lesions: LesionSet, metal: dict[int, MetalKind]) -> str:
     parts = []
     for kind in sorted(set(metal.values()), reverse=True):
-        slices = [str(lesion.slice_indices[0]) for lesion in found.lesions if metal.get(lesion.id) == kind]
+        slices = [str(lesion.slice_indices[0]) for lesion in lesions.lesions if metal.get(lesion.id) == kind]
         parts.append(f"{kind.title} (slices {', '.join(slices[:5])}{' …' if len(slices) > 5 else ''})")
     kinds = "; ".join(parts)
     return f"{len(metal)} lesion(s) are metal or another foreign body, or touch one: {kinds}."

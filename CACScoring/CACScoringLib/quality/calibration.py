@@ -1,4 +1,4 @@
-"""How far a scan is from those that the models were calibrated on, as one distance with named causes.
+"""What a model was calibrated on: how far a scan is from those scans, and how repeatable scores are.
 
 Of each fact about a scan (how it was made, how noisy it is, what of the heart it shows) the range that calibration
 scans had is stored with the model of the map. A scan inside all ranges has distance 0; else its distance is the largest

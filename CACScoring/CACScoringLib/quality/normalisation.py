@@ -319,16 +319,13 @@ def _mtf(frequency: np.ndarray, body: np.ndarray, noise: np.ndarray) -> np.ndarr
     if not seen[frequency <= COARSE_PER_MM[1]].all():
         return None
     last = len(seen) - 1 if seen.all() else int(np.argmin(seen)) - 1
-    by_noise = noise / (frequency + RAMP_FLOOR_PER_MM) * _aperture(frequency) ** 2
+    aperture = np.exp(-2 * (np.pi * APERTURE_SIGMA_MM * frequency) ** 2)
+    by_noise = noise / (frequency + RAMP_FLOOR_PER_MM) * aperture**2
     square = np.where(np.arange(len(seen)) <= last, edges, by_noise * (edges[last] / by_noise[last]))
     mtf = np.sqrt(square / square[coarse].mean())
     smooth = np.exp(np.convolve(np.pad(np.log(mtf), 1, mode="edge"), np.ones(3) / 3, mode="valid"))
     smooth[frequency <= COARSE_PER_MM[1]] = 1.0
     return smooth
-
-
-def _aperture(frequency: np.ndarray) -> np.ndarray:
-    return np.exp(-2 * (np.pi * APERTURE_SIGMA_MM * frequency) ** 2)
 
 
 def _body_power(

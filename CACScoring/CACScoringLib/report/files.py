@@ -137,7 +137,11 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
 
     seconds: by step. identify: include the patient's name and id, study date and UIDs, left out otherwise.
     """
-    image = result.scan.image
+    image, networks = result.scan.image, result.networks
+    truth, territories = result.true_mass_mg, result.heart.territories
+    calibrated_on = networks and CalibratedOn.stored(networks.decomposition.card.calibration)
+    # What the candidates of an automatic clinical score were evaluated by (`scoring.evidence`).
+    automatic = networks is not None and result.methods["threshold"].status == "automatic"
     return {
         "schema": SCHEMA,
         "input": {
@@ -146,26 +150,31 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
             "spacing_mm": list(image.GetSpacing()),
         },
         "acquisition": result.scan.acquisition.facts(identify),
-        "measured": None if result.blood is None else asdict(result.blood),
-        "normalisation": None if result.normalisation is None else asdict(result.normalisation),
-        "familiarity": None if result.familiarity is None else asdict(result.familiarity),
-        "mass_calibration": None if result.mass_calibration is None else asdict(result.mass_calibration),
+        "measured": result.blood and asdict(result.blood),
+        "normalisation": result.normalisation and asdict(result.normalisation),
+        "familiarity": result.familiarity and asdict(result.familiarity),
+        "mass_calibration": result.mass_calibration and asdict(result.mass_calibration),
         "heart": {"source": result.heart.source},
         "warnings": [asdict(warning) for warning in result.warnings],
         "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
         "models": models_as_json(result),
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
         "non_coronary": _non_coronary(result),
-        "territories": _territories(result),
-        "slice_probabilities": _probabilities(result),
-        "slices_positive_from": _positive_from(result),
+        "territories": territories
+        and {"labels": {str(n): name for n, name in enumerate(TERRITORIES) if n}, "model": territories.source},
+        "slice_probabilities": result.slices
+        and [None if math.isnan(p) else round(float(p), 6) for p in result.slices.on_scan],
+        # As its training chose it for the classifier alone; the method may decompose more slices.
+        "slices_positive_from": networks and networks.slices.card.validation.get("threshold"),
         "slices_by_reader": {str(k): "on" if on else "off" for k, on in sorted(result.slices_by_reader.items())},
         "slices_decomposed": _decomposed(result),
-        "decomposition_settings": None if result.decomposition is None else asdict(result.decomposition.settings),
-        "candidate_evidence": _candidate_evidence(result),
-        "calibrated_on": _calibrated_on(result),
-        "categories": _categories(result),
-        "truth": _truth(result),
+        "decomposition_settings": result.decomposition and asdict(result.decomposition.settings),
+        "candidate_evidence": networks.decomposition.card.calibration["candidates"] if automatic else None,
+        "calibrated_on": calibrated_on and asdict(calibrated_on),
+        "categories": result.categories and {**asdict(result.categories), "rounding": ROUNDING},
+        "truth": None
+        if truth is None
+        else {"mass_mg": {"total": sum(truth.values()), **{artery.key: mass for artery, mass in truth.items()}}},
         "second_opinions": {o.network: estimate_as_json(o, result.methods) for o in result.estimates},
         "seconds": {_STEP_KEYS.get(step, step): round(took, 3) for step, took in seconds.items()},
     }
@@ -273,13 +282,6 @@ def _non_coronary(result: ScoreResult) -> dict | None:
     return {"reviewed": elsewhere.reviewed, **sites, "lesion_list": lesions}
 
 
-def _territories(result: ScoreResult) -> dict | None:
-    found = result.heart.territories
-    if found is None:
-        return None
-    return {"labels": {str(n): name for n, name in enumerate(TERRITORIES) if n}, "model": found.source}
-
-
 def _lesion(
     lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float], mass: CalciumMass = NOT_MEASURED
 ) -> dict:
@@ -324,19 +326,6 @@ def models_as_json(result: ScoreResult) -> list[dict]:
     return [{"name": m.card.name, "network": m.card.network, "sha256": m.card.sha256} for m in loaded if m]
 
 
-def _probabilities(result: ScoreResult) -> list[float | None] | None:
-    """Of visible calcium, for each slice of the scan; None for slices without heart."""
-    if result.slices is None:
-        return None
-    return [None if math.isnan(p) else round(float(p), 6) for p in result.slices.on_scan]
-
-
-def _positive_from(result: ScoreResult) -> float | None:
-    """Probability from which the classifier alone calls a slice positive, as its training chose it; None if unknown.
-    The method may take more slices apart (`decomposition_settings`)."""
-    return result.networks and result.networks.slices.card.validation.get("threshold")
-
-
 def _decomposed(result: ScoreResult) -> list[bool] | None:
     """Whether each slice of the scan was decomposed; not so where a reader switched it off."""
     if result.slices is None or result.decomposition is None:
@@ -344,34 +333,6 @@ def _decomposed(result: ScoreResult) -> list[bool] | None:
     taken = result.decomposition.decomposed.astype(np.float32)
     on_scan = on_scan_slices(taken, result.slices.slices, result.scan.image)
     return [bool(value > 0) and result.slices_by_reader.get(k, True) for k, value in enumerate(on_scan)]
-
-
-def _candidate_evidence(result: ScoreResult) -> dict | None:
-    """What the candidates of an automatic clinical score were evaluated by (`scoring.evidence`)."""
-    if result.networks is None or result.methods["threshold"].status != "automatic":
-        return None
-    return result.networks.decomposition.card.calibration["candidates"]
-
-
-def _calibrated_on(result: ScoreResult) -> dict | None:
-    """The reference scans that the model of the map was calibrated on; None for digital patients."""
-    if result.networks is None:
-        return None
-    known = CalibratedOn.stored(result.networks.decomposition.card.calibration)
-    return None if known is None else asdict(known)
-
-
-def _categories(result: ScoreResult) -> dict | None:
-    if result.categories is None:
-        return None
-    return {**asdict(result.categories), "rounding": ROUNDING}
-
-
-def _truth(result: ScoreResult) -> dict | None:
-    if result.true_mass_mg is None:
-        return None
-    masses = {artery.key: mass for artery, mass in result.true_mass_mg.items()}
-    return {"mass_mg": {"total": sum(masses.values()), **masses}}
 
 
 def interval_text(low: float, high: float) -> str:

@@ -1,4 +1,4 @@
-"""The report for people: one HTML page that needs no other file."""
+"""The report for people: one HTML page that needs no other file, by templates that escape texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a result: scored slices with outlined lesions, and maximum-intensity overviews."""
+"""Pictures of a report with their captions: slices with outlined lesions, maximum-intensity overviews, saliency."""
 
 from __future__ import annotations
 

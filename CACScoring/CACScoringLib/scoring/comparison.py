@@ -7,17 +7,12 @@ limits nor intervals are known, there is no verdict but the reason.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ..core.ct import CTError, ScanWarning, UnreadableError
-from ..core.files import LAST_FILE
-from ..core.files import SCHEMA as SCORE_SCHEMA
+from ..core.ct import ScanWarning
 from ..core.labels import MAIN_ARTERIES
-from ..core.records import check_record
 from ..quality.acquisition import NO_AGENT
 from ..quality.calibration import CalibratedOn, Limits, Repeatability, models_of
 
@@ -52,6 +47,7 @@ OTHER_NOISE_RATIO = 2.0
 """Noise that differs by this factor, as from a quarter of the dose or a sharp kernel, makes scans incomparable."""
 
 _SIDES = ("earlier", "later")
+_NOT_WRITTEN = ("limits", "settings", "candidate_evidence")
 
 Pair = tuple[dict, dict]
 """Contents of `scores.json` of the earlier and the later scan."""
@@ -120,39 +116,12 @@ class Comparison:
     repeatability: Repeatability | None
 
 
-def read_result(path: Path) -> dict:
-    """The content of a result's `scores.json`.
-
-    Args:
-        path: The folder that `cac score` wrote, or the file.
-
-    Raises:
-        UnreadableError: It is missing or cannot be read.
-        CTError: The input cannot be used.
-    """
-    file = path / LAST_FILE if path.is_dir() else path
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"{path} holds no readable result ({error}). Give a results folder of cac score."
-        raise UnreadableError(message) from error
-    if not isinstance(content, dict) or content.get("schema") != SCORE_SCHEMA:
-        raise CTError(f"{file} is not of schema {SCORE_SCHEMA}. Score the scan again with this version.")
-    check_record(content, str(file))
-    return content
-
-
-def is_result(path: Path) -> bool:
-    """Whether a path is a result rather than a CT."""
-    return path.name == LAST_FILE or (path / LAST_FILE).is_file()
-
-
 def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> Comparison:
     """Compare two results.
 
     Args:
-        earlier: Contents of `scores.json`; identifying facts in them are compared too, but not kept.
-        later: Contents of `scores.json`; identifying facts in them are compared too, but not kept.
+        earlier: Content of `scores.json`; identifying facts in it are compared too, but not kept.
+        later: Alike.
         repeatability: Limits of a scan-rescan study; None for none.
     """
     both = earlier, later
@@ -165,12 +134,13 @@ def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> 
 
 def comparison_as_json(comparison: Comparison) -> dict:
     """Content of `comparison.json`, and of "comparison" in `scores.json`. Within one schema keys may be added only."""
+    provenance = comparison.repeatability and asdict(comparison.repeatability)
     return {
         "schema": SCHEMA,
         "earlier": comparison.earlier,
         "later": comparison.later,
         "warnings": [asdict(warning) for warning in comparison.warnings],
-        "limits": None if comparison.repeatability is None else _provenance(comparison.repeatability),
+        "limits": provenance and {name: value for name, value in provenance.items() if name not in _NOT_WRITTEN},
         "methods": {
             method.method: {
                 "cannot_be_said": list(method.bars),
@@ -198,11 +168,6 @@ def comparison_as_json(comparison: Comparison) -> dict:
             for method in comparison.methods
         },
     }
-
-
-def _provenance(repeatability: Repeatability) -> dict:
-    unsaid = ("limits", "settings", "candidate_evidence")
-    return {name: value for name, value in asdict(repeatability).items() if name not in unsaid}
 
 
 def _method(

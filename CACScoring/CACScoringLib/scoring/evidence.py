@@ -1,11 +1,13 @@
-"""Which lesions count as coronary calcium: the evidence of the calcium map, the slices and the place of each.
+"""Which lesions count as coronary calcium: their place, the calcium map and the slices of each are the evidence.
+
+What calcium at a place belongs to follows by Bayes' rule: an artery's territory is far likelier to hold calcium than as
+much muscle. A lesion that spans arteries, or an artery and the aortic annulus, is split between them voxel by voxel.
 
 Candidates of the clinical rule and lesions of the calcium map go the same way. A generator's map always holds some haze
 around vessels and some of the aortic wall's and the valves' calcium, and a threshold everything dense. No single limit
 tells either from coronary calcium, but mass, peaks, place and the slice classifier's opinion together do better. The
 weights are those of a logistic regression on scans whose calcium is known (`cac calibrate`), and are stored with the
-model of the map. Nothing is thrown away: lesions that do not count are returned beside the others, each with its
-probability and the reason.
+model of the map. Nothing is thrown away: lesions that do not count are returned with their probability and the reason.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ import SimpleITK as sitk
 from scipy.spatial import cKDTree
 
 from ..anatomy.arteries import ArterySuggestion, suggest_arteries
-from ..anatomy.heart_region import BONE_LABEL, HeartRegion, candidate_region
+from ..anatomy.heart_region import BONE_LABEL, HeartRegion
 from ..anatomy.heart_search import Territories
 from ..core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from ..core.labels import MAIN_ARTERIES, SITES, TERRITORIES, Artery, NonCoronary, Site
 from .lesions import LesionSet, connected_voxels
 
 if TYPE_CHECKING:
-    from ..results import MethodResult, ScanContext
+    from ..results import ScanContext
 
 REASONS = {
     "log_mass": "little for coronary calcium",
@@ -98,24 +100,24 @@ class LeftOut:
 
 
 def coronary_lesions(
-    context: ScanContext, found: LesionSet, evidence: Evidence
+    context: ScanContext, lesions: LesionSet, evidence: Evidence
 ) -> tuple[LesionSet, tuple[ArterySuggestion, ...], LeftOut]:
     """The lesions that count by their evidence, by the clinical rule or of the calcium map; as `select_lesions`."""
     assert context.slices is not None
     assert context.decomposition is not None
-    suggestions = suggested_arteries(found, context.scored_scan, context.heart)
+    suggestions = suggested_arteries(lesions, context.scored_scan, context.heart)
     slices, calcium_map = context.slices.on_scan, context.decomposition.calcium_map
-    features = lesion_features(found, suggestions, calcium_map, slices, context.noise_hu)
-    return select_lesions(found, features, suggestions, evidence)
+    features = lesion_features(lesions, suggestions, calcium_map, slices, context.noise_hu)
+    return select_lesions(lesions, features, suggestions, evidence)
 
 
 def select_lesions(
-    found: LesionSet, features: np.ndarray, suggestions: Sequence[ArterySuggestion], evidence: Evidence
+    candidates: LesionSet, features: np.ndarray, suggestions: Sequence[ArterySuggestion], evidence: Evidence
 ) -> tuple[LesionSet, tuple[ArterySuggestion, ...], LeftOut]:
     """Divide lesions into those that count, each in its probable artery, and those that do not.
 
     Args:
-        found: Lesions of arteries, by the clinical rule or of the calcium map.
+        candidates: Lesions of arteries, by the clinical rule or of the calcium map.
         features: FEATURES of each, [n, features]; not used where the place alone decides.
         suggestions: Of each, by its place.
         evidence: What they are evaluated by.
@@ -142,10 +144,10 @@ def select_lesions(
     counts = [own.not_coronary_probability <= evidence.most_not_coronary for own in suggestions]
     counted = {own.lesion_id: own for own, counting in zip(suggestions, counts, strict=True) if counting}
     others = [n for n, counting in enumerate(counts) if not counting]
-    part = found.of(counted)
+    part = candidates.of(counted)
     lesions = tuple(replace(lesion, artery=counted[lesion.id].artery) for lesion in part.lesions)
     left_out = LeftOut(
-        found.of(suggestions[n].lesion_id for n in others),
+        candidates.of(suggestions[n].lesion_id for n in others),
         tuple(suggestions[n] for n in others),
         tuple(reasons[n] for n in others),
     )
@@ -153,7 +155,7 @@ def select_lesions(
 
 
 def lesion_features(
-    found: LesionSet,
+    lesions: LesionSet,
     suggestions: Sequence[ArterySuggestion],
     calcium_map: sitk.Image,
     slice_probabilities: np.ndarray,
@@ -162,21 +164,21 @@ def lesion_features(
     """Measure FEATURES of each lesion, float64 [n, 5].
 
     Args:
-        found: Lesions with peaks read from the CT.
+        lesions: Lesions with peaks read from the CT.
         suggestions: Of the lesions' places, in their order.
         calcium_map: HU.
         slice_probabilities: Of visible calcium in each slice of the scan, [K], NaN outside the heart.
         noise_hu: SD of blood, None when it could not be measured.
     """
-    values = sitk.GetArrayViewFromImage(calcium_map).reshape(-1)[found.flat]
+    values = sitk.GetArrayViewFromImage(calcium_map).reshape(-1)[lesions.flat]
     voxel_mm3 = math.prod(calcium_map.GetSpacing())
-    ids = found.id_map.reshape(-1)[found.flat]
+    ids = lesions.id_map.reshape(-1)[lesions.flat]
     peaks = np.zeros(int(ids.max(initial=0)) + 1)
     np.maximum.at(peaks, ids, values)
     noise = UNKNOWN_NOISE_HU if noise_hu is None else noise_hu
     background = BLOOD_HU + NOISE_SDS * noise
     rows = []
-    for lesion, suggestion in zip(found.lesions, suggestions, strict=True):
+    for lesion, suggestion in zip(lesions.lesions, suggestions, strict=True):
         mass = sum(part.sum_hu for part in lesion.components) * voxel_mm3
         likeliest = np.nan_to_num(slice_probabilities[list(lesion.slice_indices)]).max()
         excesses = (mass, peaks[lesion.id] - MAP_NOISE_SDS * noise, lesion.peak_hu - background)
@@ -258,15 +260,23 @@ def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, ca
     return sites
 
 
-def suggested_arteries(found: LesionSet, scan: CTScan, region: HeartRegion) -> list[ArterySuggestion]:
+def candidate_region(region: HeartRegion) -> np.ndarray:
+    """Where an unreviewed candidate may lie: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
+    inside = sitk.GetArrayViewFromImage(region.mask) != 0
+    if region.excluded is not None:
+        inside &= sitk.GetArrayViewFromImage(region.excluded) == 0
+    return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
+
+
+def suggested_arteries(lesions: LesionSet, scan: CTScan, region: HeartRegion) -> list[ArterySuggestion]:
     """A suggestion for each lesion, in the lesions' order: by the territories, else by its place in the heart.
 
     Raises:
         AtlasError: The atlas cannot be read.
     """
     if region.territories is None:
-        return suggest_arteries(found, scan.image, region.mask)
-    return _by_territory(found, region.territories)
+        return suggest_arteries(lesions, scan.image, region.mask)
+    return _by_territory(lesions, region.territories)
 
 
 @dataclass(frozen=True)
@@ -322,14 +332,14 @@ def _in_arteries(labels: np.ndarray) -> np.ndarray:
     return (labels > 0) & (labels <= max(Artery))
 
 
-def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
+def outside_warning(lesions: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
     """The doubt about labelled lesions that reach out of the heart, if any do. heart: mask on the scan's grid."""
-    slices = sorted({k for lesion in found.lesions for k in lesion.slice_indices})
+    slices = sorted({k for lesion in lesions.lesions for k in lesion.slice_indices})
     values = sitk.GetArrayViewFromImage(heart)
     beyond: set[int] = set()
     for k in slices:  # one after the other: of a large scan all of them at once take long
-        at = np.nonzero(found.id_map[k])
-        beyond.update(found.id_map[k][at][values[k][at] == 0].tolist())
+        at = np.nonzero(lesions.id_map[k])
+        beyond.update(lesions.id_map[k][at][values[k][at] == 0].tolist())
     if not beyond:
         return []
     message = (
@@ -343,15 +353,15 @@ def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
     return sitk.GetArrayViewFromImage(mask).reshape(-1)[flat] != 0
 
 
-def _by_territory(found: LesionSet, territories: Territories) -> list[ArterySuggestion]:
+def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySuggestion]:
     """From the territories of all voxels of each lesion; the artery is the one that the lesion is labelled with."""
-    ids = found.id_map.reshape(-1)[found.flat]
-    weighted = territories.at(found.flat, found.id_map.shape) * _RATES
+    ids = lesions.id_map.reshape(-1)[lesions.flat]
+    weighted = territories.at(lesions.flat, lesions.id_map.shape) * _RATES
     weighted /= weighted.sum(1, keepdims=True)
     sizes = np.maximum(np.bincount(ids), 1)
     means = np.stack([np.bincount(ids, weights=column) for column in weighted.T], axis=1) / sizes[:, None]
     result = []
-    for lesion in found.lesions:
+    for lesion in lesions.lesions:
         own = means[lesion.id]
         coronary = own[1:5]
         best = lesion.artery if lesion.artery in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
@@ -390,27 +400,3 @@ def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> 
     result = values.copy()
     result[np.flatnonzero(small)[touched]] = values[~small][nearest[touched]]
     return result
-
-
-def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
-    """The doubt about a clinical score that nobody has reviewed."""
-    if method.left_out is not None:
-        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
-        if not count + others:
-            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
-            return ScanWarning("automatic", message)
-        message = (
-            f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
-            "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
-            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
-            "--lesions."
-        )
-        return ScanWarning("automatic", message)
-    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
-    if has_territories:
-        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
-    message = (
-        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
-        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
-    )
-    return ScanWarning("unreviewed", message)

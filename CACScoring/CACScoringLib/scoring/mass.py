@@ -13,14 +13,12 @@ displaces of the tissue is left out: at 3.16 g/cm³ that is 1 % of the mass.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from scipy import ndimage
-
-from ..core.grid import bounding_box
 
 if TYPE_CHECKING:
     from ..core.labels import Artery
@@ -104,7 +102,7 @@ def with_masses(result: AnyResult) -> AnyResult:
 def lesion_masses(
     hu: np.ndarray,
     spacing_mm: tuple[float, float, float],
-    found: LesionSet,
+    lesions: LesionSet,
     calibration: MassCalibration,
     others: np.ndarray | None = None,
     of_map: bool = False,
@@ -121,7 +119,7 @@ def lesion_masses(
     Args:
         hu: The CT, [k, j, i].
         spacing_mm: Its voxel spacing, i j k.
-        found: The lesions.
+        lesions: The lesions.
         calibration: Of the scan.
         others: bool [k, j, i], calcium that is no lesion of these; it counts nowhere.
         of_map: Whether the lesions were found in a calcium map.
@@ -129,30 +127,22 @@ def lesion_masses(
     Returns:
         By the lesions' ids.
     """
-    ids = found.id_map.astype(np.int32)
+    ids = lesions.id_map.astype(np.int32)
     if others is not None:
         ids[others & (ids == 0)] = -1
     sums = _Sums(hu, ids, spacing_mm)
     c, voxel_mm3 = calibration.mg_per_cm3_per_hu / 1000, math.prod(spacing_mm)
-    in_map = {lesion.id: sum(c.sum_hu for c in lesion.components) for lesion in found.lesions}
+    in_map = {lesion.id: sum(c.sum_hu for c in lesion.components) for lesion in lesions.lesions}
     masses = {}
-    for number, box in _boxes(found):
+    for number, box in enumerate(ndimage.find_objects(lesions.id_map), 1):
+        if box is None:
+            continue
         near = sums.near(number, box)
         excess = in_map[number] if of_map else sums.above_ring(near)
         error = None if excess is None else sums.standard_error(near)
         mass, error = (None if n is None else c * n * voxel_mm3 for n in (excess, error))
         masses[number] = CalciumMass(mass, error)
     return masses
-
-
-def _boxes(found: LesionSet) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    """The ids of the lesions, and the boxes about their voxels."""
-    if not found.flat.size:
-        return
-    whole = bounding_box(found.id_map != 0)
-    for number, box in enumerate(ndimage.find_objects(found.id_map[whole]), 1):
-        if box is not None:
-            yield number, tuple(slice(w.start + b.start, w.start + b.stop) for w, b in zip(whole, box, strict=True))
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
-"""Agatston score, volume, mass and pseudo-mass: numbers from lesions.
+"""Scores by both methods: Agatston score, volume, mass and pseudo-mass of lesions, and what their classes are.
 
 The calcium map has no threshold, so sums over it are no Agatston scores. But the clinical score of a plaque follows
 from its mass (`equivalent_agatston`), in a soft kernel, slices of 3 mm and 120 kVp: large ones score in proportion,
 small ones lose to partial volume what stays below 130 HU. The curve is that of digital plaques, each imaged alone
 without noise or motion in soft tissue (179 plaques of 0.2 to 45 mg and 170 to 950 mg/cm³). Of plaques of one mass the
 dense ones score higher: from 4 to 16 mg, half or twice as much is common.
+
+Classes are published for integers: scores are rounded (halves up), but a score above zero never counts as zero.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +24,7 @@ import SimpleITK as sitk
 from ..calcium_map.decomposition import without
 from ..core.ct import CTError, ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary
-from ..core.tables import Line, TableError, read_table
+from ..core.tables import TableError, read_table
 from ..quality.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
 from ..quality.calibration import compare_with_calibration
 from ..quality.mass_calibration import usual_calibration
@@ -32,7 +35,6 @@ from .evidence import (
     coronary_lesions,
     outside_warning,
     suggested_arteries,
-    unreviewed_warning,
 )
 from .lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
 
@@ -71,40 +73,49 @@ def score_candidates(context: ScanContext) -> ScanContext:
     """Score what is dense, in the arteries and elsewhere: as a reader labelled it, or in the territories and without
     metal. Streaks beside metal can count, whatever a reader labelled."""
     region, image, reader, rules = context.heart, context.scored_scan.image, context.reader, context.rules
-    territories = None if region.territories is None else region.territories.labels(image)
-    context = replace(context, territories=territories)
-    dense = _dense_lesions(context)
-    candidates, doubts = without_metal(dense, image)
-    has_metal = len(candidates.coronary.lesions) < len(dense.coronary.lesions)
-    context = compare_with_calibration(context, has_metal)
+    context = replace(context, territories=None if region.territories is None else region.territories.labels(image))
+    dense, candidates, doubts = _dense_lesions(context, image, rules)
+    context = compare_with_calibration(context, len(candidates.coronary.lesions) < len(dense.coronary.lesions))
     if reader is None:
         context = _score_unreviewed(context.with_warnings(*doubts), candidates.coronary)
-        return _score_elsewhere(context, candidates) if territories is not None else context
-    labelled = find_lesions(image, reader.sites, rules)
-    doubts = [*reader.warnings, *doubts, *outside_warning(labelled.coronary, region.mask)]
-    doubts += metal_warning(labelled, metal_lesions(labelled, image))
-    method = scored("reviewed", labelled.coronary, rules, image.GetSpacing(), no_calcium=reader.no_calcium)
-    context = context.with_warnings(*doubts).with_method("threshold", method)
-    if reader.has_elsewhere:
-        return _score_elsewhere(context, labelled)
-    if territories is None:
+    else:
+        candidates = find_lesions(image, reader.sites, rules)
+        doubts = [*reader.warnings, *doubts, *outside_warning(candidates.coronary, region.mask)]
+        doubts += metal_warning(candidates, metal_lesions(candidates, image))
+        method = method_result("reviewed", candidates.coronary, rules, image.GetSpacing(), no_calcium=reader.no_calcium)
+        context = context.with_warnings(*doubts).with_method("threshold", method)
+        if context.territories is not None and not reader.has_elsewhere:
+            candidates = _dense_lesions(context, image, rules, reader.sites)[1]
+    by_reader = reader is not None and reader.has_elsewhere
+    if context.territories is None and not by_reader:
         return context
-    return _score_elsewhere(context, without_metal(_dense_lesions(context, unlabelled=True), image)[0])
+    elsewhere = candidates.non_coronary
+    scores = score_sites(elsewhere.lesions, image.GetSpacing(), rules, NonCoronary)
+    return replace(context, non_coronary=NonCoronaryResult(by_reader, rules, elsewhere, scores))
 
 
-def _dense_lesions(context: ScanContext, unlabelled: bool = False) -> LesionSet:
-    """By the clinical rule, where the territories or the heart say. unlabelled: no coronary ones, and only what a
-    reader left."""
-    dense = context.scored_scan.hu >= context.rules.threshold_hu
-    if unlabelled and context.reader is not None:
-        dense &= context.reader.sites == 0
+def _dense_lesions(
+    context: ScanContext, image: sitk.Image, rules: ScoringRules, labelled: np.ndarray | None = None
+) -> tuple[LesionSet, LesionSet, list[ScanWarning]]:
+    """The lesions of the CT, or of the calcium map, where the territories or the heart say.
+
+    labelled: a reader's sites, uint8 [k, j, i]; then only what lies elsewhere, and beside these.
+
+    Returns:
+        All of them, those that are no metal, and a warning about the others.
+    """
+    scan = context.scored_scan.image
+    dense = sitk.GetArrayViewFromImage(image) >= rules.threshold_hu
+    if labelled is not None:
+        dense &= labelled == 0
     sites = candidate_sites(context.heart, context.territories, dense)
-    if unlabelled:
+    if labelled is not None:
         sites[sites <= max(Artery)] = 0
-    return find_lesions(context.scored_scan.image, sites, context.rules)
+    found = find_lesions(image, sites, rules, peaks=scan)
+    return found, *without_metal(found, scan)
 
 
-def _score_unreviewed(context: ScanContext, found: LesionSet) -> ScanContext:
+def _score_unreviewed(context: ScanContext, lesions: LesionSet) -> ScanContext:
     """Score the coronary candidates that count by their evidence, or all where there is none, or no territories to name
     arteries by."""
     networks, region, spacing = context.networks, context.heart, context.scored_scan.image.GetSpacing()
@@ -112,12 +123,12 @@ def _score_unreviewed(context: ScanContext, found: LesionSet) -> ScanContext:
     if networks and not context.settings.candidates and region.territories is not None:
         evidence = Evidence.stored(networks.decomposition.card.calibration)
     if evidence is None:
-        suggestions = tuple(suggested_arteries(found, context.scored_scan, region))
-        method = scored("candidates", found, context.rules, spacing, suggestions=suggestions)
+        suggestions = tuple(suggested_arteries(lesions, context.scored_scan, region))
+        method = method_result("candidates", lesions, context.rules, spacing, suggestions=suggestions)
     else:
-        found, suggestions, left_out = coronary_lesions(context, found, evidence)
-        method = scored("automatic", found, context.rules, spacing, suggestions=suggestions, left_out=left_out)
-    doubts = [*noise_warning(found, context.blood), unreviewed_warning(method, region.territories is not None)]
+        lesions, suggestions, left_out = coronary_lesions(context, lesions, evidence)
+        method = method_result("automatic", lesions, context.rules, spacing, suggestions=suggestions, left_out=left_out)
+    doubts = [*noise_warning(lesions, context.blood), unreviewed_warning(method, region.territories is not None)]
     if context.settings.percentile_table is not None:
         message = (
             "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions."
@@ -126,11 +137,28 @@ def _score_unreviewed(context: ScanContext, found: LesionSet) -> ScanContext:
     return context.with_method("threshold", method).with_warnings(*doubts)
 
 
-def _score_elsewhere(context: ScanContext, found: LesionSet) -> ScanContext:
-    """Score those lesions that lie outside the coronary arteries."""
-    lesions, by_reader = found.non_coronary, context.reader is not None and context.reader.has_elsewhere
-    scores = score_sites(lesions.lesions, context.scored_scan.image.GetSpacing(), context.rules, NonCoronary)
-    return replace(context, non_coronary=NonCoronaryResult(by_reader, context.rules, lesions, scores))
+def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
+    """The doubt about a clinical score that nobody has reviewed."""
+    if method.left_out is not None:
+        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
+        if not count + others:
+            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
+            return ScanWarning("automatic", message)
+        message = (
+            f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
+            "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
+            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
+            "--lesions."
+        )
+        return ScanWarning("automatic", message)
+    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
+    if has_territories:
+        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
+    message = (
+        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
+        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
+    )
+    return ScanWarning("unreviewed", message)
 
 
 def score_map(context: ScanContext) -> ScanContext:
@@ -142,10 +170,7 @@ def score_map(context: ScanContext) -> ScanContext:
     if parts is None:
         return context
     rules = rules_of_map(context.rules, parts.settings.floor_hu, scan.acquisition.kvp)
-    dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= rules.threshold_hu
-    sites = candidate_sites(context.heart, context.territories, dense)
-    found = find_lesions(parts.calcium_map, sites, rules, peaks=scan.image)
-    calcium, doubts = without_metal(found, scan.image)
+    found, calcium, doubts = _dense_lesions(context, parts.calcium_map, rules)
     # Metal in the map mostly is a candidate by the clinical rule, too.
     codes = {warning.code for warning in context.warnings}
     doubts = [warning for warning in doubts if warning.code not in codes]
@@ -157,11 +182,11 @@ def score_map(context: ScanContext) -> ScanContext:
         counted = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
         message = f"{counted} left out, as probably noise or not coronary calcium."
         doubts.append(ScanWarning("map-left-out", message))
-    method = scored("automatic", lesions, rules, scan.image.GetSpacing(), suggestions=suggestions)
+    method = method_result("automatic", lesions, rules, scan.image.GetSpacing(), suggestions=suggestions)
     return replace(context, decomposition=parts).with_method("decomposition", method).with_warnings(*doubts)
 
 
-def scored(
+def method_result(
     status: str, lesions: LesionSet, rules: ScoringRules, spacing_mm: tuple[float, float, float], **more: Any
 ) -> MethodResult:
     """Score the lesions of a method. more: further fields of `MethodResult`."""
@@ -343,17 +368,18 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
     """
     _check_score(agatston)
     read = read_table(table, ("sex", "age_from", "age_to"))
-    names = sorted((n for n in read.columns if n[:1] == "p" and _is_percent(n[1:])), key=lambda n: float(n[1:]))
+    percents = {name: float(name[1:]) for name in read.columns if re.fullmatch(r"p\d+(\.\d+)?", name)}
+    names = sorted((name for name, percent in percents.items() if 0 < percent < 100), key=percents.__getitem__)
     if not names:
         raise TableError(f"The table {table} has no column of a percentile. Name them p25, p50, …")
     matches = []
     for line in read.lines:
         line.need("sex")
-        if line.text("sex").upper() != sex.upper():
-            continue
-        line.need("age_from", "age_to", *names)
-        if _number(line, "age_from") <= age_years <= _number(line, "age_to"):
-            matches.append([_number(line, name) for name in names])
+        if line.text("sex").upper() == sex.upper():
+            line.need("age_from", "age_to", *names)
+            first, last, *limits = (line.number_in(name) or 0.0 for name in ("age_from", "age_to", *names))
+            if first <= age_years <= last:
+                matches.append(limits)
     if len(matches) != 1:
         raise CTError(
             f"The percentile table {table.name} has {len(matches)} rows for sex {sex}, age {age_years}; exactly one "
@@ -365,26 +391,10 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
             f"The percentiles of {table.name} for sex {sex}, age {age_years} do not increase. Correct the row."
         )
     reached = sum(agatston >= limit for limit in limits)
-    percent = [float(name[1:]) for name in names]
-    return Percentile(
-        percent[reached - 1] if reached else None, percent[reached] if reached < len(percent) else None, table.name
-    )
-
-
-def _number(line: Line, column: str) -> float:
-    line.need(column)
-    number = line.number_in(column)
-    assert number is not None
-    return number
+    ends = [None, *(percents[name] for name in names), None]
+    return Percentile(ends[reached], ends[reached + 1], table.name)
 
 
 def _check_score(agatston: float) -> None:
     if not (agatston >= 0 and math.isfinite(agatston)):
         raise ValueError(f"an Agatston score is a number from 0 up, not {agatston}")
-
-
-def _is_percent(text: str) -> bool:
-    try:
-        return 0 < float(text) < 100
-    except ValueError:
-        return False

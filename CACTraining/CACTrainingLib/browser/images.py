@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.chest import bounding_box
+from CACScoringLib.core.grid import bounding_box
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.report.pictures import HEART_COLOUR, SITE_COLOURS, TERRITORY_SITES
 from CACScoringLib.review.folder import ReviewFolder

@@ -8,9 +8,9 @@ from handmade_networks import loaded, scan_of
 from scipy import ndimage
 from torch import nn
 
-from CACScoringLib.anatomy.chest import widened
 from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask, heart_probability
 from CACScoringLib.core.ct import NoHeartError
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.models.preprocessing import heart_input
 from CACScoringLib.networks.van_velzen import HeartNetConfig
 
@@ -76,20 +76,6 @@ def test_overlapping_patches_are_averaged():
     np.testing.assert_allclose(probability, np.broadcast_to(expected, probability.shape))
 
 
-@pytest.mark.parametrize("spacing_mm", [(0.9, 0.9, 2.5), (2.0, 2.0, 1.0)])
-def test_margin_reaches_as_far_as_asked(spacing_mm):
-    k, j, i = np.indices((40, 60, 60))
-    x, y, z = (n * s for n, s in zip((i, j, k), spacing_mm, strict=True))
-    centre = (0.0, 20 * spacing_mm[1], 20 * spacing_mm[2])  # at the scan's edge
-    distance = np.sqrt(sum((a - b) ** 2 for a, b in zip((x, y, z), centre, strict=True)))
-    mask = sitk.GetImageFromArray((distance == 0).astype(np.uint8))
-    mask.SetSpacing(spacing_mm)
-    wide = widened(mask, 7.0)
-    assert wide.GetPixelID() == sitk.sitkUInt8
-    np.testing.assert_array_equal(sitk.GetArrayViewFromImage(wide) != 0, distance <= 7.0)
-    assert widened(mask, 0.0) is mask
-
-
 class Counted(Tissue):
     """Counts the patches it sees."""
 
@@ -125,8 +111,7 @@ def test_heart_is_held_to_the_region_and_disagreement_told(kept_mm, codes):
     heart = sitk.GetArrayFromImage(truth) > 0
     part = heart.copy()
     part[:, :, round((120 + 15 - 45 + kept_mm) / 0.9) :] = False
-    region = sitk.GetImageFromArray(part.astype(np.uint8))
-    region.CopyInformation(truth)
+    region = Grid.of(truth).image(part.astype(np.uint8))
     mask, warnings = heart_mask(
         scan, loaded(Tissue(), HeartNetConfig()), HeartNetworkSettings(reach_mm=8.0, margin_mm=0.0), region
     )

@@ -11,6 +11,7 @@ from torch import nn
 
 from CACScoringLib.anatomy.heart_search import MIN_HEART_ML, find_territories
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES
 
 LAD, LCX, AORTA, DESCENDING, OTHER, OUTSIDE = (
@@ -80,15 +81,6 @@ def test_labels_and_heart_lie_where_the_network_saw_them(kind, model):
     assert 2 * (heart & true).sum() / (heart.sum() + true.sum()) > 0.94
 
 
-@pytest.mark.long
-def test_territories_are_probabilities_on_a_grid_of_3_mm(model):
-    scan, _ = scan_of(*SCANS["whole chest"])
-    found = find_territories(scan, model)
-    np.testing.assert_allclose(np.array(found.grid.step) * scan.image.GetSpacing(), 3.0)
-    assert found.probability.shape == (len(TERRITORIES), *found.heart.shape) == (11, *found.grid.size[::-1])
-    np.testing.assert_allclose(found.probability.sum(0), 1, atol=1e-4)
-
-
 def test_a_scan_without_a_heart_is_refused(model):
     scan, _ = scan_of((3.0, 3.0, 3.0), (300, 240, 240), radius_mm=15.0)
     with pytest.raises(NoHeartError, match=r"by-brightness found only 1\d ml") as error:
@@ -103,8 +95,7 @@ def test_arteries_far_from_the_heart_are_none():
     hu = sitk.GetArrayFromImage(scan.image)
     hu[95:100, 90:100, 90:100] = LAD_HU
     hu[95:100, 90:100, 120:130] = AORTA_HU
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(scan.image)
+    image = Grid.of(scan.image).image(hu)
     found = find_territories(
         scan_from_image(image, Acquisition("test")),
         SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=ByBrightness().eval()),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import Acquisition, ContrastError, MaskError, scan_from_image
+from CACScoringLib.core.ct import Acquisition, ContrastError, scan_from_image
 from CACScoringLib.quality.acquisition import BloodPool, examine, measure_blood, named_agent, require_unenhanced
 
 GOOD = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)
@@ -83,19 +83,6 @@ def test_a_mask_without_room_gives_no_measure_and_says_so():
     assert heart.blood() is None
 
 
-def test_a_mask_on_another_grid_is_refused():
-    heart = Heart()
-    with pytest.raises(MaskError, match="grid"):
-        measure_blood(heart.scan(), heart.mask()[:, :, :10])
-
-
-def test_a_good_scan_gets_no_warning():
-    heart = Heart(blood_hu=42, noise_hu=20)
-    scan = heart.scan()
-    assert examine(scan, heart.blood()) == ()
-    assert require_unenhanced(scan, heart.blood()) == ()
-
-
 @pytest.mark.parametrize(
     ("acquisition", "spacing_mm", "code"),
     [
@@ -116,11 +103,6 @@ def test_each_fault_of_the_acquisition_has_its_warning(acquisition, spacing_mm, 
 def test_noise_is_evaluated_by_what_blood_can_reach(noise_hu, expected):
     heart = Heart(blood_hu=45, noise_hu=noise_hu)
     assert codes(examine(heart.scan(), heart.blood())) == expected
-
-
-def test_enhanced_blood_is_refused_and_the_message_tells_the_value():
-    with pytest.raises(ContrastError, match="380 HU"):
-        require_unenhanced(Heart().scan(), ENHANCED)
 
 
 @pytest.mark.parametrize(("blood", "told"), [(UNENHANCED, "50 HU"), (None, "could not be measured")])

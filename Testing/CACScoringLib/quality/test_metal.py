@@ -125,10 +125,3 @@ class TestLines:
             found = find_lesions(blood, heart, ScoringRules())
             assert len(found.lesions) == 1
             assert bool(metal_lesions(found, blood)) == metal
-
-
-def test_kinds_of_dense_metal():
-    for last, width, kind in ((20, 2, MetalKind.CLIP), (99, 2, MetalKind.LINE), (99, 12, MetalKind.METAL)):
-        found, image = columns_of((10, last, width, 2600))
-        (own,) = metal_lesions(found, image).values()
-        assert own == kind

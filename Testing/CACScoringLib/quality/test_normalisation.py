@@ -16,16 +16,6 @@ from CACScoringLib.scoring.scores import score_lesions
 FREQUENCY, GAIN = np.array([0.0, 0.1, 0.3, 0.6]), np.array([1.0, 0.9, 0.3, 0.05])
 
 
-def test_each_frequency_is_multiplied_by_its_gain():
-    step_i, step_j, columns, rows = 0.6, 0.8, 60, 50
-    i, j = np.arange(columns), np.arange(rows)[:, None]
-    wave = np.cos(np.pi * 12 * (i + 0.5) / columns) * np.cos(np.pi * 16 * (j + 0.5) / rows)
-    hu = (100 * wave)[None].astype(np.float32)
-    frequency = np.hypot(12 / (2 * columns * step_i), 16 / (2 * rows * step_j))
-    expected = np.interp(frequency, FREQUENCY, GAIN)
-    assert filtered(hu, (step_i, step_j, 3.0), FREQUENCY, GAIN) == pytest.approx(expected * hu, abs=1e-3)
-
-
 def test_the_mass_of_a_lesion_and_the_mean_of_a_slice_stay():
     hu = np.zeros((1, 64, 64), np.float32)
     hu[0, 30:34, 30:34] = 800
@@ -81,15 +71,6 @@ def test_what_cannot_be_measured_is_left_as_it_is_unless_normalisation_is_demand
         normalisation_of(scan, "on")
     with pytest.raises(CTError, match="auto, on, off"):
         normalisation_of(scan, "soft")
-
-
-def test_a_record_gives_the_same_scan_again():
-    scan = scan_with(BONE)
-    found = normalisation_of(scan)
-    again = Normalisation.recorded(json.loads(json.dumps({"normalisation": asdict(found)})))
-    assert again == found
-    assert (again.of(scan).hu == found.of(scan).hu).all()
-    assert Normalisation.recorded({}) is None
 
 
 @pytest.mark.parametrize(("thickness_mm", "spacing_mm"), [(0.6, 0.6), (0.75, 0.5), (0.5, 0.4)])

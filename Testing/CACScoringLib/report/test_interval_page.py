@@ -35,13 +35,6 @@ def test_words(method):
     assert interval_sentence(narrow) == "About 0; category 0 with 99 %"
 
 
-def test_a_reviewed_score_has_no_category_but_its_own(method):
-    reviewed = replace(method, status="reviewed", category_probabilities={})
-    assert interval_sentence(reviewed) == "Between 40 and 130"
-    beyond = replace(reviewed, intervals={"LAD": INTERVALS["LAD"]})
-    assert "such high scores was not studied" in interval_as_html(beyond)
-
-
 def test_the_maps_score_is_drawn_where_its_interval_is(method):
     """On the clinical scale, not where its adjusted one would be."""
     total = replace(method.total, agatston=2000.0, clinical_agatston=80.0)

@@ -26,13 +26,6 @@ def test_masses_stand_with_their_error_and_calibration(result):
     assert "Calcium mass without" not in result_as_html(replace(result, mass_calibration=None))
 
 
-def test_a_mass_without_lesions_has_no_error():
-    none = make_result(no_calcium=True)
-    section = result_as_html(none).split("Calcium mass without a threshold")[1].split("</table>")[0]
-    assert "0.00" in section
-    assert "±" not in section
-
-
 @pytest.mark.parametrize("source", SOURCES)
 def test_calibration_names_its_source_and_uncertainty(source):
     text = calibration_text(MassCalibration(source, 0.7221, 5.0, 36.4))

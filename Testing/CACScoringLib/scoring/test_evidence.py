@@ -68,13 +68,6 @@ def test_certain_and_unknown_values_stay_finite(two_lesions):
     assert lesion_features(nothing, [], map_of(calcium), np.ones(4), 9.0).shape == (0, len(FEATURES))
 
 
-def test_probabilities_follow_the_weights():
-    features = np.zeros((2, len(FEATURES)))
-    features[1, FEATURES.index("log_mass")] = 3
-    weights = {**dict.fromkeys(FEATURES, 0.0), "log_mass": 2.0, INTERCEPT: -1.0}
-    np.testing.assert_allclose(coronary_probabilities(features, weights), 1 / (1 + np.exp([1.0, -5.0])))
-
-
 def test_weights_of_other_features_are_refused():
     with pytest.raises(CTError, match=r"evidence weights .*colour.* Calibrate"):
         coronary_probabilities(np.zeros((1, len(FEATURES))), {"colour": 1.0, INTERCEPT: 0.0})

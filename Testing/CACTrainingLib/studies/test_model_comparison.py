@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from calcified_heart import AboveBlood, AllSlices
+from handmade_networks import AboveBlood, AllSlices
 from torch import nn
 from training_scans import HEART_SLICES, write_scan
 

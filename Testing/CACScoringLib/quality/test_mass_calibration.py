@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTError, CTScan, MaskError, scan_from_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.quality.mass_calibration import (
     MassCalibration,
@@ -38,9 +39,7 @@ def chest(width_cm: float, acquisition: Acquisition, pixels: int = 120, circle: 
 def heart_of(scan: CTScan) -> sitk.Image:
     mask = np.zeros(scan.hu.shape, np.uint8)
     mask[1:4, 55:65, 55:65] = 1
-    image = sitk.GetImageFromArray(mask)
-    image.CopyInformation(scan.image)
-    return image
+    return Grid.of(scan.image).image(mask)
 
 
 def calibration(width_cm: float = 35.0, given: float | None = None, table: Path | None = None, **facts):
