@@ -23,7 +23,6 @@ from .calcium_map.decomposition import (
 )
 from .core.ct import CTError, CTScan, ScanWarning
 from .core.labels import Artery, NonCoronary
-from .core.options import Row, told
 from .core.progress import Progress
 from .quality.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .quality.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
@@ -45,7 +44,7 @@ from .scoring import risk
 from .scoring.evidence import Evidence, LeftOut, lesion_features, select_lesions
 from .scoring.lesions import LesionSet, find_lesions
 from .scoring.mass import MassCalibration, scan_calibration
-from .scoring.rules import ScoringRules, rules_for_tube_voltage
+from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .scoring.scores import rules_of_map, score_sites
 from .scoring.sites import ReaderLabels, candidate_sites, outside_warning, reader_labels, suggested_arteries
 from .scoring.uncertainty import ScanErrors
@@ -55,13 +54,10 @@ _LATER: Any = None
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
-    """What the user may choose.
+class ScoreSettings(ScoringSwitches):
+    """What the user may choose, beside the switches.
 
     candidates: leave nothing out of the candidates of the clinical rule, whatever the networks say of them.
-    adapt_to_tube_voltage: use the thresholds published for the scan's kVp instead of those for 120 kVp.
-    allow_contrast: score a contrast-enhanced scan all the same, with a warning.
-    allow_reversed: score a scan whose anatomy contradicts its header's orientation all the same, with a warning.
     normalisation: whether the scan is brought to a soft kernel and slices of 3 mm before it is scored, of
     `normalisation.MODES`.
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
@@ -75,27 +71,6 @@ class ScoreSettings:
 
     rules: ScoringRules = field(default_factory=ScoringRules)
     candidates: bool = False
-    adapt_to_tube_voltage: bool = told(
-        False,
-        row=Row(
-            "Adapt thresholds to the tube voltage",
-            "Use the thresholds published for 70, 80, 100 and 135 kVp. When off, those for 120 kVp apply.",
-        ),
-    )
-    allow_contrast: bool = told(
-        False,
-        row=Row(
-            "Score contrast-enhanced scans anyway",
-            "Contrast medium counts as calcium, so the score is wrong; use this for tests only.",
-        ),
-    )
-    allow_reversed: bool = told(
-        False,
-        row=Row(
-            "Score reversed scans anyway",
-            "Score a scan whose anatomy contradicts the orientation in its header, as in dextrocardia.",
-        ),
-    )
     normalisation: str = "auto"
     sex: str | None = None
     age_years: int | None = None
