@@ -5,6 +5,7 @@ Read from the sources without running them. Imports for type names only, and tho
 
 import ast
 import functools
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,6 +98,39 @@ def test_panels_load_nothing_heavy():
     assert {"CACScoring", "review_section", "CACTraining", "slices_section"} <= {file.stem for file in files}
     heavy = {file.name: {n: by for n, by in loaded_with(file).items() if n not in AT_PANEL_LOAD} for file in files}
     assert not {file: names for file, names in heavy.items() if names}
+
+
+MOST_FILES = 80
+"""Of ours that a reader of the panel has before them from its start to the press of *Score*."""
+
+PRESS = """
+import sys, panel_results, slicer, desktop_host
+from pytest import MonkeyPatch
+with MonkeyPatch.context() as patch:
+    desktop_host.load_panel(patch, "CACScoring", main_window=False)
+    own = [name for name in sys.modules if name.partition(".")[0] in ("CACScoring", "CACScoringLib")]
+    for name in own:
+        del sys.modules[name]
+    desktop_host.load(patch, "CACScoring")
+    slicer.app.startupCompleted.emit()
+    panel = desktop_host.open_panel("CACScoring")
+    from panel_driver import ScriptedProcess
+    from CACScoringLib.mrml.scene import add_volume
+    panel.scorer._worker._process = ScriptedProcess()
+    panel.ui.inputSelector.setCurrentNode(add_volume(slicer.mrmlScene, panel_results.chest_image(), "chest"))
+    panel.ui.methodBox.setCurrentIndex(1)
+    panel.ui.scoreButton.click()
+    assert panel.scorer.isRunning
+    print(sum(name.partition(".")[0] in ("CACScoring", "CACScoringLib") for name in sys.modules))
+"""
+
+
+@pytest.mark.long
+def test_a_run_of_the_panel_begins_with_few_files():
+    places = [ROOT / "CACScoring", ROOT / "Testing", ROOT / "Testing" / "support"]
+    code = f"import sys; sys.path[:0] = {[str(place) for place in places]!r}\n{PRESS}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(done.stdout.split()[-1]) <= MOST_FILES
 
 
 class TestTheTest:

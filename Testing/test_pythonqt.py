@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted(
     file
-    for pattern in ("CAC*/CAC*.py", "CAC*/CAC*Lib/panel/*.py", "CAC*/SegmentEditor*/**/*.py")
+    for pattern in ("CAC*/CAC*.py", "CAC*/CAC*Lib/panel/**/*.py", "CAC*/SegmentEditor*/**/*.py")
     for file in ROOT.glob(pattern)
 )
 WRAPPED = ("qt", "ctk")

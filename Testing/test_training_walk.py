@@ -1,7 +1,7 @@
 """A walk through the training panel as a user makes it, with real workers, on the stand-in of the desktop.
 
-Three digital patients are annotated, two networks are trained for a few steps, one of them killed and resumed; they are
-evaluated, compared, installed, used for scoring and rolled back. Nothing here says that they are any good.
+Three digital patients are annotated, a network is trained for a few steps, killed and resumed; it is compared with the
+bundled one, installed, used for scoring and rolled back. Nothing here says that it is any good.
 
 Set CAC_SCREENSHOTS to a folder to have a picture of every state of the panel; look at them after a change of it.
 """
@@ -14,10 +14,11 @@ import signal
 import tempfile
 
 import pytest
+import SimpleITK as sitk
 import slicer
 from digital_pairs import write_coarse
 from panel_driver import Driver, eventually, put_slicers_python_on_the_path
-from training_driver import TrainingDriver, load_training
+from training_driver import TrainingDriver, load_training, write_proposal
 
 import desktop_host
 from CACScoringLib.models.cards import find_model
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imit
 PATIENTS = (950341, 950344, 950345)
 """Digital patients with calcium in several slices."""
 HEIGHTS_MM = (-75.0, 55.0)
-STEPS = {"slices": 6, "decomposition": 6}
+NETWORK, MODEL, STEPS = "decomposition", "decomposition-1", 6
 
 
 def write_scans(folder):
@@ -47,38 +48,40 @@ def walk(monkeypatch, tmp_path):
     """The modules as Slicer has them when it has started, and places of their own for all that they keep."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     put_slicers_python_on_the_path(tmp_path, monkeypatch)
     load_training(monkeypatch, effect=True)
     driver = TrainingDriver(real=True)
     yield driver
-    for name in ("slices-1", "decomposition-1"):
-        folder = tmp_path / "project" / "models" / f"{name}.training"
-        if folder.is_dir():
-            training_runs.stop(folder)
+    folder = tmp_path / "project" / "models" / f"{MODEL}.training"
+    if folder.is_dir():
+        training_runs.stop(folder)
     desktop_host.close_panel("CACTraining")
 
 
 @pytest.mark.long
 def test_from_scans_to_scores(walk, tmp_path):
     camera = Camera(os.environ.get("CAC_SCREENSHOTS"))
-    driver, train, evaluate = walk, walk.widget.train, walk.widget.evaluate
-    scans = write_scans(tmp_path / "scans")
+    camera.panel("30-training-empty", walk)
+    walk.new_project(tmp_path / "project")
+    walk.add(write_scans(tmp_path / "scans"))
+    assert [scan.name for scan in walk.project.scans] == [f"patient_{number}/scan_1" for number in PATIENTS]
+    walk.split(34, 33, 33)
+    assert {scan.use for scan in walk.project.scans} == {"training", "validation", "test"}
+    camera.panel("31-project", walk)
+    annotate(walk, camera)
+    train(walk, camera)
+    evaluate(walk, camera)
+    install_score_and_roll_back(walk, camera)
+    assert Project.open(walk.project.folder).warnings == ()
 
-    # A new project, with three digital scans.
-    camera.panel("30-training-empty", driver)
-    driver.new_project(tmp_path / "project")
-    driver.add(scans)
-    names = [f"patient_{number}/scan_1" for number in PATIENTS]
-    assert [scan.name for scan in driver.project.scans] == names
-    driver.split(34, 33, 33)
-    uses = {scan.use for scan in driver.project.scans}
-    assert uses == {"training", "validation", "test"}
-    camera.panel("31-project", driver)
 
-    # Slices are labelled with keys.
+def annotate(driver, camera) -> None:
+    """Label slices with keys, and paint a region; the heart of the first scan alone is found by the network."""
+    for scan in driver.project.scans[1:]:
+        ct = sitk.ReadImage(str(scan.ct))
+        write_proposal(driver.project, scan.id, range(ct.GetDepth()), heart=ct > -100)
     for row, scan in enumerate(driver.project.scans):
         visible = visible_slices(scan)
         driver.open_scan(row)
@@ -89,7 +92,6 @@ def test_from_scans_to_scores(walk, tmp_path):
             camera.views("32-slices")
         labels = slice_annotations(driver.project, scan.id, "AB").labels
         assert {k for k, label in labels.items() if label == SliceLabel.VISIBLE} == visible & set(labels)
-    # A region is painted.
     k = sorted(visible)[1]
     assert driver.paint("LAD", (k, 60, 64), diameter_mm=9) > 0  # reaches into no other slice
     camera.panel("33-regions", driver)
@@ -97,69 +99,69 @@ def test_from_scans_to_scores(walk, tmp_path):
     driver.check()
     camera.panel("34-checked", driver)
 
-    # Two networks are trained for a few steps.
+
+def train(driver, camera) -> None:
+    """Train a network for a few steps, killed once as by a power cut, and leave the panel meanwhile."""
+    ui = driver.widget.train.ui
     driver.tab("train")
     camera.panel("35-train", driver)
-    begin(driver, "slices")
-    wait_for(driver, "slices-1", lambda run: "training/loss" in curves(driver, "slices-1"))
-    train.ui.curvesButton.click()
+    begin(driver)
+    folder = driver.project.models_folder / f"{MODEL}.training"
+    wait_for(driver, lambda run: run.state == "running" and (folder / CHECKPOINT).exists())
+    ui.curvesButton.click()
     camera.panel("36-training", driver)
     camera.views("36-training")
-    wait_for(driver, "slices-1", lambda run: run.state == "done")
-    begin(driver, "decomposition")
-    # Killed as by a power cut, after its first checkpoint.
-    folder = driver.project.models_folder / "decomposition-1.training"
-    wait_for(driver, "decomposition-1", lambda run: run.state == "running" and (folder / CHECKPOINT).exists())
     os.kill(read_run(folder)["pid"], signal.SIGKILL)
-    run = wait_for(driver, "decomposition-1", lambda run: run.state == "stopped")
-    assert run.can_resume
+    assert wait_for(driver, lambda run: run.state == "stopped").can_resume
     camera.panel("37-killed", driver)
-    train.ui.resumeButton.click()
-    # The panel is left meanwhile, and the project opened again later.
+    ui.resumeButton.click()
     slicer.util.selectModule("CACScoring")
     assert training_runs.state_of(folder).state in ("starting", "running")
     slicer.util.selectModule("CACTraining")
     driver.open_project(driver.project.folder)
     driver.tab("train")
-    run = wait_for(driver, "decomposition-1", lambda run: run.state == "done")
-    assert run.step == STEPS["decomposition"]
-    assert train.ui.sampleLabel.pixmap.width() > 100
+    assert wait_for(driver, lambda run: run.state == "done").step == STEPS
+    assert "training/loss" in training_runs.read_curves(folder)
+    assert ui.sampleLabel.pixmap.width() > 100
     camera.panel("38-trained", driver)
     camera.views("38-trained")
 
-    # Evaluated on the scan that was kept for tests, and compared.
+
+def evaluate(driver, camera) -> None:
+    """Compare the new model with the bundled one on the scan that was kept for tests."""
+    section = driver.widget.evaluate
+    ui = section.ui
     driver.tab("evaluate")
     camera.panel("39-evaluate", driver)
-    study(driver, "heart")
-    camera.panel("40-study", driver)
-    choose(evaluate.ui.evaluateStudyBox, "models")
-    box = evaluate.ui.evaluateModelBox
-    box.setCurrentIndex(next(n for n in range(box.count) if "slices-compact" in box.itemText(n)))
-    choose(evaluate.ui.evaluateOtherBox, str(driver.project.models_folder / "slices-1.json"))
-    study(driver, "models")
-
+    choose(ui.evaluateStudyBox, "models")
+    box = ui.evaluateModelBox
+    bundled = find_model(NETWORK).card.name
+    box.setCurrentIndex(next(n for n in range(box.count) if bundled in box.itemText(n)))
+    choose(ui.evaluateOtherBox, str(driver.project.models_folder / f"{MODEL}.json"))
+    ui.evaluateButton.click()
+    assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 300)
+    assert ui.evaluateStatusLabel.text.startswith("Done"), ui.evaluateStatusLabel.text
+    assert section.view.study.folder.name.startswith("models")
     camera.panel("41-comparison", driver)
-    assert evaluate.ui.studyTable.rowCount > 0
+    assert ui.studyTable.rowCount > 0
 
-    # Installed, and used to score.
-    for name in ("slices-1", "decomposition-1"):
-        choose(evaluate.ui.installModelBox, str(driver.project.models_folder / f"{name}.json"))
-        evaluate.ui.installButton.click()
-        assert eventually(lambda: slicer.app.processEvents() or not evaluate._worker.isRunning, 120)
-        assert find_model(name.removesuffix("-1"), name).origin == "user", evaluate.ui.installLabel.text
+
+def install_score_and_roll_back(driver, camera) -> None:
+    """Install the new model, score the scan that was kept for tests with it, and roll the model back."""
+    section = driver.widget.evaluate
+    choose(section.ui.installModelBox, str(driver.project.models_folder / f"{MODEL}.json"))
+    section.ui.installButton.click()
+    assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 120)
+    assert find_model(NETWORK, MODEL).origin == "user", section.ui.installLabel.text
     camera.panel("42-installed", driver)
     score(driver, camera)
-
-    # And rolled back.
     slicer.util.selectModule("CACTraining")
     driver.tab("evaluate")
-    evaluate.ui.rollBackButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not evaluate._worker.isRunning, 120)
+    section.ui.rollBackButton.click()
+    assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 120)
     camera.panel("44-rolled-back", driver)
-    assert "no longer installed" in evaluate.ui.installLabel.text
-    scoring = slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode()
-    assert (scoring.slicesModel, scoring.mapModel) == ("slices-1", "")
-    assert Project.open(driver.project.folder).warnings == ()
+    assert "no longer installed" in section.ui.installLabel.text
+    assert slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode().mapModel == ""
 
 
 def visible_slices(scan) -> set[int]:
@@ -173,23 +175,23 @@ def choose(box, data: str) -> None:
     slicer.app.processEvents()
 
 
-def begin(driver, network: str) -> None:
-    """Choose a network and few steps, wait for the check, and start."""
+def begin(driver) -> None:
+    """Choose NETWORK and few steps, wait for the check, and start."""
     ui = driver.widget.train.ui
-    n = [each.value for each in type(driver.state.trainNetwork)].index(network)
+    n = [each.value for each in type(driver.state.trainNetwork)].index(NETWORK)
     ui.trainNetworkBox.setCurrentIndex(n)
     ui.trainNetworkBox.activated.emit(n)
-    ui.trainStepsBox.setValue(STEPS[network])
+    ui.trainStepsBox.setValue(STEPS)
     ui.trainDeviceBox.setCurrentIndex(1)
     ready = eventually(lambda: slicer.app.processEvents() or ui.trainStartButton.enabled, 60)
     assert ready, ui.trainCheckLabel.text
     ui.trainStartButton.click()
-    assert driver.state.shownRun == f"{network}-1", ui.trainCheckLabel.text
+    assert driver.state.shownRun == MODEL, ui.trainCheckLabel.text
 
 
-def wait_for(driver, name: str, condition, seconds: float = 300):
+def wait_for(driver, condition, seconds: float = 300):
     """Until the training is as wanted, and the panel shows it."""
-    folder = driver.project.models_folder / f"{name}.training"
+    folder = driver.project.models_folder / f"{MODEL}.training"
 
     def state():
         slicer.app.processEvents()
@@ -204,20 +206,6 @@ def wait_for(driver, name: str, condition, seconds: float = 300):
     return run
 
 
-def curves(driver, name: str):
-    return training_runs.read_curves(driver.project.models_folder / f"{name}.training")
-
-
-def study(driver, name: str) -> None:
-    """Make a study of the test scan, and wait for it."""
-    evaluate = driver.widget.evaluate
-    choose(evaluate.ui.evaluateStudyBox, name)
-    evaluate.ui.evaluateButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not evaluate._worker.isRunning, 300)
-    assert evaluate.ui.evaluateStatusLabel.text.startswith("Done"), evaluate.ui.evaluateStatusLabel.text
-    assert evaluate.view.study.folder.name.startswith(name)
-
-
 def score(driver, camera) -> None:
     """Score the scan that was kept for tests in CAC Scoring, with what was installed there."""
     scan = next(scan for scan in driver.project.scans if scan.use == "test")
@@ -225,8 +213,7 @@ def score(driver, camera) -> None:
     scoring = Driver()
     scoring.widget.scorer._worker._process = None
     scoring.ui.inputSelector.setCurrentNode(volume)
-    for box, name in ((scoring.ui.slicesModelBox, "slices-1"), (scoring.ui.mapModelBox, "decomposition-1")):
-        assert box.currentText == name
+    assert scoring.ui.mapModelBox.currentText == MODEL
     scoring.ui.scoreButton.click()
     assert eventually(lambda: slicer.app.processEvents() or not scoring.widget.scorer.isRunning, 300)
     scoring.settle()

@@ -94,16 +94,28 @@ def test_one_scan(driver, camera, tmp_path, monkeypatch):
     ui = driver.ui
     camera.panel("01-empty", driver)
     assert not ui.scoreButton.enabled
-
     load_sample()
     camera.panel("02-loaded", driver)
     assert ui.inputSelector.currentNode().GetName() == SAMPLE_NAME
     ui.advancedBox.collapsed = False
     camera.panel("03-advanced", driver)
     ui.advancedBox.collapsed = True
+    begin_and_cancel(driver, camera, tmp_path)
+    ui.scoreButton.click()
+    wait(driver)
+    assert ui.statusLabel.text == "Done."
+    camera.panel("06-scored", driver)
+    camera.views("06-scored")
+    assert len(driver.lesions()) > 3
+    review_lesions(driver, camera)
+    review_map(driver, camera)
+    accept_and_export(driver, camera, tmp_path, monkeypatch)
+    save_and_open_again(driver, camera, tmp_path)
 
-    # Begun, and cancelled: the scene stays as it was.
-    nodes = slicer.mrmlScene.GetNumberOfNodes()
+
+def begin_and_cancel(driver: Driver, camera: Camera, temporary: Path) -> None:
+    """The scene stays as it was."""
+    ui, nodes = driver.ui, slicer.mrmlScene.GetNumberOfNodes()
     ui.scoreButton.click()
     assert eventually(lambda: slicer.app.processEvents() or ui.statusLabel.text.startswith("Step"), 60)
     camera.panel("04-scoring", driver)
@@ -111,47 +123,49 @@ def test_one_scan(driver, camera, tmp_path, monkeypatch):
     camera.panel("05-cancelled", driver)
     assert "Cancelled" in ui.statusLabel.text
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes
-    assert not list(tmp_path.glob("cac-scoring-*"))
+    assert not list(temporary.glob("cac-scoring-*"))
 
-    ui.scoreButton.click()
-    wait(driver)
-    assert ui.statusLabel.text == "Done."
-    camera.panel("06-scored", driver)
-    camera.views("06-scored")
-    found = driver.lesions()
-    assert len(found) > 3
 
-    # One lesion is given to an artery, another is rejected, and one of those taken back.
-    total = driver.review.result("threshold").total.agatston
+def review_lesions(driver: Driver, camera: Camera) -> None:
+    """Give one lesion to an artery, reject another, take that back, and move a third out of the arteries."""
+    ui = driver.ui
+
+    def agatston() -> float:
+        return driver.review.result("threshold").total.agatston
+
+    def choose_other() -> None:
+        driver.choose_lesion(next(x["Slices"] for x in _coronary(driver) if x["Artery"] != "LCX"))
+
+    total = agatston()
     largest = max(_coronary(driver), key=lambda lesion: lesion["Area × weight mm²"])
     before = driver.review.result("threshold").arteries[Artery.LCX].lesions
     driver.choose_lesion(largest["Slices"])
     driver.press_artery("LCX")
     assert driver.review.result("threshold").arteries[Artery.LCX].lesions == before + 1
-    driver.choose_lesion(next(x["Slices"] for x in _coronary(driver) if x["Artery"] != "LCX"))
+    choose_other()
     driver.press_artery("reject")
-    rejected = driver.review.result("threshold").total.agatston
+    rejected = agatston()
     assert rejected < total
     camera.panel("07-reviewing", driver)
     ui.undoButton.click()
-    assert driver.review.result("threshold").total.agatston == total
+    assert agatston() == total
     ui.redoButton.click()
-    assert driver.review.result("threshold").total.agatston == rejected
-
-    # Another lies outside the coronary arteries.
-    driver.choose_lesion(next(x["Slices"] for x in _coronary(driver) if x["Artery"] != "LCX"))
+    assert agatston() == rejected
+    choose_other()
     driver.press_artery("mitral annulus")
-    assert driver.review.result("threshold").total.agatston < rejected
+    assert agatston() < rejected
     assert driver.review.non_coronary.scores[NonCoronary.MITRAL_ANNULUS].lesions == 1
     camera.panel("07-sites", driver)
     ui.undoButton.click()
-    assert driver.review.result("threshold").total.agatston == rejected
+    assert agatston() == rejected
 
-    # A slice of the calcium map is switched off.
+
+def review_map(driver: Driver, camera: Camera) -> None:
+    """Switch a slice of the calcium map off, fade, show surfaces, and open the editor with the extension's effects."""
+    ui = driver.ui
     ui.reviewMethodBox.setCurrentIndex(1)
     mapped = driver.review.result("decomposition")
-    k = mapped.lesions.lesions[0].slice_indices[0]
-    driver.choose_slice(k)
+    driver.choose_slice(mapped.lesions.lesions[0].slice_indices[0])
     ui.sliceBox.click()
     assert driver.review.result("decomposition").total.agatston < mapped.total.agatston
     camera.panel("08-slice-off", driver)
@@ -159,34 +173,36 @@ def test_one_scan(driver, camera, tmp_path, monkeypatch):
     ui.show3DBox.setChecked(True)
     camera.views("08-faded-3d")
     ui.show3DBox.setChecked(False)
-
-    # The editor, with the extension's effects.
     ui.reviewMethodBox.setCurrentIndex(0)
     ui.editorBox.collapsed = False
     driver.widget.review._editor.widget.setActiveEffectByName("CAC Lesion")
     camera.panel("09-editor", driver)
     ui.editorBox.collapsed = True
 
+
+def accept_and_export(driver: Driver, camera: Camera, folder: Path, monkeypatch) -> None:
+    ui = driver.ui
     ui.rejectRestButton.click()
     ui.reviewedBox.click()
     camera.panel("10-reviewed", driver)
     assert "class" in ui.categoriesLabel.text
-    monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(tmp_path))
+    monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(folder))
     ui.exportButton.click()
-    written = json.loads((tmp_path / f"{SAMPLE_NAME}-cac" / "scores.json").read_text(encoding="utf-8"))
+    written = json.loads((folder / f"{SAMPLE_NAME}-cac" / "scores.json").read_text(encoding="utf-8"))
     assert written["methods"]["threshold"]["total"]["agatston"] == driver.review.result("threshold").total.agatston
 
-    # Saved, closed and opened again.
+
+def save_and_open_again(driver: Driver, camera: Camera, folder: Path) -> None:
     shown = driver.scores()
-    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    assert slicer.util.saveScene(str(folder / "scene.mrb"))
     slicer.mrmlScene.Clear()
     assert driver.lesions() == []
-    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    slicer.util.loadScene(str(folder / "scene.mrb"))
     driver.settle()
     camera.panel("11-reopened", driver)
     camera.views("11-reopened")
     assert driver.scores() == shown
-    assert ui.reviewedBox.checked
+    assert driver.ui.reviewedBox.checked
 
 
 @pytest.mark.long
@@ -223,19 +239,8 @@ def test_scores_equal_the_command_lines(driver, tmp_path):
     load_sample()
     driver.ui.scoreButton.click()
     wait(driver)
-    assert (
-        cli.main(
-            [
-                "score",
-                str(sample_file()),
-                "--output",
-                str(tmp_path / "cli"),
-                "--settings",
-                '{"results": {"scene": false}}',
-            ]
-        )
-        == 0
-    )
+    settings = '{"results": {"scene": false}}'
+    assert cli.main(["score", str(sample_file()), "--output", str(tmp_path / "cli"), "--settings", settings]) == 0
     written = json.loads((tmp_path / "cli" / "scores.json").read_text(encoding="utf-8"))
     for method, expected in written["methods"].items():
         result = driver.review.result(method)

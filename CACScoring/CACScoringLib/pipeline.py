@@ -10,7 +10,6 @@ import SimpleITK as sitk
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
 from .core.ct import CTError, CTScan
-from .core.options import Row, option
 from .core.progress import Progress
 from .models.choice import Networks
 from .quality.acquisition import examine_acquisition
@@ -19,19 +18,16 @@ from .quality.normalisation import normalise
 from .results import ScanContext, ScoreResult
 from .scoring.evidence import reader_labels
 from .scoring.mass import with_masses
-from .scoring.rules import ScoringRules, rules_for_tube_voltage
+from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .scoring.scores import classify, score_candidates, score_map
 from .scoring.uncertainty import add_intervals
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
-    """What the user may choose.
+class ScoreSettings(ScoringSwitches):
+    """What the user may choose, beside the switches.
 
     candidates: leave nothing out of the candidates of the clinical rule, whatever the networks say of them.
-    adapt_to_tube_voltage: use the thresholds published for the scan's kVp instead of those for 120 kVp.
-    allow_contrast: score a contrast-enhanced scan all the same, with a warning.
-    allow_reversed: score a scan whose anatomy contradicts its header's orientation all the same, with a warning.
     normalisation: whether the scan is brought to a soft kernel and slices of 3 mm before it is scored, of
     `normalisation.MODES`.
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
@@ -45,27 +41,6 @@ class ScoreSettings:
 
     rules: ScoringRules = field(default_factory=ScoringRules)
     candidates: bool = False
-    adapt_to_tube_voltage: bool = option(
-        False,
-        row=Row(
-            "Adapt thresholds to the tube voltage",
-            "Use the thresholds published for 70, 80, 100 and 135 kVp. When off, those for 120 kVp apply.",
-        ),
-    )
-    allow_contrast: bool = option(
-        False,
-        row=Row(
-            "Score contrast-enhanced scans anyway",
-            "Contrast medium counts as calcium, so the score is wrong; use this for tests only.",
-        ),
-    )
-    allow_reversed: bool = option(
-        False,
-        row=Row(
-            "Score reversed scans anyway",
-            "Score a scan whose anatomy contradicts the orientation in its header, as in dextrocardia.",
-        ),
-    )
     normalisation: str = "auto"
     sex: str | None = None
     age_years: int | None = None

@@ -32,13 +32,11 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
     import slicer
 
     # These need Qt. After this desktop_host.events can be used as it is.
-    from . import (  # noqa: F401  events for tests, segment_editor for its double
+    from . import (  # noqa: F401  events for tests, the last for their doubles
         application,
         dicom_database,
         events,
         layout,
-        packaging,
-        parameter_node,
         scripted,
         segment_editor,
         segment_effects,
@@ -60,42 +58,49 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
         window.show()
         # Views have their size from here on.
         app.processEvents()
-    library = dicom_database.dicom_lib()
-    monkeypatch.setitem(sys.modules, "DICOMLib", library)
-    monkeypatch.setitem(sys.modules, "DICOMLib.DICOMUtils", library.DICOMUtils)
-    bases = ("", "Widget", "Logic", "Test")
-    modules = {
-        "ctk": {name: kind for name, kind in DOUBLES.items() if name.startswith("ctk")},
-        "SegmentEditorEffects": {
-            "AbstractScriptedSegmentEditorEffect": segment_effects.AbstractScriptedSegmentEditorEffect
-        },
-        "qSlicerSegmentationsEditorEffectsPythonQt": {
-            name: kind for name, kind in DOUBLES.items() if name.startswith("qSlicerSegmentEditor")
-        },
-        "qSlicerSegmentationsModuleWidgetsPythonQt": {
-            name: kind for name, kind in DOUBLES.items() if name.startswith("qMRMLSegment")
-        },
-        "slicer.i18n": {"tr": lambda text: text, "translate": lambda context, text: text},
-        "slicer.packaging": packaging.NAMES,
-        "slicer.parameterNodeWrapper": parameter_node.NAMES,
-        "slicer.ScriptedLoadableModule": {
-            f"ScriptedLoadableModule{base}": getattr(scripted, f"ScriptedLoadableModule{base}") for base in bases
-        },
-    }
-    # It would install into the Python that runs the tests.
-    monkeypatch.setattr(slicer.util, "pip_install", packaging.pip_install)
-    monkeypatch.setitem(sys.modules, "qt", qt)
-    for name, contents in modules.items():
-        module = types.ModuleType(name)
-        vars(module).update(contents, __all__=list(contents))
-        monkeypatch.setitem(sys.modules, name, module)
-        if name.startswith("slicer."):
-            monkeypatch.setattr(slicer, name.removeprefix("slicer."), module, raising=False)
+    _install_modules(monkeypatch, qt)
     # Slicer's DICOM module makes it at the start; it is open where the user has chosen a folder for it.
     database = dicom_database.ctkDICOMDatabase(Path(app.temporaryPath) / "database")
     monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
     # Last, so that it is taken back first.
     monkeypatch.setattr(_installed, "now", app)
+
+
+def _install_modules(monkeypatch, qt) -> None:
+    """The modules that panels import beside `slicer`."""
+    import slicer
+
+    from . import dicom_database, packaging, parameter_node, scripted, segment_effects
+    from .qt_manner import DOUBLES
+
+    def doubles(prefix: str) -> dict[str, type]:
+        return {name: kind for name, kind in DOUBLES.items() if name.startswith(prefix)}
+
+    base = segment_effects.AbstractScriptedSegmentEditorEffect
+    module = scripted.ScriptedLoadableModule
+    bases = (module, *(getattr(scripted, f"{module.__name__}{part}") for part in ("Widget", "Logic", "Test")))
+    modules = {
+        "ctk": doubles("ctk"),
+        "SegmentEditorEffects": {base.__name__: base},
+        "qSlicerSegmentationsEditorEffectsPythonQt": doubles("qSlicerSegmentEditor"),
+        "qSlicerSegmentationsModuleWidgetsPythonQt": doubles("qMRMLSegment"),
+        "slicer.i18n": {"tr": lambda text: text, "translate": lambda context, text: text},
+        "slicer.packaging": packaging.NAMES,
+        "slicer.parameterNodeWrapper": parameter_node.NAMES,
+        "slicer.ScriptedLoadableModule": {kind.__name__: kind for kind in bases},
+    }
+    # It would install into the Python that runs the tests.
+    monkeypatch.setattr(slicer.util, "pip_install", packaging.pip_install)
+    library = dicom_database.dicom_lib()
+    monkeypatch.setitem(sys.modules, "DICOMLib", library)
+    monkeypatch.setitem(sys.modules, "DICOMLib.DICOMUtils", library.DICOMUtils)
+    monkeypatch.setitem(sys.modules, "qt", qt)
+    for name, contents in modules.items():
+        made = types.ModuleType(name)
+        vars(made).update(contents, __all__=list(contents))
+        monkeypatch.setitem(sys.modules, name, made)
+        if name.startswith("slicer."):
+            monkeypatch.setattr(slicer, name.removeprefix("slicer."), made, raising=False)
 
 
 class _Installed:

@@ -77,17 +77,6 @@ class ModuleManager(_Connecting):
         every = vars(slicer.modules).values()
         return tuple(each.name for each in every if isinstance(each, Module) or hasattr(each, "widgetRepresentation"))
 
-    def factoryManager(self):
-        return FactoryManager()
-
-
-class FactoryManager:
-    def loadedModuleNames(self) -> tuple[str, ...]:
-        return slicer.app.moduleManager().modulesNames()
-
-    def isLoaded(self, name: str) -> bool:
-        return name in self.loadedModuleNames()
-
 
 class CommandOptions:
     """What Slicer was started with."""
@@ -123,20 +112,12 @@ class IOManager:
         return bool(scene.Connect() if clear else scene.Import())
 
     def saveNodes(self, fileType: str, properties: dict, userMessages=None) -> bool:
-        path = str(properties["fileName"])
-        if fileType == "SceneFile":
-            return self.saveScene(path)
-        node = slicer.mrmlScene.GetNodeByID(properties["nodeID"])
-        node.AddDefaultStorageNode()
-        return bool(node.GetStorageNode().WriteData(node, path) if node.GetStorageNode() else False)
+        return self.saveScene(str(properties["fileName"]))
 
     def saveScene(self, path: str, screenShot=None) -> bool:
         if path.endswith(".mrb"):
             return bool(slicer.mrmlScene.WriteToMRB(path))
         return bool(slicer.mrmlScene.SaveSceneToSlicerDataBundleDirectory(path))
-
-    def fileWriterFileType(self, node) -> str:
-        return node.GetClassName()
 
 
 class Application(_Connecting):
@@ -204,9 +185,6 @@ class Application(_Connecting):
     def coreIOManager(self) -> IOManager:
         return self._io
 
-    def ioManager(self) -> IOManager:
-        return self._io
-
     def layoutManager(self):
         """None without a main window, as in Slicer."""
         return self._layouts
@@ -226,12 +204,6 @@ class Application(_Connecting):
 
     def restoreOverrideCursor(self) -> None:
         qt.QApplication.restoreOverrideCursor()
-
-    def pauseRender(self) -> None:
-        """Views are drawn on demand."""
-
-    def resumeRender(self) -> None:
-        """Views are drawn on demand."""
 
     def clipboard(self):
         return qt.QApplication.clipboard()

@@ -218,3 +218,49 @@ for _name, _like in {"minimum": 0.0, "maximum": 0.0, "singleStep": 0.0}.items():
 ctkSliderWidget.decimals = _pass_on("_spin_box", "decimals", 0, ctkSliderWidget._fit_slider)
 for _name in ("prefix", "suffix"):
     setattr(ctkSliderWidget, _name, _pass_on("_spin_box", _name, ""))
+
+
+@double
+class ctkPathLineEdit(qt.QWidget):
+    """A line edit for a path, with a button that browses. With `Files` in filters a file is chosen, else a folder.
+
+    An input is acceptable when it is not empty; whether there is such a file does not matter.
+    Only an acceptable input is told by currentPathChanged.
+    """
+
+    Dirs, Files, Drives, NoSymLinks, AllEntries = 0x001, 0x002, 0x004, 0x008, 0x007
+    Readable, Writable, Executable, NoDot, NoDotDot = 0x010, 0x020, 0x040, 0x2000, 0x4000
+    currentPathChanged = qt.Signal(str)
+    validInputChanged = qt.Signal(bool)
+    label = stored("")
+    filters = stored(AllEntries | NoDot | NoDotDot | Readable | Executable)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._combo, self._button = qt.QComboBox(), qt.QToolButton()
+        self._valid = False
+        self._combo.setEditable(True)
+        self._combo.setInsertPolicy(qt.QComboBox.NoInsert)
+        self._button.setText("...")
+        self._button.setSizePolicy(qt.QSizePolicy.Fixed, qt.QSizePolicy.Ignored)
+        in_row(self, self._combo, self._button)
+        self.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
+        self._combo.editTextChanged.connect(self._text_changed)
+
+    @property
+    def currentPath(self) -> str:
+        return self._combo.currentText
+
+    @currentPath.setter
+    def currentPath(self, path: str) -> None:
+        self._combo.setEditText(path)
+
+    def setCurrentPath(self, path: str) -> None:
+        self.currentPath = path
+
+    def _text_changed(self, text: str) -> None:
+        before, self._valid = self._valid, bool(text)
+        if self._valid:
+            self.currentPathChanged.emit(text)
+        if self._valid != before:
+            self.validInputChanged.emit(self._valid)

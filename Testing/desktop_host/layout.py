@@ -15,9 +15,6 @@ from .qt_manner import double, qt_module
 
 qt = qt_module()
 
-_GRID = {"row": 0, "column": 0, "rowspan": 1, "colspan": 1}
-"""Attributes of an item of a grid, and what they are where it has none."""
-
 
 @double
 class qSlicerLayoutManager(qt.QObject):
@@ -163,12 +160,10 @@ class qSlicerLayoutManager(qt.QObject):
         if element.tag == "view":
             return self._view(element)
         kind = element.get("type", "horizontal")
-        if kind == "tab":
-            holder = qt.QTabWidget()
-        elif element.get("split") == "true":
+        if element.get("split") == "true":
             holder = qt.QSplitter(qt.Qt.Vertical if kind == "vertical" else qt.Qt.Horizontal)
         else:
-            holder = {"vertical": qt.QVBoxLayout, "horizontal": qt.QHBoxLayout, "grid": qt.QGridLayout}[kind]()
+            holder = {"vertical": qt.QVBoxLayout, "horizontal": qt.QHBoxLayout}[kind]()
             holder.setContentsMargins(0, 0, 0, 0)
             holder.setSpacing(1)
         if isinstance(holder, qt.QWidget):
@@ -176,28 +171,20 @@ class qSlicerLayoutManager(qt.QObject):
         for item in element:
             child = self._item(item[0])
             if child is not None:
-                self._put(holder, item, child)
-        sizes = [int(item.get("splitSize", 0)) for item in element]
-        if any(sizes) and isinstance(holder, qt.QSplitter):
-            holder.setSizes(sizes)
+                self._put(holder, child)
         return holder
 
-    def _put(self, holder, item, child) -> None:
-        """A child into a layout, or as a page into a splitter or between tabs. item: its element."""
+    def _put(self, holder, child) -> None:
+        """A child into a layout, or as a page into a splitter."""
         if isinstance(holder, qt.QLayout):
-            add = holder.addWidget if isinstance(child, qt.QWidget) else holder.addLayout
-            grid = isinstance(holder, qt.QGridLayout)
-            add(child, *(int(item.get(key, default)) for key, default in _GRID.items()) if grid else ())
+            (holder.addWidget if isinstance(child, qt.QWidget) else holder.addLayout)(child)
             return
         if not isinstance(child, qt.QWidget):
             page = qt.QWidget()
             self._frames.append(page)
             page.setLayout(child)
             child = page
-        if isinstance(holder, qt.QTabWidget):
-            holder.addTab(child, item.get("name") or child.windowTitle)
-        else:
-            holder.addWidget(child)
+        holder.addWidget(child)
 
     def _view(self, element):
         node = slicer.mrmlScene.GetSingletonNode(element.get("singletontag"), element.get("class"))

@@ -36,7 +36,6 @@ class qMRMLPlotView(qt.QWidget):
         self._context.GetScene().AddItem(self._chart)
         self._chart.GetBackgroundBrush().SetColor(*_BACKGROUND)
         self._scene = self._node = self._chart_node = None
-        self._plots: dict[str, object] = {}
         self._of_view, self._of_chart, self._of_scene = [], [], []
         self._image, self._stale = None, True
 
@@ -48,18 +47,6 @@ class qMRMLPlotView(qt.QWidget):
 
     def chart(self):
         return self._chart
-
-    def scene(self):
-        return self._context.GetScene()
-
-    def renderWindow(self):
-        return self._window
-
-    def addPlot(self, plot) -> None:
-        self._chart.AddPlot(plot)
-
-    def removePlot(self, plot) -> None:
-        self._chart.RemovePlotInstance(plot)
 
     def setMRMLScene(self, scene) -> None:
         if scene is self._scene:
@@ -112,89 +99,22 @@ class qMRMLPlotView(qt.QWidget):
 
     def _from_mrml(self) -> None:
         node = self._chart_node
-        wanted = {} if node is None else {each.GetID(): each for each in _series_of(node) if _can_be_drawn(each)}
-        for identifier in set(self._plots) - set(wanted):
-            self.removePlot(self._plots.pop(identifier))
-        for identifier, series in wanted.items():
-            kind = _KINDS[series.GetPlotType()]
-            plot = self._plots.get(identifier)
-            if not isinstance(plot, kind):
-                if plot is not None:
-                    self.removePlot(plot)
-                plot = self._plots[identifier] = kind()
-                self.addPlot(plot)
-            _draw_as(plot, series)
+        count = 0 if node is None else node.GetNumberOfPlotSeriesNodes()
+        self._chart.ClearPlots()
+        for each in (node.GetNthPlotSeriesNode(n) for n in range(count)):
+            if each is not None and each.GetTableNode() is not None and each.GetYColumnName():
+                plot = self._chart.AddPlot(vtk.vtkChart.LINE)
+                plot.SetWidth(each.GetLineWidth())
+                plot.SetColorF(*each.GetColor())
+                plot.GetPen().SetLineType(_PENS[each.GetLineStyle()])
+                plot.SetInputData(each.GetTableNode().GetTable(), each.GetXColumnName(), each.GetYColumnName())
+                plot.SetLabel(each.GetName())
         if node is not None:
-            self._dress(node)
+            self._chart.SetTitle(node.GetTitle() or "")
+            self._chart.SetShowLegend(node.GetLegendVisibility())
+            self._chart.GetAxis(vtk.vtkAxis.BOTTOM).SetTitle(node.GetXAxisTitle() or "")
+            self._chart.GetAxis(vtk.vtkAxis.LEFT).SetTitle(node.GetYAxisTitle() or "")
         self._redraw()
-
-    def _dress(self, node) -> None:
-        chart = self._chart
-        font = chart.GetTitleProperties().GetFontFamilyFromString(node.GetFontType() or "Arial")
-        chart.SetTitle((node.GetTitle() or "") if node.GetTitleVisibility() else "")
-        chart.SetShowLegend(node.GetLegendVisibility())
-        _font(chart.GetTitleProperties(), font, node.GetTitleFontSize())
-        _font(chart.GetLegend().GetLabelProperties(), font, node.GetLegendFontSize())
-        x = node.GetXAxisTitle(), node.GetXAxisTitleVisibility(), node.GetXAxisRangeAuto(), node.GetXAxisRange()
-        y = node.GetYAxisTitle(), node.GetYAxisTitleVisibility(), node.GetYAxisRangeAuto(), node.GetYAxisRange()
-        axes = vtk.vtkAxis
-        for place, (title, visible, auto, limits) in (
-            *((place, x) for place in (axes.BOTTOM, axes.TOP)),
-            *((place, y) for place in (axes.LEFT, axes.RIGHT)),
-        ):
-            axis = chart.GetAxis(place)
-            axis.SetTitle((title or "") if visible else "")
-            axis.SetBehavior(axes.AUTO if auto else axes.FIXED)
-            if not auto:
-                axis.SetUnscaledRange(*limits)
-            axis.SetGridVisible(node.GetGridVisibility())
-            _font(axis.GetTitleProperties(), font, node.GetAxisTitleFontSize())
-            _font(axis.GetLabelProperties(), font, node.GetAxisLabelFontSize())
-
-
-_KINDS = {
-    slicer.vtkMRMLPlotSeriesNode.PlotTypeLine: vtk.vtkPlotLine,
-    slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter: vtk.vtkPlotLine,
-    slicer.vtkMRMLPlotSeriesNode.PlotTypeBar: vtk.vtkPlotBar,
-    slicer.vtkMRMLPlotSeriesNode.PlotTypeScatterBar: vtk.vtkPlotBar,
-}
-
-
-def _series_of(node) -> list:
-    found = [node.GetNthPlotSeriesNode(n) for n in range(node.GetNumberOfPlotSeriesNodes())]
-    return [series for series in found if series is not None]
-
-
-def _can_be_drawn(series) -> bool:
-    """Whether its columns are there and hold numbers."""
-    node = series.GetTableNode()
-    if node is None or node.GetTable() is None or not series.GetYColumnName():
-        return False
-    names = [series.GetYColumnName(), *([series.GetXColumnName()] if series.IsXColumnRequired() else [])]
-    columns = [node.GetTable().GetColumnByName(name) for name in names]
-    return all(column is not None and column.GetDataType() not in (vtk.VTK_STRING, vtk.VTK_BIT) for column in columns)
-
-
-def _draw_as(plot, series) -> None:
-    plot.SetWidth(series.GetLineWidth())
-    plot.SetColorF(*series.GetColor())
-    plot.SetOpacity(series.GetOpacity())
-    solid = series.GetPlotType() == slicer.vtkMRMLPlotSeriesNode.PlotTypeBar
-    plot.GetPen().SetLineType(vtk.vtkPen.SOLID_LINE if solid else _PENS[series.GetLineStyle()])
-    if isinstance(plot, vtk.vtkPlotLine):
-        plot.SetMarkerSize(series.GetMarkerSize())
-        # Both number none, cross, plus, square, circle and diamond alike.
-        plot.SetMarkerStyle(series.GetMarkerStyle())
-    table, y = series.GetTableNode().GetTable(), series.GetYColumnName()
-    indexed = not series.IsXColumnRequired()
-    plot.SetUseIndexForXSeries(indexed)
-    plot.SetInputData(table, y if indexed else series.GetXColumnName(), y)
-    plot.SetLabel(series.GetName() or y)
-
-
-def _font(text, family: int, size: int) -> None:
-    text.SetFontFamily(family)
-    text.SetFontSize(size)
 
 
 @double

@@ -20,7 +20,7 @@ _SIZE_HINT, _LEAST = 300, 50
 
 
 class RenderView(qt.QWidget):
-    """ctkVTKAbstractView: a VTK render window in a widget. Qt's mouse and key events go to its interactor.
+    """ctkVTKAbstractView: a VTK render window in a widget. Keys go to its interactor.
 
     As in Slicer, Python does not see its renderers: they are those of the render window.
     """
@@ -47,7 +47,6 @@ class RenderView(qt.QWidget):
         self._observer = observer
         self._observer.SetDisplayableManagers(self._group)
         self._observer.SetInteractor(self._interactor)
-        self.setMouseTracking(True)
         self.setFocusPolicy(qt.Qt.StrongFocus)
         self.setMinimumSize(_LEAST, _LEAST)
         # The size that it takes outside of any layout, as CTK's view by its size hint.
@@ -102,44 +101,7 @@ class RenderView(qt.QWidget):
     def _resized(self) -> None:
         pass
 
-    def _tell(self, event, name: str) -> None:
-        modifiers, position = event.modifiers(), event.position()
-        self._interactor.SetEventInformation(
-            round(position.x()),
-            self.height - 1 - round(position.y()),
-            int(bool(modifiers & qt.Qt.ControlModifier)),
-            int(bool(modifiers & qt.Qt.ShiftModifier)),
-        )
-        self._interactor.SetAltKey(int(bool(modifiers & qt.Qt.AltModifier)))
-        self._interactor.InvokeEvent(name)
-
-    def mouseMoveEvent(self, event) -> None:
-        self._tell(event, "MouseMoveEvent")
-
-    def mousePressEvent(self, event) -> None:
-        if event.button() in _BUTTONS:
-            self._tell(event, f"{_BUTTONS[event.button()]}ButtonPressEvent")
-
-    def mouseReleaseEvent(self, event) -> None:
-        if event.button() in _BUTTONS:
-            self._tell(event, f"{_BUTTONS[event.button()]}ButtonReleaseEvent")
-
-    def wheelEvent(self, event) -> None:
-        self._tell(event, "MouseWheelForwardEvent" if event.angleDelta().y() > 0 else "MouseWheelBackwardEvent")
-
-    def enterEvent(self, event) -> None:
-        self._interactor.InvokeEvent("EnterEvent")
-
-    def leaveEvent(self, event) -> None:
-        self._interactor.InvokeEvent("LeaveEvent")
-
     def keyPressEvent(self, event) -> None:
-        self._tell_key(event, "KeyPressEvent")
-
-    def keyReleaseEvent(self, event) -> None:
-        self._tell_key(event, "KeyReleaseEvent")
-
-    def _tell_key(self, event, name: str) -> None:
         symbol = _KEYS.get(event.key()) or event.text()
         modifiers = event.modifiers()
         self._interactor.SetKeyEventInformation(
@@ -149,12 +111,9 @@ class RenderView(qt.QWidget):
             0,
             symbol,
         )
-        self._interactor.InvokeEvent(name)
-        if name == "KeyPressEvent":
-            self._interactor.InvokeEvent("CharEvent")
+        self._interactor.InvokeEvent("KeyPressEvent")
 
 
-_BUTTONS = {qt.Qt.LeftButton: "Left", qt.Qt.MiddleButton: "Middle", qt.Qt.RightButton: "Right"}
 _KEYS = {
     qt.Qt.Key_Escape: "Escape",
     qt.Qt.Key_Return: "Return",

@@ -42,7 +42,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         if alone and parent is None:
             raise RuntimeError("Delete the editor of before: with several, Slicer ends in a segmentation fault.")
         super().__init__(parent)
-        self._node, self._effects, self._active, self._last = None, [], None, None
+        self._node, self._effects, self._active = None, [], None
         self._logic, self._interaction = slicer.vtkSlicerSegmentEditorLogic(), None
         self._order, self._unordered = SLICERS_ORDER, True
         self._geometry_visible = True
@@ -55,8 +55,6 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         self._segmentations.currentNodeChanged.connect(self._segmentation_chosen)
         self._volumes.currentNodeChanged.connect(self._volume_chosen)
         self._segments.selectionChanged.connect(self._segment_chosen)
-        self._add.clicked.connect(self._add_segment)
-        self._remove.clicked.connect(self._remove_segment)
         self._undo.clicked.connect(self.undo)
         self._redo.clicked.connect(self.redo)
         self._effect_group.buttonClicked.connect(lambda button: self.setActiveEffectByName(button.objectName))
@@ -257,30 +255,9 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         blocked = self._volumes.blockSignals(True)
         self._volumes.setCurrentNode(self._volume)
         self._volumes.blockSignals(blocked)
-        if self._volume is not None and self.autoShowSourceVolumeNode:
-            self.showSourceVolumeInSliceViewers()
         self.sourceVolumeNodeChanged.emit(self._volume)
         for effect in self._effects:
             effect._ask("sourceVolumeNodeChanged")
-
-    def showSourceVolumeInSliceViewers(self, forceShowInBackground: bool = False, fitSlice: bool = False) -> None:
-        logics = slicer.app.applicationLogic().GetSliceLogics()
-        volume = self._node.GetSourceVolumeNode()
-        if volume is None or slicer.app.layoutManager() is None:
-            return
-        for logic in [logics.GetItemAsObject(n) for n in range(logics.GetNumberOfItems())]:
-            layers = logic.GetSliceCompositeNode()
-            if not self._logic.IsSegmentationDisplayableInView(logic.GetSliceNode()) or layers is None:
-                continue
-            if forceShowInBackground or volume.GetID() not in (
-                layers.GetBackgroundVolumeID(),
-                layers.GetForegroundVolumeID(),
-            ):
-                layers.SetBackgroundVolumeID(volume.GetID())
-                layers.SetForegroundVolumeID(None)
-                layers.SetLabelVolumeID(None)
-            if fitSlice:
-                logic.FitSliceToBackground(True)
 
     def _update_selection(self) -> None:
         chosen = self._node.GetSelectedSegmentID() or ""
@@ -290,11 +267,3 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
             self._segments.setSelectedSegmentIDs([chosen])
         else:
             self._segments.clearSelection()
-
-    def _add_segment(self) -> None:
-        self._logic.AddEmptySegment()
-
-    def _remove_segment(self) -> None:
-        following = self._logic.RemoveSelectedSegment()
-        if following:
-            self._segments.setSelectedSegmentIDs([following])

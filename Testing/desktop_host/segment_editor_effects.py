@@ -125,14 +125,14 @@ class SegmentEditorEffects:
             if self._interaction is not None:
                 self._interaction.SetCurrentInteractionMode(self._interaction.ViewTransform)
             effect.activate()
-            self._help.setCollapsibleText(effect.helpText())
+            self._help.setHtml(effect.helpText())
         self._options.setTitle("" if effect is None else effect.title)
         self._options.setVisible(effect is not None)
         if effect is None:
             self.removeViewObservations()
         for name, button in self._effect_buttons.items():
             button.setChecked(name == ("" if effect is None else effect.name))
-        self._last, self._active = self._active, effect
+        self._active = effect
 
     def _labelmap_is_source(self) -> bool:
         """Slicer asks before it converts what cannot be converted trivially; here the answer is yes."""
@@ -186,8 +186,6 @@ class SegmentEditorEffects:
     def _layout_changed(self, *_) -> None:
         if self._views_observed:
             self.setupViewObservations()
-            if self.autoShowSourceVolumeNode:
-                self.showSourceVolumeInSliceViewers()
             for effect in self._effects:
                 effect._ask("layoutChanged")
 
@@ -213,23 +211,12 @@ class SegmentEditorEffects:
         self._redo.setEnabled(self._logic.CanRedo())
 
     def installKeyboardShortcuts(self, parent=None) -> None:
-        """On the main window: digits and Shift with digits for effects, Escape, Space, Z and Y, I."""
+        """On the main window: digits for effects. Slicer has more."""
         self.uninstallKeyboardShortcuts()
-        parent = slicer.util.mainWindow() if parent is None else parent
-        for index in range(1, 11):
-            self._shortcut(parent, str(index % 10), lambda i=index: self._toggle_effect(i))
-            self._shortcut(parent, f"Shift+{index % 10}", lambda i=index + 10: self._toggle_effect(i))
-        self._shortcut(parent, "Esc", lambda: self._toggle_effect(0))
-        self._shortcut(parent, "Space", lambda: self.setActiveEffect(self._last))
-        for keys, function in ((("Z", "Ctrl+Z"), self.undo), (("Y", "Ctrl+Y"), self.redo)):
-            for key in keys:
-                self._shortcut(parent, key, function)
-        self._shortcut(parent, "I", self._logic.ToggleSourceVolumeIntensityMask)
-
-    def _shortcut(self, parent, keys: str, function) -> None:
-        shortcut = qt.QShortcut(qt.QKeySequence(keys), parent)
-        shortcut.activated.connect(function)
-        self._shortcuts.append(shortcut)
+        for index in range(1, 10):
+            shortcut = qt.QShortcut(qt.QKeySequence(str(index)), slicer.util.mainWindow())
+            shortcut.activated.connect(lambda i=index: self._toggle_effect(i))
+            self._shortcuts.append(shortcut)
 
     def uninstallKeyboardShortcuts(self) -> None:
         for shortcut in self._shortcuts:

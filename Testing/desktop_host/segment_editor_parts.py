@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from .ctk_paths_and_texts import ctkFittedTextBrowser
 from .qmrml_doubles import qMRMLNodeComboBox, qMRMLWidget
 from .qt_manner import qt_module
 from .segment_widgets import qMRMLSegmentsTableView
@@ -24,13 +23,14 @@ class SegmentEditorParts(qMRMLWidget):
         self._add, self._remove = qt.QPushButton("Add"), qt.QPushButton("Remove")
         self._show_3d, self._switch = qt.QPushButton("Show 3D"), qt.QToolButton()
         self._geometry, self._segments = qt.QToolButton(), qMRMLSegmentsTableView()
-        self._effect_box, self._options, self._help = qt.QFrame(), qt.QGroupBox(), ctkFittedTextBrowser()
+        self._effect_box, self._options, self._help = qt.QFrame(), qt.QGroupBox(), qt.QTextBrowser()
         self._effect_grid = qt.QGridLayout(self._effect_box)
         self._effect_group, self._effect_buttons = qt.QButtonGroup(self), {}
         self._undo, self._redo = qt.QToolButton(), qt.QToolButton()
         self._undo.setText("Undo")
         self._redo.setText("Redo")
         self._undo_box, self._options_frame = qt.QGroupBox(), qt.QFrame()
+        self._help.setFixedHeight(48)  # in Slicer as high as its text
         inside = qt.QVBoxLayout(self._options)
         inside.addWidget(self._help)
         inside.addWidget(self._options_frame)

@@ -80,11 +80,10 @@ def _changed(state: CACScoringParameterNode, published: object, parameters: Mapp
 
 def settingsOf(state: CACScoringParameterNode) -> str:
     """The settings of `cac score` and `cac cohort` for the rules that are set in the panel, as JSON."""
-    from ..pipeline import ScoreSettings
+    from ..scoring.rules import ScoringRules, ScoringSwitches
 
-    settings = ScoreSettings()
-    rules = _changed(state, settings.rules, RULES)
-    return json.dumps({"scoring": {"rules": rules, **_changed(state, settings, SWITCHES)}})
+    rules, switches = _changed(state, ScoringRules(), RULES), _changed(state, ScoringSwitches(), SWITCHES)
+    return json.dumps({"scoring": {"rules": rules, **switches}})
 
 
 def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
@@ -132,11 +131,10 @@ class InputSection(Section):
 
     def _addRows(self) -> None:
         """Make the rows of rules and switches, above the last button of the form."""
-        from ..pipeline import ScoreSettings
-        from ..scoring.rules import ScoringRules
+        from ..scoring.rules import ScoringRules, ScoringSwitches
 
         form = self._ui.advancedBox.layout()
-        for kind, parameters in ((ScoringRules, RULES), (ScoreSettings, SWITCHES)):
+        for kind, parameters in ((ScoringRules, RULES), (ScoringSwitches, SWITCHES)):
             addRows(self._ui, form, form.rowCount() - 1, kind, parameters)
 
     def setState(self, state: CACScoringParameterNode | None) -> None:

@@ -87,7 +87,7 @@ SWITCHES = {
     "allowContrast": "allow_contrast",
     "allowReversed": "allow_reversed",
 }
-"""Fields of `ScoringRules` and of `ScoreSettings` by the parameters that hold them, in the order of their rows."""
+"""Fields of `ScoringRules` and of `ScoringSwitches` by the parameters that hold them, in the order of their rows."""
 
 _PUBLISHED = ScoringRules()
 

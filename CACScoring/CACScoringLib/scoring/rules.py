@@ -111,6 +111,38 @@ class ScoringRules:
         return 1 + sum(peak_hu >= bound for bound in self.weight_bounds_hu)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoringSwitches:
+    """Choices of the user that are on or off.
+
+    adapt_to_tube_voltage: use the thresholds published for the scan's kVp instead of those for 120 kVp.
+    allow_contrast: score a contrast-enhanced scan all the same, with a warning.
+    allow_reversed: score a scan whose anatomy contradicts its header's orientation all the same, with a warning.
+    """
+
+    adapt_to_tube_voltage: bool = option(
+        False,
+        row=Row(
+            "Adapt thresholds to the tube voltage",
+            "Use the thresholds published for 70, 80, 100 and 135 kVp. When off, those for 120 kVp apply.",
+        ),
+    )
+    allow_contrast: bool = option(
+        False,
+        row=Row(
+            "Score contrast-enhanced scans anyway",
+            "Contrast medium counts as calcium, so the score is wrong; use this for tests only.",
+        ),
+    )
+    allow_reversed: bool = option(
+        False,
+        row=Row(
+            "Score reversed scans anyway",
+            "Score a scan whose anatomy contradicts the orientation in its header, as in dextrocardia.",
+        ),
+    )
+
+
 TUBE_VOLTAGE_BOUNDS_HU: dict[float, tuple[float, float, float, float]] = {
     70: (207.0, 318.0, 477.0, 636.0),
     80: (177.0, 271.0, 408.0, 544.0),

@@ -21,6 +21,7 @@ from typing import Any
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_bytes_atomically
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.core.text import RESEARCH_ONLY
+from CACScoringLib.report import page as report_page
 
 from ..statistics.bootstrap import RESAMPLES, Estimate
 from .figures import rendered

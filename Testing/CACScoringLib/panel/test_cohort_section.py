@@ -34,9 +34,8 @@ class TestCohort:
             *("cohort", str(tmp_path), "--output", str(tmp_path / "out")),
             *("--threshold-only", "--settings", worker.arguments[-3], "--progress", "json"),
         ]
-        flags = {"adapt_to_tube_voltage": False, "allow_contrast": True, "allow_reversed": False}
         rules = {"minimum_pixels": 3, "calibration_mg_per_mm3_hu": 0.05}
-        assert json.loads(worker.arguments[-3]) == {"scoring": {"rules": rules, **flags}}
+        assert json.loads(worker.arguments[-3]) == {"scoring": {"rules": rules, "allow_contrast": True}}
         assert (
             scoring_settings(Namespace(settings=[worker.arguments[-3]]), RunSettings()).score.rules.minimum_pixels == 3
         )

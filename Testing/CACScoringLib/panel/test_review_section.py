@@ -16,72 +16,54 @@ from CACScoringLib.scoring.uncertainty import TOTAL
 from desktop_host import events
 
 
-class TestReview:
+@pytest.fixture
+def reviewed(driver):
+    driver.score(networks=True)
+    return driver
+
+
+class TestViews:
     @pytest.fixture
     def main_window(self):
         return True
 
-    @pytest.fixture
-    def reviewed(self, driver):
-        driver.score(networks=True)
-        return driver
-
-    def test_a_lesion_moves_out_of_the_arteries_and_back(self, reviewed):
-        table = reviewed.ui.nonCoronaryTable
-        assert not table.isVisibleTo(table.parent())
-        reviewed.choose_lesion("12–13")
-        reviewed.press_artery("aortic valve")
-        assert reviewed.scores()["total"][0] == "972.0"
-        assert "aortic valve" in [lesion["Artery"] for lesion in reviewed.lesions()]
-        assert table.isVisibleTo(table.parent())
-        assert [table.item(0, n).text() for n in range(3)] == ["aortic valve and root", "486.0", "486.0"]
-        assert table.rowCount == 1
-        assert "not reviewed" in table.horizontalHeaderItem(0).text()
-        reviewed.choose_lesion("12–13")
-        reviewed.press_artery("LM")
-        assert reviewed.scores()["total"][0] == "1458.0"
-        assert not table.isVisibleTo(table.parent())
-        reviewed.ui.undoButton.click()
-        assert table.isVisibleTo(table.parent())
-
-    def test_several_rows_at_once(self, reviewed):
-        reviewed.ui.lesionTable.selectAll()
-        reviewed.press_artery("RCA")
-        assert reviewed.scores()["RCA"][0] == "1458.0"
-
-    @pytest.mark.parametrize("redo", ["Ctrl+Y", "Ctrl+Shift+Z"])
-    def test_keys_of_undo_in_the_list_and_in_the_views(self, reviewed, redo):
+    def test_keys_of_undo_in_the_list_and_in_the_views(self, reviewed):
         reviewed.choose_lesion("5–6")
         reviewed.press_artery("RCA")
         reviewed.key("Ctrl+Z")
         assert reviewed.scores()["RCA"][0] == ""
         assert reviewed.widget.review.table.selected == [reviewed.current]
         view = slicer.app.layoutManager().sliceWidget("CACOriginal")
-        events.key(view, redo)
+        events.key(view, "Ctrl+Y")
         assert reviewed.scores()["RCA"][0] == "324.0"
         events.key(view, "Ctrl+Z")
         assert reviewed.scores()["RCA"][0] == ""
         reviewed.widget.exit()
-        events.key(view, redo)
+        events.key(view, "Ctrl+Shift+Z")
         assert reviewed.scores()["RCA"][0] == "", "the keys are another module's"
         reviewed.widget.enter()
 
-    def test_no_coronary_calcium(self, reviewed):
-        reviewed.choose_lesion("12–13")
-        reviewed.press_artery("LM")
-        reviewed.ui.noCalciumButton.click()
-        assert reviewed.ui.reviewedBox.checked
-        assert reviewed.lesions() == []
-        assert reviewed.ui.totalLabel.text == "Reviewed: no coronary calcium; Agatston 0"
-        assert reviewed.ui.categoriesLabel.text.startswith(
-            "Reviewed: no coronary calcium. Agatston 0.0 (reviewed): class 0, CAC-DRS"
-        )
-        assert reviewed.scores()["total"] == ["0.0", "0.0", "0.0", "0.0", "0"]
-        assert reviewed.scores()["LM"] == [""] * 5
-        reviewed.ui.undoButton.click()
-        assert not reviewed.ui.reviewedBox.checked
-        assert reviewed.scores()["LM"][0] == "486.0"
-        assert reviewed.scores()["total"][2] == "809.9"
+    def test_views_side_by_side(self, reviewed, panel):
+        manager, nodes = slicer.app.layoutManager(), reviewed.review.nodes
+        assert manager.layout == panel.views.LAYOUT_ID
+        shown = {
+            name: (node.GetBackgroundVolumeID(), node.GetForegroundVolumeID(), node.GetForegroundOpacity())
+            for name in ("CACOriginal", "CACHealthy", "CACMap")
+            for node in [manager.sliceWidget(name).mrmlSliceCompositeNode()]
+        }
+        ct, healthy, calcium = (node.GetID() for node in (nodes.volume, nodes.healthy, nodes.calcium_map))
+        assert shown == {
+            "CACOriginal": (ct, healthy, 0.0),
+            "CACHealthy": (ct, healthy, 1.0),
+            "CACMap": (ct, calcium, 1.0),
+        }
+        composite = manager.sliceWidget("CACOriginal").mrmlSliceCompositeNode()
+        reviewed.ui.fadeSlider.setValue(0.5)
+        assert composite.GetForegroundVolumeID() == healthy
+        reviewed.ui.fadeSlider.setValue(0.25)
+        others = [manager.sliceWidget(name).mrmlSliceCompositeNode() for name in ("CACHealthy", "CACMap", "CACCoronal")]
+        assert [node.GetForegroundOpacity() for node in (composite, *others)] == [0.25, 1, 1, 1]
+        assert composite.GetLinkedControl()
 
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda: "")
@@ -105,6 +87,31 @@ class TestReview:
         driver.choose_slice(12)
         assert driver.ui.sliceLabel.text == "Slice 12"
         assert not driver.ui.sliceBox.enabled
+
+
+class TestReview:
+    def test_a_lesion_moves_out_of_the_arteries_and_back(self, reviewed):
+        table = reviewed.ui.nonCoronaryTable
+        assert not table.isVisibleTo(table.parent())
+        reviewed.choose_lesion("12–13")
+        reviewed.press_artery("aortic valve")
+        assert reviewed.scores()["total"][0] == "972.0"
+        assert "aortic valve" in [lesion["Artery"] for lesion in reviewed.lesions()]
+        assert table.isVisibleTo(table.parent())
+        assert [table.item(0, n).text() for n in range(3)] == ["aortic valve and root", "486.0", "486.0"]
+        assert table.rowCount == 1
+        assert "not reviewed" in table.horizontalHeaderItem(0).text()
+        reviewed.choose_lesion("12–13")
+        reviewed.press_artery("LM")
+        assert reviewed.scores()["total"][0] == "1458.0"
+        assert not table.isVisibleTo(table.parent())
+        reviewed.ui.undoButton.click()
+        assert table.isVisibleTo(table.parent())
+
+    def test_several_rows_at_once(self, reviewed):
+        reviewed.ui.lesionTable.selectAll()
+        reviewed.press_artery("RCA")
+        assert reviewed.scores()["RCA"][0] == "1458.0"
 
     def test_painting_counts_at_once(self, reviewed):
         nodes, paint = reviewed.review.nodes, slicer.util.updateSegmentBinaryLabelmapFromArray
@@ -140,28 +147,6 @@ class TestReview:
         reviewed.settle()
         shown = [bool(nodes.calcium.GetDisplayNode().GetVisibility()) for nodes in (first, second)]
         assert shown == [True, False]
-
-    def test_views_side_by_side(self, reviewed, panel):
-        manager, nodes = slicer.app.layoutManager(), reviewed.review.nodes
-        assert manager.layout == panel.views.LAYOUT_ID
-        shown = {
-            name: (node.GetBackgroundVolumeID(), node.GetForegroundVolumeID(), node.GetForegroundOpacity())
-            for name in ("CACOriginal", "CACHealthy", "CACMap")
-            for node in [manager.sliceWidget(name).mrmlSliceCompositeNode()]
-        }
-        ct, healthy, calcium = (node.GetID() for node in (nodes.volume, nodes.healthy, nodes.calcium_map))
-        assert shown == {
-            "CACOriginal": (ct, healthy, 0.0),
-            "CACHealthy": (ct, healthy, 1.0),
-            "CACMap": (ct, calcium, 1.0),
-        }
-        composite = manager.sliceWidget("CACOriginal").mrmlSliceCompositeNode()
-        reviewed.ui.fadeSlider.setValue(0.5)
-        assert composite.GetForegroundVolumeID() == healthy
-        reviewed.ui.fadeSlider.setValue(0.25)
-        others = [manager.sliceWidget(name).mrmlSliceCompositeNode() for name in ("CACHealthy", "CACMap", "CACCoronal")]
-        assert [node.GetForegroundOpacity() for node in (composite, *others)] == [0.25, 1, 1, 1]
-        assert composite.GetLinkedControl()
 
     def test_a_node_of_the_result_is_removed(self, reviewed):
         slicer.mrmlScene.RemoveNode(reviewed.review.nodes.calcium)

@@ -12,7 +12,7 @@ import desktop_host
 from CACScoringLib.mrml import scene as mrml
 from desktop_host import errors
 
-WINDOWS = [(1900, 1100), (1400, 900), (900, 1300), (900, 600)]
+WINDOWS = [(1400, 900), (900, 1300)]
 
 
 @pytest.fixture(params=WINDOWS, ids=str)

@@ -70,17 +70,6 @@ class TestAutomaticScore:
     def review(self, opened, automatic):
         return opened(automatic)
 
-    def test_what_is_left_out_is_evaluated_and_can_be_looked_at_and_counted(self, review):
-        lesion = review.left_out("threshold").lesions.lesions[0]
-        known = review.review("threshold")
-        assert (
-            0 < known.probability_of(lesion) < 0.5 < known.probability_of(review.result("threshold").lesions.lesions[0])
-        )
-        assert len(review.position_of("threshold", lesion.id)) == 3
-        review.assign("threshold", [lesion.id], Artery.LCX)
-        assert lesion.id in ids(review, "threshold")
-        assert lesion.id not in [other.id for other in review.left_out("threshold").lesions.lesions]
-
     def test_accepted_as_it_stands(self, review):
         before, out = review.result("threshold"), review.left_out("threshold")
         review.accept("threshold")

@@ -169,22 +169,6 @@ class TestSuggestions:
             assert own.confidence == pytest.approx(theirs.confidence, rel=1e-9)
 
 
-def test_voxels_of_slices_switched_off_do_not_count_and_come_back(scored):
-    review = review_of(scored, "decomposition")
-    before = review.result()
-    k = before.lesions.lesions[0].slice_indices[1]
-    review.set_slices_off([k])
-    off = review.result()
-    assert off.total.agatston < before.total.agatston
-    without = review_of(scored, "decomposition")
-    labels = labels_of(without)
-    labels[k] = 0
-    set_labels(without, labels)
-    assert_same_numbers(off, without.result())
-    review.set_slices_off([])
-    assert_same_numbers(review.result(), before)
-
-
 class TestLookingUp:
     def test_centre_lies_in_the_lesion(self):
         """The centre of mass of a ring does not."""
@@ -240,22 +224,6 @@ class TestSites:
         assert expected.scores[NonCoronary.AORTIC_VALVE].lesions
         assert (elsewhere.scores, elsewhere.lesions.lesions) == (expected.scores, expected.lesions.lesions)
         assert len(review.lesions().lesions) == len(expected.lesions.lesions) + review.result().total.lesions
-
-    @pytest.mark.parametrize("method", ["threshold", "decomposition"])
-    def test_a_lesion_moves_to_a_site_and_back(self, with_territories, method):
-        review = review_of(with_territories, method)
-        before, sites_before, labels = review.result(), review.non_coronary().scores, labels_of(review)
-        lesion = before.lesions.lesions[0]
-        give(review, lesion.id, NonCoronary.THORACIC_AORTA)
-        review.reviewed = True
-        after, elsewhere = review.result(), review.non_coronary()
-        assert after.total.lesions == before.total.lesions - 1
-        assert [x.id for x in elsewhere.lesions.lesions if x.artery == NonCoronary.THORACIC_AORTA] == [lesion.id]
-        assert elsewhere.reviewed
-        review.reviewed = False
-        set_labels(review, labels)
-        assert_same_numbers(review.result(), before)
-        assert review.non_coronary().scores == sites_before
 
     def test_the_runs_site_is_a_suggestion_until_a_reader_gives_another(self, with_territories):
         review = review_of(with_territories, "threshold")

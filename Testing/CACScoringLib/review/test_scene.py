@@ -63,21 +63,6 @@ class TestEqualsCacScore:
         record = json.loads((tmp_path / "reviewed" / "scores.json").read_text())
         assert record["normalisation"]["gain"] == list(scored.normalisation.gain)
 
-    @pytest.mark.long
-    def test_after_a_review(self, review, scored, tmp_path):
-        first, second, third, *rest = ids(review, "threshold")
-        review.assign("threshold", [first, second], Artery.LAD)
-        review.assign("threshold", [third], Artery.RCA)
-        review.reject("threshold", rest[:2])
-        review.set_reviewed("threshold", True)
-        review.export(tmp_path / "reviewed")
-        labels = read_lesion_labels(tmp_path / "reviewed" / "lesions.nii.gz")
-        rerun = score_scan(scored.scan, heart=scored.heart.mask, lesions=labels)
-        found, expected = review.result("threshold"), rerun.methods["threshold"]
-        assert (found.total, found.arteries) == (expected.total, expected.arteries)
-        assert found.total.lesions == 3
-        assert review.categories() == rerun.categories
-
 
 @pytest.mark.parametrize("method", METHODS)
 def test_assigned_and_rejected_lesions(review, method):

@@ -177,12 +177,6 @@ class TestScore:
         for mine, its in zip(slice_axes(picture), slice_axes(node), strict=True):
             assert np.allclose(mine, its)
 
-    def test_cancel(self, page, tmp_path):
-        page.ui.radiographScoreButton.click()
-        page.ui.radiographScoreButton.click()
-        assert page.worker.killed
-        assert "Cancelled" in page.ui.radiographStatusLabel.text
-
     def test_saved_and_opened_again(self, page, tmp_path):
         page.ui.radiographScoreButton.click()
         page.worker.write()
