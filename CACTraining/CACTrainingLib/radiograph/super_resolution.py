@@ -256,12 +256,12 @@ def thin_slice_bodies(
 
     bodies: of the CT as it is, by view; between its slices the projector is linear. thin: HU [FACTOR k, j, i] by way.
     """
-    bodies = {}
+    thin_bodies = {}
     for view, body in bodies.items():
         before = water_equivalent_mm(_faded(interpolated(box.hu, FACTOR, order=1), box), box.geometries[view])
         for method, hu in thin.items():
-            bodies[view, method] = body + water_equivalent_mm(_faded(hu, box), box.geometries[view]) - before
-    return bodies
+            thin_bodies[view, method] = body + water_equivalent_mm(_faded(hu, box), box.geometries[view]) - before
+    return thin_bodies
 
 
 def fade(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> np.ndarray:

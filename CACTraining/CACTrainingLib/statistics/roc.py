@@ -81,9 +81,9 @@ def area_interval(values: np.ndarray, positive: np.ndarray, seed: int) -> tuple[
     if min(map(len, parts)) < 2:
         return float("nan"), float("nan")
 
-    def area_of(positive: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
-        wins = stats.mannwhitneyu(positive, other, axis=axis, method="asymptotic").statistic
-        return wins / (positive.shape[axis] * other.shape[axis])
+    def area_of(first: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+        wins = stats.mannwhitneyu(first, other, axis=axis, method="asymptotic").statistic
+        return wins / (first.shape[axis] * other.shape[axis])
 
     generator = np.random.default_rng([seed, 5])
     result = stats.bootstrap(parts, area_of, n_resamples=1000, batch=100, method="percentile", rng=generator)
