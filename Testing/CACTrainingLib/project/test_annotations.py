@@ -208,12 +208,6 @@ class TestAnnotators:
         with pytest.raises(ProjectError):
             slice_annotations(project, "0001", name)
 
-    def test_two_stand_side_by_side(self, project):
-        slice_annotations(project, "0001", "Ben").set(3, VISIBLE)
-        slice_annotations(project, "0001", "Anna").set(3, NOT_VISIBLE)
-        assert annotators(project, "0001") == ["Anna", "Ben"]
-        assert slice_annotations(project, "0001", "Ben").labels == {3: VISIBLE}
-
     def test_capitals_make_no_other_annotator(self, project):
         slice_annotations(project, "0001", "Anna").set(3, VISIBLE)
         slice_annotations(project, "0001", "ANNA").set(4, VISIBLE)
@@ -222,18 +216,14 @@ class TestAnnotators:
         assert set(slice_annotations(project, "0001", "anna").labels) == {3, 4}
 
 
-class TestTruth:
-    def scan(self, project: Project, text: str):
-        truth = project.folder / "truth.json"
-        truth.write_text(text, encoding="utf-8")
-        ct = project.folder / "digital.nii.gz"
-        ct.write_bytes(b"another scan")
-        return project.add([NewScan("d", "d", ct, source="digital", truth=truth)]).added[0]
-
-    def test_what_is_not_known_has_no_label(self, project):
-        slices = [{"k": 4, "visible": True}, {"k": 5, "visible": False}, {"k": 6, "visible": None}]
-        assert truth_labels(self.scan(project, json.dumps({"slices": slices}))) == {4: VISIBLE, 5: NOT_VISIBLE}
-        assert truth_labels(project.scan("0001")) == {}
+def test_what_the_truth_does_not_know_has_no_label(project):
+    slices = [{"k": 4, "visible": True}, {"k": 5, "visible": False}, {"k": 6, "visible": None}]
+    truth, ct = project.folder / "truth.json", project.folder / "digital.nii.gz"
+    truth.write_text(json.dumps({"slices": slices}), encoding="utf-8")
+    ct.write_bytes(b"another scan")
+    (digital,) = project.add([NewScan("d", "d", ct, source="digital", truth=truth)]).added
+    assert truth_labels(digital) == {4: VISIBLE, 5: NOT_VISIBLE}
+    assert truth_labels(project.scan("0001")) == {}
 
 
 def test_reading_writes_nothing(project):

@@ -6,7 +6,7 @@ from training_scans import write_scan
 
 from CACTrainingLib.project.annotations import write_mask
 from CACTrainingLib.project.project import NewScan, Project, ProjectError
-from CACTrainingLib.project.work_list import binary_entropy, shown_name, work_list
+from CACTrainingLib.project.work_list import binary_entropy, work_list
 
 
 @pytest.fixture
@@ -70,9 +70,3 @@ def test_blind_order_is_one_s_own_and_stays(project):
     orders = {tuple(item.scan.id for item in work_list(project, name, "blind")) for name in "ABCDEF"}
     assert len(orders) > 1
     assert all(sorted(order) == sorted(first) for order in orders)
-
-
-def test_blind_names_tell_nothing(project):
-    item = work_list(project, "Ann", "blind")[0]
-    assert shown_name(item, 7, True) == "Case 7"
-    assert shown_name(item, 7, False) == item.scan.name

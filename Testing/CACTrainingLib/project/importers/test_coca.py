@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from coca_files import (
-    LAD,
     LM,
     ORIGIN_MM,
     SPACING_MM,
@@ -21,10 +19,9 @@ from hypothesis import strategies as st
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
-from CACTrainingLib.project.annotations import SliceLabel, read_mask, slice_annotations
+from CACTrainingLib.project.annotations import SliceLabel
 from CACTrainingLib.project.importers.coca import ANNOTATOR, CocaError, gated_annotations, read_regions, read_scores
 from CACTrainingLib.project.importers.sources import find_new_scans
-from CACTrainingLib.project.project import Project
 
 SQUARE = [(4.5, 3.5), (7.5, 3.5), (7.5, 5.5), (4.5, 5.5)]
 """Columns 4 to 7 and rows 3 to 5."""
@@ -157,12 +154,3 @@ def test_scores_are_the_highest_of_a_scan(tmp_path):
     assert read_scores(table) == {"1": 0, "2": 3.5, "10": 2}
     rows = [["1A", 0, 0, 0, 0, 0], ["2A", 0, 3.5, 0, 0, None], ["3A"], [], [10.0, 0, 2.0, 0, 0, 2]]
     assert read_scores(write_scores(tmp_path / "scores.xlsx", rows)) == {"1": 0, "2": 3.5, "10": 2}
-
-
-def test_coca_in_a_project(tmp_path):
-    write_gated(tmp_path / "data", 3, [region(0, 30.0, SQUARE, LAD)])
-    project = Project.create(tmp_path / "project")
-    added = project.add(find_new_scans(tmp_path / "data")[0])
-    (scan,) = added.added
-    assert slice_annotations(project, scan.id, ANNOTATOR).labels[0] is SliceLabel.VISIBLE
-    assert sitk.GetArrayFromImage(read_mask(project, scan.id, ANNOTATOR, "regions"))[0].sum() == 12 * Artery.LAD
