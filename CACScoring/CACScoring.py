@@ -211,6 +211,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         """In a step of its own, so that Slicer answers its user after the lesions were listed."""
         if self._parameterNode is not None and self._review is not None:
             self.review.showSideBySide()
+            self.result.update()  # in the width that the panel has by now
 
     def _showResult(self, record: vtkMRMLTextNode | None) -> None:
         """Review another result, or none."""

@@ -125,7 +125,7 @@ class SegmentEditorEffects:
             if self._interaction is not None:
                 self._interaction.SetCurrentInteractionMode(self._interaction.ViewTransform)
             effect.activate()
-            self._help.setHtml(effect.helpText())
+            self._help.setHtml(effect.helpText().partition("<br>")[0])
         self._options.setTitle("" if effect is None else effect.title)
         self._options.setVisible(effect is not None)
         if effect is None:
