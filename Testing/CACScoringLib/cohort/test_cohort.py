@@ -53,10 +53,10 @@ def table(tmp_path):
     return write_table(tmp_path / "cohort.csv", *rows)
 
 
-def run(table, output, *options, workers="1"):
+def run(table, output, *options):
     """`cac cohort`, by the clinical rule unless models are named."""
     rule = [] if "--model" in options else ["--threshold-only"]
-    return cli.main(["cohort", str(table), "--output", str(output), "--workers", workers, *rule, *options])
+    return cli.main(["cohort", str(table), "--output", str(output), "--workers", "1", *rule, *options])
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ def states(output):
     return {row["name"]: row["state"] for row in rows_of(output)}
 
 
-@pytest.mark.long
+@pytest.mark.usefixtures("quick")
 def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run(table, out, "--progress", "json", workers="2") == 0
+    assert run(table, out, "--progress", "json") == 0
     rows = rows_of(out)
     assert [row["name"] for row in rows] == ["p1", "broken", "p2", "p3"]
     assert [row["state"] for row in rows] == ["done", "failed", "done", "done"]
