@@ -234,8 +234,8 @@ def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[floa
     check_numbers(slices, _GEOMETRY, SliceGeometryError)
     sizes = Counter(f"{s.number('Columns') or 0:g}×{s.number('Rows') or 0:g}" for s in slices)
     if len(sizes) > 1:
-        found = ", ".join(f"{count} of {size}" for size, count in sizes.items())
-        raise SliceGeometryError(f"The slices differ in size: {found} pixels. Export one reconstruction only.")
+        counts = ", ".join(f"{count} of {size}" for size, count in sizes.items())
+        raise SliceGeometryError(f"The slices differ in size: {counts} pixels. Export one reconstruction only.")
     spacings = np.array([s.numbers("PixelSpacing", 2) for s in slices])
     if np.ptp(spacings, axis=0).max() > PIXEL_SPACING_TOLERANCE_MM:
         low, high = spacings.min(), spacings.max()

@@ -159,8 +159,8 @@ class VesselNet(nn.Module):
         """Normalised scores [B, 4] of inputs [B, slices, size, size] (`whole_scan.vessels`).
 
         calcium: of "voxel-sum" only, in training: where it truly lies. Then scores are estimates from a sample of
-        places, and the second of two results is how badly calcium was told there: 0 at best, about 1 where none is
-        told. Raises ValueError.
+        places, and the second of two results is the error there: 0 at best, about 1 where no calcium is
+        recognised. Raises ValueError.
         """
         wanted = (self.config.slices, self.config.size, self.config.size)
         if x.ndim != 4 or tuple(x.shape[1:]) != wanted:
@@ -289,7 +289,7 @@ class _VoxelSum(nn.Module):
         self.agatston_per_unit = AGATSTON_PER_HU_MM3 * window * config.voxel_mm3
 
     def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Agatston scores [B, 4], and how badly calcium was told: 0 where `calcium` is not given."""
+        """Agatston scores [B, 4], and their error where calcium lies: 0 where `calcium` is not given."""
         cells = self._bright_cells(x)
         if not len(cells[0]):  # an empty batch has no mean to be normalised by
             return x.new_zeros(len(x), len(VESSELS)) * self.gain, x.new_zeros(())
@@ -301,8 +301,8 @@ class _VoxelSum(nn.Module):
             chosen, standing_for = _sampled(cells[0], kind)
             cells, true = tuple(part[chosen] for part in cells), true[chosen]
         amounts, shares = self._amounts(x, cells)
-        found = (standing_for[:, None] * amounts.sum((2, 3))).float()
-        sums = found.new_zeros(len(x), len(VESSELS)).index_add(0, cells[0], found) * self._agatston_of_unit()
+        totals = (standing_for[:, None] * amounts.sum((2, 3))).float()
+        sums = totals.new_zeros(len(x), len(VESSELS)).index_add(0, cells[0], totals) * self._agatston_of_unit()
         if true is None:
             return sums, x.new_zeros(())
         return sums, _wrong(amounts, shares, true, true > self.seen, standing_for, cells[0], len(x))
@@ -312,8 +312,8 @@ class _VoxelSum(nn.Module):
         cells = self._bright_cells(x)
         if len(cells[0]):
             each = self._amounts(x, cells)[0] * self._agatston_of_unit()
-            for b, k, j, i, found in zip(*(n.tolist() for n in cells), each, strict=True):
-                maps[b, :, k, CELL * j : CELL * (j + 1), CELL * i : CELL * (i + 1)] = found
+            for b, k, j, i, cell in zip(*(n.tolist() for n in cells), each, strict=True):
+                maps[b, :, k, CELL * j : CELL * (j + 1), CELL * i : CELL * (i + 1)] = cell
         return maps
 
     def _bright_cells(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -325,26 +325,28 @@ class _VoxelSum(nn.Module):
         """How much calcium of each artery adds to each pixel of cells, in the input's unit, [n, 4, CELL, CELL], and the
         logarithms of the shares of the arteries and of anything else, [n, 5, CELL, CELL]."""
         if self.training or len(cells[0]) <= _AT_ONCE:
-            return self._told(self._seen(x, cells))
+            return self._amounts_of(self._surroundings(x, cells))
         parts = zip(*(part.split(_AT_ONCE) for part in cells), strict=True)
-        return tuple(map(torch.cat, zip(*(self._told(self._seen(x, part)) for part in parts), strict=True)))
+        return tuple(
+            map(torch.cat, zip(*(self._amounts_of(self._surroundings(x, part)) for part in parts), strict=True))
+        )
 
-    def _told(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `_amounts`. seen: of `_seen`."""
+    def _amounts_of(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `_amounts`. seen: of `_surroundings`."""
         f = self.near(seen)
         around = f.mean((2, 3), keepdim=True)
         inner = slice(HALO, HALO + CELL)
         f = f[:, :, inner, inner]
-        told = self.last(torch.cat([f, around.expand_as(f)], 1)).float()
-        tissue = self.tissue + self.tissue_step * told[:, -1:]
+        outputs = self.last(torch.cat([f, around.expand_as(f)], 1)).float()
+        tissue = self.tissue + self.tissue_step * outputs[:, -1:]
         dense = self.blunt * functional.softplus((seen[:, 1:2, inner, inner].float() - tissue) / self.blunt)
-        shares = torch.log_softmax(told[:, :-1], 1)
+        shares = torch.log_softmax(outputs[:, :-1], 1)
         return shares[:, :-1].exp() * dense, shares
 
     def _agatston_of_unit(self) -> torch.Tensor:
         return self.agatston_per_unit * torch.exp(self.gain)
 
-    def _seen(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    def _surroundings(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """The cells with HALO pixels around: the slice below, the slice, that above, and the place in the field, slice,
         row and column from −1 to 1. [n, 6, CELL + 2 HALO, CELL + 2 HALO]."""
         _, slices, rows, columns = x.shape
