@@ -25,7 +25,7 @@ from ..core.ct import (
     UnreadableError,
 )
 from ..core.text import abbreviated_list
-from .dicom import DicomSlice, check_numbers, read_bounded, value_of
+from .dicom import DicomSlice, check_numbers, read_bounded, unreadable_pixels, value_of
 from .image_files import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing
 
 POSITION_TOLERANCE_MM = 0.15
@@ -379,10 +379,7 @@ def read_slice_image(slice_: DicomSlice) -> sitk.Image:
             raise EOFError("no sequence delimitation item after the pixels")
         return reader.Execute()
     except (RuntimeError, MemoryError, OSError, EOFError) as error:
-        raise UnreadableError(
-            f"The pixels of {slice_.path.name} cannot be read: the file is truncated, broken or compressed in an "
-            "unknown way. Copy or export the series again."
-        ) from error
+        raise unreadable_pixels(slice_.path) from error
 
 
 def _stored_padding(slice_: DicomSlice) -> int | None:
