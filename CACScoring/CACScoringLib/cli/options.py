@@ -167,12 +167,12 @@ def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunS
     """How scans are scored and what is written of them: the sections "scoring" and "results", and options that a
     command has for the same. The rules are called by what was changed. Raises OutputError.
     """
-    found = from_file(options.settings, "results", standard)
-    score = from_file(options.settings, "scoring", found.score)
+    settings = from_file(options.settings, "results", standard)
+    score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
         score = replace(score, allow_contrast=True, allow_reversed=True)
     switched = {name: True for name in ("identify", "scene", "dicom") if getattr(options, name, False)}
-    return replace(found, score=replace(score, rules=_named(score.rules)), **switched)
+    return replace(settings, score=replace(score, rules=_named(score.rules)), **switched)
 
 
 def _named(rules: ScoringRules) -> ScoringRules:

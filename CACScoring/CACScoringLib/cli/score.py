@@ -106,7 +106,7 @@ def _extras(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
-    """Score what was asked for and say what was found. Raises CTError, OutputError."""
+    """Score a CT or a radiograph and print its scores. Raises CTError, OutputError."""
     if _is_of_radiograph(options):
         from . import radiograph
 

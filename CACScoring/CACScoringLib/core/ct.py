@@ -260,16 +260,7 @@ def mask_on_scan_grid(
             inside = sitk.Resample(mask + 1, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
             empty = bool(sitk.GetArrayViewFromImage(inside).any())
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        lost = np.setdiff1d(before, np.unique(sitk.GetArrayViewFromImage(mask)))
-        message = (
-            f"The {name} is on a different grid from the scan and was resampled to the scan's grid (nearest neighbour)."
-        )
-        if lost[lost > 0].size:
-            message += (
-                f" Labels {', '.join(map(str, lost[lost > 0]))} were lost because they were too small or lay outside "
-                "the scan."
-            )
-        warnings = (ScanWarning("mask-resampled", message),)
+        warnings = (_resampled(name, np.setdiff1d(before, np.unique(sitk.GetArrayViewFromImage(mask)))),)
     mask.CopyInformation(scan.image)
     if not empty and not sitk.GetArrayViewFromImage(mask).any():
         message = (
@@ -278,6 +269,19 @@ def mask_on_scan_grid(
         )
         raise MaskError(message)
     return mask, warnings
+
+
+def _resampled(name: str, lost: np.ndarray) -> ScanWarning:
+    """Warn of a mask that was resampled. lost: the labels that it has no longer."""
+    message = (
+        f"The {name} is on a different grid from the scan and was resampled to the scan's grid (nearest neighbour)."
+    )
+    if lost[lost > 0].size:
+        message += (
+            f" Labels {', '.join(map(str, lost[lost > 0]))} were lost because they were too small or lay outside "
+            "the scan."
+        )
+    return ScanWarning("mask-resampled", message)
 
 
 def same_grid(first: sitk.Image, second: sitk.Image) -> bool:

@@ -18,13 +18,13 @@ LEFT_SECONDS = 3600.0
 _PARTIAL = ".*.partial-*"
 
 LAST_FILE = "scores.json"
-"""Written last: where it is, the result beside it is whole."""
+"""Written last: where it is, the result beside it is complete."""
 
 REVIEW_PORT = 8350
-"""At which `cac review` serves the page of results, unless another is asked for."""
+"""Port of the page of results that `cac review` serves, unless another is asked for."""
 
 SCHEMA = "cac-score/1"
-"""Of LAST_FILE."""
+"""Schema of LAST_FILE."""
 
 RESULT_FILES = (
     *(LAST_FILE, "report.html", "lesions.csv", "scene.mrb", "heart.nii.gz", "lesions.nii.gz", "calcium_map.nii.gz"),

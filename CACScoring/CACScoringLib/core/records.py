@@ -1,4 +1,4 @@
-"""What a `scores.json` tells."""
+"""The content of a `scores.json`: checked before it is used, and its labels."""
 
 from __future__ import annotations
 

@@ -68,8 +68,8 @@ class Line:
         text = self.text(column)
         if not text:
             return None
-        if found := [choice for choice in choices if choice.lower() == text.lower()]:
-            return found[0]
+        if matches := [choice for choice in choices if choice.lower() == text.lower()]:
+            return matches[0]
         known = " or ".join(choices)
         raise TableError(f"The {column} in {self.where} is {_shown(text)}; write {known}, or leave it empty.")
 

@@ -199,6 +199,14 @@ def translate_dicom_errors(name: str) -> Iterator[None]:
         raise UnreadableError(f"{name} is a broken DICOM file ({reason}). Copy or export it again.") from error
 
 
+def unreadable_pixels(path: Path) -> UnreadableError:
+    """The error of a file whose pixels cannot be read."""
+    return UnreadableError(
+        f"The pixels of {path.name} cannot be read: the file is truncated, broken or compressed in an unknown way. "
+        "Copy or export the series again."
+    )
+
+
 class _BoundedFile(io.FileIO):
     """A file to read that raises UnreadableError when it is asked for what lies far behind its end.
 

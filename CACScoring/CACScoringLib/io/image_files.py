@@ -123,8 +123,8 @@ def read_header(path: Path) -> sitk.ImageFileReader:
         if image_io not in FORMATS:
             if path.suffix.lower() == ".gz" and _is_gzip(path):
                 _nifti_bytes(path)  # where it is so damaged that ITK does not know it
-            found = f"is a {image_io.removesuffix('ImageIO')} file" if image_io else "is in no known image format"
-            raise UnreadableError(f"{path.name} {found}. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
+            kind = f"is a {image_io.removesuffix('ImageIO')} file" if image_io else "is in no known image format"
+            raise UnreadableError(f"{path.name} {kind}. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
         reader.SetImageIO(image_io)
         reader.SetFileName(str(path))
         reader.ReadImageInformation()

@@ -16,7 +16,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLitt
 
 from ..core.ct import SliceGeometryError, UnreadableError
 from ..core.text import abbreviated_list
-from .dicom import TAGS, DicomSlice, read_bounded, translate_dicom_errors
+from .dicom import TAGS, DicomSlice, read_bounded, translate_dicom_errors, unreadable_pixels
 from .stack import END_OF_SEQUENCE
 
 _OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType", "NominalCardiacTriggerDelayTime": "TriggerTime"}
@@ -80,13 +80,6 @@ def _frames(slice_: DicomSlice, folder: str) -> list[DicomSlice]:
     return frames
 
 
-def _broken(path: Path) -> UnreadableError:
-    return UnreadableError(
-        f"The pixels of {path.name} cannot be read: the file is truncated, broken or compressed in an unknown way. "
-        "Copy or export the series again."
-    )
-
-
 def _frame_headers(path: Path, image: pydicom.Dataset) -> list[pydicom.Dataset]:
     frames = image.get("PerFrameFunctionalGroupsSequence")
     if not frames:
@@ -148,15 +141,15 @@ def _pixels(path: Path, image: pydicom.Dataset, count: int) -> Iterator[bytes]:
     """The stored pixels of the frames, one after the other, compressed as they are in the file."""
     pixels = image.get("PixelData")
     if pixels is None or image.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
-        raise _broken(path)
+        raise unreadable_pixels(path)
     if image.file_meta.TransferSyntaxUID.is_encapsulated:
         if END_OF_SEQUENCE not in path.read_bytes():
-            raise _broken(path)
+            raise unreadable_pixels(path)
         yield from generate_frames(pixels, number_of_frames=count)
         return
     size = int(image.Rows) * int(image.Columns) * int(image.SamplesPerPixel) * int(image.BitsAllocated) // 8
     if len(pixels) not in (count * size, count * size + count * size % 2):
-        raise _broken(path)
+        raise unreadable_pixels(path)
     yield from (pixels[n * size : (n + 1) * size] for n in range(count))
 
 

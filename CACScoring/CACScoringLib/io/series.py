@@ -249,14 +249,14 @@ def _check_rescale(slices: list[DicomSlice]) -> list[ScanWarning]:
 
 def pixel_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
     """Warn of text in the pixels and of lossy compression, of a CT or a radiograph."""
-    found = []
+    warnings = []
     if any((s.text("BurnedInAnnotation") or "").upper() == "YES" for s in slices):
         message = "Text is burned into the image and may be mistaken for a bright structure."
-        found.append(ScanWarning("burned-in", message))
+        warnings.append(ScanWarning("burned-in", message))
     if any(s.text("LossyImageCompression") == "01" for s in slices):
         message = "The image was compressed with losses; faint detail may be missing."
-        found.append(ScanWarning("lossy-compression", message))
-    return found
+        warnings.append(ScanWarning("lossy-compression", message))
+    return warnings
 
 
 def _mixed_facts(slices: list[DicomSlice]) -> list[ScanWarning]:

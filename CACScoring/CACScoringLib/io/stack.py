@@ -25,7 +25,7 @@ from ..core.ct import (
     UnreadableError,
 )
 from ..core.text import abbreviated_list
-from .dicom import DicomSlice, check_numbers, read_bounded, value_of
+from .dicom import DicomSlice, check_numbers, read_bounded, unreadable_pixels, value_of
 from .image_files import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing
 
 POSITION_TOLERANCE_MM = 0.15
@@ -234,8 +234,8 @@ def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[floa
     check_numbers(slices, _GEOMETRY, SliceGeometryError)
     sizes = Counter(f"{s.number('Columns') or 0:g}×{s.number('Rows') or 0:g}" for s in slices)
     if len(sizes) > 1:
-        found = ", ".join(f"{count} of {size}" for size, count in sizes.items())
-        raise SliceGeometryError(f"The slices differ in size: {found} pixels. Export one reconstruction only.")
+        counts = ", ".join(f"{count} of {size}" for size, count in sizes.items())
+        raise SliceGeometryError(f"The slices differ in size: {counts} pixels. Export one reconstruction only.")
     spacings = np.array([s.numbers("PixelSpacing", 2) for s in slices])
     if np.ptp(spacings, axis=0).max() > PIXEL_SPACING_TOLERANCE_MM:
         low, high = spacings.min(), spacings.max()
@@ -379,10 +379,7 @@ def read_slice_image(slice_: DicomSlice) -> sitk.Image:
             raise EOFError("no sequence delimitation item after the pixels")
         return reader.Execute()
     except (RuntimeError, MemoryError, OSError, EOFError) as error:
-        raise UnreadableError(
-            f"The pixels of {slice_.path.name} cannot be read: the file is truncated, broken or compressed in an "
-            "unknown way. Copy or export the series again."
-        ) from error
+        raise unreadable_pixels(slice_.path) from error
 
 
 def _stored_padding(slice_: DicomSlice) -> int | None:

@@ -43,7 +43,7 @@ class ModelError(CTError):
 
 @dataclass(frozen=True)
 class Training:
-    """How a model came about. data: what it was trained on, with versions. settings: whatever training was told.
+    """How a model came about. data: what it was trained on, with versions. settings: those of the training.
 
     commit: of the source that trained it.
     """
@@ -67,7 +67,7 @@ class ModelCard:
     validation: metrics, with the data they were measured on and its n. calibration: numbers that scoring takes from
     the model, such as a threshold or the scale to the clinical range. sha256: of the weights' file.
     repeatability: how far two scans of a patient differ, from a scan-rescan study (`repeatability.Repeatability`); None
-    while no study has told.
+    before such a study.
     """
 
     name: str
@@ -147,10 +147,10 @@ def list_models(network: str | None = None) -> list[StoredModel]:
     Raises ModelError for a broken card.
     """
     folders = {"bundled": bundled_folder(), "alternative": alternatives_folder(), "user": user_folder()}
-    found = []
+    models = []
     for origin, folder in folders.items():
-        found += [StoredModel(read_card(path), path, origin) for path in sorted(folder.glob("*.json"))]
-    return [model for model in found if network in (None, model.card.network)]
+        models += [StoredModel(read_card(path), path, origin) for path in sorted(folder.glob("*.json"))]
+    return [model for model in models if network in (None, model.card.network)]
 
 
 def find_model(network: str, name: str | None = None) -> StoredModel:

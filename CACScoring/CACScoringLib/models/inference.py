@@ -80,7 +80,7 @@ def prepared(network: torch.nn.Module, name: str, device: str) -> torch.nn.Modul
             raise
         device = "cpu"
         network = network.to(device)
-        network.gpu_was_full = True  # for `predict` to tell
+        network.gpu_was_full = True  # for `predict` to report
     if name in HALF_PRECISION and bfloat16_is_fast(device):
         network = network.to(torch.bfloat16)
     for parameter in network.parameters():
@@ -131,7 +131,7 @@ def predict(
 
     Of neighbouring inputs that are equal, as slices of the networks' grid within one thick slice of a scan are, only
     one is run. When memory runs out, batches are halved; when one item is too much for the GPU, the network moves to
-    the CPU and stays there. Each is told in a warning.
+    the CPU and stays there. A warning reports each.
 
     Returns:
         Its outputs, float32 [n, …], and warnings about memory.
@@ -221,5 +221,5 @@ def _out_of_memory(error: Exception) -> bool:
     import torch
 
     # The last is what PyTorch says when each of cuDNN's ways ran out of memory.
-    known = ("ALLOC_FAILED", "can't allocate memory", "not enough memory", "out of memory", "unable to find an engine")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in known)
+    texts = ("ALLOC_FAILED", "can't allocate memory", "not enough memory", "out of memory", "unable to find an engine")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)

@@ -1,4 +1,4 @@
-"""The network that tells coronary calcium from chest radiographs: one or two views, one logit for each threshold.
+"""The network that recognises coronary calcium on chest radiographs: one or two views, one logit for each threshold.
 
 `RadiographNet` finds the heart on each view, cuts out a square about its centre, and judges the squares of all views
 together. Beside the square as it is, standardised, the network is given its detail: what differs from the mean of the
@@ -91,9 +91,9 @@ class RadiographNet(nn.Module):
         if x.ndim != 4 or x.shape[1] != len(self.config.views):
             raise ValueError(f"Input of shape {tuple(x.shape)} does not hold the views {', '.join(self.config.views)}.")
         squares = x if crops else self.crop(x, self.locate(x))
-        found = [b(with_detail(squares[:, n : n + 1], self.config)) for n, b in enumerate(self.backbones)]
-        z = self.dense(self.dropout(torch.cat([pooled for pooled, _ in found], 1))).float()
-        return (z, [where for _, where in found]) if evidence else z
+        outputs = [b(with_detail(squares[:, n : n + 1], self.config)) for n, b in enumerate(self.backbones)]
+        z = self.dense(self.dropout(torch.cat([pooled for pooled, _ in outputs], 1))).float()
+        return (z, [where for _, where in outputs]) if evidence else z
 
     def locate(self, views: torch.Tensor) -> torch.Tensor:
         """Middle of the heart's shadow on each view, (row, column) in pixels: [B, views, 2]. views as in `forward`."""
@@ -208,10 +208,10 @@ def cut_out(
     affine = torch.cat([turn.float() * (field / 2) * unit[:, None], middle[:, :, None]], 2)
     # Twice as many points as pixels, then means of four: what is finer than the pixels does not alias.
     grid = functional.affine_grid(affine, [len(middle), 1, 2 * size, 2 * size], align_corners=False)
-    found = functional.grid_sample(
+    fine = functional.grid_sample(
         views.reshape(-1, 1, rows, columns).float(), grid, padding_mode="border", align_corners=False
     )
-    return functional.avg_pool2d(found, 2).view(batch, count, size, size)
+    return functional.avg_pool2d(fine, 2).view(batch, count, size, size)
 
 
 def with_detail(square: torch.Tensor, config: RadiographNetConfig) -> torch.Tensor:

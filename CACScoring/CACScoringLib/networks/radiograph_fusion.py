@@ -1,8 +1,8 @@
 """From a radiograph model's logits to probabilities, from the image alone and with age, sex and body mass index.
 
 Both are logistic, and their coefficients lie on the model's card under `calibration`: for each threshold T
-`image_T` = {offset, logit} and `factors_T` = {offset, logit, age_years, male, bmi_kg_m2}, or None where the patients
-trained on did not tell these. Fitted by `CACTrainingLib.radiograph.fitting`.
+`image_T` = {offset, logit} and `factors_T` = {offset, logit, age_years, male, bmi_kg_m2}, or None where these
+were not known of the patients in training. Fitted by `CACTrainingLib.radiograph.fitting`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def probabilities(
     """Calibrated probabilities that scores are above thresholds, float64 [N, T].
 
     logits: [N, T], of the model. factors: [N, 3], FACTORS of each patient; None: from the image alone. Where a factor
-    is not known (NaN), or the card tells nothing of factors, so is the probability with them: NaN. Raises ValueError
+    is not known (NaN), or the card has no fit with factors, the probability with them is NaN. Raises ValueError
     when the calibration is not for T thresholds.
     """
     logits = np.asarray(logits, float)
@@ -31,13 +31,13 @@ def probabilities(
     result = np.empty(logits.shape)
     for number, threshold in enumerate(thresholds):
         if factors is None:
-            known = calibration[image_key(threshold)]
-            z = known["offset"] + known["logit"] * logits[:, number]
-        elif (known := calibration.get(factors_key(threshold))) is None:
+            fit = calibration[image_key(threshold)]
+            z = fit["offset"] + fit["logit"] * logits[:, number]
+        elif (fit := calibration.get(factors_key(threshold))) is None:
             z = np.full(len(logits), np.nan)
         else:
-            z = known["offset"] + known["logit"] * logits[:, number]
-            z = z + np.asarray(factors, float) @ np.array([known[name] for name in FACTORS])
+            z = fit["offset"] + fit["logit"] * logits[:, number]
+            z = z + np.asarray(factors, float) @ np.array([fit[name] for name in FACTORS])
         result[:, number] = 1 / (1 + np.exp(-np.clip(z, -50, 50)))
     return result
 

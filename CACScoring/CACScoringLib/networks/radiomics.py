@@ -1,7 +1,7 @@
 """The radiomics model that scoring uses: a logistic regression on named features, stored as other networks are.
 
 It gives log-odds that a scan shows coronary calcium. Each feature's share of them is its standardised value times its
-weight, so that a reader can be told what spoke for calcium and what against.
+weight, so that a report can name what spoke for calcium and what against.
 """
 
 from __future__ import annotations

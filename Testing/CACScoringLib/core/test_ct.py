@@ -8,7 +8,6 @@ import SimpleITK as sitk
 from dicom_files import chest_hu
 
 from CACScoringLib.core.ct import (
-    AIR_HU,
     Acquisition,
     MaskError,
     NotHounsfieldError,
@@ -109,14 +108,6 @@ def test_what_is_not_in_hounsfield_units(hu, dtype, match):
 
 
 class TestStorage:
-    @pytest.mark.parametrize("padding", [-2000, -3024, -32768])
-    def test_padding_becomes_air(self, padding):
-        hu = chest_hu()
-        hu[:, 0, :] = padding
-        scan = scan_from_image(image_of(hu), MADE)
-        assert (scan.hu[:, 0] == AIR_HU).all()
-        np.testing.assert_array_equal(scan.hu[:, 1:], hu[:, 1:])
-
     @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
     def test_whole_hu_are_int16(self, dtype):
         scan = scan_from_image(image_of(chest_hu(), dtype), MADE)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from CACScoringLib.models.inference import CPU_BATCH, DeviceError, predict, prepared, several_at_once
+from CACScoringLib.models.inference import CPU_BATCH, DeviceError, predict, prepared
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, build
 
 
@@ -21,22 +21,6 @@ class Counting(nn.Module):
     def forward(self, x):
         self.seen += len(x)
         return x.mean((2, 3))
-
-
-@pytest.mark.parametrize(
-    ("convolution", "shape"),
-    [
-        (nn.Conv2d(5, 1, 7, padding=3, padding_mode="reflect"), (2, 5, 20, 28)),
-        (nn.Conv2d(3, 2, 7, padding=3), (1, 3, 8, 12)),
-        (nn.Conv3d(4, 2, 7, padding=3), (2, 4, 8, 12, 16)),
-    ],
-)
-def test_several_at_once_is_the_same_convolution(convolution, shape):
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = convolution(x)
-        torch.testing.assert_close(several_at_once(convolution)(x), expected, rtol=1e-5, atol=1e-6)
-    assert expected.std() > 0.1
 
 
 @pytest.mark.parametrize(

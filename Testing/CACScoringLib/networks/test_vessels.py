@@ -6,18 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from CACScoringLib.networks import vessels as vessel_network
+from CACScoringLib.networks import voxel_sum
 from CACScoringLib.networks.van_velzen import NETWORKS, build
 from CACScoringLib.networks.vessels import (
-    AGATSTON_PER_HU_MM3,
-    CELL,
     KINDS,
-    TISSUE_HU,
-    VESSELS,
     VesselNet,
     VesselNetConfig,
     preset,
 )
+from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, TISSUE_HU, VESSELS
 
 SMALL = VesselNetConfig(slices=4, size=32, field="heart", field_mm=40.0, width=4, reduction=2, patch=16, feed_forward=8)
 
@@ -153,7 +150,7 @@ def test_a_sample_stands_for_all():
         whole = network(x)
         torch.testing.assert_close(network(x, calcium)[0], whole)  # 64 cells: all are taken
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(vessel_network, "_SAMPLED", 4)
+            patch.setattr(voxel_sum, "_SAMPLED", 4)
             found = torch.cat([network(x, calcium)[0] for _ in range(300)])
     assert found.std(0).min() > 0
     torch.testing.assert_close(found.mean(0, keepdim=True), whole, rtol=0.05, atol=0)
