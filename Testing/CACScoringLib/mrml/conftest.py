@@ -31,7 +31,7 @@ def result():
     inside[1:6, 1:10, 1:9] = 1
     mask = on_grid_of(scan.image, inside)
     region = SimpleNamespace(mask=mask, source="given", territories=None)
-    return ScoreResult(scan, region, None, {"threshold": method}, None, ())
+    return ScoreResult(scan=scan, heart=region, methods={"threshold": method})
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ class TestAutomaticScore:
         assert column("Clinical 90 %")[-1] == f"{low:.0f}–{high:.0f}"
         assert column("Clinical 90 %")[-2] == "", "of what is unassigned no errors are known"
         assert ui.intervalBar.visible
-        assert ui.intervalBar.pixmap.width() > 300
+        assert ui.intervalBar.pixmap.width() > 200
         assert "Calcium map, on the clinical scale:" in table.item(1, 1).toolTip()
         assert "), 90 % interval " in ui.comparisonLabel.text
         ui.lesionTable.setCurrentCell(0, 0)

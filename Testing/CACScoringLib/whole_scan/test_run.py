@@ -56,8 +56,7 @@ def stored(monkeypatch, *cards):
     def listed(network=None):
         return [model for model in found if network in (None, model.card.network)]
 
-    for module in ("run", "whole_scan.run"):
-        monkeypatch.setattr(f"CACScoringLib.{module}.list_models", listed)
+    monkeypatch.setattr("CACScoringLib.models.choice.list_models", listed)
 
 
 class TestWhichModels:

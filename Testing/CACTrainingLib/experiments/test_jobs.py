@@ -4,7 +4,7 @@ import json
 from functools import partial
 
 import pytest
-from in_this_process import InThisProcess
+from in_this_process import InThisProcess, WorkerKilled
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError
@@ -28,6 +28,8 @@ def work(asked, job):
         raise CTError("no good")
     if job == "worse":
         raise ZeroDivisionError
+    if job == "killed":
+        raise WorkerKilled
     return {"of": job}
 
 
