@@ -186,7 +186,7 @@ MOST_NAMED = 6
 """Lesions of a slice that its caption names."""
 
 PROBABLY = 0.5
-"""Probability of not being coronary above which a report says so instead of naming an artery."""
+"""Probability of not being coronary above which a report says so of a candidate instead of naming an artery."""
 
 
 @dataclass(frozen=True)
@@ -285,11 +285,14 @@ def listed_lesions(method: MethodResult, slice_spacing_mm: float) -> tuple[Lesio
 
 
 def lesion_name(method: MethodResult, lesion: Lesion) -> str:
-    """The lesion's artery; for one that nobody has reviewed, the one its place suggests, with a question mark."""
+    """Name the lesion's artery: for one that nobody has reviewed, the one its place suggests, with a question mark.
+
+    A lesion that an automatic score counts is never called "not coronary?": its evidence was stronger than its place.
+    """
     suggestion = method.suggestion_of(lesion)
     if suggestion is None:
         return lesion.artery.key
-    if suggestion.not_coronary_probability > PROBABLY:
+    if method.status == "candidates" and suggestion.not_coronary_probability > PROBABLY:
         return f"not coronary? {at_most_99_percent(suggestion.not_coronary_probability)}"
     return f"{suggestion.artery.key}? {at_most_99_percent(suggestion.confidence)}"
 

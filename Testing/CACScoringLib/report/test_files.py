@@ -215,6 +215,8 @@ def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, 
     text = page.result_as_html(replace(unreviewed, methods={"threshold": replace(method, suggestions=(suggestion,))}))
     assert shown in text
     assert f"{elsewhere} of them lie where digital patients rarely have coronary calcium" in text
+    automatic = replace(method, suggestions=(suggestion,), status="automatic")
+    assert pictures.lesion_name(automatic, method.lesions.lesions[0]) == "LCX? 90%"
 
 
 def test_calcium_elsewhere_stands_beside_the_methods(monkeypatch, tmp_path):
