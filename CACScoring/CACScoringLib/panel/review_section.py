@@ -157,7 +157,7 @@ class ReviewSection(Section):
             return
         result = review.result(self._method)
         calibrated = result.rules.calibration_mg_per_mm3_hu is not None
-        self.table.show(lesionLines(review, self._method), _("Mass\nmg") if calibrated else _("Mass\nHU·mm³"))
+        self.table.show(lesionLines(review, self._method), _("Mass\nmg") if calibrated else _("Pseudo-\nmass\nHU·mm³"))
         left_out = review.left_out(self._method)
         self._showSlices([*review.lesions(self._method), *(left_out.lesions.lesions if left_out is not None else ())])
         self._showTotal(result)
