@@ -52,7 +52,11 @@ class ScoreSettings(ScoringSwitches):
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
-    """Name the steps of `score_scan`, in order, as its progress shows them."""
+    """Name the steps of `score_scan`.
+
+    Returns:
+        The names in order, as its progress shows them.
+    """
     return ("heart", "acquisition", *(("decomposition",) if networks else ()), "lesions", "scores")
 
 

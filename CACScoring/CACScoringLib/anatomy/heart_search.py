@@ -186,9 +186,11 @@ def without_arteries(territories: Territories | None) -> str:
 
 
 def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
-    """Why a mask that no lungs confirm is no heart: a sentence, empty where nothing speaks against it.
+    """State why a mask that no lungs confirm is no heart: a sentence, empty where nothing speaks against it.
 
-    coarse: the scan on the working grid. mask: uint8 0/1 on the scan's own, not empty.
+    Args:
+        coarse: The scan on the working grid.
+        mask: uint8 0/1 on the scan's own grid, not empty.
     """
     heart = Grid.of(coarse).mask(mask)
     volume_ml = heart.sum() * GRID_MM**3 / 1000

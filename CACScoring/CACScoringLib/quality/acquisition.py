@@ -8,6 +8,7 @@ warning. The limits were chosen on 11 unenhanced scans of 8 people and one digit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -103,39 +104,45 @@ def examine(scan: CTScan, blood: BloodPool | None) -> tuple[ScanWarning, ...]:
     Returns:
         A warning for each finding.
     """
+    return tuple(_doubts(scan, blood))
+
+
+def _doubts(scan: CTScan, blood: BloodPool | None) -> Iterator[ScanWarning]:
     kvp, thickness_mm, agent = scan.acquisition.kvp, scan.acquisition.slice_thickness_mm, named_agent(scan.acquisition)
     spacing_mm = scan.slice_spacing_mm
-    found: dict[str, str] = {}
     if kvp is None:
-        found["kvp-unknown"] = "The tube voltage is unknown, but the score is valid at 120 kVp only."
+        yield ScanWarning("kvp-unknown", "The tube voltage is unknown, but the score is valid at 120 kVp only.")
     elif abs(kvp - STANDARD_KVP) > 0.5:
-        found["not-120-kvp"] = (
-            f"The scan was acquired at {kvp:g} kVp, but thresholds and weights are defined at 120 kVp."
+        yield ScanWarning(
+            "not-120-kvp", f"The scan was acquired at {kvp:g} kVp, but thresholds and weights are defined at 120 kVp."
         )
     if thickness_mm is None:
-        found["thickness-unknown"] = (
+        yield ScanWarning(
+            "thickness-unknown",
             "The slice thickness is unknown (it does not follow from the slice spacing); thick slices can hide small "
-            "lesions."
+            "lesions.",
         )
     elif thickness_mm > MAX_THICKNESS_MM:
-        found["thick-slices"] = (
+        yield ScanWarning(
+            "thick-slices",
             f"The slices are {thickness_mm:g} mm thick, more than {MAX_THICKNESS_MM:g} mm, so small lesions may be "
-            "missed."
+            "missed.",
         )
     if spacing_mm > MAX_SPACING_MM + 0.01:
-        found["wide-spacing"] = (
+        yield ScanWarning(
+            "wide-spacing",
             f"The slices are {spacing_mm:g} mm apart, more than {MAX_SPACING_MM:g} mm, so lesions between them may be "
-            "missed."
+            "missed.",
         )
     if thickness_mm is not None and spacing_mm > 1.02 * thickness_mm:
-        found["slice-gaps"] = (
+        yield ScanWarning(
+            "slice-gaps",
             f"There are gaps of {spacing_mm - thickness_mm:.1f} mm between the slices, so lesions may be missed. Check "
-            "whether every second slice is missing."
+            "whether every second slice is missing.",
         )
     if agent:
-        found["contrast-tag"] = f"The scan's DICOM tag names a contrast agent ({agent})."
-    found |= _blood_doubts(blood)
-    return tuple(ScanWarning(code, message) for code, message in found.items())
+        yield ScanWarning("contrast-tag", f"The scan's DICOM tag names a contrast agent ({agent}).")
+    yield from _blood_doubts(blood)
 
 
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:
@@ -225,25 +232,25 @@ def _windows_inside(scan: CTScan, mask: np.ndarray, slices: slice) -> np.ndarray
     return scan.hu[slices][cut].reshape(tiles).swapaxes(2, 3)[chosen].reshape(-1, height * width).astype(np.float32)
 
 
-def _blood_doubts(blood: BloodPool | None) -> dict[str, str]:
-    """Messages about blood and noise, by their warning's code."""
+def _blood_doubts(blood: BloodPool | None) -> Iterator[ScanWarning]:
+    """Warnings about blood and noise."""
     if blood is None:
-        return {
-            "blood-unmeasured": "The blood in the heart could not be measured, so contrast and noise were not checked."
-        }
+        message = "The blood in the heart could not be measured, so contrast and noise were not checked."
+        yield ScanWarning("blood-unmeasured", message)
+        return
     if blood.enhanced:
-        return {}  # require_unenhanced judges it, and next to enhanced blood noise is no matter
-    found = {}
+        return  # require_unenhanced judges it, and next to enhanced blood noise is no matter
     if blood.bright_hu >= WARNING_BLOOD_HU:
-        found["blood-bright"] = (
-            f"The blood in the heart measures {blood.bright_hu:.0f} HU, more than unenhanced blood (30 to 60 HU)."
+        yield ScanWarning(
+            "blood-bright",
+            f"The blood in the heart measures {blood.bright_hu:.0f} HU, more than unenhanced blood (30 to 60 HU).",
         )
     if blood.median_hu + NOISE_SDS * blood.noise_hu >= THRESHOLD_HU:
-        found["noise"] = (
+        yield ScanWarning(
+            "noise",
             f"The noise is {blood.noise_hu:.0f} HU, so blood ({blood.median_hu:.0f} HU) reaches {THRESHOLD_HU:g} HU by "
-            "chance: small lesions may be noise. A softer kernel or thicker slices reduce it."
+            "chance: small lesions may be noise. A softer kernel or thicker slices reduce it.",
         )
-    return found
 
 
 _WITHOUT_CONTRAST = "Score an unenhanced scan, or allow contrast (--allow-unusual) to score this one anyway."

@@ -102,7 +102,11 @@ class LeftOut:
 def coronary_lesions(
     context: ScanContext, lesions: LesionSet, evidence: Evidence
 ) -> tuple[LesionSet, tuple[ArterySuggestion, ...], LeftOut]:
-    """The lesions that count by their evidence, by the clinical rule or of the calcium map; as `select_lesions`."""
+    """Select the lesions that count by their evidence, of the clinical rule or of the calcium map.
+
+    Returns:
+        As `select_lesions`.
+    """
     assert context.slices is not None
     assert context.decomposition is not None
     suggestions = suggested_arteries(lesions, context.scored_scan, context.heart)
