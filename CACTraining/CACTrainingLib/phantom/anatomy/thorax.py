@@ -195,11 +195,11 @@ class Thorax:
         canvas.ellipsoid(stomach + np.array([2.0, -34 + gas, 0]), (min(30.0, 14 + gas), gas, 30.0), tissues.AIR_HU)
 
 
-def cavity_scale(z_mm: float) -> float:
-    """Width of the cavity at a height relative to the heart's level: it narrows to the apex of the lung."""
-    if z_mm <= 30:
-        return 1.0 + 0.0006 * (30 - z_mm) * (z_mm > -200)
-    return math.sqrt(max(0.02, 1 - ((z_mm - 30) / 165) ** 2.4))
+def cavity_scale(z_mm: float | np.ndarray) -> float | np.ndarray:
+    """Width of the cavity at heights relative to the heart's level: it narrows to the apex of the lung."""
+    below = 1.0 + 0.0006 * (30 - z_mm) * (z_mm > -200)
+    above = np.sqrt(np.maximum(0.02, 1 - np.maximum((z_mm - 30) / 165, 0.0) ** 2.4))
+    return np.where(z_mm <= 30, below, above)[()]
 
 
 def _wall_scales(z_mm: float) -> tuple[float, float, float]:
@@ -317,8 +317,8 @@ def _places_in_lung(body: Body, side: int, generator: np.random.Generator, count
         p = generator.uniform((0, -120, -95), (140, 130, 180), (4 * count, 3))
         p[:, 0] *= side
         front = np.arctan2(np.abs(p[:, 0]), p[:, 1]) / math.pi
-        scale = np.array([cavity_scale(z) for z in p[:, 2]])
-        inside = np.hypot(p[:, 0], p[:, 1]) < cavity_radius_mm(body, ScanPose(), front) * scale - 2.5
+        widest = cavity_radius_mm(body, ScanPose(), front) * cavity_scale(p[:, 2])
+        inside = np.hypot(p[:, 0], p[:, 1]) < widest - 2.5
         inside &= np.abs(p[:, 0] - 6) > 24
         inside &= (((frame.to_heart(p)) / (frame.semi_axes_mm + 3)) ** 2).sum(axis=1) > 1
         inside &= (p[:, 2] > body.right_dome_mm - 75) & (generator.random(len(p)) < 0.75)
@@ -341,12 +341,13 @@ def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) ->
         start = int(np.argmin(distance + 0.35 * reach[:count]))
         steps = max(1, math.ceil(distance[start] / _STEP_MM))
         bend = generator.normal(0, 0.09 * distance[start], 3)
-        for n in range(1, steps + 1):
-            t = n / steps
-            nodes[count] = nodes[start] * (1 - t) + end * t + bend * math.sin(math.pi * t)
-            parent[count] = start if n == 1 else count - 1
-            reach[count] = reach[parent[count]] + np.linalg.norm(nodes[count] - nodes[parent[count]])
-            count += 1
+        t = np.arange(1, steps + 1)[:, None] / steps
+        grown = slice(count, count + steps)
+        nodes[grown] = nodes[start] * (1 - t) + end * t + bend * np.sin(math.pi * t)
+        parent[grown] = [start, *range(count, count + steps - 1)]
+        lengths = np.linalg.norm(np.diff(nodes[grown], axis=0, prepend=nodes[start : start + 1]), axis=1)
+        reach[grown] = reach[start] + np.cumsum(lengths)
+        count += steps
         leaves.append(count - 1)
     flow = np.zeros(count)
     flow[leaves] = 1.0
