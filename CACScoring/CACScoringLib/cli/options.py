@@ -193,11 +193,6 @@ def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:
     )
 
 
-def shares_out(parser: argparse.ArgumentParser) -> bool:
-    """Whether a command has workers."""
-    return any("--workers" in action.option_strings for action in parser._actions)
-
-
 def extras_of_cluster(options: argparse.Namespace) -> tuple[str, ...]:
     """What the option needs beyond the base. Raises ClusterError."""
     if getattr(options, "cluster", LOCAL) == LOCAL:

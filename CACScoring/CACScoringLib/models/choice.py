@@ -129,7 +129,7 @@ def _named_models(choice: ModelChoice, stored: dict[str, StoredModel]) -> dict[s
     named: dict[str, StoredModel] = {}
     for name in choice.names:
         if name not in stored:
-            raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
+            raise ModelError(f"There is no model {name!r}. Name one of these: {', '.join(stored) or 'none'}.")
         network = stored[name].card.network
         if network in ESTIMATORS and choice.estimates != (ALL,) and network not in choice.estimates:
             raise ModelError(f"{name} gives a whole-scan estimate. Request it with --whole-scan {network}.")
