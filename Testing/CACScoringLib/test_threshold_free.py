@@ -103,7 +103,7 @@ def test_the_result_names_its_models_and_is_written(faint, tmp_path):
     lesion = data["methods"]["decomposition"]["lesions"][0]
     assert lesion["suggested_artery"] == lesion["artery"]
     assert 0 < lesion["confidence"] <= 1
-    report.write_images(tmp_path, result)
+    report.write_images(tmp_path, result, healthy=True)
     parts = [sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"{n}.nii.gz")) for n in ("calcium_map", "healthy")]
     np.testing.assert_allclose(sum(parts), scan.hu, atol=0.01)
     text = page.result_as_html(result)

@@ -52,12 +52,12 @@ def write_json(
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> None:
+def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> None:
     """Write the images of a result on the scan's grid, axes as in `CTScan`.
 
     `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Site` labels, by the threshold); where they are known `territories.nii.gz`
-    (`TERRITORIES`); of a decomposition also `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; not
-    when healthy is False) and `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate
+    (`TERRITORIES`); of a decomposition also `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; only
+    where healthy is True) and `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate
     SALIENCY_FILE.
     """
     write_image(result.heart.mask, folder / "heart.nii.gz")
