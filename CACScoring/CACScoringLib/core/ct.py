@@ -195,6 +195,11 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     Raises:
         NotVolumeError: It is not one three-dimensional grey-level volume.
         NotHounsfieldError: The values are not Hounsfield units.
+
+    Examples:
+        >>> image = cac.read_ct("ct.nrrd").image  # or any SimpleITK image in HU
+        >>> cac.scan_from_image(image, cac.Acquisition("memory", kvp=120)).acquisition.kvp
+        120
     """
     image = _without_single_time_step(image)
     _check_volume(image)
