@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from .quality.mass_calibration import MassCalibration
     from .quality.normalisation import Normalisation
     from .scoring.evidence import LeftOut, ReaderLabels
-    from .scoring.lesions import Lesion, LesionSet, ScoringRules
+    from .scoring.lesions import Lesion, LesionSet
     from .scoring.mass import CalciumMass
+    from .scoring.rules import ScoringRules
     from .scoring.scores import Percentile, Score
     from .scoring.uncertainty import Intervals
     from .whole_scan.estimates import WholeScanEstimate
@@ -180,7 +181,7 @@ class ScoreResult:
     normalisation: Normalisation | None = None
     scored: CTScan | None = None
     mass_calibration: MassCalibration | None = None
-    recorded_models: tuple[dict, ...] = ()
+    recorded_models: tuple[dict[str, Any], ...] = ()
 
     @property
     def scored_scan(self) -> CTScan:

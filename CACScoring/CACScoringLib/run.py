@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -86,7 +87,7 @@ def run_scan(
     models: LoadedModels,
     output: OutputFolder,
     progress: Progress | None = None,
-    earlier: dict | None = None,
+    earlier: dict[str, Any] | None = None,
 ) -> tuple[ScoreResult, Comparison | None]:
     """Read a scan, score it, and write all of its result.
 
@@ -194,7 +195,7 @@ def _calibration(
     return None, ()
 
 
-def comparable(result: ScoreResult) -> dict:
+def comparable(result: ScoreResult) -> dict[str, Any]:
     """A result as `read_result` would give it, and with what identifies the patient: both have to be of one."""
     return json.loads(json.dumps(report.result_as_json(result, {}, identify=True)))
 

@@ -18,7 +18,7 @@ from .files import OutputError
 
 
 class _Dataclass(Protocol):
-    __dataclass_fields__: ClassVar[dict]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 Settings = TypeVar("Settings", bound=_Dataclass)

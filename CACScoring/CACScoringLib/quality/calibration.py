@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -78,7 +78,7 @@ class Familiarity:
         return Familiarity(max(self.distance, self.limit), (cause, *self.causes), self.limit)
 
     @classmethod
-    def recorded(cls, content: Mapping) -> Familiarity | None:
+    def recorded(cls, content: Mapping[str, Any]) -> Familiarity | None:
         """Of a result; None where it has none. content: of `scores.json`."""
         own = content.get("familiarity")
         return None if own is None else cls(own["distance"], tuple(own["causes"]), own["limit"])
@@ -117,7 +117,7 @@ class CalibrationRange:
         return cls(ranges)
 
     @classmethod
-    def stored(cls, calibration: Mapping) -> CalibrationRange | None:
+    def stored(cls, calibration: Mapping[str, Any]) -> CalibrationRange | None:
         """From a model's calibration; None where it holds none. Raises CTError when it does not match this version."""
         content = calibration.get("known")
         if content is None:
@@ -166,7 +166,7 @@ def facts_of(scan: CTScan, blood: BloodPool | None, heart: sitk.Image) -> dict[s
     return _facts(scan.image.GetSpacing(), scan.acquisition.facts(), {} if blood is None else vars(blood), heart)
 
 
-def recorded_facts(content: Mapping, heart: sitk.Image) -> dict[str, float | None]:
+def recorded_facts(content: Mapping[str, Any], heart: sitk.Image) -> dict[str, float | None]:
     """FACTS of a scan, from its results.
 
     Args:
@@ -177,7 +177,7 @@ def recorded_facts(content: Mapping, heart: sitk.Image) -> dict[str, float | Non
 
 
 def _facts(
-    spacing: Sequence[float], acquisition: Mapping, blood: Mapping, heart: sitk.Image
+    spacing: Sequence[float], acquisition: Mapping[str, Any], blood: Mapping[str, Any], heart: sitk.Image
 ) -> dict[str, float | None]:
     return {
         "pixel_mm": spacing[0],
@@ -216,7 +216,7 @@ class CalibratedOn:
     date: str
 
     @classmethod
-    def stored(cls, calibration: Mapping) -> CalibratedOn | None:
+    def stored(cls, calibration: Mapping[str, Any]) -> CalibratedOn | None:
         """From a model's calibration, or from `scores.json`; None for digital patients. Raises CTError."""
         content = calibration.get("calibrated_on")
         if content is None:
@@ -277,7 +277,7 @@ class Repeatability:
     candidate_evidence: dict[str, object] | None = None
 
     @classmethod
-    def of(cls, stored: dict) -> Repeatability:
+    def of(cls, stored: dict[str, Any]) -> Repeatability:
         """From a card's entry, whose keys are the fields' names. Raises ModelError when it is none."""
         try:
             limits = {
@@ -295,14 +295,14 @@ class Repeatability:
             raise ModelError(message) from error
 
 
-def _limits(values: dict) -> Limits:
+def _limits(values: dict[str, Any]) -> Limits:
     intercept, slope, factor, highest = (float(values[name]) for name in ("intercept", "slope", "factor", "highest"))
     if not all(map(math.isfinite, (intercept, slope, factor, highest))):
         raise ValueError(f"limits have to be finite: {values}")
     return Limits(intercept, slope, factor, int(values["pairs"]), highest)
 
 
-def stored_repeatability(content: dict) -> Repeatability | None:
+def stored_repeatability(content: dict[str, Any]) -> Repeatability | None:
     """The limits on the card of the model that made a result's calcium map; of a result of the clinical rule alone, the
     bundled model's. None while none are stored. content: of `scores.json`. Raises ModelError.
     """
@@ -314,7 +314,7 @@ def stored_repeatability(content: dict) -> Repeatability | None:
     return Repeatability.of(stored[-1]) if stored else None
 
 
-def map_cards(content: dict) -> list[ModelCard]:
+def map_cards(content: dict[str, Any]) -> list[ModelCard]:
     """Cards of the model that made a result's calcium map, where it is installed. Copies of it that were calibrated
     otherwise have other names. content: of `scores.json`. Raises ModelError.
     """
@@ -322,6 +322,6 @@ def map_cards(content: dict) -> list[ModelCard]:
     return [model.card for model in list_models("decomposition") if (model.card.name, model.card.sha256) in made]
 
 
-def models_of(content: dict) -> dict[str, str]:
+def models_of(content: dict[str, Any]) -> dict[str, str]:
     """SHA-256 of the models that a result was made with, by network."""
     return {model["network"]: model["sha256"] for model in content["models"]}

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import fft, ndimage
@@ -116,7 +116,7 @@ class Normalisation:
         return bool(self.gain or self.slice_weights)
 
     @classmethod
-    def recorded(cls, content: Mapping) -> Normalisation | None:
+    def recorded(cls, content: Mapping[str, Any]) -> Normalisation | None:
         """Read the normalisation of a result from the content of `scores.json`; None where none was chosen.
 
         Raises:

@@ -49,7 +49,7 @@ OTHER_NOISE_RATIO = 2.0
 _SIDES = ("earlier", "later")
 _NOT_WRITTEN = ("limits", "settings", "candidate_evidence")
 
-Pair = tuple[dict, dict]
+Pair = tuple[dict[str, Any], dict[str, Any]]
 """Contents of `scores.json` of the earlier and the later scan."""
 
 
@@ -116,7 +116,7 @@ class Comparison:
     repeatability: Repeatability | None
 
 
-def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> Comparison:
+def compare(earlier: dict[str, Any], later: dict[str, Any], repeatability: Repeatability | None) -> Comparison:
     """Compare two results.
 
     Args:
@@ -132,7 +132,7 @@ def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> 
     return Comparison(_facts(earlier), _facts(later), methods, warnings, repeatability)
 
 
-def comparison_as_json(comparison: Comparison) -> dict:
+def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
     """Content of `comparison.json`, and of "comparison" in `scores.json`. Within one schema keys may be added only."""
     provenance = comparison.repeatability and asdict(comparison.repeatability)
     return {
@@ -267,7 +267,7 @@ def _both(name: str, both: Pair) -> tuple[Any, Any] | None:
     return None if first is None or second is None else (first, second)
 
 
-def _fact(name: str, content: dict) -> Any:
+def _fact(name: str, content: dict[str, Any]) -> Any:
     if name == "slice_spacing_mm":
         return content["input"]["spacing_mm"][2]
     return (content["measured"] or {}).get(name) if name == "noise_hu" else content["acquisition"].get(name)
@@ -320,7 +320,7 @@ def _model_bars(kind: str, both: Pair) -> list[str]:
     return [f"the calcium maps were made with other settings ({names})"] if names else []
 
 
-def _limit_bars(kind: str, content: dict, repeatability: Repeatability | None) -> list[str]:
+def _limit_bars(kind: str, content: dict[str, Any], repeatability: Repeatability | None) -> list[str]:
     if repeatability is None:
         return ["no repeatability limits are stored with the model"]
     if kind == "threshold":
@@ -337,7 +337,9 @@ def _limit_bars(kind: str, content: dict, repeatability: Repeatability | None) -
     return [f"the stored limits were found with other settings ({names})"] if names else []
 
 
-def _differing(first: dict, second: dict, unless: tuple[str, ...] = (), shared: bool = False) -> str:
+def _differing(
+    first: dict[str, Any], second: dict[str, Any], unless: tuple[str, ...] = (), shared: bool = False
+) -> str:
     """Names of what differs. shared: only of what both have; a heart that was given needs no network."""
     names = first.keys() & second.keys() if shared else first.keys() | second.keys()
     return ", ".join(sorted(n for n in names - set(unless) if first.get(n) != second.get(n)))
@@ -397,7 +399,7 @@ def _method_warnings(both: Pair) -> list[ScanWarning]:
     return warnings
 
 
-def _facts(content: dict) -> dict[str, object]:
+def _facts(content: dict[str, Any]) -> dict[str, object]:
     """What is shown of a scan beside its scores; nothing that identifies a person."""
     names = ("kvp", "kernel", "slice_thickness_mm", "exposure_mas", "gating", "scanner_model", "slice_spacing_mm")
     facts = {name: _fact(name, content) for name in (*names, "noise_hu")}

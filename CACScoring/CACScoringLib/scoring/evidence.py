@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -70,7 +70,7 @@ class Evidence:
     most_not_coronary: float
 
     @classmethod
-    def stored(cls, calibration: Mapping) -> Evidence | None:
+    def stored(cls, calibration: Mapping[str, Any]) -> Evidence | None:
         """Read that of candidates from a model's calibration; None where it holds none.
 
         Raises:

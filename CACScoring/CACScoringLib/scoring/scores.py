@@ -36,7 +36,8 @@ from .evidence import (
     outside_warning,
     suggested_arteries,
 )
-from .lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
+from .lesions import Lesion, LesionSet, SliceComponent, find_lesions
+from .rules import ScoringRules
 
 if TYPE_CHECKING:
     from ..results import ScanContext

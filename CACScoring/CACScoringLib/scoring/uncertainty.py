@@ -21,7 +21,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.ct import CTError
 from ..core.labels import MAIN_ARTERIES
@@ -62,7 +62,7 @@ class ScoreErrors:
     chances: tuple[tuple[float, float, float], ...]
 
     @classmethod
-    def stored(cls, content: Mapping) -> ScoreErrors:
+    def stored(cls, content: Mapping[str, Any]) -> ScoreErrors:
         """From a model's card. Raises CTError when it does not match this version."""
         try:
             errors = tuple(tuple(map(float, one)) for one in content["errors"])
@@ -162,7 +162,7 @@ class Uncertainty:
     artery: dict[str, ScoreErrors]
 
     @classmethod
-    def stored(cls, calibration: Mapping, kind: str) -> Uncertainty | None:
+    def stored(cls, calibration: Mapping[str, Any], kind: str) -> Uncertainty | None:
         """From a model's calibration; None where it holds none.
 
         kind: "automatic" for the clinical rule, "decomposition" for the map. Raises CTError.
@@ -256,7 +256,7 @@ class ScanErrors:
         return cls(known, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
 
     @classmethod
-    def recorded(cls, content: dict) -> ScanErrors:
+    def recorded(cls, content: dict[str, Any]) -> ScanErrors:
         """Of a result, by the model that made its calcium map; nothing where that is not installed, and nothing of
         automatic scores where it has been calibrated again since. content: of `scores.json`. Raises CTError.
         """
