@@ -61,17 +61,21 @@ CLINICAL_TITLES = {"threshold": "Agatston", "decomposition": "Agatston equivalen
 class MethodResult:
     """Scores by one method.
 
-    status: key of STATUSES.
-    left_out: of an automatic clinical score, the candidates that do not count.
-    intervals: where the true scores lie nine times of ten, or those of a second scan if it was reviewed, of the total
-    (`uncertainty.TOTAL`) and of arteries by their key; empty where unknown. category_probabilities: of
-    `uncertainty.CATEGORIES`, by the total; empty where unknown or withheld, and of reviewed scores.
-    withheld: whether intervals and categories of an automatic score are, because the scan is out of the calibration
-    range (`quality.calibration`). calibrated_on: whose errors the intervals are made of; None for digital
-    patients.
-    suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
-    no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
-    masses: without a threshold, by the lesions' ids; None where they were not measured (`with_masses`).
+    Attributes:
+        status: "reviewed", "automatic" or "candidates" (nobody and no network evaluated them).
+        rules: Scoring rules.
+        lesions: Lesions that count.
+        total: Score of all lesions.
+        arteries: Score of each artery, those without calcium included.
+        suggestions: Suggested artery of each unreviewed lesion, in the order of the lesions.
+        no_calcium: True if a reader reviewed the scan and labelled nothing.
+        left_out: Candidates that an automatic clinical score leaves out.
+        intervals: 90 % prediction intervals of the total ("total") and of arteries by their key; for a reviewed score
+            the repeatability of a second scan. Empty if unknown.
+        category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
+        withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
+        masses: Mass without a threshold, by lesion ID; None if not measured.
+        calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
     """
 
     status: str
@@ -90,7 +94,7 @@ class MethodResult:
 
     @property
     def reviewed(self) -> bool:
-        """Whether a person assigned the lesions to arteries."""
+        """True if a person assigned the lesions to arteries."""
         return self.status == "reviewed"
 
     @property
@@ -100,11 +104,11 @@ class MethodResult:
 
     @property
     def scaled_agatston(self) -> float | None:
-        """Of a calcium map, the total on the scale of clinical scores; None of the clinical rule itself."""
+        """Total of a calcium map on the clinical scale; None for the clinical rule."""
         return None if self.rules.equivalent_mg_per_mm3_hu is None else self.total.clinical_agatston
 
     def suggestion_of(self, lesion: Lesion) -> ArterySuggestion | None:
-        """The suggestion for a lesion, None when it was reviewed."""
+        """Return the suggestion for a lesion, None if it was reviewed."""
         return self._suggestion_by_id.get(lesion.id)
 
     @cached_property

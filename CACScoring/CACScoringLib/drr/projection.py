@@ -155,11 +155,16 @@ _NO_LIMIT = 1e9
 
 @dataclass(frozen=True)
 class Radiograph:
-    """A radiograph, float32 [row, column], row 0 at the head.
+    """Radiograph; arrays are float32 [row, column], row 0 at the head.
 
-    line_integrals: ∫μ ds, without unit; of many energies, the logarithm of the signal without scatter and noise.
-    signal: at the detector, 1 without a patient. dark: what is shown of it, brighter where more was absorbed: its
-    negative logarithm or, of a linear film, the absorbed part. window: dark that is shown black, and white.
+    Attributes:
+        geometry: View.
+        film: How the signal is displayed.
+        line_integrals: ∫μ ds, without unit; for several energies the negative logarithm of the noise-free signal.
+        signal: Intensity at the detector, 1 without a patient.
+        dark: Displayed signal, brighter where more was absorbed: the negative logarithm or, for a linear film, the
+            absorbed part.
+        window: Values of `dark` that are shown black and white.
     """
 
     geometry: Geometry
@@ -171,7 +176,7 @@ class Radiograph:
 
     @property
     def grey(self) -> np.ndarray:
-        """From 0 (black) to 1 (white), float32 [row, column]."""
+        """Picture from 0 (black) to 1 (white), float32 [row, column]."""
         low, high = self.window
         return np.clip((self.dark - low) / (high - low), 0, 1).astype(np.float32)
 

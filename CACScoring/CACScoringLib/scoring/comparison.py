@@ -1,8 +1,8 @@
-"""Two results of one patient: has the calcium changed by more than two scans differ when nothing has changed?
+"""Serial comparison: has a patient's calcium changed by more than two scans of unchanged calcium differ?
 
-What repeats is told by the limits that a scan-rescan study stored with the model (`repeatability`). Where none hold,
-scores have changed if their intervals (`uncertainty`) do not overlap. Where two results cannot be compared, or neither
-limits nor intervals are known, there is no verdict but the reason.
+Changes are compared with the repeatability limits of a scan–rescan study, stored with the model (`repeatability`).
+Without such limits, scores have changed if their intervals (`uncertainty`) do not overlap. Without either, or for scans
+that cannot be compared, there is no verdict, only the reason.
 """
 
 from __future__ import annotations
@@ -91,10 +91,15 @@ class Change:
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """bars: why nothing can be said by this method at all. changes: none where one result lacks the method.
+    """Comparison by one method.
 
-    status: of both scores (`results.STATUSES`), None where it differs. no_limits: where intervals tell what has
-    changed, why no limits do. calibrated_on: whose errors the intervals are made of; None for digital patients.
+    Attributes:
+        method: "threshold" or "decomposition".
+        bars: Reasons why the scans cannot be compared; empty if they can.
+        changes: Change of each score; empty if one result lacks the method.
+        status: Status of both scores; None if they differ.
+        no_limits: Reasons why intervals are compared instead of repeatability limits.
+        calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
     """
 
     method: str
@@ -107,7 +112,15 @@ class MethodComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """earlier, later: what the scans are called, and the facts that were compared. warnings: doubts."""
+    """Serial comparison of two scans of one patient.
+
+    Attributes:
+        earlier: Name and compared facts of the first scan.
+        later: Name and compared facts of the second scan.
+        methods: Comparison by each method.
+        warnings: Doubts about the comparison.
+        repeatability: Limits of the scan–rescan study; None without one.
+    """
 
     earlier: dict[str, object]
     later: dict[str, object]
