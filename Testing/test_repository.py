@@ -61,8 +61,10 @@ def test_citation_names_the_authors_of_the_package():
     assert names == [author["name"] for author in PROJECT["authors"]] == [extension("EXTENSION_CONTRIBUTORS")]
 
 
-def test_changelog_begins_with_the_version_of_the_package():
-    assert re.findall(r"^## \[([^]]+)\]", text("CHANGELOG.md"), re.MULTILINE)[0] == PROJECT["version"]
+def test_changelog_names_the_version_of_the_package():
+    """As its first section or, before the release, in the section Unreleased."""
+    title, body = re.search(r"^## \[([^]]+)\].*?$(.+?)^## ", text("CHANGELOG.md"), re.MULTILINE | re.DOTALL).groups()
+    assert title == PROJECT["version"] or (title == "Unreleased" and f"version {PROJECT['version']}" in body)
 
 
 def test_entry_of_the_extensions_index_states_every_field():
