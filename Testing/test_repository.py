@@ -134,7 +134,7 @@ def lacking_sections(function):
     returned = "" if function.returns is None else ast.unparse(function.returns)
     needed = {
         "Args": len(described) > 1,
-        "Returns": bool(text) and returned.startswith("tuple["),
+        "Returns": bool(text) and returned.startswith("tuple[") and not function.decorator_list,
         "Raises": len(set(re.findall(r"\b[A-Z]\w*Error\b", text.partition("Raises")[2]))) > 1,
     }
     return [name for name, is_needed in needed.items() if is_needed and f"{name}:" not in text]
