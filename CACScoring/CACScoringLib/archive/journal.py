@@ -36,7 +36,7 @@ class WatchSettings:
     poll_seconds: float = 30.0
     settle_seconds: float = 60.0
     keep: bool = False
-    once: bool = option(False, "end when nothing is to be done, in place of waiting for more", default=None)
+    once: bool = option(False, "end when nothing is left to do", default=None)
 
     def __post_init__(self) -> None:
         if self.poll_seconds <= 0 or self.settle_seconds < 0:

@@ -75,11 +75,11 @@ class SeriesFilter:
     Raises OutputError where a UID is none or days are below 1.
     """
 
-    patient_id: str | None = option(None, "of this patient", metavar="ID")
-    study_uid: str | None = option(None, "of this study, by its Study Instance UID", metavar="UID", flag="--study")
-    series_uid: str | None = option(None, "this series, by its Series Instance UID", metavar="UID", flag="--series")
+    patient_id: str | None = option(None, "patient ID", metavar="ID")
+    study_uid: str | None = option(None, "Study Instance UID", metavar="UID", flag="--study")
+    series_uid: str | None = option(None, "Series Instance UID", metavar="UID", flag="--series")
     dates: tuple[str, str] | None = None
-    days: int | None = option(None, "only series of studies of the last N days, today included", metavar="N")
+    days: int | None = option(None, "studies of the last N days only, today included", metavar="N")
     modality: str | None = "CT"
     description: str | None = None
     thickness_mm: tuple[float, float] | None = None

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
         "Compare two scans of one patient and report, by method and artery, whether the scores changed by more than "
-        "the repeatability limits. CTs that have no result yet are scored first, both with the same models; one that "
-        "needs a heart mask, reviewed lesions or a series is scored by cac score before, and its result given."
+        "the repeatability limits. CTs without a result are scored first, with the same models. Score a CT that needs "
+        "a heart mask, reviewed lesions or the choice of a series with cac score first."
     )
     add = parser.add_argument
     what = "a CT, or a results folder of cac score"

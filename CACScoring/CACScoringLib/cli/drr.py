@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show only the calcium of this map (calcium_map.nii.gz of cac score)",
     )
     add_settings_argument(parser, '{"source_detector_mm": 1500, "photons": 20000}')
-    add("--identify", action="store_true", help="include patient name, id, sex and study date in the DICOM file")
+    add("--identify", action="store_true", help="include patient name, ID, sex and study date in the DICOM file")
     parser.set_defaults(run=run, interrupted="Interrupted. Nothing was written.")
 
 
