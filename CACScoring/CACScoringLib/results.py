@@ -1,4 +1,4 @@
-"""What is known of a scan, from its first step to its result: data and nothing else.
+"""Data of a scan from its first step to its result.
 
 Types of other rooms are named only, so that each of them can take a `ScanContext` and return it with more.
 """
@@ -131,7 +131,7 @@ class NonCoronaryResult:
 
 @dataclass(frozen=True)
 class Categories:
-    """What the Agatston score of the clinical rule means in published classes.
+    """Published classes of the clinical Agatston score.
 
     status: of the score, "reviewed" or "automatic". probabilities: of the score's categories, "0", "1-99", "100-399"
     and "400+", as `MethodResult.category_probabilities`; probabilities_withheld: as there.
@@ -154,9 +154,9 @@ class ScoreResult:
     methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
     categories: of the clinical rule; None for candidates that nobody, neither network nor reader, has evaluated, and
     where they are withheld.
-    familiarity: of the scan to the models; None when they hold nothing to tell it by.
+    familiarity: of the scan to the models; None if they hold no calibration range.
     territories: uint8 labels (`core.labels.TERRITORIES`) on the scan's grid; None when no network has found them.
-    non_coronary: None when nobody, neither network nor reader, has told such calcium from coronary calcium.
+    non_coronary: None when nobody, neither network nor reader, has separated such calcium from coronary calcium.
     networks, slices, decomposition: None when only the clinical rule was asked for, and of a review. recorded_models:
     of a review, the models of the run that it began with, as `report.files.models_as_json` gives them.
     slices_by_reader: as in `ScoreSettings.slices`.

@@ -32,10 +32,10 @@ from .whole_scan.run import STEP, with_whole_scan_estimates
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How scans are scored, and what is written of them.
+    """Settings of scoring and of the written results.
 
     identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb. healthy: with healthy.nii.gz,
-    which takes most of the space. saliency: with pictures of what sways whole-scan estimates, which take most of their
+    which takes most of the space. saliency: with attributions of whole-scan estimates, which take most of their
     time. dicom: with DICOM objects for archives, of scans that were read from DICOM. reader: who reviewed the lesions,
     as a DICOM person name, for these objects where `identify` is set.
     """
@@ -64,7 +64,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class ScanInput:
-    """What is given of one scan.
+    """Input files of one scan.
 
     ct: image file or DICOM folder, or what makes a digital patient in their place. series: which one of the folder, as
     `read_ct` takes it. heart, lesions: masks. acquisition: JSON with what the CT's file lacks. calibration_insert: mask
@@ -96,7 +96,7 @@ def run_scan(
         settings: How it is done.
         models: The models.
         output: The folder of results.
-        progress: Is told the steps and all warnings.
+        progress: Receives the steps and all warnings.
         earlier: `scores.json` of an earlier scan of the patient, as `read_result` gives it.
 
     Returns:

@@ -107,7 +107,7 @@ def _uid_in(content: bytes, series: FoundSeries) -> str:
 
 
 def missing_in(archive: Archive, files: Iterable[DicomFile]) -> list[DicomFile]:
-    """Those files whose instances an archive does not have. Raises ArchiveError."""
+    """Files whose instances an archive does not have. Raises ArchiveError."""
     files = list(files)
     there: set[str] = set()
     for study_uid, series_uid in dict.fromkeys((file.study_uid, file.series_uid) for file in files):

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _how(options: argparse.Namespace, content: dict | None) -> tuple[RunSettings, ChosenModels]:
-    """What scans are scored with. content: of the result that they are scored like; None where both are scored now."""
+    """Models that score scans. content: of the result that they are scored like; None where both are scored now."""
     from ..models.choice import ChosenModels, chosen_models
     from ..run import RunSettings
     from ..scoring.lesions import ScoringRules

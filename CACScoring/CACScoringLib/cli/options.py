@@ -162,7 +162,7 @@ def read_settings(given: str) -> tuple[object, Path]:
 
 
 def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunSettings:
-    """How scans are scored and what is written of them: the sections "scoring" and "results", and options that a
+    """Read the settings of scoring and results: the sections "scoring" and "results", and options that a
     command has for the same. The rules are called by what was changed. Raises OutputError.
     """
     settings = from_file(options.settings, "results", standard)
@@ -192,7 +192,7 @@ def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:
 
 
 def extras_of_cluster(options: argparse.Namespace) -> tuple[str, ...]:
-    """What the option needs beyond the base. Raises ClusterError."""
+    """Extras that --cluster needs. Raises ClusterError."""
     if getattr(options, "cluster", LOCAL) == LOCAL:
         return ()
     from ..cohort.cluster import ClusterChoice

@@ -304,7 +304,7 @@ def _resampled(name: str, lost: np.ndarray) -> ScanWarning:
 
 
 def same_grid(first: sitk.Image, second: sitk.Image) -> bool:
-    """Whether two images have voxels at the same places (within GRID_TOLERANCE_MM at the corners)."""
+    """True if two images have voxels at the same places (within GRID_TOLERANCE_MM at the corners)."""
     if first.GetSize() != second.GetSize():
         return False
     i, j, k = (n - 1 for n in first.GetSize())

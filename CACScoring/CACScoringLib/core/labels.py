@@ -108,7 +108,7 @@ MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 
 
 def is_not_coronary(name: str) -> bool:
-    """Whether a segment is called like NOT_CORONARY_ID, alone or before a colon."""
+    """True if a segment is called like NOT_CORONARY_ID, alone or before a colon."""
     return _word(name) == NOT_CORONARY_ID
 
 

@@ -26,7 +26,7 @@ Settings = TypeVar("Settings", bound=_Dataclass)
 
 @dataclass(frozen=True)
 class Row:
-    """How a panel asks for a setting. Its texts are translated where they are shown.
+    """Label, help and limits of a setting in a panel. Its texts are translated where they are shown.
 
     label: of the row, or of the check box. unset: what is shown for 0, which leaves the setting as it is. unit, step,
     limits: of a number. is_choice: the values are chosen from a list.
@@ -86,7 +86,7 @@ def settings_from(arguments: argparse.Namespace, settings: Settings, names: Iter
 
 
 def rows_of(kind: type) -> dict[str, Row]:
-    """How a panel asks for a dataclass's settings, by field."""
+    """Rows of a dataclass's settings, by field."""
     return {field.name: field.metadata["row"] for field in dataclasses.fields(kind) if field.metadata.get("row")}
 
 

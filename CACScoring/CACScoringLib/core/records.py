@@ -94,7 +94,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a path is a result rather than a CT."""
+    """True if a path is a result rather than a CT."""
     return path.name == LAST_FILE or (path / LAST_FILE).is_file()
 
 

@@ -114,7 +114,7 @@ class DrrSettings:
 
 @dataclass(frozen=True)
 class PlacedRadiograph:
-    """What a job made: images of one slice that lie on the detector (LPS, mm), columns to the picture's right, rows
+    """Result of a job: images of one slice that lie on the detector (LPS, mm), columns to the picture's right, rows
     downwards.
 
     picture: float32, brighter where more was absorbed: the negative logarithm of the signal or, linear, the absorbed
@@ -192,7 +192,7 @@ def make_radiograph(folder: Path, progress: Progress) -> None:
 
 
 def read_radiograph_of(folder: Path) -> PlacedRadiograph:
-    """What `make_radiograph` wrote. Raises UnreadableError."""
+    """Read what `make_radiograph` wrote. Raises UnreadableError."""
     picture = _read(folder / _PICTURE)
     extras = [_read(folder / name) if (folder / name).exists() else None for name in (_CALCIUM_PICTURE, _HEART_PICTURE)]
     return PlacedRadiograph(picture, tuple(float(picture.GetMetaData(key)) for key in ("low", "high")), *extras)
@@ -322,8 +322,8 @@ def fast_backend() -> str:
 
 @dataclass(frozen=True)
 class Stand:
-    """Where things stand, LPS, mm. corners: of the detector, [4, 3]: the picture's top left, top right, bottom right,
-    bottom left."""
+    """Positions of the chest stand, LPS, mm. corners: of the detector, [4, 3]: the picture's top left, top right,
+    bottom right, bottom left."""
 
     source: np.ndarray
     isocentre: np.ndarray

@@ -45,7 +45,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Film:
-    """How a radiograph is made visible.
+    """Settings that make a radiograph visible.
 
     linear: grey follows the intensity; otherwise its logarithm, as on film. low, high: percentiles of the body that
     become black and white (bone is white in both). scatter_fraction: of the signal behind the patient; it is spread
@@ -69,7 +69,8 @@ class Film:
 
 
 def attenuation_per_mm(material: str, kev: float) -> float:
-    """Of water, or of bone and aluminium at a density of 1 g/cm³. Raises ProjectionError outside 10 to 150 keV."""
+    """Attenuation of water, or of bone and aluminium at a density of 1 g/cm³. Raises ProjectionError outside 10 to 150
+    keV."""
     if not _KEV[0] <= kev <= _KEV[-1]:
         raise ProjectionError(f"The energy is {kev:g} keV. Give {_KEV[0]:g} to {_KEV[-1]:g} keV.")
     return float(np.exp(np.interp(math.log(kev), np.log(_KEV), np.log(_CM2_PER_G[material])))) / 10

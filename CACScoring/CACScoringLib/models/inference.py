@@ -46,7 +46,7 @@ def choose_device(name: str = "auto") -> str:
 
 
 def bfloat16_is_fast(device: str) -> bool:
-    """Whether the device computes in bfloat16 itself; elsewhere it is emulated, slowly."""
+    """True if the device computes in bfloat16 itself; elsewhere it is emulated, slowly."""
     import torch
 
     if device == "cuda":
@@ -192,7 +192,7 @@ def _channels_last(tensor: torch.Tensor) -> torch.memory_format:
 
 
 def _has_few_channels(layer: torch.nn.Module) -> bool:
-    """Whether a layer is a full-resolution one (these have 7×7 or 7×7×7 kernels) of few output channels."""
+    """True if a layer is a full-resolution one (these have 7×7 or 7×7×7 kernels) of few output channels."""
     import torch
 
     if not isinstance(layer, torch.nn.Conv2d | torch.nn.Conv3d) or layer.out_channels > FEW_CHANNELS:

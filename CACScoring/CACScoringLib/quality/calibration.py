@@ -1,4 +1,4 @@
-"""What a model was calibrated on: how far a scan is from those scans, and how repeatable scores are.
+"""Calibration range of a model, a scan's distance from it, and repeatability of scores.
 
 Of each fact about a scan (how it was made, how noisy it is, what of the heart it shows) the range that calibration
 scans had is stored with the model of the map. A scan inside all ranges has distance 0; else its distance is the largest
@@ -57,7 +57,7 @@ FACTS = {
     "heart_ml": Fact("heart region", "mL", 300.0),
     "heart_cut_percent": Fact("heart cut off", "%", 20.0),
 }
-"""What is told of a scan, by name."""
+"""Descriptions of a scan's facts, by name."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Familiarity:
 
     @classmethod
     def recorded(cls, content: Mapping[str, Any]) -> Familiarity | None:
-        """Of a result; None where it has none. content: of `scores.json`."""
+        """Familiarity recorded in a result; None if it has none. content: of `scores.json`."""
         own = content.get("familiarity")
         return None if own is None else cls(own["distance"], tuple(own["causes"]), own["limit"])
 
@@ -88,9 +88,9 @@ class Familiarity:
         """The doubt about automatic scores of a scan unlike the others; it stays whatever a reader has reviewed."""
         if not self.distance:
             return []
-        unlike = f"The scan is unlike those that the models were calibrated on: {'; '.join(self.causes)}."
+        unlike = f"The scan is out of the calibration range of the models: {'; '.join(self.causes)}."
         if self.out_of_range:
-            message = f"{unlike} So categories and intervals of automatic scores are withheld."
+            message = f"{unlike} Categories and intervals of automatic scores are withheld."
             return [ScanWarning("beyond-calibration", message)]
         return [
             ScanWarning("unlike-calibration", f"{unlike} Automatic scores are less certain; their intervals are wider.")
@@ -99,7 +99,7 @@ class Familiarity:
 
 @dataclass(frozen=True)
 class CalibrationRange:
-    """What calibration scans were like. ranges: of FACTS, lowest and highest usual value, and the width of the scale.
+    """Calibration range. ranges: of FACTS, lowest and highest usual value, and the width of the scale.
     limit: as of `Familiarity`."""
 
     ranges: dict[str, tuple[float, float, float]]
@@ -130,7 +130,7 @@ class CalibrationRange:
             raise CTError(message) from error
 
     def familiarity(self, facts: Facts) -> Familiarity:
-        """Of a scan; see `facts_of`."""
+        """Familiarity of a scan; see `facts_of`."""
         found = []
         for name, (low, high, width) in self.ranges.items():
             known = facts.get(name)
@@ -189,7 +189,7 @@ def _facts(
 
 
 def framing(heart: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
-    """What of the body the scan shows: those of FACTS that follow from the heart's mask, uint8 0/1 [k, j, i].
+    """Framing of the body in the scan: those of FACTS that follow from the heart's mask, uint8 0/1 [k, j, i].
 
     The heart is cut off where the mask reaches an end or a side of the scan: the area of the mask there, as a
     proportion of its largest area in parallel planes.
@@ -257,7 +257,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Repeatability:
-    """What a scan-rescan study found, as it is stored on a model's card.
+    """Result of a scan–rescan study, as stored on a model's card.
 
     digital: whether the pairs were of digital patients. data: what they were, in a line for readers. models: SHA-256 by
     network, and settings as `decomposition_settings` in `scores.json`, with which they were scored. acquisition: lowest

@@ -42,7 +42,7 @@ class ReviewFolder(ReviewState):
 
     @property
     def has_healthy(self) -> bool:
-        """Whether the healthy image was written."""
+        """True if the healthy image was written."""
         return (self._folder / "healthy.nii.gz").is_file()
 
     def healthy(self) -> sitk.Image | None:

@@ -297,7 +297,8 @@ _RUN = 4096
 
 
 def labelled_voxels(labels: np.ndarray) -> Labelled:
-    """Those of a label map, uint8 [k, j, i]. Most of a volume is empty, so empty runs of voxels are skipped whole."""
+    """Labelled voxels of a label map, uint8 [k, j, i]. Most of a volume is empty, so empty runs of voxels are skipped
+    whole."""
     flat = np.ascontiguousarray(labels).reshape(-1)
     whole = flat.size - flat.size % _RUN
     runs = flat[:whole].reshape(-1, _RUN)

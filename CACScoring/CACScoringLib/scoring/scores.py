@@ -151,7 +151,7 @@ def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarni
         message = (
             f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
             "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
-            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
+            f"lesions.nii.gz, where excluded ones are labelled {int(Artery.UNASSIGNED)}, and score again with "
             "--lesions."
         )
         return ScanWarning("automatic", message)

@@ -47,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="DATA",
-        help="project, cohort of cac phantom, or table (CSV) of your own scan pairs with the columns patient, scan (1 or "
-        "2), ct and optionally series, heart, lesions; or the table of a study that trains models. Paths are relative "
-        "to the table",
+        help="project, cohort of cac phantom, or table (CSV) of your own scan pairs with the columns patient, scan (1 "
+        "or 2), ct and optionally series, heart, lesions; or the table of a study that trains models. Paths are "
+        "relative to the table",
     )
     add("--results", type=Path, metavar="DIR", help="results of cac cohort for these scans, instead of scoring them")
     add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")

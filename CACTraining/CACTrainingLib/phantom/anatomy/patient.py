@@ -171,7 +171,7 @@ class Demographics:
     The girth is that of the digital body as it is scanned, without the breasts. The people measured were active and
     mostly young, so digital patients are leaner than those of MESA.
 
-    What is left out: BMI tells of calcium only what the body's size does, which in digital patients is next to
+    What is left out: BMI predicts calcium only as far as the body's size does, which in digital patients is next to
     nothing (in MESA prevalence × 1.04 per 5.5 kg/m², 10.1016/j.atherosclerosis.2008.09.041). Age shows in a digital
     image by coronary calcium only: not by bone, aorta or valves, as it does in people. Age and BMI are independent,
     given sex.
