@@ -144,8 +144,8 @@ class Demographics:
     """Clinical facts of a patient, drawn to fit the sex, body and calcium.
 
     They are drawn after everything else and from a random stream of their own: the patient does not change by them.
-    Each follows from published relations only, so that clinical factors tell of calcium what they tell in people,
-    no more.
+    Each follows from published relations only, so that clinical factors predict calcium as well as in people,
+    and no better.
 
     Age. MESA (McClelland 2006, 10.1161/CIRCULATIONAHA.105.580696, table 2; (2nd): read in a public transcription)
     gives the 25th, 50th, 75th and 90th percentile of the Agatston score by sex, race and decade of age, 45 to 84.
