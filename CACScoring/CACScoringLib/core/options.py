@@ -138,4 +138,4 @@ def _value(kind: Any, value: Any, where: str, folder: Path) -> object:
             return {int(key): _value(get_args(one)[1], part, f"{where}.{key}", folder) for key, part in value.items()}
         if type(value) is one and not (one is float and not math.isfinite(value)):
             return value
-    raise OutputError(f"{where} in --settings is {value!r}, which is of another type than it has to be. Correct it.")
+    raise OutputError(f"{where} in --settings is {value!r}, which has the wrong type. Correct it.")
