@@ -1,4 +1,4 @@
-"""Which slices of the heart show calcium, and a scan decomposed into a calcium map and a healthy image.
+"""Slice classifier, and decomposition of a scan into a calcium map and a healthy image.
 
 After van Velzen et al., section 3: no threshold on the scan; the generator's map is subtracted from the slice, and
 voxels of the map that would leave less than −10 HU in the healthy image are noise and set to 0.
@@ -41,9 +41,9 @@ class DecompositionSettings:
     floor_hu: the map is 0 where it is lower on the scan's grid. A sigmoid never reaches 0, so its rest would add up
     over the heart and join all lesions to one; not in the paper.
     within_heart: the map is 0 outside the heart mask.
-    evidence_weights: what tells how probably a lesion of the map is coronary calcium (`evidence`); None for its place
-    alone. most_not_coronary: lesions that with a higher probability are none are left out. The settings in CALIBRATED
-    are chosen on scans with known calcium and stored with the model (`cac calibrate`).
+    evidence_weights: weights of the probability that a lesion of the map is coronary calcium (`evidence`); None for
+    its place alone. most_not_coronary: lesions that with a higher probability are none are left out. The settings in
+    CALIBRATED are chosen on scans with known calcium and stored with the model (`cac calibrate`).
     """
 
     slice_threshold: float = 0.5
@@ -56,7 +56,7 @@ class DecompositionSettings:
 
     @classmethod
     def of(cls, slices: LoadedModel, decomposition: LoadedModel) -> DecompositionSettings:
-        """What is stored with two models."""
+        """Settings stored with two models."""
         stored = {**slices.card.calibration, **decomposition.card.calibration}
         return cls(**{name: stored[name] for name in CALIBRATED if name in stored})
 
@@ -85,7 +85,7 @@ class Decomposition:
 
 @dataclass(frozen=True)
 class SliceProbabilities:
-    """How probably each slice of the heart shows calcium.
+    """Probability of calcium in each slice of the heart.
 
     slices: the slices themselves, 1.5 mm apart. on_grid: float32 [n], for each of them.
     on_scan: float32 [K], for each slice of the scan; NaN where it shows no heart.
@@ -151,7 +151,7 @@ def on_scan_slices(on_grid: np.ndarray, slices: HeartSlices, image: sitk.Image) 
 
 
 def overlaps(grid: ScanGrid, count: int) -> np.ndarray:
-    """Which slices of the networks' grid lie partly in which of the scan's: bool [grid, scan]."""
+    """Overlap of slices of the networks' grid with those of the scan: bool [grid, scan]."""
     centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
     reach = (1 + grid.step[2]) / 2 - 1e-6  # slices that only touch do not overlap
     return np.abs(centres[:, None] - np.arange(count)) < reach
@@ -312,7 +312,7 @@ def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
 
 
 def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
-    """Whether what of a map counts was chosen for the networks in use (`cac calibrate`), for others, or never.
+    """True if what of a map counts was chosen for the networks in use (`cac calibrate`), for others, or never.
 
     others: the networks used beside it, by kind; None for one that is not used.
     """
@@ -329,7 +329,7 @@ def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, Loaded
         return []
     message = (
         f"The calcium map of {card.name} was calibrated with models other than {' and '.join(foreign)}, so more "
-        "lesions may be counted wrongly or left out. Calibrate them together (cac calibrate)."
+        "lesions may be wrongly counted or excluded. Calibrate them together (cac calibrate)."
     )
     return [ScanWarning("map-calibrated-for-others", message)]
 

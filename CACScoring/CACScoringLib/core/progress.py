@@ -17,7 +17,7 @@ from .text import printable
 
 @dataclass(frozen=True, slots=True)
 class ScanState:
-    """How far one scan of a cohort is.
+    """State of one scan of a cohort.
 
     index: its row in the cohort's table. name: for people; need not be unique. folder: of its results. ct, series: what
     is scored, as `read_ct` takes it. state: "waiting", "running", "done", "skipped" (done before) or "failed". reason:

@@ -1,4 +1,4 @@
-"""What a result comes to, in a few plain sentences for reports that hold text."""
+"""Conclusion of a result in a few sentences, for reports that hold text."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ CHECKSUM = "SHA256:0c998ca82264ed02dfd17cba044560d1860d7454275e0acef31db79726a25
 
 
 def sample_file() -> Path:
-    """The CT: NRRD, HU; `Resources/SampleData/README.md` tells how it was made and its licence."""
+    """The CT: NRRD, HU; `Resources/SampleData/README.md` describes its origin and licence."""
     return Path(__file__).resolve().parents[2] / "Resources" / "SampleData" / f"{SAMPLE_NAME}.nrrd"
 
 

@@ -1,4 +1,4 @@
-"""What a scene shows of a result: plain images and rows, from a result or from the folder it was written to."""
+"""Content of a result's scene: plain images and rows, from a result or from the folder it was written to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SliceRow:
 
 @dataclass(frozen=True)
 class SceneContent:
-    """What a scene shows of a result.
+    """Content of a result's scene.
 
     name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Site` labels. record: the text of
     `scores.json`. calcium_map, healthy (HU), map_lesions (`Artery` labels) and slices: of a decomposition; else None

@@ -32,6 +32,8 @@ _CSV_COLUMNS = (
     *(field.name for field in fields(CalciumMass)),
 )
 
+Cell = str | int | float | None
+
 NOT_MEASURED = CalciumMass()
 
 _STEP_KEYS = {"whole-scan estimates": "second opinions"}
@@ -180,36 +182,38 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
     }
 
 
-def lesions_as_csv(result: ScoreResult) -> str:
+def lesion_rows(result: ScoreResult) -> list[dict[str, Cell]]:
     """One row per lesion and method, with those that an automatic score leaves out, then those outside the coronary
     arteries; positions in mm, Slicer's RAS axes."""
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for name, method in result.methods.items():
         for lesion in method.lesions.lesions:
-            row = _csv_row(name, lesion, method.rules, result.scan.image.GetSpacing())
-            masses = {key: "" if n is None else f"{n:.3f}" for key, n in asdict(_mass(method, lesion)).items()}
-            rows.append({**row, **_suggestion(method.suggestion_of(lesion)), **masses})
+            row = _row(name, lesion, method.rules, result.scan.image.GetSpacing())
+            rows.append({**row, **_suggestion(method.suggestion_of(lesion)), **asdict(_mass(method, lesion))})
         for lesion, suggested, _ in _left_out(method):
-            row = _csv_row(f"{name}_left_out", lesion, method.rules, result.scan.image.GetSpacing())
+            row = _row(f"{name}_left_out", lesion, method.rules, result.scan.image.GetSpacing())
             rows.append({**row, **_suggestion(suggested)})
     elsewhere = result.non_coronary
     if elsewhere is not None:
         for lesion in elsewhere.lesions.lesions:
-            rows.append(_csv_row("non_coronary", lesion, elsewhere.rules, result.scan.image.GetSpacing()))
+            rows.append(_row("non_coronary", lesion, elsewhere.rules, result.scan.image.GetSpacing()))
+    return rows
+
+
+def lesions_as_csv(result: ScoreResult) -> str:
+    """The table of `lesion_rows`, numbers with three decimals."""
+    rows = [{name: _cell(value) for name, value in row.items()} for row in lesion_rows(result)]
     return table_text(_CSV_COLUMNS, rows)
 
 
-def _csv_row(method: str, lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float]) -> dict:
+def _cell(value: Cell) -> str | int:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else value
+
+
+def _row(method: str, lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float]) -> dict[str, Cell]:
     score = score_lesions([lesion], spacing, rules)
-    numbers = {
-        "volume_mm3": score.volume_mm3,
-        "peak_hu": lesion.peak_hu,
-        "mean_hu": lesion.mean_hu,
-        "agatston": score.agatston,
-        "mass_mg": score.mass_mg,
-        "pseudo_mass_hu_mm3": score.pseudo_mass_hu_mm3,
-        **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
-    }
     return {
         "method": method,
         "lesion": lesion.id,
@@ -217,7 +221,13 @@ def _csv_row(method: str, lesion: Lesion, rules: ScoringRules, spacing: tuple[fl
         "first_slice": lesion.slice_indices[0],
         "last_slice": lesion.slice_indices[-1],
         "voxels": lesion.voxels,
-        **{key: "" if n is None else f"{n:.3f}" for key, n in numbers.items()},
+        "volume_mm3": score.volume_mm3,
+        "peak_hu": lesion.peak_hu,
+        "mean_hu": lesion.mean_hu,
+        "agatston": score.agatston,
+        "mass_mg": score.mass_mg,
+        "pseudo_mass_hu_mm3": score.pseudo_mass_hu_mm3,
+        **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
     }
 
 

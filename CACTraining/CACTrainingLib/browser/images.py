@@ -27,7 +27,7 @@ LABELS = ("heart", "territories")
 
 
 def label_colours() -> dict[str, dict[int, str]]:
-    """Of the outlines of each of LABELS, by label, as in the report's pictures."""
+    """Colours of the outlines of each of LABELS, by label, as in the report's pictures."""
     territories = {n: f"rgb{SITE_COLOURS[site]}" for n, site in TERRITORY_SITES.items()}
     return {"heart": {1: f"rgb{HEART_COLOUR}"}, "territories": territories}
 

@@ -67,11 +67,11 @@ class OpenReview:
 
     @property
     def version(self) -> int:
-        """How many changes were made."""
+        """Number of changes."""
         return len(self._journal.steps)
 
     def shown(self) -> dict:
-        """What the page shows of it."""
+        """State of a review as the page shows it."""
         undecided = {method: self._undecided(method) for method in self._disputed}
         return shown(self.review, self.version, undecided) | {"seconds": self._journal.seconds}
 

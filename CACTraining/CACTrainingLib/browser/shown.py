@@ -1,4 +1,4 @@
-"""What the page shows of a review: lesions, totals, categories and warnings, as JSON."""
+"""Review as the page shows it: lesions, totals, categories and warnings, as JSON."""
 
 from __future__ import annotations
 
