@@ -67,12 +67,11 @@ def image_of_points(
     angles = np.arange(_VIEWS) * 2 * math.pi / _VIEWS
     stamps = []
     for k in range(grid.shape[0]):
-        moved = None
+        moved, gantry = None, scanner.start_phase + times[k] / scanner.rotation_s
         if displacement is not None:
-            gantry = scanner.start_phase + times[k] / scanner.rotation_s
             lag = np.mod(angles / (2 * math.pi) - gantry + 0.5, 1.0) - 0.5
             moved = displacement(times[k] + lag * scanner.rotation_s)
-        stamp = _slice_stamp(cloud, grid, scanner, k, z[k], moved, view_gain)
+        stamp = _slice_stamp(cloud, grid, scanner, k, z[k], moved, gantry, view_gain)
         if stamp is not None:
             stamps.append(stamp)
     return stamps
@@ -109,6 +108,7 @@ def _slice_stamp(
     k: int,
     z_mm: float,
     moved: np.ndarray | None,
+    gantry: float,
     view_gain: np.ndarray | None,
 ) -> Stamp | None:
     reach = scanner.profile_reach_mm
@@ -142,7 +142,11 @@ def _slice_stamp(
     for level in levels:
         seen = weights * scanner.profile(height + level)
         spectra.append(fft.rfft2(_spread(place, seen, shape)))
-    spectrum = spectra[0] if moved is None else _moving_spectrum(spectra, share, moved, plane, scanner.half_scan)
+    spectrum = spectra[0]
+    if moved is not None:
+        turn = np.arange(_DIRECTIONS) / _DIRECTIONS
+        weights = _half_scan_weight(turn - gantry) if scanner.half_scan else np.full(_DIRECTIONS, 0.5)
+        spectrum = _moving_spectrum(spectra, share, moved, plane, weights.astype(np.float32))
     system = plane.system
     if view_gain is not None:
         gain = _by_direction(view_gain)[plane.direction % (_DIRECTIONS // 2) * 2]
@@ -196,14 +200,12 @@ def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _moving_spectrum(
-    spectra: list[np.ndarray], share: np.ndarray, moved: np.ndarray, plane: _FrequencyPlane, half_scan: bool
+    spectra: list[np.ndarray], share: np.ndarray, moved: np.ndarray, plane: _FrequencyPlane, weights: np.ndarray
 ) -> np.ndarray:
-    # The second pass is the same direction seen half a turn later; a gated half scan fades between the two.
+    # weights: of each view. The second pass is the same direction seen half a turn later; a half scan fades between them.
     total = np.zeros_like(spectra[0])
     shift_x, shift_y = (_by_direction(-2 * math.pi * moved[:, axis]) for axis in (0, 1))
     shares = [_by_direction(s) for s in share]
-    weights = 2 * _half_scan_weight(np.arange(_DIRECTIONS) / _DIRECTIONS) if half_scan else np.ones(_DIRECTIONS)
-    weights = (0.5 * weights).astype(np.float32)
     for half in (0, _DIRECTIONS // 2):
         view = (plane.direction + half) % _DIRECTIONS
         angle = plane.fx * shift_x[view] + plane.fy * shift_y[view]
@@ -219,8 +221,11 @@ def _moving_spectrum(
 
 
 def _half_scan_weight(turn: np.ndarray) -> np.ndarray:
-    """Weight of a view at a fraction of a turn: 1 over half a turn, soft ends; w(t) + w(t + 1/2) = 1."""
-    distance = np.abs(np.mod(turn, 1.0) - 0.5)
+    """Weight of a view by its distance in turns from the middle of the scan; w(t) + w(t + 1/2) = 1.
+
+    1 over half a turn, with soft ends.
+    """
+    distance = np.abs(np.mod(turn + 0.5, 1.0) - 0.5)
     return np.clip((0.25 - distance) / 0.1 + 0.5, 0.0, 1.0)
 
 
