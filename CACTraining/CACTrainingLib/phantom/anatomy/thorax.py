@@ -27,11 +27,14 @@ from .points import PointCloud, join_clouds
 
 @dataclass(frozen=True)
 class Trunk:
-    """A slice's [rows, columns]: inner, mm outside the cavity's wall; lung, share of each pixel; grain, texture."""
+    """A slice's [rows, columns]: inner, mm outside the cavity's wall; lung, share of each pixel; grain, texture.
+    ribs, scapulae: indices of the pixels that may show them."""
 
     inner: np.ndarray
     lung: np.ndarray
     grain: np.ndarray
+    ribs: np.ndarray
+    scapulae: np.ndarray
 
 
 class Thorax:
@@ -73,7 +76,7 @@ class Thorax:
         if self.body.emphysema:
             air -= np.float32(70 * self.body.emphysema) * np.clip(1.5 * grain[box] - 0.3, 0, 1)
         canvas.blend(box, lung[box], air)
-        return Trunk(inner, lung, grain)
+        return Trunk(inner, lung, grain, *self.skeleton.places(inner))
 
     def paint(self, canvas: Canvas, trunk: Trunk, breath_mm: float) -> np.ndarray:
         """Paint diaphragm, abdomen, ribs, scapulae, sternum, clavicles on the trunk; spine comes after the heart.
@@ -81,7 +84,7 @@ class Thorax:
         breath_mm: the diaphragm's height above its middle. Returns the share of lung in each pixel [rows, columns].
         """
         lung = self._paint_diaphragm(canvas, trunk.lung.copy(), trunk.inner, trunk.grain, breath_mm)
-        self.skeleton.paint_cage(canvas, trunk.inner, cavity_scale(canvas.z_mm), trunk.grain)
+        self.skeleton.paint_cage(canvas, trunk, cavity_scale(canvas.z_mm))
         return lung
 
     def grain(self, z_mm: float) -> np.ndarray:
@@ -316,37 +319,40 @@ def _places_in_lung(body: Body, side: int, generator: np.random.Generator, count
     while found < count:
         p = generator.uniform((0, -120, -95), (140, 130, 180), (4 * count, 3))
         p[:, 0] *= side
+        p = p[(np.abs(p[:, 0] - 6) > 24) & (p[:, 2] > body.right_dome_mm - 75) & (generator.random(len(p)) < 0.75)]
         front = np.arctan2(np.abs(p[:, 0]), p[:, 1]) / math.pi
         widest = cavity_radius_mm(body, ScanPose(), front) * cavity_scale(p[:, 2])
-        inside = np.hypot(p[:, 0], p[:, 1]) < widest - 2.5
-        inside &= np.abs(p[:, 0] - 6) > 24
-        inside &= (((frame.to_heart(p)) / (frame.semi_axes_mm + 3)) ** 2).sum(axis=1) > 1
-        inside &= (p[:, 2] > body.right_dome_mm - 75) & (generator.random(len(p)) < 0.75)
-        kept.append(p[inside])
-        found += int(inside.sum())
+        p = p[np.hypot(p[:, 0], p[:, 1]) < widest - 2.5]
+        p = p[((frame.to_heart(p) / (frame.semi_axes_mm + 3)) ** 2).sum(axis=1) > 1]
+        kept.append(p)
+        found += len(p)
     return np.concatenate(kept)[:count]
 
 
 def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) -> PointCloud:
     order = np.argsort(np.linalg.norm(ends - gate, axis=1) + generator.normal(0, 12, len(ends)))
     limit = 40 * len(ends)
-    nodes = np.empty((limit, 3))
-    reach = np.full(limit, np.inf)
+    # Coordinates apart and contiguous, because every place looks at all that has grown.
+    x, y, z = nodes = np.empty((3, limit))
+    reach = np.empty(limit)
     parent = np.zeros(limit, np.int64)
-    nodes[0], reach[0], count = gate, 0.0, 1
+    nodes[:, 0], reach[0], count = gate, 0.0, 1
     leaves = []
     for end in ends[order]:
-        distance = np.linalg.norm(nodes[:count] - end, axis=1)
+        distance = np.sqrt((x[:count] - end[0]) ** 2 + (y[:count] - end[1]) ** 2 + (z[:count] - end[2]) ** 2)
         # A detour through the trunk is cheaper than a new long vessel: 0.35 mm per mm already grown.
-        start = int(np.argmin(distance + 0.35 * reach[:count]))
+        start = int((distance + 0.35 * reach[:count]).argmin())
         steps = max(1, math.ceil(distance[start] / _STEP_MM))
         bend = generator.normal(0, 0.09 * distance[start], 3)
-        t = np.arange(1, steps + 1)[:, None] / steps
+        t = np.arange(1, steps + 1) / steps
         grown = slice(count, count + steps)
-        nodes[grown] = nodes[start] * (1 - t) + end * t + bend * np.sin(math.pi * t)
+        before = nodes[:, start, None]
+        nodes[:, grown] = before * (1 - t) + end[:, None] * t + bend[:, None] * np.sin(math.pi * t)
         parent[grown] = [start, *range(count, count + steps - 1)]
-        lengths = np.linalg.norm(np.diff(nodes[grown], axis=0, prepend=nodes[start : start + 1]), axis=1)
-        reach[grown] = reach[start] + np.cumsum(lengths)
+        sides = nodes[:, grown].copy()
+        sides[:, 1:] -= nodes[:, count : count + steps - 1]
+        sides[:, :1] -= before
+        reach[grown] = reach[start] + np.sqrt((sides**2).sum(axis=0)).cumsum()
         count += steps
         leaves.append(count - 1)
     flow = np.zeros(count)
@@ -354,7 +360,7 @@ def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) ->
     for n in range(count - 1, 0, -1):
         flow[parent[n]] += flow[n]
     radius = np.minimum(TERMINAL_RADIUS_MM * np.cbrt(flow), LARGEST_RADIUS_MM)
-    return _fill(nodes[:count], parent[:count], radius, generator)
+    return _fill(nodes[:, :count].T.copy(), parent[:count], radius, generator)
 
 
 def _fill(nodes: np.ndarray, parent: np.ndarray, radius: np.ndarray, generator: np.random.Generator) -> PointCloud:
