@@ -49,6 +49,7 @@ class Skeleton:
         fall = np.where(front < _CARTILAGE_FROM, front / _CARTILAGE_FROM, 1 - 0.45 * (front - _CARTILAGE_FROM) / 0.26)
         height = canvas.z_mm + RIB_DROP_MM * fall + 4 * self.pose.inspiration - body.rib_phase * RIB_SPACING_MM
         off = height - RIB_SPACING_MM * np.rint(height / RIB_SPACING_MM)
+        # Half a rib's height and its edge are less than 8 mm.
         keep = (height > -150 + RIB_DROP_MM * 0.4) & (front < 0.955) & (np.abs(off) < 8)
         near, front, off = near[keep], front[keep], off[keep]
         depth = trunk.inner.ravel()[near] - 6.0

@@ -20,7 +20,7 @@ from ..scanner.motion import ScanPose
 from . import tissues
 from .body import Body
 from .bones import Skeleton
-from .canvas import Canvas, coverage
+from .canvas import Box, Canvas, coverage
 from .heart import reference_frame
 from .points import PointCloud, join_clouds
 
@@ -65,7 +65,7 @@ class Thorax:
         scale = cavity_scale(z)
         inner = self._radius - self._cavity * np.float32(scale)
         grain = self.grain(z)
-        self._paint_couch(canvas)
+        self.paint_couch(canvas)
         self._paint_wall(canvas, inner, scale, grain)
         lung = coverage(inner, 1.2)
         width, depth = float(self._cavity.max()) * scale + 3, self._cavity_back * scale + 35
@@ -93,7 +93,7 @@ class Thorax:
         first, second, third = self._grain
         return first * np.float32(math.cos(a)) + second * np.float32(math.sin(a)) + third * np.float32(math.cos(b))
 
-    def _paint_couch(self, canvas: Canvas) -> None:
+    def paint_couch(self, canvas: Canvas) -> None:
         """A curved carbon shell with foam inside, below the patient."""
         box = canvas.box(-215, 215, 60, 400)
         back = self._cavity_back + 13 + self.body.fat_mm + 0.6 * self.body.muscle_mm + 16
@@ -130,15 +130,9 @@ class Thorax:
         hu += share * (np.float32(body.muscle_hu) + spots * np.float32(5) - hu)
         canvas.hu.ravel()[near] = hu
 
-    def _breast_centres(self) -> tuple[np.ndarray, tuple[float, float, float]]:
-        body = self.body
-        y = -(body.cavity_half_depth_mm + 13 + body.muscle_mm * 0.7 + body.fat_mm * 0.5)
-        centres = np.array([[side * 0.66 * body.cavity_half_width_mm, y + 14, 18.0] for side in (-1, 1)])
-        return centres, (body.breast_mm * 1.05, body.breast_mm * 0.62, body.breast_mm * 1.1)
-
     def _paint_breasts(self, canvas: Canvas, skin: np.ndarray) -> None:
         """Lower the skin distance by the breasts' bulge, in place (smooth union)."""
-        centres, semi = self._breast_centres()
+        centres, semi = _breast_centres(self.body)
         for centre in centres:
             box, distance = canvas.ellipsoid_distance(centre, semi, border_mm=25.0)
             part = skin[box]
@@ -147,7 +141,7 @@ class Thorax:
 
     def _paint_glands(self, canvas: Canvas, hu: np.ndarray, near: np.ndarray) -> None:
         """Gland in the fat of the breasts; hu: the wall's pixels, whose flat indices are `near`."""
-        centres, semi = self._breast_centres()
+        centres, semi = _breast_centres(self.body)
         gland = np.zeros_like(canvas.hu)
         for centre in centres:
             inner = (semi[0] * 0.72, semi[1] * 0.72, semi[2] * 0.6)
@@ -225,6 +219,23 @@ def trunk_outline_mm(body: Body, z_mm: float) -> np.ndarray:
     fat = _polar(front, _fat_mm(body)) * belly + lateral * 12 * shoulder
     radius = cavity * scale + 13 + muscle + fat
     return np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
+
+
+def body_box(body: Body, canvas: Canvas, heights_mm: tuple[float, float]) -> Box:
+    """Rows and columns that hold the body at all heights between these two, however deep the breath."""
+    heights = np.linspace(*heights_mm, 30)
+    edges = [1.06 * np.concatenate([trunk_outline_mm(body, float(z)) for z in heights])]
+    if body.breast_mm:
+        centres, semi = _breast_centres(body)
+        edges += [centres[:, :2] + side * np.array(semi[:2]) for side in (-1, 1)]
+    (x0, y0), (x1, y1) = (reduce(np.concatenate(edges), axis=0) for reduce in (np.min, np.max))
+    return canvas.box(x0 - 12, x1 + 12, y0 - 12, y1 + 12)
+
+
+def _breast_centres(body: Body) -> tuple[np.ndarray, tuple[float, float, float]]:
+    y = -(body.cavity_half_depth_mm + 13 + body.muscle_mm * 0.7 + body.fat_mm * 0.5)
+    centres = np.array([[side * 0.66 * body.cavity_half_width_mm, y + 14, 18.0] for side in (-1, 1)])
+    return centres, (body.breast_mm * 1.05, body.breast_mm * 0.62, body.breast_mm * 1.1)
 
 
 def cavity_radius_mm(body: Body, pose: ScanPose, front: np.ndarray) -> np.ndarray:
