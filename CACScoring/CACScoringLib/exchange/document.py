@@ -35,7 +35,7 @@ _INK, _FAINT, _ALARM = (30, 36, 40), (105, 115, 122), (176, 32, 32)
 def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
     """The report of a result as PDF: headline, table, largest lesions and warnings as on the page, then calcium
     elsewhere and how it was made; with the patient's name, id and study date only where identify is set."""
-    head, method = headline.headline(result), result.methods["threshold"]
+    head, method = headline.headline(result.methods, result.categories, result.warnings), result.methods["threshold"]
     page = _Page(format="A4")
     page.set_title("Coronary calcium")
     page.set_creator(f"CAC {VERSION}")
@@ -43,14 +43,14 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
     page.line_of(f"Coronary calcium. {RESEARCH_ONLY}", _FAINT)
     page.heading(head.score, 20)
     page.line_of(f"{head.state[0].upper()}{head.state[1:]}.", _INK if head.reviewed else _ALARM, 12)
-    page.line_of(" · ".join(filter(None, (head.interval, head.category))), size=11)
+    page.line_of(head.summary, size=11)
     if TOTAL in method.intervals:
         page.bar(interval_bar(method.total.clinical_agatston, *method.intervals[TOTAL].agatston, ink="#1e2428"))
     lines = headline.warning_lines(result.warnings)
     for line in lines:
         if line.severe:
             page.line_of(f"Caution: {line.line} {line.why}", _ALARM)
-    table = headline.score_table(result)
+    table = headline.score_table(result.methods, result.true_mass_mg)
     page.scores(table.titles, [(row.name, *row.cells) for row in table.rows])
     page.pictures(pictures.largest_pictures(result))
     if others := [line for line in lines if not line.severe]:

@@ -4,7 +4,7 @@ one table, and one line per warning."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,10 @@ from ..scoring.uncertainty import TOTAL
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
-    from ..results import Categories, ScoreResult
+    from ..results import Categories
+    from ..scoring.scores import Score
 
-_LEAST_NAMED = 0.05
+_LEAST_NAMED = 0.1
 """Probability from which a category is named beside the likeliest."""
 
 _BY_STATUS = ("automatic", "unreviewed", "reviewed-empty")
@@ -56,6 +57,12 @@ class Headline:
     warning: WarningLine | None
     more: int
 
+    @property
+    def summary(self) -> str:
+        """Interval and category in one line."""
+        text = " · ".join(filter(None, (self.interval, self.category)))
+        return text[:1].upper() + text[1:]
+
 
 @dataclass(frozen=True)
 class TableRow:
@@ -77,10 +84,15 @@ class ScoreTable:
 MAP_TITLE = "Map"
 
 
-def headline(result: ScoreResult, reader: str | None = None) -> Headline:
+def headline(
+    methods: Mapping[str, MethodResult],
+    categories: Categories | None,
+    warnings: Iterable[ScanWarning],
+    reader: str | None = None,
+) -> Headline:
     """Return the headline of a result. reader: who reviewed it; None where that is unknown or not to be written."""
-    method = result.methods.get("threshold")
-    lines = [line for line in warning_lines(result.warnings) if line.code not in _BY_STATUS]
+    method = methods.get("threshold")
+    lines = [line for line in warning_lines(warnings) if line.code not in _BY_STATUS]
     warning, more = (lines[0] if lines else None), max(0, len(lines) - 1)
     if method is None:  # a review whose labels contradict each other
         return Headline("No score", "", "", "not reviewed", False, warning, more)
@@ -92,7 +104,7 @@ def headline(result: ScoreResult, reader: str | None = None) -> Headline:
     score = f"Agatston {whole_score(method.total.agatston):,}"
     if method.status == "candidates":
         score = _count(method.total.lesions, "candidate") if method.total.lesions else "No candidates"
-    category = " · ".join(_category(method, result.categories))
+    category = " · ".join(_category(method, categories))
     return Headline(score, interval_text(method), category, state, method.reviewed, warning, more)
 
 
@@ -104,22 +116,22 @@ def _category(method: MethodResult, categories: Categories | None) -> list[str]:
         return [f"not a calcium score{together}"]
     parts = [text] if (text := category_text(method)) else []
     if categories is not None:
-        parts.append(f"risk class {categories.risk_class}")
+        parts = parts or [f"risk class {categories.risk_class}"]
         parts.append(f"CAC-DRS {categories.cac_drs}")
         parts += [str(categories.percentile)] if categories.percentile is not None else []
     return parts
 
 
-def score_table(result: ScoreResult) -> ScoreTable:
+def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, float] | None = None) -> ScoreTable:
     """Return the table of scores: of the clinical rule, with the calcium map's score in the last column.
 
     Mass is the integrated mass where it was measured, else the clinical rule's. Arteries are left out where nobody has
-    assigned the lesions, so that none reads as free of calcium, and *other* where it has none.
+    assigned the lesions, so that none reads as free of calcium, and *other* where it has none. truth: mass by artery of
+    a simulated patient.
     """
-    method, mapped = result.methods.get("threshold"), result.methods.get("decomposition")
+    method, mapped = methods.get("threshold"), methods.get("decomposition")
     if method is None:
         return ScoreTable(("Artery",), ())
-    truth = result.true_mass_mg
     parts: list[Artery | None] = [None, *_arteries(method)]
     columns = {"Agatston": [_number(_score(method, part).clinical_agatston) for part in parts]}
     columns["Volume mm³"] = [_number(_score(method, part).volume_mm3) for part in parts]
@@ -211,7 +223,7 @@ def _arteries(method: MethodResult) -> list[Artery]:
     return [a for a, score in method.arteries.items() if a <= Artery.RCA or score.lesions]
 
 
-def _score(method: MethodResult, part: Artery | None):
+def _score(method: MethodResult, part: Artery | None) -> Score:
     return method.total if part is None else method.arteries[part]
 
 

@@ -73,8 +73,8 @@ def result_as_html(
         "score.html",
         f"Coronary calcium: {result.scan.source.name if result.scan.source else 'CT'}",
         result=result,
-        head=headline.headline(result, reader),
-        table=headline.score_table(result),
+        head=headline.headline(result.methods, result.categories, result.warnings, reader),
+        table=headline.score_table(result.methods, result.true_mass_mg),
         warning_lines=headline.warning_lines(result.warnings),
         largest=pictures.largest_pictures(result),
         facts=_facts(result, identify),
@@ -209,7 +209,6 @@ def _environment() -> jinja2.Environment:
         "colour": SITE_COLOURS.__getitem__,
         "data_uri": lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
         "general": "{:g}".format,
-        "sentence_case": lambda text: text[:1].upper() + text[1:],
         "number": lambda value, digits=0: "–" if value is None else f"{value:.{digits}f}",
         "percent": percent,
     }

@@ -43,17 +43,17 @@ def test_headline_and_table_state_the_score_its_doubt_and_who_reviewed_it(method
         ScanWarning("contrast-enhanced", "The scan has contrast. Do not use the score."),
     )
     result = replace(make_result(), methods={"threshold": method}, categories=None, warnings=warnings)
-    head = headline(result)
+    head = headline(result.methods, None, warnings)
     assert (head.score, head.interval) == ("Agatston 64", "90 % interval 40–130")
     assert head.state == "automatic, not reviewed"
     assert (head.warning.line, head.more) == ("The scan has contrast.", 1)
     assert [line.code for line in warning_lines(warnings)] == ["contrast-enhanced", "thick-slices", "automatic"]
     assert warning_lines(warnings)[0].why == "Do not use the score. Score an unenhanced scan."
-    total, *arteries = score_table(result).rows
+    total, *arteries = score_table(result.methods).rows
     assert (total.name, total.cells[0], total.cells[-1]) == ("Total", "64.0", "40–130")
     assert [row.name for row in arteries] == ["LM", "LAD", "LCX", "RCA"]
-    assert headline(make_result(), "Ann").state == "reviewed by Ann"
-    assert headline(make_result(reviewed=False)).category.startswith("not a calcium score")
+    assert headline(make_result().methods, None, (), "Ann").state == "reviewed by Ann"
+    assert headline(make_result(reviewed=False).methods, None, ()).category.startswith("not a calcium score")
 
 
 def test_the_maps_score_is_drawn_where_its_interval_is(method):
