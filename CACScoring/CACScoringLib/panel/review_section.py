@@ -51,7 +51,7 @@ class ReviewSection(Section):
         self._colours = SITE_COLOURS
         self._slices: dict = {}
         self._lines: list[LesionLine] = []
-        self._looked: set[int] = set()
+        self._looked: set[tuple[str, int]] = set()
         self._surfaces: list[tuple[object, float]] = []
         self._formerLayout: int | None = None
 
@@ -202,7 +202,10 @@ class ReviewSection(Section):
     def _showLooked(self) -> None:
         """How many lesions have been looked at; after the last one the reader is asked to confirm."""
         ui, ids = self._ui, {line.id for line in self._lines if line.coronary}
-        looked, doubtful = len(self._looked & ids), sum(line.doubtful for line in self._lines)
+        looked, doubtful = (
+            sum((self._method, each) in self._looked for each in ids),
+            sum(line.doubtful for line in self._lines),
+        )
         ui.lookedBar.setRange(0, max(1, len(ids)))
         ui.lookedBar.setValue(looked if ids else 1)
         ui.lookedBar.setFormat(_("{looked} of {count} looked at").format(looked=looked, count=len(ids)))
@@ -346,7 +349,7 @@ class ReviewSection(Section):
     # What the reader does
 
     def _lesionChosen(self, lesionId: int) -> None:
-        self._looked.add(lesionId)
+        self._looked.add((self._method, lesionId))
         self._showLooked()
         views.jumpTo(self._review.position_of(self._method, lesionId))
 

@@ -238,8 +238,8 @@ def _mass(method: MethodResult, part: Artery | None) -> str:
     measured = mass_of(method, *([] if part is None else [part]))
     mass, error = measured.integrated_mass_mg, measured.mass_standard_error_mg
     if mass is None:
-        return "–" if score.mass_mg is None else f"{score.mass_mg:.1f}"
-    return f"{mass:.1f} ± {error:.1f}" if error else f"{mass:.1f}"
+        return "–" if score.mass_mg is None else f"{score.mass_mg:,.1f}"
+    return f"{mass:,.1f} ± {error:,.1f}" if error else f"{mass:,.1f}"
 
 
 def _interval(method: MethodResult, part: Artery | None) -> str:

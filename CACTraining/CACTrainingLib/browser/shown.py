@@ -70,7 +70,7 @@ def _lesion(review: ScanReview, method: str, lesion: Lesion, left_out: str | Non
         "site_name": lesion.artery.short_name,
         "suggested": None if suggested is None else suggested.short_name,
         "slices": [lesion.slice_indices[0], lesion.slice_indices[-1]],
-        "weighted_area_mm2": sum(c.area_mm2 * c.weight for c in lesion.components),
+        "agatston": score.clinical_agatston,
         "volume_mm3": score.volume_mm3,
         "mass_mg": score.mass_mg,
         "peak_hu": lesion.peak_hu,

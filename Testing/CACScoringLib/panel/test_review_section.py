@@ -65,6 +65,16 @@ class TestViews:
         assert [node.GetForegroundOpacity() for node in (composite, *others)] == [0.25, 1, 1, 1]
         assert composite.GetLinkedControl()
 
+    def test_leaving_the_panel_brings_the_former_layout_back(self, driver, panel):
+        manager = slicer.app.layoutManager()
+        before = manager.layout
+        driver.score(networks=True)
+        assert manager.layout == panel.views.LAYOUT_ID
+        driver.widget.exit()
+        assert manager.layout == before
+        driver.widget.enter()
+        assert manager.layout == panel.views.LAYOUT_ID
+
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda: "")
         reviewed.ui.methodBox.setCurrentIndex(0)

@@ -55,13 +55,14 @@ function lesionRow (state, method, lesion, isChosen, choose) {
   const row = element('tr', { class: [isChosen && 'chosen', lesion.left_out !== null && 'left-out'].filter(Boolean).join(' ') || null, title: lesion.left_out },
     element('td', {}, button), element('td', {}, site(known, name)),
     element('td', {}, lesion.slices[0] === lesion.slices[1] ? String(lesion.slices[0]) : lesion.slices.join('–')),
-    cell(number(lesion.weighted_area_mm2)), cell(number(lesion.volume_mm3)), cell(number(lesion.mass_mg, 2)),
-    cell(withError(lesion.integrated_mass_mg, lesion.mass_standard_error_mg)),
+    cell(number(lesion.agatston)), cell(number(lesion.volume_mm3)), cell(massOf(lesion)),
     cell(number(lesion.peak_hu, 0)), cell(lesion.probability === null ? '–' : `${Math.round(lesion.probability * 100)} %`))
   row.addEventListener('click', () => choose(lesion.id))
   return row
 }
 
-function withError (mass, error) {
+// The integrated mass where the run measured it, else that of the clinical rule.
+function massOf ({ integrated_mass_mg: mass, mass_standard_error_mg: error, mass_mg: byRule }) {
+  if (mass === null) return number(byRule)
   return error === null ? number(mass) : `${number(mass)} ± ${number(error)}`
 }
