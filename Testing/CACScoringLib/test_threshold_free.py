@@ -154,5 +154,5 @@ class TestWhatIsLeftOut:
         masses = [sum(c.sum_hu for c in x.components) * math.prod(SPACING_MM) / 1385 for x in method.lesions.lesions]
         assert method.scaled_agatston == pytest.approx(sum(map(equivalent_agatston, masses)), rel=1e-3)
         assert 0 < method.scaled_agatston < method.total.agatston
-        assert f"Agatston equivalent <b>{method.scaled_agatston:.1f}</b>" in page.result_as_html(result)
+        assert f'<td class="light">{method.scaled_agatston:,.1f}</td>' in page.result_as_html(result)
         assert result.methods["threshold"].scaled_agatston is None
