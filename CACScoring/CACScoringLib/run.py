@@ -35,15 +35,15 @@ class RunSettings:
     """Settings of scoring and of the written results.
 
     identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb. healthy: with healthy.nii.gz,
-    which takes most of the space. saliency: with attributions of whole-scan estimates, which take most of their
-    time. dicom: with DICOM objects for archives, of scans that were read from DICOM. reader: who reviewed the lesions,
-    as a DICOM person name, for these objects where `identify` is set.
+    the scan less the map, as large as the scan. saliency: with attributions of whole-scan estimates, which take most of
+    their time. dicom: with DICOM objects for archives, of scans that were read from DICOM. reader: who reviewed the
+    lesions, as a DICOM person name, for these objects where `identify` is set.
     """
 
     score: ScoreSettings = field(default_factory=ScoreSettings)
     identify: bool = False
     scene: bool = False
-    healthy: bool = True
+    healthy: bool = False
     saliency: bool = True
     dicom: bool = False
     reader: str | None = None

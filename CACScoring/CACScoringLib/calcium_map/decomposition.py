@@ -6,6 +6,7 @@ voxels of the map that would leave less than −10 HU in the healthy image are n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,11 +17,16 @@ import SimpleITK as sitk
 from ..core.ct import CTError, CTScan, ScanWarning
 from ..core.grid import Grid, ScanGrid
 from ..models.inference import predict
-from ..models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, HeartSlices, heart_slices, slice_input
+from ..models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, SLICE_SIZE, HeartSlices, heart_slices, slice_input
+from ..networks.configs import STRIDE
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
     from ..results import ScanContext
+
+AROUND_HEART_MM = 16
+"""How far around the heart's outline the generator looks, for a map within the heart. Compared with the whole of the
+slice no voxel in three scans differed by more than 1.5 HU, and sums by 0.1 %."""
 
 SATURATED_MAP_HU = 100.0
 """Map above which a voxel is calcium beyond doubt, so that what the window cut off it is missing in the map."""
@@ -215,15 +221,15 @@ def calcium_map(
     decomposed = np.ones(len(slices), bool)
     if probabilities is not None:
         decomposed = np.asarray(probabilities) >= settings.slice_threshold
-    maps, warnings = raw_maps(slices, decomposed, model, settings.batch_size)
+    maps, warnings = raw_maps(slices, decomposed, model, settings.batch_size, settings.within_heart)
     parts = assembled(scan, heart_mask, slices, maps, decomposed, settings)
     return replace(parts, warnings=(*warnings, *parts.warnings))
 
 
 def raw_maps(
-    slices: HeartSlices, decomposed: np.ndarray, model: LoadedModel, batch_size: int
+    slices: HeartSlices, decomposed: np.ndarray, model: LoadedModel, batch_size: int, within_heart: bool = True
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """Run the generator, before any rule.
+    """Run the generator, before any rule. within_heart: whether only the heart's surroundings are needed.
 
     Returns:
         The maps in HU, float32 [n, 224, 224], 0 where a slice is not decomposed, and warnings about memory.
@@ -233,9 +239,21 @@ def raw_maps(
         return maps, ()
     config = model.card.config
     inputs = slice_input(slices, np.nonzero(decomposed)[0], config["neighbours"], config["position"])
-    outputs, warnings = predict(model.network, inputs, batch_size)
-    maps[decomposed] = outputs[:, 0] * np.float32(MAP_HU)
+    box = _around_heart(slices.heart) if within_heart else (slice(None),) * 2
+    outputs, warnings = predict(model.network, inputs[(..., *box)], batch_size)
+    maps[(decomposed, *box)] = outputs[:, 0] * np.float32(MAP_HU)
     return maps, warnings
+
+
+def _around_heart(heart: np.ndarray) -> tuple[slice, slice]:
+    """The box [j, i] that holds the heart of all slices [n, j, i] and what is around it; sides as networks need."""
+    sides = []
+    for others in ((0, 2), (0, 1)):
+        places = np.nonzero(heart.any(others))[0]
+        low = max(0, int(places[0]) - AROUND_HEART_MM) // STRIDE * STRIDE
+        high = min(SLICE_SIZE, math.ceil((places[-1] + 1 + AROUND_HEART_MM) / STRIDE) * STRIDE)
+        sides.append(slice(low, high))
+    return sides[0], sides[1]
 
 
 def assembled(

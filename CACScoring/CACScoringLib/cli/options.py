@@ -125,7 +125,7 @@ def model_choice(options: argparse.Namespace) -> ModelChoice:
     return ModelChoice(tuple(options.model), options.threshold_only, options.device, estimates)
 
 
-def add_settings_argument(parser: argparse._ActionsContainer, example: str = '{"results": {"healthy": false}}') -> None:
+def add_settings_argument(parser: argparse._ActionsContainer, example: str = '{"results": {"healthy": true}}') -> None:
     """Add the option."""
     parser.add_argument(
         "--settings",

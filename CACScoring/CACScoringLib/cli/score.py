@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
         metavar="RESULT",
         help="result of an earlier scan of the patient to compare with",
     )
+    add("--profile", action="store_true", help="print the time and memory of each step, for a report of a problem")
     add_dicom_argument(parser)
     add_unusual_argument(parser)
     add_settings_argument(parser, '{"scoring": {"rules": {"minimum_pixels": 3}}, "results": {"identify": true}}')
@@ -138,6 +139,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if comparison:
         print(comparison_as_text(comparison))
     print(f"Results: {output.path}")
+    if options.profile:
+        print(progress.profile())
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from ..models.choice import chosen_models
     from ..run import RunSettings
 
-    settings = scoring_settings(options, RunSettings(healthy=False, saliency=False, dicom=True))
+    settings = scoring_settings(options, RunSettings(saliency=False, dicom=True))
     watched = settings_from(options, from_file(options.settings, "watch", WatchSettings()))
     wanted = wanted_series(options)
     archive = connect(options.archive, access(options))

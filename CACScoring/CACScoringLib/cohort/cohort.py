@@ -98,7 +98,7 @@ def made_with(settings: RunSettings, chosen: ChosenModels) -> dict:
         "score": asdict(settings.score),
         "identify": settings.identify,
         "scene": settings.scene,
-        **({} if settings.healthy else {"healthy": False}),
+        **({"healthy": True} if settings.healthy else {}),
         **({"dicom": True} if settings.dicom else {}),
         "models": {network: f"{m.card.name} {m.card.sha256[:12]}" for network, m in sorted(models.items())},
         "calibrations": {network: _digest(m.card.calibration) for network, m in sorted(models.items())},

@@ -219,7 +219,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     _check_volume(image)
     _check_hounsfield(image)
     warnings = _clamped(image)
-    image = _stored_as_hu(sitk.DICOMOrient(image, "LPS"))
+    image = _stored_as_hu(_oriented(image))
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
@@ -371,7 +371,16 @@ def _check_hounsfield(image: sitk.Image) -> None:
         )
 
 
+def _oriented(image: sitk.Image) -> sitk.Image:
+    """With axes to the left, posterior and superior; where they are so already, no copy."""
+    if sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()) == "LPS":
+        return image
+    return sitk.DICOMOrient(image, "LPS")
+
+
 def _stored_as_hu(image: sitk.Image) -> sitk.Image:
+    if image.GetPixelID() == sitk.sitkInt16 and sitk.GetArrayViewFromImage(image).min() >= AIR_HU:
+        return image
     # The upper bound is int16's: reconstructions overshoot next to metal, and scores saturate far below it.
     image = sitk.Clamp(image, image.GetPixelID(), AIR_HU, 32767)
     whole = _whole_numbers(sitk.GetArrayViewFromImage(image))

@@ -142,7 +142,11 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     Returns:
         A slice by axis.
     """
-    return ndimage.find_objects(mask.view(np.uint8))[0]
+    box: tuple[slice, ...] = ()
+    for axis in range(mask.ndim):  # each narrows the next
+        filled = np.flatnonzero(mask[box].any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box += (slice(int(filled[0]), int(filled[-1]) + 1),)
+    return box
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from .configs import (
+    STRIDE,
     DiscriminatorConfig,
     GeneratorConfig,
     HeartNetConfig,
@@ -34,9 +35,6 @@ from .radiograph import RadiographNet, RadiographNetConfig
 from .radiomics import RadiomicsConfig, RadiomicsNet
 from .territories import TerritoryNet
 from .vessels import VesselNet, VesselNetConfig
-
-STRIDE = 4
-"""Sides of the input must be multiples of this, because the networks halve them twice."""
 
 Config = (
     HeartNetConfig

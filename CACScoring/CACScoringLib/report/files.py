@@ -18,12 +18,13 @@ from ..core.labels import TERRITORIES, Artery
 from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..quality.calibration import CalibratedOn
-from ..results import CATEGORISED_BELOW, CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
+from ..results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.mass import CalciumMass, mass_of
 from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
+from .headline import category_text, interval_text
 
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
@@ -54,12 +55,12 @@ def write_json(
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> None:
+def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> None:
     """Write the images of a result on the scan's grid, axes as in `CTScan`.
 
     `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Site` labels, by the threshold); where they are known `territories.nii.gz`
-    (`TERRITORIES`); of a decomposition also `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; not
-    when healthy is False) and `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate
+    (`TERRITORIES`); of a decomposition also `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; only
+    where healthy is True) and `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate
     SALIENCY_FILE.
     """
     write_image(result.heart.mask, folder / "heart.nii.gz")
@@ -104,10 +105,7 @@ def result_as_text(result: ScoreResult, severe_warnings: bool = True) -> str:
         agatston = CLINICAL_TITLES[key]
         rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
         lines += [_line(name, score, agatston) for name, score in [*rows, ("total", method.total)]]
-        if TOTAL in method.intervals:
-            interval = interval_text(*method.intervals[TOTAL].agatston)
-            lines.append(f"  90 % interval {interval}{category_text(method)}")
-        elif sentence := interval_sentence(method):
+        if sentence := "; ".join(filter(None, (interval_text(method), category_text(method)))):
             lines.append(f"  {sentence}")
         if method.left_out is not None:
             count = len(method.left_out.lesions.lesions)
@@ -343,58 +341,3 @@ def _decomposed(result: ScoreResult) -> list[bool] | None:
     taken = result.decomposition.decomposed.astype(np.float32)
     on_scan = on_scan_slices(taken, result.slices.slices, result.scan.image)
     return [bool(value > 0) and result.slices_by_reader.get(k, True) for k, value in enumerate(on_scan)]
-
-
-def interval_text(low: float, high: float) -> str:
-    """In whole numbers, as clinics give scores."""
-    return f"{low:.0f} to {high:.0f}" if round(low) < round(high) else f"{high:.0f}"
-
-
-def category_text(method: MethodResult) -> str:
-    """The likeliest category and those worth naming beside it: "; category 1–99 with 78 %, 100–399 with 20 %".
-
-    Why there is none where the score is too high; empty for a reviewed score.
-    """
-    if method.probabilities_withheld:
-        return f"; category probabilities are withheld from a score of {CATEGORISED_BELOW:.0f} on"
-    likely = sorted(method.category_probabilities.items(), key=lambda one: -one[1])
-    named = [one for n, one in enumerate(likely) if n == 0 or one[1] >= 0.05]
-    texts = [f"{name.replace('-', '–')} with {_percent(p)}" for name, p in named]
-    return f"; category {', '.join(texts)}" if texts else ""
-
-
-def interval_sentence(method: MethodResult) -> str:
-    """The total's interval, without the full stop: "Between 40 and 130; category 1–99 with 78 %".
-
-    Why there is none where a reviewed score lies beyond the study of repeatability; empty where no errors are known.
-    """
-    if TOTAL not in method.intervals:
-        return "No 90 % interval: the repeatability of such high scores was not studied" if method.intervals else ""
-    low, high = method.intervals[TOTAL].agatston
-    between = f"Between {low:.0f} and {high:.0f}" if round(low) < round(high) else f"About {high:.0f}"
-    return between + category_text(method)
-
-
-def interval_note(method: MethodResult) -> str:
-    """What an interval holds, and whose errors it is made of."""
-    arteries = (
-        "Intervals of arteries come from the errors of single arteries, so they need not agree with that of the total."
-    )
-    if method.reviewed:
-        return (
-            "90 % interval for the reviewed score of a second scan of the same patient (repeatability), from the "
-            f"scan–rescan study stored with the model. {arteries}"
-        )
-    if method.calibrated_on is None:
-        return (
-            "The bar spans 90 %: so often it holds the score that the same patient would have in a still scan without "
-            f"noise. It was made on digital patients, and says nothing of errors that they do not have. {arteries}"
-        )
-    return (
-        "The bar spans 90 %: so often it holds the score that the reference's readers would give to this scan. It was "
-        f"made on {method.calibrated_on}, and holds for patients and scans like theirs. {arteries}"
-    )
-
-
-def _percent(probability: float) -> str:
-    return f"{100 * min(max(probability, 0.01), 0.99):.0f} %"

@@ -108,18 +108,25 @@ class ScoreErrors:
                 ends += [first, last]
         return min(ends), max(ends)
 
-    def probabilities(self, score: float) -> tuple[float, ...]:
-        """Tell classes of the truth by a score.
+    def probabilities(self, score: float, scale: float = 1.0) -> tuple[float, ...]:
+        """Probabilities of the classes of the truth, given a score.
+
+        Args:
+            score: Of one kind.
+            scale: Factor of the errors in this scan: its difficulty times 1 + its distance.
 
         Returns:
-            Probability of the truth being in each class; they add up to 1.
+            One per class; they add up to 1. The first, a truth of 0, has none where the score is higher than that of
+            any calibration patient without calcium.
         """
         reached = [1.0]
         for weights in self.chances:
             evidence = weights[0] * math.log1p(score) + weights[1] * (score <= 0) + weights[2]
             reached.append(min(reached[-1], 1 / (1 + math.exp(-max(-50.0, min(50.0, evidence))))))
-        reached.append(0.0)
-        return tuple(one - other for one, other in itertools.pairwise(reached))
+        without = self.errors[0]
+        if without and math.log1p(score) > -scale * without[0]:
+            reached[1:] = [one / reached[1] for one in reached[1:]]
+        return tuple(one - other for one, other in itertools.pairwise([*reached, 0.0]))
 
 
 def difficulty(weights: Sequence[float], noise_hu: float | None, thickness_mm: float | None) -> float:
@@ -172,9 +179,13 @@ class Uncertainty:
             return None
         return cls(*({q: ScoreErrors.stored(own) for q, own in content[part].items()} for part in ("total", "artery")))
 
-    def probabilities(self, total: Score) -> dict[str, float]:
-        """Probability of each of CATEGORIES."""
-        return dict(zip(CATEGORIES, self.total["agatston"].probabilities(total.clinical_agatston), strict=True))
+    def probabilities(
+        self, total: Score, noise_hu: float | None, thickness_mm: float | None, distance: float = 0.0
+    ) -> dict[str, float]:
+        """Probability of each of CATEGORIES. The scan's facts are as of `intervals`."""
+        errors = self.total["agatston"]
+        scale = errors.difficulty(noise_hu, thickness_mm) * (1 + distance)
+        return dict(zip(CATEGORIES, errors.probabilities(total.clinical_agatston, scale), strict=True))
 
     def intervals(
         self,
@@ -299,4 +310,4 @@ def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> Metho
     result = replace(result, intervals=intervals, calibrated_on=errors.calibrated_on)
     if result.probabilities_withheld:
         return result
-    return replace(result, category_probabilities=uncertainty.probabilities(result.total))
+    return replace(result, category_probabilities=uncertainty.probabilities(result.total, *errors.facts))

@@ -46,8 +46,7 @@ class ScanImages:
             self._sources["territories"] = state.territories
         if "decomposition" in state.methods:
             self._sources["map"] = state.whole_map
-            if state.has_healthy:
-                self._sources["healthy"] = state.healthy
+            self._sources["healthy"] = state.healthy
 
     def about(self) -> dict:
         """Names of the images that there are; matrices from voxels (i, j, k, 1) to millimetres, RAS, and back; and the

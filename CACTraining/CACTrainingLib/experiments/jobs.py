@@ -184,7 +184,7 @@ def scored_folders(
         CTError: The table cannot be read.
         OutputError: The results cannot be written, or were made with other settings.
     """
-    settings = RunSettings(healthy=False)
+    settings = RunSettings()
     states = score_cohort(table, output / SCANS, settings, models, workers, overwrite, _WithinStep(progress))
     return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
 
