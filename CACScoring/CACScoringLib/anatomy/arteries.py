@@ -127,7 +127,7 @@ def bundled_atlas() -> ArteryAtlas:
 def read_atlas(path: Path) -> ArteryAtlas:
     """Read an atlas from one .npz file, a format that cannot run code. Raises AtlasError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             log_rates = file["log_rates"].astype(np.float32)
             provenance = json.loads(str(file["provenance"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -115,7 +115,7 @@ def read_case(path: Path, super_resolution: str = "none") -> dict[str, View]:
     if super_resolution not in SUPER_RESOLUTIONS:
         raise CTError(f"There is no super-resolution {super_resolution!r}; choose of {', '.join(SUPER_RESOLUTIONS)}.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return _views(file, path, super_resolution)
     except _DAMAGED as error:
         raise CTError(f"The radiographs in {path} cannot be read ({error}). Make them again.") from error

@@ -126,7 +126,7 @@ def _file(number: int, folder: Path) -> Path:
 def read_pair(path: Path) -> SlicePair:
     """Raises CTError when it is no such file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             spacing = tuple(map(float, file["spacing_mm"]))
             return SlicePair(file["thick"], file["thin"], file["calcium"], file["heart"], spacing)
     except (OSError, ValueError, KeyError, EOFError) as error:
