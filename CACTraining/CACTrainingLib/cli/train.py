@@ -51,7 +51,7 @@ NETWORKS = {
     "territories": _Network(
         "the network that finds the territories of arteries, valves and great vessels",
         "training.territories",
-        {*_LOOP, "devices"},
+        {*_LOOP, "devices", "start"},
     ),
     "slices": _Network("the network that finds the slices with calcium", "training.slices", _CT),
     "decomposition": _Network("the network that gives the calcium map", "training.decomposition", _CT),
