@@ -13,6 +13,7 @@ from CACTrainingLib.data.territory_patches import (
     SIZE,
     UNKNOWN,
     TerritoryAugmentation,
+    border_places,
     heart_centre,
     plain_patch,
     random_patch,
@@ -78,6 +79,13 @@ def test_the_plain_patch_is_the_volume_around_the_heart(volume):
     expected = np.clip((add_dense(volume)[box] - bottom) / (top - bottom), 0, 1)
     np.testing.assert_allclose(patch.x[0].numpy(), expected, atol=1e-5)
     assert np.abs(np.array(heart_centre(volume)) - np.array(low) - SIZE / 2).max() <= 0.5
+
+
+def test_places_at_a_border_lie_on_both_of_its_sides():
+    labels = np.zeros((4, 4, 6), np.uint8)
+    labels[..., 1:3], labels[..., 3:5] = TERRITORIES.index("LCX"), TERRITORIES.index("mitral annulus")
+    (places,) = border_places(labels)
+    assert set(np.unravel_index(places, labels.shape)[2]) == {2, 3}
 
 
 @pytest.mark.long

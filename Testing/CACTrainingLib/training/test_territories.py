@@ -1,5 +1,7 @@
 """The territory network's training: its loss, its measures, and a model that comes out of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -107,6 +109,10 @@ def test_it_learns_goes_on_and_its_card_says_of_whom(tmp_path, monkeypatch):
     training_numbers = [number for number in made if number < FIRST_NUMBERS["validation"]]
     assert set(training_numbers) <= {100_000, 100_001, 100_002}
     assert len(training_numbers) >= 2
+    still = replace(settings, network=TerritoryNetConfig(), learning_rate=0.0)
+    again = read_card(train(RunOptions((), tmp_path / "again", start=path, device="cpu"), still, Progress()))
+    assert again.training.settings["start"] == card.sha256
+    assert (again.config, again.sha256) == (card.config, card.sha256)
 
 
 def test_patients_of_the_uses_never_meet_and_more_are_refused(tmp_path, capsys):
