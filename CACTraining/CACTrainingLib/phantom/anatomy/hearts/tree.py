@@ -23,19 +23,23 @@ RIGHT_DOMINANT_SHARE, LEFT_DOMINANT_SHARE, CODOMINANT_SHARE = 0.85, 0.08, 0.07
 RADII_MM = {"LM": (2.25, 2.2), "LAD": (1.85, 0.95), "LCX": (1.7, 0.9), "RCA": (1.95, 1.2)}
 LEFT_DOMINANT_RADII_MM = {**RADII_MM, "LCX": (2.1, 0.9), "RCA": (1.4, 0.8)}
 """Radii of the main arteries at their beginning and end."""
-LEFT_MAIN_MM = (10.5, 5.3, 3.0, 25.0)
-FORK_DEGREES = (80.0, 23.0, 35.0, 140.0)
-"""Mean, standard deviation, least and most of the left main's length, and of the angle between its branches."""
-OSTIUM_TO_TRUNK_MM = (1.5, 5.0)
-"""Least distance of the left main's ostium from the pulmonary trunk; shape."""
+LEFT_MAIN_MM = (5.0, 15.0)
+"""Length of the left main where forks are as in the measured hearts."""
+FORK_MM, FORK_DEGREES = (10.5, 5.3, 3.0, 25.0), (80.0, 23.0, 35.0, 140.0)
+"""Published: mean, standard deviation, least and most of the left main's length, and of the angle of its branches."""
+OSTIUM_TO_TRUNK_MM = 2.5, (1.5, 5.0)
+"""Least distance of the left main's ostium from the pulmonary trunk, as measured and where forks vary; shape."""
 _FORK_MM = 24.0
 """The circumflex has found into its measured course so far from the fork."""
 _POINT_MM, _ROUNDS = 1.5, 60
 
 
-def draw_tree(sex: str, shape: HeartShape, generator: np.random.Generator) -> CoronaryTree:
-    """The coronary tree of a heart. sex: "F" or "M", whose calibres differ."""
-    return _Builder(sex, shape, generator).build()
+def draw_tree(sex: str, shape: HeartShape, generator: np.random.Generator, forks: bool = False) -> CoronaryTree:
+    """The coronary tree of a heart.
+
+    sex: "F" or "M", whose calibres differ. forks: of the left main as widely as published, not as measured.
+    """
+    return _Builder(sex, shape, generator, forks).build()
 
 
 def usual_tree(shape: HeartShape) -> CoronaryTree:
@@ -64,9 +68,6 @@ class _Middle:
 
     def random(self) -> float:
         return 0.5
-
-    def spawn(self, count: int) -> list[_Middle]:
-        return [self] * count
 
 
 def _between(law: tuple[float, float, float, float], share: float) -> float:
@@ -123,8 +124,10 @@ class _Grooves:
 
 
 class _Builder:
-    def __init__(self, sex: str, shape: HeartShape, generator: np.random.Generator | _Middle) -> None:
-        self.shape, self.g = shape, generator
+    def __init__(
+        self, sex: str, shape: HeartShape, generator: np.random.Generator | _Middle, forks: bool = False
+    ) -> None:
+        self.shape, self.g, self.forks = shape, generator, generator.spawn(1)[0] if forks else None
         self.grooves = _Grooves(shape)
         self.hearts = sorted({key.split()[0] for key in shape.lines})
         self.vessels: list[Vessel] = []
@@ -138,18 +141,17 @@ class _Builder:
         self.shares = g.dirichlet(np.ones(len(self.hearts)) * 1.5)
         lad = self._course("LAD")
         stem = self._course("LM")
-        # Drawn apart, so that all but the fork stays as it was before forks varied.
-        (forks,) = g.spawn(1)
-        ostium = self._ostium(stem[self._leaves_aorta(stem)], forks.uniform(*OSTIUM_TO_TRUNK_MM))
+        clear, varied = OSTIUM_TO_TRUNK_MM
+        ostium = self._ostium(stem[self._leaves_aorta(stem)], self.forks.uniform(*varied) if self.forks else clear)
         lad = self._settle(lad, 2, held=0, ramp=6)
         stem = self._settle(self._even(np.stack([ostium, 0.5 * (ostium + lad[0]), lad[0]])), None, held=1, ramp=4)
-        whole = self._even(np.concatenate([stem[:-1], lad]))
-        fork = round(_between(LEFT_MAIN_MM, g.random()) / _POINT_MM)
-        stem, lad = whole[: fork + 1], whole[fork:]
-        left = self._even(np.concatenate([self._course("LCX"), self._course("CS")[2:]]))
-        left += np.exp(-np.arange(len(left)) / 12)[:, None] * (lad[0] - left[0])
-        left = self._settle(left, 1, held=1, ramp=9)
-        left = self._forked(lad, left, np.radians(_between(FORK_DEGREES, forks.random())))
+        if self.forks is None:
+            fork = min(len(stem) - 1, round(g.uniform(*LEFT_MAIN_MM) / _POINT_MM))
+            lad, stem = self._even(np.concatenate([stem[fork:-1], lad])), stem[: fork + 1]
+            left = np.concatenate([lad[:1], self._course("LCX")[2:], self._course("CS")[2:]])
+            left = self._settle(self._even(left), 1, held=1, ramp=6)
+        else:
+            stem, lad, left = self._forked(stem, lad, self.forks)
         # The circumflex ends after the obtuse margin, or runs on along the coronary sinus to the crux.
         own = self._length(self._course("LCX")) / max(self._length(left), 1.0)
         reach = {"right": g.uniform(0.85, 1.5) * own, "co": g.uniform(0.75, 0.9), "left": 1.0}[dominance]
@@ -163,8 +165,18 @@ class _Builder:
         self._branches(lad, lcx, left, right, dominance)
         return CoronaryTree(tuple(self.vessels), dominance)
 
-    def _forked(self, lad: np.ndarray, left: np.ndarray, angle: float) -> np.ndarray:
-        """The circumflex with another beginning on the surface, at this angle (radians) to the descending artery."""
+    def _forked(
+        self, stem: np.ndarray, lad: np.ndarray, forks: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Left main, descending artery and circumflex that fork as widely as published."""
+        whole = self._even(np.concatenate([stem[:-1], lad]))
+        fork = round(_between(FORK_MM, self.g.random()) / _POINT_MM)
+        stem, lad = whole[: fork + 1], whole[fork:]
+        left = self._even(np.concatenate([self._course("LCX"), self._course("CS")[2:]]))
+        left += np.exp(-np.arange(len(left)) / 12)[:, None] * (lad[0] - left[0])
+        left = self._settle(left, 1, held=1, ramp=9)
+        # The circumflex begins anew on the surface, aside from the descending artery's way.
+        angle = np.radians(_between(FORK_DEGREES, forks.random()))
         joined = round(_FORK_MM / _POINT_MM)
         start, end = lad[0], left[joined]
         ahead, up = lad[round(8 / _POINT_MM)] - start, self.grooves.at(start[None])[1][0, 0]
@@ -178,7 +190,7 @@ class _Builder:
         way += (3 * t**2 - 2 * t**3) * end + (t**3 - t**2) * gap * _unit(last)
         pull = np.clip(np.arange(joined) / 4, 0, 1)
         way = self.grooves.settle(way, None, pull, 1, np.full(joined, DEPTH_MM))
-        return self._even(np.concatenate([way, left[joined:]]))
+        return stem, lad, self._even(np.concatenate([way, left[joined:]]))
 
     def _right(self, dominance: str, left_reach: float) -> np.ndarray:
         g = self.g

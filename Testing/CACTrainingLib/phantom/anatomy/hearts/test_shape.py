@@ -24,7 +24,7 @@ NUMBERS = range(6)
 
 @pytest.fixture(scope="module")
 def hearts():
-    return [patient_heart(number, draw_body(stream(number, 1))) for number in NUMBERS]
+    return [patient_heart(number, draw_body(stream(number, 1)), forks=True) for number in NUMBERS]
 
 
 def at(shape, lattice, points):
@@ -86,7 +86,7 @@ def test_the_left_main_forks_where_and_as_it_does_in_people(hearts):
 
 @pytest.mark.long
 def test_territories_hold_their_own_calcium():
-    patient = draw_patient(8, prevalence=1.0)
+    patient = draw_patient(8, prevalence=1.0, forks=True)
     pose = ScanPose(table_shift_mm=(3.0, -5.0, 2.0))
     grid = Grid((90, 130, 140), (1.5, 1.5, 2.0), (-85.0, -125.0, -80.0))
     labels = territories(patient, pose, grid)
