@@ -25,6 +25,7 @@ BORDERS = (
     ("LM", "LAD"),
     ("LM", "LCX"),
     ("LAD", "LCX"),
+    ("LAD", "pulmonary artery"),
     ("LM", "aortic valve and root"),
     ("RCA", "aortic valve and root"),
     ("LCX", "mitral annulus"),
