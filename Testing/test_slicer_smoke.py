@@ -33,7 +33,7 @@ def start(monkeypatch, tmp_path):
             desktop_host.load(monkeypatch, name)
         load_effects(monkeypatch, [ROOT / "CACScoring" / each for each in EFFECTS.values()])
         find = importlib.util.find_spec
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
 
     yield start
     # What failed on purpose.

@@ -9,17 +9,20 @@ import torch
 from small_ct import score_command, write_ct
 
 from CACScoringLib.cli import main as cli
-from CACScoringLib.models.inference import predict, prepared
-from CACScoringLib.networks.van_velzen import PRESETS, build, input_channels
+from CACScoringLib.models import inference
+from CACScoringLib.networks.configs import input_channels
+from CACScoringLib.networks.graphs import graph_of
+from CACScoringLib.networks.van_velzen import PRESETS, build
 
 
 @pytest.fixture
-def threads():
-    """Sets the threads of PyTorch and ITK, and back at the end."""
+def threads(monkeypatch):
+    """Sets the threads of OpenVINO, PyTorch and ITK, and back at the end."""
     before = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    monkeypatch.setattr(inference, "_threads", None)
 
     def use(number):
-        torch.set_num_threads(number)
+        inference.use_threads(number)
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
 
     yield use
@@ -30,15 +33,15 @@ def threads():
 def test_a_map_is_the_same_again_and_with_other_threads(threads):
     config = PRESETS["compact"]["decomposition"]
     torch.manual_seed(0)
-    network = prepared(build(config), "decomposition", "cpu")
+    graph = graph_of(config, {name: tensor.numpy() for name, tensor in build(config).eval().state_dict().items()})
     inputs = np.random.default_rng(0).normal(size=(2, input_channels(config), 64, 64)).astype(np.float32)
-    first = predict(network, inputs, 2)[0]
+    first = inference.ProcessorNetwork(graph).run(inputs)
     assert first.std() > 0
-    np.testing.assert_array_equal(predict(network, inputs, 2)[0], first)
+    np.testing.assert_array_equal(inference.ProcessorNetwork(graph).run(inputs), first)
     for number in (1, 3):
         threads(number)
         # Sums may be put together otherwise by another number of threads; here they were equal to the last bit.
-        np.testing.assert_allclose(predict(network, inputs, 2)[0], first, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(inference.ProcessorNetwork(graph).run(inputs), first, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.long

@@ -118,11 +118,9 @@ def slice_probabilities(
 
     heart_mask: 0 outside, on the scan's grid. Raises MaskError when it is empty or on another grid.
     """
-    from ..networks.van_velzen import SliceClassifierConfig  # imports torch
-
     slices = heart_slices(scan.image, heart_mask)
-    config = SliceClassifierConfig(**model.card.config)
-    inputs = slice_input(slices, np.arange(len(slices)), config.neighbours, config.position, config.size)
+    config = model.card.config
+    inputs = slice_input(slices, np.arange(len(slices)), config["neighbours"], config["position"], config["size"])
     outputs, warnings = predict(model.network, inputs, batch_size)
     return SliceProbabilities(slices, outputs[:, 1], on_scan_slices(outputs[:, 1], slices, scan.image), warnings)
 

@@ -17,7 +17,7 @@ from .options import (
     add_network_arguments,
     add_settings_argument,
     extras_of_cluster,
-    extras_of_estimates,
+    extras_of_networks,
     model_choice,
     scoring_settings,
 )
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             *extras_of_cluster(options),
             *(("scene",) if _settings(options).scene else ()),
             *(("dicom",) if _settings(options).dicom else ()),
-            *extras_of_estimates(options),
+            *extras_of_networks(options),
         ),
         interrupted="Interrupted. Finished scans are kept; run the same command again to continue.",
     )

@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("install", "install a model for `cac score --model`, or restore the one installed before it", _install),
     ):
         action = actions.add_parser(name, help=text, description=text)
-        action.set_defaults(run=run, interrupted="Interrupted.")
+        extras = () if run is _list else ("torch",)
+        action.set_defaults(run=run, extras=lambda options, extras=extras: extras, interrupted="Interrupted.")
     action.add_argument(
         "model", metavar="MODEL", help="the model's card MODEL.json, its weights beside it; with --previous its name"
     )

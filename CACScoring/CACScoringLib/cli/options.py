@@ -101,13 +101,16 @@ def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]
     return ("dicom",) if dicom or (lesions is not None and lesions.is_file() and is_dicom(lesions)) else ()
 
 
-def extras_of_estimates(options: argparse.Namespace) -> tuple[str, ...]:
-    """The extras that the whole-scan estimates asked for need."""
+def extras_of_networks(options: argparse.Namespace) -> tuple[str, ...]:
+    """The extras that a GPU and the whole-scan estimates asked for need."""
+    if options.whole_scan is None:
+        return ("torch",) if options.device == "cuda" else ()
     from ..models.cards import list_models
     from ..models.choice import RADIOMICS
 
-    asked = (options.whole_scan or "").split(",")
-    return ("radiomics",) if RADIOMICS in asked or (asked == ["all"] and list_models(RADIOMICS)) else ()
+    asked = options.whole_scan.split(",")
+    with_radiomics = RADIOMICS in asked or (asked == ["all"] and list_models(RADIOMICS))
+    return ("torch", "radiomics") if with_radiomics else ("torch",)
 
 
 def model_choice(options: argparse.Namespace) -> ModelChoice:

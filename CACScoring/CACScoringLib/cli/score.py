@@ -21,7 +21,7 @@ from .options import (
     add_settings_argument,
     add_unusual_argument,
     extras_of_dicom,
-    extras_of_estimates,
+    extras_of_networks,
     from_file,
     model_choice,
     scoring_settings,
@@ -99,10 +99,10 @@ def _is_of_radiograph(options: argparse.Namespace) -> bool:
 
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:
     if _is_of_radiograph(options):
-        return ()
+        return ("torch",)
     settings = _settings(options)
     dicom = extras_of_dicom(settings.dicom, options.lesions)
-    return (*(("scene",) if settings.scene else ()), *dicom, *extras_of_estimates(options))
+    return (*(("scene",) if settings.scene else ()), *dicom, *extras_of_networks(options))
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

@@ -15,7 +15,7 @@ from .archive_options import access, add_archive_arguments, wanted_series
 from .options import (
     add_estimate_argument,
     add_network_arguments,
-    extras_of_estimates,
+    extras_of_networks,
     from_file,
     model_choice,
     scoring_settings,
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_estimate_argument(add_network_arguments(parser))
     parser.set_defaults(
         run=run,
-        extras=lambda options: ("archive", "cohort", "dicom", *extras_of_estimates(options)),
+        extras=lambda options: ("archive", "cohort", "dicom", *extras_of_networks(options)),
         interrupted="Interrupted. Nothing is lost; run the same command again to continue.",
     )
 

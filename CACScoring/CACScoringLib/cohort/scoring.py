@@ -17,6 +17,7 @@ from ..core.ct import CTError, UnreadableError
 from ..core.files import LAST_FILE, OutputError, OutputFolder, remove_result, write_text_atomically
 from ..core.records import check_record
 from ..models.choice import ChosenModels, LoadedModels, load_models
+from ..models.inference import use_threads
 from ..run import RunSettings, ScanInput, run_scan
 from .scans import CohortScan
 
@@ -97,10 +98,8 @@ class ScanFolder(OutputFolder):
 def prepare_scoring(settings: RunSettings, chosen: ChosenModels) -> Callable[[ScanJob], ScanOutcome]:
     """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    if chosen.networks:
-        import torch
-
-        torch.set_num_threads(1)
+    if chosen.networks or chosen.estimates:
+        use_threads(1)
     return partial(score_job, settings, load_models(chosen))
 
 

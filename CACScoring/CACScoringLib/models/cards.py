@@ -2,7 +2,8 @@
 
 A model is two files of one name: `NAME.safetensors` with the weights (half precision; a format that cannot run code)
 and `NAME.json`, its card: how it was made, what it is for, and the hash of the weights. Models come with CAC
-(`bundled_folder`) or are installed by the user (`user_folder`); PyTorch is imported only to verify or load.
+(`bundled_folder`) or are installed by the user (`user_folder`). OpenVINO and PyTorch are imported only to
+verify or load.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING
 from ..core.ct import CTError
 from ..core.files import resource_folder, user_data_folder
 from . import preprocessing
-from .inference import choose_device, prepared
+from .inference import ProcessorNetwork, Runner, choose_device, prepared
 
 if TYPE_CHECKING:
+    import openvino
     import torch
 
     from ..networks.van_velzen import Config
@@ -99,10 +101,10 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A verified model ready to run: eval mode, batch normalisation folded, on its device, in its precision."""
+    """A verified model ready to run, on its device. network: what `inference.predict` runs."""
 
     card: ModelCard
-    network: torch.nn.Module
+    network: Runner | torch.nn.Module
 
 
 def describe(
@@ -207,11 +209,16 @@ def verify_model(path: Path) -> ModelCard:
 
     path: the card. Raises ModelError.
     """
-    return _read(path)[0]
+    card, data = _read(path)
+    if _graphs(card):
+        _graph(card, data)
+    else:
+        _tensors(card, data)
+    return card
 
 
 def read_network(path: Path) -> tuple[ModelCard, torch.nn.Module]:
-    """A verified model as it was trained, float32 on the CPU, to train on.
+    """A verified model as it was trained, to train on.
 
     Returns:
         The card, and the network in float32 on the CPU.
@@ -219,10 +226,8 @@ def read_network(path: Path) -> tuple[ModelCard, torch.nn.Module]:
     Raises:
         ModelError: The model is missing, damaged or does not fit.
     """
-    card, tensors = _read(path)
-    network = _untrained(card)
-    network.load_state_dict(tensors)
-    return card, network.float()
+    card, data = _read(path)
+    return card, _module(card, data)
 
 
 def load_model(path: Path, device: str = "auto") -> LoadedModel:
@@ -237,8 +242,10 @@ def load_model(path: Path, device: str = "auto") -> LoadedModel:
         DeviceError: The device is not there or has too little memory.
     """
     device = choose_device(device)
-    card, network = read_network(path)
-    return LoadedModel(card, prepared(network, card.network, device))
+    card, data = _read(path)
+    if device == "cpu" and _graphs(card):
+        return LoadedModel(card, ProcessorNetwork(_graph(card, data)))
+    return LoadedModel(card, prepared(_module(card, data), device))
 
 
 class ModelAhead(LoadedModel):
@@ -253,7 +260,7 @@ class ModelAhead(LoadedModel):
         object.__setattr__(self, "_loading", thread.submit(load_model, path, device))
 
     @property
-    def network(self) -> torch.nn.Module:
+    def network(self) -> Runner | torch.nn.Module:
         return self._loading.result().network
 
 
@@ -268,12 +275,8 @@ def waiting_weights(path: Path, sha256: str) -> Path:
     return path.with_name(f"{path.stem}@{sha256[:16]}{WEIGHTS_ENDING}")
 
 
-def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
-    """Card, and weights that fit the network of its configuration."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
+def _read(path: Path) -> tuple[ModelCard, bytes]:
+    """Card, and the file of weights that it describes. Raises ModelError."""
     card = read_card(path)
     if card.preprocessing_version != preprocessing.VERSION:
         raise ModelError(
@@ -281,8 +284,6 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
             f"preprocessing; this program uses version {preprocessing.VERSION}. Install a model or a program that "
             "matches."
         )
-    with torch.device("meta"):  # takes no memory, whatever the card says
-        network = _untrained(card)
     try:
         data = weights_of(path, card.sha256).read_bytes()
     except OSError as error:
@@ -292,12 +293,58 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
             f"The weights of {card.name} are not those that its card describes (SHA-256 differs): the file is "
             "damaged or was replaced. Install the model again."
         )
+    return card, data
+
+
+def _graphs(card: ModelCard) -> bool:
+    """Whether a network runs without PyTorch on processors."""
+    from ..networks.graphs import GRAPHS
+
+    return card.network in GRAPHS
+
+
+def _graph(card: ModelCard, data: bytes) -> openvino.Model:
+    """The network of a card with its weights. Raises ModelError where they do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    from ..networks.graphs import GRAPHS, WeightsError, graph_of
+
     try:
         tensors = load(data)
     except SafetensorError as error:
+        raise _no_weights(card, error) from error
+    config = _config(card, GRAPHS[card.network][0])
+    try:
+        return graph_of(config, tensors)
+    except WeightsError as error:
         raise ModelError(
-            f"The weights of {card.name} are not a safetensors file ({error}). Install the model again."
+            f"The weights of {card.name} do not fit the configuration on its card: {error}. Install the model again."
         ) from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _no_network(card, error) from error
+
+
+def _module(card: ModelCard, data: bytes) -> torch.nn.Module:
+    """The network of a card with its weights, in PyTorch. Raises ModelError where they do not fit."""
+    tensors = _tensors(card, data)
+    network = _untrained(card)
+    network.load_state_dict(tensors)
+    return network.float()
+
+
+def _tensors(card: ModelCard, data: bytes) -> dict[str, torch.Tensor]:
+    """Weights that fit the network of a card. Raises ModelError."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    with torch.device("meta"):  # takes no memory, whatever the card says
+        network = _untrained(card)
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise _no_weights(card, error) from error
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if wanted != given:
@@ -306,7 +353,15 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
             f"The weights of {card.name} do not fit the configuration on its card: {len(wrong)} differ, among them "
             f"{', '.join(wrong[:3])}. Install the model again."
         )
-    return card, tensors
+    return tensors
+
+
+def _no_weights(card: ModelCard, error: Exception) -> ModelError:
+    return ModelError(f"The weights of {card.name} are not a safetensors file ({error}). Install the model again.")
+
+
+def _no_network(card: ModelCard, error: Exception) -> ModelError:
+    return ModelError(f"No network can be built from the configuration of {card.name} ({error}).")
 
 
 def _untrained(card: ModelCard) -> torch.nn.Module:
@@ -314,7 +369,15 @@ def _untrained(card: ModelCard) -> torch.nn.Module:
 
     if card.network not in NETWORKS:
         raise ModelError(f"The model {card.name} is for {card.network!r}; known are {', '.join(NETWORKS)}.")
-    kind = NETWORKS[card.network][0]
+    config = _config(card, NETWORKS[card.network][0])
+    try:
+        return build(config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _no_network(card, error) from error
+
+
+def _config(card: ModelCard, kind: type) -> Config:
+    """The configuration on a card. Raises ModelError where it is none of this kind."""
     fields = {field.name for field in dataclasses.fields(kind)}
     if set(card.config) != fields:
         wrong = ", ".join(sorted(set(card.config) ^ fields))
@@ -323,6 +386,6 @@ def _untrained(card: ModelCard) -> torch.nn.Module:
     if beyond := [name for name, value in numbers.items() if not value <= LARGEST]:
         raise ModelError(f"The configuration of {card.name} has values above {LARGEST}: {', '.join(beyond)}.")
     try:
-        return build(kind(**card.config))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"No network can be built from the configuration of {card.name} ({error}).") from error
+        return kind(**card.config)
+    except ValueError as error:
+        raise _no_network(card, error) from error

@@ -98,7 +98,7 @@ def requested_estimators(text: str) -> tuple[str, ...]:
 def chosen_models(choice: ModelChoice) -> ChosenModels:
     """The models asked for, and the bundled ones for the rest.
 
-    Without PyTorch bundled models are left out with a warning, but a model that was named is an error.
+    Without OpenVINO bundled models are left out with a warning, but a model that was named is an error.
     Raises ModelError.
     """
     stored = list_models()
@@ -114,13 +114,16 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
         of_estimates = [model for network, model in named.items() if network in ESTIMATORS]
         estimates = estimator_models(choice.estimates, of_estimates)
     warnings: tuple[ScanWarning, ...] = ()
-    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("openvino", "safetensors") if importlib.util.find_spec(name) is None]
     if networks and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
         if choice.names:
             raise ModelError(f"{message}. Install them, or leave --model out.")
         message = f"{message}, so the scan is scored by the clinical rule alone."
         networks, warnings = {}, (ScanWarning("networks-left-out", message),)
+    if estimates and importlib.util.find_spec("torch") is None:
+        message = "Whole-scan estimates need the Python package torch, which is not installed, so there are none."
+        estimates, warnings = {}, (*warnings, ScanWarning("networks-left-out", message))
     return ChosenModels(networks, estimates, choice.device, warnings)
 
 

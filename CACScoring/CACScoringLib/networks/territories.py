@@ -7,24 +7,16 @@ in how much air and lung their field of view holds; on the way up they are added
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from ..core.labels import TERRITORIES
+from .configs import TerritoryNetConfig
 
 INPUTS = 2
 STRIDE = 8
 """Sides of the input must be multiples of this."""
-
-
-@dataclass(frozen=True)
-class TerritoryNetConfig:
-    """width: channels at full size; twice as many at each of the three levels below. blocks: at the lowest level."""
-
-    width: int = 12
-    blocks: int = 2
 
 
 class TerritoryNet(nn.Module):

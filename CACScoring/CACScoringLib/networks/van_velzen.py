@@ -16,91 +16,27 @@ What table 2 leaves open, and what is done here:
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .configs import (
+    DiscriminatorConfig,
+    GeneratorConfig,
+    HeartNetConfig,
+    SliceClassifierConfig,
+    SliceSuperResolutionConfig,
+    TerritoryNetConfig,
+    input_channels,
+)
 from .radiograph import RadiographNet, RadiographNetConfig
 from .radiomics import RadiomicsConfig, RadiomicsNet
-from .territories import TerritoryNet, TerritoryNetConfig
+from .territories import TerritoryNet
 from .vessels import VesselNet, VesselNetConfig
 
 STRIDE = 4
 """Sides of the input must be multiples of this, because the networks halve them twice."""
-
-POSITION_CHANNELS = 3
-
-
-@dataclass(frozen=True)
-class HeartNetConfig:
-    """width: channels of the first layer. residual_blocks: blocks at a quarter of the size."""
-
-    width: int = 16
-    residual_blocks: int = 9
-
-
-@dataclass(frozen=True)
-class SliceClassifierConfig:
-    """pooling: "average" as published, or "average+max", which sees lesions of one or two pixels much earlier.
-
-    neighbours: slices on either side given as further channels. position: give the place in the heart's frame too.
-    size: side of the square around the heart's centre that it sees, pixels.
-    """
-
-    width: int = 64
-    residual_blocks: int = 6
-    pooling: str = "average"
-    neighbours: int = 0
-    position: bool = False
-    size: int = 224
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """upsampling: "transposed" as published, or "resize" (nearest neighbour, then convolution: no checkerboard).
-
-    skips: add the features of the way down to those of the way up, which keeps small lesions sharp.
-    neighbours, position: as in `SliceClassifierConfig`.
-    """
-
-    width: int = 64
-    residual_blocks: int = 6
-    upsampling: str = "transposed"
-    skips: bool = False
-    neighbours: int = 0
-    position: bool = False
-
-
-@dataclass(frozen=True)
-class DiscriminatorConfig:
-    """stem_stride: 2 as published; 1 adds a normalised full-resolution stem, so that single pixels are seen.
-
-    pooling: patch logits are averaged as published ("average"). "average+max" adds the highest one, for telling
-    images with calcium from synthetic ones; "average+min" the lowest, for images without calcium, where one patch that
-    shows calcium gives the image away.
-    """
-
-    width: int = 64
-    stem_stride: int = 2
-    pooling: str = "average"
-
-
-@dataclass(frozen=True)
-class SliceSuperResolutionConfig:
-    """factor: thin slices made of each thick one. neighbours: thick slices on either side that it sees.
-
-    width: channels. layers: convolutions between the first and the last.
-    """
-
-    factor: int = 3
-    neighbours: int = 2
-    width: int = 16
-    layers: int = 3
-
 
 Config = (
     HeartNetConfig
@@ -151,7 +87,6 @@ class SliceClassifier(nn.Module):
 
     def __init__(self, config: SliceClassifierConfig) -> None:
         super().__init__()
-        _check_choice("pooling", config.pooling, ("average", "average+max"))
         w = config.width
         self.pooling = config.pooling
         self.features = nn.Sequential(
@@ -184,7 +119,6 @@ class Generator(nn.Module):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        _check_choice("upsampling", config.upsampling, ("transposed", "resize"))
         w = config.width
         self.skips = config.skips
         up = _resized if config.upsampling == "resize" else _transposed2d
@@ -218,8 +152,6 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
-        _check_choice("pooling", config.pooling, ("average", "average+max", "average+min"))
-        _check_choice("stem_stride", config.stem_stride, (1, 2))
         w = config.width
         self.pooling = config.pooling
         if config.stem_stride == 1:
@@ -305,30 +237,6 @@ def build(config: Config) -> nn.Module:
     raise TypeError(f"{type(config).__name__} is no network's configuration.")
 
 
-def input_channels(config: SliceClassifierConfig | GeneratorConfig) -> int:
-    """Channels of a 2-D network's input: the slice, its neighbours, its position."""
-    return 1 + 2 * config.neighbours + POSITION_CHANNELS * config.position
-
-
-def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Put every batch normalisation into the convolution before it, in place: the same function of x, but faster.
-
-    For inference only; the network has to be in eval mode (ValueError). Returns the network.
-    """
-    if network.training:
-        raise ValueError("Batch normalisation can be folded in eval mode only.")
-    for parent in network.modules():
-        if not isinstance(parent, nn.Sequential):
-            continue
-        layers = list(parent)
-        for n, (layer, following) in enumerate(itertools.pairwise(layers)):
-            if isinstance(following, nn.modules.batchnorm._BatchNorm):
-                transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
-                parent[n] = fuse_conv_bn_eval(layer, following, transpose=transposed)
-                parent[n + 1] = nn.Identity()
-    return network
-
-
 class _Residual(nn.Module):
     def __init__(self, layer: Callable[[], list[nn.Module]]) -> None:
         super().__init__()
@@ -373,8 +281,3 @@ def _check_size(x: torch.Tensor) -> None:
     if any(side % STRIDE for side in x.shape[2:]):
         sides = "×".join(map(str, x.shape[2:]))
         raise ValueError(f"The input's sides, {sides}, have to be multiples of {STRIDE}. Pad or crop it.")
-
-
-def _check_choice(name: str, value: object, choices: tuple) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))}.")

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
-from .packages import RADIOMICS_REQUIREMENTS, ensurePackages
+from .packages import RADIOMICS_REQUIREMENTS, TORCH_REQUIREMENTS, ensurePackages
 from .parameters import RULES, SWITCHES, CACScoringParameterNode, Method
 from .scan_facts import ScanFacts, problemOf, scanFacts
 from .widgets import addRows, dataOf, fillBox, quiet, say
@@ -98,9 +98,9 @@ def ensureEstimatorPackages(state: CACScoringParameterNode) -> None:
     """
     from ..models.cards import list_models
 
-    asked = state.method == Method.BOTH and state.secondOpinions
-    if asked and any(model.card.network == "radiomics" for model in list_models()):
-        ensurePackages(RADIOMICS_REQUIREMENTS)
+    if state.method == Method.BOTH and state.secondOpinions:
+        with_radiomics = any(model.card.network == "radiomics" for model in list_models())
+        ensurePackages(RADIOMICS_REQUIREMENTS if with_radiomics else TORCH_REQUIREMENTS)
 
 
 class InputSection(Section):

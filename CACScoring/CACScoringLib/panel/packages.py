@@ -16,14 +16,17 @@ from slicer.i18n import tr as _
 TORCH_VERSION = ">=2.13"
 """The version that the bundled networks were trained and measured with, or a newer one."""
 
-REQUIREMENTS = {"torch": f"torch{TORCH_VERSION}", "safetensors": "safetensors>=0.8"}
-"""What the networks need: what to tell pip, by the name that is imported."""
+REQUIREMENTS = {"openvino": "openvino>=2026.1", "safetensors": "safetensors>=0.8"}
+"""What the networks that score a CT need: what to tell pip, by the name that is imported."""
+
+TORCH_REQUIREMENTS = {**REQUIREMENTS, "torch": f"torch{TORCH_VERSION}"}
+"""What radiographs, whole-scan estimates and training need."""
 
 PAGE_REQUIREMENTS = {"jinja2": "jinja2>=3.1"}
-"""For reports; PyTorch brings it along."""
+"""For reports."""
 
-RADIOMICS_REQUIREMENTS = {"mirp": "mirp>=2.7"}
-"""What the whole-scan estimate by radiomics needs beside them."""
+RADIOMICS_REQUIREMENTS = {**TORCH_REQUIREMENTS, "mirp": "mirp>=2.7"}
+"""What the whole-scan estimate by radiomics needs."""
 
 DICOM_REQUIREMENTS = {"highdicom": "highdicom>=0.28", "fpdf": "fpdf2>=2.8"}
 """For results as DICOM objects, and reviews from them."""
@@ -62,7 +65,7 @@ def ensurePackages(
     if not missing:
         return ""
     try:
-        if REQUIREMENTS["torch"] in missing and hasattr(slicer.modules, "pytorchutils"):
+        if TORCH_REQUIREMENTS["torch"] in missing and hasattr(slicer.modules, "pytorchutils"):
             _installTorchForThisGraphicsCard()
         _install(missingPackages(requirements), requester)
     except (RuntimeError, ImportError, OSError, subprocess.CalledProcessError) as error:
@@ -82,7 +85,7 @@ def _installTorchForThisGraphicsCard() -> None:
 
     PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH_VERSION)
     importlib.invalidate_caches()
-    if REQUIREMENTS["torch"] in missingPackages():
+    if missingPackages({"torch": TORCH_VERSION}):
         raise RuntimeError(_("PyTorch was not installed."))
 
 

@@ -136,7 +136,7 @@ def _chosen(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[str]]:
         models[card.network] = StoredModel(card, path, "user")
     if "heart" in models:
         models.pop("territories", None)  # of them only the heart is proposed
-    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("openvino", "safetensors") if importlib.util.find_spec(name) is None]
     if models and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
         if cards:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 
 from CACScoringLib.anatomy.chest import landmarks, on_working_grid
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.models.cards import LoadedModel, StoredModel
 from CACScoringLib.models.choice import Networks, load_networks
+from CACScoringLib.models.inference import Runner, predict, use_threads
 from CACScoringLib.results import MethodResult
 
 from .records import ARTERIES, Value
+
+if TYPE_CHECKING:
+    import torch
 
 
 def ready_networks(models: Mapping[str, StoredModel], device: str) -> Networks:
     """Networks for a worker: on one core, and remembering what they answered (`remembering`)."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    torch.set_num_threads(1)
+    use_threads(1)
     return remembering(load_networks(dict(models), device))
 
 
@@ -52,23 +56,20 @@ def _models(networks: Networks) -> dict[str, LoadedModel]:
     return {name: value for name, value in values.items() if isinstance(value, LoadedModel)}
 
 
-class Memory(torch.nn.Module):
-    """A network that keeps its answers, by digest of each item of a batch."""
+class Memory:
+    """A network that keeps its answers, by digest of each input."""
 
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
+    def __init__(self, network: Runner | torch.nn.Module) -> None:
         self.network = network
-        self.answers: dict[bytes, torch.Tensor] = {}
+        self.answers: dict[bytes, np.ndarray] = {}
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        values = [item.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() for item in x]
-        keys = [hashlib.blake2b(item.tobytes(), digest_size=16).digest() for item in values]
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        keys = [hashlib.blake2b(np.ascontiguousarray(item), digest_size=16).digest() for item in inputs]
         missing = [n for n, key in enumerate(keys) if key not in self.answers]
         if missing:
-            order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim, torch.contiguous_format)
-            answers = self.network(x if len(missing) == len(x) else x[missing].contiguous(memory_format=order))
+            answers, _ = predict(self.network, inputs[missing], len(missing))
             self.answers |= {keys[n]: answer for n, answer in zip(missing, answers, strict=True)}
-        return torch.stack([self.answers[key] for key in keys])
+        return np.stack([self.answers[key] for key in keys])
 
 
 def chest_room(scan: CTScan) -> sitk.Image:

@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
 
-from CACScoringLib.models.inference import bfloat16_is_fast, choose_device
+from CACScoringLib.models.inference import choose_device
 
 from .run_folder import TrainingError
 
@@ -46,8 +46,15 @@ def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) ->
         strategy=DDPStrategy(timeout=PATIENCE, forward_sync_buffers=False) if several else "auto",
         devices=here,
         num_nodes=machines,
-        precision="bf16-mixed" if half_precision and bfloat16_is_fast(device) else "32-true",
+        precision="bf16-mixed" if half_precision and _bfloat16_is_fast(device) else "32-true",
     )
+
+
+def _bfloat16_is_fast(device: str) -> bool:
+    """Whether the device computes in bfloat16 itself; elsewhere it is emulated, slowly."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def from_first(fabric: Fabric, job: Callable[[], T]) -> T:

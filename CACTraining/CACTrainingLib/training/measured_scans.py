@@ -24,6 +24,7 @@ from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
+from CACScoringLib.models.inference import use_threads
 from CACScoringLib.quality.acquisition import BloodPool, measure_blood
 from CACScoringLib.quality.artefacts import without_metal
 from CACScoringLib.quality.calibration import framing
@@ -187,9 +188,7 @@ _BY_SETTINGS = ("lesions", "candidates")
 
 
 def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
-    import torch
-
-    torch.set_num_threads(1)  # scans are scored side by side
+    use_threads(1)  # scans are scored side by side
     *finders, classifier, generator = models
     ct = read_ct(scan.ct)
     region = find_heart(ct, None, *(None if path is None else load_model(path) for path in finders))

@@ -18,6 +18,7 @@ from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.models.cards import find_model, load_model
+from CACScoringLib.models.inference import use_threads
 
 from ..data.scan_table import TableScan
 
@@ -75,10 +76,8 @@ def load(file: Path) -> dict[str, np.ndarray]:
 
 def _begin(work: Work) -> Callable[[tuple[TableScan, Path]], str]:
     """In a process of its own: one core each, and one heart network for all its scans."""
-    import torch
-
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    torch.set_num_threads(1)
+    use_threads(1)
     network = load_model(find_model("territories").path, "cpu")
     return partial(_prepare_one, work, network)
 

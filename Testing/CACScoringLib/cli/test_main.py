@@ -167,16 +167,16 @@ def test_models_that_come_with_cac_are_used_unless_told_otherwise(case, tmp_path
     assert "not allowed with" in capsys.readouterr().err
 
 
-def test_without_pytorch_the_clinical_rule_alone_is_scored(case, tmp_path, bundled, monkeypatch, capsys):
-    """As in 3D Slicer before PyTorch is installed: told, not failed; but not when a model was named."""
+def test_without_openvino_the_clinical_rule_alone_is_scored(case, tmp_path, bundled, monkeypatch, capsys):
+    """As in 3D Slicer before OpenVINO is installed: told, not failed; but not when a model was named."""
     for network in ("slices", "decomposition"):
         untrained(network, f"our-{network}", bundled)
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
     assert score(case, tmp_path / "out") == 0
     data = result(tmp_path / "out")
     assert set(data["methods"]) == {"threshold"}
-    assert "torch" in next(w["message"] for w in data["warnings"] if w["code"] == "networks-left-out")
+    assert "openvino" in next(w["message"] for w in data["warnings"] if w["code"] == "networks-left-out")
     assert score(case, tmp_path / "named", "--model", "our-slices") == cli.BAD_INPUT
     assert "Install them" in capsys.readouterr().err
 

@@ -12,7 +12,6 @@ from CACScoringLib.networks.van_velzen import (
     PatchDiscriminator,
     SliceSuperResolutionConfig,
     build,
-    fold_batch_norm,
 )
 
 # Weights of each layer of table 2 (kernel × inputs × outputs), plus 2 per channel for its batch normalisation.
@@ -68,24 +67,6 @@ def test_patch_of_the_discriminator_is_70_pixels():
     responses[0, 0, responses.shape[2] // 2, responses.shape[3] // 2].backward()
     touched = x.grad[0, 0].abs() > 0
     assert int(touched.any(0).sum()) == int(touched.any(1).sum()) == 70
-
-
-@pytest.mark.parametrize("name", PRESETS["paper"])
-def test_folding_changes_nothing_but_the_layers(name):
-    network = tiny(name)
-    shape = (2, 1, 16, 16, 16) if name == "heart" else (2, 1, 64, 64)
-    torch.manual_seed(4)
-    for _ in range(3):  # running statistics unlike those of a fresh layer
-        network(torch.rand(shape) * 3)
-    with pytest.raises(ValueError, match="eval"):
-        fold_batch_norm(network)
-    network.eval()
-    x = torch.rand(shape)
-    with torch.no_grad():
-        before = network(x)
-        after = fold_batch_norm(network)(x)
-    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
-    assert not [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def test_slice_sharpener_adds_nothing_before_it_has_learned():

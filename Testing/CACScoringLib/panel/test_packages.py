@@ -21,16 +21,16 @@ class TestPackages:
 
         def pip_ensure(requirements, requester):
             asked.extend(requirements)
-            packages.present |= {"torch", "safetensors"}
+            packages.present |= {"openvino", "safetensors"}
 
         module = type(sys)("slicer.packaging")
         module.pip_ensure = pip_ensure
         monkeypatch.setitem(sys.modules, "slicer.packaging", module)
         assert packages.ensurePackages() == ""
-        assert asked == ["torch>=2.13", "safetensors>=0.8"]
+        assert asked == ["openvino>=2026.1", "safetensors>=0.8"]
 
     def test_the_pytorch_extension_knows_the_graphics_card(self, packages, monkeypatch):
-        packages.present.add("safetensors")
+        packages.present |= {"openvino", "safetensors"}
         versions = []
 
         class PyTorchUtilsLogic:
@@ -42,7 +42,7 @@ class TestPackages:
         module.PyTorchUtilsLogic = PyTorchUtilsLogic
         monkeypatch.setitem(sys.modules, "PyTorchUtils", module)
         monkeypatch.setattr(slicer.modules, "pytorchutils", object(), raising=False)
-        assert packages.ensurePackages() == ""
+        assert packages.ensurePackages(packages.TORCH_REQUIREMENTS) == ""
         assert versions == [(True, ">=2.13")]
 
     def test_other_requirements(self, packages, monkeypatch):

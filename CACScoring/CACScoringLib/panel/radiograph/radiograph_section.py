@@ -146,9 +146,9 @@ class RadiographSection(Section):
         import SimpleITK as sitk
 
         from ...mrml.radiograph_nodes import picture_image
-        from ..packages import ensurePackages
+        from ..packages import TORCH_REQUIREMENTS, ensurePackages
 
-        if reason := ensurePackages():
+        if reason := ensurePackages(TORCH_REQUIREMENTS):
             self._task.say(reason)
             return
         self._removeOutput()

@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
-from CACScoringLib.panel.packages import REQUIREMENTS, ensurePackages
+from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.widgets import dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker
 
@@ -121,7 +121,12 @@ class InstallSection:
         self._run(command, _("Rolling back {name} …").format(name=card.name), failed, done)
 
     def _run(
-        self, command: list[str], doing: str, failed: str, done: Callable[[], str], packages: Mapping = REQUIREMENTS
+        self,
+        command: list[str],
+        doing: str,
+        failed: str,
+        done: Callable[[], str],
+        packages: Mapping = TORCH_REQUIREMENTS,
     ) -> None:
         """Run a command. failed: with a place for the reason. done: what to say of its end, called there."""
 

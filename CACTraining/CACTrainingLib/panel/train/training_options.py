@@ -13,14 +13,14 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.packages import PROCESS_REQUIREMENTS, REQUIREMENTS
+from CACScoringLib.panel.packages import PROCESS_REQUIREMENTS, TORCH_REQUIREMENTS
 
 from ...project.project import Project
 from ..model_cards import cardsIn
 from ..parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
 
 PACKAGES = {
-    **REQUIREMENTS,
+    **TORCH_REQUIREMENTS,
     **PROCESS_REQUIREMENTS,
     "scipy": "scipy>=1.13",
     "lightning_fabric": "lightning-fabric>=2.6",
