@@ -28,7 +28,7 @@ from .distributed import in_turn
 from .loop import Task
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
-from .territory_metrics import agreement, summary
+from .territory_metrics import agreement, summary, temperature
 
 FIRST_NUMBERS = {"training": 100_000, "validation": 200_000, "test": 300_000}
 """Patients' numbers begin here, far from one another and from any cohort's."""
@@ -74,7 +74,7 @@ class TerritoryTask(Task):
         self.settings, self.cache = settings, cache
         self.modules = {"territories": network}
         self.optimizers = {"territories": torch.optim.AdamW(network.parameters(), settings.learning_rate)}
-        self._watched: list[TerritoryVolume] = []
+        self.watched: list[TerritoryVolume] = []
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         first = FIRST_NUMBERS["training"]
@@ -98,10 +98,10 @@ class TerritoryTask(Task):
         """Make the patients to validate on, where they are not there yet."""
         first = FIRST_NUMBERS["validation"]
         numbers = range(first, first + self.settings.validation_patients)
-        self._watched = [territory_volume(number, self.cache) for number in numbers]
+        self.watched = [territory_volume(number, self.cache) for number in numbers]
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        return summary([agreement(network, volume) for volume in self._watched])
+        return summary([agreement(network, volume) for volume in self.watched])
 
 
 def territory_loss(
@@ -152,6 +152,7 @@ def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) 
         data = "; ".join(f"{use}: digital patients {firsts[use]} to {firsts[use] + n - 1}" for use, n in counts.items())
 
         def evaluate(model: LoadedModel) -> tuple[dict[str, object], dict[str, float]]:
-            return {name: round(value, 4) for name, value in task.validate(model.network).items()}, {}
+            metrics = {name: round(value, 4) for name, value in task.validate(model.network).items()}
+            return metrics, {"temperature": temperature(model.network, task.watched)}
 
         return run.write_model(settings, data, outcome, evaluate, INTENDED_USE)
