@@ -173,6 +173,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if reason:
             self.ui.statusLabel.setText(reason)
             return
+        self.ui.inputButton.collapsed = False  # where the progress is shown
         ensureEstimatorPackages(self._parameterNode)
         self.scorer.score(wanted.volume, arguments, wanted.heart, prepare)
         self.onParametersChanged()
@@ -211,7 +212,6 @@ class CACScoringWidget(lifecycle.PanelWidget):
         """In a step of its own, so that Slicer answers its user after the lesions were listed."""
         if self._parameterNode is not None and self._review is not None:
             self.review.showSideBySide()
-            self.result.update()  # in the width that the panel has by now
 
     def _showResult(self, record: vtkMRMLTextNode | None) -> None:
         """Review another result, or none."""
@@ -226,8 +226,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self.ui.statusLabel.setText(str(error))
         for section in (self.review, self.result, self.dicom, self.drr):
             section.setReview(self._review)
-        for section in (self.ui.reviewButton, self.ui.resultButton):
-            section.collapsed = self._review is None
+        self.ui.inputButton.collapsed = self._review is not None
 
 
 class CACScoringLogic(ScriptedLoadableModuleLogic):

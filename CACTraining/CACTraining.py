@@ -57,15 +57,18 @@ class CACTrainingWidget(lifecycle.PanelWidget):
 
     def makeSections(self) -> None:
         from CACTrainingLib.panel.evaluate.evaluate_section import EvaluateSection
+        from CACTrainingLib.panel.steps import Steps
         from CACTrainingLib.panel.train.train_section import TrainSection
 
         self.logic = CACTrainingLogic()
+        self.steps = Steps(self.ui)
         self.project = ProjectSection(self.ui, Worker(None, LIBRARY), self._projectOpened)
         self.annotate = AnnotateSection(self.ui, Worker(None, LIBRARY), Worker(None, LIBRARY))
         self.train = TrainSection(self.ui, Worker(None, LIBRARY))
         self.evaluate = EvaluateSection(self.ui, Worker(None, LIBRARY))
         self.sections = (self.project, self.annotate, self.train, self.evaluate)
         self.ui.pages.currentChanged.connect(self._pageChosen)
+        self.steps.show(None)
 
     def nodeRemoved(self, node) -> None:
         self.annotate.nodeRemoved(node)
@@ -79,6 +82,7 @@ class CACTrainingWidget(lifecycle.PanelWidget):
     def _projectOpened(self, project: Project | None) -> None:
         for section in (self.annotate, self.train, self.evaluate):
             section.setProject(project)
+        self.steps.show(project)
 
     def _pageChosen(self, page: int) -> None:
         if self._parameterNode is None:
@@ -87,6 +91,7 @@ class CACTrainingWidget(lifecycle.PanelWidget):
         section = self.sections[page]
         if section is not self.annotate:
             section.update()
+        self.steps.show(self.project.project)
 
 
 class CACTrainingLogic(ScriptedLoadableModuleLogic):

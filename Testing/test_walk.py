@@ -23,7 +23,7 @@ from CACScoringLib.mrml.sample_data import SAMPLE_NAME, sample_file
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imitated by a shell script")
 
 EFFECTS = ("SegmentEditorCACLesion", "SegmentEditorCACRegion", "SegmentEditorCACDecompose")
-PANEL_WIDTH = 500
+PANEL_WIDTH, PANEL_HEIGHT = 500, 760
 
 
 class Camera:
@@ -36,7 +36,8 @@ class Camera:
         if self._folder is not None:
             parent = driver.widget.parent
             for _ in range(3):  # text that is wrapped is higher than was thought before its width was known
-                parent.resize(PANEL_WIDTH, parent.layout().totalHeightForWidth(PANEL_WIDTH))
+                height = max(PANEL_HEIGHT, parent.layout().totalHeightForWidth(PANEL_WIDTH))
+                parent.resize(PANEL_WIDTH, height)
                 slicer.app.processEvents()
             self._take(parent, f"panel-{name}")
 
@@ -137,7 +138,7 @@ def review_lesions(driver: Driver, camera: Camera) -> None:
         driver.choose_lesion(next(x["Slices"] for x in _coronary(driver) if x["Artery"] != "LCX"))
 
     total = agatston()
-    largest = max(_coronary(driver), key=lambda lesion: lesion["Area × weight mm²"])
+    largest = max(_coronary(driver), key=lambda lesion: lesion["Agatston"])
     before = driver.review.result("threshold").arteries[Artery.LCX].lesions
     driver.choose_lesion(largest["Slices"])
     driver.press_artery("LCX")
@@ -163,6 +164,7 @@ def review_lesions(driver: Driver, camera: Camera) -> None:
 def review_map(driver: Driver, camera: Camera) -> None:
     """Switch a slice of the calcium map off, fade, show surfaces, and open the editor with the extension's effects."""
     ui = driver.ui
+    ui.moreButton.collapsed = False
     ui.reviewMethodBox.setCurrentIndex(1)
     mapped = driver.review.result("decomposition")
     driver.choose_slice(mapped.lesions.lesions[0].slice_indices[0])
@@ -174,6 +176,7 @@ def review_map(driver: Driver, camera: Camera) -> None:
     camera.views("08-faded-3d")
     ui.show3DBox.setChecked(False)
     ui.reviewMethodBox.setCurrentIndex(0)
+    ui.moreButton.collapsed = True
     ui.editorBox.collapsed = False
     driver.widget.review._editor.widget.setActiveEffectByName("CAC Lesion")
     camera.panel("09-editor", driver)
@@ -185,7 +188,7 @@ def accept_and_export(driver: Driver, camera: Camera, folder: Path, monkeypatch)
     ui.rejectRestButton.click()
     ui.reviewedBox.click()
     camera.panel("10-reviewed", driver)
-    assert "class" in ui.categoriesLabel.text
+    assert "class" in ui.headLabel.text
     monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(folder))
     ui.exportButton.click()
     written = json.loads((folder / f"{SAMPLE_NAME}-cac" / "scores.json").read_text(encoding="utf-8"))

@@ -1,1 +1,58 @@
-"""Scoring of coronary artery calcium, without Qt: a room per capability. A package imports only those below it."""
+"""Coronary artery calcium scoring on CT: `import CACScoringLib as cac`.
+
+Names are loaded on first use, because 3D Slicer imports parts of this package when it starts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .api import CalciumResult, agatston, compare, project_radiograph, score
+    from .core.ct import Acquisition, CTError, CTScan, ScanWarning, scan_from_image
+    from .core.labels import Artery, NonCoronary
+    from .drr.job import DrrSettings
+    from .drr.projection import Radiograph
+    from .io.reading import read_ct, read_lesion_labels, read_mask
+    from .results import MethodResult
+    from .scoring.comparison import Comparison
+    from .scoring.lesions import Lesion
+    from .scoring.rules import ScoringRules
+    from .scoring.scores import Score
+
+__all__ = [
+    "Acquisition",
+    "Artery",
+    "CTError",
+    "CTScan",
+    "CalciumResult",
+    "Comparison",
+    "DrrSettings",
+    "Lesion",
+    "MethodResult",
+    "NonCoronary",
+    "Radiograph",
+    "ScanWarning",
+    "Score",
+    "ScoringRules",
+    "agatston",
+    "compare",
+    "project_radiograph",
+    "read_ct",
+    "read_lesion_labels",
+    "read_mask",
+    "scan_from_image",
+    "score",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        from . import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

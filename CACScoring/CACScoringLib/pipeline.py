@@ -25,7 +25,7 @@ from .scoring.uncertainty import add_intervals
 
 @dataclass(frozen=True)
 class ScoreSettings(ScoringSwitches):
-    """What the user may choose, beside the switches.
+    """Settings of scoring beside the switches.
 
     candidates: leave nothing out of the candidates of the clinical rule, whatever the networks say of them.
     normalisation: whether the scan is brought to a soft kernel and slices of 3 mm before it is scored, of

@@ -1,4 +1,4 @@
-"""What is known of a scan, from its first step to its result: data and nothing else.
+"""Data of a scan from its first step to its result.
 
 Types of other rooms are named only, so that each of them can take a `ScanContext` and return it with more.
 """
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from .quality.mass_calibration import MassCalibration
     from .quality.normalisation import Normalisation
     from .scoring.evidence import LeftOut, ReaderLabels
-    from .scoring.lesions import Lesion, LesionSet, ScoringRules
+    from .scoring.lesions import Lesion, LesionSet
     from .scoring.mass import CalciumMass
+    from .scoring.rules import ScoringRules
     from .scoring.scores import Percentile, Score
     from .scoring.uncertainty import Intervals
     from .whole_scan.estimates import WholeScanEstimate
@@ -60,17 +61,21 @@ CLINICAL_TITLES = {"threshold": "Agatston", "decomposition": "Agatston equivalen
 class MethodResult:
     """Scores by one method.
 
-    status: key of STATUSES.
-    left_out: of an automatic clinical score, the candidates that do not count.
-    intervals: where the true scores lie nine times of ten, or those of a second scan if it was reviewed, of the total
-    (`uncertainty.TOTAL`) and of arteries by their key; empty where unknown. category_probabilities: of
-    `uncertainty.CATEGORIES`, by the total; empty where unknown or withheld, and of reviewed scores.
-    withheld: whether intervals and categories of an automatic score are, because the scan is out of the calibration
-    range (`quality.calibration`). calibrated_on: whose errors the intervals are made of; None for digital
-    patients.
-    suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
-    no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
-    masses: without a threshold, by the lesions' ids; None where they were not measured (`with_masses`).
+    Attributes:
+        status: "reviewed", "automatic" or "candidates" (nobody and no network evaluated them).
+        rules: Scoring rules.
+        lesions: Lesions that count.
+        total: Score of all lesions.
+        arteries: Score of each artery, those without calcium included.
+        suggestions: Suggested artery of each unreviewed lesion, in the order of the lesions.
+        no_calcium: True if a reader reviewed the scan and labelled nothing.
+        left_out: Candidates that an automatic clinical score leaves out.
+        intervals: 90 % prediction intervals of the total ("total") and of arteries by their key; for a reviewed score
+            the repeatability of a second scan. Empty if unknown.
+        category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
+        withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
+        masses: Mass without a threshold, by lesion ID; None if not measured.
+        calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
     """
 
     status: str
@@ -89,7 +94,7 @@ class MethodResult:
 
     @property
     def reviewed(self) -> bool:
-        """Whether a person assigned the lesions to arteries."""
+        """True if a person assigned the lesions to arteries."""
         return self.status == "reviewed"
 
     @property
@@ -99,11 +104,11 @@ class MethodResult:
 
     @property
     def scaled_agatston(self) -> float | None:
-        """Of a calcium map, the total on the scale of clinical scores; None of the clinical rule itself."""
+        """Total of a calcium map on the clinical scale; None for the clinical rule."""
         return None if self.rules.equivalent_mg_per_mm3_hu is None else self.total.clinical_agatston
 
     def suggestion_of(self, lesion: Lesion) -> ArterySuggestion | None:
-        """The suggestion for a lesion, None when it was reviewed."""
+        """Return the suggestion for a lesion, None if it was reviewed."""
         return self._suggestion_by_id.get(lesion.id)
 
     @cached_property
@@ -126,7 +131,7 @@ class NonCoronaryResult:
 
 @dataclass(frozen=True)
 class Categories:
-    """What the Agatston score of the clinical rule means in published classes.
+    """Published classes of the clinical Agatston score.
 
     status: of the score, "reviewed" or "automatic". probabilities: of the score's categories, "0", "1-99", "100-399"
     and "400+", as `MethodResult.category_probabilities`; probabilities_withheld: as there.
@@ -149,9 +154,9 @@ class ScoreResult:
     methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
     categories: of the clinical rule; None for candidates that nobody, neither network nor reader, has evaluated, and
     where they are withheld.
-    familiarity: of the scan to the models; None when they hold nothing to tell it by.
+    familiarity: of the scan to the models; None if they hold no calibration range.
     territories: uint8 labels (`core.labels.TERRITORIES`) on the scan's grid; None when no network has found them.
-    non_coronary: None when nobody, neither network nor reader, has told such calcium from coronary calcium.
+    non_coronary: None when nobody, neither network nor reader, has separated such calcium from coronary calcium.
     networks, slices, decomposition: None when only the clinical rule was asked for, and of a review. recorded_models:
     of a review, the models of the run that it began with, as `report.files.models_as_json` gives them.
     slices_by_reader: as in `ScoreSettings.slices`.
@@ -180,7 +185,7 @@ class ScoreResult:
     normalisation: Normalisation | None = None
     scored: CTScan | None = None
     mass_calibration: MassCalibration | None = None
-    recorded_models: tuple[dict, ...] = ()
+    recorded_models: tuple[dict[str, Any], ...] = ()
 
     @property
     def scored_scan(self) -> CTScan:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -31,18 +32,18 @@ from .whole_scan.run import STEP, with_whole_scan_estimates
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How scans are scored, and what is written of them.
+    """Settings of scoring and of the written results.
 
     identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb. healthy: with healthy.nii.gz,
-    which takes most of the space. saliency: with pictures of what sways whole-scan estimates, which take most of their
-    time. dicom: with DICOM objects for archives, of scans that were read from DICOM. reader: who reviewed the lesions,
-    as a DICOM person name, for these objects where `identify` is set.
+    the scan less the map, as large as the scan. saliency: with attributions of whole-scan estimates, which take most of
+    their time. dicom: with DICOM objects for archives, of scans that were read from DICOM. reader: who reviewed the
+    lesions, as a DICOM person name, for these objects where `identify` is set.
     """
 
     score: ScoreSettings = field(default_factory=ScoreSettings)
     identify: bool = False
     scene: bool = False
-    healthy: bool = True
+    healthy: bool = False
     saliency: bool = True
     dicom: bool = False
     reader: str | None = None
@@ -63,7 +64,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class ScanInput:
-    """What is given of one scan.
+    """Input files of one scan.
 
     ct: image file or DICOM folder, or what makes a digital patient in their place. series: which one of the folder, as
     `read_ct` takes it. heart, lesions: masks. acquisition: JSON with what the CT's file lacks. calibration_insert: mask
@@ -86,7 +87,7 @@ def run_scan(
     models: LoadedModels,
     output: OutputFolder,
     progress: Progress | None = None,
-    earlier: dict | None = None,
+    earlier: dict[str, Any] | None = None,
 ) -> tuple[ScoreResult, Comparison | None]:
     """Read a scan, score it, and write all of its result.
 
@@ -95,7 +96,7 @@ def run_scan(
         settings: How it is done.
         models: The models.
         output: The folder of results.
-        progress: Is told the steps and all warnings.
+        progress: Receives the steps and all warnings.
         earlier: `scores.json` of an earlier scan of the patient, as `read_result` gives it.
 
     Returns:
@@ -194,7 +195,7 @@ def _calibration(
     return None, ()
 
 
-def comparable(result: ScoreResult) -> dict:
+def comparable(result: ScoreResult) -> dict[str, Any]:
     """A result as `read_result` would give it, and with what identifies the patient: both have to be of one."""
     return json.loads(json.dumps(report.result_as_json(result, {}, identify=True)))
 

@@ -103,7 +103,7 @@ def test_the_result_names_its_models_and_is_written(faint, tmp_path):
     lesion = data["methods"]["decomposition"]["lesions"][0]
     assert lesion["suggested_artery"] == lesion["artery"]
     assert 0 < lesion["confidence"] <= 1
-    report.write_images(tmp_path, result)
+    report.write_images(tmp_path, result, healthy=True)
     parts = [sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"{n}.nii.gz")) for n in ("calcium_map", "healthy")]
     np.testing.assert_allclose(sum(parts), scan.hu, atol=0.01)
     text = page.result_as_html(result)
@@ -154,5 +154,5 @@ class TestWhatIsLeftOut:
         masses = [sum(c.sum_hu for c in x.components) * math.prod(SPACING_MM) / 1385 for x in method.lesions.lesions]
         assert method.scaled_agatston == pytest.approx(sum(map(equivalent_agatston, masses)), rel=1e-3)
         assert 0 < method.scaled_agatston < method.total.agatston
-        assert f"Agatston equivalent <b>{method.scaled_agatston:.1f}</b>" in page.result_as_html(result)
+        assert f'<td class="light">{method.scaled_agatston:,.1f}</td>' in page.result_as_html(result)
         assert result.methods["threshold"].scaled_agatston is None

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,8 +131,8 @@ class Application(_Connecting):
         super().__init__()
         self._testing, self._settings = testing, None
         self._options, self._exit_status = CommandOptions(testing), None
-        self._folder = tempfile.TemporaryDirectory(prefix="cac-desktop-host-")
-        self.temporaryPath = self._folder.name
+        self.temporaryPath = tempfile.mkdtemp(prefix="cac-desktop-host-")
+        weakref.finalize(self, shutil.rmtree, self.temporaryPath, ignore_errors=True)
         self.slicerHome = str(Path(slicer.__file__).parent)
         self._logic, self._io = slicer.vtkSlicerApplicationLogic(), IOManager()
         self._modules, self._layouts, self._scene = ModuleManager(), None, None

@@ -67,6 +67,6 @@ def write_results(scans, folder):
     for scan in scans:
         place = folder / scan.name.replace("/", "-")
         result = score_scan(read_ct(scan.ct), networks=networks)
-        write_result(OutputFolder(place), result, RunSettings(healthy=False), Progress())
+        write_result(OutputFolder(place), result, RunSettings(), Progress())
         folders.append(place)
     return folders

@@ -21,6 +21,7 @@ import SimpleITK as sitk
 import slicer
 
 import desktop_host
+from CACScoringLib.core.labels import site_called
 from desktop_host import events
 
 
@@ -124,7 +125,8 @@ class Driver:
 
     def press_artery(self, name: str) -> None:
         """The button of a site, or "reject"."""
-        next(b for b in self.widget.review._buttons.values() if b.text[2:] == name).click()
+        site = None if name == "reject" else site_called(name)
+        self.widget.review._assign(site)
         self.settle()
 
     def choose_slice(self, k: int) -> None:

@@ -74,7 +74,8 @@ def _value(action: argparse.Action) -> str:
         return ""
     formatter = argparse.HelpFormatter("")
     name = action.dest.upper() if action.option_strings else action.dest
-    return formatter._format_args(action, name).removeprefix("[").removesuffix("]")
+    text = formatter._format_args(action, name)
+    return text[1:-1] if action.nargs == "?" else text
 
 
 def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:

@@ -1,4 +1,4 @@
-"""Which artery a lesion probably belongs to, suggested from its place in the heart.
+"""Suggested artery of a lesion, from its place in the heart.
 
 An atlas of the heart holds, for every place, how many lesions per 1000 patients lie there: in the left main, the
 descending, the circumflex and the right artery, and elsewhere (aorta, valves, mitral annulus, nodes, pericardium).
@@ -46,7 +46,7 @@ class AtlasError(CTError):
 
 @dataclass(frozen=True)
 class ArteryAtlas:
-    """Where lesions lie in the heart's frame.
+    """Distribution of lesions in the heart's frame.
 
     log_rates: float32 [5, k, j, i], natural logarithm of the lesions per 1000 patients and cell, for SUGGESTED and what
     is not coronary; k towards superior, j posterior, i left. provenance: how it was made, for people.
@@ -58,7 +58,7 @@ class ArteryAtlas:
 
 @dataclass(frozen=True)
 class ArterySuggestion:
-    """Where a lesion probably lies.
+    """Suggested artery of a lesion.
 
     artery: the likeliest of SUGGESTED. confidence: its probability if the lesion is coronary at all.
     not_coronary_probability: that it is not, if the lesion is calcium found by a threshold in the heart's region.
@@ -110,7 +110,7 @@ def suggest_arteries(
 def log_rates_at(atlas: ArteryAtlas, places: np.ndarray) -> np.ndarray:
     """The atlas at places [n, 3] in the heart's frame (superior, posterior, left): float64 [5, n].
 
-    Linear between the atlas's points; beyond it its edge goes on.
+    Linear between the atlas's points; beyond it its edge continues.
     """
     cells = (np.asarray(places, float).T + LIMIT) * (CELLS - 1) / (2 * LIMIT)
     return np.stack(

@@ -242,7 +242,8 @@ def _spine_front(spine: np.ndarray) -> np.ndarray:
 
 
 def depth_inside(mask: np.ndarray, beyond: int = 0) -> np.ndarray:
-    """Distance in voxels to the nearest voxel outside. beyond: how many voxels the mask goes on where the scan ends."""
+    """Distance in voxels to the nearest voxel outside. beyond: how many voxels the mask continues where the scan
+    ends."""
     depth = np.zeros(mask.shape, np.float32)
     if not mask.any():
         return depth

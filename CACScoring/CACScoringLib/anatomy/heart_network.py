@@ -42,7 +42,7 @@ class HeartNetworkSettings:
     reach_mm: how far beyond the region found from the lungs the heart may lie, where that region is given.
     margin_mm: by how much the heart is widened, because moving coronaries leave the pericardium's outline: of the
     calcium of three digital patients that were used to choose it, the mask held 63 % without and 78 % with it. What
-    else it may hold (bone, descending aorta) is told from calcium by `anatomy.heart_region.HeartRegion.excluded`.
+    else it may hold (bone, descending aorta) is separated from calcium by `anatomy.heart_region.HeartRegion.excluded`.
     """
 
     overlap: float = 0.25

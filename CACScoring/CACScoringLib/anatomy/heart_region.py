@@ -1,4 +1,4 @@
-"""Where the heart is, found without a trained network from lungs, spine and diaphragm.
+"""Heart region derived by rules from lungs, spine and diaphragm.
 
 The lungs frame the heart on three sides and show best on any CT, so the heart is read from them: tissue between
 the lungs, in front of the spine, behind the sternum, above the diaphragm, and thicker than the great vessels.
@@ -31,7 +31,7 @@ AORTA_LABEL = 2
 """Labels of `HeartRegion.excluded`."""
 
 EXCLUDED_MARGIN_MM = 60.0
-"""Further from the heart to the sides nothing has to be told from calcium; above and below it the aorta's has to be."""
+"""Further from the heart to the sides nothing mimics coronary calcium; above and below it the aorta's calcium does."""
 
 DENSE_HU = 130
 """What could be taken for calcium."""
@@ -240,7 +240,7 @@ def _lung_bottom(chest: Chest) -> tuple[np.ndarray, np.ndarray]:
 def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWarning, ...]]:
     """The heart's lowest slice at the apex and at the right atrium, from the lung bases beside it.
 
-    above: the heart above the domes, whose outline from above tells which lung columns lie beside it.
+    above: the heart above the domes, whose outline from above shows which lung columns lie beside it.
     """
     bottom, columns = _lung_bottom(chest)
     outline = above.any(0)

@@ -125,8 +125,9 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
     if found is not None and _dice(found.heart_mask(scan.image), region.mask) >= LEAST_AGREEMENT:
         return replace(region, territories=found, warnings=(*region.warnings, *found.warnings))
     message = (
-        f"The network {model.card.name} found no heart where the heart mask lies, so arteries are suggested by the "
-        "place in the mask alone, and calcium of valves and great vessels is not told from that of the arteries."
+        f"The network {model.card.name} found no heart where the heart mask lies, so arteries are suggested from "
+        "the position in the mask alone, and calcium of valves and great vessels is not separated from that of the "
+        "arteries."
     )
     return replace(region, warnings=(*region.warnings, ScanWarning("no-territories", message)))
 
@@ -163,7 +164,7 @@ def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegio
         raise NoHeartError(f"{reason} The heart of the network {region.source} is implausible: {implausibility}")
     message = (
         f"The heart could not be located from the lungs, so it was found by the network {region.source} alone, "
-        "and bone is told by its size and density alone. Check the heart outline."
+        "and bone was excluded by size and density alone. Check the heart outline."
     )
     cut = cut_warnings(sitk.GetArrayViewFromImage(region.mask) != 0)
     territories = region.territories

@@ -1,4 +1,4 @@
-"""Where an archive is, and what it takes to be let in."""
+"""Address of an archive, and credentials for it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class NoSuchSeriesError(ArchiveError):
 
 @dataclass(frozen=True)
 class Address:
-    """Of an archive. ae_title: the archive's, of DIMSE only; path: of DICOMweb only. secure: with TLS."""
+    """Address of an archive. ae_title: the archive's, of DIMSE only; path: of DICOMweb only. secure: with TLS."""
 
     protocol: str  # "dicomweb" or "dimse"
     host: str
@@ -61,13 +61,13 @@ class Address:
 
     @property
     def url(self) -> str:
-        """Of DICOMweb."""
+        """URL of DICOMweb."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.secure else ''}://{host}:{self.port}{self.path}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is on this machine."""
+        """True if it is on this machine."""
         return self.host in _LOOPBACK
 
     def __str__(self) -> str:
@@ -104,7 +104,7 @@ def parse_address(text: str) -> Address:
 
 @dataclass(frozen=True)
 class Access:
-    """What a client shows to an archive, and trusts.
+    """Credentials and certificates of a client.
 
     token_file: a file with a bearer token, in place of TOKEN_VARIABLE. authorities: PEM file with the certificates that
     the archive's own is verified by, in place of the system's. certificate, key: PEM files of the client, where the
@@ -149,7 +149,7 @@ class Access:
             raise OutputError(f"A token sent to {address} can be read on the way. Use https.")
 
     def tls(self) -> ssl.SSLContext:
-        """How connections with TLS are made: certificates are always verified. Raises OutputError."""
+        """TLS settings of connections: certificates are always verified. Raises OutputError."""
         try:
             context = ssl.create_default_context(cafile=None if self.authorities is None else str(self.authorities))
             if self.certificate is not None:

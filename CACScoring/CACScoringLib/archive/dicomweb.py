@@ -196,7 +196,7 @@ class DicomWebArchive:
         except requests.exceptions.TooManyRedirects:
             raise ArchiveError(f"{where} leads elsewhere and back. Check the address.") from None
         except requests.exceptions.InvalidJSONError:
-            raise ArchiveUnreachableError(f"{where} gave an answer that is no DICOMweb. Check the address.") from None
+            raise ArchiveUnreachableError(f"{where} does not answer as a DICOMweb server. Check the address.") from None
         except (requests.RequestException, ConnectionError, TimeoutError):
             raise ArchiveUnreachableError(
                 f"{where} does not answer. Check the address, and that the archive is running."

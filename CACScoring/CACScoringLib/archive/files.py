@@ -59,7 +59,7 @@ def _read(path: Path) -> DicomFile:
         uids = [str(header.get(keyword, "")) for keyword in _UIDS]
         syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
     if not all(map(is_uid, (*uids, syntax))):
-        raise UnreadableError(f"{path} lacks a UID that it is sent by. Export it again.")
+        raise UnreadableError(f"{path} lacks a UID that is needed to send it. Export it again.")
     sop_class, uid, study, series = uids
     return DicomFile(path, sop_class, uid, study, series, syntax)
 
@@ -100,14 +100,14 @@ def _uid_in(content: bytes, series: FoundSeries) -> str:
         header = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=_UIDS)
         uid, series_uid = str(header["SOPInstanceUID"].value), str(header["SeriesInstanceUID"].value)
     except Exception as error:  # broken bytes raise whatever pydicom's parser meets
-        raise CTError("The archive sent an object that is no whole DICOM file.") from error
+        raise CTError("The archive sent an incomplete DICOM file.") from error
     if series_uid != series.series_uid:
         raise CTError("The archive sent an object of another series than the one it was asked for.")
     return uid
 
 
 def missing_in(archive: Archive, files: Iterable[DicomFile]) -> list[DicomFile]:
-    """Those files whose instances an archive does not have. Raises ArchiveError."""
+    """Files whose instances an archive does not have. Raises ArchiveError."""
     files = list(files)
     there: set[str] = set()
     for study_uid, series_uid in dict.fromkeys((file.study_uid, file.series_uid) for file in files):

@@ -1,4 +1,4 @@
-"""What a watch knows of every series, on the disk before anything is done on the strength of it.
+"""Journal of a watch: the state of every series, written to disk before it acts on it.
 
 The file is replaced as a whole, so that it is as it was or as it is to be wherever the process or the machine stops.
 """
@@ -25,7 +25,7 @@ ARRIVING, SCORED, DONE, PRESENT, SKIPPED, GROWN, FAILED = STATES
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """How an archive is watched.
+    """Settings of a watch.
 
     poll_seconds: between two searches, above 0. settle_seconds: how long the number of a series' images has to stay
     the same until it is complete. keep: keep pulled series. once: end when nothing is to be done.
@@ -36,7 +36,7 @@ class WatchSettings:
     poll_seconds: float = 30.0
     settle_seconds: float = 60.0
     keep: bool = False
-    once: bool = option(False, "end when nothing is to be done, in place of waiting for more", default=None)
+    once: bool = option(False, "end when nothing is left to do", default=None)
 
     def __post_init__(self) -> None:
         if self.poll_seconds <= 0 or self.settle_seconds < 0:
@@ -48,7 +48,7 @@ class WatchSettings:
 
 @dataclass(frozen=True, repr=False)
 class Entry:
-    """What is known of a series.
+    """State of a series.
 
     number: what it is called in folders, tables and messages. images: how many the archive had when it was last asked.
     since: when it had so many first. state: of STATES. failures: how often the archive did not answer about it. due:
@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def series(self) -> FoundSeries:
-        """As it is asked of the archive."""
+        """Series as the archive states it."""
         if self.study_uid is None or self.series_uid is None:
             raise ValueError(f"The UIDs of series {self.number} are erased.")
         return FoundSeries(self.study_uid, self.series_uid, self.images)

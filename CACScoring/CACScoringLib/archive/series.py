@@ -52,7 +52,8 @@ class FoundSeries:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """How an archive describes one image of a series. slice_thickness_mm: None where it does not state it."""
+    """Facts of one image of a series, as its archive states them. slice_thickness_mm: None where it does not state
+    it."""
 
     sop_class: str
     image_type: tuple[str, ...] = ()
@@ -60,13 +61,13 @@ class ImageFacts:
 
     @property
     def is_ct_slice(self) -> bool:
-        """Whether a volume may be made of such images."""
+        """True if a volume may be made of such images."""
         return self.sop_class in CT_CLASSES and "LOCALIZER" not in self.image_type
 
 
 @dataclass(frozen=True, repr=False)
 class SeriesFilter:
-    """Which series are wanted; a field that is None or empty wants all.
+    """Filter of series; a field that is None or empty accepts all.
 
     dates: first and last study date, both included, YYYYMMDD, either may be empty. days: studies of so many days until
     today, in place of dates. description: with * and ? for any characters, in any case. thickness_mm: lowest and
@@ -75,11 +76,11 @@ class SeriesFilter:
     Raises OutputError where a UID is none or days are below 1.
     """
 
-    patient_id: str | None = option(None, "of this patient", metavar="ID")
-    study_uid: str | None = option(None, "of this study, by its Study Instance UID", metavar="UID", flag="--study")
-    series_uid: str | None = option(None, "this series, by its Series Instance UID", metavar="UID", flag="--series")
+    patient_id: str | None = option(None, "patient ID", metavar="ID")
+    study_uid: str | None = option(None, "Study Instance UID", metavar="UID", flag="--study")
+    series_uid: str | None = option(None, "Series Instance UID", metavar="UID", flag="--series")
     dates: tuple[str, str] | None = None
-    days: int | None = option(None, "only series of studies of the last N days, today included", metavar="N")
+    days: int | None = option(None, "studies of the last N days only, today included", metavar="N")
     modality: str | None = "CT"
     description: str | None = None
     thickness_mm: tuple[float, float] | None = None
@@ -93,7 +94,7 @@ class SeriesFilter:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it wants less than all series of a modality."""
+        """True if it wants less than all series of a modality."""
         fields = (self.patient_id, self.study_uid, self.series_uid, self.dates, self.days, self.description)
         return any(field is not None for field in (*fields, self.thickness_mm))
 
@@ -104,7 +105,7 @@ class SeriesFilter:
         return f"{(today or date.today()) - timedelta(days=self.days - 1):%Y%m%d}", ""
 
     def matches(self, found: FoundSeries) -> bool:
-        """Whether a found series is wanted, as far as it is described: archives ignore keys that they do not know."""
+        """True if a found series is wanted, as far as it is described: archives ignore keys that they do not know."""
         exact = (
             (self.study_uid, found.study_uid),
             (self.series_uid, found.series_uid),
@@ -120,7 +121,7 @@ class SeriesFilter:
         return self.description is None or fnmatchcase(found.description.casefold(), self.description.casefold())
 
     def matches_image(self, facts: ImageFacts) -> bool:
-        """Whether the slice thickness is wanted; one that the archive does not state is not."""
+        """True if the slice thickness is wanted; one that the archive does not state is not."""
         if self.thickness_mm is None:
             return True
         low, high = self.thickness_mm
@@ -128,13 +129,13 @@ class SeriesFilter:
 
 
 class Archive(Protocol):
-    """What is asked of an archive, over whichever protocol. All raise ArchiveError."""
+    """Operations of an archive, over either protocol. All raise ArchiveError."""
 
     def find_series(self, wanted: SeriesFilter) -> list[FoundSeries]:
         """The series that match, but for the slice thickness, ordered by date and UID."""
 
     def instance_uids(self, study_uid: str, series_uid: str) -> set[str]:
-        """Those of a series; none where there is no such series."""
+        """Instance UIDs of a series; empty if there is no such series."""
 
     def image_facts(self, series: FoundSeries) -> ImageFacts:
         """The description of one image of a series."""

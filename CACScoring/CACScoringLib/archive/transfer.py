@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 def wait_seconds(failures: int) -> float:
-    """How long to wait after so many failures in a row: doubled each time, with chance, so that clients spread."""
+    """Seconds to wait after a number of failures in a row: doubled each time, with chance, so that clients spread."""
     return min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(failures - 1, 30)) * random.uniform(0.5, 1.0)
 
 

@@ -150,7 +150,7 @@ class Watch:
         return None
 
     def _has_results(self, series: FoundSeries) -> bool:
-        """Whether the archive has a report or a segmentation of ours about a series, from whichever watch."""
+        """True if the archive has a report or a segmentation of ours about a series, from whichever watch."""
         for other in self.archive.find_series(SeriesFilter(study_uid=series.study_uid, modality=None)):
             if other.modality in RESULTS:
                 seen: list[bool] = []
@@ -216,7 +216,7 @@ class Watch:
 
 
 def _is_about(content: bytes, series: FoundSeries) -> bool:
-    """Whether a DICOM object is a result of ours that refers to a series."""
+    """True if a DICOM object is a result of ours that refers to a series."""
     try:
         with quiet():
             dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
@@ -252,8 +252,8 @@ def open_watch(output: Path, made_with: Mapping) -> Iterator[Journal]:
 
 
 def prepare_series(settings: RunSettings, chosen: ChosenModels) -> Callable[[tuple[Path, Path]], str | None]:
-    """What scores the series in a folder into another one, as a cohort scores its scans; it returns why that failed,
-    None when it did not."""
+    """Return the function that scores a series in a folder into another one, as a cohort does; it returns why that
+    failed, None when it did not."""
     return partial(_score_series, prepare_scoring(settings, chosen))
 
 

@@ -1,1 +1,1 @@
-"""Which slices show calcium, and the calcium map and healthy image of a scan."""
+"""Slice classifier, calcium map and healthy image of a scan."""

@@ -26,14 +26,14 @@ def add_archive_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def access(options: argparse.Namespace) -> Access:
-    """What is shown to the archive. Raises OutputError."""
+    """Read the credentials for an archive. Raises OutputError."""
     from ..archive.address import Access
 
     return from_file(options.settings, "access", Access())
 
 
 def wanted_series(options: argparse.Namespace) -> SeriesFilter:
-    """Which series are wanted. Raises OutputError."""
+    """Read the filter of series. Raises OutputError."""
     from ..archive.series import SeriesFilter, parse_dates
 
     wanted = settings_from(options, from_file(options.settings, "series", SeriesFilter()))

@@ -32,18 +32,17 @@ REPORT = "report"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Score every CT below a folder, or the CTs that a table lists. The same command resumes an interrupted run. A "
-        "scan that fails is listed in failures.csv and does not stop the others. cac cohort report DIR makes a page "
-        "about the results in DIR."
+        "Score every CT in a folder, or the CTs of a table. Rerun the command to resume. A scan that fails is listed "
+        "in failures.csv and does not stop the others. cac cohort report DIR writes a page about the results in DIR."
     )
     add = parser.add_argument
     add(
         "source",
         nargs="+",
         metavar="FOLDER|TABLE",
-        help="folder to search for NIfTI, NRRD and MHA files and DICOM series (each series is a scan; a folder that "
-        "holds ct.nii.gz is one scan), or a CSV or parquet file with the column ct and, where needed, name, series, "
-        "heart, lesions, patient, session and group; paths are relative to that file",
+        help="folder to search for NIfTI, NRRD and MHA files and DICOM series (each series is a scan; a folder with "
+        "ct.nii.gz is one scan), or a CSV or parquet file with the column ct and optionally name, series, heart, "
+        "lesions, patient, session and group; paths are relative to that file",
     )
     add("--output", type=Path, metavar="DIR", help="folder for cohort.csv and one results folder per scan")
     add("--overwrite", action="store_true", help="score all scans again and replace earlier results")
@@ -51,12 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="number of workers (default: one per core, as far as there are 3 GB of free memory for each; all that a "
-        "scheduler has; 16 of a batch system)",
+        help="number of workers (default: one per core with 3 GB of free memory; all workers of a scheduler; 16 jobs "
+        "of a batch system)",
     )
-    add_cluster_argument(parser, "scores")
+    add_cluster_argument(parser, "score")
     add("--scene", action="store_true", help="also write scene.mrb for each scan")
-    add("--identify", action="store_true", help="include patient name, id and study date in the results")
+    add("--identify", action="store_true", help="include patient name, ID and study date in the results")
     add_dicom_argument(parser)
     add_settings_argument(parser)
     add_estimate_argument(add_network_arguments(parser))
@@ -69,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             *(("dicom",) if _settings(options).dicom else ()),
             *extras_of_networks(options),
         ),
-        interrupted="Interrupted. Finished scans are kept; run the same command again to continue.",
+        interrupted="Interrupted. Finished scans are kept; rerun the command to resume.",
     )
 
 

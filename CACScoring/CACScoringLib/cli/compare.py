@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
         "Compare two scans of one patient and report, by method and artery, whether the scores changed by more than "
-        "the repeatability limits. CTs that have no result yet are scored first, both with the same models; one that "
-        "needs a heart mask, reviewed lesions or a series is scored by cac score before, and its result given."
+        "the repeatability limits. CTs without a result are scored first, with the same models. Score a CT that needs "
+        "a heart mask, reviewed lesions or the choice of a series with cac score first."
     )
     add = parser.add_argument
     what = "a CT, or a results folder of cac score"
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _how(options: argparse.Namespace, content: dict | None) -> tuple[RunSettings, ChosenModels]:
-    """What scans are scored with. content: of the result that they are scored like; None where both are scored now."""
+    """Models that score scans. content: of the result that they are scored like; None where both are scored now."""
     from ..models.choice import ChosenModels, chosen_models
     from ..run import RunSettings
     from ..scoring.lesions import ScoringRules

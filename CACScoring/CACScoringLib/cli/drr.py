@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-from ..core.ct import CTError
 from ..core.files import OutputError
 from ..core.options import add_options, settings_from
 from ..core.progress import Progress
@@ -43,38 +41,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show only the calcium of this map (calcium_map.nii.gz of cac score)",
     )
     add_settings_argument(parser, '{"source_detector_mm": 1500, "photons": 20000}')
-    add("--identify", action="store_true", help="include patient name, id, sex and study date in the DICOM file")
+    add("--identify", action="store_true", help="include patient name, ID, sex and study date in the DICOM file")
     parser.set_defaults(run=run, interrupted="Interrupted. Nothing was written.")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Compute and write the radiograph. Raises CTError, OutputError."""
-    from ..core.ct import same_grid
+    from ..api import project_radiograph
     from ..drr import files as drr_files
-    from ..drr.geometry import centre_mm, view_named
-    from ..drr.projection import body_only, radiograph
+    from ..drr.geometry import view_named
     from ..io.reading import read_ct, read_mask
 
     write = drr_files.writer_for(options.output)
     if options.output.exists() and not options.overwrite:
         raise OutputError(f"{options.output} already exists. Choose another --output, or replace it with --overwrite.")
-    view = view_named(options.view)
     settings = settings_from(options, from_file(options.settings, None, DrrSettings()))
-    settings = replace(settings, angle_degrees=view.angle_degrees, mirrored=view.mirrored)
-    spectrum, film = settings.spectrum(), settings.film()
-    settings.geometry((0.0, 0.0, 0.0))  # what is wrong is reported before the CT is read
+    view_named(options.view)  # wrong settings are reported before the CT is read
+    settings.spectrum(), settings.film(), settings.geometry((0.0, 0.0, 0.0))
     progress.begin(["reading", "projecting", "writing"])
     with progress.step("reading"):
         scan = read_ct(options.ct, options.series)
         calcium = read_mask(options.calcium_map) if options.calcium_map else None
-        if calcium is not None and (calcium.GetDimension() != 3 or not same_grid(calcium, scan.image)):
-            raise CTError(
-                f"{options.calcium_map.name} is on a different grid from the CT. Give the calcium map that was "
-                "computed from this CT."
-            )
-        image = scan.image if settings.table or calcium is not None else body_only(scan.image)
     with progress.step("projecting"):
-        picture = radiograph(image, settings.geometry(centre_mm(scan.image)), spectrum, film, calcium)
+        picture = project_radiograph(scan, options.view, settings, calcium)
     with progress.step("writing"):
         write(options.output, picture, scan.acquisition, options.identify)
     for warning in scan.warnings:

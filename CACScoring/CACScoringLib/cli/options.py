@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..scoring.lesions import ScoringRules
 
 SERIES_HELP = (
-    "DICOM series to read where the folder holds several: its number or UID; several series with one number, or "
-    "cardiac phases of one series, are 3.1, 3.2, … as listed when this option is left out"
+    "series of a DICOM folder that holds several, by number or UID; 3.1, 3.2, … for series that share a number and for "
+    "cardiac phases (run without this option to list them)"
 )
 
 SECTIONS = ("scoring", "results", "scan", "radiograph", "access", "series", "watch", "study")
@@ -42,8 +42,8 @@ def add_unusual_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unusual",
         action="store_true",
-        help="score a contrast-enhanced scan, or one whose anatomy contradicts the orientation in its header, as in "
-        "dextrocardia, with a warning instead of refusing it",
+        help="score a contrast-enhanced scan, or one whose anatomy contradicts its header (as in dextrocardia), with a "
+        "warning instead of refusing it",
     )
 
 
@@ -52,22 +52,21 @@ def add_dicom_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dicom",
         action="store_true",
-        help="also write the results as DICOM objects (SEG, SR, PDF, key slices) of the CT's patient and study; the CT "
-        "has to be a DICOM series",
+        help="also write DICOM objects (SEG, SR, PDF, key slices) for the CT's patient and study; needs a DICOM series",
     )
 
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add how to choose networks; returns their group."""
-    networks = parser.add_argument_group("without a threshold")
+    networks = parser.add_argument_group("networks")
     which = networks.add_mutually_exclusive_group()
     which.add_argument(
         "--model",
         action="append",
         default=[],
         metavar="NAME",
-        help="model to use instead of the bundled one for territories, slices or decomposition, or to find the heart "
-        "instead of the one for territories (see cac models list); may be repeated",
+        help="model to use in place of the bundled one for territories, heart, slices or decomposition (see cac models "
+        "list); may be repeated",
     )
     which.add_argument(
         "--threshold-only", action="store_true", help="score by the clinical rule alone, without networks"
@@ -76,7 +75,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="where the networks run (default: auto, a GPU if there is one)",
+        help="device of the networks (default: auto, the GPU if available)",
     )
     return networks
 
@@ -88,9 +87,8 @@ def add_estimate_argument(networks: argparse._ArgumentGroup) -> None:
         nargs="?",
         const="all",
         metavar="KINDS",
-        help="also give whole-scan estimates by models that evaluate the scan as a whole: vessels, radiomics, or both "
-        "separated by a comma; without KINDS, every estimate for which there is a model. --model selects these "
-        "models too",
+        help="add whole-scan estimates: vessels, radiomics, or both separated by a comma (default: all that have a "
+        "model); --model selects these models too",
     )
 
 
@@ -127,15 +125,15 @@ def model_choice(options: argparse.Namespace) -> ModelChoice:
     return ModelChoice(tuple(options.model), options.threshold_only, options.device, estimates)
 
 
-def add_settings_argument(parser: argparse._ActionsContainer, example: str = '{"results": {"healthy": false}}') -> None:
+def add_settings_argument(parser: argparse._ActionsContainer, example: str = '{"results": {"healthy": true}}') -> None:
     """Add the option."""
     parser.add_argument(
         "--settings",
         action="append",
         default=[],
         metavar="FILE|JSON",
-        help=f"settings that are seldom changed, as a JSON file or as JSON, such as {example}; docs/user/settings.md "
-        "lists them; may be repeated",
+        help=f"rarely changed settings, as a JSON file or as JSON, such as {example}; docs/user/settings.md lists all; "
+        "may be repeated",
     )
 
 
@@ -167,7 +165,7 @@ def read_settings(given: str) -> tuple[object, Path]:
 
 
 def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunSettings:
-    """How scans are scored and what is written of them: the sections "scoring" and "results", and options that a
+    """Read the settings of scoring and results: the sections "scoring" and "results", and options that a
     command has for the same. The rules are called by what was changed. Raises OutputError.
     """
     settings = from_file(options.settings, "results", standard)
@@ -191,13 +189,13 @@ def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:
         "--cluster",
         default=LOCAL,
         metavar="CLUSTER",
-        help=f"who {work}: local (default: processes of this computer), the address tcp://HOST:PORT of a Dask "
-        "scheduler, or a batch system, such as slurm, as Dask is configured for it",
+        help=f"workers that {work}: local (default: processes of this computer), tcp://HOST:PORT of a Dask scheduler, "
+        "or a batch system such as slurm, as configured for Dask",
     )
 
 
 def extras_of_cluster(options: argparse.Namespace) -> tuple[str, ...]:
-    """What the option needs beyond the base. Raises ClusterError."""
+    """Extras that --cluster needs. Raises ClusterError."""
     if getattr(options, "cluster", LOCAL) == LOCAL:
         return ()
     from ..cohort.cluster import ClusterChoice

@@ -16,13 +16,13 @@ from .archive_options import access, add_archive_arguments, wanted_series
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Fetch series from a DICOM archive. Each becomes a folder, whole or not there, named by a digest of its UID. "
-        "Run again, the command fetches what is lacking. The folder can be given to cac cohort."
+        "Fetch series from a DICOM archive. Each becomes a folder, complete or absent, named by a digest of its UID; "
+        "cac cohort scores them. Rerun the command to fetch what is missing."
     )
     add_archive_arguments(parser)
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--output", type=Path, metavar="DIR", help="folder for a folder per series")
-    target.add_argument("--list", action="store_true", help="list the series that match, and fetch none")
+    target.add_argument("--output", type=Path, metavar="DIR", help="where to write a folder per series")
+    target.add_argument("--list", action="store_true", help="list matching series without fetching them")
     series = parser.add_argument_group("series")
     add_options(series, SeriesFilter, "patient_id", "study_uid", "series_uid")
     series.add_argument(
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(
         run=run,
         extras=lambda options: ("archive",),
-        interrupted="Interrupted. Whole series are kept; run the same command again to continue.",
+        interrupted="Interrupted. Complete series are kept; rerun the command to resume.",
     )
 
 

@@ -12,17 +12,15 @@ from .archive_options import access, add_archive_arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Store DICOM files in an archive: a result of cac score, or a study. What the archive has already is not sent "
-        "again, and in the end it is asked whether it has all."
+        "Store DICOM files in an archive: a result of cac score, or a study. Objects that the archive has are not sent "
+        "again; afterwards their arrival is verified."
     )
     add_archive_arguments(parser)
-    parser.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE|FOLDER", help="DICOM files, and folders that hold them"
-    )
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE|FOLDER", help="DICOM files or folders")
     parser.set_defaults(
         run=run,
         extras=lambda options: ("archive",),
-        interrupted="Interrupted. Run the same command again to send the rest.",
+        interrupted="Interrupted. Rerun the command to send the rest.",
     )
 
 

@@ -27,7 +27,7 @@ FOR_A_CT = ("ct", "series", "heart", "lesions", "earlier", "dicom", "allow_unusu
 
 @dataclass(frozen=True)
 class RadiographInput:
-    """What is given of a patient: section "radiograph" of the settings.
+    """Radiographs and clinical factors of a patient: section "radiograph" of the settings.
 
     pa, lateral: files. age_years, sex ("F" or "M"), bmi_kg_m2: clinical factors, used where all three are known; None
     takes age and sex from DICOM.
@@ -46,7 +46,7 @@ class RadiographInput:
 
 
 def radiograph_input(options: argparse.Namespace) -> RadiographInput:
-    """What is given of a patient's radiographs. Raises OutputError."""
+    """Read the radiographs and clinical factors. Raises OutputError."""
     given = from_file(options.settings, "radiograph", RadiographInput())
     return replace(given, pa=options.radiograph or given.pa)
 
@@ -124,7 +124,9 @@ def _factors(
     if stated_sex is not None and sex != stated_sex:
         differ.append(("sex", sex, stated_sex))
     warnings = [
-        ScanWarning("factors-differ", f"The {name} given is {own}, but the file states {stated}. The given is used.")
+        ScanWarning(
+            "factors-differ", f"The {name} given is {own}, but the file states {stated}. The given value is used."
+        )
         for name, own, stated in differ
     ]
     known = {"age": age, "sex": sex, "body mass index": given.bmi_kg_m2}

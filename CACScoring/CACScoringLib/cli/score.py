@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
     add("--output", type=Path, metavar="DIR", help="folder for the results (default: the CT's name followed by -cac)")
     add("--overwrite", action="store_true", help="replace results that are already in the folder")
     add("--series", metavar="NUMBER|UID", help=SERIES_HELP)
-    add("--heart", type=Path, metavar="MASK", help="heart mask to use instead of the heart that is found")
+    add("--heart", type=Path, metavar="MASK", help="heart mask to use in place of the segmented heart")
     add(
         "--lesions",
         type=Path,
@@ -57,8 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
         "--earlier",
         type=Path,
         metavar="RESULT",
-        help="results folder of an earlier scan of the patient, to compare with",
+        help="result of an earlier scan of the patient to compare with",
     )
+    add("--profile", action="store_true", help="print the time and memory of each step, for a report of a problem")
     add_dicom_argument(parser)
     add_unusual_argument(parser)
     add_settings_argument(parser, '{"scoring": {"rules": {"minimum_pixels": 3}}, "results": {"identify": true}}')
@@ -67,9 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
         "--radiograph",
         type=Path,
         metavar="IMAGE",
-        help="PA radiograph to score instead of a CT: DICOM (CR, DX), a greyscale PNG, JPEG or TIFF in which bone is "
-        "bright, or a NIfTI, NRRD or MHA file of cac drr; --model then selects the radiograph model. A lateral view, "
-        "age, sex and body mass index are given by --settings",
+        help="PA radiograph to score instead of a CT: DICOM (CR, DX), a grey PNG, JPEG or TIFF with bright bone, or a "
+        "NIfTI, NRRD or MHA file of cac drr; --model selects the radiograph model, --settings add a lateral view, age, "
+        "sex and body mass index",
     )
     if make_sample:
         add("--sample", action="store_true", help="score a digital patient with known calcium mass; needs no CT")
@@ -138,6 +139,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if comparison:
         print(comparison_as_text(comparison))
     print(f"Results: {output.path}")
+    if options.profile:
+        print(progress.profile())
 
 
 @contextlib.contextmanager

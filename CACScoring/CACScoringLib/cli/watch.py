@@ -25,20 +25,20 @@ from .options import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Watch a DICOM archive: every CT series that matches is fetched when all of its images are there, scored, and "
-        "its results are stored in the archive, once. Run again after an interruption, the command goes on."
+        "Watch a DICOM archive: fetch and score every matching CT series once it is complete, and store its results in "
+        "the archive. Rerun the command to resume."
     )
     add_archive_arguments(parser)
     add = parser.add_argument
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the journal and a result per series")
     add_options(parser, WatchSettings, "once")
-    add("--identify", action="store_true", help="include patient name, id and study date in the results")
+    add("--identify", action="store_true", help="include patient name, ID and study date in the results")
     add_options(parser, SeriesFilter, "days")
     add_estimate_argument(add_network_arguments(parser))
     parser.set_defaults(
         run=run,
         extras=lambda options: ("archive", "cohort", "dicom", *extras_of_networks(options)),
-        interrupted="Interrupted. Nothing is lost; run the same command again to continue.",
+        interrupted="Interrupted. Rerun the command to resume.",
     )
 
 
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from ..models.choice import chosen_models
     from ..run import RunSettings
 
-    settings = scoring_settings(options, RunSettings(healthy=False, saliency=False, dicom=True))
+    settings = scoring_settings(options, RunSettings(saliency=False, dicom=True))
     watched = settings_from(options, from_file(options.settings, "watch", WatchSettings()))
     wanted = wanted_series(options)
     archive = connect(options.archive, access(options))

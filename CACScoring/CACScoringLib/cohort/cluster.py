@@ -1,4 +1,4 @@
-"""Which Dask cluster does the work: this machine, a scheduler, or a batch system."""
+"""Choice of the Dask cluster: this machine, a scheduler, or a batch system."""
 
 from __future__ import annotations
 
@@ -70,17 +70,17 @@ class ClusterChoice:
 
     @property
     def is_local(self) -> bool:
-        """Whether the workers are processes of this machine, which share its memory."""
+        """True if the workers are processes of this machine, which share its memory."""
         return self.name == LOCAL
 
     @property
     def is_scheduler(self) -> bool:
-        """Whether it is the address of a scheduler that runs."""
+        """True if it is the address of a scheduler that runs."""
         return _ADDRESS.fullmatch(self.name) is not None
 
     @property
     def is_of_batch_system(self) -> bool:
-        """Whether dask-jobqueue begins the workers."""
+        """True if dask-jobqueue begins the workers."""
         return self.name in BATCH_SYSTEMS
 
 

@@ -53,8 +53,8 @@ def score_cohort(
 ) -> list[ScanState]:
     """Score every CT below a folder (see `cohort.search.search`) or of a table (see `cohort.scans.scans_of_table`).
 
-    Called again after an interruption it goes on: results that are whole and of the same content and settings are kept,
-    scans that failed are tried again. A scan whose worker died is tried once more at the end, alone. count: of
+    Called again after an interruption, it resumes: results that are whole and of the same content and settings are
+    kept, scans that failed are tried again. A scan whose worker died is tried once more at the end, alone. count: of
     workers; None for as many as the cluster has, or this machine has room for. overwrite: score all anew.
 
     Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv`,
@@ -92,13 +92,13 @@ def score_cohort(
 
 
 def made_with(settings: RunSettings, chosen: ChosenModels) -> dict:
-    """What results depend on, as JSON: settings, models and their calibrations."""
+    """Facts that results depend on, as JSON: settings, models and their calibrations."""
     models = chosen.networks | chosen.estimates
     made_with = {
         "score": asdict(settings.score),
         "identify": settings.identify,
         "scene": settings.scene,
-        **({} if settings.healthy else {"healthy": False}),
+        **({"healthy": True} if settings.healthy else {}),
         **({"dicom": True} if settings.dicom else {}),
         "models": {network: f"{m.card.name} {m.card.sha256[:12]}" for network, m in sorted(models.items())},
         "calibrations": {network: _digest(m.card.calibration) for network, m in sorted(models.items())},

@@ -1,4 +1,4 @@
-"""Where a cohort's results go: which scan has which folder, what is there already, and with which settings made.
+"""Folder of a cohort's results: the folder of each scan, existing results and their settings.
 
 `cohort.json` holds the settings, the models and the scans' folders. A scan's result is whole where its folder has
 `scores.json`; that it was made with these settings is known because other settings are refused, and --overwrite
@@ -186,7 +186,7 @@ def free_name(name: str, taken: Container[str]) -> str:
 
 
 def _untouched(scan: CohortScan, known: ScanRecord) -> bool:
-    """Whether a scan's files are as they were, or out of reach, as on a network drive that is gone for a while."""
+    """True if a scan's files are as they were, or out of reach, as on a network drive that is gone for a while."""
     try:
         return known.files == files_key(scan)
     except OSError:

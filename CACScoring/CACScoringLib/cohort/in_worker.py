@@ -1,4 +1,5 @@
-"""What runs in the workers of a cluster. Imports `distributed`, so this module is imported where it is used."""
+"""Functions that run in the workers of a cluster. Imports `distributed`, so this module is imported where it is
+used."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def write_tables(folder: Path, scans: Iterable[tuple[str, CohortScan, ScanState]
 
 
 def table_path(folder: Path, name: str) -> Path:
-    """Where a table lies."""
+    """Path of a table."""
     return folder / f"{name}.parquet"
 
 

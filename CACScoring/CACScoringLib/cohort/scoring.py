@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ScanRecord:
-    """What RECORD holds.
+    """Content of RECORD.
 
     content: SHA-256 of the scan's files. files: of their names, sizes and times of change, by which content that was
     not touched is known without reading it; times are compared for equality, so that no clock has to be right.
@@ -59,7 +59,7 @@ class ScanJob:
 
 @dataclass(frozen=True)
 class ScanOutcome:
-    """What became of a scan: the content of its `scores.json`, or the reason why it could not be scored.
+    """Outcome of a scan: the content of its `scores.json`, or the reason why it could not be scored.
 
     reused: it had been scored before.
     """
@@ -96,7 +96,7 @@ class ScanFolder(OutputFolder):
 
 
 def prepare_scoring(settings: RunSettings, chosen: ChosenModels) -> Callable[[ScanJob], ScanOutcome]:
-    """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one."""
+    """Prepare the scorer of a worker, its networks loaded. All cores are at work already, so each keeps to one."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     if chosen.networks or chosen.estimates:
         use_threads(1)
@@ -169,14 +169,14 @@ def read_scores(folder: Path) -> dict | None:
 
 
 def whole_scores(folder: Path) -> dict | None:
-    """As `read_scores`, but None also where the result is damaged, so that it is made anew."""
+    """Read scores as `read_scores` does; None also for a damaged result, so that it is made anew."""
     with suppress(UnreadableError):
         return read_scores(folder)
     return None
 
 
 def read_record(folder: Path) -> ScanRecord | None:
-    """What RECORD of a scan's folder holds; None where there is none."""
+    """Read RECORD of a scan's folder; None if there is none."""
     try:
         return ScanRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -198,7 +198,7 @@ def content_key(scan: CohortScan) -> str:
 
 
 def files_key(scan: CohortScan) -> str:
-    """Of names, sizes and times of change of a scan's files. Raises OSError."""
+    """Digest of names, sizes and modification times of a scan's files. Raises OSError."""
     parts: list[object] = [scan.series]
     for group in _files(scan):
         found = [(file.name, file.stat()) for file in group]

@@ -1,4 +1,4 @@
-"""Which scans lie below a folder: image files, and the DICOM series of each folder."""
+"""Search of a folder for scans: image files, and the DICOM series of each folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_DICOM = (*IMAGE_ENDINGS, ".json", ".tsv")
 
 @dataclass(frozen=True)
 class Search:
-    """What lies below a folder. folders: those that may hold DICOM files, to be asked for their series."""
+    """Result of searching a folder. folders: those that may hold DICOM files, to be asked for their series."""
 
     files: tuple[Path, ...]
     folders: tuple[Path, ...]

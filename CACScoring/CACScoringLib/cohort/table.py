@@ -25,7 +25,7 @@ _ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics
 
 
 def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = ()) -> list[str]:
-    """Of `cohort.csv`; see `result_row` and `line`. estimates: kinds of whole-scan estimates."""
+    """Columns of `cohort.csv`; see `result_row` and `line`. estimates: kinds of whole-scan estimates."""
     names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *_GEOMETRY]
     for method in methods:
         names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_OF_METHOD[method])]
@@ -35,7 +35,7 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
 
 
 def result_row(content: dict) -> dict[str, object]:
-    """What `cohort.csv` says of a scan that was scored. content: its `scores.json`."""
+    """Row of `cohort.csv` for a scored scan. content: its `scores.json`."""
     image, measured = content["input"], content["measured"] or {}
     row = {
         "warnings": " ".join(dict.fromkeys(warning["code"] for warning in content["warnings"])),

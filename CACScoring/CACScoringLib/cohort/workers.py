@@ -196,7 +196,7 @@ class Workers:
         if places:
             self._warn = None
         elif self._warn and now - self._begun > ARRIVAL_SECONDS:
-            message = f"No worker of --cluster {self._choice.name} has come in {ARRIVAL_SECONDS:.0f} s. Still waiting."
+            message = f"No worker of --cluster {self._choice.name} connected in {ARRIVAL_SECONDS:.0f} s. Still waiting."
             self._warn(ScanWarning("no-workers", message))
             self._warn = None
 
@@ -269,5 +269,5 @@ def _forgotten(client: Any) -> None:
 
 
 def sensible_count(memory_each_bytes: int = SCAN_BYTES) -> int:
-    """How many processes to use: one per core this process may use, as far as memory goes; at least one."""
+    """Number of processes to use: one per core this process may use, as far as memory goes; at least one."""
     return max(1, min(core_count(), available_memory_bytes() // memory_each_bytes))

@@ -78,11 +78,12 @@ class MaskError(CTError):
 
 @dataclass(frozen=True)
 class ScanWarning:
-    """A doubt that travels with the result into every export.
+    """A doubt about a result, which every export repeats.
 
-    code: a short stable name for programs, such as "not-120-kvp", declared in `warning_codes`; message: one sentence
-    for a reader. severe: the numbers may mean nothing, so that it stands above them; given only for a stored warning,
-    which another version may have made.
+    Attributes:
+        code: Stable name for programs, such as "not-120-kvp"; the reference of warnings lists all.
+        message: One sentence for a reader.
+        severe: True if the scores may be meaningless; severe warnings are shown above the scores.
     """
 
     code: str
@@ -98,11 +99,19 @@ class ScanWarning:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How a scan was made. None always means unknown, never a default.
+    """Acquisition parameters of a scan, and who was scanned. None means unknown.
 
-    mass_factor_patient: mg/cm³ of hydroxyapatite per HU in this scan, as its scanner states it (DICOM 0018,9351);
-    mass_factor_small, mass_factor_medium, mass_factor_large: the scanner's, by the patient's size (0018,9352).
-    Name, id, study date and series UID identify a person: `facts` leaves them out unless asked to identify.
+    Name, ID, study date and series UID identify a person: `facts` omits them by default.
+
+    Attributes:
+        file_format: Where the scan came from, such as "DICOM" or "memory".
+        kvp: Tube voltage, kV.
+        slice_thickness_mm: Thickness of a slice, which may differ from the distance between slices.
+        exposure_mas: Tube current–time product, mAs.
+        mass_factor_patient: mg/cm³ of hydroxyapatite per HU in this scan, as stated by its scanner (DICOM 0018,9351).
+        mass_factor_small: The scanner's factor for small patients (DICOM 0018,9352).
+        mass_factor_medium: The factor for medium patients.
+        mass_factor_large: The factor for large patients.
     """
 
     file_format: str
@@ -128,7 +137,7 @@ class Acquisition:
     mass_factor_large: float | None = None
 
     def facts(self, identify: bool = False) -> dict[str, str | float | None]:
-        """All facts by name, without those that identify a person unless asked to."""
+        """Return all facts by name; those that identify a person only with `identify`."""
         facts = asdict(self)
         return {name: value for name, value in facts.items() if identify or name not in _IDENTIFYING}
 
@@ -149,12 +158,15 @@ class _Voxels:
 
 @dataclass(frozen=True)
 class CTScan:
-    """A CT in HU with axial slices.
+    """CT in HU with axial slices.
 
-    image: int16 (float32 when the source holds fractions of HU), three-dimensional, axes ordered towards
-    patient left, posterior and superior; so array axes [k, j, i] run superior, posterior, left.
-    source: the file or folder it came from, None when made in memory. dicom_files: those of the series it was read
-    from, in any order; none of a scan that was not.
+    Attributes:
+        image: int16 (float32 if the source holds fractions of HU), axes towards patient left, posterior and superior;
+            array axes [k, j, i] therefore run superior, posterior, left.
+        acquisition: How the scan was made.
+        warnings: Doubts found while reading.
+        source: File or folder; None for an image in memory.
+        dicom_files: Files of the DICOM series, in any order.
     """
 
     image: sitk.Image
@@ -165,21 +177,23 @@ class CTScan:
 
     @property
     def hu(self) -> np.ndarray:
-        """Read-only view of the voxels, [k, j, i], HU. It stays valid when the scan is gone."""
+        """Read-only view of the voxels, [k, j, i], HU; it outlives the scan."""
         return np.asarray(_Voxels(self.image))
 
     @property
     def pixel_area_mm2(self) -> float:
+        """Area of a pixel, mm²."""
         spacing_i, spacing_j, _ = self.image.GetSpacing()
         return spacing_i * spacing_j
 
     @property
     def slice_spacing_mm(self) -> float:
-        """Distance of neighbouring slice centres; not the slice thickness, which may overlap."""
+        """Distance between neighbouring slice centres, mm; not the slice thickness."""
         return self.image.GetSpacing()[2]
 
     @property
     def voxel_volume_mm3(self) -> float:
+        """Volume of a voxel, mm³."""
         return math.prod(self.image.GetSpacing())
 
 
@@ -195,12 +209,17 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     Raises:
         NotVolumeError: It is not one three-dimensional grey-level volume.
         NotHounsfieldError: The values are not Hounsfield units.
+
+    Examples:
+        >>> image = cac.read_ct("ct.nrrd").image  # or any SimpleITK image in HU
+        >>> cac.scan_from_image(image, cac.Acquisition("memory", kvp=120)).acquisition.kvp
+        120
     """
     image = _without_single_time_step(image)
     _check_volume(image)
     _check_hounsfield(image)
     warnings = _clamped(image)
-    image = _stored_as_hu(sitk.DICOMOrient(image, "LPS"))
+    image = _stored_as_hu(_oriented(image))
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
@@ -285,7 +304,7 @@ def _resampled(name: str, lost: np.ndarray) -> ScanWarning:
 
 
 def same_grid(first: sitk.Image, second: sitk.Image) -> bool:
-    """Whether two images have voxels at the same places (within GRID_TOLERANCE_MM at the corners)."""
+    """True if two images have voxels at the same places (within GRID_TOLERANCE_MM at the corners)."""
     if first.GetSize() != second.GetSize():
         return False
     i, j, k = (n - 1 for n in first.GetSize())
@@ -352,7 +371,16 @@ def _check_hounsfield(image: sitk.Image) -> None:
         )
 
 
+def _oriented(image: sitk.Image) -> sitk.Image:
+    """With axes to the left, posterior and superior; where they are so already, no copy."""
+    if sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()) == "LPS":
+        return image
+    return sitk.DICOMOrient(image, "LPS")
+
+
 def _stored_as_hu(image: sitk.Image) -> sitk.Image:
+    if image.GetPixelID() == sitk.sitkInt16 and sitk.GetArrayViewFromImage(image).min() >= AIR_HU:
+        return image
     # The upper bound is int16's: reconstructions overshoot next to metal, and scores saturate far below it.
     image = sitk.Clamp(image, image.GetPixelID(), AIR_HU, 32767)
     whole = _whole_numbers(sitk.GetArrayViewFromImage(image))

@@ -107,7 +107,7 @@ class OutputError(Exception):
 
 
 class OutputFolder:
-    """Where a run's results go.
+    """Output folder of a run.
 
     Files are made in a hidden folder beside the target and moved in at the end, in place of all files of an earlier
     result; of a run that was killed while it did so, the next run to the same target moves in what is left. Raises

@@ -1,4 +1,4 @@
-"""Where voxels lie: grids of images, and grids in the voxel coordinates of a scan, with the ways between them.
+"""Grids of images, and grids in the voxel coordinates of a scan, with the ways between them.
 
 `Grid` is that of any image. `ScanGrid` has the axes of a scan, as the grids of networks do. Every voxel of it is the
 mean of the image over the voxel's extent; within a slice the image is interpolated linearly, and across slices it is
@@ -54,7 +54,7 @@ class Grid:
         return sitk.GetArrayFromImage(self.resample(mask * np.uint8(200))) >= 100
 
     def box(self, part: sitk.Image) -> list[slice]:
-        """Where a part of this grid lies in it, i j k; negative or beyond its size where it is no part."""
+        """Box of a part of this grid, i j k; negative or beyond its size if it is not a part."""
         start = self._placed(sitk.Image([1] * len(self.size), sitk.sitkUInt8)).TransformPhysicalPointToIndex(
             part.GetOrigin()
         )
@@ -142,7 +142,11 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     Returns:
         A slice by axis.
     """
-    return ndimage.find_objects(mask.view(np.uint8))[0]
+    box: tuple[slice, ...] = ()
+    for axis in range(mask.ndim):  # each narrows the next
+        filled = np.flatnonzero(mask[box].any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box += (slice(int(filled[0]), int(filled[-1]) + 1),)
+    return box
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ class Artery(IntEnum):
 
     @property
     def key(self) -> str:
-        """Its name in `scores.json`: LM, LAD, LCX, RCA, other, unassigned."""
+        """Name in `scores.json`: LM, LAD, LCX, RCA, other, unassigned."""
         return self.name if self <= Artery.RCA else self.name.lower()
 
     @property
@@ -35,12 +35,12 @@ class Artery(IntEnum):
 
     @property
     def short_name(self) -> str:
-        """In lists and on buttons: its key."""
+        """Name in lists and on buttons."""
         return self.key
 
     @classmethod
     def called(cls, name: str) -> Artery | None:
-        """The artery of a segment called like its key, alone or before a colon ("LAD: left anterior …")."""
+        """Return the artery whose key a segment's name is or begins with ("LAD: left anterior …")."""
         return next((artery for artery in cls if artery.key.lower() == _word(name)), None)
 
 
@@ -54,7 +54,7 @@ class NonCoronary(IntEnum):
 
     @property
     def key(self) -> str:
-        """Its name in `scores.json`: aortic_valve, mitral_annulus, thoracic_aorta, other."""
+        """Name in `scores.json`: aortic_valve, mitral_annulus, thoracic_aorta, other."""
         return self.name.lower()
 
     @property
@@ -63,13 +63,14 @@ class NonCoronary(IntEnum):
 
     @property
     def short_name(self) -> str:
-        """In lists and on buttons, where `key` would not tell it from an artery."""
+        """Name in lists and on buttons, distinct from those of arteries."""
         return _SHORT_NAMES[self]
 
     @classmethod
     def called(cls, name: str) -> NonCoronary | None:
-        """The site of a segment called like its full or short name or its key, alone or before a colon ("Aortic
-        valve: …"); a hyphen or an underscore is as good as a space. "other" is an artery.
+        """Return the site that a segment's name denotes: its full name, short name or key, alone or before a colon.
+
+        Hyphens and underscores count as spaces. "other" is an artery.
         """
         word = _spaced(_word(name))
         keys = {_spaced(site.key): site for site in cls if site != cls.OTHER}
@@ -107,7 +108,7 @@ MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 
 
 def is_not_coronary(name: str) -> bool:
-    """Whether a segment is called like NOT_CORONARY_ID, alone or before a colon."""
+    """True if a segment is called like NOT_CORONARY_ID, alone or before a colon."""
     return _word(name) == NOT_CORONARY_ID
 
 

@@ -18,7 +18,7 @@ from .files import OutputError
 
 
 class _Dataclass(Protocol):
-    __dataclass_fields__: ClassVar[dict]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 Settings = TypeVar("Settings", bound=_Dataclass)
@@ -26,7 +26,7 @@ Settings = TypeVar("Settings", bound=_Dataclass)
 
 @dataclass(frozen=True)
 class Row:
-    """How a panel asks for a setting. Its texts are translated where they are shown.
+    """Label, help and limits of a setting in a panel. Its texts are translated where they are shown.
 
     label: of the row, or of the check box. unset: what is shown for 0, which leaves the setting as it is. unit, step,
     limits: of a number. is_choice: the values are chosen from a list.
@@ -86,7 +86,7 @@ def settings_from(arguments: argparse.Namespace, settings: Settings, names: Iter
 
 
 def rows_of(kind: type) -> dict[str, Row]:
-    """How a panel asks for a dataclass's settings, by field."""
+    """Rows of a dataclass's settings, by field."""
     return {field.name: field.metadata["row"] for field in dataclasses.fields(kind) if field.metadata.get("row")}
 
 
@@ -138,4 +138,4 @@ def _value(kind: Any, value: Any, where: str, folder: Path) -> object:
             return {int(key): _value(get_args(one)[1], part, f"{where}.{key}", folder) for key, part in value.items()}
         if type(value) is one and not (one is float and not math.isfinite(value)):
             return value
-    raise OutputError(f"{where} in --settings is {value!r}, which is of another type than it has to be. Correct it.")
+    raise OutputError(f"{where} in --settings is {value!r}, which has the wrong type. Correct it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from .text import printable
 
 @dataclass(frozen=True, slots=True)
 class ScanState:
-    """How far one scan of a cohort is.
+    """State of one scan of a cohort.
 
     index: its row in the cohort's table. name: for people; need not be unique. folder: of its results. ct, series: what
     is scored, as `read_ct` takes it. state: "waiting", "running", "done", "skipped" (done before) or "failed". reason:
@@ -40,6 +41,30 @@ class ScanState:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a step cost: its seconds (None of the start-up), seconds of all cores, and the process's peak of memory
+    at its end (None on Windows)."""
+
+    seconds: float | None
+    processor: float
+    peak_mb: float | None
+
+    @classmethod
+    def until_now(cls, before: float, seconds: float | None = None) -> Cost:
+        """before: `time.process_time` at the beginning."""
+        return cls(seconds, time.process_time() - before, _peak_mb())
+
+
+def _peak_mb() -> float | None:
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
 class Progress:
     """Counts and times the steps of a run and says nothing.
 
@@ -51,6 +76,7 @@ class Progress:
     def __init__(self) -> None:
         self.steps: list[str] = []
         self.seconds: dict[str, float] = {}
+        self.costs: dict[str, Cost] = {}
 
     def begin(self, steps: list[str]) -> None:
         """Announce the names of all steps."""
@@ -60,9 +86,20 @@ class Progress:
     def step(self, name: str) -> Iterator[None]:
         """Surrounds one step."""
         self._began(name)
-        start = time.perf_counter()
+        self.costs.setdefault("start-up", Cost.until_now(0.0))
+        start, before = time.perf_counter(), time.process_time()
         yield
         self.seconds[name] = time.perf_counter() - start
+        self.costs[name] = Cost.until_now(before, self.seconds[name])
+
+    def profile(self) -> str:
+        """The costs of the steps as a table."""
+        lines = [f"{'step':<16}{'seconds':>9}{'processor':>11}{'peak MB':>9}"]
+        for name, cost in self.costs.items():
+            seconds = "" if cost.seconds is None else f"{cost.seconds:.2f}"
+            peak = "" if cost.peak_mb is None else f"{cost.peak_mb:.0f}"
+            lines.append(f"{name:<16}{seconds:>9}{cost.processor:>11.2f}{peak:>9}")
+        return "\n".join(lines)
 
     def counted(self, done: int, count: int) -> None:
         """Within a step that repeats one thing, how often it is done of how many times."""

@@ -30,7 +30,7 @@ _SCORE = {
     "clinical_agatston": _NUMBER,
     "interval_90?": ([_NUMBER] * 2, None),
 }
-_ACQUISITION: dict[str, tuple] = {
+_ACQUISITION: dict[str, tuple[Any, ...]] = {
     f"{name}?": _TEXT_OR_NONE if "str" in str(kind) else _NUMBER_OR_NONE
     for name, kind in Acquisition.__annotations__.items()
 }
@@ -71,7 +71,7 @@ _RECORD = {
 list of one shape has any length."""
 
 
-def read_result(path: Path) -> dict:
+def read_result(path: Path) -> dict[str, Any]:
     """The content of a result's `scores.json`.
 
     Args:
@@ -94,7 +94,7 @@ def read_result(path: Path) -> dict:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a path is a result rather than a CT."""
+    """True if a path is a result rather than a CT."""
     return path.name == LAST_FILE or (path / LAST_FILE).is_file()
 
 
@@ -120,7 +120,7 @@ def _first_wrong(value: Any, shape: Any, at: str) -> str:
     return next(filter(None, (_first_wrong(one, own, place) for place, one, own in inner)), "")
 
 
-def _is_one_of(value: object, types: tuple) -> bool:
+def _is_one_of(value: object, types: tuple[Any, ...]) -> bool:
     if value is None or isinstance(value, bool):
         return None in types if value is None else bool in types
     kinds = tuple(one for one in types if isinstance(one, type))
@@ -128,7 +128,7 @@ def _is_one_of(value: object, types: tuple) -> bool:
     return isinstance(value, kinds) and fits and not (isinstance(value, float) and not math.isfinite(value))
 
 
-def counted_labels(labels: np.ndarray, recorded: Mapping) -> np.ndarray:
+def counted_labels(labels: np.ndarray, recorded: Mapping[str, Any]) -> np.ndarray:
     """The `Artery` labels of what a method counts, 0 elsewhere.
 
     Args:

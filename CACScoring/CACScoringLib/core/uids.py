@@ -9,7 +9,7 @@ _UID = re.compile(r"(?=.{1,64}$)(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*")
 
 
 def is_uid(text: str) -> bool:
-    """Whether a text is a UID (DICOM PS3.5, 9.1)."""
+    """True if a text is a UID (DICOM PS3.5, 9.1)."""
     return _UID.fullmatch(text) is not None
 
 

@@ -18,26 +18,26 @@ SEVERE = frozenset(
         "reversed",
     }
 )
-"""Codes of warnings with which the numbers may mean nothing, so that they stand above the numbers."""
+"""Codes of severe warnings: the scores may be meaningless, so the warning is shown above them."""
 
 ADVICE = {
     # Reading a CT
     "below-air": "Check that the rescale slope and intercept, or the conversion to HU, are right.",
     "burned-in": "Export the image without text in it.",
     "cardiac-phases": "Export and score one cardiac phase.",
-    "columns-unused": "Rename the column where it was meant to be used.",
+    "columns-unused": "Rename the column if it was meant to be used.",
     "derived-image": "Score the unenhanced images as the scanner reconstructed them.",
-    "folders-unread": "Obtain read permission for these folders, and run the command again.",
+    "folders-unread": "Obtain read permission for these folders, and rerun the command.",
     "geometry-unknown": "Convert the DICOM series again with a tool that keeps the geometry, and score that.",
     "images-left-out": "Check that none of these images is a slice of the scan.",
     "lossy-compression": "Export the image without lossy compression.",
     "mask-resampled": "Check that the mask belongs to this scan and covers the heart or the lesions.",
     "mixed-acquisition": "Check that the folder holds one reconstruction of one scan.",
-    "no-workers": "Begin workers for the scheduler, or wait until the batch system begins them.",
-    "oblique": "Prefer a reconstruction in true axial slices, above all to compare scores.",
+    "no-workers": "Start workers for the scheduler, or wait until the batch system starts them.",
+    "oblique": "Prefer a reconstruction in true axial slices, especially to compare scores.",
     "padding-among-tissue": "Check that nothing outside the patient is counted as calcium.",
     "patient-position": "Check in a viewer that the heart's apex points to the left and the spine lies behind it.",
-    "results-damaged": "Find out what changed scores.json: a reader's changes belong into a review.",
+    "results-damaged": "Check who edited scores.json. Edit lesions in a review instead.",
     "unit-unspecified": "Check in a viewer that fat measures about −100 HU and blood about 40 HU.",
     "unread-files": "Copy the series again if slices are missing.",
     # Acquisition
@@ -47,18 +47,18 @@ ADVICE = {
     "contrast-tag": "Check in the images that the blood is not enhanced.",
     "kernel-normalised": "Prefer a reconstruction with a soft kernel if there is one.",
     "kernel-sharp": "Score a reconstruction with a soft kernel, or do not switch normalisation off.",
-    "kvp-unknown": "Find out the tube voltage and give it as acquisition in --settings.",
+    "kvp-unknown": "State the tube voltage (scan.acquisition in --settings).",
     "noise": "Score a reconstruction with a softer kernel or thicker slices; do not trust small lesions in this one.",
     "noise-candidates": "Do not use the candidates. Score a reconstruction with a softer kernel or thicker slices.",
     "not-120-kvp": "Compare the score with those of scans at 120 kVp with care; see adapt_to_tube_voltage.",
     "slice-gaps": "Check that all slices of the series are there.",
     "slices-averaged": "Prefer a reconstruction with slices of 1 to 3 mm if there is one.",
     "thick-slices": "Score a reconstruction with thinner slices if there is one.",
-    "thickness-unknown": "Find out the slice thickness and give it as acquisition in --settings.",
+    "thickness-unknown": "State the slice thickness (scan.acquisition in --settings).",
     "wide-spacing": "Score a reconstruction with closer slices if there is one.",
     # Familiarity
     "beyond-calibration": "Do not use the automatic score. Review the lesions, or score a usual reconstruction.",
-    "unlike-calibration": "Look closer at the lesions and at the candidates left out.",
+    "unlike-calibration": "Check the lesions and the excluded candidates.",
     # Heart
     "heart-cut": "Check the heart outline. If the scan ends within the heart, the score is too low.",
     "heart-floor-uncertain": "Check the lower end of the heart outline; give --heart MASK if it is wrong.",
@@ -69,19 +69,19 @@ ADVICE = {
     "orientation-doubtful": "Check in a viewer that heart, spine and liver lie where the labels say.",
     "reversed": "Do not use the score. Convert the scan again with a tool that keeps the geometry, and score that.",
     # Scores and lesions
-    "automatic": "Look at the lesions and at the candidates left out before you use the score, and mark it reviewed.",
-    "lesions-automatic": "Check that a person has seen these lesions; else do not use the score as a reviewed one.",
+    "automatic": "Check the lesions and the excluded candidates before you use the score, and mark it reviewed.",
+    "lesions-automatic": "Check that a person has reviewed these lesions; otherwise treat the score as automatic.",
     "label-outside-heart": "Check these lesions. Give --heart MASK if the heart outline is wrong.",
     "metal": "Check these lesions; reject stents, leads, clips and wires.",
     "metal-labelled": "Check that these lesions are calcium; reject stents, leads, clips and wires.",
     "percentile-unreviewed": "Review the lesions, and score again with --lesions.",
-    "review-problem": "Correct in the Segment Editor what the message names.",
+    "review-problem": "Correct the named problem in the Segment Editor.",
     "reviewed-empty": "No action is needed if the scan shows no coronary calcium.",
     "unassigned-left-out": "Assign these lesions to an artery if they are coronary.",
     "unreviewed": "Review the candidates before you report the total as a calcium score.",
     # Calcium map and networks
     "map-calibrated-for-others": "Calibrate the models together with cac calibrate.",
-    "map-left-out": "Check the lesions that were left out.",
+    "map-left-out": "Check the excluded lesions.",
     "map-not-calibrated": "Calibrate the model with cac calibrate before its numbers are used.",
     "map-saturated": "Check whether this is metal; if it is, do not use the map there.",
     "moved-to-cpu": "No action is needed. The result is the same but takes longer.",

@@ -21,7 +21,7 @@ _WHITE = 65535
 
 
 def writer_for(path: Path) -> Writer:
-    """What writes a file of this ending. Raises OutputError when there is none, or its folder is not there."""
+    """Return the writer for a file's ending. Raises OutputError when there is none, or its folder is not there."""
     name = path.name.lower()
     if not path.parent.is_dir() or path.is_dir():
         raise OutputError(f"{path} cannot be written: give a file in a folder that exists as --output.")

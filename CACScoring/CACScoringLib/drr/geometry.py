@@ -1,4 +1,4 @@
-"""Where the X-rays of a radiograph run: views of a chest stand, and the rays in a CT's own voxels.
+"""Geometry of a radiograph: views of a chest stand, and the rays in a CT's own voxels.
 
 World positions are LPS, mm. A radiograph is an array [row, column], row 0 at the head.
 """
@@ -75,7 +75,7 @@ class Geometry:
 
     @property
     def magnification(self) -> float:
-        """Of what lies at the isocentre."""
+        """Magnification at the isocentre."""
         return 1.0 if self.parallel else self.source_detector_mm / self.source_isocentre_mm
 
     def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -154,7 +154,7 @@ def in_lps_order(image: sitk.Image) -> sitk.Image:
 
 
 def pose_of(geometry: Geometry, image: sitk.Image) -> Pose:
-    """Where source and detector stand about a CT."""
+    """Pose of source and detector about a CT."""
     forwards, right, down = geometry.axes()
     centre = geometry.isocentre_mm or centre_mm(image)
     to_detector = 0.0 if geometry.parallel else geometry.source_detector_mm - geometry.source_isocentre_mm
@@ -191,7 +191,7 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
     aligned = column_step[main] == row_step[main] == column_step[second] == row_step[first] == 0
 
     def pixel(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
-        """Where pixels lie along an axis; one row or one column where the others are alike."""
+        """Position of pixels along an axis; one row or one column if the others are equal."""
         if column_step[axis] == 0 == row_step[axis]:
             return np.full((1, 1), corner[axis])
         if aligned:

@@ -31,14 +31,22 @@ _CALCIUM_PICTURE, _HEART_PICTURE = "calcium_picture.nrrd", "heart_picture.nrrd"
 
 @dataclass(frozen=True)
 class DrrSettings:
-    """How to make a radiograph, as `cac drr --settings` takes it too.
+    """Geometry, spectrum and film of a radiograph; `cac drr --settings` takes the same fields.
 
-    angle_degrees, mirrored: of a view in VIEWS, or any. tilt_degrees: of the detector, towards the head.
-    source_detector_mm, source_isocentre_mm: distances from the source. detector_mm: width and height of the detector,
-    which has pixels rows and as many columns. kvp: of a tube with 3 mm of aluminium; None is one energy, 70 keV.
-    linear: show the intensity instead of its logarithm. scatter_fraction: scattered part of the signal, below 1.
-    photons: of the noise, per pixel without a patient; None for none. table: keep the table and clothes. parallel:
-    parallel rays instead of a cone beam.
+    Attributes:
+        angle_degrees: Angle of the detector, 0 in front of the chest, 90 at the patient's left.
+        tilt_degrees: Tilt of the detector towards the head.
+        mirrored: Show the view from the source instead of from the detector.
+        source_detector_mm: Distance from source to detector.
+        source_isocentre_mm: Distance from source to the centre of the CT.
+        detector_mm: Width and height of the detector.
+        pixels: Rows and columns of the detector.
+        kvp: Tube voltage behind 3 mm of aluminium; None for photons of 70 keV.
+        linear: Show the intensity instead of its logarithm.
+        scatter_fraction: Scattered part of the signal, from 0 to below 1.
+        photons: Photons per pixel without a patient, which set the noise; None for no noise.
+        table: Keep the table and clothes.
+        parallel: Parallel rays instead of a cone beam.
     """
 
     angle_degrees: float = 0.0
@@ -80,24 +88,24 @@ class DrrSettings:
         )
 
     def spectrum(self) -> Spectrum:
-        """Raises ProjectionError."""
+        """Return the photons' spectrum. Raises ProjectionError."""
         return Spectrum() if self.kvp is None else tube_spectrum(self.kvp)
 
     def film(self, pixels: int | None = None) -> Film:
-        """pixels: another number than the settings' own; each then gets the photons of its area."""
+        """Return the film. pixels: number to use in place of the settings' own; photons then follow their area."""
         photons = self.photons
         if photons is not None and pixels:
             photons = min(photons * (self.pixels / pixels) ** 2, 1e12)
         return Film(self.linear, scatter_fraction=self.scatter_fraction, photons=photons)
 
     def view(self) -> str | None:
-        """Name of the view among VIEWS; None for another angle, or with a tilt."""
+        """Return the name of the view ("PA", "lateral", "AP"); None for another angle or a tilt."""
         if self.tilt_degrees:
             return None
         return next((name for name, seen in VIEWS.items() if seen == (self.angle_degrees, self.mirrored)), None)
 
     def title(self) -> str:
-        """For a name: "PA radiograph", "radiograph at 30°, tilted by 10°"."""
+        """Return a name such as "PA radiograph" or "radiograph at 30°, tilted by 10°"."""
         if view := self.view():
             return f"{view} radiograph"
         tilt = f", tilted by {self.tilt_degrees:g}°" if self.tilt_degrees else ""
@@ -106,7 +114,7 @@ class DrrSettings:
 
 @dataclass(frozen=True)
 class PlacedRadiograph:
-    """What a job made: images of one slice that lie on the detector (LPS, mm), columns to the picture's right, rows
+    """Result of a job: images of one slice that lie on the detector (LPS, mm), columns to the picture's right, rows
     downwards.
 
     picture: float32, brighter where more was absorbed: the negative logarithm of the signal or, linear, the absorbed
@@ -184,7 +192,7 @@ def make_radiograph(folder: Path, progress: Progress) -> None:
 
 
 def read_radiograph_of(folder: Path) -> PlacedRadiograph:
-    """What `make_radiograph` wrote. Raises UnreadableError."""
+    """Read what `make_radiograph` wrote. Raises UnreadableError."""
     picture = _read(folder / _PICTURE)
     extras = [_read(folder / name) if (folder / name).exists() else None for name in (_CALCIUM_PICTURE, _HEART_PICTURE)]
     return PlacedRadiograph(picture, tuple(float(picture.GetMetaData(key)) for key in ("low", "high")), *extras)
@@ -314,8 +322,8 @@ def fast_backend() -> str:
 
 @dataclass(frozen=True)
 class Stand:
-    """Where things stand, LPS, mm. corners: of the detector, [4, 3]: the picture's top left, top right, bottom right,
-    bottom left."""
+    """Positions of the chest stand, LPS, mm. corners: of the detector, [4, 3]: the picture's top left, top right,
+    bottom right, bottom left."""
 
     source: np.ndarray
     isocentre: np.ndarray

@@ -45,7 +45,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Film:
-    """How a radiograph is made visible.
+    """Settings that make a radiograph visible.
 
     linear: grey follows the intensity; otherwise its logarithm, as on film. low, high: percentiles of the body that
     become black and white (bone is white in both). scatter_fraction: of the signal behind the patient; it is spread
@@ -69,7 +69,8 @@ class Film:
 
 
 def attenuation_per_mm(material: str, kev: float) -> float:
-    """Of water, or of bone and aluminium at a density of 1 g/cm³. Raises ProjectionError outside 10 to 150 keV."""
+    """Attenuation of water, or of bone and aluminium at a density of 1 g/cm³. Raises ProjectionError outside 10 to 150
+    keV."""
     if not _KEV[0] <= kev <= _KEV[-1]:
         raise ProjectionError(f"The energy is {kev:g} keV. Give {_KEV[0]:g} to {_KEV[-1]:g} keV.")
     return float(np.exp(np.interp(math.log(kev), np.log(_KEV), np.log(_CM2_PER_G[material])))) / 10
@@ -155,11 +156,16 @@ _NO_LIMIT = 1e9
 
 @dataclass(frozen=True)
 class Radiograph:
-    """A radiograph, float32 [row, column], row 0 at the head.
+    """Radiograph; arrays are float32 [row, column], row 0 at the head.
 
-    line_integrals: ∫μ ds, without unit; of many energies, the logarithm of the signal without scatter and noise.
-    signal: at the detector, 1 without a patient. dark: what is shown of it, brighter where more was absorbed: its
-    negative logarithm or, of a linear film, the absorbed part. window: dark that is shown black, and white.
+    Attributes:
+        geometry: View.
+        film: How the signal is displayed.
+        line_integrals: ∫μ ds, without unit; for several energies the negative logarithm of the noise-free signal.
+        signal: Intensity at the detector, 1 without a patient.
+        dark: Displayed signal, brighter where more was absorbed: the negative logarithm or, for a linear film, the
+            absorbed part.
+        window: Values of `dark` that are shown black and white.
     """
 
     geometry: Geometry
@@ -171,7 +177,7 @@ class Radiograph:
 
     @property
     def grey(self) -> np.ndarray:
-        """From 0 (black) to 1 (white), float32 [row, column]."""
+        """Picture from 0 (black) to 1 (white), float32 [row, column]."""
         low, high = self.window
         return np.clip((self.dark - low) / (high - low), 0, 1).astype(np.float32)
 

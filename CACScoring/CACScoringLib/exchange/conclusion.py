@@ -1,11 +1,10 @@
-"""What a result comes to, in a few plain sentences for reports that hold text."""
+"""Conclusion of a result in a few sentences, for reports that hold text."""
 
 from __future__ import annotations
 
 from ..core.text import RESEARCH_ONLY
-from ..report.files import interval_sentence
+from ..report.headline import category_text, interval_text
 from ..results import ScoreResult
-from ..scoring.uncertainty import TOTAL
 
 
 def conclusion(result: ScoreResult) -> list[str]:
@@ -22,8 +21,8 @@ def conclusion(result: ScoreResult) -> list[str]:
     if result.categories is not None:
         classes = result.categories
         sentences.append(f"Risk class: {classes.risk_class}. CAC-DRS: {classes.cac_drs}.")
-    if sentence := interval_sentence(method):
-        sentences.append(f"90 % interval: {sentence}." if TOTAL in method.intervals else f"{sentence}.")
+    if sentence := "; ".join(filter(None, (interval_text(method), category_text(method)))):
+        sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
     sentences += [f"Caution: {warning.message}" for warning in result.warnings if warning.severe]
     return [*map(plain, sentences), RESEARCH_ONLY]
 

@@ -11,22 +11,21 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from ..core.labels import Artery, Site
 from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
-from ..report import pictures
+from ..report import headline, pictures
 from ..report.files import models_as_json
-from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
-from ..scoring.scores import Score
+from ..report.page import interval_bar
+from ..results import ScoreResult
+from ..scoring.uncertainty import TOTAL
 from . import codes as cac
-from .conclusion import conclusion, plain
-from .key_slices import key_picture, key_slices
+from .conclusion import plain
 from .source import SourceSeries
 
 SERIES = 5
 """Place of its series number."""
 
-_MARGIN_MM, _WIDTH_MM, _PICTURE_MM = 18.0, 174.0, 84.0
+_MARGIN_MM, _PICTURE_MM, _GAP_MM, _BAR_MM = 18.0, 42.0, 2.0, 110.0
 _HEADINGS = FontFace(emphasis="BOLD", fill_color=(232, 238, 242))
 _FONT = "latin-1"
 """Characters of PDF's own fonts."""
@@ -34,41 +33,41 @@ _INK, _FAINT, _ALARM = (30, 36, 40), (105, 115, 122), (176, 32, 32)
 
 
 def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
-    """The report of a result as PDF; with the patient's name, id and study date only where identify is set."""
+    """The report of a result as PDF: headline, table, largest lesions and warnings as on the page, then calcium
+    elsewhere and how it was made; with the patient's name, id and study date only where identify is set."""
+    head, method = headline.headline(result.methods, result.categories, result.warnings), result.methods["threshold"]
     page = _Page(format="A4")
     page.set_title("Coronary calcium")
     page.set_creator(f"CAC {VERSION}")
     page.add_page()
-    page.heading("Coronary calcium", 18)
-    page.line_of(RESEARCH_ONLY, _FAINT)
-    page.facts(_facts(result, identify))
-    for n, sentence in enumerate(conclusion_lines(result)):
-        page.line_of(sentence, _ALARM if sentence.startswith("Caution") else _INK, 12 if n == 0 else 10)
-    for key, method in result.methods.items():
-        page.heading(METHOD_TITLES[key])
-        page.line_of(STATUSES[method.status].capitalize() + ".", _INK if method.reviewed else _ALARM)
-        page.scores(CLINICAL_TITLES[key], _rows(method))
-        if key != "threshold":
-            page.line_of(f"{AGATSTON_TITLES[key]} score (no clinical scale): {method.total.agatston:.1f}", _FAINT, 8)
+    page.line_of(f"Coronary calcium. {RESEARCH_ONLY}", _FAINT)
+    page.heading(head.score, 20)
+    page.line_of(f"{head.state[0].upper()}{head.state[1:]}.", _INK if head.reviewed else _ALARM, 12)
+    page.line_of(head.summary, size=11)
+    if TOTAL in method.intervals:
+        page.bar(interval_bar(method.total.clinical_agatston, *method.intervals[TOTAL].agatston, ink="#1e2428"))
+    lines = headline.warning_lines(result.warnings)
+    for line in lines:
+        if line.severe:
+            page.line_of(f"Caution: {line.line} {line.why}", _ALARM)
+    table = headline.score_table(result.methods, result.true_mass_mg)
+    page.scores(table.titles, [(row.name, *row.cells) for row in table.rows])
+    page.pictures(pictures.largest_pictures(result))
+    if others := [line for line in lines if not line.severe]:
+        page.heading("Warnings")
+        for line in others:
+            page.line_of(f"- {line.line} {line.why}", size=8.5)
     elsewhere = result.non_coronary
     if elsewhere is not None and elsewhere.lesions.lesions:
         page.heading("Outside the coronary arteries")
         page.line_of("Reviewed." if elsewhere.reviewed else "Not reviewed. No part of the coronary score.", _FAINT)
-        page.scores("Agatston", [(s.full_name, s, x) for s, x in elsewhere.scores.items() if x.lesions])
-    page.pictures([(key_picture(result, k), _caption(result, k)) for k in key_slices(result)])
-    others = [warning.message for warning in result.warnings if not warning.severe]
-    if others:
-        page.heading("Warnings")
-        for message in others:
-            page.line_of(f"- {message}", size=8.5)
+        rows = [
+            (s.full_name, f"{x.agatston:.1f}", f"{x.volume_mm3:.1f}") for s, x in elsewhere.scores.items() if x.lesions
+        ]
+        page.scores(("Site", "Agatston", "Volume mm³"), rows)
     page.heading("How it was made")
-    page.facts(_how(result))
+    page.facts({**_facts(result, identify), **_how(result)})
     return bytes(page.output())
-
-
-def conclusion_lines(result: ScoreResult) -> list[str]:
-    """The sentences of `conclusion` without the last, which stands at the top of the page."""
-    return conclusion(result)[:-1]
 
 
 def encapsulated_pdf_of(result: ScoreResult, source: SourceSeries, identify: bool = False) -> Dataset:
@@ -141,69 +140,44 @@ class _Page(FPDF):
                 table.row((plain(name, _FONT), plain(value, _FONT)))
         self.ln(1)
 
-    def scores(self, agatston: str, rows: Sequence[tuple[str, Site | None, Score]]) -> None:
+    def bar(self, svg: str) -> None:
+        """Draw an interval bar (`report.page.interval_bar`)."""
+        self.image(io.BytesIO(svg.encode()), w=_BAR_MM)
+        self.ln(1)
+
+    def scores(self, titles: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+        """Write a table whose first column is as wide as two; the first row in bold where it is the total."""
         self.set_font("Helvetica", size=9)
         self.set_text_color(*_INK)
-        titles = ("", "Lesions", agatston, "Volume mm³", "Mass mg", "Peak HU")
         with self.table(
-            col_widths=(58, 20, 34, 24, 20, 18),
-            text_align=("LEFT", *("RIGHT",) * 5),
+            col_widths=(2, *(1,) * (len(titles) - 1)),
+            text_align=("LEFT", *("RIGHT",) * (len(titles) - 1)),
             headings_style=_HEADINGS,
             line_height=5,
             borders_layout="HORIZONTAL_LINES",
         ) as table:
-            table.row(titles)
-            for name, site, score in rows:
-                style = FontFace(emphasis="BOLD") if site is None else None
-                table.row((plain(name, _FONT), *_cells(score)), style=style)
+            table.row([plain(title, _FONT) for title in titles])
+            for row in rows:
+                style = FontFace(emphasis="BOLD") if row[0] == "Total" else None
+                table.row([plain(cell, _FONT) for cell in row], style=style)
         self.ln(1)
 
-    def pictures(self, figures: Sequence[tuple[object, str]]) -> None:
-        if not figures:
-            return
-        if self.will_page_break(_PICTURE_MM + 25):
+    def pictures(self, figures: Sequence[pictures.Picture]) -> None:
+        """Draw pictures in one row, with their captions."""
+        if self.will_page_break(_PICTURE_MM + 10):
             self.add_page()
-        self.heading("Slices with most of the score")
         low, high = pictures.WINDOW_HU
         window = f"Window {low:g} to {high:g} HU; the patient's left is on the right."
         self.line_of(f"{window} Slices are counted from 0 at the feet.", _FAINT, 8)
-        for first in range(0, len(figures), 2):
-            pair = figures[first : first + 2]
-            height = max(_PICTURE_MM * picture.height / picture.width for picture, _ in pair)
-            if self.will_page_break(height + 6):
-                self.add_page()
-            top = self.get_y() + 1
-            for n, (picture, caption) in enumerate(pair):
-                left = _MARGIN_MM + n * (_WIDTH_MM - _PICTURE_MM)
-                stream = io.BytesIO()
-                picture.save(stream, "PNG")
-                self.image(stream, left, top, _PICTURE_MM)
-                self.set_xy(left, top + height)
-                self.set_font("Helvetica", size=8)
-                self.cell(_PICTURE_MM, 4, plain(caption, _FONT))
-            self.set_xy(_MARGIN_MM, top + height + 5)
-
-
-def _caption(result: ScoreResult, k: int) -> str:
-    here = [lesion for lesion in result.methods["threshold"].lesions.lesions if k in lesion.slice_indices]
-    named = ", ".join(f"{lesion.id} {lesion.artery.key}" for lesion in here[:4])
-    return f"Slice {k}: {named}{' and others' if len(here) > 4 else ''}"
-
-
-def _rows(method: MethodResult) -> list[tuple[str, Site | None, Score]]:
-    unassigned = method.arteries[Artery.UNASSIGNED].lesions
-    rows: list[tuple[str, Site | None, Score]] = [
-        (f"{artery.key}: {artery.full_name}", artery, score)
-        for artery, score in method.arteries.items()
-        if artery != Artery.UNASSIGNED or unassigned
-    ]
-    return [*rows, ("Total", None, method.total)]
-
-
-def _cells(score: Score) -> tuple[str, ...]:
-    mass = "-" if score.mass_mg is None else f"{score.mass_mg:.2f}"
-    peak = "-" if score.peak_hu is None else f"{score.peak_hu:.0f}"
-    return (str(score.lesions), f"{score.clinical_agatston:.1f}", f"{score.volume_mm3:.1f}", mass, peak)
+        top, bottom = self.get_y() + 1, 0.0
+        for n, figure in enumerate(figures):
+            left = _MARGIN_MM + n * (_PICTURE_MM + _GAP_MM)
+            drawn = self.image(io.BytesIO(figure.jpeg), left, top, _PICTURE_MM)
+            self.set_xy(left, top + drawn.rendered_height)
+            self.set_font("Helvetica", size=7)
+            self.multi_cell(_PICTURE_MM, 3, plain(figure.caption, _FONT), align="LEFT")
+            bottom = max(bottom, self.get_y())
+        self.set_xy(_MARGIN_MM, bottom + 2)
 
 
 def _facts(result: ScoreResult, identify: bool) -> dict[str, str]:

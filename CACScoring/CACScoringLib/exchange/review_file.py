@@ -1,4 +1,4 @@
-"""What the header of a DICOM file of lesions states."""
+"""Header of a DICOM file of lesions."""
 
 from __future__ import annotations
 

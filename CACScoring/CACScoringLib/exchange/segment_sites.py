@@ -1,4 +1,4 @@
-"""Which artery or other site a segment of any tool stands for: by its codes, else by its name."""
+"""Site of a segment of any tool: by its codes, else by its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was counted, as a DICOM Segmentation (PS3.3 A.51): one binary segment per artery and per other site."""
+"""Counted lesions as a DICOM Segmentation (PS3.3 A.51): one binary segment per artery and per other site."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERIES = 1
 
 
 def counted_labels(result: ScoreResult) -> sitk.Image:
-    """What counts in the clinical score and what lies elsewhere: uint8 `Site` labels on the scan's grid."""
+    """Labels of counted lesions and of calcium elsewhere: uint8 `Site` labels on the scan's grid."""
     labels = result.methods["threshold"].lesions.artery_map()
     if result.non_coronary is not None:
         labels += result.non_coronary.lesions.artery_map()
@@ -71,7 +71,7 @@ def segment_numbers(made: Segmentation | None) -> dict[str, int]:
 
 
 def segment_label(site: Site) -> str:
-    """What a site's segment is called: so that `core.labels.site_called` knows it again."""
+    """Name of a site's segment, such that `core.labels.site_called` knows it again."""
     return site.key if isinstance(site, Artery) else site.full_name
 
 

@@ -95,7 +95,7 @@ class SourceSeries:
         return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps([self.digest, *map(str, parts)])).int}"
 
     def series_number(self, place: int) -> int:
-        """Of CAC's series number `place`, beside those of the study."""
+        """Series number for CAC's object `place`, distinct from those of the study."""
         try:
             own = int(self.headers[0].get("SeriesNumber") or 0)
         except (TypeError, ValueError):
@@ -103,7 +103,7 @@ class SourceSeries:
         return 1000 * min(max(own, 0), 1_000_000) + place
 
     def identity(self, place: int, kind: str) -> dict:
-        """What highdicom's objects are called with: series, instance and equipment. place: as in `series_number`."""
+        """Identity of a DICOM object: series, instance and equipment. place: as in `series_number`."""
         return {
             "series_instance_uid": self.uid(kind, "series"),
             "series_number": self.series_number(place),

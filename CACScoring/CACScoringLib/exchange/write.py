@@ -22,7 +22,7 @@ from .source import SourceSeries, check_reader, source_of
 
 
 def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
-    """What the DICOM objects of a result will lack."""
+    """Warnings about content that the DICOM objects of a result lack."""
     if result.methods["threshold"].status != "candidates":
         return ()
     message = "Nobody has evaluated the candidates, so that no DICOM report states a score."

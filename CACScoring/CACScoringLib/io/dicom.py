@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.ct import Acquisition, CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.text import abbreviated_list, printable
@@ -54,7 +54,7 @@ _BEFORE_META = 144
 _BLOCK_BYTES = 2**20
 
 
-def value_of(elements: pydicom.Dataset, keyword: str):
+def value_of(elements: pydicom.Dataset, keyword: str) -> Any:
     """An element's value; None when it is missing, empty or broken."""
     try:
         value = elements.get(keyword)
@@ -74,7 +74,7 @@ class DicomSlice:
     header: pydicom.Dataset
     source: Path | None = None
 
-    def value(self, keyword: str):
+    def value(self, keyword: str) -> Any:
         return value_of(self.header, keyword)
 
     def text(self, keyword: str) -> str | None:
@@ -168,7 +168,7 @@ def read_slice(path: Path) -> DicomSlice | None:
     return slice_
 
 
-def read_bounded(path: Path, **how) -> pydicom.Dataset:
+def read_bounded(path: Path, **how: Any) -> pydicom.Dataset:
     """`pydicom.dcmread` of a file whose elements must lie within it. how: as `dcmread` takes it.
 
     Raises UnreadableError when an element claims to reach beyond the file's end, the file inflates to far more than
@@ -265,7 +265,7 @@ def check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], 
             )
 
 
-def first_value(slices: list[DicomSlice], get: Callable, keyword: str):
+def first_value(slices: list[DicomSlice], get: Callable[..., Any], keyword: str) -> Any:
     """The first value in the order of the slices, None when no slice has one."""
     return next((value for value in (get(s, keyword) for s in slices) if value is not None), None)
 

@@ -31,7 +31,7 @@ from .stack import read_stack, without_strays
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
-def read_ct(path: Path, series: str | None = None) -> CTScan:
+def read_ct(path: Path | str, series: str | None = None) -> CTScan:
     """Read a CT from a DICOM folder or an image file.
 
     Localizers are no candidates, nor are images without a position (dose reports) beside series that have one. Images
@@ -52,6 +52,13 @@ def read_ct(path: Path, series: str | None = None) -> CTScan:
         NotVolumeError: It is not one three-dimensional grey-level volume.
         NotHounsfieldError: The values are not Hounsfield units.
         SliceGeometryError: Slices are missing, repeated, uneven or sheared.
+
+    Examples:
+        >>> ct = cac.read_ct("ct.nrrd")
+        >>> ct.hu.shape  # slices from the feet, rows to posterior, columns to the left
+        (54, 240, 240)
+        >>> ct.slice_spacing_mm
+        3.0
     """
     path = Path(path)
     with quiet():
@@ -85,12 +92,17 @@ def read_acquisition(path: Path) -> Acquisition:
     return changed_settings(Acquisition("DICOM"), facts, str(path))
 
 
-def read_mask(path: Path) -> sitk.Image:
-    """Read a mask or label map from a NIfTI, NRRD or MetaImage file. Raises CTError as `read_image` does."""
-    return read_image(path)
+def read_mask(path: Path | str) -> sitk.Image:
+    """Read a mask or label map from a NIfTI, NRRD or MetaImage file. Raises CTError as `read_ct` does.
+
+    Examples:
+        >>> cac.read_mask("labels.nrrd").GetPixelIDTypeAsString()
+        '8-bit unsigned integer'
+    """
+    return read_image(Path(path))
 
 
-def read_lesion_labels(path: Path) -> sitk.Image:
+def read_lesion_labels(path: Path | str) -> sitk.Image:
     """Read a reader's lesions as a map of `Site` labels.
 
     Args:
@@ -102,7 +114,14 @@ def read_lesion_labels(path: Path) -> sitk.Image:
     Raises:
         MaskError: If a segment is no such site or segments overlap.
         CTError: As `read_ct` does.
+
+    Examples:
+        >>> ct, labels = cac.read_ct("ct.nrrd"), cac.read_lesion_labels("labels.nrrd")
+        >>> reviewed = cac.score(ct, lesions=labels, threshold_only=True)
+        >>> reviewed.methods["threshold"].status
+        'reviewed'
     """
+    path = Path(path)
     image = read_mask(path)
     if "Segment0_ID" not in image.GetMetaDataKeys():
         return image

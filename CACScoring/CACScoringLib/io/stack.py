@@ -103,7 +103,7 @@ def without_strays(slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], tupl
         )
     if not causes:
         return stack, ()
-    return stack, (ScanWarning("images-left-out", f"Of the series were left out: {'; '.join(causes)}."),)
+    return stack, (ScanWarning("images-left-out", f"These images of the series were left out: {'; '.join(causes)}."),)
 
 
 def _complete(slices: list[DicomSlice]) -> list[DicomSlice]:

@@ -45,7 +45,7 @@ class ModelError(CTError):
 
 @dataclass(frozen=True)
 class Training:
-    """How a model came about. data: what it was trained on, with versions. settings: those of the training.
+    """Origin of a model. data: training data, with versions. settings: those of the training.
 
     commit: of the source that trained it.
     """
@@ -127,17 +127,17 @@ def describe(
 
 
 def bundled_folder() -> Path:
-    """Where the models that come with CAC are."""
+    """Folder of the bundled models."""
     return resource_folder("Models")
 
 
 def alternatives_folder() -> Path:
-    """Where the models are that come with CAC beside those that it uses by itself."""
+    """Folder of bundled models that are used only when named."""
     return bundled_folder() / "Alternatives"
 
 
 def user_folder() -> Path:
-    """Where the user's own models are installed; CAC_MODEL_DIR overrides the system's place for a user's data."""
+    """Folder of the user's own models; CAC_MODEL_DIR overrides the system's place for a user's data."""
     if chosen := os.environ.get("CAC_MODEL_DIR"):
         return Path(chosen)
     return user_data_folder() / "Models"

@@ -1,4 +1,4 @@
-"""Which models score a scan, those that were named or those that come with CAC, and their loading."""
+"""Choice and loading of the models that score a scan: named ones, else the bundled ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which networks are used.
+    """Choice of networks.
 
     names: of models to use in place of the bundled ones of their kind. threshold_only: none at all, only the clinical
     rule. device: "auto", "cpu" or "cuda". estimates: whole-scan estimates asked for, as `requested_estimators` gives
@@ -66,7 +66,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class LoadedModels:
-    """What scans are scored with.
+    """Models that score scans.
 
     networks: None for the clinical rule alone. estimates: by kind, for whole-scan estimates. warnings: about those
     left out.

@@ -63,7 +63,7 @@ def use_threads(count: int) -> None:
 
 @runtime_checkable
 class Runner(Protocol):
-    """What answers inputs without PyTorch."""
+    """Network that runs without PyTorch."""
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """The outputs, float32 [n, …], of inputs float32 [n, …]."""

@@ -153,7 +153,7 @@ def slice_input(
 
 
 def position_channels(slices: HeartSlices, chosen: np.ndarray) -> np.ndarray:
-    """Where each pixel lies in the heart's frame: float32 [n, 3, 224, 224], towards left, posterior and superior.
+    """Position of each pixel in the heart's frame: float32 [n, 3, 224, 224], towards left, posterior and superior.
 
     0 is the heart's centre of mass and ±1 the edge of the ellipsoid with the heart's second moments (a few stray
     voxels of the mask change them little, but would move its bounding box); limited to ±POSITION_LIMIT. All times

@@ -78,7 +78,7 @@ def slice_axes(node: slicer.vtkMRMLScalarVolumeNode) -> tuple[np.ndarray, np.nda
 
 
 def is_radiograph(node: slicer.vtkMRMLNode | None) -> bool:
-    """Whether a node is a picture that `add_radiograph` made."""
+    """True if a node is a picture that `add_radiograph` made."""
     return node is not None and node.GetAttribute(RADIOGRAPH_ATTRIBUTE) is not None
 
 

@@ -67,7 +67,7 @@ def site_terminology(site: Site) -> str:
 
 
 def segment_name(site: Site) -> str:
-    """What the segment of a site is called."""
+    """Name of a site's segment."""
     return f"{site.key}: {site.full_name}" if isinstance(site, Artery) else site.full_name
 
 

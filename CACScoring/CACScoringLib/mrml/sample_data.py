@@ -12,11 +12,11 @@ CATEGORY = "CAC"
 SAMPLE_NAME = "CACDigitalPatient"
 """Also of the node: `SampleData.downloadSample(SAMPLE_NAME)` loads it."""
 
-CHECKSUM = "SHA256:0c998ca82264ed02dfd17cba044560d1860d7454275e0acef31db79726a25ffd"
+CHECKSUM = "SHA256:0350fa7cdc41446487f3d3d553220655053eb318ce0d55242a684c767acd2321"
 
 
 def sample_file() -> Path:
-    """The CT: NRRD, HU; `Resources/SampleData/README.md` tells how it was made and its licence."""
+    """The CT: NRRD, HU; `Resources/SampleData/README.md` describes its origin and licence."""
     return Path(__file__).resolve().parents[2] / "Resources" / "SampleData" / f"{SAMPLE_NAME}.nrrd"
 
 

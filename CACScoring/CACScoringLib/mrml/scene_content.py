@@ -1,4 +1,4 @@
-"""What a scene shows of a result: plain images and rows, from a result or from the folder it was written to."""
+"""Content of a result's scene: plain images and rows, from a result or from the folder it was written to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
+from ..calcium_map.decomposition import healthy_image
 from ..core.ct import CTError, UnreadableError
 from ..core.files import LAST_FILE, SCHEMA
 from ..core.grid import bounding_box
@@ -37,7 +38,7 @@ class SliceRow:
 
 @dataclass(frozen=True)
 class SceneContent:
-    """What a scene shows of a result.
+    """Content of a result's scene.
 
     name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Site` labels. record: the text of
     `scores.json`. calcium_map, healthy (HU), map_lesions (`Artery` labels) and slices: of a decomposition; else None
@@ -63,8 +64,7 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
 
     record: its `report.files.result_as_json`. identify: put the patient's name into the scene.
     """
-    from ..calcium_map.decomposition import healthy_image  # these two are for scans just scored
-    from ..report.files import site_labels
+    from ..report.files import site_labels  # for scans just scored
 
     scan = result.scan
     name = scan.source.name if scan.source is not None else "CT"
@@ -83,10 +83,10 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
     return _with_map(content, calcium, healthy_image(result.scored_scan.image[part], calcium), labels, record)
 
 
-def content_of_folder(folder: Path, ct: sitk.Image, name: str, healthy: bool = True) -> SceneContent:
+def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
     """The content of a folder that `cac score` has written.
 
-    ct: the scan that was scored. healthy: with the healthy image, which is only looked at.
+    ct: the scan that was scored.
     Raises UnreadableError when a file is missing, damaged or none of ours.
     """
     try:
@@ -102,8 +102,8 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str, healthy: bool = T
             return content
         calcium, labels = (read_image(folder / f"{image}.nii.gz") for image in ("calcium_map", "map_lesions"))
         part = _around_heart(heart, calcium)
-        shown = read_image(folder / "healthy.nii.gz")[part] if healthy else None
-        return _with_map(content, calcium[part], shown, labels, record)
+        calcium = calcium[part]
+        return _with_map(content, calcium, healthy_image(ct[part], calcium), labels, record)
     except (OSError, CTError, RuntimeError, ValueError, KeyError, TypeError) as error:
         message = f"The results in {folder} cannot be read ({error}). Score the scan again."
         raise UnreadableError(message) from error
@@ -118,7 +118,7 @@ def _around_heart(heart: sitk.Image, calcium_map: sitk.Image) -> tuple[slice, ..
 def _with_map(
     content: SceneContent,
     calcium_map: sitk.Image,
-    healthy: sitk.Image | None,
+    healthy: sitk.Image,
     map_lesions: sitk.Image,
     record: dict,
 ) -> SceneContent:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 POSITION_CHANNELS = 3
 
+STRIDE = 4
+"""Sides of the input of `van_velzen`'s networks must be multiples of this, because they halve them twice."""
+
 
 @dataclass(frozen=True)
 class HeartNetConfig:

@@ -105,7 +105,8 @@ class RadiographNet(nn.Module):
 
 
 class HeartFinder(nn.Module):
-    """Where the heart is on a reduced view [N, 1, rows, columns]: (row, column) in pixels of the full view, [N, 2].
+    """Network that locates the heart on a reduced view [N, 1, rows, columns]: (row, column) in pixels of the full
+    view, [N, 2].
 
     A map of evidence at a quarter of the reduced size; the mean place by its softmax is the answer. Untrained, it is
     the middle of the view.
@@ -196,7 +197,7 @@ class Published(nn.Module):
 def cut_out(
     views: torch.Tensor, centres: torch.Tensor, field: float, size: int, turn: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Squares about centres, resampled to size × size pixels: [B, V, size, size]. Beyond a view its border goes on.
+    """Squares about centres, resampled to size × size pixels: [B, V, size, size]. Beyond a view its border continues.
 
     views: [B, V, rows, columns]. centres: (row, column) in pixels, [B, V, 2]. field: side, pixels. turn: matrices
     [B, V, 2, 2] that take (column, row) from the centre in the square to those in the view.

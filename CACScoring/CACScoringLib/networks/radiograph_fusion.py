@@ -43,10 +43,10 @@ def probabilities(
 
 
 def image_key(threshold: float) -> str:
-    """Of a threshold's calibration from the image alone."""
+    """Key of a threshold's calibration from the image alone."""
     return f"{_IMAGE}{threshold:g}"
 
 
 def factors_key(threshold: float) -> str:
-    """Of a threshold's calibration with clinical factors."""
+    """Key of a threshold's calibration with clinical factors."""
     return f"{_FACTORS}{threshold:g}"

@@ -49,7 +49,7 @@ class TerritoryNet(nn.Module):
         return z if logits else torch.cat([torch.sigmoid(z[:, :1]), torch.softmax(z[:, 1:], 1)], 1)
 
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """What it sees on the way down, at full size first, at 1/STRIDE of it last [B, 8 width, k, j, i]."""
+        """Features on the way down, at full size first, at 1/STRIDE of it last [B, 8 width, k, j, i]."""
         levels = [self.first(x)]
         for layer in self.down:
             levels.append(layer(levels[-1]))

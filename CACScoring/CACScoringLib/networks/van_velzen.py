@@ -1,6 +1,6 @@
 """The networks of van Velzen et al., "Generative models for reproducible coronary calcium scoring", table 2.
 
-Three networks score a scan: `HeartNet` finds the heart, `SliceClassifier` tells which slices show calcium, and
+Three networks score a scan: `HeartNet` finds the heart, `SliceClassifier` classifies slices with calcium, and
 `Generator` gives the calcium map of a slice. `PatchDiscriminator` is needed in training only. The paper's values are
 the preset "paper"; "compact" is a small set with the changes that made training work in first experiments.
 
@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from .configs import (
+    STRIDE,
     DiscriminatorConfig,
     GeneratorConfig,
     HeartNetConfig,
@@ -34,9 +35,6 @@ from .radiograph import RadiographNet, RadiographNetConfig
 from .radiomics import RadiomicsConfig, RadiomicsNet
 from .territories import TerritoryNet
 from .vessels import VesselNet, VesselNetConfig
-
-STRIDE = 4
-"""Sides of the input must be multiples of this, because the networks halve them twice."""
 
 Config = (
     HeartNetConfig
@@ -52,7 +50,7 @@ Config = (
 
 
 class HeartNet(nn.Module):
-    """Where the heart is: table 2, left.
+    """Network that segments the heart: table 2, left.
 
     Input [B, 1, k, j, i] (`preprocessing.heart_input`), published patch 64×64×64. Output [B, 2, k, j, i]: background
     and heart. Table 2 asks for a sigmoid on two channels: both are independent probabilities, and the heart is where
@@ -79,7 +77,7 @@ class HeartNet(nn.Module):
 
 
 class SliceClassifier(nn.Module):
-    """Whether a slice shows calcium: table 2, middle.
+    """True if a slice shows calcium: table 2, middle.
 
     Input [B, C, j, i] (`preprocessing.slice_input`), published size 224×224. Output [B, 2]: no calcium, calcium.
     features: give those before pooling too, [B, 4 width, j / 4, i / 4].
@@ -143,7 +141,7 @@ class Generator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Whether an image is real: the 70×70 PatchGAN of Isola et al. 2017, to which the paper refers.
+    """True if an image is real: the 70×70 PatchGAN of Isola et al. 2017, to which the paper refers.
 
     Input [B, 1, j, i]. Output [B], the logit that the image is real. As the paper says, the patches' responses are
     averaged; they are averaged before the sigmoid. Padding is with zeros and the first layer is not normalised, as in
@@ -171,7 +169,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class SliceSuperResolution(nn.Module):
-    """What an interpolation of thick slices lacks to be thin ones; no part of the paper.
+    """Residual between interpolated thick slices and thin ones; not part of the paper.
 
     Input [B, 2 neighbours + 1, j, i]: a thick slice amid its neighbours, from below. Output [B, factor, j, i], in the
     same unit: to be added to the interpolated thin slices that lie within the thick one. At first it is 0.

@@ -1,7 +1,7 @@
 """Networks that tell the four arteries' scores from a stack of slices at once, without looking for lesions.
 
 "cnn", "se-cnn" and "vit" are those of Kecoglu, "Machine Vision Based Scoring of Coronary Calcium": slices are channels.
-"voxel-sum" is none of the paper: a small network shared by all slices tells for each place how dense it would be
+"voxel-sum" is none of the paper: a small network shared by all slices predicts for each place how dense it would be
 without calcium, and how probably it is calcium of each artery; these shares of what is denser are summed, because
 calcium adds up.
 
@@ -133,7 +133,7 @@ class VesselNet(nn.Module):
         return y if calcium is None else (y, wrong)
 
     def slice_weights(self, x: torch.Tensor) -> torch.Tensor | None:
-        """What squeeze-and-excite multiplies each slice with, 0 to 1, [B, slices]; None for the other kinds."""
+        """Squeeze-and-excite weight of each slice, 0 to 1, [B, slices]; None for the other kinds."""
         return None if self.squeeze is None else self.squeeze.weights(x)
 
     def maps(self, x: torch.Tensor) -> torch.Tensor | None:

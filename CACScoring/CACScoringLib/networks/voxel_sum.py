@@ -54,7 +54,7 @@ there is none), long: [B, slices, size, size] both."""
 
 
 class VoxelSum(nn.Module):
-    """What is denser than tissue, shared out among the arteries and anything else, and summed.
+    """Sum of voxels denser than tissue, assigned to the arteries or to none.
 
     Looked at are only the cells of each slice that hold something bright, each with its surroundings, the slices above
     and below, and its place in the field; the others add nothing.

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from ..review.scene import SceneReview
     from ..scoring.lesions import Lesion
 
-TITLES = ("No", "Artery", "Prob.\n%", "Slices", "Peak\nHU", "Area ×\nweight\nmm²", "Volume\nmm³")
+CERTAIN = 0.9
+"""Probability of being coronary calcium, or of not being it, from which a lesion is not doubtful."""
+
+TITLES = ("No", "Artery", "Prob.", "Agatston", "mm³", "HU", "Slices")
 _ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
 
 
@@ -29,9 +32,10 @@ _ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
 class LesionLine:
     """One row.
 
-    cells: of the columns of `TITLES` and the mass. colour: RGB of the site. hint: shown when the pointer rests on the
+    cells: of the columns of `TITLES`. colour: RGB of the site. hint: shown when the pointer rests on the
     row. probability: that it is coronary calcium, None where nothing has evaluated it. left_out: whether it does not
-    count.
+    count. coronary: True if it is, or may be, a coronary lesion, which a reader has to look at. doubtful: True if no
+    reader has decided about it and the networks are not certain either.
     """
 
     id: int
@@ -40,6 +44,8 @@ class LesionLine:
     hint: str
     probability: float | None
     left_out: bool
+    coronary: bool
+    doubtful: bool
 
 
 def lesionLines(review: SceneReview, method: str) -> list[LesionLine]:
@@ -65,6 +71,7 @@ def _line(
     review: SceneReview, method: str, lesion: Lesion, suggested: ArterySuggestion | None, reason: str | None = None
 ) -> LesionLine:
     """suggested: the artery that its location suggests. reason: why it is left out; None for one that counts."""
+    from ..core.labels import Artery
     from ..report.pictures import SITE_COLOURS
     from ..scoring.scores import score_lesions
 
@@ -92,13 +99,19 @@ def _line(
     slices = f"{lesion.slice_indices[0]}–{lesion.slice_indices[-1]}"
     if len(lesion.slice_indices) == 1:
         slices = f"{lesion.slice_indices[0]}"
-    area = sum(c.area_mm2 * c.weight for c in lesion.components)
-    mass = score.pseudo_mass_hu_mm3 if rules.calibration_mg_per_mm3_hu is None else score.mass_mg
-    sizes = (round(n, 1) if n < 1000 else round(n) for n in (area, score.volume_mm3, mass))
+    sizes = (round(n, 1) if n < 1000 else round(n) for n in (score.clinical_agatston, score.volume_mm3))
     sure = "" if probability is None else round(100 * probability)
-    cells = (lesion.id, artery, sure, slices, round(lesion.peak_hu), *sizes)
+    cells = (lesion.id, artery, sure, *sizes, round(lesion.peak_hu), slices)
     hint, out = " ".join(hints), reason is not None
-    return LesionLine(lesion.id, cells, SITE_COLOURS[lesion.artery], hint, probability, out)
+    certain = probability is not None and max(probability, 1 - probability) >= CERTAIN
+    coronary = isinstance(lesion.artery, Artery)
+    doubtful = (
+        coronary
+        and not own.reviewed
+        and not certain
+        and (out or site is not None or lesion.artery == Artery.UNASSIGNED)
+    )
+    return LesionLine(lesion.id, cells, SITE_COLOURS[lesion.artery], hint, probability, out, coronary, doubtful)
 
 
 class LesionTable:
@@ -115,16 +128,16 @@ class LesionTable:
         table.currentCellChanged.connect(self._currentChanged)
         table.cellClicked.connect(self._clicked)
 
-    def show(self, lines: Sequence[LesionLine], massTitle: str) -> None:
+    def show(self, lines: Sequence[LesionLine]) -> None:
         """List these lesions. The current one stays current, or its place in the list where it is gone."""
         table, current, row = self._table, self.current, self._table.currentRow()
         self._filling = True
         try:
             table.setSortingEnabled(False)
-            titles = [_(title) for title in TITLES] + [massTitle]
+            titles = [_(title) for title in TITLES]
             table.setColumnCount(len(titles))
             table.setHorizontalHeaderLabels(titles)
-            hint = _("Probability that it is coronary calcium, by the networks' evidence.")
+            hint = _("Probability that it is coronary calcium, by the networks' evidence, %.")
             table.horizontalHeaderItem(_PROBABILITY_COLUMN).setToolTip(hint)
             table.setRowCount(len(lines))
             for number, line in enumerate(lines):

@@ -17,7 +17,7 @@ import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from .widgets import letShrink
+from .widgets import fitPages, letShrink
 
 
 class Signal:
@@ -101,6 +101,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(panel)
         self.makeSections()
         letShrink(panel)
+        fitPages(self.ui.pages)
         scene = slicer.mrmlScene
         for event, handler in (
             (scene.StartCloseEvent, self.onSceneStartClose),

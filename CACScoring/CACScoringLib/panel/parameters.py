@@ -141,7 +141,7 @@ class CACScoringParameterNode:
     result: vtkMRMLTextNode
     reviewMethod: str = "threshold"
     fade: Annotated[float, WithinRange(0, 1)] = 0.0
-    show3D: bool = False
+    show3D: bool = True
     exportToDatabase: bool = True
     exportIdentify: bool = False
     exportReader: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -16,15 +17,13 @@ from slicer.util import VTKObservationMixin
 from . import views
 from .editor import LesionEditor
 from .keys import Keys, undoKeys, windowOf
-from .lesion_table import LesionTable, lesionLines
+from .lesion_table import LesionLine, LesionTable, lesionLines
 from .lifecycle import Section, Signal
-from .result_section import agatstonText, countLeftOut, statusText
 from .slice_plot import PlotSlice, SlicePlot
-from .widgets import fillBox, singleShot, siteButtons, wideButton
+from .widgets import SITE_KEYS, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
     from ..core.labels import Site
-    from ..results import MethodResult
     from ..review.scene import SceneReview
     from ..scoring.lesions import Lesion
 
@@ -51,6 +50,10 @@ class ReviewSection(Section):
         self._shown: dict[str, object] = {}
         self._colours = SITE_COLOURS
         self._slices: dict = {}
+        self._lines: list[LesionLine] = []
+        self._looked: set[tuple[str, int]] = set()
+        self._surfaces: list[tuple[object, float]] = []
+        self._formerLayout: int | None = None
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", RECORD_ATTRIBUTE, "1")
         ui.resultSelector.setMRMLScene(slicer.mrmlScene)
@@ -59,19 +62,16 @@ class ReviewSection(Section):
         ui.plotFrame.layout().addWidget(self.plot)
         self.table = LesionTable(ui.lesionTable)
         self.table.chosen.connect(self._lesionChosen)
-        tip = _("Reject the selected lesions: they count nowhere (key X in the list).")
-        reject = wideButton(_("X reject"), tip, lambda: self._assign(None))
-        tip = _("Assign the selected lesions to {site} (key {key} in the list).")
-        rows, buttons = siteButtons(tip, self._assign, reject)
-        ui.siteFrame.layout().addLayout(rows)
-        self._buttons = {**buttons, "X": reject}
-        keys = {key: button.click for key, button in self._buttons.items()}
-        self._listKeys = Keys([ui.lesionTable], {**keys, "A": ui.acceptButton.click})
+        self._addSites()
+        keys = {key: lambda key=key: self._assignByKey(key) for key in SITE_KEYS}
+        keys |= {"X": lambda: self._assign(None), "A": ui.acceptButton.click, "N": self._nextDoubtful}
+        self._listKeys = Keys([ui.lesionTable], keys)
         self._listKeys.setEnabled(True)
         # Only in sight: what they change would be seen by nobody elsewhere.
         undo, redo = (lambda own=own: own.visible and own.click() for own in (ui.undoButton, ui.redoButton))
         self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
+        self._surfacesTimer = singleShot(0, self._showSurfaces)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -88,8 +88,30 @@ class ReviewSection(Section):
                 lambda checked=False, change=change: self._change(lambda: change(self._review, checked))
             )
         ui.rescoreButton.clicked.connect(lambda *_args: self.scoreAgainAsked.emit())
+        ui.doubtfulButton.clicked.connect(lambda *_args: self._nextDoubtful())
         ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
         ui.editorBox.toggled.connect(self._editorToggled)
+
+    def _addSites(self) -> None:
+        """Make the row of buttons of the sites: the four arteries, the others in a menu, and the rejection."""
+        from ..core.labels import site_called
+
+        tip = _("Assign the selected lesions to {site} (key {key} in the list).")
+        row, buttons = siteButtons(tip, self._assign, ["1234"])
+        self._menu = qt.QMenu()
+        for key in "56789":
+            site = site_called(SITE_KEYS[key])
+            action = self._menu.addAction(colourIcon(self._colours[site]), f"{site.full_name} ({key})")
+            action.triggered.connect(lambda *_args, site=site: self._assign(site))
+        other = wideButton(_("other"), _("Assign the selected lesions to another artery or site (keys 5 to 9)."))
+        other.setMenu(self._menu)
+        other.setPopupMode(qt.QToolButton.InstantPopup)
+        tip = _("Reject the selected lesions: they count nowhere (key X in the list).")
+        reject = wideButton("✕", tip, lambda: self._assign(None))
+        self._ui.siteFrame.layout().addLayout(row)
+        for button in (other, reject):
+            row.itemAt(0).layout().addWidget(button)
+        self._buttons = (*buttons.values(), other, reject)
 
     # What the panel tells
 
@@ -104,6 +126,7 @@ class ReviewSection(Section):
         if review is not None and self._review is not None:
             self._hideLesions()
         self._review = review
+        self._looked = set()
         self._fillMethods()
         if review is not None:
             events = slicer.vtkSegmentation
@@ -127,55 +150,100 @@ class ReviewSection(Section):
         if "fade" in changed:
             views.setFade(state.fade)
         if "3-D" in changed:
-            views.show3D(list(self._segmentations().values()), self._review.nodes.heart, state.show3D)
+            lesions = [(segmentation, 1.0) for segmentation in self._segmentations().values()]
+            self._surfaces = [*lesions, (self._review.nodes.heart, views.HEART_OPACITY_3D)]
+            self._surfacesTimer.start()
+
+    def _showSurfaces(self) -> None:
+        """One surface in a step, because each takes time: first the heart, then the lesions; then look at them."""
+        if self._review is None or self._state is None or slicer.app.layoutManager() is None:
+            return
+        if self._surfaces:
+            views.showSurface(*self._surfaces.pop(), self._state.show3D)
+            self._surfacesTimer.start()
+        elif self._state.show3D:
+            views.lookAtSurfaces()
 
     def update(self) -> None:
         """Show the review as it is."""
         review, ui = self._review, self._ui
         shown = review is not None
-        for widget in (ui.reviewMethodBox, ui.lesionTable, ui.rejectRestButton, ui.reviewedBox, ui.noCalciumButton,
-                       ui.layoutButton, ui.show3DBox, ui.editorBox, *self._buttons.values()):  # fmt: skip
+        ui.reviewFrame.setVisible(shown)
+        rare = (ui.reviewMethodBox, ui.rejectRestButton, ui.reviewedBox, ui.noCalciumButton, ui.layoutButton)
+        for widget in (*rare, ui.show3DBox):
             widget.setEnabled(shown)
         ui.fadeSlider.setEnabled(shown and review.nodes.healthy is not None)
         ui.acceptButton.setEnabled(shown and not review.reviewed[self._method])
         ui.undoButton.setEnabled(shown and review.can_undo)
         ui.redoButton.setEnabled(shown and review.can_redo)
         if not shown:
-            self.table.show([], _("Mass\nmg"))
+            self._list([])
             self._slices = {}
             self.plot.setSlices({})
             ui.rescoreButton.setVisible(False)
-            ui.totalLabel.setText(_("Score a CT, or open a scene with a result."))
             self._showSlice()
             return
         self._fillMethods()
         ui.reviewedBox.setChecked(review.reviewed[self._method])
         self._showSegmentation()
         if self._method in review.problems:
-            self.table.show([], _("Mass\nmg"))
-            ui.totalLabel.setText(review.problems[self._method])
+            self._list([])
+            say(ui.totalLabel, review.problems[self._method])
             return
-        result = review.result(self._method)
-        calibrated = result.rules.calibration_mg_per_mm3_hu is not None
-        self.table.show(lesionLines(review, self._method), _("Mass\nmg") if calibrated else _("Pseudo-\nmass\nHU·mm³"))
+        self._list(lesionLines(review, self._method))
         left_out = review.left_out(self._method)
         self._showSlices([*review.lesions(self._method), *(left_out.lesions.lesions if left_out is not None else ())])
-        self._showTotal(result)
+
+    def _list(self, lines: list[LesionLine]) -> None:
+        self._lines = lines
+        self.table.show(lines)
+        self._showLooked()
+
+    def _showLooked(self) -> None:
+        """How many lesions have been looked at; after the last one the reader is asked to confirm."""
+        ui, ids = self._ui, {line.id for line in self._lines if line.coronary}
+        looked, doubtful = (
+            sum((self._method, each) in self._looked for each in ids),
+            sum(line.doubtful for line in self._lines),
+        )
+        ui.lookedBar.setRange(0, max(1, len(ids)))
+        ui.lookedBar.setValue(looked if ids else 1)
+        ui.lookedBar.setFormat(_("{looked} of {count} looked at").format(looked=looked, count=len(ids)))
+        ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful))
+        ui.doubtfulButton.setEnabled(bool(doubtful))
+        asked = self._review is not None and not self._review.reviewed[self._method] and looked == len(ids)
+        say(ui.totalLabel, _("All lesions looked at. Is the score right? Confirm it (key A).") if asked else "")
+
+    def _nextDoubtful(self) -> None:
+        """Go to the next doubtful lesion below the current one, and from the last to the first."""
+        current = self.table.current
+        ids = [line.id for line in self._lines]
+        first = ids.index(current) + 1 if current in ids else 0
+        following = [line.id for line in (*self._lines[first:], *self._lines[:first]) if line.doubtful]
+        if following:
+            self.table.showLesion(following[0])
 
     def showSideBySide(self) -> None:
+        if not views.isSideBySide():
+            self._formerLayout = views.shownLayout()
         nodes = self._review.nodes
         views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
         views.setFade(self._state.fade)
         self._followAxialView()
         self.table.showLesion(self.table.current)
+        self._ui.lesionTable.setFocus()
 
     def enter(self) -> None:
+        if self._review is not None and self._formerLayout is not None:
+            self.showSideBySide()
         self._undoKeys.setEnabled(True)
         self._refresh()
         if self._editor is not None:
             self._editor.enter()
 
     def exit(self) -> None:
+        if self._formerLayout is not None and views.isSideBySide():
+            views.changeLayout(self._formerLayout)
         self._undoKeys.setEnabled(False)
         if self._editor is not None:
             self._editor.exit()
@@ -247,16 +315,6 @@ class ReviewSection(Section):
             text = _("Slice {k}: probability of calcium {sure:.0%}").format(k=k, sure=row.probability)
         ui.sliceLabel.setText(text)
 
-    def _showTotal(self, result: MethodResult) -> None:
-        if result.no_calcium:
-            self._ui.totalLabel.setText(_("Reviewed: no coronary calcium; Agatston 0"))
-            return
-        text = _("Lesions: {count}; {score} ({status})").format(
-            count=result.total.lesions, score=agatstonText(self._method, result), status=statusText(result)
-        )
-        out = countLeftOut(self._review.left_out(self._method))
-        self._ui.totalLabel.setText(f"{text}; {out}" if out else text)
-
     def _showSegmentation(self) -> None:
         """Only the lesions under review in the views, and in the editor."""
         segmentations = self._segmentations()
@@ -291,6 +349,8 @@ class ReviewSection(Section):
     # What the reader does
 
     def _lesionChosen(self, lesionId: int) -> None:
+        self._looked.add((self._method, lesionId))
+        self._showLooked()
         views.jumpTo(self._review.position_of(self._method, lesionId))
 
     def _sliceChosen(self, k: int) -> None:
@@ -311,6 +371,11 @@ class ReviewSection(Section):
             self._change(lambda: review.assign(method, lesions, site))
         if following is not None:
             self.table.showLesion(following)
+
+    def _assignByKey(self, key: str) -> None:
+        from ..core.labels import site_called
+
+        self._assign(site_called(SITE_KEYS[key]))
 
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()
@@ -335,7 +400,7 @@ class ReviewSection(Section):
         try:
             change()
         except CTError as error:
-            self._ui.totalLabel.setText(str(error))
+            say(self._ui.totalLabel, str(error))
             return
         self._timer.stop()
         self._review.refresh()
@@ -351,7 +416,7 @@ class ReviewSection(Section):
         try:
             changed = self._review is not None and self._review.refresh()
         except CTError as error:
-            self._ui.totalLabel.setText(str(error))
+            say(self._ui.totalLabel, str(error))
             return
         if changed:
             self._showNumbers()

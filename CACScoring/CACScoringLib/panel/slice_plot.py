@@ -15,9 +15,9 @@ from .lifecycle import Signal
 
 _USED = (77, 182, 172)
 _UNUSED = (144, 150, 156)
-_MARGIN_PIXELS = 6
-_AXIS_PIXELS = 16
-_MARK_PIXELS = 8
+_HEIGHT_PIXELS = 24
+_MARGIN_PIXELS = 2
+_MARK_PIXELS = 6
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,10 @@ class SlicePlot(qt.QWidget):
         self.chosen = Signal()
         self._slices: dict[int, PlotSlice] = {}
         self._current = None
-        self.setFixedHeight(96)
-        self.setToolTip(_("The height is the probability of calcium, the marks are lesions. Click to go to a slice."))
+        self.setFixedHeight(_HEIGHT_PIXELS)
+        self.setToolTip(
+            _("Slices from feet to head. Height: probability of calcium; marks: lesions. Click to go to a slice.")
+        )
 
     def setSlices(self, slices: Mapping[int, PlotSlice]) -> None:
         """slices: by k."""
@@ -87,7 +89,6 @@ class SlicePlot(qt.QWidget):
         painter.setRenderHint(qt.QPainter.Antialiasing)
         palette = self.palette
         painter.fillRect(self.rect, palette.color(qt.QPalette.Base))
-        text = palette.color(qt.QPalette.Text)
         if not self._slices:
             painter.setPen(palette.color(qt.QPalette.Disabled, qt.QPalette.Text))
             painter.drawText(self.rect, int(qt.Qt.AlignCenter), _("Nothing to show"))
@@ -98,14 +99,13 @@ class SlicePlot(qt.QWidget):
             x = self.placeOf(self._current)
             painter.setPen(qt.QPen(palette.color(qt.QPalette.Highlight), 2))
             painter.drawLine(qt.QPointF(x, 2), qt.QPointF(x, self._bottom() + _MARK_PIXELS + 2))
-        self._drawAxis(painter, text)
         painter.end()
 
     def _span(self) -> tuple[float, float]:
         return _MARGIN_PIXELS, max(1.0, self.width - 2.0 * _MARGIN_PIXELS)
 
     def _bottom(self) -> float:
-        return self.height - _AXIS_PIXELS - _MARK_PIXELS - 2.0
+        return self.height - _MARK_PIXELS - 1.0
 
     def _drawBars(self, painter) -> None:
         bottom = self._bottom()
@@ -121,14 +121,5 @@ class SlicePlot(qt.QWidget):
                 continue
             share = _MARK_PIXELS / len(row.colours)
             for n, rgb in enumerate(row.colours):
-                mark = qt.QRectF(left, bottom + 2 + n * share, max(thickness, 2.0), share)
+                mark = qt.QRectF(left, bottom + 1 + n * share, max(thickness, 2.0), share)
                 painter.fillRect(mark, qt.QColor(*rgb))
-
-    def _drawAxis(self, painter, colour) -> None:
-        painter.setPen(colour)
-        left, width = self._span()
-        area = qt.QRectF(left, self.height - _AXIS_PIXELS, width, _AXIS_PIXELS)
-        painter.drawText(area, int(qt.Qt.AlignLeft | qt.Qt.AlignVCenter), _("feet"))
-        painter.drawText(area, int(qt.Qt.AlignRight | qt.Qt.AlignVCenter), _("head"))
-        if self._current is not None:
-            painter.drawText(area, int(qt.Qt.AlignCenter), _("slice {k}").format(k=self._current))

@@ -32,16 +32,16 @@ def sliceView(name: str, orientation: str, label: str, color: str, group: int = 
     return f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">{lines}</view></item>'
 
 
-THREE_D_VIEW = """<item><view class="vtkMRMLViewNode" singletontag="1">
-  <property name="viewlabel" action="default">1</property>
+THREE_D_VIEW = """<item><view class="vtkMRMLViewNode" singletontag="CAC3D">
+  <property name="viewlabel" action="default">3-D</property>
 </view></item>"""
 
 
 def layoutDescription(withMap: bool) -> str:
-    """Slicer's XML description of a layout. In narrow views there is room for labels of two letters, and no more."""
+    """Slicer's XML description of a layout."""
     axial = sliceView(ORIGINAL, "Axial", _("CT"), "#F34A33")
     if withMap:
-        axial += sliceView(HEALTHY, "Axial", _("H"), "#4DB6AC") + sliceView(MAP, "Axial", _("Ca"), "#FFB300")
+        axial += sliceView(HEALTHY, "Axial", _("Healthy"), "#4DB6AC") + sliceView(MAP, "Axial", _("Calcium"), "#FFB300")
     return f"""<layout type="vertical" split="true">
   <item><layout type="horizontal">
     {axial}
@@ -114,6 +114,12 @@ def isSideBySide() -> bool:
     return layoutNode is not None and layoutNode.GetViewArrangement() in (LAYOUT_ID, PLAIN_LAYOUT_ID)
 
 
+def shownLayout() -> int | None:
+    """Number of the layout that is shown; None without a main window."""
+    manager = slicer.app.layoutManager()
+    return None if manager is None else manager.layout
+
+
 def setFade(opacity: float) -> None:
     """How much of the healthy image covers the original: 0 none, 1 all of it."""
     composite = _compositeNode(ORIGINAL)
@@ -155,33 +161,39 @@ def positionOf(sliceNode) -> tuple[float, float, float]:
     return tuple(matrix.GetElement(row, 3) for row in range(3))
 
 
-def show3D(segmentations: Sequence, heart, on: bool) -> None:
-    """Show surfaces of lesions and heart in 3-D views, or take them away.
-
-    Surfaces are made on first use and follow every change of the lesions from then on.
-    """
-    for node in [heart, *segmentations]:
-        display = node.GetDisplayNode()
-        if on:
-            node.CreateClosedSurfaceRepresentation()
-            display.SetOpacity3D(HEART_OPACITY_3D if node is heart else 1.0)
-        else:
-            node.RemoveClosedSurfaceRepresentation()
-        display.SetVisibility3D(on)
-    view = shownThreeDView() if on else None
-    if view is not None:
-        view.resetFocalPoint()
-        fitCamera(view)
+def showSurface(segmentation, opacity: float, on: bool) -> None:
+    """Show a segmentation's surface in 3-D views, or take it away. It follows every change from then on."""
+    display = segmentation.GetDisplayNode()
+    if on:
+        # Smoothing takes most of the time, in which Slicer does not answer.
+        segmentation.GetSegmentation().SetConversionParameter("Smoothing factor", "0.0")
+        segmentation.CreateClosedSurfaceRepresentation()
+        display.SetOpacity3D(opacity)
+    else:
+        segmentation.RemoveClosedSurfaceRepresentation()
+    display.SetVisibility3D(on)
 
 
-def shownThreeDView():
-    """A 3-D view of the layout, the first by name; None where there is none.
+def lookAtSurfaces() -> None:
+    """Bring the surfaces into sight in the 3-D view that is shown, without its box and the labels of its axes."""
+    widget = shownThreeDWidget()
+    if widget is None:
+        return
+    widget.mrmlViewNode().SetBoxVisible(False)
+    widget.mrmlViewNode().SetAxisLabelsVisible(False)
+    view = widget.threeDView()
+    view.resetFocalPoint()
+    fitCamera(view)
+
+
+def shownThreeDWidget():
+    """The widget of a 3-D view of the layout, the first by name; None where there is none.
 
     The layout manager counts views as well that the layout does not show, in no certain order.
     """
     manager = slicer.app.layoutManager()
     widgets = [] if manager is None else [manager.threeDWidget(n) for n in range(manager.threeDViewCount)]
-    shown = {w.mrmlViewNode().GetName(): w.threeDView() for w in widgets if w.mrmlViewNode().IsMappedInLayout()}
+    shown = {w.mrmlViewNode().GetName(): w for w in widgets if w.mrmlViewNode().IsMappedInLayout()}
     return shown[min(shown)] if shown else None
 
 

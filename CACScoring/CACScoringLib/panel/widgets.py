@@ -121,32 +121,44 @@ def letShrink(widget) -> None:
         box.setMinimumContentsLength(_LEAST_LETTERS)
 
 
-def siteButtons(tip: str, onSite: Callable[[Site], object], *others) -> tuple[object, dict[str, object]]:
-    """Buttons of all sites by their keys, and the layout that they stand in, a layout for each row.
+def fitPages(pages) -> None:
+    """Let tabs be as high as the page that is shown needs, not as the highest of all."""
 
-    tip: of a button, with the places `{site}` and `{key}`. onSite: called with the site of a button. others: buttons
-    at the end of the last row.
+    def fit(shown: int) -> None:
+        for index in range(pages.count):
+            height = qt.QSizePolicy.Preferred if index == shown else qt.QSizePolicy.Ignored
+            pages.widget(index).setSizePolicy(qt.QSizePolicy.Preferred, height)
+
+    pages.currentChanged.connect(fit)
+    fit(pages.currentIndex)
+
+
+def siteButtons(
+    tip: str, onSite: Callable[[Site], object], rows_of_keys: Sequence[str] = _SITE_ROWS
+) -> tuple[object, dict[str, object]]:
+    """Buttons of sites by their keys, and the layout that they stand in, a layout for each row.
+
+    tip: of a button, with the places `{site}` and `{key}`. onSite: called with the site of a button.
     """
     from ..core.labels import site_called
     from ..report.pictures import SITE_COLOURS
 
     rows, buttons = qt.QVBoxLayout(), {}
     rows.setSpacing(2)
-    for keys in _SITE_ROWS:
+    for keys in rows_of_keys:
         row = qt.QHBoxLayout()
         rows.addLayout(row)
         for key in keys:
             site = site_called(SITE_KEYS[key])
             hint = tip.format(site=site.full_name, key=key)
-            buttons[key] = wideButton(f"{key} {site.short_name}", hint, lambda site=site: onSite(site))
+            name = site.short_name if len(rows_of_keys) == 1 else f"{key} {site.short_name}"
+            buttons[key] = wideButton(name, hint, lambda site=site: onSite(site))
             buttons[key].setIcon(colourIcon(SITE_COLOURS[site]))
             row.addWidget(buttons[key])
-    for button in others:
-        row.addWidget(button)
     return rows, buttons
 
 
-def wideButton(text: str, tip: str, onClicked: Callable[[], object]):
+def wideButton(text: str, tip: str, onClicked: Callable[[], object] = lambda: None):
     """A tool button that takes the room that its row leaves."""
     button = qt.QToolButton()
     button.setText(text)
@@ -200,17 +212,7 @@ def singleShot(milliseconds: int, call: Callable[[], object]):
 
 def showPicture(label, path: Path) -> bool:
     """Show a picture as wide as a label, but never larger than it is. False where the file is none."""
-    return _showPixmap(label, qt.QPixmap(str(path)))
-
-
-def showDrawing(label, svg: str) -> bool:
-    """The same of an SVG. False where Qt cannot draw it."""
-    picture = qt.QPixmap()
-    picture.loadFromData(qt.QByteArray(svg.encode()))
-    return _showPixmap(label, picture)
-
-
-def _showPixmap(label, picture) -> bool:
+    picture = qt.QPixmap(str(path))
     if picture.isNull():
         return False
     picture = picture.scaledToWidth(min(widthOf(label), picture.width()), qt.Qt.SmoothTransformation)

@@ -1,1 +1,1 @@
-"""How far a scan can be trusted: acquisition, kernel and slices, noise, metal, calibration range."""
+"""Quality of a scan: acquisition, kernel and slices, noise, metal, calibration range."""

@@ -1,4 +1,4 @@
-"""How the scan was made, and what speaks against a reliable score: contrast, noise, slices, reversed axes.
+"""Acquisition of a scan, and doubts about its score: contrast, noise, slices, reversed axes.
 
 DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast and noise are measured in the heart, and
 the orientation is compared with where spine, aorta, lungs and apex lie around it. A scan is refused only where the
@@ -148,7 +148,7 @@ def _doubts(scan: CTScan, blood: BloodPool | None) -> Iterator[ScanWarning]:
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:
     """Refuse scans made with contrast, which calcium scores do not allow: enhanced blood passes the threshold.
 
-    The DICOM tag alone refuses as well, because it cannot be told from here whether the agent had yet arrived; the
+    The DICOM tag alone refuses as well, because the image does not show whether the agent had yet arrived; the
     message gives the measured blood so that the user can decide.
 
     Args:
@@ -278,7 +278,7 @@ alone: -7 mm and more, -22 to 1 mm with front and back reversed."""
 
 
 def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = False) -> tuple[ScanWarning, ...]:
-    """Refuse scans whose anatomy contradicts the orientation in their header: arteries would be told apart wrongly.
+    """Refuse scans whose anatomy contradicts the orientation in their header: arteries would be assigned wrongly.
 
     Args:
         scan: An unenhanced CT; enhanced vessels look like bone.

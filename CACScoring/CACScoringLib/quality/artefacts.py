@@ -35,8 +35,8 @@ METAL_EDGE_HU = 500.0
 are below it, so that metal does not reach calcium through them, as it would at the threshold of the score."""
 
 METAL_REACH_MM = 80.0
-"""How far beyond the lesions a device is followed: a lead or catheter is told by its way out of the heart, and a device
-of 10 cm, with only its rim at the heart, is still told."""
+"""How far beyond the lesions a device is followed: a lead or catheter is detected by its way out of the heart, also a
+device of 10 cm with only its rim at the heart."""
 
 LINE_LEVELS_HU = (250.0, 400.0, 600.0)
 """Levels at which lines are looked for: faint catheters need the lowest; wide ones, and those beside bone or in
@@ -71,7 +71,7 @@ Box = tuple[slice, slice, slice]
 
 
 class MetalKind(IntEnum):
-    """What a foreign body is, as far as it is known."""
+    """Kind of a foreign body."""
 
     METAL = 1
     LINE = 2
@@ -95,7 +95,7 @@ class Course:
 
     @property
     def is_line(self) -> bool:
-        """Whether it is long, thin and even."""
+        """True if it is long, thin and even."""
         return (
             self.length_mm >= LINE_LENGTH_MM
             and self.section_mm2 <= LINE_SECTION_MM2
@@ -138,7 +138,7 @@ def without_metal(lesions: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list
     if not metal:
         return lesions, []
     kept = lesions.of(lesion.id for lesion in lesions.lesions if lesion.id not in metal)
-    consequence = "They are left out of the candidates, with any calcium that touches them: label that by hand."
+    consequence = "They are excluded, with any calcium that touches them: label that by hand."
     return kept, [ScanWarning("metal", f"{_metal_text(lesions, metal)} {consequence}")]
 
 

@@ -1,4 +1,4 @@
-"""What a model was calibrated on: how far a scan is from those scans, and how repeatable scores are.
+"""Calibration range of a model, a scan's distance from it, and repeatability of scores.
 
 Of each fact about a scan (how it was made, how noisy it is, what of the heart it shows) the range that calibration
 scans had is stored with the model of the map. A scan inside all ranges has distance 0; else its distance is the largest
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -57,7 +57,7 @@ FACTS = {
     "heart_ml": Fact("heart region", "mL", 300.0),
     "heart_cut_percent": Fact("heart cut off", "%", 20.0),
 }
-"""What is told of a scan, by name."""
+"""Descriptions of a scan's facts, by name."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Familiarity:
         return Familiarity(max(self.distance, self.limit), (cause, *self.causes), self.limit)
 
     @classmethod
-    def recorded(cls, content: Mapping) -> Familiarity | None:
-        """Of a result; None where it has none. content: of `scores.json`."""
+    def recorded(cls, content: Mapping[str, Any]) -> Familiarity | None:
+        """Familiarity recorded in a result; None if it has none. content: of `scores.json`."""
         own = content.get("familiarity")
         return None if own is None else cls(own["distance"], tuple(own["causes"]), own["limit"])
 
@@ -88,9 +88,9 @@ class Familiarity:
         """The doubt about automatic scores of a scan unlike the others; it stays whatever a reader has reviewed."""
         if not self.distance:
             return []
-        unlike = f"The scan is unlike those that the models were calibrated on: {'; '.join(self.causes)}."
+        unlike = f"The scan is out of the calibration range of the models: {'; '.join(self.causes)}."
         if self.out_of_range:
-            message = f"{unlike} So categories and intervals of automatic scores are withheld."
+            message = f"{unlike} Categories and intervals of automatic scores are withheld."
             return [ScanWarning("beyond-calibration", message)]
         return [
             ScanWarning("unlike-calibration", f"{unlike} Automatic scores are less certain; their intervals are wider.")
@@ -99,7 +99,7 @@ class Familiarity:
 
 @dataclass(frozen=True)
 class CalibrationRange:
-    """What calibration scans were like. ranges: of FACTS, lowest and highest usual value, and the width of the scale.
+    """Calibration range. ranges: of FACTS, lowest and highest usual value, and the width of the scale.
     limit: as of `Familiarity`."""
 
     ranges: dict[str, tuple[float, float, float]]
@@ -117,7 +117,7 @@ class CalibrationRange:
         return cls(ranges)
 
     @classmethod
-    def stored(cls, calibration: Mapping) -> CalibrationRange | None:
+    def stored(cls, calibration: Mapping[str, Any]) -> CalibrationRange | None:
         """From a model's calibration; None where it holds none. Raises CTError when it does not match this version."""
         content = calibration.get("known")
         if content is None:
@@ -130,7 +130,7 @@ class CalibrationRange:
             raise CTError(message) from error
 
     def familiarity(self, facts: Facts) -> Familiarity:
-        """Of a scan; see `facts_of`."""
+        """Familiarity of a scan; see `facts_of`."""
         found = []
         for name, (low, high, width) in self.ranges.items():
             known = facts.get(name)
@@ -166,7 +166,7 @@ def facts_of(scan: CTScan, blood: BloodPool | None, heart: sitk.Image) -> dict[s
     return _facts(scan.image.GetSpacing(), scan.acquisition.facts(), {} if blood is None else vars(blood), heart)
 
 
-def recorded_facts(content: Mapping, heart: sitk.Image) -> dict[str, float | None]:
+def recorded_facts(content: Mapping[str, Any], heart: sitk.Image) -> dict[str, float | None]:
     """FACTS of a scan, from its results.
 
     Args:
@@ -177,7 +177,7 @@ def recorded_facts(content: Mapping, heart: sitk.Image) -> dict[str, float | Non
 
 
 def _facts(
-    spacing: Sequence[float], acquisition: Mapping, blood: Mapping, heart: sitk.Image
+    spacing: Sequence[float], acquisition: Mapping[str, Any], blood: Mapping[str, Any], heart: sitk.Image
 ) -> dict[str, float | None]:
     return {
         "pixel_mm": spacing[0],
@@ -189,7 +189,7 @@ def _facts(
 
 
 def framing(heart: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
-    """What of the body the scan shows: those of FACTS that follow from the heart's mask, uint8 0/1 [k, j, i].
+    """Framing of the body in the scan: those of FACTS that follow from the heart's mask, uint8 0/1 [k, j, i].
 
     The heart is cut off where the mask reaches an end or a side of the scan: the area of the mask there, as a
     proportion of its largest area in parallel planes.
@@ -216,7 +216,7 @@ class CalibratedOn:
     date: str
 
     @classmethod
-    def stored(cls, calibration: Mapping) -> CalibratedOn | None:
+    def stored(cls, calibration: Mapping[str, Any]) -> CalibratedOn | None:
         """From a model's calibration, or from `scores.json`; None for digital patients. Raises CTError."""
         content = calibration.get("calibrated_on")
         if content is None:
@@ -257,7 +257,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Repeatability:
-    """What a scan-rescan study found, as it is stored on a model's card.
+    """Result of a scan–rescan study, as stored on a model's card.
 
     digital: whether the pairs were of digital patients. data: what they were, in a line for readers. models: SHA-256 by
     network, and settings as `decomposition_settings` in `scores.json`, with which they were scored. acquisition: lowest
@@ -277,7 +277,7 @@ class Repeatability:
     candidate_evidence: dict[str, object] | None = None
 
     @classmethod
-    def of(cls, stored: dict) -> Repeatability:
+    def of(cls, stored: dict[str, Any]) -> Repeatability:
         """From a card's entry, whose keys are the fields' names. Raises ModelError when it is none."""
         try:
             limits = {
@@ -295,14 +295,14 @@ class Repeatability:
             raise ModelError(message) from error
 
 
-def _limits(values: dict) -> Limits:
+def _limits(values: dict[str, Any]) -> Limits:
     intercept, slope, factor, highest = (float(values[name]) for name in ("intercept", "slope", "factor", "highest"))
     if not all(map(math.isfinite, (intercept, slope, factor, highest))):
         raise ValueError(f"limits have to be finite: {values}")
     return Limits(intercept, slope, factor, int(values["pairs"]), highest)
 
 
-def stored_repeatability(content: dict) -> Repeatability | None:
+def stored_repeatability(content: dict[str, Any]) -> Repeatability | None:
     """The limits on the card of the model that made a result's calcium map; of a result of the clinical rule alone, the
     bundled model's. None while none are stored. content: of `scores.json`. Raises ModelError.
     """
@@ -314,7 +314,7 @@ def stored_repeatability(content: dict) -> Repeatability | None:
     return Repeatability.of(stored[-1]) if stored else None
 
 
-def map_cards(content: dict) -> list[ModelCard]:
+def map_cards(content: dict[str, Any]) -> list[ModelCard]:
     """Cards of the model that made a result's calcium map, where it is installed. Copies of it that were calibrated
     otherwise have other names. content: of `scores.json`. Raises ModelError.
     """
@@ -322,6 +322,6 @@ def map_cards(content: dict) -> list[ModelCard]:
     return [model.card for model in list_models("decomposition") if (model.card.name, model.card.sha256) in made]
 
 
-def models_of(content: dict) -> dict[str, str]:
+def models_of(content: dict[str, Any]) -> dict[str, str]:
     """SHA-256 of the models that a result was made with, by network."""
     return {model["network"]: model["sha256"] for model in content["models"]}

@@ -70,7 +70,7 @@ class MassCalibration:
 
     @property
     def of_scanner(self) -> bool:
-        """Whether it was made for this scan or scanner, so that the clinical mass may be told by it."""
+        """True if it was made for this scan or scanner, so that the clinical mass may use it."""
         return self.source != "published"
 
 
@@ -235,7 +235,7 @@ def lateral_width_cm(scan: CTScan, heart_mask: sitk.Image) -> float | None:
 
 
 def _cut_by_circle(hu: np.ndarray, body: np.ndarray) -> bool:
-    """Whether a body [j, i] reaches the edge of the circle inside which a padded image was reconstructed."""
+    """True if a body [j, i] reaches the edge of the circle inside which a padded image was reconstructed."""
     corners = hu[[0, 0, -1, -1], [0, -1, 0, -1]]
     if np.ptp(corners) > 0 or corners[0] > -900:
         return False

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import fft, ndimage
@@ -90,7 +90,7 @@ THINNEST_KNOWN_MM = 0.95
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What was measured of a scan's kernel and slices, and what was done about them.
+    """Measured kernel and slices of a scan, and their normalisation.
 
     sharpness: mean MTF at JUDGED_PER_MM; None where it could not be measured. limit: above which it is out of range.
     gain: of the filter at multiples of step_per_mm, from one step on; at zero it is 1. Empty where nothing was done.
@@ -112,11 +112,11 @@ class Normalisation:
 
     @property
     def changes(self) -> bool:
-        """Whether the scan is scored otherwise than as it is."""
+        """True if the scan is scored otherwise than as it is."""
         return bool(self.gain or self.slice_weights)
 
     @classmethod
-    def recorded(cls, content: Mapping) -> Normalisation | None:
+    def recorded(cls, content: Mapping[str, Any]) -> Normalisation | None:
         """Read the normalisation of a result from the content of `scores.json`; None where none was chosen.
 
         Raises:
@@ -140,7 +140,7 @@ class Normalisation:
         return replace(scan, image=Grid.of(scan.image).image(hu), acquisition=acquisition)
 
     def warnings(self) -> tuple[ScanWarning, ...]:
-        """Tell what the reader of a score has to know of it.
+        """Return warnings for the reader of a score.
 
         Returns:
             Warnings, none where nothing was done and the kernel is known.
@@ -149,24 +149,24 @@ class Normalisation:
         if self.slice_weights:
             message = (
                 f"The slices are thin, so each was averaged with its neighbours to {REFERENCE_THICKNESS_MM:g} mm "
-                "before the scan was scored. All scores are of the averaged scan; the pictures show the scan itself."
+                "before scoring. All scores are those of the averaged scan; the pictures show the original."
             )
             warnings.append(ScanWarning("slices-averaged", message))
         if self.gain:
-            why = "" if not self.out_of_range else f", {self._told}"
+            why = "" if not self.out_of_range else f", {self._reason}"
             message = (
-                f"The scan was brought to a soft kernel before it was scored{why}. All scores are of the filtered "
-                "scan; the pictures show the scan itself."
+                f"The scan was filtered to a soft kernel before scoring{why}. All scores are those of the filtered "
+                "scan; the pictures show the original."
             )
             warnings.append(ScanWarning("kernel-normalised", message))
         elif self.out_of_range:
-            message = f"The scan was scored as it is, {self._told}. Streaks and noise may be counted as calcium."
+            message = f"The scan was scored as it is, {self._reason}. Streaks and noise may be counted as calcium."
             warnings.append(ScanWarning("kernel-sharp", message))
         return tuple(warnings)
 
     @property
     def in_words(self) -> str:
-        """For a report."""
+        """Description for a report."""
         measured = "not measured" if self.sharpness is None else f"MTF {self.sharpness:.2f} at 0.3/mm"
         if not self.changes:
             return f"{measured}; scored as it is"
@@ -175,9 +175,9 @@ class Normalisation:
         return f"{measured}{before}; brought to {' and '.join(done)}"
 
     @property
-    def _told(self) -> str:
+    def _reason(self) -> str:
         return (
-            f"because its kernel is sharper than those that CAC knows (MTF {self.sharpness:.2f} at 0.3/mm; known up to "
+            f"because its kernel is sharper than the calibration range (MTF {self.sharpness:.2f} at 0.3/mm, limit "
             f"{self.limit:.2f})"
         )
 

@@ -1,4 +1,4 @@
-"""How probable coronary calcium is from a chest radiograph: one or two views, a trained model, and clinical factors."""
+"""Probability of coronary calcium from a chest radiograph: one or two views, a model, clinical factors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CardArea:
 
 
 def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> CardArea | None:
-    """How well a model detects a threshold, on the patients furthest from its training that its card describes."""
+    """Area under the ROC curve of a threshold, on the patients furthest from training that the card describes."""
     validation = card.validation
     name = f"with_factors_{_area_name(agatston)}" if with_factors else _area_name(agatston)
     for prefix, who in _MEASURED_ON.items():
@@ -57,7 +57,7 @@ def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> Car
 
 
 def proportion_of(card: ModelCard, agatston: float) -> float | None:
-    """How many of the patients whom a model was calibrated on had such a score, 0 to 1; None where unknown."""
+    """Fraction of a model's calibration patients with such a score; None if unknown."""
     counts = card.validation.get(f"n_{_area_name(agatston)}")
     if not isinstance(counts, list) or len(counts) != 2 or not sum(counts):
         return None
@@ -70,7 +70,7 @@ def _area_name(agatston: float) -> str:
 
 
 def threshold_name(agatston: float) -> str:
-    """What a threshold asks: "above 0", "100 or more"."""
+    """Name of a threshold: "above 0", "100 or more"."""
     return "above 0" if agatston == 0 else f"{agatston:g} or more"
 
 
@@ -101,7 +101,7 @@ SMOOTH_MM = 3.0
 
 
 def saliency(network: torch.nn.Module, views: np.ndarray, seed: int = 0) -> np.ndarray:
-    """How much each pixel matters to each threshold's logit: float32 [views, thresholds, 432, 432], 0 to 1.
+    """Saliency of each pixel for each threshold's logit: float32 [views, thresholds, 432, 432], 0 to 1.
 
     network: a `RadiographNet` ready to run. views: as it is given, enhanced, [views, 432, 432]. Each map is the root
     mean square of the gradient over SAMPLES noisy copies, smoothed and scaled to its highest value; all 0 where the
@@ -153,7 +153,7 @@ class RadiographError(CTError):
 
 @dataclass(frozen=True)
 class Factors:
-    """What is known of the person besides the picture. sex: "F" or "M". Raises RadiographError for no adult."""
+    """Clinical factors of a person. sex: "F" or "M". Raises RadiographError for no adult."""
 
     age_years: float
     sex: str
@@ -170,7 +170,7 @@ class Factors:
                 raise RadiographError(f"The {name} is {value:g}. Give one from {low:g} to {high:g}.")
 
     def row(self) -> np.ndarray:
-        """As `radiograph_fusion` takes them: [1, 3], age, 1 for men, body mass index."""
+        """Row that `radiograph_fusion` takes: [1, 3], age, 1 for men, body mass index."""
         return np.array([[self.age_years, float(self.sex == "M"), self.bmi_kg_m2]])
 
 

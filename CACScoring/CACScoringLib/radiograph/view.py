@@ -63,7 +63,7 @@ class ChestRadiograph:
         return self.acquisition.patient_sex if self.acquisition.patient_sex in ("F", "M") else None
 
     def standard(self) -> np.ndarray:
-        """As `standard_view`. Raises ViewError."""
+        """Return `standard_view`. Raises ViewError."""
         return standard_view(self.picture, self.pixel_mm)
 
     def warned(self, *warnings: ScanWarning) -> ChestRadiograph:
@@ -136,7 +136,7 @@ def enhanced(view: np.ndarray, method: str) -> np.ndarray:
 
 
 def looks_inverted(view: np.ndarray, lateral: bool = False) -> bool:
-    """Whether lungs, or the air about the patient, are brighter than what lies between them, on a standard view.
+    """True if lungs, or the air about the patient, are brighter than what lies between them, on a standard view.
 
     Frontal: the field to the left and right of the middle against the middle itself. Lateral: the upper corners against
     the chest's middle.

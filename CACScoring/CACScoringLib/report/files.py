@@ -18,12 +18,13 @@ from ..core.labels import TERRITORIES, Artery
 from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..quality.calibration import CalibratedOn
-from ..results import CATEGORISED_BELOW, CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
+from ..results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.mass import CalciumMass, mass_of
 from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
+from .headline import category_text, interval_text
 
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
@@ -31,6 +32,8 @@ _CSV_COLUMNS = (
     *("suggested_artery", "confidence", "not_coronary_probability"),
     *(field.name for field in fields(CalciumMass)),
 )
+
+Cell = str | int | float | None
 
 NOT_MEASURED = CalciumMass()
 
@@ -52,12 +55,12 @@ def write_json(
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> None:
+def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> None:
     """Write the images of a result on the scan's grid, axes as in `CTScan`.
 
     `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Site` labels, by the threshold); where they are known `territories.nii.gz`
-    (`TERRITORIES`); of a decomposition also `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; not
-    when healthy is False) and `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate
+    (`TERRITORIES`); of a decomposition also `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; only
+    where healthy is True) and `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate
     SALIENCY_FILE.
     """
     write_image(result.heart.mask, folder / "heart.nii.gz")
@@ -102,10 +105,7 @@ def result_as_text(result: ScoreResult, severe_warnings: bool = True) -> str:
         agatston = CLINICAL_TITLES[key]
         rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
         lines += [_line(name, score, agatston) for name, score in [*rows, ("total", method.total)]]
-        if TOTAL in method.intervals:
-            interval = interval_text(*method.intervals[TOTAL].agatston)
-            lines.append(f"  90 % interval {interval}{category_text(method)}")
-        elif sentence := interval_sentence(method):
+        if sentence := "; ".join(filter(None, (interval_text(method), category_text(method)))):
             lines.append(f"  {sentence}")
         if method.left_out is not None:
             count = len(method.left_out.lesions.lesions)
@@ -180,36 +180,38 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
     }
 
 
-def lesions_as_csv(result: ScoreResult) -> str:
+def lesion_rows(result: ScoreResult) -> list[dict[str, Cell]]:
     """One row per lesion and method, with those that an automatic score leaves out, then those outside the coronary
     arteries; positions in mm, Slicer's RAS axes."""
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for name, method in result.methods.items():
         for lesion in method.lesions.lesions:
-            row = _csv_row(name, lesion, method.rules, result.scan.image.GetSpacing())
-            masses = {key: "" if n is None else f"{n:.3f}" for key, n in asdict(_mass(method, lesion)).items()}
-            rows.append({**row, **_suggestion(method.suggestion_of(lesion)), **masses})
+            row = _row(name, lesion, method.rules, result.scan.image.GetSpacing())
+            rows.append({**row, **_suggestion(method.suggestion_of(lesion)), **asdict(_mass(method, lesion))})
         for lesion, suggested, _ in _left_out(method):
-            row = _csv_row(f"{name}_left_out", lesion, method.rules, result.scan.image.GetSpacing())
+            row = _row(f"{name}_left_out", lesion, method.rules, result.scan.image.GetSpacing())
             rows.append({**row, **_suggestion(suggested)})
     elsewhere = result.non_coronary
     if elsewhere is not None:
         for lesion in elsewhere.lesions.lesions:
-            rows.append(_csv_row("non_coronary", lesion, elsewhere.rules, result.scan.image.GetSpacing()))
+            rows.append(_row("non_coronary", lesion, elsewhere.rules, result.scan.image.GetSpacing()))
+    return rows
+
+
+def lesions_as_csv(result: ScoreResult) -> str:
+    """The table of `lesion_rows`, numbers with three decimals."""
+    rows = [{name: _cell(value) for name, value in row.items()} for row in lesion_rows(result)]
     return table_text(_CSV_COLUMNS, rows)
 
 
-def _csv_row(method: str, lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float]) -> dict:
+def _cell(value: Cell) -> str | int:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else value
+
+
+def _row(method: str, lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float]) -> dict[str, Cell]:
     score = score_lesions([lesion], spacing, rules)
-    numbers = {
-        "volume_mm3": score.volume_mm3,
-        "peak_hu": lesion.peak_hu,
-        "mean_hu": lesion.mean_hu,
-        "agatston": score.agatston,
-        "mass_mg": score.mass_mg,
-        "pseudo_mass_hu_mm3": score.pseudo_mass_hu_mm3,
-        **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
-    }
     return {
         "method": method,
         "lesion": lesion.id,
@@ -217,7 +219,13 @@ def _csv_row(method: str, lesion: Lesion, rules: ScoringRules, spacing: tuple[fl
         "first_slice": lesion.slice_indices[0],
         "last_slice": lesion.slice_indices[-1],
         "voxels": lesion.voxels,
-        **{key: "" if n is None else f"{n:.3f}" for key, n in numbers.items()},
+        "volume_mm3": score.volume_mm3,
+        "peak_hu": lesion.peak_hu,
+        "mean_hu": lesion.mean_hu,
+        "agatston": score.agatston,
+        "mass_mg": score.mass_mg,
+        "pseudo_mass_hu_mm3": score.pseudo_mass_hu_mm3,
+        **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
     }
 
 
@@ -333,58 +341,3 @@ def _decomposed(result: ScoreResult) -> list[bool] | None:
     taken = result.decomposition.decomposed.astype(np.float32)
     on_scan = on_scan_slices(taken, result.slices.slices, result.scan.image)
     return [bool(value > 0) and result.slices_by_reader.get(k, True) for k, value in enumerate(on_scan)]
-
-
-def interval_text(low: float, high: float) -> str:
-    """In whole numbers, as clinics give scores."""
-    return f"{low:.0f} to {high:.0f}" if round(low) < round(high) else f"{high:.0f}"
-
-
-def category_text(method: MethodResult) -> str:
-    """The likeliest category and those worth naming beside it: "; category 1–99 with 78 %, 100–399 with 20 %".
-
-    Why there is none where the score is too high; empty for a reviewed score.
-    """
-    if method.probabilities_withheld:
-        return f"; category probabilities are withheld from a score of {CATEGORISED_BELOW:.0f} on"
-    likely = sorted(method.category_probabilities.items(), key=lambda one: -one[1])
-    named = [one for n, one in enumerate(likely) if n == 0 or one[1] >= 0.05]
-    texts = [f"{name.replace('-', '–')} with {_percent(p)}" for name, p in named]
-    return f"; category {', '.join(texts)}" if texts else ""
-
-
-def interval_sentence(method: MethodResult) -> str:
-    """The total's interval, without the full stop: "Between 40 and 130; category 1–99 with 78 %".
-
-    Why there is none where a reviewed score lies beyond the study of repeatability; empty where no errors are known.
-    """
-    if TOTAL not in method.intervals:
-        return "No 90 % interval: the repeatability of such high scores was not studied" if method.intervals else ""
-    low, high = method.intervals[TOTAL].agatston
-    between = f"Between {low:.0f} and {high:.0f}" if round(low) < round(high) else f"About {high:.0f}"
-    return between + category_text(method)
-
-
-def interval_note(method: MethodResult) -> str:
-    """What an interval holds, and whose errors it is made of."""
-    arteries = (
-        "Intervals of arteries come from the errors of single arteries, so they need not agree with that of the total."
-    )
-    if method.reviewed:
-        return (
-            "90 % interval for the reviewed score of a second scan of the same patient (repeatability), from the "
-            f"scan–rescan study stored with the model. {arteries}"
-        )
-    if method.calibrated_on is None:
-        return (
-            "The bar spans 90 %: so often it holds the score that the same patient would have in a still scan without "
-            f"noise. It was made on digital patients, and says nothing of errors that they do not have. {arteries}"
-        )
-    return (
-        "The bar spans 90 %: so often it holds the score that the reference's readers would give to this scan. It was "
-        f"made on {method.calibrated_on}, and holds for patients and scans like theirs. {arteries}"
-    )
-
-
-def _percent(probability: float) -> str:
-    return f"{100 * min(max(probability, 0.01), 0.99):.0f} %"

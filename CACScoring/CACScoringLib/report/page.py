@@ -16,14 +16,11 @@ from ..quality.calibration import Repeatability
 from ..quality.mass_calibration import MassCalibration
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
-from ..scoring.mass import mass_of
-from ..scoring.scores import ROUNDING, Score, component_agatston
+from ..scoring.scores import ROUNDING, component_agatston
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
-from . import pictures
-from .files import interval_note, interval_sentence, interval_text
+from . import headline, pictures
 from .pictures import (
-    PROBABLY,
     SITE_COLOURS,
     TERRITORY_SITES,
     WINDOW_HU,
@@ -58,43 +55,41 @@ _HIGHEST = 4000.0
 _BANDS = ("#e3f0e6", "#fbf3d3", "#fbe0c4", "#f6cfcf")
 
 
-def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comparison | None = None) -> str:
-    """One page that needs no other file: severe warnings, summary, arteries, calcium elsewhere, other warnings,
-    pictures, arithmetic, rules, acquisition.
+def result_as_html(
+    result: ScoreResult, identify: bool = False, comparison: Comparison | None = None, reader: str | None = None
+) -> str:
+    """One page that needs no other file: headline, table, largest lesions and warnings; then sections that open.
 
-    comparison: with an earlier result of the patient; a section of its own.
+    comparison: with an earlier result of the patient; a section of its own. reader: who reviewed it; None where that is
+    unknown or not to be written.
     """
     calibration = result.mass_calibration
-    measured = {key: method for key, method in result.methods.items() if method.masses is not None}
     functions = (
-        *(interval_bar, interval_note, interval_sentence, interval_text, agreements, prediction_of, listed_lesions),
-        *(pictures.method_pictures, pictures.site_pictures, pictures.saliency_picture),
+        *(interval_bar, agreements, prediction_of, listed_lesions),
+        *(headline.interval_note, headline.map_sentence, headline.range_text),
+        *(pictures.overview_pictures, pictures.method_pictures, pictures.site_pictures, pictures.saliency_picture),
     )
     return rendered(
         "score.html",
         f"Coronary calcium: {result.scan.source.name if result.scan.source else 'CT'}",
         result=result,
-        severe_warnings=[warning for warning in result.warnings if warning.severe],
-        other_warnings=[warning for warning in result.warnings if not warning.severe],
+        head=headline.headline(result.methods, result.categories, result.warnings, reader),
+        table=headline.score_table(result.methods, result.true_mass_mg),
+        warning_lines=headline.warning_lines(result.warnings),
+        largest=pictures.largest_pictures(result),
         facts=_facts(result, identify),
-        masses={} if calibration is None else measured,
         calibration="" if calibration is None else calibration_text(calibration),
         method_titles=METHOD_TITLES,
         clinical_titles=CLINICAL_TITLES,
         agatston_titles=AGATSTON_TITLES,
         estimate_titles=TITLES,
-        score_titles=["Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU"],
         main_arteries=MAIN_ARTERIES,
+        map_title=headline.MAP_TITLE,
         territory_sites=dict.fromkeys(TERRITORY_SITES.values()),
-        unassigned_label=int(Artery.UNASSIGNED),
         rounding=ROUNDING,
         window_hu=WINDOW_HU,
         review_port=REVIEW_PORT,
         **{function.__name__: function for function in functions},
-        mass_text=_mass_text,
-        arteries_with_lesions=_arteries_with_lesions,
-        artery_scores=_artery_scores,
-        probably_elsewhere=_probably_elsewhere,
         left_out=_left_out,
         components=_components,
         rules=lambda method: asdict(method.rules),
@@ -132,28 +127,6 @@ def _stenosis(result: ScoreResult) -> list[tuple]:
         for of, limits in SEVERE_STENOSIS_LIMITS.items()
         if valve.lesions and (sex not in SEVERE_STENOSIS_LIMITS or sex == of)
     ]
-
-
-def _mass_text(method: MethodResult, *arteries: Artery) -> str:
-    mass = mass_of(method, *arteries)
-    value, error = mass.integrated_mass_mg, mass.mass_standard_error_mg
-    # The error is 0 where there is no lesion, which tells nothing of what was missed.
-    return "–" if value is None else f"{value:.2f}" + (f" ± {error:.2f}" if error else "")
-
-
-def _arteries_with_lesions(method: MethodResult) -> list[Artery]:
-    return [artery for artery in Artery if any(lesion.artery == artery for lesion in method.lesions.lesions)]
-
-
-def _artery_scores(method: MethodResult) -> list[tuple[Artery, Score]]:
-    """Those that are shown: an artery that nobody has looked at must not read as free of calcium."""
-    assigned = any(lesion.artery != Artery.UNASSIGNED for lesion in method.lesions.lesions)
-    by_artery = method.reviewed or assigned or bool(method.intervals)
-    return [(a, score) for a, score in method.arteries.items() if (a == Artery.UNASSIGNED) != by_artery]
-
-
-def _probably_elsewhere(method: MethodResult) -> int:
-    return sum(suggestion.not_coronary_probability > PROBABLY for suggestion in method.suggestions)
 
 
 def _left_out(result: ScoreResult, method: MethodResult) -> list[tuple]:
@@ -330,7 +303,7 @@ def _sentence(method: MethodComparison, change: Change) -> str:
 def _intervals(change: Change) -> str:
     if change.intervals is None:
         return "–"
-    earlier, later = (interval_text(*interval) for interval in change.intervals)
+    earlier, later = (headline.range_text(*interval) for interval in change.intervals)
     return f"{earlier} → {later}"
 
 
@@ -357,10 +330,12 @@ def _fact(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def interval_bar(score: float, low: float, high: float, ink: str = "#46535a") -> str:
+def interval_bar(score: float, low: float, high: float, ink: str = "currentColor") -> str:
     """An SVG of a score and its interval on the categories. ink: colour of the numbers below."""
     bounds, middle = (0.0, *LIMITS["agatston"], _HIGHEST), 4 + _BAR
-    title = f"Agatston {score:.0f}, 90 % interval {interval_text(low, high)}, on categories {', '.join(CATEGORIES)}"
+    title = (
+        f"Agatston {score:.0f}, 90 % interval {headline.range_text(low, high)}, on categories {', '.join(CATEGORIES)}"
+    )
     bands = zip(itertools.pairwise(bounds), _BANDS, strict=True)
     parts = [_box(_at(first), _at(last), 4, 2 * _BAR, colour) for (first, last), colour in bands]
     parts.append(_box(_at(low), max(_at(high), _at(low) + 2), middle - 3, 6, "#37597a"))

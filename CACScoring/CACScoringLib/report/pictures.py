@@ -16,7 +16,7 @@ from scipy import ndimage
 from ..core.ct import CTScan
 from ..core.labels import TERRITORIES, Artery, NonCoronary, Site
 from ..scoring.evidence import SITE_OF
-from ..scoring.lesions import Lesion, LesionSet
+from ..scoring.lesions import Lesion, LesionSet, SliceComponent
 from ..scoring.scores import component_agatston
 
 if TYPE_CHECKING:
@@ -51,7 +51,13 @@ SALIENCY_SPOT_MM = 4.0
 Box = tuple[slice, slice, slice]
 """Part of an array [k, j, i]."""
 
+MOST_LARGEST = 4
+"""Lesions whose slices stand on the first screen of a report."""
+
 _MARGIN_MM = 15.0
+_PATCH_MM = 100.0
+"""Width of the slice around one lesion."""
+_ARROW_GAP = 6
 _WIDTH_PIXELS = 440
 _JPEG_QUALITY = 85
 
@@ -64,11 +70,13 @@ def slice_picture(
     numbered: Container[int] | None = None,
     territories: sitk.Image | None = None,
     box: Box | None = None,
+    pointed: int | None = None,
 ) -> bytes:
     """JPEG of one axial slice around the heart: lesions outlined in their site's colour and numbered.
 
     heart: mask on the scan's grid. numbered: ids of the lesions whose number is written; None for all. territories:
     labels (`TERRITORIES`) on the scan's grid, outlined faintly. box: `box_around` them, where it is known already.
+    pointed: id of the lesion that an arrow points to; None for no arrow.
     """
     box = box or box_around(heart, scan, lesions)
     area = (slice_index, *box[1:])
@@ -91,6 +99,9 @@ def slice_picture(
         rows, columns = np.nonzero(ids == lesion.id)
         x, y = (columns.max() + 1.5) * zoom[0] + 3, (rows.mean() + 0.5) * zoom[1] - 8
         draw.text((x, y), str(lesion.id), fill=SITE_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0)
+    if pointed is not None:
+        rows, columns = np.nonzero(ids == pointed)
+        _arrow(draw, (columns.min() * zoom[0], (rows.mean() + 0.5) * zoom[1]))
     return _jpeg(picture)
 
 
@@ -169,6 +180,15 @@ def _outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, in
     picture.paste(colour, mask=Image.fromarray(ring.astype(np.uint8) * round(255 * opacity)))
 
 
+def _arrow(draw: ImageDraw.ImageDraw, tip: tuple[float, float]) -> None:
+    """Draw an arrow from the left whose tip is beside a point."""
+    x, y = tip[0] - _ARROW_GAP, tip[1]
+    shaft, head = [(x - 40, y), (x - 8, y)], [(x, y), (x - 14, y - 8), (x - 14, y + 8)]
+    for colour, width in (("black", 7), ("white", 3)):
+        draw.line(shaft, colour, width)
+        draw.polygon(head, "white", "black")
+
+
 def _jpeg(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
@@ -197,18 +217,24 @@ class Picture:
     caption: str
 
 
-def method_pictures(result: ScoreResult, method: MethodResult) -> tuple[list[Picture], list[Picture]]:
-    """The heart region from the front and from the feet, with the outlines of a method's lesions; and the slices with
-    these, from head to feet. Of too many lesions, those slices where most of the listed ones are largest."""
+def overview_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
+    """The heart region from the front and from the feet, with the outlines of a method's lesions."""
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
     box = box_around(heart, scan, lesions)
-    overviews = [
+    return [
         Picture(
             overview_picture(scan, heart, lesions, axis, box),
             f"Maximum intensity projection of the heart region, seen from the {side}",
         )
         for axis, side in ((1, "front"), (0, "feet"))
     ]
+
+
+def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
+    """The slices with a method's lesions, from head to feet; of too many, those where most of the listed ones are
+    largest."""
+    scan, heart, lesions = result.scan, result.heart.mask, method.lesions
+    box = box_around(heart, scan, lesions)
     listed = listed_lesions(method, scan.slice_spacing_mm)
     ids = {lesion.id for lesion in listed}
     if len(listed) < len(lesions.lesions):
@@ -224,7 +250,35 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> tuple[list[Pic
         more = f" and {count - len(here)} more" if count > len(here) else ""
         jpeg = slice_picture(scan, heart, lesions, k, ids, result.territories, box)
         drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}{more}"))
-    return overviews, drawn
+    return drawn
+
+
+def largest_pictures(result: ScoreResult) -> list[Picture]:
+    """The largest lesions of the clinical score, each with an arrow in the slice with most of it; without lesions, the
+    overviews."""
+    method, scan = result.methods["threshold"], result.scan
+    size, spacing = scan.hu.shape, scan.image.GetSpacing()
+
+    def points(component: SliceComponent) -> float:
+        return component_agatston(component, scan.slice_spacing_mm, method.rules)
+
+    sums = {lesion.id: sum(map(points, lesion.components)) for lesion in method.lesions.lesions}
+    largest = sorted(method.lesions.lesions, key=lambda lesion: -sums[lesion.id])[:MOST_LARGEST]
+    if not largest:
+        return overview_pictures(result, method)
+    drawn = []
+    for lesion in largest:
+        k = max(lesion.components, key=points).slice_index
+        middles = [float(at.mean()) for at in np.nonzero(method.lesions.id_map[k] == lesion.id)]
+        box = [slice(k, k + 1)]
+        for middle, length, mm in zip(middles, size[1:], (spacing[1], spacing[0]), strict=True):
+            width = min(length, round(_PATCH_MM / mm))
+            first = min(max(0, round(middle - width / 2)), length - width)
+            box.append(slice(first, first + width))
+        jpeg = slice_picture(scan, result.heart.mask, method.lesions, k, (), None, tuple(box), lesion.id)
+        name = lesion_name(method, lesion) if lesion.artery == Artery.UNASSIGNED else lesion.artery.key
+        drawn.append(Picture(jpeg, f"{name} · Agatston {sums[lesion.id]:,.0f} · {lesion.peak_hu:,.0f} HU · slice {k}"))
+    return drawn
 
 
 def site_pictures(result: ScoreResult) -> list[Picture]:

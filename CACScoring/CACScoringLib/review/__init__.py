@@ -1,1 +1,1 @@
-"""What a reader changes, the totals that follow, undo and export."""
+"""Review: a reader's changes, their totals, undo and export."""

@@ -24,7 +24,7 @@ _JOB = "job.pickle"
 
 @dataclass(frozen=True)
 class DicomJob:
-    """What objects are made of.
+    """Input of the DICOM objects of a review.
 
     result: of the review, as in `Reviewed`. files: of the DICOM series that the scan is, in any order. target: folder
     of the objects. calcium_map: on the scan's grid, None without one. identify, reader: as in

@@ -1,4 +1,4 @@
-"""What a reader's review leaves for others: the files of `cac score`, of the state as reviewed."""
+"""Export of a review: the files of `cac score` for the reviewed state."""
 
 from __future__ import annotations
 

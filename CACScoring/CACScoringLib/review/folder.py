@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..calcium_map.decomposition import healthy_image
 from ..core.ct import CTScan, UnreadableError, same_grid
+from ..core.grid import Grid
 from ..core.labels import Labelled
 from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
@@ -30,7 +32,7 @@ class ReviewFolder(ReviewState):
 
     def __init__(self, folder: Path, ct: CTScan) -> None:
         self._folder = folder
-        self._content = content_of_folder(folder, ct.image, folder.name, healthy=False)
+        self._content = content_of_folder(folder, ct.image, folder.name)
         super().__init__(json.loads(self._content.record), ct.image, folder.name)
         self.heart = self._on_grid(self._content.heart, "heart")
         self.methods = tuple(method for method in self.record["methods"] if method in _FILES)
@@ -40,14 +42,9 @@ class ReviewFolder(ReviewState):
         self._slices = {row.k: row for row in self._content.slices}
         self._reviewed = {method: bool(self.record["methods"][method]["reviewed"]) for method in self.methods}
 
-    @property
-    def has_healthy(self) -> bool:
-        """Whether the healthy image was written."""
-        return (self._folder / "healthy.nii.gz").is_file()
-
-    def healthy(self) -> sitk.Image | None:
-        """The healthy image on the scan's grid; None where it was not written. Raises UnreadableError."""
-        return self._on_grid(read_image(self._folder / "healthy.nii.gz"), "healthy image") if self.has_healthy else None
+    def healthy(self) -> sitk.Image:
+        """The scan less its calcium map. Only of a decomposition."""
+        return healthy_image(self.scan.image, Grid.of(self.scan.image).paste(self._content.calcium_map))
 
     def calcium_map(self) -> sitk.Image:
         return self._content.calcium_map

@@ -33,7 +33,7 @@ class JournalError(CTError):
 
 @dataclass(frozen=True)
 class Entry:
-    """What was done.
+    """Entry of the journal.
 
     what: in words. seconds: of the reader's, since the entry before. reviewed, agatston: whether the clinical score is
     reviewed after it, and its total. change: None where the labels stayed. number: from 1, and time: UTC, ISO 8601; the

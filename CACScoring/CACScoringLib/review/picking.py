@@ -1,4 +1,4 @@
-"""What a click or a brush stroke on a scan means in voxels. Knows no MRML and no Qt.
+"""Voxels of a click or a brush stroke on a scan. Knows no MRML and no Qt.
 
 All arrays are [k, j, i] in whatever axis order the image has; positions of brushes are millimetres in any frame.
 """
@@ -17,7 +17,7 @@ Place = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class PickLimits:
-    """How far a lesion may grow from the click before it is taken for something else.
+    """Limits of a lesion that grows from a click.
 
     radius_mm: of the sphere that the reader drew around the click. It replaces the other two, because the reader sees
     where it ends; None without one.
@@ -62,7 +62,7 @@ class Voxels:
         return Voxels(self.part, self.mask & mask)
 
     def holds(self, kji: Sequence[int]) -> bool:
-        """Whether a voxel of the image is one of these."""
+        """True if a voxel of the image is one of these."""
         if not all(at.start <= n < at.stop for at, n in zip(self.part, kji, strict=True)):
             return False
         return bool(self.mask[tuple(n - at.start for at, n in zip(self.part, kji, strict=True))])

@@ -23,6 +23,7 @@ from ..quality.artefacts import MetalKind, metal_lesions, metal_warning
 from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult
 from ..scoring.evidence import LeftOut, outside_warning
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
+from ..scoring.mass import CalciumMass
 from ..scoring.scores import Score, score_lesions, score_sites
 from ..scoring.uncertainty import ScanErrors, with_intervals
 
@@ -302,6 +303,7 @@ class Review:
             suggestions=() if self.reviewed else self._suggested(coronary),
             no_calcium=self.reviewed and not (self.labelled.values <= max(Artery)).any(),
             left_out=None if self.reviewed else left_out,
+            masses={lesion.id: CalciumMass(*self.integrated_mass_of(lesion)) for lesion in coronary.lesions},
         )
         if self.errors is not None:
             result = with_intervals(self.method, result, self.errors)

@@ -34,7 +34,8 @@ class ScanReview:
 
     state: where it is kept. methods: "threshold", and "decomposition" where there is a calcium map. scan: the CT, with
     axes as in `CTScan` and the facts of the record. reviewed: by method (see `Review.result`). program: what the export
-    says of where it was reviewed. record_change: is told every change with "edit", "undo" or "redo", after it was made.
+    says of where it was reviewed. record_change: called for every change with "edit", "undo" or "redo", after it was
+    made.
 
     Call `refresh` after anything but this object's own methods has edited the state. While voxels belong to two
     segments, or to one that is no artery, there are no numbers: `problems` says so by method, `result` raises it, and
@@ -99,7 +100,7 @@ class ScanReview:
 
     @property
     def non_coronary(self) -> NonCoronaryResult | None:
-        """Calcium outside the coronary arteries by the clinical rule; None while nobody has told it from coronary
+        """Calcium outside the coronary arteries by the clinical rule; None while nobody has separated it from coronary
         calcium, neither the run nor the reader, or while there is a problem."""
         recorded, review = self._state.record.get("non_coronary"), self._reviews["threshold"]
         unknown = recorded is None and not (review.labelled.values > NOT_CORONARY).any()
@@ -154,7 +155,8 @@ class ScanReview:
         return scores.categories_of(result, None if known is None else scores.Percentile(**known))
 
     def position_of(self, method: str, lesion_id: int) -> tuple[float, float, float]:
-        """Where to show a lesion: its voxel nearest to its centre of mass, mm, Slicer's RAS axes. Raises MaskError."""
+        """Position at which to show a lesion: its voxel nearest to its centre of mass, mm, Slicer's RAS axes. Raises
+        MaskError."""
         k, j, i = self._reviews[method].centre_of(lesion_id)
         x, y, z = self.scan.image.TransformIndexToPhysicalPoint((i, j, k))
         return -x, -y, z

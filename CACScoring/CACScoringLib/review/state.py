@@ -1,4 +1,4 @@
-"""Where a review is kept, what an action changes in it, and the lesions of its methods."""
+"""State of a review: its files, the changes of an action, and the lesions of its methods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .review import Difference, Review, recorded_lesions
 
 @dataclass(frozen=True)
 class Change:
-    """What one action changed. voxels, reviewed: by method. slices: used before and after, by k."""
+    """Change by one action. voxels, reviewed: by method. slices: used before and after, by k."""
 
     voxels: dict[str, Difference]
     slices: dict[int, tuple[bool, bool]]

@@ -1,8 +1,8 @@
-"""Two results of one patient: has the calcium changed by more than two scans differ when nothing has changed?
+"""Serial comparison: has a patient's calcium changed by more than two scans of unchanged calcium differ?
 
-What repeats is told by the limits that a scan-rescan study stored with the model (`repeatability`). Where none hold,
-scores have changed if their intervals (`uncertainty`) do not overlap. Where two results cannot be compared, or neither
-limits nor intervals are known, there is no verdict but the reason.
+Changes are compared with the repeatability limits of a scan–rescan study, stored with the model (`repeatability`).
+Without such limits, scores have changed if their intervals (`uncertainty`) do not overlap. Without either, or for scans
+that cannot be compared, there is no verdict, only the reason.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ OTHER_NOISE_RATIO = 2.0
 _SIDES = ("earlier", "later")
 _NOT_WRITTEN = ("limits", "settings", "candidate_evidence")
 
-Pair = tuple[dict, dict]
+Pair = tuple[dict[str, Any], dict[str, Any]]
 """Contents of `scores.json` of the earlier and the later scan."""
 
 
@@ -91,10 +91,15 @@ class Change:
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """bars: why nothing can be said by this method at all. changes: none where one result lacks the method.
+    """Comparison by one method.
 
-    status: of both scores (`results.STATUSES`), None where it differs. no_limits: where intervals tell what has
-    changed, why no limits do. calibrated_on: whose errors the intervals are made of; None for digital patients.
+    Attributes:
+        method: "threshold" or "decomposition".
+        bars: Reasons why the scans cannot be compared; empty if they can.
+        changes: Change of each score; empty if one result lacks the method.
+        status: Status of both scores; None if they differ.
+        no_limits: Reasons why intervals are compared instead of repeatability limits.
+        calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
     """
 
     method: str
@@ -107,7 +112,15 @@ class MethodComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """earlier, later: what the scans are called, and the facts that were compared. warnings: doubts."""
+    """Serial comparison of two scans of one patient.
+
+    Attributes:
+        earlier: Name and compared facts of the first scan.
+        later: Name and compared facts of the second scan.
+        methods: Comparison by each method.
+        warnings: Doubts about the comparison.
+        repeatability: Limits of the scan–rescan study; None without one.
+    """
 
     earlier: dict[str, object]
     later: dict[str, object]
@@ -116,7 +129,7 @@ class Comparison:
     repeatability: Repeatability | None
 
 
-def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> Comparison:
+def compare(earlier: dict[str, Any], later: dict[str, Any], repeatability: Repeatability | None) -> Comparison:
     """Compare two results.
 
     Args:
@@ -132,7 +145,7 @@ def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> 
     return Comparison(_facts(earlier), _facts(later), methods, warnings, repeatability)
 
 
-def comparison_as_json(comparison: Comparison) -> dict:
+def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
     """Content of `comparison.json`, and of "comparison" in `scores.json`. Within one schema keys may be added only."""
     provenance = comparison.repeatability and asdict(comparison.repeatability)
     return {
@@ -267,7 +280,7 @@ def _both(name: str, both: Pair) -> tuple[Any, Any] | None:
     return None if first is None or second is None else (first, second)
 
 
-def _fact(name: str, content: dict) -> Any:
+def _fact(name: str, content: dict[str, Any]) -> Any:
     if name == "slice_spacing_mm":
         return content["input"]["spacing_mm"][2]
     return (content["measured"] or {}).get(name) if name == "noise_hu" else content["acquisition"].get(name)
@@ -320,7 +333,7 @@ def _model_bars(kind: str, both: Pair) -> list[str]:
     return [f"the calcium maps were made with other settings ({names})"] if names else []
 
 
-def _limit_bars(kind: str, content: dict, repeatability: Repeatability | None) -> list[str]:
+def _limit_bars(kind: str, content: dict[str, Any], repeatability: Repeatability | None) -> list[str]:
     if repeatability is None:
         return ["no repeatability limits are stored with the model"]
     if kind == "threshold":
@@ -337,7 +350,9 @@ def _limit_bars(kind: str, content: dict, repeatability: Repeatability | None) -
     return [f"the stored limits were found with other settings ({names})"] if names else []
 
 
-def _differing(first: dict, second: dict, unless: tuple[str, ...] = (), shared: bool = False) -> str:
+def _differing(
+    first: dict[str, Any], second: dict[str, Any], unless: tuple[str, ...] = (), shared: bool = False
+) -> str:
     """Names of what differs. shared: only of what both have; a heart that was given needs no network."""
     names = first.keys() & second.keys() if shared else first.keys() | second.keys()
     return ", ".join(sorted(n for n in names - set(unless) if first.get(n) != second.get(n)))
@@ -397,7 +412,7 @@ def _method_warnings(both: Pair) -> list[ScanWarning]:
     return warnings
 
 
-def _facts(content: dict) -> dict[str, object]:
+def _facts(content: dict[str, Any]) -> dict[str, object]:
     """What is shown of a scan beside its scores; nothing that identifies a person."""
     names = ("kvp", "kernel", "slice_thickness_mm", "exposure_mas", "gating", "scanner_model", "slice_spacing_mm")
     facts = {name: _fact(name, content) for name in (*names, "noise_hu")}

@@ -1,13 +1,14 @@
-"""Which lesions count as coronary calcium: their place, the calcium map and the slices of each are the evidence.
+"""Evidence that a lesion is coronary calcium: its place, the calcium map and its slices.
 
 What calcium at a place belongs to follows by Bayes' rule: an artery's territory is far likelier to hold calcium than as
 much muscle. A lesion that spans arteries, or an artery and the aortic annulus, is split between them voxel by voxel.
 
 Candidates of the clinical rule and lesions of the calcium map go the same way. A generator's map always holds some haze
 around vessels and some of the aortic wall's and the valves' calcium, and a threshold everything dense. No single limit
-tells either from coronary calcium, but mass, peaks, place and the slice classifier's opinion together do better. The
-weights are those of a logistic regression on scans whose calcium is known (`cac calibrate`), and are stored with the
-model of the map. Nothing is thrown away: lesions that do not count are returned with their probability and the reason.
+separates either from coronary calcium, but mass, peaks, place and the slice classifier's opinion together do better.
+The weights are those of a logistic regression on scans whose calcium is known (`cac calibrate`), and are stored with
+the model of the map. Nothing is thrown away: lesions that do not count are returned with their probability and the
+reason.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -58,7 +59,7 @@ _LEAST_PROBABILITY = 1e-3
 
 @dataclass(frozen=True)
 class Evidence:
-    """What lesions are evaluated by.
+    """Weights by which lesions are evaluated.
 
     weights: of FEATURES and INTERCEPT; None for the place alone. typical: features of a typical candidate that is
     coronary calcium, which give the reasons; None where no reasons are asked for. most_not_coronary: lesions that with
@@ -70,7 +71,7 @@ class Evidence:
     most_not_coronary: float
 
     @classmethod
-    def stored(cls, calibration: Mapping) -> Evidence | None:
+    def stored(cls, calibration: Mapping[str, Any]) -> Evidence | None:
         """Read that of candidates from a model's calibration; None where it holds none.
 
         Raises:
@@ -265,7 +266,7 @@ def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, ca
 
 
 def candidate_region(region: HeartRegion) -> np.ndarray:
-    """Where an unreviewed candidate may lie: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
+    """Mask of places for unreviewed candidates: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
     inside = sitk.GetArrayViewFromImage(region.mask) != 0
     if region.excluded is not None:
         inside &= sitk.GetArrayViewFromImage(region.excluded) == 0

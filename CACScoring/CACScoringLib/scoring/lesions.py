@@ -40,9 +40,13 @@ class SliceComponent:
 
 @dataclass(frozen=True)
 class Lesion:
-    """Slice components of one artery, or of one site beside them, that touch in three dimensions (26 neighbours).
+    """Slice components of one artery or other site that touch in three dimensions (26 neighbours).
 
-    id: 1, 2, … in the lesion map. centroid_ras_mm: mean position of its voxels, Slicer's RAS axes.
+    Attributes:
+        id: Number in the lesion map, from 1.
+        artery: Artery, or site outside the coronary arteries.
+        components: Touching voxels, slice by slice.
+        centroid_ras_mm: Mean position of the voxels, Slicer's RAS axes.
     """
 
     id: int
@@ -52,18 +56,22 @@ class Lesion:
 
     @property
     def voxels(self) -> int:
+        """Number of voxels."""
         return sum(c.voxels for c in self.components)
 
     @property
     def peak_hu(self) -> float:
+        """Highest voxel."""
         return max(c.peak_hu for c in self.components)
 
     @property
     def mean_hu(self) -> float:
+        """Mean of the voxels."""
         return sum(c.sum_hu for c in self.components) / self.voxels
 
     @property
     def slice_indices(self) -> tuple[int, ...]:
+        """Slices that the lesion reaches, counted from the feet."""
         return tuple(sorted({c.slice_index for c in self.components}))
 
 
@@ -289,7 +297,8 @@ _RUN = 4096
 
 
 def labelled_voxels(labels: np.ndarray) -> Labelled:
-    """Those of a label map, uint8 [k, j, i]. Most of a volume is empty, so empty runs of voxels are skipped whole."""
+    """Labelled voxels of a label map, uint8 [k, j, i]. Most of a volume is empty, so empty runs of voxels are skipped
+    whole."""
     flat = np.ascontiguousarray(labels).reshape(-1)
     whole = flat.size - flat.size % _RUN
     runs = flat[:whole].reshape(-1, _RUN)

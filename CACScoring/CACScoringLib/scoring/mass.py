@@ -184,13 +184,13 @@ class _Sums:
         return np.stack([far if s.all() else ndimage.distance_transform_edt(s, self._in_slice_mm) for s in spread])
 
     def above_ring(self, near: _Near) -> float | None:
-        """What the region holds above its ring's mean, HU × voxels; None without a ring."""
+        """Excess of the region over its ring's mean, HU × voxels; None without a ring."""
         hu = self.hu[near.box]
         inside, background = hu[near.region], _ring_mean(hu[near.ring])
         return None if background is None else float(inside.sum(dtype=np.float64) - background * inside.size)
 
     def standard_error(self, near: _Near) -> float | None:
-        """Of the excess; None where there are too few places beside the lesion, or no ring."""
+        """Standard error of the excess; None with too few places beside the lesion, or without a ring."""
         uneven = self._ring_error(near)
         if uneven is None or not near.region.any():
             return None

@@ -11,21 +11,21 @@ from ..core.options import Row, option
 
 @dataclass(frozen=True)
 class ScoringRules:
-    """Every choice that changes a score; the defaults are the rule of Agatston et al. as clinics apply it.
+    """Scoring rules; the defaults are those of Agatston et al. as clinics apply them.
 
-    Agatston 1990, doi:10.1016/0735-1097(90)90282-T.
+    Agatston 1990, doi:10.1016/0735-1097(90)90282-T. Impossible values raise CTError.
 
-    name: what to call the rule in a report.
-    threshold_hu: candidates are voxels at or above it.
-    weight_bounds_hu: a component weighs 1 + the number of bounds its peak reaches (200, 300, 400: weights 1-4).
-    connectivity: 8 or 4 neighbours within a slice.
-    minimum_area_mm2, minimum_pixels: smaller components are dropped.
-    reference_spacing_mm: Agatston sums are multiplied by slice spacing / this; the rule was made for 3 mm.
-    calibration_mg_per_mm3_hu: c in mass = c · volume · mean HU; None when the scan was not calibrated.
-    equivalent_mg_per_mm3_hu: of a calcium map, c by which a lesion's mass gives its clinical score (`equivalent`); None
-    where the Agatston score is the clinical one.
-
-    Raises CTError when made with values that cannot be a rule.
+    Attributes:
+        name: Name in reports.
+        threshold_hu: Voxels at or above it are candidates.
+        weight_bounds_hu: A component weighs 1 + the number of bounds that its peak reaches (weights 1–4).
+        connectivity: Neighbours within a slice, 8 or 4.
+        minimum_area_mm2: Smaller components do not count.
+        minimum_pixels: Components of fewer pixels do not count.
+        reference_spacing_mm: Agatston sums are multiplied by slice spacing / this.
+        calibration_mg_per_mm3_hu: c in mass = c · volume · mean HU; None for an uncalibrated scan.
+        equivalent_mg_per_mm3_hu: c that converts a calcium map's pseudo-mass to a clinical score; None for the
+            clinical rule.
     """
 
     name: str = "Agatston, 130 HU"
@@ -107,7 +107,7 @@ class ScoringRules:
             raise CTError("The reference spacing and the mass calibration must be above zero.")
 
     def weight(self, peak_hu: float) -> int:
-        """Density weight of a slice component, 1 to 4, from its highest HU in that slice."""
+        """Return the density weight (1 to 4) of a slice component with this highest HU."""
         return 1 + sum(peak_hu >= bound for bound in self.weight_bounds_hu)
 
 

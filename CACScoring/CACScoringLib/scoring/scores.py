@@ -36,7 +36,8 @@ from .evidence import (
     outside_warning,
     suggested_arteries,
 )
-from .lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
+from .lesions import Lesion, LesionSet, SliceComponent, find_lesions
+from .rules import ScoringRules
 
 if TYPE_CHECKING:
     from ..results import ScanContext
@@ -52,12 +53,15 @@ HALF_MG, STEEPNESS = 7.0, 2.4
 class Score:
     """Scores of one lesion, one artery or a whole scan.
 
-    agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm. clinical_agatston: the same by the
-    clinical rule; of a calcium map, which has no threshold, the equivalent of its lesions' masses (`rules_of_map`).
-    volume_mm3: voxels × voxel volume.
-    mass_mg: c × volume × mean HU (McCollough 2007, doi:10.1148/radiol.2432050808); None without calibration.
-    pseudo_mass_hu_mm3: Σ HU × voxel volume (van Velzen: generative models for reproducible calcium scoring).
-    lesions: how many. peak_hu: highest voxel, None without a lesion.
+    Attributes:
+        agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm.
+        volume_mm3: Voxels × voxel volume.
+        mass_mg: c × volume × mean HU (McCollough 2007, doi:10.1148/radiol.2432050808); None without calibration.
+        pseudo_mass_hu_mm3: Σ HU × voxel volume (van Velzen: generative models for reproducible calcium scoring).
+        lesions: Number of lesions.
+        peak_hu: Highest voxel; None without a lesion.
+        clinical_agatston: Score on the clinical scale: `agatston` of the clinical rule, or the equivalent of the
+            lesions' masses for the calcium map, which has no threshold.
     """
 
     agatston: float = 0.0
@@ -147,7 +151,7 @@ def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarni
         message = (
             f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
             "evidence. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
-            f"lesions.nii.gz, where those left out are labelled {int(Artery.UNASSIGNED)}, and score again with "
+            f"lesions.nii.gz, where excluded ones are labelled {int(Artery.UNASSIGNED)}, and score again with "
             "--lesions."
         )
         return ScanWarning("automatic", message)

@@ -1,4 +1,4 @@
-"""How far a score can be trusted: an interval for the score that a still, noise-free scan would give, and how probable
+"""Uncertainty of a score: an interval for the score that a still, noise-free scan would give, and how probable
 each category is.
 
 Intervals are conformal and conditional on the class of the truth (label-conditional conformal prediction: Vovk,
@@ -21,7 +21,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.ct import CTError
 from ..core.labels import MAIN_ARTERIES
@@ -62,7 +62,7 @@ class ScoreErrors:
     chances: tuple[tuple[float, float, float], ...]
 
     @classmethod
-    def stored(cls, content: Mapping) -> ScoreErrors:
+    def stored(cls, content: Mapping[str, Any]) -> ScoreErrors:
         """From a model's card. Raises CTError when it does not match this version."""
         try:
             errors = tuple(tuple(map(float, one)) for one in content["errors"])
@@ -79,7 +79,7 @@ class ScoreErrors:
         return found
 
     def difficulty(self, noise_hu: float | None, thickness_mm: float | None) -> float:
-        """What errors in a scan are divided by."""
+        """Difficulty of a scan, by which its errors are divided."""
         return difficulty((self.noise_weight, self.thickness_weight), noise_hu, thickness_mm)
 
     def interval(
@@ -108,18 +108,25 @@ class ScoreErrors:
                 ends += [first, last]
         return min(ends), max(ends)
 
-    def probabilities(self, score: float) -> tuple[float, ...]:
-        """Tell classes of the truth by a score.
+    def probabilities(self, score: float, scale: float = 1.0) -> tuple[float, ...]:
+        """Probabilities of the classes of the truth, given a score.
+
+        Args:
+            score: Of one kind.
+            scale: Factor of the errors in this scan: its difficulty times 1 + its distance.
 
         Returns:
-            Probability of the truth being in each class; they add up to 1.
+            One per class; they add up to 1. The first, a truth of 0, has none where the score is higher than that of
+            any calibration patient without calcium.
         """
         reached = [1.0]
         for weights in self.chances:
             evidence = weights[0] * math.log1p(score) + weights[1] * (score <= 0) + weights[2]
             reached.append(min(reached[-1], 1 / (1 + math.exp(-max(-50.0, min(50.0, evidence))))))
-        reached.append(0.0)
-        return tuple(one - other for one, other in itertools.pairwise(reached))
+        without = self.errors[0]
+        if without and math.log1p(score) > -scale * without[0]:
+            reached[1:] = [one / reached[1] for one in reached[1:]]
+        return tuple(one - other for one, other in itertools.pairwise([*reached, 0.0]))
 
 
 def difficulty(weights: Sequence[float], noise_hu: float | None, thickness_mm: float | None) -> float:
@@ -148,7 +155,7 @@ def central(errors: Sequence[float], level: float = LEVEL) -> tuple[float, float
 
 @dataclass(frozen=True)
 class Intervals:
-    """Where the truth lies nine times of ten, lowest and highest: Agatston score, and mass in mg where it is known."""
+    """90 % prediction intervals, lowest and highest: Agatston score, and mass in mg if known."""
 
     agatston: tuple[float, float]
     mass_mg: tuple[float, float] | None = None
@@ -156,13 +163,13 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What is stored with a model of the errors of one method's scores. total, artery: by quantity (key of LIMITS)."""
+    """Errors of one method's scores, as stored with a model. total, artery: by quantity (key of LIMITS)."""
 
     total: dict[str, ScoreErrors]
     artery: dict[str, ScoreErrors]
 
     @classmethod
-    def stored(cls, calibration: Mapping, kind: str) -> Uncertainty | None:
+    def stored(cls, calibration: Mapping[str, Any], kind: str) -> Uncertainty | None:
         """From a model's calibration; None where it holds none.
 
         kind: "automatic" for the clinical rule, "decomposition" for the map. Raises CTError.
@@ -172,9 +179,13 @@ class Uncertainty:
             return None
         return cls(*({q: ScoreErrors.stored(own) for q, own in content[part].items()} for part in ("total", "artery")))
 
-    def probabilities(self, total: Score) -> dict[str, float]:
-        """Of each of CATEGORIES."""
-        return dict(zip(CATEGORIES, self.total["agatston"].probabilities(total.clinical_agatston), strict=True))
+    def probabilities(
+        self, total: Score, noise_hu: float | None, thickness_mm: float | None, distance: float = 0.0
+    ) -> dict[str, float]:
+        """Probability of each of CATEGORIES. The scan's facts are as of `intervals`."""
+        errors = self.total["agatston"]
+        scale = errors.difficulty(noise_hu, thickness_mm) * (1 + distance)
+        return dict(zip(CATEGORIES, errors.probabilities(total.clinical_agatston, scale), strict=True))
 
     def intervals(
         self,
@@ -184,7 +195,7 @@ class Uncertainty:
         thickness_mm: float | None,
         distance: float = 0.0,
     ) -> dict[str, Intervals]:
-        """Of the total (TOTAL) and of each artery, by its key, where errors of such scores are known."""
+        """Intervals of the total (TOTAL) and of each artery, by its key, if errors of such scores are known."""
         scan = noise_hu, thickness_mm, distance
         parts = {TOTAL: (total, self.total), **{key: (score, self.artery) for key, score in arteries.items()}}
         found = {}
@@ -200,7 +211,7 @@ class Uncertainty:
 
 @dataclass(frozen=True)
 class ScanErrors:
-    """What is known of the errors of scores in one scan.
+    """Errors of scores in one scan.
 
     known: by kind (`Uncertainty.stored`). noise_hu, thickness_mm: of the scan; None where unknown. familiarity: None
     where the model holds nothing to tell it by. calibrated_on: whose errors they are; None for digital patients.
@@ -216,7 +227,7 @@ class ScanErrors:
 
     @property
     def withholds(self) -> bool:
-        """Whether the scan is beyond what the models know, so that nothing is said of how far scores err that nobody
+        """True if the scan is beyond what the models know, so that nothing is said of how far scores err that nobody
         has reviewed."""
         return self.familiarity is not None and self.familiarity.out_of_range
 
@@ -256,9 +267,9 @@ class ScanErrors:
         return cls(known, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
 
     @classmethod
-    def recorded(cls, content: dict) -> ScanErrors:
-        """Of a result, by the model that made its calcium map; nothing where that is not installed, and nothing of
-        automatic scores where it has been calibrated again since. content: of `scores.json`. Raises CTError.
+    def recorded(cls, content: dict[str, Any]) -> ScanErrors:
+        """Uncertainty of a result, by the model that made its calcium map; nothing where that is not installed, and
+        nothing of automatic scores where it has been calibrated again since. content: of `scores.json`. Raises CTError.
         """
         cards = map_cards(content)
         familiarity = Familiarity.recorded(content)
@@ -299,4 +310,4 @@ def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> Metho
     result = replace(result, intervals=intervals, calibrated_on=errors.calibrated_on)
     if result.probabilities_withheld:
         return result
-    return replace(result, category_probabilities=uncertainty.probabilities(result.total))
+    return replace(result, category_probabilities=uncertainty.probabilities(result.total, *errors.facts))

@@ -41,7 +41,7 @@ SALIENCY_FILE = "saliency_vessels.nii.gz"
 
 @dataclass(frozen=True)
 class WholeScanEstimate:
-    """What a model says of a scan.
+    """Whole-scan estimate of a model.
 
     network: one of ESTIMATORS. model, sha256: its name and the hash of its weights.
     agatston: estimates by artery, and total of all; None of a model that only detects calcium.
@@ -75,7 +75,7 @@ class WholeScanEstimate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What anybody says of the calcium of a scan. agatston: None where only yes or no is said.
+    """Prediction of a scan's calcium. agatston: None for a yes-or-no prediction.
 
     answer: whether there is coronary calcium; needed only where no score says so.
     """
@@ -100,7 +100,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether two statements agree: in the risk class, or in whether there is calcium where one only says that.
+    """True if two statements agree: in the risk class, or in whether there is calcium where one only says that.
 
     classes_apart: None where one says only yes or no. far: so different that somebody should look.
     """
@@ -117,7 +117,7 @@ class Agreement:
 
 
 def agreement(one: Prediction, other: Prediction) -> Agreement:
-    """How two statements about a scan agree."""
+    """Agreement of two predictions of a scan."""
     missed = any(
         not a.calcium and b.agatston is not None and b.agatston >= MUCH_CALCIUM for a, b in ((one, other), (other, one))
     )
@@ -128,8 +128,8 @@ def agreement(one: Prediction, other: Prediction) -> Agreement:
 
 
 def prediction_of(name: str, method: MethodResult) -> Prediction | None:
-    """What a method of the pipeline says, on the scale of clinical scores where it is known; None of candidates by the
-    clinical rule that nobody, neither network nor reader, has evaluated: they may be anything dense.
+    """Prediction of a method of the pipeline, on the scale of clinical scores where it is known; None of candidates by
+    the clinical rule that nobody, neither network nor reader, has evaluated: they may be anything dense.
 
     name: key of `ScoreResult.methods`.
     """
@@ -144,7 +144,7 @@ def prediction_of(name: str, method: MethodResult) -> Prediction | None:
 
 
 def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict[str, Agreement | None]:
-    """How a whole-scan estimate agrees with each method, by its key; None where the method says nothing yet."""
+    """Agreement of a whole-scan estimate with each method, by its key; None where the method says nothing yet."""
     prediction = {name: prediction_of(name, method) for name, method in methods.items()}
     return {
         name: None if other is None else agreement(estimate.prediction, other) for name, other in prediction.items()

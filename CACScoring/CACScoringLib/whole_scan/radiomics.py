@@ -1,4 +1,4 @@
-"""Whether a CT shows coronary calcium, from radiomic features of the heart and of what is dense in it.
+"""True if a CT shows coronary calcium, from radiomic features of the heart and of what is dense in it.
 
 After Abaid et al., "3D CT-Based Coronary Calcium Assessment", arXiv:2510.25347: no lesion is drawn by an expert. What
 reaches 130 HU in the heart region is a candidate, be it calcium of a coronary, a valve or the aorta, or noise; features
@@ -78,7 +78,7 @@ def radiomic_features(scan: CTScan, region: HeartRegion, config: RadiomicsConfig
 
 
 def pseudo_label(features: Mapping[str, float]) -> bool:
-    """Whether thresholding alone says that a scan shows coronary calcium; nobody has looked at it, so it is noisy."""
+    """True if thresholding alone says that a scan shows coronary calcium; nobody has looked at it, so it is noisy."""
     return math.expm1(features[PSEUDO_FEATURE]) > PSEUDO_AGATSTON
 
 

@@ -34,7 +34,7 @@ def with_whole_scan_estimates(
     Args:
         result: The scored scan.
         models: Loaded ones of `estimator_models`.
-        saliency: Make pictures of what sways the vessel model, which takes several times as long as its answer.
+        saliency: Compute the attribution of the vessel model, which takes several times as long as its answer.
         progress: Reports STEP.
     """
     estimates: list[WholeScanEstimate] = []

@@ -1,4 +1,4 @@
-"""What a whole-scan estimate is worth, in sentences made of the tests on its model's card.
+"""Trust in a whole-scan estimate, in sentences made of the tests on its model's card.
 
 A card's `validation["test"]` was measured once, on patients that were in no training. An estimate is
 {"estimate", "low", "high"}, with its 95% interval. What the card does not state is left out, and a model without a test
@@ -54,7 +54,7 @@ class Estimate:
 
 
 def facts_of(model: LoadedModel) -> dict[str, str]:
-    """What a `WholeScanEstimate` holds of its model: network, name, hash and trust."""
+    """Facts of a `WholeScanEstimate`'s model: network, name, hash and trust."""
     card = model.card
     trust = trust_in(card.network, card.validation)
     return {"network": card.network, "model": card.name, "sha256": card.sha256, "trust": trust}

@@ -60,7 +60,7 @@ def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) 
 
 
 def vessel_grid(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> ScanGrid:
-    """Where the input lies, in the voxel coordinates of an image in LPS order. Raises MaskError.
+    """Grid of the input, in the voxel coordinates of an image in LPS order. Raises MaskError.
 
     The box of the field "heart" begins where a slice of the scan does, so that slices of its thickness stay whole.
     """
@@ -96,7 +96,7 @@ def to_agatston(normalised: np.ndarray, largest: float, output: str) -> np.ndarr
 
 
 def _scanned(image: sitk.Image, grid: ScanGrid) -> np.ndarray:
-    """Whether the middle of each slice of a grid lies in the scan; beyond its end slices are repeated."""
+    """True if the middle of each slice of a grid lies in the scan; beyond its end slices are repeated."""
     middles = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
     return (middles >= -0.5) & (middles <= image.GetSize()[2] - 0.5)
 
@@ -172,7 +172,7 @@ def vessel_estimate(
 
 
 def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
-    """What sways the sum of a network's outputs: float32 [slices, size, size], not below 0, of any scale.
+    """Attribution of the sum of a network's outputs: float32 [slices, size, size], not below 0, of any scale.
 
     Of "voxel-sum" it is the Agatston score that it sees in each voxel. Of the others it is SmoothGrad (Smilkov et al.
     2017, arXiv:1706.03825), the root of the sum of squared gradients over SAMPLES noisy copies: where a change would

@@ -1,4 +1,4 @@
-"""What the page may ask for: each action checked in every part before anything is done."""
+"""Actions of the page, each checked completely before it is carried out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well readers agree: κ of categories, intraclass correlation of totals, Dice of what counts."""
+"""Agreement of readers: κ of categories, intraclass correlation of totals, Dice of what counts."""
 
 from __future__ import annotations
 

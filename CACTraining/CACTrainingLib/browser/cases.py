@@ -52,7 +52,7 @@ class Case:
     warnings: tuple[str, ...] = ()
 
     def result_sha256(self) -> str:
-        """Of the `scores.json` that a review begins with. Raises UnreadableError."""
+        """SHA-256 of the `scores.json` that a review begins with. Raises UnreadableError."""
         try:
             return hashlib.sha256((self.folder / LAST_FILE).read_bytes()).hexdigest()
         except OSError as error:
@@ -102,7 +102,7 @@ def cases_of(results: Path, ct: Path | None, series: str | None = None) -> list[
 
 
 def results_of(folder: Path) -> Path:
-    """Where the results are: beside the scans of a project, else in the folder itself."""
+    """Folder of the results: beside the scans of a project, else the folder itself."""
     return folder / PROJECT_RESULTS if is_project(folder) else folder
 
 

@@ -27,7 +27,7 @@ LABELS = ("heart", "territories")
 
 
 def label_colours() -> dict[str, dict[int, str]]:
-    """Of the outlines of each of LABELS, by label, as in the report's pictures."""
+    """Colours of the outlines of each of LABELS, by label, as in the report's pictures."""
     territories = {n: f"rgb{SITE_COLOURS[site]}" for n, site in TERRITORY_SITES.items()}
     return {"heart": {1: f"rgb{HEART_COLOUR}"}, "territories": territories}
 
@@ -46,8 +46,7 @@ class ScanImages:
             self._sources["territories"] = state.territories
         if "decomposition" in state.methods:
             self._sources["map"] = state.whole_map
-            if state.has_healthy:
-                self._sources["healthy"] = state.healthy
+            self._sources["healthy"] = state.healthy
 
     def about(self) -> dict:
         """Names of the images that there are; matrices from voxels (i, j, k, 1) to millimetres, RAS, and back; and the

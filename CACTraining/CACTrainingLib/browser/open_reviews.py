@@ -67,13 +67,18 @@ class OpenReview:
 
     @property
     def version(self) -> int:
-        """How many changes were made."""
+        """Number of changes."""
         return len(self._journal.steps)
 
     def shown(self) -> dict:
-        """What the page shows of it."""
+        """State of a review as the page shows it."""
         undecided = {method: self._undecided(method) for method in self._disputed}
-        return shown(self.review, self.version, undecided) | {"seconds": self._journal.seconds}
+        last = self._last_change()
+        reader = None if last is None else last.reader
+        return shown(self.review, self.version, undecided, reader) | {"seconds": self._journal.seconds}
+
+    def _last_change(self) -> Entry | None:
+        return next((entry for entry in reversed(self._journal.entries) if entry.kind in CHANGES), None)
 
     def lesion_volume(self, method: str) -> bytes | None:
         """The labels of a method's lesions, see `ScanImages.lesions`; None where there is no such method."""
@@ -98,7 +103,7 @@ class OpenReview:
         JournalError when it cannot be kept: then the review has to be opened again.
         """
         if request.version != self.version:
-            last = next((e for e in reversed(self._journal.entries) if e.kind in CHANGES), None)
+            last = self._last_change()
             who = "elsewhere" if last is None else f"by {last.reader}, {last.time[11:19]} UTC"
             raise ChangedError(
                 f"This scan was changed {who}, after you saw it (version {self.version}, yours was {request.version}). "

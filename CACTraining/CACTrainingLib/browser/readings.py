@@ -54,7 +54,7 @@ def labels_of(case: Case, reading: str) -> dict[str, Labelled]:
 
 
 def agreed(labels: Sequence[Labelled]) -> Labelled:
-    """What all give to the same site; what they give to different ones is unassigned."""
+    """Labels on which all agree; voxels with different sites are unassigned."""
     flat, values = _side_by_side(labels)
     same = (values == values[0]).all(0)
     return Labelled(flat, np.where(same, values[0], np.uint8(Artery.UNASSIGNED)))

@@ -1,5 +1,5 @@
-"""Who may use the server: tokens that open sessions, signed cookies, a proxy's user header, origins, and headers that
-keep the page from anything else.
+"""Access control of the server: tokens that open sessions, signed cookies, a proxy's user header, origins, and headers
+that keep the page from anything else.
 
 Tokens and sessions are signed with a key in the reader's own folder, so that they outlive a server that is killed. They
 hold for one folder of results.
@@ -88,7 +88,7 @@ class Gate:
         return self._signed("token", reader)[:32]
 
     def opens(self, reader: str, token: str) -> bool:
-        """Whether it is the token of one of the readers."""
+        """True if it is the token of one of the readers."""
         right = hmac.compare_digest(self.token(reader).encode(), token.encode("utf-8", "replace"))
         return right and reader in self.readers
 
@@ -99,7 +99,7 @@ class Gate:
         return f"{text}.{self._signed('session', text)}"
 
     def session(self, cookie: str) -> Session | None:
-        """Of a cookie; None when it is none of ours, or too old."""
+        """Session of a cookie; None if it is forged or too old."""
         text, _, signature = cookie.partition(".")
         if not hmac.compare_digest(self._signed("session", text).encode(), signature.encode("utf-8", "replace")):
             return None
@@ -109,15 +109,15 @@ class Gate:
         return Session(content["reader"], content["nonce"])
 
     def session_by_header(self, reader: str) -> Session:
-        """Of a reader whom the proxy has let in."""
+        """Session of a reader whom the proxy has let in."""
         return Session(reader, hashlib.sha256(reader.encode()).hexdigest())
 
     def csrf(self, session: Session) -> str:
-        """What a page of the session has to send with every change."""
+        """Token that a page must send with every change."""
         return self._signed("csrf", f"{session.reader}:{session.nonce}")
 
     def is_csrf(self, session: Session, token: str) -> bool:
-        """Whether a page of the session has sent this."""
+        """True if a page of the session has sent this."""
         return hmac.compare_digest(self.csrf(session).encode(), token.encode("utf-8", "replace"))
 
     def _signed(self, purpose: str, text: str) -> str:

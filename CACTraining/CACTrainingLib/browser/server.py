@@ -46,7 +46,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where to listen. origin: how browsers address the server; None for this computer alone. user_header: in which a
+    """Address of the server. origin: address that browsers use; None for this computer alone. user_header: in which a
     proxy on this computer names the reader, in place of tokens."""
 
     host: str = "127.0.0.1"
@@ -61,7 +61,7 @@ PROXIES = ("127.0.0.1", "::1")
 class Server:
     """Answers requests.
 
-    work: the scans and their readings. gate: tells readers. project: a training project that reviews may go into.
+    work: the scans and their readings. gate: identifies readers. project: a training project that reviews may go into.
     dicom: whether exports hold DICOM objects.
     """
 
@@ -300,7 +300,7 @@ class Server:
 
 
 def _navigates(request: web.Request) -> bool:
-    """Whether a link or an address leads to a page; it shows nothing to the page that the link is on."""
+    """True if a link or an address leads to a page; it shows nothing to the page that the link is on."""
     return request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate"
 
 

@@ -1,11 +1,12 @@
-"""What the page shows of a review: lesions, totals, categories and warnings, as JSON."""
+"""What the page shows of a review: headline, table of scores, warnings and lesions, as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
-from CACScoringLib.results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult
+from CACScoringLib.report.headline import headline, score_table, warning_lines
+from CACScoringLib.results import METHOD_TITLES, MethodResult
 from CACScoringLib.review.journal import runs
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.scoring.lesions import Lesion
@@ -13,10 +14,11 @@ from CACScoringLib.scoring.scores import score_lesions
 from CACScoringLib.scoring.uncertainty import TOTAL
 
 
-def shown(review: ScanReview, version: int, undecided: Mapping[str, Collection[int]]) -> dict:
+def shown(review: ScanReview, version: int, undecided: Mapping[str, Collection[int]], reader: str | None) -> dict:
     """The state of a review. version: of it, which an action has to name. undecided: lesions by method, see
-    `OpenReview.begin_consensus`."""
-    image = review.scan.image
+    `OpenReview.begin_consensus`. reader: who made the last change; None without any."""
+    image, results, warnings = review.scan.image, review.results(), review.warnings
+    head = headline(results, review.categories(), warnings, reader)
     categories, elsewhere = review.categories(), review.non_coronary.scores if review.non_coronary else {}
     return {
         "version": version,
@@ -25,7 +27,9 @@ def shown(review: ScanReview, version: int, undecided: Mapping[str, Collection[i
         "methods": {method: _method(review, method, undecided.get(method, ())) for method in review.methods},
         "non_coronary": {site.full_name: asdict(score) for site, score in elsewhere.items()},
         "categories": None if categories is None else asdict(categories),
-        "warnings": [asdict(w) for w in sorted(review.warnings, key=lambda w: not w.severe)],
+        "headline": asdict(head) | {"summary": head.summary},
+        "table": asdict(score_table(results)),
+        "warnings": [asdict(line) for line in warning_lines(warnings)],
         "can_undo": review.can_undo,
         "can_redo": review.can_redo,
     }
@@ -39,9 +43,7 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
         lesions += [_lesion(review, method, lesion, reason) for lesion, reason in pairs]
     return {
         "title": METHOD_TITLES[method],
-        "score_title": CLINICAL_TITLES[method],
         "status": result.status,
-        "status_words": STATUSES[result.status],
         "no_calcium": result.no_calcium,
         "total": asdict(result.total) | _interval(result, TOTAL),
         "arteries": {a.key: asdict(score) | _interval(result, a.key) for a, score in result.arteries.items()},
@@ -68,7 +70,7 @@ def _lesion(review: ScanReview, method: str, lesion: Lesion, left_out: str | Non
         "site_name": lesion.artery.short_name,
         "suggested": None if suggested is None else suggested.short_name,
         "slices": [lesion.slice_indices[0], lesion.slice_indices[-1]],
-        "weighted_area_mm2": sum(c.area_mm2 * c.weight for c in lesion.components),
+        "agatston": score.clinical_agatston,
         "volume_mm3": score.volume_mm3,
         "mass_mg": score.mass_mg,
         "peak_hu": lesion.peak_hu,

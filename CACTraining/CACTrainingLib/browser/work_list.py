@@ -22,7 +22,7 @@ from .readings import CONSENSUS, SHARED, journal_of, stamp_of
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a reading is. state: "new", "begun" or "reviewed". agatston: the total, None before it was begun.
+    """Progress of a reading. state: "new", "begun" or "reviewed". agatston: the total, None before it was begun.
     seconds: that readers spent. problem: why the journal cannot be read, or ""."""
 
     state: str = "new"
@@ -55,22 +55,22 @@ class WorkList:
         return CONSENSUS if consensus else f"reader {reader}"
 
     def progress(self, case: Case, reading: str) -> Progress:
-        """How far a reading is, from its journal."""
+        """Progress of a reading, from its journal."""
         stamp = stamp_of(case, reading)
         return Progress() if stamp is None else _progress(case, reading, stamp)
 
     def consensus_due(self, case: Case) -> bool:
-        """Whether every reader has reviewed the scan, two at least."""
+        """True if every reader has reviewed the scan, two at least."""
         done = [self.progress(case, self.reading_of(reader, False)).state == "reviewed" for reader in self.readers]
         return self.double and len(done) > 1 and all(done)
 
     def name_of(self, case: Case, reader: str) -> str:
-        """What to call a scan."""
+        """Name of a scan."""
         hidden = self._hides(case, reader)
         return f"Case {1 + self._mixed(reader).index(case.id)}" if hidden else case.name
 
     def rows(self, reader: str) -> list[dict]:
-        """What the page lists, in the order of the cases; blind, in an order that is mixed for each reader."""
+        """Rows of the work list, in the order of the cases; if blind, shuffled for each reader."""
         ids = self._mixed(reader) if self.blind else list(self.cases)
         return [self._row(self.cases[case_id], reader) for case_id in ids]
 

@@ -37,8 +37,7 @@ class Study:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options; those left out are no attributes of what is parsed."""
     parser.description = (
-        "Make a study of methods or models: study.html, its tables (CSV) and figures (PNG, SVG). If it is run again, "
-        "it continues where it stopped."
+        "Evaluate methods or models: study.html with tables (CSV) and figures (PNG, SVG). Rerun the command to resume."
     )
     parser.argument_default = argparse.SUPPRESS
     add = parser.add_argument
@@ -48,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="DATA",
-        help="folder of a project, or of a cohort, as cac phantom writes it; a table (CSV) of your own scan pairs with "
-        "the columns patient, scan (1 or 2), ct and, where you have them, series, heart, lesions; or the table of "
-        "radiographs, patients or CTs that a study of trainings takes. Paths are relative to a table",
+        help="project, cohort of cac phantom, or table (CSV) of your own scan pairs with the columns patient, scan (1 "
+        "or 2), ct and optionally series, heart, lesions; or the table of a study that trains models. Paths are "
+        "relative to the table",
     )
     add("--results", type=Path, metavar="DIR", help="results of cac cohort for these scans, instead of scoring them")
     add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
@@ -58,8 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         action="append",
         metavar="NAME",
-        help="model to use instead of the one that comes with CAC; of the study models, two or more to compare, by "
-        "name or card",
+        help="model to use in place of the bundled one; of the study models, two or more to compare, by name or card",
     )
     add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
     add("--use", choices=("test", "validation", "training"), help="use of the scans of a project (default: test)")
@@ -69,9 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=("auto", "cpu", "cuda"), help="of the networks (default: auto)")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for study.html, its tables and figures")
     add_settings_argument(parser)
-    add_cluster_argument(parser, "scores, prepares scans and trains")
+    add_cluster_argument(parser, "score, prepare scans and train")
     add_progress_argument(parser)
-    parser.set_defaults(run=run, extras=_extras, interrupted="Interrupted. Run the same command again to go on.")
+    parser.set_defaults(run=run, extras=_extras, interrupted="Interrupted. Rerun the command to resume.")
 
 
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:

@@ -15,21 +15,21 @@ from ..phantom.anatomy.coronaries import ARTERIES
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Write a real scan, and copies of it with coronary plaque and other calcium of known mass. If it is run again, "
-        "it continues."
+        "Write a real scan, and copies of it with coronary plaque and other calcium of known mass. Rerun the command "
+        "to resume."
     )
     add = parser.add_argument
     add("ct", type=Path, metavar="CT", help="an unenhanced CT free of calcium")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
     add("--count", type=int, default=1, metavar="N", help="how many copies with plaque")
-    add("--heart", type=Path, metavar="MASK", help="heart mask to use instead of the one that is found")
+    add("--heart", type=Path, metavar="MASK", help="heart mask to use in place of the segmented heart")
     path_help = "vessel to follow: CSV of x,y,z (LPS mm) or a Slicer curve (.mrk.json)"
     add("--path", type=Path, metavar="FILE", help=path_help)
     add("--artery", choices=ARTERIES, help="the artery (default: drawn at random; needed with --path)")
     add("--name", help="name of the patient, for the split in training (default: the CT's name)")
     add_settings_argument(parser, '{"plaques": 2, "deposits": ["aortic wall"], "vary": true}')
     add_progress_argument(parser)
-    parser.set_defaults(run=run, interrupted="Interrupted. Run the same command again to go on.")
+    parser.set_defaults(run=run, interrupted="Interrupted. Rerun the command to resume.")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

@@ -22,12 +22,11 @@ COMMANDS = {
     "phantom": "write a cohort of digital patients, scanned twice or once, with known calcium",
     "insert": "insert coronary plaque of known mass into a real scan",
     "train": "train a network, or the atlas of arteries",
-    "calibrate": "calibrate, on scans with known calcium, which lesions of the calcium map count, and their clinical "
-    "scale",
-    "evaluate": "study how well scans of the same patients agree, with tables and figures",
+    "calibrate": "fit on scans with known calcium which lesions count, and how wide intervals are",
+    "evaluate": "run studies of accuracy and reproducibility, with tables and figures",
     "validate": "compare automatic scores with reference scores of your own scans",
     "review": "review scored scans in the browser",
-    "project": "create, fill, check and split projects of annotated scans",
+    "project": "create, fill, check and split a project of annotated scans",
     "radiographs": "compute radiographs from CTs, for training and studies",
     "docs": "build the documentation as a site",
 }
@@ -57,7 +56,7 @@ def make_parser() -> CommandParser:
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, declare=_declare(name), add_help=name != "train")  # it has its own help
     commands.add_parser("test", help="run the quick tests, or --all, with pytest's arguments")
-    commands.add_parser("check", help="check style and types of the code")
+    commands.add_parser("check", help="check style, types and spelling of the code")
     return parser
 
 

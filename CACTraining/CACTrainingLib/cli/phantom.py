@@ -14,7 +14,7 @@ from ..phantom.scanner.motion import PROTOCOLS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.description = "Write a cohort of digital patients. If it is run again, it continues where it stopped."
+    parser.description = "Write a cohort of digital patients. Rerun the command to resume."
     count = parser.add_mutually_exclusive_group(required=True)
     count.add_argument("--pairs", type=int, metavar="N", help="number of patients, two scans each")
     count.add_argument("--single", type=int, metavar="N", help="number of patients, one scan each")
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(
         run=run,
         extras=lambda options: ("cohort",),
-        interrupted="Interrupted. Run the same command again to go on.",
+        interrupted="Interrupted. Rerun the command to resume.",
     )
 
 

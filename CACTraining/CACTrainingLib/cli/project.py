@@ -39,14 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def add(name: str, text: str, action: Action | None) -> Callable[..., argparse.Action]:
         own = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         own.add_argument("project", type=Path, metavar="DIR", help="folder of the project")
-        interrupted = "Interrupted. What was done stays; run the same command again to go on."
+        interrupted = "Interrupted. Finished work is kept; rerun the command to resume."
         own.set_defaults(run=run, act=action, interrupted=interrupted)
         if action is _agreement:
             own.set_defaults(extras=lambda options: ("studies",))
         return own.add_argument
 
     option = add("new", "create an empty project", None)
-    option("--name", default="", help="of the project (default: that of its folder)")
+    option("--name", default="", help="name of the project (default: that of its folder)")
 
     option = add("add", "add scans to a project", _add)
     sources = (
@@ -66,7 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     option = add("split", "assign patients that have no use to training, validation or test", _split)
     for use, share in zip(USES, (0.6, 0.2, 0.2), strict=True):
-        option(f"--{use}", type=float, default=share, metavar="SHARE", help=f"(default: {share})")
+        option(
+            f"--{use}",
+            type=float,
+            default=share,
+            metavar="SHARE",
+            help=f"share of patients for {use} (default: {share})",
+        )
     option("--seed", type=int, default=0, help="the same seed gives the same split")
 
     option = add("relocate", "update the paths of scans that were moved", _relocate)
@@ -86,10 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     option = add("prepare", "propose the heart and the slices of scans, to annotate from", _prepare)
     option("--scan", **several, help="scan to prepare (default: all; may be repeated)")
-    model = "card of a model for territories, the heart alone or slices to use instead of the one that comes with CAC"
+    model = "card of a model for territories, heart or slices to use in place of the bundled one"
     option("--model", type=Path, action="append", default=[], metavar="CARD", help=model)
     option("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    option("--overwrite", action="store_true", help="make again proposals that exist already")
+    option("--overwrite", action="store_true", help="replace existing proposals")
     image = "write the CT of the single --scan to this file as well, in axial slices"
     option("--image", type=Path, metavar="TARGET.nrrd", help=image)
 

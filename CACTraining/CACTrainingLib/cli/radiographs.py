@@ -21,7 +21,7 @@ INPUTS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     kinds = "; ".join(f"{name}: {text}" for name, text in INPUTS.items())
-    parser.description = f"Compute radiographs. If it is run again, it continues. Source {kinds}."
+    parser.description = f"Compute radiographs. Rerun the command to resume. Source {kinds}."
     add = parser.add_argument
     add("source", choices=INPUTS, metavar="SOURCE", help=", ".join(INPUTS))
     add("input", type=Path, nargs="?", metavar="TABLE|DIR", help="table or folder of scans")
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(
         run=_run,
         extras=lambda options: ("studies",),
-        interrupted="Interrupted. Run the same command again to go on.",
+        interrupted="Interrupted. Rerun the command to resume.",
     )
 
 

@@ -22,38 +22,38 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Serve a page on which readers review scored scans in the browser, on this computer alone unless --settings "
-        "says otherwise. Stop it with Ctrl+C; whatever was changed is kept in the folder reviews of each result."
+        "Serve a page on which readers review scored scans in the browser, reachable from this computer only unless "
+        "--settings states otherwise. Stop it with Ctrl+C. Every change is kept in the folder reviews of each result."
     )
     add = parser.add_argument
     add(
         "results",
         type=Path,
         metavar="RESULTS",
-        help="a folder that cac score or cac cohort has written, or a "
-        "training project whose scans cac cohort has scored into its folder results",
+        help="folder of cac score or cac cohort, or a training project whose scans cac cohort has scored into its "
+        "folder results",
     )
-    add("--ct", type=Path, metavar="CT", help="the scan, for the results of cac score, which do not hold it")
-    add("--series", metavar="NUMBER|UID", help="of several series in a DICOM folder that --ct names the one scored")
+    add("--ct", type=Path, metavar="CT", help="CT of a result of cac score")
+    add("--series", metavar="NUMBER|UID", help="scored series of the DICOM folder --ct")
     add(
         "--reader",
         action="append",
         metavar="NAME",
-        help="who reads; may be repeated, each gets an address of their own (default: you)",
+        help="name of a reader; may be repeated, each gets an address (default: your user name)",
     )
     add(
         "--double",
         action="store_true",
-        help="every reader reads every scan alone; their agreement is listed, and a consensus follows",
+        help="every reader reads every scan alone; the page lists their agreement and opens a consensus",
     )
-    add("--blind", action="store_true", help="hide names and automatic scores in the work list until a scan is read")
+    add("--blind", action="store_true", help="hide names and automatic scores until a scan is read")
     add(
         "--project",
         type=Path,
         metavar="DIR",
-        help="a training project that reviews can be added to as annotations (default: RESULTS, where that is one)",
+        help="training project to which reviews can be added as annotations (default: RESULTS, if it is one)",
     )
-    add("--dicom", action="store_true", help="export reviews of DICOM series as DICOM objects too (SEG, SR, PDF)")
+    add("--dicom", action="store_true", help="also export reviews of DICOM series as DICOM objects (SEG, SR, PDF)")
     add_settings_argument(parser, '{"port": 8080}')
     add_progress_argument(parser)
     parser.set_defaults(run=_run, extras=_extras, interrupted="Stopped. Every change is kept.")

@@ -32,10 +32,11 @@ def test(arguments: list[str]) -> int:
 
 
 def check() -> int:
-    """Run ruff and mypy, each to its end, and return 1 where one of them finds something. Raises OutputError."""
+    """Run ruff, mypy and codespell, each to its end, and return 1 if one of them reports an error. Raises
+    OutputError."""
     root = _repository()
     require("test")
-    commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
+    commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["codespell_lib"])
     done = [subprocess.run([sys.executable, "-m", *command], cwd=root).returncode for command in commands]
     return int(any(done))
 

@@ -47,32 +47,32 @@ class _Network:
 
 
 NETWORKS = {
-    "heart": _Network("the network that finds the heart", "training.heart", _CT),
+    "heart": _Network("network that segments the heart", "training.heart", _CT),
     "territories": _Network(
-        "the network that finds the territories of arteries, valves and great vessels",
+        "network that segments heart, coronary territories, valves and great vessels",
         "training.territories",
         {*_LOOP, "devices", "start"},
     ),
-    "slices": _Network("the network that finds the slices with calcium", "training.slices", _CT),
-    "decomposition": _Network("the network that gives the calcium map", "training.decomposition", _CT),
-    "arteries": _Network("the atlas that suggests a lesion's artery", "training.arteries", {"seed"}),
+    "slices": _Network("network that classifies slices with calcium", "training.slices", _CT),
+    "decomposition": _Network("network that computes the calcium map", "training.decomposition", _CT),
+    "arteries": _Network("atlas that suggests a lesion's artery", "training.arteries", {"seed"}),
     "radiograph": _Network(
-        "the network that detects coronary calcium on chest radiographs",
+        "network that detects coronary calcium on chest radiographs",
         "radiograph.train",
         {"data", "start", *_LOOP},
     ),
     "super-resolution": _Network(
-        "the network that makes thin slices from thick ones for radiographs",
+        "network that computes thin slices from thick ones for radiographs",
         "radiograph.train_super_resolution",
         {"devices", *_LOOP, *_SHARED},
     ),
     "vessels": _Network(
-        "the network that estimates the scores of the arteries from the whole CT",
+        "network that estimates scores of arteries from the whole CT",
         "whole_scan.vessels.train",
         {"data", *_LOOP, *_SHARED},
     ),
     "radiomics": _Network(
-        "the model that detects any coronary calcium by radiomic features",
+        "model that detects coronary calcium by radiomic features",
         "whole_scan.radiomics.train",
         {"data", "seed", *_SHARED},
     ),
@@ -87,8 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = f"Train a network, or the atlas of arteries:\n{rows}"
     parser.epilog = "`cac train NETWORK --help` lists the presets and settings of a network."
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("-h", "--help", action=_Help, help="show this help, and that of the network")
-    parser.add_argument("network", choices=NETWORKS, metavar="NETWORK", help="one of those above")
+    parser.add_argument("-h", "--help", action=_Help, help="show this help, or that of the network")
+    parser.add_argument("network", choices=NETWORKS, metavar="NETWORK", help="one of the above")
     add_options(parser, RunOptions, "data", "annotator", "output", "preset")
     parser.add_argument(
         "--settings",
@@ -98,12 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, RunOptions, "start", "resume", "overwrite")
     add_options(parser, LoopSettings, "seed", "steps", "minutes")
     add_options(parser, RunOptions, "device", "devices", "workers")
-    add_cluster_argument(parser, "prepares scans")
+    add_cluster_argument(parser, "prepare scans")
     add_progress_argument(parser)
     parser.set_defaults(
         run=run,
         extras=lambda options: (*_extras(options.network), *extras_of_cluster(options)),
-        interrupted="Interrupted. Go on with --resume; what was prepared is kept.",
+        interrupted="Interrupted. Resume with --resume; prepared scans are kept.",
     )
 
 

@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
         "Score scans that have reference scores, and write validation.html: agreement in total, by category, artery "
-        "and lesion, pictures of what was missed and wrongly counted, tables (CSV) and figures. If it is run again, it "
-        "continues where it stopped."
+        "and lesion, pictures of what was missed and wrongly counted, tables (CSV) and figures. Rerun the command to "
+        "resume."
     )
     add = parser.add_argument
     add(
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="model to use instead of the one that comes with CAC",
+        help="model to use in place of the bundled one",
     )
     add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
     add("--workers", type=int, metavar="N", help="number of processes (default: one per core, as far as memory allows)")
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(
         run=run,
         extras=lambda options: ("studies", "cohort"),
-        interrupted="Interrupted. Run the same command again to go on.",
+        interrupted="Interrupted. Rerun the command to resume.",
     )
 
 

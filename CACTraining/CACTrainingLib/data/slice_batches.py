@@ -29,7 +29,7 @@ class Sampling:
     calcium too faint to show count as negative, as in weakly labelled data; else they are left out of the negatives.
 
     Where the true calcium is known, it can be varied. twin_share: of the negatives, those that are a positive slice of
-    the same batch with its calcium taken out, so that nothing else tells them apart. calcium_scale: largest factor by
+    the same batch with its calcium taken out, so that nothing else distinguishes them. calcium_scale: largest factor by
     which a positive slice's calcium is made denser or fainter, but never too faint to show.
     """
 

@@ -1,6 +1,6 @@
 """The engine of all experiments: it trains what is not yet kept, within the time given, and has the page written.
 
-What a training predicted is kept as a line of JSON, so that a study goes on where it stopped and its page can be made
+What a training predicted is kept as a line of JSON, so that a study resumes and its page can be made
 again without training.
 """
 
@@ -50,7 +50,7 @@ class ExperimentRun:
 
 @dataclass(frozen=True)
 class TrainingBudget:
-    """How much is trained. folds: of the cross-validation. steps: of a training; None: as the presets say. seed: of
+    """Budget of training. folds: of the cross-validation. steps: of a training; None: as the presets say. seed: of
     folds, trainings and bootstrap. Raises StudyError for too few folds.
     """
 
@@ -97,7 +97,7 @@ class ExperimentSettings:
 
 
 class Experiment(ABC):
-    """A study of many trainings: a study says what they are, by what they are told apart, and what its page shows.
+    """A study of many trainings: a study defines its trainings, their keys and the content of its page.
 
     settings, data: as asked for, and as the trainer takes it.
     """
@@ -118,7 +118,7 @@ class Experiment(ABC):
         """Write the page of what is kept. failed: why runs that were begun, or were late (TIME_IS_UP), are not."""
 
     def title_of(self, run: ExperimentRun) -> str:
-        """Of a run that failed."""
+        """Title of a failed run."""
         return run.configuration.name
 
     def kept(self, runs: Sequence[ExperimentRun]) -> dict[ExperimentRun, dict]:
@@ -132,7 +132,7 @@ class Experiment(ABC):
         return [Table("failed", "Trainings that failed", ("Training", "Why"), tuple(rows.items()))] if rows else []
 
     def facts(self, results: Collection[Mapping], data: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
-        """How the study was made, for its page.
+        """Facts of the study for its page.
 
         Args:
             results: of the trainings.
@@ -209,7 +209,7 @@ def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> t
 
 @contextmanager
 def running_folder(output: Path, name: str, key: str) -> Iterator[Path]:
-    """Where a training may leave things while it runs; removed when it is done, kept for the next time when not.
+    """Working folder of a training; removed when it is done, else kept to resume.
 
     Args:
         output: the study's folder.

@@ -1,4 +1,5 @@
-"""Work of a study that takes long: scans that are scored, and jobs that are kept as lines of JSON, so that it goes on.
+"""Work of a study that takes long: scans that are scored, and jobs that are kept as lines of JSON, so that it
+continues.
 
 Both are shared out to processes.
 """
@@ -124,7 +125,7 @@ def _result_or_reason(do: Prepared, job: Any) -> dict | str:
 
 
 def kept_results(file: Path) -> dict[str, dict]:
-    """What the file of `kept_jobs` holds, by key; its last line may be torn, when a run was ended while writing it."""
+    """Read the file of `kept_jobs`, by key; its last line may be torn, when a run was ended while writing it."""
     results = {}
     if file.exists():
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -183,7 +184,7 @@ def scored_folders(
         CTError: The table cannot be read.
         OutputError: The results cannot be written, or were made with other settings.
     """
-    settings = RunSettings(healthy=False)
+    settings = RunSettings()
     states = score_cohort(table, output / SCANS, settings, models, workers, overwrite, _WithinStep(progress))
     return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
 

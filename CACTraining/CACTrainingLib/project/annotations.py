@@ -66,7 +66,8 @@ def _is_name(name: str) -> bool:
 
 
 def annotators(project: Project, scan_id: str, only: str | None = None) -> list[str]:
-    """Who has annotated a scan, or begun to, by name. only: this annotator, in whatever capitals; None for all."""
+    """Annotators of a scan, also those who have only begun, by name. only: this annotator, in whatever capitals; None
+    for all."""
     names = sorted(_folders(project.scan_folder(scan_id)), key=str.lower)
     return names if only is None else [name for name in names if name.lower() == only.strip().lower()]
 

@@ -60,8 +60,8 @@ def find_moved(
 ) -> dict[str, Path]:
     """The new CTs of scans that lay below one folder and lie below another, by id.
 
-    progress: is told how many are checked of how many. Raises ProjectError when no scan lay there, none is found, or
-    one that is found has another content than it had.
+    progress: called with how many are checked of how many. Raises ProjectError when no scan lay there, none is found,
+    or one that is found has another content than it had.
     """
     below = {scan.id: ct for scan in scans if (ct := path_below(scan.ct, old, new))}
     if not below:

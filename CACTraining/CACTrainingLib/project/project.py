@@ -146,7 +146,7 @@ class Project:
         """Add scans; each is in the project as soon as it is read, so that a run that is ended loses nothing.
 
         A scan whose content is in the project already is not added, nor is one that cannot be read; the others are. A
-        scan of a patient who has a use gets it too. progress: is told how many are done of how many.
+        scan of a patient who has a use gets it too. progress: called with how many are done of how many.
         Raises ProjectWriteError when the project cannot be written; what was added until then stays.
         """
         added: list[ProjectScan] = []
@@ -215,8 +215,9 @@ class Project:
     def relocate(self, old: Path, new: Path, progress: Callable[[int, int], None] | None = None) -> int:
         """Look for scans that lay below one folder below another. Returns how many were found there.
 
-        Each one's content must be what it was. Scans that are not found keep their old path. progress: is told how many
-        are checked of how many. Raises ProjectError, and changes nothing, when one is another scan or none is found.
+        Each one's content must be what it was. Scans that are not found keep their old path. progress: called with how
+        many are checked of how many. Raises ProjectError, and changes nothing, when one is another scan or none is
+        found.
         """
         old, new = places.old_place(old), places.absolute(new)
         found = places.find_moved(self.scans, old, new, progress)

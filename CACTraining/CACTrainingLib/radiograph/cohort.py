@@ -60,7 +60,7 @@ TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
 
 @dataclass(frozen=True)
 class RadiographSettings:
-    """What a cohort is made of; recorded in SETTINGS, with the patients' numbers.
+    """Settings of a cohort; recorded in SETTINGS, with the patients' numbers.
 
     protocol: a name in `phantom.scanner.motion.PROTOCOLS`; "cardiac" is gated. super_resolution: network by whose
     thin slices, and by interpolated ones, the heart is projected too; None for neither.
@@ -84,7 +84,7 @@ def write_radiographs(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write a cohort and return its table, TABLE. Called again after an interruption, it goes on.
+    """Write a cohort and return its table, TABLE. Called again after an interruption, it resumes.
 
     The table has the columns name, patient, file, age_years, sex, bmi_kg_m2; agatston, AGATSTON_PER_MG times the true
     mass; agatston_reader, what a reader who knows all visible calcium measures in this CT; agatston_automatic, what
@@ -136,7 +136,7 @@ def _scan(patient: Patient, protocol: str) -> DigitalScan:
 
 
 def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:
-    """How a patient stands in each view: always the same for the same patient."""
+    """Geometry of each view of a patient; always the same for the same patient."""
     generator = stream(number, 31)
     middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
     stands = {}

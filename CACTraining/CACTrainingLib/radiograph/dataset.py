@@ -66,11 +66,11 @@ class RadiographSet:
         return len(self.names)
 
     def own(self) -> np.ndarray:
-        """Of each case, the number of its picture with its own calcium: [n]."""
+        """Index of each case's picture with its own calcium: [n]."""
         return np.nonzero(self.scale == 1.0)[0]
 
     def channels(self, views: Sequence[str]) -> list[int]:
-        """Where views are among those held. Raises TableError when one is not."""
+        """Indices of views among those held. Raises TableError when one is not."""
         if missing := [view for view in views if view not in self.views]:
             raise TableError(f"The radiographs have no {' or '.join(missing)} view; they have {', '.join(self.views)}.")
         return [self.views.index(view) for view in views]
@@ -90,7 +90,7 @@ def load_radiographs(
 
     label: a score that every row must have. super_resolution: of digital cases, as in `cases.read_case`. scales: the
     first has to be 1; (1,) makes no other pictures. finder: finds the heart where it is not known; without one,
-    squares are cut about the middle of the view, with a warning. progress: told (done, rows). Raises TableError,
+    squares are cut about the middle of the view, with a warning. progress: called with (done, rows). Raises TableError,
     CTError.
     """
     if not scales or scales[0] != 1.0:

@@ -147,7 +147,7 @@ def fit(
 ) -> tuple[RadiographNet, dict[str, dict[str, float] | None], Outcome, dict[str, float | None]]:
     """A trained network, its calibration, how its training went, and the validation's metrics.
 
-    folder: takes checkpoint and curves; a training that was ended there goes on. Raises
+    folder: takes checkpoint and curves; a training that was ended there continues. Raises
     TrainingError, DataError, CTError.
     """
     config, training_settings = settings.config, settings.training
@@ -198,7 +198,7 @@ def _begun(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
 
 
 def knows_hearts(settings: FitSettings) -> bool:
-    """Whether the network knows where hearts are, so that pictures are judged as scoring does."""
+    """True if the network knows where hearts are, so that pictures are judged as scoring does."""
     return settings.training.finder_steps > 0 or settings.start is not None
 
 
@@ -244,7 +244,7 @@ def finder_error_mm(network: RadiographNet, data: RadiographSet, cases: np.ndarr
 
 
 def _shifted(views: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Views moved by whole pixels (rows, columns); their border goes on."""
+    """Views moved by whole pixels (rows, columns); their border continues."""
     padded = np.pad(views, ((0, 0), (_MOVED, _MOVED), (_MOVED, _MOVED)), "edge")
     row, column = _MOVED - moved
     return np.ascontiguousarray(padded[:, row : row + views.shape[1], column : column + views.shape[2]])

@@ -66,8 +66,8 @@ def write_scan_radiographs(
 ) -> tuple[Path, dict[str, str]]:
     """Project the CTs of a table or of the folder of `cac cohort`; returns the new table, and why others failed.
 
-    Called again after an interruption, or with more scans, it goes on: cases no older than their scan are kept. A table
-    has the column ct (file or DICOM folder, relative to it); optionally name, patient, series, heart, calcium_map
+    Called again after an interruption, or with more scans, it continues: cases no older than their scan are kept. A
+    table has the column ct (file or DICOM folder, relative to it); optionally name, patient, series, heart, calcium_map
     (files), and KNOWN. The new table is `cases.TABLE`; FAILURES has a row for each scan that failed.
     Raises CTError when there is nothing to project, OutputError when the folder holds other radiographs.
     """
@@ -112,8 +112,10 @@ def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
     without_patient = [row["ct"] for row in rows if not row["patient"]]
     if without_patient:
         names = abbreviated_list(without_patient)
-        message = f"{len(without_patient)} scans name no patient ({names}): each is taken for one. Fill that column."
-        warnings.append(ScanWarning("patients-untold", message))
+        message = (
+            f"{len(without_patient)} scans have no patient ID ({names}): each counts as a patient. Fill in that column."
+        )
+        warnings.append(ScanWarning("patient-id-missing", message))
     return scans, warnings
 
 
@@ -185,7 +187,7 @@ def views_of(ct: CTScan, heart: Path | None = None, calcium_map: Path | None = N
 
 
 def cut_off(image: sitk.Image) -> list[ScanWarning]:
-    """What of a chest radiograph a CT cannot show, because it is too low or its field of view too small."""
+    """Parts of a chest radiograph that a CT lacks, because it is too low or its field of view too small."""
     warnings = []
     height = image.GetSize()[2] * image.GetSpacing()[2]
     if height < LEAST_HEIGHT_MM:

@@ -181,7 +181,7 @@ def super_resolution_model(factor: int, name: str | None = None) -> LoadedModel:
 
 
 def quality(thin: np.ndarray, pair: SlicePair) -> dict[str, float]:
-    """How near thin slices come to those of the thin scan, HU; without those about calcium where there is none.
+    """Error of thin slices against those of the thin scan, HU; without those about calcium where there is none.
 
     rms_heart: root mean square of the difference in the heart; the thin scan has no noise. rms_calcium, bias_calcium:
     the same, and the mean, in voxels with calcium of CALCIUM_HU. peaks: the highest value of a plaque over that in the

@@ -1,4 +1,4 @@
-"""How the network for radiographs is trained: which pictures a batch holds, how they are varied, and the loss.
+"""Training task of the network for radiographs: which pictures a batch holds, how they are varied, and the loss.
 
 Beside the radiographs' labels, what helps a small network on few patients: patients whose calcium is scaled or taken
 away (the same chest on both sides of a threshold), and a further loss that asks the features where the calcium is.
@@ -83,12 +83,12 @@ class RadiographTraining:
 
     @property
     def knows_calcium(self) -> bool:
-        """Whether the label says the same as the calcium in the pictures; what no reader saw has other calcium too."""
+        """True if the label says the same as the calcium in the pictures; what no reader saw has other calcium too."""
         return self.label != "agatston_automatic"
 
 
 class RadiographTask(Task):
-    """See `Task`. training, validation: numbers of cases. Raises DataError when there is nothing to tell apart."""
+    """See `Task`. training, validation: numbers of cases. Raises DataError if all cases are of one category."""
 
     exported = "radiograph"
     better = "auc"

@@ -1,4 +1,4 @@
-"""Training of a network that tells coronary calcium from chest radiographs.
+"""Training of a network that detects coronary calcium on chest radiographs.
 
 It learns from a table of radiographs: digital patients' (`radiograph.cohort`), or the user's own with Agatston scores
 of a CT. Cross-validation is a study: `cac evaluate radiograph`.
@@ -55,7 +55,7 @@ class RadiographSettings:
     external: Path | None = None
 
     def fit_settings(self, options: RunOptions) -> FitSettings:
-        """What is trained, and how."""
+        """Settings of the fit."""
         views = VIEWS if self.views == "both" else (self.views,)
         config = RadiographNetConfig(self.backbone, views=views, size=self.size, enhancement=self.enhancement)
         training = replace(self.training, curriculum=SEVERE_FIRST) if self.curriculum else self.training

@@ -143,7 +143,7 @@ class SuperResolutionTask(Task):
 
 
 def lacking(pair: SlicePair, factor: int) -> np.ndarray:
-    """What the network should give, float16 [k, factor, j, i]."""
+    """Target of the network, float16 [k, factor, j, i]."""
     return _by_thick((pair.thin - interpolated(pair.thick, factor)) / np.float32(HU_SCALE), factor).astype(np.float16)
 
 

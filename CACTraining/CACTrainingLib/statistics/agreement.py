@@ -1,4 +1,4 @@
-"""How well pairs of measurements agree: relative differences, limits of agreement, intraclass correlation, kappa.
+"""Agreement of pairs of measurements: relative differences, limits of agreement, intraclass correlation, kappa.
 
 Statistics take weights, float [resamples, items], as `bootstrap` has them.
 """
@@ -27,7 +27,7 @@ def relative_differences(pairs: np.ndarray) -> np.ndarray:
 
 
 def absolute_difference_fit(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How |a − b| grows with the mean of a and b.
+    """Linear fit of |a − b| on the mean of a and b.
 
     Least squares (Bland and Altman 1999, section 3.2; Sevrukov 2005, doi:10.2214/AJR.04.1589); a limit of agreement at
     the level m is LIMIT_FACTOR × (intercept + slope × m). Where the plain fit would start or fall below zero, it is the
@@ -51,7 +51,7 @@ def absolute_difference_fit(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.
 
 
 def limits_of_agreement(pairs: np.ndarray, empirical: bool = False) -> Limits:
-    """How far the two of a pair differ: 95 % stay within factor × (intercept + slope × mean), see
+    """Limits of agreement of pairs: 95 % stay within factor × (intercept + slope × mean), see
     `absolute_difference_fit`.
 
     Args:

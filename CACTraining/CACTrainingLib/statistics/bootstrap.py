@@ -45,7 +45,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one method minus another, on the same scans. p: two-sided, by the bootstrap (`p_value`)."""
+    """Difference of one method minus another, on the same scans. p: two-sided, by the bootstrap (`p_value`)."""
 
     estimate: Estimate
     p: float
@@ -91,7 +91,7 @@ class Bootstrap:
             self._counts[1:] = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
 
     def weights(self, patients: Sequence[Hashable]) -> np.ndarray:
-        """How often each item counts: float [1 + resamples, items]. patients: whose each item is."""
+        """Count of each item: float [1 + resamples, items]. patients: whose each item is."""
         return self._counts[:, [self._place[name] for name in patients]]
 
     def result(self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable]) -> BootstrapResult:

@@ -1,4 +1,4 @@
-"""How well one mask agrees with another: Dice, Hausdorff distance, average surface distance."""
+"""Agreement of masks: Dice, Hausdorff distance, average surface distance."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def category_of(agatston: np.ndarray) -> np.ndarray:
 
 
 def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed: int | None) -> np.ndarray:
-    """Which of `count` parts each case is in, int [n]: no patient in two, and the categories in the same proportions.
+    """Part of each case among `count` parts, int [n]: no patient in two, and the categories in the same proportions.
 
     There have to be `count` patients at least, and as many cases of one category. By scikit-learn's
     StratifiedGroupKFold.

@@ -1,4 +1,4 @@
-"""How well logits tell scores above thresholds: areas under the ROC curve, with their uncertainty."""
+"""Discrimination of logits at thresholds: areas under the ROC curve, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from .regression import ranks
 
 
 def above(scores: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
-    """Which scores [n] are above thresholds: float32 0 or 1, [n, thresholds]. Above 0 is more than 0, else at least.
+    """Indicators of scores [n] above thresholds: float32 0 or 1, [n, thresholds]. Above 0 is more than 0, else at
+    least.
 
     Args:
         scores: [n].
@@ -22,7 +23,7 @@ def above(scores: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
 
 
 def area_name(threshold: float) -> str:
-    """Of a threshold's area under the ROC curve, among metrics."""
+    """Name of a threshold's area under the ROC curve."""
     return "auc_above_0" if threshold == 0 else f"auc_from_{threshold:g}"
 
 

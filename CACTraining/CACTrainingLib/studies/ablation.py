@@ -1,4 +1,4 @@
-"""What each part of the method is good for: the same scan pairs scored without it.
+"""Ablation study: the same scan pairs scored without each part of the method.
 
 After van Velzen et al., section 5.4 and figure 6: with and without the heart's mask, with and without the classifier of
 slices. Beside that the rule about the healthy image, and the evaluation of the map's lesions, which the paper lacks.

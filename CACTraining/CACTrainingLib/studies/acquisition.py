@@ -1,7 +1,7 @@
-"""How a score changes with the way one patient is scanned: a digital patient, of whom all else stays the same.
+"""Acquisition study: one digital patient scanned in many ways.
 
 One thing at a time is changed from `BASE`: kernel, slices, dose, phase of the heart's cycle, position, tube voltage,
-size of the body. Each setting is scanned several times with other noise, so that chance can be told from change.
+size of the body. Each setting is scanned several times with other noise, so that change can be separated from chance.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the automatic scores agree with the truth of digital patients, and how far their intervals can be trusted.
+"""Study of automatic scores against the truth of digital patients, and of their intervals.
 
 The truth is a patient's reference score, of a still scan without noise (`cohort.reference_scores`). The ideal reader,
 "130 HU, arteries known", scores the scan as it is by the clinical rule and knows the place of every lesion.

@@ -1,7 +1,7 @@
 """A study of scan pairs from one command: scores them, keeps what is known of each, and writes the results.
 
 What takes long is kept in the output folder: `scans` (as `cac cohort` writes them) and `records.jsonl`, so that a study
-that was interrupted goes on, and remaking its page scores nothing again.
+that was interrupted continues, and remaking its page scores nothing again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How well is the heart found? Overlap and surface distances, as van Velzen et al. report them in section 5."""
+"""Study of the segmented heart: overlap and surface distances, as van Velzen et al. report them in section 5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study found to repeat, stored on the card of the calcium map's model for `cac compare`."""
+"""Repeatability limits of a study, stored on the card of the calcium map's model for `cac compare`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good models are on the same cases.
+"""Measures of models on the same cases.
 
 Each evaluator is for one network: it knows which scans it can use, runs all models on one scan, and declares the
 measures of what they found.

@@ -1,4 +1,4 @@
-"""What a study knows of each scan: the scores by every method, the truth where it is known; kept as lines of JSON.
+"""Records of a study's scans: the scores by every method, the truth where it is known; kept as lines of JSON.
 
 Nothing here reads images: `studies.truth` makes the records, the studies (`reproducibility`, `detection`, …) read them.
 """
@@ -35,7 +35,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is truly in the patient. distractors: kinds of calcium and metal that are not coronary."""
+    """True calcium of a patient. distractors: kinds of calcium and metal that are not coronary."""
 
     mass_mg: float
     arteries_mg: dict[str, float]
@@ -44,7 +44,8 @@ class Truth:
 
 @dataclass(frozen=True)
 class HeartAgreement:
-    """Of the heart found with the heart known: Dice, Hausdorff distance, average symmetric surface distance."""
+    """Agreement of the segmented heart with the true one: Dice, Hausdorff distance, average symmetric surface
+    distance."""
 
     dice: float
     hausdorff_mm: float
@@ -83,10 +84,10 @@ class StudyRecord:
 
     @property
     def kind(self) -> str | None:
-        """What sort of scan it is.
+        """Kind of the scan.
 
         "visible": coronary calcium shows; "hidden": it is there, but no slice shows it; "distractor": all calcium and
-        metal is elsewhere; "clean": there is none. None where that is unknown: then only "visible" can be told.
+        metal is elsewhere; "clean": there is none. None where that is unknown: then only "visible" is known.
         """
         if self.visible:
             return "visible"

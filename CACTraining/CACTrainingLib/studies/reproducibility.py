@@ -112,7 +112,7 @@ def category(agatston: float) -> int:
 def limits(
     records: Sequence[StudyRecord], method: str, quantity: str, of: str = "total", empirical: bool = True
 ) -> Limits | None:
-    """How far two scans of one patient differ by a method: see `limits_of_agreement`.
+    """Limits of agreement of two scans of one patient: see `limits_of_agreement`.
 
     quantity: "mass" or "agatston". of: "total", or "artery" for the pairs of all four arteries in one regression.
     Pairs where both are zero say nothing and are left out; None where fewer than LEAST_PAIRS remain.

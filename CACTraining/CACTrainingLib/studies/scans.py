@@ -1,4 +1,4 @@
-"""Which scans a study has: a cohort of digital patients, anyone's pairs that a table lists, or those of a project.
+"""Scans of a study: a cohort of digital patients, anyone's pairs that a table lists, or those of a project.
 
 Of a project a study has the scans of one use, with their truth or with the annotations of one annotator, who paints
 generously: where coronary calcium is, not where it ends. Studies therefore count in a region only voxels that reach the

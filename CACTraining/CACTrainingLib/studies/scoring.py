@@ -31,7 +31,7 @@ def ready_networks(models: Mapping[str, StoredModel], device: str) -> Networks:
 
 
 def models_key(models: Mapping[str, StoredModel]) -> list[tuple]:
-    """What tells models apart, for the key of a job. models: by network."""
+    """Identity of models, for the key of a job. models: by network."""
     return [(network, model.card.sha256, model.card.calibration) for network, model in sorted(models.items())]
 
 

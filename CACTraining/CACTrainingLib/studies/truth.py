@@ -33,7 +33,7 @@ _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 
 def recorder() -> Callable[[tuple[StudyScan, Path]], dict]:
-    """What a worker makes records with, as JSON; all cores are at work already, so each keeps to one."""
+    """Recorder of a worker, as JSON; all cores are at work already, so each keeps to one."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return lambda job: asdict(make_record(*job))
 
@@ -133,7 +133,7 @@ class _Files:
 
     @cached_property
     def visible_slices(self) -> dict[int, bool] | None:
-        """Of each slice that is known, whether it shows coronary calcium."""
+        """Visibility of coronary calcium in each slice with known truth."""
         if self.truth:
             return {int(label["k"]): bool(label["visible"]) for label in self.truth["slices"]}
         if self.scan.labels is not None:
@@ -142,7 +142,7 @@ class _Files:
 
     @property
     def visible(self) -> bool | None:
-        """Whether coronary calcium is visible in the scan; None where that is unknown."""
+        """True if coronary calcium is visible in the scan; None where that is unknown."""
         slices = self.visible_slices
         if slices is None:
             return None
@@ -152,7 +152,7 @@ class _Files:
 
     @cached_property
     def true_hu(self) -> np.ndarray | None:
-        """What coronary calcium adds, negative lobes too; float32."""
+        """HU that coronary calcium adds, negative lobes included; float32."""
         if not self.truth:
             return None
         calcium = self.image(self.scan.truth / "calcium_map.nii.gz")

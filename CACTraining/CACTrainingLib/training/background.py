@@ -51,7 +51,7 @@ class RunState:
     state: "starting", "running", "done" (the model is written), "failed" (message says why) or "stopped" (it was ended
     from outside). steps: at most, None before it is known. seconds: of training. message: what it does, or how it
     ended. warnings: what is wrong with it now. best: of the best validation, `step` and metrics. can_resume: whether
-    `resume` goes on from a checkpoint.
+    `resume` continues from a checkpoint.
     """
 
     name: str

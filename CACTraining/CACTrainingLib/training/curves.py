@@ -20,7 +20,7 @@ METRICS, SAMPLES = "metrics.jsonl", "samples"
 
 
 class Curves:
-    """Writes the course of a training that goes on from a step; what came after it will come again."""
+    """Writes the course of a training that continues from a step; what came after it will come again."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from tensorboardX import SummaryWriter

@@ -3,8 +3,8 @@
 `supervised` needs the truth of digital patients: cross-entropy on the logit with the true map as a soft target. (An L1
 loss ends in an empty map: the median of a sparse map is 0.) Non-coronary calcium is in no true map, so it is an
 explicit negative. `cyclegan` is van Velzen et al., section 3, equations 1 to 5 (`cyclegan.CycleTask`); it may go on
-from a supervised generator. `labels` is the same without discriminators: the map itself tells each slice's label, and
-finds spots drawn into slices without calcium (`weak_labels`).
+from a supervised generator. `labels` is the same without discriminators: the map itself predicts each slice's label,
+and finds spots drawn into slices without calcium (`weak_labels`).
 """
 
 from __future__ import annotations

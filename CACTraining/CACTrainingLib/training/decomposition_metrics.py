@@ -79,8 +79,8 @@ def map_metrics(
     With known maps: captured, the map near true calcium over the true map; precision, the map near true calcium over
     all of the map on all slices; overlap, twice the pixelwise lesser of both over their sum, on all slices (1 is
     perfect); correlation and slope of pseudo-mass per visible slice against the true one. Always: auc, how
-    well a slice's pseudo-mass tells visible calcium; pseudo-mass per slice, HU·mm³, on visible, distractor and clean
-    slices; and the share of the heart covered by the map on clean slices.
+    well a slice's pseudo-mass discriminates visible calcium; pseudo-mass per slice, HU·mm³, on visible, distractor and
+    clean slices; and the share of the heart covered by the map on clean slices.
     """
     visible = predicted_maps(network, config, data, sample.visible, rule)
     distractor = predicted_maps(network, config, data, sample.distractor, rule)

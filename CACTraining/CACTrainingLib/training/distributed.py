@@ -1,7 +1,7 @@
 """One training by several processes, a device each: how they are started, and how they agree.
 
 They come from `torchrun` (on one machine or several), or from Lightning Fabric's own launcher (`--devices`). Whatever
-decides how long they go on is decided by the first process and told to the others, or they would wait for each other
+decides how long they go on is decided by the first process and sent to the others, or they would wait for each other
 for ever. What only one may do, such as writing files, the first one does.
 """
 

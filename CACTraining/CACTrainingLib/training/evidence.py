@@ -50,7 +50,7 @@ def nearest_limit(
 ) -> tuple[float, float]:
     """The least probability that counts, so that scores come nearest to the truth.
 
-    Near is told by the mean difference of ln(1 + score), in which a false 10 counts as much as a missed 10.
+    Nearness is the mean difference of ln(1 + score), in which a false 10 counts as much as a missed 10.
 
     Args:
         agatston: Of each scan's lesions.

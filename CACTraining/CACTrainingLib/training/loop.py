@@ -1,7 +1,7 @@
 """The loop that trains every network: steps, validation, checkpoints, curves, early stopping, and the finished model.
 
 Devices, mixed precision and several GPUs come from Lightning Fabric. Every random choice is a function of the seed and
-the number of the step, so that a run that was killed and goes on from its checkpoint ends as if nothing had happened
+the number of the step, so that a run that was killed and continues from its checkpoint ends as if nothing had happened
 (on the same machine with the same number of threads, and with no limit of minutes).
 """
 
@@ -139,7 +139,7 @@ class _State:
     """Counts and findings of a training, kept in its checkpoint.
 
     waited: validations since the best. ill: validations in succession that showed a collapse. warned: codes of
-    warnings that were told.
+    reported warnings.
     """
 
     step: int = 0
@@ -231,7 +231,7 @@ class _Run:
         self._take(self.healthy)
         state.restarts, state.ill = state.restarts + 1, 0
         message = (
-            f"The training had collapsed at step {state.step} and goes on from the last healthy networks with other "
+            f"The training had collapsed at step {state.step} and continues from the last healthy networks with other "
             f"batches (restart {state.restarts} of {self.settings.restarts})."
         )
         return ScanWarning("training-restarted", message)
@@ -249,7 +249,7 @@ class _Run:
         for name, module in self.task.modules.items():
             module.load_state_dict(networks["modules"][name])
         for name, optimizer in self.task.optimizers.items():
-            # An optimizer goes on writing into the state it is given.
+            # An optimizer continues writing into the state it is given.
             optimizer.load_state_dict(copy.deepcopy(networks["optimizers"][name]))
         self.averaged.load_state_dict(networks["averaged"])
         self.task.restore(copy.deepcopy(networks["task"]))
@@ -288,7 +288,7 @@ class _Run:
         self.fabric.barrier()
 
     def load(self) -> None:
-        """Go on from the checkpoint, of which nothing but tensors and plain values is read."""
+        """Continue from the checkpoint, of which only tensors and plain values are read."""
         try:
             if not zipfile.is_zipfile(self.checkpoint):  # torch.load takes other files for pickles of old
                 raise ValueError("not as PyTorch writes it")

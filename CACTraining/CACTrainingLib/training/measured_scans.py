@@ -1,6 +1,6 @@
 """Scans with known calcium, scored in many ways with nothing left out of the calcium map: what `cac calibrate` reads.
 
-What takes long is kept in a folder, so that a calibration that was ended goes on.
+What takes long is kept in a folder, so that a calibration that was ended continues.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class MeasuredScan:
     of the clinical rule, whose features depend on the map too. clinical_agatston: by the threshold, with the truth as
     the reader. reference_agatston: by artery
     (`reference.reference_scores`); None where it is unknown. true_mass_mg: by artery. mg_per_hu_mm3: the scanner's
-    calibration of mass. facts: of the scan, by which its difficulty is told, and how unlike others it is
+    calibration of mass. facts: of the scan, which give its difficulty, and how unlike others it is
     (`familiarity.FACTS`).
     """
 

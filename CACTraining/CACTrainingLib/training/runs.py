@@ -99,7 +99,7 @@ class Run:
         """Find scans, prepare them, and write their table as `data.csv`; one process comes first.
 
         kind: as in `datasets.prepare`. split: finds the scans to train and to validate on. Raises CTError for a scan
-        that is unfit, and for a training that goes on with other scans.
+        that is unfit, and for a training that continues with other scans.
         """
 
         def job() -> TrainingData:

@@ -71,13 +71,13 @@ class RunOptions:
     data: tuple[Path, ...] = option(
         help="folder of scans, project or table to learn from; may be repeated", action="append", metavar="DIR"
     )
-    output: Path = option(help="the model's path, without an ending", required=True, metavar="MODEL")
+    output: Path = option(help="path of the model, without an ending", required=True, metavar="MODEL")
     preset: str = option("", "named settings to begin with (default: the first of the network's)", metavar="NAME")
-    start: Path | None = option(None, "card of a model whose weights to start from", metavar="MODEL")
-    resume: bool = option(False, "go on from the checkpoint of a training that was ended")
+    start: Path | None = option(None, "card of a model with the initial weights", metavar="MODEL")
+    resume: bool = option(False, "continue an interrupted training from its checkpoint")
     overwrite: bool = option(False, "replace a model of this name")
-    device: str = option("auto", "where to compute (default: auto)", choices=DEVICES)
-    devices: int = option(1, "GPUs, each with a whole batch a step (not under torchrun)", metavar="N")
+    device: str = option("auto", "device (default: auto)", choices=DEVICES)
+    devices: int = option(1, "number of GPUs, each with one batch per step (not under torchrun)", metavar="N")
     workers: int = option(1, "processes that prepare scans (default: one for each core)", metavar="N")
     annotator: str | None = option(
         None, "learn from this person's labels (default: the majority of annotators)", metavar="NAME"

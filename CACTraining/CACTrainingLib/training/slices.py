@@ -135,7 +135,7 @@ class SliceTask(Task):
             f"than chance (area under the ROC curve {metrics['auc']:.2f}). Lower learning_rate, begin with a model "
             "(--start), or check the labels."
         )
-        return [ScanWarning("slices-not-told-apart", message)]
+        return [ScanWarning("slices-not-separated", message)]
 
 
 def as_classifier(

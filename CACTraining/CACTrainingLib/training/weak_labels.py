@@ -40,7 +40,7 @@ _SPOT = 0.01
 
 
 def label_loss(logits: torch.Tensor, near_heart: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of slice labels, told by the mean logit of the map's highest pixels near the heart.
+    """Cross-entropy of slice labels, predicted by the mean logit of the map's highest pixels near the heart.
 
     A slice with calcium teaches nothing to pixels above ENOUGH_LOGIT.
 

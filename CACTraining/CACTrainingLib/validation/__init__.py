@@ -1,1 +1,1 @@
-"""How well automatic scores agree with reference scores: readers of published references, and the page of agreement."""
+"""Validation against reference scores: readers of published references, and the page of agreement."""

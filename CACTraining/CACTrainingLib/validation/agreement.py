@@ -1,4 +1,4 @@
-"""How well totals, categories and vessels agree with the reference: the sections that need no outlines."""
+"""Agreement of totals, categories and vessels with the reference: the sections that need no outlines."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ TOTALS: dict[str, Statistic] = {
 
 
 def sections(compared: Compared) -> tuple[Section, ...]:
-    """Totals, categories, detection, and vessels where the reference tells them apart."""
+    """Totals, categories, detection, and vessels where the reference distinguishes them."""
     parts = [_totals(compared), _category_section(compared), _detection(compared)]
     if compared.vessels and any(scan.vessels for scan in compared.scans):
         parts.append(_vessels(compared))

@@ -1,4 +1,4 @@
-"""What a scan's results hold to calibrate by: evidence of every candidate, recorded intervals, facts of the scan."""
+"""Calibration data of a scan's results: evidence of every candidate, recorded intervals, facts of the scan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ScanCandidates:
     has coronary calcium there; None where it does not tell. intervals: recorded for the total, by key of
     `comparison.METHODS`; None where there was none. probabilities: recorded, of the categories; empty where withheld.
     map_arteries: scores of the map, by artery; empty without one. facts: `familiarity.FACTS`.
-    metal: whether there is metal among the arteries, so that no model tells how far the scores err.
+    metal: whether there is metal among the arteries, so that no model knows the errors of the scores.
     """
 
     features: list[list[float]]
@@ -36,13 +36,13 @@ class ScanCandidates:
 
 
 def candidates_of(content: dict) -> list[dict]:
-    """Of the automatic clinical score in a `scores.json`: those that count, then those left out."""
+    """Candidates of the automatic clinical score in a `scores.json`: those that count, then those left out."""
     method = content["methods"]["threshold"]
     return [*method["lesions"], *method["left_out"]]
 
 
 def scan_candidates(content: dict, folder: Path, coronary: Sequence[bool] | None) -> ScanCandidates | None:
-    """Of a scan's results; None where its clinical score is not automatic, or an earlier version made it.
+    """Candidates of a scan's results; None if its clinical score is not automatic, or an earlier version made it.
 
     Args:
         content: Of `scores.json`.

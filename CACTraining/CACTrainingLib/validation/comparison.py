@@ -36,7 +36,7 @@ SAME_PLACE_MM = 0.05
 
 @dataclass(frozen=True)
 class OutlinedLesion:
-    """A lesion of the reference. vessel: as the reference tells them apart; "other" for other arteries.
+    """A lesion of the reference. vessel: as the reference distinguishes them; "other" for other arteries.
 
     found: whether each method counts any of it. named: the vessel that the method gives it to, where it was found; None
     for none of the reference's. pictures: file of each method that missed it, below the output.
@@ -52,7 +52,7 @@ class OutlinedLesion:
 
 @dataclass(frozen=True)
 class WrongLesion:
-    """What a method counts where the reference has no coronary calcium. at: the site the reference labels there."""
+    """False positive of a method. at: the site the reference labels there."""
 
     method: str
     vessel: str | None
@@ -98,13 +98,13 @@ class Job:
 
 
 def comparer() -> Callable[[Job], dict]:
-    """What a worker compares scans with; all cores are at work already, so each keeps to one."""
+    """Comparer of a worker; all cores are at work already, so each keeps to one."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return lambda job: asdict(compare(job))
 
 
 def from_json(content: dict) -> ComparedScan:
-    """Of `dataclasses.asdict`."""
+    """Restore from `dataclasses.asdict`."""
     fields = dict(content)
     for name, kind in (("lesions", OutlinedLesion), ("wrong", WrongLesion)):
         fields[name] = None if fields[name] is None else tuple(kind(**one) for one in fields[name])
@@ -149,7 +149,7 @@ def compare(job: Job) -> ComparedScan:
 
 
 def scan_vessels(job: Job) -> dict[str, float]:
-    """What the reference itself says of vessels."""
+    """Vessels according to the reference."""
     scores = job.scan.vessels
     if not scores and job.scan.total == 0:
         return dict.fromkeys(job.vessels, 0.0)
@@ -243,7 +243,7 @@ class _Places:
         return tuple(wrong)
 
     def coronary_candidates(self) -> list[bool]:
-        """Whether the reference has coronary calcium in each candidate: those that count, then those left out, as
+        """True if the reference has coronary calcium in each candidate: those that count, then those left out, as
         `scores.json` lists them."""
         coronary = self._coronary.reshape(-1)
         voxels = [*(one.flat for one in self.counted["automatic"]), *self._left_out("automatic")]
@@ -329,7 +329,7 @@ def _parts(labels: np.ndarray) -> list[np.ndarray]:
 
 
 def site_name(key: str | None) -> str:
-    """Of `WrongLesion.at`."""
+    """Name of `WrongLesion.at`."""
     return next((site.full_name for site in NonCoronary if site.key == key), "nothing labelled there")
 
 

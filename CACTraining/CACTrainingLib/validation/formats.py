@@ -1,4 +1,4 @@
-"""The formats of references, told apart by what is in a file or folder."""
+"""Formats of references, detected from the content of a file or folder."""
 
 from __future__ import annotations
 

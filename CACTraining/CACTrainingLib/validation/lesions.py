@@ -1,4 +1,4 @@
-"""What was found, missed and wrongly counted: the sections on single lesions and scans, with pictures to go through."""
+"""Found, missed and wrongly counted lesions: the sections on single lesions and scans, with pictures to go through."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class _Scan:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What some scans fitted. errors: of Agatston scores, by kind and part ("total", "artery"). known: what they were
+    """Result of a fit. errors: of Agatston scores, by kind and part ("total", "artery"). known: what they were
     like."""
 
     evidence: Evidence
@@ -103,7 +103,7 @@ class Fitted:
     known: CalibrationRange
 
     def as_calibration(self) -> dict[str, object]:
-        """As a model's card holds it."""
+        """Return the form that a model's card holds."""
         errors = {k: {p: {"agatston": asdict(e)} for p, e in parts.items()} for k, parts in self.errors.items()}
         uncertainty = {kind: {"total": {}, "artery": {}, **parts} for kind, parts in errors.items()}
         return {"candidates": asdict(self.evidence), "uncertainty": uncertainty, "known": asdict(self.known)}
@@ -322,7 +322,7 @@ def _noise_and_thickness(scans: Sequence[_Scan]) -> tuple[np.ndarray, ...]:
 
 
 def _both_sides(scans: Sequence[_Scan], limit: float) -> bool:
-    """Whether enough patients lie on either side of a category's limit."""
+    """True if enough patients lie on either side of a category's limit."""
     above = {scan.compared.patient for scan in scans if scan.compared.total >= limit}
     below = {scan.compared.patient for scan in scans if scan.compared.total < limit}
     return min(len(above), len(below)) >= LEAST_OF_EACH

@@ -33,7 +33,7 @@ def refused_section(reason: str) -> Section:
 
 
 def section(result: Recalibration, name: str, base: str) -> Section:
-    """Of a calibration that is stored under a name. base: name of the model before."""
+    """Section on a calibration that is stored under a name. base: name of the model before."""
     scans = f"{count(result.scans, 'scan')} of {count(result.patients, 'patient')}"
     text = (
         f"“Before” is {base}, as the other sections have it. “After” is cross-fitted: the patients were split into "
@@ -54,7 +54,7 @@ def section(result: Recalibration, name: str, base: str) -> Section:
 
 
 def _weights(result: Recalibration) -> str:
-    """Whether the weights were fitted."""
+    """True if the weights were fitted."""
     stay = f"The weights of the candidates' evidence stay: {result.why_not}"
     return stay if result.why_not else "The weights of the candidates' evidence were fitted too."
 

@@ -1,4 +1,4 @@
-"""What a reference is, whatever files it came in: scans, and what a reader said of the calcium in each."""
+"""A reference, whatever files it came in: scans, and a reader's scores or labels of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from CACScoringLib.io.reading import find_series, stem
 from ..project.importers.sources import patient_in
 
 VESSELS = {"LM": ("LM",), "LAD": ("LAD",), "LCX": ("LCX",), "RCA": ("RCA",)}
-"""Keys of arteries by the vessel that a reference tells apart."""
+"""Keys of arteries by the vessel that a reference distinguishes."""
 
 VESSELS_LM_WITH_LAD = {"LM and LAD": ("LM", "LAD"), "LCX": ("LCX",), "RCA": ("RCA",)}
 
@@ -54,7 +54,7 @@ class ReferenceScan:
 class Reference:
     """All scans of a reference.
 
-    title: of its format. about: a paragraph for the page: what a score is here. vessels: which vessels it tells
+    title: of its format. about: a paragraph for the page: what a score is here. vessels: which vessels it keeps
     apart, and the arteries of each. refused: scans, or lines of a table, that cannot be used, with the reason.
     """
 

@@ -1,7 +1,7 @@
 """Validation from one command: reads a reference, scores its scans, compares, and writes the page of agreement.
 
 What takes long is kept in the output folder: `scans` (as `cac cohort` writes them) and `compared.jsonl`, so that a run
-that was interrupted goes on.
+that was interrupted continues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a training needs of many CTs, made once: each is read, its heart found as scoring finds it, and worked on."""
+"""Prepared scans of a training, made once: each is read, its heart found as scoring finds it, and worked on."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def kind_of_data(scans: Sequence[TableScan]) -> str:
 
 
 def _made_with_contrast(folder: Path) -> bool:
-    """Whether a digital cohort's settings say so; not every one of an earlier version has them."""
+    """True if a digital cohort's settings say so; not every one of an earlier version has them."""
     try:
         content = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
         return bool(content["settings"].get("contrast", False))

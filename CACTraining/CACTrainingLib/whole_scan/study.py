@@ -1,4 +1,4 @@
-"""What the studies of vessel regression and of radiomics share: patients, trainings, comparators and the table.
+"""Common parts of the studies of vessel regression and radiomics: patients, trainings, comparators and the table.
 
 The patients who are not held out are cross-validated. The model of each fold predicts the patients of that fold and
 the held-out patients; nothing is chosen by the latter.
@@ -167,7 +167,7 @@ class WholeScanStudy(Experiment):
     @property
     @abstractmethod
     def truth(self) -> np.ndarray:
-        """What is predicted, [n, …]."""
+        """True values, [n, …]."""
 
     @abstractmethod
     def measures(self) -> Sequence[Measure]:

@@ -205,7 +205,7 @@ class TestWhatComes:
         return path.read_bytes()
 
     def test_what_is_no_dicom_is_refused(self, tmp_path):
-        with pytest.raises(CTError, match="no whole DICOM"):
+        with pytest.raises(CTError, match="an incomplete DICOM"):
             pull(self.Sending(b"<html>"), FoundSeries("1.2", "1.2.3", 1), tmp_path / "one")
         assert list(tmp_path.iterdir()) == []
 

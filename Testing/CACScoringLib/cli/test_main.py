@@ -195,7 +195,7 @@ def test_models_are_installed_listed_verified_and_asked_for_by_name(case, tmp_pa
     assert score(case, tmp_path / "half", "--model", "my-slices") == cli.BAD_INPUT
     assert score(case, tmp_path / "out", "--model", "my-slices", "--model", "my-decomposition", scene=True) == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
-        [*FILES, "calcium_map.nii.gz", "healthy.nii.gz", "map_lesions.nii.gz"]
+        [*FILES, "calcium_map.nii.gz", "map_lesions.nii.gz"]
     )
     data = result(tmp_path / "out")
     assert set(data["methods"]) == {"threshold", "decomposition"}

@@ -23,14 +23,21 @@ class TestResult:
         again = panel_results.scored(panel_results.chest_image(), networks=False, lesions=labels)
         assert again.non_coronary.scores == driver.review.non_coronary.scores
 
-    def test_severe_warnings_stand_above_the_table(self, driver, monkeypatch):
+    def test_the_worst_warning_stands_in_the_headline_and_opens_all(self, driver, monkeypatch):
         driver.score()
         ui = driver.ui
-        assert not ui.severeWarningsLabel.visible
-        warnings = (ScanWarning("dire", "There is no heart.", severe=True), ScanWarning("thick-slices", "It is thick."))
+        warnings = (
+            ScanWarning("thick-slices", "It is thick."),
+            ScanWarning("dire", "No <heart> here. Look.", severe=True),
+        )
         monkeypatch.setattr(type(driver.review), "warnings", warnings)
         driver.widget.result.update()
+        assert "⚠ No &lt;heart&gt; here." in ui.headLabel.text
+        assert "1 more" in ui.headLabel.text
+        assert not ui.warningsLabel.visible
+        ui.headLabel.linkActivated.emit("more")
         slicer.app.processEvents()
-        assert (ui.severeWarningsLabel.text, ui.warningsLabel.text) == ("⚠ There is no heart.", "⚠ It is thick.")
-        assert ui.severeWarningsLabel.visible
-        assert ui.severeWarningsLabel.y < ui.scoreTable.y
+        assert ui.warningsLabel.visible
+        assert ui.warningsLabel.text.index("No &lt;heart&gt; here.</b> Look.") < ui.warningsLabel.text.index(
+            "It is thick."
+        )

@@ -31,16 +31,16 @@ class TestViews:
         reviewed.choose_lesion("5–6")
         reviewed.press_artery("RCA")
         reviewed.key("Ctrl+Z")
-        assert reviewed.scores()["RCA"][0] == ""
+        assert "RCA" not in reviewed.scores()
         assert reviewed.widget.review.table.selected == [reviewed.current]
         view = slicer.app.layoutManager().sliceWidget("CACOriginal")
         events.key(view, "Ctrl+Y")
         assert reviewed.scores()["RCA"][0] == "324.0"
         events.key(view, "Ctrl+Z")
-        assert reviewed.scores()["RCA"][0] == ""
+        assert "RCA" not in reviewed.scores()
         reviewed.widget.exit()
         events.key(view, "Ctrl+Shift+Z")
-        assert reviewed.scores()["RCA"][0] == "", "the keys are another module's"
+        assert "RCA" not in reviewed.scores(), "the keys are another module's"
         reviewed.widget.enter()
 
     def test_views_side_by_side(self, reviewed, panel):
@@ -64,6 +64,16 @@ class TestViews:
         others = [manager.sliceWidget(name).mrmlSliceCompositeNode() for name in ("CACHealthy", "CACMap", "CACCoronal")]
         assert [node.GetForegroundOpacity() for node in (composite, *others)] == [0.25, 1, 1, 1]
         assert composite.GetLinkedControl()
+
+    def test_leaving_the_panel_brings_the_former_layout_back(self, driver, panel):
+        manager = slicer.app.layoutManager()
+        before = manager.layout
+        driver.score(networks=True)
+        assert manager.layout == panel.views.LAYOUT_ID
+        driver.widget.exit()
+        assert manager.layout == before
+        driver.widget.enter()
+        assert manager.layout == panel.views.LAYOUT_ID
 
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda: "")
@@ -92,10 +102,11 @@ class TestViews:
 class TestReview:
     def test_a_lesion_moves_out_of_the_arteries_and_back(self, reviewed):
         table = reviewed.ui.nonCoronaryTable
+        reviewed.ui.moreButton.collapsed = False
         assert not table.isVisibleTo(table.parent())
         reviewed.choose_lesion("12–13")
         reviewed.press_artery("aortic valve")
-        assert reviewed.scores()["total"][0] == "972.0"
+        assert reviewed.scores()["Total"][0] == "972.0"
         assert "aortic valve" in [lesion["Artery"] for lesion in reviewed.lesions()]
         assert table.isVisibleTo(table.parent())
         assert [table.item(0, n).text() for n in range(3)] == ["aortic valve and root", "486.0", "486.0"]
@@ -103,7 +114,7 @@ class TestReview:
         assert "not reviewed" in table.horizontalHeaderItem(0).text()
         reviewed.choose_lesion("12–13")
         reviewed.press_artery("LM")
-        assert reviewed.scores()["total"][0] == "1458.0"
+        assert reviewed.scores()["Total"][0] == "1,458.0"
         assert not table.isVisibleTo(table.parent())
         reviewed.ui.undoButton.click()
         assert table.isVisibleTo(table.parent())
@@ -111,7 +122,7 @@ class TestReview:
     def test_several_rows_at_once(self, reviewed):
         reviewed.ui.lesionTable.selectAll()
         reviewed.press_artery("RCA")
-        assert reviewed.scores()["RCA"][0] == "1458.0"
+        assert reviewed.scores()["RCA"][0] == "1,458.0"
 
     def test_painting_counts_at_once(self, reviewed):
         nodes, paint = reviewed.review.nodes, slicer.util.updateSegmentBinaryLabelmapFromArray
@@ -123,7 +134,7 @@ class TestReview:
         assert "belong to two segments" in reviewed.ui.totalLabel.text
         paint(labels * 0, nodes.calcium, "unassigned", nodes.volume)
         reviewed.settle()
-        assert reviewed.scores()["total"][0] == reviewed.scores()["LCX"][0] == "486.0"
+        assert reviewed.scores()["Total"][0] == reviewed.scores()["LCX"][0] == "486.0"
 
     def test_undo_in_slicers_own_editor_is_followed(self, reviewed):
         history = slicer.vtkSegmentationHistory()
@@ -131,10 +142,10 @@ class TestReview:
         history.SaveState()
         reviewed.choose_lesion("16–17")
         reviewed.press_artery("reject")
-        assert reviewed.scores()["total"][0] == "810.0"
+        assert reviewed.scores()["Total"][0] == "810.0"
         assert history.RestorePreviousState()
         reviewed.settle()
-        assert reviewed.scores()["total"][0] == "1458.0"
+        assert reviewed.scores()["Total"][0] == "1,458.0"
 
     def test_only_the_lesions_of_the_result_under_review_are_shown(self, reviewed):
         first = reviewed.review.nodes
@@ -208,7 +219,7 @@ class TestAutomaticScore:
         rows = automatic.lesions()
         out = [row["Artery"].startswith("out: ") for row in rows]
         assert out == [False] * 9 + [True] * 6
-        sure = [row["Prob. %"] for row in rows]
+        sure = [row["Prob."] for row in rows]
         assert sure == sorted(sure, reverse=True)
         assert sure[8] > 50 > sure[9]
         assert {row["Artery"] for row in rows[9:]} == {"out: LAD?", "out: LCX?", "out: RCA?"}
@@ -230,19 +241,15 @@ class TestAutomaticScore:
             return [table.item(row, titles.index(title)).text() for row in range(table.rowCount)]
 
         low, high = driver.review.result("threshold").intervals[TOTAL].agatston
-        withheld = "category probabilities are withheld from a score of 1000 on"
-        assert ui.intervalLabel.text == f"Between {low:.0f} and {high:.0f}; {withheld}."
-        assert column("Clinical 90 %")[-1] == f"{low:.0f}–{high:.0f}"
-        assert column("Clinical 90 %")[-2] == "", "of what is unassigned no errors are known"
-        assert ui.intervalBar.visible
-        assert ui.intervalBar.pixmap.width() > 200
-        assert "Calcium map, on the clinical scale:" in table.item(1, 1).toolTip()
-        assert "), 90 % interval " in ui.comparisonLabel.text
+        withheld = "category probabilities are withheld from a score of 1000"
+        assert f"90 % interval {low:.0f}–{high:.0f} · {withheld}" in ui.headLabel.text
+        assert column("90 % interval")[0] == f"{low:.0f}–{high:.0f}"
+        assert "Agatston equivalent" in ui.mapLabel.text
         ui.lesionTable.setCurrentCell(0, 0)
         driver.key("A")
         narrower = driver.review.result("threshold").intervals[TOTAL].agatston
         assert low < narrower[0] < narrower[1] < high
-        assert f"Between {narrower[0]:.0f} and {narrower[1]:.0f}." == ui.intervalLabel.text
+        assert f"90 % interval {narrower[0]:.0f}–{narrower[1]:.0f}" in ui.headLabel.text
 
     def test_a_key_counts_a_lesion_that_was_left_out_and_goes_on(self, automatic):
         left = automatic.lesions()[9]
@@ -250,7 +257,7 @@ class TestAutomaticScore:
         automatic.key("3")
         assert len(self.counted(automatic)) == 10
         own = next(row for row in automatic.lesions() if row["No"] == left["No"])
-        assert (own["Artery"], own["Prob. %"]) == ("LCX", left["Prob. %"])
+        assert (own["Artery"], own["Prob."]) == ("LCX", left["Prob."])
         assert automatic.ui.lesionTable.currentRow() == 10
         automatic.key("X")
         assert len(automatic.lesions()) == 14
@@ -263,12 +270,11 @@ class TestAutomaticScore:
         automatic.key("A")
         assert ui.reviewedBox.checked
         assert not ui.acceptButton.enabled
-        assert automatic.scores()["total"] == before["total"]
+        assert automatic.scores()["Total"] == before["Total"]
         assert automatic.review.reviewed["threshold"]
         assert automatic.review.categories().status == "reviewed"
-        assert "(reviewed); 6 left out" in ui.totalLabel.text
-        assert "(reviewed): class > 400" in ui.categoriesLabel.text
-        assert "automatic" not in ui.warningsLabel.text
+        assert "Risk class &gt; 400" in ui.headLabel.text
+        assert "automatic" not in ui.headLabel.text + ui.warningsLabel.text
         assert [row["Artery"].startswith("out: ") for row in automatic.lesions()] == [False] * 9 + [True] * 6
         # What was left out is still one key away.
         ui.lesionTable.setCurrentCell(9, 0)
@@ -277,4 +283,21 @@ class TestAutomaticScore:
         ui.undoButton.click()
         ui.undoButton.click()
         assert not ui.reviewedBox.checked
-        assert "(automatic, not reviewed)" in ui.categoriesLabel.text
+        assert "automatic, not reviewed" in ui.headLabel.text
+
+    def test_a_reader_looks_at_all_and_is_asked_to_confirm(self, automatic):
+        ui, rows = automatic.ui, automatic.lesions()
+        doubtful = [row["No"] for row in rows if 10 < row["Prob."] < 90]
+        assert doubtful
+        assert ui.doubtfulButton.text == f"Doubtful ({len(doubtful)})"
+        ui.lesionTable.setCurrentCell(0, 0)
+        for expected in doubtful:
+            automatic.key("N")
+            assert automatic.current == expected
+        assert "confirm" not in ui.totalLabel.text.lower()
+        for row in range(len(rows)):
+            ui.lesionTable.setCurrentCell(row, 0)
+        assert ui.lookedBar.text == f"{len(rows)} of {len(rows)} looked at"
+        assert "Confirm it (key A)" in ui.totalLabel.text
+        automatic.key("A")
+        assert not ui.totalLabel.visible

@@ -48,10 +48,10 @@ class TestRun:
         assert driver.widget.scorer.state.value == "idle"
         assert driver.ui.scoreButton.text == "Score"
         assert driver.ui.inputSelector.enabled
-        assert "not reviewed" in driver.ui.warningsLabel.text
+        assert "not reviewed" in driver.ui.headLabel.text
         kinds = ["Candidates of chest (130 HU)", "Heart of chest", "Lesions of chest", "Scores of chest"]
         assert result_nodes() == kinds
-        assert driver.scores()["total"][0] == "1458.0"
+        assert driver.scores()["Total"][0] == "1,458.0"
         assert len(driver.lesions()) == 3
         assert not process.folder.exists()
 

@@ -133,9 +133,10 @@ class TestSideBySide:
         layouts.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutDual3DView)
         slicer.app.processEvents()
         views.showSideBySide(volume, heart, None, None)
-        views.show3D([], heart, True)
+        views.showSurface(heart, 1.0, True)
+        views.lookAtSurfaces()
         slicer.app.processEvents()
-        low, high = share_of_view(layouts.threeDWidget("View1").threeDView())
+        low, high = share_of_view(views.shownThreeDWidget().threeDView())
         assert (low > -1).all()
         assert (high < 1).all()
 
@@ -151,7 +152,7 @@ class TestRadiograph:
         slicer.app.processEvents()
         radiograph_views.showLayout()
         slicer.app.processEvents()
-        low, high = share_of_view(slicer.app.layoutManager().threeDWidget("View1").threeDView())
+        low, high = share_of_view(radiograph_views.views.shownThreeDWidget().threeDView())
         assert (low > -1).all()
         assert (high < 1).all()
         assert (high - low).max() > 0.8, "and not far away"

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 from made_results import make_result
 
+from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.quality.calibration import CalibratedOn
-from CACScoringLib.report.files import interval_sentence, interval_text, result_as_json, result_as_text
+from CACScoringLib.report.files import result_as_json, result_as_text
+from CACScoringLib.report.headline import category_text, headline, range_text, score_table, warning_lines
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.evidence import LeftOut
 from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals
@@ -28,11 +30,30 @@ def method():
 
 
 def test_words(method):
-    assert interval_text(40.2, 130.4) == "40 to 130"
-    assert interval_text(0.0, 0.3) == "0"
-    assert interval_sentence(method) == "Between 40 and 130; category 1–99 with 78 %, 100–399 with 20 %"
-    narrow = replace(method, intervals={TOTAL: Intervals((0.0, 0.3))}, category_probabilities={"0": 1.0})
-    assert interval_sentence(narrow) == "About 0; category 0 with 99 %"
+    assert range_text(40.2, 130.4) == "40–130"
+    assert range_text(0.0, 0.3) == "0"
+    assert category_text(method) == "category 1–99 (78 %), 100–399 (20 %)"
+    assert category_text(replace(method, category_probabilities={"0": 1.0})) == "category 0 (99 %)"
+
+
+def test_headline_and_table_state_the_score_its_doubt_and_who_reviewed_it(method):
+    warnings = (
+        ScanWarning("automatic", "The clinical score is automatic. Nobody has reviewed it."),
+        ScanWarning("thick-slices", "Slices are 5 mm thick. Small lesions may be missed."),
+        ScanWarning("contrast-enhanced", "The scan has contrast. Do not use the score."),
+    )
+    result = replace(make_result(), methods={"threshold": method}, categories=None, warnings=warnings)
+    head = headline(result.methods, None, warnings)
+    assert (head.score, head.interval) == ("Agatston 64", "90 % interval 40–130")
+    assert head.state == "automatic, not reviewed"
+    assert (head.warning.line, head.more) == ("The scan has contrast.", 1)
+    assert [line.code for line in warning_lines(warnings)] == ["contrast-enhanced", "thick-slices", "automatic"]
+    assert warning_lines(warnings)[0].why == "Do not use the score. Score an unenhanced scan."
+    total, *arteries = score_table(result.methods).rows
+    assert (total.name, total.cells[0], total.cells[-1]) == ("Total", "64.0", "40–130")
+    assert [row.name for row in arteries] == ["LM", "LAD", "LCX", "RCA"]
+    assert headline(make_result().methods, None, (), "Ann").state == "reviewed by Ann"
+    assert headline(make_result(reviewed=False).methods, None, ()).category.startswith("not a calcium score")
 
 
 def test_the_maps_score_is_drawn_where_its_interval_is(method):
@@ -46,7 +67,7 @@ def test_the_maps_score_is_drawn_where_its_interval_is(method):
 def test_all_that_is_written_has_it(method):
     result = replace(make_result(), methods={"threshold": method})
     assert "90 % interval" in result_as_html(result)
-    assert "90 % interval 40 to 130; category 1–99 with 78 %" in result_as_text(result)
+    assert "90 % interval 40–130; category 1–99 (78 %)" in result_as_text(result)
     content = result_as_json(result, {})["methods"]["threshold"]
     assert content["total"]["interval_90"] == [40.2, 130.4]
     assert content["total"]["mass_interval_90"] == [8.04, 26.0]
@@ -55,11 +76,11 @@ def test_all_that_is_written_has_it(method):
 
 
 def test_the_words_follow_what_the_model_was_calibrated_on(method):
-    assert "It was made on digital patients" in interval_as_html(method)
+    assert "Calibrated on simulated patients" in interval_as_html(method)
     own = replace(method, calibrated_on=CalibratedOn("label maps", 41, 40, "2026-11-22"))
     html = interval_as_html(own)
-    assert "It was made on 40 patients with reference scores (label maps, 2026-11-22)" in html
-    assert "digital patients" not in html
+    assert "Calibrated on 40 patients with reference scores (label maps, 2026-11-22)" in html
+    assert "simulated patients" not in html
 
 
 def test_an_automatic_score_of_0_has_a_row_for_each_artery(method):
@@ -68,4 +89,3 @@ def test_an_automatic_score_of_0_has_a_row_for_each_artery(method):
     for intervals, shown in ((INTERVALS, True), ({}, False)):
         html = result_as_html(replace(make_result(), methods={"threshold": replace(empty, intervals=intervals)}))
         assert ("left anterior descending" in html) == shown
-        assert ("not assigned to an artery" in html) != shown

@@ -1,7 +1,5 @@
 """A review of a folder of results without MRML: numbers, undo, cutting, export, and a journal to rebuild it from."""
 
-import shutil
-
 import automatic_patient
 import numpy as np
 import pytest
@@ -84,14 +82,6 @@ class TestAsInThePanel:
         image = written[1].scan.image[:-1]
         with pytest.raises(UnreadableError, match="not the scan"):
             ReviewFolder(written[0], scan_from_image(image, written[1].scan.acquisition))
-
-    def test_it_needs_no_healthy_image(self, written, tmp_path):
-        folder = tmp_path / "without"
-        shutil.copytree(written[0], folder)
-        (folder / "healthy.nii.gz").unlink()
-        state = ReviewFolder(folder, written[1].scan)
-        assert state.healthy() is None
-        assert ScanReview(state).result("decomposition").total == written[1].methods["decomposition"].total
 
 
 def voxels_of(review, lesion):

@@ -96,10 +96,11 @@ class TestReview:
         client = start("--reader", "Ann").client("Ann")
         base = client.base("one")
         folder = results / "one"
-        files = {"healthy": folder / "healthy.nii.gz", "map": folder / "calcium_map.nii.gz"}
+        files = {"map": folder / "calcium_map.nii.gz"}
         files |= {"ct": results.parent / "cts" / "one.nii.gz", "heart": folder / "heart.nii.gz"}
         files |= {"territories": folder / "territories.nii.gz"}
         images = {name: sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for name, file in files.items()}
+        images["healthy"] = images["ct"] - images["map"]
         assert set(client.get(base)["images"]) == set(images)
         # In turns, so that none is the only one in memory.
         for k in range(0, len(images["ct"]), 3):

@@ -182,3 +182,14 @@ class TestScene:
         events.process_events()
         assert annotating.project is not None
         assert annotating.opened is None
+
+
+class TestSteps:
+    def test_the_next_step_is_bold_and_opens_its_page(self, annotating):
+        label = annotating.ui.stepsLabel
+        assert "3&nbsp;scans" in label.text
+        assert '<b><a href="1">2&nbsp;Annotate</a></b>&nbsp;<small>0&nbsp;of&nbsp;3' in label.text
+        annotating.keys("V")
+        label.linkActivated.emit("2")
+        assert annotating.ui.pages.currentIndex == 2
+        assert "1&nbsp;of&nbsp;3" in label.text

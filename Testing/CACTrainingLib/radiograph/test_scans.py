@@ -129,7 +129,7 @@ def test_results_of_a_cohort_become_labels(tmp_path):
     assert {name: cell for name, cell in first.known.items() if cell} == wanted
     assert (second.heart, second.known["agatston_reader"], second.known["agatston_automatic"]) == (None, "55.5", "")
     assert (second.patient, second.known["sex"]) == ("two", "")
-    assert [warning.code for warning in warnings] == ["patients-untold"]
+    assert [warning.code for warning in warnings] == ["patient-id-missing"]
     table, failed = write_scan_radiographs(results, tmp_path / "out")
     assert not failed
     cases = [read_case(tmp_path / "out" / row["file"]) for row in read_table(table)]

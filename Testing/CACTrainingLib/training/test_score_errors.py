@@ -68,6 +68,15 @@ def test_probabilities_of_categories(errors):
         assert told[:, c].mean() == pytest.approx(((truth >= low) & (truth < high)).mean(), abs=0.03)
 
 
+def test_a_large_score_excludes_no_calcium(errors):
+    """No patient without calcium scored so high; and the higher the score, the likelier is each higher category."""
+    own = replace(errors, chances=((0.05, -3.6, 2.2), *errors.chances[1:]))
+    assert own.probabilities(3.0)[0] > 0.05
+    assert own.probabilities(2292.0)[0] == 0
+    reached = np.array([np.cumsum(own.probabilities(score)[::-1]) for score in np.geomspace(0.5, 4000, 200)])
+    assert (np.diff(reached, axis=0) > -1e-9).all()
+
+
 def test_few_errors_cut_off_nothing():
     assert central([]) == (-np.inf, np.inf)
     assert central([-1.0, 0.5]) == (-1.0, 0.5)

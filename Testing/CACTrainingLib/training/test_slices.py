@@ -153,7 +153,7 @@ def test_a_network_that_learns_nothing_is_told(parts):
     metrics = {"auc": 0.52}
     assert task.warnings(metrics, 4) == []
     (warning,) = task.warnings(metrics, 5)
-    assert warning.code == "slices-not-told-apart"
+    assert warning.code == "slices-not-separated"
     assert "0.52" in warning.message
     assert task.warnings({"auc": 0.7}, 5) == []
 

@@ -38,7 +38,7 @@ def results(scan, tmp_path_factory):
     """What scoring writes of it."""
     folder = tmp_path_factory.mktemp("results") / "scan"
     result = score_scan(read_ct(scan / "ct.nii.gz"), networks=known_networks())
-    write_result(OutputFolder(folder), result, RunSettings(healthy=False), Progress())
+    write_result(OutputFolder(folder), result, RunSettings(), Progress())
     return folder
 
 

@@ -56,8 +56,9 @@ def showLayout(volume=None) -> None:
         widget = manager.sliceWidget(VIEW)
         widget.mrmlSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
         widget.sliceLogic().FitSliceToBackground()
-    view = views.shownThreeDView()
-    if view is not None:
+    widget = views.shownThreeDWidget()
+    if widget is not None:
+        view = widget.threeDView()
         view.resetFocalPoint()
         _lookFromTheSide(view.cameraNode())
         views.fitCamera(view, turn=False)

@@ -1,23 +1,24 @@
-// The numbers beside the images: headline, warnings, totals, and the list of lesions.
+// The numbers beside the images: headline, warnings, table of scores, and the list of lesions.
 
-import { byId, element, interval, number } from '/static/common.js'
+import { byId, element, number } from '/static/common.js'
 
 // chosen: ids of lesions. consensus: whether readers decide on what they disagreed on. choose: is told the lesion that
 // is clicked on.
 export function drawNumbers (state, method, chosen, consensus, choose) {
   const own = state.methods[method]
-  const { total } = own
-  byId('status').textContent = consensus && own.status !== 'reviewed' ? 'consensus, to be decided' : own.status_words
-  const category = state.categories
-  const risk = category && method === 'threshold' ? `, risk class ${category.risk_class}, CAC-DRS ${category.cac_drs}` : ''
-  const range = total.interval_90 ? ` (90 % interval ${interval(total.interval_90)})` : ''
-  byId('headline').textContent = own.no_calcium ? 'No coronary calcium: reviewed score of 0' : `${own.score_title} ${number(total.clinical_agatston)}${range}${risk}`
-  byId('score-title').textContent = own.score_title
+  const head = state.headline
+  byId('status').textContent = consensus && own.status !== 'reviewed' ? 'consensus, to be decided' : head.state
+  byId('headline').textContent = head.score
+  byId('summary').textContent = head.summary
+  byId('warned').hidden = !state.warnings.length
+  byId('warned').classList.toggle('severe', Boolean(head.warning?.severe))
+  const worst = head.warning || state.warnings[0]
+  byId('warning').textContent = worst ? `⚠ ${worst.line}${head.more ? ` ${head.more} more` : ''}` : ''
   byId('reviewed').setAttribute('aria-pressed', String(own.status === 'reviewed'))
   byId('undo').disabled = !state.can_undo
   byId('redo').disabled = !state.can_redo
-  byId('warnings').replaceChildren(...state.warnings.map(warning => element('li', { class: warning.severe ? 'severe' : null }, warning.message)))
-  drawTotals(state, method)
+  byId('warnings').replaceChildren(...state.warnings.map(({ line, why, severe }) => element('li', { class: severe ? 'severe' : null }, element('b', {}, line), ` ${why}`)))
+  drawTotals(state)
   byId('lesions').tBodies[0].replaceChildren(...own.lesions.map(lesion => lesionRow(state, method, lesion, chosen.has(lesion.id), choose)))
   const row = byId('lesions').querySelector('tr.chosen')
   // Only within the list: on a small screen the page stays where it is.
@@ -25,17 +26,17 @@ export function drawNumbers (state, method, chosen, consensus, choose) {
   if (row && (row.offsetTop < list.scrollTop + 30 || row.offsetTop + 30 > list.scrollTop + list.clientHeight)) list.scrollTop = row.offsetTop - 60
 }
 
-function drawTotals (state, method) {
-  const cells = (name, score, kind, swatch) => element('tr', { class: kind },
-    element('td', {}, swatch ? site(swatch, name) : name), cell(String(score.lesions)), cell(number(score.clinical_agatston)),
-    element('td', {}, interval(score.interval_90)), cell(number(score.volume_mm3)), cell(number(score.mass_mg, 2)))
-  const { arteries, total } = state.methods[method]
-  const rows = Object.entries(arteries).filter(([, score], n) => n < 4 || score.lesions).map(([name, score]) =>
-    cells(name, score, null, state.sites.find(known => known.name === name)))
-  rows.push(cells('total', total, 'total'))
-  const elsewhere = method === 'threshold' ? state.non_coronary || {} : {}
-  for (const [name, score] of Object.entries(elsewhere)) if (score.lesions) rows.push(cells(name, score, null, state.sites.find(known => known.full_name === name)))
-  byId('totals').tBodies[0].replaceChildren(...rows)
+function drawTotals (state) {
+  const { titles, rows } = state.table
+  const light = n => titles[n] === 'Map' ? 'number light' : n ? 'number' : null
+  byId('totals').tHead.replaceChildren(element('tr', {}, ...titles.map((title, n) => element('th', { scope: 'col', class: light(n) }, title))))
+  const line = (name, cells, known, kind) => element('tr', { class: kind },
+    element('td', {}, known ? site(known, name) : name), ...cells.map((text, n) => element('td', { class: light(n + 1) }, text)))
+  const drawn = rows.map(row => line(row.name, row.cells, row.site && state.sites.find(known => known.label === row.site), row.site ? null : 'total'))
+  for (const [name, score] of Object.entries(state.non_coronary)) {
+    if (score.lesions) drawn.push(line(name, [number(score.clinical_agatston), number(score.volume_mm3)], state.sites.find(known => known.full_name === name), 'elsewhere'))
+  }
+  byId('totals').tBodies[0].replaceChildren(...drawn)
 }
 
 const cell = text => element('td', { class: 'number' }, text)
@@ -54,13 +55,14 @@ function lesionRow (state, method, lesion, isChosen, choose) {
   const row = element('tr', { class: [isChosen && 'chosen', lesion.left_out !== null && 'left-out'].filter(Boolean).join(' ') || null, title: lesion.left_out },
     element('td', {}, button), element('td', {}, site(known, name)),
     element('td', {}, lesion.slices[0] === lesion.slices[1] ? String(lesion.slices[0]) : lesion.slices.join('–')),
-    cell(number(lesion.weighted_area_mm2)), cell(number(lesion.volume_mm3)), cell(number(lesion.mass_mg, 2)),
-    cell(withError(lesion.integrated_mass_mg, lesion.mass_standard_error_mg)),
+    cell(number(lesion.agatston)), cell(number(lesion.volume_mm3)), cell(massOf(lesion)),
     cell(number(lesion.peak_hu, 0)), cell(lesion.probability === null ? '–' : `${Math.round(lesion.probability * 100)} %`))
   row.addEventListener('click', () => choose(lesion.id))
   return row
 }
 
-function withError (mass, error) {
+// The integrated mass where the run measured it, else that of the clinical rule.
+function massOf ({ integrated_mass_mg: mass, mass_standard_error_mg: error, mass_mg: byRule }) {
+  if (mass === null) return number(byRule)
   return error === null ? number(mass) : `${number(mass)} ± ${number(error)}`
 }

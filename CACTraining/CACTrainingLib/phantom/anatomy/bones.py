@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from ..scanner.motion import ScanPose
 from . import tissues
 from .body import Body
 from .canvas import Canvas, coverage
+
+if TYPE_CHECKING:
+    from .thorax import Trunk
 
 RIB_SPACING_MM = 23.0
 RIB_DROP_MM = 92.0
@@ -26,47 +30,53 @@ class Skeleton:
         self.pose = pose
         self._front = front
 
-    def paint_cage(self, canvas: Canvas, inner: np.ndarray, scale: float, grain: np.ndarray) -> None:
-        """Ribs, scapulae, sternum and clavicles. inner: mm outside the cavity's wall; scale: of the cavity here."""
-        self._paint_ribs(canvas, inner, grain)
-        self._paint_scapulae(canvas, inner)
-        self._paint_sternum(canvas, scale, grain)
+    def places(self, inner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the pixels that may show ribs and scapulae. inner: mm outside the cavity's wall."""
+        ribs = np.flatnonzero((inner > -0.5) & (inner < 12))
+        return ribs, np.flatnonzero((inner > 14) & (inner < 40) & (self._front < 0.55))
+
+    def paint_cage(self, canvas: Canvas, trunk: Trunk, scale: float) -> None:
+        """Ribs, scapulae, sternum and clavicles. scale: of the cavity here."""
+        self._paint_ribs(canvas, trunk)
+        self._paint_scapulae(canvas, trunk)
+        self._paint_sternum(canvas, scale, trunk.grain)
         self._paint_clavicles(canvas)
 
-    def _paint_ribs(self, canvas: Canvas, inner: np.ndarray, grain: np.ndarray) -> None:
-        body = self.body
-        near = np.flatnonzero((inner.ravel() > -0.5) & (inner.ravel() < 12))
+    def _paint_ribs(self, canvas: Canvas, trunk: Trunk) -> None:
+        body, near = self.body, trunk.ribs
         front = self._front.ravel()[near]
         # Ribs fall from spine to the costochondral junction, cartilage rises again to the sternum.
         fall = np.where(front < _CARTILAGE_FROM, front / _CARTILAGE_FROM, 1 - 0.45 * (front - _CARTILAGE_FROM) / 0.26)
         height = canvas.z_mm + RIB_DROP_MM * fall + 4 * self.pose.inspiration - body.rib_phase * RIB_SPACING_MM
         off = height - RIB_SPACING_MM * np.rint(height / RIB_SPACING_MM)
-        depth = inner.ravel()[near] - 6.0
+        # Half a rib's height and its edge are less than 8 mm.
+        keep = (height > -150 + RIB_DROP_MM * 0.4) & (front < 0.955) & (np.abs(off) < 8)
+        near, front, off = near[keep], front[keep], off[keep]
+        depth = trunk.inner.ravel()[near] - 6.0
         cartilage = front > _CARTILAGE_FROM
         thickness = np.where(cartilage, 4.6, 4.0)
         tall = np.where(cartilage, 6.5, 5.6)
         distance = (np.sqrt((depth / thickness) ** 2 + (off / tall) ** 2) - 1) * 4.3
-        keep = (height > -150 + RIB_DROP_MM * 0.4) & (front < 0.955)
-        share = coverage(distance, 1.0) * keep
-        marrow = np.float32(tissues.RIB_MARROW_HU) + 40 * grain.ravel()[near]
+        grain = trunk.grain.ravel()[near]
+        marrow = np.float32(tissues.RIB_MARROW_HU) + 40 * grain
         core = coverage(distance + 1.5, 0.9)
         bone = tissues.CORTICAL_HU + core * (marrow - tissues.CORTICAL_HU)
-        soft = tissues.CARTILAGE_HU + 15 * grain.ravel()[near]
+        soft = tissues.CARTILAGE_HU + 15 * grain
         flat = canvas.hu.ravel()
-        flat[near] += share * (np.where(cartilage, soft, bone) - flat[near])
+        flat[near] += coverage(distance, 1.0) * (np.where(cartilage, soft, bone) - flat[near])
 
-    def _paint_scapulae(self, canvas: Canvas, inner: np.ndarray) -> None:
+    def _paint_scapulae(self, canvas: Canvas, trunk: Trunk) -> None:
         z = canvas.z_mm
         if not 25 < z < 175:
             return
         grow = min(1.0, (z - 25) / 70)
-        near = np.flatnonzero((inner.ravel() > 14) & (inner.ravel() < 40) & (self._front.ravel() < 0.55))
+        near = trunk.scapulae
         front = self._front.ravel()[near]
         centre = 0.16 + 0.10 * grow
         reach = 0.04 + 0.13 * grow
         lift = 21 + 9 * np.square((front - centre) / 0.2) + 5 * grow
         distance = np.maximum(
-            np.abs(inner.ravel()[near] - lift) - 2.6 - 3.0 * grow * np.clip((front - centre) / reach, 0, 1),
+            np.abs(trunk.inner.ravel()[near] - lift) - 2.6 - 3.0 * grow * np.clip((front - centre) / reach, 0, 1),
             (np.abs(front - centre) - reach) * 400,
         )
         flat = canvas.hu.ravel()

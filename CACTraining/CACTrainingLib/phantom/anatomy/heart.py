@@ -78,6 +78,11 @@ class Heart:
         self._shape = shape
         self._softness = 1.2 + 1.3 * pose.motion_scale  # width of the edges between muscle and fat, mm
         self._vessels = great_vessels(body, self.frame, shape)
+        reaches = [radii.max() + edge for _, radii, _, edge in self._vessels]
+        self._heights = [
+            (path[:, 2].min() - reach, path[:, 2].max() + reach)
+            for (path, *_), reach in zip(self._vessels, reaches, strict=True)
+        ]
         walls = np.minimum.reduce([shape.part(name) - WALL_MM.get(name, 0.0) for name in PARTS])
         near = np.minimum(shape.pericardium, walls) < _BORDER_MM
         self._near = self.frame.to_lps(shape.places_mm[near]).astype(np.float32)
@@ -169,7 +174,9 @@ class Heart:
         return dict(zip(("pericardium", *PARTS), found, strict=True))
 
     def _paint_vessels(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
-        for path, radii, hu, edge in self._vessels:
+        for (path, radii, hu, edge), (low, high) in zip(self._vessels, self._heights, strict=True):
+            if not low < canvas.z_mm - 0.6 * lift[2] < high:
+                continue
             box, distance = canvas.tube_distance(path + 0.6 * lift, radii, edge)
             share = coverage(distance, edge)
             canvas.blend(box, share, hu)

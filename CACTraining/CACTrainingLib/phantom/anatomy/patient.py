@@ -147,8 +147,8 @@ class Demographics:
     """Clinical facts of a patient, drawn to fit the sex, body and calcium.
 
     They are drawn after everything else and from a random stream of their own: the patient does not change by them.
-    Each follows from published relations only, so that clinical factors tell of calcium what they tell in people,
-    no more.
+    Each follows from published relations only, so that clinical factors predict calcium as well as in people,
+    and no better.
 
     Age. MESA (McClelland 2006, 10.1161/CIRCULATIONAHA.105.580696, table 2; (2nd): read in a public transcription)
     gives the 25th, 50th, 75th and 90th percentile of the Agatston score by sex, race and decade of age, 45 to 84.
@@ -174,7 +174,7 @@ class Demographics:
     The girth is that of the digital body as it is scanned, without the breasts. The people measured were active and
     mostly young, so digital patients are leaner than those of MESA.
 
-    What is left out: BMI tells of calcium only what the body's size does, which in digital patients is next to
+    What is left out: BMI predicts calcium only as far as the body's size does, which in digital patients is next to
     nothing (in MESA prevalence × 1.04 per 5.5 kg/m², 10.1016/j.atherosclerosis.2008.09.041). Age shows in a digital
     image by coronary calcium only: not by bone, aorta or valves, as it does in people. Age and BMI are independent,
     given sex.

@@ -20,18 +20,21 @@ from ..scanner.motion import ScanPose
 from . import tissues
 from .body import Body
 from .bones import Skeleton
-from .canvas import Canvas, coverage
+from .canvas import Box, Canvas, coverage
 from .heart import reference_frame
 from .points import PointCloud, join_clouds
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """A slice's [rows, columns]: inner, mm outside the cavity's wall; lung, share of each pixel; grain, texture."""
+    """A slice's [rows, columns]: inner, mm outside the cavity's wall; lung, share of each pixel; grain, texture.
+    ribs, scapulae: indices of the pixels that may show them."""
 
     inner: np.ndarray
     lung: np.ndarray
     grain: np.ndarray
+    ribs: np.ndarray
+    scapulae: np.ndarray
 
 
 class Thorax:
@@ -62,7 +65,7 @@ class Thorax:
         scale = cavity_scale(z)
         inner = self._radius - self._cavity * np.float32(scale)
         grain = self.grain(z)
-        self._paint_couch(canvas)
+        self.paint_couch(canvas)
         self._paint_wall(canvas, inner, scale, grain)
         lung = coverage(inner, 1.2)
         width, depth = float(self._cavity.max()) * scale + 3, self._cavity_back * scale + 35
@@ -73,7 +76,7 @@ class Thorax:
         if self.body.emphysema:
             air -= np.float32(70 * self.body.emphysema) * np.clip(1.5 * grain[box] - 0.3, 0, 1)
         canvas.blend(box, lung[box], air)
-        return Trunk(inner, lung, grain)
+        return Trunk(inner, lung, grain, *self.skeleton.places(inner))
 
     def paint(self, canvas: Canvas, trunk: Trunk, breath_mm: float) -> np.ndarray:
         """Paint diaphragm, abdomen, ribs, scapulae, sternum, clavicles on the trunk; spine comes after the heart.
@@ -81,7 +84,7 @@ class Thorax:
         breath_mm: the diaphragm's height above its middle. Returns the share of lung in each pixel [rows, columns].
         """
         lung = self._paint_diaphragm(canvas, trunk.lung.copy(), trunk.inner, trunk.grain, breath_mm)
-        self.skeleton.paint_cage(canvas, trunk.inner, cavity_scale(canvas.z_mm), trunk.grain)
+        self.skeleton.paint_cage(canvas, trunk, cavity_scale(canvas.z_mm))
         return lung
 
     def grain(self, z_mm: float) -> np.ndarray:
@@ -90,7 +93,7 @@ class Thorax:
         first, second, third = self._grain
         return first * np.float32(math.cos(a)) + second * np.float32(math.sin(a)) + third * np.float32(math.cos(b))
 
-    def _paint_couch(self, canvas: Canvas) -> None:
+    def paint_couch(self, canvas: Canvas) -> None:
         """A curved carbon shell with foam inside, below the patient."""
         box = canvas.box(-215, 215, 60, 400)
         back = self._cavity_back + 13 + self.body.fat_mm + 0.6 * self.body.muscle_mm + 16
@@ -127,15 +130,9 @@ class Thorax:
         hu += share * (np.float32(body.muscle_hu) + spots * np.float32(5) - hu)
         canvas.hu.ravel()[near] = hu
 
-    def _breast_centres(self) -> tuple[np.ndarray, tuple[float, float, float]]:
-        body = self.body
-        y = -(body.cavity_half_depth_mm + 13 + body.muscle_mm * 0.7 + body.fat_mm * 0.5)
-        centres = np.array([[side * 0.66 * body.cavity_half_width_mm, y + 14, 18.0] for side in (-1, 1)])
-        return centres, (body.breast_mm * 1.05, body.breast_mm * 0.62, body.breast_mm * 1.1)
-
     def _paint_breasts(self, canvas: Canvas, skin: np.ndarray) -> None:
         """Lower the skin distance by the breasts' bulge, in place (smooth union)."""
-        centres, semi = self._breast_centres()
+        centres, semi = _breast_centres(self.body)
         for centre in centres:
             box, distance = canvas.ellipsoid_distance(centre, semi, border_mm=25.0)
             part = skin[box]
@@ -144,7 +141,7 @@ class Thorax:
 
     def _paint_glands(self, canvas: Canvas, hu: np.ndarray, near: np.ndarray) -> None:
         """Gland in the fat of the breasts; hu: the wall's pixels, whose flat indices are `near`."""
-        centres, semi = self._breast_centres()
+        centres, semi = _breast_centres(self.body)
         gland = np.zeros_like(canvas.hu)
         for centre in centres:
             inner = (semi[0] * 0.72, semi[1] * 0.72, semi[2] * 0.6)
@@ -222,6 +219,23 @@ def trunk_outline_mm(body: Body, z_mm: float) -> np.ndarray:
     fat = _polar(front, _fat_mm(body)) * belly + lateral * 12 * shoulder
     radius = cavity * scale + 13 + muscle + fat
     return np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
+
+
+def body_box(body: Body, canvas: Canvas, heights_mm: tuple[float, float]) -> Box:
+    """Rows and columns that hold the body at all heights between these two, however deep the breath."""
+    heights = np.linspace(*heights_mm, 30)
+    edges = [1.06 * np.concatenate([trunk_outline_mm(body, float(z)) for z in heights])]
+    if body.breast_mm:
+        centres, semi = _breast_centres(body)
+        edges += [centres[:, :2] + side * np.array(semi[:2]) for side in (-1, 1)]
+    (x0, y0), (x1, y1) = (reduce(np.concatenate(edges), axis=0) for reduce in (np.min, np.max))
+    return canvas.box(x0 - 12, x1 + 12, y0 - 12, y1 + 12)
+
+
+def _breast_centres(body: Body) -> tuple[np.ndarray, tuple[float, float, float]]:
+    y = -(body.cavity_half_depth_mm + 13 + body.muscle_mm * 0.7 + body.fat_mm * 0.5)
+    centres = np.array([[side * 0.66 * body.cavity_half_width_mm, y + 14, 18.0] for side in (-1, 1)])
+    return centres, (body.breast_mm * 1.05, body.breast_mm * 0.62, body.breast_mm * 1.1)
 
 
 def cavity_radius_mm(body: Body, pose: ScanPose, front: np.ndarray) -> np.ndarray:
@@ -316,37 +330,40 @@ def _places_in_lung(body: Body, side: int, generator: np.random.Generator, count
     while found < count:
         p = generator.uniform((0, -120, -95), (140, 130, 180), (4 * count, 3))
         p[:, 0] *= side
+        p = p[(np.abs(p[:, 0] - 6) > 24) & (p[:, 2] > body.right_dome_mm - 75) & (generator.random(len(p)) < 0.75)]
         front = np.arctan2(np.abs(p[:, 0]), p[:, 1]) / math.pi
         widest = cavity_radius_mm(body, ScanPose(), front) * cavity_scale(p[:, 2])
-        inside = np.hypot(p[:, 0], p[:, 1]) < widest - 2.5
-        inside &= np.abs(p[:, 0] - 6) > 24
-        inside &= (((frame.to_heart(p)) / (frame.semi_axes_mm + 3)) ** 2).sum(axis=1) > 1
-        inside &= (p[:, 2] > body.right_dome_mm - 75) & (generator.random(len(p)) < 0.75)
-        kept.append(p[inside])
-        found += int(inside.sum())
+        p = p[np.hypot(p[:, 0], p[:, 1]) < widest - 2.5]
+        p = p[((frame.to_heart(p) / (frame.semi_axes_mm + 3)) ** 2).sum(axis=1) > 1]
+        kept.append(p)
+        found += len(p)
     return np.concatenate(kept)[:count]
 
 
 def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) -> PointCloud:
     order = np.argsort(np.linalg.norm(ends - gate, axis=1) + generator.normal(0, 12, len(ends)))
     limit = 40 * len(ends)
-    nodes = np.empty((limit, 3))
-    reach = np.full(limit, np.inf)
+    # Coordinates apart and contiguous, because every place looks at all that has grown.
+    x, y, z = nodes = np.empty((3, limit))
+    reach = np.empty(limit)
     parent = np.zeros(limit, np.int64)
-    nodes[0], reach[0], count = gate, 0.0, 1
+    nodes[:, 0], reach[0], count = gate, 0.0, 1
     leaves = []
     for end in ends[order]:
-        distance = np.linalg.norm(nodes[:count] - end, axis=1)
+        distance = np.sqrt((x[:count] - end[0]) ** 2 + (y[:count] - end[1]) ** 2 + (z[:count] - end[2]) ** 2)
         # A detour through the trunk is cheaper than a new long vessel: 0.35 mm per mm already grown.
-        start = int(np.argmin(distance + 0.35 * reach[:count]))
+        start = int((distance + 0.35 * reach[:count]).argmin())
         steps = max(1, math.ceil(distance[start] / _STEP_MM))
         bend = generator.normal(0, 0.09 * distance[start], 3)
-        t = np.arange(1, steps + 1)[:, None] / steps
+        t = np.arange(1, steps + 1) / steps
         grown = slice(count, count + steps)
-        nodes[grown] = nodes[start] * (1 - t) + end * t + bend * np.sin(math.pi * t)
+        before = nodes[:, start, None]
+        nodes[:, grown] = before * (1 - t) + end[:, None] * t + bend[:, None] * np.sin(math.pi * t)
         parent[grown] = [start, *range(count, count + steps - 1)]
-        lengths = np.linalg.norm(np.diff(nodes[grown], axis=0, prepend=nodes[start : start + 1]), axis=1)
-        reach[grown] = reach[start] + np.cumsum(lengths)
+        sides = nodes[:, grown].copy()
+        sides[:, 1:] -= nodes[:, count : count + steps - 1]
+        sides[:, :1] -= before
+        reach[grown] = reach[start] + np.sqrt((sides**2).sum(axis=0)).cumsum()
         count += steps
         leaves.append(count - 1)
     flow = np.zeros(count)
@@ -354,7 +371,7 @@ def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) ->
     for n in range(count - 1, 0, -1):
         flow[parent[n]] += flow[n]
     radius = np.minimum(TERMINAL_RADIUS_MM * np.cbrt(flow), LARGEST_RADIUS_MM)
-    return _fill(nodes[:count], parent[:count], radius, generator)
+    return _fill(nodes[:, :count].T.copy(), parent[:count], radius, generator)
 
 
 def _fill(nodes: np.ndarray, parent: np.ndarray, radius: np.ndarray, generator: np.random.Generator) -> PointCloud:

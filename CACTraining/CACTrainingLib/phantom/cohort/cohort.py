@@ -118,11 +118,11 @@ def write_cohort(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write a cohort and return its table, `cohort.csv`. Called again after an interruption, it goes on.
+    """Write a cohort and return its table, `cohort.csv`. Called again after an interruption, it resumes.
 
     Scans that are there are kept as they are.
 
-    workers: processes, one per core when None. progress: told (done, patients) after each.
+    workers: processes, one per core when None. progress: called with (done, patients) after each.
 
     Raises CohortError when the folder holds a cohort of other settings, or there are too few patients.
     """
@@ -149,8 +149,8 @@ def in_processes(
 ) -> dict[int, T]:
     """Results of `work` by the patient's number; begun in their order, in processes of their own.
 
-    workers: processes, one per core when None. progress: told (done, all) after each. What `work` raises is raised,
-    and CohortError where a process ended.
+    workers: processes, one per core when None. progress: called with (done, all) after each. What `work` raises is
+    raised, and CohortError where a process ended.
     """
     events = run_jobs(lambda: work, numbers, workers or os.cpu_count() or 1, progress)
     for number, event in zip(numbers, events, strict=True):
@@ -211,8 +211,8 @@ SAMPLES = {
 
 _DIGITAL = ScanWarning(
     "digital-patient",
-    "This is a digital patient: computed, not scanned. Its regions are those an annotator would paint who knows the "
-    "truth. No number here says anything about performance on people.",
+    "This is a digital patient: simulated, not scanned. Its regions are painted as by an annotator who knows the "
+    "truth. Its figures do not show performance in people.",
 )
 
 

@@ -90,7 +90,7 @@ def prepare_background(
     dense = len(find_lesions(scan.image, mask.astype(np.uint8), ScoringRules()).lesions)
     if dense:
         message = f"{dense} places in the heart reach 130 HU. If any is calcium, its truth is wrong: take another scan."
-        warnings.append(ScanWarning("maybe-not-clean", message))
+        warnings.append(ScanWarning("possible-calcium", message))
     labels = None if region.territories is None else region.territories.labels(scan.image)
     anatomy = None
     if fitted:

@@ -207,11 +207,11 @@ def write_insertions(
     path_mm: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write a clean scan and `count` scans with lesions into DIR/NAME; called again, it goes on where it stopped.
+    """Write a clean scan and `count` scans with lesions into DIR/NAME; called again, it resumes.
 
     Each is a folder with `export.FILES`, and with TERRITORIES_FILE where the heart was fitted; it appears only when
     complete. Numbers count from 0 for each seed, and a higher count adds to those there. path_mm: see `insert_lesions`.
-    progress: told (done, count + 1) after each. Returns DIR/NAME. Raises InsertionError when the folder holds
+    progress: called with (done, count + 1) after each. Returns DIR/NAME. Raises InsertionError when the folder holds
     insertions of other settings or another scan.
     """
     settings = settings or InsertedSettings()

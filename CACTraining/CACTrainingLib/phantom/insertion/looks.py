@@ -1,7 +1,7 @@
 """Other looks of a scan: field of view, pixels, slices, kernel, noise, air, a rolled patient.
 
 Only what the scan still holds can be made of it. Slices get thicker, never thinner, and a sharper kernel raises the
-noise with the edges. Each change of the scan is told to the `Scanner` too, so that inserted calcium is blurred as the
+noise with the edges. Each change of the scan is passed to the `Scanner` too, so that inserted calcium is blurred as the
 scan around it.
 """
 

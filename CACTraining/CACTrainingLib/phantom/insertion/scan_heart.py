@@ -32,7 +32,7 @@ LUNG_HU, BONE_HU = -300.0, 130.0
 """Limits in the scan smoothed by SMOOTH_MM."""
 SMOOTH_MM = 1.2
 RIM_MM = 3.0
-"""The rim of lung passes through the HU of fat; nearer to lung fat is not told from it."""
+"""The rim of lung passes through the HU of fat; nearer to lung, fat is not distinct from it."""
 LUNG_MM, BONE_MM = 2.0, 2.0
 """An artery keeps so far away from lung and bone."""
 NEAR_FAT_MM, SURFACE_MM = 4.0, 7.0

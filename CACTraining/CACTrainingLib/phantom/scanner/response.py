@@ -67,12 +67,11 @@ def image_of_points(
     angles = np.arange(_VIEWS) * 2 * math.pi / _VIEWS
     stamps = []
     for k in range(grid.shape[0]):
-        moved = None
+        moved, gantry = None, scanner.start_phase + times[k] / scanner.rotation_s
         if displacement is not None:
-            gantry = scanner.start_phase + times[k] / scanner.rotation_s
             lag = np.mod(angles / (2 * math.pi) - gantry + 0.5, 1.0) - 0.5
             moved = displacement(times[k] + lag * scanner.rotation_s)
-        stamp = _slice_stamp(cloud, grid, scanner, k, z[k], moved, view_gain)
+        stamp = _slice_stamp(cloud, grid, scanner, k, z[k], moved, gantry, view_gain)
         if stamp is not None:
             stamps.append(stamp)
     return stamps
@@ -109,6 +108,7 @@ def _slice_stamp(
     k: int,
     z_mm: float,
     moved: np.ndarray | None,
+    gantry: float,
     view_gain: np.ndarray | None,
 ) -> Stamp | None:
     reach = scanner.profile_reach_mm
@@ -138,17 +138,24 @@ def _slice_stamp(
     place = ((row - j0) * fine, (column - i0) * fine)
     plane = _frequency_plane(shape, pixel / fine, scanner)
     levels, share = _z_levels(dz)
-    spectra = []
-    for level in levels:
-        seen = weights * scanner.profile(height + level)
-        spectra.append(fft.rfft2(_spread(place, seen, shape)))
-    spectrum = spectra[0] if moved is None else _moving_spectrum(spectra, share, moved, plane, scanner.half_scan)
+    points = _spread(place, weights * scanner.profile(height + levels[:, None]), shape)
+    spectra = np.zeros((len(levels), rows * fine, columns * fine // 2 + 1), np.complex64)
+    # Most rows hold no point.
+    held = slice(int(place[0].min()) - 1, int(place[0].max()) + 3)
+    spectra[:, held] = fft.rfft(points[:, held])
+    spectra = fft.fft(spectra, axis=1, overwrite_x=True)
+    spectrum = spectra[0]
+    if moved is not None:
+        turn = np.arange(_DIRECTIONS) / _DIRECTIONS
+        weights = _half_scan_weight(turn - gantry) if scanner.half_scan else np.full(_DIRECTIONS, 0.5)
+        spectrum = _moving_spectrum(spectra, share, moved, plane, weights.astype(np.float32))
     system = plane.system
     if view_gain is not None:
-        gain = _by_direction(view_gain)[plane.direction % (_DIRECTIONS // 2) * 2]
+        gain = _by_direction(view_gain)[plane.views[0] % (_DIRECTIONS // 2) * 2]
         gain[0, 0] = 1.0
         system = system * gain
-    values = fft.irfft2(spectrum * system, s=shape)[::fine, ::fine].astype(np.float32)
+    kept = fft.ifft(spectrum * system, axis=0, overwrite_x=True)[::fine]
+    values = fft.irfft(kept, shape[1])[:, ::fine].astype(np.float32)
     if margin > STILL_MARGIN_MM:
         values *= _taper(rows, pixel)[:, None] * _taper(columns, pixel)[None, :]
     return Stamp(k, j0, i0, values)
@@ -166,11 +173,12 @@ def _fast_length(least: int) -> int:
 
 @dataclass(frozen=True)
 class _FrequencyPlane:
-    """Half plane of a patch's frequencies, 1/mm. direction: angle in _DIRECTIONS parts of a turn. system: transfer."""
+    """Half plane of a patch's frequencies, 1/mm. views: [2, rows, columns], of _DIRECTIONS in a turn those that see a
+    frequency, the second half a turn later. system: transfer."""
 
     fx: np.ndarray
     fy: np.ndarray
-    direction: np.ndarray
+    views: np.ndarray
     system: np.ndarray
 
 
@@ -180,8 +188,9 @@ def _frequency_plane(shape: tuple[int, int], step_mm: float, scanner: Scanner) -
     fx = np.fft.rfftfreq(shape[1], step_mm).astype(np.float32)[None, :]
     correction = _spline_transfer(fy * step_mm) * _spline_transfer(fx * step_mm)
     system = (scanner.transfer(np.hypot(fy, fx)) / correction / step_mm**2).astype(np.float32)
-    direction = np.rint(np.arctan2(fy, fx) * (_DIRECTIONS / (2 * math.pi))).astype(np.int32) % _DIRECTIONS
-    return _FrequencyPlane(fx, fy, direction, system)
+    direction = np.rint(np.arctan2(fy, fx) * (_DIRECTIONS / (2 * math.pi))).astype(np.intp)
+    views = np.stack([direction, direction + _DIRECTIONS // 2]) % _DIRECTIONS
+    return _FrequencyPlane(fx, fy, views, system)
 
 
 def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -196,31 +205,34 @@ def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _moving_spectrum(
-    spectra: list[np.ndarray], share: np.ndarray, moved: np.ndarray, plane: _FrequencyPlane, half_scan: bool
+    spectra: np.ndarray, share: np.ndarray, moved: np.ndarray, plane: _FrequencyPlane, weights: np.ndarray
 ) -> np.ndarray:
-    # The second pass is the same direction seen half a turn later; a gated half scan fades between the two.
+    # weights: of each view. The second pass sees the same direction half a turn later; a half scan fades between them.
     total = np.zeros_like(spectra[0])
     shift_x, shift_y = (_by_direction(-2 * math.pi * moved[:, axis]) for axis in (0, 1))
-    shares = [_by_direction(s) for s in share]
-    weights = 2 * _half_scan_weight(np.arange(_DIRECTIONS) / _DIRECTIONS) if half_scan else np.ones(_DIRECTIONS)
-    weights = (0.5 * weights).astype(np.float32)
-    for half in (0, _DIRECTIONS // 2):
-        view = (plane.direction + half) % _DIRECTIONS
-        angle = plane.fx * shift_x[view] + plane.fy * shift_y[view]
-        phase = np.empty_like(total)
-        phase.real, phase.imag = np.cos(angle), np.sin(angle)
-        mixed = sum(s[view] * spectrum for s, spectrum in zip(shares, spectra, strict=True))
+    shares = [_by_direction(s) * weights for s in share]
+    phase, mixed, part = (np.empty_like(total) for _ in range(3))
+    for view in plane.views:
+        angle = plane.fx * shift_x.take(view)
+        angle += plane.fy * shift_y.take(view)
+        np.cos(angle, out=phase.real)
+        np.sin(angle, out=phase.imag)
+        np.multiply(shares[0].take(view), spectra[0], out=mixed)
+        for s, spectrum in zip(shares[1:], spectra[1:], strict=True):
+            mixed += np.multiply(s.take(view), spectrum, out=part)
         phase *= mixed
-        phase *= weights[view]
         total += phase
     # Zero frequency has no direction: it takes the mean of all views.
-    total[0, 0] = sum(2 * (s * weights).mean() * spectrum[0, 0] for s, spectrum in zip(shares, spectra, strict=True))
+    total[0, 0] = sum(2 * s.mean() * spectrum[0, 0] for s, spectrum in zip(shares, spectra, strict=True))
     return total
 
 
 def _half_scan_weight(turn: np.ndarray) -> np.ndarray:
-    """Weight of a view at a fraction of a turn: 1 over half a turn, soft ends; w(t) + w(t + 1/2) = 1."""
-    distance = np.abs(np.mod(turn, 1.0) - 0.5)
+    """Weight of a view by its distance in turns from the middle of the scan; w(t) + w(t + 1/2) = 1.
+
+    1 over half a turn, with soft ends.
+    """
+    distance = np.abs(np.mod(turn + 0.5, 1.0) - 0.5)
     return np.clip((0.25 - distance) / 0.1 + 0.5, 0.0, 1.0)
 
 
@@ -231,21 +243,25 @@ def _by_direction(values: np.ndarray) -> np.ndarray:
 
 
 def _spread(place: tuple[np.ndarray, np.ndarray], weights: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Points onto a grid by cubic B-splines; `_spline_transfer` undoes their blur."""
-    bases, parts = [], []
-    for axis in (0, 1):
-        base = np.floor(place[axis]).astype(np.int64) - 1
-        t = place[axis] - base - 1
-        parts.append(np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6)
-        bases.append(base)
-    index = np.empty((4, 4, len(weights)), np.int64)
-    value = np.empty((4, 4, len(weights)))
-    for a in range(4):
-        for b in range(4):
-            index[a, b] = (bases[0] + a) * shape[1] + bases[1] + b
-            value[a, b] = parts[0][a] * parts[1][b] * weights
-    flat = np.bincount(index.ravel(), value.ravel(), minlength=shape[0] * shape[1])
-    return flat.reshape(shape).astype(np.float32)
+    """Points onto a grid by cubic B-splines, for each set of weights [sets, points]; float32 [sets, rows, columns].
+
+    `_spline_transfer` undoes their blur.
+    """
+    (rows, down), (columns, across) = (_cubic_spline(one) for one in place)
+    index = (rows[:, None] * shape[1] + columns[None]).ravel()
+    share = down[:, None] * across[None]
+    size = shape[0] * shape[1]
+    sums = [np.bincount(index, (share * one).ravel(), minlength=size) for one in weights]
+    return np.array(sums, np.float32).reshape(-1, *shape)
+
+
+def _cubic_spline(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The four nearest samples [4, points] of each place, and the place's share in each."""
+    base = np.floor(place)
+    t = place - base
+    s = 1 - t
+    parts = np.stack([s**3, 3 * t**3 - 6 * t**2 + 4, 3 * s**3 - 6 * s**2 + 4, t**3]) / 6
+    return base.astype(np.intp) + np.arange(-1, 3)[:, None], parts
 
 
 def _spline_transfer(cycles_per_sample: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..anatomy.heart import HEART_SHARE_OF_BREATH, Heart, HeartFrame
 from ..anatomy.hearts.valves import cusps
 from ..anatomy.patient import Patient
 from ..anatomy.points import PointCloud
-from ..anatomy.thorax import Thorax, apply_breath
+from ..anatomy.thorax import Thorax, apply_breath, body_box
 from .motion import ScanPose
 from .response import Stamp, add_stamp, add_stamps, image_of_points, slice_times_s
 from .scanner import Grid, NoiseSource, Scanner, direction_gains
@@ -158,7 +158,17 @@ class _Painter:
         self.patient, self.scanner, self.pose, self.grid = patient, scanner, pose, grid
         self.stamps: dict[str, list[list[Stamp]]] = {kind: [[] for _ in range(grid.shape[0])] for kind in MOVING_KINDS}
         self.x, self.y = grid.x_mm(), grid.y_mm()
-        self.thorax = Thorax(patient.body, pose, self.x, self.y, patient.number)
+        # All but the couch lies in the body's box: only that is painted.
+        whole = Canvas(self.x, self.y, 0.0, tissues.AIR_HU)
+        self._box = rows, columns = body_box(patient.body, whole, (grid.z_mm()[0] - 8, grid.z_mm()[-1] + 8))
+        self.thorax = Thorax(patient.body, pose, self.x[columns], self.y[rows], patient.number)
+        self.thorax.paint_couch(whole)
+        self._around = whole.hu
+        self._part = Grid(
+            (grid.shape[0], len(self.y[rows]), len(self.x[columns])),
+            grid.spacing_mm,
+            (self.x[columns.start], self.y[rows.start], grid.origin_mm[2]),
+        )
         self.heart = Heart(patient.body, pose, patient.heart)
         self.noise = NoiseSource((patient.number, scan_number, 9), grid, scanner)
         self._times = slice_times_s(grid, scanner)
@@ -179,11 +189,13 @@ class _Painter:
     def slice(self, k: int) -> tuple[np.ndarray, np.ndarray, float]:
         """HU int16, heart mask and noise at the heart of slice k."""
         body = self.patient.body
-        hu, lung, heart = self._anatomy(k)
-        tree = self._vessels.image(self.grid, k, self.scanner)
-        grain = self._grain.image(self.grid, k, self.scanner)
+        part, lung, inside = self._anatomy(k)
+        tree = self._vessels.image(self._part, k, self.scanner)
+        grain = self._grain.image(self._part, k, self.scanner)
         np.clip(tree, 0, 1, out=tree)
-        hu += lung * (tree * (body.blood_hu - body.lung_hu) + grain * _GRAIN_HU)
+        part += lung * (tree * (body.blood_hu - body.lung_hu) + grain * _GRAIN_HU)
+        hu, heart = self._around.copy(), np.zeros(self._around.shape, bool)
+        hu[self._box], heart[self._box] = part, inside > 0.5
         spectrum = fft.rfft2(hu)
         spectrum *= self._transfer
         clean = fft.irfft2(spectrum, s=hu.shape, overwrite_x=True)
@@ -199,7 +211,7 @@ class _Painter:
         noise *= np.float32(self.scanner.noise_hu)
         clean += noise
         at_heart = self.scanner.noise_hu * math.sqrt(0.5 * (gain_x**2 + gain_y**2)) * self._heart_weight()
-        return np.rint(np.clip(clean, LOWEST_HU, HIGHEST_HU)).astype(np.int16), heart > 0.5, at_heart
+        return np.rint(np.clip(clean, LOWEST_HU, HIGHEST_HU)).astype(np.int16), heart, at_heart
 
     def _heart_weight(self) -> float:
         x, y, _ = self.heart.frame.centre_mm
@@ -207,8 +219,9 @@ class _Painter:
         return float(self._where[min(j, len(self.y) - 1), min(i, len(self.x) - 1)])
 
     def _anatomy(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """HU, share of lung and of the heart in the body's box."""
         breath = float(self.pose.breath_mm(self._times[k]))
-        base = Canvas(self.x, self.y, float(self.grid.z_mm()[k]), tissues.AIR_HU)
+        base = Canvas(self._part.x_mm(), self._part.y_mm(), float(self.grid.z_mm()[k]), tissues.AIR_HU)
         trunk = self.thorax.trunk(base)
         total, lung, heart = (np.zeros_like(base.hu) for _ in range(3))
         for offset, weight in zip(self._offsets, self._weights, strict=True):
@@ -224,8 +237,11 @@ class _Painter:
     def _add_lumen(self, hu: np.ndarray, k: int) -> None:
         """Vessels show as blood where they run in fat; in muscle they hide."""
         body = self.patient.body
+        stamps = self.stamps["lumen"][k]
+        if not stamps:
+            return
         shown = np.zeros(hu.shape, np.float32)
-        for stamp in self.stamps["lumen"][k]:
+        for stamp in stamps:
             add_stamp(shown, stamp)
         j, i = np.nonzero(np.abs(shown) > 1e-3)
         room = np.clip((body.blood_hu - hu[j, i]) / (body.blood_hu - body.fat_hu), 0, 1)

@@ -126,7 +126,7 @@ def _score_tables(folder: Path) -> tuple[Path, ...]:
 def gated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple[list[NewScan], list[str]]:
     """The gated scans below a data set's folder, with what their readers outlined; and doubts.
 
-    series: by the patient's number. A scan whose regions are missing or cannot be told to be its own comes without.
+    series: by the patient's number. A scan whose regions are missing or cannot be attributed to it comes without.
     """
     scans, warnings = [], []
     outlined = {path.stem: path for path in sorted((root / REGIONS_FOLDER).glob("*.xml"))}
@@ -336,7 +336,7 @@ class _Plane(NamedTuple):
 
 
 def outlined_series(regions: Sequence[Region], series: Sequence[CocaSeries], xml: Path) -> CocaSeries:
-    """The series that the regions were outlined on. Raises CocaError when that cannot be told."""
+    """The series that the regions were outlined on. Raises CocaError if that is unknown."""
     if len(series) == 1:
         return series[0]
     fitting = []

@@ -59,7 +59,7 @@ def find_new_scans(
 ) -> tuple[list[NewScan], list[str]]:
     """The scans of a file or table, or below a folder, ready to be added to a project; what was passed over, and why.
 
-    labels: folder of segmentations. progress: is told how many DICOM folders are read of how many.
+    labels: folder of segmentations. progress: called with how many DICOM folders are read of how many.
     Raises SourceError when nothing is there.
     """
     source, labels = Path(source), None if labels is None else Path(labels)
@@ -253,7 +253,7 @@ def _with_segmentations(found: Sequence[_NamedScan], labels: Path | None, warnin
 
 
 def _by_name(paths: Iterable[Path]) -> dict[str, Path]:
-    """Image files by their name without its ending; of .seg.nrrd with it, so that these are told from scans."""
+    """Image files by their name without its ending; of .seg.nrrd with it, so that these are distinct from scans."""
     named = {}
     for path in sorted(paths):
         if path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(IMAGE_ENDINGS):

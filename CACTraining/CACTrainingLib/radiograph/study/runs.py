@@ -30,7 +30,7 @@ HELD_OUT = -1
 
 @dataclass(frozen=True)
 class Configuration:
-    """How a network is trained; it is always tested by the true score.
+    """Training configuration of a network; it is always tested on the true score.
 
     name: unlike any other configuration's; fit for a folder and the command line. label: score that it learns from,
     one of `cases.LABELS`. curriculum: severe calcium first. counterfactual: with radiographs of the same patients whose
@@ -96,7 +96,7 @@ class Data:
 
 
 def trainer(data: Data, budget: TrainingBudget) -> Prepared:
-    """What does a run: trains, and returns what the study keeps of it. Each process works on one core."""
+    """Trainer of a run, which returns what the study keeps of it. Each process works on one core."""
     import torch
 
     torch.set_num_threads(1)

@@ -36,8 +36,8 @@ SETS = {
 
 @dataclass(frozen=True)
 class Configuration:
-    """How to make a model. features: of SETS. classifier: of CLASSIFIERS. contrast: contrast-enhanced scans are learned
-    from too. pseudo: learned from pseudo-labels instead of the truth, by which all are evaluated.
+    """Configuration of a model. features: of SETS. classifier: of CLASSIFIERS. contrast: contrast-enhanced scans are
+    learned from too. pseudo: learned from pseudo-labels instead of the truth, by which all are evaluated.
     """
 
     features: str = "both"
@@ -74,7 +74,7 @@ class RadiomicsStudySettings(WholeScanStudySettings):
 
 @dataclass(frozen=True)
 class Data:
-    """What a training needs: the patients, their features, and those of contrast-enhanced scans."""
+    """Data of a training: the patients, their features, and those of contrast-enhanced scans."""
 
     cohort: Cohort
     own: FeatureTable

@@ -40,7 +40,7 @@ _INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm",
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What is trained, and how."""
+    """Settings of the fit."""
 
     config: VesselNetConfig
     training: VesselTraining
@@ -108,7 +108,7 @@ def prepare_vessels(
 
 
 def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
-    """What is kept of a scan: `input` in half precision, `heart_ml`, and where calcium lies (`true_calcium`)."""
+    """Prepared data of a scan: `input` in half precision, `heart_ml`, and where calcium lies (`true_calcium`)."""
     voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(region.mask)))
     return {
         "input": vessel_input(scan.image, region.mask, config).astype(np.float16),
@@ -139,8 +139,8 @@ def fit_vessels(
     """Train a network; stop where it validates best.
 
     files: of `prepare_vessels`, by name. targets: Agatston scores [4] by name. training, validation: names, of
-    different patients. folder: takes checkpoint and curves; a training that was ended there goes on. Raises DataError,
-    TrainingError.
+    different patients. folder: takes checkpoint and curves; a training that was ended there continues. Raises
+    DataError, TrainingError.
     """
     if len(training) < 2 or not validation:
         raise DataError(f"{len(training)} scans to train on and {len(validation)} to validate on are too few.")
@@ -192,7 +192,7 @@ LEAST_HU = 5.0
 
 
 def true_calcium(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
-    """What is kept of a scan, by name; empty where the truth is not known, or the field is not that of the heart.
+    """Prepared truth of a scan, by name; empty where the truth is not known, or the field is not that of the heart.
 
     Raises DataError where the truth cannot be read, or is on another grid than the scan.
     """

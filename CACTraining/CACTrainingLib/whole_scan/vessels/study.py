@@ -135,7 +135,7 @@ class VesselStudySettings(WholeScanStudySettings):
 
 @dataclass(frozen=True)
 class Data:
-    """What a training needs. inputs: prepared scans by `input_key` and name. folder: of the study."""
+    """Data of a training. inputs: prepared scans by `input_key` and name. folder: of the study."""
 
     cohort: Cohort
     inputs: Mapping[str, Mapping[str, Path]]

@@ -1,8 +1,8 @@
-"""How networks for vessel scores are trained: volumes, how they are varied, the loss, and the record of each epoch.
+"""Training task of networks for vessel scores: volumes, how they are varied, the loss, and the record of each epoch.
 
-The loss is the mean squared error of normalised scores; where a network is shown where calcium lies, how badly it tells
-it there is added (`VesselNet.forward`). Kecoglu names augmentation with noise, blur and shifts as missing; it is built
-here. Left and right are never exchanged: the arteries' places tell which they are.
+The loss is the mean squared error of normalised scores; where a network is shown where calcium lies, how badly it
+predicts it there is added (`VesselNet.forward`). Kecoglu names augmentation with noise, blur and shifts as missing; it
+is built here. Left and right are never exchanged, because arteries are identified by their places.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class VesselTraining:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a checkpoint belongs to. data: stands for the scans and their scores."""
+    """Identity of a checkpoint. data: stands for the scans and their scores."""
 
     config: VesselNetConfig
     training: VesselTraining
@@ -87,7 +87,7 @@ class Volumes:
         return (self._read(name) if volume is None else volume).astype(np.float32)
 
     def calcium(self, name: str, shift: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Where calcium truly lies in a volume that is shifted: how much it adds, float32, and its artery, int64; of
+        """True calcium in a volume that is shifted: how much it adds, float32, and its artery, int64; of
         the volume's shape. Raises DataError where that is not known."""
         if name not in self._calcium:
             self._calcium[name] = self._true_calcium(name)
@@ -201,7 +201,7 @@ def _digest(training: Volumes, validation: Volumes, agatston: Mapping[str, np.nd
 
 
 def outputs(network: nn.Module, volumes: Volumes, names: Sequence[str], batch_size: int = 8) -> np.ndarray:
-    """What a network gives for volumes as they are, [n, 4]."""
+    """Outputs of a network for unaugmented volumes, [n, 4]."""
     device = next(network.parameters()).device
     results = []
     with torch.inference_mode():

@@ -43,10 +43,10 @@ def test_a_constant_displacement_is_a_shift():
     assert np.abs(moved - shifted).max() < 1e-3 * shifted.max()
 
 
-@pytest.mark.parametrize("half_scan", [False, True])
-def test_motion_equals_back_projection_view_by_view(half_scan):
+@pytest.mark.parametrize(("half_scan", "gantry"), [(False, 0.0), (True, 0.0), (True, 0.25), (True, 0.6)])
+def test_motion_equals_back_projection_view_by_view(half_scan, gantry):
     """The sum over views of the ramp-filtered point spread at the place the point has in each view."""
-    scanner = replace(SCANNER, rotation_s=0.5, table_speed_mm_s=1e9, half_scan=half_scan)
+    scanner = replace(SCANNER, rotation_s=0.5, table_speed_mm_s=1e9, half_scan=half_scan, start_phase=gantry)
 
     def displacement(time_s):
         time_s = np.asarray(time_s)
@@ -59,8 +59,8 @@ def test_motion_equals_back_projection_view_by_view(half_scan):
     x, y = np.meshgrid(GRID.x_mm(), GRID.y_mm())
     expected, views = np.zeros_like(x), 360
     for angle in np.arange(views) * 2 * math.pi / views:
-        lag = (angle / (2 * math.pi) + 0.5) % 1.0 - 0.5
-        weight = np.clip((0.25 - abs(angle / (2 * math.pi) - 0.5)) / 0.1 + 0.5, 0, 1) if half_scan else 0.5
+        lag = (angle / (2 * math.pi) - gantry + 0.5) % 1.0 - 0.5
+        weight = np.clip((0.25 - abs(lag)) / 0.1 + 0.5, 0, 1) if half_scan else 0.5
         dx, dy, _ = displacement(lag * scanner.rotation_s)
         across = (x - dx) * math.cos(angle) + (y - dy) * math.sin(angle)
         expected += weight * np.interp(across, s, ramp) * 2 * math.pi / views

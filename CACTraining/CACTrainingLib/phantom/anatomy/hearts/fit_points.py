@@ -17,7 +17,7 @@ LEAST_HEART_ML = 60.0
 EDGE_HU = -200.0
 """What is less dense within a heart is lung at its edge, not fat."""
 BAND_MM = 12.0
-"""Farther from edges distances are not told apart."""
+"""Farther from edges, distances are not distinguished."""
 _MARGIN_MM = 30.0
 
 

@@ -206,8 +206,12 @@ class HeartShape:
 
     def stem(self, vessel: str) -> tuple[np.ndarray, np.ndarray]:
         """Centre line [n, 3] and radii [n] of the first part of "aorta" or "pulmonary", from its valve on."""
-        start = self.landmarks_mm["aortic" if vessel == "aorta" else "pulmonary"]
-        return _stem(self.part(vessel), self.places_mm, start)
+        return self._stems[vessel]
+
+    @cached_property
+    def _stems(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        valves = {"aorta": "aortic", "pulmonary": "pulmonary"}
+        return {v: _stem(self.part(v), self.places_mm, self.landmarks_mm[valve]) for v, valve in valves.items()}
 
 
 def _lattice_mm(low_mm: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
@@ -250,17 +254,17 @@ def interpolated(table: np.ndarray, shape: tuple[int, ...], low_mm: np.ndarray, 
     """Trilinear values [n, columns] of a table [lattice points, columns] at points [n, 3], at its border beyond it."""
     place = (np.asarray(heart_mm, np.float32) - low_mm.astype(np.float32)) * np.float32(1 / STEP_MM)
     np.clip(place, 0, np.array(shape, np.float32) - np.float32(1.001), out=place)
-    corner = place.astype(np.int32)
-    rest = place - corner
+    corner = place.astype(np.intp)
+    x, y, z = (place - corner.astype(np.float32)).T
     flat = (corner[:, 0] * shape[1] + corner[:, 1]) * shape[2] + corner[:, 2]
     result = np.zeros((len(place), table.shape[1]), np.float32)
-    for di in (0, 1):
-        a = rest[:, 0] if di else 1 - rest[:, 0]
-        for dj in (0, 1):
-            b = a * (rest[:, 1] if dj else 1 - rest[:, 1])
-            base = flat + (di * shape[1] + dj) * shape[2]
-            result += (b * (1 - rest[:, 2]))[:, None] * table[base]
-            result += (b * rest[:, 2])[:, None] * table[base + 1]
+    part = np.empty_like(result)
+    for di, a in enumerate((1 - x, x)):
+        for dj, b in enumerate((a * (1 - y), a * y)):
+            for dk, c in enumerate((b * (1 - z), b * z)):
+                table.take(flat + ((di * shape[1] + dj) * shape[2] + dk), axis=0, out=part, mode="clip")
+                part *= c[:, None]
+                result += part
     return result
 
 

@@ -43,7 +43,7 @@ def draw_tree(sex: str, shape: HeartShape, generator: np.random.Generator, forks
 
 
 def usual_tree(shape: HeartShape) -> CoronaryTree:
-    """The tree as it usually runs on a heart, the measured courses' mean in the grooves; the circumflex goes on along
+    """The tree as it usually runs on a heart, the measured courses' mean in the grooves; the circumflex continues along
     the coronary sinus, since where it ends is not known."""
     return _Builder("M", shape, _Middle()).build()
 

@@ -1,0 +1,251 @@
+"""A result at a glance, in the same words for the report, the PDF, the panel and the page of the review: one headline,
+one table, and one line per warning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..core.labels import Artery
+from ..core.warning_codes import ADVICE
+from ..results import CATEGORISED_BELOW, CLINICAL_TITLES, MethodResult
+from ..scoring.mass import mass_of
+from ..scoring.scores import whole_score
+from ..scoring.uncertainty import TOTAL
+
+if TYPE_CHECKING:
+    from ..core.ct import ScanWarning
+    from ..results import Categories
+    from ..scoring.scores import Score
+
+_LEAST_NAMED = 0.1
+"""Probability from which a category is named beside the likeliest."""
+
+_BY_STATUS = ("automatic", "unreviewed", "reviewed-empty")
+"""Codes of warnings that repeat the headline's state."""
+
+_SENTENCE_END = re.compile(r"(?<=[a-z0-9)]\.)\s+(?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class WarningLine:
+    """A warning as one line. why: the rest of it, and what to do."""
+
+    code: str
+    line: str
+    why: str
+    severe: bool
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What stands above all numbers.
+
+    score: of the clinical rule, such as "Agatston 161". interval: its 90 % interval; empty where unknown. category:
+    probable categories of an automatic score, classes of a reviewed one. state: "automatic, not reviewed", or who
+    reviewed it. reviewed: True if a reader confirmed it. warning: the worst; None without any but the state. more:
+    further warnings.
+    """
+
+    score: str
+    interval: str
+    category: str
+    state: str
+    reviewed: bool
+    warning: WarningLine | None
+    more: int
+
+    @property
+    def summary(self) -> str:
+        """Interval and category in one line."""
+        text = " · ".join(filter(None, (self.interval, self.category)))
+        return text[:1].upper() + text[1:]
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of the table of scores. site: None for the total. cells: texts, below the titles but the first."""
+
+    site: Artery | None
+    name: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores by artery, the total first. titles: of the columns; MAP_TITLE is that of the calcium map's score."""
+
+    titles: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+
+
+MAP_TITLE = "Map"
+
+
+def headline(
+    methods: Mapping[str, MethodResult],
+    categories: Categories | None,
+    warnings: Iterable[ScanWarning],
+    reader: str | None = None,
+) -> Headline:
+    """Return the headline of a result. reader: who reviewed it; None where that is unknown or not to be written."""
+    method = methods.get("threshold")
+    lines = [line for line in warning_lines(warnings) if line.code not in _BY_STATUS]
+    warning, more = (lines[0] if lines else None), max(0, len(lines) - 1)
+    if method is None:  # a review whose labels contradict each other
+        return Headline("No score", "", "", "not reviewed", False, warning, more)
+    if method.reviewed:
+        state = f"reviewed by {reader}" if reader else "reviewed"
+        state += ": no coronary calcium" if method.no_calcium else ""
+    else:
+        state = "automatic, not reviewed" if method.status == "automatic" else "candidates, not reviewed"
+    score = f"Agatston {whole_score(method.total.agatston):,}"
+    if method.status == "candidates":
+        score = _count(method.total.lesions, "candidate") if method.total.lesions else "No candidates"
+    category = " · ".join(_category(method, categories))
+    return Headline(score, interval_text(method), category, state, method.reviewed, warning, more)
+
+
+def _category(method: MethodResult, categories: Categories | None) -> list[str]:
+    if method.withheld:
+        return ["interval and category withheld"]
+    if method.status == "candidates":
+        together = f", {method.total.agatston:.0f} Agatston units in all" if method.total.lesions else ""
+        return [f"not a calcium score{together}"]
+    parts = [text] if (text := category_text(method)) else []
+    if categories is not None:
+        parts = parts or [f"risk class {categories.risk_class}"]
+        parts.append(f"CAC-DRS {categories.cac_drs}")
+        parts += [str(categories.percentile)] if categories.percentile is not None else []
+    return parts
+
+
+def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, float] | None = None) -> ScoreTable:
+    """Return the table of scores: of the clinical rule, with the calcium map's score in the last column.
+
+    Mass is the integrated mass where it was measured, else the clinical rule's. Arteries are left out where nobody has
+    assigned the lesions, so that none reads as free of calcium, and *other* where it has none. truth: mass by artery of
+    a simulated patient.
+    """
+    method, mapped = methods.get("threshold"), methods.get("decomposition")
+    if method is None:
+        return ScoreTable(("Artery",), ())
+    parts: list[Artery | None] = [None, *_arteries(method)]
+    columns = {"Agatston": [_number(_score(method, part).clinical_agatston) for part in parts]}
+    columns["Volume mm³"] = [_number(_score(method, part).volume_mm3) for part in parts]
+    masses = [_mass(method, part) for part in parts]
+    if any(mass != "–" for mass in masses):
+        columns["Mass mg"] = masses
+    if method.intervals:
+        columns["90 % interval"] = [_interval(method, part) for part in parts]
+    if truth is not None:
+        columns["True mg"] = [_number(sum(truth.values()) if part is None else truth.get(part, 0)) for part in parts]
+    if mapped is not None:
+        columns[MAP_TITLE] = [_number(_score(mapped, part).clinical_agatston) for part in parts]
+    names = ["Total" if part is None else part.key for part in parts]
+    rows = zip(parts, names, zip(*columns.values(), strict=True), strict=True)
+    return ScoreTable(("Artery", *columns), tuple(TableRow(*row) for row in rows))
+
+
+def warning_lines(warnings: Iterable[ScanWarning]) -> list[WarningLine]:
+    """Return warnings as lines, severe ones first and what the headline states last."""
+    lines = []
+    for warning in sorted(warnings, key=lambda one: (not one.severe, one.code in _BY_STATUS)):
+        line, *rest = _SENTENCE_END.split(warning.message)
+        advice = _SENTENCE_END.split(ADVICE.get(warning.code, ""))
+        why = " ".join([*rest, *(sentence for sentence in advice if sentence not in warning.message)])
+        lines.append(WarningLine(warning.code, line, why, bool(warning.severe)))
+    return lines
+
+
+def range_text(low: float, high: float) -> str:
+    """An interval in whole numbers, as clinics give scores."""
+    return f"{low:.0f}–{high:.0f}" if round(low) < round(high) else f"{high:.0f}"
+
+
+def interval_text(method: MethodResult) -> str:
+    """The total's interval: "90 % interval 40–130"; why there is none where a reviewed score lies beyond the study of
+    repeatability; empty where no errors are known."""
+    if TOTAL not in method.intervals:
+        return "no 90 % interval: the repeatability of such high scores was not studied" if method.intervals else ""
+    return f"90 % interval {range_text(*method.intervals[TOTAL].agatston)}"
+
+
+def category_text(method: MethodResult) -> str:
+    """Probable categories of an automatic score: "category 1–99 (78 %), 100–399 (20 %)".
+
+    Why there are none where the score is too high; empty where they are unknown.
+    """
+    if method.probabilities_withheld:
+        return f"category probabilities are withheld from a score of {CATEGORISED_BELOW:.0f}"
+    likely = sorted(method.category_probabilities.items(), key=lambda one: -one[1])
+    named = [one for n, one in enumerate(likely) if n == 0 or one[1] >= _LEAST_NAMED]
+    texts = [f"{name.replace('-', '–')} ({100 * min(max(p, 0.01), 0.99):.0f} %)" for name, p in named]
+    return f"category {', '.join(texts)}" if texts else ""
+
+
+def interval_note(method: MethodResult) -> str:
+    """Return what an interval holds, and whose errors it is made of; empty without one."""
+    if not method.intervals:
+        return ""
+    arteries = "Intervals of arteries come from errors of single arteries and need not add up to the total's."
+    if method.reviewed:
+        return (
+            "90 % prediction interval for the reviewed score of a second scan of this patient, from the scan–rescan "
+            f"study stored with the model. {arteries}"
+        )
+    if method.calibrated_on is None:
+        return (
+            "90 % prediction interval for a motion- and noise-free scan of this patient. Calibrated on simulated "
+            f"patients; errors that the simulation does not reproduce are not covered. {arteries}"
+        )
+    return (
+        "90 % prediction interval for the score that the reference's readers would give to this scan. Calibrated on "
+        f"{method.calibrated_on}; it holds for patients and scans like theirs. {arteries}"
+    )
+
+
+def map_sentence(method: MethodResult) -> str:
+    """The calcium map's score: "Agatston equivalent 374 · 90 % interval 21–414 · category …"."""
+    if not method.total.lesions:
+        return "The calcium map is empty; small and faint lesions may be missed"
+    parts = (f"{CLINICAL_TITLES['decomposition']} {method.total.clinical_agatston:,.0f}", interval_text(method))
+    return " · ".join(filter(None, (*parts, category_text(method))))
+
+
+def _arteries(method: MethodResult) -> list[Artery]:
+    lesions = method.lesions.lesions
+    assigned = any(lesion.artery != Artery.UNASSIGNED for lesion in lesions)
+    if not (method.reviewed or method.intervals or assigned):
+        return [Artery.UNASSIGNED] if lesions else []
+    return [a for a, score in method.arteries.items() if a <= Artery.RCA or score.lesions]
+
+
+def _score(method: MethodResult, part: Artery | None) -> Score:
+    return method.total if part is None else method.arteries[part]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if value else "0"
+
+
+def _mass(method: MethodResult, part: Artery | None) -> str:
+    score = _score(method, part)
+    if not score.lesions:
+        return "0" if method.masses is not None or score.mass_mg is not None else "–"
+    measured = mass_of(method, *([] if part is None else [part]))
+    mass, error = measured.integrated_mass_mg, measured.mass_standard_error_mg
+    if mass is None:
+        return "–" if score.mass_mg is None else f"{score.mass_mg:,.1f}"
+    return f"{mass:,.1f} ± {error:,.1f}" if error else f"{mass:,.1f}"
+
+
+def _interval(method: MethodResult, part: Artery | None) -> str:
+    own = method.intervals.get(TOTAL if part is None else part.key)
+    return "" if own is None else range_text(*own.agatston)
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"

@@ -1,0 +1,61 @@
+"""The five steps from scans to an installed model, and how far a project is in each."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+from slicer.i18n import tr as _
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.models.cards import list_models
+
+from ..project.annotations import annotators
+from ..project.project import Project
+from .evaluate.study_view import studiesIn
+
+_PAGES = (0, 1, 2, 3, 3)
+"""Page of each step: evaluation and installation share one."""
+
+
+class Steps:
+    """A row of links to the pages, each with its state; the next step to take is bold."""
+
+    def __init__(self, ui) -> None:
+        self._ui = ui
+        ui.stepsLabel.linkActivated.connect(lambda page: ui.pages.setCurrentIndex(int(page)))
+
+    def show(self, project: Project | None) -> None:
+        """Show a project as it is in its folder; None for none."""
+        names = (_("Project"), _("Annotate"), _("Train"), _("Evaluate"), _("Install"))
+        states = stepStates(project)
+        following = next((n for n, (_state, done) in enumerate(states) if not done), None)
+        parts = []
+        for n, (name, (state, _done), page) in enumerate(zip(names, states, _PAGES, strict=True)):
+            link = f'<a href="{page}">{n + 1} {name}</a>'
+            link = f"<b>{link}</b>" if n == following else link
+            parts.append(f"{link}&nbsp;<small>{state}</small>".replace(" ", "&nbsp;").replace("<a&nbsp;", "<a "))
+        self._ui.stepsLabel.setText(" · ".join(parts))
+
+
+def stepStates(project: Project | None) -> list[tuple[str, bool]]:
+    """State of each step in a few words, and True where there is nothing left to do in it."""
+    from ..training.background import runs_of, state_of
+
+    if project is None:
+        return [(_("none open"), False), *[("", False)] * 4]
+    scans, models = project.scans, project.models_folder
+    try:
+        annotated = sum(bool(annotators(project, scan.id)) for scan in scans)
+        installed = sum(model.origin == "user" for model in list_models())
+    except (CTError, OSError):
+        annotated = installed = 0
+    steps = max((state_of(models / f"{name}.training").step for name in runs_of(models)), default=0)
+    studies = len(studiesIn(project.studies_folder))
+    return [
+        (_("{count} scans").format(count=len(scans)), bool(scans)),
+        (_("{done} of {count}").format(done=annotated, count=len(scans)), annotated == len(scans) > 0),
+        (_("{steps:,} steps").format(steps=steps) if steps else "", steps > 0),
+        (_("{count} studies").format(count=studies) if studies else "", studies > 0),
+        (_("{count} own models").format(count=installed) if installed else "", installed > 0),
+    ]

@@ -1,0 +1,12 @@
+"""Agatston score, volume and mass of the lesions in a mask of one's own: own_mask.py CT MASK"""
+
+import sys
+
+import CACScoringLib as cac
+
+ct = cac.read_ct(sys.argv[1])
+scored = cac.agatston(ct.image, cac.read_mask(sys.argv[2]), cac.ScoringRules(minimum_pixels=3))
+
+print(f"Agatston {scored.total.agatston:.1f}, volume {scored.total.volume_mm3:.1f} mm³")
+for lesion in scored.lesions.lesions:
+    print(f"{lesion.artery.key}: {lesion.voxels} voxels, peak {lesion.peak_hu:.0f} HU")
