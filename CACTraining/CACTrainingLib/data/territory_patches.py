@@ -49,15 +49,9 @@ class TerritoryAugmentation:
     voxels are 10 or less. shade_hu: smooth and random, as from beam hardening and scatter. streak_hu: of noise that
     is alike along the rows, as from shoulders and arms. tissue_hu: of what is soft tissue, smooth and random.
     thickest_mm: of slices. blur_mm: standard deviation. sharpening: of edges. specks: dense spots at random places at
-<<<<<<< HEAD
-    most, so that calcium tells nothing of the territory. border_share: of specks on either side of BORDERS.
+    most, so that calcium carries no information on the territory. border_share: of specks on either side of BORDERS.
     dedicated_share: of patches with the field of view of a calcium scan (160 to 260 mm, the heart's slices alone).
     cut_share: of the others whose scan begins or ends within the heart.
-=======
-    most, so that calcium carries no information on the territory. dedicated_share: of patches with the field of view
-    of a calcium scan (160 to 260 mm, the heart's slices alone). cut_share: of the others whose scan begins or ends
-    within the heart.
->>>>>>> main
     """
 
     off_centre_mm: float = 45.0
