@@ -256,7 +256,7 @@ class Territories:
     """Probabilities on voxels of about 3 mm.
 
     grid: where they lie. heart: float32 [k, j, i]. probability: float32 [11, k, j, i], of TERRITORIES; what was not
-    looked at is outside. source: the network's name.
+    looked at is outside. source: the network's name. temperature: by which it overstates how sure it is of an artery.
     """
 
     grid: ScanGrid
@@ -264,6 +264,7 @@ class Territories:
     probability: np.ndarray
     source: str
     warnings: tuple[ScanWarning, ...] = ()
+    temperature: float = 1.0
 
     def labels(self, image: sitk.Image) -> sitk.Image:
         """The likeliest territory of every voxel of the scan, uint8 on its grid; ties go to the lower label."""
@@ -360,7 +361,8 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
             break
     output /= weight
     _clear(output[1:], largest_part(output[0] >= 0.5))
-    return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)))
+    temperature = float(model.card.calibration.get("temperature", 1.0))
+    return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)), temperature)
 
 
 def _clear(probability: np.ndarray, heart: np.ndarray) -> None:
