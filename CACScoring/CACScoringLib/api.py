@@ -30,7 +30,7 @@ from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings, score_scan
 from .quality.calibration import stored_repeatability
 from .report.files import Cell, lesion_rows
-from .report.notebook import result_as_fragment
+from .report.page import result_as_fragment
 from .results import MethodResult, ScoreResult
 from .run import RunSettings, comparable, write_result
 from .scoring.comparison import Comparison
@@ -202,7 +202,7 @@ def agatston(image: sitk.Image, labels: sitk.Image, rules: ScoringRules | None =
         >>> ct = cac.read_ct("ct.nrrd")
         >>> scored = cac.agatston(ct.image, cac.read_mask("labels.nrrd"))
         >>> round(scored.total.agatston), round(scored.arteries[cac.Artery.LM].agatston)
-        (111, 111)
+        (154, 154)
     """
     rules = rules or ScoringRules()
     scan = scan_from_image(image, Acquisition("memory"))

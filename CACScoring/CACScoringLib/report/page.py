@@ -73,10 +73,7 @@ def result_as_html(
         "score.html",
         f"Coronary calcium: {result.scan.source.name if result.scan.source else 'CT'}",
         result=result,
-        head=headline.headline(result.methods, result.categories, result.warnings, reader),
-        table=headline.score_table(result.methods, result.true_mass_mg),
-        warning_lines=headline.warning_lines(result.warnings),
-        largest=pictures.largest_pictures(result),
+        **_glance(result, reader),
         facts=_facts(result, identify),
         calibration="" if calibration is None else calibration_text(calibration),
         method_titles=METHOD_TITLES,
@@ -84,7 +81,6 @@ def result_as_html(
         agatston_titles=AGATSTON_TITLES,
         estimate_titles=TITLES,
         main_arteries=MAIN_ARTERIES,
-        map_title=headline.MAP_TITLE,
         territory_sites=dict.fromkeys(TERRITORY_SITES.values()),
         rounding=ROUNDING,
         window_hu=WINDOW_HU,
@@ -96,6 +92,22 @@ def result_as_html(
         stenosis=_stenosis,
         **comparison_content(comparison),
     )
+
+
+def result_as_fragment(result: ScoreResult) -> str:
+    """Headline, severe warnings, table and largest lesions as HTML for a notebook's cell. Raises OutputError."""
+    return rendered("notebook.html", "", **_glance(result, None))
+
+
+def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
+    """What is seen first of a result."""
+    return {
+        "head": headline.headline(result.methods, result.categories, result.warnings, reader),
+        "table": headline.score_table(result.methods, result.true_mass_mg),
+        "map_title": headline.MAP_TITLE,
+        "warning_lines": headline.warning_lines(result.warnings),
+        "largest": pictures.largest_pictures(result),
+    }
 
 
 def calibration_text(calibration: MassCalibration) -> str:
