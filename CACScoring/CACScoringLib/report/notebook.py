@@ -1,33 +1,29 @@
-"""A result as a notebook shows it: scores by artery and pictures of the largest lesions."""
+"""A result in a notebook's cell: headline, table of scores and pictures of the largest lesions."""
 
 from __future__ import annotations
 
-from ..results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, ScoreResult
+from ..results import ScoreResult
 from ..scoring.scores import component_agatston
 from . import pictures
-from .files import interval_sentence
+from .headline import headline, score_table
 from .page import rendered
 
 MOST_PICTURES = 3
 
 
 def result_as_fragment(result: ScoreResult) -> str:
-    """Render scores, severe warnings and pictures as HTML without a page around it. Raises OutputError."""
+    """Render headline, scores and pictures as HTML without a page around it. Raises OutputError."""
     return rendered(
         "notebook.html",
         "",
-        result=result,
-        severe_warnings=[warning for warning in result.warnings if warning.severe],
-        method_titles=METHOD_TITLES,
-        clinical_titles=CLINICAL_TITLES,
-        statuses=STATUSES,
-        interval_sentence=interval_sentence,
+        headline=headline(result.methods, result.categories, result.warnings),
+        table=score_table(result.methods, result.true_mass_mg),
         pictures=_largest_lesions(result),
     )
 
 
 def _largest_lesions(result: ScoreResult) -> list[pictures.Picture]:
-    """The slices in which the lesions with the highest scores are largest."""
+    """The slices with the highest scores."""
     method = result.methods["threshold"]
     by_slice: dict[int, float] = {}
     for lesion in method.lesions.lesions:
