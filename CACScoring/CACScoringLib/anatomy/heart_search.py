@@ -13,6 +13,8 @@ patch around the heart that it found, which is what it learned on.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -86,31 +88,42 @@ def find_heart(
     model = network or territories
     if model is None:
         return heart_region(scan)
-    lungs, reason = None, ""
-    try:
-        lungs = heart_region(scan)
-    except NoHeartError as error:
-        reason = str(error)
-    try:
-        region = _by_networks(scan, network, territories, lungs and lungs.mask)
-    except NoHeartError as error:
+    with ThreadPoolExecutor(1) as thread:
+        begun = thread.submit(heart_region, scan)
+        if network is None:  # meanwhile
+            region, fault = _attempt(lambda: _by_territories(scan, model))
+        lungs, reason = _attempt(begun.result)
+    if network is not None:
+        region, fault = _attempt(lambda: _by_network(scan, network, territories, lungs and lungs.mask))
+    if region is None:
         if lungs is None:
-            raise NoHeartError(f"{reason} {error}") from None
+            raise NoHeartError(f"{reason} {fault}")
         return _from_lungs(lungs, f"The network {model.card.name} found no heart between the lungs.")
     return _without_lungs(scan, region, reason) if lungs is None else _beside_lungs(region, lungs)
 
 
-def _by_networks(
-    scan: CTScan, network: LoadedModel | None, territories: LoadedModel | None, lungs: sitk.Image | None
+def _attempt(search: Callable[[], HeartRegion]) -> tuple[HeartRegion | None, str]:
+    """What a search found, or None and why."""
+    try:
+        return search(), ""
+    except NoHeartError as error:
+        return None, str(error)
+
+
+def _by_territories(scan: CTScan, model: LoadedModel) -> HeartRegion:
+    """The heart with its territories; nothing is excluded yet. Raises NoHeartError."""
+    found = find_territories(scan, model)
+    mask = widened(found.heart_mask(scan.image), HEART_MARGIN_MM)
+    return HeartRegion(mask, None, found.source, found.warnings, found)
+
+
+def _by_network(
+    scan: CTScan, network: LoadedModel, territories: LoadedModel | None, lungs: sitk.Image | None
 ) -> HeartRegion:
-    """The heart by networks; nothing is excluded yet.
+    """The heart by a network for hearts alone; nothing is excluded yet.
 
     lungs: the region found from the lungs; None where they show none. Raises NoHeartError.
     """
-    if network is None:
-        found = find_territories(scan, territories)
-        mask = widened(found.heart_mask(scan.image), HEART_MARGIN_MM)
-        return HeartRegion(mask, None, found.source, found.warnings, found)
     mask, warnings = heart_mask(scan, network, region=lungs)
     region = HeartRegion(mask, None, network.card.name, warnings)
     return region if territories is None else _with_territories(scan, region, territories)
@@ -243,7 +256,7 @@ class Territories:
     """Probabilities on voxels of about 3 mm.
 
     grid: where they lie. heart: float32 [k, j, i]. probability: float32 [11, k, j, i], of TERRITORIES; what was not
-    looked at is outside. source: the network's name.
+    looked at is outside. source: the network's name. temperature: by which it overstates how sure it is of an artery.
     """
 
     grid: ScanGrid
@@ -251,6 +264,7 @@ class Territories:
     probability: np.ndarray
     source: str
     warnings: tuple[ScanWarning, ...] = ()
+    temperature: float = 1.0
 
     def labels(self, image: sitk.Image) -> sitk.Image:
         """The likeliest territory of every voxel of the scan, uint8 on its grid; ties go to the lower label."""
@@ -347,7 +361,8 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
             break
     output /= weight
     _clear(output[1:], largest_part(output[0] >= 0.5))
-    return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)))
+    temperature = float(model.card.calibration.get("temperature", 1.0))
+    return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)), temperature)
 
 
 def _clear(probability: np.ndarray, heart: np.ndarray) -> None:

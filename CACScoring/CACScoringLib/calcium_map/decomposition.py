@@ -17,7 +17,16 @@ import SimpleITK as sitk
 from ..core.ct import CTError, CTScan, ScanWarning
 from ..core.grid import Grid, ScanGrid
 from ..models.inference import predict
-from ..models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, SLICE_SIZE, HeartSlices, heart_slices, slice_input
+from ..models.preprocessing import (
+    HIGH_HU,
+    LOW_HU,
+    MAP_HU,
+    SLICE_SIZE,
+    HeartSlices,
+    heart_slices,
+    middle_square,
+    slice_input,
+)
 from ..networks.configs import STRIDE
 
 if TYPE_CHECKING:
@@ -126,7 +135,8 @@ def slice_probabilities(
     """
     slices = heart_slices(scan.image, heart_mask)
     config = model.card.config
-    inputs = slice_input(slices, np.arange(len(slices)), config["neighbours"], config["position"], config["size"])
+    box = middle_square(config["size"])
+    inputs = slice_input(slices, np.arange(len(slices)), config["neighbours"], config["position"], box)
     outputs, warnings = predict(model.network, inputs, batch_size)
     return SliceProbabilities(slices, outputs[:, 1], on_scan_slices(outputs[:, 1], slices, scan.image), warnings)
 
@@ -238,9 +248,9 @@ def raw_maps(
     if not decomposed.any():
         return maps, ()
     config = model.card.config
-    inputs = slice_input(slices, np.nonzero(decomposed)[0], config["neighbours"], config["position"])
-    box = _around_heart(slices.heart) if within_heart else (slice(None),) * 2
-    outputs, warnings = predict(model.network, inputs[(..., *box)], batch_size)
+    box = _around_heart(slices.heart) if within_heart else middle_square(SLICE_SIZE)
+    inputs = slice_input(slices, np.nonzero(decomposed)[0], config["neighbours"], config["position"], box)
+    outputs, warnings = predict(model.network, inputs, batch_size)
     maps[(decomposed, *box)] = outputs[:, 0] * np.float32(MAP_HU)
     return maps, warnings
 

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from ..core.text import RESEARCH_ONLY
-from ..report.headline import category_text, interval_text
+from ..report.headline import headline, warning_lines
 from ..results import ScoreResult
 
 
 def conclusion(result: ScoreResult) -> list[str]:
-    """The score and its state, its classes, its interval, severe warnings; nothing that identifies a person."""
-    method = result.methods["threshold"]
-    if method.status == "candidates":
-        count = method.total.lesions
-        sentences = [f"{count} unreviewed candidate{'' if count == 1 else 's'}. This is not a calcium score."]
-    elif method.reviewed and method.no_calcium:
-        sentences = ["Reviewed: no coronary calcium. Agatston score 0."]
-    else:
-        state = "reviewed" if method.reviewed else "automatic, not reviewed by a person"
-        sentences = [f"Agatston score {method.total.agatston:.1f}, {state}."]
-    if result.categories is not None:
-        classes = result.categories
-        sentences.append(f"Risk class: {classes.risk_class}. CAC-DRS: {classes.cac_drs}.")
-    if sentence := "; ".join(filter(None, (interval_text(method), category_text(method)))):
-        sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
-    sentences += [f"Caution: {warning.message}" for warning in result.warnings if warning.severe]
+    """The headline and the severe warnings; nothing that identifies a person."""
+    head = headline(result.methods, result.categories, result.warnings)
+    sentences = [f"{head.score}, {head.state}.", f"{head.summary}."]
+    sentences += [f"Caution: {one.line} {one.why}" for one in warning_lines(result.warnings) if one.severe]
     return [*map(plain, sentences), RESEARCH_ONLY]
 
 

@@ -123,12 +123,22 @@ def with_margin(grid: ScanGrid) -> ScanGrid:
     return ScanGrid(first, grid.step, (grid.size[0], grid.size[1], grid.size[2] + 2 * MAX_NEIGHBOURS))
 
 
+def middle_square(size: int) -> tuple[slice, slice]:
+    """The square [j, i] of `size` pixels around the heart's centre, as a part of its slices."""
+    side = slice((SLICE_SIZE - size) // 2, (SLICE_SIZE + size) // 2)
+    return side, side
+
+
 def slice_input(
-    slices: HeartSlices, chosen: np.ndarray, neighbours: int = 0, position: bool = False, size: int = SLICE_SIZE
+    slices: HeartSlices,
+    chosen: np.ndarray,
+    neighbours: int = 0,
+    position: bool = False,
+    box: tuple[slice, slice] = middle_square(SLICE_SIZE),
 ) -> np.ndarray:
     """Slices as the two-dimensional networks see them.
 
-    Returns float32 [n, C, size, size], 0 to 1; channels: the slice, its neighbours from `neighbours` below to as many
+    Returns float32 [n, C, j, i], 0 to 1; channels: the slice, its neighbours from `neighbours` below to as many
     above, its position (`position_channels`). Beyond the scan's ends the end slice is repeated.
 
     Args:
@@ -136,7 +146,7 @@ def slice_input(
         chosen: Indices of slices of the heart, [n].
         neighbours: Slices added on each side, 0 to MAX_NEIGHBOURS.
         position: Whether the position channels are added.
-        size: Side of the square around the heart's centre, pixels.
+        box: The part of the slices, [j, i].
 
     Raises:
         ValueError: For more than MAX_NEIGHBOURS neighbours.
@@ -144,24 +154,29 @@ def slice_input(
     if neighbours > MAX_NEIGHBOURS:
         raise ValueError(f"{neighbours} neighbours were asked for; give at most {MAX_NEIGHBOURS}.")
     offsets = [0, *range(-neighbours, 0), *range(1, neighbours + 1)]
-    planes = np.asarray(chosen, np.intp)[:, None] + np.array(offsets) + MAX_NEIGHBOURS
-    cut = slice((SLICE_SIZE - size) // 2, (SLICE_SIZE + size) // 2)
-    channels = _scaled(slices.hu[planes][..., cut, cut], LOW_HU, HIGH_HU)
-    if not position:
-        return channels
-    return np.concatenate([channels, position_channels(slices, chosen)[..., cut, cut]], 1)
+    chosen = np.asarray(chosen, np.intp)
+    scaled = _scaled(slices.hu[(slice(None), *box)], LOW_HU, HIGH_HU)
+    inputs = np.empty((len(chosen), len(offsets) + 3 * position, *scaled.shape[1:]), np.float32)
+    for channel, offset in enumerate(offsets):
+        inputs[:, channel] = scaled[chosen + offset + MAX_NEIGHBOURS]
+    if position:
+        inputs[:, len(offsets) :] = position_channels(slices, chosen, box)
+    return inputs
 
 
-def position_channels(slices: HeartSlices, chosen: np.ndarray) -> np.ndarray:
-    """Position of each pixel in the heart's frame: float32 [n, 3, 224, 224], towards left, posterior and superior.
+def position_channels(
+    slices: HeartSlices, chosen: np.ndarray, box: tuple[slice, slice] = middle_square(SLICE_SIZE)
+) -> np.ndarray:
+    """Position of each pixel in the heart's frame: float32 [n, 3, j, i], towards left, posterior and superior.
 
     0 is the heart's centre of mass and ±1 the edge of the ellipsoid with the heart's second moments (a few stray
     voxels of the mask change them little, but would move its bounding box); limited to ±POSITION_LIMIT. All times
-    POSITION_SCALE.
+    POSITION_SCALE. box: the part of the slices, [j, i].
     """
     i, j, _ = ((np.arange(n) - c) / r for n, c, r in zip(slices.grid.size, slices.centre, slices.radii, strict=True))
     k = (np.asarray(chosen) - slices.centre[2]) / slices.radii[2]
-    position = np.empty((len(k), 3, *slices.heart.shape[1:]), np.float32)
+    i, j = i[box[1]], j[box[0]]
+    position = np.empty((len(k), 3, len(j), len(i)), np.float32)
     position[:, 0] = i
     position[:, 1] = j[:, None]
     position[:, 2] = k[:, None, None]

@@ -231,7 +231,9 @@ class ReviewSection(Section):
         views.setFade(self._state.fade)
         self._followAxialView()
         self.table.showLesion(self.table.current)
-        self._ui.lesionTable.setFocus()
+        focus = qt.QApplication.focusWidget()
+        if focus is None or self._ui.pages.isAncestorOf(focus):  # never take the keys of someone who writes elsewhere
+            self._ui.lesionTable.setFocus()
 
     def enter(self) -> None:
         if self._review is not None and self._formerLayout is not None:

@@ -371,7 +371,8 @@ def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySu
         coronary = own[1:5]
         best = lesion.artery if lesion.artery in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
         total = float(coronary.sum())
-        confidence = float(coronary[best - Artery.LM]) / max(total, _LEAST_PROBABILITY)
+        honest = coronary ** (1 / territories.temperature)
+        confidence = float(honest[best - Artery.LM] / max(honest.sum(), _LEAST_PROBABILITY))
         result.append(ArterySuggestion(lesion.id, Artery(best), confidence, 1 - total))
     return result
 

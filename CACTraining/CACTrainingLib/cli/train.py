@@ -51,7 +51,7 @@ NETWORKS = {
     "territories": _Network(
         "network that segments heart, coronary territories, valves and great vessels",
         "training.territories",
-        {*_LOOP, "devices"},
+        {*_LOOP, "devices", "start"},
     ),
     "slices": _Network("network that classifies slices with calcium", "training.slices", _CT),
     "decomposition": _Network("network that computes the calcium map", "training.decomposition", _CT),

@@ -280,7 +280,10 @@ class SliceDataset:
         """Slices exactly as scoring gives them to a network (`preprocessing.slice_input`)."""
         places = ((self.scans[self.scan[n]].slices, self.index[n : n + 1]) for n in chosen)
         return np.concatenate(
-            [preprocessing.slice_input(slices, own, neighbours, position, size) for slices, own in places]
+            [
+                preprocessing.slice_input(slices, own, neighbours, position, preprocessing.middle_square(size))
+                for slices, own in places
+            ]
         )
 
 

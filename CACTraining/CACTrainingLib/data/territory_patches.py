@@ -14,12 +14,27 @@ import torch
 from torch.nn import functional
 
 from CACScoringLib.core.ct import AIR_HU
+from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 
 from .augmentation import centred_places, cut_box, random_rotation, random_scale, smooth_field
 from .territory_volumes import TerritoryVolume, add_dense
 
 SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
+BORDERS = (
+    ("LM", "LAD"),
+    ("LM", "LCX"),
+    ("LAD", "LCX"),
+    ("LAD", "pulmonary artery"),
+    ("LM", "aortic valve and root"),
+    ("RCA", "aortic valve and root"),
+    ("LCX", "mitral annulus"),
+)
+"""Territories that are confused with one another where they meet."""
+_BORDER = np.zeros((len(TERRITORIES),) * 2, np.uint8)
+for _n, _pair in enumerate(BORDERS, 1):
+    _one, _other = map(TERRITORIES.index, _pair)
+    _BORDER[_one, _other] = _BORDER[_other, _one] = _n
 UNKNOWN = 255
 """Label of what lies outside the field of view."""
 
@@ -34,9 +49,9 @@ class TerritoryAugmentation:
     voxels are 10 or less. shade_hu: smooth and random, as from beam hardening and scatter. streak_hu: of noise that
     is alike along the rows, as from shoulders and arms. tissue_hu: of what is soft tissue, smooth and random.
     thickest_mm: of slices. blur_mm: standard deviation. sharpening: of edges. specks: dense spots at random places at
-    most, so that calcium carries no information on the territory. dedicated_share: of patches with the field of view
-    of a calcium scan (160 to 260 mm, the heart's slices alone). cut_share: of the others whose scan begins or ends
-    within the heart.
+    most, so that calcium carries no information on the territory. border_share: of specks on either side of BORDERS.
+    dedicated_share: of patches with the field of view of a calcium scan (160 to 260 mm, the heart's slices alone).
+    cut_share: of the others whose scan begins or ends within the heart.
     """
 
     off_centre_mm: float = 45.0
@@ -55,6 +70,7 @@ class TerritoryAugmentation:
     blur_mm: float = 2.4
     sharpening: float = 0.5
     specks: int = 12
+    border_share: float = 0.5
     dedicated_share: float = 0.35
     cut_share: float = 0.15
 
@@ -104,6 +120,21 @@ def heart_centre(volume: TerritoryVolume) -> tuple[float, float, float]:
     return tuple(found)
 
 
+def border_places(labels: np.ndarray) -> list[np.ndarray]:
+    """Flat indices of the voxels on either side of each of the BORDERS that labels [k, j, i] have."""
+    places, kinds = [], []
+    index = np.arange(labels.size).reshape(labels.shape)
+    for axis in range(3):
+        low, high = np.moveaxis(labels, axis, 0)[:-1], np.moveaxis(labels, axis, 0)[1:]
+        at = np.moveaxis(index, axis, 0)
+        kind = _BORDER[low, high]
+        met = kind > 0
+        places += [at[:-1][met], at[1:][met]]
+        kinds += [kind[met]] * 2
+    places, kinds = np.concatenate(places), np.concatenate(kinds)
+    return [places[kinds == n] for n in np.unique(kinds)]
+
+
 def _as_patch(hu: np.ndarray, labels: np.ndarray, heart: np.ndarray) -> Patch:
     return Patch(
         torch.from_numpy(territory_input(hu)),
@@ -115,8 +146,10 @@ def _as_patch(hu: np.ndarray, labels: np.ndarray, heart: np.ndarray) -> Patch:
 def _with_specks(
     hu: np.ndarray, volume: TerritoryVolume, settings: TerritoryAugmentation, g: np.random.Generator
 ) -> np.ndarray:
-    places = np.flatnonzero(volume.labels)
+    anywhere, borders = np.flatnonzero(volume.labels), border_places(volume.labels)
     for _ in range(int(g.integers(settings.specks + 1))):
+        at_border = borders and g.random() < settings.border_share
+        places = borders[g.integers(len(borders))] if at_border else anywhere
         at = np.array(np.unravel_index(places[g.integers(len(places))], hu.shape))
         size = g.uniform(0.25, 1.6, 3)
         low, high = np.maximum(at - 4, 0), np.minimum(at + 5, hu.shape)

@@ -29,7 +29,7 @@ from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
 
-VERSION = 3
+VERSION = 4
 """Part of the files' names; raised whenever a patient would come out otherwise."""
 STEP_MM = TERRITORY_SPACING_MM[0]
 SHAPE = (120, 134, 160)
@@ -88,7 +88,7 @@ def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Gen
     """A patient as positioned in the scanner, which of SHARES apply, and the generator for how they look."""
     g = stream(number, 60)
     has = {name: bool(g.random() < share) for name, share in SHARES.items()}
-    patient = draw_patient(number, prevalence=PREVALENCE)
+    patient = draw_patient(number, prevalence=PREVALENCE, forks=True)
     if has["contrast"]:
         patient = add_contrast(patient)
     move = g.normal(0, (6.0, 3.0, 6.0))

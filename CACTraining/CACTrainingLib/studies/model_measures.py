@@ -21,7 +21,7 @@ from CACScoringLib.core.ct import CTError, NoHeartError, mask_on_scan_grid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
-from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, slice_input
+from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, middle_square, slice_input
 
 from ..data.datasets import ScanSlices, TrainingScan
 from ..report.measures import Measure, rates
@@ -135,7 +135,9 @@ class SliceEvaluator:
         probabilities = []
         for model in models:
             config = model.card.config
-            x = slice_input(slices.slices, labelled, config["neighbours"], config["position"], config["size"])
+            x = slice_input(
+                slices.slices, labelled, config["neighbours"], config["position"], middle_square(config["size"])
+            )
             probabilities.append(predict(model.network, x, 16)[0][:, 1])
         return SliceCase(slices.visible[labelled].astype(bool), np.array(probabilities, float))
 

@@ -5,7 +5,7 @@ No scan is read. Each patient is made when it is first drawn (`data.territory_vo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +26,16 @@ from ..data.territory_patches import UNKNOWN, TerritoryAugmentation, random_patc
 from ..data.territory_volumes import TerritoryVolume, territory_volume
 from .distributed import in_turn
 from .loop import Task
-from .runs import training_run
+from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
-from .territory_metrics import agreement, summary
+from .territory_metrics import agreement, summary, temperature
 
 FIRST_NUMBERS = {"training": 100_000, "validation": 200_000, "test": 300_000}
 """Patients' numbers begin here, far from one another and from any cohort's."""
 
-CLASS_WEIGHTS = (0.5, 6.0, 2.0, 2.0, 2.0, 2.0, 3.0, 1.0, 1.0, 1.0, 0.7)
-"""Of TERRITORIES in the cross entropy: small ones would else be given up."""
+CLASS_WEIGHTS = (0.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 0.7)
+"""Of TERRITORIES in the cross entropy: small ones would else be given up. What neighbours are confused with has the
+same weight, or the network would give them what is in doubt."""
 
 INTENDED_USE = (
     "Finds the heart and the territories of the coronary arteries, valves and great vessels on chest CT, as a step of "
@@ -45,7 +46,8 @@ INTENDED_USE = (
 @dataclass(frozen=True)
 class TerritoryTraining:
     """patients, validation_patients: digital patients, whose numbers begin at FIRST_NUMBERS. batch_size: patches per
-    step. learning_rate: of the AdamW optimiser."""
+    step. learning_rate: of the AdamW optimiser. start: SHA-256 of the model whose weights it began with, which the
+    training records."""
 
     loop: LoopSettings = LoopSettings(30_000, validate_every=400, average=0.998)  # noqa: RUF009
     network: TerritoryNetConfig = field(default_factory=TerritoryNetConfig)
@@ -54,24 +56,25 @@ class TerritoryTraining:
     batch_size: int = 2
     learning_rate: float = 1e-3
     augmentation: TerritoryAugmentation = field(default_factory=TerritoryAugmentation)
+    start: str | None = None
 
 
 PRESETS = read_presets("territories", TerritoryTraining())
 
 
 class TerritoryTask(Task):
-    """See `Task`. cache: folder of the patients' volumes."""
+    """See `Task`. cache: folder of the patients' volumes. start: weights to begin with."""
 
     exported = "territories"
     better = "score"
 
-    def __init__(self, settings: TerritoryTraining, cache: Path) -> None:
+    def __init__(self, settings: TerritoryTraining, cache: Path, start: nn.Module | None = None) -> None:
         torch.manual_seed(settings.loop.seed)
-        network = build(settings.network).to(memory_format=torch.channels_last_3d)
+        network = (build(settings.network) if start is None else start).to(memory_format=torch.channels_last_3d)
         self.settings, self.cache = settings, cache
         self.modules = {"territories": network}
         self.optimizers = {"territories": torch.optim.AdamW(network.parameters(), settings.learning_rate)}
-        self._watched: list[TerritoryVolume] = []
+        self.watched: list[TerritoryVolume] = []
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         first = FIRST_NUMBERS["training"]
@@ -95,10 +98,10 @@ class TerritoryTask(Task):
         """Make the patients to validate on, where they are not there yet."""
         first = FIRST_NUMBERS["validation"]
         numbers = range(first, first + self.settings.validation_patients)
-        self._watched = [territory_volume(number, self.cache) for number in numbers]
+        self.watched = [territory_volume(number, self.cache) for number in numbers]
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        return summary([agreement(network, volume) for volume in self._watched])
+        return summary([agreement(network, volume) for volume in self.watched])
 
 
 def territory_loss(
@@ -129,12 +132,18 @@ def territory_loss(
 
 
 def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) -> Path:
-    """Train a territory network; returns its card's path. Raises CTError, OutputError."""
+    """Train a territory network, from the weights of another one if asked; returns its card's path.
+
+    Raises CTError, OutputError.
+    """
     most = FIRST_NUMBERS["validation"] - FIRST_NUMBERS["training"]
     if not 1 <= settings.patients <= most or settings.batch_size < 1:
         raise CTError(f"Give 1 to {most} patients, and at least 1 sample per step.")
+    card, start = start_from(options.start, "territories")
+    if card is not None:
+        settings = replace(settings, network=TerritoryNetConfig(**card.config), start=card.sha256)
     with training_run(options, "territories", settings, PRESETS, progress) as run:
-        task = TerritoryTask(settings, default_cache() / "territories")
+        task = TerritoryTask(settings, default_cache() / "territories", start)
         with run.progress.step("scans"):
             in_turn(run.fabric, task.prepare)
         outcome = run.train(task)
@@ -143,6 +152,7 @@ def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) 
         data = "; ".join(f"{use}: digital patients {firsts[use]} to {firsts[use] + n - 1}" for use, n in counts.items())
 
         def evaluate(model: LoadedModel) -> tuple[dict[str, object], dict[str, float]]:
-            return {name: round(value, 4) for name, value in task.validate(model.network).items()}, {}
+            metrics = {name: round(value, 4) for name, value in task.validate(model.network).items()}
+            return metrics, {"temperature": temperature(model.network, task.watched)}
 
         return run.write_model(settings, data, outcome, evaluate, INTENDED_USE)

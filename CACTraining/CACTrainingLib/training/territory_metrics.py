@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 from torch import nn
 
 from CACScoringLib.core.labels import TERRITORIES
@@ -39,13 +41,39 @@ def calcium_given(probability: np.ndarray, low: tuple[int, int, int], volume: Te
     probability: [11, k, j, i] of a box of the volume; low: its first voxel. What lies outside the box is left out;
     calcium is given to the best of the territories, "outside" left aside.
     """
+    found, value, artery = _at_calcium(probability, low, volume)
+    mass = np.zeros((4, len(TERRITORIES)))
+    np.add.at(mass, (artery - 1, 1 + found[:, 1:].argmax(1)), value)
+    return mass
+
+
+def temperature(network: nn.Module, volumes: list[TerritoryVolume]) -> float:
+    """Temperature by which a network is as often right about the artery of calcium as it is sure of it.
+
+    Guo 2017, On Calibration of Modern Neural Networks, with the arteries' probabilities alone.
+    """
+    logarithms, arteries = [], []
+    for volume in volumes:
+        patch, low = plain_patch(volume)
+        found, _, artery = _at_calcium(predict(network, patch.x[None].numpy(), 1)[0][0][1:], low, volume)
+        logarithms.append(np.log(np.maximum(found[:, 1:5], 1e-6)))
+        arteries.append(artery - 1)
+    logits, own = np.concatenate(logarithms), np.concatenate(arteries)
+
+    def surprise(by: float) -> float:
+        return float(np.mean(logsumexp(logits / by, axis=1) - logits[np.arange(len(own)), own] / by))
+
+    return round(float(minimize_scalar(surprise, bounds=(0.5, 5.0), method="bounded").x), 2) if len(own) else 1.0
+
+
+def _at_calcium(
+    probability: np.ndarray, low: tuple[int, int, int], volume: TerritoryVolume
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities [n, 11], amount [n] and artery [n] of the coronary calcium within a box."""
     index, value, artery = volume.plaques
     place = np.stack(np.unravel_index(index, volume.hu.shape)) - np.array(low)[:, None]
     inside = ((place >= 0) & (place < np.array(probability.shape[1:])[:, None])).all(0)
-    found = 1 + probability[1:][(slice(None), *place[:, inside])].argmax(0)
-    mass = np.zeros((4, len(TERRITORIES)))
-    np.add.at(mass, (artery[inside].astype(int) - 1, found), value[inside])
-    return mass
+    return probability[(slice(None), *place[:, inside])].T, value[inside], artery[inside].astype(int)
 
 
 def summary(agreements: list[Agreement]) -> dict[str, float]:

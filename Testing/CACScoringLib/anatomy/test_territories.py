@@ -39,7 +39,7 @@ class ByBrightness(nn.Module):
 
 @pytest.fixture
 def model():
-    return SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=ByBrightness().eval())
+    return SimpleNamespace(card=SimpleNamespace(name="by-brightness", calibration={}), network=ByBrightness().eval())
 
 
 def scan_of(spacing, size_mm, centre_mm=(20.0, -15.0, 10.0), radius_mm=50.0):
@@ -98,7 +98,7 @@ def test_arteries_far_from_the_heart_are_none():
     image = Grid.of(scan.image).image(hu)
     found = find_territories(
         scan_from_image(image, Acquisition("test")),
-        SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=ByBrightness().eval()),
+        SimpleNamespace(card=SimpleNamespace(name="by-brightness", calibration={}), network=ByBrightness().eval()),
     )
     labels = sitk.GetArrayFromImage(found.labels(image))
     assert not labels[93:103].any()

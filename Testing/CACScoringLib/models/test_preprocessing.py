@@ -13,6 +13,7 @@ from CACScoringLib.models.preprocessing import (
     POSITION_SCALE,
     heart_grid,
     heart_slices,
+    middle_square,
     position_channels,
     slice_input,
 )
@@ -125,7 +126,7 @@ class TestSlices:
         assert np.abs(position).max() <= 2.0001
         whole = slice_input(slices, np.arange(3), neighbours=1, position=True)
         assert whole.shape == (3, 6, 224, 224)
-        part = slice_input(slices, np.arange(3), neighbours=1, position=True, size=160)
+        part = slice_input(slices, np.arange(3), neighbours=1, position=True, box=middle_square(160))
         np.testing.assert_array_equal(part, whole[..., 32:192, 32:192])
 
     def test_bad_masks(self, scan_and_heart):

@@ -1,5 +1,7 @@
 """Which artery, valve or vessel calcium is given to by territories whose place is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -120,3 +122,7 @@ def test_suggestions_say_how_sure_the_territories_are():
     assert suggestion.artery is Artery.LAD
     assert suggestion.confidence == pytest.approx(0.7 / coronary, abs=1e-3)
     assert suggestion.not_coronary_probability == pytest.approx(1 - coronary / total, abs=1e-3)
+    # A network that is surer than it is right is believed less.
+    (less,) = suggested_arteries(found, scan, replace(region, territories=replace(region.territories, temperature=2.0)))
+    assert less.confidence == pytest.approx(0.7**0.5 / (0.7**0.5 + 3 * 0.03**0.5), abs=1e-3)
+    assert less.not_coronary_probability == suggestion.not_coronary_probability

@@ -13,6 +13,7 @@ from CACTrainingLib.data.territory_patches import (
     SIZE,
     UNKNOWN,
     TerritoryAugmentation,
+    border_places,
     heart_centre,
     plain_patch,
     random_patch,
@@ -44,7 +45,7 @@ def test_a_volume_holds_a_chest_with_its_territories(volume):
 @pytest.mark.long
 def test_calcium_keeps_its_mass_and_lies_mostly_in_its_artery(volume):
     index, value, artery = volume.plaques
-    patient = draw_patient(NUMBER, prevalence=territory_volumes.PREVALENCE)
+    patient = draw_patient(NUMBER, prevalence=territory_volumes.PREVALENCE, forks=True)
     assert patient.mass_mg > 0
     mass = value.sum() * STEP_MM**3 / 1000 / HU_PER_MG_CM3_AT_120_KVP
     assert mass == pytest.approx(patient.mass_mg, rel=0.02)
@@ -78,6 +79,13 @@ def test_the_plain_patch_is_the_volume_around_the_heart(volume):
     expected = np.clip((add_dense(volume)[box] - bottom) / (top - bottom), 0, 1)
     np.testing.assert_allclose(patch.x[0].numpy(), expected, atol=1e-5)
     assert np.abs(np.array(heart_centre(volume)) - np.array(low) - SIZE / 2).max() <= 0.5
+
+
+def test_places_at_a_border_lie_on_both_of_its_sides():
+    labels = np.zeros((4, 4, 6), np.uint8)
+    labels[..., 1:3], labels[..., 3:5] = TERRITORIES.index("LCX"), TERRITORIES.index("mitral annulus")
+    (places,) = border_places(labels)
+    assert set(np.unravel_index(places, labels.shape)[2]) == {2, 3}
 
 
 @pytest.mark.long

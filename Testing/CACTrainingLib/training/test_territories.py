@@ -1,5 +1,7 @@
 """The territory network's training: its loss, its measures, and a model that comes out of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,10 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.territories import TerritoryNetConfig
 from CACTrainingLib.cli.main import main
-from CACTrainingLib.data.territory_patches import UNKNOWN
+from CACTrainingLib.data.territory_patches import SIZE, UNKNOWN
 from CACTrainingLib.data.territory_volumes import TerritoryVolume
 from CACTrainingLib.training import territories as training
+from CACTrainingLib.training import territory_metrics
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 from CACTrainingLib.training.territories import (
     FIRST_NUMBERS,
@@ -73,6 +76,17 @@ def test_calcium_goes_to_the_likeliest_territory_but_never_outside():
     assert calcium_given(probability, (25, 25, 31), volume).sum() == 80
 
 
+def test_the_temperature_is_that_of_a_network_surer_than_right(monkeypatch):
+    """Three calls of .9 of which one is wrong: as good as .67."""
+    volume, output = small_volume(), np.full((1, 12, SIZE, SIZE, SIZE), 1e-6, np.float32)
+    output[0, 3], output[0, 5] = 0.1, 0.9
+    monkeypatch.setattr(territory_metrics, "predict", lambda *args: (output, ()))
+    plaques = (volume.plaques[0], volume.plaques[1], np.array([4, 2, 4], np.uint8))
+    by = territory_metrics.temperature(None, [replace(volume, plaques=plaques)])
+    honest = output[0, 2:6, 0, 0, 0] ** (1 / by)
+    assert honest[3] / honest.sum() == pytest.approx(2 / 3, abs=0.05)
+
+
 def test_the_summary_weighs_calcium_by_mass_and_leaves_out_missing_territories():
     mass = np.zeros((4, 11))
     mass[1, 2], mass[1, 3], mass[3, 4] = 6, 2, 2
@@ -103,10 +117,15 @@ def test_it_learns_goes_on_and_its_card_says_of_whom(tmp_path, monkeypatch):
         == "training: digital patients 100000 to 100002; validation: digital patients 200000 to 200000"
     )
     assert {"score", "mass", "dice_LAD", "heart"} <= set(card.validation)
+    assert 0.5 <= card.calibration["temperature"] <= 5
     assert load_model(path, "cpu").network is not None
     training_numbers = [number for number in made if number < FIRST_NUMBERS["validation"]]
     assert set(training_numbers) <= {100_000, 100_001, 100_002}
     assert len(training_numbers) >= 2
+    still = replace(settings, network=TerritoryNetConfig(), learning_rate=0.0)
+    again = read_card(train(RunOptions((), tmp_path / "again", start=path, device="cpu"), still, Progress()))
+    assert again.training.settings["start"] == card.sha256
+    assert (again.config, again.sha256) == (card.config, card.sha256)
 
 
 def test_patients_of_the_uses_never_meet_and_more_are_refused(tmp_path, capsys):

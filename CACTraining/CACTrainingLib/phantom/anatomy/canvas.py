@@ -18,7 +18,8 @@ def coverage(distance_mm: np.ndarray, edge_mm: float = EDGE_MM) -> np.ndarray:
     """Share of a pixel inside a shape from the signed distance to its surface (negative inside), 0 to 1."""
     inside = distance_mm * np.float32(-1.0 / edge_mm)
     inside += np.float32(0.5)
-    return np.clip(inside, 0.0, 1.0, out=inside)
+    np.maximum(inside, 0, out=inside)
+    return np.minimum(inside, 1, out=inside)
 
 
 class Canvas:
@@ -94,20 +95,24 @@ class Canvas:
         box = self.box(
             ends[:, 0].min() - margin, ends[:, 0].max() + margin, ends[:, 1].min() - margin, ends[:, 1].max() + margin
         )
-        x, y = self.x_mm[box[1]][None, :], self.y_mm[box[0]][:, None]
-        nearest = np.full((y.shape[0], x.shape[1]), np.float32(1e3))
-        for n in hit:
-            # Plain floats, because NumPy's double scalars would turn every array into double precision.
-            (ax, ay, az), (bx, by, bz) = path_mm[n].tolist(), path_mm[n + 1].tolist()
-            ux, uy, uz, dz = bx - ax, by - ay, bz - az, self.z_mm - az
-            dx, dy = x - ax, y - ay
-            per_square = 1 / max(ux * ux + uy * uy + uz * uz, 1e-9)
-            t = np.clip(dx * (ux * per_square) + (dy * (uy * per_square) + dz * uz * per_square), 0, 1)
-            square = np.square(dx - t * ux)
-            square += np.square(dy - t * uy)
-            square += np.square(dz - t * uz)
-            radius, change = float(radii_mm[n]), float(radii_mm[n + 1] - radii_mm[n])
-            np.minimum(nearest, np.sqrt(square, out=square) - (radius + t * change), out=nearest)
+        a, u = path_mm[hit], path_mm[hit + 1] - path_mm[hit]
+        dz = self.z_mm - a[:, 2]
+        along = u / np.maximum((u * u).sum(axis=1), 1e-9)[:, None]
+        # All segments at once [hit, rows, columns], in single precision.
+        ax, ay, ux, uy, uz, vx, vy, vz, dz, radius, change = (
+            column.astype(np.float32)[:, None, None]
+            for column in (*a.T[:2], *u.T, *along.T[:2], dz * along[:, 2], dz, radii_mm[hit], np.diff(radii_mm)[hit])
+        )
+        dx, dy = self.x_mm[box[1]] - ax, self.y_mm[box[0]][:, None] - ay
+        t = dx * vx + (dy * vy + vz)
+        np.maximum(t, 0, out=t)
+        np.minimum(t, 1, out=t)
+        square = np.square(dx - t * ux)
+        square += np.square(dy - t * uy)
+        square += np.square(dz - t * uz)
+        distance = np.sqrt(square, out=square)
+        distance -= radius + t * change
+        nearest = np.minimum(distance.min(axis=0), np.float32(1e3))
         return box, nearest
 
 

@@ -55,26 +55,29 @@ def stream(number: int, *purpose: int) -> np.random.Generator:
 
 
 def draw_heart(
-    body: Body, shape: np.random.Generator, arteries: np.random.Generator
+    body: Body, shape: np.random.Generator, arteries: np.random.Generator, forks: bool = False
 ) -> tuple[HeartShape, CoronaryTree]:
-    """A heart for a body, and the arteries on it, each from a random stream of its own."""
+    """A heart for a body, and the arteries on it, each from a random stream of its own. forks: as in `draw_tree`."""
     heart = draw_heart_shape(body, shape)
-    tree = draw_tree(body.sex, heart, arteries)
+    tree = draw_tree(body.sex, heart, arteries, forks)
     points, radii = (np.concatenate([getattr(v, f)[::4] for v in tree.vessels]) for f in ("path_mm", "radius_mm"))
     return heart.holding(points, radii), tree
 
 
-def patient_heart(number: int, body: Body) -> tuple[HeartShape, CoronaryTree]:
-    """A patient's heart and the arteries on it."""
-    return draw_heart(body, stream(number, 50), stream(number, 2))
+def patient_heart(number: int, body: Body, forks: bool = False) -> tuple[HeartShape, CoronaryTree]:
+    """A patient's heart and the arteries on it. forks: as in `draw_tree`."""
+    return draw_heart(body, stream(number, 50), stream(number, 2), forks)
 
 
-def draw_patient(number: int, sex: str | None = None, prevalence: float | None = None) -> Patient:
-    """Patient `number` (0 or more). sex: "F" or "M" to ask for one. prevalence: share of patients with calcium."""
+def draw_patient(number: int, sex: str | None = None, prevalence: float | None = None, forks: bool = False) -> Patient:
+    """Patient `number` (0 or more).
+
+    sex: "F" or "M" to ask for one. prevalence: share of patients with calcium. forks: as in `draw_tree`.
+    """
     if number < 0:
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
     body = draw_body(stream(number, 1), sex)
-    heart, tree = patient_heart(number, body)
+    heart, tree = patient_heart(number, body, forks)
     body = move_to_sternum(body, heart)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)
     return Patient(

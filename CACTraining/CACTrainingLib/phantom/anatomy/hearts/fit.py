@@ -4,7 +4,7 @@ A heart is a blend of the measured ones, placed by a similarity with a scale for
 displacement. Gauss-Newton makes its pericardium meet the mask's edge, which counts less where no lung shows that it is
 one and less the farther it is off (a mask may spill into arch and liver, or be cut by the field of view), and its
 muscle and blood meet what is denser than fat within, which puts the grooves where the scan shows them. Where labels
-of territories are known, their middles draw the root, the mitral valve and the left main. Priors hold what none shows.
+of territories are known, their middles draw the root and the valves. Priors hold what none shows.
 All terms are weighted as if points `correlated_mm` apart were independent.
 """
 
@@ -41,7 +41,6 @@ from .territories import BEYOND_MM, TERRITORIES, costs
 from .tree import usual_tree
 
 MARKS = {
-    "LM": "aortic",
     "aortic valve and root": "aortic",
     "mitral annulus": "mitral",
     "pulmonary artery": "pulmonary",

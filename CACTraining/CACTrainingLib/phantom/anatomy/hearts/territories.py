@@ -37,6 +37,8 @@ SKIN_MM = 5.0
 """So deep under the outer surface calcium may still be an artery's; deeper, every mm counts threefold against it."""
 VESSEL_MM = 1.5
 """So far beyond its lumen all belongs to an artery: its wall, and how far a voxel blurs it."""
+LEFT_MAIN_REACH_MM = 2.5
+"""The left main's territory is its vessel: what lies farther from its lumen belongs to what it leads to."""
 BEYOND_MM = 2.5
 """Territories reach so far beyond the pericardium and the walls of vessels: calcium is blurred."""
 
@@ -79,11 +81,8 @@ def labels_at(heart: HeartShape, table: np.ndarray, places: np.ndarray) -> np.nd
     return np.where(cost[:, -1] < BEYOND_MM, cost[:, :-1].argmin(axis=1) + 1, 0).astype(np.uint8)
 
 
-def costs(heart: HeartShape, tree: CoronaryTree, own_wall: bool = True) -> np.ndarray:
-    """[lattice points, labels + 1]: how far each point is from each territory, least is best, and from them all.
-
-    own_wall: whether an artery's own wall is the artery's also where it lies beside something else.
-    """
+def costs(heart: HeartShape, tree: CoronaryTree) -> np.ndarray:
+    """[lattice points, labels + 1]: how far each point is from each territory, least is best, and from them all."""
     places = heart.places_mm.reshape(-1, 3).astype(float)
     surface, pericardium = heart.surface.reshape(-1), heart.pericardium.reshape(-1)
     cost = np.full((len(places), len(TERRITORIES) + 1), 60.0, np.float32)
@@ -95,8 +94,9 @@ def costs(heart: HeartShape, tree: CoronaryTree, own_wall: bool = True) -> np.nd
         path, radius = (np.concatenate([getattr(v, field)[::2] for v in vessels]) for field in ("path_mm", "radius_mm"))
         gap, which = cKDTree(path).query(places)
         gap -= radius[which]
-        own = own_wall & (gap < VESSEL_MM) & outside
-        cost[:, TERRITORIES[artery] - 1] = np.where(own, gap - 60.0, gap + deep)
+        own = (gap < VESSEL_MM) & outside
+        beyond = 4 * np.maximum(gap - LEFT_MAIN_REACH_MM, 0) if artery == "LM" else 0.0
+        cost[:, TERRITORIES[artery] - 1] = np.where(own, gap - 60.0, gap + deep + beyond)
     root = aortic_root(heart, tree)
     height = (places - root.annulus.middle_mm) @ root.axis
     ring_gap = cKDTree(root.annulus.curve_mm).query(places)[0]
