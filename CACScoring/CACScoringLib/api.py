@@ -30,7 +30,7 @@ from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings, score_scan
 from .quality.calibration import stored_repeatability
 from .report.files import Cell, lesion_rows
-from .report.notebook import result_as_fragment
+from .report.page import result_as_fragment
 from .results import MethodResult, ScoreResult
 from .run import RunSettings, comparable, write_result
 from .scoring.comparison import Comparison

@@ -98,6 +98,17 @@ def result_as_html(
     )
 
 
+def result_as_fragment(result: ScoreResult) -> str:
+    """Render headline, table and largest lesions for a notebook's cell."""
+    return rendered(
+        "notebook.html",
+        "",
+        head=headline.headline(result.methods, result.categories, result.warnings),
+        table=headline.score_table(result.methods, result.true_mass_mg),
+        largest=pictures.largest_pictures(result),
+    )
+
+
 def calibration_text(calibration: MassCalibration) -> str:
     """Where a calibration comes from, its value, and what it is worth."""
     percent, width = calibration.uncertainty_percent, calibration.lateral_width_cm
