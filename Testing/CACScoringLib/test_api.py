@@ -67,7 +67,7 @@ def test_notebook_shows_scores_and_pictures(folder):
     result = cac.score(ct, lesions=cac.read_mask(folder / "labels.nrrd"), threshold_only=True)
     shown = result._repr_html_()
     assert f"{result.total.agatston:.1f}" in shown
-    assert shown.count("<img") == len(result.lesions)
+    assert shown.count("<img") == len(result.lesions) == 1
 
 
 def run_script(name, monkeypatch, capsys, *arguments) -> str:
@@ -91,7 +91,7 @@ def test_a_folder_becomes_a_table(folder, tmp_path, monkeypatch, capsys):
 
 def test_an_own_mask_is_scored(folder, monkeypatch, capsys):
     printed = run_script("own_mask.py", monkeypatch, capsys, folder / "ct.nrrd", folder / "labels.nrrd")
-    assert re.match(r"Agatston 15\d\.\d, volume \d+\.\d mm³\nLM: ", printed)
+    assert re.match(r"Agatston [1-9]\d+\.\d, volume \d+\.\d mm³\nLM: ", printed)
 
 
 @pytest.mark.long

@@ -43,7 +43,7 @@ class ScanState:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step cost: its seconds (None of the start-up), seconds of all cores, and the process's peak of memory
+    """Cost of a step: its seconds (None of the start-up), seconds of all cores, and the process's peak of memory
     at its end (None on Windows)."""
 
     seconds: float | None

@@ -1,4 +1,4 @@
-"""What the page shows of a review: headline, table of scores, warnings and lesions, as JSON."""
+"""Review as the page shows it: headline, table of scores, warnings and lesions, as JSON."""
 
 from __future__ import annotations
 
