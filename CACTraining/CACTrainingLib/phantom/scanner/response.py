@@ -207,7 +207,7 @@ def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _moving_spectrum(
     spectra: np.ndarray, share: np.ndarray, moved: np.ndarray, plane: _FrequencyPlane, weights: np.ndarray
 ) -> np.ndarray:
-    # weights: of each view. The second pass sees the same direction half a turn later; a half scan fades between them.
+    # weights: of each view. The second pass sees the same directions half a turn later; a half scan fades between them.
     total = np.zeros_like(spectra[0])
     shift_x, shift_y = (_by_direction(-2 * math.pi * moved[:, axis]) for axis in (0, 1))
     shares = [_by_direction(s) * weights for s in share]

@@ -10,6 +10,7 @@ from CACTrainingLib.phantom.anatomy.distractors import Distractor, device
 from CACTrainingLib.phantom.anatomy.hearts.valves import deposits
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 from CACTrainingLib.phantom.cohort.export import annotate
+from CACTrainingLib.phantom.scanner import simulation
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
@@ -34,6 +35,14 @@ def still(patient):
 def test_the_map_of_a_still_patient_weighs_the_true_mass(patient, still):
     mass_mg = float(still.calcium_mg_cm3.sum(dtype=np.float64)) * np.prod(still.grid.spacing_mm) / 1000
     assert mass_mg == pytest.approx(patient.mass_mg, rel=0.005)
+
+
+def test_outside_the_bodys_box_there_is_only_air_and_the_couch(patient, still, monkeypatch):
+    monkeypatch.setattr(simulation, "body_box", lambda body, canvas, heights_mm: canvas.box(-1e4, 1e4, -1e4, 1e4))
+    whole = scan_patient(patient, SCANNER, STILL, 1, scan_grid(SCANNER, HEART))
+    difference = np.abs(whole.hu.astype(int) - still.hu)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-4
 
 
 def test_threads_change_no_bit(patient):
