@@ -72,6 +72,7 @@ class ReviewSection(Section):
         self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
+        self._backTimer = singleShot(0, self._showViewsAgain)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -108,9 +109,10 @@ class ReviewSection(Section):
         other.setPopupMode(qt.QToolButton.InstantPopup)
         tip = _("Reject the selected lesions: they count nowhere (key X in the list).")
         reject = wideButton("✕", tip, lambda: self._assign(None))
-        self._ui.siteFrame.layout().addLayout(row)
+        layout = self._ui.siteFrame.layout()
+        layout.addLayout(row)
         for button in (other, reject):
-            row.itemAt(0).layout().addWidget(button)
+            layout.addWidget(button)
         self._buttons = (*buttons.values(), other, reject)
 
     # What the panel tells
@@ -202,10 +204,8 @@ class ReviewSection(Section):
     def _showLooked(self) -> None:
         """How many lesions have been looked at; after the last one the reader is asked to confirm."""
         ui, ids = self._ui, {line.id for line in self._lines if line.coronary}
-        looked, doubtful = (
-            sum((self._method, each) in self._looked for each in ids),
-            sum(line.doubtful for line in self._lines),
-        )
+        looked = sum((self._method, each) in self._looked for each in ids)
+        doubtful = sum(line.doubtful for line in self._lines)
         ui.lookedBar.setRange(0, max(1, len(ids)))
         ui.lookedBar.setValue(looked if ids else 1)
         ui.lookedBar.setFormat(_("{looked} of {count} looked at").format(looked=looked, count=len(ids)))
@@ -235,9 +235,13 @@ class ReviewSection(Section):
         if focus is None or self._ui.pages.isAncestorOf(focus):  # never take the keys of someone who writes elsewhere
             self._ui.lesionTable.setFocus()
 
-    def enter(self) -> None:
-        if self._review is not None and self._formerLayout is not None:
+    def _showViewsAgain(self) -> None:
+        """In a step of its own after the panel was entered, because views take their sizes while Qt works."""
+        if self._review is not None and self._state is not None and self._formerLayout is not None:
             self.showSideBySide()
+
+    def enter(self) -> None:
+        self._backTimer.start()
         self._undoKeys.setEnabled(True)
         self._refresh()
         if self._editor is not None:
@@ -245,13 +249,15 @@ class ReviewSection(Section):
 
     def exit(self) -> None:
         if self._formerLayout is not None and views.isSideBySide():
-            views.changeLayout(self._formerLayout)
+            slicer.app.layoutManager().setLayout(self._formerLayout)
         self._undoKeys.setEnabled(False)
         if self._editor is not None:
             self._editor.exit()
 
     def cleanup(self) -> None:
         super().cleanup()
+        self._backTimer.stop()
+        self._surfacesTimer.stop()
         self._undoKeys.remove()
 
     def closeScene(self) -> None:

@@ -34,7 +34,8 @@ class Steps:
         for n, (name, (state, _done), page) in enumerate(zip(names, states, _PAGES, strict=True)):
             link = f'<a href="{page}">{n + 1} {name}</a>'
             link = f"<b>{link}</b>" if n == following else link
-            parts.append(f"{link}&nbsp;<small>{state}</small>".replace(" ", "&nbsp;").replace("<a&nbsp;", "<a "))
+            text = f"{link} <small>{state}</small>" if state else link
+            parts.append(text.replace(" ", "&nbsp;").replace("<a&nbsp;", "<a "))
         self._ui.stepsLabel.setText(" · ".join(parts))
 
 

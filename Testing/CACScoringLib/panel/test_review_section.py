@@ -73,6 +73,7 @@ class TestViews:
         driver.widget.exit()
         assert manager.layout == before
         driver.widget.enter()
+        driver.settle()
         assert manager.layout == panel.views.LAYOUT_ID
 
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
