@@ -258,7 +258,7 @@ def interpolated(table: np.ndarray, shape: tuple[int, ...], low_mm: np.ndarray, 
     x, y, z = (place - corner.astype(np.float32)).T
     flat = (corner[:, 0] * shape[1] + corner[:, 1]) * shape[2] + corner[:, 2]
     result = np.zeros((len(place), table.shape[1]), np.float32)
-    part = np.empty_like(result)
+    part = np.zeros_like(result)  # what is left in memory may be no number, and `take` may cast it
     for di, a in enumerate((1 - x, x)):
         for dj, b in enumerate((a * (1 - y), a * y)):
             for dk, c in enumerate((b * (1 - z), b * z)):
