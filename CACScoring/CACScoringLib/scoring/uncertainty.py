@@ -160,6 +160,15 @@ class Intervals:
     agatston: tuple[float, float]
     mass_mg: tuple[float, float] | None = None
 
+    def within(self, total: Intervals, score: Score) -> Intervals:
+        """The intervals of a part, no higher than the total's; each holds the part's own score."""
+        low, high = self.agatston
+        agatston = low, max(score.clinical_agatston, min(high, total.agatston[1]))
+        if self.mass_mg is None or total.mass_mg is None or score.mass_mg is None:
+            return Intervals(agatston, self.mass_mg)
+        low, high = self.mass_mg
+        return Intervals(agatston, (low, max(score.mass_mg, min(high, total.mass_mg[1]))))
+
 
 @dataclass(frozen=True)
 class Uncertainty:
@@ -195,17 +204,21 @@ class Uncertainty:
         thickness_mm: float | None,
         distance: float = 0.0,
     ) -> dict[str, Intervals]:
-        """Intervals of the total (TOTAL) and of each artery, by its key, if errors of such scores are known."""
+        """Intervals of the total (TOTAL) and of each artery, by its key, if errors of such scores are known.
+
+        An artery's ends where the total's does: none holds more than all of them together.
+        """
         scan = noise_hu, thickness_mm, distance
         parts = {TOTAL: (total, self.total), **{key: (score, self.artery) for key, score in arteries.items()}}
-        found = {}
+        found: dict[str, Intervals] = {}
         for key, (score, errors) in parts.items():
             if (of_agatston := errors.get("agatston")) is None:
                 continue
             mass, of_mass = None, errors.get("mass_mg")
             if of_mass is not None and score.mass_mg is not None:
                 mass = of_mass.interval(score.mass_mg, *scan)
-            found[key] = Intervals(of_agatston.interval(score.clinical_agatston, *scan), mass)
+            own = Intervals(of_agatston.interval(score.clinical_agatston, *scan), mass)
+            found[key] = own.within(found[TOTAL], score) if TOTAL in found else own
         return found
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.scoring.scores import Score
-from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, ScoreErrors, Uncertainty, central
+from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals, ScoreErrors, Uncertainty, central
 from CACTrainingLib.training.score_errors import fitted_errors
 
 
@@ -111,3 +111,11 @@ def test_stored_and_read_again(errors):
         ScoreErrors.stored({**asdict(errors), "errors": [[0.0]]})
     with pytest.raises(CTError, match="Calibrate the model again"):
         ScoreErrors.stored({"quantity": "agatston"})
+
+
+def test_an_artery_holds_no_more_than_all_arteries_together():
+    total = Intervals((13.0, 445.0), (2.0, 80.0))
+    own = Intervals((29.0, 997.0), (1.0, 60.0)).within(total, Score(clinical_agatston=92.0, mass_mg=26.0))
+    assert own == Intervals((29.0, 445.0), (1.0, 60.0))
+    high = Intervals((500.0, 900.0)).within(total, Score(clinical_agatston=600.0))
+    assert high == Intervals((500.0, 600.0)), "it holds its own score"
