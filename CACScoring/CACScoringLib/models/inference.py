@@ -83,15 +83,18 @@ class ProcessorNetwork:
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """The outputs, float32 [n, …], of inputs float32 [n, …]. Raises DeviceError where memory runs out."""
-        from openvino import AsyncInferQueue
-
-        outputs: list[np.ndarray] = [np.empty(0)] * len(inputs)
-        queue = AsyncInferQueue(self._compiled)
-        queue.set_callback(lambda request, place: outputs.__setitem__(place, request.get_output_tensor().data.copy()))
+        # Not AsyncInferQueue: its Python callbacks can wait for ever for the thread that frees the network.
+        count = min(len(inputs), self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        outputs: list[np.ndarray] = []
         try:
-            for place in range(len(inputs)):
-                queue.start_async([np.ascontiguousarray(inputs[place : place + 1], np.float32)], place)
-            queue.wait_all()
+            requests = [self._compiled.create_infer_request() for _ in range(count)]
+            for place in range(len(inputs) + count):
+                request = requests[place % count]
+                if place >= count:
+                    request.wait()
+                    outputs.append(request.get_output_tensor().data.copy())
+                if place < len(inputs):
+                    request.start_async([np.ascontiguousarray(inputs[place : place + 1], np.float32)])
         except (RuntimeError, MemoryError) as error:
             if _out_of_memory(error):
                 raise _too_little_memory() from error
