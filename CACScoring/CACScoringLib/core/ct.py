@@ -219,7 +219,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     _check_volume(image)
     _check_hounsfield(image)
     warnings = _clamped(image)
-    image = _stored_as_hu(_oriented(image))
+    image = _stored_as_hu(oriented(image))
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
@@ -371,7 +371,7 @@ def _check_hounsfield(image: sitk.Image) -> None:
         )
 
 
-def _oriented(image: sitk.Image) -> sitk.Image:
+def oriented(image: sitk.Image) -> sitk.Image:
     """With axes to the left, posterior and superior; where they are so already, no copy."""
     if sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()) == "LPS":
         return image

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from ..calcium_map.decomposition import healthy_image
-from ..core.ct import CTError, UnreadableError
+from ..core.ct import CTError, UnreadableError, oriented
 from ..core.files import LAST_FILE, SCHEMA
 from ..core.grid import bounding_box
 from ..io.image_files import read_image
@@ -103,7 +103,7 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
         calcium, labels = (read_image(folder / f"{image}.nii.gz") for image in ("calcium_map", "map_lesions"))
         part = _around_heart(heart, calcium)
         calcium = calcium[part]
-        return _with_map(content, calcium, healthy_image(ct[part], calcium), labels, record)
+        return _with_map(content, calcium, healthy_image(oriented(ct)[part], calcium), labels, record)
     except (OSError, CTError, RuntimeError, ValueError, KeyError, TypeError) as error:
         message = f"The results in {folder} cannot be read ({error}). Score the scan again."
         raise UnreadableError(message) from error

@@ -357,9 +357,11 @@ def _noise_power(
     power = _radial(_power(windows, spacing), windows.shape[1:], spacing, frequency)
     fine = power[:, frequency > 0.25].mean(1)
     coarse = power[:, (frequency > 0.04) & (frequency < 0.13)].mean(1)
-    if not fine.any():
+    noisy = fine > 0
+    if not noisy.any():
         return None
-    purity = np.divide(coarse, fine, out=np.full(len(fine), np.inf), where=fine > 0)
+    power, fine, coarse = power[noisy], fine[noisy], coarse[noisy]
+    purity = coarse / fine
     used = purity <= np.quantile(purity, PURE_NOISE)
     mean = (power[used] / fine[used, None]).mean(0)
     return mean if np.isfinite(mean).all() and (mean > 0).all() else None

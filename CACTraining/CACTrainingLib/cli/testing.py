@@ -9,7 +9,9 @@ from pathlib import Path
 from CACScoringLib.cli.main import require
 from CACScoringLib.core.files import OutputError
 
-EXTRAS = (*("scene", "studies", "radiomics", "archive", "cohort", "cluster", "dicom", "review", "docs", "test"),)
+EXTRAS = (
+    *("scene", "torch", "studies", "radiomics", "archive", "cohort", "cluster", "dicom", "review", "docs", "test"),
+)
 """What the tests and checks need: all that there is."""
 
 
@@ -32,12 +34,13 @@ def test(arguments: list[str]) -> int:
 
 
 def check() -> int:
-    """Run ruff, mypy and codespell, each to its end, and return 1 if one of them reports an error. Raises
+    """Run ruff, mypy and typos, each to its end, and return 1 if one of them reports an error. Raises
     OutputError."""
     root = _repository()
     require("test")
-    commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["codespell_lib"])
-    done = [subprocess.run([sys.executable, "-m", *command], cwd=root).returncode for command in commands]
+    tools = Path(sys.executable).parent
+    commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["typos"])
+    done = [subprocess.run([str(tools / tool), *words], cwd=root).returncode for tool, *words in commands]
     return int(any(done))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.models.cards import list_models
 
 from ..project.annotations import annotators
 from ..project.project import Project
@@ -41,6 +40,8 @@ class Steps:
 
 def stepStates(project: Project | None) -> list[tuple[str, bool]]:
     """State of each step in a few words, and True where there is nothing left to do in it."""
+    from CACScoringLib.models.cards import list_models  # imports SciPy
+
     from ..training.background import runs_of, state_of
 
     if project is None:

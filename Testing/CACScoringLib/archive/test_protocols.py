@@ -131,7 +131,7 @@ def test_nobody_is_there(address):
 def test_what_is_no_dicomweb_is_told(store, tmp_path):
     with web_peer(store) as address:
         archive = connect(address.replace("dicom-web", "elsewhere"), Access())
-        with pytest.raises(ArchiveError, match="no DICOMweb"):
+        with pytest.raises(ArchiveError, match="not answer as a DICOMweb server"):
             archive.find_series(SeriesFilter(patient_id="Doe"))
 
 

@@ -74,7 +74,7 @@ class TestAsking:
         ready.ui.wholeScanBox.setChecked(True)
         assert ready.state.secondOpinions
         ready.ui.scoreButton.click()
-        assert [list(requirements) for requirements in asked] == [["mirp"]]
+        assert [list(requirements) for requirements in asked] == [["openvino", "safetensors", "torch", "mirp"]]
         assert ready.process.option("--whole-scan") == ["all"]
         assert ready.process.option("--model") == []
 

@@ -52,7 +52,7 @@ def test_what_a_command_loads_is_seen():
 
 @pytest.mark.long
 def test_options_of_a_command_load_no_network():
-    heavy = {"torch", "monai", "sklearn", "matplotlib", "pandas", "vtk", "slicer", "numba"}
+    heavy = {"torch", "openvino", "monai", "sklearn", "matplotlib", "pandas", "vtk", "slicer", "numba"}
     for command in ("score", "compare", "cohort", "drr", "models", "sample", "phantom", "evaluate", "project"):
         assert not loaded_by([command, "--help"]) & heavy, command
 
@@ -98,7 +98,7 @@ class TestExtras:
         python.chmod(0o755)
         required = b"".join((tmp_path / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
         (tmp_path / ".venv" / "installed.sha256").write_text(hashlib.sha256(required).hexdigest())
-        command = [sys.executable, str(tmp_path / "cac"), "--add-extras", "studies"]
+        command = [sys.executable, str(tmp_path / "cac"), "--add-extras", "review"]
         both = [subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
         errors = [process.communicate()[1] for process in both]
         assert [process.returncode for process in both] == [0, 0], errors
@@ -116,8 +116,8 @@ class TestExtras:
         [
             (["score", "ct.nii.gz"], ("scene",)),
             (["score", "ct.nii.gz", *NO_SCENE], ()),
-            (["score", "--radiograph", "pa.png"], ()),
-            (["score", "ct.nii.gz", *NO_SCENE, "--whole-scan", "vessels,radiomics"], ("radiomics",)),
+            (["score", "--radiograph", "pa.png"], ("torch",)),
+            (["score", "ct.nii.gz", *NO_SCENE, "--whole-scan", "vessels,radiomics"], ("torch", "radiomics")),
             (["cohort", "scans", "--output", "out"], ("cohort",)),
             (["cohort", "scans", "--output", "out", "--scene"], ("cohort", "scene")),
             (["evaluate", "detection", "--data", "t.csv", "--output", "out"], ("studies", "cohort")),

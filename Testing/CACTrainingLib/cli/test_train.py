@@ -47,7 +47,7 @@ def test_a_preset_names_size_and_method(train, tmp_path):
         (["slices"], "--data"),
         (["arteries", "--steps", "3", "--resume"], "`cac train arteries` has no --resume, --steps"),
         (["slices", "--data", "d", "--settings", '{"dither_hu": 3}'], "fields of these names"),
-        (["slices", "--data", "d", "--settings", '{"loop": {"steps": "many"}}'], "another type"),
+        (["slices", "--data", "d", "--settings", '{"loop": {"steps": "many"}}'], "wrong type"),
     ],
 )
 def test_what_a_network_does_not_know_is_refused(train, words, message, capsys):
