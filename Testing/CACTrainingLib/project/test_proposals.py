@@ -36,7 +36,7 @@ def project(proposed, tmp_path):
     return Project.open(tmp_path / "project")
 
 
-def _without_torch(monkeypatch):
+def _without_openvino(monkeypatch):
     monkeypatch.setattr(proposals.importlib.util, "find_spec", lambda name: None)
 
 
@@ -58,11 +58,11 @@ def test_bundled_networks_propose_heart_and_slices(proposed):
 
 
 @pytest.mark.long
-def test_without_pytorch_the_lungs_show_the_heart(project, monkeypatch):
-    _without_torch(monkeypatch)
+def test_without_openvino_the_lungs_show_the_heart(project, monkeypatch):
+    _without_openvino(monkeypatch)
     found = propose(project, "0001")
     assert (found.heart_source, found.models, found.probabilities) == ("lungs", (), {})
-    assert any("torch and safetensors, which are not installed" in warning for warning in found.warnings)
+    assert any("openvino and safetensors, which are not installed" in warning for warning in found.warnings)
     assert found.heart_slices
     with pytest.raises(ModelError, match="give no model"):
         propose(project, "0001", models=[find_model("slices").path])
@@ -86,7 +86,7 @@ def test_scan_without_a_heart_is_told(tmp_path, monkeypatch):
     for _ in range(2):
         with pytest.raises(NoHeartError):
             propose(project, "0001", "cpu")
-        _without_torch(monkeypatch)
+        _without_openvino(monkeypatch)
     assert read_proposal(project, "0001") is None
     (tmp_path / "a" / "ct.nii.gz").unlink()
     with pytest.raises(CTError, match="does not exist"):
@@ -95,7 +95,7 @@ def test_scan_without_a_heart_is_told(tmp_path, monkeypatch):
 
 @pytest.mark.long
 def test_full_disk_leaves_the_earlier_proposal(project, monkeypatch):
-    _without_torch(monkeypatch)
+    _without_openvino(monkeypatch)
     before = read_proposal(project, "0001")
 
     def full(image, path, **options):
