@@ -24,7 +24,7 @@ def test_a_sample_is_scored_beside_its_truth_with_no_file_given(tmp_path, capsys
     assert 0.1 * truth["LM"] < measured["LM"]["mass_mg"] < 1.5 * truth["LM"]
     assert data["methods"]["threshold"]["reviewed"]
     assert "digital-patient" in [w["code"] for w in data["warnings"]]
-    assert "True mass mg" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "True mg" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "True mass" in capsys.readouterr().out
 
 
