@@ -59,7 +59,7 @@ def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeyp
     assert "broken" in text
     assert "Digital patients" not in text
     assert "counts everything dense in 4 of 4 scans, because their candidates were not evaluated" in text
-    rows = list(csv.DictReader((output / "comparison.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((output / "comparison.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["scan"] for row in rows] == ["p0", "p1", "p2", "p3"]
     assert [float(row["reference"]) > 0 for row in rows] == [False, False, True, True]
     for row in rows:
