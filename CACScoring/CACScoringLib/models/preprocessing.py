@@ -124,7 +124,14 @@ def with_margin(grid: ScanGrid) -> ScanGrid:
 
 
 def middle_square(size: int) -> tuple[slice, slice]:
-    """The square [j, i] of `size` pixels around the heart's centre, as a part of its slices."""
+    """The square around the heart's centre.
+
+    Args:
+        size: Its side in pixels.
+
+    Returns:
+        Its rows and columns in the heart's slices, [j, i].
+    """
     side = slice((SLICE_SIZE - size) // 2, (SLICE_SIZE + size) // 2)
     return side, side
 

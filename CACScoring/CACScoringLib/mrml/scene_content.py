@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from ..calcium_map.decomposition import healthy_image
 from ..core.ct import CTError, UnreadableError, oriented
 from ..core.files import LAST_FILE, SCHEMA
 from ..core.grid import bounding_box
@@ -64,7 +63,8 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
 
     record: its `report.files.result_as_json`. identify: put the patient's name into the scene.
     """
-    from ..report.files import site_labels  # for scans just scored
+    from ..calcium_map.decomposition import healthy_image  # these two are for scans just scored
+    from ..report.files import site_labels
 
     scan = result.scan
     name = scan.source.name if scan.source is not None else "CT"
@@ -89,6 +89,8 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
     ct: the scan that was scored.
     Raises UnreadableError when a file is missing, damaged or none of ours.
     """
+    from ..calcium_map.decomposition import healthy_image
+
     try:
         text = (folder / LAST_FILE).read_text(encoding="utf-8")
         record = json.loads(text)
