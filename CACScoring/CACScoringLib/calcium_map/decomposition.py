@@ -27,7 +27,6 @@ from ..models.preprocessing import (
     middle_square,
     slice_input,
 )
-from ..networks.configs import STRIDE
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
@@ -257,6 +256,8 @@ def raw_maps(
 
 def _around_heart(heart: np.ndarray) -> tuple[slice, slice]:
     """The box [j, i] that holds the heart of all slices [n, j, i] and what is around it; sides as networks need."""
+    from ..networks.configs import STRIDE
+
     sides = []
     for others in ((0, 2), (0, 1)):
         places = np.nonzero(heart.any(others))[0]
