@@ -144,7 +144,7 @@ class Driver:
 def least_width(widget) -> int:
     """Open every page and section of a panel. Returns the least width that it has then, pixels.
 
-    Slicer's window grows with it and does not shrink again; with 420 and the views it fits on a screen of 1366.
+    Slicer's window grows with it and does not shrink again; with 400 and the views it fits on a screen of 1366.
     """
     pages = widget.ui.pages
     for index in range(pages.count):

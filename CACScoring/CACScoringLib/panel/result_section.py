@@ -45,18 +45,19 @@ class ResultSection(Section):
 
     def update(self) -> None:
         """Show the numbers as they are now."""
-        from ..report import headline
-
         review, ui = self._review, self._ui
         ui.headFrame.setVisible(review is not None)
         ui.copyButton.setEnabled(review is not None)
         showEstimates(ui, review)
         self._showNonCoronary(None if review is None else review.non_coronary)
-        results = {} if review is None else review.results()
+        if review is None:
+            widgets.say(ui.mapLabel, "")
+            return
+        from ..report import headline
+
+        results = review.results()
         mapped = results.get("decomposition")
         widgets.say(ui.mapLabel, "" if mapped is None else _("Calcium map: ") + headline.map_sentence(mapped))
-        if review is None:
-            return
         reader = "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
         warnings = review.warnings
         ui.headLabel.setText(_headText(headline.headline(results, review.categories(), warnings, reader)))

@@ -40,7 +40,7 @@ class TestPanel:
         for effect in EFFECTS:
             driver.widget.review._editor.widget.setActiveEffectByName(effect)
             assert driver.widget.review._editor.widget.activeEffect().name == effect
-            assert least_width(driver.widget) <= 420, effect
+            assert least_width(driver.widget) <= 400, effect
 
     def test_facts_of_the_scan(self, driver):
         assert "64 × 64 × 20 voxels of 3 × 3 × 3 mm" in driver.ui.factsLabel.text
