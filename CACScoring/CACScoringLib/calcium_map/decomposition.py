@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 AROUND_HEART_MM = 16
 """How far around the heart's outline the generator looks, for a map within the heart. Compared with the whole of the
-slice no voxel in three scans differed by more than 1.5 HU, and sums by 0.1 %."""
+slice, in every second slice of three scans, no voxel differed by more than 1.5 HU, and sums by up to 0.13 %."""
 
 SATURATED_MAP_HU = 100.0
 """Map above which a voxel is calcium beyond doubt, so that what the window cut off it is missing in the map."""
@@ -323,7 +323,7 @@ def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
 
 
 def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
-    """True if what of a map counts was chosen for the networks in use (`cac calibrate`), for others, or never.
+    """Warn of a map that was calibrated for other networks, or never (`cac calibrate`).
 
     others: the networks used beside it, by kind; None for one that is not used.
     """

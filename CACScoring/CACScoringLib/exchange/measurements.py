@@ -168,7 +168,7 @@ def score_numbers(group: Group) -> list[tuple[Code, float | int, Code, Code | No
 
 
 def _evaluations(result: ScoreResult, group: Group) -> list[QualitativeEvaluation]:
-    """True if it was reviewed; for the total also the warnings with which the numbers may mean nothing."""
+    """The review status; for the total also the warnings with which the numbers may mean nothing."""
     pairs = [(cac.REVIEW_STATUS, cac.STATUS[group.status])]
     if group.site is None:
         severe = dict.fromkeys(warning.code for warning in result.warnings if warning.severe)

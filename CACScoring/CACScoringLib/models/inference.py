@@ -1,7 +1,7 @@
 """Running a trained network: device, batches, and what to do when memory runs out.
 
-On processors the networks that score a scan run in OpenVINO, which starts in a fraction of PyTorch's time and needs a
-third of its processor time. PyTorch runs them on GPUs, and all other networks; it is imported where it is used.
+On processors the networks that score a scan run in OpenVINO, which starts in a fraction of PyTorch's time and needs
+less of the processor. PyTorch runs them on GPUs, and all other networks; it is imported where it is used.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _threads: int | None = None
 
 
 def use_threads(count: int) -> None:
-    """Run networks that are loaded from now on with this many threads of the processor. At first it is one a core."""
+    """Run networks that are loaded from now on with this many threads of the processor (default: one per core)."""
     global _threads
     _threads = count
     if importlib.util.find_spec("torch") is not None:

@@ -1,6 +1,6 @@
 """The networks that score a scan as OpenVINO graphs, made from their weights without PyTorch.
 
-Processors run these several times faster than PyTorch does. They are the same functions as the modules in `van_velzen`
+Processors run these faster than PyTorch does. They are the same functions as the modules in `van_velzen`
 and `territories`, which are for training and for GPUs. Batch normalisation is put into the convolution before it.
 """
 

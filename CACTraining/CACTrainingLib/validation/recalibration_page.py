@@ -54,7 +54,7 @@ def section(result: Recalibration, name: str, base: str) -> Section:
 
 
 def _weights(result: Recalibration) -> str:
-    """True if the weights were fitted."""
+    """A sentence on whether the weights of the evidence were fitted."""
     stay = f"The weights of the candidates' evidence stay: {result.why_not}"
     return stay if result.why_not else "The weights of the candidates' evidence were fitted too."
 
