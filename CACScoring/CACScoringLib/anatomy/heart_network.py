@@ -94,7 +94,7 @@ def heart_mask(
     # Probabilities are brought back rather than the mask, so that the outline is smooth on the scan's own grid.
     part = np.where(ndimage.binary_dilation(heart), probability[box], np.float32(0))
     # Where a sure heart ends between two slices the mean is the threshold itself, give or take rounding.
-    inside = grid.crop(box).paste(part, scan.image) >= settings.threshold + 1e-3
+    inside = grid.crop(box).paste(part, scan.image.GetSize()) >= settings.threshold + 1e-3
     mask = Grid.of(scan.image).image(inside)
     return widened(mask, settings.margin_mm), (*warnings, *disagreements)
 

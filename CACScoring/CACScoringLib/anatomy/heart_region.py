@@ -145,7 +145,7 @@ def _with_what_joins(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image,
     return sitk.BinaryReconstructionByDilation(skeleton, joined, 0, BONE_LABEL, True)
 
 
-def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: sitk.Image) -> sitk.Image:
+def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: np.ndarray) -> sitk.Image:
     """Bone where no lungs show the chest wall: BONE_LABEL, uint8 on the scan's grid.
 
     It is what is large and bright and lies mostly outside heart and territories, but for what reaches deep into them,
@@ -154,15 +154,14 @@ def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: sitk.Image) -> si
     Args:
         image: The scan, HU.
         coarse: The same on the working grid.
-        organs: uint8 0/1 on its grid, heart and territories.
+        organs: Heart and territories on the working grid, bool [k, j, i].
     """
-    own = Grid.of(coarse).mask(organs)
     labels, count = ndimage.label(sitk.GetArrayViewFromImage(coarse) > BONE_HU, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     large = sizes * GRID_MM**3 / 1000 >= BONE_ML
-    large &= np.bincount(labels[own], minlength=count + 1) <= BONE_INSIDE * sizes
+    large &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
     large[0] = False
-    bone = large[labels] & ~ndimage.binary_erosion(own, iterations=voxels(9))
+    bone = large[labels] & ~ndimage.binary_erosion(organs, iterations=voxels(9))
     return _with_what_joins(_on_grid(ndimage.binary_dilation(bone), coarse, image), bone, coarse, image)
 
 

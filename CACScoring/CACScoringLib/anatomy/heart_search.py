@@ -23,7 +23,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import AIR_HU, CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
-from ..core.grid import Grid, ScanGrid, largest_part
+from ..core.grid import Box, Grid, ScanGrid, largest_part
 from ..core.labels import TERRITORIES
 from ..models.inference import predict
 from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
@@ -181,7 +181,10 @@ def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegio
     )
     cut = cut_warnings(sitk.GetArrayViewFromImage(region.mask) != 0)
     territories = region.territories
-    organs = region.mask if territories is None else region.mask | (territories.labels(scan.image) > 0)
+    organs = Grid.of(coarse).mask(region.mask)
+    if territories is not None:
+        inside = territories.probability.argmax(0) != _OUTSIDE
+        organs |= Grid.of(coarse).mask(territories.grid.as_image(inside, scan.image))
     bone = bone_beside(scan.image, coarse, organs)
     warnings = (*region.warnings, ScanWarning("heart-without-lungs", message), *cut)
     return replace(region, mask=sitk.And(region.mask, bone == 0), excluded=bone, warnings=warnings)
@@ -268,22 +271,25 @@ class Territories:
 
     def labels(self, image: sitk.Image) -> sitk.Image:
         """The likeliest territory of every voxel of the scan, uint8 on its grid; ties go to the lower label."""
-        near, grid, box = self._part(image, self.probability[0] < 0.5)
-        label = np.zeros(near.GetSize()[::-1], np.uint8)
+        label = np.zeros(image.GetSize()[::-1], np.uint8)
         best = np.zeros(label.shape, np.float32)
-        for number, probability in enumerate(self.probability):
-            part = grid.paste(probability[box], near)
-            better = part > best
-            best[better], label[better] = part[better], number
-        return Grid.of(image).paste(Grid.of(near).image(label))
+        possible = self.probability >= 1 / len(TERRITORIES)  # as it is where a territory is the likeliest
+        possible[_OUTSIDE] = possible[1:].any(0)
+        for number in np.nonzero(possible.any((1, 2, 3)))[0]:
+            cut, grid, box = self._part(label.shape, possible[number])
+            probability = grid.paste(self.probability[number][box], _lengths(cut))
+            np.copyto(label[cut], np.uint8(number), where=probability > best[cut])
+            np.maximum(best[cut], probability, out=best[cut])
+        return Grid.of(image).image(label)
 
     def heart_mask(self, image: sitk.Image, threshold: float = 0.5) -> sitk.Image:
         """The heart, uint8 0/1 on the scan's grid: the largest connected part."""
+        mask = np.zeros(image.GetSize()[::-1], np.uint8)
         heart = ndimage.binary_dilation(largest_part(self.heart >= threshold))
-        near, grid, box = self._part(image, heart)
+        cut, grid, box = self._part(mask.shape, heart)
         kept = np.where(heart, self.heart, np.float32(0))[box]
-        inside = grid.paste(kept, near) >= threshold + 1e-3
-        return Grid.of(image).paste(Grid.of(near).image(inside))
+        mask[cut] = grid.paste(kept, _lengths(cut)) >= threshold + 1e-3
+        return Grid.of(image).image(mask)
 
     def at(self, flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """Probabilities float32 [n, 11] at voxels of the scan. flat: indices into its array, whose shape is [k, j, i].
@@ -309,17 +315,22 @@ class Territories:
         probability[_DESCENDING] += share
         return replace(self, probability=probability)
 
-    def _part(self, image: sitk.Image, wanted: np.ndarray) -> tuple[sitk.Image, ScanGrid, tuple[slice, ...]]:
-        """The part of the scan that holds what is wanted, the grid's part there, and its box [k, j, i]."""
+    def _part(self, shape: tuple[int, ...], wanted: np.ndarray) -> tuple[Box, ScanGrid, Box]:
+        """Box of what is wanted in a scan of this shape, the grid's part there, and its box; all [k, j, i]."""
         places = [np.nonzero(counts_along(wanted, axis))[0] for axis in range(3)]
-        box = tuple(slice(max(0, int(p[0]) - 1), int(p[-1]) + 2) for p in places)
+        reach = [1 + math.ceil(1 / step) for step in self.grid.step[::-1]]  # of one voxel's mean
+        box = tuple(slice(max(0, int(p[0]) - r), int(p[-1]) + r + 1) for p, r in zip(places, reach, strict=True))
         cut, first = [], []
-        for part, count, start, step in zip(box[::-1], image.GetSize(), self.grid.first, self.grid.step, strict=True):
+        for part, count, start, step in zip(box[::-1], shape[::-1], self.grid.first, self.grid.step, strict=True):
             low = max(0, math.floor(start + (part.start - 1) * step))
             cut.append(slice(low, min(count, math.ceil(start + (part.stop + 1) * step) + 1)))
             first.append(start + part.start * step - low)
-        size = tuple(self.heart[box].shape[::-1])
-        return image[tuple(cut)], ScanGrid(tuple(first), self.grid.step, size), box
+        return tuple(cut[::-1]), ScanGrid(tuple(first), self.grid.step, self.heart[box].shape[::-1]), box
+
+
+def _lengths(box: Box) -> tuple[int, ...]:
+    """Size (i, j, k) of a box [k, j, i]."""
+    return tuple(part.stop - part.start for part in box[::-1])
 
 
 def counts_along(mask: np.ndarray, axis: int) -> np.ndarray:
@@ -335,6 +346,7 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
     weight = np.full(hu.shape, 1e-6, np.float32)
     output = np.zeros((1 + len(TERRITORIES), *hu.shape), np.float32)
     output[1] = 1e-6
+    seen: list[tuple[slice, ...]] = []
     warnings: list[ScanWarning] = []
 
     def look(centres: list[np.ndarray], times: float) -> None:
@@ -348,6 +360,7 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
         found, doubtful = predict(model.network, patches, 1)
         warnings.extend(doubtful)
         for (inside, part), one in zip(boxes, found, strict=True):
+            seen.append(inside)
             trust = times * _WEIGHT[part]
             output[(slice(None), *inside)] += trust * one[(slice(None), *part)]
             weight[inside] += trust
@@ -359,7 +372,11 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
         before, middle = middle, _heart_middle(output[0] / weight, model.card.name)
         if np.abs(middle - before).max() * TERRITORY_SPACING_MM[0] <= AGAIN_MM:
             break
-    output /= weight
+    # All that was looked at, with a rim that is outside.
+    low = np.min([[part.start for part in box] for box in seen], axis=0)
+    high = np.max([[part.stop for part in box] for box in seen], axis=0)
+    box = tuple(slice(max(0, int(a) - 1), min(n, int(b) + 1)) for a, b, n in zip(low, high, hu.shape, strict=True))
+    grid, output = grid.crop(box), output[(slice(None), *box)] / weight[box]
     _clear(output[1:], largest_part(output[0] >= 0.5))
     temperature = float(model.card.calibration.get("temperature", 1.0))
     return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)), temperature)

@@ -282,7 +282,7 @@ def assembled(
     if settings.min_healthy_hu is not None:
         seen = slice_input(slices, chosen)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
         on_grid[chosen] *= seen - maps[chosen] >= settings.min_healthy_hu
-    hu = slices.grid.paste(on_grid, scan.image)
+    hu = slices.grid.paste(on_grid, scan.image.GetSize())
     hu[hu < settings.floor_hu] = 0
     if settings.within_heart:
         hu[sitk.GetArrayViewFromImage(heart_mask) == 0] = 0

@@ -121,12 +121,13 @@ class ScanGrid:
         planes[beyond, np.where(beyond < self.size[2] / 2, 0, -1)] = 1
         return _resampled(sitk.GetArrayViewFromImage(image), planes, rows, columns, outside)
 
-    def paste(self, array: np.ndarray, scan_image: sitk.Image) -> np.ndarray:
-        """An array [k, j, i] of this grid brought back to the scan's own: float32 [k, j, i], 0 beyond this grid.
+    def paste(self, array: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+        """An array [k, j, i] of this grid brought back to a scan of this size (i, j, k).
 
-        Sum × voxel volume is kept, but for what lies outside the scan.
+        Returns:
+            float32 [k, j, i], 0 beyond this grid. Sum × voxel volume is kept, but for what lies outside the scan.
         """
-        axes = zip(_PROFILES, scan_image.GetSize(), self.first, self.step, self.size, strict=True)
+        axes = zip(_PROFILES, size, self.first, self.step, self.size, strict=True)
         columns, rows, planes = (
             _means(p, count, (np.arange(n) - first) / step, 1 / step) for p, n, first, step, count in axes
         )
@@ -200,7 +201,9 @@ def _resampled(
         part = _across(_in_plane(part, rows, columns, offset), planes)
     else:
         part = _in_plane(_across(part - offset, planes), rows, columns, np.float32(0))
-    size = [len(w) for w in weights]
+    size = tuple(len(w) for w in weights)
+    if part.shape == size:
+        return part + offset if outside else part
     # Zeros take no memory where nothing is written.
     result = np.full(size, offset) if outside else np.zeros(size, np.float32)
     result[filled] += part

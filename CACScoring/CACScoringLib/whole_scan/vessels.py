@@ -204,7 +204,7 @@ def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def _pictured(network: VesselNet, x: np.ndarray, grid: ScanGrid, scan: CTScan) -> sitk.Image:
     """The saliency on the scan's grid, 0 to 1."""
-    shown = grid.paste(saliency(network, x), scan.image)
+    shown = grid.paste(saliency(network, x), scan.image.GetSize())
     if (highest := shown.max()) > 0:
         shown /= highest
     image = sitk.GetImageFromArray(shown)

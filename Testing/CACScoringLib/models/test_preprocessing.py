@@ -90,7 +90,7 @@ class TestSlices:
         seen = slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS, 112, 112]
         assert np.count_nonzero(seen) == slice_mm / 1.5
         np.testing.assert_allclose(seen[seen > 0], 100, rtol=1e-5)
-        back = slices.grid.paste(slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS], scan)
+        back = slices.grid.paste(slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS], scan.GetSize())
         assert back[9:12, 20, 20] == pytest.approx([0, 100, 0], abs=1e-3)
 
     def test_slices_do_not_move_with_the_mask(self, scan_and_heart):
@@ -172,7 +172,7 @@ class TestWayBack:
         on_own = slices.grid.as_image(np.zeros(slices.heart.shape, np.float32), scan)
         x, y, z = points_mm(on_own)
         blob = 300 * np.exp(-((x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2) / (2 * 2.0**2))
-        back = slices.grid.paste(blob.astype(np.float32), scan)
+        back = slices.grid.paste(blob.astype(np.float32), scan.GetSize())
         mass = back.sum() * math.prod(scan.GetSpacing())
         assert mass == pytest.approx((2 * math.pi) ** 1.5 * 2.0**3 * 300, rel=1e-3)
         again = slices.grid.resample(image_of(back, scan.GetSpacing()), 0.0).sum() * 1.5
@@ -185,7 +185,7 @@ class TestWayBack:
         spot = np.zeros(slices.heart.shape, np.float32)
         spot[9:12, 99:102, 119:122] = 500
         there = slices.grid.as_image(spot, scan).TransformIndexToPhysicalPoint((120, 100, 10))
-        back = slices.grid.paste(spot, scan)
+        back = slices.grid.paste(spot, scan.GetSize())
         k, j, i = (float(np.average(n, weights=back[back > 0])) for n in np.nonzero(back))
         assert scan.TransformContinuousIndexToPhysicalPoint((i, j, k)) == pytest.approx(there, abs=0.1)
 
