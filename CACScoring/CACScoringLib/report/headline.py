@@ -196,14 +196,16 @@ def interval_note(method: MethodResult) -> str:
             "90 % prediction interval for the reviewed score of a second scan of this patient, from the scan–rescan "
             f"study stored with the model. {arteries}"
         )
-    if method.calibrated_on is None:
+    if method.calibrated_on is not None:
         return (
-            "90 % prediction interval for a motion- and noise-free scan of this patient. Calibrated on simulated "
-            f"patients; errors that the simulation does not reproduce are not covered. {arteries}"
+            "90 % prediction interval for the score that the reference's readers would give to this scan. Calibrated "
+            f"on {method.calibrated_on}; it holds for patients and scans like theirs. {arteries}"
         )
+    is_map = method.rules.equivalent_mg_per_mm3_hu is not None
+    target = "a motion- and noise-free scan of this patient" if is_map else "an expert reader's score of this scan"
     return (
-        "90 % prediction interval for the score that the reference's readers would give to this scan. Calibrated on "
-        f"{method.calibrated_on}; it holds for patients and scans like theirs. {arteries}"
+        f"90 % prediction interval for {target}. Calibrated on simulated patients; errors that the simulation does "
+        f"not reproduce are not covered. {arteries}"
     )
 
 

@@ -1,5 +1,7 @@
-"""Uncertainty of a score: an interval for the score that a still, noise-free scan would give, and how probable
-each category is.
+"""Uncertainty of a score: an interval for the true score, and how probable each category is.
+
+The truth of an automatic clinical score is what an expert reader gives the same scan; that of the calcium map is the
+score of a still, noise-free scan of the patient.
 
 Intervals are conformal and conditional on the class of the truth (label-conditional conformal prediction: Vovk,
 Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, chapter 4.5). Of calibration patients, whose true

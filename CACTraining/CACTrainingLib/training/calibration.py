@@ -5,9 +5,9 @@ probably a lesion of the map, or a candidate of the clinical rule, is coronary c
 logistic regression; which slices are decomposed, and how probable a
 lesion must be to count (`DecompositionSettings`), is chosen so that few scans without coronary calcium score above
 zero. Every lesion is evaluated with weights learned from other patients, so that the choice is not too hopeful; the
-weights that are stored are learned from all. How far scores err is learned from patients whose true score is known
-(`uncertainty`), so that every total and artery has its interval. What the scans were like is stored too, so that a scan
-unlike them is noticed (`familiarity`).
+weights that are stored are learned from all. How far clinical scores are from an ideal reader's, and scores of the map
+from the patient's true score, is stored (`uncertainty`), so that every total and artery has its interval. What the
+scans were like is stored too, so that a scan unlike them is noticed (`familiarity`).
 
 The patients must be others than those that the networks learned from, and others than those that are reported on.
 """
@@ -132,14 +132,13 @@ def candidate_evidence(
     of each scan which candidates count.
 
     The limit is the one whose scores, with every candidate evaluated by weights from other patients, come nearest to
-    the truth (`nearest_limit`): the patient's reference score where it is known, else the ideal reader's. None where
-    there are too few candidates of either class.
+    the ideal reader's (`nearest_limit`). None where there are too few candidates of either class.
     """
     parts = [scan.candidates[settings] for scan in scans]
     probabilities = probabilities_by_others([scan.patient for scan in scans], parts)
     if probabilities is None:
         return None, {}, []
-    truths = [scan.true_agatston for scan in scans]
+    truths = [sum(own["agatston"] for own in scan.reader.values()) for scan in scans]
     limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths)
     counted = [p >= limit for p in probabilities]
     features = stack_features(parts)
@@ -171,27 +170,28 @@ def stored_uncertainty(
     scans: Sequence[MeasuredScan], scores: Mapping[str, Sequence[Scores]]
 ) -> tuple[dict[str, object], dict[str, object]]:
     """Errors that intervals of scores are made of (`uncertainty.Uncertainty`), and their coverage of other patients'
-    true total Agatston scores, by kind and class.
+    total Agatston scores, by kind and class.
 
-    Only patients whose reference score is known tell. Mass is compared with the patient's true mass.
+    Automatic clinical scores are compared with those of the ideal reader of the same scan, scores of the map with the
+    patient's reference score and true mass, as far as these are known.
 
     Args:
         scans: The scans.
         scores: By kind (see `Uncertainty.stored`), of each scan; scores as they are found in unseen patients.
     """
-    known = [n for n, scan in enumerate(scans) if scan.reference_agatston is not None]
-    noise, thickness = (np.array([scans[n].facts.get(key) or usual for n in known], float) for key, usual in _USUAL)
-    patients = np.array([scans[n].patient for n in known])
     stored: dict[str, object] = {}
     covered: dict[str, object] = {}
-    if len(set(patients.tolist())) < FOLDS:
-        return stored, covered
     names = tuple(artery.key for artery in MAIN_ARTERIES)
     for kind, every in scores.items():
+        known = [n for n, scan in enumerate(scans) if kind == "automatic" or scan.reference_agatston is not None]
+        noise, thickness = (np.array([scans[n].facts.get(key) or usual for n in known], float) for key, usual in _USUAL)
+        patients = np.array([scans[n].patient for n in known])
+        if len(set(patients.tolist())) < FOLDS:
+            continue
         parts: dict[str, dict[str, object]] = {"total": {}, "artery": {}}
         for quantity in LIMITS:
             own = np.array([[every[n][a][quantity] for a in names] for n in known])
-            truths = np.array([[_true(scans[n], quantity)[a] for a in names] for n in known])
+            truths = np.array([[_truth(scans[n], kind, quantity)[a] for a in names] for n in known])
             facts = [np.repeat(values, len(names)) for values in (noise, thickness)]
             total = own.sum(1), truths.sum(1), noise, thickness
             parts["total"][quantity] = asdict(fitted_errors(quantity, *total))
@@ -205,9 +205,11 @@ def stored_uncertainty(
 _USUAL = (("noise_hu", NOISE_HU), ("slice_thickness_mm", THICKNESS_MM))
 
 
-def _true(scan: MeasuredScan, quantity: str) -> dict[str, float]:
-    known = scan.reference_agatston if quantity == "agatston" else scan.true_mass_mg
-    return known or {}
+def _truth(scan: MeasuredScan, kind: str, quantity: str) -> dict[str, float]:
+    """What scores of this kind are compared with, by artery."""
+    if kind == "automatic":
+        return {artery: own[quantity] for artery, own in scan.reader.items()}
+    return (scan.reference_agatston if quantity == "agatston" else scan.true_mass_mg) or {}
 
 
 def _coverage(patients: np.ndarray, *values: np.ndarray) -> dict[str, list[int]]:

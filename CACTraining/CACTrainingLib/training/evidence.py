@@ -15,6 +15,9 @@ from .score_errors import penalised_logistic
 
 FOLDS = 5
 
+FALSE_ZERO = 2.0
+"""Who has calcium and is told 0 is sent home: worse than a score that is as far off the other way."""
+
 
 def probabilities_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) -> list[np.ndarray] | None:
     """Probability of being coronary of each scan's lesions, by weights of other patients; None if there are too
@@ -50,7 +53,8 @@ def nearest_limit(
 ) -> tuple[float, float]:
     """The least probability that counts, so that scores come nearest to the truth.
 
-    Nearness is the mean difference of ln(1 + score), in which a false 10 counts as much as a missed 10.
+    Nearness is the mean difference of ln(1 + score), in which a false 10 counts as much as a missed 10; but a score of
+    0 for calcium counts FALSE_ZERO times.
 
     Args:
         agatston: Of each scan's lesions.
@@ -66,7 +70,7 @@ def nearest_limit(
     limits = np.linspace(0.02, 0.98, 49)
     pairs = list(zip(agatston, probabilities, strict=True))
     scores = [np.array([own[p >= limit].sum() for own, p in pairs]) for limit in limits]
-    errors = np.array([np.abs(np.log1p(found) - truth) for found in scores])
+    errors = np.array([np.abs(np.log1p(found) - truth) * np.where(found > 0, 1, FALSE_ZERO) for found in scores])
     best = int(errors.mean(1).argmin())
     if toward is not None:
         worse = errors - errors[best]

@@ -30,7 +30,7 @@ from CACScoringLib.quality.artefacts import without_metal
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.scoring.evidence import FEATURES, candidate_sites, lesion_features, suggested_arteries
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import rules_of_map, score_lesions
+from CACScoringLib.scoring.scores import rules_of_map, score_lesions, score_sites
 
 from ..data.datasets import TrainingScan
 from ..phantom.cohort.cohort import patient_of, reference_scores
@@ -38,7 +38,7 @@ from ..phantom.cohort.cohort import patient_of, reference_scores
 ModelPaths = tuple[Path | None, Path | None, Path, Path]
 """Cards of the models for heart (None: none of its own), territories (None: none), slices and decomposition."""
 
-VERSION = 8
+VERSION = 9
 """Of what is kept; another one is measured anew."""
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
@@ -110,10 +110,10 @@ class MeasuredScan:
     """A scan scored with nothing left out of the map, nor of the candidates of the clinical rule.
 
     kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: of the map. candidates:
-    of the clinical rule, whose features depend on the map too. clinical_agatston: by the threshold, with the truth as
-    the reader. reference_agatston: by artery
-    (`reference.reference_scores`); None where it is unknown. true_mass_mg: by artery. mg_per_hu_mm3: the scanner's
-    calibration of mass. facts: of the scan, which give its difficulty, and how unlike others it is
+    of the clinical rule, whose features depend on the map too. reader: by artery, the scores of the ideal reader, who
+    knows every lesion of this scan (keys as of `uncertainty.LIMITS`). reference_agatston: by artery, of a still,
+    noise-free scan (`reference_scores`); None where it is unknown. true_mass_mg: by artery. mg_per_hu_mm3: the
+    scanner's calibration of mass. facts: of the scan, which give its difficulty, and how unlike others it is
     (`familiarity.FACTS`).
     """
 
@@ -122,17 +122,11 @@ class MeasuredScan:
     visible: bool
     lesions: dict[MapSettings, FoundLesions]
     candidates: dict[MapSettings, FoundLesions]
-    clinical_agatston: float
+    reader: dict[str, dict[str, float]]
     reference_agatston: dict[str, float] | None
     true_mass_mg: dict[str, float]
     mg_per_hu_mm3: float
     facts: dict[str, float | str | None]
-
-    @property
-    def true_agatston(self) -> float:
-        """The reference score, else the ideal reader's."""
-        known = self.reference_agatston
-        return self.clinical_agatston if known is None else sum(known.values())
 
 
 def measure_all(
@@ -221,8 +215,16 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
         features = lesion_features(found, own_places, parts.calcium_map, found_slices.on_scan, noise_hu)
         lesions[settings] = FoundLesions.of(found, features, truth, spacing, map_rules)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
-    seen = find_lesions(ct.image, regions, rules).lesions
     known = json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
+    mg_per_hu_mm3 = 1 / (1000 * known["calcium_hu_per_mg_cm3"])
+    seen = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
+    reader = {
+        artery.key: {
+            "agatston": seen[artery].agatston,
+            "mass_mg": seen[artery].pseudo_mass_hu_mm3 * mg_per_hu_mm3,
+        }
+        for artery in MAIN_ARTERIES
+    }
     patient = patient_of(known)
     reference = None
     if patient is not None:
@@ -233,10 +235,10 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
         scan.shows_calcium(),
         lesions,
         candidates,
-        score_lesions(seen, spacing, rules).agatston,
+        reader,
         reference,
         known["mass_mg_by_artery"],
-        1 / (1000 * known["calcium_hu_per_mg_cm3"]),
+        mg_per_hu_mm3,
         _facts(ct, region.mask, blood, known["scanner"]),
     )
 

@@ -1,4 +1,4 @@
-"""Errors of automatic scores, learned from calibration patients whose true score is known."""
+"""Errors of automatic scores, learned from calibration patients whose score is known."""
 
 from __future__ import annotations
 

@@ -39,8 +39,9 @@ def lesions(rows):
 
 def measured(patient, kind, maps, clinical, candidates=None):
     """Candidates are the map's lesions unless given."""
-    truth = {"LAD": clinical}
-    return MeasuredScan(patient, kind, kind == "coronary", maps, candidates or maps, clinical, None, truth, 1.0, {})
+    truth = {"LM": 0.0, "LAD": clinical, "LCX": 0.0, "RCA": 0.0}
+    reader = {artery: {"agatston": x, "mass_mg": x / 5} for artery, x in truth.items()}
+    return MeasuredScan(patient, kind, kind == "coronary", maps, candidates or maps, reader, None, truth, 1.0, {})
 
 
 def cohort(patients=60, faint_in_lenient=False, seed=0):
@@ -121,25 +122,30 @@ def test_candidates_are_told_apart_and_what_is_stored_tells_them_too():
     assert stored.typical["log_mass"] == pytest.approx(9, abs=0.5)
 
 
-def test_intervals_are_made_of_patients_whose_reference_is_known():
+def test_clinical_scores_are_compared_with_the_reader_and_the_map_with_the_truth():
     generator = np.random.default_rng(0)
     scans, scores = [], []
     for number in range(200):
-        truth = 0.0 if number % 2 else float(np.exp(generator.uniform(0, 7)))
-        known = dict.fromkeys(("LM", "LCX", "RCA"), 0.0) | {"LAD": truth}
+        seen = 0.0 if number % 2 else float(np.exp(generator.uniform(0, 7)))
+        arteries = dict.fromkeys(("LM", "LCX", "RCA"), 0.0) | {"LAD": seen}
         scan = measured(f"p{number}", "coronary", {STRICT: lesions([])}, 0.0)
-        scans.append(replace(scan, reference_agatston=known, true_mass_mg={a: x / 5 for a, x in known.items()}))
-        found = truth * np.exp(0.2 * generator.standard_normal())
-        scores.append({a: {"agatston": x and found, "mass_mg": x and found / 5} for a, x in known.items()})
-    stored, covered = calibration.stored_uncertainty(scans, {"automatic": scores})
+        reader = {a: {"agatston": x, "mass_mg": x / 5} for a, x in arteries.items()}
+        truth = {a: 2 * x for a, x in arteries.items()}
+        mass = {a: x / 5 for a, x in truth.items()}
+        scans.append(replace(scan, reader=reader, reference_agatston=truth, true_mass_mg=mass))
+        found = seen * np.exp(0.2 * generator.standard_normal())
+        scores.append({a: {"agatston": x and found, "mass_mg": x and found / 5} for a, x in arteries.items()})
+    stored, covered = calibration.stored_uncertainty(scans, {"automatic": scores, "decomposition": scores})
     held, count = np.array(list(covered["automatic"].values())).T
     assert count.sum() == 200
     assert 0.85 < held.sum() / 200 < 0.97
-    uncertainty = Uncertainty.stored({"uncertainty": stored}, "automatic")
-    low, high = uncertainty.total["agatston"].interval(200.0)
+    by_reader, by_truth = (Uncertainty.stored({"uncertainty": stored}, kind) for kind in stored)
+    low, high = by_reader.total["agatston"].interval(200.0)
     assert 110 < low < 160 < 250 < high < 340
+    assert 250 < by_truth.total["agatston"].interval(100.0)[1] < 340
     without = [replace(scan, reference_agatston=None) for scan in scans]
-    assert calibration.stored_uncertainty(without, {"automatic": scores}) == ({}, {})
+    stored, _ = calibration.stored_uncertainty(without, {"automatic": scores, "decomposition": scores})
+    assert list(stored) == ["automatic"]
 
 
 @pytest.mark.long
