@@ -137,15 +137,16 @@ def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: 
     ids = lesions.id_map[box]
     inside = (sitk.GetArrayViewFromImage(heart)[box] != 0) | (ids != 0)
     highest = np.where(inside, scan.hu[box], WINDOW_HU[0]).max(axis=axis)
-    arteries = LesionSet(lesions.lesions, ids).artery_map()
+    places = np.nonzero(ids)
+    sites = lesions.site_of_ids[ids[places]]
     spacing = scan.image.GetSpacing()
     spacing = (spacing[0], spacing[1] if axis == 0 else spacing[2])
     flip = axis == 1  # slices are stored from the feet up, pictures are drawn from the top down
     picture, _ = _enlarged(highest[::-1] if flip else highest, spacing)
     for artery, colour in SITE_COLOURS.items():
-        shape = (arteries == artery).any(axis=axis)
-        if shape.any():
-            _outline(picture, shape[::-1] if flip else shape, colour)
+        shape = np.zeros(highest.shape, bool)
+        shape[tuple(at[sites == artery] for n, at in enumerate(places) if n != axis)] = True
+        _outline(picture, shape[::-1] if flip else shape, colour)
     return _jpeg(picture)
 
 
@@ -174,10 +175,16 @@ def _enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Im
 
 def _outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
     """Draw a line just outside a shape, so that what it encloses stays visible; a faint one is thinner."""
+    if not shape.any():
+        return
+    width = 2 if opacity == 1 else 1
     large = Image.fromarray(shape.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
-    inside = np.asarray(large) > 0
-    ring = ndimage.binary_dilation(inside, iterations=2 if opacity == 1 else 1) & ~inside
-    picture.paste(colour, mask=Image.fromarray(ring.astype(np.uint8) * round(255 * opacity)))
+    left, top, right, bottom = large.getbbox()
+    left, top = max(0, left - width), max(0, top - width)
+    box = left, top, min(picture.width, right + width), min(picture.height, bottom + width)
+    inside = np.asarray(large.crop(box)) > 0
+    ring = ndimage.binary_dilation(inside, iterations=width) & ~inside
+    picture.paste(colour, box, Image.fromarray(ring.astype(np.uint8) * round(255 * opacity)))
 
 
 def _arrow(draw: ImageDraw.ImageDraw, tip: tuple[float, float]) -> None:

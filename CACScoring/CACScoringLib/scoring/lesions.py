@@ -110,12 +110,17 @@ class LesionSet:
             number[lesion.id] = lesion.id
         return LesionSet(kept, self._looked_up(number))
 
+    @property
+    def site_of_ids(self) -> np.ndarray:
+        """uint8 [highest id + 1]: the label of the `Site` of the lesion with each id; 0 where there is none."""
+        sites = np.zeros(self._highest_id + 1, np.uint8)
+        for lesion in self.lesions:
+            sites[lesion.id] = lesion.artery
+        return sites
+
     def artery_map(self) -> np.ndarray:
         """uint8 [k, j, i]: the label of the `Site` at each lesion's voxels, else 0."""
-        arteries = np.zeros(self._highest_id + 1, np.uint8)
-        for lesion in self.lesions:
-            arteries[lesion.id] = lesion.artery
-        return self._looked_up(arteries)
+        return self._looked_up(self.site_of_ids)
 
     @property
     def _highest_id(self) -> int:
