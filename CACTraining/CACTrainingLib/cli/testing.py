@@ -19,17 +19,16 @@ def test(arguments: list[str]) -> int:
     """Run the tests and return pytest's exit code. Raises OutputError where there are none.
 
     arguments: pytest's. What is marked `long` is left out, unless --all is among them, or a test is named (`FILE::…`)
-    or chosen by markers (`-m`). With --all the line coverage of the scoring library is printed.
+    or chosen by markers (`-m`).
     """
     root = _repository()
     require(*EXTRAS)
     chosen = any("::" in argument or argument.startswith("-m") for argument in arguments)
     quick = [] if "--all" in arguments or chosen else ["-m", "not long"]
-    coverage = ["--cov=CACScoringLib", "--cov-report=term"] if "--all" in arguments else []
     given = [argument for argument in arguments if argument != "--all"]
     # Files stay whole, in the order of Testing/conftest.py.
     workers = ["--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder"]
-    command = [sys.executable, "-m", "pytest", *workers, *quick, *coverage, *given]
+    command = [sys.executable, "-m", "pytest", *workers, *quick, *given]
     return subprocess.run(command, cwd=root).returncode
 
 

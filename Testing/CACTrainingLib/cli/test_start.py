@@ -144,7 +144,7 @@ class TestExtras:
     ("given", "passed"),
     [
         ([], ["-m", "not long"]),
-        (["--all"], ["--cov=CACScoringLib", "--cov-report=term"]),
+        (["--all"], []),
         (["Testing/CACScoringLib", "-x"], ["-m", "not long", "Testing/CACScoringLib", "-x"]),
         (["Testing/test_walk.py::test_one_scan"], ["Testing/test_walk.py::test_one_scan"]),
         (["-m", "long"], ["-m", "long"]),
