@@ -3,7 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.heart_search import Territories
+from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.core.labels import TERRITORIES
 

@@ -24,7 +24,7 @@ from ..core.grid import Grid, largest_part
 from .chest import BONE_HU, GRID_MM, Chest, depth_inside, landmarks, on_working_grid, voxels, within
 
 if TYPE_CHECKING:
-    from .heart_search import Territories
+    from .territories import Territories
 
 BONE_LABEL = 1
 AORTA_LABEL = 2

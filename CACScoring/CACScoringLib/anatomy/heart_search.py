@@ -4,10 +4,6 @@ Network and lungs watch each other. A network that was misled (an arm beside the
 room that the lungs leave for a heart; and where the field of view cuts the lungs off, as in scans made for calcium
 scoring, the network's heart must look like one by itself. The limits were chosen on whole and cropped scans that nobody
 has read for calcium.
-
-One network finds the heart and the territories of its arteries, valves and vessels. It sees 192 mm at a time, on voxels
-of 3 mm: first patches along the scan, in the middle of the body, whose width is that of a large heart; then once more a
-patch around the heart that it found, which is what it learned on.
 """
 
 from __future__ import annotations
@@ -15,21 +11,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..core.ct import AIR_HU, CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
-from ..core.grid import Box, Grid, ScanGrid, largest_part
+from ..core.ct import CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
+from ..core.grid import Grid
 from ..core.labels import TERRITORIES
-from ..models.inference import predict
-from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
+from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import GRID_MM, TISSUE_HU, on_working_grid, widened, within
 from .heart_network import heart_mask
 from .heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion, bone_beside, cut_warnings, heart_region
+from .territories import OUTSIDE, Territories, find_territories
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
@@ -183,7 +179,7 @@ def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegio
     territories = region.territories
     organs = Grid.of(coarse).mask(region.mask)
     if territories is not None:
-        inside = territories.probability.argmax(0) != _OUTSIDE
+        inside = territories.probability.argmax(0) != OUTSIDE
         organs |= Grid.of(coarse).mask(territories.grid.as_image(inside, scan.image))
     bone = bone_beside(scan.image, coarse, organs)
     warnings = (*region.warnings, ScanWarning("heart-without-lungs", message), *cut)
@@ -231,211 +227,3 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
 def _dice(first: sitk.Image, second: sitk.Image) -> float:
     a, b = (sitk.GetArrayViewFromImage(mask) != 0 for mask in (first, second))
     return 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
-
-
-OVERLAP = 0.25
-"""Share of a patch that the next one along the scan has in common with it, at least."""
-BORDER = 4
-"""Voxels at a patch's sides over which its weight rises to 1: there it sees little around."""
-BODY_HU = -300.0
-MIN_HEART_ML = 50.0
-AGAIN_MM = 24.0
-"""If the heart's middle moved further than this by the last look, it is looked at once more."""
-LOOKS = 3
-NEAR_HEART_MM = 12.0
-"""Arteries, valves and the trunk of the pulmonary artery lie no farther than this from the heart."""
-LONG_AORTA_ML = 15.0
-"""A descending aorta that does not hang together with the heart or the arch holds at least as much."""
-BELOW_HEART_MM = 30.0
-"""The aorta leaves the thorax about so far below the heart."""
-
-_OUTSIDE, _OTHER, _ASCENDING, _DESCENDING = (
-    TERRITORIES.index(name) for name in ("outside", "other", "ascending aorta", "descending aorta")
-)
-
-
-@dataclass(frozen=True)
-class Territories:
-    """Probabilities on voxels of about 3 mm.
-
-    grid: where they lie. heart: float32 [k, j, i]. probability: float32 [11, k, j, i], of TERRITORIES; what was not
-    looked at is outside. source: the network's name. temperature: by which it overstates how sure it is of an artery.
-    """
-
-    grid: ScanGrid
-    heart: np.ndarray
-    probability: np.ndarray
-    source: str
-    warnings: tuple[ScanWarning, ...] = ()
-    temperature: float = 1.0
-
-    def labels(self, image: sitk.Image) -> sitk.Image:
-        """The likeliest territory of every voxel of the scan, uint8 on its grid; ties go to the lower label."""
-        label = np.zeros(image.GetSize()[::-1], np.uint8)
-        best = np.zeros(label.shape, np.float32)
-        possible = self.probability >= 1 / len(TERRITORIES)  # as it is where a territory is the likeliest
-        possible[_OUTSIDE] = possible[1:].any(0)
-        for number in np.nonzero(possible.any((1, 2, 3)))[0]:
-            cut, grid, box = self._part(label.shape, possible[number])
-            probability = grid.paste(self.probability[number][box], _lengths(cut))
-            np.copyto(label[cut], np.uint8(number), where=probability > best[cut])
-            np.maximum(best[cut], probability, out=best[cut])
-        return Grid.of(image).image(label)
-
-    def heart_mask(self, image: sitk.Image, threshold: float = 0.5) -> sitk.Image:
-        """The heart, uint8 0/1 on the scan's grid: the largest connected part."""
-        mask = np.zeros(image.GetSize()[::-1], np.uint8)
-        heart = ndimage.binary_dilation(largest_part(self.heart >= threshold))
-        cut, grid, box = self._part(mask.shape, heart)
-        kept = np.where(heart, self.heart, np.float32(0))[box]
-        mask[cut] = grid.paste(kept, _lengths(cut)) >= threshold + 1e-3
-        return Grid.of(image).image(mask)
-
-    def at(self, flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        """Probabilities float32 [n, 11] at voxels of the scan. flat: indices into its array, whose shape is [k, j, i].
-
-        Linear between the grid's voxels; beyond the middles of the outermost their values go on.
-        """
-        places = np.stack(np.unravel_index(flat, shape)).astype(np.float32)
-        first, step = (np.array(part[::-1], np.float32)[:, None] for part in (self.grid.first, self.grid.step))
-        places = (places - first) / step
-        found = [ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in self.probability]
-        return np.stack(found, axis=1)
-
-    def with_descending_aorta(self, tube: sitk.Image) -> Territories:
-        """With the descending aorta also where it was seen to run, as the network's may lie some mm too far back.
-
-        Arteries, valves and other vessels keep their places.
-
-        Args:
-            tube: uint8 0/1 on the scan's grid.
-        """
-        share = self.grid.resample(tube, 0.0) * np.isin(self.probability.argmax(0), (_OUTSIDE, _OTHER))
-        probability = self.probability * (1 - share)
-        probability[_DESCENDING] += share
-        return replace(self, probability=probability)
-
-    def _part(self, shape: tuple[int, ...], wanted: np.ndarray) -> tuple[Box, ScanGrid, Box]:
-        """Box of what is wanted in a scan of this shape, the grid's part there, and its box; all [k, j, i]."""
-        places = [np.nonzero(counts_along(wanted, axis))[0] for axis in range(3)]
-        reach = [1 + math.ceil(1 / step) for step in self.grid.step[::-1]]  # of one voxel's mean
-        box = tuple(slice(max(0, int(p[0]) - r), int(p[-1]) + r + 1) for p, r in zip(places, reach, strict=True))
-        cut, first = [], []
-        for part, count, start, step in zip(box[::-1], shape[::-1], self.grid.first, self.grid.step, strict=True):
-            low = max(0, math.floor(start + (part.start - 1) * step))
-            cut.append(slice(low, min(count, math.ceil(start + (part.stop + 1) * step) + 1)))
-            first.append(start + part.start * step - low)
-        return tuple(cut[::-1]), ScanGrid(tuple(first), self.grid.step, self.heart[box].shape[::-1]), box
-
-
-def _lengths(box: Box) -> tuple[int, ...]:
-    """Size (i, j, k) of a box [k, j, i]."""
-    return tuple(part.stop - part.start for part in box[::-1])
-
-
-def counts_along(mask: np.ndarray, axis: int) -> np.ndarray:
-    """Voxels of a mask in each plane across an axis; all 1 for an empty mask."""
-    counts = mask.sum(tuple(n for n in range(3) if n != axis))
-    return counts if counts.any() else counts + 1
-
-
-def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
-    """Find heart and territories. Raises NoHeartError if less than MIN_HEART_ML of heart is found."""
-    grid = ScanGrid.over(scan.image, TERRITORY_SPACING_MM)
-    hu = grid.resample(scan.image, AIR_HU)
-    weight = np.full(hu.shape, 1e-6, np.float32)
-    output = np.zeros((1 + len(TERRITORIES), *hu.shape), np.float32)
-    output[1] = 1e-6
-    seen: list[tuple[slice, ...]] = []
-    warnings: list[ScanWarning] = []
-
-    def look(centres: list[np.ndarray], times: float) -> None:
-        """Look at patches around these (k, j, i), and let them count so many times as much as what was seen before."""
-        lows = [np.rint(c - TERRITORY_PATCH / 2).astype(int) for c in centres]
-        boxes = [_box(low, hu.shape) for low in lows]
-        patches = np.full((len(boxes), *(TERRITORY_PATCH,) * 3), AIR_HU, np.float32)
-        for patch, (inside, part) in zip(patches, boxes, strict=True):
-            patch[part] = hu[inside]
-        patches = np.stack([territory_input(patch) for patch in patches])
-        found, doubtful = predict(model.network, patches, 1)
-        warnings.extend(doubtful)
-        for (inside, part), one in zip(boxes, found, strict=True):
-            seen.append(inside)
-            trust = times * _WEIGHT[part]
-            output[(slice(None), *inside)] += trust * one[(slice(None), *part)]
-            weight[inside] += trust
-
-    look(_along(hu), 1.0)
-    middle = _heart_middle(output[0] / weight, model.card.name)
-    for turn in range(1, LOOKS):
-        look([middle], 100.0**turn)
-        before, middle = middle, _heart_middle(output[0] / weight, model.card.name)
-        if np.abs(middle - before).max() * TERRITORY_SPACING_MM[0] <= AGAIN_MM:
-            break
-    # All that was looked at, with a rim that is outside.
-    low = np.min([[part.start for part in box] for box in seen], axis=0)
-    high = np.max([[part.stop for part in box] for box in seen], axis=0)
-    box = tuple(slice(max(0, int(a) - 1), min(n, int(b) + 1)) for a, b, n in zip(low, high, hu.shape, strict=True))
-    grid, output = grid.crop(box), output[(slice(None), *box)] / weight[box]
-    _clear(output[1:], largest_part(output[0] >= 0.5))
-    temperature = float(model.card.calibration.get("temperature", 1.0))
-    return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)), temperature)
-
-
-def _clear(probability: np.ndarray, heart: np.ndarray) -> None:
-    """Make outside, in place, what cannot belong to this heart: arteries and valves far from it, vessels that do not
-    hang together with it, and the aorta of the abdomen. A descending aorta may lie apart, if it is a long one."""
-    steps = round(NEAR_HEART_MM / TERRITORY_SPACING_MM[0])
-    near = ndimage.binary_dilation(heart, iterations=steps)
-    label = probability.argmax(0)
-    aorta = np.isin(label, (_ASCENDING, _DESCENDING))
-    parts, _ = ndimage.label(aorta | ((label > 0) & near))
-    in_heart = np.bincount(parts[heart], minlength=2)[1:]
-    kept = parts == 1 + in_heart.argmax() if in_heart.any() else np.zeros_like(heart)
-    for number, box in enumerate(ndimage.find_objects(parts), 1):
-        part = (parts[box] == number) & (label[box] == _DESCENDING)
-        if part.sum() * math.prod(TERRITORY_SPACING_MM) / 1000 >= LONG_AORTA_ML:
-            kept[box] |= part
-    lowest = np.nonzero(counts_along(heart, 0))[0][0]
-    kept[: max(0, lowest - round(BELOW_HEART_MM / TERRITORY_SPACING_MM[0]))] = False
-    gone = ~kept & (label > 0)
-    probability[:, gone] = 0
-    probability[0, gone] = 1
-
-
-def _along(hu: np.ndarray) -> list[np.ndarray]:
-    """Centres of patches along the scan, in the middle of the body's tissue."""
-    tissue = hu > BODY_HU
-    middle = [float(np.average(np.arange(hu.shape[n]), weights=counts_along(tissue, n))) for n in (1, 2)]
-    room = hu.shape[0] - TERRITORY_PATCH
-    count = max(1, math.ceil(room / (TERRITORY_PATCH * (1 - OVERLAP))) + 1)
-    ends = (TERRITORY_PATCH / 2, hu.shape[0] - TERRITORY_PATCH / 2) if room > 0 else (hu.shape[0] / 2,) * 2
-    return [np.array([k, *middle]) for k in np.linspace(*ends, count)]
-
-
-def _heart_middle(probability: np.ndarray, name: str) -> np.ndarray:
-    """Middle of the box of the largest part that is heart, (k, j, i). Raises NoHeartError."""
-    heart = largest_part(probability >= 0.5)
-    volume_ml = float(heart.sum()) * math.prod(TERRITORY_SPACING_MM) / 1000
-    if volume_ml < MIN_HEART_ML:
-        message = (
-            f"The network {name} found only {volume_ml:.0f} ml of heart, which is too little to score. Give a CT that "
-            "shows the heart, or a heart mask."
-        )
-        raise NoHeartError(message)
-    places = [np.nonzero(counts_along(heart, axis))[0] for axis in range(3)]
-    return np.array([(p[0] + p[-1]) / 2 for p in places])
-
-
-def _box(low: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """A patch's part of the volume, and of the patch."""
-    first = np.clip(low, 0, shape)
-    last = np.clip(low + TERRITORY_PATCH, 0, shape)
-    inside = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    return inside, tuple(slice(int(a - n), int(b - n)) for a, b, n in zip(first, last, low, strict=True))
-
-
-_RAMP = np.minimum(np.arange(TERRITORY_PATCH), np.arange(TERRITORY_PATCH)[::-1]) + 1
-_RAMP = np.minimum(1.0, _RAMP / (BORDER + 1)).astype(np.float32)
-_WEIGHT = _RAMP[:, None, None] * _RAMP[:, None] * _RAMP
-"""Of a patch's voxels, [k, j, i]."""

@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 
 from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..anatomy.heart_region import BONE_LABEL, HeartRegion
-from ..anatomy.heart_search import Territories
+from ..anatomy.territories import Territories
 from ..core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from ..core.labels import MAIN_ARTERIES, SITES, TERRITORIES, Artery, NonCoronary, Site
 from .lesions import LesionSet, connected_voxels

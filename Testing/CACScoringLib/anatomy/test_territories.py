@@ -9,7 +9,7 @@ import torch
 from known_territories import territories_of
 from torch import nn
 
-from CACScoringLib.anatomy.heart_search import MIN_HEART_ML, find_territories
+from CACScoringLib.anatomy.territories import MIN_HEART_ML, find_territories
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES
