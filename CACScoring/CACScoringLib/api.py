@@ -149,7 +149,8 @@ def score(
 
     Args:
         ct: The CT.
-        rules: The scoring rules; None for those of Agatston et al. with a threshold of 130 HU.
+        rules: The scoring rules, used as they are; None for those of Agatston et al., with a threshold of 130 HU at 120
+            kVp and the thresholds published for 70, 80, 100 and 135 kVp.
         heart: Mask of the heart, on any grid; None to find the heart.
         lesions: A reader's label map of the lesions (`Artery` and `NonCoronary` values), on any grid.
         threshold_only: Use no network, only the clinical rule.
@@ -172,7 +173,7 @@ def score(
         True
     """
     models = _models(threshold_only, heart is not None)
-    settings = ScoreSettings(rules=rules or ScoringRules())
+    settings = ScoreSettings(rules=rules or ScoringRules(), adapt_to_tube_voltage=rules is None)
     return CalciumResult(score_scan(with_warnings(ct, *models.warnings), settings, heart, lesions, models.networks))
 
 

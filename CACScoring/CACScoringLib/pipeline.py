@@ -125,7 +125,7 @@ def _prepare(
         )
     rules = settings.rules
     if settings.adapt_to_tube_voltage:
-        rules = rules_for_tube_voltage(scan.acquisition.kvp, rules)
+        rules = rules_for_tube_voltage(scan.acquisition, rules)
     return ScanContext(
         scan=scan,
         settings=settings,

@@ -8,12 +8,14 @@ import phantoms
 import pytest
 import SimpleITK as sitk
 
+from CACScoringLib import api
 from CACScoringLib.core.ct import Acquisition, CTError, MaskError, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import result_as_text
 from CACScoringLib.scoring.mass import mass_of
+from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import Score
 
 ACQUISITION = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)
@@ -131,14 +133,17 @@ def test_percentiles_need_sex_and_age(heart_with_two_lesions, tmp_path):
     assert score_scan(scan, known, heart, labels).categories.percentile.at_least == 50
 
 
-def test_thresholds_follow_the_tube_voltage_only_when_asked(heart_with_two_lesions):
+def test_thresholds_follow_the_tube_voltage_unless_switched_off(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
     low = scan_from_image(scan.image, Acquisition("test", kvp=80.0))
-    plain = score_scan(low, heart=heart, lesions=labels).methods["threshold"]
-    adapted = score_scan(low, ScoreSettings(adapt_to_tube_voltage=True), heart, labels).methods["threshold"]
-    assert plain.total.agatston == pytest.approx(48)
-    assert adapted.rules.threshold_hu == 177
-    assert adapted.total.agatston == pytest.approx(16 * 1 + 4 * 3)
+    found = score_scan(low, heart=heart, lesions=labels)
+    plain = score_scan(low, ScoreSettings(adapt_to_tube_voltage=False), heart, labels).methods["threshold"]
+    given = api.score(low, rules=ScoringRules(), heart=heart, lesions=labels, threshold_only=True)
+    assert plain.total.agatston == given.total.agatston == pytest.approx(48)
+    assert found.methods["threshold"].rules.threshold_hu == 177
+    assert found.methods["threshold"].total.agatston == pytest.approx(16 * 1 + 4 * 3)
+    stated = next(warning.message for warning in found.warnings if warning.code == "not-120-kvp")
+    assert "177 HU instead of 130 HU" in stated
 
 
 def test_a_sharp_scan_is_scored_as_its_filtered_self_and_shown_as_it_is():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..models.choice import ChosenModels
     from ..results import ScoreResult
     from ..run import RunSettings
+    from ..scoring.rules import ScoringRules
 
 PAGE, LAST = "comparison.html", "comparison.json"
 SIDES = ("earlier", "later")
@@ -90,18 +91,30 @@ def _how(options: argparse.Namespace, content: dict | None) -> tuple[RunSettings
     """Models that score scans. content: of the result that they are scored like; None where both are scored now."""
     from ..models.choice import ChosenModels, chosen_models
     from ..run import RunSettings
-    from ..scoring.lesions import ScoringRules
 
     settings = scoring_settings(options, RunSettings())
     if content is None:
         return settings, chosen_models(model_choice(options))
-    rules = content["rules"]["threshold"]
-    # A calibration belongs to its own scan.
-    changed = {"weight_bounds_hu": tuple(rules["weight_bounds_hu"]), "calibration_mg_per_mm3_hu": None}
+    rules, adapt = _rules_like(content)
     # Results without a word about normalisation are older than it.
     normalisation = (content.get("normalisation") or {"mode": "off"})["mode"]
-    score = replace(settings.score, rules=ScoringRules(**{**rules, **changed}), normalisation=normalisation)
+    score = replace(settings.score, rules=rules, adapt_to_tube_voltage=adapt, normalisation=normalisation)
     return replace(settings, score=score), ChosenModels(_models_like(content), device=options.device)
+
+
+def _rules_like(content: dict) -> tuple[ScoringRules, bool]:
+    """Rules of a result, and whether they follow the tube voltage: then without what its own voltage changed."""
+    from ..core.ct import Acquisition
+    from ..scoring.rules import ScoringRules, rules_for_tube_voltage
+
+    made, standard = content["acquisition"], ScoringRules()
+    adapted = rules_for_tube_voltage(Acquisition("", kvp=made["kvp"], kernel=made["kernel"]), standard)
+    # A calibration belongs to its own scan.
+    rules = replace(ScoringRules.recorded(content["rules"]["threshold"]), calibration_mg_per_mm3_hu=None)
+    if (rules.threshold_hu, rules.weight_bounds_hu) != (adapted.threshold_hu, adapted.weight_bounds_hu):
+        return rules, False
+    name, bounds = rules.name.replace(adapted.name, standard.name), standard.weight_bounds_hu
+    return replace(rules, name=name, threshold_hu=standard.threshold_hu, weight_bounds_hu=bounds), True
 
 
 def _models_like(content: dict) -> dict[str, StoredModel]:

@@ -7,6 +7,7 @@ padded. `scan_from_image` is the only way to make one, so that every later step 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -135,6 +136,12 @@ class Acquisition:
     mass_factor_small: float | None = None
     mass_factor_medium: float | None = None
     mass_factor_large: float | None = None
+
+    @property
+    def calcium_kvp(self) -> float | None:
+        """Tube voltage at which calcium has this scan's HU: 120 for Siemens' calcium-aware kernels, such as Sa36."""
+        # Booij et al. 2020, doi:10.1007/s00330-020-06709-9
+        return 120.0 if self.kvp and re.match(r"Sa\d", self.kernel or "") else self.kvp
 
     def facts(self, identify: bool = False) -> dict[str, str | float | None]:
         """Return all facts by name; those that identify a person only with `identify`."""

@@ -50,7 +50,7 @@ ADVICE = {
     "kvp-unknown": "State the tube voltage (scan.acquisition in --settings).",
     "noise": "Score a reconstruction with a softer kernel or thicker slices; do not trust small lesions in this one.",
     "noise-candidates": "Do not use the candidates. Score a reconstruction with a softer kernel or thicker slices.",
-    "not-120-kvp": "Compare the score with those of scans at 120 kVp with care; see adapt_to_tube_voltage.",
+    "not-120-kvp": "Compare with scores at 120 kVp with care. Switch adapt_to_tube_voltage off for tin-filtered scans.",
     "slice-gaps": "Check that all slices of the series are there.",
     "slices-averaged": "Prefer a reconstruction with slices of 1 to 3 mm if there is one.",
     "thick-slices": "Score a reconstruction with thinner slices if there is one.",

@@ -135,7 +135,7 @@ class CACScoringParameterNode:
     connectivity: Connectivity = Connectivity(_PUBLISHED.connectivity)
     referenceSpacingMm: Annotated[float, _within("reference_spacing_mm")] = _PUBLISHED.reference_spacing_mm
     calibration: Annotated[float, _within("calibration_mg_per_mm3_hu")] = 0.0
-    adaptToTubeVoltage: bool = False
+    adaptToTubeVoltage: bool = True
     allowContrast: bool = False
     allowReversed: bool = False
     result: vtkMRMLTextNode

@@ -18,6 +18,9 @@ from slicer.i18n import tr as _
 if TYPE_CHECKING:
     from ..core.ct import Acquisition
 
+_AFTER_SCORING = ("blood-unmeasured", "not-120-kvp")
+"""Warnings that depend on the heart or on the rules."""
+
 
 @dataclass(frozen=True)
 class ScanFacts:
@@ -58,7 +61,7 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
     grid = sitk.Image([1, 1, 1], sitk.sitkInt16)
     grid.SetSpacing([1.0, 1.0, _sliceSpacingMm(volume)])
     warnings = examine(CTScan(grid, acquisition), None)
-    warnings = tuple(warning.message for warning in warnings if warning.code != "blood-unmeasured")
+    warnings = tuple(warning.message for warning in warnings if warning.code not in _AFTER_SCORING)
     return ScanFacts(tuple(facts), warnings, problem)
 
 

@@ -87,35 +87,39 @@ def examine_acquisition(context: ScanContext) -> ScanContext:
     blood = measure_blood(scan, mask)
     if normalisation.changes and (before := measure_blood(context.scan, mask)):
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
-    warnings = [*normalisation.warnings(), *examine(scan, blood)]
+    warnings = [*normalisation.warnings(), *examine(scan, blood, context.rules.threshold_hu)]
     warnings += require_unenhanced(scan, blood, settings.allow_contrast)
     if blood is None or not blood.enhanced:  # enhanced vessels look like bone
         warnings += require_oriented(scan, mask, settings.allow_reversed)
     return replace(context, blood=blood, normalisation=normalisation).with_warnings(*warnings)
 
 
-def examine(scan: CTScan, blood: BloodPool | None) -> tuple[ScanWarning, ...]:
+def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHOLD_HU) -> tuple[ScanWarning, ...]:
     """Check what speaks against a reliable score: tube voltage, slices, contrast tag, bright blood, noise.
 
     Args:
         scan: The CT.
         blood: From `measure_blood`; None where it could not be measured, which is a warning of its own.
+        threshold_hu: Of the rules that the scan is scored by.
 
     Returns:
         A warning for each finding.
     """
-    return tuple(_doubts(scan, blood))
+    return tuple(_doubts(scan, blood, threshold_hu))
 
 
-def _doubts(scan: CTScan, blood: BloodPool | None) -> Iterator[ScanWarning]:
-    kvp, thickness_mm, agent = scan.acquisition.kvp, scan.acquisition.slice_thickness_mm, named_agent(scan.acquisition)
-    spacing_mm = scan.slice_spacing_mm
+def _doubts(scan: CTScan, blood: BloodPool | None, threshold_hu: float) -> Iterator[ScanWarning]:
+    made, spacing_mm = scan.acquisition, scan.slice_spacing_mm
+    kvp, thickness_mm, agent = made.calcium_kvp, made.slice_thickness_mm, named_agent(made)
     if kvp is None:
         yield ScanWarning("kvp-unknown", "The tube voltage is unknown, but the score is valid at 120 kVp only.")
     elif abs(kvp - STANDARD_KVP) > 0.5:
-        yield ScanWarning(
-            "not-120-kvp", f"The scan was acquired at {kvp:g} kVp, but thresholds and weights are defined at 120 kVp."
-        )
+        if threshold_hu == THRESHOLD_HU:
+            message = f"The scan was acquired at {kvp:g} kVp, but thresholds and weights are defined at 120 kVp."
+            yield ScanWarning("not-120-kvp", message)
+        else:
+            message = f"The scan was acquired at {kvp:g} kVp; the threshold is {threshold_hu:g} HU instead of 130 HU."
+            yield ScanWarning("not-120-kvp", message)
     if thickness_mm is None:
         yield ScanWarning(
             "thickness-unknown",
@@ -142,7 +146,7 @@ def _doubts(scan: CTScan, blood: BloodPool | None) -> Iterator[ScanWarning]:
         )
     if agent:
         yield ScanWarning("contrast-tag", f"The scan's DICOM tag names a contrast agent ({agent}).")
-    yield from _blood_doubts(blood)
+    yield from _blood_doubts(blood, threshold_hu)
 
 
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:
@@ -232,7 +236,7 @@ def _windows_inside(scan: CTScan, mask: np.ndarray, slices: slice) -> np.ndarray
     return scan.hu[slices][cut].reshape(tiles).swapaxes(2, 3)[chosen].reshape(-1, height * width).astype(np.float32)
 
 
-def _blood_doubts(blood: BloodPool | None) -> Iterator[ScanWarning]:
+def _blood_doubts(blood: BloodPool | None, threshold_hu: float) -> Iterator[ScanWarning]:
     """Warnings about blood and noise."""
     if blood is None:
         message = "The blood in the heart could not be measured, so contrast and noise were not checked."
@@ -245,10 +249,10 @@ def _blood_doubts(blood: BloodPool | None) -> Iterator[ScanWarning]:
             "blood-bright",
             f"The blood in the heart measures {blood.bright_hu:.0f} HU, more than unenhanced blood (30 to 60 HU).",
         )
-    if blood.median_hu + NOISE_SDS * blood.noise_hu >= THRESHOLD_HU:
+    if blood.median_hu + NOISE_SDS * blood.noise_hu >= threshold_hu:
         yield ScanWarning(
             "noise",
-            f"The noise is {blood.noise_hu:.0f} HU, so blood ({blood.median_hu:.0f} HU) reaches {THRESHOLD_HU:g} HU by "
+            f"The noise is {blood.noise_hu:.0f} HU, so blood ({blood.median_hu:.0f} HU) reaches {threshold_hu:g} HU by "
             "chance: small lesions may be noise. A softer kernel or thicker slices reduce it.",
         )
 

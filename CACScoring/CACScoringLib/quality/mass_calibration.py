@@ -159,7 +159,7 @@ def published(acquisition: Acquisition, width_cm: float | None) -> MassCalibrati
     makers = own or [pair for name, pair in PUBLISHED_MG_PER_CM3_PER_HU.items() if name != "toshiba"]
     at_120 = float(np.interp(width_cm or 35.0, PUBLISHED_WIDTHS_CM, np.mean(makers, axis=0)))
     percent = SCANNER_PERCENT if own else UNKNOWN_SCANNER_PERCENT
-    kvp = acquisition.kvp
+    kvp = acquisition.calcium_kvp
     if kvp is None or not 70 <= kvp <= 140:
         return MassCalibration("published", at_120, UNKNOWN_SCANNER_PERCENT, width_cm)
     other = 0.0 if abs(kvp - 120) <= 0.5 else OTHER_VOLTAGE_PERCENT

@@ -100,8 +100,7 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
 
 
 def _review(method: str, state: ReviewState, errors: ScanErrors) -> Review:
-    rules, own = dict(state.record["rules"][method]), state.record["methods"][method]
-    rules["weight_bounds_hu"] = tuple(rules["weight_bounds_hu"])
+    own = state.record["methods"][method]
     unreviewed = own["status"]
     clinical = method == "threshold"
     if unreviewed == "reviewed":
@@ -109,7 +108,7 @@ def _review(method: str, state: ReviewState, errors: ScanErrors) -> Review:
     return Review(
         method,
         state.scored.image if clinical else state.whole_map(),
-        ScoringRules(**rules),
+        ScoringRules.recorded(state.record["rules"][method]),
         None if clinical else state.scored.image,
         state.heart,
         recorded_lesions(own, state.record.get("non_coronary") if clinical else None),

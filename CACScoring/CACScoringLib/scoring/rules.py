@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from ..core.ct import CTError
+from ..core.ct import Acquisition, CTError
 from ..core.options import Row, option
 
 
@@ -106,6 +108,11 @@ class ScoringRules:
         if self.reference_spacing_mm == 0 or self.calibration_mg_per_mm3_hu == 0:
             raise CTError("The reference spacing and the mass calibration must be above zero.")
 
+    @classmethod
+    def recorded(cls, content: Mapping[str, Any]) -> ScoringRules:
+        """Rules as `scores.json` states them."""
+        return cls(**{**content, "weight_bounds_hu": tuple(content["weight_bounds_hu"])})
+
     def weight(self, peak_hu: float) -> int:
         """Return the density weight (1 to 4) of a slice component with this highest HU."""
         return 1 + sum(peak_hu >= bound for bound in self.weight_bounds_hu)
@@ -115,16 +122,17 @@ class ScoringRules:
 class ScoringSwitches:
     """Choices of the user that are on or off.
 
-    adapt_to_tube_voltage: use the thresholds published for the scan's kVp instead of those for 120 kVp.
+    adapt_to_tube_voltage: use the threshold and weights published for the scan's kVp (`rules_for_tube_voltage`).
     allow_contrast: score a contrast-enhanced scan all the same, with a warning.
     allow_reversed: score a scan whose anatomy contradicts its header's orientation all the same, with a warning.
     """
 
     adapt_to_tube_voltage: bool = option(
-        False,
+        True,
         row=Row(
             "Adapt thresholds to the tube voltage",
-            "Use the thresholds published for 70, 80, 100 and 135 kVp. When off, those for 120 kVp apply.",
+            "Use the thresholds published for 70, 80, 100 and 135 kVp. When off, those for 120 kVp apply at every "
+            "voltage. Switch this off for tin-filtered scans.",
         ),
     )
     allow_contrast: bool = option(
@@ -147,24 +155,22 @@ TUBE_VOLTAGE_BOUNDS_HU: dict[float, tuple[float, float, float, float]] = {
     70: (207.0, 318.0, 477.0, 636.0),
     80: (177.0, 271.0, 408.0, 544.0),
     100: (145.0, 222.0, 334.0, 446.0),
-    120: (130.0, 200.0, 300.0, 400.0),
     135: (119.0, 183.0, 274.0, 364.0),
 }
-"""Threshold and weight bounds by kVp: Gräni et al. 2018, doi:10.1093/ehjci/jey019 (secondary source)."""
+"""Threshold and weight bounds by kVp: Gräni et al. 2018, doi:10.1093/ehjci/jey019 (secondary source). For
+100 kVp Nakazato et al. 2009 (J Cardiovasc Comput Tomogr 3(6)) found 147 HU in a phantom."""
 
 
-def rules_for_tube_voltage(kvp: float | None, rules: ScoringRules) -> ScoringRules:
-    """The same rules with threshold and weights adapted to the tube voltage. Opt-in, and named in the result.
+def rules_for_tube_voltage(acquisition: Acquisition, rules: ScoringRules) -> ScoringRules:
+    """Return the rules with the threshold and weights published for a scan's tube voltage, and a name that states them.
 
-    Raises CTError when the voltage is unknown or has no published bounds, or the rules' own threshold was changed.
+    They are unchanged at 120 kVp, if the voltage is unknown or nothing is published for it, and if the threshold or
+    the weights were changed by hand.
     """
-    standard = ScoringRules()
-    if (rules.threshold_hu, rules.weight_bounds_hu) != (standard.threshold_hu, standard.weight_bounds_hu):
-        raise CTError("The threshold was changed by hand. Either change it or adapt it to the tube voltage, not both.")
-    bounds = TUBE_VOLTAGE_BOUNDS_HU.get(kvp) if kvp is not None else None
-    if bounds is None:
-        known = ", ".join(map(str, TUBE_VOLTAGE_BOUNDS_HU))
-        voltage = "unknown" if kvp is None else f"{kvp:g} kVp"
-        raise CTError(f"The tube voltage is {voltage}; adapted thresholds exist for {known} kVp only.")
+    standard, kvp = ScoringRules(), acquisition.calcium_kvp or 0.0
+    bounds = TUBE_VOLTAGE_BOUNDS_HU.get(kvp)
+    by_hand = (rules.threshold_hu, rules.weight_bounds_hu) != (standard.threshold_hu, standard.weight_bounds_hu)
+    if bounds is None or by_hand:
+        return rules
     name = rules.name.replace(standard.name, f"Agatston adapted to {kvp:g} kVp, {bounds[0]:g} HU (Gräni 2018)")
     return replace(rules, name=name, threshold_hu=bounds[0], weight_bounds_hu=bounds[1:])

@@ -173,7 +173,7 @@ def score_map(context: ScanContext) -> ScanContext:
     scan, parts = context.scored_scan, context.decomposition
     if parts is None:
         return context
-    rules = rules_of_map(context.rules, parts.settings.floor_hu, scan.acquisition.kvp)
+    rules = rules_of_map(context.rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
     found, calcium, doubts = _dense_lesions(context, parts.calcium_map, rules)
     # Metal in the map mostly is a candidate by the clinical rule, too.
     codes = {warning.code for warning in context.warnings}
@@ -260,7 +260,7 @@ def rules_of_map(rules: ScoringRules, floor_hu: float, kvp: float | None) -> Sco
     Args:
         rules: Of the clinical score.
         floor_hu: Lowest HU of the map.
-        kvp: Tube voltage; None where unknown.
+        kvp: Tube voltage of the calcium (`Acquisition.calcium_kvp`); None where unknown.
     """
     return replace(
         rules,

@@ -57,9 +57,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         raise CTError("It was scored with a reader's lesions. Score it without, as cac evaluate does.")
     files = _Files(scan, folder, read_ct(scan.ct, scan.series))
     values = {key: _value(methods[name], files.per_mass) for key, name in _SCORED.items()}
-    recorded = content["rules"]["threshold"]
-    recorded = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()}
-    rules = replace(ScoringRules(**recorded), calibration_mg_per_mm3_hu=None)
+    rules = replace(ScoringRules.recorded(content["rules"]["threshold"]), calibration_mg_per_mm3_hu=None)
     if files.regions is not None:
         values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files, rules)
     threshold = content["slices_positive_from"]

@@ -30,6 +30,7 @@ from CACScoringLib.quality.artefacts import without_metal
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.scoring.evidence import FEATURES, candidate_sites, lesion_features, suggested_arteries
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
+from CACScoringLib.scoring.rules import rules_for_tube_voltage
 from CACScoringLib.scoring.scores import rules_of_map, score_lesions, score_sites
 
 from ..data.datasets import TrainingScan
@@ -184,7 +185,9 @@ _BY_SETTINGS = ("lesions", "candidates")
 def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
     use_threads(1)  # scans are scored side by side
     *finders, classifier, generator = models
-    ct = read_ct(scan.ct)
+    ct, known = read_ct(scan.ct), json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
+    kvp = ct.acquisition.kvp or known["scanner"]["kvp"]  # images do not state it
+    ct = replace(ct, acquisition=replace(ct.acquisition, kvp=kvp))
     region = find_heart(ct, None, *(None if path is None else load_model(path) for path in finders))
     territory_labels = None if region.territories is None else region.territories.labels(ct.image)
     slice_model, map_model = load_model(classifier), load_model(generator)
@@ -196,7 +199,7 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
     blood = measure_blood(ct, region.mask)
     noise_hu = None if blood is None else blood.noise_hu
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
-    spacing, rules = ct.image.GetSpacing(), ScoringRules()
+    spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
     dense = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
     clinical = without_metal(find_lesions(ct.image, dense, rules), ct.image)[0].coronary
     places = suggested_arteries(clinical, ct, region)
@@ -206,7 +209,7 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
         features = lesion_features(clinical, places, parts.calcium_map, found_slices.on_scan, noise_hu)
         candidates[settings] = FoundLesions.of(clinical, features, truth, spacing, rules)
-        map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.kvp)
+        map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
         dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= settings.floor_hu
         sites = candidate_sites(region, territory_labels, dense)
         in_map = find_lesions(parts.calcium_map, sites, map_rules, peaks=ct.image)
@@ -215,7 +218,6 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
         features = lesion_features(found, own_places, parts.calcium_map, found_slices.on_scan, noise_hu)
         lesions[settings] = FoundLesions.of(found, features, truth, spacing, map_rules)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
-    known = json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
     mg_per_hu_mm3 = 1 / (1000 * known["calcium_hu_per_mg_cm3"])
     seen = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
     reader = {
@@ -251,7 +253,7 @@ def _facts(ct: CTScan, heart: sitk.Image, blood: BloodPool | None, scanner: dict
         "slice_spacing_mm": spacing[2],
         "slice_thickness_mm": acquisition.slice_thickness_mm or scanner["slice_thickness_mm"],
         "kernel": acquisition.kernel or scanner["kernel"]["name"],
-        "kvp": acquisition.kvp or scanner["kvp"],
+        "kvp": acquisition.kvp,
         **({} if blood is None else asdict(blood)),
         **framing(sitk.GetArrayViewFromImage(heart), spacing),
     }

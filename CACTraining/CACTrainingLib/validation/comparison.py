@@ -122,7 +122,7 @@ def compare(job: Job) -> ComparedScan:
     scan, vessels = job.scan, dict(scan_vessels(job))
     total, lesions, wrong, counts, coronary = scan.total, None, None, {}, None
     if scan.outlines is not None or total == 0:
-        places = _Places(job, read_ct(scan.ct, scan.series), methods)
+        places = _Places(job, read_ct(scan.ct, scan.series), content, methods)
         lesions, wrong = places.outlined(), places.wrong()
         counts = {key: len(lesions_of_method) for key, lesions_of_method in places.counted.items()}
         coronary = places.coronary_candidates() if "automatic" in methods else None
@@ -186,14 +186,15 @@ class _Counted:
 class _Places:
     """Where calcium is, by the reference and by each method. Arrays are [k, j, i] on the scan's grid."""
 
-    def __init__(self, job: Job, ct: CTScan, methods: dict[str, dict]) -> None:
+    def __init__(self, job: Job, ct: CTScan, content: dict, methods: dict[str, dict]) -> None:
         self._job, self._ct, self._methods = job, ct, methods
+        self._rules = ScoringRules.recorded(content["rules"]["threshold"])
         self._labels = np.zeros(ct.hu.shape, np.uint8)
         if job.scan.outlines is not None:
             self._labels = sitk.GetArrayFromImage(job.scan.outlines(ct))
         self._coronary = (self._labels > 0) & (self._labels <= max(Artery))
         inside = np.where(self._coronary, self._labels, np.uint8(0))
-        self._reference: LesionSet = find_lesions(ct.image, inside, ScoringRules())
+        self._reference: LesionSet = find_lesions(ct.image, inside, self._rules)
         self.counted = {key: self._lesions_of(key, method) for key, method in methods.items()}
         self._masks = {key: np.zeros(ct.hu.shape, bool) for key in methods}
         for key, lesions in self.counted.items():
@@ -224,7 +225,7 @@ class _Places:
                     pictures_of[key] += 1
                     where = np.flatnonzero(ids == lesion.id)
                     pictures[key] = self._picture(where, key, f"missed-{key}-{pictures_of[key]}")
-            score = score_lesions([lesion], self._ct.image.GetSpacing(), ScoringRules())
+            score = score_lesions([lesion], self._ct.image.GetSpacing(), self._rules)
             vessel = _vessel(lesion.artery.key, self._job.vessels) or "other"
             outlined.append(OutlinedLesion(vessel, score.agatston, score.volume_mm3, hits, names, pictures))
         return tuple(outlined)
@@ -270,7 +271,7 @@ class _Places:
         return voxels
 
     def _agatston(self, lesion: Lesion) -> float:
-        return score_lesions([lesion], self._ct.image.GetSpacing(), ScoringRules()).agatston
+        return score_lesions([lesion], self._ct.image.GetSpacing(), self._rules).agatston
 
     def _lesions_of(self, key: str, method: dict) -> list[_Counted]:
         """A method's lesions with their voxels. Raises CTError where its files do not fit each other."""

@@ -105,8 +105,8 @@ def read_each(
 
 
 BY_RULE = (
-    "The reference score is that of the clinical rule (130 HU, lesions of at least 1 mm², Agatston 1990) within what "
-    "was outlined."
+    "The reference score is that of the clinical rule (130 HU at 120 kVp, lesions of at least 1 mm², Agatston 1990) "
+    "within what was outlined."
 )
 
 

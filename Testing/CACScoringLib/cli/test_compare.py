@@ -123,6 +123,18 @@ def test_a_ct_is_scored_as_the_result_beside_it_was(scans, limits, known_hearts,
     assert [document["methods"][m]["cannot_be_said"] for m in document["methods"]] == [[], []]
 
 
+def test_a_ct_is_not_scored_by_the_tube_voltage_of_the_result_beside_it(scans, limits, known_hearts):
+    (scans / "facts.json").write_text('{"kvp": 100}')
+    settings = json.dumps({"scan": {"acquisition": str(scans / "facts.json")}})
+    score(scans, 1, "result1", "--threshold-only", "--settings", settings)
+    assert compare(scans, first="result1") == 0
+    rules = [read(scans / folder / "scores.json")["rules"]["threshold"] for folder in ("result1", "out/later")]
+    assert [own["threshold_hu"] for own in rules] == [145, 130]
+    assert [own["name"] for own in rules] == ["Agatston adapted to 100 kVp, 145 HU (Gräni 2018)", "Agatston, 130 HU"]
+    barred = read(scans / "out" / "comparison.json")["methods"]["threshold"]["cannot_be_said"]
+    assert "the rules differ (threshold_hu, weight_bounds_hu)" in barred
+
+
 def test_models_that_are_gone_are_named(scans, limits, bundled, capsys):
     slices = untrained("slices", "our-slices", bundled)
     score(scans, 1, "result1")

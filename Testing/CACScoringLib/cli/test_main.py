@@ -104,7 +104,7 @@ def test_facts_that_the_file_lost_are_handed_over(case, tmp_path, capsys):
     """As the panel does, which has the DICOM header of a volume that it writes as NRRD."""
     facts = tmp_path / "facts.json"
     facts.write_text('{"kvp": 100, "slice_thickness_mm": 3}')
-    settings = {"scoring": {"adapt_to_tube_voltage": True}, "scan": {"acquisition": str(facts)}}
+    settings = {"scan": {"acquisition": str(facts)}}
     assert score(case, tmp_path / "out", **settings) == 0
     data = result(tmp_path / "out")
     assert (data["acquisition"]["kvp"], data["acquisition"]["file_format"]) == (100, "DICOM")
@@ -121,8 +121,6 @@ def test_facts_that_the_file_lost_are_handed_over(case, tmp_path, capsys):
         ({"rules": {"connectivity": 6}}, "4 or 8"),
         ({"rules": {"calibration_mg_per_mm3_hu": 0}}, "calibration"),
         ({"percentile_table": "missing.csv", "sex": "F", "age_years": 50}, "missing.csv"),
-        ({"rules": {"threshold_hu": 120}, "adapt_to_tube_voltage": True}, "not both"),
-        ({"adapt_to_tube_voltage": True}, "unknown"),
     ],
 )
 def test_bad_input_ends_with_one_clear_line(case, tmp_path, capsys, scoring, message):

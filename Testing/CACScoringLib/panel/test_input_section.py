@@ -30,12 +30,12 @@ class TestInput:
         driver.ui.minimumPixelsBox.setValue(3)
         driver.ui.connectivityBox.setCurrentIndex(1)
         driver.ui.calibrationBox.setValue(0.000722)
-        driver.ui.adaptToTubeVoltageBox.setChecked(True)
+        driver.ui.adaptToTubeVoltageBox.setChecked(False)
         driver.ui.allowContrastBox.setChecked(True)
         driver.ui.allowReversedBox.setChecked(True)
         driver.ui.scoreButton.click()
         rules = {"threshold_hu": 145, "minimum_pixels": 3, "connectivity": 4, "calibration_mg_per_mm3_hu": 0.000722}
-        flags = dict.fromkeys(("adapt_to_tube_voltage", "allow_contrast", "allow_reversed"), True)
+        flags = {"adapt_to_tube_voltage": False, "allow_contrast": True, "allow_reversed": True}
         assert driver.process.settings()["scoring"] == {"rules": rules, **flags}
         driver.ui.scoreButton.click()
         driver.ui.advancedBox.collapsed = False

@@ -7,7 +7,7 @@ import phantoms
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.ct import Acquisition, CTError, MaskError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import TUBE_VOLTAGE_BOUNDS_HU, ScoringRules, rules_for_tube_voltage
@@ -176,21 +176,26 @@ def test_impossible_rules_are_refused(wrong, message):
         ScoringRules(**wrong)
 
 
-@pytest.mark.parametrize(
-    ("kvp", "bounds_hu"), [(70, (207, 318, 477, 636)), (100.0, (145, 222, 334, 446)), (120, (130, 200, 300, 400))]
-)
+@pytest.mark.parametrize(("kvp", "bounds_hu"), [(70, (207, 318, 477, 636)), (100.0, (145, 222, 334, 446))])
 def test_rules_by_tube_voltage(kvp, bounds_hu):
     mesa = ScoringRules(minimum_area_mm2=0.0, minimum_pixels=3, calibration_mg_per_mm3_hu=0.0008)
-    rules = rules_for_tube_voltage(kvp, mesa)
+    rules = rules_for_tube_voltage(Acquisition("test", kvp=kvp, kernel="Qr36f"), mesa)
     assert (rules.threshold_hu, *rules.weight_bounds_hu) == bounds_hu
     assert [rules.weight(hu) for hu in bounds_hu] == [1, 2, 3, 4]
     assert (rules.minimum_area_mm2, rules.minimum_pixels) == (0, 3)
     assert rules.calibration_mg_per_mm3_hu == 0.0008
     assert f"{kvp:g} kVp" in rules.name
-    assert set(TUBE_VOLTAGE_BOUNDS_HU) == {70, 80, 100, 120, 135}
+    assert set(TUBE_VOLTAGE_BOUNDS_HU) == {70, 80, 100, 135}
 
 
-@pytest.mark.parametrize(("kvp", "shown"), [(None, "unknown"), (110, "110 kVp"), (140.0, "140 kVp")])
-def test_no_rules_for_an_unknown_tube_voltage(kvp, shown):
-    with pytest.raises(CTError, match=f"tube voltage is {shown}"):
-        rules_for_tube_voltage(kvp, ScoringRules())
+@pytest.mark.parametrize(
+    ("kvp", "kernel", "rules"),
+    [
+        *((kvp, None, ScoringRules()) for kvp in (None, 110.0, 120.0, 140.0)),
+        (100.0, "Sa36f", ScoringRules()),
+        (100.0, None, ScoringRules(threshold_hu=120.0)),
+        (100.0, None, ScoringRules(weight_bounds_hu=(210.0, 300.0, 400.0))),
+    ],
+)
+def test_other_rules_do_not_follow_the_tube_voltage(kvp, kernel, rules):
+    assert rules_for_tube_voltage(Acquisition("test", kvp=kvp, kernel=kernel), rules) == rules

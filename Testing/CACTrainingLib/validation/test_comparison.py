@@ -90,6 +90,16 @@ def test_what_is_counted_is_told_by_the_voxels(scan, results, tmp_path):
     assert less.counts == whole.counts
 
 
+def test_outlines_are_scored_by_the_rules_of_the_result(scan, results, tmp_path):
+    reference = read_reference(write_label_maps(tmp_path / "maps", {"a": scan}))
+    folder = shutil.copytree(results, tmp_path / "result")
+    content = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    content["rules"]["threshold"]["reference_spacing_mm"] *= 2
+    (folder / "scores.json").write_text(json.dumps(content))
+    expected = compared(reference, results, tmp_path).total / 2
+    assert compared(reference, folder, tmp_path).total == pytest.approx(expected)
+
+
 def test_what_an_automatic_score_leaves_out_is_not_counted(scan, results, tmp_path):
     """Its largest candidate left out, as an automatic score labels it, the others in an artery."""
     reference = read_reference(write_label_maps(tmp_path / "maps", {"a": scan}))
