@@ -283,9 +283,10 @@ def assembled(
         seen = slice_input(slices, chosen)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
         on_grid[chosen] *= seen - maps[chosen] >= settings.min_healthy_hu
     hu = slices.grid.paste(on_grid, scan.image.GetSize())
-    hu[hu < settings.floor_hu] = 0
+    gone = hu < settings.floor_hu
     if settings.within_heart:
-        hu[sitk.GetArrayViewFromImage(heart_mask) == 0] = 0
+        gone |= sitk.GetArrayViewFromImage(heart_mask) == 0
+    hu[gone & (hu != 0)] = 0  # what is never written takes no memory
     return Decomposition(
         calcium_map=Grid.of(scan.image).image(hu),
         decomposed=decomposed,
@@ -296,9 +297,9 @@ def assembled(
 
 def without(parts: Decomposition, left_out: np.ndarray) -> Decomposition:
     """The decomposition with the map 0 where `left_out` (bool [k, j, i], or of one value a slice) is true."""
-    hu = sitk.GetArrayFromImage(parts.calcium_map)
-    hu[np.broadcast_to(left_out, hu.shape)] = 0
-    return replace(parts, calcium_map=Grid.of(parts.calcium_map).image(hu))
+    grid = Grid.of(parts.calcium_map)
+    kept = grid.image(np.broadcast_to(~left_out, grid.size[::-1]))
+    return replace(parts, calcium_map=sitk.Mask(parts.calcium_map, kept))
 
 
 def healthy_image(scan_image: sitk.Image, calcium_map: sitk.Image) -> sitk.Image:
