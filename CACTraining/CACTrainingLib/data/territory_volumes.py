@@ -29,7 +29,7 @@ from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
 
-VERSION = 4
+VERSION = 5
 """Part of the files' names; raised whenever a patient would come out otherwise."""
 STEP_MM = TERRITORY_SPACING_MM[0]
 SHAPE = (120, 134, 160)
