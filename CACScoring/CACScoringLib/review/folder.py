@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +46,7 @@ class ReviewFolder(ReviewState):
         return healthy_image(self.scan.image, self.whole_map())
 
     def whole_map(self) -> sitk.Image:
-        return self._whole_map
-
-    @cached_property
-    def _whole_map(self) -> sitk.Image:
-        return super().whole_map()
+        return self._on_grid(self._content.whole_map, "calcium map")
 
     def calcium_map(self) -> sitk.Image:
         return self._content.calcium_map
