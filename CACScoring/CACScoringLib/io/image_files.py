@@ -236,7 +236,7 @@ def _checked_nifti(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | Non
             header = content.read(_NIFTI_HEADER_BYTES)
     except (RuntimeError, OSError, EOFError, zlib.error):
         return None
-    if zlib.crc32(sitk.GetArrayViewFromImage(image), zlib.crc32(header)) != check_sum:
+    if zlib.crc32(sitk.GetArrayViewFromImage(image).data, zlib.crc32(header)) != check_sum:
         return None
     _check_one_geometry(header, _byte_order(header), reader, path.name)
     return image
