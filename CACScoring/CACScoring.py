@@ -77,6 +77,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
     library = LIBRARY
     pages: ClassVar = {"radiographTab": "Radiographs"}
     _review: SceneReview | None = None
+    _new: SceneReview | None = None
     _record: vtkMRMLTextNode | None = None
     _watched: vtkMRMLScalarVolumeNode | None = None
 
@@ -201,22 +202,27 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.ui.statusLabel.setText(outcome.message)
         if outcome.nodes is not None:
             # The panel may have been left meanwhile; the state belongs to the scene.
-            state = self.logic.getParameterNode()
+            state, self._new = self.logic.getParameterNode(), outcome.review
             state.inputVolume, state.result = outcome.nodes.volume, outcome.nodes.record
         if self._parameterNode is not None:
             self.onParametersChanged()
             if outcome.nodes is not None:
                 self._showingViews.start()
+        self._new = None
 
     def _showViews(self) -> None:
         """In a step of its own, so that Slicer answers its user after the lesions were listed."""
         if self._parameterNode is not None and self._review is not None:
-            self.review.showSideBySide()
+            if self.review.showLayout():
+                self._showingViews.start()  # in another step
+            else:
+                self.review.showSideBySide()
 
     def _showResult(self, record: vtkMRMLTextNode | None) -> None:
         """Review another result, or none."""
-        self._record, self._review = record, None
-        if record is not None:
+        new = self._new
+        self._record, self._review = record, new if new is not None and new.nodes.record is record else None
+        if record is not None and self._review is None:
             from CACScoringLib.core.ct import CTError
             from CACScoringLib.review.scene import SceneReview
 

@@ -160,7 +160,8 @@ def review(result: Path, ct: Path, output: Path) -> None:
     from CACTrainingLib.browser.cases import cases_of
     from CACTrainingLib.browser.open_reviews import OpenReview
 
-    reading = OpenReview(cases_of(result, ct)[0], "shared")
+    case = cases_of(result, ct)[0]
+    reading = OpenReview(case, "shared", case.scan())
 
     def act(action: str, **parts: object) -> None:
         request = {"action": action, "method": "threshold", "version": reading.version, "seconds": 0, **parts}

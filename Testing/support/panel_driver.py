@@ -97,7 +97,8 @@ class Driver:
         """Until the panel has dealt with all that has happened."""
         eventually(lambda: slicer.app.processEvents() or not self.widget.scorer.isRunning)
         time.sleep(0.03)  # changes that come together are counted together, after a moment
-        slicer.app.processEvents()
+        for _ in range(3):  # the layout, then what its views show
+            slicer.app.processEvents()
 
     def lesions(self) -> list[dict[str, object]]:
         """The rows of the list, by column title."""

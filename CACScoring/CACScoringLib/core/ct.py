@@ -370,8 +370,7 @@ def _check_hounsfield(image: sitk.Image) -> None:
         raise NotHounsfieldError(
             f"The values run from {low:g} to {high:g}: this looks like a rescaled picture, not HU. Give the CT itself."
         )
-    at_maximum = float((values == high).mean())
-    if high < 1000 and at_maximum > 1e-3:
+    if high < 1000 and (at_maximum := float((values == high).mean())) > 1e-3:
         raise NotHounsfieldError(
             f"{at_maximum:.1%} of the voxels have the highest value, {high:g}: the image was clipped to a display "
             "window, so denser calcium is lost. Give the CT as the scanner made it."

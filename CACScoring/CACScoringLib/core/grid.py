@@ -62,9 +62,10 @@ class Grid:
 
     def paste(self, part: sitk.Image) -> sitk.Image:
         """A part of this grid on the whole of it, in the part's pixel type, 0 elsewhere."""
-        whole = self._placed(sitk.Image(self.size, part.GetPixelID()))
-        whole[self.box(part)] = part
-        return whole
+        values = sitk.GetArrayViewFromImage(part)
+        whole = np.zeros(self.size[::-1], values.dtype)
+        whole[tuple(self.box(part)[::-1])] = values
+        return self.image(whole)
 
     def _placed(self, image: sitk.Image) -> sitk.Image:
         image.SetSpacing(self.spacing_mm)

@@ -2,8 +2,9 @@
 
 ITK fills what it cannot decompress with zeros, which are HU of water and no label at all, and passes over the check
 sums of gzip and zlib streams without a word. So a compressed file is decompressed once before ITK reads it, block by
-block, and its check sums and length are compared. Voxels that are not compressed have no check sum: of these only
-the length is known. ITK also reads NaN and infinity in a NIfTI file as zeros, and takes one of its two geometries
+block, and its check sums and length are compared; of the usual NIfTI file the check sum is compared with the voxels
+that ITK has read, which takes a tenth of the time. Voxels that are not compressed have no check sum: of these only the
+length is known. ITK also reads NaN and infinity in a NIfTI file as zeros, and takes one of its two geometries
 without comparing them; both are checked here.
 """
 
@@ -202,6 +203,8 @@ def _read_voxels(path: Path, reader: sitk.ImageFileReader) -> sitk.Image:
     with _answered(path):
         match reader.GetImageIO():
             case "NiftiImageIO":
+                if (image := _checked_nifti(path, reader)) is not None:
+                    return image
                 _check_nifti(path, reader)
             case "NrrdImageIO":
                 _check_nrrd(path, _voxel_bytes(reader))
@@ -214,6 +217,29 @@ def _voxel_bytes(reader: sitk.ImageFileReader) -> int:
     # An image of one voxel tells how large a component is; SimpleITK does not say it of a pixel type.
     one = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
     return math.prod(reader.GetSize()) * one.GetSizeOfPixelComponent() * one.GetNumberOfComponentsPerPixel()
+
+
+def _checked_nifti(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | None:
+    """The image of a .nii.gz file of one gzip member that holds header and voxels alone, as most do, if its check sum
+    is that of the header and of the voxels as ITK reads them. None for any other: it may still be sound."""
+    if not path.name.lower().endswith(".nii.gz") or float(reader.GetMetaData("vox_offset")) != _NIFTI_HEADER_BYTES:
+        return None
+    with path.open("rb") as file:
+        file.seek(-min(8, path.stat().st_size), os.SEEK_END)
+        end = file.read()
+    check_sum, length = int.from_bytes(end[:4], "little"), int.from_bytes(end[4:], "little")
+    if length != (_NIFTI_HEADER_BYTES + _voxel_bytes(reader)) % 2**32:
+        return None
+    try:
+        image = reader.Execute()
+        with gzip.open(path) as content:
+            header = content.read(_NIFTI_HEADER_BYTES)
+    except (RuntimeError, OSError, EOFError, zlib.error):
+        return None
+    if zlib.crc32(sitk.GetArrayViewFromImage(image).data, zlib.crc32(header)) != check_sum:
+        return None
+    _check_one_geometry(header, _byte_order(header), reader, path.name)
+    return image
 
 
 def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
@@ -229,7 +255,7 @@ def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
         raise UnreadableError(f"{path.name} holds far more than the {needed} bytes of its header. Export it again.")
     with _nifti_content(path) as content:
         first = content.read(_NIFTI_HEADER_BYTES)
-    order = "<" if int.from_bytes(first[:4], "little") == _NIFTI_SIZE else ">"
+    order = _byte_order(first)
     _check_one_geometry(first, order, reader, path.name)
     if name := _NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
         kind = np.dtype(order + name)
@@ -237,6 +263,10 @@ def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
             content.seek(start)
             voxels = _blocks(content, math.prod(reader.GetSize()) * kind.itemsize, _FLOAT_BLOCK_BYTES)
             _check_finite(voxels, kind, path.name)
+
+
+def _byte_order(header: bytes) -> str:
+    return "<" if int.from_bytes(header[:4], "little") == _NIFTI_SIZE else ">"
 
 
 def _nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:

@@ -6,6 +6,7 @@ Runs on the slicer-core package and inside 3D Slicer. Every function takes its s
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +15,14 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 from vtkmodules.util.numpy_support import vtk_to_numpy
+from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
-from ..core.ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
+from ..core.ct import CTError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from ..core.files import SCHEMA, OutputError, atomic_write
 from ..report.pictures import WINDOW_HU
 from .lesion_segments import add_heart, add_lesions, add_territories
 from .scene_content import SceneContent, content_of_result
-from .segments import check_no_transform, vtk_image
+from .segments import array_of, check_no_transform, matrix_of_grid, vtk_image
 from .tables import add_table, lesion_columns, score_columns, slice_columns
 
 if TYPE_CHECKING:
@@ -89,45 +91,76 @@ def add_to_scene(
 
     Raises as `image_of_volume` does, before anything is added.
     """
-    grid = content.ct if volume is None else image_of_volume(volume)
+    *_, nodes = scene_steps(scene, content, volume)
+    return nodes
+
+
+def scene_steps(
+    scene: slicer.vtkMRMLScene, content: SceneContent, volume: slicer.vtkMRMLScalarVolumeNode | None = None
+) -> Iterator[SceneNodes | None]:
+    """As `add_to_scene`, with steps between which an application can answer its user: gives None after each, and at
+    last the nodes.
+
+    Raises also CTError where a node was removed meanwhile; the other new ones are then removed too.
+    """
+    grid = content.ct if volume is None else image_on_grid_of(volume, content.ct)
     record = json.loads(content.record)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), f"Calcium score of {content.name}")
-    if volume is None:
-        volume = add_volume(scene, content.ct, content.name)
-        put_under(hierarchy, folder, volume)
-    elif own_item := hierarchy.GetItemByDataNode(volume):
+    if volume is not None and (own_item := hierarchy.GetItemByDataNode(volume)):
         hierarchy.SetItemParent(folder, hierarchy.GetItemParent(own_item))
+    made = {} if volume is None else {"volume": volume}
+    for key, node in _new_nodes(scene, content, record, grid, volume):
+        made[key] = node
+        put_under(hierarchy, folder, node)
+        yield None
+        if not all(map(scene.IsNodePresent, made.values())):
+            if any(scene.IsNodePresent(each) for each in made.values() if each is not volume):
+                hierarchy.RemoveItem(folder)  # with all nodes in it
+            raise CTError("The scene, or a part of the result, was closed before the result was shown.")
+    _refer(made, record)
+    yield SceneNodes(**made, folder=folder)
 
-    heart = add_heart(scene, f"Heart of {content.name}", volume, _on_grid(content.heart, grid))
-    made = {"volume": volume, "heart": heart}
-    name = f"Candidates of {content.name} ({record['rules']['threshold']['threshold_hu']:g} HU)"
+
+def _new_nodes(
+    scene: slicer.vtkMRMLScene,
+    content: SceneContent,
+    record: dict,
+    grid: sitk.Image,
+    volume: slicer.vtkMRMLScalarVolumeNode | None,
+) -> Iterator[tuple[str, slicer.vtkMRMLNode]]:
+    """Make the nodes of a result, each when it is asked for, with their names in `SceneNodes`. grid: of the volume."""
+    name = content.name
+    if volume is None:
+        volume = add_volume(scene, content.ct, name)
+        yield "volume", volume
+    yield "heart", add_heart(scene, f"Heart of {name}", volume, _on_grid(content.heart, grid))
+    title = f"Candidates of {name} ({record['rules']['threshold']['threshold_hu']:g} HU)"
     counts = record["methods"]["threshold"]["status"] == "candidates"
-    made["calcium"] = add_lesions(scene, name, volume, _on_grid(content.lesions, grid), counts)
-    made["scores"] = add_table(scene, f"Scores of {content.name}", score_columns(record))
-    made["lesions"] = add_table(scene, f"Lesions of {content.name}", lesion_columns(record))
+    yield "calcium", add_lesions(scene, title, volume, _on_grid(content.lesions, grid), counts)
+    yield "scores", add_table(scene, f"Scores of {name}", score_columns(record))
+    yield "lesions", add_table(scene, f"Lesions of {name}", lesion_columns(record))
     if content.calcium_map is not None:
-        made["healthy"] = add_volume(scene, content.healthy, f"Healthy image of {content.name}")
-        made["calcium_map"] = add_volume(scene, content.calcium_map, f"Calcium map of {content.name}")
-        show_as_overlay(made["calcium_map"], MAP_WINDOW_HU, MAP_LEAST_HU)
+        healthy = add_volume(scene, content.healthy, f"Healthy image of {name}")
+        healthy.SetAttribute(DERIVED_ATTRIBUTE, "1")
+        yield "healthy", healthy
+        calcium_map = add_volume(scene, content.calcium_map, f"Calcium map of {name}")
+        calcium_map.SetAttribute(DERIVED_ATTRIBUTE, "1")
+        show_as_overlay(calcium_map, MAP_WINDOW_HU, MAP_LEAST_HU)
+        yield "calcium_map", calcium_map
         labels = _on_grid(content.map_lesions, grid)
-        made["map_lesions"] = add_lesions(scene, f"Calcium map lesions of {content.name}", volume, labels)
-        made["map_lesions"].GetDisplayNode().SetVisibility(False)  # two fills over each other cannot be told apart
-        made["slices"] = add_table(scene, f"Slices of {content.name}", slice_columns(content.slices))
-        for derived in ("healthy", "calcium_map"):
-            made[derived].SetAttribute(DERIVED_ATTRIBUTE, "1")
+        map_lesions = add_lesions(scene, f"Calcium map lesions of {name}", volume, labels)
+        map_lesions.GetDisplayNode().SetVisibility(False)  # two fills over each other cannot be told apart
+        yield "map_lesions", map_lesions
+        yield "slices", add_table(scene, f"Slices of {name}", slice_columns(content.slices))
     if content.territories is not None:
         labels = _on_grid(content.territories, grid)
-        made["territories"] = add_territories(scene, f"Territories of {content.name}", volume, labels)
+        yield "territories", add_territories(scene, f"Territories of {name}", volume, labels)
     if content.saliency is not None:
-        made["saliency"] = _add_saliency(scene, content.saliency, f"Saliency of {content.name}")
-    made["record"] = scene.AddNewNodeByClass("vtkMRMLTextNode", f"Calcium score of {content.name}")
-    made["record"].SetText(content.record)
-    _refer(made, record)
-    for key, node in made.items():
-        if key != "volume":
-            put_under(hierarchy, folder, node)
-    return SceneNodes(**made, folder=folder)
+        yield "saliency", _add_saliency(scene, content.saliency, f"Saliency of {name}")
+    node = scene.AddNewNodeByClass("vtkMRMLTextNode", f"Calcium score of {name}")
+    node.SetText(content.record)
+    yield "record", node
 
 
 def _refer(made: dict[str, slicer.vtkMRMLNode], record: dict) -> None:
@@ -328,6 +361,15 @@ def _flipped(values: np.ndarray) -> np.ndarray:
     """LPS to RAS or back: the first two components change sign; of a matrix, the first two rows."""
     # Adding zero turns -0.0 into 0.0.
     return (values.T * [-1.0, -1.0, 1.0]).T + 0.0
+
+
+def image_on_grid_of(volume: slicer.vtkMRMLScalarVolumeNode, ct: sitk.Image) -> sitk.Image:
+    """An image on the grid of a node: the CT where it is, else a copy of the node's, which takes time. Raises as
+    `image_of_volume`."""
+    data, matrix = volume.GetImageData(), vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    same = data is not None and data.GetDimensions() == ct.GetSize() and volume.GetParentTransformNode() is None
+    return ct if same and np.allclose(array_of(matrix), matrix_of_grid(ct), atol=1e-6) else image_of_volume(volume)
 
 
 def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:

@@ -42,7 +42,8 @@ class SceneContent:
     name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Site` labels. record: the text of
     `scores.json`. calcium_map, healthy (HU), map_lesions (`Artery` labels) and slices: of a decomposition; else None
     and (). saliency: of a whole-scan estimate, None without one. territories: labels of `TERRITORIES`, None where they
-    are unknown. All images are on one grid, but calcium_map and healthy only on its part around the heart.
+    are unknown. All images are on one grid, but calcium_map and healthy only on its part around the heart; whole_map is
+    the calcium map on all of it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class SceneContent:
     slices: tuple[SliceRow, ...] = ()
     saliency: sitk.Image | None = None
     territories: sitk.Image | None = None
+    whole_map: sitk.Image | None = None
 
 
 def content_of_result(result: ScoreResult, record: dict, identify: bool = False) -> SceneContent:
@@ -63,8 +65,7 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
 
     record: its `report.files.result_as_json`. identify: put the patient's name into the scene.
     """
-    from ..calcium_map.decomposition import healthy_image  # these two are for scans just scored
-    from ..report.files import site_labels
+    from ..report.files import site_labels  # for scans just scored
 
     scan = result.scan
     name = scan.source.name if scan.source is not None else "CT"
@@ -78,9 +79,7 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
     if parts is None:
         return content
     labels = result.methods["decomposition"].lesions.label_image(scan.image)
-    part = _around_heart(result.heart.mask, parts.calcium_map)
-    calcium = parts.calcium_map[part]
-    return _with_map(content, calcium, healthy_image(result.scored_scan.image[part], calcium), labels, record)
+    return _with_map(content, parts.calcium_map, result.scored_scan.image, labels, record)
 
 
 def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
@@ -89,8 +88,6 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
     ct: the scan that was scored.
     Raises UnreadableError when a file is missing, damaged or none of ours.
     """
-    from ..calcium_map.decomposition import healthy_image
-
     try:
         text = (folder / LAST_FILE).read_text(encoding="utf-8")
         record = json.loads(text)
@@ -103,9 +100,7 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
         if "decomposition" not in record["methods"]:
             return content
         calcium, labels = (read_image(folder / f"{image}.nii.gz") for image in ("calcium_map", "map_lesions"))
-        part = _around_heart(heart, calcium)
-        calcium = calcium[part]
-        return _with_map(content, calcium, healthy_image(oriented(ct)[part], calcium), labels, record)
+        return _with_map(content, calcium, oriented(ct), labels, record)
     except (OSError, CTError, RuntimeError, ValueError, KeyError, TypeError) as error:
         message = f"The results in {folder} cannot be read ({error}). Score the scan again."
         raise UnreadableError(message) from error
@@ -118,12 +113,13 @@ def _around_heart(heart: sitk.Image, calcium_map: sitk.Image) -> tuple[slice, ..
 
 
 def _with_map(
-    content: SceneContent,
-    calcium_map: sitk.Image,
-    healthy: sitk.Image,
-    map_lesions: sitk.Image,
-    record: dict,
+    content: SceneContent, whole_map: sitk.Image, scored: sitk.Image, map_lesions: sitk.Image, record: dict
 ) -> SceneContent:
+    """scored: the CT that the map was made of, with axes as in `CTScan`."""
+    from ..calcium_map.decomposition import healthy_image
+
+    part = _around_heart(content.heart, whole_map)
+    calcium_map = whole_map[part]
     labelled = sitk.GetArrayViewFromImage(map_lesions).any((1, 2)).tolist()
     probabilities, decomposed = record["slice_probabilities"], record["slices_decomposed"]
     rows = []
@@ -131,7 +127,8 @@ def _with_map(
         # The map is resampled to the scan, so that a neighbour's calcium may reach into a slice.
         taken = taken or labels
         rows.append(SliceRow(k, slice_position_ras(map_lesions, k), probability, taken, taken))
-    return replace(content, calcium_map=calcium_map, healthy=healthy, map_lesions=map_lesions, slices=tuple(rows))
+    images = {"calcium_map": calcium_map, "healthy": healthy_image(scored[part], calcium_map), "whole_map": whole_map}
+    return replace(content, **images, map_lesions=map_lesions, slices=tuple(rows))
 
 
 def slice_position_ras(image: sitk.Image, k: int) -> tuple[float, float, float]:

@@ -150,6 +150,10 @@ def matrix_of_grid(grid: sitk.Image) -> np.ndarray:
 def _matrix_of_image(image: slicer.vtkOrientedImageData) -> np.ndarray:
     matrix = vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
+    return array_of(matrix)
+
+
+def array_of(matrix: vtkMatrix4x4) -> np.ndarray:
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
 

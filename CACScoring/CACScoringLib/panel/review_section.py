@@ -223,9 +223,15 @@ class ReviewSection(Section):
         if following:
             self.table.showLesion(following[0])
 
-    def showSideBySide(self) -> None:
+    def showLayout(self) -> bool:
+        """Change to the layout of the result; False if it is shown already."""
         if not views.isSideBySide():
             self._formerLayout = views.shownLayout()
+        return views.showLayout(self._review.nodes.calcium_map is not None)
+
+    def showSideBySide(self) -> None:
+        """Show the result in its layout, which `showLayout` may have changed to before."""
+        self.showLayout()
         nodes = self._review.nodes
         views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
         views.setFade(self._state.fade)

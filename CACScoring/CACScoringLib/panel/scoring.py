@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from ..mrml.scene import SceneNodes
+    from ..review.scene import SceneReview
 
 SPACING_DIGITS = 10
 """Of a volume's spacing that are meant; what follows is rounding."""
@@ -51,11 +52,15 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class ScoringOutcome:
-    """How a run ended. nodes: the result in the scene; None when there is none, and message says why."""
+    """How a run ended. review: of the result in the scene; None when there is none, and message says why."""
 
     message: str
-    nodes: SceneNodes | None = None
+    review: SceneReview | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def nodes(self) -> SceneNodes | None:
+        return None if self.review is None else self.review.nodes
 
 
 class Scorer:
@@ -70,7 +75,7 @@ class Scorer:
         self.state = State.IDLE
         self.progressed, self.finished = Signal(), Signal()
         self._worker = Worker(process)
-        self._steps: Generator[int, None, SceneNodes] | None = None
+        self._steps: Generator[int, None, SceneReview] | None = None
         self._timer = singleShot(0, self._step)
 
     @property
@@ -106,7 +111,7 @@ class Scorer:
             self._steps.close()
             self._finish(ScoringOutcome(_("Cancelled. The scene was not changed.")), State.IDLE)
 
-    def _scoring(self, volume, arguments, heart, prepare) -> Generator[int, None, SceneNodes]:
+    def _scoring(self, volume, arguments, heart, prepare) -> Generator[int, None, SceneReview]:
         from ..mrml import scene as mrml
 
         with tempfile.TemporaryDirectory(prefix="cac-scoring-", ignore_cleanup_errors=True) as temporary:
@@ -119,7 +124,7 @@ class Scorer:
             yield from self._worker.run([*command, *arguments, "--settings", _NO_SCENE], self.progressed.emit)
             return (yield from self._load(folder / "result", lambda: image, volume.GetName(), volume, prepare))
 
-    def _opening(self, folder: Path, name: str, ct: str, series: str | None) -> Generator[int, None, SceneNodes]:
+    def _opening(self, folder: Path, name: str, ct: str, series: str | None) -> Generator[int, None, SceneReview]:
         from ..io.image_files import read_image
 
         with tempfile.TemporaryDirectory(prefix="cac-scoring-", ignore_cleanup_errors=True) as temporary:
@@ -130,14 +135,15 @@ class Scorer:
 
     def _load(
         self, result: Path, read: Callable[[], sitk.Image], name: str, volume=None, prepare=None
-    ) -> Generator[int, None, SceneNodes]:
-        """Read a result in a thread, then bring it into the scene, whose nodes are returned.
+    ) -> Generator[int, None, SceneReview]:
+        """Read a result in a thread, then bring it into the scene, and return its review.
 
         read: gives the CT. volume: its node; None where it is to be made. prepare: as of `score`.
         """
         from ..core.ct import CTError
         from ..mrml import scene as mrml
         from ..mrml.scene_content import content_of_folder
+        from ..review.scene import SceneReview
 
         self.state = State.LOADING
         self.progressed.emit(_("Reading the result …"), 1.0)
@@ -153,16 +159,20 @@ class Scorer:
         yield 0
         if volume is not None and not slicer.mrmlScene.IsNodePresent(volume):
             raise CTError(_("The CT was closed while it was being scored."))
-        nodes = mrml.add_to_scene(slicer.mrmlScene, content, volume)
+        self.state = State.SHOWING
+        steps = mrml.scene_steps(slicer.mrmlScene, content, volume)
+        while (nodes := next(steps)) is None:
+            yield 0
+        yield 0
+        _checkPresent(nodes)
         if prepare is not None:
             prepare(nodes)
-        self.state = State.SHOWING
+        review = SceneReview(slicer.mrmlScene, nodes, content)
         yield 0
-        if not slicer.mrmlScene.IsNodePresent(nodes.record):
-            raise CTError(_("The scene was closed before the result was shown."))
-        return nodes
+        _checkPresent(nodes)
+        return review
 
-    def _begin(self, steps: Generator[int, None, SceneNodes]) -> None:
+    def _begin(self, steps: Generator[int, None, SceneReview]) -> None:
         if self.isRunning:
             raise RuntimeError("A scan is being scored already.")
         self.state, self._steps = State.RUNNING, steps
@@ -186,6 +196,13 @@ class Scorer:
     def _finish(self, outcome: ScoringOutcome, state: State) -> None:
         self._steps, self.state = None, state
         self.finished.emit(outcome)
+
+
+def _checkPresent(nodes: SceneNodes) -> None:
+    from ..core.ct import CTError
+
+    if not slicer.mrmlScene.IsNodePresent(nodes.record):
+        raise CTError(_("The scene was closed before the result was shown."))
 
 
 def _command(folder: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart) -> list[str]:

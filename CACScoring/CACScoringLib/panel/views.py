@@ -75,6 +75,16 @@ def changeLayout(layoutId: int) -> None:
         slicer.app.processEvents()
 
 
+def showLayout(withMap: bool) -> bool:
+    """Change to the layout of a result; False if it is shown already, or there is no main window."""
+    layoutId = LAYOUT_ID if withMap else PLAIN_LAYOUT_ID
+    if shownLayout() in (None, layoutId):
+        return False
+    registerLayouts()
+    changeLayout(layoutId)
+    return True
+
+
 def showSideBySide(volume, heart, healthy, calciumMap) -> None:
     """Change to the layout and show the images of a result in it, as large as the heart allows.
 
@@ -83,8 +93,7 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
     manager = slicer.app.layoutManager()
     if manager is None:
         return
-    registerLayouts()
-    changeLayout(PLAIN_LAYOUT_ID if calciumMap is None else LAYOUT_ID)
+    showLayout(calciumMap is not None)
     shown = {ORIGINAL: (volume, healthy), CORONAL: (volume, calciumMap)}
     if calciumMap is not None:
         shown |= {HEALTHY: (volume, healthy), MAP: (volume, calciumMap)}  # which lie around the heart only

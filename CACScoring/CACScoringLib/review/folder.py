@@ -11,7 +11,6 @@ import SimpleITK as sitk
 
 from ..calcium_map.decomposition import healthy_image
 from ..core.ct import CTScan, UnreadableError, same_grid
-from ..core.grid import Grid
 from ..core.labels import Labelled
 from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
@@ -44,7 +43,10 @@ class ReviewFolder(ReviewState):
 
     def healthy(self) -> sitk.Image:
         """The scan less its calcium map. Only of a decomposition."""
-        return healthy_image(self.scan.image, Grid.of(self.scan.image).paste(self._content.calcium_map))
+        return healthy_image(self.scan.image, self.whole_map())
+
+    def whole_map(self) -> sitk.Image:
+        return self._on_grid(self._content.whole_map, "calcium map")
 
     def calcium_map(self) -> sitk.Image:
         return self._content.calcium_map

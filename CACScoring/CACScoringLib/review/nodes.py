@@ -13,11 +13,11 @@ import numpy as np
 import SimpleITK as sitk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from ..core.ct import MaskError, UnreadableError
+from ..core.ct import MaskError, UnreadableError, same_grid
 from ..core.labels import TERRITORIES, Labelled, label_called
 from ..mrml.lesion_segments import HEART_ID, add_lesion_segment
-from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume
-from ..mrml.scene_content import SliceRow, slice_position_ras
+from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume, image_on_grid_of
+from ..mrml.scene_content import SceneContent, SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
 from .state import ReviewState
 
@@ -25,12 +25,14 @@ from .state import ReviewState
 class ReviewNodes(ReviewState):
     """The nodes of a review.
 
-    Raises UnreadableError when the nodes do not fit together, and CTErrors as `image_of_volume` does.
+    content: what the nodes have just been made of, whose large images need no copy. Raises UnreadableError when the
+    nodes do not fit together, and CTErrors as `image_of_volume` does.
     """
 
-    def __init__(self, nodes: SceneNodes) -> None:
+    def __init__(self, nodes: SceneNodes, content: SceneContent | None = None) -> None:
         self.nodes = nodes
-        own = image_of_volume(nodes.volume)
+        own = image_of_volume(nodes.volume) if content is None else image_on_grid_of(nodes.volume, content.ct)
+        self._whole_map = None if content is None else content.whole_map
         super().__init__(json.loads(nodes.record.GetText()), own, nodes.volume.GetName())
         self.heart = sitk.GetImageFromArray(segment_mask(nodes.heart, HEART_ID, self.scan.image).view(np.uint8))
         self.heart.CopyInformation(self.scan.image)
@@ -43,6 +45,10 @@ class ReviewNodes(ReviewState):
         self.methods = tuple(self._segmentations)
         self._writers = {m: SegmentWriter(node, self.scan.image, own) for m, node in self._segmentations.items()}
         self._centres = [slice_position_ras(self.scan.image, k) for k in range(self.scan.image.GetSize()[2])]
+
+    def whole_map(self) -> sitk.Image:
+        known = self._whole_map
+        return known if known is not None and same_grid(known, self.scan.image) else super().whole_map()
 
     def calcium_map(self) -> sitk.Image:
         return image_of_volume(self.nodes.calcium_map)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import slicer
 
 from ..mrml.scene import SceneNodes, keep_in_folder, nodes_of_record
+from ..mrml.scene_content import SceneContent
 from ..mrml.tables import fill_table, lesion_columns, score_columns
 from ..report.files import result_as_json
 from .nodes import ReviewNodes
@@ -20,13 +21,14 @@ from .scan_review import ScanReview
 class SceneReview(ScanReview):
     """A scored scan in a scene whose lesions a reader edits.
 
-    nodes: its nodes. All else as of `ScanReview`. Raises CTErrors as `image_of_volume` does, too.
+    nodes: its nodes. content: as of `ReviewNodes`. All else as of `ScanReview`. Raises CTErrors as `image_of_volume`
+    does, too.
     """
 
-    def __init__(self, scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> None:
+    def __init__(self, scene: slicer.vtkMRMLScene, nodes: SceneNodes, content: SceneContent | None = None) -> None:
         self.scene = scene
         self.nodes = nodes
-        super().__init__(ReviewNodes(nodes))
+        super().__init__(ReviewNodes(nodes, content))
 
     @classmethod
     def of_record(cls, scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) -> SceneReview:

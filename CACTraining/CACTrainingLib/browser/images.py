@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import bounding_box
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.records import read_result
+from CACScoringLib.io.image_files import read_image
 from CACScoringLib.report.pictures import HEART_COLOUR, SITE_COLOURS, TERRITORY_SITES
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
@@ -32,12 +35,35 @@ def label_colours() -> dict[str, dict[int, str]]:
     return {"heart": {1: f"rgb{HEART_COLOUR}"}, "territories": territories}
 
 
+def first_view(scan: CTScan, folder: Path) -> dict:
+    """Of a scan whose review is not open yet: what the page needs to draw the CT. folder: of the results.
+
+    first_slice: in which most of the first lesion lies, the middle one without lesions. Raises CTError.
+    """
+    method, size = read_result(folder)["methods"]["threshold"], scan.image.GetSize()
+    listed = [*method.get("lesions", ()), *method.get("left_out", ())]
+    parts = min(listed, key=lambda lesion: lesion["id"])["components"] if listed else [{"slice": size[2] // 2}]
+    return {
+        "images": ["ct"],
+        "size": list(size),
+        "spacing_mm": list(scan.image.GetSpacing()),
+        "heart_box": _in_slices(_heart_box(read_image(folder / "heart.nii.gz"))),
+        "first_slice": max(parts, key=lambda part: part.get("voxels", 0))["slice"],
+    }
+
+
+def slice_bytes(image: sitk.Image, k: int, labels: bool = False) -> bytes | None:
+    """A slice, int16 little endian, row by row; of labels uint8. None where there is no such slice."""
+    values = sitk.GetArrayViewFromImage(image)
+    return _as_drawn(values[k], labels).tobytes() if k < len(values) else None
+
+
 class ScanImages:
     """The images of a scan, each read when it is first asked for. state: of its review."""
 
     def __init__(self, state: ReviewFolder) -> None:
         self._state = state
-        self._arrays: dict[str, np.ndarray] = {}
+        self._images: dict[str, sitk.Image] = {}
         self._sources: dict[str, Callable[[], sitk.Image]] = {
             "ct": lambda: state.scan.image,
             "heart": lambda: state.heart,
@@ -55,23 +81,22 @@ class ScanImages:
         axes = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
         to_lps = np.vstack([np.column_stack([axes, image.GetOrigin()]), (0, 0, 0, 1)])
         to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ to_lps
-        rows, columns = self._heart_box[1:]
         return {
             "images": list(self._sources),
             "to_ras": to_ras.tolist(),
             "from_ras": np.linalg.inv(to_ras).tolist(),
-            "heart_box": [[columns.start, rows.start], [columns.stop, rows.stop]],
+            "heart_box": _in_slices(self._heart_box),
         }
 
     def slice_bytes(self, name: str, k: int) -> bytes | None:
-        """A slice, int16 little endian, row by row; of labels uint8. None where there is no such image or slice."""
+        """As the function; None also where there is no such image."""
         image = self._image(name)
-        return None if image is None or k >= len(image) else image[k].tobytes()
+        return None if image is None else slice_bytes(image, k, name in LABELS)
 
     def volume(self, name: str) -> bytes | None:
         """The part with the heart, reduced to MOST_VOXELS, as NIfTI. None where there is no such image."""
         image = self._image(name)
-        return None if image is None else self._part(image, name in LABELS)
+        return None if image is None else self._part(sitk.GetArrayViewFromImage(image), name in LABELS)
 
     def lesions(self, review: ScanReview, method: str) -> bytes:
         """The labels of all lesions, in the part and the grid of `volume`."""
@@ -83,14 +108,10 @@ class ScanImages:
         labels.reshape(-1)[flat] = np.where(site[ids] > 0, site[ids], np.uint8(Artery.UNASSIGNED))
         return self._part(labels, True)
 
-    def _image(self, name: str) -> np.ndarray | None:
-        if name not in self._sources:
-            return None
-        if name not in self._arrays:
-            # A copy: the image is gone when this returns, and a view of it would be of freed memory.
-            values = sitk.GetArrayFromImage(self._sources[name]())
-            self._arrays[name] = values.astype(np.uint8, copy=False) if name in LABELS else _in_whole_hu(values)
-        return self._arrays[name]
+    def _image(self, name: str) -> sitk.Image | None:
+        if name in self._sources and name not in self._images:
+            self._images[name] = self._sources[name]()
+        return self._images.get(name)
 
     def _part(self, values: np.ndarray, labels: bool) -> bytes:
         box = self._heart_box
@@ -101,7 +122,7 @@ class ScanImages:
             part = padded.reshape([n for size in padded.shape for n in (size // step, step)]).max((1, 3, 5))
         else:
             part = part[::step, ::step, ::step]
-        volume, grid = sitk.GetImageFromArray(part), self._state.scan.image
+        volume, grid = sitk.GetImageFromArray(_as_drawn(part, labels)), self._state.scan.image
         volume.SetOrigin(grid.TransformIndexToPhysicalPoint([at.start for at in box[::-1]]))
         volume.SetSpacing([n * step for n in grid.GetSpacing()])
         volume.SetDirection(grid.GetDirection())
@@ -112,17 +133,29 @@ class ScanImages:
 
     @cached_property
     def _heart_box(self) -> tuple[slice, ...]:
-        """The heart's place with a margin, [k, j, i]; the whole scan without a heart."""
-        heart = sitk.GetArrayViewFromImage(self._state.heart) != 0
-        if not heart.any():
-            return tuple(slice(0, n) for n in heart.shape)
-        margins = [round(MARGIN_MM / mm) for mm in self._state.scan.image.GetSpacing()[::-1]]
-        ends = zip(bounding_box(heart), margins, heart.shape, strict=True)
-        return tuple(slice(max(0, part.start - margin), min(size, part.stop + margin)) for part, margin, size in ends)
+        return _heart_box(self._state.heart)
 
 
-def _in_whole_hu(values: np.ndarray) -> np.ndarray:
-    """HU as int16, the same array where they are."""
+def _heart_box(image: sitk.Image) -> tuple[slice, ...]:
+    """The heart's place with a margin, [k, j, i]; the whole scan without a heart."""
+    heart = sitk.GetArrayViewFromImage(image) != 0
+    if not heart.any():
+        return tuple(slice(0, n) for n in heart.shape)
+    margins = [round(MARGIN_MM / mm) for mm in image.GetSpacing()[::-1]]
+    ends = zip(bounding_box(heart), margins, heart.shape, strict=True)
+    return tuple(slice(max(0, part.start - margin), min(size, part.stop + margin)) for part, margin, size in ends)
+
+
+def _in_slices(box: tuple[slice, ...]) -> list[list[int]]:
+    """Corners of a box in slices, (i, j)."""
+    rows, columns = box[1:]
+    return [[columns.start, rows.start], [columns.stop, rows.stop]]
+
+
+def _as_drawn(values: np.ndarray, labels: bool) -> np.ndarray:
+    """Labels as uint8, HU as int16, the same array where they are."""
+    if labels:
+        return values.astype(np.uint8, copy=False)
     if values.dtype == np.int16:
         return values
     limits = np.iinfo(np.int16)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.ct import CTError, CTScan, MaskError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.review.dicom_job import DicomJob, write_dicom
@@ -36,16 +37,15 @@ class ChangedError(CTError):
 class OpenReview:
     """One reading of a scan. lock: to be held by whoever reads or edits it. heart: mask on the scan's grid.
 
-    Raises CTError when the scan, its results or its journal cannot be read.
+    scan: the case's. Raises CTError when its results or its journal cannot be read.
     """
 
-    def __init__(self, case: Case, reading: str) -> None:
+    def __init__(self, case: Case, reading: str, scan: CTScan) -> None:
         self.lock = threading.RLock()
         self._exporting = threading.Lock()
         self.case = case
         self.reading = reading
         self._journal = journal_of(case, reading)
-        scan = case.scan()
         self._dicom_files = scan.dicom_files
         state = ReviewFolder(case.folder, scan)
         self.review = ScanReview(state, IN_BROWSER, self._record)
@@ -154,37 +154,62 @@ class OpenReview:
         self._journal.append(entry)
 
 
+_Value = TypeVar("_Value")
+
+
+class _Kept(Generic[_Value]):
+    """What a slow function returns, MOST_OPEN times; the value used longest ago goes first. It is called once for
+    arguments that several threads ask for."""
+
+    def __init__(self, function: Callable[..., _Value]) -> None:
+        self._function = function
+        self._values: OrderedDict[tuple[Hashable, ...], _Value] = OrderedDict()
+        self._lock = threading.Lock()
+        self._at_work: dict[tuple[Hashable, ...], threading.Lock] = {}
+
+    def get(self, *arguments: Hashable) -> _Value:
+        with self._lock:
+            lock = self._at_work.setdefault(arguments, threading.Lock())
+        with lock:
+            with self._lock:
+                if arguments in self._values:
+                    self._values.move_to_end(arguments)
+                    return self._values[arguments]
+            value = self._function(*arguments)
+            with self._lock:
+                self._values[arguments] = value
+                while len(self._values) > MOST_OPEN:
+                    self._values.popitem(last=False)
+            return value
+
+    def forget(self, *arguments: Hashable) -> None:
+        with self._lock:
+            self._values.pop(arguments, None)
+
+
 class OpenReviews:
-    """The reviews that are in memory, the one used longest ago closed first; all of them are in their journals.
+    """The scans and reviews that are in memory; all changes are in the reviews' journals.
 
     prepare: is given each review when it is opened.
     """
 
     def __init__(self, prepare: Callable[[OpenReview], None] = lambda review: None) -> None:
-        self._open: OrderedDict[tuple[str, str], OpenReview] = OrderedDict()
-        self._lock = threading.Lock()
-        self._opening: dict[tuple[str, str], threading.Lock] = {}
         self._prepare = prepare
+        self._scans, self._reviews = _Kept(Case.scan), _Kept(self._open)
+
+    def scan(self, case: Case) -> CTScan:
+        """The CT of a case, which is there before its review. Raises CTError."""
+        return self._scans.get(case)
 
     def get(self, case: Case, reading: str) -> OpenReview:
         """The review of a reading, opened when it is not. Raises CTError."""
-        key = (case.id, reading)
-        with self._lock:
-            lock = self._opening.setdefault(key, threading.Lock())
-        with lock:
-            with self._lock:
-                if key in self._open:
-                    self._open.move_to_end(key)
-                    return self._open[key]
-            review = OpenReview(case, reading)
-            self._prepare(review)
-            with self._lock:
-                self._open[key] = review
-                while len(self._open) > MOST_OPEN:
-                    self._open.popitem(last=False)
-            return review
+        return self._reviews.get(case, reading)
 
     def close(self, case: Case, reading: str) -> None:
         """Forget a review, so that it is rebuilt from its journal when it is asked for again."""
-        with self._lock:
-            self._open.pop((case.id, reading), None)
+        self._reviews.forget(case, reading)
+
+    def _open(self, case: Case, reading: str) -> OpenReview:
+        review = OpenReview(case, reading, self.scan(case))
+        self._prepare(review)
+        return review

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -27,7 +27,7 @@ from CACScoringLib.review.journal import JournalError
 
 from .actions import GIVEN_SITES, MOST_SECONDS, RefusedError, number
 from .cases import Case
-from .images import label_colours
+from .images import first_view, label_colours, slice_bytes
 from .open_reviews import ChangedError, OpenReview, OpenReviews
 from .project_export import into_project
 from .readings import CONSENSUS
@@ -91,6 +91,7 @@ class Server:
                 web.get("/api/work", self._work),
                 web.get("/api/agreement", self._agreement),
                 web.get(scan, self._state),
+                web.get(scan + "/first", self._first),
                 web.get(scan + "/slice/{image:[a-z]+}/{k:[0-9]{1,5}}", self._slice),
                 web.get(scan + "/volume/{image:[a-z]+}", self._volume),
                 web.get(scan + "/lesions/{method:[a-z]+}", self._lesions),
@@ -206,6 +207,10 @@ class Server:
 
         return _json({"pairs": await asyncio.to_thread(pairs)})
 
+    async def _first(self, request: web.Request) -> web.StreamResponse:
+        case = self._case(request)
+        return _json(await asyncio.to_thread(lambda: first_view(self.reviews.scan(case), case.folder)))
+
     async def _state(self, request: web.Request) -> web.StreamResponse:
         case, reader = self._case(request), request[SESSION].reader
         state = await self._with_review(request, lambda review: review.shown() | review.images.about())
@@ -226,7 +231,9 @@ class Server:
         return _json(about | state)
 
     async def _slice(self, request: web.Request) -> web.StreamResponse:
-        name, k = request.match_info["image"], int(request.match_info["k"])
+        name, k, case = request.match_info["image"], int(request.match_info["k"]), self._case(request)
+        if name == "ct":
+            return _bytes(await asyncio.to_thread(lambda: slice_bytes(self.reviews.scan(case).image, k)))
         return _bytes(await self._with_review(request, lambda review: review.images.slice_bytes(name, k)))
 
     async def _volume(self, request: web.Request) -> web.StreamResponse:
@@ -236,6 +243,15 @@ class Server:
     async def _lesions(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"]
         return _bytes(await self._with_review(request, lambda review: review.lesion_volume(method)))
+
+    def open_first(self) -> None:
+        """Open the scan that the first reader's list begins with, while a browser is opened."""
+        reader = self.work.readers[0]
+        rows = [row for row in self.work.rows(reader) if row["state"] != "reviewed"]
+        if rows:
+            first = max(rows, key=lambda row: row["need"])
+            with suppress(CTError):  # it is shown when the scan is asked for
+                self.reviews.get(self.work.cases[first["id"]], self.work.reading_of(reader, False))
 
     # What is done
 

@@ -92,4 +92,5 @@ async def _serve(server: Server, place: Place) -> None:
         for reader, address in addresses(server, origin).items():
             print(f"{reader}: {address}", flush=True)
         print(f"{len(server.work.cases)} scans at {origin} (stop with Ctrl+C)", flush=True)
+        asyncio.get_running_loop().run_in_executor(None, server.open_first)
         await asyncio.Event().wait()

@@ -22,6 +22,7 @@ from CACScoringLib.calcium_map.decomposition import (
     healthy_image,
 )
 from CACScoringLib.core.ct import (
+    CTError,
     MaskError,
     NotVolumeError,
     SliceGeometryError,
@@ -243,6 +244,18 @@ class TestSegmentations:
         assert volume.GetDisplayNode().GetWindow() == window
         np.testing.assert_array_equal(arteries_of(nodes.calcium, image), labels_of(image))
         np.testing.assert_array_equal(arteries_of(nodes.calcium, axial[0]), sitk.GetArrayFromImage(axial[1]))
+
+    def test_a_part_that_is_removed_before_the_end_takes_the_others_with_it(self, scene, content):
+        volume = mrml.add_volume(scene, content.ct, "CT")
+        before = scene.GetNumberOfNodesByClass("vtkMRMLDisplayableNode")
+        steps = mrml.scene_steps(scene, content, volume)
+        for _ in range(2):
+            next(steps)
+        scene.RemoveNode(scene.GetFirstNodeByClass("vtkMRMLSegmentationNode"))
+        with pytest.raises(CTError, match="closed"):
+            next(steps)
+        assert scene.GetNumberOfNodesByClass("vtkMRMLDisplayableNode") == before
+        assert scene.IsNodePresent(volume)
 
     @pytest.mark.parametrize(
         ("name", "label"),

@@ -29,7 +29,7 @@ def dicom_case(tmp_path_factory):
 @pytest.mark.long
 def test_a_review_of_a_dicom_series_is_exported_as_dicom_objects(dicom_case):
     pytest.importorskip("highdicom")
-    review = OpenReview(dicom_case, "shared")
+    review = OpenReview(dicom_case, "shared", dicom_case.scan())
     request = {"action": "accept", "method": "threshold", "version": 0, "seconds": 0}
     review.act("Ann", review.request_of(request))
     folder = review.export("Ann", dicom=True)

@@ -114,6 +114,21 @@ class TestReview:
             assert (status, headers["Cache-Control"]) == (200, "no-store")
             assert content[344:347] == b"n+1"
 
+    def test_the_ct_is_there_before_the_review(self, start, results):
+        """And so it is where the review cannot be opened."""
+        client = start("--reader", "Ann").client("Ann")
+        state = client.get(client.base("one"))
+        (results / "two" / "lesions.nii.gz").unlink()
+        base = client.base("two")
+        first = client.get(f"{base}/first")
+        assert {name: first[name] for name in ("size", "spacing_mm", "heart_box")} == {
+            name: state[name] for name in ("size", "spacing_mm", "heart_box")
+        }
+        lesion = next(lesion for lesion in state["methods"]["threshold"]["lesions"] if lesion["id"] == 1)
+        assert lesion["slices"][0] <= first["first_slice"] <= lesion["slices"][1]
+        for path, status in (("/slice/ct/3", 200), ("/slice/ct/9999", 404), ("", 422)):
+            assert client.raw("GET", base + path, headers={"Cookie": client.cookie})[0] == status
+
 
 def test_people_are_told_in_a_page(start):
     client = start("--reader", "Ann").client("Ann")

@@ -147,7 +147,7 @@ function setWindow () {
 
 function makeViews () {
   const linked = byId('linked').checked
-  const names = linked ? state.images.filter(name => name in IMAGE_TITLES) : [byId('image').value]
+  const names = linked ? state.images.filter(name => name in IMAGE_TITLES) : [byId('image').value || 'ct']
   views = names.map(name => new SliceView(name, IMAGE_TITLES[name], look))
   byId('views').replaceChildren(...views.map(view => view.figure))
   for (const view of views) listen(view, look, { goTo, zoom, draw, use, endStroke, endLine })
@@ -175,6 +175,7 @@ function cut (label) {
 }
 
 function use (i, j) {
+  if (!state.methods) return // before the review is open
   const lesion = regions.lesionAt(look.k, j, i)
   if (look.tool === 'select') {
     if (lesion === undefined) return choose()
@@ -386,7 +387,6 @@ async function showLesionsInPlanes () {
 }
 
 function connect () {
-  byId('slice').max = state.size[2] - 1
   byId('slice').addEventListener('input', event => goTo(Number(event.target.value)))
   byId('window').addEventListener('change', setWindow)
   byId('image').addEventListener('change', makeViews)
@@ -407,15 +407,24 @@ function connect () {
   })
 }
 
-function fill () {
-  document.title = `CAC review: ${state.name}`
-  byId('name').textContent = state.name
-  byId('reader').textContent = `Reader: ${state.reader}${reading === 'consensus' ? ', consensus' : ''}`
+// The CT, while the server still opens the review.
+function showFirst () {
   look.size = state.size.slice(0, 2)
   look.spacing = state.spacing_mm.slice(0, 2)
   const [low, high] = state.heart_box
   look.centre = low.map((n, axis) => (n + high[axis]) / 2)
   look.zoom = Math.max(1, Math.min(...look.size.map((n, axis) => n / (high[axis] - low[axis]))))
+  look.k = state.first_slice
+  byId('slice').max = state.size[2] - 1
+  regions = new Regions([], look.size[0])
+  slices = new Slices(base, state.size[2], error => say(error.message))
+  makeViews()
+}
+
+function fill () {
+  document.title = `CAC review: ${state.name}`
+  byId('name').textContent = state.name
+  byId('reader').textContent = `Reader: ${state.reader}${reading === 'consensus' ? ', consensus' : ''}`
   for (const known of state.sites) look.colours.set(known.label, `rgb(${known.colour.join()})`)
   byId('image').replaceChildren(...state.images.filter(name => name in IMAGE_TITLES).map(name => element('option', { value: name }, IMAGE_TITLES[name])))
   byId('method').replaceChildren(...Object.entries(state.methods).map(([name, found]) => element('option', { value: name }, found.title)))
@@ -436,14 +445,13 @@ function fill () {
 }
 
 async function start () {
-  state = await ask(base)
-  slices = new Slices(base, state.size[2], error => say(error.message))
+  state = await ask(`${base}/first`)
+  showFirst()
+  take(await ask(base))
   fill()
   connect()
-  take({})
   makeViews()
-  if (own().lesions.length) choose(own().lesions[0].id)
-  else goTo(Math.floor(state.size[2] / 2))
+  if (own().lesions.length && look.k === state.first_slice) choose(own().lesions[0].id)
   setTimeout(prepareNext, 1000)
 }
 
