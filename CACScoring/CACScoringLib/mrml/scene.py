@@ -98,8 +98,8 @@ def add_to_scene(
 def scene_steps(
     scene: slicer.vtkMRMLScene, content: SceneContent, volume: slicer.vtkMRMLScalarVolumeNode | None = None
 ) -> Iterator[SceneNodes | None]:
-    """As `add_to_scene`, with steps between which an application can answer its user: gives None after each, and at
-    last the nodes.
+    """Add a result as `add_to_scene` does, in steps between which an application can answer its user: gives None after
+    each, and at last the nodes.
 
     Raises also CTError where a node was removed meanwhile; the other new ones are then removed too.
     """

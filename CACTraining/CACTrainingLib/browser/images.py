@@ -36,7 +36,7 @@ def label_colours() -> dict[str, dict[int, str]]:
 
 
 def first_view(scan: CTScan, folder: Path) -> dict:
-    """Of a scan whose review is not open yet: what the page needs to draw the CT. folder: of the results.
+    """Collect what the page needs to draw the CT while the review is not open yet. folder: of the results.
 
     first_slice: in which most of the first lesion lies, the middle one without lesions. Raises CTError.
     """
@@ -89,7 +89,7 @@ class ScanImages:
         }
 
     def slice_bytes(self, name: str, k: int) -> bytes | None:
-        """As the function; None also where there is no such image."""
+        """A slice as of the function of this name; None also where there is no such image."""
         image = self._image(name)
         return None if image is None else slice_bytes(image, k, name in LABELS)
 
