@@ -6,8 +6,9 @@ score of a still, noise-free scan of the patient.
 Intervals are conformal and conditional on the class of the truth (label-conditional conformal prediction: Vovk,
 Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, chapter 4.5). Of calibration patients, whose true
 score is known, the errors ln(1 + truth) − ln(1 + score), divided by what the scan's noise and slices make of them, are
-stored by the class of the truth. A possible true score belongs to the interval if its error is none of the most extreme
-of its class: so in each class, not only on average, the interval holds the truth as often as it says. Probabilities of
+stored by the class of the truth. A possible true score belongs to the interval if its error lies in the shortest range
+that holds nine of ten errors of its class: so in each class, not only on average, the interval holds the truth as often
+as it says. Probabilities of
 categories come from logistic regressions, one for each limit between two categories, on the same patients.
 
 Reviewed scores have their repeatability: scores of the same patient on the same day differ, and differ more where there
@@ -103,7 +104,7 @@ class ScoreErrors:
         bounds = (0.0, *LIMITS[self.quantity], math.inf)
         ends = [score]
         for own, (low, high) in zip(self.errors, itertools.pairwise(bounds), strict=True):
-            smallest, largest = central(own)
+            smallest, largest = shortest(own)
             first = max(low, math.expm1(max(0.0, at + scale * smallest)))
             last = min(high, math.expm1(max(0.0, at + scale * largest)))
             if first <= last:
@@ -138,21 +139,19 @@ def difficulty(weights: Sequence[float], noise_hu: float | None, thickness_mm: f
     return 1 + weights[0] * noise + weights[1] * thickness
 
 
-def central(errors: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
+def shortest(errors: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
     """Bound rising errors.
 
     Returns:
-        The conformal quantiles that cut off half of what `level` leaves at each end, or all of it at the lower end of
-        errors that are nowhere above 0, as those of a truth of 0; of too few errors the extremes. No bounds without any
-        errors.
+        The ends of the shortest range that holds this share of them and of one more, so that few misses widen no other
+        interval; of too few errors the extremes. No bounds without any errors.
     """
     count = len(errors)
     if not count:
         return -math.inf, math.inf
-    ends = 1 if errors[-1] <= 0 else 2
-    cut = math.floor((count + 1) * (1 - level) / ends + 1e-9)
-    lowest = errors[max(cut - 1, 0)]
-    return lowest, errors[-1] if ends == 1 else errors[min(count - cut, count - 1)]
+    held = min(count, math.ceil((count + 1) * level - 1e-9))
+    ranges = zip(errors, errors[held - 1 :], strict=False)
+    return min(ranges, key=lambda ends: (ends[1] - ends[0], abs(ends[0] + ends[1])))
 
 
 @dataclass(frozen=True)

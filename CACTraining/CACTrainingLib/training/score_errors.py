@@ -10,6 +10,9 @@ from scipy.special import expit
 
 from CACScoringLib.scoring.uncertainty import LIMITS, ScoreErrors, difficulty
 
+LEAST_OF_CLASS = 100
+"""A class with calcium and fewer scans has the errors of all scans with calcium: one miss in ten would rule it."""
+
 
 def fitted_errors(
     quantity: str,
@@ -33,11 +36,15 @@ def fitted_errors(
     scaled = errors / (usual + relative[0] * noise + relative[1] * thickness)
     limits = LIMITS[quantity]
     of_class = np.searchsorted(limits, truths, side="right")
-    positive = (scores >= limits[0]) & (truths >= limits[0])  # what errors a class without patients is given
+    with_calcium = truths >= limits[0]
     own: list[tuple[float, ...]] = []
     for c in range(len(limits) + 1):
-        errors_of_class = tuple(np.sort(scaled[of_class == c]).tolist())
-        own.append(errors_of_class or tuple(np.sort(scaled[positive]).tolist()))
+        chosen = of_class == c
+        if not chosen.any():
+            chosen = with_calcium & (scores >= limits[0])
+        elif c and chosen.sum() < LEAST_OF_CLASS:
+            chosen = with_calcium
+        own.append(tuple(np.sort(scaled[chosen]).tolist()))
     chances = tuple(_logistic(scores, truths >= limit) for limit in limits)
     return ScoreErrors(quantity, relative[0], relative[1], tuple(own), chances)
 

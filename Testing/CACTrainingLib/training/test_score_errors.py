@@ -8,7 +8,7 @@ import pytest
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.scoring.scores import Score
-from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals, ScoreErrors, Uncertainty, central
+from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals, ScoreErrors, Uncertainty, shortest
 from CACTrainingLib.training.score_errors import fitted_errors
 
 
@@ -78,11 +78,20 @@ def test_a_large_score_excludes_no_calcium(errors):
 
 
 def test_few_errors_cut_off_nothing():
-    assert central([]) == (-np.inf, np.inf)
-    assert central([-1.0, 0.5]) == (-1.0, 0.5)
-    # Of 39 errors the second from each end leaves 5 % of 40 beyond.
-    assert central(list(range(39))) == (1, 37)
-    assert central([-40.0 + n for n in range(39)]) == (-37.0, -2.0), "all of it at the only end there is"
+    assert shortest([]) == (-np.inf, np.inf)
+    assert shortest([-1.0, 0.5]) == (-1.0, 0.5)
+    # 36 of 39 errors are nine of ten of 40.
+    assert shortest([float(n) for n in range(-19, 20)]) in ((-18.0, 17.0), (-17.0, 18.0))
+    assert shortest([*np.linspace(-0.5, 0.3, 36), 2.0, 3.0, 4.0]) == (-0.5, 0.3), "misses at one end widen nothing"
+
+
+def test_a_class_of_few_has_the_errors_of_all_with_calcium():
+    found, truth, *facts = patients(300, 5)
+    errors = fitted_errors("agatston", found, truth, *facts).errors
+    assert ((truth >= 100) & (truth < 400)).sum() < 100
+    assert errors[2] == errors[3]
+    assert len(errors[2]) == (truth >= 1).sum()
+    assert len(errors[0]) == (truth < 1).sum()
 
 
 def test_a_class_without_patients_has_the_errors_of_scores_that_found_something():
