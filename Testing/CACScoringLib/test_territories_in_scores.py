@@ -52,7 +52,7 @@ def networks(scan_and_heart, monkeypatch):
     heart = scan_and_heart[1]
     names = np.where(np.arange(SHAPE[2]) < FORK, label_of("aortic valve and root"), label_of("RCA"))
     names = names * (sitk.GetArrayViewFromImage(heart) > 0)
-    monkeypatch.setattr(heart_search, "find_territories", lambda scan, model: territories_of(scan.image, names))
+    monkeypatch.setattr(heart_search, "find_territories", lambda scan, *_: territories_of(scan.image, names))
     slices, generator = loaded(AllSlices(), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig())
     return Networks(None, slices, generator, loaded(None, SliceClassifierConfig()))
 

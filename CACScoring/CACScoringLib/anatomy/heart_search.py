@@ -91,6 +91,8 @@ def find_heart(
         lungs, reason = _attempt(begun.result)
     if network is not None:
         region, fault = _attempt(lambda: _by_network(scan, network, territories, lungs and lungs.mask))
+    elif lungs is not None and (region is None or _dice(region.mask, lungs.mask) < LEAST_AGREEMENT):
+        region, fault = _attempt(lambda: _by_territories(scan, model, lungs.mask))  # once more, where lungs leave room
     if region is None:
         if lungs is None:
             raise NoHeartError(f"{reason} {fault}")
@@ -106,9 +108,10 @@ def _attempt(search: Callable[[], HeartRegion]) -> tuple[HeartRegion | None, str
         return None, str(error)
 
 
-def _by_territories(scan: CTScan, model: LoadedModel) -> HeartRegion:
-    """The heart with its territories; nothing is excluded yet. Raises NoHeartError."""
-    found = find_territories(scan, model)
+def _by_territories(scan: CTScan, model: LoadedModel, expected: sitk.Image | None = None) -> HeartRegion:
+    """The heart with its territories; nothing is excluded yet. expected: as of `find_territories`. Raises
+    NoHeartError."""
+    found = find_territories(scan, model, expected)
     mask = widened(found.heart_mask(scan.image), HEART_MARGIN_MM)
     return HeartRegion(mask, None, found.source, found.warnings, found)
 

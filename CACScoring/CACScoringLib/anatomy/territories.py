@@ -129,8 +129,11 @@ def counts_along(mask: np.ndarray, axis: int) -> np.ndarray:
     return counts if counts.any() else counts + 1
 
 
-def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
-    """Find heart and territories. Raises NoHeartError if less than MIN_HEART_ML of heart is found."""
+def find_territories(scan: CTScan, model: LoadedModel, expected: sitk.Image | None = None) -> Territories:
+    """Find heart and territories. Raises NoHeartError if less than MIN_HEART_ML of heart is found.
+
+    expected: mask of where the heart is, roughly, on the scan's grid; None to search for it along the scan.
+    """
     grid = ScanGrid.over(scan.image, TERRITORY_SPACING_MM)
     hu = grid.resample(scan.image, AIR_HU)
     weight = np.full(hu.shape, 1e-6, np.float32)
@@ -155,8 +158,11 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
             output[(slice(None), *inside)] += trust * one[(slice(None), *part)]
             weight[inside] += trust
 
-    look(_along(hu), 1.0)
-    middle = _heart_middle(output[0] / weight, model.card.name)
+    if expected is None:
+        look(_along(hu), 1.0)
+        middle = _heart_middle(output[0] / weight, model.card.name)
+    else:
+        middle = _middle(grid.resample(expected, 0.0) >= 0.5)
     for turn in range(1, LOOKS):
         look([middle], 100.0**turn)
         before, middle = middle, _heart_middle(output[0] / weight, model.card.name)
@@ -213,7 +219,12 @@ def _heart_middle(probability: np.ndarray, name: str) -> np.ndarray:
             "shows the heart, or a heart mask."
         )
         raise NoHeartError(message)
-    places = [np.nonzero(counts_along(heart, axis))[0] for axis in range(3)]
+    return _middle(heart)
+
+
+def _middle(mask: np.ndarray) -> np.ndarray:
+    """Middle of a mask's box, (k, j, i)."""
+    places = [np.nonzero(counts_along(mask, axis))[0] for axis in range(3)]
     return np.array([(p[0] + p[-1]) / 2 for p in places])
 
 

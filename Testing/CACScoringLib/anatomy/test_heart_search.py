@@ -141,7 +141,7 @@ class TestTerritories:
     @pytest.fixture
     def say(self, monkeypatch):
         def say(heart, image):
-            def find_territories(scan, model):
+            def find_territories(scan, model, expected=None):
                 if heart is None:
                     raise NoHeartError("The network hand found 3 ml of heart.")
                 return territories_of(image, heart.astype(np.uint8) * label_of("other"))
@@ -170,6 +170,16 @@ class TestTerritories:
         assert labels[tube & chest.aorta].mean() > 0.95
         assert not labels[~tube & ~chest.heart].mean() > 0.01
 
+    @pytest.mark.long
+    def test_a_misled_network_looks_again_where_the_lungs_leave_room(self, chest, monkeypatch):
+        def find_territories(scan, model, expected=None):
+            heart = np.roll(chest.heart, chest.heart.shape[0] // 2, 0) if expected is None else chest.heart
+            return territories_of(chest.image, heart.astype(np.uint8) * label_of("other"))
+
+        monkeypatch.setattr(heart_search, "find_territories", find_territories)
+        found = find_heart(chest.scan(), None, None, NETWORK)
+        assert (found.source, codes(found)) == ("known", [])
+
     def test_a_given_heart_keeps_its_outline(self, chest, say):
         say(chest.heart, chest.image)
         given = Grid.of(chest.image).image(chest.heart.astype(np.uint8))
@@ -194,5 +204,6 @@ class TestTerritories:
         with pytest.raises(NoHeartError, match=r"implausible: its territory LAD holds 0 ml; 15 ml or more is usual"):
             find_heart(scan, None, None, NETWORK)
         names = label_of("LAD") + np.arange(heart.shape[2]) % 4  # LAD, LCX, RCA, root
-        monkeypatch.setattr(heart_search, "find_territories", lambda scan, model: territories_of(image, heart * names))
+        territories = territories_of(image, heart * names)
+        monkeypatch.setattr(heart_search, "find_territories", lambda scan, model, expected=None: territories)
         assert find_heart(scan, None, None, NETWORK).territories is not None
