@@ -158,7 +158,7 @@ TUBE_VOLTAGE_BOUNDS_HU: dict[float, tuple[float, float, float, float]] = {
     135: (119.0, 183.0, 274.0, 364.0),
 }
 """Threshold and weight bounds by kVp: Gräni et al. 2018, doi:10.1093/ehjci/jey019 (secondary source). For
-100 kVp Nakazato et al. 2009 (J Cardiovasc Comput Tomogr 3(6)) found 147 HU in a phantom."""
+100 kVp Nakazato et al. 2009 (Journal of Cardiovascular Computed Tomography 3) found 147 HU in a phantom."""
 
 
 def rules_for_tube_voltage(acquisition: Acquisition, rules: ScoringRules) -> ScoringRules:
