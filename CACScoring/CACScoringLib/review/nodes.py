@@ -48,7 +48,10 @@ class ReviewNodes(ReviewState):
 
     def whole_map(self) -> sitk.Image:
         known = self._whole_map
-        return known if known is not None and same_grid(known, self.scan.image) else super().whole_map()
+        if known is None or not same_grid(known, self.scan.image):
+            return super().whole_map()
+        known.CopyInformation(self.scan.image)  # a file rounds the spacing
+        return known
 
     def calcium_map(self) -> sitk.Image:
         return image_of_volume(self.nodes.calcium_map)
