@@ -117,7 +117,7 @@ def scene_steps(
         if not all(map(scene.IsNodePresent, made.values())):
             if any(scene.IsNodePresent(each) for each in made.values() if each is not volume):
                 hierarchy.RemoveItem(folder)  # with all nodes in it
-            raise CTError("The scene, or a part of the result, was closed before the result was shown.")
+            raise CTError("The scene, or a part of the result, was closed before the result was shown. Try again.")
     _refer(made, record)
     yield SceneNodes(**made, folder=folder)
 

@@ -202,7 +202,7 @@ def _checkPresent(nodes: SceneNodes) -> None:
     from ..core.ct import CTError
 
     if not slicer.mrmlScene.IsNodePresent(nodes.record):
-        raise CTError(_("The scene was closed before the result was shown."))
+        raise CTError(_("The scene was closed before the result was shown. Score the scan again."))
 
 
 def _command(folder: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart) -> list[str]:

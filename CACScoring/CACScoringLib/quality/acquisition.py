@@ -114,12 +114,10 @@ def _doubts(scan: CTScan, blood: BloodPool | None, threshold_hu: float) -> Itera
     if kvp is None:
         yield ScanWarning("kvp-unknown", "The tube voltage is unknown, but the score is valid at 120 kVp only.")
     elif abs(kvp - STANDARD_KVP) > 0.5:
-        if threshold_hu == THRESHOLD_HU:
-            message = f"The scan was acquired at {kvp:g} kVp, but thresholds and weights are defined at 120 kVp."
-            yield ScanWarning("not-120-kvp", message)
-        else:
+        message = f"The scan was acquired at {kvp:g} kVp, but thresholds and weights are defined at 120 kVp."
+        if threshold_hu != THRESHOLD_HU:
             message = f"The scan was acquired at {kvp:g} kVp; the threshold is {threshold_hu:g} HU instead of 130 HU."
-            yield ScanWarning("not-120-kvp", message)
+        yield ScanWarning("not-120-kvp", message)
     if thickness_mm is None:
         yield ScanWarning(
             "thickness-unknown",

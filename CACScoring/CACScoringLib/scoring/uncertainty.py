@@ -8,8 +8,8 @@ Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, chapter 4.5)
 score is known, the errors ln(1 + truth) − ln(1 + score), divided by what the scan's noise and slices make of them, are
 stored by the class of the truth. A possible true score belongs to the interval if its error lies in the shortest range
 that holds nine of ten errors of its class: so in each class, not only on average, the interval holds the truth as often
-as it says. Probabilities of
-categories come from logistic regressions, one for each limit between two categories, on the same patients.
+as it says. Classes of few calibration scans share their errors, and what it says holds for them together. Probabilities
+of categories come from logistic regressions, one for each limit between two categories, on the same patients.
 
 Reviewed scores have their repeatability: scores of the same patient on the same day differ, and differ more where there
 is more calcium. 95 % of such differences stay within factor × (intercept + slope × mean of both scores), from a

@@ -7,11 +7,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 from known_territories import territories_of
+from scipy import ndimage
 from torch import nn
 
-from CACScoringLib.anatomy.territories import MIN_HEART_ML, find_territories
+from CACScoringLib.anatomy.territories import MIN_HEART_ML, Territories, find_territories
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
-from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.grid import Grid, ScanGrid
 from CACScoringLib.core.labels import TERRITORIES
 
 LAD, LCX, AORTA, DESCENDING, OTHER, OUTSIDE = (
@@ -79,6 +80,25 @@ def test_labels_and_heart_lie_where_the_network_saw_them(kind, model):
         assert 2 * both.sum() / ((labels == name).sum() + true.sum()) > 0.85, TERRITORIES[name]
     true = hu > 0
     assert 2 * (heart & true).sum() / (heart.sum() + true.sum()) > 0.94
+
+
+@pytest.mark.parametrize("spacing", [(0.7, 0.7, 1.0), (1.5, 1.5, 5.0)])
+def test_labels_are_those_of_all_territories_pasted_whole(spacing):
+    """Each is looked at only where it can be the likeliest."""
+    generator = np.random.default_rng(0)
+    image = sitk.Image([round(75 / step) for step in spacing], sitk.sitkInt16)
+    image.SetSpacing(spacing)
+    grid = ScanGrid.over(image, (3.0, 3.0, 3.0)).crop((slice(2, 24), slice(3, 22), slice(1, 20)))
+    evidence = ndimage.gaussian_filter(generator.normal(size=(11, *grid.size[::-1])), (0, 2, 2, 2)) * 40
+    probability = (np.exp(evidence) / np.exp(evidence).sum(0)).astype(np.float32)
+    best, expected = np.zeros((2, *image.GetSize()[::-1]), np.float32)
+    for number, own in enumerate(probability):
+        pasted = grid.paste(own, image.GetSize())
+        expected[pasted > best] = number
+        best = np.maximum(best, pasted)
+    found = Territories(grid, probability[0], probability, "random").labels(image)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), expected)
+    assert len(np.unique(expected)) == 11
 
 
 def test_a_scan_without_a_heart_is_refused(model):

@@ -22,6 +22,7 @@ from CACTrainingLib.data.datasets import DataError, TrainingScan
 from CACTrainingLib.phantom.cohort.cohort import SAMPLES
 from CACTrainingLib.training import calibration
 from CACTrainingLib.training.calibration import FalsePositiveGoals, choose, for_calibration
+from CACTrainingLib.training.evidence import nearest_limit
 from CACTrainingLib.training.measured_scans import FoundLesions, MapSettings, MeasuredScan
 
 STRICT, LENIENT = MapSettings(0.5, -10.0, 10.0), MapSettings(0.2, None, 20.0)
@@ -120,6 +121,13 @@ def test_candidates_are_told_apart_and_what_is_stored_tells_them_too():
         counted = coronary_probabilities(part.features, stored.weights) >= 1 - stored.most_not_coronary
         assert (counted == part.coronary).mean() > 0.7
     assert stored.typical["log_mass"] == pytest.approx(9, abs=0.5)
+
+
+def test_a_false_zero_costs_more_than_a_false_score():
+    """One patient's calcium is as doubtful as another's noise, which is a little larger."""
+    scores, doubt = [np.array([27.0]), np.array([40.0])], [np.array([0.5])] * 2
+    limit, _ = nearest_limit(scores, doubt, [27.0, 0.0])
+    assert limit <= 0.5
 
 
 def test_clinical_scores_are_compared_with_the_reader_and_the_map_with_the_truth():
