@@ -40,9 +40,13 @@ class ScriptedProcess:
         self.arguments, self.say, self.end = arguments, on_line, on_end
         if "score" in arguments:
             self.ct = Path(arguments[arguments.index("score") + 1])
-            self.image = sitk.ReadImage(str(self.ct))
             self.folder = self.ct.parent
             self.output = Path(arguments[arguments.index("--output") + 1])
+
+    @property
+    def image(self) -> sitk.Image:
+        """The CT that the worker would read."""
+        return sitk.ReadImage(str(self.ct))
 
     def kill(self) -> None:
         self.killed = True
@@ -88,10 +92,16 @@ class Driver:
 
     def score(self, networks: bool = False, folder: Path | None = None) -> None:
         """A run from the press of the button to the result in the scene. folder: as of `write_result`."""
-        self.ui.scoreButton.click()
+        self.begin()
         self.process.write_result(networks, folder)
         self.process.end(0)
         self.settle()
+
+    def begin(self, button: object = None) -> None:
+        """Press a button that scores, *Score* unless given, and wait for the worker."""
+        self.process.arguments = None
+        (self.ui.scoreButton if button is None else button).click()
+        eventually(lambda: slicer.app.processEvents() or self.process.arguments is not None)
 
     def settle(self) -> None:
         """Until the panel has dealt with all that has happened."""

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -37,7 +37,9 @@ _NO_SCENE = '{"results": {"scene": false}}'
 """The scene is Slicer's own."""
 
 WAITING_SECONDS = 0.03
-"""At once, for what a thread reads: Slicer answers its user in between."""
+"""At once, for what a thread reads or writes: Slicer answers its user in between."""
+
+T = TypeVar("T")
 
 
 class State(Enum):
@@ -112,13 +114,17 @@ class Scorer:
             self._finish(ScoringOutcome(_("Cancelled. The scene was not changed.")), State.IDLE)
 
     def _scoring(self, volume, arguments, heart, prepare) -> Generator[int, None, SceneReview]:
+        import SimpleITK as sitk
+
         from ..mrml import scene as mrml
 
         with tempfile.TemporaryDirectory(prefix="cac-scoring-", ignore_cleanup_errors=True) as temporary:
             folder = Path(temporary)
+            ct = folder / "ct.nrrd"
             try:
                 image = mrml.image_of_volume(volume)
-                command = _command(folder, volume, image, heart)
+                command = _command(ct, volume, image, heart)
+                yield from _inThread(lambda: sitk.WriteImage(image, str(ct)))
             except (OSError, RuntimeError) as error:
                 raise WorkerError(_("Scoring could not be started: {error}").format(error=error)) from error
             yield from self._worker.run([*command, *arguments, "--settings", _NO_SCENE], self.progressed.emit)
@@ -147,14 +153,7 @@ class Scorer:
 
         self.state = State.LOADING
         self.progressed.emit(_("Reading the result …"), 1.0)
-        thread = ThreadPoolExecutor(1)
-        reading = thread.submit(lambda: content_of_folder(result, read(), name))
-        thread.shutdown(wait=False)
-        # Threads of Python run only while Slicer is in Python: so it waits a little, answers its user, waits again.
-        yield 0
-        while not wait([reading], WAITING_SECONDS).done:
-            yield 0
-        content = reading.result()
+        content = yield from _inThread(lambda: content_of_folder(result, read(), name))
         self.progressed.emit(_("Showing the result …"), 1.0)
         yield 0
         if volume is not None and not slicer.mrmlScene.IsNodePresent(volume):
@@ -198,6 +197,18 @@ class Scorer:
         self.finished.emit(outcome)
 
 
+def _inThread(work: Callable[[], T]) -> Generator[int, None, T]:
+    """Return what `work` does in a thread, which may be left behind at the end."""
+    thread = ThreadPoolExecutor(1)
+    running = thread.submit(work)
+    thread.shutdown(wait=False)
+    # Threads of Python run only while Slicer is in Python: so it waits a little, answers its user, waits again.
+    yield 0
+    while not wait([running], WAITING_SECONDS).done:
+        yield 0
+    return running.result()
+
+
 def _checkPresent(nodes: SceneNodes) -> None:
     from ..core.ct import CTError
 
@@ -205,16 +216,16 @@ def _checkPresent(nodes: SceneNodes) -> None:
         raise CTError(_("The scene was closed before the result was shown. Score the scan again."))
 
 
-def _command(folder: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart) -> list[str]:
-    """Write what `cac score` reads into a folder; returns the command. heart: as of `Scorer.score`."""
+def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart) -> list[str]:
+    """Write what else `cac score` reads beside the CT's file; returns the command. heart: as of `Scorer.score`."""
     import SimpleITK as sitk
 
     from ..mrml import segments
 
     # Slicer computes spacings from directions, and 1.2 mm becomes 1.1999999999999997: a score's last digits.
     image.SetSpacing([float(f"{mm:.{SPACING_DIGITS}g}") for mm in image.GetSpacing()])
-    sitk.WriteImage(image, str(folder / "ct.nrrd"))
-    command = ["score", str(folder / "ct.nrrd"), "--output", str(folder / "result")]
+    folder = ct.parent
+    command = ["score", str(ct), "--output", str(folder / "result")]
     if heart is not None:
         mask = sitk.GetImageFromArray(segments.segment_mask(*heart, image).astype("uint8"))
         mask.CopyInformation(image)

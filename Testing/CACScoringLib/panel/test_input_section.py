@@ -22,7 +22,7 @@ class TestInput:
         assert driver.ui.scoreButton.enabled
 
     def test_published_rules_are_not_changed(self, driver):
-        driver.ui.scoreButton.click()
+        driver.begin()
         assert driver.process.settings() == {"scoring": {"rules": {}}, "results": {"scene": False}}
 
     def test_changed_rules_are_passed_on_and_set_back(self, driver):
@@ -33,14 +33,14 @@ class TestInput:
         driver.ui.adaptToTubeVoltageBox.setChecked(False)
         driver.ui.allowContrastBox.setChecked(True)
         driver.ui.allowReversedBox.setChecked(True)
-        driver.ui.scoreButton.click()
+        driver.begin()
         rules = {"threshold_hu": 145, "minimum_pixels": 3, "connectivity": 4, "calibration_mg_per_mm3_hu": 0.000722}
         flags = {"adapt_to_tube_voltage": False, "allow_contrast": True, "allow_reversed": True}
         assert driver.process.settings()["scoring"] == {"rules": rules, **flags}
         driver.ui.scoreButton.click()
         driver.ui.advancedBox.collapsed = False
         driver.ui.defaultsButton.click()
-        driver.ui.scoreButton.click()
+        driver.begin()
         assert driver.process.settings()["scoring"]["rules"] == {}
         assert driver.ui.thresholdHUBox.value == 130
 
@@ -65,7 +65,7 @@ class TestInput:
         driver.ui.mapModelBox.addItem("mine", "mine")
         driver.ui.mapModelBox.setCurrentIndex(driver.ui.mapModelBox.findData("mine"))
         driver.ui.deviceBox.setCurrentIndex(1)
-        driver.ui.scoreButton.click()
+        driver.begin()
         assert driver.process.option("--model") == ["mine"]
         assert driver.process.option("--device") == ["cpu"]
         assert "--threshold-only" not in driver.process.arguments
@@ -101,7 +101,7 @@ class TestInput:
         heart = driver.review.nodes.heart
         driver.ui.heartSelector.setCurrentNode(heart)
         driver.ui.heartSelector.setCurrentSegmentID("heart")
-        driver.ui.scoreButton.click()
+        driver.begin()
         mask = sitk.ReadImage(driver.process.option("--heart")[0])
         wanted = panel_results.heart_mask(panel_results.chest_image())
         np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(wanted))

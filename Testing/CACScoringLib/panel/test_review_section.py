@@ -84,7 +84,7 @@ class TestViews:
         reviewed.choose_slice(5)
         assert not reviewed.ui.sliceBox.checked
         reviewed.ui.sliceBox.click()
-        reviewed.ui.rescoreButton.click()
+        reviewed.begin(reviewed.ui.rescoreButton)
         assert reviewed.process.settings()["scoring"]["slices"] == {"5": True}
         reviewed.process.write_result(networks=True)
         reviewed.process.end(0)

@@ -24,7 +24,7 @@ def all_nodes() -> list[str]:
 
 class TestRun:
     def test_a_run_from_button_to_table(self, driver):
-        driver.ui.scoreButton.click()
+        driver.begin()
         assert driver.ui.scoreButton.text == "Cancel"
         assert driver.widget.scorer.state.value == "running"
         assert not driver.ui.inputSelector.enabled
@@ -57,12 +57,12 @@ class TestRun:
 
     def test_rounding_of_the_spacing_does_not_reach_the_score(self, driver, volume):
         volume.SetSpacing(2.9999999999999996, 3.0, 3.0000000000000004)
-        driver.ui.scoreButton.click()
+        driver.begin()
         assert driver.process.image.GetSpacing() == (3.0, 3.0, 3.0)
 
     def test_refusal_shows_the_reason_and_leaves_the_scene(self, driver):
         before = all_nodes()
-        driver.ui.scoreButton.click()
+        driver.begin()
         driver.process.say(line(event="failed", message="No heart in the field of view.", exit_code=3))
         driver.process.end(3)
         driver.settle()
@@ -73,7 +73,7 @@ class TestRun:
 
     def test_worker_that_writes_nothing(self, driver):
         before = all_nodes()
-        driver.ui.scoreButton.click()
+        driver.begin()
         driver.process.end(0)
         driver.settle()
         assert "scores.json" in driver.ui.statusLabel.text
@@ -81,7 +81,7 @@ class TestRun:
 
     def test_cancel_kills_and_leaves_the_scene(self, driver):
         before = all_nodes()
-        driver.ui.scoreButton.click()
+        driver.begin()
         driver.process.write_result()
         driver.ui.scoreButton.click()
         assert driver.process.killed
@@ -96,9 +96,17 @@ class TestRun:
         assert "Cancelled" in driver.ui.statusLabel.text
         assert all_nodes() == before
 
+    def test_cancel_while_the_ct_is_written(self, driver):
+        driver.ui.scoreButton.click()
+        assert driver.process.arguments is None
+        driver.ui.scoreButton.click()
+        driver.settle()
+        assert "Cancelled" in driver.ui.statusLabel.text
+        assert driver.process.arguments is None
+
     def test_cancel_while_the_result_is_read(self, driver):
         before = all_nodes()
-        driver.ui.scoreButton.click()
+        driver.begin()
         driver.process.write_result()
         driver.process.end(0)
         driver.ui.scoreButton.click()
@@ -107,7 +115,7 @@ class TestRun:
         assert all_nodes() == before
 
     def test_volume_removed_meanwhile(self, driver, volume):
-        driver.ui.scoreButton.click()
+        driver.begin()
         driver.process.write_result()
         slicer.mrmlScene.RemoveNode(volume)
         driver.process.end(0)
@@ -116,7 +124,7 @@ class TestRun:
         assert result_nodes() == []
 
     def test_closing_the_scene_cancels(self, driver):
-        driver.ui.scoreButton.click()
+        driver.begin()
         slicer.mrmlScene.Clear()
         assert driver.process.killed
         assert not driver.widget.scorer.isRunning
@@ -125,7 +133,7 @@ class TestRun:
     @pytest.mark.parametrize("closed", [False, True])
     def test_a_result_that_is_in_the_scene_is_shown_or_gone_with_it(self, driver, closed):
         """A press of the button, or the end of the scene, between the two steps."""
-        driver.ui.scoreButton.click()
+        driver.begin()
         driver.process.write_result()
         driver.process.end(0)
         eventually(lambda: slicer.app.processEvents() or result_nodes())
@@ -138,7 +146,7 @@ class TestRun:
         assert (driver.review is None) == closed
 
     def test_leaving_the_panel_does_not_stop_the_run(self, driver):
-        driver.ui.scoreButton.click()
+        driver.begin()
         driver.widget.exit()
         driver.process.write_result()
         driver.process.end(0)

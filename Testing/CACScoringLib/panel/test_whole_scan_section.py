@@ -50,7 +50,7 @@ def ready(installed, open_panel, volume, panel, monkeypatch, asked):
 
 def score_with(driver, *estimates):
     """A run whose result has these opinions."""
-    driver.ui.scoreButton.click()
+    driver.begin()
     driver.process.write_result(networks=True)
     file = driver.process.output / "scores.json"
     record = json.loads(file.read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ class TestAsking:
     def test_all_at_hand_are_asked(self, ready, asked):
         ready.ui.wholeScanBox.setChecked(True)
         assert ready.state.secondOpinions
-        ready.ui.scoreButton.click()
+        ready.begin()
         assert [list(requirements) for requirements in asked] == [["openvino", "safetensors", "torch", "mirp"]]
         assert ready.process.option("--whole-scan") == ["all"]
         assert ready.process.option("--model") == []
