@@ -45,7 +45,7 @@ def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only(tmp_pa
 @pytest.fixture
 def cluster():
     """A scheduler with a worker, both threads of this process."""
-    options = {"processes": False, "protocol": "tcp://", "dashboard_address": None, "threads_per_worker": 1}
+    options = {"processes": False, "protocol": "tcp://", "dashboard_address": "127.0.0.1:0", "threads_per_worker": 1}
     cluster = distributed.LocalCluster(n_workers=1, **options)
     yield cluster
     with suppress(TimeoutError, asyncio.TimeoutError):
