@@ -149,8 +149,8 @@ def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarni
             message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
             return ScanWarning("automatic", message)
         message = (
-            f"The clinical score is automatic: by the networks' evidence, {count} of {count + others} candidates "
-            f"{'count' if count != 1 else 'counts'}. Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
+            f"The clinical score is automatic: the networks' evidence counts {count} of {count + others} candidates. "
+            "Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
             f"lesions.nii.gz, where excluded ones are labelled {int(Artery.UNASSIGNED)}, and score again with "
             "--lesions."
         )
