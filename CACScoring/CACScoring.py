@@ -103,7 +103,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def cleanup(self) -> None:
         if self.logic is not None:
-            self.scorer.cancel()
+            self.scorer.close()
         super().cleanup()
         if self.sections:
             self._showResult(None)
@@ -158,6 +158,9 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self.removeObserver(before, event, self._updateInput)
             if volume is not None:
                 self.addObserver(volume, event, self._updateInput)
+        reviewed = self._new or self._review
+        if volume is not None and (reviewed is None or volume is not reviewed.nodes.volume):
+            self.scorer.getReady()
 
     def onScoreButton(self, checked: bool = False) -> None:
         if self.scorer.isRunning:

@@ -210,8 +210,7 @@ def score(driver, camera) -> None:
     """Score the scan that was kept for tests in CAC Scoring, with what was installed there."""
     scan = next(scan for scan in driver.project.scans if scan.use == "test")
     volume = slicer.util.loadVolume(str(scan.ct), {"name": "test scan"})
-    scoring = Driver()
-    scoring.widget.scorer._worker._process = None
+    scoring = Driver(real=True)
     scoring.ui.inputSelector.setCurrentNode(volume)
     assert scoring.ui.mapModelBox.currentText == MODEL
     scoring.ui.scoreButton.click()

@@ -67,8 +67,7 @@ def driver(monkeypatch, tmp_path):
     for effect in EFFECTS:
         desktop_host.load(monkeypatch, effect)
     slicer.app.startupCompleted.emit()
-    driver = Driver()
-    driver.widget.scorer._worker._process = None
+    driver = Driver(real=True)
     yield driver
     desktop_host.close_panel("CACScoring")
 

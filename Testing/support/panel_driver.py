@@ -74,13 +74,14 @@ def _result_of_the_chest(networks: bool) -> str:
 
 
 class Driver:
-    """The opened panel, and what a user does with it."""
+    """The opened panel, and what a user does with it. real: scans are scored by Slicer's Python."""
 
-    def __init__(self) -> None:
+    def __init__(self, real: bool = False) -> None:
         self.widget = desktop_host.open_panel("CACScoring")
         self.ui = self.widget.ui
-        self.process = ScriptedProcess()
-        self.widget.scorer._worker._process = self.process
+        if not real:
+            self.widget.scorer.close()
+            self.process = self.widget.scorer._worker._process = ScriptedProcess()
 
     @property
     def state(self):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -22,6 +23,9 @@ MODULE_FOLDER = Path(__file__).resolve().parents[2]
 
 LIBRARIES = ("CACScoringLib", "CACTrainingLib")
 """What workers run commands of."""
+
+COMMANDS, READY = "CACScoringLib.cli", "CACScoringLib.cli.ready"
+"""What runs a command of scoring at once, or when it is told which."""
 
 
 class Process(Protocol):
@@ -106,3 +110,34 @@ class BackgroundProcess:
             process.closeReadChannel(qt.QProcess.StandardError)
             process.kill()
         process.waitForFinished(2000)
+
+
+class ReadyProcess(BackgroundProcess):
+    """The same, for a command of scoring that is wanted soon: its Python has begun, and imported what it needs."""
+
+    _waits = False
+
+    def getReady(self) -> None:
+        """Begin what the next `start` of such a command goes on with."""
+        if self._waits:
+            return
+        self._waits, self._onLine, self._onEnd = True, lambda line: None, self._lost
+        try:
+            super().start(["-m", READY], lambda line: self._onLine(line), lambda code: self._onEnd(code))
+        except (OSError, RuntimeError):  # `start` says why
+            self._waits = False
+
+    def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
+        if self._waits and arguments[:2] == ["-m", COMMANDS]:
+            self._waits, self._onLine, self._onEnd = False, onLine, onEnd
+            self._process.write(json.dumps(arguments[2:]).encode() + b"\n")
+        else:
+            self.kill()
+            super().start(arguments, onLine, onEnd)
+
+    def kill(self) -> None:
+        self._waits = False
+        super().kill()
+
+    def _lost(self, exitCode: int) -> None:
+        self._waits = False

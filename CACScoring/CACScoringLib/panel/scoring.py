@@ -19,7 +19,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from .lifecycle import Signal
-from .process import Process
+from .process import Process, ReadyProcess
 from .scan_facts import acquisitionOf
 from .widgets import singleShot
 from .worker import Worker, WorkerError
@@ -76,13 +76,22 @@ class Scorer:
     def __init__(self, process: Process | None = None) -> None:
         self.state = State.IDLE
         self.progressed, self.finished = Signal(), Signal()
-        self._worker = Worker(process)
+        self._worker = Worker(process or ReadyProcess())
         self._steps: Generator[int, None, SceneReview] | None = None
         self._timer = singleShot(0, self._step)
 
     @property
     def isRunning(self) -> bool:
         return self._steps is not None
+
+    def getReady(self) -> None:
+        """Begin what the next run needs, so that it ends sooner."""
+        self._worker.getReady()
+
+    def close(self) -> None:
+        """End the run that is going on, if any, and what has been begun for the next."""
+        self.cancel()
+        self._worker.close()
 
     def score(
         self,

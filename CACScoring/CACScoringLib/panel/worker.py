@@ -13,7 +13,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from .lifecycle import Signal
-from .process import BackgroundProcess, Process
+from .process import BackgroundProcess, Process, ReadyProcess
 from .widgets import say
 
 LIBRARY = "CACScoringLib"
@@ -94,6 +94,17 @@ class Worker:
             self._onEnd = None
             self._process.kill()
         self._removeFolder()
+
+    def getReady(self) -> None:
+        """Begin what the next command needs, where the process can."""
+        if isinstance(self._process, ReadyProcess) and not self.isRunning:
+            self._process.getReady()
+
+    def close(self) -> None:
+        """End the command, if one is running, and what has been begun for the next."""
+        self.cancel()
+        if isinstance(self._process, ReadyProcess):
+            self._process.kill()
 
     def newFolder(self) -> Path:
         """A temporary folder for the next command, removed when that was cancelled or, after `onEnd`, has ended."""

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import slicer
-from panel_driver import ScriptedProcess, eventually, line
+from panel_driver import Driver, ScriptedProcess, eventually, line
 
+import desktop_host
 from CACScoringLib.mrml import scene as mrml
 
 
@@ -50,6 +51,42 @@ class TestBackgroundProcess:
         process.kill()
         assert eventually(lambda: not _alive(int(child)))
         assert codes == []
+
+    def test_what_is_ready_runs_the_next_command_of_scoring(self, panel):
+        from CACScoringLib.panel.process import ReadyProcess
+
+        process, lines, codes = ReadyProcess(), [], []
+        process.getReady()
+        begun = process._process
+        process.start(["-m", "CACScoringLib.cli", "score", "näme"], lines.append, codes.append)
+        assert process._process is begun
+        assert eventually(lambda: slicer.app.processEvents() or codes)
+        assert (codes, lines) == (
+            [3],
+            ["Error: näme does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file."],
+        )
+
+    @pytest.mark.parametrize("dies", [True, False])
+    def test_another_command_or_one_after_a_loss_begins_by_itself(self, panel, dies):
+        from CACScoringLib.panel.process import ReadyProcess
+
+        process = ReadyProcess()
+        process.getReady()
+        begun = process._process
+        if dies:
+            begun.closeWriteChannel()  # as if Slicer had gone
+            assert eventually(lambda: slicer.app.processEvents() or not process._waits)
+        lines, codes = self.run(process, "import sys; print('here', file=sys.stderr)")
+        assert (lines, codes) == (["here"], [0])
+        assert begun.state() == begun.ProcessState.NotRunning
+
+    @pytest.mark.usefixtures("volume")
+    def test_a_chosen_ct_is_made_ready_for_until_the_panel_is_closed(self, panel):
+        process = Driver(real=True).widget.scorer._worker._process
+        begun = process._process
+        assert process._waits
+        desktop_host.close_panel("CACScoring")
+        assert begun.state() == begun.ProcessState.NotRunning
 
 
 def _alive(process_id: int) -> bool:
