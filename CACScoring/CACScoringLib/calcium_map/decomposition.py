@@ -140,6 +140,26 @@ def slice_probabilities(
     return SliceProbabilities(slices, outputs[:, 1], on_scan_slices(outputs[:, 1], slices, scan.image), warnings)
 
 
+def seen_slices(grid: ScanGrid, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the slices of the networks' grid that the generator sees.
+
+    Slices of 1.5 mm in one that is 3 mm thick or more show the same, so it sees the one nearest to its middle.
+
+    Args:
+        grid: Of the heart's slices.
+        count: Slices of the scan.
+
+    Returns:
+        Their numbers, rising [m], and the weights [n, m] by which their maps make those of all slices of the grid.
+    """
+    if grid.step[2] > 0.5 + 1e-3:
+        return np.arange(grid.size[2]), np.eye(grid.size[2], dtype=np.float32)
+    weights = grid.shares_of_slices(count)
+    shown = np.nonzero(weights.any(0))[0]
+    seen = np.rint((shown - grid.first[2]) / grid.step[2]).astype(int)
+    return np.clip(seen, 0, grid.size[2] - 1), weights[:, shown]
+
+
 def on_scan_slices(on_grid: np.ndarray, slices: HeartSlices, image: sitk.Image) -> np.ndarray:
     """Values of the grid's slices, [n], for those of the scan, [K]: the highest of the grid's slices centred in it.
 
@@ -230,15 +250,23 @@ def calcium_map(
     decomposed = np.ones(len(slices), bool)
     if probabilities is not None:
         decomposed = np.asarray(probabilities) >= settings.slice_threshold
-    maps, warnings = raw_maps(slices, decomposed, model, settings.batch_size, settings.within_heart)
+    maps, warnings = raw_maps(
+        slices, decomposed, scan.image.GetSize()[2], model, settings.batch_size, settings.within_heart
+    )
     parts = assembled(scan, heart_mask, slices, maps, decomposed, settings)
     return replace(parts, warnings=(*warnings, *parts.warnings))
 
 
 def raw_maps(
-    slices: HeartSlices, decomposed: np.ndarray, model: LoadedModel, batch_size: int, within_heart: bool = True
+    slices: HeartSlices,
+    decomposed: np.ndarray,
+    count: int,
+    model: LoadedModel,
+    batch_size: int,
+    within_heart: bool = True,
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """Run the generator, before any rule. within_heart: whether only the heart's surroundings are needed.
+    """Run the generator, before any rule. count: slices of the scan. within_heart: whether only the heart's
+    surroundings are needed.
 
     Returns:
         The maps in HU, float32 [n, 224, 224], 0 where a slice is not decomposed, and warnings about memory.
@@ -248,9 +276,12 @@ def raw_maps(
         return maps, ()
     config = model.card.config
     box = _around_heart(slices.heart) if within_heart else middle_square(SLICE_SIZE)
-    inputs = slice_input(slices, np.nonzero(decomposed)[0], config["neighbours"], config["position"], box)
+    seen, weights = seen_slices(slices.grid, count)
+    weights = weights[decomposed]
+    needed = weights.any(0)
+    inputs = slice_input(slices, seen[needed], config["neighbours"], config["position"], box)
     outputs, warnings = predict(model.network, inputs, batch_size)
-    maps[(decomposed, *box)] = outputs[:, 0] * np.float32(MAP_HU)
+    maps[(decomposed, *box)] = np.tensordot(weights[:, needed], outputs[:, 0], 1) * np.float32(MAP_HU)
     return maps, warnings
 
 

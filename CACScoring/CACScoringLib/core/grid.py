@@ -107,19 +107,28 @@ class ScanGrid:
         origin = scan_image.TransformContinuousIndexToPhysicalPoint(self.first)
         return Grid(self.size, spacing, origin, scan_image.GetDirection()).image(array)
 
+    def shares_of_slices(self, count: int) -> np.ndarray:
+        """Shares of this grid's slices that lie in those of a scan: float32 [n, count], rows add up to 1.
+
+        Beyond the scan's first and last slice these go on.
+        """
+        shares = _means(_constant, count, self.first[2] + self.step[2] * np.arange(self.size[2]), self.step[2])
+        total = shares.sum(1)
+        shares[total > 0] /= total[total > 0, None]
+        beyond = np.nonzero(total == 0)[0]
+        shares[beyond, np.where(beyond < self.size[2] / 2, 0, -1)] = 1
+        return shares
+
     def resample(self, image: sitk.Image, outside: float) -> np.ndarray:
         """An image on this grid: float32 [k, j, i], the mean of the image over every voxel of the grid.
 
         outside: value in-plane beyond the image; beyond its first and last slice these are repeated.
         """
-        axes = zip(_PROFILES, image.GetSize(), self.first, self.step, self.size, strict=True)
-        columns, rows, planes = (
-            _means(p, n, first + step * np.arange(count), step) for p, n, first, step, count in axes
+        columns, rows = (
+            _means(_linear, n, first + step * np.arange(count), step)
+            for n, first, step, count in zip(image.GetSize()[:2], self.first, self.step, self.size, strict=False)
         )
-        total = planes.sum(1)
-        planes[total > 0] /= total[total > 0, None]
-        beyond = np.nonzero(total == 0)[0]
-        planes[beyond, np.where(beyond < self.size[2] / 2, 0, -1)] = 1
+        planes = self.shares_of_slices(image.GetSize()[2])
         return _resampled(sitk.GetArrayViewFromImage(image), planes, rows, columns, outside)
 
     def paste(self, array: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -195,7 +195,7 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
     found_slices = slice_probabilities(ct, region.mask, slice_model)
     slices, probabilities = found_slices.slices, found_slices.on_grid
     thresholds = sorted({*SLICE_THRESHOLDS, stored.slice_threshold})
-    maps, _ = raw_maps(slices, probabilities >= thresholds[0], map_model, stored.batch_size)
+    maps, _ = raw_maps(slices, probabilities >= thresholds[0], ct.image.GetSize()[2], map_model, stored.batch_size)
     blood = measure_blood(ct, region.mask)
     noise_hu = None if blood is None else blood.noise_hu
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3

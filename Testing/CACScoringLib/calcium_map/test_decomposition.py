@@ -10,11 +10,13 @@ import torch
 from handmade_networks import loaded, scan_of
 from torch import nn
 
+from CACScoringLib.calcium_map import decomposition
 from CACScoringLib.calcium_map.decomposition import (
     DecompositionSettings,
     calcium_map,
     calibration_warnings,
     healthy_image,
+    seen_slices,
 )
 from CACScoringLib.models.cards import find_model
 from CACScoringLib.models.preprocessing import heart_slices
@@ -67,6 +69,21 @@ def decompose(scan, mask, network, probabilities=None, **settings):
 
 def mass(result) -> float:
     return float(sitk.GetArrayViewFromImage(result.calcium_map).sum()) * math.prod(result.calcium_map.GetSpacing())
+
+
+@pytest.mark.parametrize("slice_mm", [3.0, 3.7, 5.0])
+def test_thick_slices_are_seen_once_and_give_the_same_map(monkeypatch, slice_mm):
+    scan, mask, *_ = lesion_scan((1.0, 1.0, slice_mm))
+    grid = heart_slices(scan.image, mask).grid
+    seen, _ = seen_slices(grid, scan.image.GetSize()[2])
+    assert len(seen) <= 1 + np.count_nonzero(sitk.GetArrayViewFromImage(mask).any((1, 2)))
+    found = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
+    all_slices = np.arange(grid.size[2]), np.eye(grid.size[2], dtype=np.float32)
+    monkeypatch.setattr(decomposition, "seen_slices", lambda grid, count: all_slices)
+    expected = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
+    found, expected = (sitk.GetArrayFromImage(one.calcium_map) for one in (found, expected))
+    assert found.sum() == pytest.approx(expected.sum(), rel=0.01)
+    assert np.abs(found - expected).max() < 0.02 * expected.max()
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 1.0), (0.8, 0.8, 2.5), (1.37, 1.37, 3.0), (0.7, 0.9, 5.0)])
