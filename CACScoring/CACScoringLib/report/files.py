@@ -24,7 +24,7 @@ from ..scoring.mass import CalciumMass, mass_of
 from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
-from .headline import category_text, interval_text
+from .headline import category_text, interval_text, mass_text
 
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
@@ -116,9 +116,8 @@ def result_as_text(result: ScoreResult, severe_warnings: bool = True) -> str:
         scores = elsewhere.scores.items()
         lines += [_line(site.full_name, score, "Agatston") for site, score in scores if score.lesions]
     if result.true_mass_mg is not None:
-        measured = result.methods["threshold"].total.mass_mg
-        found = "" if measured is None else f", {measured:.1f} mg measured"
-        lines.append(f"True mass {sum(result.true_mass_mg.values()):.1f} mg{found}")
+        true = sum(result.true_mass_mg.values())
+        lines.append(f"True mass {true:.1f} mg, measured {mass_text(result.methods['threshold'], None)} mg")
     if result.categories is not None:
         c = result.categories
         state = "" if c.status == "reviewed" else f" ({STATUSES[c.status]})"

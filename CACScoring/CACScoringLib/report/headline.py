@@ -135,7 +135,7 @@ def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, floa
     parts: list[Artery | None] = [None, *_arteries(method)]
     columns = {"Agatston": [_number(_score(method, part).clinical_agatston) for part in parts]}
     columns["Volume mm³"] = [_number(_score(method, part).volume_mm3) for part in parts]
-    masses = [_mass(method, part) for part in parts]
+    masses = [mass_text(method, part) for part in parts]
     if any(mass != "–" for mass in masses):
         columns["Mass mg"] = masses
     if method.intervals:
@@ -233,7 +233,8 @@ def _number(value: float) -> str:
     return f"{value:,.1f}" if value else "0"
 
 
-def _mass(method: MethodResult, part: Artery | None) -> str:
+def mass_text(method: MethodResult, part: Artery | None) -> str:
+    """The mass of a site, or of all sites (None), with its standard error; "–" where it is not known."""
     score = _score(method, part)
     if not score.lesions:
         return "0" if method.masses is not None or score.mass_mg is not None else "–"
