@@ -265,8 +265,15 @@ def raw_maps(
     batch_size: int,
     within_heart: bool = True,
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """Run the generator, before any rule. count: slices of the scan. within_heart: whether only the heart's
-    surroundings are needed.
+    """Run the generator, before any rule.
+
+    Args:
+        slices: From `preprocessing.heart_slices`.
+        decomposed: Which of them are decomposed, bool [n].
+        count: Slices of the scan.
+        model: The loaded model.
+        batch_size: Inputs at once on a GPU, at most.
+        within_heart: Whether only the heart's surroundings are needed.
 
     Returns:
         The maps in HU, float32 [n, 224, 224], 0 where a slice is not decomposed, and warnings about memory.
