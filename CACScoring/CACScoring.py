@@ -158,7 +158,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self.removeObserver(before, event, self._updateInput)
             if volume is not None:
                 self.addObserver(volume, event, self._updateInput)
-        reviewed = self._new or self._review
+        reviewed = self._review if self._new is None else self._new
         if volume is not None and (reviewed is None or volume is not reviewed.nodes.volume):
             self.scorer.getReady()
 
