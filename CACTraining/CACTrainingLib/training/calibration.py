@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,9 @@ from ..statistics.roc import threshold_at
 from .evidence import FOLDS, fitted_weights, nearest_limit, probabilities_by_others, stack_features, typical
 from .measured_scans import MapSettings, MeasuredScan, measure_all
 from .score_errors import fitted_errors
+
+SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
+"""Tried beside the threshold that the classifier's training chose; from 0 on all slices are decomposed."""
 
 
 @dataclass(frozen=True)
@@ -245,15 +248,6 @@ def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
     return usable
 
 
-def at_threshold(scans: Sequence[MeasuredScan], stored: Calibration) -> list[MeasuredScan]:
-    """Measurements with the threshold that a classifier's card holds, or that holds without one."""
-    threshold = stored.get("slice_threshold", DecompositionSettings().slice_threshold)
-    return [
-        replace(scan, lesions={way: own for way, own in scan.lesions.items() if way.slice_threshold == threshold})
-        for scan in scans
-    ]
-
-
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Calibrate as the command line asks, changing the cards of the classifier and of the generator.
 
@@ -269,10 +263,10 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     with progress.step("scans"):
         cache = arguments.cache or default_cache() / "calibration"
         scans = for_calibration(find_scans(arguments.data))
-        measured = measure_all(scans, models, cache, arguments.workers, progress)
         bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
-        if bundled:
-            measured = at_threshold(measured, read_card(arguments.slices).calibration)
+        stored = read_card(arguments.slices).calibration.get("slice_threshold", DecompositionSettings.slice_threshold)
+        thresholds = [stored] if bundled else sorted({*SLICE_THRESHOLDS, stored})
+        measured = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
         calibration, achieved = choose(measured, FalsePositiveGoals())
         achieved["models"] = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}

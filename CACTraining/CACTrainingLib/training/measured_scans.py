@@ -42,8 +42,6 @@ ModelPaths = tuple[Path | None, Path | None, Path, Path]
 VERSION = 9
 """Of what is kept; another one is measured anew."""
 
-SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
-"""Tried beside the threshold that the classifier's training chose; from 0 on all slices are decomposed."""
 MAP_RULES = ((None, 20.0), (None, 40.0))
 """Least HU of the healthy image (None: no such rule) and floor of the map, tried together. The published rule of −10 HU
 is left out: arteries lie in fat, and with it the bundled map captures half as much calcium (0.35 instead of 0.70)."""
@@ -133,18 +131,22 @@ class MeasuredScan:
 def measure_all(
     scans: Sequence[TrainingScan],
     models: ModelPaths,
+    thresholds: Sequence[float],
     cache: Path,
     workers: int,
     progress: Progress,
 ) -> list[MeasuredScan]:
     """All scans that can be scored; why another cannot becomes a warning.
 
-    models: cards for the heart (None: by the lungs), slices and decomposition. cache: folder of what is kept.
+    models: cards for the heart (None: by the lungs), slices and decomposition. thresholds: probabilities from which a
+    slice is decomposed. cache: folder of what is kept.
     """
     cache.mkdir(parents=True, exist_ok=True)
     remove_partial(cache, LEFT_SECONDS)
     measured = []
-    events = run_jobs(partial(partial, _measured_or_why_not, models, cache), scans, workers, progress.counted)
+    events = run_jobs(
+        partial(partial, _measured_or_why_not, models, thresholds, cache), scans, workers, progress.counted
+    )
     for scan, event in zip(scans, events, strict=True):
         if isinstance(event.result, MeasuredScan):
             measured.append(event.result)
@@ -153,20 +155,22 @@ def measure_all(
     return sorted(measured, key=lambda scan: scan.patient)
 
 
-def _measured_or_why_not(models: ModelPaths, cache: Path, scan: TrainingScan) -> MeasuredScan | str:
+def _measured_or_why_not(
+    models: ModelPaths, thresholds: Sequence[float], cache: Path, scan: TrainingScan
+) -> MeasuredScan | str:
     try:
-        return measure(scan, models, cache)
+        return measure(scan, models, thresholds, cache)
     except CTError as error:
         return str(error)
 
 
-def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan:
+def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float], cache: Path) -> MeasuredScan:
     """One scan, from the cache where it was measured before. Raises CTError."""
     hashes = [path and read_card(path).sha256 for path in models]
-    digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes, *thresholds]).encode()).hexdigest()
     kept = cache / f"{digest[:24]}.json"
     if not kept.is_file():
-        content = dict(vars(_measured(scan, models)))
+        content = dict(vars(_measured(scan, models, thresholds)))
         for name in _BY_SETTINGS:
             content[name] = [
                 (asdict(settings), {key: values.tolist() for key, values in vars(own).items()})
@@ -182,7 +186,7 @@ def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan
 _BY_SETTINGS = ("lesions", "candidates")
 
 
-def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
+def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float]) -> MeasuredScan:
     use_threads(1)  # scans are scored side by side
     *finders, classifier, generator = models
     ct, known = read_ct(scan.ct), json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
@@ -194,8 +198,7 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> MeasuredScan:
     stored = DecompositionSettings.of(slice_model, map_model)
     found_slices = slice_probabilities(ct, region.mask, slice_model)
     slices, probabilities = found_slices.slices, found_slices.on_grid
-    thresholds = sorted({*SLICE_THRESHOLDS, stored.slice_threshold})
-    maps, _ = raw_maps(slices, probabilities >= thresholds[0], ct.image.GetSize()[2], map_model, stored.batch_size)
+    maps, _ = raw_maps(slices, probabilities >= min(thresholds), ct.image.GetSize()[2], map_model, stored.batch_size)
     blood = measure_blood(ct, region.mask)
     noise_hu = None if blood is None else blood.noise_hu
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3

@@ -209,24 +209,19 @@ def test_neither_what_was_trained_on_nor_what_is_tested_on(tmp_path):
 
 @pytest.mark.parametrize("bundled", [True, False])
 def test_classifier_that_comes_with_cac_is_left_as_it_is(monkeypatch, tmp_path, bundled):
-    """Its threshold stays, and only what was measured with it is chosen from."""
+    """Its threshold stays, and scans are measured with no other."""
     monkeypatch.setattr(calibration, "bundled_folder", lambda: tmp_path / ("models" if bundled else "elsewhere"))
     cards = {network: untrained(network, network, tmp_path / "models") for network in ("slices", "decomposition")}
     store.update_card(cards["slices"], {"slice_threshold": STRICT.slice_threshold}, {})
-    scan = measured("1", "clean", {STRICT: lesions([]), LENIENT: lesions([])}, 0.0)
-    chosen_from = []
-
-    def chosen(scans, goals):
-        chosen_from.extend(way for own in scans for way in own.lesions)
-        return {"slice_threshold": 0.9, "floor_hu": 7.0}, {}
+    tried = []
 
     monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
     monkeypatch.setattr(calibration, "for_calibration", lambda scans: scans)
-    monkeypatch.setattr(calibration, "measure_all", lambda *arguments: [scan])
-    monkeypatch.setattr(calibration, "choose", chosen)
+    monkeypatch.setattr(calibration, "measure_all", lambda scans, models, thresholds, *rest: tried.append(thresholds))
+    monkeypatch.setattr(calibration, "choose", lambda *arguments: ({"slice_threshold": 0.9, "floor_hu": 7.0}, {}))
     command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
     assert cli.main([*command, "--progress", "none"]) == 0
-    assert chosen_from == ([STRICT] if bundled else [STRICT, LENIENT])
+    assert tried == [[0.5] if bundled else [0.0, 0.05, 0.2, 0.5]]
     assert models.read_card(cards["slices"]).calibration == {"slice_threshold": 0.5 if bundled else 0.9}
     assert models.read_card(cards["decomposition"]).calibration == {"floor_hu": 7.0}
 
