@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
 from ..core.grid import Grid
 from ..core.labels import TERRITORIES
 from ..models.preprocessing import TERRITORY_SPACING_MM
-from .chest import GRID_MM, TISSUE_HU, on_working_grid, widened, within
+from .chest import GRID_MM, TISSUE_HU, depth_inside, on_working_grid, widened, within
 from .heart_network import heart_mask
 from .heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion, bone_beside, cut_warnings, heart_region
 from .territories import OUTSIDE, Territories, find_territories
@@ -212,7 +211,7 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
     volume_ml = heart.sum() * GRID_MM**3 / 1000
     if not HEART_ML[0] <= volume_ml <= HEART_ML[1]:
         return f"its volume is {volume_ml:.0f} ml; {HEART_ML[0]:.0f} to {HEART_ML[1]:.0f} ml with fat is usual."
-    depth_mm = GRID_MM * float(ndimage.distance_transform_edt(np.pad(heart, 1)).max())
+    depth_mm = GRID_MM * float(depth_inside(heart).max())
     if depth_mm < HEART_DEPTH_MM:
         return f"the largest sphere inside it has a radius of {depth_mm:.0f} mm; {HEART_DEPTH_MM:.0f} or more is usual."
     shell = within(heart, LUNG_REACH_MM / GRID_MM) & ~heart
