@@ -136,23 +136,31 @@ def _agreement_table(sample: Sample, references: dict[str, dict]) -> Table:
 
 
 def _interval_table(sample: Sample, references: dict[str, dict]) -> Table:
-    columns = ("True category", "Scans with an interval", "Intervals that hold the truth", "Width, ln(1 + score)")
+    columns = ("Category", "Scans with an interval", "Intervals that hold the score", "Width, ln(1 + score)")
     rows = []
     for method in INTERVALS:
         rows.append(heading(METHODS[method], columns))
+        if method == "automatic":
+            truths = scores(sample.scans, "reader", AGATSTON)
+        else:
+            truths = np.array([references[record.scan]["reference"] for record in sample.scans])
+        intervals = [references[record.scan]["intervals"].get(method) for record in sample.scans]
         for place, name in enumerate(CATEGORIES):
-            group = [r for r in sample.scans if _category(references[r.scan]["reference"]) == place]
-            with_interval = [r for r in group if references[r.scan]["intervals"].get(method) is not None]
-            truth = np.array([references[r.scan]["reference"] for r in with_interval])
-            low, high = np.array([references[r.scan]["intervals"][method] for r in with_interval]).reshape(-1, 2).T
+            group = np.flatnonzero(_category(truths) == place)
+            known = [n for n in group if intervals[n] is not None]
+            with_interval, truth = [sample.scans[n] for n in known], truths[known]
+            low, high = np.array([intervals[n] for n in known]).reshape(-1, 2).T
             held, width = (low <= truth) & (truth <= high), np.log1p(high) - np.log1p(low)
             coverage = Measure(
                 "", lambda _, group=with_interval: group, lambda w, _, __, v=held: mean(w, v), proportion=True
             )
             median = Measure("", lambda _, group=with_interval: group, lambda w, _, __, v=width: quantile(w, v, 0.5))
-            values = (sample.estimate(one, method) if with_interval else None for one in (coverage, median))
-            rows.append((f"  {name}", f"{len(with_interval)} of {len(group)}", *values))
-    note = "90 % prediction intervals; they are withheld where a scan is out of distribution. Width: median."
+            values = (sample.estimate(one, method) if known else None for one in (coverage, median))
+            rows.append((f"  {name}", f"{len(known)} of {len(group)}", *values))
+    note = (
+        "90 % prediction intervals, of automatic scores for the score of the ideal reader, of scores of the map for "
+        "the true score. They are withheld where a scan is out of distribution. Width: median."
+    )
     return Table("automatic_intervals", "Prediction intervals of the total", columns, tuple(rows), note)
 
 
