@@ -7,7 +7,6 @@ less of the processor. PyTorch runs them on GPUs, and all other networks; it is 
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import shutil
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -126,9 +125,6 @@ def predict(
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     """Run a network on inputs.
 
-    Of neighbouring inputs that are equal, as slices of the networks' grid within one thick slice of a scan are, only
-    one is run.
-
     Args:
         network: The network, on its device.
         inputs: float32 [n, …].
@@ -142,14 +138,9 @@ def predict(
     """
     if not len(inputs):
         raise ValueError("There is no input to predict from.")
-    distinct = np.ones(len(inputs), bool)
-    distinct[1:] = [(one != other).any() for one, other in itertools.pairwise(inputs)]
-    warnings: tuple[ScanWarning, ...] = ()
     if isinstance(network, Runner):
-        outputs = network.run(inputs[distinct])
-    else:
-        outputs, warnings = _by_torch(network, inputs[distinct], batch_size)
-    return outputs[np.cumsum(distinct) - 1], warnings
+        return network.run(inputs), ()
+    return _by_torch(network, inputs, batch_size)
 
 
 def _by_torch(

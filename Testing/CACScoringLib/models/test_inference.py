@@ -1,4 +1,4 @@
-"""Equal inputs are run once; memory that runs out."""
+"""Networks where memory runs out."""
 
 import numpy as np
 import pytest
@@ -6,30 +6,6 @@ import torch
 from torch import nn
 
 from CACScoringLib.models.inference import CPU_BATCH, DeviceError, predict, prepared
-
-
-class Counting(nn.Module):
-    """The mean of each input; counts how many it has seen."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = 0
-
-    def forward(self, x):
-        self.seen += len(x)
-        return x.mean((2, 3))
-
-
-def test_equal_neighbours_are_run_once():
-    values = [3, 3, 5, 5, 5, 3, 7]
-    inputs = np.array(values, np.float32)[:, None, None, None] * np.ones((1, 1, 4, 4), np.float32)
-    network = Counting()
-    outputs, _ = predict(network, inputs, 3)
-    assert outputs[:, 0].tolist() == values
-    assert network.seen == 4
-    inputs[1, 0, 2, 2] += 0.001  # one pixel differs
-    assert predict(network, inputs, 3)[0][1, 0] != outputs[1, 0]
-    assert network.seen == 4 + 5
 
 
 def test_gpu_without_room_for_the_network_is_told():
