@@ -64,17 +64,21 @@ class _Choice:
         own = [p for p, wanted in zip(self.probabilities, chosen, strict=True) if wanted]
         return float(np.mean([(p >= self.limit).any() for p in own]))
 
-    def coronary_kept(self, scans: Sequence[MeasuredScan]) -> float:
-        """Number of coronary lesions that count."""
-        pairs = zip(scans, self.probabilities, strict=True)
-        return float(sum((scan.lesions[self.settings].coronary & (p >= self.limit)).sum() for scan, p in pairs))
+    def mass_error(self, scans: Sequence[MeasuredScan]) -> float:
+        """Mean distance of ln(1 + mass in mg) of the lesions that count from that of the true mass."""
+        found = [
+            scan.lesions[self.settings].pseudo_mass[p >= self.limit].sum() * scan.mg_per_hu_mm3
+            for scan, p in zip(scans, self.probabilities, strict=True)
+        ]
+        true = [sum(scan.true_mass_mg.values()) for scan in scans]
+        return float(np.abs(np.log1p(found) - np.log1p(true)).mean())
 
 
 def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Calibration, dict[str, object]]:
     """Calibration and what it achieves on these scans.
 
-    Of the ways to decompose scans, each with the lowest limit that keeps to the goals, the one that finds calcium in
-    most of the scans where it shows; of equal ones, that which keeps most coronary lesions, then fewer slices.
+    Of the ways to decompose scans, each with the lowest limit that keeps to the goals, the one whose masses come
+    nearest to the true ones; of equal ones, that which decomposes fewer slices.
     Raises DataError when a kind of scan is missing, or there is nothing to learn from.
     """
     kinds = {kind: [scan.kind == kind for scan in scans] for kind in ("distractor", "clean")}
@@ -91,14 +95,14 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
             continue
         limit = max(_limit(probabilities, chosen, getattr(goals, kind)) for kind, chosen in kinds.items())
         choice = _Choice(settings, probabilities, limit)
-        ranked.append(((choice.above_zero(shown), choice.coronary_kept(scans), settings.slice_threshold), choice))
+        ranked.append(((choice.mass_error(scans), -settings.slice_threshold), choice))
     if not ranked:
         message = (
             "The calcium maps hold too few lesions with or without coronary calcium to learn from. Give more patients, "
             "or train the networks longer."
         )
         raise DataError(message)
-    best = max(ranked, key=lambda found: found[0])[1]
+    best = min(ranked, key=lambda found: found[0])[1]
     calibration: Calibration = asdict(best.settings)
     parts = [scan.lesions[best.settings] for scan in scans]
     features = stack_features(parts)
@@ -134,15 +138,17 @@ def candidate_evidence(
     """Evidence by which the automatic clinical score evaluates candidates (`Evidence`), what it achieves, and
     of each scan which candidates count.
 
-    The limit is the one whose scores, with every candidate evaluated by weights from other patients, come nearest to
-    the ideal reader's (`nearest_limit`). None where there are too few candidates of either class.
+    The limit is the least one whose scores, with every candidate evaluated by weights from other patients, are not
+    clearly farther from the ideal reader's than the best (`nearest_limit`). None where there are too few candidates of
+    either class.
     """
     parts = [scan.candidates[settings] for scan in scans]
     probabilities = probabilities_by_others([scan.patient for scan in scans], parts)
     if probabilities is None:
         return None, {}, []
     truths = [sum(own["agatston"] for own in scan.reader.values()) for scan in scans]
-    limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths)
+    # The least that is not clearly worse: in people networks are less sure than in simulated patients.
+    limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths, toward=0.0)
     counted = [p >= limit for p in probabilities]
     features = stack_features(parts)
     coronary = np.concatenate([part.coronary for part in parts])
