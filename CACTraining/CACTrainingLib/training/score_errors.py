@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from CACScoringLib.scoring.uncertainty import LIMITS, ScoreErrors, difficulty
 
-LEAST_OF_CLASS = 100
+LEAST_OF_CLASS = 60
 """A class with calcium and fewer scans has the errors of all scans with calcium: one miss in ten would rule it."""
 
 
@@ -44,7 +44,7 @@ def fitted_errors(
             chosen = with_calcium & (scores >= limits[0])
         elif c and chosen.sum() < LEAST_OF_CLASS:
             chosen = with_calcium
-        own.append(tuple(np.sort(scaled[chosen]).tolist()))
+        own.append(tuple(np.sort(scaled[chosen]).round(4).tolist()))
     chances = tuple(_logistic(scores, truths >= limit) for limit in limits)
     return ScoreErrors(quantity, relative[0], relative[1], tuple(own), chances)
 
