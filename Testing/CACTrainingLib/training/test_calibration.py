@@ -82,6 +82,14 @@ def test_evidence_together_tells_what_no_single_limit_does():
     assert calibration["min_healthy_hu"] == -10.0
 
 
+def test_rules_with_the_nearest_mass_are_chosen():
+    scans = []
+    for scan in cohort():
+        own = scan.lesions[STRICT]
+        scans.append(replace(scan, lesions={STRICT: own, LENIENT: replace(own, pseudo_mass=own.pseudo_mass / 40)}))
+    assert choose(scans, FalsePositiveGoals(0.0, 0.0))[0]["floor_hu"] == LENIENT.floor_hu
+
+
 def test_what_the_scans_were_like_is_stored():
     scans = [replace(scan, facts={"noise_hu": float(n), "kernel": "soft"}) for n, scan in enumerate(cohort())]
     calibration, _ = choose(scans, FalsePositiveGoals())
