@@ -5,7 +5,8 @@ Limits were chosen on digital patients and on real scans without calcium.
 
 A stent whose voxels stay below METAL_HU is not found. On 40 digital patients a classifier of mass by length, evenness,
 ends, width, roundness and hollowness found 4 % of such stents where it called 1 % of long plaques stents. Plaques there
-are even in density, as not all are.
+are even in density, as not all are. Nor does a mere warning of long lesions help: pieces of 16 mm and more at 130 HU
+occur in 35 % of 40 other scans with stents and 11 % of 200 scans of other patients.
 """
 
 from __future__ import annotations
