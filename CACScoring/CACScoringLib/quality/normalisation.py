@@ -332,14 +332,15 @@ def _body_power(
     hu: np.ndarray, slices: np.ndarray, spacing: tuple[float, float], frequency: np.ndarray
 ) -> np.ndarray | None:
     """Mean power of windows that show the body, at each frequency."""
-    found = [np.clip(windows, *BODY_HU) for windows in _windows(hu, slices, spacing, BODY_WINDOW_MM)]
-    windows = np.concatenate(found) if found else np.zeros((0, 1, 1), np.float32)
-    mean = windows.mean((1, 2), keepdims=True)
-    shows_body = mean.reshape(-1) > BODY_MEAN_HU
-    if shows_body.sum() < LEAST_WINDOWS:
-        return None
-    windows = windows[shows_body] - mean[shows_body]
-    return _radial(_power(windows, spacing), windows.shape[1:], spacing, frequency).mean(0)
+    total, count, shape = np.zeros(()), 0, (1, 1)
+    for windows in _windows(hu, slices, spacing, BODY_WINDOW_MM):
+        shape = windows.shape[1:]
+        windows = np.clip(windows, *BODY_HU)
+        mean = windows.mean((1, 2), keepdims=True)
+        shows_body = mean.reshape(-1) > BODY_MEAN_HU
+        count += int(shows_body.sum())
+        total = total + _power(windows[shows_body] - mean[shows_body], spacing).sum(0)
+    return None if count < LEAST_WINDOWS else _radial(total[None] / count, shape, spacing, frequency)[0]
 
 
 def _noise_power(
