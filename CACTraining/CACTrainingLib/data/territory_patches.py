@@ -18,7 +18,7 @@ from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 
 from .augmentation import centred_places, cut_box, random_rotation, random_scale, smooth_field
-from .territory_volumes import TerritoryVolume, add_dense
+from .territory_volumes import POSSIBLE, TerritoryVolume, add_dense
 
 SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
 BORDERS = (
@@ -35,6 +35,8 @@ _BORDER = np.zeros((len(TERRITORIES),) * 2, np.uint8)
 for _n, _pair in enumerate(BORDERS, 1):
     _one, _other = map(TERRITORIES.index, _pair)
     _BORDER[_one, _other] = _BORDER[_other, _one] = _n
+CALCIFYING = max(TERRITORIES.index(territory) for territory, _ in POSSIBLE.values())
+"""The first of TERRITORIES after "outside", so many, hold the calcium of `territory_volumes.POSSIBLE`."""
 UNKNOWN = 255
 """Label of what lies outside the field of view."""
 
@@ -77,18 +79,27 @@ class TerritoryAugmentation:
 
 @dataclass(frozen=True)
 class Patch:
-    """x: float32 [2, k, j, i], as the network sees it. labels: int64 [k, j, i], UNKNOWN included. heart: float32."""
+    """A patch [k, j, i].
+
+    x: float32 [2, k, j, i], as the network sees it. labels: int64, UNKNOWN included. heart: float32, 0 or 1. possible:
+    float32 [CALCIFYING, k, j, i], share of a patient's calcium in each voxel, as it is distributed over patients.
+    """
 
     x: torch.Tensor
     labels: torch.Tensor
     heart: torch.Tensor
+    possible: torch.Tensor
 
 
 def plain_patch(volume: TerritoryVolume) -> tuple[Patch, tuple[int, int, int]]:
     """The patch around the heart as it is, with its first voxel (k, j, i) in the volume."""
     low = tuple(round(c - SIZE / 2) for c in heart_centre(volume))
-    arrays = ((add_dense(volume), AIR_HU), (volume.labels, UNKNOWN), (volume.heart, 0))
-    return _as_patch(*(cut_box(array, np.array(low), np.array(low) + SIZE, beyond) for array, beyond in arrays)), low
+    arrays = [(add_dense(volume), AIR_HU), (volume.labels, UNKNOWN), (volume.heart, 0)]
+    arrays += [(share, 0) for share in possible(volume)]
+    hu, labels, heart, *shares = (
+        cut_box(array, np.array(low), np.array(low) + SIZE, beyond) for array, beyond in arrays
+    )
+    return _as_patch(hu, labels, heart, np.stack(shares)), low
 
 
 def random_patch(volume: TerritoryVolume, settings: TerritoryAugmentation, generator: np.random.Generator) -> Patch:
@@ -102,13 +113,13 @@ def random_patch(volume: TerritoryVolume, settings: TerritoryAugmentation, gener
     else:
         centre = middle + g.uniform(-1, 1, 3) * settings.off_centre_mm / STEP_MM
     grid = _sampling_grid(centre, shape, settings, g)
-    both = torch.from_numpy(np.stack([hu - AIR_HU, volume.heart.astype(np.float32)]))[None]
-    found = functional.grid_sample(both, grid, padding_mode="zeros", align_corners=False)[0]
+    smooth = torch.from_numpy(np.stack([hu - AIR_HU, volume.heart.astype(np.float32), *possible(volume)]))[None]
+    found = functional.grid_sample(smooth, grid, padding_mode="zeros", align_corners=False)[0]
     names = torch.from_numpy(volume.labels.astype(np.float32))[None, None]
     labels = functional.grid_sample(names, grid, mode="nearest", padding_mode="zeros", align_corners=False)[0, 0]
     x = _as_scanned(found[0] + AIR_HU, settings, g)
     patch = x.numpy(), labels.numpy().astype(np.int64), found[1].numpy() >= 0.5
-    return _as_patch(*_in_field_of_view(*patch, middle - centre, settings, g))
+    return _as_patch(*_in_field_of_view(*patch, middle - centre, settings, g), found[2:].numpy())
 
 
 def heart_centre(volume: TerritoryVolume) -> tuple[float, float, float]:
@@ -135,11 +146,20 @@ def border_places(labels: np.ndarray) -> list[np.ndarray]:
     return [places[kinds == n] for n in np.unique(kinds)]
 
 
-def _as_patch(hu: np.ndarray, labels: np.ndarray, heart: np.ndarray) -> Patch:
+def possible(volume: TerritoryVolume) -> np.ndarray:
+    """Share of all calcium in each voxel by territory, float32 [CALCIFYING, k, j, i]."""
+    index, share, label = volume.possible
+    size = volume.hu.size
+    flat = (label.astype(np.int64) - 1) * size + index
+    return np.bincount(flat, share, CALCIFYING * size).reshape(CALCIFYING, *volume.hu.shape).astype(np.float32)
+
+
+def _as_patch(hu: np.ndarray, labels: np.ndarray, heart: np.ndarray, possible: np.ndarray) -> Patch:
     return Patch(
         torch.from_numpy(territory_input(hu)),
         torch.from_numpy(labels.astype(np.int64)),
         torch.from_numpy(heart.astype(np.float32)),
+        torch.from_numpy(possible),
     )
 
 

@@ -20,16 +20,18 @@ from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
 
 from ..phantom.anatomy import tissues
 from ..phantom.anatomy.canvas import Canvas, coverage
+from ..phantom.anatomy.coronaries import ARTERY_SHARE, draw_plaques
 from ..phantom.anatomy.heart import Heart, HeartFrame, reference_frame
 from ..phantom.anatomy.hearts.territories import territories
+from ..phantom.anatomy.hearts.valves import deposits
 from ..phantom.anatomy.patient import Patient, add_contrast, draw_patient, stream
-from ..phantom.anatomy.points import PointCloud
+from ..phantom.anatomy.points import PointCloud, join_clouds
 from ..phantom.anatomy.thorax import Thorax, apply_breath
 from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
 
-VERSION = 5
+VERSION = 6
 """Part of the files' names; raised whenever a patient would come out otherwise."""
 STEP_MM = TERRITORY_SPACING_MM[0]
 SHAPE = (120, 134, 160)
@@ -38,11 +40,21 @@ FIRST_MM = (-238.5, -178.5, -168.5)
 
 PREVALENCE = 0.8
 """Of coronary calcium, far above a clinic's: where it lies is what is learned."""
+POSSIBLE = {
+    **{artery: (artery, share) for artery, share in ARTERY_SHARE.items()},
+    "aortic root": ("aortic valve and root", 0.1),
+    "aortic valve": ("aortic valve and root", 0.05),
+    "mitral annulus": ("mitral annulus", 0.15),
+}
+"""Kinds of calcium whose places are learned: territory, and how often the kind counts beside the arteries' 1."""
+POSSIBLE_EACH = 40
+"""Plaques or deposits drawn of each kind, apart from those that the patient has."""
 SHARES = {"contrast": 0.2, "arms": 0.3, "effusion": 0.15, "consolidation": 0.15, "shifted": 0.15, "flat": 0.4}
 """Of patients: enhanced blood, arms beside the trunk, fluid in the pleura, dense lung, heart pushed aside, a chest so
 flat that the heart touches its front wall, and the spine."""
 FLATTENED = (0.76, 0.95)
 _GRAIN_HU = 900.0
+_SPARSE = ("plaques", "deposits", "possible")
 _PER_MG = 1000.0 / STEP_MM**3
 """mg/cm³ in a voxel that holds 1 mg."""
 
@@ -53,7 +65,8 @@ class TerritoryVolume:
 
     hu: int16, without noise and calcium. labels: uint8, of TERRITORIES. heart: bool, inside the pericardium.
     plaques, deposits: coronary calcium and other dense things, as voxels that they lie in: flat index int32 [n],
-    HU added there float32 [n], and label of the artery uint8 [n] (0 for what is not coronary).
+    HU added there float32 [n], and label of the artery uint8 [n] (0 for what is not coronary). possible: where calcium
+    of POSSIBLE kinds may lie, in the same way: its share of all instead of HU, and its territory.
     """
 
     hu: np.ndarray
@@ -61,6 +74,7 @@ class TerritoryVolume:
     heart: np.ndarray
     plaques: tuple[np.ndarray, np.ndarray, np.ndarray]
     deposits: tuple[np.ndarray, np.ndarray, np.ndarray]
+    possible: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def territory_volume(number: int, folder: Path) -> TerritoryVolume:
@@ -74,14 +88,13 @@ def territory_volume(number: int, folder: Path) -> TerritoryVolume:
                 file,
                 hu=made.hu,
                 labels=made.labels + np.uint8(16) * made.heart,
-                **{f"plaques{n}": part for n, part in enumerate(made.plaques)},
-                **{f"deposits{n}": part for n, part in enumerate(made.deposits)},
+                **{f"{name}{n}": part for name in _SPARSE for n, part in enumerate(getattr(made, name))},
             )
         return made
     with np.load(path) as stored:
         labels = stored["labels"]
-        plaques, deposits = (tuple(stored[f"{name}{n}"] for n in range(3)) for name in ("plaques", "deposits"))
-        return TerritoryVolume(stored["hu"], labels & 15, labels >= 16, plaques, deposits)
+        sparse = {name: tuple(stored[f"{name}{n}"] for n in range(3)) for name in _SPARSE}
+        return TerritoryVolume(stored["hu"], labels & 15, labels >= 16, **sparse)
 
 
 def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Generator]:
@@ -137,7 +150,26 @@ def make_volume(number: int) -> TerritoryVolume:
             [(c, tissues.METAL_HU / STEP_MM**3 if m else HU_PER_MG_CM3_AT_120_KVP * _PER_MG, 0) for c, m in other],
             own,
         ),
+        _voxels(_possible(patient, frame), own),
     )
+
+
+def _possible(patient: Patient, frame: HeartFrame) -> list[tuple[PointCloud, float, int]]:
+    """Clouds of `TerritoryVolume.possible`, each with its factor and its territory."""
+    g = stream(patient.number, 61)
+    vessels = {vessel.name: vessel for vessel in patient.tree.vessels}
+    clouds = []
+    for kind, (territory, share) in POSSIBLE.items():
+        if kind not in ARTERY_SHARE:
+            parts = [deposits(kind, patient.heart, patient.tree, g) for _ in range(POSSIBLE_EACH)]
+        elif patient.tree.of(kind):
+            drawn = draw_plaques(patient.tree, patient.body.sex, g, 1.0, kind, POSSIBLE_EACH)
+            parts = [plaque.cloud(vessels[plaque.vessel], STEP_MM / 3) for plaque in drawn]
+        else:
+            continue
+        alike = join_clouds([PointCloud(part.positions_mm, part.weights / part.total) for part in parts])
+        clouds.append((alike.mapped(frame.to_lps), share / len(parts), TERRITORIES.index(territory)))
+    return clouds
 
 
 def add_dense(volume: TerritoryVolume, plaque_gain: float = 1.0, deposit_gain: float = 1.0) -> np.ndarray:

@@ -82,11 +82,12 @@ class TerritoryTask(Task):
         for _ in range(self.settings.batch_size):
             volume = territory_volume(first + int(generator.integers(self.settings.patients)), self.cache)
             patches.append(random_patch(volume, self.settings.augmentation, generator))
-        return {name: torch.stack([getattr(patch, name) for patch in patches]) for name in ("x", "labels", "heart")}
+        return {name: torch.stack([getattr(patch, name) for patch in patches]) for name in vars(patches[0])}
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         x = batch["x"].contiguous(memory_format=torch.channels_last_3d)
-        loss, parts = territory_loss(self.modules["territories"](x, logits=True), batch["labels"], batch["heart"])
+        logits = self.modules["territories"](x, logits=True)
+        loss, parts = territory_loss(logits, batch["labels"], batch["heart"], batch["possible"])
         optimizer = self.optimizers["territories"]
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
@@ -105,11 +106,15 @@ class TerritoryTask(Task):
 
 
 def territory_loss(
-    logits: torch.Tensor, labels: torch.Tensor, heart: torch.Tensor
+    logits: torch.Tensor, labels: torch.Tensor, heart: torch.Tensor, possible: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Cross entropy and 1 − Dice of the territories, and the same of the heart; what is UNKNOWN does not count.
+    """Cross entropy and 1 − Dice of the territories, the same of the heart, and the cross entropy where calcium lies.
 
-    logits: [B, 12, k, j, i]. labels: int64 [B, k, j, i]. heart: float32 [B, k, j, i].
+    What is UNKNOWN does not count. With the last term a place in doubt goes to the artery that calcifies there most
+    often, and its probability is what it says.
+
+    logits: [B, 12, k, j, i]. labels: int64 [B, k, j, i]. heart: float32 [B, k, j, i]. possible: float32
+    [B, n, k, j, i], of the first n territories after "outside".
     """
     logits = logits.float()
     known = (labels != UNKNOWN).float()
@@ -118,6 +123,8 @@ def territory_loss(
     true_labels = torch.where(labels == UNKNOWN, 0, labels)
     # A batch may lie outside the field of view altogether.
     entropy = each.sum() / ((weights[true_labels] * known).sum() + 1)
+    surprise = -torch.log_softmax(logits[:, 1:], 1)[:, 1 : 1 + possible.shape[1]]
+    at_calcium = (known[:, None] * possible * surprise).sum() / len(labels)
     probability = torch.softmax(logits[:, 1:], 1) * known[:, None]
     true = functional.one_hot(true_labels, len(TERRITORIES)).movedim(-1, 1) * known[:, None]
     axes = (0, 2, 3, 4)
@@ -127,8 +134,8 @@ def territory_loss(
     inside = functional.binary_cross_entropy_with_logits(logits[:, 0], heart, known)
     found = torch.sigmoid(logits[:, 0]) * known
     whole = 1 - (2 * (found * heart).sum() + 1) / (found.sum() + heart.sum() + 1)
-    parts = {"entropy": entropy, "overlap": overlap, "heart": whole}
-    return entropy + overlap + inside + whole, {name: part.detach() for name, part in parts.items()}
+    parts = {"entropy": entropy, "calcium": at_calcium, "overlap": overlap, "heart": whole}
+    return entropy + at_calcium + overlap + inside + whole, {name: part.detach() for name, part in parts.items()}
 
 
 def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) -> Path:

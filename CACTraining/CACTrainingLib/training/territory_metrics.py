@@ -20,8 +20,8 @@ from ..data.territory_volumes import TerritoryVolume
 class Agreement:
     """Agreement with one patient's truth.
 
-    dice: by territory, None where it has none, and the heart's last. mass: calcium of each artery that the network
-    gives to each territory, mg or HU [4, 11].
+    dice: by territory, None where it has none, and the heart's last. mass: share of the calcium of each artery, as it
+    is distributed over patients, that the network gives to each territory [4, 11].
     """
 
     dice: tuple[float | None, ...]
@@ -36,7 +36,7 @@ def agreement(network: nn.Module, volume: TerritoryVolume) -> Agreement:
 
 
 def calcium_given(probability: np.ndarray, low: tuple[int, int, int], volume: TerritoryVolume) -> np.ndarray:
-    """Calcium of each artery by the territory with the highest probability there: [4, 11].
+    """Possible calcium of each artery by the territory with the highest probability there: [4, 11].
 
     probability: [11, k, j, i] of a box of the volume; low: its first voxel. What lies outside the box is left out;
     calcium is given to the best of the territories, "outside" left aside.
@@ -52,16 +52,18 @@ def temperature(network: nn.Module, volumes: list[TerritoryVolume]) -> float:
 
     Guo 2017, On Calibration of Modern Neural Networks, with the arteries' probabilities alone.
     """
-    logarithms, arteries = [], []
+    logarithms, arteries, weights = [], [], []
     for volume in volumes:
         patch, low = plain_patch(volume)
-        found, _, artery = _at_calcium(predict(network, patch.x[None].numpy(), 1)[0][0][1:], low, volume)
+        found, value, artery = _at_calcium(predict(network, patch.x[None].numpy(), 1)[0][0][1:], low, volume)
         logarithms.append(np.log(np.maximum(found[:, 1:5], 1e-6)))
         arteries.append(artery - 1)
-    logits, own = np.concatenate(logarithms), np.concatenate(arteries)
+        weights.append(value)
+    logits, own, weight = map(np.concatenate, (logarithms, arteries, weights))
 
     def surprise(by: float) -> float:
-        return float(np.mean(logsumexp(logits / by, axis=1) - logits[np.arange(len(own)), own] / by))
+        surprises = logsumexp(logits / by, axis=1) - logits[np.arange(len(own)), own] / by
+        return float(np.average(surprises, weights=weight))
 
     return round(float(minimize_scalar(surprise, bounds=(0.5, 5.0), method="bounded").x), 2) if len(own) else 1.0
 
@@ -70,7 +72,7 @@ def _at_calcium(
     probability: np.ndarray, low: tuple[int, int, int], volume: TerritoryVolume
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Probabilities [n, 11], amount [n] and artery [n] of the coronary calcium within a box."""
-    index, value, artery = volume.plaques
+    index, value, artery = (part[volume.possible[2] <= 4] for part in volume.possible)
     place = np.stack(np.unravel_index(index, volume.hu.shape)) - np.array(low)[:, None]
     inside = ((place >= 0) & (place < np.array(probability.shape[1:])[:, None])).all(0)
     return probability[(slice(None), *place[:, inside])].T, value[inside], artery[inside].astype(int)

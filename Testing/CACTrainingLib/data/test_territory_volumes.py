@@ -16,6 +16,7 @@ from CACTrainingLib.data.territory_patches import (
     border_places,
     heart_centre,
     plain_patch,
+    possible,
     random_patch,
 )
 from CACTrainingLib.data.territory_volumes import SHAPE, STEP_MM, add_dense, make_volume, territory_volume
@@ -57,6 +58,22 @@ def test_calcium_keeps_its_mass_and_lies_mostly_in_its_artery(volume):
 
 
 @pytest.mark.long
+def test_possible_calcium_has_its_kinds_shares_and_lies_where_the_kind_does(volume):
+    index, share, label = volume.possible
+    shares = dict.fromkeys(range(1, 7), 0.0)
+    for territory, part in territory_volumes.POSSIBLE.values():
+        shares[TERRITORIES.index(territory)] += part
+    for number, expected in shares.items():
+        assert share[label == number].sum() == pytest.approx(expected, rel=1e-3)
+        inside = volume.labels.ravel()[index] == number
+        # A left main is hardly longer than a voxel is wide.
+        assert share[(label == number) & inside].sum() > (0.4 if number == 1 else 0.7) * expected
+    dense = possible(volume)
+    assert dense.shape == (6, *SHAPE)
+    assert dense[3].sum() == pytest.approx(shares[4], rel=1e-3)
+
+
+@pytest.mark.long
 def test_a_volume_is_made_once_and_read_as_it_was(volume, tmp_path, monkeypatch):
     monkeypatch.setattr(territory_volumes, "make_volume", lambda number: volume)
     territory_volume(7, tmp_path)
@@ -64,8 +81,9 @@ def test_a_volume_is_made_once_and_read_as_it_was(volume, tmp_path, monkeypatch)
     again = territory_volume(7, tmp_path)
     for name in ("hu", "labels", "heart"):
         np.testing.assert_array_equal(getattr(again, name), getattr(volume, name))
-    for one, other in zip((*again.plaques, *again.deposits), (*volume.plaques, *volume.deposits), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for name in ("plaques", "deposits", "possible"):
+        for one, other in zip(getattr(again, name), getattr(volume, name), strict=True):
+            np.testing.assert_array_equal(one, other)
     assert [path.name for path in tmp_path.iterdir()] == [f"territories-v{territory_volumes.VERSION}-7.npz"]
 
 

@@ -27,14 +27,14 @@ NONE = (np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))
 
 
 def small_volume(number=0):
-    """A ball for heart in the middle, half LAD and half RCA, with a plaque in each."""
+    """A ball for heart in the middle, half LAD and half RCA, with places of plaque in each."""
     k, j, i = np.mgrid[:70, :70, :70] - 35
     heart = k**2 + j**2 + i**2 < 400
     labels = np.where(heart, np.where(i < 0, 4, 2), 0).astype(np.uint8)
     hu = np.where(heart, 40, -900).astype(np.int16)
     places = np.ravel_multi_index(np.array([[35, 35, 35], [35, 35, 35], [30, 40, 31]]), hu.shape)
     plaques = (places.astype(np.int32), np.array([100, 50, 30], np.float32), np.array([4, 2, 2], np.uint8))
-    return TerritoryVolume(hu, labels, heart, plaques, NONE)
+    return TerritoryVolume(hu, labels, heart, NONE, NONE, plaques)
 
 
 def sure(labels, heart):
@@ -51,14 +51,34 @@ def truth():
 
 def test_the_loss_of_what_is_right_is_nothing_and_of_what_is_wrong_much(truth):
     labels, heart = truth
-    loss, parts = territory_loss(sure(labels, heart), labels, heart)
+    none = torch.zeros(1, 6, *labels.shape[1:])
+    loss, parts = territory_loss(sure(labels, heart), labels, heart, none)
     assert float(loss) < 1e-3
-    assert set(parts) == {"entropy", "overlap", "heart"}
+    assert set(parts) == {"entropy", "calcium", "overlap", "heart"}
     swapped = torch.where(labels == 2, 4, torch.where(labels == 4, 2, labels))
-    assert float(territory_loss(sure(swapped, heart), labels, heart)[0]) > 1
-    assert float(territory_loss(sure(labels, 1 - heart), labels, heart)[0]) > 1
+    assert float(territory_loss(sure(swapped, heart), labels, heart, none)[0]) > 1
+    assert float(territory_loss(sure(labels, 1 - heart), labels, heart, none)[0]) > 1
     hidden = torch.where(labels == swapped, labels, UNKNOWN)
-    assert float(territory_loss(sure(swapped, heart), hidden, heart * (hidden != UNKNOWN))[0]) < 1e-3
+    assert float(territory_loss(sure(swapped, heart), hidden, heart * (hidden != UNKNOWN), none)[0]) < 1e-3
+
+
+def test_where_calcium_may_lie_the_loss_asks_for_its_artery(truth):
+    """Of a place that is LCX calcium in one half of patients and LAD in the other, even odds are best: ln 2."""
+    labels, heart = truth
+    none = torch.zeros(1, 6, *labels.shape[1:])
+    at = (0, slice(None), 35, 35, 40)
+    shares = none.clone()
+    shares[0, 1, 35, 35, 40] = shares[0, 2, 35, 35, 40] = 0.5
+    logits = sure(labels, heart)
+
+    def at_calcium(lad, lcx, names=labels):
+        logits[at] = -40.0
+        logits[0, 3, 35, 35, 40], logits[0, 4, 35, 35, 40] = lad, lcx
+        return float(territory_loss(logits, names, heart, shares)[1]["calcium"])
+
+    assert at_calcium(0.0, 0.0) == pytest.approx(np.log(2), rel=1e-3)
+    assert at_calcium(2.0, 0.0) > at_calcium(0.5, 0.0) > at_calcium(0.0, 0.0)
+    assert at_calcium(2.0, 0.0, torch.full_like(labels, UNKNOWN)) == 0
 
 
 def test_calcium_goes_to_the_likeliest_territory_but_never_outside():
@@ -81,8 +101,8 @@ def test_the_temperature_is_that_of_a_network_surer_than_right(monkeypatch):
     volume, output = small_volume(), np.full((1, 12, SIZE, SIZE, SIZE), 1e-6, np.float32)
     output[0, 3], output[0, 5] = 0.1, 0.9
     monkeypatch.setattr(territory_metrics, "predict", lambda *args: (output, ()))
-    plaques = (volume.plaques[0], volume.plaques[1], np.array([4, 2, 4], np.uint8))
-    by = territory_metrics.temperature(None, [replace(volume, plaques=plaques)])
+    possible = (volume.possible[0], np.ones(3, np.float32), np.array([4, 2, 4], np.uint8))
+    by = territory_metrics.temperature(None, [replace(volume, possible=possible)])
     honest = output[0, 2:6, 0, 0, 0] ** (1 / by)
     assert honest[3] / honest.sum() == pytest.approx(2 / 3, abs=0.05)
 
