@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning
 from ..core.grid import Grid, largest_part
-from .chest import BONE_HU, GRID_MM, Chest, depth_inside, landmarks, on_working_grid, voxels, within
+from .chest import BONE_HU, GRID_MM, Chest, depth_inside, grown, landmarks, on_working_grid, voxels, within
 
 if TYPE_CHECKING:
     from .territories import Territories
@@ -105,7 +105,7 @@ def heart_region(scan: CTScan) -> HeartRegion:
     heart, warnings = _heart(chest)
     near = _region_near(heart, coarse, scan.image)
     mask = _on_grid(heart, coarse, near)
-    skeleton = _on_grid(ndimage.binary_dilation(chest.bone), coarse, near)
+    skeleton = _on_grid(grown(chest.bone), coarse, near)
     # Enhanced blood would join it too.
     excluded = skeleton if chest.lumen is not None else _with_what_joins(skeleton, chest.bone, coarse, near)
     aorta = _descending_aorta(chest, heart)
@@ -162,7 +162,7 @@ def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: np.ndarray) -> si
     large &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
     large[0] = False
     bone = large[labels] & ~ndimage.binary_erosion(organs, iterations=voxels(9))
-    return _with_what_joins(_on_grid(ndimage.binary_dilation(bone), coarse, image), bone, coarse, image)
+    return _with_what_joins(_on_grid(grown(bone), coarse, image), bone, coarse, image)
 
 
 def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
@@ -200,12 +200,12 @@ def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
 def _tissue_between_lungs(chest: Chest) -> np.ndarray:
     """Everything that may be heart, vessel or fat around them, regardless of height."""
     _, j, i = np.ogrid[tuple(slice(n) for n in chest.hu.shape)]
-    bone = ndimage.binary_dilation(chest.bone)
+    bone = grown(chest.bone)
     # The chest wall also lies between ribs and in front of the sternum: all that is in front of bone.
     in_front = j < chest.front + (chest.back - chest.front) // 3
     wall = np.maximum.accumulate((bone & in_front)[:, ::-1], axis=1)[:, ::-1]
     padded = np.pad(wall, ((4, 4), (0, 0), (4, 4)), mode="edge")
-    wall = ndimage.binary_closing(padded, np.ones((7, 1, 5)))[4:-4, :, 4:-4] & in_front
+    wall = ndimage.grey_closing(padded.view(np.uint8), (7, 1, 5)).view(bool)[4:-4, :, 4:-4] & in_front
     beside_spine = np.where(abs(i - chest.midline) < voxels(18), 0, voxels(15))
     return (
         chest.space
@@ -276,7 +276,7 @@ def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWar
 
 def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
     """Tissue without what is thinner than OPENING of its largest ball; and that ball's radius in voxels."""
-    soft = ndimage.binary_closing(np.pad(tissue, 3, mode="edge"), iterations=2)[3:-3, 3:-3, 3:-3]
+    soft = ~grown(~grown(np.pad(tissue, 3, mode="edge"), 2), 2)[3:-3, 3:-3, 3:-3]
     depth = depth_inside(soft, voxels(MAX_HEART_RADIUS_MM))
     radius = float(depth.max())
     core = depth > OPENING * radius
