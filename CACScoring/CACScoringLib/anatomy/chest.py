@@ -6,6 +6,7 @@ The values were chosen while looking at 13 chest CTs; they have not been tested 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,10 +145,12 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
 
 def _enhanced_lumen(hu: np.ndarray, spine_row: int) -> np.ndarray | None:
     """Blood brightened by contrast, so that it is not taken for bone; None when no bright chamber is seen in front."""
-    depth = depth_inside(hu > BONE_HU)
-    chamber = depth > LUMEN_RADIUS_MM / GRID_MM
-    if not chamber[:, :spine_row].any():  # a spine without visible discs holds such a ball too, but further back
+    radius = LUMEN_RADIUS_MM / GRID_MM
+    near = hu[:, : max(0, spine_row) + math.ceil(radius) + 1]
+    # A spine without visible discs holds such a ball too, but further back.
+    if not (depth_inside(near > BONE_HU)[:, :spine_row] > radius).any():
         return None
+    chamber = depth_inside(hu > BONE_HU) > radius
     core = depth_inside(hu > max(BONE_HU, 0.5 * float(np.median(hu[chamber])))) > voxels(9)
     return within(core, voxels(15)) & (hu > BONE_HU)
 
