@@ -235,16 +235,16 @@ def _resampled(
     planes, rows, columns = (w[to, of] for w, to, of in zip(weights, filled, needed, strict=True))
     part = array[needed]
     offset = np.float32(outside)
+    result = np.zeros([len(w) for w in weights], np.float32)  # takes no memory where nothing is written
+    target = result[filled]
     if rows.shape[0] * columns.shape[0] < rows.shape[1] * columns.shape[1]:  # fewer pixels first, for speed
-        part = _across(_in_plane(part, rows, columns, offset), planes)
+        in_plane = np.empty((len(part), *target.shape[1:]), np.float32)
+        _in_plane(part, rows, columns, offset, in_plane)
+        target[:] = _across(in_plane, planes)
     else:
-        part = _in_plane(_across(part - offset, planes), rows, columns, np.float32(0))
-    size = tuple(len(w) for w in weights)
-    if part.shape == size:
-        return part + offset if outside else part
-    # Zeros take no memory where nothing is written.
-    result = np.full(size, offset) if outside else np.zeros(size, np.float32)
-    result[filled] += part
+        _in_plane(_across(part - offset, planes), rows, columns, np.float32(0), target)
+    if outside:
+        result += offset
     return result
 
 
@@ -256,10 +256,8 @@ def _band(used: np.ndarray) -> slice:
 def _in_plane(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, offset: np.float32, result: np.ndarray) -> None:
     # Sparse, because most weights are 0, and because small dense products wait for each other's threads on busy cores.
     rows, columns = sparse.csr_array(rows), sparse.csr_array(columns)
-    result = np.empty((len(array), rows.shape[0], columns.shape[0]), np.float32)
     for plane, target in zip(array, result, strict=True):
         target[:] = (columns @ (rows @ (plane - offset)).T).T
-    return result
 
 
 def _across(array: np.ndarray, planes: np.ndarray) -> np.ndarray:
