@@ -103,7 +103,7 @@ def heart_region(scan: CTScan) -> HeartRegion:
     coarse = on_working_grid(scan.image)
     chest = landmarks(sitk.GetArrayFromImage(coarse))
     heart, warnings = _heart(chest)
-    near = _region_near(heart, coarse, scan.image)
+    near = _dense_near(heart, coarse, scan.image)
     mask = _on_grid(heart, coarse, near)
     skeleton = _on_grid(grown(chest.bone), coarse, near)
     # Enhanced blood would join it too.
@@ -117,8 +117,9 @@ def heart_region(scan: CTScan) -> HeartRegion:
     return HeartRegion(Grid.of(scan.image).paste(mask), Grid.of(scan.image).paste(excluded), "lungs", warnings)
 
 
-def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """The part of the scan within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights."""
+def _dense_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
+    """What is dense within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights: uint8 0/1 on
+    that part of the scan's grid."""
     margin = voxels(EXCLUDED_MARGIN_MM)
     box = ndimage.find_objects(heart.view(np.uint8))[0][::-1]
     low = coarse.TransformContinuousIndexToPhysicalPoint([s.start - margin - 0.5 for s in box])
@@ -126,7 +127,7 @@ def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> si
     start = image.TransformPhysicalPointToContinuousIndex(low)
     stop = image.TransformPhysicalPointToContinuousIndex(high)
     limits = zip(start[:2], stop[:2], image.GetSize()[:2], strict=True)
-    return image[(*(slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits), slice(None))]
+    return image[(*(slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits), slice(None))] >= DENSE_HU
 
 
 def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> sitk.Image:
@@ -135,13 +136,13 @@ def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> si
     return grid.image(grid.mask(Grid.of(coarse).image(array)))
 
 
-def _with_what_joins(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image, near: sitk.Image) -> sitk.Image:
+def _with_what_joins(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image, dense: sitk.Image) -> sitk.Image:
     """BONE_LABEL where the skeleton is, with its rim, and where something dense hangs together with it nearby.
 
     Rib ends and calcified cartilage are too thin to be bone on the working grid but join it on the scan's own.
     """
-    reach = _on_grid(within(bone, voxels(15)), coarse, near)
-    joined = sitk.Or(sitk.And(reach, near >= DENSE_HU), skeleton)
+    reach = _on_grid(within(bone, voxels(15)), coarse, dense)
+    joined = sitk.Or(sitk.And(reach, dense), skeleton)
     return sitk.BinaryReconstructionByDilation(skeleton, joined, 0, BONE_LABEL, True)
 
 
@@ -162,7 +163,7 @@ def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: np.ndarray) -> si
     large &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
     large[0] = False
     bone = large[labels] & ~ndimage.binary_erosion(organs, iterations=voxels(9))
-    return _with_what_joins(_on_grid(grown(bone), coarse, image), bone, coarse, image)
+    return _with_what_joins(_on_grid(grown(bone), coarse, image), bone, coarse, image >= DENSE_HU)
 
 
 def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
@@ -284,7 +285,7 @@ def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
-    """Check whether a heart, bool [k, j, i], reaches an end or a side of the scan.
+    """Check whether a heart, [k, j, i] and 0 outside, reaches an end or a side of the scan.
 
     Returns:
         A severe warning where it does.
