@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning
 from ..core.grid import Grid, largest_part
-from .chest import BONE_HU, GRID_MM, Chest, depth_inside, landmarks, on_working_grid, voxels, within
+from .chest import BONE_HU, GRID_MM, Chest, depth_inside, grown, landmarks, on_working_grid, voxels, within
 
 if TYPE_CHECKING:
     from .territories import Territories
@@ -103,9 +103,9 @@ def heart_region(scan: CTScan) -> HeartRegion:
     coarse = on_working_grid(scan.image)
     chest = landmarks(sitk.GetArrayFromImage(coarse))
     heart, warnings = _heart(chest)
-    near = _region_near(heart, coarse, scan.image)
+    near = _dense_near(heart, coarse, scan.image)
     mask = _on_grid(heart, coarse, near)
-    skeleton = _on_grid(ndimage.binary_dilation(chest.bone), coarse, near)
+    skeleton = _on_grid(grown(chest.bone), coarse, near)
     # Enhanced blood would join it too.
     excluded = skeleton if chest.lumen is not None else _with_what_joins(skeleton, chest.bone, coarse, near)
     aorta = _descending_aorta(chest, heart)
@@ -117,8 +117,9 @@ def heart_region(scan: CTScan) -> HeartRegion:
     return HeartRegion(Grid.of(scan.image).paste(mask), Grid.of(scan.image).paste(excluded), "lungs", warnings)
 
 
-def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """The part of the scan within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights."""
+def _dense_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
+    """What is dense within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights: uint8 0/1 on
+    that part of the scan's grid."""
     margin = voxels(EXCLUDED_MARGIN_MM)
     box = ndimage.find_objects(heart.view(np.uint8))[0][::-1]
     low = coarse.TransformContinuousIndexToPhysicalPoint([s.start - margin - 0.5 for s in box])
@@ -126,7 +127,7 @@ def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> si
     start = image.TransformPhysicalPointToContinuousIndex(low)
     stop = image.TransformPhysicalPointToContinuousIndex(high)
     limits = zip(start[:2], stop[:2], image.GetSize()[:2], strict=True)
-    return image[(*(slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits), slice(None))]
+    return image[(*(slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits), slice(None))] >= DENSE_HU
 
 
 def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> sitk.Image:
@@ -135,13 +136,13 @@ def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> si
     return grid.image(grid.mask(Grid.of(coarse).image(array)))
 
 
-def _with_what_joins(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image, near: sitk.Image) -> sitk.Image:
+def _with_what_joins(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image, dense: sitk.Image) -> sitk.Image:
     """BONE_LABEL where the skeleton is, with its rim, and where something dense hangs together with it nearby.
 
     Rib ends and calcified cartilage are too thin to be bone on the working grid but join it on the scan's own.
     """
-    reach = _on_grid(within(bone, voxels(15)), coarse, near)
-    joined = sitk.Or(sitk.And(reach, near >= DENSE_HU), skeleton)
+    reach = _on_grid(within(bone, voxels(15)), coarse, dense)
+    joined = sitk.Or(sitk.And(reach, dense), skeleton)
     return sitk.BinaryReconstructionByDilation(skeleton, joined, 0, BONE_LABEL, True)
 
 
@@ -162,7 +163,7 @@ def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: np.ndarray) -> si
     large &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
     large[0] = False
     bone = large[labels] & ~ndimage.binary_erosion(organs, iterations=voxels(9))
-    return _with_what_joins(_on_grid(ndimage.binary_dilation(bone), coarse, image), bone, coarse, image)
+    return _with_what_joins(_on_grid(grown(bone), coarse, image), bone, coarse, image >= DENSE_HU)
 
 
 def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
@@ -200,12 +201,12 @@ def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
 def _tissue_between_lungs(chest: Chest) -> np.ndarray:
     """Everything that may be heart, vessel or fat around them, regardless of height."""
     _, j, i = np.ogrid[tuple(slice(n) for n in chest.hu.shape)]
-    bone = ndimage.binary_dilation(chest.bone)
+    bone = grown(chest.bone)
     # The chest wall also lies between ribs and in front of the sternum: all that is in front of bone.
     in_front = j < chest.front + (chest.back - chest.front) // 3
     wall = np.maximum.accumulate((bone & in_front)[:, ::-1], axis=1)[:, ::-1]
     padded = np.pad(wall, ((4, 4), (0, 0), (4, 4)), mode="edge")
-    wall = ndimage.binary_closing(padded, np.ones((7, 1, 5)))[4:-4, :, 4:-4] & in_front
+    wall = ndimage.grey_closing(padded.view(np.uint8), (7, 1, 5)).view(bool)[4:-4, :, 4:-4] & in_front
     beside_spine = np.where(abs(i - chest.midline) < voxels(18), 0, voxels(15))
     return (
         chest.space
@@ -276,7 +277,7 @@ def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWar
 
 def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
     """Tissue without what is thinner than OPENING of its largest ball; and that ball's radius in voxels."""
-    soft = ndimage.binary_closing(np.pad(tissue, 3, mode="edge"), iterations=2)[3:-3, 3:-3, 3:-3]
+    soft = ~grown(~grown(np.pad(tissue, 3, mode="edge"), 2), 2)[3:-3, 3:-3, 3:-3]
     depth = depth_inside(soft, voxels(MAX_HEART_RADIUS_MM))
     radius = float(depth.max())
     core = depth > OPENING * radius
@@ -284,7 +285,7 @@ def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
-    """Check whether a heart, bool [k, j, i], reaches an end or a side of the scan.
+    """Check whether a heart, [k, j, i] and 0 outside, reaches an end or a side of the scan.
 
     Returns:
         A severe warning where it does.

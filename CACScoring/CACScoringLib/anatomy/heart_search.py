@@ -153,7 +153,7 @@ def _beside_lungs(region: HeartRegion, lungs: HeartRegion) -> HeartRegion:
         )
         return _from_lungs(lungs, reason)
     mask = sitk.And(region.mask, lungs.excluded != BONE_LABEL)
-    cut = cut_warnings(sitk.GetArrayViewFromImage(mask) != 0)
+    cut = cut_warnings(sitk.GetArrayViewFromImage(mask))
     # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
     warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *region.warnings, *cut)
     territories = region.territories and region.territories.with_descending_aorta(lungs.excluded == AORTA_LABEL)
@@ -177,7 +177,7 @@ def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegio
         f"The heart could not be located from the lungs, so it was found by the network {region.source} alone, "
         "and bone was excluded by size and density alone. Check the heart outline."
     )
-    cut = cut_warnings(sitk.GetArrayViewFromImage(region.mask) != 0)
+    cut = cut_warnings(sitk.GetArrayViewFromImage(region.mask))
     territories = region.territories
     organs = Grid.of(coarse).mask(region.mask)
     if territories is not None:
@@ -227,5 +227,6 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
 
 
 def _dice(first: sitk.Image, second: sitk.Image) -> float:
-    a, b = (sitk.GetArrayViewFromImage(mask) != 0 for mask in (first, second))
+    """Of masks, uint8 0/1."""
+    a, b = (sitk.GetArrayViewFromImage(mask) for mask in (first, second))
     return 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))

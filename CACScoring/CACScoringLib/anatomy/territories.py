@@ -62,14 +62,18 @@ class Territories:
     def labels(self, image: sitk.Image) -> sitk.Image:
         """The likeliest territory of every voxel of the scan, uint8 on its grid; ties go to the lower label."""
         label = np.zeros(image.GetSize()[::-1], np.uint8)
-        best = np.zeros(label.shape, np.float32)
         possible = self.probability >= 1 / len(TERRITORIES)  # as it is where a territory is the likeliest
         possible[OUTSIDE] = possible[1:].any(0)
+        around, best = (slice(0, 0),) * 3, np.zeros(0, np.float32)
         for number in np.nonzero(possible.any((1, 2, 3)))[0]:
             cut, grid, box = self._part(label.shape, possible[number])
             probability = grid.paste(self.probability[number][box], _lengths(cut))
-            np.copyto(label[cut], np.uint8(number), where=probability > best[cut])
-            np.maximum(best[cut], probability, out=best[cut])
+            if number == OUTSIDE:  # the first, around all others
+                around, best = cut, probability
+                continue
+            own = best[tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(cut, around, strict=True))]
+            np.copyto(label[cut], np.uint8(number), where=probability > own)
+            np.maximum(own, probability, out=own)
         return Grid.of(image).image(label)
 
     def heart_mask(self, image: sitk.Image, threshold: float = 0.5) -> sitk.Image:

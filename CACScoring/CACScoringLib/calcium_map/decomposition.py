@@ -321,23 +321,26 @@ def assembled(
         seen = slice_input(slices, chosen)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
         on_grid[chosen] *= seen - maps[chosen] >= settings.min_healthy_hu
     hu = slices.grid.paste(on_grid, scan.image.GetSize())
-    gone = hu < settings.floor_hu
+    filled = hu.reshape(-1)
+    flat = np.flatnonzero(filled)  # what is never written takes no memory
+    gone = filled[flat] < settings.floor_hu
     if settings.within_heart:
-        gone |= sitk.GetArrayViewFromImage(heart_mask) == 0
-    hu[gone & (hu != 0)] = 0  # what is never written takes no memory
+        gone |= sitk.GetArrayViewFromImage(heart_mask).reshape(-1)[flat] == 0
+    filled[flat[gone]] = 0
+    kept = flat[~gone]
     return Decomposition(
         calcium_map=Grid.of(scan.image).image(hu),
         decomposed=decomposed,
         settings=settings,
-        warnings=_saturation(scan.hu, hu),
+        warnings=_saturation(scan.hu.reshape(-1)[kept], filled[kept]),
     )
 
 
 def without(parts: Decomposition, left_out: np.ndarray) -> Decomposition:
     """The decomposition with the map 0 where `left_out` (bool [k, j, i], or of one value a slice) is true."""
     grid = Grid.of(parts.calcium_map)
-    kept = grid.image(np.broadcast_to(~left_out, grid.size[::-1]))
-    return replace(parts, calcium_map=sitk.Mask(parts.calcium_map, kept))
+    gone = grid.image(np.broadcast_to(left_out, grid.size[::-1]))
+    return replace(parts, calcium_map=sitk.MaskNegated(parts.calcium_map, gone))
 
 
 def healthy_image(scan_image: sitk.Image, calcium_map: sitk.Image) -> sitk.Image:
@@ -386,7 +389,7 @@ def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, Loaded
 
 def _check_switched(by_reader: Mapping[int, bool], heart: sitk.Image) -> None:
     count = heart.GetSize()[2]
-    in_heart = np.nonzero((sitk.GetArrayViewFromImage(heart) != 0).any((1, 2)))[0]
+    in_heart = np.nonzero(sitk.GetArrayViewFromImage(heart).any((1, 2)))[0]
     for k in by_reader:
         if not 0 <= k < count:
             raise CTError(f"The scan has no slice {k}: counted from the feet, its slices are 0 to {count - 1}.")

@@ -10,15 +10,19 @@ axes are the scan's own, it is three sparse matrix products. All arrays are [k, 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage, sparse
 
 Box = tuple[slice, ...]
+
+_FAR = 10**5
+"""Voxels: farther than any scan reaches."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Grid:
 
     def image(self, array: np.ndarray) -> sitk.Image:
         """An array [k, j, i] as an image on this grid; bool becomes uint8 0/1."""
-        return self._placed(sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == bool else array))
+        return self._placed(sitk.GetImageFromArray(array.view(np.uint8) if array.dtype == bool else array))
 
     def resample(self, image: sitk.Image) -> sitk.Image:
         """An image on this grid: linear, in the image's own pixel type, with its border values beyond its border."""
@@ -51,7 +55,31 @@ class Grid:
 
     def mask(self, mask: sitk.Image) -> np.ndarray:
         """A uint8 0/1 mask of another grid on this one, with a smooth outline: bool [k, j, i]."""
-        return sitk.GetArrayFromImage(self.resample(mask * np.uint8(200))) >= 100
+        whole = np.zeros(self.size[::-1], bool)
+        if not sitk.GetArrayViewFromImage(mask).any():
+            return whole
+        slices, part = self._slices_around(mask)
+        smooth = part.resample(mask * np.uint8(200))
+        whole[slices] = sitk.GetArrayViewFromImage(smooth) >= 100
+        return whole
+
+    def _slices_around(self, mask: sitk.Image) -> tuple[slice, Grid]:
+        """The slices of this grid that a mask of another grid, not empty, can reach, and their grid.
+
+        Not a box: resampled rows and columns that begin elsewhere are rounded otherwise, which moves an outline where
+        voxels lie exactly between two of the mask's.
+        """
+        ends = []
+        for part, count in zip(bounding_box(sitk.GetArrayViewFromImage(mask))[::-1], mask.GetSize(), strict=True):
+            # A voxel at the mask's border goes on beyond it.
+            ends.append((part.start - 1 if part.start else -_FAR, part.stop if part.stop < count else _FAR))
+        own = self._placed(sitk.Image([1] * len(self.size), sitk.sitkUInt8))
+        corners = map(mask.TransformIndexToPhysicalPoint, itertools.product(*ends))
+        reach = [own.TransformPhysicalPointToContinuousIndex(corner)[2] for corner in corners]
+        last = self.size[2] - 1
+        low, high = (min(max(0, at), last) for at in (math.floor(min(reach)), math.ceil(max(reach))))
+        origin = own.TransformIndexToPhysicalPoint((0, 0, low))
+        return slice(low, high + 1), replace(self, size=(*self.size[:2], high + 1 - low), origin_mm=origin)
 
     def box(self, part: sitk.Image) -> list[slice]:
         """Box of a part of this grid, i j k; negative or beyond its size if it is not a part."""
@@ -148,7 +176,7 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     """Find the smallest box around a mask.
 
     Args:
-        mask: Bool array, not empty.
+        mask: Array that is 0 outside, not empty.
 
     Returns:
         A slice by axis.
@@ -207,16 +235,16 @@ def _resampled(
     planes, rows, columns = (w[to, of] for w, to, of in zip(weights, filled, needed, strict=True))
     part = array[needed]
     offset = np.float32(outside)
+    result = np.zeros([len(w) for w in weights], np.float32)  # takes no memory where nothing is written
+    target = result[filled]
     if rows.shape[0] * columns.shape[0] < rows.shape[1] * columns.shape[1]:  # fewer pixels first, for speed
-        part = _across(_in_plane(part, rows, columns, offset), planes)
+        in_plane = np.empty((len(part), *target.shape[1:]), np.float32)
+        _in_plane(part, rows, columns, offset, in_plane)
+        target[:] = _across(in_plane, planes)
     else:
-        part = _in_plane(_across(part - offset, planes), rows, columns, np.float32(0))
-    size = tuple(len(w) for w in weights)
-    if part.shape == size:
-        return part + offset if outside else part
-    # Zeros take no memory where nothing is written.
-    result = np.full(size, offset) if outside else np.zeros(size, np.float32)
-    result[filled] += part
+        _in_plane(_across(part - offset, planes), rows, columns, np.float32(0), target)
+    if outside:
+        result += offset
     return result
 
 
@@ -225,13 +253,11 @@ def _band(used: np.ndarray) -> slice:
     return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
 
-def _in_plane(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, offset: np.float32) -> np.ndarray:
+def _in_plane(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, offset: np.float32, result: np.ndarray) -> None:
     # Sparse, because most weights are 0, and because small dense products wait for each other's threads on busy cores.
     rows, columns = sparse.csr_array(rows), sparse.csr_array(columns)
-    result = np.empty((len(array), rows.shape[0], columns.shape[0]), np.float32)
     for plane, target in zip(array, result, strict=True):
         target[:] = (columns @ (rows @ (plane - offset)).T).T
-    return result
 
 
 def _across(array: np.ndarray, planes: np.ndarray) -> np.ndarray:

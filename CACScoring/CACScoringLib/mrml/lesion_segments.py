@@ -182,8 +182,7 @@ def _add_segmentation(
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     representation = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     values = sitk.GetArrayViewFromImage(labels)
-    filled = values != 0
-    part = bounding_box(filled) if filled.any() else (slice(0, 1),) * 3
+    part = bounding_box(values) if values.any() else (slice(0, 1),) * 3
     start, size = [p.start for p in part[::-1]], [p.stop - p.start for p in part[::-1]]
     data = oriented_image(labels, start, size)
     data.GetPointData().SetScalars(vtk_array(values[part]))

@@ -108,8 +108,10 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
 
 def _around_heart(heart: sitk.Image, calcium_map: sitk.Image) -> tuple[slice, ...]:
     """The part of the scan's grid, i j k, that holds the heart and all of the map."""
-    held = (sitk.GetArrayViewFromImage(heart) != 0) | (sitk.GetArrayViewFromImage(calcium_map) != 0)
-    return bounding_box(held)[::-1] if held.any() else (slice(0, 1),) * 3
+    held = [array for array in map(sitk.GetArrayViewFromImage, (heart, calcium_map)) if array.any()]
+    boxes = zip(*map(bounding_box, held), strict=True)
+    box = tuple(slice(min(s.start for s in own), max(s.stop for s in own)) for own in boxes)
+    return box[::-1] or (slice(0, 1),) * 3
 
 
 def _with_map(

@@ -112,10 +112,10 @@ def metal_lesions(lesions: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
         lesions: Lesions of the scan, of the CT itself or of its calcium map.
         scan: The CT.
     """
-    metal = metal_voxels(lesions.id_map, scan)
-    where = np.flatnonzero(metal)
-    counts = np.zeros((int(lesions.id_map.max(initial=0)) + 1, max(MetalKind) + 1), int)
-    np.add.at(counts, (lesions.id_map.reshape(-1)[where], metal.reshape(-1)[where]), 1)
+    ids = lesions.id_map.reshape(-1)[lesions.flat]
+    kinds = metal_voxels(lesions.id_map, scan).reshape(-1)[lesions.flat]
+    counts = np.zeros((int(ids.max(initial=0)) + 1, max(MetalKind) + 1), int)
+    np.add.at(counts, (ids[kinds > 0], kinds[kinds > 0]), 1)
     most = BLOOD_MM3 / math.prod(scan.GetSpacing())
     touched = [own.id for own in lesions.lesions if counts[own.id].any() and own.voxels <= most]
     return {number: MetalKind(int(counts[number].argmax())) for number in touched}

@@ -87,7 +87,7 @@ def site_labels(result: ScoreResult) -> sitk.Image:
     if elsewhere is not None:
         labels += elsewhere.lesions.artery_map()
     if method.left_out is not None:
-        labels[method.left_out.lesions.id_map > 0] = Artery.UNASSIGNED
+        labels.reshape(-1)[method.left_out.lesions.flat] = Artery.UNASSIGNED
     image = sitk.GetImageFromArray(labels)
     image.CopyInformation(result.scan.image)
     return image

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..core.ct import CTScan
+from ..core.grid import bounding_box
 from ..core.labels import TERRITORIES, Artery, NonCoronary, Site
 from ..scoring.evidence import SITE_OF
 from ..scoring.lesions import Lesion, LesionSet, SliceComponent
@@ -152,14 +153,12 @@ def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: 
 
 def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
     """What pictures show: the heart and the lesions, with a margin to the sides."""
-    shape = (sitk.GetArrayViewFromImage(heart) != 0) | (lesions.id_map != 0)
-    margin = [int(np.ceil(_MARGIN_MM / s)) for s in scan.image.GetSpacing()[::-1]]
+    places = np.unravel_index(lesions.flat, lesions.id_map.shape)
     box = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero(shape.any(axis=others))
-        pad = margin[axis] if axis else 0
-        box.append(slice(max(0, filled[0] - pad), filled[-1] + 1 + pad))
+    for axis, (inside, at) in enumerate(zip(bounding_box(sitk.GetArrayViewFromImage(heart)), places, strict=True)):
+        pad = int(np.ceil(_MARGIN_MM / scan.image.GetSpacing()[2 - axis])) if axis else 0
+        first, last = at.min(initial=inside.start), at.max(initial=inside.stop - 1)
+        box.append(slice(max(0, int(first) - pad), int(last) + 1 + pad))
     return tuple(box)
 
 

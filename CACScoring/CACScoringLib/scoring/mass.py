@@ -127,10 +127,7 @@ def lesion_masses(
     Returns:
         By the lesions' ids.
     """
-    ids = lesions.id_map.astype(np.int32)
-    if others is not None:
-        ids[others & (ids == 0)] = -1
-    sums = _Sums(hu, ids, spacing_mm)
+    sums = _Sums(hu, lesions.id_map, others, spacing_mm)
     c, voxel_mm3 = calibration.mg_per_cm3_per_hu / 1000, math.prod(spacing_mm)
     in_map = {lesion.id: sum(c.sum_hu for c in lesion.components) for lesion in lesions.lesions}
     masses = {}
@@ -155,11 +152,18 @@ class _Near:
 
 
 class _Sums:
-    """Sums over regions of a scan. ids: of the lesion at each voxel, int32 [k, j, i]; -1 for other calcium."""
+    """Sums over regions of a scan. id_map: of the lesion at each voxel, [k, j, i]. others: as of `lesion_masses`."""
 
-    def __init__(self, hu: np.ndarray, ids: np.ndarray, spacing_mm: tuple[float, float, float]) -> None:
+    def __init__(
+        self,
+        hu: np.ndarray,
+        id_map: np.ndarray,
+        others: np.ndarray | None,
+        spacing_mm: tuple[float, float, float],
+    ) -> None:
         self.hu = hu
-        self._ids = ids
+        self._id_map = id_map
+        self._others = others
         self._in_slice_mm = spacing_mm[1], spacing_mm[0]
 
     def near(self, number: int, box: tuple[slice, ...]) -> _Near:
@@ -169,11 +173,18 @@ class _Sums:
             slice(max(0, s.start - margin), min(size, s.stop + margin))
             for s, margin, size in zip(box, margins, self.hu.shape, strict=True)
         )
-        ids = self._ids[box]
+        ids = self._ids_in(box)
         own, other = self._distances(ids == number), self._distances((ids != number) & (ids != 0))
         tissue = self.hu[box] >= NOT_TISSUE_HU
         region = (own <= REACH_MM) & (own <= other) & ((ids == number) | (ids == 0)) & tissue
         return _Near(box, region, (own > REACH_MM) & (own <= REACH_MM + RING_MM) & (other > REACH_MM) & tissue)
+
+    def _ids_in(self, box: tuple[slice, ...]) -> np.ndarray:
+        """Of the lesion at each voxel of a box, int32; -1 for other calcium."""
+        ids = self._id_map[box].astype(np.int32)
+        if self._others is not None:
+            ids[self._others[box] & (ids == 0)] = -1
+        return ids
 
     def _distances(self, calcium: np.ndarray) -> np.ndarray:
         """In the slice, mm, from calcium in it or in a slice beside it."""
@@ -202,7 +213,7 @@ class _Sums:
             box = tuple(slice(s.start + o, s.stop + o) for s, o in zip(near.box, offset, strict=True))
             if any(s.start < 0 or s.stop > size for s, size in zip(box, self.hu.shape, strict=True)):
                 continue
-            hu, free = self.hu[box], self._ids[box] == 0
+            hu, free = self.hu[box], self._ids_in(box) == 0
             tissue = hu >= NOT_TISSUE_HU
             if not (free & tissue)[near.region].all():
                 continue

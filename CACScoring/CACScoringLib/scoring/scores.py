@@ -181,7 +181,9 @@ def score_map(context: ScanContext) -> ScanContext:
     evidence = Evidence(parts.settings.evidence_weights, None, parts.settings.most_not_coronary)
     lesions, suggestions, left_out = coronary_lesions(context, calcium.coronary, evidence)
     if len(lesions.lesions) < len(found.lesions):
-        parts = without(parts, (found.id_map > 0) & (lesions.id_map == 0))
+        gone = np.zeros(found.id_map.shape, bool)
+        gone.reshape(-1)[np.setdiff1d(found.flat, lesions.flat, assume_unique=True)] = True
+        parts = without(parts, gone)
     if count := len(left_out.suggestions):
         counted = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
         message = f"{counted} left out, as probably noise or not coronary calcium."

@@ -1,11 +1,11 @@
-"""Landmarks of a chest: the filled hull of the lungs, against testing every point of a plane."""
+"""Landmarks of a chest: the filled hull of the lungs and grown masks, each against a slow reference."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from CACScoringLib.anatomy.chest import _filled_hull
+from CACScoringLib.anatomy.chest import _filled_hull, grown
 
 
 def filled_point_by_point(plane: np.ndarray) -> np.ndarray:
@@ -31,3 +31,17 @@ def test_filled_hull_is_that_of_every_point(points):
         np.testing.assert_array_equal(hull, filled_point_by_point(plane))
         filled += hull.sum()
     assert (filled > 0) == (points >= 3)
+
+
+@pytest.mark.parametrize(("axes", "steps"), [((0, 1, 2), 1), ((0, 1, 2), 3), ((1, 2), 5), ((1, 2), 0)])
+def test_grown_is_scipys_dilation_and_its_complement_the_erosion(axes, steps):
+    mask = np.random.default_rng(steps).random((9, 14, 11)) < 0.05
+    cross = ndimage.generate_binary_structure(3, 1)
+    if 0 not in axes:
+        cross[[0, 2]] = False
+    before = mask.copy()
+    dilated = ndimage.binary_dilation(mask, cross, iterations=steps) if steps else mask
+    np.testing.assert_array_equal(grown(mask, steps, axes), dilated)
+    np.testing.assert_array_equal(mask, before)
+    eroded = ndimage.binary_erosion(~mask, cross, iterations=steps, border_value=1) if steps else ~mask
+    np.testing.assert_array_equal(~grown(mask, steps, axes), eroded)

@@ -37,6 +37,29 @@ def test_a_mask_on_a_finer_grid_keeps_its_outline(image):
     assert found.sum() == inside.sum() * 9
 
 
+@pytest.mark.parametrize(
+    "filled",
+    [
+        np.s_[2:4, 3:5, 4:7],
+        np.s_[0:2, 3:5, 4:7],
+        np.s_[2:4, 5:8, 9:10],
+        np.s_[:, :, :],
+        np.s_[0:0, 0:0, 0:0],
+    ],
+)
+def test_a_mask_is_resampled_where_it_can_be_alone(image, filled):
+    inside = np.zeros((6, 8, 10), bool)
+    inside[filled] = True
+    mask = Grid.of(image).image(inside)
+    # Shifted, so that no voxel lies exactly between two; it goes beyond the mask's grid on some sides, where the
+    # mask's border voxels go on, and ends within it on others.
+    places = (((30, 26, 14), (-22.13, 30.17, -161.13)), ((8, 9, 4), (-23.0, 31.9, -155.37)), ((2, 2, 2), (90.0,) * 3))
+    for size, origin in places:
+        grid = Grid(size, (0.37, 0.41, 1.3), origin, TURNED)
+        everywhere = sitk.GetArrayFromImage(grid.resample(mask * np.uint8(200))) >= 100
+        np.testing.assert_array_equal(grid.mask(mask), everywhere)
+
+
 def test_boxes_and_largest_parts():
     mask = np.zeros((5, 5, 5), bool)
     assert not largest_part(mask).any()
