@@ -224,13 +224,8 @@ SITE_OF: dict[str, Site] = {
 }
 """Where calcium lies by the territory it lies in."""
 
-CALCIUM_RATES = {"pulmonary artery": 0.1, "other": 0.1, "outside": 0.1}
-"""How likely calcium is at a place of a territory, against a place of an artery, a valve or the aorta. Set by hand."""
-
 SLIVER_MM3 = 6.0
 """A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""
-
-_RATES = np.array([CALCIUM_RATES.get(name, 1.0) for name in TERRITORIES], np.float32)
 
 
 def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, candidates: np.ndarray) -> np.ndarray:
@@ -254,8 +249,8 @@ def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, ca
     if bone is not None:
         inside &= ~bone.reshape(-1)[flat]
     flat = flat[inside]
-    weighted = territories.at(flat, candidates.shape) * _RATES
-    values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[weighted.argmax(1)]
+    likeliest = territories.at(flat, candidates.shape).argmax(1)
+    values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[likeliest]
     values = _without_slivers(flat, values, region.mask)
     if bone is not None:
         kept = ~((values == NonCoronary.THORACIC_AORTA) & _touching(flat, values, bone))
@@ -361,10 +356,9 @@ def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
 def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySuggestion]:
     """From the territories of all voxels of each lesion; the artery is the one that the lesion is labelled with."""
     ids = lesions.id_map.reshape(-1)[lesions.flat]
-    weighted = territories.at(lesions.flat, lesions.id_map.shape) * _RATES
-    weighted /= weighted.sum(1, keepdims=True)
+    probability = territories.at(lesions.flat, lesions.id_map.shape)
     sizes = np.maximum(np.bincount(ids), 1)
-    means = np.stack([np.bincount(ids, weights=column) for column in weighted.T], axis=1) / sizes[:, None]
+    means = np.stack([np.bincount(ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
     result = []
     for lesion in lesions.lesions:
         own = means[lesion.id]
