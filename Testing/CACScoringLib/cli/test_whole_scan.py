@@ -64,12 +64,6 @@ def test_an_estimate_is_asked_for_and_written(chest, asked, capsys, option):
     assert "Agatston about 333" in output.out
 
 
-def test_a_model_is_named(chest, asked):
-    by_hand.save_vessels(chest / "installed", "mine")
-    assert score(chest, "--whole-scan", "vessels", "--model", "mine", "--model", "our-slices") == 0
-    assert asked == [("mine", True)]
-
-
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
@@ -90,18 +84,6 @@ def test_a_damaged_model_is_told_before_anything_is_scored(chest, capsys):
     (chest / "bundled" / "our-vessels.safetensors").write_bytes(b"x")
     assert score(chest, "--whole-scan") == cli.BAD_INPUT
     assert "SHA-256" in capsys.readouterr().err
-
-
-def test_the_score_is_kept_where_an_estimate_fails(chest, monkeypatch):
-    def fails(*_args):
-        raise ModuleNotFoundError(name="monai")
-
-    monkeypatch.setattr(whole_scan_run, "_estimate", fails)
-    assert score(chest, "--whole-scan") == 0
-    found = content(chest / "out")
-    assert found["methods"]["threshold"]["total"]["agatston"] == pytest.approx(32)
-    assert "second-opinion-failed" in [warning["code"] for warning in found["warnings"]]
-    assert found["second_opinions"] == {}
 
 
 @pytest.mark.long
