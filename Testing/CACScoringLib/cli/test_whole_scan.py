@@ -86,6 +86,18 @@ def test_a_damaged_model_is_told_before_anything_is_scored(chest, capsys):
     assert "SHA-256" in capsys.readouterr().err
 
 
+def test_the_score_is_kept_where_an_estimate_fails(chest, monkeypatch):
+    def fails(*_args):
+        raise ModuleNotFoundError(name="monai")
+
+    monkeypatch.setattr(whole_scan_run, "_estimate", fails)
+    assert score(chest, "--whole-scan") == 0
+    found = content(chest / "out")
+    assert found["methods"]["threshold"]["total"]["agatston"] == pytest.approx(32)
+    assert "second-opinion-failed" in [warning["code"] for warning in found["warnings"]]
+    assert found["second_opinions"] == {}
+
+
 @pytest.mark.long
 def test_a_cohort_has_a_column_of_its_own(chest, asked, monkeypatch):
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
