@@ -64,6 +64,12 @@ def test_an_estimate_is_asked_for_and_written(chest, asked, capsys, option):
     assert "Agatston about 333" in output.out
 
 
+def test_a_model_is_named(chest, asked):
+    by_hand.save_vessels(chest / "installed", "mine")
+    assert score(chest, "--whole-scan", "vessels", "--model", "mine", "--model", "our-slices") == 0
+    assert asked == [("mine", True)]
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
