@@ -146,28 +146,3 @@ def test_the_architecture_names_and_draws_files_that_are_there():
 def test_benchmarks_are_listed():
     listed = re.findall(r"`(\w+\.py)\b", text(ROOT / "docs" / "developer" / "benchmarks.md"))
     assert sorted(listed) == sorted(file.name for file in (ROOT / "Testing" / "Benchmarks").glob("*.py"))
-
-
-def test_a_broken_link_is_found(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("# One, two\n[a](#one-two) [b](#three) [c](page.md) ![d](none.png)\n```\n[e](f)\n```\n")
-    assert broken_links(page) == ["#three", "none.png"]
-
-
-@pytest.mark.parametrize(
-    ("written", "found"),
-    [
-        ("`./cac score CT --heart MASK`", []),
-        ("`./cac scor CT`", ["scor"]),
-        ("```\n./cac score CT \\\n    --hart=MASK\n```", ["--hart"]),
-        ("```\n./cac models install A && ./cac models instal B\n```", ["instal"]),
-        ("```\n./cac drr CT   # or: ./cac score CT --hart M; the view is PA\n```", ["--hart"]),
-        ("`cac train heart --no-such`", ["--no-such"]),
-        ("`cac train NETWORK --help`", []),
-        ("`./cac test --any`", []),
-    ],
-)
-def test_a_wrong_command_is_found(written, found, parser_of):
-    commands = command_lines(written)
-    assert commands
-    assert [fault for words in commands for fault in faults(words, parser_of)] == found

@@ -1,6 +1,5 @@
 """The pages that are generated from the code, and the built site."""
 
-import argparse
 import os
 import re
 import subprocess
@@ -26,20 +25,6 @@ def test_every_command_has_its_options_and_defaults():
     assert {"score", "project new", "train", "evaluate", "test"} <= set(sections)
     assert "./cac phantom --output DIR (--pairs N | --single N) [OPTIONS]" in sections["phantom"]
     assert re.search(r"\| `--progress \{.*\}` \| .+ \| `auto` \|", sections["phantom"])
-
-
-def test_what_is_hidden_is_left_out():
-    parser = argparse.ArgumentParser(prog="cac")
-    commands = parser.add_subparsers()
-    shown = commands.add_parser("shown", help="is shown | here")
-    shown.add_argument("--new", type=int, default=1, help="at most %(default)s")
-    shown.add_argument("--old", help=argparse.SUPPRESS)
-    commands.add_parser("hidden")
-    page = command_tables.commands_as_markdown(parser)
-    assert "## shown\n\nIs shown \\| here.\n" in page
-    assert "| `--new NEW` | at most 1 | `1` |" in page
-    assert "old" not in page
-    assert "hidden" not in page
 
 
 @pytest.mark.long

@@ -131,27 +131,3 @@ def test_a_run_of_the_panel_begins_with_few_files():
     code = f"import sys; sys.path[:0] = {[str(place) for place in places]!r}\n{PRESS}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert int(done.stdout.split()[-1]) <= MOST_FILES
-
-
-class TestTheTest:
-    """The guard itself: it must notice what it is for."""
-
-    def test_relative_names(self):
-        assert absolute("..core.ct.CTError", "CACScoringLib.panel") == "CACScoringLib.core.ct.CTError"
-        assert absolute(".worker", "CACScoringLib.panel") == "CACScoringLib.panel.worker"
-        assert absolute("json", "CACScoringLib.panel") == "json"
-
-    def test_what_others_load_is_seen(self):
-        heavy = loaded_with(ROOT / "CACScoring" / "CACScoringLib" / "review" / "scene.py")
-        assert "scipy" in heavy, "through lesions.py, which review/scene.py imports"
-
-    @pytest.mark.parametrize(
-        ("source", "names"),
-        [
-            ("import json\ndef f():\n    import torch\nclass C:\n    import scipy.ndimage", {"json", "scipy.ndimage"}),
-            ("if TYPE_CHECKING:\n    import torch\nelse:\n    import json", {"json"}),
-            ("from . import risk", {".risk"}),
-        ],
-    )
-    def test_only_what_loading_runs_is_seen(self, source, names):
-        assert imports_at_load(ast.parse(source)) == names

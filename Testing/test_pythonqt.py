@@ -72,9 +72,3 @@ def test_panels(file):
 )
 def test_what_is_complained_of(text):
     assert len(complaints(text)) == 1
-
-
-def test_what_is_fine():
-    lines = ["class A(qt.QWidget):", " def __init__(self): super().__init__()", "state == qt.Qt.Checked"]
-    lines += ["qt.QLabel(_('{n} scans').format(n=1))", "isinstance(path, str)"]
-    assert complaints("\n".join(lines)) == []

@@ -152,10 +152,3 @@ def test_docstrings_have_sections():
         if (sections := lacking_sections(function))
     ]
     assert not lacking, "\n".join(lacking)
-
-
-def test_a_docstring_without_sections_is_found():
-    source = """def read(path: Path, name: str) -> tuple[int, int]:
-    'Read. path: a file. name: its name. Raises OSError, ValueError.'
-"""
-    assert lacking_sections(ast.parse(source).body[0]) == ["Args", "Returns", "Raises"]

@@ -71,17 +71,3 @@ class TestSmoke:
         assert status == 1
         assert text.startswith("scoring the sample: RuntimeError: there is no result:")
         assert text.endswith("CAC smoke test: 1 failed\n")
-
-    @pytest.mark.long
-    def test_an_effect_that_fails(self, start, capsys, monkeypatch):
-        start(main_window=True)
-        from CACScoringLib.panel.effects import scan as effect_scan
-
-        monkeypatch.delattr(effect_scan, "EffectScan")
-        status, text = run(capsys)
-        assert status == 1
-        assert {line.partition(":")[0] for line in text.splitlines()} >= set(EFFECTS)
-
-    def test_a_module_that_is_not_loaded(self, start, capsys):
-        start(modules=("CACScoring",))
-        assert run(capsys) == (1, "CACTraining: the module is not loaded\nCAC smoke test: 1 failed\n")

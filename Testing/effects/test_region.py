@@ -14,15 +14,6 @@ class TestRegion:
         assert set(painted[:, 0]) == {7}
         assert len(painted) == pytest.approx(np.pi * 5**2, rel=0.1)
 
-    def test_ball(self, desk):
-        effect = desk.use("CAC Region")
-        effect.boxes["Sphere"].setChecked(True)
-        desk.click((8, 20, 20))
-        desk.show_slice(8)
-        painted = np.argwhere(desk.voxels("LAD"))
-        assert len(painted) * 2 == pytest.approx(4 / 3 * np.pi * 5**3, rel=0.12)
-        assert set(painted[:, 0]) == {5, 6, 7, 8, 9}
-
     @pytest.mark.parametrize("order", ["LPS", "SAR"])
     @pytest.mark.parametrize("direction", [None, ("x", 25)], ids=str)
     def test_stroke_in_any_axes_is_one_layer(self, make_desk, order, direction):

@@ -63,12 +63,6 @@ def paint_voxels(phantom: Phantom, voxels: list[tuple[int, int, int]], hu: float
     paint(phantom, inside, hu, artery)
 
 
-def paint_ball(phantom: Phantom, centre_mm: tuple[float, float, float], radius_mm: float, hu: float, artery: int):
-    """Fill the voxels whose centre lies inside a ball."""
-    x, y, z = _offsets(phantom.image, centre_mm)
-    paint(phantom, x**2 + y**2 + z**2 <= radius_mm**2, hu, artery)
-
-
 def paint_cylinder(
     phantom: Phantom, foot_mm: tuple[float, float, float], radius_mm: float, height_mm: float, hu: float, artery: int
 ):

@@ -18,11 +18,10 @@ from CACScoringLib.archive.address import Access, connect
 from CACScoringLib.archive.files import dicom_files
 from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
-from CACScoringLib.archive.transfer import matching_series, pull_all, push_all
+from CACScoringLib.archive.transfer import push_all
 from CACScoringLib.archive.watch import Watch, open_watch
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.exchange.write import write_objects
-from CACScoringLib.io.reading import read_ct
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
 
@@ -91,12 +90,3 @@ def test_every_object_comes_back_and_is_read_by_others(orthanc, archive, tmp_pat
     again = dicom_results.score(replace(given, lesions=tmp_path / "back" / "segmentation.dcm"), 1 / 3)
     assert again.methods["threshold"].total == result.methods["threshold"].total
     assert again.methods["threshold"].arteries == result.methods["threshold"].arteries
-
-
-def test_what_is_pulled_is_what_was_pushed(archive, given, tmp_path):
-    push_all(archive, dicom_files(given), Progress())
-    found = matching_series(archive, SeriesFilter(patient_id=pydicom.dcmread(given[0]).PatientID, thickness_mm=(3, 3)))
-    pull_all(archive, found, tmp_path / "out", Progress())
-    (folder,) = (tmp_path / "out").iterdir()
-    assert (read_ct(folder).hu == read_ct(given[0].parent).hu).all()
-    assert push_all(archive, dicom_files([folder]), Progress()) == 0

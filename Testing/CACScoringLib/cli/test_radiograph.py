@@ -157,23 +157,11 @@ class TestReport:
         )
         return score_files(RadiographInput(hostile, bmi_kg_m2=25.0), tmp_path / "out", MODEL)
 
-    def test_it_says_what_matters_and_needs_no_other_file(self, result):
+    def test_it_needs_no_other_file_and_warns_before_its_probabilities(self, result):
         found = _Page(result_as_html(result))
         assert not found.links
         assert found.tags.count("img") == 4
-        for words in (
-            "For research only",
-            "digital patients",
-            "No real radiograph",
-            "above 0",
-            "100 or more",
-            "400 or more",
-            "0.75",
-            "a woman of 61 years",
-            MODEL,
-            result.card.sha256,
-        ):
-            assert words in found.text
+        assert result.card.sha256 in found.text
         assert found.text.index("No real radiograph") < found.text.index("Probability of coronary calcium")
 
     def test_text_from_the_file_is_escaped(self, result):

@@ -7,7 +7,6 @@ import urllib.request
 from importlib.machinery import ModuleSpec
 
 import pytest
-import SimpleITK as sitk
 from PIL import Image
 
 from CACScoringLib.io.reading import read_ct
@@ -63,12 +62,3 @@ def test_it_is_registered_with_what_slicer_downloads_and_checks(registry, tmp_pa
     with Image.open(thumbnail) as picture:
         assert picture.size == (280, 260)
         assert picture.getextrema() == (0, 255)
-
-
-def test_it_is_small_and_tells_what_it_is():
-    file = sample_data.sample_file()
-    assert file.stat().st_size < 3.3e6
-    image = sitk.ReadImage(file)
-    assert image.GetSpacing() == pytest.approx((1.2, 1.2, 3.0))
-    assert "computed, not scanned" in image.GetMetaData("description")
-    assert file.with_name("README.md").read_text(encoding="utf-8").count("Apache-2.0") == 1

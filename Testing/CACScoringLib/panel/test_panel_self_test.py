@@ -25,11 +25,6 @@ def dies(monkeypatch):
 
 
 class TestDeadPages:
-    def test_none_in_a_panel_that_is_well(self, panel):
-        assert panel_self_test.deadPages("CACScoring") == []
-        assert not slicer.modules.cacscoring.widgetRepresentation().isEntered
-        desktop_host.errors.raise_errors()
-
     def test_the_panel_is_left_as_it_was(self, panel, open_panel, main_window):
         ui = open_panel().ui
         ui.pages.setCurrentIndex(1)

@@ -127,19 +127,6 @@ class TestSideBySide:
         low, high = share_of_slice(widget, [inside[n // 2] for n in range(6)])
         assert (low + high) / 2 == pytest.approx([0.5, 0.5], abs=0.02)
 
-    def test_3d_view_that_is_shown(self, views, volume, heart):
-        """Not one of a layout that was shown before."""
-        layouts = slicer.app.layoutManager()
-        layouts.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutDual3DView)
-        slicer.app.processEvents()
-        views.showSideBySide(volume, heart, None, None)
-        views.showSurface(heart, 1.0, True)
-        views.lookAtSurfaces()
-        slicer.app.processEvents()
-        low, high = share_of_view(views.shownThreeDWidget().threeDView())
-        assert (low > -1).all()
-        assert (high < 1).all()
-
 
 class TestRadiograph:
     def test_source_and_detector_are_in_sight(self, radiograph_views, volume):

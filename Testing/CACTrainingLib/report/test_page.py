@@ -136,12 +136,6 @@ class TestPage:
         assert "published by others" in html
         assert "published by others" not in page_of(tmp_path, table())
 
-    def test_a_common_n_stands_once(self, tmp_path):
-        same = page_of(tmp_path, table(rows=(("map", AUC), ("reader", AUC))))
-        assert same.count("n = 50 throughout") == same.count("n = 50") == 1
-        other = page_of(tmp_path, table(rows=(("map", AUC), ("reader", Estimate(0.5, 0.4, 0.6, 7)))))
-        assert (other.count("n = 50"), other.count("n = 7")) == (1, 1)
-
     def test_everything_is_escaped(self, tmp_path):
         bad = "<script>x</script>&\"'"
         html = page_of(

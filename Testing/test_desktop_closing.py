@@ -1,0 +1,35 @@
+"""What a panel and the views hold is freed when the desktop closes them."""
+
+import gc
+import weakref
+
+import pytest
+import slicer
+import vtk
+from training_driver import load_training
+
+import desktop_host
+
+
+@pytest.mark.long
+def test_nothing_that_is_large_outlives_it():
+    """Not even until Python looks for cycles, which it does seldom."""
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            load_training(patch)
+            import qt
+
+            panel = weakref.ref(desktop_host.open_panel("CACTraining"))
+            view = slicer.app.layoutManager().threeDWidget(0).threeDView()
+            large = [vtk.vtkWeakReference() for _ in range(2)]
+            for reference, each in zip(large, (slicer.mrmlScene, view.renderWindow()), strict=True):
+                reference.Set(each)
+                assert reference.Get() is each
+            del each, view
+            desktop_host.close_panel("CACTraining")
+        assert [each.Get() for each in large] == [None, None]
+        assert panel() is None
+        assert not qt.QApplication.allWidgets()
+    finally:
+        gc.enable()
