@@ -1,6 +1,6 @@
 """Digital patients as the territory network learns them: painted without noise on its voxels, with their territories.
 
-A patient costs about 3 s: anatomy is painted at half the network's voxel and averaged, vessels and calcium are points
+A patient costs about 2 s: anatomy is painted at half the network's voxel and averaged, vessels and calcium are points
 shared out to voxels. What a scanner adds (noise, kernel, slices, field of view) is added when a patch is drawn
 (`territory_patches`).
 """
