@@ -187,7 +187,7 @@ class _Painter:
         self._where = (0.62 + 0.42 * np.exp(-0.7 * r2)).astype(np.float32)
 
     def slice(self, k: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """HU in whole numbers, heart mask and noise at the heart of slice k."""
+        """HU int16, heart mask and noise at the heart of slice k."""
         body = self.patient.body
         part, lung, inside = self._anatomy(k)
         tree = self._vessels.image(self._part, k, self.scanner)
@@ -211,8 +211,7 @@ class _Painter:
         noise *= np.float32(self.scanner.noise_hu)
         clean += noise
         at_heart = self.scanner.noise_hu * math.sqrt(0.5 * (gain_x**2 + gain_y**2)) * self._heart_weight()
-        np.clip(clean, LOWEST_HU, HIGHEST_HU, out=clean)
-        return np.rint(clean, out=clean), heart, at_heart
+        return np.rint(np.clip(clean, LOWEST_HU, HIGHEST_HU)).astype(np.int16), heart, at_heart
 
     def _heart_weight(self) -> float:
         x, y, _ = self.heart.frame.centre_mm
