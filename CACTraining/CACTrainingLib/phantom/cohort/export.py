@@ -69,12 +69,10 @@ def annotate(scan: ScanWithTruth, generator: np.random.Generator) -> Labels:
         strongest = np.zeros(shape[1:], np.float32)
         total = np.zeros(shape[1:], np.float32)
         for artery, stamps in scan.arteries.items():
-            here = [stamp for stamp in stamps if stamp.k == k]
-            if not here:
-                continue
             own = np.zeros(shape[1:], np.float32)
-            for stamp in here:
-                add_stamp(own, stamp, float(per_mg))
+            for stamp in stamps:
+                if stamp.k == k:
+                    add_stamp(own, stamp, float(per_mg))
             arteries[k][(own >= LABEL_HU) & (own > strongest)] = LABELS[artery]
             np.maximum(strongest, own, out=strongest)
             total += own
