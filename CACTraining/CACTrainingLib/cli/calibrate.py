@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--territories", type=Path, metavar="CARD", help="card of the territory model (default: the bundled one)")
     add("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
     add("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
+    add("--intervals-only", action="store_true", help="fit intervals and probabilities; what counts stays as stored")
     add("--workers", type=int, default=1, metavar="N", help="number of processes")
     add("--cache", type=Path, metavar="DIR", help="folder that keeps measurements, to resume from")
     add_progress_argument(parser)

@@ -35,8 +35,8 @@ _BORDER = np.zeros((len(TERRITORIES),) * 2, np.uint8)
 for _n, _pair in enumerate(BORDERS, 1):
     _one, _other = map(TERRITORIES.index, _pair)
     _BORDER[_one, _other] = _BORDER[_other, _one] = _n
-CALCIFYING = max(TERRITORIES.index(territory) for territory, _ in POSSIBLE.values())
-"""The first of TERRITORIES after "outside", so many, hold the calcium of `territory_volumes.POSSIBLE`."""
+CALCIFYING = sorted({TERRITORIES.index(territory) for territory, _ in POSSIBLE.values()})
+"""Labels of TERRITORIES that hold the calcium of `territory_volumes.POSSIBLE`."""
 UNKNOWN = 255
 """Label of what lies outside the field of view."""
 
@@ -82,7 +82,7 @@ class Patch:
     """A patch [k, j, i].
 
     x: float32 [2, k, j, i], as the network sees it. labels: int64, UNKNOWN included. heart: float32, 0 or 1. possible:
-    float32 [CALCIFYING, k, j, i], share of a patient's calcium in each voxel, as it is distributed over patients.
+    float32 [n, k, j, i], share of a patient's calcium in each voxel by CALCIFYING, as it is distributed over patients.
     """
 
     x: torch.Tensor
@@ -107,18 +107,15 @@ def random_patch(volume: TerritoryVolume, settings: TerritoryAugmentation, gener
     g = generator
     gains = (float(g.choice([0.0, 1.0, 1.0, 2.0])), float(g.choice([0.0, 1.0, 1.0, 2.0])))
     hu = _with_specks(add_dense(volume, *gains), volume, settings, g)
-    middle, shape = np.array(heart_centre(volume)), np.array(volume.hu.shape)
+    middle = np.array(heart_centre(volume))
     if g.random() < settings.elsewhere_share:
-        centre = g.uniform(0, shape)
+        centre = g.uniform(0, volume.hu.shape)
     else:
         centre = middle + g.uniform(-1, 1, 3) * settings.off_centre_mm / STEP_MM
-    grid = _sampling_grid(centre, shape, settings, g)
-    smooth = torch.from_numpy(np.stack([hu - AIR_HU, volume.heart.astype(np.float32), *possible(volume)]))[None]
-    found = functional.grid_sample(smooth, grid, padding_mode="zeros", align_corners=False)[0]
-    names = torch.from_numpy(volume.labels.astype(np.float32))[None, None]
-    labels = functional.grid_sample(names, grid, mode="nearest", padding_mode="zeros", align_corners=False)[0, 0]
+    places = _sampled_places(centre, settings, g)
+    found = _sampled([hu - AIR_HU, volume.heart, *possible(volume)], places, "bilinear")
     x = _as_scanned(found[0] + AIR_HU, settings, g)
-    patch = x.numpy(), labels.numpy().astype(np.int64), found[1].numpy() >= 0.5
+    patch = x.numpy(), _sampled([volume.labels], places, "nearest")[0].numpy(), found[1].numpy() >= 0.5
     return _as_patch(*_in_field_of_view(*patch, middle - centre, settings, g), found[2:].numpy())
 
 
@@ -147,11 +144,11 @@ def border_places(labels: np.ndarray) -> list[np.ndarray]:
 
 
 def possible(volume: TerritoryVolume) -> np.ndarray:
-    """Share of all calcium in each voxel by territory, float32 [CALCIFYING, k, j, i]."""
+    """Share of all calcium in each voxel by territory of CALCIFYING, float32 [n, k, j, i]."""
     index, share, label = volume.possible
-    size = volume.hu.size
-    flat = (label.astype(np.int64) - 1) * size + index
-    return np.bincount(flat, share, CALCIFYING * size).reshape(CALCIFYING, *volume.hu.shape).astype(np.float32)
+    found = np.zeros((len(CALCIFYING), volume.hu.size), np.float32)
+    np.add.at(found, (np.searchsorted(CALCIFYING, label), index), share)
+    return found.reshape(-1, *volume.hu.shape)
 
 
 def _as_patch(hu: np.ndarray, labels: np.ndarray, heart: np.ndarray, possible: np.ndarray) -> Patch:
@@ -180,14 +177,24 @@ def _with_specks(
     return hu
 
 
-def _sampling_grid(
-    centre: np.ndarray, shape: np.ndarray, settings: TerritoryAugmentation, g: np.random.Generator
-) -> torch.Tensor:
+def _sampled_places(centre: np.ndarray, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:
+    """Where a patch's voxels lie in the volume, in its voxels (k, j, i)."""
     matrix = random_rotation(settings.turn_degrees, settings.tilt_degrees, g) * random_scale(settings.scale, g)
     places = centred_places(SIZE, matrix)
     reach = g.uniform(0, settings.displacement_mm) / STEP_MM
-    places = places + torch.from_numpy(centre).float() + reach * smooth_field(3, SIZE, g, 5).permute(1, 2, 3, 0)
-    return ((2 * places + 1) / torch.from_numpy(shape).float() - 1).flip(-1)[None]
+    return places + torch.from_numpy(centre).float() + reach * smooth_field(3, SIZE, g, 5).permute(1, 2, 3, 0)
+
+
+def _sampled(arrays: list[np.ndarray], places: torch.Tensor, mode: str) -> torch.Tensor:
+    """Arrays of one shape [k, j, i] at places, float32 [n, k, j, i]; 0 beyond them. Only what is near is copied."""
+    shape, flat = np.array(arrays[0].shape), places.reshape(-1, 3)
+    low = np.clip(np.floor(flat.amin(0).numpy()), 0, shape - 1).astype(int)
+    high = np.clip(np.floor(flat.amax(0).numpy()) + 2, low + 1, shape).astype(int)
+    near = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    values = torch.from_numpy(np.stack([array[near].astype(np.float32) for array in arrays]))[None]
+    inside = places - torch.from_numpy(low).float()
+    grid = ((2 * inside + 1) / torch.from_numpy(high - low).float() - 1).flip(-1)[None]
+    return functional.grid_sample(values, grid, mode=mode, padding_mode="zeros", align_corners=False)[0]
 
 
 def _as_scanned(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:

@@ -31,7 +31,7 @@ from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
 
-VERSION = 6
+VERSION = 7
 """Part of the files' names; raised whenever a patient would come out otherwise."""
 STEP_MM = TERRITORY_SPACING_MM[0]
 SHAPE = (120, 134, 160)
@@ -42,9 +42,11 @@ PREVALENCE = 0.8
 """Of coronary calcium, far above a clinic's: where it lies is what is learned."""
 POSSIBLE = {
     **{artery: (artery, share) for artery, share in ARTERY_SHARE.items()},
-    "aortic root": ("aortic valve and root", 0.1),
+    "aortic root": ("aortic valve and root", 0.3),
     "aortic valve": ("aortic valve and root", 0.05),
     "mitral annulus": ("mitral annulus", 0.15),
+    "papillary muscle": ("other", 0.05),
+    "pericardium": ("other", 0.05),
 }
 """Kinds of calcium whose places are learned: territory, and how often the kind counts beside the arteries' 1."""
 POSSIBLE_EACH = 40

@@ -28,17 +28,22 @@ from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, 
 from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import CalibrationRange
+from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
 from .evidence import FOLDS, fitted_weights, nearest_limit, probabilities_by_others, stack_features, typical
-from .measured_scans import MapSettings, MeasuredScan, measure_all
+from .measured_scans import MAP_RULES, FoundLesions, MapSettings, MeasuredScan, measure_all
 from .score_errors import fitted_errors
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
 """Tried beside the threshold that the classifier's training chose; from 0 on all slices are decomposed."""
+
+
+Scores = dict[str, dict[str, float]]
+"""By artery, the Agatston score and mass in mg; keys as of `uncertainty.LIMITS`."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +114,8 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
     calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
     calibration["candidates"], of_candidates, counted = candidate_evidence(scans, best.settings)
-    clinical = [scan.candidates[best.settings] for scan in scans]
     in_map = [p >= best.limit for p in best.probabilities]
-    kinds_of_score = {"decomposition": (parts, in_map)} | ({"automatic": (clinical, counted)} if counted else {})
-    scores = {
-        kind: [own.scores(c, s) for own, c, s in zip(found, those, scans, strict=True)]
-        for kind, (found, those) in kinds_of_score.items()
-    }
-    calibration["uncertainty"], covered = stored_uncertainty(scans, scores)
+    calibration["uncertainty"], covered = stored_uncertainty(scans, _scores(scans, best.settings, in_map, counted))
     calibration["known"] = asdict(CalibrationRange.of([scan.facts for scan in scans]))
     achieved: dict[str, object] = {
         "sensitivity_scans": best.above_zero(shown),
@@ -130,6 +129,49 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
         "limits were chosen on the same scans",
     }
     return calibration, achieved
+
+
+def intervals(
+    scans: Sequence[MeasuredScan], slice_threshold: float, stored: Calibration
+) -> tuple[Calibration, dict[str, object]]:
+    """Uncertainty of scores by the stored evidence, which stays as it is, and its coverage on these scans.
+
+    slice_threshold, stored: of the cards of the classifier and the map. Raises DataError, CTError.
+    """
+    rule = stored.get("min_healthy_hu"), stored.get("floor_hu")
+    if rule not in MAP_RULES or "evidence_weights" not in stored:
+        raise DataError("The map's card holds no evidence that could be kept. Calibrate without --intervals-only.")
+    settings = MapSettings(slice_threshold, *rule)
+
+    def counted(parts: Sequence[FoundLesions], weights: dict[str, float], most: float) -> list[np.ndarray]:
+        return [coronary_probabilities(part.features, weights) >= 1 - most for part in parts]
+
+    in_map = counted(
+        [scan.lesions[settings] for scan in scans], stored["evidence_weights"], stored["most_not_coronary"]
+    )
+    evidence, clinical = Evidence.stored(stored), []
+    if evidence is not None and evidence.weights is not None:
+        candidates = [scan.candidates[settings] for scan in scans]
+        clinical = counted(candidates, evidence.weights, evidence.most_not_coronary)
+    uncertainty, covered = stored_uncertainty(scans, _scores(scans, settings, in_map, clinical))
+    return {"uncertainty": uncertainty}, {"coverage_of_intervals": covered, "patients": len({s.patient for s in scans})}
+
+
+def _scores(
+    scans: Sequence[MeasuredScan],
+    settings: MapSettings,
+    in_map: Sequence[np.ndarray],
+    clinical: Sequence[np.ndarray],
+) -> dict[str, list[Scores]]:
+    """Scores by kind (see `Uncertainty.stored`) of each scan. in_map, clinical: of each scan, which lesions of the map
+    and which candidates count, bool [n]; none where candidates have no evidence."""
+    kinds = {"decomposition": ([scan.lesions[settings] for scan in scans], in_map)}
+    if len(clinical):
+        kinds["automatic"] = ([scan.candidates[settings] for scan in scans], clinical)
+    return {
+        kind: [own.scores(counted, scan) for own, counted, scan in zip(*found, scans, strict=True)]
+        for kind, found in kinds.items()
+    }
 
 
 def candidate_evidence(
@@ -169,10 +211,6 @@ def candidate_evidence(
         if own := [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]:
             achieved[f"above_zero_{kind}_scans"] = float(np.mean(own))
     return evidence, achieved, counted
-
-
-Scores = dict[str, dict[str, float]]
-"""By artery, the Agatston score and mass in mg; keys as of `uncertainty.LIMITS`."""
 
 
 def stored_uncertainty(
@@ -271,14 +309,20 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         scans = for_calibration(find_scans(arguments.data))
         bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
         stored = read_card(arguments.slices).calibration.get("slice_threshold", DecompositionSettings.slice_threshold)
-        thresholds = [stored] if bundled else sorted({*SLICE_THRESHOLDS, stored})
+        alone = bundled or arguments.intervals_only
+        thresholds = [stored] if alone else sorted({*SLICE_THRESHOLDS, stored})
         measured = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
-        calibration, achieved = choose(measured, FalsePositiveGoals())
+        if arguments.intervals_only:
+            card = read_card(arguments.decomposition)
+            calibration, found = intervals(measured, stored, card.calibration)
+            achieved = {**card.validation.get("whole_method", {}), **found}
+        else:
+            calibration, achieved = choose(measured, FalsePositiveGoals())
         achieved["models"] = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
         # The threshold belongs to the classifier: another one's map must not be cut by it.
-        threshold = calibration.pop("slice_threshold")
-        if not bundled:
+        threshold = calibration.pop("slice_threshold", None)
+        if not alone:
             update_card(arguments.slices, {"slice_threshold": threshold}, {})
         path = update_card(arguments.decomposition, calibration, {"whole_method": achieved})
     progress.done(path)

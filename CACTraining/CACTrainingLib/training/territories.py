@@ -22,7 +22,7 @@ from CACScoringLib.networks.territories import TerritoryNetConfig
 from CACScoringLib.networks.van_velzen import build
 
 from ..data.datasets import default_cache
-from ..data.territory_patches import UNKNOWN, TerritoryAugmentation, random_patch
+from ..data.territory_patches import CALCIFYING, UNKNOWN, TerritoryAugmentation, random_patch
 from ..data.territory_volumes import TerritoryVolume, territory_volume
 from .distributed import in_turn
 from .loop import Task
@@ -114,7 +114,7 @@ def territory_loss(
     often, and its probability is what it says.
 
     logits: [B, 12, k, j, i]. labels: int64 [B, k, j, i]. heart: float32 [B, k, j, i]. possible: float32
-    [B, n, k, j, i], of the first n territories after "outside".
+    [B, n, k, j, i], by CALCIFYING.
     """
     logits = logits.float()
     known = (labels != UNKNOWN).float()
@@ -123,7 +123,7 @@ def territory_loss(
     true_labels = torch.where(labels == UNKNOWN, 0, labels)
     # A batch may lie outside the field of view altogether.
     entropy = each.sum() / ((weights[true_labels] * known).sum() + 1)
-    surprise = -torch.log_softmax(logits[:, 1:], 1)[:, 1 : 1 + possible.shape[1]]
+    surprise = -torch.log_softmax(logits[:, 1:], 1)[:, CALCIFYING]
     at_calcium = (known[:, None] * possible * surprise).sum() / len(labels)
     probability = torch.softmax(logits[:, 1:], 1) * known[:, None]
     true = functional.one_hot(true_labels, len(TERRITORIES)).movedim(-1, 1) * known[:, None]

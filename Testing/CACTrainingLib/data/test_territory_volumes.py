@@ -10,6 +10,7 @@ from CACScoringLib.models.preprocessing import TERRITORY_WINDOWS_HU
 from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
 from CACTrainingLib.data import territory_volumes
 from CACTrainingLib.data.territory_patches import (
+    CALCIFYING,
     SIZE,
     UNKNOWN,
     TerritoryAugmentation,
@@ -60,7 +61,7 @@ def test_calcium_keeps_its_mass_and_lies_mostly_in_its_artery(volume):
 @pytest.mark.long
 def test_possible_calcium_has_its_kinds_shares_and_lies_where_the_kind_does(volume):
     index, share, label = volume.possible
-    shares = dict.fromkeys(range(1, 7), 0.0)
+    shares = dict.fromkeys(CALCIFYING, 0.0)
     for territory, part in territory_volumes.POSSIBLE.values():
         shares[TERRITORIES.index(territory)] += part
     for number, expected in shares.items():
@@ -69,7 +70,7 @@ def test_possible_calcium_has_its_kinds_shares_and_lies_where_the_kind_does(volu
         # A left main is hardly longer than a voxel is wide.
         assert share[(label == number) & inside].sum() > (0.4 if number == 1 else 0.7) * expected
     dense = possible(volume)
-    assert dense.shape == (6, *SHAPE)
+    assert dense.shape == (len(CALCIFYING), *SHAPE)
     assert dense[3].sum() == pytest.approx(shares[4], rel=1e-3)
 
 

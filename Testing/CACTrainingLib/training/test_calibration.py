@@ -26,6 +26,7 @@ from CACTrainingLib.training.evidence import nearest_limit
 from CACTrainingLib.training.measured_scans import FoundLesions, MapSettings, MeasuredScan
 
 STRICT, LENIENT = MapSettings(0.5, -10.0, 10.0), MapSettings(0.2, None, 20.0)
+KEPT = MapSettings(0.05, None, 20.0)
 MASS, PLACE = FEATURES.index("log_mass"), FEATURES.index("place_logit")
 
 
@@ -129,6 +130,30 @@ def test_candidates_are_told_apart_and_what_is_stored_tells_them_too():
         counted = coronary_probabilities(part.features, stored.weights) >= 1 - stored.most_not_coronary
         assert (counted == part.coronary).mean() > 0.7
     assert stored.typical["log_mass"] == pytest.approx(9, abs=0.5)
+
+
+def test_intervals_alone_are_of_what_the_stored_evidence_counts():
+    scans = cohort()
+    for number, scan in enumerate(scans):
+        scans[number] = replace(
+            scan, lesions=scan.lesions | {KEPT: scan.lesions[LENIENT]}, candidates={KEPT: scan.lesions[LENIENT]}
+        )
+    weights = dict.fromkeys(FEATURES, 0.0) | {"log_mass": 1.0, "place_logit": 1.0, "intercept": -9.0}
+    candidates = {"weights": weights, "typical": None, "most_not_coronary": 0.5}
+    stored = {"min_healthy_hu": None, "floor_hu": 20.0, "evidence_weights": weights, "most_not_coronary": 0.5}
+    found, achieved = calibration.intervals(scans, KEPT.slice_threshold, stored | {"candidates": candidates})
+    assert list(found) == ["uncertainty"]
+    assert achieved["patients"] == 60
+    errors = Uncertainty.stored(found, "automatic").total["agatston"].errors
+    # Lesions of 40 for a reader's 10.
+    assert errors[1] == pytest.approx([np.log(11 / 41)] * 20, abs=1e-3)
+    nothing_counts = stored | {"candidates": candidates | {"most_not_coronary": 0.0}}
+    found, _ = calibration.intervals(scans, KEPT.slice_threshold, nothing_counts)
+    assert Uncertainty.stored(found, "automatic").total["agatston"].errors[1] == pytest.approx(
+        [np.log(11)] * 20, abs=1e-3
+    )
+    with pytest.raises(DataError, match="without --intervals-only"):
+        calibration.intervals(scans, KEPT.slice_threshold, {"floor_hu": 20.0})
 
 
 def test_a_false_zero_costs_more_than_a_false_score():

@@ -10,7 +10,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.territories import TerritoryNetConfig
 from CACTrainingLib.cli.main import main
-from CACTrainingLib.data.territory_patches import SIZE, UNKNOWN
+from CACTrainingLib.data.territory_patches import CALCIFYING, SIZE, UNKNOWN
 from CACTrainingLib.data.territory_volumes import TerritoryVolume
 from CACTrainingLib.training import territories as training
 from CACTrainingLib.training import territory_metrics
@@ -51,7 +51,7 @@ def truth():
 
 def test_the_loss_of_what_is_right_is_nothing_and_of_what_is_wrong_much(truth):
     labels, heart = truth
-    none = torch.zeros(1, 6, *labels.shape[1:])
+    none = torch.zeros(1, len(CALCIFYING), *labels.shape[1:])
     loss, parts = territory_loss(sure(labels, heart), labels, heart, none)
     assert float(loss) < 1e-3
     assert set(parts) == {"entropy", "calcium", "overlap", "heart"}
@@ -65,7 +65,7 @@ def test_the_loss_of_what_is_right_is_nothing_and_of_what_is_wrong_much(truth):
 def test_where_calcium_may_lie_the_loss_asks_for_its_artery(truth):
     """Of a place that is LCX calcium in one half of patients and LAD in the other, even odds are best: ln 2."""
     labels, heart = truth
-    none = torch.zeros(1, 6, *labels.shape[1:])
+    none = torch.zeros(1, len(CALCIFYING), *labels.shape[1:])
     at = (0, slice(None), 35, 35, 40)
     shares = none.clone()
     shares[0, 1, 35, 35, 40] = shares[0, 2, 35, 35, 40] = 0.5
