@@ -11,7 +11,7 @@ from scipy.special import expit
 from CACScoringLib.scoring.uncertainty import LIMITS, ScoreErrors, difficulty
 
 LEAST_OF_CLASS = 60
-"""A class with calcium and fewer scans has the errors of all scans with calcium: one miss in ten would rule it."""
+"""A class with calcium and fewer scans shares errors with its neighbours: one miss in ten would rule it."""
 
 
 def fitted_errors(
@@ -36,17 +36,25 @@ def fitted_errors(
     scaled = errors / (usual + relative[0] * noise + relative[1] * thickness)
     limits = LIMITS[quantity]
     of_class = np.searchsorted(limits, truths, side="right")
-    with_calcium = truths >= limits[0]
     own: list[tuple[float, ...]] = []
     for c in range(len(limits) + 1):
-        chosen = of_class == c
-        if not chosen.any():
-            chosen = with_calcium & (scores >= limits[0])
-        elif c and chosen.sum() < LEAST_OF_CLASS:
-            chosen = with_calcium
+        chosen = _alike(of_class, c, len(limits))
+        if not (of_class == c).any():
+            chosen = (truths >= limits[0]) & (scores >= limits[0])
         own.append(tuple(np.sort(scaled[chosen]).round(4).tolist()))
     chances = tuple(_logistic(scores, truths >= limit) for limit in limits)
     return ScoreErrors(quantity, relative[0], relative[1], tuple(own), chances)
+
+
+def _alike(of_class: np.ndarray, number: int, highest: int) -> np.ndarray:
+    """Which scans a class has its errors from, bool [n]: its own, and while these are too few those of the next class
+    above, or if there is none, below; never those without calcium."""
+    low = high = number
+    chosen = of_class == number
+    while number and chosen.sum() < LEAST_OF_CLASS and (low, high) != (1, highest):
+        low, high = (low, high + 1) if high < highest else (low - 1, high)
+        chosen = (of_class >= low) & (of_class <= high)
+    return chosen
 
 
 def _logistic(scores: np.ndarray, reached: np.ndarray) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ import pytest
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.scoring.scores import Score
 from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals, ScoreErrors, Uncertainty, shortest
-from CACTrainingLib.training.score_errors import fitted_errors
+from CACTrainingLib.training.score_errors import LEAST_OF_CLASS, fitted_errors
 
 
 def patients(count, seed):
@@ -85,12 +85,16 @@ def test_few_errors_cut_off_nothing():
     assert shortest([*np.linspace(-0.5, 0.3, 36), 2.0, 3.0, 4.0]) == (-0.5, 0.3), "misses at one end widen nothing"
 
 
-def test_a_class_of_few_has_the_errors_of_all_with_calcium():
-    found, truth, *facts = patients(300, 5)
+@pytest.mark.parametrize(("number", "lowest"), [(500, 100), (300, 1)])
+def test_a_class_of_few_shares_errors_with_its_neighbours(number, lowest):
+    found, truth, *facts = patients(number, 5)
     errors = fitted_errors("agatston", found, truth, *facts).errors
-    assert ((truth >= 100) & (truth < 400)).sum() < 100
+    severe = int((truth >= 100).sum())
+    assert max(((truth >= 100) & (truth < 400)).sum(), (truth >= 400).sum()) < LEAST_OF_CLASS
+    assert (severe < LEAST_OF_CLASS) == (lowest == 1)
     assert errors[2] == errors[3]
-    assert len(errors[2]) == (truth >= 1).sum()
+    assert len(errors[2]) == (truth >= lowest).sum()
+    assert len(errors[1]) == ((truth >= 1) & (truth < 100)).sum()
     assert len(errors[0]) == (truth < 1).sum()
 
 
