@@ -139,16 +139,15 @@ def intervals(
     slice_threshold, stored: of the cards of the classifier and the map. Raises DataError, CTError.
     """
     rule = stored.get("min_healthy_hu"), stored.get("floor_hu")
-    if rule not in MAP_RULES or "evidence_weights" not in stored:
+    weights, most = stored.get("evidence_weights"), stored.get("most_not_coronary")
+    if rule not in MAP_RULES or weights is None or most is None:
         raise DataError("The map's card holds no evidence that could be kept. Calibrate without --intervals-only.")
     settings = MapSettings(slice_threshold, *rule)
 
     def counted(parts: Sequence[FoundLesions], weights: dict[str, float], most: float) -> list[np.ndarray]:
         return [coronary_probabilities(part.features, weights) >= 1 - most for part in parts]
 
-    in_map = counted(
-        [scan.lesions[settings] for scan in scans], stored["evidence_weights"], stored["most_not_coronary"]
-    )
+    in_map = counted([scan.lesions[settings] for scan in scans], weights, most)
     evidence, clinical = Evidence.stored(stored), []
     if evidence is not None and evidence.weights is not None:
         candidates = [scan.candidates[settings] for scan in scans]
@@ -295,8 +294,8 @@ def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Calibrate as the command line asks, changing the cards of the classifier and of the generator.
 
-    A classifier that comes with CAC is left as it is: its threshold stays, and the rest is chosen for it. Returns the
-    generator's card. Raises CTError, OutputError.
+    With --intervals-only, or a classifier that comes with CAC, the classifier's threshold stays, and the rest is fitted
+    for it. Returns the generator's card. Raises CTError, OutputError.
     """
     territories = arguments.territories or find_model("territories").path
     models = (arguments.heart, territories, arguments.slices, arguments.decomposition)
@@ -309,8 +308,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         scans = for_calibration(find_scans(arguments.data))
         bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
         stored = read_card(arguments.slices).calibration.get("slice_threshold", DecompositionSettings.slice_threshold)
-        alone = bundled or arguments.intervals_only
-        thresholds = [stored] if alone else sorted({*SLICE_THRESHOLDS, stored})
+        fixed = bundled or arguments.intervals_only
+        thresholds = [stored] if fixed else sorted({*SLICE_THRESHOLDS, stored})
         measured = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
         if arguments.intervals_only:
@@ -322,7 +321,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         achieved["models"] = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
         # The threshold belongs to the classifier: another one's map must not be cut by it.
         threshold = calibration.pop("slice_threshold", None)
-        if not alone:
+        if not fixed:
             update_card(arguments.slices, {"slice_threshold": threshold}, {})
         path = update_card(arguments.decomposition, calibration, {"whole_method": achieved})
     progress.done(path)
