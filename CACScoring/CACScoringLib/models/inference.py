@@ -72,13 +72,13 @@ class ProcessorNetwork:
     """A network on the processor. Inputs are run one by one, several of them at the same time."""
 
     def __init__(self, graph: openvino.Model) -> None:
-        import openvino
+        from ..networks.openvino_runtime import ov
 
         # On every processor in the same precision, so that scores do not depend on it.
         options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
         if _threads is not None:
             options["INFERENCE_NUM_THREADS"] = str(_threads)
-        self._compiled = openvino.Core().compile_model(graph, "CPU", options)
+        self._compiled = ov.Core().compile_model(graph, "CPU", options)
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """The outputs, float32 [n, …], of inputs float32 [n, …]. Raises DeviceError where memory runs out."""

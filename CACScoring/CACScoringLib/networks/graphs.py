@@ -10,12 +10,10 @@ import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import openvino as ov
-import openvino.opset13 as ops
-from openvino import Node
 
 from ..core.labels import TERRITORIES
 from .configs import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, TerritoryNetConfig, input_channels
+from .openvino_runtime import ops, ov
 
 BATCH_NORM_EPSILON = INSTANCE_NORM_EPSILON = 1e-5
 """PyTorch's."""
@@ -148,7 +146,7 @@ def graph_of(
     return graph
 
 
-def _encoded(weights: _Weights, names: tuple[str, str, str], x: Node, channels: int, w: int) -> list[Node]:
+def _encoded(weights: _Weights, names: tuple[str, str, str], x: ov.Node, channels: int, w: int) -> list[ov.Node]:
     """Features at full, half and quarter size."""
     levels = [x]
     for name, inputs, outputs, kernel in zip(names, (channels, w, 2 * w), (w, 2 * w, 4 * w), (7, 3, 3), strict=True):
@@ -158,12 +156,12 @@ def _encoded(weights: _Weights, names: tuple[str, str, str], x: Node, channels: 
     return levels[1:]
 
 
-def _residual(weights: _Weights, name: str, x: Node, shape: tuple[int, ...], padding: str) -> Node:
+def _residual(weights: _Weights, name: str, x: ov.Node, shape: tuple[int, ...], padding: str) -> ov.Node:
     y = ops.relu(_normalised(weights, f"{name}.layers.0", x, shape, 1, padding))
     return x + _normalised(weights, f"{name}.layers.3", y, shape, 1, padding)
 
 
-def _normalised(weights: _Weights, name: str, x: Node, shape: tuple[int, ...], stride: int, padding: str) -> Node:
+def _normalised(weights: _Weights, name: str, x: ov.Node, shape: tuple[int, ...], stride: int, padding: str) -> ov.Node:
     """A convolution and the batch normalisation after it. shape: [outputs, inputs, kernel…]."""
     kernel = weights.take(f"{name}.weight", *shape)
     scale, shift = _batch_norm(weights, name, shape[0])
@@ -171,7 +169,7 @@ def _normalised(weights: _Weights, name: str, x: Node, shape: tuple[int, ...], s
     return y + _per_channel(shift, len(shape) - 2)
 
 
-def _transposed(weights: _Weights, name: str, x: Node, shape: tuple[int, ...]) -> Node:
+def _transposed(weights: _Weights, name: str, x: ov.Node, shape: tuple[int, ...]) -> ov.Node:
     """A transposed convolution to twice the size and its batch normalisation. shape: [inputs, outputs, kernel…]."""
     sides = len(shape) - 2
     kernel = weights.take(f"{name}.weight", *shape)
@@ -193,13 +191,13 @@ def _batch_norm(weights: _Weights, convolution: str, channels: int) -> tuple[np.
     return scale, summand - mean * scale
 
 
-def _biased(weights: _Weights, name: str, x: Node, shape: tuple[int, ...], padding: str) -> Node:
+def _biased(weights: _Weights, name: str, x: ov.Node, shape: tuple[int, ...], padding: str) -> ov.Node:
     """A convolution with a bias."""
     y = _convolved(x, weights.take(f"{name}.weight", *shape), 1, padding)
     return y + _per_channel(weights.take(f"{name}.bias", shape[0]), len(shape) - 2)
 
 
-def _convolved(x: Node, kernel: np.ndarray, stride: int, padding: str) -> Node:
+def _convolved(x: ov.Node, kernel: np.ndarray, stride: int, padding: str) -> ov.Node:
     sides = kernel.ndim - 2
     reach = [kernel.shape[-1] // 2] * sides
     if padding == "reflect":
@@ -208,7 +206,9 @@ def _convolved(x: Node, kernel: np.ndarray, stride: int, padding: str) -> Node:
     return ops.convolution(x, kernel, [stride] * sides, reach, reach, [1] * sides)
 
 
-def _instance_normalised(weights: _Weights, name: str, x: Node, channels: tuple[int, int], stride: int = 1) -> Node:
+def _instance_normalised(
+    weights: _Weights, name: str, x: ov.Node, channels: tuple[int, int], stride: int = 1
+) -> ov.Node:
     """A 3×3×3 convolution, instance normalisation and leaky rectification. channels: outputs, inputs."""
     y = _convolved(x, weights.take(f"{name}.weight", *channels, 3, 3, 3), stride, "constant")
     first, _, number = name.rpartition(".")
@@ -218,7 +218,7 @@ def _instance_normalised(weights: _Weights, name: str, x: Node, channels: tuple[
     return ops.prelu(y * factor + summand, np.array([LEAKY_SLOPE], np.float32))
 
 
-def _doubled(x: Node) -> Node:
+def _doubled(x: ov.Node) -> ov.Node:
     """Twice the size, by the nearest neighbour."""
     return ops.interpolate(
         x, np.array([2, 2], np.float32), "nearest", "scales", axes=[2, 3],

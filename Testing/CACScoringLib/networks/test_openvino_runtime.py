@@ -1,0 +1,63 @@
+"""OpenVINO is imported in one place, where its telemetry is switched off."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SAMPLE = ROOT / "CACScoring" / "Resources" / "SampleData" / "CACDigitalPatient.nrrd"
+RUNTIME = ROOT / "CACScoring" / "CACScoringLib" / "networks" / "openvino_runtime.py"
+
+
+def openvino_imports(file: Path) -> list[int]:
+    """Lines that import OpenVINO when they run; imports for type checking do not."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    checks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    for_types = {id(node) for check in checks for node in ast.walk(check)}
+    lines = []
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module]
+        if id(node) not in for_types and any(name.split(".")[0] == "openvino" for name in names):
+            lines.append(node.lineno)
+    return lines
+
+
+def test_one_file_imports_openvino():
+    files = {path for folder in ("CACScoring", "CACTraining", "examples") for path in (ROOT / folder).rglob("*.py")}
+    assert [path for path in sorted(files) if openvino_imports(path)] == [RUNTIME]
+
+
+@pytest.fixture(scope="module")
+def score_with_empty_home(tmp_path_factory):
+    """Home and process group of a score that has ended."""
+    home = tmp_path_factory.mktemp("home")
+    command = [sys.executable, "-m", "CACScoringLib.cli", "score", str(SAMPLE), "--output"]
+    command.append(str(tmp_path_factory.mktemp("output") / "result"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    path = os.pathsep.join([str(ROOT / "CACScoring"), str(ROOT / "CACTraining")])
+    environment = {**kept, "HOME": str(home), "USERPROFILE": str(home), "PYTHONPATH": path}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert "Calcium map" in text
+    return home, process.pid
+
+
+def test_a_score_leaves_nothing_in_the_home(score_with_empty_home):
+    assert list(score_with_empty_home[0].rglob("*")) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
+def test_no_process_outlives_a_score(score_with_empty_home):
+    group = score_with_empty_home[1]
+    living = [p for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE]
+    assert [p.name() for p in living if os.getpgid(p.pid) == group] == []
