@@ -47,7 +47,9 @@ def workerCommand() -> tuple[str, dict[str, str]]:
     if python is None:
         raise RuntimeError(_("Slicer's Python (PythonSlicer) was not found."))
     paths = [*_libraryFolders(), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return python, {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
+    # Safe: nothing is imported from the current folder.
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8", "PYTHONSAFEPATH": "1"}
+    return python, {**os.environ, **variables}
 
 
 def _libraryFolders() -> list[str]:
