@@ -24,7 +24,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
-from CACScoringLib.panel.input_section import InputSection, ScoringInput, ensureEstimatorPackages, firstCT
+from CACScoringLib.panel.input_section import InputSection, ScoringInput, firstCT, scoringRequirements
 from CACScoringLib.panel.packages import DICOM_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER, Process
@@ -120,7 +120,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def initializeParameterNode(self) -> None:
         super().initializeParameterNode()
-        if self._parameterNode.inputVolume is None:
+        if self._parameterNode is not None and self._parameterNode.inputVolume is None:
             self._parameterNode.inputVolume = firstCT()
 
     def setParameterNode(self, parameterNode: CACScoringParameterNode | None) -> None:
@@ -171,14 +171,11 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def _score(self, wanted: ScoringInput, arguments: tuple[str, ...], prepare: Callable | None) -> None:
         """prepare: as of `Scorer.score`."""
-        reason = ensurePackages() if wanted.networks else ""
-        if not reason and wanted.lesions:
-            reason = ensurePackages(DICOM_REQUIREMENTS, purpose=_("A DICOM review"))
-        if reason:
+        reviews = DICOM_REQUIREMENTS if wanted.lesions else ()
+        if reason := ensurePackages((*scoringRequirements(self._parameterNode), *reviews)):
             self.ui.statusLabel.setText(reason)
             return
         self.ui.inputButton.collapsed = False  # where the progress is shown
-        ensureEstimatorPackages(self._parameterNode)
         self.scorer.score(wanted.volume, arguments, wanted.heart, prepare)
         self.onParametersChanged()
 

@@ -10,7 +10,7 @@ import time
 from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
-from .input_section import ensureEstimatorPackages, networkArgumentsOf, settingsOf
+from .input_section import networkArgumentsOf, scoringRequirements, settingsOf
 from .lifecycle import Section, Signal
 from .parameters import Method
 from .worker import Worker
@@ -93,14 +93,13 @@ class CohortSection(Section):
         self.update()
 
     def _start(self) -> None:
-        from .packages import COHORT_REQUIREMENTS, REQUIREMENTS, ensurePackages
+        from .packages import COHORT_REQUIREMENTS, ensurePackages
 
         state = self._state
-        requirements = {**(REQUIREMENTS if state.method == Method.BOTH else {}), **COHORT_REQUIREMENTS}
+        requirements = (*scoringRequirements(state), *COHORT_REQUIREMENTS)
         if reason := ensurePackages(requirements, purpose=_("A cohort")):
             self._say(reason)
             return
-        ensureEstimatorPackages(state)
         self._scans, self._output = [], state.cohortOutput
         self._begun, self._before = None, 0
         self._ui.cohortTable.setRowCount(0)

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
-from .packages import RADIOMICS_REQUIREMENTS, TORCH_REQUIREMENTS, ensurePackages
+from .packages import CLINICAL_REQUIREMENTS, RADIOMICS_REQUIREMENTS, REQUIREMENTS, TORCH_REQUIREMENTS
 from .parameters import RULES, SWITCHES, CACScoringParameterNode, Method
 from .scan_facts import ScanFacts, problemOf, scanFacts
 from .widgets import addRows, dataOf, fillBox, quiet, say
@@ -91,16 +91,16 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     return (*networkArgumentsOf(state), "--settings", settingsOf(state))
 
 
-def ensureEstimatorPackages(state: CACScoringParameterNode) -> None:
-    """Offer to install what the whole-scan estimates that are switched on need.
-
-    Without it they are unavailable, and the run warns of that.
-    """
+def scoringRequirements(state: CACScoringParameterNode) -> tuple[str, ...]:
+    """Return the packages that scoring as it is set needs, its files and whole-scan estimates included."""
     from ..models.cards import list_models
 
-    if state.method == Method.BOTH and state.secondOpinions:
-        with_radiomics = any(model.card.network == "radiomics" for model in list_models())
-        ensurePackages(RADIOMICS_REQUIREMENTS if with_radiomics else TORCH_REQUIREMENTS)
+    if state.method != Method.BOTH:
+        return CLINICAL_REQUIREMENTS
+    if not state.secondOpinions:
+        return REQUIREMENTS
+    with_radiomics = any(model.card.network == "radiomics" for model in list_models())
+    return RADIOMICS_REQUIREMENTS if with_radiomics else TORCH_REQUIREMENTS
 
 
 class InputSection(Section):

@@ -12,11 +12,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
+import qt
 import slicer
 import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from .packages import outdatedSlicer
 from .widgets import fitPages, letShrink
 
 
@@ -93,6 +95,11 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self) -> None:
         super().setup()
+        if reason := outdatedSlicer():
+            label = qt.QLabel(reason)
+            label.wordWrap = True
+            self.layout.addWidget(label)
+            return
         panel = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
         self.layout.addWidget(panel)
         tabs = slicer.util.childWidgetVariables(panel)
@@ -148,7 +155,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         super().onReload()
 
     def initializeParameterNode(self) -> None:
-        self.setParameterNode(self.logic.getParameterNode())
+        if self.logic is not None:  # None in a Slicer that is too old
+            self.setParameterNode(self.logic.getParameterNode())
 
     def setParameterNode(self, parameterNode) -> None:
         if self._parameterNode is not None:

@@ -1,4 +1,4 @@
-"""Python packages that Slicer does not bring along: installed on first use, after asking."""
+"""Python packages that 3D Slicer does not bring: installed before the work that needs them, after one question."""
 
 # Slicer's names.
 # ruff: noqa: N802
@@ -6,100 +6,164 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import json
+import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
-TORCH_VERSION = ">=2.13"
-"""The version that the bundled networks were trained and measured with, or a newer one."""
+from .process import MODULE_FOLDER
 
-REQUIREMENTS = {"openvino": "openvino>=2026.1", "safetensors": "safetensors>=0.8"}
-"""What the networks that score a CT need: what to tell pip, by the name that is imported."""
+LEAST_SLICER = "5.12"
+"""Oldest version of 3D Slicer with the Python packages that CAC is written for."""
 
-TORCH_REQUIREMENTS = {**REQUIREMENTS, "torch": f"torch{TORCH_VERSION}"}
-"""What radiographs, whole-scan estimates and training need."""
+TORCH = "torch>=2.13"
+"""Version that the bundled networks were trained and measured with, or a newer one."""
 
-PAGE_REQUIREMENTS = {"jinja2": "jinja2>=3.1"}
-"""For reports."""
-
-RADIOMICS_REQUIREMENTS = {**TORCH_REQUIREMENTS, "mirp": "mirp>=2.7"}
-"""What the whole-scan estimate by radiomics needs."""
-
-DICOM_REQUIREMENTS = {"highdicom": "highdicom>=0.28", "fpdf": "fpdf2>=2.8"}
-"""For results as DICOM objects, and reviews from them."""
-
-PROCESS_REQUIREMENTS = {"psutil": "psutil>=6", "distributed": "distributed>=2026.1"}
-"""For workers, and for ending processes with all that they have started."""
-
-COHORT_REQUIREMENTS = {
-    **PROCESS_REQUIREMENTS,
-    "pyarrow": "pyarrow>=20",
-    "filelock": "filelock>=3.16",
-    "bokeh": "bokeh>=3.6",
-}
-"""For the tables of a cohort and the view of its workers."""
+CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
+"""Index of PyTorch builds without CUDA, which are a tenth as large."""
 
 
-def missingPackages(requirements: Mapping[str, str] = REQUIREMENTS) -> list[str]:
-    """What pip has to be asked for, because it is not installed. requirements: by the name that is imported."""
-    return [wanted for name, wanted in requirements.items() if importlib.util.find_spec(name) is None]
+def _requirementsOfScoring() -> tuple[str, ...]:
+    lines = (MODULE_FOLDER / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+
+
+REQUIREMENTS = _requirementsOfScoring()
+"""Packages of the Score button."""
+
+CLINICAL_REQUIREMENTS = tuple(line for line in REQUIREMENTS if line.startswith(("jinja2", "psutil")))
+"""Packages of the Score button where the clinical rule is chosen alone: pages, and ending a worker's processes."""
+
+TORCH_REQUIREMENTS = (*REQUIREMENTS, TORCH)
+"""Packages of radiographs, whole-scan estimates and training."""
+
+RADIOMICS_REQUIREMENTS = (*TORCH_REQUIREMENTS, "mirp>=2.5")
+"""Packages of the whole-scan estimate by radiomics."""
+
+DICOM_REQUIREMENTS = ("highdicom>=0.28", "fpdf2>=2.8", "scikit-image>=0.25")
+"""Packages of results as DICOM objects, and of reviews read from them."""
+
+COHORT_REQUIREMENTS = (*CLINICAL_REQUIREMENTS, "distributed>=2026.1", "pyarrow>=20", "filelock>=3.16", "bokeh>=3.6")
+"""Packages of a cohort's workers, tables and page of its workers."""
+
+TRAINING_REQUIREMENTS = (
+    *TORCH_REQUIREMENTS,
+    "distributed>=2026.1",
+    "lightning-fabric>=2.6",
+    "tensorboardX>=2.6",
+    "scikit-learn>=1.7",
+    "filelock>=3.16",
+)
+"""Packages of training."""
+
+STUDY_REQUIREMENTS = (*TRAINING_REQUIREMENTS, "matplotlib>=3.10", "statsmodels>=0.14")
+"""Packages of studies."""
+
+
+def outdatedSlicer() -> str:
+    """Return why this 3D Slicer is too old, or an empty text. `slicer.packaging` came with LEAST_SLICER."""
+    try:
+        importlib.import_module("slicer.packaging")
+    except ImportError:
+        text = _(
+            "CAC needs 3D Slicer {least} or newer; this is {present}. Install the current version from slicer.org."
+        )
+        return text.format(least=LEAST_SLICER, present=slicer.app.applicationVersion)
+    return ""
+
+
+def missingPackages(requirements: Sequence[str] = REQUIREMENTS) -> list[str]:
+    """Return the requirements that are not installed in a version that fits."""
+    from slicer.packaging import pip_check
+
+    return [requirement for requirement in requirements if not pip_check(requirement)]
 
 
 def namesOf(requirements: Sequence[str]) -> str:
-    """Names of packages as pip and their pages call them, in one line."""
-    return ", ".join(each.partition(">")[0] for each in requirements)
+    """Return the packages' names in one line."""
+    return ", ".join(map(_name, requirements))
+
+
+def downloadMb(requirements: Sequence[str]) -> int:
+    """Return the megabytes that requirements download into a new Slicer, dependencies included.
+
+    PyTorch counts with its build for processors; one for graphics cards is several gigabytes.
+    """
+    megabytes = json.loads((Path(__file__).parents[1] / "Resources" / "download_sizes.json").read_text("utf-8"))
+    files: dict[str, float] = {}
+    for requirement in requirements:
+        files |= megabytes[_name(requirement)]
+    return max(1, round(sum(files.values())))
 
 
 def ensurePackages(
-    requirements: Mapping[str, str] = REQUIREMENTS, requester: str = "CAC Scoring", purpose: str | None = None
+    requirements: Sequence[str] = REQUIREMENTS, requester: str = "CAC Scoring", purpose: str | None = None
 ) -> str:
-    """Install what is missing, after asking. Returns why it cannot be used, or an empty text when all is there.
+    """Install missing packages after one question that states their names and the size of the download.
 
-    requirements: as in `missingPackages`; the networks' own where nothing else is given. requester: the module that
-    asks. purpose: what they are needed for, to begin a sentence with; None for the networks of scoring.
+    Args:
+        requirements: As pip takes them.
+        requester: Module that asks.
+        purpose: Work that needs them, to begin a sentence with; None for the networks of scoring.
+
+    Returns:
+        The reason why the packages cannot be used, or an empty text when all are there.
     """
-    missing = missingPackages(requirements)
+    missing = missingPackages(tuple(dict.fromkeys(requirements)))
     if not missing:
         return ""
+    work = purpose or _("Scoring")
+    if not slicer.app.testingEnabled():
+        with_cuda = TORCH in missing and hasGraphicsCard()
+        size = _("several GB") if with_cuda else _("{megabytes} MB").format(megabytes=downloadMb(missing))
+        question = _("{work} needs these Python packages: {packages}. About {size} will be downloaded. Install them?")
+        text = question.format(work=work, packages=namesOf(missing), size=size)
+        if not slicer.util.confirmOkCancelDisplay(text, windowTitle=requester):
+            return _("{work} needs {packages}. Install them to go on.").format(work=work, packages=namesOf(missing))
     try:
-        if TORCH_REQUIREMENTS["torch"] in missing and hasattr(slicer.modules, "pytorchutils"):
-            _installTorchForThisGraphicsCard()
-        _install(missingPackages(requirements), requester)
+        if TORCH in missing:
+            _installTorch()
+        _install([requirement for requirement in missing if requirement != TORCH], requester)
     except (RuntimeError, ImportError, OSError, subprocess.CalledProcessError) as error:
         return _("{packages} could not be installed: {error}").format(packages=namesOf(missing), error=error)
     importlib.invalidate_caches()
-    if not (missing := missingPackages(requirements)):
-        return ""
-    if purpose is not None:
-        return _("{purpose} needs {packages}. Install this first.").format(purpose=purpose, packages=namesOf(missing))
-    return _("The networks need {packages}. Install them, or choose the clinical rule alone.").format(
-        packages=namesOf(missing)
-    )
+    if missing := missingPackages(requirements):
+        return _("{work} needs {packages}. Install them to go on.").format(work=work, packages=namesOf(missing))
+    return ""
 
 
-def _installTorchForThisGraphicsCard() -> None:
-    from PyTorchUtils import PyTorchUtilsLogic
-
-    PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH_VERSION)
-    importlib.invalidate_caches()
-    if missingPackages({"torch": TORCH_VERSION}):
-        raise RuntimeError(_("PyTorch was not installed."))
+def hasGraphicsCard() -> bool:
+    """True if this computer has a GPU of NVIDIA's with its driver."""
+    return shutil.which("nvidia-smi") is not None
 
 
 def _install(requirements: list[str], requester: str) -> None:
-    if not requirements:
-        return
-    try:
+    if requirements:
         from slicer.packaging import pip_ensure
-    except ImportError:  # before Slicer 5.12
-        question = _("{requester} needs these Python packages: {packages}. Install them into Slicer's Python?")
-        text = question.format(requester=requester, packages=", ".join(requirements))
-        if not slicer.util.confirmOkCancelDisplay(text):
-            raise RuntimeError(_("The installation was declined.")) from None
-        for requirement in requirements:
-            slicer.util.pip_install(requirement)
+
+        pip_ensure(requirements, requester=requester, prompt_install=False)
+
+
+def _installTorch() -> None:
+    """Install PyTorch: by the extension of that name, which knows the graphics card, or the build for the processor."""
+    if slicer.app.testingEnabled():
         return
-    pip_ensure(requirements, requester=requester)
+    if hasGraphicsCard() and hasattr(slicer.modules, "pytorchutils"):
+        from PyTorchUtils import PyTorchUtilsLogic
+
+        version = TORCH.removeprefix("torch")
+        PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=version)
+        return
+    from slicer.packaging import pip_install
+
+    without_cuda = sys.platform == "linux" and not hasGraphicsCard()
+    pip_install(f"{TORCH} --index-url {CPU_BUILDS}" if without_cuda else TORCH, requester="CAC")
+
+
+def _name(requirement: str) -> str:
+    return requirement.partition(">")[0]

@@ -109,9 +109,9 @@ class ResultSection(Section):
     def _export(self, *_args: object) -> None:
         from ..core.ct import CTError
         from ..core.files import OutputError
-        from .packages import PAGE_REQUIREMENTS, ensurePackages
+        from .packages import CLINICAL_REQUIREMENTS, ensurePackages
 
-        if reason := ensurePackages(PAGE_REQUIREMENTS, purpose=_("A report")):
+        if reason := ensurePackages(CLINICAL_REQUIREMENTS, purpose=_("A report")):
             widgets.say(self._ui.exportLabel, reason)
             return
         folder = widgets.askForFolder()

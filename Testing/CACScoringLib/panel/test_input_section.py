@@ -60,7 +60,7 @@ class TestInput:
         assert input_section.argumentsOf(state) == before
 
     def test_models_and_device(self, driver, panel, monkeypatch):
-        monkeypatch.setattr(panel, "ensurePackages", lambda: "")
+        monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "")
         driver.ui.methodBox.setCurrentIndex(0)
         driver.ui.mapModelBox.addItem("mine", "mine")
         driver.ui.mapModelBox.setCurrentIndex(driver.ui.mapModelBox.findData("mine"))
@@ -90,7 +90,7 @@ class TestInput:
             assert [given[k + 1] for k, word in enumerate(given) if word == "--model"] == arguments
 
     def test_missing_packages_are_said_and_nothing_runs(self, driver, panel, monkeypatch):
-        monkeypatch.setattr(panel, "ensurePackages", lambda: "torch could not be installed: no network")
+        monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "torch could not be installed: no network")
         driver.ui.methodBox.setCurrentIndex(0)
         driver.ui.scoreButton.click()
         assert "no network" in driver.ui.statusLabel.text

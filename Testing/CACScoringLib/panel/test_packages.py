@@ -1,62 +1,148 @@
-"""Installing what the networks need."""
+"""Installing the packages that 3D Slicer does not bring, on the doubles of its packaging."""
 
+import importlib.metadata
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import slicer
+import tomllib
+
+import desktop_host
+import desktop_host.packaging
+
+ROOT = Path(__file__).parents[3]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-class TestPackages:
-    @pytest.fixture
-    def packages(self, panel, monkeypatch):
-        from CACScoringLib.panel import packages
+@pytest.fixture
+def packages(panel):
+    from CACScoringLib.panel import packages
 
-        present = set()
-        monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: name if name in present else None)
-        packages.present = present
-        return packages
+    return packages
 
-    def test_pip_ensure_of_newer_slicer(self, packages, monkeypatch):
-        asked = []
 
-        def pip_ensure(requirements, requester):
-            asked.extend(requirements)
-            packages.present |= {"openvino", "safetensors"}
+class Desk:
+    """Versions of what is installed, the questions asked, and what pip was asked for."""
 
-        module = type(sys)("slicer.packaging")
-        module.pip_ensure = pip_ensure
-        monkeypatch.setitem(sys.modules, "slicer.packaging", module)
+    def __init__(self) -> None:
+        self.installed = {"packaging": "26.2"}
+        self.questions: list[str] = []
+        self.asked: list[str] = []
+        self.accepts = True
+
+    def version(self, name: str) -> str:
+        if name not in self.installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return self.installed[name]
+
+    def confirm(self, text: str, **_options) -> bool:
+        self.questions.append(text)
+        return self.accepts
+
+    def install(self, requirements, *_arguments, **_options) -> None:
+        texts = requirements if isinstance(requirements, list) else [requirements]
+        self.asked += texts
+        self.installed |= {re.split("[>= ]", text)[0]: text.split(">=")[1].split()[0] for text in texts}
+
+
+@pytest.fixture
+def desk(packages, monkeypatch):
+    desk = Desk()
+    monkeypatch.setattr(importlib.metadata, "version", desk.version)
+    for module in (slicer.packaging, desktop_host.packaging):
+        monkeypatch.setattr(module, "pip_install", desk.install)
+    monkeypatch.setattr(slicer.app, "_testing", False)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", desk.confirm)
+    monkeypatch.setattr(packages, "hasGraphicsCard", lambda: False)
+    return desk
+
+
+class TestEnsurePackages:
+    def test_one_question_names_packages_and_size(self, packages, desk):
         assert packages.ensurePackages() == ""
-        assert asked == ["openvino>=2026.1", "safetensors>=0.8"]
+        assert len(desk.questions) == 1
+        assert "openvino, safetensors, jinja2, psutil. About 60 MB" in desk.questions[0]
+        assert desk.asked == list(packages.REQUIREMENTS)
+        assert packages.ensurePackages() == ""
+        assert len(desk.questions) == 1
 
-    def test_the_pytorch_extension_knows_the_graphics_card(self, packages, monkeypatch):
-        packages.present |= {"openvino", "safetensors"}
+    def test_an_old_version_is_missing(self, packages, desk):
+        """3D Slicer 5.12 brings highdicom 0.27."""
+        desk.installed |= {"highdicom": "0.27.0", "fpdf2": "2.8.9", "scikit-image": "0.26.0"}
+        assert packages.missingPackages(packages.DICOM_REQUIREMENTS) == ["highdicom>=0.28"]
+
+    def test_declined(self, packages, desk):
+        desk.accepts = False
+        assert packages.ensurePackages(("bokeh>=3.6",), purpose="A cohort") == (
+            "A cohort needs bokeh. Install them to go on."
+        )
+        assert desk.asked == []
+
+    def test_testing_installs_nothing(self, packages, desk, monkeypatch):
+        monkeypatch.setattr(slicer.app, "_testing", True)
+        assert "openvino" in packages.ensurePackages()
+        assert (desk.questions, desk.asked) == ([], [])
+
+    def test_pytorch_without_a_graphics_card(self, packages, desk):
+        """On Linux PyPI's build would bring gigabytes of CUDA."""
+        assert packages.ensurePackages(packages.TRAINING_REQUIREMENTS, "CAC Training", "Training") == ""
+        (torch,) = (text for text in desk.asked if text.startswith("torch"))
+        assert (packages.CPU_BUILDS in torch) == (sys.platform == "linux")
+        assert len(desk.questions) == 1
+        assert packages.downloadMb(packages.TRAINING_REQUIREMENTS) < 500
+
+    def test_the_pytorch_extension_knows_the_graphics_card(self, packages, desk, monkeypatch):
         versions = []
 
         class PyTorchUtilsLogic:
             def installTorch(self, askConfirmation, torchVersionRequirement):  # noqa: N802, N803
                 versions.append((askConfirmation, torchVersionRequirement))
-                packages.present.add("torch")
+                desk.installed["torch"] = "2.13.0"
 
         module = type(sys)("PyTorchUtils")
         module.PyTorchUtilsLogic = PyTorchUtilsLogic
         monkeypatch.setitem(sys.modules, "PyTorchUtils", module)
         monkeypatch.setattr(slicer.modules, "pytorchutils", object(), raising=False)
-        assert packages.ensurePackages(packages.TORCH_REQUIREMENTS) == ""
-        assert versions == [(True, ">=2.13")]
+        monkeypatch.setattr(packages, "hasGraphicsCard", lambda: True)
+        assert packages.ensurePackages((packages.TORCH,)) == ""
+        assert versions == [(False, ">=2.13")]
+        assert "several GB" in desk.questions[0]
 
-    def test_other_requirements(self, packages, monkeypatch):
-        """What was asked for is installed, and nothing else; the message says for what."""
-        monkeypatch.setitem(sys.modules, "slicer.packaging", None)
-        questions, installed = [], []
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: questions.append(text) or True)
-        monkeypatch.setattr(slicer.util, "pip_install", installed.append)
-        packages.present.add("numpy")
-        wanted = {"numpy": "numpy>=2", "skimage": "scikit-image>=0.24"}
-        assert packages.ensurePackages(wanted, "CAC Training", "Training") == (
-            "Training needs scikit-image. Install this first."
-        )
-        assert installed == ["scikit-image>=0.24"]
-        assert "CAC Training" in questions[0]
-        packages.present.add("skimage")
-        assert packages.ensurePackages(wanted, "CAC Training", "Training") == ""
+
+class TestLists:
+    """One list of versions: pyproject.toml's, from which the panels' must not differ."""
+
+    def test_panels_ask_for_the_versions_of_pyproject(self, packages):
+        extras = PYPROJECT["optional-dependencies"].values()
+        texts = {*PYPROJECT["dependencies"], *(text for extra in extras for text in extra)}
+        bounds = {re.split("[>=]", text)[0]: re.search(r"[\d.]+", text.partition("=")[2])[0] for text in texts}
+        sets = [value for name, value in vars(packages).items() if name.endswith("REQUIREMENTS")]
+        for requirement in {requirement for each in sets for requirement in each}:
+            name, _, bound = requirement.partition(">=")
+            assert bounds[name].startswith(bound), requirement
+
+    def test_scoring_asks_for_what_slicer_lacks_of_the_base(self, packages):
+        """The base's other packages come with 3D Slicer."""
+        base = {re.split("[>=]", text)[0] for text in PYPROJECT["dependencies"]}
+        slicers = {"numpy", "SimpleITK", "scipy", "pydicom", "pillow"}
+        assert {text.partition(">")[0] for text in packages.REQUIREMENTS} - {"psutil"} == base - slicers
+
+    def test_every_package_has_a_size(self, packages):
+        for name, value in vars(packages).items():
+            if name.endswith("REQUIREMENTS"):
+                assert packages.downloadMb(value) >= 1
+
+
+def test_an_older_slicer_is_refused_in_the_panel(packages, monkeypatch):
+    monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+    monkeypatch.setattr(slicer.app, "applicationVersion", "5.10.0", raising=False)
+    assert "5.12 or newer; this is 5.10.0" in packages.outdatedSlicer()
+    widget = slicer.modules.cacscoring.widgetRepresentation().self()
+    labels = [child.text for child in widget.parent.children() if hasattr(child, "text")]
+    assert any("5.12 or newer" in text for text in labels)
+    widget.enter()
+    widget.exit()
+    slicer.mrmlScene.Clear()
+    widget.cleanup()

@@ -77,7 +77,7 @@ class TestViews:
         assert manager.layout == panel.views.LAYOUT_ID
 
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
-        monkeypatch.setattr(panel, "ensurePackages", lambda: "")
+        monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "")
         reviewed.ui.methodBox.setCurrentIndex(0)
         reviewed.choose_lesion("12–13")
         reviewed.press_artery("RCA")

@@ -11,26 +11,18 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.packages import ensurePackages
+from CACScoringLib.panel.packages import STUDY_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.widgets import dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker, showIn
 
 from ...project.project import Project
 from ..model_cards import cardsIn
-from ..train.training_options import PACKAGES
 from .install_section import InstallSection
 from .study_view import StudyView
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
 
-
-STUDY_PACKAGES = {
-    **PACKAGES,
-    "matplotlib": "matplotlib>=3.10",
-    "statsmodels": "statsmodels>=0.14",
-}
-"""That studies need: what to tell pip, by the name that is imported."""
 
 COMPARISON = "models"
 """The study that compares two models."""
@@ -144,7 +136,7 @@ class EvaluateSection(Section):
         self.update()
 
     def _start(self) -> None:
-        if reason := ensurePackages(STUDY_PACKAGES, "CAC Training", _("A study")):
+        if reason := ensurePackages(STUDY_REQUIREMENTS, "CAC Training", _("A study")):
             self._say(reason)
             return
         name, command = self._command()

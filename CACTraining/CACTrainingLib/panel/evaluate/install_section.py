@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import slicer
@@ -13,14 +13,13 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
-from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
+from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, TRAINING_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.widgets import dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker
 
 from ...project.project import Project
 from ..model_cards import cardsIn
 from ..train.curve_nodes import SHOWN_METRICS
-from ..train.training_options import PACKAGES
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard, StoredModel
@@ -90,7 +89,7 @@ class InstallSection:
         self._calibrating = True
         doing, failed = _("Calibrating {name} …"), _("Not calibrated; nothing was changed. {reason}")
         done = _("{name} is calibrated together with the models that CAC Scoring uses now.")
-        self._run(command, doing.format(name=name), failed, lambda: done.format(name=name), PACKAGES)
+        self._run(command, doing.format(name=name), failed, lambda: done.format(name=name), TRAINING_REQUIREMENTS)
 
     def _install(self, *_args: object) -> None:
         card = self._cards[self._chosen]
@@ -126,7 +125,7 @@ class InstallSection:
         doing: str,
         failed: str,
         done: Callable[[], str],
-        packages: Mapping = TORCH_REQUIREMENTS,
+        packages: Sequence[str] = TORCH_REQUIREMENTS,
     ) -> None:
         """Run a command. failed: with a place for the reason. done: what to say of its end, called there."""
 

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
+from CACScoringLib.panel.packages import TRAINING_REQUIREMENTS, ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import addRows, dataOf, fillBox, showPath, singleShot, watchPath
 from CACScoringLib.panel.worker import Worker
@@ -23,7 +23,6 @@ from ..parameters import Network, Preset
 from .runs_section import RunsSection
 from .training_options import (
     ASKED,
-    PACKAGES,
     argumentsOf,
     commandsElsewhere,
     isName,
@@ -107,7 +106,7 @@ class TrainSection(Section):
     def refresh(self) -> None:
         """Look again at what others may have changed: annotators, models, the project."""
         self._choicesOf = self._checked = None
-        self._missing = missingPackages(PACKAGES)
+        self._missing = missingPackages(TRAINING_REQUIREMENTS)
         self.update()
 
     def check(self) -> None:
@@ -188,7 +187,7 @@ class TrainSection(Section):
         self.ui.trainCheckButton.setText(_("Install …") if self._missing else _("Check again"))
 
     def _installOrCheck(self, *_args: object) -> None:
-        reason = ensurePackages(PACKAGES, "CAC Training", _("Training")) if self._missing else ""
+        reason = ensurePackages(TRAINING_REQUIREMENTS, "CAC Training", _("Training")) if self._missing else ""
         self.refresh()
         self.check()
         if reason:

@@ -13,23 +13,9 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.packages import PROCESS_REQUIREMENTS, TORCH_REQUIREMENTS
-
 from ...project.project import Project
 from ..model_cards import cardsIn
 from ..parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
-
-PACKAGES = {
-    **TORCH_REQUIREMENTS,
-    **PROCESS_REQUIREMENTS,
-    "scipy": "scipy>=1.13",
-    "lightning_fabric": "lightning-fabric>=2.6",
-    "tensorboardX": "tensorboardX>=2.6",
-    "sklearn": "scikit-learn>=1.7",
-    "filelock": "filelock>=3.12",
-    "PIL": "pillow>=10",
-}
-"""That training needs: what to tell pip, by the name that is imported."""
 
 ASKED = ("minutes", "steps", "patience")
 """Of `LoopSettings`, in the order of the form. Each is a parameter of the panel's state, where 0 leaves it as it is."""

@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import sys
 import zipfile
 
 import pytest
@@ -74,18 +73,18 @@ class TestCheck:
 
     def test_missing_packages_are_installed_first(self, driver, section, monkeypatch):
         """Even the check needs them."""
-        from CACScoringLib.panel import packages
+        missing, installed = {"torch>=2.13"}, []
 
-        missing, installed = {"torch"}, []
-
-        def install(requirement: str) -> None:
-            installed.append(requirement)
+        def install(requirement: str, **_options) -> None:
+            installed.append(requirement.split()[0])
             missing.clear()
 
-        monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None if name in missing else name)
-        monkeypatch.setitem(sys.modules, "slicer.packaging", None)
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: "CAC Training" in text)
-        monkeypatch.setattr(slicer.util, "pip_install", install)
+        monkeypatch.setattr(slicer.packaging, "pip_check", lambda requirement: requirement not in missing)
+        monkeypatch.setattr(slicer.packaging, "pip_install", install)
+        monkeypatch.setattr(
+            slicer.util, "confirmOkCancelDisplay", lambda text, **how: how["windowTitle"] == "CAC Training"
+        )
+        monkeypatch.setattr(slicer.app, "_testing", False)
         section.refresh()
         assert "not installed: torch" in section.ui.trainCheckLabel.text
         assert (section.ui.trainStartButton.enabled, section.ui.trainCheckButton.text) == (False, "Install …")
