@@ -112,6 +112,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.scorer.cancel()
         super().onSceneStartClose(caller, event)
         self._showResult(None)
+        self.ui.statusLabel.setText("")
 
     def nodeRemoved(self, node) -> None:
         # What is reviewed is gone; while a scene is being closed all goes anyway.

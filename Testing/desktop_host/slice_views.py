@@ -68,6 +68,8 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
         super().__init__(parent)
         self._label, self._slider, self._logic = qt.QLabel(), qMRMLSliderWidget(), None
         self._foreground = 0.0  # where the slider of its opacity stands
+        # As measured in Slicer: its row of tool buttons and its label.
+        self.setMinimumWidth(343)
         row = qt.QHBoxLayout(self)
         row.setContentsMargins(4, 0, 4, 0)
         row.addWidget(self._label)

@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from . import table_widgets
 from .lifecycle import Signal
-from .widgets import colourIcon
+from .widgets import colourIcon, faintColour
 
 if TYPE_CHECKING:
     from ..anatomy.arteries import ArterySuggestion
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CERTAIN = 0.9
 """Probability of being coronary calcium, or of not being it, from which a lesion is not doubtful."""
 
-TITLES = ("No", "Artery", "Prob.", "Agatston", "mm³", "HU", "Slices")
+TITLES = ("No", "Artery", "Prob. %", "Agatston", "mm³", "HU", "Slices")
 _ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
 
 
@@ -123,6 +123,8 @@ class LesionTable:
         self._filling = False
         table_widgets.prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
+        # The panel scrolls, not the table: the wheel would be caught between them.
+        table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
         # As listed, until the user sorts by a column.
         table.horizontalHeader().setSortIndicator(-1, qt.Qt.AscendingOrder)
         table.currentCellChanged.connect(self._currentChanged)
@@ -144,7 +146,7 @@ class LesionTable:
                 self._fill(number, line)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
             # Once, here: columns that fit themselves would be measured again with every cell.
-            table.resizeColumnsToContents()
+            table_widgets.fitColumns(table)
             table.setSortingEnabled(True)
             if lines and row >= 0:
                 kept = self._rowOf(current)
@@ -168,6 +170,7 @@ class LesionTable:
         """Select one row, whatever keys are held, as those of undo: Qt would add to the selection or take from it."""
         only = qt.QItemSelectionModel.ClearAndSelect | qt.QItemSelectionModel.Rows
         self._table.setCurrentCell(row, 0, only)
+        table_widgets.scrollToRow(self._table, row)
 
     @property
     def following(self) -> int | None:
@@ -193,8 +196,7 @@ class LesionTable:
             item.setData(qt.Qt.DisplayRole, value)
             item.setToolTip(line.hint)
             if line.left_out:
-                # A colour: a brush of the palette may have no style, and then sets nothing.
-                item.setForeground(qt.QBrush(self._table.palette.color(qt.QPalette.Disabled, qt.QPalette.Text)))
+                item.setForeground(qt.QBrush(faintColour(self._table)))
             if column == _ARTERY_COLUMN:
                 item.setIcon(colourIcon(line.colour))
             elif not isinstance(value, str):

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..results import NonCoronaryResult
     from ..review.scene import SceneReview
 
-_SEVERE = "background-color:#fdecea; color:#8e1b1b"
-
 
 class ResultSection(Section):
     """Shows the results of a review."""
@@ -60,8 +58,9 @@ class ResultSection(Section):
         widgets.say(ui.mapLabel, "" if mapped is None else _("Calcium map: ") + headline.map_sentence(mapped))
         reader = "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
         warnings = review.warnings
-        ui.headLabel.setText(_headText(headline.headline(results, review.categories(), warnings, reader)))
-        ui.warningsLabel.setText("".join(map(_warningText, headline.warning_lines(warnings))))
+        severe = widgets.severeColour(ui.headLabel)
+        ui.headLabel.setText(_headText(headline.headline(results, review.categories(), warnings, reader), severe))
+        ui.warningsLabel.setText("".join(_warningText(line, severe) for line in headline.warning_lines(warnings)))
         clinical = results.get("threshold")
         ui.headLabel.setToolTip("" if clinical is None else headline.interval_note(clinical))
         self._showScores(headline.score_table(results))
@@ -77,7 +76,7 @@ class ResultSection(Section):
         table = self._ui.scoreTable
         titles = ["\n".join(title.rsplit(" ", 1)) for title in scores.titles]
         table_widgets.fillTable(table, titles, [(row.name, *row.cells) for row in scores.rows])
-        faint = qt.QBrush(table.palette.color(qt.QPalette.Disabled, qt.QPalette.Text))
+        faint = qt.QBrush(widgets.faintColour(table))
         for number, row in enumerate(scores.rows):
             if row.site is not None:
                 table.item(number, 0).setIcon(widgets.colourIcon(SITE_COLOURS[row.site]))
@@ -134,20 +133,20 @@ class ResultSection(Section):
         widgets.say(self._ui.exportLabel, _("Copied: paste it into a spreadsheet or a letter."))
 
 
-def _headText(head: Headline) -> str:
-    """Rich text of the headline, with a link that opens the warnings."""
+def _headText(head: Headline, severe_colour: str) -> str:
+    """Rich text of the headline, with a link that opens the warnings. severe_colour: of severe ones, as in HTML."""
     score, state, rest = map(html.escape, (head.score, head.state, head.summary))
     big = f'<span style="font-size:x-large; font-weight:bold">{score}</span>'
     text = f'<p style="margin:0">{big} &nbsp;{state}<br>{rest}</p>'
     if head.warning is None:
         return text
     more = _("{count} more").format(count=head.more) if head.more else _("why")
-    style = f' style="{_SEVERE}"' if head.warning.severe else ""
+    style = f' style="color:{severe_colour}; font-weight:bold"' if head.warning.severe else ""
     line = html.escape(head.warning.line)
     return f'{text}<p style="margin:0"><span{style}>⚠ {line}</span> <a href="more">{more}</a></p>'
 
 
-def _warningText(warning: WarningLine) -> str:
-    style = f"; {_SEVERE}" if warning.severe else ""
+def _warningText(warning: WarningLine, severe_colour: str) -> str:
+    style = f"; color:{severe_colour}" if warning.severe else ""
     line, why = html.escape(warning.line), html.escape(warning.why)
     return f'<p style="margin:2px 0{style}"><b>⚠ {line}</b> {why}</p>'

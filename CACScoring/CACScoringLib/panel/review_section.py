@@ -53,7 +53,7 @@ class ReviewSection(Section):
         self._lines: list[LesionLine] = []
         self._looked: set[tuple[str, int]] = set()
         self._surfaces: list[tuple[object, float]] = []
-        self._formerLayout: int | None = None
+        self._wasShown = False
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", RECORD_ATTRIBUTE, "1")
         ui.resultSelector.setMRMLScene(slicer.mrmlScene)
@@ -126,8 +126,9 @@ class ReviewSection(Section):
         """Begin to review a result; None for none."""
         self._observed.removeObservers()
         if review is not None and self._review is not None:
-            self._hideLesions()
+            self._hideResult()
         self._review = review
+        self._wasShown = False
         self._looked = set()
         self._fillMethods()
         if review is not None:
@@ -137,6 +138,7 @@ class ReviewSection(Section):
                 for event in (events.SourceRepresentationModified, events.SegmentModified):
                     self._observed.addObserver(segmentation.GetSegmentation(), event, self._edited)
             self._followAxialView()
+            views.showHeart(review.nodes.heart)
         self._shown = {} if review is None else {"method": self._method}
         self.update()
 
@@ -225,13 +227,12 @@ class ReviewSection(Section):
 
     def showLayout(self) -> bool:
         """Change to the layout of the result; False if it is shown already."""
-        if not views.isSideBySide():
-            self._formerLayout = views.shownLayout()
         return views.showLayout(self._review.nodes.calcium_map is not None)
 
     def showSideBySide(self) -> None:
         """Show the result in its layout, which `showLayout` may have changed to before."""
         self.showLayout()
+        self._wasShown = True
         nodes = self._review.nodes
         views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
         views.setFade(self._state.fade)
@@ -243,7 +244,7 @@ class ReviewSection(Section):
 
     def _showViewsAgain(self) -> None:
         """In a step of its own after the panel was entered, because views take their sizes while Qt works."""
-        if self._review is not None and self._state is not None and self._formerLayout is not None:
+        if self._review is not None and self._state is not None and self._wasShown:
             self.showSideBySide()
 
     def enter(self) -> None:
@@ -254,8 +255,7 @@ class ReviewSection(Section):
             self._editor.enter()
 
     def exit(self) -> None:
-        if self._formerLayout is not None and views.isSideBySide():
-            slicer.app.layoutManager().setLayout(self._formerLayout)
+        views.restoreLayout()
         self._undoKeys.setEnabled(False)
         if self._editor is not None:
             self._editor.exit()
@@ -268,6 +268,7 @@ class ReviewSection(Section):
 
     def closeScene(self) -> None:
         self._timer.stop()
+        views.restoreLayout()
         if self._editor is not None:
             self._editor.closeScene()
 
@@ -337,9 +338,9 @@ class ReviewSection(Section):
         if self._editor is not None:
             self._editor.edit(segmentations[self._method], self._review.nodes.volume)
 
-    def _hideLesions(self) -> None:
-        """Lesions of two results over each other could not be told apart."""
-        for segmentation in self._segmentations().values():
+    def _hideResult(self) -> None:
+        """Hide heart and lesions: two results over each other look alike."""
+        for segmentation in (self._review.nodes.heart, *self._segmentations().values()):
             if (display := segmentation.GetDisplayNode()) is not None:
                 display.SetVisibility(False)
 

@@ -10,6 +10,9 @@ from collections.abc import Collection, Sequence
 import qt
 from slicer.i18n import tr as _
 
+ROWS_AROUND = 8
+"""Rows shown above and below the row that `scrollToRow` brings into sight, as far as there is room."""
+
 _LEAST_LETTERS = 5
 _MOST_LETTERS = 28
 """Of a name; longer ones are elided."""
@@ -86,6 +89,19 @@ def fitColumns(table) -> None:
     """Make columns as wide as what they hold, and the table as high as its rows."""
     table.resizeColumnsToContents()
     fitHeight(table)
+
+
+def scrollToRow(table, row: int) -> None:
+    """Bring a row of a table that shows all its rows into sight, in the scroll area around it."""
+    area = table.parentWidget()
+    while area is not None and not area.inherits("QScrollArea"):
+        area = area.parentWidget()
+    if area is None or not table.visible:
+        return
+    rect = table.visualItemRect(table.item(row, 0))
+    place = table.viewport().mapTo(area.widget(), rect.center())
+    around = min(ROWS_AROUND * rect.height(), area.viewport().height // 2 - rect.height())
+    area.ensureVisible(0, place.y(), 0, around)
 
 
 def fitHeight(table, rows: int | None = None) -> None:

@@ -1,5 +1,8 @@
-"""Layouts of a review: the CT, beside it healthy image and calcium map where there are any, all moved together, and a
-3-D view."""
+"""Layouts of a review: the CT, over which the healthy image can be faded, the calcium map where there is one, a coronal
+and a 3-D view. Slice views move together.
+
+Slicer's slice views are at least 343 pixels wide: two of them beside the panel fit on a screen of 1366 pixels.
+"""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803, N806
@@ -10,13 +13,17 @@ from collections.abc import Mapping, Sequence
 
 import slicer
 import vtk
-from slicer.i18n import tr as _
 
 LAYOUT_ID, PLAIN_LAYOUT_ID = 20771, 20773
 """With and without a calcium map. Above those that Slicer keeps for itself. Saved with a scene, so they must not
 change."""
 
-ORIGINAL, HEALTHY, MAP, CORONAL = "CACOriginal", "CACHealthy", "CACMap", "CACCoronal"
+RADIOGRAPH_LAYOUT_ID = 20772
+"""Radiograph beside a 3-D view."""
+
+OWN_LAYOUTS = (LAYOUT_ID, RADIOGRAPH_LAYOUT_ID, PLAIN_LAYOUT_ID)
+
+ORIGINAL, MAP, CORONAL = "CACOriginal", "CACMap", "CACCoronal"
 VIEW_GROUP = 20771
 """Of our slice views, so that they move together and leave others alone."""
 
@@ -39,15 +46,16 @@ THREE_D_VIEW = """<item><view class="vtkMRMLViewNode" singletontag="CAC3D">
 
 def layoutDescription(withMap: bool) -> str:
     """Slicer's XML description of a layout."""
-    axial = sliceView(ORIGINAL, "Axial", _("CT"), "#F34A33")
+    # Slicer elides labels of more than about three letters.
+    axial = sliceView(ORIGINAL, "Axial", "CT", "#F34A33")
     if withMap:
-        axial += sliceView(HEALTHY, "Axial", _("Healthy"), "#4DB6AC") + sliceView(MAP, "Axial", _("Calcium"), "#FFB300")
+        axial += sliceView(MAP, "Axial", "Map", "#FFB300")
     return f"""<layout type="vertical" split="true">
   <item><layout type="horizontal">
     {axial}
   </layout></item>
   <item><layout type="horizontal">
-    {sliceView(CORONAL, "Coronal", _("Coronal"), "#6EB04B")}
+    {sliceView(CORONAL, "Coronal", "Cor", "#6EB04B")}
     {THREE_D_VIEW}
   </layout></item>
 </layout>"""
@@ -66,13 +74,29 @@ def registerLayouts(descriptions: Mapping[int, str] | None = None) -> None:
             layoutNode.AddLayoutDescription(layoutId, description)
 
 
+class _Former:
+    """Layout that was shown before the first of ours."""
+
+    layout: int | None = None
+
+
 def changeLayout(layoutId: int) -> None:
     """Show a layout, so that its views have their sizes. There has to be a main window."""
     manager = slicer.app.layoutManager()
     if manager.layout != layoutId:
+        if layoutId in OWN_LAYOUTS and manager.layout not in OWN_LAYOUTS:
+            _Former.layout = manager.layout
         manager.setLayout(layoutId)
         # Until Qt has laid the views out, they have the sizes of before.
         slicer.app.processEvents()
+
+
+def restoreLayout() -> bool:
+    """Show the layout of before again where one of ours is shown; False if there is nothing to restore."""
+    if shownLayout() not in OWN_LAYOUTS or _Former.layout is None:
+        return False
+    slicer.app.layoutManager().setLayout(_Former.layout)
+    return True
 
 
 def showLayout(withMap: bool) -> bool:
@@ -96,7 +120,7 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
     showLayout(calciumMap is not None)
     shown = {ORIGINAL: (volume, healthy), CORONAL: (volume, calciumMap)}
     if calciumMap is not None:
-        shown |= {HEALTHY: (volume, healthy), MAP: (volume, calciumMap)}  # which lie around the heart only
+        shown[MAP] = (volume, calciumMap)  # which lies around the heart only
     for name, (background, foreground) in shown.items():
         composite = manager.sliceWidget(name).mrmlSliceCompositeNode()
         # While they are linked, one view's images would become the others'.
@@ -115,6 +139,14 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
         composite = manager.sliceWidget(name).mrmlSliceCompositeNode()
         composite.SetHotLinkedControl(True)
         composite.SetLinkedControl(True)
+
+
+def showHeart(segmentation) -> None:
+    """Show the heart's outline: in a scene that was read it may be invisible."""
+    from ..mrml.lesion_segments import HEART_ID
+
+    segmentation.GetDisplayNode().SetVisibility(True)
+    segmentation.GetDisplayNode().SetSegmentVisibility(HEART_ID, True)
 
 
 def isSideBySide() -> bool:

@@ -35,6 +35,9 @@ _SITE_ROWS = ("123", "45", "67", "89")
 _LEAST_LETTERS = 10
 """That a box has room for."""
 
+_FAINT_SHARE = 0.65
+"""Share of the text's colour in `faintColour`."""
+
 _PICTURE_WIDTH = 440
 """Of a picture before the panel has a width, pixels."""
 
@@ -147,6 +150,7 @@ def siteButtons(
     rows.setSpacing(2)
     for keys in rows_of_keys:
         row = qt.QHBoxLayout()
+        row.setSpacing(2)
         rows.addLayout(row)
         for key in keys:
             site = site_called(SITE_KEYS[key])
@@ -231,3 +235,15 @@ def colourIcon(rgb: tuple[int, int, int]):
     pixmap = qt.QPixmap(12, 12)
     pixmap.fill(qt.QColor(*rgb))
     return qt.QIcon(pixmap)
+
+
+def faintColour(widget):
+    """Return a colour between a widget's text and its background, legible in light and dark styles."""
+    text, base = (widget.palette.color(role) for role in (qt.QPalette.Text, qt.QPalette.Base))
+    parts = ((getattr(text, part)(), getattr(base, part)()) for part in ("red", "green", "blue"))
+    return qt.QColor(*(round(_FAINT_SHARE * a + (1 - _FAINT_SHARE) * b) for a, b in parts))
+
+
+def severeColour(widget) -> str:
+    """Return the colour of severe warnings on a widget's background, as HTML has it."""
+    return "#ff8a80" if widget.palette.color(qt.QPalette.Window).lightness() < 128 else "#b3261e"

@@ -48,21 +48,20 @@ class TestViews:
         assert manager.layout == panel.views.LAYOUT_ID
         shown = {
             name: (node.GetBackgroundVolumeID(), node.GetForegroundVolumeID(), node.GetForegroundOpacity())
-            for name in ("CACOriginal", "CACHealthy", "CACMap")
+            for name in ("CACOriginal", "CACMap")
             for node in [manager.sliceWidget(name).mrmlSliceCompositeNode()]
         }
         ct, healthy, calcium = (node.GetID() for node in (nodes.volume, nodes.healthy, nodes.calcium_map))
         assert shown == {
             "CACOriginal": (ct, healthy, 0.0),
-            "CACHealthy": (ct, healthy, 1.0),
             "CACMap": (ct, calcium, 1.0),
         }
         composite = manager.sliceWidget("CACOriginal").mrmlSliceCompositeNode()
         reviewed.ui.fadeSlider.setValue(0.5)
         assert composite.GetForegroundVolumeID() == healthy
         reviewed.ui.fadeSlider.setValue(0.25)
-        others = [manager.sliceWidget(name).mrmlSliceCompositeNode() for name in ("CACHealthy", "CACMap", "CACCoronal")]
-        assert [node.GetForegroundOpacity() for node in (composite, *others)] == [0.25, 1, 1, 1]
+        others = [manager.sliceWidget(name).mrmlSliceCompositeNode() for name in ("CACMap", "CACCoronal")]
+        assert [node.GetForegroundOpacity() for node in (composite, *others)] == [0.25, 1, 1]
         assert composite.GetLinkedControl()
 
     def test_leaving_the_panel_brings_the_former_layout_back(self, driver, panel):
@@ -220,7 +219,7 @@ class TestAutomaticScore:
         rows = automatic.lesions()
         out = [row["Artery"].startswith("out: ") for row in rows]
         assert out == [False] * 9 + [True] * 6
-        sure = [row["Prob."] for row in rows]
+        sure = [row["Prob. %"] for row in rows]
         assert sure == sorted(sure, reverse=True)
         assert sure[8] > 50 > sure[9]
         assert {row["Artery"] for row in rows[9:]} == {"out: LAD?", "out: LCX?", "out: RCA?"}
@@ -258,7 +257,7 @@ class TestAutomaticScore:
         automatic.key("3")
         assert len(self.counted(automatic)) == 10
         own = next(row for row in automatic.lesions() if row["No"] == left["No"])
-        assert (own["Artery"], own["Prob."]) == ("LCX", left["Prob."])
+        assert (own["Artery"], own["Prob. %"]) == ("LCX", left["Prob. %"])
         assert automatic.ui.lesionTable.currentRow() == 10
         automatic.key("X")
         assert len(automatic.lesions()) == 14
@@ -288,7 +287,7 @@ class TestAutomaticScore:
 
     def test_a_reader_looks_at_all_and_is_asked_to_confirm(self, automatic):
         ui, rows = automatic.ui, automatic.lesions()
-        doubtful = [row["No"] for row in rows if 10 < row["Prob."] < 90]
+        doubtful = [row["No"] for row in rows if 10 < row["Prob. %"] < 90]
         assert doubtful
         assert ui.doubtfulButton.text == f"Doubtful ({len(doubtful)})"
         ui.lesionTable.setCurrentCell(0, 0)

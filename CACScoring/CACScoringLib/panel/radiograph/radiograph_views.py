@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from .. import views
 
 if TYPE_CHECKING:
     import numpy as np
 
-LAYOUT_ID = 20772
-"""Saved with a scene, so it must not change."""
+LAYOUT_ID = views.RADIOGRAPH_LAYOUT_ID
 
 VIEW = "CACRadiograph"
 _MARGIN = 1.02
@@ -26,7 +24,7 @@ _FROM_MM = (-1600.0, 1200.0, 700.0)
 
 def layoutDescription() -> str:
     """Slicer's XML description of the layout."""
-    view = views.sliceView(VIEW, "Coronal", _("Radiograph"), "#90A4AE", LAYOUT_ID)
+    view = views.sliceView(VIEW, "Coronal", "DRR", "#90A4AE", LAYOUT_ID)
     return f"""<layout type="horizontal" split="true">{view}{views.THREE_D_VIEW}</layout>"""
 
 

@@ -1,0 +1,184 @@
+"""The panel and its views on a screen of 1366 × 768 pixels, in light and dark styles."""
+
+import pytest
+import slicer
+from effect_desk import EFFECTS, ROOT, load_effects
+from panel_driver import least_width
+
+from CACScoringLib.mrml.lesion_segments import HEART_ID
+
+SCREEN_WIDTH = 1366
+PANEL_HEIGHT = 499
+"""What 3D Slicer leaves of 768 pixels to a module's panel where Data Probe is filled."""
+SCROLL_BAR = 20
+
+
+@pytest.fixture
+def main_window():
+    return True
+
+
+@pytest.fixture
+def window(driver):
+    """The main window, as wide as the screen, with the panel's part as high as it is there."""
+    window = slicer.util.mainWindow()
+    window.moduleSelector().selectModule("CACScoring")
+    slicer.app.processEvents()
+    window.resize(SCREEN_WIDTH, window.height + PANEL_HEIGHT - window._scroll.viewport().height)
+    slicer.app.processEvents()
+    return window
+
+
+def least_window_width(driver) -> int:
+    """Least width of panel and views beside each other."""
+    return least_width(driver.widget) + SCROLL_BAR + slicer.app.layoutManager().viewport().minimumSizeHint.width()
+
+
+def rows_in_sight(window, table) -> list[int]:
+    area = window._scroll
+    rects = [table.visualItemRect(table.item(row, 0)) for row in range(table.rowCount)]
+    places = [table.viewport().mapTo(area.viewport(), rect.topLeft()).y() for rect in rects]
+    return [
+        row
+        for row, (rect, y) in enumerate(zip(rects, places, strict=True))
+        if y >= 0 and y + rect.height() <= area.viewport().height
+    ]
+
+
+def many_lines(driver, count: int) -> list:
+    """Lesions as the panel lists them, so many."""
+    from dataclasses import replace
+
+    line = driver.widget.review._lines[0]
+    doubtful = {3, count - 2}
+    return [
+        replace(line, id=n + 1, cells=(n + 1, *line.cells[1:]), doubtful=n in doubtful, coronary=True)
+        for n in range(count)
+    ]
+
+
+class TestWidth:
+    @pytest.mark.parametrize("networks", [True, False])
+    def test_a_result(self, driver, networks):
+        driver.score(networks=networks)
+        assert least_window_width(driver) <= SCREEN_WIDTH
+
+    def test_the_radiographs_layout(self, driver):
+        driver.ui.pages.setCurrentIndex(2)
+        driver.ui.drrLayoutButton.click()
+        assert least_window_width(driver) <= SCREEN_WIDTH
+
+    @pytest.mark.long
+    def test_the_editor(self, driver, monkeypatch):
+        load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
+        driver.score(networks=True)
+        driver.ui.editorBox.collapsed = False
+        for effect in EFFECTS:
+            driver.widget.review._editor.widget.setActiveEffectByName(effect)
+            assert least_window_width(driver) <= SCREEN_WIDTH, effect
+
+    def test_three_views_beside_each_other_would_not_fit(self, driver):
+        """The host knows how wide Slicer's slice views are."""
+        manager = slicer.app.layoutManager()
+        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView)
+        slicer.app.processEvents()
+        assert least_window_width(driver) > SCREEN_WIDTH
+
+
+class TestList:
+    @pytest.fixture
+    def listed(self, driver, window, monkeypatch):
+        """A list of thirty lesions, two of them doubtful."""
+        driver.score()
+        monkeypatch.setattr(type(driver.review), "position_of", lambda *_: (0.0, 0.0, 0.0))
+        driver.widget.review._list(many_lines(driver, 30))
+        slicer.app.processEvents()
+        return driver
+
+    def test_eight_rows_are_seen(self, listed, window):
+        listed.widget.review.table.showLesion(1)
+        slicer.app.processEvents()
+        assert len(rows_in_sight(window, listed.ui.lesionTable)) >= 8
+
+    def test_the_chosen_row_is_seen(self, listed, window):
+        for doubtful in (4, 29):
+            listed.key("N")
+            assert listed.current == doubtful
+            assert doubtful - 1 in rows_in_sight(window, listed.ui.lesionTable)
+
+    def test_the_panel_scrolls_and_not_the_list(self, listed):
+        table = listed.ui.lesionTable
+        assert table.verticalScrollBar().maximum == 0
+        assert not list(slicer.util.findChildren(listed.widget.parent, className="QScrollArea"))
+
+
+class TestLayouts:
+    def test_the_layout_of_before_comes_back_after_both_of_ours(self, driver):
+        manager = slicer.app.layoutManager()
+        before = manager.layout
+        driver.ui.pages.setCurrentIndex(2)
+        driver.ui.drrLayoutButton.click()
+        driver.ui.pages.setCurrentIndex(0)
+        driver.score(networks=True)
+        driver.widget.exit()
+        assert manager.layout == before
+
+    def test_a_closed_scene_leaves_no_empty_views(self, driver):
+        manager = slicer.app.layoutManager()
+        before = manager.layout
+        driver.score(networks=True)
+        slicer.mrmlScene.Clear()
+        driver.settle()
+        assert manager.layout == before
+        assert driver.ui.statusLabel.text == ""
+
+    def test_the_heart_is_seen_after_a_scene_was_reopened(self, driver, tmp_path):
+        driver.score(networks=True)
+        driver.review.nodes.heart.GetDisplayNode().SetSegmentVisibility(HEART_ID, False)
+        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+        driver.widget.exit()
+        driver.widget.enter()
+        driver.settle()
+        display = driver.review.nodes.heart.GetDisplayNode()
+        assert display.GetVisibility()
+        assert display.GetSegmentVisibility(HEART_ID)
+
+    def test_the_heart_of_another_scan_is_hidden(self, driver):
+        driver.score(networks=True)
+        heart = driver.review.nodes.heart
+        driver.score(networks=True)
+        assert driver.review.nodes.heart is not heart
+        assert not heart.GetDisplayNode().GetVisibility()
+
+
+class TestStyles:
+    @pytest.mark.parametrize("background", ["#ffffff", "#2b2b2b"])
+    def test_severe_and_left_out_are_legible(self, driver, background):
+        """Contrast as WCAG 2.1 asks for text, 4.5 : 1."""
+        import qt
+
+        from CACScoringLib.panel import widgets
+
+        dark = background != "#ffffff"
+        label = qt.QLabel()
+        palette = label.palette
+        for role in (qt.QPalette.Window, qt.QPalette.Base):
+            palette.setColor(role, qt.QColor(background))
+        palette.setColor(qt.QPalette.Text, qt.QColor("#f0f0f0" if dark else "#101010"))
+        label.setPalette(palette)
+        for colour in (qt.QColor(widgets.severeColour(label)), widgets.faintColour(label)):
+            assert contrast(colour, qt.QColor(background)) >= 4.5
+
+
+def contrast(first, second) -> float:
+    """Contrast ratio of two colours (WCAG 2.1)."""
+
+    def luminance(colour) -> float:
+        parts = (part / 255 for part in (colour.red(), colour.green(), colour.blue()))
+        linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(first), luminance(second)))
+    return (light + 0.05) / (dark + 0.05)
