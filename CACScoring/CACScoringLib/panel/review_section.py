@@ -104,7 +104,7 @@ class ReviewSection(Section):
             site = site_called(SITE_KEYS[key])
             action = self._menu.addAction(colourIcon(self._colours[site]), f"{site.full_name} ({key})")
             action.triggered.connect(lambda *_args, site=site: self._assign(site))
-        other = wideButton(_("other"), _("Assign the selected lesions to another artery or site (keys 5 to 9)."))
+        other = wideButton("…", _("Assign the selected lesions to another artery or site (keys 5 to 9)."))
         other.setMenu(self._menu)
         other.setPopupMode(qt.QToolButton.InstantPopup)
         tip = _("Reject the selected lesions: they count nowhere (key X in the list).")
