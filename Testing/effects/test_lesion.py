@@ -25,6 +25,35 @@ class TestLesion:
         assert desk.counts() == {"LAD": 24}
         assert effect.statusLabel.text == "Added to LAD: 48.0 mm³, peak 300 HU."
 
+    def test_a_click_stops_at_another_site_and_a_second_one_takes_it(self, desk):
+        """Some of the lesion is the circumflex artery's."""
+        effect = desk.use("CAC Lesion")
+        desk.editor.setCurrentSegmentID("LCX")
+        desk.press((7, 21, 17))
+        desk.move((7, 21, 16))
+        desk.release((7, 21, 16))
+        valve = desk.counts()
+        desk.editor.setCurrentSegmentID("RCA")
+        desk.click((7, 21, 14))
+        ((site, count),) = valve.items()
+        assert desk.counts() == {site: count, "RCA": 24 - count}
+        assert f"Left: {2 * count:.1f} mm³ of LCX. Click again" in effect.statusLabel.text
+        desk.click((7, 21, 14))
+        assert desk.counts() == {"RCA": 24}
+
+    def test_a_click_elsewhere_ends_the_offer_of_the_rest(self, desk):
+        desk.use("CAC Lesion")
+        desk.press((7, 21, 17))
+        desk.move((7, 21, 16))
+        desk.release((7, 21, 16))
+        own = desk.counts()["LAD"]
+        desk.editor.setCurrentSegmentID("RCA")
+        desk.click((7, 21, 14))
+        desk.click((7, 21, 29))
+        assert desk.counts() == {"LAD": own, "RCA": 24 - own + 4}
+        desk.click((7, 21, 14))
+        assert desk.counts() == {"LAD": own, "RCA": 24 - own + 4}
+
     @pytest.mark.parametrize("order", ["LPS", "RAS", "SAR", "ILP"])
     @pytest.mark.parametrize("direction", [None, ("x", 25), ("z", 40)], ids=str)
     def test_any_axes(self, make_desk, order, direction):

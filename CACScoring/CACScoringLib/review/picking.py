@@ -96,13 +96,13 @@ def pick_lesion(
     seed_kji: Sequence[int],
     spacing_mm: Sequence[float],
     threshold_hu: float = 130.0,
-    allowed: np.ndarray | None = None,
+    allowed: Callable[[Place], np.ndarray] | None = None,
     limits: PickLimits = PickLimits(),
 ) -> Pick | None:
     """The voxels at or above a threshold that touch a clicked one in three dimensions (26 neighbours).
 
-    hu: [k, j, i]. seed_kji: the clicked voxel. spacing_mm: k, j, i. allowed: bool [k, j, i], where a lesion may lie,
-    such as the heart; everywhere when None.
+    hu: [k, j, i]. seed_kji: the clicked voxel. spacing_mm: k, j, i. allowed: gives where a lesion may lie in a part of
+    the image, such as the heart, as bool; everywhere when None.
 
     Within the limits they are the voxels that `lesions.find_lesions` joins to one lesion, apart from its rule
     on small components. Returns None when the clicked voxel is outside the image, below the threshold, or not allowed.
@@ -117,7 +117,7 @@ def pick_lesion(
     def candidates(part: Place) -> np.ndarray:
         inside = hu[part] >= threshold_hu
         if allowed is not None:
-            inside &= allowed[part]
+            inside &= allowed(part)
         return inside & near(part) if ball else inside
 
     def is_too_large(voxels: Voxels) -> bool:

@@ -23,13 +23,16 @@ class SegmentEditorEffect(LesionEffect):
         self._pick = None
         self._mouse = None
         self._press = None
+        self._offer = None  # the segment and the whole lesion that a second click would add
 
     def helpText(self) -> str:
         actions = {
             _("Move the mouse"): _(
                 "the lesion under the cursor lights up: what touches it in 3-D at or above the threshold."
             ),
-            _("Left click"): _("add it to the selected artery. It is taken from any other."),
+            _("Left click"): _(
+                "add it to the selected artery, as far as it belongs to no other site. A second click adds the rest too."
+            ),
             _("Left-button drag"): _("add only what lies within the sphere drawn around the click."),
             **siteKeys(),
             _("Key X"): _('reject the lesion under the cursor: it moves to "not-coronary" and is not scored.'),
@@ -157,11 +160,11 @@ class SegmentEditorEffect(LesionEffect):
     def _onRelease(self) -> bool:
         if self._press is None:
             return False
+        press, pick = self._press, self._pick
         self._press = None
-        pick = self._pick
         self._forget()
         if pick is not None:
-            self._add(pick)
+            self._add(pick, None if press["dragged"] else press["ras"])
         return True
 
     def _hover(self, ras) -> None:
@@ -190,10 +193,11 @@ class SegmentEditorEffect(LesionEffect):
 
     # What a reader can do; positions are RAS
 
-    def pickAt(self, ras, radiusMm: float | None = None):
-        """The lesion at a position (a `picking.Pick`); None when there is none.
+    def pickAt(self, ras, radiusMm: float | None = None, whole: bool = False):
+        """Return the lesion at a position (a `picking.Pick`), as far as it belongs to no other site; None without one.
 
-        radiusMm: of the ball around the position that it may not leave.
+        radiusMm: of the ball around the position that it may not leave; within it, all belongs to the lesion. whole:
+        True for the lesion with its parts at other sites.
         """
         from CACScoringLib.review.picking import PickLimits, pick_lesion
 
@@ -209,7 +213,14 @@ class SegmentEditorEffect(LesionEffect):
         )
         threshold = self.scriptedEffect.doubleParameter("ThresholdHU")
         heart = self.scan.heart(self.scriptedEffect.integerParameter("InsideHeart") != 0)
-        return pick_lesion(self.scan.hu, seed, self.scan.spacing_mm, threshold, heart, limits=limits)
+        ends_at_sites = radiusMm is None and not whole
+        owner = self.scan.segment_at(seed) if ends_at_sites else None
+
+        def allowed(part):
+            inside = np.ones([at.stop - at.start for at in part], bool) if heart is None else heart[part]
+            return inside & ~self.scan.owned_by_others(owner, part) if ends_at_sites else inside
+
+        return pick_lesion(self.scan.hu, seed, self.scan.spacing_mm, threshold, allowed, limits=limits)
 
     def addAt(self, ras, radiusMm: float | None = None) -> int:
         """Add the lesion at a position to the selected segment. Returns how many voxels changed."""
@@ -217,7 +228,7 @@ class SegmentEditorEffect(LesionEffect):
         if pick is None:
             self._say(self._whyNothing(ras))
             return 0
-        return self._add(pick)
+        return self._add(pick, ras if radiusMm is None else None)
 
     def rejectAt(self, ras) -> int:
         """Move the lesion at a position to what is not coronary. Returns how many voxels changed.
@@ -247,7 +258,15 @@ class SegmentEditorEffect(LesionEffect):
         self._say(rejected if changed else _("Nothing to reject here: rejected already, or masked."))
         return changed
 
-    def _add(self, pick) -> int:
+    def _add(self, pick, ras) -> int:
+        """Add a lesion to the selected segment. ras: position of the click; None for a ball that was drawn.
+
+        A second click within a lesion that was added in part adds the whole of it.
+        """
+        offer, self._offer = self._offer, None
+        if ras is not None and offer is not None and offer[0] == self.scan.selected:
+            if offer[1].holds(self.scan.index_at(ras)):
+                pick, ras = offer[1], None
         if pick.leaked:
             self._say(self._leakMessage(pick))
             return 0
@@ -256,11 +275,22 @@ class SegmentEditorEffect(LesionEffect):
             return 0
         changed = self.scan.change(self.scan.selected, pick)
         name = self.scan.name_of(self.scan.selected)
+        text = _("It belongs to {artery} already, or is masked.").format(artery=name)
         if changed:
-            self._say(_("Added to {artery}: {lesion}.").format(artery=name, lesion=self._described(pick)))
-        else:
-            self._say(_("It belongs to {artery} already, or is masked.").format(artery=name))
+            text = _("Added to {artery}: {lesion}.").format(artery=name, lesion=self._described(pick))
+        self._say(f"{text} {self._offerRest(pick, ras)}".rstrip())
         return changed
+
+    def _offerRest(self, pick, ras) -> str:
+        """Remember the whole of a lesion of which a part was added; returns what to say of the rest, if there is any."""
+        whole = None if ras is None else self.pickAt(ras, whole=True)
+        if whole is None or whole.leaked or whole.count <= pick.count:
+            return ""
+        self._offer = (self.scan.selected, whole)
+        sites = [self.scan.name_of(owner) for owner in self.scan.owners_of(whole) if owner != self.scan.selected]
+        volume = (whole.count - pick.count) * float(np.prod(self.scan.spacing_mm))
+        text = _("Left: {volume:.1f} mm³ of {sites}. Click again to take it too.")
+        return text.format(volume=volume, sites=", ".join(sites))
 
     # Messages
 

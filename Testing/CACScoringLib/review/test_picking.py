@@ -56,7 +56,7 @@ class TestPickLesion:
         allowed = np.random.default_rng(seed).random(hu.shape) < 0.7
         labels, count = ndimage.label((hu >= 130) & allowed, np.ones((3, 3, 3)))
         for label in range(1, count + 1):
-            pick = pick_lesion(hu, np.argwhere(labels == label)[0], SPACING_MM, allowed=allowed)
+            pick = pick_lesion(hu, np.argwhere(labels == label)[0], SPACING_MM, allowed=allowed.__getitem__)
             np.testing.assert_array_equal(whole(pick, hu.shape), labels == label)
 
     def test_threshold_is_included(self):

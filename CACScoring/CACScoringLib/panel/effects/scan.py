@@ -209,6 +209,19 @@ class EffectScan:
         ids = self.segmentation.GetSegmentation().GetSegmentIDs()
         return next((segment_id for segment_id in ids if self.voxels_in(segment_id, one)[0, 0, 0]), None)
 
+    def owned_by_others(self, segment_id: str | None, part: Place) -> np.ndarray:
+        """Voxels of a part of the grid that belong to other segments than this one: bool. None for no segment."""
+        owned = np.zeros([at.stop - at.start for at in part], bool)
+        for other_id in self.segmentation.GetSegmentation().GetSegmentIDs():
+            if other_id != segment_id:
+                owned |= self.voxels_in(other_id, part)
+        return owned
+
+    def owners_of(self, voxels: Voxels) -> list[str]:
+        """Ids of the segments that hold any of some voxels."""
+        ids = self.segmentation.GetSegmentation().GetSegmentIDs()
+        return [segment_id for segment_id in ids if (self.voxels_in(segment_id, voxels.part) & voxels.mask).any()]
+
     def without_segments(self, kji: np.ndarray, kept: set[str]) -> np.ndarray:
         """Those of some positions [n, 3] that belong to no segment but the kept ones."""
         for segment_id in self.segmentation.GetSegmentation().GetSegmentIDs():
