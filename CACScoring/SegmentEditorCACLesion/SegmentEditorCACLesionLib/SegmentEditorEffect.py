@@ -31,7 +31,7 @@ class SegmentEditorEffect(LesionEffect):
                 "the lesion under the cursor lights up: what touches it in 3-D at or above the threshold."
             ),
             _("Left click"): _(
-                "add it to the selected artery, as far as it belongs to no other site. A second click adds the rest too."
+                "add it to the selected artery, but for its parts at other sites. A second click adds them too."
             ),
             _("Left-button drag"): _("add only what lies within the sphere drawn around the click."),
             **siteKeys(),
@@ -264,9 +264,9 @@ class SegmentEditorEffect(LesionEffect):
         A second click within a lesion that was added in part adds the whole of it.
         """
         offer, self._offer = self._offer, None
-        if ras is not None and offer is not None and offer[0] == self.scan.selected:
-            if offer[1].holds(self.scan.index_at(ras)):
-                pick, ras = offer[1], None
+        is_second = ras is not None and offer is not None and offer[0] == self.scan.selected
+        if is_second and offer[1].holds(self.scan.index_at(ras)):
+            pick, ras = offer[1], None
         if pick.leaked:
             self._say(self._leakMessage(pick))
             return 0
@@ -282,7 +282,7 @@ class SegmentEditorEffect(LesionEffect):
         return changed
 
     def _offerRest(self, pick, ras) -> str:
-        """Remember the whole of a lesion of which a part was added; returns what to say of the rest, if there is any."""
+        """Remember the whole of a lesion of which a part was added. Returns a sentence about the rest, or an empty text."""
         whole = None if ras is None else self.pickAt(ras, whole=True)
         if whole is None or whole.leaked or whole.count <= pick.count:
             return ""

@@ -169,8 +169,9 @@ def _check(project: Project, options: argparse.Namespace, progress: Progress) ->
     lines = []
     for finding in findings:
         scans = f" ({abbreviated_list(finding.scans)})" if finding.scans else ""
-        lines.append(printable(f"{finding.severity}: {finding.message}{scans}", message=True))
-        _send(options, "finding", severity=finding.severity, message=finding.message, scans=finding.scans)
+        remedy = f" Command: cac project {finding.remedy}." if finding.remedy else ""
+        lines.append(printable(f"{finding.severity}: {finding.message}{remedy}{scans}", message=True))
+        _send(options, "finding", **vars(finding))
     text = "\n".join(lines) or "Nothing is missing."
     if errors := sum(finding.severity == "error" for finding in findings):
         print(text)

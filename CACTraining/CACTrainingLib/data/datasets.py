@@ -97,7 +97,7 @@ def split_by_patient(
         chosen = {min(free, key=drawn)}
     if not free and len(chosen) in (0, len(kinds)):
         lacking = "training" if chosen else "validation"
-        raise DataError(f"No patient is stored for {lacking}. Give some that use, for example with: cac project split.")
+        raise DataError(f"No patient is stored for {lacking}. Give some that use, or split the patients.")
     if len(chosen) == len(kinds):
         raise DataError(f"A validation share of {validation_share:g} leaves no patient to train on.")
     used = [scan for scan in scans if scan.patient in kinds]

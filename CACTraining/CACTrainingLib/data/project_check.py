@@ -23,11 +23,19 @@ VALIDATION_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Finding:
-    """severity: "error", training cannot start; "warning", it can, but look at it; "note". scans: ids it is about."""
+    """Something that a project lacks, or that has to be looked at.
+
+    Attributes:
+        severity: "error", training cannot start; "warning", it can, but look at it; "note".
+        message: What it is.
+        scans: Ids of the scans that it is about.
+        remedy: Action of `cac project` that mends it, "" for none.
+    """
 
     severity: str
     message: str
     scans: tuple[str, ...] = ()
+    remedy: str = ""
 
 
 def check_project(
@@ -40,7 +48,7 @@ def check_project(
     trained on; None for everybody's. Raises ProjectError.
     """
     if not project.scans:
-        return [Finding("error", "The project has no scans. Add some: cac project add.")]
+        return [Finding("error", "The project has no scans. Add some.", remedy="add")]
     findings = [*_missing(project), *_uses(project), *_annotations(project, annotator)]
     usable, more = _usable(project, annotator)
     findings += more
@@ -59,9 +67,9 @@ def _missing(project: Project) -> list[Finding]:
         return []
     message = (
         f"Scans that are not where they were: {len(missing)}, first {missing[0].name} at {missing[0].ct}. Training "
-        "does without them. If a folder was moved, give its new place: cac project relocate."
+        "does without them. If a folder was moved, give its new place."
     )
-    return [Finding("warning", message, _ids(missing))]
+    return [Finding("warning", message, _ids(missing), "relocate")]
 
 
 def _uses(project: Project) -> list[Finding]:
@@ -71,21 +79,22 @@ def _uses(project: Project) -> list[Finding]:
         by_patient.setdefault(scan.patient, []).append(scan)
     for patient, scans in by_patient.items():
         if len({scan.use for scan in scans}) > 1:
-            message = f"Scans of patient {patient} have different uses. Give the patient one: cac project use."
-            findings.append(Finding("error", message, _ids(scans)))
+            message = f"Scans of patient {patient} have different uses. Give the patient one."
+            findings.append(Finding("error", message, _ids(scans), "use"))
 
     uses = {patient: scans[0].use for patient, scans in by_patient.items()}
     without = [patient for patient, use in uses.items() if not use]
     if len(without) == len(uses):
-        message = "No patient has a stored use, so none is kept for the test. Store one for each: cac project split."
-        return [*findings, Finding("warning", message)]
+        message = "No patient has a stored use, so none is kept for the test. Split the patients."
+        return [*findings, Finding("warning", message, remedy="split")]
     if without:
-        message = f"Patients without a stored use: {len(without)}. Store one: cac project split."
-        findings.append(Finding("warning", message, _ids(s for patient in without for s in by_patient[patient])))
+        message = f"Patients without a stored use: {len(without)}. Split them."
+        ids = _ids(scan for patient in without for scan in by_patient[patient])
+        findings.append(Finding("warning", message, ids, "split"))
     for use in USES:
         if use not in uses.values() and not without:
-            message = f"No patient is stored for {use}. Move some there (cac project use), or add scans and split them."
-            findings.append(Finding("warning" if use == "test" else "error", message))
+            message = f"No patient is stored for {use}. Move some there, or add scans and split them."
+            findings.append(Finding("warning" if use == "test" else "error", message, remedy="use"))
     return findings
 
 
@@ -142,8 +151,8 @@ def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan]
         else:
             unlabelled.append(scan)
     if heartless:
-        message = f"Labelled scans left out for want of a heart: {len(heartless)}. Propose it: cac project prepare."
-        findings.append(Finding("warning", message, _ids(heartless)))
+        message = f"Labelled scans left out for want of a heart: {len(heartless)}. Propose it."
+        findings.append(Finding("warning", message, _ids(heartless), "prepare"))
     if unlabelled:
         message = f"Scans left out, without labels and outlined heart: {len(unlabelled)}."
         findings.append(Finding("note", message, _ids(unlabelled)))

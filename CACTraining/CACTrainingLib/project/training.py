@@ -54,7 +54,7 @@ def training_scans(project: Project, annotator: str | None = None) -> list[Train
         whose = f" by {annotator}" if annotator else ""
         raise DataError(
             f"None of the {len(project.scans)} scans of {project.name} can be trained on: {len(missing)} are not where "
-            f"they were, and the others have no labels or heart{whose}. See what is missing with: cac project check."
+            f"they were, and the others have no labels or heart{whose}. Check the project to see what is missing."
         )
     return usable
 

@@ -114,7 +114,7 @@ class TestCheck:
     def test_the_panel_is_told_each_finding(self, project, capsys):
         assert cac("check", project.folder, "--network", "heart", "--progress", "json") in (0, BAD_INPUT)
         found = events(capsys)
-        assert {"severity", "message", "scans"} == set(found["finding"][0])
+        assert {"severity", "message", "scans", "remedy"} == set(found["finding"][0])
         assert any("use" in finding["message"] for finding in found["finding"])
 
 

@@ -55,7 +55,7 @@ def test_missing_scans(make, tmp_path):
     (tmp_path / "data" / "a").rename(tmp_path / "elsewhere")
     finding = told(check_project(project), "not where they were: 1,")
     assert (finding.severity, finding.scans) == ("warning", ("0001",))
-    assert "cac project relocate" in finding.message
+    assert finding.remedy == "relocate"
 
 
 def test_uses(make):

@@ -124,7 +124,11 @@ class RadiographSection(Section):
 
         try:
             models = list_models(NETWORK)
-            problem = "" if models else _("No network for radiographs is installed. Add one: cac models install FILE.")
+            problem = (
+                ""
+                if models
+                else _("No network for radiographs is installed. Install one in CAC Training, page Evaluate.")
+            )
         except CTError as error:
             models, problem = [], str(error)
         self._installed = bool(models)

@@ -17,6 +17,7 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, hideEmptyColumns, prepareColumns
+from CACScoringLib.panel.widgets import dataOf
 from CACScoringLib.panel.worker import Worker, showIn
 
 from ...project.annotations import annotators, check_annotator
@@ -68,6 +69,9 @@ class ProjectSection(Section):
             (ui.agreementButton, self._compare),
         ):
             button.clicked.connect(lambda *_args, action=action: action())
+        for use, name in _useNames().items():
+            ui.useBox.addItem(name, use)
+        ui.useBox.activated.connect(lambda *_args: self._setUse())
         ui.annotatorEdit.editingFinished.connect(self._annotatorGiven)
         ui.scanTable.itemSelectionChanged.connect(self._showButtons)
         ui.projectBar.setVisible(False)
@@ -146,10 +150,13 @@ class ProjectSection(Section):
             ((ui.openProjectButton, ui.newProjectButton), idle),
             ((ui.addFolderButton, ui.addFileButton, ui.checkButton), opened),
             ((ui.relocateButton, ui.splitButton, ui.agreementButton), full),
-            ((ui.removeButton,), full and self._selected() is not None),
+            ((ui.removeButton, ui.useBox), full and self._selected() is not None),
         ):
             for button in buttons:
                 button.setEnabled(ready)
+        if (scan := self._selected()) is not None:
+            ui.useBoxLabel.setText(_("{patient}:").format(patient=scan.patient))
+            ui.useBox.setCurrentIndex(ui.useBox.findData(scan.use))
 
     def _selected(self):
         row = self._ui.scanTable.currentRow()
@@ -235,6 +242,11 @@ class ProjectSection(Section):
             self._say(_("Patients assigned: {count}. Earlier assignments are kept.").format(count=len(given)))
             self._changed()
 
+    def _setUse(self) -> None:
+        scan, use = self._selected(), dataOf(self._ui.useBox)
+        self._try(lambda: self._project.set_use({scan.patient: use}))
+        self._changed()
+
     def _relocate(self) -> None:
         """Look for the missing scans, or for all, below another folder than the one they share."""
         scans = self._project.missing() or list(self._project.scans)
@@ -255,11 +267,8 @@ class ProjectSection(Section):
         self._run(_("Checking …"), ["check", str(self._project.folder)], self._checked)
 
     def _checked(self, reason: str, events: list[dict]) -> None:
-        names_of, table = {scan.id: scan.name for scan in self._project.scans}, self._ui.findingTable
-        rows = []
-        for finding in [event for event in events if event["event"] == "finding"]:
-            names = f" ({abbreviated_list([names_of[each] for each in finding['scans']])})" if finding["scans"] else ""
-            rows.append((_severities()[finding["severity"]], finding["message"] + names))
+        table, findings = self._ui.findingTable, [event for event in events if event["event"] == "finding"]
+        rows = [(_severities()[event["severity"]], findingText(event, self._project)) for event in findings]
         self._fill(table, rows)
         table.resizeRowsToContents()
         self._say(reason or _("Training can start."))
@@ -311,6 +320,21 @@ def _number(value: float | None) -> str:
 
 def _useNames() -> dict[str, str]:
     return {"training": _("training"), "validation": _("validation"), "test": _("test"), "": _("not assigned")}
+
+
+def findingText(finding: dict, project: Project) -> str:
+    """Return a finding of `cac project check` in words, with what to press and the names of its scans."""
+    names_of = {scan.id: scan.name for scan in project.scans}
+    names = [names_of[scan_id] for scan_id in finding["scans"] if scan_id in names_of]
+    remedies = {
+        "add": _("Press Add folder on the page Project."),
+        "relocate": _("Press Relocate on the page Project."),
+        "split": _("Press Split on the page Project."),
+        "use": _("Select a scan on the page Project and choose its patient's use."),
+        "prepare": _("Press Prepare all on the page Annotate."),
+    }
+    parts = [finding["message"], remedies.get(finding.get("remedy", ""), "")]
+    return " ".join([part for part in parts if part] + ([f"({abbreviated_list(names)})"] if names else []))
 
 
 def _severities() -> dict[str, str]:

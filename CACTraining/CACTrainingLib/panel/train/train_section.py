@@ -20,6 +20,7 @@ from CACScoringLib.panel.worker import Worker
 from ...project.annotations import annotators
 from ...project.project import Project
 from ..parameters import Network, Preset
+from ..project.project_section import findingText
 from .runs_section import RunsSection
 from .training_options import (
     ASKED,
@@ -172,8 +173,7 @@ class TrainSection(Section):
         marks = {"error": "✗", "warning": "⚠", "note": "·"}
         findings = sorted(findings, key=lambda finding: list(marks).index(finding["severity"]))
         for each in findings[:_MOST_FINDINGS]:
-            scans = ", ".join(each["scans"][:3]) + (" …" if len(each["scans"]) > 3 else "")
-            lines.append(f"{marks[each['severity']]} {each['message']}" + (f" ({scans})" if scans else ""))
+            lines.append(f"{marks[each['severity']]} {findingText(each, self._project)}")
         if len(findings) > _MOST_FINDINGS:
             lines.append(_("… and {count} more; see the first page.").format(count=len(findings) - _MOST_FINDINGS))
         ready = self._findings is not None and not errors and not self._problem

@@ -162,3 +162,23 @@ class TestState:
         driver.state.projectFolder = str(tmp_path / "gone")
         assert driver.project is None
         assert str(tmp_path / "gone") in status(driver)
+
+
+class TestUse:
+    def test_the_use_of_the_selected_scans_patient_is_chosen(self, opened):
+        box = opened.ui.useBox
+        assert not box.enabled
+        opened.ui.scanTable.setCurrentCell(1, 0)
+        assert opened.ui.useBoxLabel.text == "patient 1:"
+        box.setCurrentIndex(box.findData("test"))
+        box.activated.emit(box.currentIndex)
+        assert [scan.use for scan in opened.project.scans] == ["", "test", ""]
+        assert opened.rows(opened.ui.scanTable)[1]["Use"] == "test"
+
+    def test_what_is_missing_names_the_button_and_the_scans(self, opened, project):
+        """No command line and no ids."""
+        from CACTrainingLib.panel.project.project_section import findingText
+
+        finding = {"message": "Patients without a stored use: 1.", "scans": [project.scans[1].id], "remedy": "split"}
+        text = findingText(finding, opened.project)
+        assert text == "Patients without a stored use: 1. Press Split on the page Project. (scan 1)"

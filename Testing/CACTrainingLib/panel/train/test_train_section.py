@@ -51,7 +51,7 @@ def checked(driver, *findings: tuple[str, str]) -> None:
     """The check ends, having found this: severity and message."""
     driver.widget.train.check()
     for severity, message in findings:
-        driver.process.say(line(event="finding", severity=severity, message=message, scans=["0001"]))
+        driver.process.say(line(event="finding", severity=severity, message=message, scans=[], remedy="prepare"))
     failed = any(severity == "error" for severity, _message in findings)
     if failed:
         driver.process.say(line(event="failed", message="1 thing must be mended.", exit_code=3))
@@ -61,7 +61,8 @@ def checked(driver, *findings: tuple[str, str]) -> None:
 class TestCheck:
     def test_error_hinders_and_is_said_first(self, driver, section):
         checked(driver, ("warning", "Only two patients."), ("error", "No labels."))
-        assert section.ui.trainCheckLabel.text == "✗ No labels. (0001)\n⚠ Only two patients. (0001)"
+        remedy = "Press Prepare all on the page Annotate."
+        assert section.ui.trainCheckLabel.text == f"✗ No labels. {remedy}\n⚠ Only two patients. {remedy}"
         assert not section.ui.trainStartButton.enabled
 
     def test_check_that_cannot_be_made_hinders(self, driver, section):
