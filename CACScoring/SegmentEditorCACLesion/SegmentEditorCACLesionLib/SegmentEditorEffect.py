@@ -282,7 +282,7 @@ class SegmentEditorEffect(LesionEffect):
         return changed
 
     def _offerRest(self, pick, ras) -> str:
-        """Remember the whole of a lesion of which a part was added. Returns a sentence about the rest, or an empty text."""
+        """Remember the whole of a lesion that was added in part; return a sentence about the rest, or an empty text."""
         whole = None if ras is None else self.pickAt(ras, whole=True)
         if whole is None or whole.leaked or whole.count <= pick.count:
             return ""
