@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from CACScoringLib.core.ct import CTError, CTScan, MaskError
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import Artery, Labelled
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.review.dicom_job import DicomJob, write_dicom
 from CACScoringLib.review.export import IN_BROWSER, export_review
@@ -24,7 +24,7 @@ from . import actions
 from .cases import Case
 from .images import ScanImages
 from .readings import SHARED, agreed, disputed, journal_of, labels_of
-from .shown import shown
+from .shown import blinded, shown
 
 MOST_OPEN = 4
 """A large scan takes about a gigabyte."""
@@ -65,17 +65,26 @@ class OpenReview:
             if not self._journal.entries:
                 self.review.give_all(method, agreed(label_maps))
 
+    def begin_blind(self) -> None:
+        """Begin with all candidates undecided, whatever the networks found, unless the reading was begun."""
+        if not self._journal.entries:
+            for method in self.review.methods:
+                labelled = self.review.review(method).labelled
+                everything = np.full(len(labelled.flat), Artery.UNASSIGNED, np.uint8)
+                self.review.give_all(method, Labelled(labelled.flat, everything))
+
     @property
     def version(self) -> int:
         """Number of changes."""
         return len(self._journal.steps)
 
-    def shown(self) -> dict:
-        """State of a review as the page shows it."""
+    def shown(self, blind: bool = False) -> dict:
+        """State of a review as the page shows it. blind: True for a reader who must not see what the networks found."""
         undecided = {method: self._undecided(method) for method in self._disputed}
         last = self._last_change()
         reader = None if last is None else last.reader
-        return shown(self.review, self.version, undecided, reader) | {"seconds": self._journal.seconds}
+        state = shown(self.review, self.version, undecided, reader)
+        return (blinded(state) if blind else state) | {"seconds": self._journal.seconds}
 
     def _last_change(self) -> Entry | None:
         return next((entry for entry in reversed(self._journal.entries) if entry.kind in CHANGES), None)
@@ -96,8 +105,8 @@ class OpenReview:
         """Check a request. Raises `actions.RefusedError`."""
         return actions.request_of(content, self.review.scan.image.GetSize()[::-1], self.review.methods)
 
-    def act(self, reader: str, request: actions.Request) -> dict:
-        """Do what a reader asks for, and return what the page shows then; it is in the journal when this returns.
+    def act(self, reader: str, request: actions.Request, blind: bool = False) -> None:
+        """Do what a reader asks for; it is in the journal when this returns. blind: as of `shown`.
 
         Raises ChangedError when the review changed since the reader saw it, MaskError when it cannot be done, and
         JournalError when it cannot be kept: then the review has to be opened again.
@@ -115,9 +124,16 @@ class OpenReview:
                 f"The readers disagree on {len(undecided)} lesion(s): {', '.join(map(str, sorted(undecided)))}. Give "
                 "each to a site or reject it before you accept the score."
             )
+        if finishes and blind:
+            self._check_decided()
         self._now = (reader, request.words, request.seconds)
         actions.carry_out(self.review, request)
-        return self.shown()
+
+    def _check_decided(self) -> None:
+        """Raise MaskError while a blind reader has not decided about all candidates."""
+        labelled = self.review.review("threshold").labelled
+        if (labelled.values == Artery.UNASSIGNED).any():
+            raise MaskError("Assign or reject every candidate first. Reject the rest rejects those that are left.")
 
     def spend(self, reader: str, seconds: float) -> None:
         """Keep the time that a reader spent without a change. Raises JournalError."""

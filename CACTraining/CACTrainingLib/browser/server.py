@@ -32,6 +32,7 @@ from .open_reviews import ChangedError, OpenReview, OpenReviews
 from .project_export import into_project
 from .readings import CONSENSUS
 from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
+from .shown import BLIND_IMAGES
 from .work_list import WorkList
 
 MOST_BYTES = 64 * 1024
@@ -213,7 +214,10 @@ class Server:
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
         case, reader = self._case(request), request[SESSION].reader
-        state = await self._with_review(request, lambda review: review.shown() | review.images.about())
+        blind = self._is_blind(request)
+        state = await self._with_review(request, lambda review: review.shown(blind) | review.images.about())
+        if blind:
+            state["images"] = [name for name in state["images"] if name in BLIND_IMAGES]
         sites = [
             {"label": int(site), "name": site.short_name, "full_name": site.full_name, "colour": colour}
             for site, colour in SITE_COLOURS.items()
@@ -234,10 +238,12 @@ class Server:
         name, k, case = request.match_info["image"], int(request.match_info["k"]), self._case(request)
         if name == "ct":
             return _bytes(await asyncio.to_thread(lambda: slice_bytes(self.reviews.scan(case).image, k)))
+        self._check_image(request, name)
         return _bytes(await self._with_review(request, lambda review: review.images.slice_bytes(name, k)))
 
     async def _volume(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["image"]
+        self._check_image(request, name)
         return _bytes(await self._with_review(request, lambda review: review.images.volume(name)))
 
     async def _lesions(self, request: web.Request) -> web.StreamResponse:
@@ -257,7 +263,13 @@ class Server:
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         content, reader = await _content(request), request[SESSION].reader
-        return _json(await self._with_review(request, lambda review: review.act(reader, review.request_of(content))))
+        blind = self._is_blind(request)
+
+        def act(review: OpenReview) -> dict:
+            review.act(reader, review.request_of(content), blind)
+            return review.shown(self._is_blind(request))
+
+        return _json(await self._with_review(request, act))
 
     async def _time(self, request: web.Request) -> web.StreamResponse:
         content, reader = await _content(request), request[SESSION].reader
@@ -297,7 +309,18 @@ class Server:
 
         return await asyncio.to_thread(run)
 
+    def _is_blind(self, request: web.Request) -> bool:
+        consensus = request.match_info["reading"] == "consensus"
+        return not consensus and self.work.hides(self._case(request), request[SESSION].reader)
+
+    def _check_image(self, request: web.Request, name: str) -> None:
+        """Raise HTTPNotFound for an image that a blind reader must not see."""
+        if name not in BLIND_IMAGES and self._is_blind(request):
+            raise web.HTTPNotFound(reason="There is no such image.")
+
     def _prepare(self, review: OpenReview) -> None:
+        if self.work.blind and review.reading != CONSENSUS:
+            review.begin_blind()
         if review.reading == CONSENSUS:
             review.begin_consensus([self.work.reading_of(reader, False) for reader in self.work.readers])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.report.headline import headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES, MethodResult
 from CACScoringLib.review.journal import runs
@@ -32,6 +33,37 @@ def shown(review: ScanReview, version: int, undecided: Mapping[str, Collection[i
         "warnings": [asdict(line) for line in warning_lines(warnings)],
         "can_undo": review.can_undo,
         "can_redo": review.can_redo,
+    }
+
+
+BLIND_LESION = {"suggested": None, "probability": None, "left_out": None, "integrated_mass_mg": None}
+BLIND_LESION |= {"mass_standard_error_mg": None}
+"""What a blind reader is shown in place of the networks' opinion of a lesion."""
+
+BLIND_IMAGES = ("ct", "heart")
+"""Images that a blind reader is shown."""
+
+
+def blinded(state: dict) -> dict:
+    """The state of a review for a reader who must not see what the networks found: the reader's own decisions alone.
+
+    state: of `shown`.
+    """
+    method = state["methods"]["threshold"]
+    lesions = [lesion | BLIND_LESION for lesion in method["lesions"]]
+    arteries = {key: score | {"interval_90": None} for key, score in method["arteries"].items()}
+    own = {"status": "blind", "lesions": lesions, "arteries": arteries}
+    own["total"] = method["total"] | {"interval_90": None}
+    open_ = sum(lesion["site"] == Artery.UNASSIGNED for lesion in lesions)
+    head = {"score": "Blind reading", "state": "not reviewed", "summary": f"Candidates to decide: {open_}"}
+    return {
+        **{name: state[name] for name in ("version", "size", "spacing_mm", "can_undo", "can_redo")},
+        "methods": {"threshold": method | own},
+        "non_coronary": {},
+        "categories": None,
+        "headline": head | {"interval": "", "category": "", "reviewed": False, "warning": None, "more": 0},
+        "table": {"titles": [], "rows": []},
+        "warnings": [],
     }
 
 

@@ -66,7 +66,7 @@ class WorkList:
 
     def name_of(self, case: Case, reader: str) -> str:
         """Name of a scan."""
-        hidden = self._hides(case, reader)
+        hidden = self.hides(case, reader)
         return f"Case {1 + self._mixed(reader).index(case.id)}" if hidden else case.name
 
     def rows(self, reader: str) -> list[dict]:
@@ -77,11 +77,12 @@ class WorkList:
     def _mixed(self, reader: str) -> list[str]:
         return sorted(self.cases, key=lambda case_id: hashlib.sha256(f"{reader}:{case_id}".encode()).hexdigest())
 
-    def _hides(self, case: Case, reader: str) -> bool:
+    def hides(self, case: Case, reader: str) -> bool:
+        """True if a reader must not see yet what the networks found in a scan, nor its name."""
         return self.blind and self.progress(case, self.reading_of(reader, False)).state != "reviewed"
 
     def _row(self, case: Case, reader: str) -> dict:
-        progress, hidden = self.progress(case, self.reading_of(reader, False)), self._hides(case, reader)
+        progress, hidden = self.progress(case, self.reading_of(reader, False)), self.hides(case, reader)
         row = {"id": case.id, "name": self.name_of(case, reader), "state": progress.state, "seconds": progress.seconds}
         row |= {"problem": progress.problem} | (_HIDDEN if hidden else _facts(case, progress))
         if self.double:

@@ -26,6 +26,12 @@ def journals(results):
     return sorted(results.glob("*/reviews/*.jsonl"))
 
 
+def refused(client, base, action, **parts) -> bool:
+    """True if the server refuses an action."""
+    request = {"action": action, "method": "threshold", "version": client.get(base)["version"], "seconds": 1, **parts}
+    return client.post(f"{base}/act", request)[0] == 422
+
+
 class TestReview:
     def test_the_page_begins_with_the_numbers_of_cac_score(self, start, result, results):
         client = start("--reader", "Ann").client("Ann")
@@ -280,6 +286,44 @@ class TestDoubleReading:
         assert client.get(base)["name"] == "Case 1"
         client.act(base, "no-calcium")
         assert set(client.rows()) & {"one", "two", "three"}
+
+    def test_blind_nothing_that_the_networks_found_is_sent(self, start, result):
+        client = start(*self.OPTIONS, "--blind").client("Ann")
+        base = f"/api/scans/{client.get('/api/work')['rows'][0]['id']}/own"
+        state = client.get(base)
+        assert list(state["methods"]) == ["threshold"]
+        method = state["methods"]["threshold"]
+        candidates = sum(lesion["site"] == Artery.UNASSIGNED for lesion in method["lesions"])
+        assert candidates == len(method["lesions"]) > 0
+        hidden = ("suggested", "probability", "left_out", "integrated_mass_mg", "mass_standard_error_mg")
+        assert all(lesion[name] is None for lesion in method["lesions"] for name in hidden)
+        assert method["total"]["agatston"] == 0
+        assert (state["table"]["rows"], state["warnings"], state["categories"], state["non_coronary"]) == (
+            [],
+            [],
+            None,
+            {},
+        )
+        assert f"{result.methods['threshold'].total.agatston:.0f}" not in json.dumps(state["headline"])
+        assert set(state["images"]) <= {"ct", "heart"}
+        for image in ("map", "healthy", "territories"):
+            for part in (f"volume/{image}", f"slice/{image}/5"):
+                assert client.raw("GET", f"{base}/{part}", headers={"Cookie": client.cookie})[0] == 404
+
+    def test_blind_a_reader_decides_about_every_candidate(self, start):
+        """Two readers who only confirm do not agree: they cannot confirm."""
+        client = start(*self.OPTIONS, "--blind").client("Ann")
+        base = f"/api/scans/{client.get('/api/work')['rows'][0]['id']}/own"
+        lesion = client.get(base)["methods"]["threshold"]["lesions"][0]
+        assert refused(client, base, "accept")
+        state = client.act(base, "assign", lesions=[lesion["id"]], site=int(Artery.RCA))
+        assert state["methods"]["threshold"]["total"]["agatston"] == pytest.approx(lesion["agatston"])
+        assert refused(client, base, "reviewed", on=True)
+        client.act(base, "reject-rest")
+        state = client.act(base, "accept")
+        assert state["methods"]["threshold"]["status"] == "reviewed"
+        assert state["methods"]["threshold"]["total"]["agatston"] == pytest.approx(lesion["agatston"])
+        assert "decomposition" in state["methods"], "it is shown after the reading"
 
 
 class TestProject:

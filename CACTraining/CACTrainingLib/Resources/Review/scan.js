@@ -247,6 +247,7 @@ const KEYS = {
   x: () => give(state.rejected),
   n: () => step(1),
   p: () => step(-1),
+  u: () => act('reject-rest'),
   a: () => act('accept'),
   r: () => act('reviewed', { on: own().status !== 'reviewed' }),
   0: zero,
@@ -396,7 +397,7 @@ function connect () {
   for (const name of Object.keys(labels)) byId(name).addEventListener('change', event => { labels[name] = event.target.checked; goTo(look.k) })
   for (const button of byId('tools').querySelectorAll('button')) button.addEventListener('click', () => setTool(button.dataset.tool))
   byId('method').addEventListener('change', event => { method = event.target.value; look.chosen.clear(); take({}) })
-  for (const [name, key] of [['accept', 'a'], ['reviewed', 'r'], ['zero', '0'], ['undo', 'z'], ['redo', 'y'], ['next', 'PageDown'], ['previous', 'PageUp'], ['help-button', '?']]) byId(name).addEventListener('click', KEYS[key])
+  for (const [name, key] of [['accept', 'a'], ['reviewed', 'r'], ['rest', 'u'], ['zero', '0'], ['undo', 'z'], ['redo', 'y'], ['next', 'PageDown'], ['previous', 'PageUp'], ['help-button', '?']]) byId(name).addEventListener('click', KEYS[key])
   byId('export').addEventListener('click', () => exported('export', content => `Exported to the folder ${content.folder} of the results.`))
   byId('project').addEventListener('click', () => exported('project', content => `Added to scan ${content.scan} of the project.`))
   document.addEventListener('keydown', typed)
