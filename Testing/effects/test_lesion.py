@@ -26,33 +26,75 @@ class TestLesion:
         assert effect.statusLabel.text == "Added to LAD: 48.0 mm³, peak 300 HU."
 
     def test_a_click_stops_at_another_site_and_a_second_one_takes_it(self, desk):
-        """Some of the lesion is the circumflex artery's."""
+        """RCA calcium of 16 voxels touches the valve's 8, as the automatic result has them."""
+        desk.give("RCA", (slice(7, 9), slice(20, 22), slice(14, 18)))
+        desk.give("aortic-valve-and-root", (slice(7, 9), slice(22, 23), slice(14, 18)))
         effect = desk.use("CAC Lesion")
-        desk.editor.setCurrentSegmentID("LCX")
-        desk.press((7, 21, 17))
-        desk.move((7, 21, 16))
-        desk.release((7, 21, 16))
-        valve = desk.counts()
+        desk.editor.setCurrentSegmentID("RCA")
+        before = desk.counts()
+        assert before == {"RCA": 16, "aortic-valve-and-root": 8}
+        desk.click((7, 21, 15))
+        assert desk.counts() == before, "it is the RCA's already"
+        assert effect.statusLabel.text.endswith("Left: aortic valve and root 16.0 mm³. Click again to take it too.")
+        desk.click((7, 21, 15))
+        assert desk.counts() == {"RCA": 24}
+        assert "Moved to RCA from aortic valve and root" in effect.statusLabel.text
+
+    def test_a_click_on_the_other_site_takes_that_alone(self, desk):
+        desk.give("RCA", (slice(7, 9), slice(20, 22), slice(14, 18)))
+        desk.give("aortic-valve-and-root", (slice(7, 9), slice(22, 23), slice(14, 18)))
+        effect = desk.use("CAC Lesion")
+        desk.editor.setCurrentSegmentID("LAD")
+        desk.click((7, 22, 15))
+        assert desk.counts() == {"RCA": 16, "LAD": 8}
+        assert effect.statusLabel.text.startswith("Moved to LAD from aortic valve and root: 16.0 mm³, peak 300 HU.")
+        assert "Left: RCA 32.0 mm³." in effect.statusLabel.text
+
+    def test_unlabelled_calcium_stops_at_a_site(self, desk):
+        desk.give("LCX", (slice(7, 9), slice(20, 23), slice(16, 18)))
+        effect = desk.use("CAC Lesion")
         desk.editor.setCurrentSegmentID("RCA")
         desk.click((7, 21, 14))
-        ((site, count),) = valve.items()
-        assert desk.counts() == {site: count, "RCA": 24 - count}
-        assert f"Left: {2 * count:.1f} mm³ of LCX. Click again" in effect.statusLabel.text
-        desk.click((7, 21, 14))
-        assert desk.counts() == {"RCA": 24}
+        assert desk.counts() == {"LCX": 12, "RCA": 12}
+        assert "Left: LCX 24.0 mm³." in effect.statusLabel.text
 
-    def test_a_click_elsewhere_ends_the_offer_of_the_rest(self, desk):
+    def test_what_was_left_out_is_added_as_it_is_listed(self, desk):
+        """A device beside it reaches 130 HU, too, and has no site; the lesion lies outside the heart's outline."""
+        listed = (slice(7, 8), slice(35, 37), slice(14, 16))
+        desk.give("other", listed)
+        effect = desk.use("CAC Lesion")
+        desk.editor.setCurrentSegmentID("LAD")
+        desk.click((7, 36, 15))
+        assert desk.counts() == {"LAD": 4}
+        assert effect.statusLabel.text == "Moved to LAD from other: 8.0 mm³, peak 600 HU."
+
+    def test_a_click_elsewhere_ends_the_offer(self, desk):
+        desk.give("LAD", (slice(7, 9), slice(20, 23), slice(16, 18)))
         desk.use("CAC Lesion")
-        desk.press((7, 21, 17))
-        desk.move((7, 21, 16))
-        desk.release((7, 21, 16))
-        own = desk.counts()["LAD"]
         desk.editor.setCurrentSegmentID("RCA")
         desk.click((7, 21, 14))
         desk.click((7, 21, 29))
-        assert desk.counts() == {"LAD": own, "RCA": 24 - own + 4}
+        assert desk.counts() == {"LAD": 12, "RCA": 16}
         desk.click((7, 21, 14))
-        assert desk.counts() == {"LAD": own, "RCA": 24 - own + 4}
+        assert desk.counts() == {"LAD": 12, "RCA": 16}
+
+    def test_another_artery_ends_the_offer(self, desk):
+        desk.give("LAD", (slice(7, 9), slice(20, 23), slice(16, 18)))
+        desk.use("CAC Lesion")
+        desk.editor.setCurrentSegmentID("RCA")
+        desk.click((7, 21, 14))
+        desk.editor.setCurrentSegmentID("LCX")
+        desk.click((7, 21, 14))
+        assert desk.counts() == {"LAD": 12, "LCX": 12}
+
+    def test_a_drag_takes_what_its_sphere_holds_of_any_site(self, desk):
+        desk.give("LAD", (slice(7, 9), slice(20, 23), slice(16, 18)))
+        desk.use("CAC Lesion")
+        desk.editor.setCurrentSegmentID("RCA")
+        desk.press((7, 21, 16))
+        desk.move((7, 21, 17.2))
+        desk.release((7, 21, 17.2))
+        assert desk.counts() == {"LAD": 8, "RCA": 5}
 
     @pytest.mark.parametrize("order", ["LPS", "RAS", "SAR", "ILP"])
     @pytest.mark.parametrize("direction", [None, ("x", 25), ("z", 40)], ids=str)
@@ -175,7 +217,7 @@ class TestLesion:
         desk.click((7, 21, 15))
         assert desk.counts() == {"RCA": 24, "unassigned": before - 24}
         desk.click((7, 36, 20))
-        assert "Outside the heart" in effect.statusLabel.text
+        assert "larger than 2000 mm³" in effect.statusLabel.text, "a candidate outside the heart, as it is listed"
         effect.boxes["ThresholdHU"].setValue(160)
         desk.editor.setActiveEffect(None)
         desk.use("CAC Lesion")

@@ -14,6 +14,7 @@ from PySide6.QtTest import QTest
 from vtk.util.numpy_support import vtk_to_numpy
 
 import desktop_host
+from CACScoringLib.core.labels import NOT_CORONARY, SITES
 from CACScoringLib.mrml import lesion_segments, segments
 from CACScoringLib.mrml import scene as mrml
 
@@ -78,7 +79,7 @@ class Desk:
         self.grid, self.order = hu, order
         self.volume = mrml.add_volume(slicer.mrmlScene, sitk.DICOMOrient(hu, order), "CT")
         self.segmentation = self._segmentation("Lesions")
-        for label in range(1, 8):
+        for label in (*SITES, NOT_CORONARY):
             lesion_segments.add_lesion_segment(self.segmentation, label)
         heart_node = self._segmentation("Heart")
         heart_node.GetSegmentation().AddEmptySegment(lesion_segments.HEART_ID, "Heart")

@@ -98,26 +98,45 @@ def pick_lesion(
     threshold_hu: float = 130.0,
     allowed: Callable[[Place], np.ndarray] | None = None,
     limits: PickLimits = PickLimits(),
+    sites: Callable[[Place], np.ndarray] | None = None,
 ) -> Pick | None:
-    """The voxels at or above a threshold that touch a clicked one in three dimensions (26 neighbours).
+    """Return the lesion under a click.
 
-    hu: [k, j, i]. seed_kji: the clicked voxel. spacing_mm: k, j, i. allowed: gives where a lesion may lie in a part of
-    the image, such as the heart, as bool; everywhere when None.
+    It ends where another site begins: on a voxel with a site it is what touches it of that site, as it is listed; on a
+    voxel without one it is what touches it (26 neighbours) at or above the threshold and has no site either.
 
-    Within the limits they are the voxels that `lesions.find_lesions` joins to one lesion, apart from its rule
-    on small components. Returns None when the clicked voxel is outside the image, below the threshold, or not allowed.
+    Args:
+        hu: [k, j, i].
+        seed_kji: The clicked voxel.
+        spacing_mm: k, j, i.
+        threshold_hu: Least value of a voxel without a site.
+        allowed: Gives where a voxel without a site may lie in a part of the image, such as the heart, as bool;
+            everywhere when None.
+        limits: Limits of the lesion.
+        sites: Gives the number of each voxel's site in a part of the image, 0 for none; when None, no voxel has one.
+
+    Returns:
+        The lesion. None when the clicked voxel is outside the image, or has no site and is below the threshold or not
+        allowed. Within the limits and without sites it is what `lesions.find_lesions` joins to one lesion, apart from
+        its rule on small components.
     """
     ball, reach_mm = limits.radius_mm is not None, limits.radius_mm or limits.most_depth_mm
-    most = hu.size if ball else max(1, int(limits.most_volume_mm3 / math.prod(spacing_mm)))
+    most = hu.size if ball else max(1, int(min(limits.most_volume_mm3 / math.prod(spacing_mm), hu.size)))
 
     def near(part: Place) -> np.ndarray:
         places = np.ogrid[part]
         return sum(((n - c) * mm) ** 2 for n, c, mm in zip(places, seed_kji, spacing_mm, strict=True)) <= reach_mm**2
 
+    if not _inside(seed_kji, hu.shape):
+        return None
+    site = int(sites(tuple(slice(n, n + 1) for n in seed_kji))[0, 0, 0]) if sites is not None else 0
+
     def candidates(part: Place) -> np.ndarray:
-        inside = hu[part] >= threshold_hu
-        if allowed is not None:
-            inside &= allowed(part)
+        inside = np.ones([at.stop - at.start for at in part], bool) if sites is None else sites(part) == site
+        if not site:
+            inside &= hu[part] >= threshold_hu
+            if allowed is not None:
+                inside &= allowed(part)
         return inside & near(part) if ball else inside
 
     def is_too_large(voxels: Voxels) -> bool:
@@ -131,14 +150,6 @@ def pick_lesion(
         what = f"extends beyond {limits.most_depth_mm:g} mm"
     reason = f"It {what}, so it is more likely aorta, valve or bone than a coronary lesion."
     return Pick(lesion.part, lesion.mask & near(lesion.part), True, reason)
-
-
-def pick_label(labels: np.ndarray, seed_kji: Sequence[int]) -> Voxels | None:
-    """The voxels with the same label as a clicked one that touch it in three dimensions; None on label 0 or outside."""
-    if not _inside(seed_kji, labels.shape) or not labels[tuple(seed_kji)]:
-        return None
-    label = labels[tuple(seed_kji)]
-    return _connected(labels.shape, seed_kji, lambda part: labels[part] == label)
 
 
 def _inside(kji: Sequence[int], shape: Sequence[int]) -> bool:

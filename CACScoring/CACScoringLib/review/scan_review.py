@@ -187,10 +187,14 @@ class ScanReview:
         self.refresh()
 
     def pick(self, method: str, voxel: tuple[int, int, int], site: Site) -> None:
-        """Give the calcium at a voxel, [k, j, i], to a site. Raises MaskError where there is none, or too much."""
+        """Give the calcium at a voxel, [k, j, i], to a site, as far as it belongs to one site now. Raises MaskError where
+        there is none, or too much."""
         own = self._reviews[method]
         hu = sitk.GetArrayViewFromImage(own.image)
-        pick = pick_lesion(hu, voxel, own.image.GetSpacing()[::-1], own.rules.threshold_hu)
+        labels = np.zeros(hu.shape, np.uint8)
+        labels.reshape(-1)[own.labelled.flat] = own.labelled.values
+        spacing, threshold = own.image.GetSpacing()[::-1], own.rules.threshold_hu
+        pick = pick_lesion(hu, voxel, spacing, threshold, sites=labels.__getitem__)
         if pick is None:
             raise MaskError(f"Nothing there reaches {own.rules.threshold_hu:g} HU, so that it counts for no score.")
         if pick.leaked:

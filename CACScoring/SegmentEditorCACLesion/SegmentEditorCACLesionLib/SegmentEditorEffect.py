@@ -23,7 +23,7 @@ class SegmentEditorEffect(LesionEffect):
         self._pick = None
         self._mouse = None
         self._press = None
-        self._offer = None  # the segment and the whole lesion that a second click would add
+        self._offer = None  # the segment and the lesion across sites that a second click would add
 
     def helpText(self) -> str:
         actions = {
@@ -31,7 +31,8 @@ class SegmentEditorEffect(LesionEffect):
                 "the lesion under the cursor lights up: what touches it in 3-D at or above the threshold."
             ),
             _("Left click"): _(
-                "add it to the selected artery, but for its parts at other sites. A second click adds them too."
+                "add it to the selected artery, as far as it belongs to one site. A second click adds what touches it "
+                "at other sites too."
             ),
             _("Left-button drag"): _("add only what lies within the sphere drawn around the click."),
             **siteKeys(),
@@ -193,34 +194,24 @@ class SegmentEditorEffect(LesionEffect):
 
     # What a reader can do; positions are RAS
 
-    def pickAt(self, ras, radiusMm: float | None = None, whole: bool = False):
-        """Return the lesion at a position (a `picking.Pick`), as far as it belongs to no other site; None without one.
+    def pickAt(self, ras, radiusMm: float | None = None, acrossSites: bool = False, anySize: bool = False):
+        """Return the lesion at a position (a `picking.Pick`), which ends where another site begins; None without one.
 
-        radiusMm: of the ball around the position that it may not leave; within it, all belongs to the lesion. whole:
-        True for the lesion with its parts at other sites.
+        radiusMm: of the ball around the position that it may not leave; within it, all belongs to the lesion. acrossSites: with
+        what touches it at other sites. anySize: without limits to its size.
         """
         from CACScoringLib.review.picking import PickLimits, pick_lesion
 
-        if not self.scan.update():
-            return None
-        seed = self.scan.index_at(ras)
+        seed = self.scan.index_at(ras) if self.scan.update() else None
         if seed is None:
             return None
-        limits = PickLimits(
-            radiusMm,
-            self.scriptedEffect.doubleParameter("MostVolumeMm3"),
-            self.scriptedEffect.doubleParameter("MostDepthMm"),
-        )
+        limits = [self.scriptedEffect.doubleParameter(name) for name in ("MostVolumeMm3", "MostDepthMm")]
+        limits = PickLimits(radiusMm, *([np.inf, np.inf] if anySize else limits))
         threshold = self.scriptedEffect.doubleParameter("ThresholdHU")
         heart = self.scan.heart(self.scriptedEffect.integerParameter("InsideHeart") != 0)
-        ends_at_sites = radiusMm is None and not whole
-        owner = self.scan.segment_at(seed) if ends_at_sites else None
-
-        def allowed(part):
-            inside = np.ones([at.stop - at.start for at in part], bool) if heart is None else heart[part]
-            return inside & ~self.scan.owned_by_others(owner, part) if ends_at_sites else inside
-
-        return pick_lesion(self.scan.hu, seed, self.scan.spacing_mm, threshold, allowed, limits=limits)
+        allowed = None if heart is None else heart.__getitem__
+        sites = self.scan.sites_in if radiusMm is None and not acrossSites else None
+        return pick_lesion(self.scan.hu, seed, self.scan.spacing_mm, threshold, allowed, limits, sites)
 
     def addAt(self, ras, radiusMm: float | None = None) -> int:
         """Add the lesion at a position to the selected segment. Returns how many voxels changed."""
@@ -236,19 +227,11 @@ class SegmentEditorEffect(LesionEffect):
         The lesion is what is labelled there as one, however large it is; where nothing is labelled, the candidate.
         """
         from CACScoringLib.core.labels import NOT_CORONARY
-        from CACScoringLib.review.picking import pick_label
 
         kji = self.scan.index_at(ras) if self.scan.update() else None
         if kji is None:
             return 0
-        owner = self.scan.segment_at(kji)
-        if owner is not None:
-            whole = self.scan.voxels_of(owner)
-            inner = tuple(n - at.start for n, at in zip(kji, whole.part, strict=True))
-            island = pick_label(whole.mask, inner)
-            lesion = type(whole).at(island.kji + [at.start for at in whole.part])
-        else:
-            lesion = self.pickAt(ras)
+        lesion = self.pickAt(ras, anySize=self.scan.segment_at(kji) is not None)
         if lesion is None:
             self._say(self._whyNothing(ras))
             return 0
@@ -261,36 +244,44 @@ class SegmentEditorEffect(LesionEffect):
     def _add(self, pick, ras) -> int:
         """Add a lesion to the selected segment. ras: position of the click; None for a ball that was drawn.
 
-        A second click within a lesion that was added in part adds the whole of it.
+        A second click within a lesion that was added in part adds what touches it at other sites.
         """
         offer, self._offer = self._offer, None
-        is_second = ras is not None and offer is not None and offer[0] == self.scan.selected
-        if is_second and offer[1].holds(self.scan.index_at(ras)):
-            pick, ras = offer[1], None
         if pick.leaked:
             self._say(self._leakMessage(pick))
             return 0
-        if not self.scan.selected:
+        selected = self.scan.selected
+        if not selected:
             self._say(_("Choose an artery first."))
             return 0
-        changed = self.scan.change(self.scan.selected, pick)
-        name = self.scan.name_of(self.scan.selected)
-        text = _("It belongs to {artery} already, or is masked.").format(artery=name)
-        if changed:
-            text = _("Added to {artery}: {lesion}.").format(artery=name, lesion=self._described(pick))
-        self._say(f"{text} {self._offerRest(pick, ras)}".rstrip())
+        if ras is not None and offer is not None and offer[0] == selected and offer[1].holds(self.scan.index_at(ras)):
+            pick, ras = offer[1], None
+        former = [self.scan.name_of(site) for site in self.scan.sites_of(pick) if site != selected]
+        changed = self.scan.change(selected, pick)
+        words = {"artery": self.scan.name_of(selected), "lesion": self._described(pick), "sites": ", ".join(former)}
+        text = _("Moved to {artery} from {sites}: {lesion}.") if former else _("Added to {artery}: {lesion}.")
+        text = text if changed else _("It belongs to {artery} already, or is masked.")
+        offered = "" if ras is None else self._offerAcross(pick, ras)
+        self._say(f"{text.format(**words)} {offered}".rstrip())
         return changed
 
-    def _offerRest(self, pick, ras) -> str:
-        """Remember the whole of a lesion that was added in part; return a sentence about the rest, or an empty text."""
-        whole = None if ras is None else self.pickAt(ras, whole=True)
-        if whole is None or whole.leaked or whole.count <= pick.count:
+    def _offerAcross(self, pick, ras) -> str:
+        """Remember what a second click would add. Returns a sentence about it, or an empty text."""
+        lesion, selected = self.pickAt(ras, acrossSites=True), self.scan.selected
+        if lesion is None or lesion.leaked:
             return ""
-        self._offer = (self.scan.selected, whole)
-        sites = [self.scan.name_of(owner) for owner in self.scan.owners_of(whole) if owner != self.scan.selected]
-        volume = (whole.count - pick.count) * float(np.prod(self.scan.spacing_mm))
-        text = _("Left: {volume:.1f} mm³ of {sites}. Click again to take it too.")
-        return text.format(volume=volume, sites=", ".join(sites))
+        lesion = lesion.united(pick)
+        counts = self.scan.sites_of(lesion)
+        counts[""] = lesion.count - sum(counts.values())
+        counts.pop(selected, None)
+        mm3 = float(np.prod(self.scan.spacing_mm))
+        parts = [
+            _("{site} {volume:.1f} mm³").format(site=self.scan.name_of(site) or _("unlabelled"), volume=count * mm3)
+            for site, count in counts.items()
+            if count
+        ]
+        self._offer = (selected, lesion) if parts else None
+        return _("Left: {parts}. Click again to take it too.").format(parts=", ".join(parts)) if parts else ""
 
     # Messages
 

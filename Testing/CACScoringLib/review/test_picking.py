@@ -10,7 +10,6 @@ from CACScoringLib.review.picking import (
     PickLimits,
     Voxels,
     brush_stroke,
-    pick_label,
     pick_lesion,
     shown_voxels,
     values_at,
@@ -96,15 +95,31 @@ class TestPickLesion:
         assert "beyond 30 mm" in pick.reason
         assert pick_lesion(hu, (0, 0, 100), (1, 1, 1), limits=PickLimits(most_depth_mm=100)).count == 200
 
+    @pytest.mark.parametrize("seed", range(3))
+    def test_it_ends_where_another_site_begins(self, seed):
+        """On a site's voxel it is that site's island, whatever the threshold; elsewhere what no site has."""
+        hu = speckled((6, 14, 14), 0.4, seed)
+        sites = np.random.default_rng(seed).choice([0, 2, 7], hu.shape)
+        for site in (0, 2, 7):
+            labels, count = ndimage.label((sites == site) & ((hu >= 130) | (site > 0)), np.ones((3, 3, 3)))
+            for label in range(1, count + 1):
+                seed_kji = np.argwhere(labels == label)[0]
+                pick = pick_lesion(hu, seed_kji, SPACING_MM, sites=sites.__getitem__)
+                np.testing.assert_array_equal(whole(pick, hu.shape), labels == label)
+        below = np.argwhere((sites == 0) & (hu < 130))[0]
+        assert pick_lesion(hu, below, SPACING_MM, sites=sites.__getitem__) is None
 
-def test_pick_label():
-    labels = np.zeros((3, 6, 6), np.uint8)
-    labels[1, 1, 1:3], labels[2, 2, 3], labels[0, 5, 5] = 2, 2, 2
-    labels[1, 2, 1] = 3
-    island = pick_label(labels, (1, 1, 1))
-    assert sorted(map(tuple, island.kji)) == [(1, 1, 1), (1, 1, 2), (2, 2, 3)]
-    assert pick_label(labels, (0, 0, 0)) is None
-    assert pick_label(labels, (3, 0, 0)) is None
+    def test_a_site_beyond_the_limits_is_a_leak(self):
+        hu, sites = np.full((10, 20, 20), 40, np.int16), np.full((10, 20, 20), 8)
+        limits = PickLimits(most_volume_mm3=300)
+        assert pick_lesion(hu, (5, 5, 5), (1, 1, 1), limits=limits, sites=sites.__getitem__).leaked
+        limits = PickLimits(most_volume_mm3=np.inf, most_depth_mm=np.inf)
+        assert pick_lesion(hu, (5, 5, 5), (1, 1, 1), limits=limits, sites=sites.__getitem__).count == hu.size
+
+    def test_nothing_outside_the_image(self):
+        hu, sites = np.full((3, 3, 3), 500, np.int16), np.ones((3, 3, 3), int)
+        assert pick_lesion(hu, (3, 0, 0), SPACING_MM, sites=sites.__getitem__) is None
+        assert pick_lesion(hu, (0, -1, 0), SPACING_MM, sites=sites.__getitem__) is None
 
 
 class TestVoxels:

@@ -203,24 +203,33 @@ class EffectScan:
         voxels = Voxels(part, self.voxels_in(segment_id, part))
         return voxels if voxels.count else None
 
+    def sites_in(self, part: Place) -> np.ndarray:
+        """Return the number of the segment of each voxel of a part of the grid: from 1, in the order of the segments'
+        ids; 0 for none."""
+        collection, numbers = self.segmentation.GetSegmentation(), np.zeros([at.stop - at.start for at in part], np.uint16)
+        binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+        resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+        # Layer by layer: each holds many segments, and taking one segment out of its layer costs as much.
+        for layer in range(collection.GetNumberOfLayers(binary)):
+            labelmap, placed = collection.GetLayerDataObject(layer, binary), slicer.vtkOrientedImageData()
+            if labelmap.IsEmpty() or not resample(labelmap, self._box(part, allocate=True), placed):
+                continue
+            labels = _array(placed)
+            for segment_id in collection.GetSegmentIDsForLayer(layer, binary) if labels.any() else ():
+                label = collection.GetSegment(segment_id).GetLabelValue()
+                numbers[labels == label] = collection.GetSegmentIndex(segment_id) + 1
+        return numbers
+
     def segment_at(self, kji: tuple[int, int, int]) -> str | None:
         """Id of the segment that a voxel belongs to, None for none."""
-        one = tuple(slice(n, n + 1) for n in kji)
-        ids = self.segmentation.GetSegmentation().GetSegmentIDs()
-        return next((segment_id for segment_id in ids if self.voxels_in(segment_id, one)[0, 0, 0]), None)
+        number = int(self.sites_in(tuple(slice(n, n + 1) for n in kji))[0, 0, 0])
+        return self.segmentation.GetSegmentation().GetNthSegmentID(number - 1) if number else None
 
-    def owned_by_others(self, segment_id: str | None, part: Place) -> np.ndarray:
-        """Voxels of a part of the grid that belong to other segments than this one: bool. None for no segment."""
-        owned = np.zeros([at.stop - at.start for at in part], bool)
-        for other_id in self.segmentation.GetSegmentation().GetSegmentIDs():
-            if other_id != segment_id:
-                owned |= self.voxels_in(other_id, part)
-        return owned
-
-    def owners_of(self, voxels: Voxels) -> list[str]:
-        """Ids of the segments that hold any of some voxels."""
-        ids = self.segmentation.GetSegmentation().GetSegmentIDs()
-        return [segment_id for segment_id in ids if (self.voxels_in(segment_id, voxels.part) & voxels.mask).any()]
+    def sites_of(self, voxels: Voxels) -> dict[str, int]:
+        """Return how many of some voxels belong to each segment that holds any, by the segment's id."""
+        counts = np.bincount(self.sites_in(voxels.part)[voxels.mask])
+        collection = self.segmentation.GetSegmentation()
+        return {collection.GetNthSegmentID(int(n) - 1): int(counts[n]) for n in np.flatnonzero(counts) if n}
 
     def without_segments(self, kji: np.ndarray, kept: set[str]) -> np.ndarray:
         """Those of some positions [n, 3] that belong to no segment but the kept ones."""
