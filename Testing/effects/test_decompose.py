@@ -21,7 +21,7 @@ class TestDecompose:
         desk.give("LAD", (slice(6, 10), slice(15, 30), slice(10, 32)))
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()
-        assert effect.statusLabel.text == "128.0 of 2640.0 mm³; calcium adds 60 HU at most."
+        assert effect.hintLabel.text == "128.0 of 2640.0 mm³; calcium adds 60 HU at most."
         effect.applyButton.click()
         expected = np.zeros(SHAPE, bool)
         expected[7:9, 19:24, 13:19] = True
@@ -67,21 +67,22 @@ class TestDecompose:
         desk.give("RCA", (slice(7, 9), slice(15, 30), slice(10, 22)))
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()
-        assert "empty" in effect.statusLabel.text
+        assert "empty" in effect.hintLabel.text
         assert not effect.applyButton.enabled
         desk.key("4")
         slicer.app.processEvents()
-        assert effect.statusLabel.text.startswith("120.0 of")
+        assert effect.hintLabel.text.startswith("120.0 of")
         effect.applyButton.click()
         slicer.app.processEvents()
-        assert effect.statusLabel.text.startswith("120.0 of 120.0")
+        assert effect.hintLabel.text.startswith("120.0 of 120.0")
+        assert effect.statusLabel.text == "Done: RCA now holds the calcium of the map there."
         desk.editor.undo()
         slicer.app.processEvents()
-        assert effect.statusLabel.text.startswith("120.0 of 720.0")
+        assert effect.hintLabel.text.startswith("120.0 of 720.0")
         effect.shownButton.setChecked(True)
         desk.show_slice(2)
         slicer.app.processEvents()
-        assert effect.statusLabel.text.startswith("0.0 of")
+        assert effect.hintLabel.text.startswith("0.0 of")
 
     def test_floor_is_that_of_the_map_until_the_reader_changes_it(self, desk):
         hu, heart, calcium = (image_of(values) for values in arrays())
@@ -103,7 +104,7 @@ class TestDecompose:
             desk.editor.setActiveEffect(None)
             assert desk.use("CAC Decompose").boxes["FloorHU"].value == 40, "the reader's own choice stays"
             slicer.app.processEvents()
-            assert effect.statusLabel.text.startswith("120.0 of 128.0 mm³")
+            assert effect.hintLabel.text.startswith("120.0 of 128.0 mm³")
 
     @pytest.mark.parametrize("by", ["button", "parameter"])
     def test_other_region_is_previewed_and_applied(self, desk, by):
@@ -111,19 +112,19 @@ class TestDecompose:
         desk.give("LAD", (slice(7, 8), slice(15, 30), slice(10, 32)))
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()
-        assert effect.statusLabel.text == "68.0 of 660.0 mm³; calcium adds 60 HU at most."
+        assert effect.hintLabel.text == "68.0 of 660.0 mm³; calcium adds 60 HU at most."
         if by == "button":
             effect.shownButton.setChecked(True)
         else:
             desk.editor.activeEffect().setParameter("Region", "Shown")
         slicer.app.processEvents()
         assert effect.shownButton.checked
-        assert effect.statusLabel.text == "68.0 of 3200.0 mm³; calcium adds 60 HU at most."
+        assert effect.hintLabel.text == "68.0 of 3200.0 mm³; calcium adds 60 HU at most."
         effect.applyButton.click()
         assert desk.counts() == {"LAD": 15 * 22}, "nothing of the painted region goes"
         effect.paintedButton.setChecked(True)
         slicer.app.processEvents()
-        assert effect.statusLabel.text.startswith("68.0 of 660.0")
+        assert effect.hintLabel.text.startswith("68.0 of 660.0")
         effect.applyButton.click()
         assert desk.counts() == {"LAD": 34}
 
@@ -131,5 +132,5 @@ class TestDecompose:
         desk.segmentation.SetNodeReferenceID(mrml.CALCIUM_MAP_ROLE, None)
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()
-        assert "Score the CT with the networks" in effect.statusLabel.text
+        assert "Score the CT with the networks" in effect.hintLabel.text
         assert not effect.applyButton.enabled

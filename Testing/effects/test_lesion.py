@@ -68,6 +68,17 @@ class TestLesion:
         assert desk.counts() == {"LAD": 4}
         assert effect.statusLabel.text == "Moved to LAD from other: 8.0 mm³, peak 600 HU."
 
+    def test_the_mouse_moves_on_and_what_was_done_stays_in_sight(self, desk):
+        effect = desk.use("CAC Lesion")
+        desk.click((7, 21, 15))
+        for place in ((7, 21, 16), (7, 10, 10), (7, 21, 29)):
+            desk.move(place)
+        assert effect.statusLabel.text == "Added to LAD: 48.0 mm³, peak 300 HU."
+        assert effect.hintLabel.text == "8.0 mm³, peak 200 HU"
+        assert slicer.util.mainWindow().statusBar().currentMessage() == effect.statusLabel.text
+        desk.move((7, 10, 10))
+        assert effect.hintLabel.text == ""
+
     def test_a_click_elsewhere_ends_the_offer(self, desk):
         desk.give("LAD", (slice(7, 9), slice(20, 23), slice(16, 18)))
         desk.use("CAC Lesion")

@@ -48,10 +48,18 @@ class LesionEditor:
         """Edit a segmentation on its volume; None for nothing."""
         self._selectParameterNode()
         if self.widget.segmentationNode() is not segmentation:
+            active = self.widget.activeEffect()
             self.widget.setActiveEffect(None)
             self.widget.setSegmentationNode(segmentation)
+            if active is not None:
+                self.use(active.name)
         if self.widget.sourceVolumeNode() is not volume:
             self.widget.setSourceVolumeNode(volume)
+
+    def use(self, name: str) -> None:
+        """Switch an effect on, unless another is, or there is nothing to edit."""
+        if self.widget.segmentationNode() is not None and self.widget.activeEffect() is None:
+            self.widget.setActiveEffectByName(name)
 
     def enter(self) -> None:
         # No keyboard shortcuts of the editor: its digits would be ambiguous with those of the effects and the list.

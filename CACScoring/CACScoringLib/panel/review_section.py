@@ -15,12 +15,12 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from . import views
-from .editor import LesionEditor
+from .editor import EFFECTS, LesionEditor
 from .keys import Keys, undoKeys, windowOf
 from .lesion_table import LesionLine, LesionTable, lesionLines
 from .lifecycle import Section, Signal
 from .slice_plot import PlotSlice, SlicePlot
-from .widgets import SITE_KEYS, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
+from .widgets import SITE_KEYS, colourIcon, fillBox, say, scrollTo, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
     from ..core.labels import Site
@@ -73,6 +73,7 @@ class ReviewSection(Section):
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
         self._backTimer = singleShot(0, self._showViewsAgain)
+        self._editorTimer = singleShot(0, lambda: scrollTo(ui.editorBox))
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -253,6 +254,7 @@ class ReviewSection(Section):
         self._refresh()
         if self._editor is not None:
             self._editor.enter()
+        self._useEditor()
 
     def exit(self) -> None:
         views.restoreLayout()
@@ -262,8 +264,8 @@ class ReviewSection(Section):
 
     def cleanup(self) -> None:
         super().cleanup()
-        self._backTimer.stop()
-        self._surfacesTimer.stop()
+        for timer in (self._backTimer, self._editorTimer, self._surfacesTimer):
+            timer.stop()
         self._undoKeys.remove()
 
     def closeScene(self) -> None:
@@ -407,6 +409,18 @@ class ReviewSection(Section):
             self._editor.enter()
         if self._review is not None:
             self._showSegmentation()
+        self._useEditor()
+        if open_:
+            self._editorTimer.start()
+
+    def _useEditor(self) -> None:
+        """Edit with a click while the editor is open; out of sight, leave the views alone."""
+        if self._editor is None:
+            return
+        if self._ui.editorBox.collapsed:
+            self._editor.widget.setActiveEffect(None)
+        else:
+            self._editor.use(EFFECTS[0])
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show all that follows from it."""

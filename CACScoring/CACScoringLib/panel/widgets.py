@@ -49,6 +49,16 @@ def say(label, text: str) -> None:
     label.setVisible(bool(text))
 
 
+def scrollTo(widget) -> None:
+    """Scroll a panel so that the end of one of its sections is seen, and as much of the section as there is room for."""
+    area = widget.parentWidget()
+    while area is not None and not area.inherits("QScrollArea"):
+        area = area.parentWidget()
+    if area is not None and widget.visible:
+        end = widget.mapTo(area.widget(), qt.QPoint(0, widget.height)).y()
+        area.verticalScrollBar().setValue(end - area.viewport().height)
+
+
 @contextlib.contextmanager
 def quiet(widget) -> Iterator[None]:
     """Change a widget without a signal."""

@@ -195,7 +195,7 @@ class SegmentEditorEffect(LesionEffect):
             self._light.show(self._preview, self.scan.index_to_ras, self._views.CANDIDATE_COLOUR)
         painted = self.scriptedEffect.parameter("Region") == PAINTED
         self.applyButton.setEnabled(self._preview is not None or (painted and self._region is not None))
-        self._say(reason)
+        self._hint(reason)
 
     def onApply(self, _checked: bool = False) -> None:
         from CACScoringLib.review.picking import Voxels

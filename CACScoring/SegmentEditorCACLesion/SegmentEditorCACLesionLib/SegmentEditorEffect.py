@@ -88,7 +88,6 @@ class SegmentEditorEffect(LesionEffect):
             # Read now, so that the first move of the mouse need not wait for it.
             self.scan.heart(self.scriptedEffect.integerParameter("InsideHeart") != 0)
             self._useValueOfResult("ThresholdHU", "ThresholdOf", self.scan.threshold_hu())
-        self._say("")
 
     def deactivate(self) -> None:
         self._press = self._mouse = None
@@ -183,7 +182,7 @@ class SegmentEditorEffect(LesionEffect):
             return
         colour = self._views.LEAK_COLOUR if pick.leaked else self._views.CANDIDATE_COLOUR
         self._light.show(pick, self.scan.index_to_ras, colour)
-        self._say(self._leakMessage(pick) if pick.leaked else self._described(pick))
+        self._hint(self._leakMessage(pick) if pick.leaked else self._described(pick))
 
     def _forget(self) -> None:
         if self.scan is None:
@@ -191,6 +190,7 @@ class SegmentEditorEffect(LesionEffect):
         self._pick = None
         self._light.hide()
         self._ball.hide()
+        self._hint("")
 
     # What a reader can do; positions are RAS
 

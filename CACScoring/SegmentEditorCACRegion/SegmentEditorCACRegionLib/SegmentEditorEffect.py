@@ -61,7 +61,6 @@ class SegmentEditorEffect(LesionEffect):
     def activate(self) -> None:
         self.scan.update()
         super().activate()
-        self._say("")
 
     def deactivate(self) -> None:
         self._mouse = None

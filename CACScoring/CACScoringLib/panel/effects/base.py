@@ -12,10 +12,14 @@ from types import ModuleType
 from typing import NamedTuple
 
 import qt
+import slicer
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 
 from ..widgets import quiet
+
+_HINT_LINES, _STATUS_LINES = 2, 3
+"""Lines of text that an effect's messages have room for, so that they do not move what stands below them."""
 
 
 def registerEffect(package: ModuleType) -> None:
@@ -111,8 +115,10 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self.scriptedEffect.addOptionsWidget(self._arteries.layout)
         self._parameters = self.parameters()
         self._addOptions()
-        self.statusLabel = views.plainLabel()
-        self.scriptedEffect.addOptionsWidget(self.statusLabel)
+        # Two, so that the next move of the mouse does not overwrite what a click has done.
+        self.hintLabel, self.statusLabel = views.plainLabel(_HINT_LINES), views.plainLabel(_STATUS_LINES)
+        for label in (self.hintLabel, self.statusLabel):
+            self.scriptedEffect.addOptionsWidget(label)
 
     def _addOptions(self) -> None:
         """Make what lies between the arteries and the messages: the parameters' boxes."""
@@ -154,6 +160,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
     def activate(self) -> None:
         self._arteries.takeDigits()
         self._showArtery()
+        self._say("")
 
     def deactivate(self) -> None:
         self._arteries.giveDigits()
@@ -185,8 +192,14 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         segmentation = self.scan.segmentation
         self._arteries.show(self.scan.name_of(self.scan.selected) if segmentation is not None else "")
 
+    def _hint(self, text: str) -> None:
+        """Show what could be done now."""
+        self.hintLabel.setText(text)
+
     def _say(self, text: str) -> None:
+        """Show what has been done: here, and at the foot of the application, wherever the panel is scrolled to."""
         self.statusLabel.setText(text)
+        slicer.util.showStatusMessage(text)
 
 
 def siteKeys() -> dict[str, str]:

@@ -265,9 +265,11 @@ def pressedKey(interactor) -> str:
     return (interactor.GetKeySym() or "").removeprefix("KP_").lower()
 
 
-def plainLabel():
-    """A label for messages, which are shown as they are and never as markup."""
+def plainLabel(lines: int):
+    """Return a label for messages, which are shown as they are and never as markup. lines: it has room for."""
     label = qt.QLabel()
+    label.setMinimumHeight(lines * label.fontMetrics().lineSpacing())
+    label.setAlignment(qt.Qt.AlignLeft | qt.Qt.AlignTop)
     label.setWordWrap(True)
     label.setTextFormat(qt.Qt.PlainText)
     return label

@@ -106,6 +106,8 @@ class MaskSection(Section, VTKObservationMixin):
             if on:
                 self._editor.enter()
                 self._editor.edit(self._segmentation, self._opened.volume)
+                if self._kind is REGIONS:  # of the heart a stroke by mistake would spoil the proposal
+                    self._editor.use(REGIONS.effects[0])
             else:
                 self._editor.exit()
         self.update()

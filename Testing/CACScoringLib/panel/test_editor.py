@@ -1,0 +1,77 @@
+"""The segment editor inside the panel: where it opens, and which effect is on."""
+
+import pytest
+import slicer
+from effect_desk import EFFECTS, ROOT, load_effects
+
+PANEL_WIDTH, PANEL_HEIGHT = 420, 499
+"""What 3D Slicer leaves to a module's panel on a screen of 1366 × 768 pixels, in pixels."""
+
+
+@pytest.fixture
+def main_window():
+    return True
+
+
+@pytest.fixture
+def scored(driver, monkeypatch):
+    load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
+    window = slicer.util.mainWindow()
+    window.moduleSelector().selectModule("CACScoring")
+    slicer.app.processEvents()
+    window.resize(1366, window.height + PANEL_HEIGHT - window._scroll.viewport().height)
+    driver.score(networks=True)
+    return driver
+
+
+def active(driver) -> str:
+    effect = driver.widget.review._editor.widget.activeEffect()
+    return "" if effect is None else effect.name
+
+
+def open_editor(driver, is_open: bool = True) -> None:
+    driver.ui.editorBox.collapsed = not is_open
+    driver.settle()
+
+
+class TestOpening:
+    def test_a_click_picks_lesions_at_once(self, scored):
+        open_editor(scored)
+        assert active(scored) == "CAC Lesion"
+
+    def test_messages_and_arteries_are_in_sight(self, scored):
+        open_editor(scored)
+        area = slicer.util.mainWindow()._scroll.viewport()
+        effect = scored.widget.review._editor.widget.activeEffect().self()
+        for widget in (effect.statusLabel, effect.hintLabel, *effect._arteries._buttons.values()):
+            top = widget.mapTo(area, widget.rect.topLeft()).y()
+            assert 0 <= top
+            assert top + widget.height <= area.height
+
+    def test_closed_it_leaves_the_views_alone(self, scored):
+        open_editor(scored)
+        open_editor(scored, False)
+        assert active(scored) == ""
+
+    def test_the_readers_choice_of_an_effect_stays(self, scored):
+        open_editor(scored)
+        editor = scored.widget.review._editor.widget
+        editor.setActiveEffectByName("CAC Region")
+        scored.ui.reviewMethodBox.setCurrentIndex(1)
+        scored.settle()
+        assert active(scored) == "CAC Region", "with the lesions of the calcium map"
+        editor.setActiveEffect(None)
+        scored.press_artery("LAD")
+        assert active(scored) == ""
+
+    def test_after_another_module_it_goes_on(self, scored):
+        open_editor(scored)
+        scored.widget.exit()
+        assert active(scored) == ""
+        scored.widget.enter()
+        assert active(scored) == "CAC Lesion"
+
+    def test_without_a_result_no_effect_is_on(self, driver, monkeypatch):
+        load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
+        open_editor(driver)
+        assert active(driver) == ""
