@@ -237,6 +237,7 @@ class qSlicerMainWindow(qt.QMainWindow):
         splitter.setStretchFactor(1, 1)
         self.setCentralWidget(splitter)
         self._layouts, self._panel = qSlicerLayoutManager(viewport), None
+        self.statusBar().show()
         # It has no buttons, and is not shown.
         self._selector = qSlicerModuleSelectorToolBar(self)
         self._selector.hide()

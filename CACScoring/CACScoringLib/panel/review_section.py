@@ -20,7 +20,7 @@ from .keys import Keys, undoKeys, windowOf
 from .lesion_table import LesionLine, LesionTable, lesionLines
 from .lifecycle import Section, Signal
 from .slice_plot import PlotSlice, SlicePlot
-from .widgets import SITE_KEYS, colourIcon, fillBox, say, scrollTo, singleShot, siteButtons, wideButton
+from .widgets import SITE_KEYS, InSight, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
     from ..core.labels import Site
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 REFRESH_MILLISECONDS = 20
 """Changes that come within this time, as one stroke of a brush makes many, are counted together."""
-
 
 class ReviewSection(Section):
     """The widgets of a review.
@@ -73,7 +72,7 @@ class ReviewSection(Section):
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
         self._backTimer = singleShot(0, self._showViewsAgain)
-        self._editorTimer = singleShot(0, lambda: scrollTo(ui.editorBox))
+        self._editorInSight = InSight(ui.editorBox)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -264,7 +263,7 @@ class ReviewSection(Section):
 
     def cleanup(self) -> None:
         super().cleanup()
-        for timer in (self._backTimer, self._editorTimer, self._surfacesTimer):
+        for timer in (self._backTimer, self._editorInSight, self._surfacesTimer):
             timer.stop()
         self._undoKeys.remove()
 
@@ -411,7 +410,7 @@ class ReviewSection(Section):
             self._showSegmentation()
         self._useEditor()
         if open_:
-            self._editorTimer.start()
+            self._editorInSight.start()
 
     def _useEditor(self) -> None:
         """Edit with a click while the editor is open; out of sight, leave the views alone."""

@@ -38,6 +38,9 @@ _LEAST_LETTERS = 10
 _FAINT_SHARE = 0.65
 """Share of the text's colour in `faintColour`."""
 
+_GROWTH_MILLISECONDS = 500
+"""In which a panel gets its height after a section was opened."""
+
 _PICTURE_WIDTH = 440
 """Of a picture before the panel has a width, pixels."""
 
@@ -47,16 +50,6 @@ def say(label, text: str) -> None:
     if label.text != text:
         label.setText(text)
     label.setVisible(bool(text))
-
-
-def scrollTo(widget) -> None:
-    """Scroll a panel so that the end of one of its sections is seen, and as much of the section as there is room for."""
-    area = widget.parentWidget()
-    while area is not None and not area.inherits("QScrollArea"):
-        area = area.parentWidget()
-    if area is not None and widget.visible:
-        end = widget.mapTo(area.widget(), qt.QPoint(0, widget.height)).y()
-        area.verticalScrollBar().setValue(end - area.viewport().height)
 
 
 @contextlib.contextmanager
@@ -122,6 +115,36 @@ def _numberBox(row: Row, default: object):
 def dataOf(box):
     """The data of what is chosen in a box; an empty text without any."""
     return (box.itemData(box.currentIndex) or "") if box.count else ""
+
+
+class InSight:
+    """Scrolls a panel to the end of one of its sections that was opened, until the panel has its new height."""
+
+    def __init__(self, section) -> None:
+        self._section, self._area = section, None
+        self._timer = singleShot(_GROWTH_MILLISECONDS, self.stop)
+
+    def start(self) -> None:
+        """Begin, when the section was opened."""
+        self.stop()
+        area = self._section.parentWidget()
+        while area is not None and not area.inherits("QScrollArea"):
+            area = area.parentWidget()
+        self._area = area
+        if area is not None:
+            area.verticalScrollBar().rangeChanged.connect(self._scroll)
+            self._timer.start()
+            self._scroll()
+
+    def stop(self) -> None:
+        self._timer.stop()
+        if self._area is not None:
+            self._area.verticalScrollBar().rangeChanged.disconnect(self._scroll)
+            self._area = None
+
+    def _scroll(self, *_args: object) -> None:
+        end = self._section.mapTo(self._area.widget(), qt.QPoint(0, self._section.height)).y()
+        self._area.verticalScrollBar().setValue(end - self._area.viewport().height)
 
 
 def letShrink(widget) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import slicer
 from effect_desk import EFFECTS, ROOT, load_effects
+from panel_driver import eventually
 
 PANEL_WIDTH, PANEL_HEIGHT = 420, 499
 """What 3D Slicer leaves to a module's panel on a screen of 1366 × 768 pixels, in pixels."""
@@ -32,6 +33,8 @@ def active(driver) -> str:
 def open_editor(driver, is_open: bool = True) -> None:
     driver.ui.editorBox.collapsed = not is_open
     driver.settle()
+    timer = driver.widget.review._editorInSight._timer
+    assert eventually(lambda: slicer.app.processEvents() or not timer.active)
 
 
 class TestOpening:
