@@ -1,7 +1,7 @@
 """Slicer's segment editor inside a panel, with the effects that its task needs and no others."""
 
 # Slicer's naming.
-# ruff: noqa: N802
+# ruff: noqa: N802, N803
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import slicer
 
-from .widgets import letShrink
+from .widgets import InSight, letShrink
 
 EFFECTS = ("CAC Lesion", "CAC Region", "CAC Decompose", "Paint", "Erase")
 """Those of a review of lesions."""
@@ -88,3 +88,60 @@ class LesionEditor:
             node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteAllSegments)
         if self.widget.mrmlSegmentEditorNode() is not node:
             self.widget.setMRMLSegmentEditorNode(node)
+
+
+class EditorBox:
+    """The editor of a review in a section of the panel, made when that is opened for the first time.
+
+    A click in a slice view edits while the section is open, and never when it is not.
+    """
+
+    def __init__(self, box, layout) -> None:
+        self._box, self._layout = box, layout
+        self._editor: LesionEditor | None = None
+        self._nodes = None, None
+        self._inSight = InSight(box)
+        box.toggled.connect(self._toggled)
+
+    @property
+    def widget(self):
+        """The qMRMLSegmentEditorWidget; None until the section was opened."""
+        return None if self._editor is None else self._editor.widget
+
+    def edit(self, segmentation, volume) -> None:
+        """Edit a segmentation on its volume."""
+        self._nodes = segmentation, volume
+        if self._editor is not None:
+            self._editor.edit(segmentation, volume)
+
+    def enter(self) -> None:
+        if self._editor is not None:
+            self._editor.enter()
+        self._switch()
+
+    def exit(self) -> None:
+        if self._editor is not None:
+            self._editor.exit()
+
+    def closeScene(self) -> None:
+        self._nodes = None, None
+        if self._editor is not None:
+            self._editor.closeScene()
+
+    def cleanup(self) -> None:
+        self._inSight.stop()
+
+    def _toggled(self, isOpen: bool) -> None:
+        if self._editor is None and isOpen:
+            self._editor = LesionEditor(self._layout)
+            self._editor.enter()
+            self._editor.edit(*self._nodes)
+        self._switch()
+        if isOpen:
+            self._inSight.start()
+
+    def _switch(self) -> None:
+        if self._editor is not None and self._box.collapsed:
+            self._editor.widget.setActiveEffect(None)
+        elif self._editor is not None:
+            self._editor.use(EFFECTS[0])

@@ -15,12 +15,12 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from . import views
-from .editor import EFFECTS, LesionEditor
+from .editor import EditorBox
 from .keys import Keys, undoKeys, windowOf
 from .lesion_table import LesionLine, LesionTable, lesionLines
 from .lifecycle import Section, Signal
 from .slice_plot import PlotSlice, SlicePlot
-from .widgets import SITE_KEYS, InSight, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
+from .widgets import SITE_KEYS, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
     from ..core.labels import Site
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 REFRESH_MILLISECONDS = 20
 """Changes that come within this time, as one stroke of a brush makes many, are counted together."""
+
 
 class ReviewSection(Section):
     """The widgets of a review.
@@ -45,7 +46,7 @@ class ReviewSection(Section):
         self._observed = VTKObservationMixin()
         self.numbersChanged, self.scoreAgainAsked = Signal(), Signal()
         self._review: SceneReview | None = None
-        self._editor: LesionEditor | None = None
+        self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
         self._shown: dict[str, object] = {}
         self._colours = SITE_COLOURS
         self._slices: dict = {}
@@ -72,7 +73,6 @@ class ReviewSection(Section):
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
         self._backTimer = singleShot(0, self._showViewsAgain)
-        self._editorInSight = InSight(ui.editorBox)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -91,7 +91,6 @@ class ReviewSection(Section):
         ui.rescoreButton.clicked.connect(lambda *_args: self.scoreAgainAsked.emit())
         ui.doubtfulButton.clicked.connect(lambda *_args: self._nextDoubtful())
         ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
-        ui.editorBox.toggled.connect(self._editorToggled)
 
     def _addSites(self) -> None:
         """Make the row of buttons of the sites: the four arteries, the others in a menu, and the rejection."""
@@ -251,27 +250,24 @@ class ReviewSection(Section):
         self._backTimer.start()
         self._undoKeys.setEnabled(True)
         self._refresh()
-        if self._editor is not None:
-            self._editor.enter()
-        self._useEditor()
+        self._editor.enter()
 
     def exit(self) -> None:
         views.restoreLayout()
         self._undoKeys.setEnabled(False)
-        if self._editor is not None:
-            self._editor.exit()
+        self._editor.exit()
 
     def cleanup(self) -> None:
         super().cleanup()
-        for timer in (self._backTimer, self._editorInSight, self._surfacesTimer):
-            timer.stop()
+        self._backTimer.stop()
+        self._surfacesTimer.stop()
+        self._editor.cleanup()
         self._undoKeys.remove()
 
     def closeScene(self) -> None:
         self._timer.stop()
         views.restoreLayout()
-        if self._editor is not None:
-            self._editor.closeScene()
+        self._editor.closeScene()
 
     # Showing
 
@@ -336,8 +332,7 @@ class ReviewSection(Section):
         segmentations = self._segmentations()
         for method, segmentation in segmentations.items():
             segmentation.GetDisplayNode().SetVisibility(method == self._method)
-        if self._editor is not None:
-            self._editor.edit(segmentations[self._method], self._review.nodes.volume)
+        self._editor.edit(segmentations[self._method], self._review.nodes.volume)
 
     def _hideResult(self) -> None:
         """Hide heart and lesions: two results over each other look alike."""
@@ -401,25 +396,6 @@ class ReviewSection(Section):
     def _methodChosen(self, index: int) -> None:
         if self._state is not None and index >= 0:
             self._state.reviewMethod = self._ui.reviewMethodBox.itemData(index)
-
-    def _editorToggled(self, open_: bool) -> None:
-        if open_ and self._editor is None:
-            self._editor = LesionEditor(self._ui.editorFrame.layout())
-            self._editor.enter()
-        if self._review is not None:
-            self._showSegmentation()
-        self._useEditor()
-        if open_:
-            self._editorInSight.start()
-
-    def _useEditor(self) -> None:
-        """Edit with a click while the editor is open; out of sight, leave the views alone."""
-        if self._editor is None:
-            return
-        if self._ui.editorBox.collapsed:
-            self._editor.widget.setActiveEffect(None)
-        else:
-            self._editor.use(EFFECTS[0])
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show all that follows from it."""

@@ -187,8 +187,8 @@ class ScanReview:
         self.refresh()
 
     def pick(self, method: str, voxel: tuple[int, int, int], site: Site) -> None:
-        """Give the calcium at a voxel, [k, j, i], to a site, as far as it belongs to one site now. Raises MaskError where
-        there is none, or too much."""
+        """Give the calcium at a voxel, [k, j, i], to a site, as far as it belongs to one site now. Raises MaskError
+        where there is none, or too much."""
         own = self._reviews[method]
         hu = sitk.GetArrayViewFromImage(own.image)
         labels = np.zeros(hu.shape, np.uint8)

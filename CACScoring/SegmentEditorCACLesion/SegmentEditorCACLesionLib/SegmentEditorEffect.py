@@ -197,8 +197,8 @@ class SegmentEditorEffect(LesionEffect):
     def pickAt(self, ras, radiusMm: float | None = None, acrossSites: bool = False, anySize: bool = False):
         """Return the lesion at a position (a `picking.Pick`), which ends where another site begins; None without one.
 
-        radiusMm: of the ball around the position that it may not leave; within it, all belongs to the lesion. acrossSites: with
-        what touches it at other sites. anySize: without limits to its size.
+        radiusMm: of the ball around the position that it may not leave; within it, all belongs to the lesion.
+        acrossSites: with what touches it at other sites. anySize: without limits to its size.
         """
         from CACScoringLib.review.picking import PickLimits, pick_lesion
 

@@ -33,7 +33,7 @@ def active(driver) -> str:
 def open_editor(driver, is_open: bool = True) -> None:
     driver.ui.editorBox.collapsed = not is_open
     driver.settle()
-    timer = driver.widget.review._editorInSight._timer
+    timer = driver.widget.review._editor._inSight._timer
     assert eventually(lambda: slicer.app.processEvents() or not timer.active)
 
 
@@ -48,7 +48,7 @@ class TestOpening:
         effect = scored.widget.review._editor.widget.activeEffect().self()
         for widget in (effect.statusLabel, effect.hintLabel, *effect._arteries._buttons.values()):
             top = widget.mapTo(area, widget.rect.topLeft()).y()
-            assert 0 <= top
+            assert top >= 0
             assert top + widget.height <= area.height
 
     def test_closed_it_leaves_the_views_alone(self, scored):

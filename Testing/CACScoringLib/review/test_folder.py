@@ -101,6 +101,18 @@ class TestDrawing:
         with pytest.raises(MaskError, match="does not divide"):
             review.cut("threshold", review.lesions("threshold")[0].id, (0, 0, 0), (0, 0, 1), int(Artery.LM))
 
+    def test_a_pick_leaves_what_touches_it_at_another_site(self, review):
+        lesion = review.lesions("threshold")[0]
+        voxels = voxels_of(review, lesion)
+        i = voxels[:, 2]
+        review.cut("threshold", lesion.id, (0, 0, i.min() + 0.5), (0, 0, 1), int(Artery.LCX))
+        before = review.result("threshold").arteries
+        near = voxels[i == i.min()]
+        review.pick("threshold", tuple(map(int, near[0])), Artery.RCA)
+        after = review.result("threshold").arteries
+        assert after[Artery.RCA].volume_mm3 == pytest.approx(before[Artery.RCA].volume_mm3 + 27.0 * len(near))
+        assert after[Artery.LCX] == before[Artery.LCX]
+
     def test_a_picked_candidate_counts_whole_until_the_eraser_takes_it(self, review):
         before, lesion = review.result("threshold").total, review.left_out("threshold").lesions.lesions[0]
         voxels = voxels_of(review, lesion)

@@ -206,7 +206,10 @@ class EffectScan:
     def sites_in(self, part: Place) -> np.ndarray:
         """Return the number of the segment of each voxel of a part of the grid: from 1, in the order of the segments'
         ids; 0 for none."""
-        collection, numbers = self.segmentation.GetSegmentation(), np.zeros([at.stop - at.start for at in part], np.uint16)
+        collection, numbers = (
+            self.segmentation.GetSegmentation(),
+            np.zeros([at.stop - at.start for at in part], np.uint16),
+        )
         binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
         resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
         # Layer by layer: each holds many segments, and taking one segment out of its layer costs as much.
