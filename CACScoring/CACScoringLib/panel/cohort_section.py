@@ -13,6 +13,7 @@ from . import table_widgets, widgets
 from .input_section import networkArgumentsOf, scoringRequirements, settingsOf
 from .lifecycle import Section, Signal
 from .parameters import Method
+from .wording import inPanel
 from .worker import Worker
 
 TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)")
@@ -171,8 +172,11 @@ class CohortSection(Section):
 
 
 def _noteOf(scan: dict) -> str:
-    """Why a scan failed, or its warnings."""
-    return scan.get("reason") or ", ".join(scan.get("warnings") or ())
+    """Why a scan failed, or its warnings, each with what to do."""
+    from ..core.warning_codes import ADVICE
+
+    warnings = (f"{code.replace('-', ' ').capitalize()}. {ADVICE.get(code, '')}" for code in scan.get("warnings") or ())
+    return inPanel(scan.get("reason") or "\n".join(warnings))
 
 
 def _scores(scan: dict) -> tuple[str, str, str]:

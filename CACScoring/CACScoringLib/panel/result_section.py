@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 from . import table_widgets, widgets
 from .lifecycle import Section
 from .whole_scan_section import showEstimates
+from .wording import inPanel
 
 if TYPE_CHECKING:
     from ..report.headline import Headline, ScoreTable, WarningLine
@@ -142,11 +143,11 @@ def _headText(head: Headline, severe_colour: str) -> str:
         return text
     more = _("{count} more").format(count=head.more) if head.more else _("why")
     style = f' style="color:{severe_colour}; font-weight:bold"' if head.warning.severe else ""
-    line = html.escape(head.warning.line)
+    line = html.escape(inPanel(head.warning.line))
     return f'{text}<p style="margin:0"><span{style}>⚠ {line}</span> <a href="more">{more}</a></p>'
 
 
 def _warningText(warning: WarningLine, severe_colour: str) -> str:
     style = f"; color:{severe_colour}" if warning.severe else ""
-    line, why = html.escape(warning.line), html.escape(warning.why)
+    line, why = html.escape(inPanel(warning.line)), html.escape(inPanel(warning.why))
     return f'<p style="margin:2px 0{style}"><b>⚠ {line}</b> {why}</p>'

@@ -19,6 +19,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..core.options import Row, rows_of
+from .wording import inPanel
 
 if TYPE_CHECKING:
     from ..core.labels import Site
@@ -46,7 +47,8 @@ _PICTURE_WIDTH = 440
 
 
 def say(label, text: str) -> None:
-    """Show a text; without one the label takes no room."""
+    """Show a text, in the panels' words; without one the label takes no room."""
+    text = inPanel(text)
     if label.text != text:
         label.setText(text)
     label.setVisible(bool(text))

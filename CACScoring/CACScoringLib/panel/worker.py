@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 from .lifecycle import Signal
 from .process import BackgroundProcess, Process, ReadyProcess
 from .widgets import say
+from .wording import inPanel
 
 LIBRARY = "CACScoringLib"
 """The panel's own."""
@@ -134,6 +135,8 @@ class Worker:
         except (ValueError, KeyError, TypeError):
             self._otherLines.append(line)
             return
+        if "message" in event:
+            event["message"] = inPanel(event["message"])
         if kind == "failed":
             self._reason = event["message"]
         elif kind == "warning":

@@ -44,10 +44,11 @@ class TestCohort:
             worker.say(self.scan(index, "waiting", tmp_path))
         worker.say(self.scan(0, "running", tmp_path))
         assert cohort.ui.cohortTable.item(0, 1).text() == "running"
-        worker.say(self.scan(0, "done", tmp_path, agatston={"threshold": 12.34}, warnings=["kvp-unknown"]))
+        worker.say(self.scan(0, "done", tmp_path, agatston={"threshold": 12.34}, warnings=["metal"]))
         worker.say(self.scan(1, "failed", tmp_path, reason="No heart."))
         assert [cohort.ui.cohortTable.item(0, n).text() for n in range(5)] == ["scan 0", "done ⚠", "12.3", "", ""]
-        for row, note in enumerate(("kvp-unknown", "No heart.")):
+        metal = "Metal. Check these lesions; reject stents, leads, clips and wires."
+        for row, note in enumerate((metal, "No heart.")):
             cohort.ui.cohortTable.setCurrentCell(row, 0)
             assert cohort.ui.cohortNoteLabel.text == note
         numbers = {"agatston": {"threshold": 0.0, "decomposition": 6020.0}}

@@ -1,0 +1,51 @@
+"""Messages of the library in the panels' words: fields and buttons in place of options of the command line."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import re
+
+_COMMANDS = "calibrate|cohort|compare|data|drr|evaluate|insert|models|phantom|project|pull|review|score|train|validate"
+_OF_THE_COMMAND_LINE = re.compile(rf"(?<![\w-])--[a-z]|(?<![\w./-])cac (?:{_COMMANDS})\b")
+_SENTENCES = re.compile(r"[^.!?]*(?:[.!?](?!\s|$)[^.!?]*)*[.!?]*\s*")
+
+_PANEL_WORDS = {
+    r"give (?:a )?--heart MASK": "choose a heart mask under Input",
+    r"Give --heart MASK": "Choose a heart mask under Input",
+    r"Review them in 3D Slicer or the browser; or correct their labels in .* and score again with --lesions": (
+        "Review them in the list"
+    ),
+    r"score again with --lesions": "confirm the score",
+    r"(?:another|a folder with) --output": "another folder",
+    r", or (?:replace (?:it|results)|score all scans again) with --overwrite": "",
+    r", or allow (?:contrast|reversed scans) \(--allow-unusual\) to score this one anyway": "",
+    r", or leave (?:out --dicom|--model out|--whole-scan out)": "",
+    r" \(cac calibrate\)": " in CAC Training, page Evaluate",
+    r"with cac calibrate": "in CAC Training, page Evaluate",
+    r"[Gg]o on with --resume": "press Resume",
+    r"--device cpu(?: or auto)?": "the device Processor",
+    r"State the (?:tube voltage|slice thickness) \(scan\.acquisition in --settings\)": (
+        "Load the scan from its DICOM files, which state it"
+    ),
+    r"--start needs": "Start from needs",
+}
+"""Patterns of the command line's words, and what stands in the panels for them."""
+
+
+def inPanel(message: str) -> str:
+    """Return a message without options and commands: in the panels' words, or without the sentence that names one.
+
+    A line all of whose sentences do stays as it is.
+    """
+    return "\n".join(_line(line) for line in message.split("\n"))
+
+
+def _line(text: str) -> str:
+    if not _OF_THE_COMMAND_LINE.search(text):
+        return text
+    for pattern, words in _PANEL_WORDS.items():
+        text = re.sub(pattern, words, text)
+    sentences = [sentence for sentence in _SENTENCES.findall(text) if not _OF_THE_COMMAND_LINE.search(sentence)]
+    return "".join(sentences).rstrip() or text
