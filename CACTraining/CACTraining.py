@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
 LIBRARY = "CACTrainingLib"
 
+_REMEDY_BUTTONS = {
+    **{"add": "addFolderButton", "relocate": "relocateButton"},
+    **{"split": "splitButton", "prepare": "prepareButton"},
+}
+"""Buttons that do what findings about a project ask for, by remedy."""
+
 
 class CACTraining(ScriptedLoadableModule):
     """What Slicer shows of the module before it is opened."""
@@ -68,6 +74,8 @@ class CACTrainingWidget(lifecycle.PanelWidget):
         self.evaluate = EvaluateSection(self.ui, Worker(None, LIBRARY))
         self.sections = (self.project, self.annotate, self.train, self.evaluate)
         self.ui.pages.currentChanged.connect(self._pageChosen)
+        for section in (self.project, self.train):
+            section.remedyAsked.connect(self._mend)
         self.steps.show(None)
 
     def nodeRemoved(self, node) -> None:
@@ -92,6 +100,19 @@ class CACTrainingWidget(lifecycle.PanelWidget):
         if section is not self.annotate:
             section.update()
         self.steps.show(self.project.project)
+
+    def _mend(self, remedy: str, scanId: str) -> None:
+        """Do what a finding about the project asks for. remedy: of a `Finding`."""
+        # A split is seen where it was asked for, because the project is checked again.
+        tab = {"add": "project", "relocate": "project", "use": "project", "prepare": "annotate", "labels": "train"}
+        if remedy in tab:
+            self.ui.pages.setCurrentWidget(getattr(self.ui, f"{tab[remedy]}Tab"))
+        if remedy == "use":
+            self.project.select(scanId)
+        elif remedy == "labels":
+            self.train.learnFromLabels()
+        else:
+            getattr(self.ui, _REMEDY_BUTTONS[remedy]).click()
 
 
 class CACTrainingLogic(ScriptedLoadableModuleLogic):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +159,7 @@ class TrainingDriver:
         slicer.app.processEvents()
 
     def annotator(self, name: str) -> None:
+        """Say on the page Annotate who annotates."""
         self.ui.annotatorEdit.setText(name)
         self.ui.annotatorEdit.editingFinished.emit()
         slicer.app.processEvents()
@@ -180,12 +182,12 @@ class TrainingDriver:
         slicer.app.processEvents()
 
     def check(self) -> list[str]:
-        """Press Check, wait, and return the findings' messages."""
+        """Press Check, wait, and return the findings, their links in brackets."""
         self.tab("project")
         self.ui.checkSectionButton.collapsed = False
         self.ui.checkButton.click()
         self.wait()
-        return [row["Finding"] for row in self.rows(self.ui.findingTable)]
+        return re.sub(r"<a [^>]*>(.*?)</a>", r"[\1]", self.ui.findingLabel.text).split("<br>")
 
     @staticmethod
     def rows(table) -> list[dict[str, str]]:

@@ -36,7 +36,7 @@ def filesOf(volume: vtkMRMLScalarVolumeNode) -> tuple[Path, ...]:
         raise CTError(
             _(
                 "{name} was not loaded through the DICOM module, and DICOM objects have to refer to its images. Load "
-                "the CT with this module, or use cac score --dicom."
+                "the CT with this module."
             ).format(name=name)
         )
     if database is None:

@@ -129,7 +129,7 @@ class InSight:
     def start(self) -> None:
         """Begin, when the section was opened."""
         self.stop()
-        area = self._section.parentWidget()
+        area = self._section.parentWidget() if self._section.visible else None
         while area is not None and not area.inherits("QScrollArea"):
             area = area.parentWidget()
         self._area = area

@@ -20,7 +20,7 @@ _PANEL_WORDS = {
     r"score again with --lesions": "confirm the score",
     r"(?:another|a folder with) --output": "another folder",
     r", or (?:replace (?:it|results)|score all scans again) with --overwrite": "",
-    r", or allow (?:contrast|reversed scans) \(--allow-unusual\) to score this one anyway": "",
+    r"\(--allow-unusual\)": "(under Input, Advanced)",
     r", or leave (?:out --dicom|--model out|--whole-scan out)": "",
     r" \(cac calibrate\)": " in CAC Training, page Evaluate",
     r"with cac calibrate": "in CAC Training, page Evaluate",

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 NETWORKS = ("heart", "slices", "decomposition")
 METHODS = ("supervised", "labels", "cyclegan")
 
+_REMEDIES = {"labels": "cac train decomposition --preset compact-labels"}
+"""Commands that mend findings, of remedies that are no action of this command."""
+
 Action = Callable[[Project, argparse.Namespace, Progress], str]
 """What an action does with a project; returns what is printed."""
 
@@ -169,7 +172,8 @@ def _check(project: Project, options: argparse.Namespace, progress: Progress) ->
     lines = []
     for finding in findings:
         scans = f" ({abbreviated_list(finding.scans)})" if finding.scans else ""
-        remedy = f" Command: cac project {finding.remedy}." if finding.remedy else ""
+        command = _REMEDIES.get(finding.remedy, f"cac project {finding.remedy}")
+        remedy = f" Command: {command}." if finding.remedy else ""
         lines.append(printable(f"{finding.severity}: {finding.message}{remedy}{scans}", message=True))
         _send(options, "finding", **vars(finding))
     text = "\n".join(lines) or "Nothing is missing."
@@ -244,11 +248,11 @@ def _prepare(project: Project, options: argparse.Namespace, progress: Progress) 
                 raise
             except CTError as error:
                 failed += 1
-                message = f"There is no proposal for {scan.id}, {scan.name}. {error}"
+                message = f"There is no proposal for {scan.name}. {error}"
                 progress.warning(ScanWarning("scan-failed", message))
             else:
                 for warning in proposal.warnings:
-                    progress.warning(ScanWarning("proposal-doubt", f"{scan.id}, {scan.name}: {warning}"))
+                    progress.warning(ScanWarning("proposal-doubt", f"{scan.name}: {warning}"))
             progress.counted(n, len(waiting))
     return (
         f"{project.folder}: {len(waiting) - failed} scans prepared, {len(scans) - len(waiting)} had been prepared "

@@ -29,7 +29,7 @@ class Finding:
         severity: "error", training cannot start; "warning", it can, but look at it; "note".
         message: What it is.
         scans: Ids of the scans that it is about.
-        remedy: Action of `cac project` that mends it, "" for none.
+        remedy: Action of `cac project` that mends it, "labels" for a training from slice labels, "" for none.
     """
 
     severity: str
@@ -55,7 +55,7 @@ def check_project(
     counts = {scan: _count(scan) for scan in usable}
     for name in [network] if network else NETWORKS:
         severity = "error" if network else "warning"
-        findings += [Finding(severity, message) for message in _lacking(counts, name, method)]
+        findings += [Finding(severity, message, (), remedy) for message, remedy in _lacking(counts, name, method)]
 
     order = ("error", "warning", "note")
     return sorted(findings, key=lambda finding: order.index(finding.severity))
@@ -159,34 +159,40 @@ def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan]
     return usable, findings
 
 
-def _lacking(known: Mapping[TrainingScan, Counter], network: str, method: str) -> list[str]:
-    """Reasons why a network cannot be trained. known: the scans, with how many of their slices are labelled."""
+def _lacking(known: Mapping[TrainingScan, Counter], network: str, method: str) -> list[tuple[str, str]]:
+    """Return reasons why a network cannot be trained, with remedies.
+
+    known: the scans, with how many of their slices are labelled.
+    """
     usable = [scan for scan in known if network != "heart" or scan.heart_known]
     if network == "heart" and not usable:
-        return ["The heart network needs scans with an outlined heart, and there are none. Outline some."]
+        return [("The heart network needs scans with an outlined heart, and there are none. Outline some.", "")]
     try:
         parts = split_by_patient(usable, VALIDATION_SHARE, 0)
     except DataError as error:
         outlined = ", which learns from scans with an outlined heart alone" if network == "heart" else ""
-        return [f"For {_NAMES[network]}{outlined}: {error}"]
+        return [(f"For {_NAMES[network]}{outlined}: {error}", "")]
     if network == "heart":
         return []
-    lacking = []
+    lacking: list[tuple[str, str]] = []
     for use, scans in zip(USES, parts, strict=False):
         counts = sum((known[scan] for scan in scans), Counter())
         lacking += [
-            f"For {_NAMES[network]}: no slice {'with' if visible else 'without'} visible calcium is labelled in the "
-            f"scans for {use}. Label some, or move patients who have them there."
+            (
+                f"For {_NAMES[network]}: no slice {'with' if visible else 'without'} visible calcium is labelled in "
+                f"the scans for {use}. Label some, or move patients who have them there.",
+                "use",
+            )
             for visible in (True, False)
             if not counts[visible]
         ]
         mapped = any(scan.calcium_map is not None and known[scan][True] for scan in scans)
         if network == "decomposition" and method == "supervised" and not mapped:
-            lacking.append(
+            message = (
                 f"The supervised decomposition needs scans whose true calcium is known, and there is none for {use}. "
-                "Add digital patients (cac phantom) or scans with inserted calcium (cac insert), or train with "
-                "the preset compact-labels, which needs slice labels alone."
+                "Add digital patients or scans with inserted calcium, or learn from slice labels alone."
             )
+            lacking.append((message, "labels"))
     return lacking
 
 

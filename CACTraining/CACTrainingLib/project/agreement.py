@@ -89,7 +89,7 @@ def _readers(project: Project, scan: ProjectScan, warnings: list[str]) -> list[_
         try:
             readers.append(_Reader(TRUTH, truth_labels(scan), partial(_true_mask, scan.truth.parent)))
         except ProjectError as error:
-            warnings.append(f"The scan {scan.id} was compared without its truth. {error}")
+            warnings.append(f"{scan.name} was compared without its truth. {error}")
     return readers
 
 
@@ -127,7 +127,7 @@ class _Pair:
                 if (dice := _dice(*masks)) is not None:
                     self.dice[kind].append((scan.patient, dice))
             except CTError as error:
-                warnings.append(f"The {kind} of scan {scan.id} were not compared. {error}")
+                warnings.append(f"The {kind} of {scan.name} were not compared. {error}")
         self.scans += compared
 
     def agreement(self, first: str, second: str) -> Agreement:

@@ -227,7 +227,7 @@ def truth_labels(scan: ProjectScan) -> dict[int, SliceLabel]:
         return {int(own["k"]): labels[own["visible"]] for own in slices if own["visible"] is not None}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProjectError(
-            f"{scan.truth}, the truth of scan {scan.id}, cannot be read ({type(error).__name__}: {error}). Copy it "
+            f"{scan.truth}, the truth of {scan.name}, cannot be read ({type(error).__name__}: {error}). Copy it "
             "again, or write the digital patient again."
         ) from error
 
@@ -245,7 +245,8 @@ def read_mask(project: Project, scan_id: str, annotator: str, kind: str) -> sitk
     try:
         image = reading.read_mask(file)
     except CTError as error:
-        raise ProjectError(f"The {kind} of scan {scan_id} by {annotator} cannot be read. {error} ({file})") from error
+        name = project.scan(scan_id).name
+        raise ProjectError(f"The {kind} of {name} by {annotator} cannot be read. {error} ({file})") from error
     return _as_labels(image, f"{file}")
 
 

@@ -78,9 +78,9 @@ def find_moved(
     for n, (scan, ct) in enumerate(found.items(), 1):
         try:
             if content_hash(ct, scan.series) != scan.sha256:
-                others.append(f"{scan.id} at {ct} (another content)")
+                others.append(f"{scan.name} at {ct} (another content)")
         except CTError as error:
-            others.append(f"{scan.id} at {ct} ({error})")
+            others.append(f"{scan.name} at {ct} ({error})")
         if progress:
             progress(n, len(found))
     if others:

@@ -136,10 +136,10 @@ def _comparators(settings: ComparisonSettings) -> list[Comparator]:
 
 
 def _model(name: str) -> StoredModel:
-    path = Path(name)
+    path, models = Path(name), list_models()
     if path.suffix == ".json" or path.is_file():
-        return StoredModel(read_card(path), path, "user")
-    models = list_models()
+        known = [model for model in models if model.path.resolve() == path.resolve()]
+        return known[0] if known else StoredModel(read_card(path), path, "file")
     matches = [model for model in models if model.card.name == name]
     if not matches:
         names = ", ".join(model.card.name for model in models) or "none"
@@ -180,8 +180,8 @@ def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, Refus
     project = Project.open(settings.data)
     if not annotated:
         raise StudyError(
-            f"The project {project.name} has no annotated scans for {use}. Choose another --use, split its patients "
-            "with cac project split, or annotate."
+            f"The project {project.name} has no annotated scans for {use}. Evaluate on scans of another use, split its "
+            "patients, or annotate."
         )
     usable = {(scan.ct, scan.series) for scan in annotated}
     unusable = [scan for scan in project.scans if scan.use == use and (scan.ct, scan.series) not in usable]

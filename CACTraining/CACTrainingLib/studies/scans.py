@@ -208,8 +208,8 @@ def _of_project(folder: Path, use: str, annotator: str | None) -> Scans:
     scans = [scan for scan in project.scans if scan.use == use]
     if not scans:
         raise StudyError(
-            f"The project {project.name} has no scans for {use} ({_uses(project)}). Choose another --use, or split its "
-            "patients with: cac project split."
+            f"The project {project.name} has no scans for {use} ({_uses(project)}). Evaluate on scans of another use, "
+            "or split its patients."
         )
     warnings = list(project.warnings)
     lost = {scan.id for scan in project.missing()}
@@ -219,9 +219,7 @@ def _of_project(folder: Path, use: str, annotator: str | None) -> Scans:
         name = scan.name if names[scan.name] == 1 else f"{scan.name} ({scan.id})"
         if scan.id in lost or (scan.truth is not None and not scan.truth.is_file()):
             moved = scan.ct if scan.id in lost else scan.truth
-            warnings.append(
-                f"{name} is left out: {moved} is no longer where it was. Give its new place with: cac project relocate."
-            )
+            warnings.append(f"{name} is left out: {moved} is no longer where it was. Relocate the project's scans.")
             continue
         study_scan = StudyScan(name, scan.patient, 1, scan.ct, scan.series, scan.truth and scan.truth.parent)
         usable.append(_annotated(project, scan, study_scan, annotator) if scan.truth is None else study_scan)

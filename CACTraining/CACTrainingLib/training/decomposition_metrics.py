@@ -126,8 +126,8 @@ def collapse(metrics: dict[str, float]) -> list[ScanWarning]:
     remedy = "If this lasts, start from a model, or change the weights of the losses or the learning rate."
     mass, true = metrics["mass_visible"], metrics.get("mass_true", 0.0)
     if mass <= EMPTY_SHARE * true:
-        of = f" of {true:.3g}" if true else ""
-        message = f"The calcium map is empty: {mass:.3g}{of} HU·mm³ per slice with visible calcium. {remedy}"
+        of = f" of {true:,.0f}" if true else ""
+        message = f"The calcium map is empty: {mass:,.0f}{of} HU·mm³ per slice with visible calcium. {remedy}"
         warnings.append(ScanWarning("map-empty", message))
     covered = metrics.get("covered_clean", 0.0)
     if covered > FULL_SHARE:

@@ -141,6 +141,6 @@ def test_what_cannot_be_compared_is_doubted_and_the_rest_is_compared(tmp_path):
     assert rows[0].slices == 4
     assert rows[0].kappa.value == 1.0
     assert len(warnings) == 3
-    assert any("heart of scan 0001 were not compared" in warning and "grids" in warning for warning in warnings)
-    assert any("regions of scan 0002" in warning for warning in warnings)
+    assert any("heart of scan0 were not compared" in warning and "grids" in warning for warning in warnings)
+    assert any("regions of scan1" in warning for warning in warnings)
     assert any("the last" in warning for warning in warnings)

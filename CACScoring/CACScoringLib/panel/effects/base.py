@@ -164,6 +164,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
 
     def deactivate(self) -> None:
         self._arteries.giveDigits()
+        slicer.util.showStatusMessage("")
         self._light.remove()
         self._ball.remove()
 

@@ -36,6 +36,7 @@ class RadiographSection(Section):
         self._task = Task(worker, button, label, ui.radiographBar, _("Score radiograph"), cancelled)
         self._task.asked.connect(self._score)
         self._task.changed.connect(self.update)
+        self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
         self._output: tempfile.TemporaryDirectory | None = None
         self._read = ""
@@ -66,6 +67,7 @@ class RadiographSection(Section):
 
     def cancel(self) -> None:
         self._task.worker.cancel()
+        self._inSight.stop()
         self._removeOutput()
 
     def update(self) -> None:
@@ -195,6 +197,7 @@ class RadiographSection(Section):
             reason = str(error)
         self._task.say(reason or _("Done."))
         self.update()
+        self._inSight.start()
 
     # The result
 

@@ -223,6 +223,8 @@ class AnnotateSection(Section):
             if self._isShown():
                 self.prepare.update()
                 self._listAgain()
+                if not self._state.annotator:
+                    self._ui.annotatorEdit.setFocus()
 
     def _isShown(self) -> bool:
         pages = self._ui.pages

@@ -18,14 +18,11 @@ from CACScoringLib.panel.worker import Worker, showIn
 from ...project.project import Project
 from ..model_cards import cardsIn
 from .install_section import InstallSection
-from .study_view import StudyView
+from .study_view import COMPARISON, STUDY_TITLES, StudyView, studyFolder, studyName
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
 
-
-COMPARISON = "models"
-"""The study that compares two models."""
 
 ACQUISITION = "acquisition"
 """The study that makes its own scans and takes none of the project."""
@@ -85,6 +82,7 @@ class EvaluateSection(Section):
     def cancel(self) -> None:
         self._worker.cancel()
         self._studying = False
+        self.install.cancel()
 
     def _hint(self, ready: bool) -> str:
         if not ready:
@@ -115,7 +113,7 @@ class EvaluateSection(Section):
             self._models |= cardsIn(self._project.models_folder)
 
         entries += [(f"{card.name} ({card.network})", key) for key, card in self._models.items()]
-        fillBox(ui.evaluateStudyBox, [(text, key) for key, text in _studies().items()], state.evaluateStudy)
+        fillBox(ui.evaluateStudyBox, [(_(text), key) for key, text in STUDY_TITLES.items()], state.evaluateStudy)
         fillBox(ui.evaluateModelBox, entries, state.evaluateModel)
         fillBox(ui.evaluateOtherBox, entries, state.evaluateOther)
 
@@ -151,7 +149,7 @@ class EvaluateSection(Section):
         study, use = state.evaluateStudy, state.evaluateUse.value
         keys = [state.evaluateModel, state.evaluateOther] if study == COMPARISON else [state.evaluateModel]
         chosen = {key: self._models[key] for key in keys if key in self._models}
-        name = "-".join([study, use, *(f"{card.name}-{card.sha256[:4]}" for card in chosen.values())])
+        name = studyFolder(study, use, list(chosen.values()))
         command = ["evaluate", study]
         if study != ACQUISITION:
             command += ["--data", str(project.folder), "--use", use]
@@ -163,22 +161,10 @@ class EvaluateSection(Section):
     def _onEnd(self, name: str, reason: str) -> None:
         self._studying = False
         warnings = dict.fromkeys(f"⚠ {event['message']}" for event in self._worker.warnings)
-        self._say("\n".join([reason or _("Done: {name}.").format(name=name), *warnings]))
+        self._say("\n".join([reason or _("Done: {name}.").format(name=studyName(name)), *warnings]))
         if not reason:
             self.view.choose(name)
         self.update()
 
     def _say(self, text: str) -> None:
         say(self.ui.evaluateStatusLabel, text)
-
-
-def _studies() -> dict[str, str]:
-    """The studies of `cac evaluate`, in words."""
-    return {
-        "detection": _("Detection: which scans, arteries and lesions are found"),
-        "reproducibility": _("Reproducibility: two scans of each patient"),
-        "heart": _("Heart: agreement of its outline with the true one"),
-        "ablation": _("Ablation: contribution of each part of the method"),
-        ACQUISITION: _("Acquisition: one digital patient, many protocols"),
-        COMPARISON: _("Comparison of two models on the same scans"),
-    }

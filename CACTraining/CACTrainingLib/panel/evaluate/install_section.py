@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import slicer
@@ -14,10 +15,11 @@ from slicer.i18n import tr as _
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, TRAINING_REQUIREMENTS, ensurePackages
-from CACScoringLib.panel.widgets import dataOf, fillBox, say
+from CACScoringLib.panel.widgets import InSight, dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker
 
 from ...project.project import Project
+from ..asking import askForFile
 from ..model_cards import cardsIn
 from ..train.curve_nodes import SHOWN_METRICS
 
@@ -40,9 +42,13 @@ class InstallSection:
         self._onChanged = onChanged
         self._project: Project | None = None
         self._cards: dict[str, ModelCard] = {}
+        self._fromFiles: dict[str, ModelCard] = {}
         self._calibrating = False
+        self._askForFile = askForFile
+        self._inSight = InSight(ui.installButtonBox)
         ui.installModelBox.currentIndexChanged.connect(self._show)
         ui.calibrateButton.clicked.connect(self._calibrateOrCancel)
+        ui.installFileButton.clicked.connect(self._addFile)
         ui.installButton.clicked.connect(self._install)
         ui.rollBackButton.clicked.connect(self._rollBack)
         ui.installLabel.setVisible(False)
@@ -54,7 +60,7 @@ class InstallSection:
 
     def update(self) -> None:
         """Show the models that are there."""
-        self._cards = {} if self._project is None else cardsIn(self._project.models_folder)
+        self._cards = self._fromFiles | ({} if self._project is None else cardsIn(self._project.models_folder))
         entries = [(f"{card.name} ({card.network})", path) for path, card in self._cards.items()]
         fillBox(self._ui.installModelBox, entries, self._chosen)
         self._show()
@@ -63,10 +69,30 @@ class InstallSection:
     def _chosen(self) -> str:
         return dataOf(self._ui.installModelBox)
 
+    def cancel(self) -> None:
+        self._inSight.stop()
+
+    def _addFile(self, *_args: object) -> None:
+        """Offer a model from elsewhere, and choose it."""
+        from CACScoringLib.models.cards import read_card
+
+        path = self._askForFile(_("Card of a model (.json)"))
+        if not path:
+            return
+        try:
+            self._fromFiles[path] = read_card(Path(path))
+        except CTError as error:
+            self._say(str(error))
+            return
+        self._say("")
+        self.update()
+        self._ui.installModelBox.setCurrentIndex(self._ui.installModelBox.findData(path))
+
     def _show(self, *_args: object) -> None:
         ui, card = self._ui, self._cards.get(self._chosen)
         installed = None if card is None else installedModel(card.name, card.network)
         ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else inShort(card, installed))
+        ui.cardLabel.setToolTip("" if card is None else f"SHA-256 {card.sha256}")
         ui.calibrateButton.setVisible(card is not None and card.network == "decomposition")
         ui.calibrateButton.setText(_("Cancel") if self._calibrating else _("Calibrate"))
         ui.calibrateButton.setEnabled(self._calibrating or not self._worker.isRunning)
@@ -93,11 +119,13 @@ class InstallSection:
 
     def _install(self, *_args: object) -> None:
         card = self._cards[self._chosen]
+        earlier = installedModel(card.name, card.network)
 
         def done() -> str:
             useInScoring(card.network, card.name)
-            return _("{name} is installed, and chosen in CAC Scoring for this scene. An earlier one is kept: Roll back "
-                     "puts it in place again.").format(name=card.name)  # fmt: skip
+            text = _("{name} is installed, and chosen in CAC Scoring for this scene.").format(name=card.name)
+            kept = _("The earlier one is kept: Roll back puts it in place again.")
+            return f"{text} {kept}" if earlier not in (None, card) else text
 
         command = ["models", "install", self._chosen, "--overwrite"]
         failed = _("Not installed; nothing was changed. {reason}")
@@ -109,8 +137,7 @@ class InstallSection:
         def done() -> str:
             now = installedModel(card.name, card.network)
             if now is not None:
-                text = _("The earlier {name}, SHA-256 {hash}, is in place again.")
-                return text.format(name=card.name, hash=now.sha256[:16])
+                return _("The earlier {name} is in place again.").format(name=card.name)
             useInScoring(card.network, "", insteadOf=card.name)
             text = _("{name} is no longer installed. CAC Scoring uses the model that comes with it.")
             return text.format(name=card.name)
@@ -150,6 +177,8 @@ class InstallSection:
 
     def _say(self, text: str) -> None:
         say(self._ui.installLabel, text)
+        if text:
+            self._inSight.start()
 
 
 def installedModel(name: str, network: str) -> ModelCard | None:
@@ -200,7 +229,6 @@ def inShort(card: ModelCard, installed: ModelCard | None) -> str:
         _("Network: {network}, {preset}.").format(network=card.network, preset=card.preset),
         _("Data: {data}").format(data=card.training.data.partition("; table SHA-256")[0]),
         _("Validation: {metrics}").format(metrics=", ".join(f"{n} {v:.3g}" for n, v in _metrics(card.validation))),
-        _("SHA-256 {hash} …").format(hash=card.sha256[:16]),
         _("For research only; not a medical device."),
     ]
     if card.preprocessing_version != preprocessing.VERSION:

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import qt
 from slicer.i18n import tr as _
@@ -19,8 +21,24 @@ from CACScoringLib.panel.widgets import dataOf, fillBox, say, showPicture
 
 from ...project.project import Project
 
+if TYPE_CHECKING:
+    from CACScoringLib.models.cards import ModelCard
+
 INDEX, PAGE, SCHEMA = "study.json", "study.html", "cac-study/1"
 """In a study's folder: see `report.page.write_study`."""
+
+COMPARISON = "models"
+"""The study that compares two models."""
+
+STUDY_TITLES = {
+    "detection": "Detection: which scans, arteries and lesions are found",
+    "reproducibility": "Reproducibility: two scans of each patient",
+    "heart": "Heart: agreement of its outline with the true one",
+    "ablation": "Ablation: contribution of each part of the method",
+    "acquisition": "Acquisition: one digital patient, many protocols",
+    COMPARISON: "Comparison: two models on the same scans",
+}
+"""The studies of `cac evaluate`, in words; translated where they are shown."""
 
 _MOST_ROWS = 14
 _DIGITS = 4
@@ -70,6 +88,22 @@ def tableOf(file: Path) -> list[list[str]]:
     return [[title for title, _cells in columns], *map(list, lines)]
 
 
+def studyFolder(study: str, use: str, models: Sequence[ModelCard]) -> str:
+    """Return the name of a study's folder. The same study of the same models has the same."""
+    return "-".join([study, use, *(f"{card.name}-{card.sha256[:4]}" for card in models)])
+
+
+def studyName(folder: str) -> str:
+    """Return what to call a study, by the name of its folder: that itself, unless `studyFolder` made it."""
+    study, _dash, rest = folder.partition("-")
+    use, _dash, models = rest.partition("-")
+    if study not in STUDY_TITLES or not use:
+        return folder
+    names = re.findall(r"(.+?)-[0-9a-f]{4}(?:-|$)", models)
+    name = _("{study}, {use} scans").format(study=_(STUDY_TITLES[study]).partition(":")[0], use=use)
+    return f"{name}: {', '.join(names)}" if names else name
+
+
 class StudyView(Section):
     """The widgets that show studies."""
 
@@ -90,7 +124,7 @@ class StudyView(Section):
         """Show the studies that are there, and the chosen one."""
         ui, studies = self._ui, [] if self._project is None else studiesIn(self._project.studies_folder)
         self._studies = {study.folder.name: study for study in studies}
-        fillBox(ui.studyBox, [(name, name) for name in self._studies], self._state.shownStudy)
+        fillBox(ui.studyBox, [(studyName(name), name) for name in self._studies], self._state.shownStudy)
         for n, study in enumerate(studies):
             ui.studyBox.setItemData(n, study.title, qt.Qt.ToolTipRole)
         ui.studyPageButton.setEnabled(bool(studies))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 
 import ctk
@@ -14,18 +15,19 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.text import abbreviated_list
-from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.table_widgets import fillRow, hideEmptyColumns, prepareColumns
-from CACScoringLib.panel.widgets import dataOf
+from CACScoringLib.panel.lifecycle import Section, Signal
+from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
+from CACScoringLib.panel.widgets import InSight, dataOf, say
 from CACScoringLib.panel.worker import Worker, showIn
 
-from ...project.annotations import annotators, check_annotator
+from ...project.annotations import annotators
 from ...project.project import Project
 from ...project.split import patient_kinds
 from ..asking import askForFile, askForFolder
+from ..findings import findingLines
 
-SCAN_TITLES = ("Scan", "Patient", "Source", "Use", "Annotated by")
+SCAN_TITLES = ("Scan", "Patient", "Use", "Annotated by")
+_MOST_ROWS = 8
 _LAST_PROJECT = "CACTraining/lastProject"
 _MESSAGES = 8
 """So many are shown of those that a command leaves behind."""
@@ -37,7 +39,7 @@ class ProjectSection(Section):
     """The widgets of the page.
 
     worker: runs what takes long. onProject: called with the project after it was opened or its scans have changed, and
-    with None when none is open.
+    with None when none is open. remedyAsked: tells the remedy of a finding, and the id of its scan.
     """
 
     def __init__(self, ui, worker: Worker, onProject: Callable[[Project | None], None]) -> None:
@@ -47,15 +49,14 @@ class ProjectSection(Section):
         self._project: Project | None = None
         self._folder = ""
         self._askForFolder, self._askForFile = askForFolder, askForFile
-        prepareColumns(ui.scanTable, SCAN_TITLES, (15, 11, 8, 11))
-        prepareColumns(ui.findingTable, ("Severity", "Finding"), (10,))
-        ui.findingTable.setWordWrap(True)
+        self._checkInSight = InSight(ui.checkSectionButton)
+        self.remedyAsked = Signal()
+        prepareColumns(ui.scanTable, SCAN_TITLES, (14, 9, 10))
         prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (12, 5, 5, 15, 5, 7))
         ui.agreementTable.setToolTip(
             _("κ (95 % interval) and the proportion of equal labels leave out slices that an annotator is unsure of.")
         )
-        for table in (ui.findingTable, ui.agreementTable):
-            table.setVisible(False)
+        ui.agreementTable.setVisible(False)
         ui.projectFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
         for button, action in (
             (ui.openProjectButton, lambda: self._take(create=False)),
@@ -72,7 +73,7 @@ class ProjectSection(Section):
         for use, name in _useNames().items():
             ui.useBox.addItem(name, use)
         ui.useBox.activated.connect(lambda *_args: self._setUse())
-        ui.annotatorEdit.editingFinished.connect(self._annotatorGiven)
+        ui.findingLabel.linkActivated.connect(lambda link: self.remedyAsked.emit(*link.split("/", 1)))
         ui.scanTable.itemSelectionChanged.connect(self._showButtons)
         ui.projectBar.setVisible(False)
         self._showProgress = showIn(ui.projectStatusLabel, ui.projectBar)
@@ -88,9 +89,9 @@ class ProjectSection(Section):
         """Show another project; None for none."""
         self._project = project
         self._folder = "" if project is None else str(project.folder)
-        for table in (self._ui.findingTable, self._ui.agreementTable):
-            table.setRowCount(0)
-            table.setVisible(False)
+        say(self._ui.findingLabel, "")
+        self._ui.agreementTable.setRowCount(0)
+        self._ui.agreementTable.setVisible(False)
         self.update()
 
     def updateParameters(self) -> None:
@@ -102,8 +103,6 @@ class ProjectSection(Section):
             last = slicer.app.userSettings().value(_LAST_PROJECT, "")
             ui.projectFolderEdit.setCurrentPath(state.projectFolder or last)
             self._openFolder(state.projectFolder)
-        if ui.annotatorEdit.text != state.annotator:
-            ui.annotatorEdit.setText(state.annotator)
 
     def update(self) -> None:
         """Show the project as it is in its folder."""
@@ -116,13 +115,17 @@ class ProjectSection(Section):
         for row, scan in enumerate(scans):
             states = self._states(scan.id) if not blind else ""
             state = _("missing") if scan.id in missing else states
-            fillRow(ui.scanTable, row, (scan.name, scan.patient, scan.source, _useNames()[scan.use], state))
+            fillRow(ui.scanTable, row, (scan.name, scan.patient, _useNames()[scan.use], state))
+            ui.scanTable.item(row, 0).setToolTip(f"{scan.ct} ({scan.source})")
         hideEmptyColumns(ui.scanTable)
+        fitHeight(ui.scanTable, min(len(scans), _MOST_ROWS))
+        ui.scanTable.setVisible(bool(scans))
         ui.projectLabel.setText(self._facts(missing))
         self._showButtons()
 
     def cancel(self) -> None:
         self._worker.cancel()
+        self._checkInSight.stop()
         self._ui.projectBar.setVisible(False)
 
     # Showing
@@ -154,9 +157,10 @@ class ProjectSection(Section):
         ):
             for button in buttons:
                 button.setEnabled(ready)
-        if (scan := self._selected()) is not None:
-            ui.useBoxLabel.setText(_("{patient}:").format(patient=scan.patient))
-            ui.useBox.setCurrentIndex(ui.useBox.findData(scan.use))
+        scan = self._selected()
+        text = _("Use of {patient}:").format(patient=scan.patient) if scan is not None else _("Use of a patient:")
+        ui.useBoxLabel.setText(text)
+        ui.useBox.setCurrentIndex(-1 if scan is None else ui.useBox.findData(scan.use))
 
     def _selected(self):
         row = self._ui.scanTable.currentRow()
@@ -164,7 +168,7 @@ class ProjectSection(Section):
         return scans[row] if 0 <= row < len(scans) else None
 
     def _say(self, text: str) -> None:
-        self._ui.projectStatusLabel.setText(text)
+        say(self._ui.projectStatusLabel, text)
 
     def _sayAll(self, lines: list[str]) -> None:
         lines = [line for line in lines if line]
@@ -172,14 +176,6 @@ class ProjectSection(Section):
         self._say("\n".join(lines[:_MESSAGES] + more))
 
     # What the user does
-
-    def _annotatorGiven(self) -> None:
-        if self._state is None:
-            return
-        name = self._ui.annotatorEdit.text.strip()
-        if (checked := self._try(lambda: check_annotator(name) if name else "")) is not None:
-            self._state.annotator = checked
-        self._ui.annotatorEdit.setText(self._state.annotator)
 
     def _take(self, create: bool) -> None:
         """Open or make a project. The one that is open stays when that fails."""
@@ -262,16 +258,24 @@ class ProjectSection(Section):
         text = _("Scans found again: {count}. Still missing: {missing}.")
         self._say(reason or text.format(count=result["count"], missing=result["missing"]))
 
+    def select(self, scanId: str) -> None:
+        """Choose the row of a scan, to give its patient a use; none for an id that is not there."""
+        rows = [row for row, scan in enumerate(self._project.scans) if scan.id == scanId]
+        self._ui.scanTable.setCurrentCell(rows[0] if rows else -1, 0)
+        self._ui.useBox.setFocus()
+
     def _check(self) -> None:
-        self._ui.findingTable.setRowCount(0)
+        say(self._ui.findingLabel, "")
         self._run(_("Checking …"), ["check", str(self._project.folder)], self._checked)
 
     def _checked(self, reason: str, events: list[dict]) -> None:
-        table, findings = self._ui.findingTable, [event for event in events if event["event"] == "finding"]
-        rows = [(_severities()[event["severity"]], findingText(event, self._project)) for event in findings]
-        self._fill(table, rows)
-        table.resizeRowsToContents()
-        self._say(reason or _("Training can start."))
+        findings = [event for event in events if event["event"] == "finding"]
+        lines = findingLines(findings, self._project)
+        if not any(finding["severity"] == "error" for finding in findings):
+            lines.append(escape(reason) or _("✓ Training can start."))
+        say(self._ui.findingLabel, "<br>".join(lines))
+        self._say("")
+        self._checkInSight.start()
 
     def _fill(self, table, rows: list[tuple[str, ...]], numbers: Sequence[int] = ()) -> None:
         """Show a table, when it has rows. numbers: columns of numbers."""
@@ -295,6 +299,8 @@ class ProjectSection(Section):
         self._fill(self._ui.agreementTable, rows, range(1, 7))
         nobody = _("No scan was annotated by two annotators, or by one beside a known ground truth.")
         self._sayAll([reason or ("" if rows else nobody), *self._warnings()])
+        if rows:
+            self._checkInSight.start()
 
     def _run(self, text: str, arguments: list[str], onEnd: Callable[[str, list[dict]], None]) -> None:
         """Run a command in the background. onEnd: called with why it failed, or "", and the events it reported."""
@@ -320,22 +326,3 @@ def _number(value: float | None) -> str:
 
 def _useNames() -> dict[str, str]:
     return {"training": _("training"), "validation": _("validation"), "test": _("test"), "": _("not assigned")}
-
-
-def findingText(finding: dict, project: Project) -> str:
-    """Return a finding of `cac project check` in words, with what to press and the names of its scans."""
-    names_of = {scan.id: scan.name for scan in project.scans}
-    names = [names_of[scan_id] for scan_id in finding["scans"] if scan_id in names_of]
-    remedies = {
-        "add": _("Press Add folder on the page Project."),
-        "relocate": _("Press Relocate on the page Project."),
-        "split": _("Press Split on the page Project."),
-        "use": _("Select a scan on the page Project and choose its patient's use."),
-        "prepare": _("Press Prepare all on the page Annotate."),
-    }
-    parts = [finding["message"], remedies.get(finding.get("remedy", ""), "")]
-    return " ".join([part for part in parts if part] + ([f"({abbreviated_list(names)})"] if names else []))
-
-
-def _severities() -> dict[str, str]:
-    return {"error": _("error"), "warning": _("warning"), "note": _("note")}

@@ -11,14 +11,17 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.table_widgets import fillRow, hideEmptyColumns, prepareColumns
+from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
+from CACScoringLib.panel.widgets import say
 
+from ...project.annotations import check_annotator
 from ...project.project import Project
 from ...project.work_list import WorkItem, shown_name, work_list
 
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))
 _COLUMN_LETTERS = (14, 7, 8, 7, 8, 5)
+_MOST_ROWS = 5
 
 
 class WorkListSection(Section):
@@ -37,6 +40,7 @@ class WorkListSection(Section):
         ui.workTable.horizontalHeaderItem(len(TITLES) - 1).setToolTip(
             _("This is the mean entropy of the predictions for slices without a label: 0 is certain, 1 undecided.")
         )
+        ui.annotatorEdit.editingFinished.connect(self._annotatorGiven)
         ui.workTable.itemSelectionChanged.connect(self._showButtons)
         ui.workTable.cellDoubleClicked.connect(lambda *_args: self._openSelected())
         ui.openScanButton.clicked.connect(lambda *_args: self._openSelected())
@@ -52,10 +56,12 @@ class WorkListSection(Section):
         ui, state = self._ui, self._state
         chosen = self.selected
         self._items, self._names = [], {}
+        if state is not None and ui.annotatorEdit.text != state.annotator:
+            ui.annotatorEdit.setText(state.annotator)
         if self._project is None:
-            self.say(_("Open a project on the first page."))
+            self.say(_("Open a project on the page Project."))
         elif not state.annotator:
-            self.say(_("Enter your name on the first page: every annotator has separate annotations."))
+            self.say(_("Enter your name or initials: every annotator has separate annotations."))
         else:
             try:
                 self._items = work_list(self._project, state.annotator, "blind" if state.blind else state.order.value)
@@ -64,13 +70,15 @@ class WorkListSection(Section):
             else:
                 done, count = sum(item.state == "done" for item in self._items), len(self._items)
                 text = _("Scans done: {done} of {count}.").format(done=done, count=count)
-                self.say(text if count else _("The project has no scans yet. Add some on the first page."))
+                self.say(text if count else _("The project has no scans yet. Add some on the page Project."))
         blind = state is not None and state.blind
         self._names = {item.scan.id: shown_name(item, n, blind) for n, item in enumerate(self._items, 1)}
         ui.workTable.setRowCount(len(self._items))
         for row, item in enumerate(self._items):
             self._fill(row, item)
         hideEmptyColumns(ui.workTable)
+        fitHeight(ui.workTable, min(len(self._items), _MOST_ROWS))
+        ui.workTable.setVisible(bool(self._items))
         ui.orderBox.setEnabled(not blind)
         self.select(chosen or (state.scanId if state is not None else ""))
         self._showButtons()
@@ -113,7 +121,17 @@ class WorkListSection(Section):
         self._openSelected()
 
     def say(self, text: str) -> None:
-        self._ui.workStatusLabel.setText(text)
+        say(self._ui.workStatusLabel, text)
+
+    def _annotatorGiven(self) -> None:
+        if self._state is None:
+            return
+        name = self._ui.annotatorEdit.text.strip()
+        try:
+            self._state.annotator = check_annotator(name) if name else ""
+        except CTError as error:
+            self.say(str(error))
+        self._ui.annotatorEdit.setText(self._state.annotator)
 
     def _fill(self, row: int, item: WorkItem) -> None:
         done = f"{item.slices_done} / {'?' if item.slices is None else item.slices}"
@@ -130,7 +148,7 @@ class WorkListSection(Section):
     def _openSelected(self) -> None:
         item = next((item for item in self._items if item.scan.id == self.selected), None)
         if item is not None and item.state == "missing":
-            self.say(_("The CT of this scan is missing. Relocate it on the first page."))
+            self.say(_("The CT of this scan is missing. Relocate it on the page Project."))
         elif item is not None:
             self._onOpen(item.scan.id, self._names[item.scan.id])
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 POLL_MILLISECONDS = 1000
 TITLES = ("Name", "Network", "State", "Step", "Best")
-COLUMN_LETTERS = (15, 11, 9, 9)
+COLUMN_LETTERS = (13, 10, 8, 7)
 """Widths of all columns but the last, which takes the rest."""
 
 UNDER_WAY = ("starting", "running")

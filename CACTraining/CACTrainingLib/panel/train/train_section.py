@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 
 import qt
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.lifecycle import Section, Signal
 from CACScoringLib.panel.packages import TRAINING_REQUIREMENTS, ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import addRows, dataOf, fillBox, showPath, singleShot, watchPath
@@ -19,8 +20,8 @@ from CACScoringLib.panel.worker import Worker
 
 from ...project.annotations import annotators
 from ...project.project import Project
-from ..parameters import Network, Preset
-from ..project.project_section import findingText
+from ..findings import findingLines
+from ..parameters import Network, Preset, TrainMethod
 from .runs_section import RunsSection
 from .training_options import (
     ASKED,
@@ -40,12 +41,13 @@ _MOST_FINDINGS = 6
 
 
 class TrainSection(Section):
-    """The page. worker: looks for what a training lacks."""
+    """The page. worker: looks for what a training lacks. remedyAsked: tells the remedy of a finding, and its scan."""
 
     def __init__(self, ui, worker: Worker) -> None:
         from ...training.settings import LoopSettings
 
         self._worker = worker
+        self.remedyAsked = Signal()
         self.ui = ui
         addRows(ui, ui.trainMoreBox.layout(), 1, LoopSettings, {parameterOf(name): name for name in ASKED})
         self._project: Project | None = None
@@ -64,6 +66,7 @@ class TrainSection(Section):
         ui.trainAnnotatorBox.currentIndexChanged.connect(
             lambda *_args: self._set("trainAnnotator", dataOf(ui.trainAnnotatorBox))
         )
+        ui.trainCheckLabel.linkActivated.connect(lambda link: self.remedyAsked.emit(*link.split("/", 1)))
         ui.trainStartButton.clicked.connect(self._start)
         ui.trainCheckButton.clicked.connect(self._installOrCheck)
         ui.elsewhereCopyButton.clicked.connect(self._copy)
@@ -109,6 +112,10 @@ class TrainSection(Section):
         self._choicesOf = self._checked = None
         self._missing = missingPackages(TRAINING_REQUIREMENTS)
         self.update()
+
+    def learnFromLabels(self) -> None:
+        """Choose the training of the calcium map that needs slice labels alone."""
+        self._state.trainNetwork, self._state.trainMethod = Network.DECOMPOSITION, TrainMethod.LABELS
 
     def check(self) -> None:
         """Begin to look for what the training lacks."""
@@ -167,21 +174,20 @@ class TrainSection(Section):
     def _showCheck(self) -> None:
         findings = self._findings or []
         errors = [finding for finding in findings if finding["severity"] == "error"]
-        lines = [f"✗ {self._problem}"] if self._problem else []
+        lines = [f"✗ {escape(self._problem)}"] if self._problem else []
         if self._findings is None and not lines:
             lines = [_("Checking the project …")]
-        marks = {"error": "✗", "warning": "⚠", "note": "·"}
-        findings = sorted(findings, key=lambda finding: list(marks).index(finding["severity"]))
-        for each in findings[:_MOST_FINDINGS]:
-            lines.append(f"{marks[each['severity']]} {findingText(each, self._project)}")
+        if findings:
+            lines += findingLines(findings, self._project)[:_MOST_FINDINGS]
         if len(findings) > _MOST_FINDINGS:
-            lines.append(_("… and {count} more; see the first page.").format(count=len(findings) - _MOST_FINDINGS))
+            text = _("… and {count} more: press Check on the page Project.")
+            lines.append(text.format(count=len(findings) - _MOST_FINDINGS))
         ready = self._findings is not None and not errors and not self._problem
         if ready and not findings:
             lines = [_("✓ The project holds all that this training needs.")]
             if not self._state.trainNetwork.learnsFromScans:
                 lines = [_("✓ This training makes digital patients to learn from, and takes nothing from the project.")]
-        self.ui.trainCheckLabel.setText("\n".join(lines))
+        self.ui.trainCheckLabel.setText("<br>".join(lines))
         self.ui.trainStartButton.setEnabled(ready)
         self.ui.trainCheckButton.setEnabled(self._project is not None)
         self.ui.trainCheckButton.setText(_("Install …") if self._missing else _("Check again"))
@@ -209,7 +215,7 @@ class TrainSection(Section):
         self.refresh()
 
     def _refuse(self, reason: str) -> None:
-        self.ui.trainCheckLabel.setText(f"✗ {reason}")
+        self.ui.trainCheckLabel.setText(f"✗ {escape(reason)}")
 
     # Boxes that no connector fills
 

@@ -4,6 +4,7 @@ import json
 import math
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import slicer
@@ -65,9 +66,9 @@ def look_again(driver) -> None:
 
 class TestStudies:
     def test_every_study_takes_the_options_that_it_is_given(self, driver, section, project):
-        from CACTrainingLib.panel.evaluate.evaluate_section import _studies  # the panel has to be loaded first
+        from CACTrainingLib.panel.evaluate.study_view import STUDY_TITLES  # the panel has to be loaded first
 
-        for study in _studies():
+        for study in STUDY_TITLES:
             cards = [untrained("heart", f"{study}-{name}", project.models_folder) for name in ("one", "two")]
             look_again(driver)
             section._state.evaluateStudy, section._state.trainAnnotator = study, "me"
@@ -145,10 +146,20 @@ class TestStudyView:
         ui.evaluateButton.click()
         driver.process.say(line(event="done", output=str(study)))
         driver.process.end(0)
-        assert (ui.studyBox.currentText, ui.studyItemBox.currentText) == ("heart-test", "Table 1. Dice of each")
+        assert (ui.studyBox.currentText, ui.studyItemBox.currentText) == ("Heart, test scans", "Table 1. Dice of each")
         choose(ui.studyItemBox, "Figure 1")
         assert ui.studyFigure.visible
         assert not ui.studyTable.visible
+
+    def test_names_of_studies_show_no_hashes(self, driver):
+        from CACTrainingLib.panel.evaluate.study_view import studyFolder, studyName
+
+        first, second = (SimpleNamespace(name=name, sha256=f"{n}a3f{'0' * 60}") for n, name in ((1, "map-1"), (2, "b")))
+        folder = studyFolder("models", "test", [first, second])
+        assert folder == "models-test-map-1-1a3f-b-2a3f"
+        assert studyName(folder) == "Comparison, test scans: map-1, b"
+        assert studyName("detection-validation") == "Detection, validation scans"
+        assert studyName("my-study") == "my-study"
 
     def test_table(self, driver, section, study):
         ui = section.ui
@@ -228,6 +239,32 @@ class TestInstall:
         section.ui.calibrateButton.click()
         assert "no model 'gone'" in section.ui.installLabel.text
         assert section.ui.calibrateButton.text == "Calibrate"
+
+    def test_a_model_from_elsewhere(self, section, scoring, tmp_path):
+        (tmp_path / "download").mkdir()
+        card = untrained("slices", "other", tmp_path / "download")
+        section.install._askForFile = lambda title: str(card)
+        section.ui.installFileButton.click()
+        assert section.ui.installModelBox.currentText == "other (slices)"
+        assert "chosen in CAC Scoring" in self.press(section, "install")
+        assert find_model("slices", "other").origin == "user"
+        assert scoring.slicesModel == "other"
+
+    def test_a_file_that_is_no_card_is_told(self, section, tmp_path):
+        (tmp_path / "no.json").write_text("{}", encoding="utf-8")
+        section.install._askForFile = lambda title: str(tmp_path / "no.json")
+        section.ui.installFileButton.click()
+        assert "is not a model card" in section.ui.installLabel.text
+        assert section.ui.installModelBox.count == 1
+
+    def test_an_earlier_model_of_the_name_is_kept(self, section, project):
+        assert "earlier one" not in self.press(section, "install")
+        for file in project.models_folder.iterdir():
+            file.unlink()
+        untrained("slices", "mine", project.models_folder)  # other weights, drawn at random
+        section.update()
+        assert "The earlier one is kept" in self.press(section, "install")
+        assert self.press(section, "rollBack") == "The earlier mine is in place again."
 
     def test_installed_and_rolled_back(self, section, scoring):
         assert "chosen in CAC Scoring" in self.press(section, "install")

@@ -39,7 +39,7 @@ class TestFolder:
         rows = opened.rows(opened.ui.scanTable)
         assert [row["Scan"] for row in rows] == ["scan 0", "scan 1", "scan 2"]
         assert rows[0] == {
-            "Scan": "scan 0", "Patient": "patient 0", "Source": "digital", "Use": "not assigned", "Annotated by": "",
+            "Scan": "scan 0", "Patient": "patient 0", "Use": "not assigned", "Annotated by": "",
         }  # fmt: skip
 
     @pytest.mark.parametrize("content", [None, "{", '{"schema": "cac-project/99", "name": "x"}', '{"name": "x"}'])
@@ -136,10 +136,16 @@ class TestScans:
 class TestReports:
     def test_findings_are_listed(self, opened):
         messages = opened.check()
-        assert messages
-        assert not opened.ui.findingTable.isHidden()
-        severities = {row["Severity"] for row in opened.rows(opened.ui.findingTable)}
-        assert severities <= {"error", "warning", "note"}
+        assert messages[0].startswith("⚠ No patient has a stored use")
+        assert {message[0] for message in messages} <= set("✗⚠·✓")
+        assert not opened.ui.findingLabel.isHidden()
+
+    def test_a_finding_is_mended_by_its_link(self, opened):
+        opened.check()
+        assert "[Split now]" in " ".join(opened.check())
+        opened.ui.findingLabel.linkActivated.emit("split/")
+        assert all(scan.use for scan in opened.project.scans)
+        assert "[Split now]" not in " ".join(opened.check())
 
     @pytest.mark.long
     def test_agreement_with_the_truth(self, opened):
@@ -168,17 +174,10 @@ class TestUse:
     def test_the_use_of_the_selected_scans_patient_is_chosen(self, opened):
         box = opened.ui.useBox
         assert not box.enabled
+        assert box.currentIndex == -1
         opened.ui.scanTable.setCurrentCell(1, 0)
-        assert opened.ui.useBoxLabel.text == "patient 1:"
+        assert opened.ui.useBoxLabel.text == "Use of patient 1:"
         box.setCurrentIndex(box.findData("test"))
         box.activated.emit(box.currentIndex)
         assert [scan.use for scan in opened.project.scans] == ["", "test", ""]
         assert opened.rows(opened.ui.scanTable)[1]["Use"] == "test"
-
-    def test_what_is_missing_names_the_button_and_the_scans(self, opened, project):
-        """No command line and no ids."""
-        from CACTrainingLib.panel.project.project_section import findingText
-
-        finding = {"message": "Patients without a stored use: 1.", "scans": [project.scans[1].id], "remedy": "split"}
-        text = findingText(finding, opened.project)
-        assert text == "Patients without a stored use: 1. Press Split on the page Project. (scan 1)"

@@ -61,8 +61,8 @@ def checked(driver, *findings: tuple[str, str]) -> None:
 class TestCheck:
     def test_error_hinders_and_is_said_first(self, driver, section):
         checked(driver, ("warning", "Only two patients."), ("error", "No labels."))
-        remedy = "Press Prepare all on the page Annotate."
-        assert section.ui.trainCheckLabel.text == f"✗ No labels. {remedy}\n⚠ Only two patients. {remedy}"
+        remedy = '<a href="prepare/">Prepare all</a>'
+        assert section.ui.trainCheckLabel.text == f"✗ No labels. {remedy}<br>⚠ Only two patients. {remedy}"
         assert not section.ui.trainStartButton.enabled
 
     def test_check_that_cannot_be_made_hinders(self, driver, section):

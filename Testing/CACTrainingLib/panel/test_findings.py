@@ -1,0 +1,88 @@
+"""Findings about a project, and what their links do."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+import pytest
+
+PROJECT = SimpleNamespace(scans=[SimpleNamespace(id=f"000{n}", name=f"scan <{n}>") for n in (1, 2)])
+
+
+def finding(severity: str = "warning", message: str = "Look.", scans=(), remedy: str = "") -> Mapping:
+    return {"severity": severity, "message": message, "scans": list(scans), "remedy": remedy}
+
+
+@pytest.fixture
+def main_window():
+    return False
+
+
+@pytest.fixture
+def lines(modules):
+    """Returns the text of findings about PROJECT, line by line."""
+    from CACTrainingLib.panel.findings import findingLines
+
+    return lambda *findings: findingLines(findings, PROJECT)
+
+
+class TestLines:
+    def test_the_worst_comes_first(self, lines):
+        assert [line[0] for line in lines(finding("note"), finding("error"), finding("warning"))] == ["✗", "⚠", "·"]
+
+    def test_scans_are_named_and_their_ids_are_not_shown(self, lines):
+        (line,) = lines(finding(message="2 < 3.", scans=["0002", "0009"], remedy="use"))
+        assert line == '⚠ 2 &lt; 3. (scan &lt;2&gt;) <a href="use/0002">Choose a use</a>'
+
+    def test_without_a_remedy_there_is_no_link(self, lines):
+        assert lines(finding()) == ["⚠ Look."]
+
+
+class TestLinks:
+    """From the page of training."""
+
+    @pytest.fixture
+    def training(self, driver, project):
+        driver.open_project(project.folder)
+        driver.tab("train")
+        return driver
+
+    def mend(self, driver, remedy: str, scan_id: str = "") -> None:
+        driver.widget.train.ui.trainCheckLabel.linkActivated.emit(f"{remedy}/{scan_id}")
+
+    def page(self, driver) -> str:
+        return driver.ui.pages.tabText(driver.ui.pages.currentIndex)
+
+    def test_split_leaves_the_page(self, training):
+        self.mend(training, "split")
+        assert all(scan.use for scan in training.project.scans)
+        assert self.page(training) == "Train"
+
+    def test_a_use_is_chosen_beside_its_scan(self, training):
+        self.mend(training, "use", training.project.scans[2].id)
+        assert (self.page(training), training.ui.scanTable.currentRow()) == ("Project", 2)
+        assert training.ui.useBox.enabled
+
+    def test_add_asks_for_a_folder(self, training):
+        asked = []
+        training.widget.project._askForFolder = lambda title: asked.append(title) or ""
+        self.mend(training, "add")
+        assert (self.page(training), asked) == ("Project", ["Folder with scans"])
+
+    def test_relocate_asks_for_a_folder(self, training):
+        asked = []
+        training.widget.project._askForFolder = lambda title: asked.append(title) or ""
+        self.mend(training, "relocate")
+        assert self.page(training) == "Project"
+        assert len(asked) == 1
+
+    def test_prepare_begins(self, training):
+        training.processes["prepare"].waits = True
+        self.mend(training, "prepare")
+        assert self.page(training) == "Annotate"
+        assert training.processes["prepare"].arguments[2:4] == ["project", "prepare"]
+        training.widget.annotate.prepare.cancel()
+
+    def test_labels_choose_the_training(self, training):
+        self.mend(training, "labels")
+        state = training.state
+        assert (state.trainNetwork.value, state.trainMethod.value) == ("decomposition", "labels")
