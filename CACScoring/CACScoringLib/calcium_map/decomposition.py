@@ -367,7 +367,8 @@ def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
 def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
     """Warn of a map that was calibrated for other networks, or never (`cac calibrate`).
 
-    others: the networks used beside it, by kind; None for one that is not used.
+    others: the networks used beside it, by kind; None for one that is not used. The card's "models" are those that the
+    intervals were fitted with, its "evidence_models" those of the weights by which lesions count.
     """
     card = decomposition.card
     if "evidence_weights" not in card.calibration:
@@ -376,12 +377,20 @@ def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, Loaded
             "coronary calcium or not. Calibrate it on scans with known calcium (cac calibrate)."
         )
         return [ScanWarning("map-not-calibrated", message)]
-    known = card.validation.get("whole_method", {}).get("models", {})
-    foreign = [own.card.name for kind, own in others.items() if own is not None and known.get(kind) != own.card.sha256]
-    if not foreign:
+    whole = card.validation.get("whole_method", {})
+    fitted = {"intervals": whole.get("models", {})}
+    fitted["evidence weights"] = whole.get("evidence_models", fitted["intervals"])
+    used = {kind: model.card for kind, model in {"decomposition": decomposition, **others}.items() if model is not None}
+    foreign = {
+        part: [used[kind].name for kind in used if models.get(kind) != used[kind].sha256]
+        for part, models in fitted.items()
+    }
+    parts = " and ".join(part for part, names in foreign.items() if names).capitalize()
+    if not parts:
         return []
+    names = ", ".join(dict.fromkeys(name for part in foreign.values() for name in part))
     message = (
-        f"The calcium map of {card.name} was calibrated with models other than {' and '.join(foreign)}, so more "
+        f"{parts} stored with {card.name} were fitted with networks other than the present {names}, so more "
         "lesions may be wrongly counted or excluded. Calibrate them together (cac calibrate)."
     )
     return [ScanWarning("map-calibrated-for-others", message)]

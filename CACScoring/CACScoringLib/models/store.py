@@ -142,15 +142,12 @@ def roll_back(name: str) -> StoredModel | None:
 def update_card(path: Path, calibration: Calibration, validation: dict[str, object]) -> Path:
     """Add to a model's calibration and validation, replacing entries of the same name; returns the card's path.
 
-    Where the calibration changes, stored limits of repeatability no longer hold and are removed. Raises ModelError.
+    Limits of repeatability stay: they record the models, settings and evidence that they hold for, so that
+    `scoring.comparison` applies no others, and those of a reader depend on none of these. Raises ModelError.
     """
     card = verify_model(path)
-    calibrated = {**card.calibration, **calibration}
     changed = dataclasses.replace(
-        card,
-        calibration=calibrated,
-        validation={**card.validation, **validation},
-        repeatability=card.repeatability if calibrated == card.calibration else None,
+        card, calibration={**card.calibration, **calibration}, validation={**card.validation, **validation}
     )
     return _write_card(changed, path)
 

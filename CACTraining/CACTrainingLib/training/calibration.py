@@ -312,13 +312,15 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         thresholds = [stored] if fixed else sorted({*SLICE_THRESHOLDS, stored})
         measured = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
+        fitted_with = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
         if arguments.intervals_only:
             card = read_card(arguments.decomposition)
             calibration, found = intervals(measured, stored, card.calibration)
-            achieved = {**card.validation.get("whole_method", {}), **found}
+            before = card.validation.get("whole_method", {})
+            achieved = {"evidence_models": before.get("models", {}), **before, **found, "models": fitted_with}
         else:
             calibration, achieved = choose(measured, FalsePositiveGoals())
-        achieved["models"] = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
+            achieved |= {"models": fitted_with, "evidence_models": fitted_with}
         # The threshold belongs to the classifier: another one's map must not be cut by it.
         threshold = calibration.pop("slice_threshold", None)
         if not fixed:

@@ -174,34 +174,46 @@ class TestCalibrationWarnings:
     """What counts of a map is chosen for the networks that are used together."""
 
     @staticmethod
-    def _model(name, sha256, calibration=None, models=None):
-        card = SimpleNamespace(
-            name=name,
-            sha256=sha256,
-            calibration=calibration or {},
-            validation={} if models is None else {"whole_method": {"models": models}},
+    def _model(name, sha256, calibration=None, **whole):
+        validation = {"whole_method": whole}
+        return SimpleNamespace(
+            card=SimpleNamespace(name=name, sha256=sha256, calibration=calibration or {}, validation=validation)
         )
-        return SimpleNamespace(card=card)
+
+    def _warnings(self, slices, heart, **whole):
+        others = {
+            "slices": self._model("slices", slices),
+            "heart": None if heart is None else self._model("heart", heart),
+        }
+        return calibration_warnings(self._model("map", "m", {"evidence_weights": {}}, **whole), others)
 
     def test_never_calibrated(self):
         warnings = calibration_warnings(self._model("map", "m"), {"slices": self._model("slices", "s")})
         assert [warning.code for warning in warnings] == ["map-not-calibrated"]
 
     @pytest.mark.parametrize(
-        ("slices", "heart", "told"),
-        [("s", "h", []), ("s", None, []), ("other", "h", ["slices"]), ("other", "new", ["slices", "heart"])],
+        ("slices", "heart", "foreign"),
+        [("s", "h", ""), ("s", None, ""), ("other", "h", "slices"), ("other", "new", "slices, heart")],
     )
-    def test_calibrated_with_others(self, slices, heart, told):
-        generator = self._model("map", "m", {"evidence_weights": {}}, {"slices": "s", "heart": "h"})
-        others = {
-            "slices": self._model("slices", slices),
-            "heart": None if heart is None else self._model("heart", heart),
-        }
-        warnings = calibration_warnings(generator, others)
-        assert [warning.code for warning in warnings] == (["map-calibrated-for-others"] if told else [])
-        assert all(" and ".join(told) in warning.message for warning in warnings)
+    def test_calibrated_with_others(self, slices, heart, foreign):
+        warnings = self._warnings(slices, heart, models={"decomposition": "m", "slices": "s", "heart": "h"})
+        assert [warning.code for warning in warnings] == (["map-calibrated-for-others"] if foreign else [])
+        assert all(f"the present {foreign}," in warning.message for warning in warnings)
 
-    def test_bundled_models_fit_each_other(self):
+    def test_intervals_fitted_anew_to_former_evidence(self):
+        present, former = {"decomposition": "m", "slices": "s"}, {"decomposition": "before", "slices": "s"}
+        assert not self._warnings("s", None, models=present, evidence_models=present)
+        (warning,) = self._warnings("s", None, models=present, evidence_models=former)
+        assert warning.code == "map-calibrated-for-others"
+        assert warning.message.startswith("Evidence weights stored with map were fitted")
+        assert "the present map," in warning.message
+
+    def test_bundled_models_state_what_their_evidence_was_fitted_with(self):
         kinds = ("territories", "slices", "decomposition")
         models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in kinds}
-        assert calibration_warnings(models.pop("decomposition"), models) == []
+        whole = models["decomposition"].card.validation["whole_method"]
+        present = {kind: model.card.sha256 for kind, model in models.items()}
+        assert whole["models"] == present
+        codes = [] if whole["evidence_models"] == present else ["map-calibrated-for-others"]
+        warnings = calibration_warnings(models.pop("decomposition"), models)
+        assert [warning.code for warning in warnings] == codes

@@ -218,10 +218,8 @@ def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
     whole = card.validation["whole_method"]
     assert (whole["scans_with_visible_calcium"], whole["scans_distractor"], whole["scans_clean"]) == (2, 1, 1)
     territories = models.find_model("territories").card.sha256
-    assert whole["models"] == {
-        "territories": territories,
-        **{network: models.read_card(path).sha256 for network, path in cards.items()},
-    }
+    used = {"territories": territories, **{network: models.read_card(path).sha256 for network, path in cards.items()}}
+    assert whole["models"] == whole["evidence_models"] == used
     assert card.validation["auc"] == 0.5
     assert cards["decomposition"].with_suffix(".safetensors").read_bytes() == before
     swapped = [f"--slices={cards['decomposition']}", f"--decomposition={cards['slices']}"]
@@ -257,6 +255,22 @@ def test_classifier_that_comes_with_cac_is_left_as_it_is(monkeypatch, tmp_path, 
     assert tried == [[0.5] if bundled else [0.0, 0.05, 0.2, 0.5]]
     assert models.read_card(cards["slices"]).calibration == {"slice_threshold": 0.5 if bundled else 0.9}
     assert models.read_card(cards["decomposition"]).calibration == {"floor_hu": 7.0}
+
+
+def test_intervals_fitted_anew_leave_what_the_evidence_was_fitted_with(monkeypatch, tmp_path):
+    cards = {network: untrained(network, network, tmp_path) for network in ("slices", "decomposition")}
+    store.update_card(cards["decomposition"], {}, {"whole_method": {"models": {"slices": "former"}}})
+    monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
+    monkeypatch.setattr(calibration, "for_calibration", lambda scans: scans)
+    monkeypatch.setattr(calibration, "measure_all", lambda *arguments: [])
+    monkeypatch.setattr(calibration, "intervals", lambda *arguments: ({}, {"patients": 3}))
+    command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
+    for _ in range(2):
+        assert cli.main([*command, "--intervals-only", "--progress", "none"]) == 0
+        whole = models.read_card(cards["decomposition"]).validation["whole_method"]
+        assert whole["evidence_models"] == {"slices": "former"}
+        assert whole["models"]["slices"] == models.read_card(cards["slices"]).sha256
+        assert whole["patients"] == 3
 
 
 def lesions_by_evidence(weights, count=4000):

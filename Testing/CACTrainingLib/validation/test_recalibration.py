@@ -56,7 +56,11 @@ def base(weights, tmp_path, monkeypatch):
         },
         "uncertainty": automatic_patient.map_card().calibration["uncertainty"],
     }
-    update_card(bundled / "our-map.json", calibration, {"whole_method": {"models": {"slices": "1"}, "candidates": {}}})
+    update_card(
+        bundled / "our-map.json",
+        calibration,
+        {"whole_method": {"models": {"slices": "1"}, "evidence_models": {"slices": "0"}, "candidates": {}}},
+    )
     return find_model("decomposition")
 
 
@@ -199,7 +203,7 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     assert CalibrationRange.stored(card.calibration).ranges["kvp"] == (120.0, 120.0, 10.0)
     assert CalibratedOn.stored(card.calibration).patients == 40
     assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
-    assert card.validation["whole_method"] == {"models": {"slices": "1"}}
+    assert card.validation["whole_method"] == {"models": {"slices": "1"}, "evidence_models": {"slices": "0"}}
     text = model.path.read_text("utf-8")
     assert "p12" not in text
     assert "s12" not in text
