@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
-from .core.ct import CTError, CTScan
+from .core.ct import CTError, CTScan, ScanWarning
 from .core.progress import Progress
 from .models.choice import Networks
 from .quality.acquisition import examine_acquisition
@@ -126,6 +126,10 @@ def _prepare(
     rules = settings.rules
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition, rules)
+    doubts = []
+    if not rules.is_clinical:
+        message = f"The score follows other rules than the clinical one ({rules.name}): it has no category or interval."
+        doubts.append(ScanWarning("rules-changed", message))
     return ScanContext(
         scan=scan,
         settings=settings,
@@ -134,5 +138,5 @@ def _prepare(
         heart_mask=heart,
         reader=None if lesions is None else reader_labels(lesions, scan),
         slices_by_reader=settings.slices,
-        warnings=scan.warnings,
+        warnings=(*scan.warnings, *doubts),
     )

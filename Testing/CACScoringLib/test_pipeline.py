@@ -14,6 +14,7 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import result_as_text
+from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.mass import mass_of
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import Score
@@ -144,6 +145,21 @@ def test_thresholds_follow_the_tube_voltage_unless_switched_off(heart_with_two_l
     assert found.methods["threshold"].total.agatston == pytest.approx(16 * 1 + 4 * 3)
     stated = next(warning.message for warning in found.warnings if warning.code == "not-120-kvp")
     assert "177 HU instead of 130 HU" in stated
+
+
+def test_other_rules_are_named_and_have_no_category(heart_with_two_lesions):
+    scan, heart, labels = heart_with_two_lesions
+    result = api.score(scan, rules=ScoringRules(threshold_hu=90.0), heart=heart, lesions=labels, threshold_only=True)
+    details = result.details
+    assert "rules-changed" in codes(details)
+    assert details.categories is None
+    assert result.methods["threshold"].rules.name == "Agatston, 90 HU"
+    page = result_as_html(details, identify=False)
+    assert "Agatston, 90 HU" in page
+    assert "Agatston, 130 HU" not in page
+    usual = api.score(scan, heart=heart, lesions=labels, threshold_only=True).details
+    assert "rules-changed" not in codes(usual)
+    assert usual.categories is not None
 
 
 def test_a_sharp_scan_is_scored_as_its_filtered_self_and_shown_as_it_is():

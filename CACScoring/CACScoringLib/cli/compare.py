@@ -111,10 +111,9 @@ def _rules_like(content: dict) -> tuple[ScoringRules, bool]:
     adapted = rules_for_tube_voltage(Acquisition("", kvp=made["kvp"], kernel=made["kernel"]), standard)
     # A calibration belongs to its own scan.
     rules = replace(ScoringRules.recorded(content["rules"]["threshold"]), calibration_mg_per_mm3_hu=None)
-    if (rules.threshold_hu, rules.weight_bounds_hu) != (adapted.threshold_hu, adapted.weight_bounds_hu):
+    if rules.bounds_hu != adapted.bounds_hu:
         return rules, False
-    name, bounds = rules.name.replace(adapted.name, standard.name), standard.weight_bounds_hu
-    return replace(rules, name=name, threshold_hu=standard.threshold_hu, weight_bounds_hu=bounds), True
+    return replace(rules, threshold_hu=standard.threshold_hu, weight_bounds_hu=standard.weight_bounds_hu), True
 
 
 def _models_like(content: dict) -> dict[str, StoredModel]:

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +16,6 @@ from ..core.options import changed_settings
 if TYPE_CHECKING:
     from ..models.choice import ModelChoice
     from ..run import RunSettings
-    from ..scoring.lesions import ScoringRules
 
 SERIES_HELP = (
     "series of a DICOM folder that holds several, by number or UID; 3.1, 3.2, … for series that share a number and for "
@@ -166,21 +165,14 @@ def read_settings(given: str) -> tuple[object, Path]:
 
 def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunSettings:
     """Read the settings of scoring and results: the sections "scoring" and "results", and options that a
-    command has for the same. The rules are called by what was changed. Raises OutputError.
+    command has for the same. Raises OutputError.
     """
     settings = from_file(options.settings, "results", standard)
     score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
         score = replace(score, allow_contrast=True, allow_reversed=True)
     switched = {name: True for name in ("identify", "scene", "dicom") if getattr(options, name, False)}
-    return replace(settings, score=replace(score, rules=_named(score.rules)), **switched)
-
-
-def _named(rules: ScoringRules) -> ScoringRules:
-    standard = type(rules)()
-    own = [field.name for field in fields(rules) if field.name not in ("name", "calibration_mg_per_mm3_hu")]
-    changed = [f"{name} = {getattr(rules, name)}" for name in own if getattr(rules, name) != getattr(standard, name)]
-    return replace(rules, name=f"{rules.name}, changed: {', '.join(changed)}") if changed else rules
+    return replace(settings, score=score, **switched)
 
 
 def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:

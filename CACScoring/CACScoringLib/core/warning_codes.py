@@ -77,6 +77,7 @@ ADVICE = {
     "percentile-unreviewed": "Review the lesions, and score again with --lesions.",
     "review-problem": "Correct the named problem in the Segment Editor.",
     "reviewed-empty": "No action is needed if the scan shows no coronary calcium.",
+    "rules-changed": "Compare it only with scores by the same rules. Score by the clinical rule for a category.",
     "unassigned-left-out": "Assign these lesions to an artery if they are coronary.",
     "unreviewed": "Review the candidates before you report the total as a calcium score.",
     # Calcium map and networks

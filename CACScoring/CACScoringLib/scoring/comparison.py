@@ -15,6 +15,7 @@ from ..core.ct import ScanWarning
 from ..core.labels import MAIN_ARTERIES
 from ..quality.acquisition import NO_AGENT
 from ..quality.calibration import CalibratedOn, Limits, Repeatability, models_of
+from .rules import ScoringRules
 
 SCHEMA = "cac-comparison/1"
 
@@ -336,6 +337,8 @@ def _model_bars(kind: str, both: Pair) -> list[str]:
 def _limit_bars(kind: str, content: dict[str, Any], repeatability: Repeatability | None) -> list[str]:
     if repeatability is None:
         return ["no repeatability limits are stored with the model"]
+    if kind != "decomposition" and not ScoringRules.recorded(content["rules"]["threshold"]).is_clinical:
+        return ["the stored limits hold for the clinical rule only"]
     if kind == "threshold":
         return []
     if kind == "automatic" and kind not in repeatability.limits:

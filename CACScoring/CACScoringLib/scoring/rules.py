@@ -10,6 +10,19 @@ from typing import Any
 from ..core.ct import Acquisition, CTError
 from ..core.options import Row, option
 
+_AGATSTON = "Agatston"
+_STANDARD_HU = (130.0, 200.0, 300.0, 400.0)
+_REFERENCE_MM = 3.0
+
+TUBE_VOLTAGE_BOUNDS_HU: dict[float, tuple[float, float, float, float]] = {
+    70: (207.0, 318.0, 477.0, 636.0),
+    80: (177.0, 271.0, 408.0, 544.0),
+    100: (145.0, 222.0, 334.0, 446.0),
+    135: (119.0, 183.0, 274.0, 364.0),
+}
+"""Threshold and weight bounds by kVp: Gräni et al. 2018, doi:10.1093/ehjci/jey019 (secondary source). For
+100 kVp Nakazato et al. 2009 (Journal of Cardiovascular Computed Tomography 3) found 147 HU in a phantom."""
+
 
 @dataclass(frozen=True)
 class ScoringRules:
@@ -18,7 +31,7 @@ class ScoringRules:
     Agatston 1990, doi:10.1016/0735-1097(90)90282-T. Impossible values raise CTError.
 
     Attributes:
-        name: Name in reports.
+        name: Name in reports; one that begins with "Agatston" is kept true to the rules.
         threshold_hu: Voxels at or above it are candidates.
         weight_bounds_hu: A component weighs 1 + the number of bounds that its peak reaches (weights 1–4).
         connectivity: Neighbours within a slice, 8 or 4.
@@ -30,9 +43,9 @@ class ScoringRules:
             clinical rule.
     """
 
-    name: str = "Agatston, 130 HU"
+    name: str = _AGATSTON
     threshold_hu: float = option(
-        130.0,
+        _STANDARD_HU[0],
         row=Row(
             "Threshold:",
             "Voxels of at least this value count as calcium (Agatston: 130 HU).",
@@ -40,7 +53,7 @@ class ScoringRules:
             limits=(1, 1000),
         ),
     )
-    weight_bounds_hu: tuple[float, float, float] = (200.0, 300.0, 400.0)
+    weight_bounds_hu: tuple[float, float, float] = _STANDARD_HU[1:]
     connectivity: int = option(
         8,
         row=Row("Connectivity:", "Pixels of a slice are joined to this many neighbours (default 8).", is_choice=True),
@@ -65,7 +78,7 @@ class ScoringRules:
         ),
     )
     reference_spacing_mm: float = option(
-        3.0,
+        _REFERENCE_MM,
         row=Row(
             "Reference spacing:",
             "Scores are multiplied by the slice spacing divided by this value (Agatston: 3 mm).",
@@ -91,12 +104,14 @@ class ScoringRules:
     equivalent_mg_per_mm3_hu: float | None = None
 
     def __post_init__(self) -> None:
-        bounds = (self.threshold_hu, *self.weight_bounds_hu)
+        bounds = self.bounds_hu
         shown = ", ".join(f"{b:g}" for b in bounds)
         if len(bounds) != 4 or not all(map(math.isfinite, bounds)):
             raise CTError(f"The rules need a threshold and three weight bounds in HU, not {shown}.")
         if list(bounds) != sorted(set(bounds)):
             raise CTError(f"Threshold and weight bounds must rise: {shown} HU do not.")
+        if self.threshold_hu <= 0:
+            raise CTError(f"The threshold must be above 0 HU, but is {self.threshold_hu:g} HU.")
         if self.connectivity not in (4, 8):
             raise CTError(f"Connectivity within a slice is 4 or 8, not {self.connectivity}.")
         for field in fields(self):
@@ -107,6 +122,37 @@ class ScoringRules:
                 raise CTError(f"{field.name} must be a number from 0 up, but is {value:g}.")
         if self.reference_spacing_mm == 0 or self.calibration_mg_per_mm3_hu == 0:
             raise CTError("The reference spacing and the mass calibration must be above zero.")
+        if self.name.startswith(_AGATSTON):
+            object.__setattr__(self, "name", self._agatston_name())
+
+    @property
+    def bounds_hu(self) -> tuple[float, ...]:
+        """Threshold and weight bounds, HU."""
+        return (self.threshold_hu, *self.weight_bounds_hu)
+
+    @property
+    def is_clinical(self) -> bool:
+        """True for the published thresholds and weights per 3 mm, which categories and intervals hold for.
+
+        The smallest area and the connectivity vary between clinics.
+        """
+        published = (_STANDARD_HU, *TUBE_VOLTAGE_BOUNDS_HU.values())
+        return self.bounds_hu in published and self.reference_spacing_mm == _REFERENCE_MM
+
+    def _agatston_name(self) -> str:
+        """Return the name that states threshold, published tube voltage, and what else differs from the standard."""
+        kvp = next((kvp for kvp, bounds in TUBE_VOLTAGE_BOUNDS_HU.items() if bounds == self.bounds_hu), None)
+        name = f"{_AGATSTON}, {self.threshold_hu:g} HU"
+        same = {"name", "threshold_hu", "calibration_mg_per_mm3_hu"}
+        if kvp is not None:
+            name = f"{_AGATSTON} adapted to {kvp:g} kVp, {self.threshold_hu:g} HU (Gräni 2018)"
+            same.add("weight_bounds_hu")
+        changed = [
+            f"{field.name} = {value}"
+            for field in fields(self)
+            if field.name not in same and (value := getattr(self, field.name)) != field.default
+        ]
+        return f"{name}, changed: {', '.join(changed)}" if changed else name
 
     @classmethod
     def recorded(cls, content: Mapping[str, Any]) -> ScoringRules:
@@ -151,26 +197,13 @@ class ScoringSwitches:
     )
 
 
-TUBE_VOLTAGE_BOUNDS_HU: dict[float, tuple[float, float, float, float]] = {
-    70: (207.0, 318.0, 477.0, 636.0),
-    80: (177.0, 271.0, 408.0, 544.0),
-    100: (145.0, 222.0, 334.0, 446.0),
-    135: (119.0, 183.0, 274.0, 364.0),
-}
-"""Threshold and weight bounds by kVp: Gräni et al. 2018, doi:10.1093/ehjci/jey019 (secondary source). For
-100 kVp Nakazato et al. 2009 (Journal of Cardiovascular Computed Tomography 3) found 147 HU in a phantom."""
-
-
 def rules_for_tube_voltage(acquisition: Acquisition, rules: ScoringRules) -> ScoringRules:
-    """Return the rules with the threshold and weights published for a scan's tube voltage, and a name that states them.
+    """Return the rules with the threshold and weights published for a scan's tube voltage.
 
     They are unchanged at 120 kVp, if the voltage is unknown or nothing is published for it, and if the threshold or
     the weights were changed by hand.
     """
-    standard, kvp = ScoringRules(), acquisition.calcium_kvp or 0.0
-    bounds = TUBE_VOLTAGE_BOUNDS_HU.get(kvp)
-    by_hand = (rules.threshold_hu, rules.weight_bounds_hu) != (standard.threshold_hu, standard.weight_bounds_hu)
-    if bounds is None or by_hand:
+    bounds = TUBE_VOLTAGE_BOUNDS_HU.get(acquisition.calcium_kvp or 0.0)
+    if bounds is None or rules.bounds_hu != _STANDARD_HU:
         return rules
-    name = rules.name.replace(standard.name, f"Agatston adapted to {kvp:g} kVp, {bounds[0]:g} HU (Gräni 2018)")
-    return replace(rules, name=name, threshold_hu=bounds[0], weight_bounds_hu=bounds[1:])
+    return replace(rules, threshold_hu=bounds[0], weight_bounds_hu=bounds[1:])

@@ -293,9 +293,9 @@ def classify(context: ScanContext) -> ScanContext:
 
 
 def categories_of(threshold: MethodResult, percentile: Percentile | None = None) -> Categories | None:
-    """The published classes of a score by the clinical rule; None of candidates that nothing evaluated, and where they
-    are withheld."""
-    if threshold.status == "candidates" or threshold.withheld:
+    """The published classes of a score by the clinical rule; None of candidates that nothing evaluated, by other rules,
+    and where they are withheld."""
+    if threshold.status == "candidates" or threshold.withheld or not threshold.rules.is_clinical:
         return None
     agatston = threshold.total.agatston
     vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)

@@ -310,8 +310,11 @@ def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> Metho
     """The result of a method with the intervals of its scores, and the category probabilities of an automatic one.
 
     Both need the errors of such scores; those of a calcium map are known as long as nobody has reviewed it. Of an
-    automatic score in a scan beyond what the models know they are withheld.
+    automatic score in a scan beyond what the models know they are withheld. None are known of other rules than the
+    clinical one.
     """
+    if name == "threshold" and not result.rules.is_clinical:
+        return result
     arteries = {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
     if result.reviewed:
         return replace(result, intervals=errors.of_reviewed(result.total, arteries) if name == "threshold" else {})

@@ -50,7 +50,7 @@ def test_fields_are_changed_and_others_stay(tmp_path):
     assert (score.allow_contrast, score.allow_reversed) == (True, True)
     assert score.mass_table == tmp_path / "masses.csv"
     assert (score.rules.threshold_hu, score.rules.weight_bounds_hu) == (100.0, (200.0, 300.0, 400.5))
-    assert score.rules.name.startswith("Agatston, 130 HU, changed: threshold_hu = 100.0, weight_bounds_hu = ")
+    assert score.rules.name.startswith("Agatston, 100 HU, changed: weight_bounds_hu = ")
     assert from_file([str(file)], "access", Access(token_file=Path("t"))) == Access(Path("t"), ae_title="ME")
     assert from_file([str(file)], "series", SeriesFilter()) == SeriesFilter(modality=None, thickness_mm=(2.5, 3.0))
     assert from_file(['{"deposits": ["aortic wall"]}'], None, InsertedSettings()).deposits == ("aortic wall",)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -20,10 +21,11 @@ from CACScoringLib.scoring.comparison import (
     compare,
     comparison_as_json,
 )
+from CACScoringLib.scoring.rules import ScoringRules
 
 MODELS = {"heart": "aa", "slices": "bb", "decomposition": "cc"}
 SETTINGS = {"slice_threshold": 0.2, "floor_hu": 40.0, "batch_size": 8}
-RULES = {"name": "Agatston, 130 HU", "threshold_hu": 130.0, "calibration_mg_per_mm3_hu": None}
+RULES = json.loads(json.dumps(asdict(ScoringRules())))
 TOTAL_LIMITS = {"intercept": 10.0, "slope": 0.1, "factor": 2.0, "pairs": 200, "highest": 1000.0}
 ARTERY_LIMITS = {"intercept": 5.0, "slope": 0.1, "factor": 2.0, "pairs": 400, "highest": 500.0}
 
@@ -186,6 +188,18 @@ class TestReasons:
             "the stored limits were found with other settings (floor_hu)",
         )
 
+    def test_limits_of_a_reader_hold_whatever_networks_were_used(self):
+        foreign = Repeatability.of(stored(models=dict.fromkeys(MODELS, "zz"), settings={"floor_hu": 1.0}))
+        found = compare(content(), content(150), foreign)
+        assert changes(found)["total"].verdict == CHANGED
+        assert changes(found, "decomposition")["total"].verdict == UNKNOWN
+
+    def test_limits_are_of_the_clinical_rule(self):
+        scans = [altered(rules={"threshold": {**RULES, "threshold_hu": 90.0}}) for _ in range(2)]
+        found = compare(*scans, LIMITS)
+        assert bars(found, "threshold") == ("the stored limits hold for the clinical rule only",)
+        assert not bars(found, "decomposition")
+
     def test_other_rules_but_not_another_calibration(self):
         other = content()
         other["rules"] = {**other["rules"], "threshold": {**RULES, "calibration_mg_per_mm3_hu": 0.001, "name": "x"}}
@@ -330,10 +344,11 @@ class TestWarnings:
                 "comparison-beyond-study",
             ),
             (content(), altered(slices_by_reader={"3": "off"}), "comparison-map-reviewed"),
+            (content(), altered(heart={"source": "lungs"}), "comparison-hearts"),
         ],
     )
     def test_warning(self, earlier, later, code):
-        assert code in codes(compare(earlier, later, LIMITS))
+        assert codes(compare(earlier, later, LIMITS)) - codes(compare(content(), content(), LIMITS)) == {code}
 
 
 class TestShown:

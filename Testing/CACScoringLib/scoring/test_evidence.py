@@ -55,7 +55,7 @@ def test_features_are_what_they_say(two_lesions):
     assert by_name["log_map_excess"][large] == pytest.approx(math.log1p(90 - 1.5 * 20))
     assert by_name["log_ct_excess"][large] == pytest.approx(math.log1p(135 - 105))
     assert by_name["slice_logit"][large] == pytest.approx(math.log(0.8 / 0.2), rel=1e-4)  # the likeliest of two slices
-    assert by_name["place_logit"][large] == pytest.approx(math.log(0.8 / 0.2) if large == 0 else 0, abs=1e-9)
+    assert by_name["place_logit"] == pytest.approx([math.log(0.8 / 0.2), 0], abs=1e-9)
     assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
 
 

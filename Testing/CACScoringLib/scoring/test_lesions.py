@@ -1,6 +1,7 @@
 """Lesions on objects whose answer is known on paper. Names of guarded faults: "Faults in existing tools"."""
 
 import math
+from dataclasses import asdict, replace
 
 import numpy as np
 import phantoms
@@ -9,6 +10,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTError, MaskError
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.options import rows_of
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import TUBE_VOLTAGE_BOUNDS_HU, ScoringRules, rules_for_tube_voltage
 
@@ -70,6 +72,30 @@ def test_components_below_one_square_millimetre_are_dropped(spacing_mm, pixels, 
 
 
 # --- lesions in three dimensions, arteries
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "joined"),
+    [
+        ((1, 3, 3), (2, 3, 3), True),
+        ((1, 3, 3), (2, 4, 4), True),
+        ((1, 3, 3), (2, 2, 2), True),
+        ((1, 3, 3), (2, 2, 4), True),
+        ((1, 3, 3), (3, 3, 3), False),
+        ((1, 3, 3), (2, 5, 3), False),
+        ((1, 3, 3), (1, 3, 5), False),
+        ((0, 0, 0), (1, 1, 1), True),
+        ((3, 6, 6), (4, 7, 7), True),
+        ((1, 3, 7), (1, 4, 0), False),  # the end of a row and the beginning of the next
+        ((1, 3, 7), (1, 5, 0), False),
+        ((1, 7, 3), (2, 0, 3), False),  # the last row of a slice and the first of the next
+        ((1, 7, 7), (2, 0, 0), False),
+        ((1, 7, 7), (2, 7, 0), False),
+    ],
+)
+def test_which_two_voxels_are_one_lesion(first, second, joined):
+    """In a scan of 8 × 8 pixels and 5 slices, whose first and last voxels are among them."""
+    assert len(lesions_of([first, second])) == (1 if joined else 2)
 
 
 # --- the lesion map
@@ -162,6 +188,8 @@ def test_labels_that_are_no_artery_map_are_refused(labels):
     [
         ({"threshold_hu": 200.0}, "must rise: 200, 200, 300, 400"),
         ({"threshold_hu": math.nan}, "threshold and three weight bounds"),
+        ({"threshold_hu": -5.0}, "above 0 HU, but is -5 HU"),
+        ({"threshold_hu": 0.0}, "above 0 HU"),
         ({"weight_bounds_hu": (200.0, 400.0, 300.0)}, "must rise"),
         ({"weight_bounds_hu": (200.0, 300.0)}, "three weight bounds"),
         ({"connectivity": 6}, "4 or 8, not 6"),
@@ -186,6 +214,43 @@ def test_rules_by_tube_voltage(kvp, bounds_hu):
     assert rules.calibration_mg_per_mm3_hu == 0.0008
     assert f"{kvp:g} kVp" in rules.name
     assert set(TUBE_VOLTAGE_BOUNDS_HU) == {70, 80, 100, 135}
+
+
+@pytest.mark.parametrize(
+    ("rules", "name"),
+    [
+        (ScoringRules(), "Agatston, 130 HU"),
+        (ScoringRules(threshold_hu=90.0), "Agatston, 90 HU"),
+        (ScoringRules(calibration_mg_per_mm3_hu=0.0007), "Agatston, 130 HU"),
+        (ScoringRules(minimum_pixels=3), "Agatston, 130 HU, changed: minimum_pixels = 3"),
+        (
+            ScoringRules(threshold_hu=90.0, connectivity=4, minimum_area_mm2=0.5),
+            "Agatston, 90 HU, changed: connectivity = 4, minimum_area_mm2 = 0.5",
+        ),
+        (replace(ScoringRules(threshold_hu=90.0), threshold_hu=130.0), "Agatston, 130 HU"),
+        (replace(ScoringRules(), threshold_hu=145.0), "Agatston, 145 HU"),
+        (
+            rules_for_tube_voltage(Acquisition("test", kvp=100.0), ScoringRules(minimum_pixels=4)),
+            "Agatston adapted to 100 kVp, 145 HU (Gräni 2018), changed: minimum_pixels = 4",
+        ),
+        (ScoringRules("MESA", minimum_pixels=4), "MESA"),
+        (ScoringRules("Agatston, 130 HU", threshold_hu=90.0), "Agatston, 90 HU"),
+    ],
+)
+def test_the_name_states_the_rules(rules, name):
+    assert rules.name == name
+    assert ScoringRules.recorded(asdict(rules)) == rules
+
+
+@pytest.mark.parametrize(
+    ("name", "below", "above"), [("minimum_area_mm2", 0.9, 1.1), ("reference_spacing_mm", 2.5, 3.5)]
+)
+def test_one_click_beside_the_standard(name, below, above):
+    """What the arrows of the panel's fields lead to; each is shown in full."""
+    row, standard = rows_of(ScoringRules)[name], getattr(ScoringRules(), name)
+    assert (standard - row.step, standard + row.step) == pytest.approx((below, above))
+    assert [round(value, row.decimals) for value in (below, above)] == [below, above]
+    assert row.limits[0] <= below < above <= row.limits[1]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from scipy import ndimage
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.quality.mass_calibration import MassCalibration
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.mass import CalciumMass, lesion_masses, summed
+from CACScoringLib.scoring.mass import CalciumMass, _Near, _Sums, lesion_masses, summed
 
 CALIBRATION = MassCalibration("given", 0.72)
 SPACING = (0.5, 0.5, 2.0)
@@ -107,6 +107,20 @@ def test_other_calcium_counts_for_no_lesion():
     others = (volume >= 130) & (found.id_map == 0)
     masses = lesion_masses(volume, SPACING, found, CALIBRATION, others)
     assert summed(masses.values()).integrated_mass_mg == pytest.approx(mass, rel=0.06)
+
+
+def test_the_error_of_an_uneven_background():
+    """Tissue of 40 HU to the left of a lesion and of 60 HU to its right: four eighths of the ring have 40, four 60.
+    Their standard deviation is √(8 · 10² / 7) = 10.69 HU; that of their mean is √8 times less."""
+    volume = np.full((3, 41, 41), 40.0, np.float32)
+    volume[:, :, 21:] = 60.0
+    _, rows, columns = np.indices(volume.shape)
+    radius = np.hypot(rows - 20, columns - 20.5)
+    ring = (radius > 6) & (radius < 12)
+    sums = _Sums(volume, np.zeros(volume.shape, np.uint16), None, SPACING)
+    everywhere = tuple(slice(0, size) for size in volume.shape)
+    error = sums._ring_error(_Near(everywhere, np.zeros_like(ring), ring))
+    assert error == pytest.approx(math.sqrt(800 / 7) / math.sqrt(8), rel=1e-3)
 
 
 def test_without_a_ring_there_is_no_mass():

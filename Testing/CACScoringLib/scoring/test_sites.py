@@ -94,6 +94,20 @@ def test_what_of_the_aorta_hangs_together_with_bone_is_bone(name, counts):
     assert found.any() == counts
 
 
+@pytest.mark.parametrize("at", [(0, 0, 0), (5, 23, 23), (0, 23, 0), (5, 0, 23)])
+def test_aorta_in_a_corner_of_the_scan_touches_only_what_lies_beside_it(at):
+    """Bone beside it makes it bone; bone in the opposite corner does not."""
+    names = np.full(SHAPE, label_of("descending aorta"))
+    candidates = np.zeros(SHAPE, bool)
+    candidates[at] = True
+    beside = tuple(place + 1 if place == 0 else place - 1 for place in at)
+    opposite = tuple(size - 1 - place for place, size in zip(at, SHAPE, strict=True))
+    for bone, counts in ((beside, False), (opposite, True)):
+        excluded = np.zeros(SHAPE, np.uint8)
+        excluded[bone] = BONE_LABEL
+        assert bool(sites(names, candidates, excluded=excluded)[at]) == counts
+
+
 def test_without_territories_candidates_are_not_assigned():
     region = HeartRegion(image_of(np.ones(SHAPE, np.uint8)), None, "lungs")
     found = candidate_sites(region, None, box(6, 18))

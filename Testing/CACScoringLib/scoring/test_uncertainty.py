@@ -1,0 +1,130 @@
+"""Intervals and probabilities of hand-made errors, whose answers are known on paper."""
+
+import math
+from dataclasses import replace
+
+import automatic_patient
+import pytest
+
+from CACScoringLib.scoring.rules import ScoringRules
+from CACScoringLib.scoring.uncertainty import (
+    LIMITS,
+    ScanErrors,
+    ScoreErrors,
+    difficulty,
+    shortest,
+    with_intervals,
+)
+
+
+def with_errors(*errors, quantity="agatston", chances=((0.0, 0.0, 0.0),) * 3):
+    return ScoreErrors(quantity, 0.0, 0.0, errors, chances)
+
+
+@pytest.mark.parametrize(
+    ("noise_hu", "thickness_mm", "expected"),
+    [
+        (20.0, 3.0, 1.0),
+        (None, None, 1.0),
+        (10.0, 3.0, 1.0),  # less noise is no easier
+        (40.0, 3.0, 1.5),
+        (60.0, 3.0, 2.0),
+        (20.0, 6.0, 1.25),
+        (20.0, 1.5, 1.25),
+        (20.0, 0.75, 1.5),
+        (40.0, 1.5, 1.75),
+    ],
+)
+def test_difficulty_grows_with_noise_and_with_thickness_either_way(noise_hu, thickness_mm, expected):
+    """One half for twice the noise, a quarter for twice or half the thickness."""
+    assert difficulty((0.5, 0.25), noise_hu, thickness_mm) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("errors", "level", "expected"),
+    [
+        ((), 0.9, (-math.inf, math.inf)),
+        ((-2.0, 3.0), 0.9, (-2.0, 3.0)),
+        ((-9.0, -1.0, 0.0, 1.0), 0.5, (-1.0, 1.0)),
+        ((-3.0, -2.0, 0.0, 1.0), 0.5, (-2.0, 1.0)),  # of two as short, that about zero
+        ((-1.0, 0.0, 2.0, 3.0), 0.5, (-1.0, 2.0)),
+        (tuple(range(-10, 10)), 0.9, (-9, 9)),  # 19 of 20, one more than nine of ten
+    ],
+)
+def test_shortest_range(errors, level, expected):
+    assert shortest(errors, level) == expected
+
+
+@pytest.mark.parametrize(
+    ("quantity", "score", "place", "expected"),
+    [
+        ("agatston", 0.5, 0, (0.0, 1.0)),
+        ("agatston", 50.0, 1, (1.0, 100.0)),
+        ("agatston", 150.0, 2, (100.0, 400.0)),
+        ("mass_mg", 0.1, 0, (0.0, 0.2)),
+        ("mass_mg", 5.0, 1, (0.2, 20.0)),
+        ("mass_mg", 30.0, 2, (20.0, 80.0)),
+    ],
+)
+def test_an_interval_of_one_class_ends_at_its_limits(quantity, score, place, expected):
+    """The errors of this class are wide, those of lower ones far too large for them, those of higher ones too small."""
+    errors = [(50.0,)] * place + [(-20.0, 20.0)] + [(-50.0,)] * (3 - place)
+    assert with_errors(*errors, quantity=quantity).interval(score) == expected
+
+
+def test_an_interval_by_hand():
+    """Errors of ± ln 2 double 1 + score; a difficulty of 1.5 and a distance of 1 make that eightfold."""
+    ln2 = math.log(2)
+    errors = replace(with_errors(*[(-ln2, ln2)] * 4), noise_weight=0.5)
+    assert errors.interval(199.0) == pytest.approx((99.0, 399.0))
+    assert errors.interval(199.0, 40.0, 3.0, 1.0) == pytest.approx((24.0, 1599.0))
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [
+        (99.0, (0.1, 0.4, 0.25, 0.25)),
+        (0.0, (0.5, 0.5, 0.0, 0.0)),
+    ],
+)
+def test_probabilities_of_classes(score, expected):
+    """By log-odds: nine to one, even and one to three of reaching 1, 100 and 400 at ln(1 + score) = ln 100; at a score
+    of 0 even, and next to nothing."""
+    ln100 = math.log(100)
+    nine, third = math.log(9) / ln100, -math.log(3) / ln100
+    chances = ((nine, 0.0, 0.0), (1.0, -60.0, -ln100), (third, -60.0, 0.0))
+    errors = with_errors((-9.0, 0.0), (0.0,), (0.0,), (0.0,), chances=chances)
+    assert errors.probabilities(score) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_score_above_those_of_all_without_calcium_leaves_no_probability_of_none():
+    """The highest such score was e² − 1; at twice the errors e⁴ − 1 is."""
+    chances = ((0.0, 0.0, 0.0), (0.0, 0.0, -math.log(3)), (0.0, 0.0, -math.log(3)))
+    errors = with_errors((-2.0, 0.0), (0.0,), (0.0,), (0.0,), chances=chances)
+    assert errors.probabilities(math.expm1(1.9)) == pytest.approx((0.5, 0.25, 0.0, 0.25))
+    assert errors.probabilities(math.expm1(2.1)) == pytest.approx((0.0, 0.5, 0.0, 0.5))
+    assert errors.probabilities(math.expm1(2.1), scale=2.0) == pytest.approx((0.5, 0.25, 0.0, 0.25))
+
+
+def test_limits_are_those_of_the_categories():
+    assert LIMITS["agatston"] == (1.0, 100.0, 400.0)
+
+
+@pytest.mark.parametrize("reviewed", [False, True])
+@pytest.mark.parametrize(
+    ("rules", "has_intervals"),
+    [
+        (ScoringRules(), True),
+        (ScoringRules(minimum_pixels=3), True),
+        (ScoringRules(threshold_hu=145.0, weight_bounds_hu=(222.0, 334.0, 446.0)), True),
+        (ScoringRules(threshold_hu=90.0), False),
+        (ScoringRules(weight_bounds_hu=(200.0, 300.0, 500.0)), False),
+        (ScoringRules(reference_spacing_mm=2.5), False),
+    ],
+)
+def test_intervals_are_of_the_clinical_rule_only(rules, has_intervals, reviewed):
+    method = automatic_patient.scored().methods["threshold"]
+    bare = replace(method, rules=rules, intervals={}, category_probabilities={})
+    bare = replace(bare, status="reviewed") if reviewed else bare
+    scored = with_intervals("threshold", bare, ScanErrors.stored(automatic_patient.map_card(), None, None))
+    assert bool(scored.intervals) == has_intervals
