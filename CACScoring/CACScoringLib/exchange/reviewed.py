@@ -14,6 +14,9 @@ from ..io.dicom import read_bounded, translate_dicom_errors
 from .review_file import SEGMENTATIONS, check_kind
 from .segment_sites import coded_anatomy, labels_of
 
+CENTRE_TOLERANCE = 0.02
+"""Distance in pixels within which a contour passes a pixel's centre: writers round coordinates to 0.01 mm."""
+
 
 def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
     """Read a reader's lesions of a scan as a map of `Site` labels.
@@ -161,11 +164,12 @@ def _structures(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
 
 
 def _filled(contours: list[Dataset], image: sitk.Image, name: str) -> dict[int, np.ndarray]:
-    """Pixels within the contours of one structure by slice; a contour within another one is a hole."""
+    """Pixels in and on the contours of one structure by slice; a contour within another one is a hole."""
     from skimage.draw import polygon2mask
 
     columns, rows, slices = image.GetSize()
-    filled: dict[int, np.ndarray] = {}
+    inside: dict[int, np.ndarray] = {}
+    border: dict[int, np.ndarray] = {}
     for contour in contours:
         if (
             not str(contour.ContourGeometricType).startswith("CLOSED_PLANAR")
@@ -179,9 +183,30 @@ def _filled(contours: list[Dataset], image: sitk.Image, name: str) -> dict[int, 
             raise MaskError(f"{name} holds contours that do not lie in the slices of the CT. Draw them in its slices.")
         if not 0 <= k < slices or contour.ContourGeometricType == "POINT":
             continue
-        inside = polygon2mask((rows, columns), index[:, [1, 0]])
-        filled[k] = filled[k] ^ inside if k in filled else inside
-    return filled
+        corners = index[:, [1, 0]]
+        on_contour = _on_contour(corners, (rows, columns))
+        border[k] = border.get(k, False) | on_contour
+        inside[k] = inside.get(k, False) ^ (polygon2mask((rows, columns), corners) & ~on_contour)
+    return {k: pixels | border[k] for k, pixels in inside.items()}
+
+
+def _on_contour(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Mask of the pixels whose centres a closed contour passes, as where it connects the outermost pixels' centres.
+
+    corners: Rows and columns, [n, 2].
+    """
+    pixels = np.zeros(shape, bool)
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        step = end - start
+        axis = int(np.abs(step).argmax())
+        low, high = sorted((start[axis], end[axis]))
+        along = np.arange(np.ceil(low - CENTRE_TOLERANCE), np.floor(high + CENTRE_TOLERANCE) + 1)
+        points = start + np.outer(along - start[axis], step / (step[axis] or 1))
+        centres = np.rint(points).astype(int)
+        is_near = (np.abs(points - centres) <= CENTRE_TOLERANCE).all(axis=1)
+        centres = centres[is_near & ((centres >= 0) & (centres < shape)).all(axis=1)]
+        pixels[tuple(centres.T)] = True
+    return pixels
 
 
 def _check_frame_of_reference(uid: object, scan: CTScan, name: str) -> None:

@@ -158,6 +158,30 @@ def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(given, tmp
     assert (labels == expected).all()
 
 
+@pytest.mark.parametrize(
+    ("corners", "pixels"),
+    [
+        ([square(10, 13, 5)], [(i, j) for i in range(10, 14) for j in range(10, 14)]),
+        ([square(10.01, 12.99, 5)], [(i, j) for i in range(10, 14) for j in range(10, 14)]),
+        ([square(9.5, 13.5, 5)], [(i, j) for i in range(10, 14) for j in range(10, 14)]),
+        ([[(7, 8, 5)]], [(7, 8)]),
+        ([[(7, 8, 5), (10, 8, 5)]], [(7, 8), (8, 8), (9, 8), (10, 8)]),
+        ([[(7, 8, 5), (9, 10, 5)]], [(7, 8), (8, 9), (9, 10)]),
+        ([[(10, 8, 5), (12, 10, 5), (10, 12, 5), (8, 10, 5)]], [(10, 8), (9, 9), (10, 9), (11, 9)]
+         + [(i, 10) for i in range(8, 13)] + [(9, 11), (10, 11), (11, 11), (10, 12)]),
+        ([square(10, 15, 5), square(11, 14, 5)], [(i, j) for i in range(10, 16) for j in range(10, 16)
+         if not (i in (12, 13) and j in (12, 13))]),
+        ([[(-2, 0, 5), (1, 0, 5)]], [(0, 0), (1, 0)]),
+    ],
+)  # fmt: skip
+def test_pixels_on_a_contour_belong_to_it(given, corners, pixels, tmp_path):
+    """As OpenCV's findContours and rt-utils draw them, through the centres of the outermost pixels."""
+    scan = read_ct(given.ct)
+    path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", corners)])
+    found = sitk.GetArrayFromImage(read_reviewed(path, scan))
+    assert {(i, j) for _k, j, i in np.argwhere(found).tolist()} == set(pixels)
+
+
 def test_an_element_of_unknown_kind_is_broken(given, tmp_path):
     scan = read_ct(given.ct)
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", [square(9, 12, 5)])])
