@@ -44,7 +44,12 @@ def score_with_empty_home(tmp_path_factory):
     path = os.pathsep.join([str(ROOT / "CACScoring"), str(ROOT / "CACTraining")])
     environment = {**kept, "HOME": str(home), "USERPROFILE": str(home), "PYTHONPATH": path}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        start_new_session=True,
     )
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
