@@ -147,6 +147,10 @@ class TestSlices:
         low, high = (float(done.measures["Sensitivity"]["blind " + end]) for end in ("low", "high"))
         assert (round(low, 2), high) == (0.4, 1.0), "exact, of the four patients who have such slices"
 
+    def test_table_of_models_names_where_each_comes_from(self, compare, slices, tmp_path):
+        done = compare([card("slices", "third", tmp_path / "bundled", 0.1), slices[0]])
+        assert [row["From"] for row in table(done.folder / "tables" / "models.csv")] == ["bundled", "file"]
+
     def test_without_a_threshold_only_the_curve(self, compare, slices, tmp_path):
         done = compare([slices[0], card("slices", "knows", tmp_path / "other")])
         assert "threshold are missing for models" in done.text
