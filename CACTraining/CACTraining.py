@@ -68,14 +68,12 @@ class CACTrainingWidget(lifecycle.PanelWidget):
 
         self.logic = CACTrainingLogic()
         self.steps = Steps(self.ui)
-        self.project = ProjectSection(self.ui, Worker(None, LIBRARY), self._projectOpened)
+        self.project = ProjectSection(self.ui, Worker(None, LIBRARY), self._projectOpened, self._mend)
         self.annotate = AnnotateSection(self.ui, Worker(None, LIBRARY), Worker(None, LIBRARY))
-        self.train = TrainSection(self.ui, Worker(None, LIBRARY))
+        self.train = TrainSection(self.ui, Worker(None, LIBRARY), self._mend)
         self.evaluate = EvaluateSection(self.ui, Worker(None, LIBRARY))
         self.sections = (self.project, self.annotate, self.train, self.evaluate)
         self.ui.pages.currentChanged.connect(self._pageChosen)
-        for section in (self.project, self.train):
-            section.remedyAsked.connect(self._mend)
         self.steps.show(None)
 
     def nodeRemoved(self, node) -> None:

@@ -6,7 +6,7 @@ ADVICE = {
     "body-cut-off": "Prefer a CT with a larger field of view.",
     "chest-cut-off": "Prefer a CT of the whole chest.",
     "digital-patient": "Do not interpret the numbers as performance in patients.",
-    "heart-not-known": "Begin with a model that finds the heart (--start).",
+    "heart-not-known": "Begin with a model that finds the heart.",
     "possible-calcium": "Check these places; do not use a scan that has calcium of its own.",
     "patient-id-missing": "Fill in the column patient, so that no patient is in both training and test.",
     "project-doubt": "Correct in the project what the message names.",

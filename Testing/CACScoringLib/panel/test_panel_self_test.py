@@ -43,9 +43,9 @@ class TestDeadPages:
         assert lines[0] == "CACScoring: AttributeError: no such thing"
 
     def test_a_section_that_dies_when_it_is_opened(self, panel, dies):
-        from CACScoringLib.panel import review_section
+        from CACScoringLib.panel import editor
 
-        dies(review_section, "LesionEditor")
+        dies(editor, "LesionEditor")
         lines = panel_self_test.deadPages("CACScoring")
         assert lines == ["CACScoring, page One scan: AttributeError: no such thing"]
 

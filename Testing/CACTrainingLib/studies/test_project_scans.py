@@ -80,7 +80,7 @@ class TestWhich:
         assert [scan.name for scan in scans] == ["chest (0001)", "chest (0002)"]
         assert len(warnings) == 1
         assert "ben is left out" in warnings[0]
-        assert "cac project relocate" in warnings[0]
+        assert "is no longer where it was" in warnings[0]
 
 
 class TestAnnotated:

@@ -15,7 +15,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.panel.lifecycle import Section, Signal
+from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.widgets import InSight, dataOf, say
 from CACScoringLib.panel.worker import Worker, showIn
@@ -39,10 +39,12 @@ class ProjectSection(Section):
     """The widgets of the page.
 
     worker: runs what takes long. onProject: called with the project after it was opened or its scans have changed, and
-    with None when none is open. remedyAsked: tells the remedy of a finding, and the id of its scan.
+    with None when none is open. onRemedy: called with the remedy that a finding offers, and the id of its scan.
     """
 
-    def __init__(self, ui, worker: Worker, onProject: Callable[[Project | None], None]) -> None:
+    def __init__(
+        self, ui, worker: Worker, onProject: Callable[[Project | None], None], onRemedy: Callable[[str, str], None]
+    ) -> None:
         self._ui = ui
         self._worker = worker
         self._onProject = onProject
@@ -50,7 +52,6 @@ class ProjectSection(Section):
         self._folder = ""
         self._askForFolder, self._askForFile = askForFolder, askForFile
         self._checkInSight = InSight(ui.checkSectionButton)
-        self.remedyAsked = Signal()
         prepareColumns(ui.scanTable, SCAN_TITLES, (14, 9, 10))
         prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (12, 5, 5, 15, 5, 7))
         ui.agreementTable.setToolTip(
@@ -73,7 +74,7 @@ class ProjectSection(Section):
         for use, name in _useNames().items():
             ui.useBox.addItem(name, use)
         ui.useBox.activated.connect(lambda *_args: self._setUse())
-        ui.findingLabel.linkActivated.connect(lambda link: self.remedyAsked.emit(*link.split("/", 1)))
+        ui.findingLabel.linkActivated.connect(lambda link: onRemedy(*link.split("/", 1)))
         ui.scanTable.itemSelectionChanged.connect(self._showButtons)
         ui.projectBar.setVisible(False)
         self._showProgress = showIn(ui.projectStatusLabel, ui.projectBar)

@@ -1,10 +1,11 @@
 """The page of training: a new training with the check of what it needs, and the trainings that there are."""
 
 # Slicer's naming.
-# ruff: noqa: N802
+# ruff: noqa: N802, N803
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import qt
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.panel.lifecycle import Section, Signal
+from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import TRAINING_REQUIREMENTS, ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import addRows, dataOf, fillBox, showPath, singleShot, watchPath
@@ -41,13 +42,12 @@ _MOST_FINDINGS = 6
 
 
 class TrainSection(Section):
-    """The page. worker: looks for what a training lacks. remedyAsked: tells the remedy of a finding, and its scan."""
+    """The page. worker: looks for what a training lacks. onRemedy: as of `ProjectSection`."""
 
-    def __init__(self, ui, worker: Worker) -> None:
+    def __init__(self, ui, worker: Worker, onRemedy: Callable[[str, str], None]) -> None:
         from ...training.settings import LoopSettings
 
         self._worker = worker
-        self.remedyAsked = Signal()
         self.ui = ui
         addRows(ui, ui.trainMoreBox.layout(), 1, LoopSettings, {parameterOf(name): name for name in ASKED})
         self._project: Project | None = None
@@ -66,7 +66,7 @@ class TrainSection(Section):
         ui.trainAnnotatorBox.currentIndexChanged.connect(
             lambda *_args: self._set("trainAnnotator", dataOf(ui.trainAnnotatorBox))
         )
-        ui.trainCheckLabel.linkActivated.connect(lambda link: self.remedyAsked.emit(*link.split("/", 1)))
+        ui.trainCheckLabel.linkActivated.connect(lambda link: onRemedy(*link.split("/", 1)))
         ui.trainStartButton.clicked.connect(self._start)
         ui.trainCheckButton.clicked.connect(self._installOrCheck)
         ui.elsewhereCopyButton.clicked.connect(self._copy)
