@@ -101,10 +101,16 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A verified model ready to run, on its device. network: what `inference.predict` runs."""
+    """A verified model ready to run, on its device. network: what `inference.predict` runs.
+
+    Pickled, as in a result that another process receives, it is its card alone, and network is None.
+    """
 
     card: ModelCard
     network: Runner | torch.nn.Module
+
+    def __reduce__(self) -> tuple[type[LoadedModel], tuple[ModelCard, None]]:
+        return LoadedModel, (self.card, None)
 
 
 def describe(

@@ -7,7 +7,9 @@ less of the processor. PyTorch runs them on GPUs, and all other networks; it is 
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+import weakref
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -72,21 +74,33 @@ class ProcessorNetwork:
     """A network on the processor. Inputs are run one by one, several of them at the same time."""
 
     def __init__(self, graph: openvino.Model) -> None:
+        # On every processor in the same precision, so that scores do not depend on it.
+        self._options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+        if _threads is not None:
+            self._options["INFERENCE_NUM_THREADS"] = str(_threads)
+        self._graph = graph
+        self._compiled: openvino.CompiledModel | None = None
+        self._compile()
+        _networks.add(self)
+
+    def _compile(self) -> openvino.CompiledModel:
         from ..networks.openvino_runtime import ov
 
-        # On every processor in the same precision, so that scores do not depend on it.
-        options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-        if _threads is not None:
-            options["INFERENCE_NUM_THREADS"] = str(_threads)
-        self._compiled = ov.Core().compile_model(graph, "CPU", options)
+        self._compiled = compiled = ov.Core().compile_model(self._graph, "CPU", self._options)
+        return compiled
+
+    def stop_threads(self) -> None:
+        """End the network's threads; they begin again with the next run."""
+        self._compiled = None
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """The outputs, float32 [n, …], of inputs float32 [n, …]. Raises DeviceError where memory runs out."""
         # Not AsyncInferQueue: its Python callbacks can wait for ever for the thread that frees the network.
-        count = min(len(inputs), self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        compiled = self._compiled or self._compile()
+        count = min(len(inputs), compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         outputs: list[np.ndarray] = []
         try:
-            requests = [self._compiled.create_infer_request() for _ in range(count)]
+            requests = [compiled.create_infer_request() for _ in range(count)]
             for place in range(len(inputs) + count):
                 request = requests[place % count]
                 if place >= count:
@@ -99,6 +113,19 @@ class ProcessorNetwork:
                 raise _too_little_memory() from error
             raise
         return np.concatenate(outputs)
+
+
+_networks: weakref.WeakSet[ProcessorNetwork] = weakref.WeakSet()
+
+
+def _stop_threads() -> None:
+    for network in list(_networks):
+        network.stop_threads()
+
+
+# A forked process has none of its parent's threads: a network with threads would wait for them for ever.
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(before=_stop_threads)
 
 
 def prepared(network: torch.nn.Module, device: str) -> torch.nn.Module:
