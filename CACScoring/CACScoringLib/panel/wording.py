@@ -5,11 +5,7 @@
 
 from __future__ import annotations
 
-import re
-
-_COMMANDS = "calibrate|cohort|compare|data|drr|evaluate|insert|models|phantom|project|pull|review|score|train|validate"
-_OF_THE_COMMAND_LINE = re.compile(rf"(?<![\w-])--[a-z]|(?<![\w./-])cac (?:{_COMMANDS})\b")
-_SENTENCES = re.compile(r"[^.!?]*(?:[.!?](?!\s|$)[^.!?]*)*[.!?]*\s*")
+from ..core.text import without_options
 
 _PANEL_WORDS = {
     r"give (?:a )?--heart MASK": "choose a heart mask under Input",
@@ -30,6 +26,7 @@ _PANEL_WORDS = {
         "Load the scan from its DICOM files, which state it"
     ),
     r"--start needs": "Start from needs",
+    r" \(--start\)": "",
 }
 """Patterns of the command line's words, and what stands in the panels for them."""
 
@@ -39,13 +36,4 @@ def inPanel(message: str) -> str:
 
     A line all of whose sentences do stays as it is.
     """
-    return "\n".join(_line(line) for line in message.split("\n"))
-
-
-def _line(text: str) -> str:
-    if not _OF_THE_COMMAND_LINE.search(text):
-        return text
-    for pattern, words in _PANEL_WORDS.items():
-        text = re.sub(pattern, words, text)
-    sentences = [sentence for sentence in _SENTENCES.findall(text) if not _OF_THE_COMMAND_LINE.search(sentence)]
-    return "".join(sentences).rstrip() or text
+    return without_options(message, _PANEL_WORDS)
