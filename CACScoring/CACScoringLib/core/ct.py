@@ -182,6 +182,31 @@ class CTScan:
     source: Path | None = None
     dicom_files: tuple[Path, ...] = ()
 
+    @classmethod
+    def from_array(
+        cls,
+        array: np.ndarray,
+        affine: np.ndarray | None = None,
+        spacing_mm: tuple[float, float, float] | None = None,
+        acquisition: Acquisition | None = None,
+    ) -> CTScan:
+        """Make a scan of an array of HU. Raises CTError.
+
+        Args:
+            array: Three-dimensional, HU, any axis order that `affine` describes.
+            affine: 4 × 4 matrix from array indices to mm towards right, anterior and superior, as nibabel has it.
+            spacing_mm: Distances along the array's axes, in place of an affine; the axes then run superior, posterior
+                and left, as those of `hu`.
+            acquisition: How the scan was made, such as `Acquisition("memory", kvp=120)`; None where unknown.
+        """
+        from .arrays import image_from_array  # imports this module
+
+        return scan_from_image(image_from_array(array, affine, spacing_mm), acquisition or Acquisition("memory"))
+
+    def __repr__(self) -> str:
+        size, spacing = (" × ".join(f"{n:.4g}" for n in v) for v in (self.image.GetSize(), self.image.GetSpacing()))
+        return f"CTScan({self.source.name if self.source else 'in memory'}, {size} voxels of {spacing} mm)"
+
     @property
     def hu(self) -> np.ndarray:
         """Read-only view of the voxels, [k, j, i], HU; it outlives the scan."""

@@ -1,0 +1,79 @@
+"""NumPy arrays as images, and images as NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .ct import NotHounsfieldError, NotVolumeError, SliceGeometryError
+
+_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
+
+_LARGEST_SHEAR = 1e-3
+"""Largest cosine of the angle between two axes."""
+
+
+class ArrayImage(sitk.Image):
+    """SimpleITK image that NumPy reads: `np.asarray(image)` is its array [k, j, i]."""
+
+    def __init__(self, *image: Any) -> None:
+        super().__init__(*image)  # type: ignore[no-untyped-call]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = sitk.GetArrayFromImage(self)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def image_from_array(
+    array: np.ndarray, affine: np.ndarray | None, spacing_mm: tuple[float, float, float] | None
+) -> sitk.Image:
+    """Return an array as an image; see `CTScan.from_array`.
+
+    Raises:
+        NotVolumeError: The array has not three axes.
+        NotHounsfieldError: The array holds no real numbers.
+        SliceGeometryError: The array has no place in space, or its axes are not perpendicular.
+    """
+    array = np.asarray(array)
+    if array.ndim != 3:
+        raise NotVolumeError(f"The array has {array.ndim} axes (shape {array.shape}); a volume has three.")
+    if array.dtype.kind not in "iuf":
+        raise NotHounsfieldError(f"The array holds values of type {array.dtype}; HU are integers or floats.")
+    if (affine is None) == (spacing_mm is None):
+        raise SliceGeometryError("Give either the affine of the array or its spacing in mm, not both or neither.")
+    if affine is None:
+        # Axes towards superior, posterior and left, as those of CTScan.hu.
+        steps_mm = _numbers(spacing_mm, (3,), "The spacing")
+        axes, origin = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]), np.zeros(3)
+    else:
+        affine = _numbers(affine, (4, 4), "The affine")
+        axes, origin = affine[:3, :3], affine[:3, 3]
+        steps_mm = np.linalg.norm(axes, axis=0)
+        axes = axes / np.where(steps_mm > 0, steps_mm, 1.0)
+    if not (steps_mm > 0).all() or not np.isfinite(steps_mm).all():
+        raise SliceGeometryError(f"Spacings are above 0 mm, not {', '.join(f'{step:g}' for step in steps_mm)}.")
+    if np.abs(axes.T @ axes - np.eye(3)).max() > _LARGEST_SHEAR:
+        raise SliceGeometryError("The affine is sheared. Resample the array to perpendicular axes first.")
+    # SimpleITK knows neither half and extended precision nor foreign byte orders.
+    is_odd = array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8)
+    array = np.ascontiguousarray(array, np.float32 if is_odd else array.dtype.newbyteorder("="))
+    image = sitk.GetImageFromArray(array)
+    # The last axis of an array is the first of an image.
+    image.SetSpacing(steps_mm[::-1].tolist())
+    image.SetOrigin((_LPS_FROM_RAS @ origin).tolist())
+    image.SetDirection((_LPS_FROM_RAS @ axes[:, ::-1]).ravel().tolist())
+    return image
+
+
+def _numbers(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Return values as float64 of a shape. Raises SliceGeometryError."""
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise SliceGeometryError(f"{name} is {values!r}, which are no numbers.") from error
+    if array.shape != shape:
+        size = " × ".join(map(str, shape))
+        raise SliceGeometryError(f"{name} holds {size} numbers, not an array of shape {array.shape}.")
+    return array
