@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .core.version import VERSION
+
 if TYPE_CHECKING:
-    from .api import CalciumResult, agatston, compare, project_radiograph, score
+    from .api import agatston, compare, project_radiograph, score, score_many
+    from .calcium_result import CalciumResult
     from .core.ct import Acquisition, CTError, CTScan, ScanWarning, scan_from_image
     from .core.labels import Artery, NonCoronary
     from .drr.job import DrrSettings
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from .scoring.lesions import Lesion
     from .scoring.rules import ScoringRules
     from .scoring.scores import Score
+
+__version__ = VERSION
 
 __all__ = [
     "Acquisition",
@@ -43,6 +48,7 @@ __all__ = [
     "read_mask",
     "scan_from_image",
     "score",
+    "score_many",
 ]
 
 

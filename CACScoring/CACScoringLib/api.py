@@ -2,191 +2,201 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import SimpleITK as sitk
 
+from .calcium_result import CalciumResult
+from .core.arrays import image_from_array
 from .core.ct import (
     Acquisition,
-    CTError,  # noqa: F401
+    CTError,
     CTScan,
     MaskError,
-    ScanWarning,
+    ScanWarning,  # noqa: F401
     mask_on_scan_grid,
     same_grid,
     scan_from_image,
     with_warnings,
 )
-from .core.files import OutputFolder
 from .core.labels import Artery, NonCoronary  # noqa: F401
-from .core.progress import Progress
+from .core.progress import Progress, TextProgress
+from .core.python_words import python_words
 from .drr.geometry import centre_mm, view_named
 from .drr.job import DrrSettings
 from .drr.projection import Radiograph, body_only, radiograph
-from .io.reading import read_ct, read_lesion_labels, read_mask  # noqa: F401
+from .io import reading
+from .io.reading import read_lesion_labels, read_mask
 from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings, score_scan
+from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
-from .report.files import Cell, lesion_rows
-from .report.page import result_as_fragment
-from .results import MethodResult, ScoreResult
-from .run import RunSettings, comparable, write_result
+from .results import MethodResult
+from .run import comparable
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
-from .scoring.lesions import Lesion, find_lesions
+from .scoring.lesions import Lesion, find_lesions  # noqa: F401
 from .scoring.rules import ScoringRules
-from .scoring.scores import Score, method_result
+from .scoring.scores import Score, method_result  # noqa: F401
+
+read_ct = python_words()(reading.read_ct)
 
 
-@dataclass(frozen=True, repr=False)
-class CalciumResult:
-    """Scores of one CT. A notebook shows it as a table with pictures of the largest lesions.
+@runtime_checkable
+class NiftiImage(Protocol):
+    """Image of nibabel."""
 
-    All images are on the scan's grid: axial slices, axes towards patient left, posterior and superior.
-
-    Attributes:
-        details: Everything the scoring found, its settings and models included.
-    """
-
-    details: ScoreResult
-
-    @property
-    def methods(self) -> dict[str, MethodResult]:
-        """Scores by method: "threshold" is the clinical rule, "decomposition" the calcium map."""
-        return self.details.methods
-
-    @property
-    def total(self) -> Score:
-        """Total score by the clinical rule: `total.agatston`, `total.volume_mm3`, `total.mass_mg`."""
-        return self.methods["threshold"].total
-
-    @property
-    def arteries(self) -> dict[Artery, Score]:
-        """Score of each coronary artery by the clinical rule."""
-        return self.methods["threshold"].arteries
-
-    @property
-    def lesions(self) -> tuple[Lesion, ...]:
-        """Lesions counted by the clinical rule, by artery and then from head to feet."""
-        return self.methods["threshold"].lesions.lesions
-
-    @property
-    def warnings(self) -> tuple[ScanWarning, ...]:
-        """Doubts about the scan and its scores; read those with `severe` before any number."""
-        return self.details.warnings
-
-    @property
-    def calcium_map(self) -> sitk.Image | None:
-        """HU that calcium adds to each voxel, 0 elsewhere; None if only the clinical rule was used."""
-        parts = self.details.decomposition
-        return None if parts is None else parts.calcium_map
-
-    @property
-    def heart(self) -> sitk.Image:
-        """Mask of the heart, uint8, 0 and 1."""
-        return self.details.heart.mask
-
-    @property
-    def territories(self) -> sitk.Image | None:
-        """Labels of the vessel territories (`core.labels.TERRITORIES`), uint8; None without that network."""
-        return self.details.territories
-
-    def table(self) -> list[dict[str, Cell]]:
-        """List all lesions of all methods, also those left out and those outside the coronary arteries.
-
-        Returns:
-            One row per lesion, with the columns of `lesions.csv`; `pandas.DataFrame` takes the list as it is.
-
-        Examples:
-            >>> result = cac.score(cac.read_ct("ct.nrrd"), threshold_only=True)
-            >>> row = result.table()[0]
-            >>> row["method"], row["lesion"], row["artery"]
-            ('threshold', 1, 'unassigned')
-        """
-        return lesion_rows(self.details)
-
-    def write(self, folder: Path | str, *, overwrite: bool = False, identify: bool = False) -> None:
-        """Write the report, `scores.json`, `lesions.csv` and all images, as `cac score` does.
-
-        Args:
-            folder: Folder of the results; made where it does not exist.
-            overwrite: Replace an earlier result in the folder.
-            identify: Include the patient's name and ID, the study date and UIDs.
-
-        Raises:
-            OutputError: The folder is not empty or cannot be written to.
-
-        Examples:
-            >>> result = cac.score(cac.read_ct("ct.nrrd"), threshold_only=True)
-            >>> result.write("result")
-            >>> Path("result", "report.html").is_file()
-            True
-        """
-        write_result(OutputFolder(Path(folder), overwrite), self.details, RunSettings(identify=identify), Progress())
-
-    def __repr__(self) -> str:
-        method = self.methods["threshold"]
-        return f"CalciumResult(agatston={self.total.agatston:.1f}, lesions={self.total.lesions}, {method.status})"
-
-    def _repr_html_(self) -> str:
-        return result_as_fragment(self.details)
+    dataobj: Any
+    affine: Any
 
 
+ImageSource = sitk.Image | NiftiImage | Path | str
+"""SimpleITK or nibabel image, or path of a file."""
+
+
+@python_words()
 def score(
-    ct: CTScan,
+    ct: CTScan | ImageSource,
     *,
     rules: ScoringRules | None = None,
-    heart: sitk.Image | None = None,
-    lesions: sitk.Image | None = None,
+    heart: ImageSource | None = None,
+    lesions: ImageSource | None = None,
     threshold_only: bool = False,
+    allow_unusual: bool = False,
+    device: str = "auto",
+    progress: bool = False,
 ) -> CalciumResult:
     """Score a CT by the clinical rule and by the calcium map.
 
     Without `lesions` the score is automatic or, with `threshold_only`, a list of candidates that nobody reviewed:
-    `result.methods["threshold"].status` states which.
+    `result.status` states which.
 
     Args:
-        ct: The CT.
+        ct: The CT: a DICOM folder or image file, as `read_ct` takes it, an image of SimpleITK or nibabel in HU, or a
+            `CTScan`, which alone states series and tube voltage. For an array: `CTScan.from_array`.
         rules: The scoring rules, used as they are; None for those of Agatston et al., with a threshold of 130 HU at 120
             kVp and the thresholds published for 70, 80, 100 and 135 kVp.
         heart: Mask of the heart, on any grid; None to find the heart.
         lesions: A reader's label map of the lesions (`Artery` and `NonCoronary` values), on any grid.
         threshold_only: Use no network, only the clinical rule.
+        allow_unusual: Score a contrast-enhanced scan, or one whose anatomy contradicts its header, with a warning.
+        device: Device of the networks: "auto", "cpu" or "cuda".
+        progress: Show a bar on standard error.
 
     Raises:
         NoHeartError: No heart was found.
         ContrastError: The scan was made with contrast.
         OrientationError: The anatomy contradicts the orientation in the file's header.
         MaskError: The heart mask or the lesion labels do not fit the scan.
-        CTError: The scan cannot be scored for another reason.
+        CTError: The scan cannot be read, or cannot be scored for another reason.
+        TypeError: An argument is of another type.
 
     Examples:
-        >>> ct = cac.read_ct("ct.nrrd")
-        >>> result = cac.score(ct)
+        >>> result = cac.score("ct.nrrd")
         >>> result  # doctest: +ELLIPSIS
         CalciumResult(agatston=..., lesions=..., automatic)
-        >>> result.arteries[cac.Artery.LM].agatston < result.total.agatston
+        >>> result.arteries["LM"].agatston < result.total.agatston
         True
-        >>> result.calcium_map.GetSize() == ct.image.GetSize()
-        True
+        >>> np.asarray(result.calcium_map).shape
+        (54, 240, 240)
     """
-    models = _models(threshold_only, heart is not None)
-    settings = ScoreSettings(rules=rules or ScoringRules(), adapt_to_tube_voltage=rules is None)
-    return CalciumResult(score_scan(with_warnings(ct, *models.warnings), settings, heart, lesions, models.networks))
+    if not isinstance(rules, ScoringRules | None):
+        raise _wrong_type("rules", rules, "cac.ScoringRules, such as cac.ScoringRules(minimum_pixels=3)")
+    settings = ScoreSettings(
+        rules=rules or ScoringRules(),
+        adapt_to_tube_voltage=rules is None,
+        allow_contrast=allow_unusual,
+        allow_reversed=allow_unusual,
+    )
+    shown = TextProgress(sys.stderr, bar=True) if progress else Progress()
+    try:
+        models = _models(threshold_only, heart is not None, device)
+        shown.begin(["reading", *scoring_steps(models.networks)])
+        with shown.step("reading"):
+            scan = with_warnings(_scan(ct), *models.warnings)
+            heart_mask = None if heart is None else _image("heart", heart, read_mask)
+            labels = None if lesions is None else _image("lesions", lesions, read_lesion_labels)
+        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, shown))
+    finally:
+        shown.done(Path())
+
+
+def score_many(
+    scans: Iterable[Path | str], *, progress: bool = False, **arguments: Any
+) -> Iterator[tuple[Path, CalciumResult | CTError]]:
+    """Score scans one after the other. `cac cohort` scores many at once, and resumes.
+
+    Args:
+        scans: DICOM folders or image files.
+        progress: Show a bar on standard error.
+        arguments: As of `score`.
+
+    Yields:
+        The path of each scan with its result, or with the error if it was refused.
+
+    Examples:
+        >>> for path, result in cac.score_many(["ct.nrrd", "absent.nrrd"], threshold_only=True):
+        ...     print(path, result)  # doctest: +ELLIPSIS
+        ct.nrrd CalciumResult(agatston=..., lesions=..., candidates)
+        absent.nrrd absent.nrrd does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.
+    """
+    paths = [Path(scan) for scan in scans]
+    shown = TextProgress(sys.stderr, bar=True) if progress else Progress()
+    for done, path in enumerate(paths):
+        shown.counted(done, len(paths))
+        try:
+            result: CalciumResult | CTError = score(path, **arguments)
+        except CTError as error:
+            result = error
+        yield path, result
+    shown.done(Path())
 
 
 @cache
-def _models(threshold_only: bool, heart_is_given: bool) -> LoadedModels:
-    return load_models(chosen_models(ModelChoice(threshold_only=threshold_only)), heart_is_given)
+def _models(threshold_only: bool, heart_is_given: bool, device: str) -> LoadedModels:
+    return load_models(chosen_models(ModelChoice(threshold_only=threshold_only, device=device)), heart_is_given)
 
 
-def agatston(image: sitk.Image, labels: sitk.Image, rules: ScoringRules | None = None) -> MethodResult:
+def _scan(ct: CTScan | ImageSource) -> CTScan:
+    """Return what a user gave as a scan. Raises TypeError, and CTError as `read_ct` does."""
+    if isinstance(ct, CTScan):
+        return ct
+    if isinstance(ct, str | Path):
+        return reading.read_ct(ct)
+    if isinstance(ct, np.ndarray):
+        raise TypeError("An array does not state its place in space. Give cac.CTScan.from_array(array, affine).")
+    if not isinstance(ct, sitk.Image | NiftiImage):
+        raise _wrong_type("ct", ct, "a path, a SimpleITK or nibabel image, or a cac.CTScan")
+    return scan_from_image(_image("ct", ct, read_mask), Acquisition("memory"))
+
+
+def _image(name: str, source: ImageSource, read: Callable[[Path | str], sitk.Image]) -> sitk.Image:
+    """Return what a user gave as an image. Raises TypeError, and CTError as `read` does."""
+    if isinstance(source, str | Path):
+        return read(source)
+    if isinstance(source, sitk.Image):
+        return source
+    if isinstance(source, NiftiImage):
+        return image_from_array(np.asanyarray(source.dataobj), source.affine, None)
+    raise _wrong_type(name, source, "a path, or a SimpleITK or nibabel image")
+
+
+def _wrong_type(name: str, value: object, wanted: str) -> TypeError:
+    return TypeError(f"{name} is of type {type(value).__name__}. Give {wanted}.")
+
+
+@python_words()
+def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules | None = None) -> MethodResult:
     """Score the lesions that a mask or label map outlines; no heart is searched for and no network is used.
 
     Args:
-        image: CT, HU, any axis order; never resampled, so slices should be axial.
+        ct: CT, as `score` takes it; never resampled, so slices should be axial.
         labels: `Artery` values (1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other); a mask of 0 and 1 gives a valid total. On any
             grid. Labelled voxels below the threshold do not count.
         rules: The scoring rules; None for those of Agatston et al. with a threshold of 130 HU.
@@ -200,18 +210,18 @@ def agatston(image: sitk.Image, labels: sitk.Image, rules: ScoringRules | None =
         MaskError: The labels do not fit the image.
 
     Examples:
-        >>> ct = cac.read_ct("ct.nrrd")
-        >>> scored = cac.agatston(ct.image, cac.read_mask("labels.nrrd"))
-        >>> scored.total.lesions, scored.total.agatston == scored.arteries[cac.Artery.LM].agatston
+        >>> scored = cac.agatston("ct.nrrd", "labels.nrrd")
+        >>> scored.total.lesions, scored.total.agatston == scored.arteries["LM"].agatston
         (1, True)
     """
     rules = rules or ScoringRules()
-    scan = scan_from_image(image, Acquisition("memory"))
-    on_grid, _ = mask_on_scan_grid(labels, scan, "label map", may_be_empty=True)
+    scan = _scan(ct)
+    on_grid, _ = mask_on_scan_grid(_image("labels", labels, read_mask), scan, "label map", may_be_empty=True)
     lesions = find_lesions(scan.image, sitk.GetArrayFromImage(on_grid), rules).coronary
     return method_result("reviewed", lesions, rules, scan.image.GetSpacing(), no_calcium=not lesions.lesions)
 
 
+@python_words()
 def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
     """Compare two scans of one patient.
 
@@ -226,21 +236,28 @@ def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
         ModelError: A model's card cannot be read.
 
     Examples:
-        >>> result = cac.score(cac.read_ct("ct.nrrd"), threshold_only=True)
+        >>> result = cac.score("ct.nrrd", threshold_only=True)
         >>> [method.method for method in cac.compare(result, result).methods]
         ['threshold']
     """
+    for name, result in (("earlier", earlier), ("later", later)):
+        if not isinstance(result, CalciumResult):
+            raise _wrong_type(name, result, "the result of cac.score")
     after = comparable(later.details)
     return compare_results(comparable(earlier.details), after, stored_repeatability(after))
 
 
+@python_words()
 def project_radiograph(
-    ct: CTScan, view: str = "PA", settings: DrrSettings | None = None, calcium_map: sitk.Image | None = None
+    ct: CTScan | ImageSource,
+    view: str = "PA",
+    settings: DrrSettings | None = None,
+    calcium_map: sitk.Image | None = None,
 ) -> Radiograph:
     """Project a CT into a digitally reconstructed radiograph (DRR).
 
     Args:
-        ct: The CT. The table and clothes are removed unless `settings.table` is set.
+        ct: The CT, as `score` takes it. The table and clothes are removed unless `settings.table` is set.
         view: "PA", "AP", "lateral" (left), or the detector's angle in degrees, 0 in front of the chest and 90 at the
             patient's left.
         settings: Detector, distances, spectrum and noise; None for a chest stand with 1024 × 1024 pixels.
@@ -254,10 +271,11 @@ def project_radiograph(
         MaskError: The calcium map is on another grid.
 
     Examples:
-        >>> picture = cac.project_radiograph(cac.read_ct("ct.nrrd"), settings=cac.DrrSettings(pixels=64))
+        >>> picture = cac.project_radiograph("ct.nrrd", settings=cac.DrrSettings(pixels=64))
         >>> picture.grey.shape
         (64, 64)
     """
+    ct = _scan(ct)
     geometry = view_named(view)
     settings = replace(settings or DrrSettings(), angle_degrees=geometry.angle_degrees, mirrored=geometry.mirrored)
     if calcium_map is not None and not (calcium_map.GetDimension() == 3 and same_grid(calcium_map, ct.image)):

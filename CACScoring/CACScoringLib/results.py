@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import SimpleITK as sitk
 
 from .core.ct import CTScan, ScanWarning
-from .core.labels import Artery, NonCoronary
+from .core.labels import Artery, NonCoronary, SiteMap
 
 if TYPE_CHECKING:
     from .anatomy.arteries import ArterySuggestion
@@ -82,7 +82,7 @@ class MethodResult:
     rules: ScoringRules
     lesions: LesionSet
     total: Score
-    arteries: dict[Artery, Score]
+    arteries: SiteMap[Artery, Score]
     suggestions: tuple[ArterySuggestion, ...] = ()
     no_calcium: bool = False
     left_out: LeftOut | None = None
@@ -107,6 +107,9 @@ class MethodResult:
         """Total of a calcium map on the clinical scale; None for the clinical rule."""
         return None if self.rules.equivalent_mg_per_mm3_hu is None else self.total.clinical_agatston
 
+    def __repr__(self) -> str:
+        return f"MethodResult({self.status}, agatston={self.total.clinical_agatston:.1f}, lesions={self.total.lesions})"
+
     def suggestion_of(self, lesion: Lesion) -> ArterySuggestion | None:
         """Return the suggestion for a lesion, None if it was reviewed."""
         return self._suggestion_by_id.get(lesion.id)
@@ -126,7 +129,7 @@ class NonCoronaryResult:
     reviewed: bool
     rules: ScoringRules
     lesions: LesionSet
-    scores: dict[NonCoronary, Score]
+    scores: SiteMap[NonCoronary, Score]
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,9 @@ class ScoreResult:
     mass_calibration: MassCalibration | None = None
     recorded_models: tuple[dict[str, Any], ...] = ()
 
+    def __repr__(self) -> str:
+        return f"ScoreResult({self.scan!r}, {self.methods!r})"
+
     @property
     def scored_scan(self) -> CTScan:
         """The scan as it was scored, normalised or not."""
@@ -197,7 +203,7 @@ _LATER: Any = None
 """Default of what the first steps make."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ScanContext(ScoreResult):
     """A result on its way through the steps of `pipeline.score_scan`: each takes it, and returns it with more.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -89,6 +90,23 @@ def site_of(label: int) -> Site:
 def site_called(name: str) -> Site | None:
     """The site of a segment; see `Artery.called` and `NonCoronary.called`."""
     return Artery.called(name) or NonCoronary.called(name)
+
+
+AnySite = TypeVar("AnySite", Artery, NonCoronary)
+Value = TypeVar("Value")
+
+
+class SiteMap(dict[AnySite, Value]):
+    """Values of sites, by label or by name: `scores[Artery.LAD]` is `scores["LAD"]`."""
+
+    def __getitem__(self, site: AnySite | str) -> Value:
+        return super().__getitem__(site)  # type: ignore[index]
+
+    def __missing__(self, name: Any) -> Value:
+        for site, value in self.items():
+            if site.key == name:
+                return value
+        raise KeyError(f"{name!r} is none of {', '.join(site.key for site in self)}")
 
 
 SITES: tuple[Site, ...] = (*Artery, *NonCoronary)

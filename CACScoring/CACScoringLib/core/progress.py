@@ -125,14 +125,17 @@ class Progress:
 
 
 class TextProgress(Progress):
-    """A bar on a terminal; without one, only warnings and errors. quiet: nothing but the error that ends a run."""
+    """A bar on a terminal; without one, only warnings and errors.
+
+    quiet: nothing but the error that ends a run. bar: a bar also where there is no terminal, as in a notebook.
+    """
 
     _WIDTH = 24
 
-    def __init__(self, stream: TextIO, quiet: bool = False) -> None:
+    def __init__(self, stream: TextIO, quiet: bool = False, bar: bool = False) -> None:
         super().__init__()
         self._stream = stream
-        self._bar = stream.isatty() and not quiet
+        self._bar = (bar or stream.isatty()) and not quiet
         self.prints_warnings = not quiet
 
     def _began(self, name: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
@@ -170,9 +170,9 @@ class Radiograph:
 
     geometry: Geometry
     film: Film
-    line_integrals: np.ndarray
-    signal: np.ndarray
-    dark: np.ndarray
+    line_integrals: np.ndarray = field(repr=False)
+    signal: np.ndarray = field(repr=False)
+    dark: np.ndarray = field(repr=False)
     window: tuple[float, float]
 
     @property

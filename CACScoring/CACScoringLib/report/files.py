@@ -179,21 +179,30 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
     }
 
 
+def counted_rows(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[dict[str, Cell]]:
+    """One row per lesion that counts; positions in mm, Slicer's RAS axes."""
+    return [
+        _row(lesion, method.rules, spacing_mm)
+        | _suggestion(method.suggestion_of(lesion))
+        | asdict(_mass(method, lesion))
+        for lesion in method.lesions.lesions
+    ]
+
+
 def lesion_rows(result: ScoreResult) -> list[dict[str, Cell]]:
     """One row per lesion and method, with those that an automatic score leaves out, then those outside the coronary
     arteries; positions in mm, Slicer's RAS axes."""
+    spacing_mm = result.scan.image.GetSpacing()
     rows: list[dict[str, Cell]] = []
     for name, method in result.methods.items():
-        for lesion in method.lesions.lesions:
-            row = _row(name, lesion, method.rules, result.scan.image.GetSpacing())
-            rows.append({**row, **_suggestion(method.suggestion_of(lesion)), **asdict(_mass(method, lesion))})
+        rows += [{"method": name, **row} for row in counted_rows(method, spacing_mm)]
         for lesion, suggested, _ in _left_out(method):
-            row = _row(f"{name}_left_out", lesion, method.rules, result.scan.image.GetSpacing())
-            rows.append({**row, **_suggestion(suggested)})
+            row = _row(lesion, method.rules, spacing_mm)
+            rows.append({"method": f"{name}_left_out", **row, **_suggestion(suggested)})
     elsewhere = result.non_coronary
     if elsewhere is not None:
         for lesion in elsewhere.lesions.lesions:
-            rows.append(_row("non_coronary", lesion, elsewhere.rules, result.scan.image.GetSpacing()))
+            rows.append({"method": "non_coronary", **_row(lesion, elsewhere.rules, spacing_mm)})
     return rows
 
 
@@ -209,10 +218,9 @@ def _cell(value: Cell) -> str | int:
     return f"{value:.3f}" if isinstance(value, float) else value
 
 
-def _row(method: str, lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float]) -> dict[str, Cell]:
+def _row(lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float]) -> dict[str, Cell]:
     score = score_lesions([lesion], spacing, rules)
     return {
-        "method": method,
         "lesion": lesion.id,
         "artery": lesion.artery.key,
         "first_slice": lesion.slice_indices[0],

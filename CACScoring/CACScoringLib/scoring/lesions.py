@@ -9,7 +9,7 @@ graph whose nodes are the candidate voxels; the volume itself is passed over onl
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -54,6 +54,9 @@ class Lesion:
     components: tuple[SliceComponent, ...]
     centroid_ras_mm: tuple[float, float, float]
 
+    def __repr__(self) -> str:
+        return f"Lesion({self.id}, {self.artery.key}, {self.voxels} voxels, peak {self.peak_hu:.0f} HU)"
+
     @property
     def voxels(self) -> int:
         """Number of voxels."""
@@ -83,7 +86,7 @@ class LesionSet:
     """
 
     lesions: tuple[Lesion, ...]
-    id_map: np.ndarray
+    id_map: np.ndarray = field(repr=False)
 
     @property
     def coronary(self) -> LesionSet:

@@ -16,14 +16,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..calcium_map.decomposition import without
 from ..core.ct import CTError, ScanWarning
-from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary
+from ..core.labels import MAIN_ARTERIES, AnySite, Artery, NonCoronary, SiteMap
 from ..core.tables import TableError, read_table
 from ..quality.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
 from ..quality.calibration import compare_with_calibration
@@ -41,8 +41,6 @@ from .rules import ScoringRules
 
 if TYPE_CHECKING:
     from ..results import ScanContext
-
-AnySite = TypeVar("AnySite", Artery, NonCoronary)
 
 AGATSTON_PER_MG = 4.2
 HALF_MG, STEEPNESS = 7.0, 2.4
@@ -239,10 +237,10 @@ def score_sites(
     spacing_mm: tuple[float, float, float],
     rules: ScoringRules,
     sites: type[AnySite] = Artery,  # type: ignore[assignment]
-) -> dict[AnySite, Score]:
+) -> SiteMap[AnySite, Score]:
     """Scores of every artery, or of every site beside them, those without calcium included."""
     lesions = list(lesions)
-    return {s: score_lesions((x for x in lesions if x.artery == s), spacing_mm, rules) for s in sites}
+    return SiteMap({s: score_lesions((x for x in lesions if x.artery == s), spacing_mm, rules) for s in sites})
 
 
 def equivalent_agatston(mass_mg: float | np.ndarray) -> float | np.ndarray:

@@ -1,0 +1,178 @@
+"""The result of the Python interface."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from .core.arrays import ArrayImage
+from .core.ct import ScanWarning
+from .core.files import OutputFolder
+from .core.labels import Artery, SiteMap
+from .core.progress import Progress
+from .core.python_words import in_python, python_words
+from .report.files import Cell, counted_rows
+from .report.page import result_as_fragment
+from .report.pictures import largest_pictures
+from .results import MethodResult, ScoreResult
+from .run import RunSettings, write_result
+from .scoring.lesions import Lesion
+from .scoring.scores import Score
+from .scoring.uncertainty import TOTAL
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, repr=False)
+class CalciumResult:
+    """Scores of one CT. A notebook shows it as a table with pictures of the largest lesions.
+
+    All images are on the scan's grid: axial slices, axes towards patient left, posterior and superior. They are
+    SimpleITK images, and `np.asarray(image)` is their array [k, j, i].
+
+    Attributes:
+        details: Everything the scoring found, its settings and models included.
+    """
+
+    details: ScoreResult
+
+    @property
+    def methods(self) -> dict[str, MethodResult]:
+        """Scores by method: "threshold" is the clinical rule, "decomposition" the calcium map."""
+        return self.details.methods
+
+    @property
+    def status(self) -> str:
+        """State of the clinical score: "reviewed", "automatic" or "candidates" (nobody and no network evaluated it)."""
+        return self.methods["threshold"].status
+
+    @property
+    def total(self) -> Score:
+        """Total score by the clinical rule: `total.agatston`, `total.volume_mm3`, `total.mass_mg`."""
+        return self.methods["threshold"].total
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """90 % prediction interval of the total Agatston score; None if unknown or withheld."""
+        intervals = self.methods["threshold"].intervals
+        return intervals[TOTAL].agatston if TOTAL in intervals else None
+
+    @property
+    def category(self) -> str | None:
+        """Risk class: "0", "1–10", "11–100", "101–400" or "> 400"; None for candidates and if withheld."""
+        categories = self.details.categories
+        return None if categories is None else categories.risk_class
+
+    @property
+    def arteries(self) -> SiteMap[Artery, Score]:
+        """Score of each coronary artery by the clinical rule: `arteries["LAD"]`."""
+        return self.methods["threshold"].arteries
+
+    @property
+    def lesions(self) -> tuple[Lesion, ...]:
+        """Lesions counted by the clinical rule, by artery and then from head to feet."""
+        return self.methods["threshold"].lesions.lesions
+
+    @property
+    def left_out(self) -> tuple[Lesion, ...]:
+        """Candidates that an automatic score does not count."""
+        left_out = self.methods["threshold"].left_out
+        return () if left_out is None else left_out.lesions.lesions
+
+    @property
+    def warnings(self) -> tuple[ScanWarning, ...]:
+        """Doubts about the scan and its scores; read those with `severe` before any number."""
+        warnings = self.details.warnings
+        return tuple(replace(w, message=in_python(w.message)) for w in warnings)
+
+    @property
+    def calcium_map(self) -> ArrayImage | None:
+        """HU that calcium adds to each voxel, 0 elsewhere; None if only the clinical rule was used."""
+        parts = self.details.decomposition
+        return None if parts is None else ArrayImage(parts.calcium_map)
+
+    @property
+    def heart(self) -> ArrayImage:
+        """Mask of the heart, uint8, 0 and 1."""
+        return ArrayImage(self.details.heart.mask)
+
+    @property
+    def territories(self) -> ArrayImage | None:
+        """Labels of the vessel territories (`core.labels.TERRITORIES`), uint8; None without that network."""
+        territories = self.details.territories
+        return None if territories is None else ArrayImage(territories)
+
+    def table(self) -> list[dict[str, Cell]]:
+        """List the lesions that count; their Agatston scores add up to the total.
+
+        Returns:
+            One row per lesion of `lesions`, with the columns of `lesions.csv`. That file also has those of the calcium
+            map, those left out, and those outside the coronary arteries.
+
+        Examples:
+            >>> result = cac.score("ct.nrrd", threshold_only=True)
+            >>> row = result.table()[0]
+            >>> row["lesion"], row["artery"]
+            (1, 'unassigned')
+        """
+        return counted_rows(self.methods["threshold"], self.details.scan.image.GetSpacing())
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the table as a `pandas.DataFrame`. Raises ImportError without pandas."""
+        return _package("pandas").DataFrame(self.table())
+
+    def plot(self) -> Figure:
+        """Draw the largest lesions, or without lesions the heart. Raises ImportError without Matplotlib."""
+        pictures = largest_pictures(self.details)
+        size_inches = 4 * len(pictures), 4
+        figure, axes = _package("matplotlib.pyplot").subplots(
+            1, len(pictures), squeeze=False, figsize=size_inches, layout="constrained"
+        )
+        for axis, picture in zip(axes[0], pictures, strict=True):
+            axis.imshow(Image.open(io.BytesIO(picture.jpeg)))
+            axis.set_title(picture.caption, fontsize="small")
+            axis.axis("off")
+        return figure
+
+    @python_words()
+    def write(self, folder: Path | str, *, overwrite: bool = False, identify: bool = False) -> None:
+        """Write the report, `scores.json`, `lesions.csv` and all images, as `cac score` does.
+
+        Args:
+            folder: Folder of the results; made where it does not exist.
+            overwrite: Replace an earlier result in the folder.
+            identify: Include the patient's name and ID, the study date and UIDs.
+
+        Raises:
+            OutputError: The folder is not empty or cannot be written to.
+
+        Examples:
+            >>> result = cac.score("ct.nrrd", threshold_only=True)
+            >>> result.write("result")
+            >>> Path("result", "report.html").is_file()
+            True
+        """
+        write_result(OutputFolder(Path(folder), overwrite), self.details, RunSettings(identify=identify), Progress())
+
+    def __repr__(self) -> str:
+        return f"CalciumResult(agatston={self.total.agatston:.1f}, lesions={self.total.lesions}, {self.status})"
+
+    def _repr_html_(self) -> str:
+        return result_as_fragment(self.details)
+
+
+def _package(name: str) -> ModuleType:
+    """Import an optional package. Raises ImportError."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.split(".")[0]
+        raise ImportError(f"This needs the package {package}: pip install {package}") from error
