@@ -4,7 +4,7 @@ import sys
 
 import CACScoringLib as cac
 
-earlier, later = (cac.score(cac.read_ct(path)) for path in sys.argv[1:])
+earlier, later = map(cac.score, sys.argv[1:])
 for method in cac.compare(earlier, later).methods:
     print(method.method, *method.bars, sep=": ")
     for change in method.changes:

@@ -4,8 +4,7 @@ import sys
 
 import CACScoringLib as cac
 
-ct = cac.read_ct(sys.argv[1])
-scored = cac.agatston(ct.image, cac.read_mask(sys.argv[2]), cac.ScoringRules(minimum_pixels=3))
+scored = cac.agatston(*sys.argv[1:], cac.ScoringRules(minimum_pixels=3))
 
 print(f"Agatston {scored.total.agatston:.1f}, volume {scored.total.volume_mm3:.1f} mm³")
 for lesion in scored.lesions.lesions:

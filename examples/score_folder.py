@@ -1,9 +1,8 @@
 """Score every CT of a folder into a table: score_folder.py SCANS TABLE.csv [--threshold-only]"""
 
 import argparse
+import csv
 from pathlib import Path
-
-import pandas
 
 import CACScoringLib as cac
 
@@ -13,17 +12,16 @@ parser.add_argument("table", type=Path)
 parser.add_argument("--threshold-only", action="store_true")
 options = parser.parse_args()
 
-rows = []
-for path in sorted(options.scans.iterdir()):
-    try:
-        result = cac.score(cac.read_ct(path), threshold_only=options.threshold_only)
-    except cac.CTError as error:
-        rows.append({"scan": path.name, "refused": str(error)})
-        continue
-    arteries = {artery.key: score.agatston for artery, score in result.arteries.items()}
-    severe = "; ".join(warning.message for warning in result.warnings if warning.severe)
-    rows.append({"scan": path.name, "agatston": result.total.agatston, **arteries, "severe_warnings": severe})
-
-table = pandas.DataFrame(rows)
-table.to_csv(options.table, index=False)
-print(table)
+arteries = [artery.key for artery in cac.Artery]
+with options.table.open("w", newline="", encoding="utf-8") as stream:
+    table = csv.DictWriter(stream, ["scan", "agatston", *arteries, "severe_warnings", "refused"])
+    table.writeheader()
+    scans = sorted(options.scans.iterdir())
+    for path, result in cac.score_many(scans, progress=True, threshold_only=options.threshold_only):
+        if isinstance(result, cac.CTError):
+            table.writerow({"scan": path.name, "refused": result})
+            continue
+        scores = {artery: result.arteries[artery].agatston for artery in arteries}
+        severe = "; ".join(warning.message for warning in result.warnings if warning.severe)
+        row = {"scan": path.name, "agatston": result.total.agatston, **scores, "severe_warnings": severe}
+        table.writerow(row)
