@@ -67,6 +67,10 @@ def test_every_name_is_there_and_no_other():
         cac.pipelines  # noqa: B018
 
 
+def test_the_version_is_that_of_the_package():
+    assert f'version = "{cac.__version__}"' in Path(__file__).parents[2].joinpath("pyproject.toml").read_text("utf-8")
+
+
 def test_notebook_shows_scores_and_pictures(folder):
     ct = cac.read_ct(folder / "ct.nrrd")
     result = cac.score(ct, lesions=cac.read_mask(folder / "labels.nrrd"), threshold_only=True)
