@@ -114,17 +114,17 @@ def score(
         allow_contrast=allow_unusual,
         allow_reversed=allow_unusual,
     )
-    shown = TextProgress(sys.stderr, bar=True) if progress else Progress()
+    bar = TextProgress(sys.stderr, bar=True) if progress else Progress()
     try:
         models = _models(threshold_only, heart is not None, device)
-        shown.begin(["reading", *scoring_steps(models.networks)])
-        with shown.step("reading"):
+        bar.begin(["reading", *scoring_steps(models.networks)])
+        with bar.step("reading"):
             scan = with_warnings(_scan(ct), *models.warnings)
             heart_mask = None if heart is None else _image("heart", heart, read_mask)
             labels = None if lesions is None else _image("lesions", lesions, read_lesion_labels)
-        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, shown))
+        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, bar))
     finally:
-        shown.done(Path())
+        bar.done(Path())
 
 
 def score_many(
@@ -147,15 +147,15 @@ def score_many(
         absent.nrrd absent.nrrd does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.
     """
     paths = [Path(scan) for scan in scans]
-    shown = TextProgress(sys.stderr, bar=True) if progress else Progress()
+    bar = TextProgress(sys.stderr, bar=True) if progress else Progress()
     for done, path in enumerate(paths):
-        shown.counted(done, len(paths))
+        bar.counted(done, len(paths))
         try:
             result: CalciumResult | CTError = score(path, **arguments)
         except CTError as error:
             result = error
         yield path, result
-    shown.done(Path())
+    bar.done(Path())
 
 
 @cache

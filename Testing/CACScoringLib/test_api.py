@@ -110,11 +110,11 @@ def test_a_scan_is_given_in_several_ways(kind, folder, reviewed):
         "nibabel": (Nifti(ct.image), Nifti(labels)),
         "array": (cac.CTScan.from_array(Nifti(ct.image).dataobj, Nifti(ct.image).affine), labels),
     }
-    scan, drawn = ways[kind]
-    result = cac.score(scan, lesions=drawn, threshold_only=True)
+    scan, lesions = ways[kind]
+    result = cac.score(scan, lesions=lesions, threshold_only=True)
     assert result.status == "reviewed"
     assert result.total == reviewed.total
-    assert cac.agatston(scan, drawn).total.agatston == reviewed.total.agatston
+    assert cac.agatston(scan, lesions).total.agatston == reviewed.total.agatston
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_plot_shows_each_lesion(reviewed):
 
 
 def test_objects_are_shown_in_one_line(folder, reviewed):
-    shown = (
+    objects = (
         reviewed,
         reviewed.details,
         reviewed.methods,
@@ -211,20 +211,20 @@ def test_objects_are_shown_in_one_line(folder, reviewed):
         *reviewed.lesions,
         cac.read_ct(sample_file()),
     )
-    for thing in shown:
-        assert len(repr(thing)) < 250
-        assert "\n" not in repr(thing)
+    for item in objects:
+        assert len(repr(item)) < 250
+        assert "\n" not in repr(item)
     assert repr(cac.read_ct(folder / "ct.nrrd")) == "CTScan(ct.nrrd, 240 × 240 × 54 voxels of 1.2 × 1.2 × 3 mm)"
     assert repr(reviewed.lesions[0]).startswith("Lesion(1, LM, ")
 
 
 def test_progress_names_each_step_and_leaves_an_empty_line(folder, capsys):
     cac.score(folder / "ct.nrrd", threshold_only=True, progress=True)
-    shown = capsys.readouterr().err
-    assert [step for step in ("reading", "heart", "acquisition", "lesions", "scores") if f"{step} …" in shown] == [
+    text = capsys.readouterr().err
+    assert [step for step in ("reading", "heart", "acquisition", "lesions", "scores") if f"{step} …" in text] == [
         *("reading", "heart", "acquisition", "lesions", "scores")
     ]
-    assert shown.endswith("\r\x1b[K")
+    assert text.endswith("\r\x1b[K")
 
 
 def test_an_absent_device_is_refused(folder):

@@ -11,7 +11,7 @@ from CACScoringLib.core.warning_codes import ADVICE
 
 
 @pytest.mark.parametrize(
-    ("message", "shown"),
+    ("message", "expected"),
     [
         ("Check the heart; give --heart MASK if it is wrong.", "Check the heart; give heart=MASK if it is wrong."),
         ("It is no folder. Choose another --output.", "It is no folder. Choose another folder."),
@@ -20,8 +20,8 @@ from CACScoringLib.core.warning_codes import ADVICE
         ("-- 130 HU -- is the limit.", "-- 130 HU -- is the limit."),
     ],
 )
-def test_options_become_arguments(message, shown):
-    assert in_python(message) == shown
+def test_options_become_arguments(message, expected):
+    assert in_python(message) == expected
 
 
 def test_advice_names_no_option_beside_other_sentences():
