@@ -9,6 +9,7 @@ import argparse
 import errno
 import importlib
 import io
+import json
 import re
 import signal
 import sys
@@ -138,6 +139,10 @@ def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if "extras" in options:
+            if getattr(options, "device", None) == "cuda":
+                from ..models.inference import check_gpu
+
+                check_gpu()
             require(*options.extras(options))
         with on_cluster(options):
             options.run(options, progress)
@@ -179,10 +184,26 @@ def require(*extras: str) -> None:
     launcher = Path(__file__).resolve().parents[3] / "cac"
     names = ",".join(missing)
     if not launcher.is_file() or Path(sys.prefix).resolve() != launcher.with_name(".venv").resolve():
-        raise OutputError(f'This command needs {PACKAGE}[{names}]. Install it with: pip install "{PACKAGE}[{names}]"')
+        raise OutputError(f"This command needs {PACKAGE}[{names}]. Install it with: {_installation(names)}")
     if subprocess.run([sys.executable, str(launcher), "--add-extras", names]).returncode != 0:
         raise OutputError(f"{PACKAGE}[{names}] could not be installed. The reason is given above.")
     importlib.invalidate_caches()
+
+
+def _installation(extras: str) -> str:
+    """Return the command that adds extras, with a comma between, from where the package was installed (PEP 610)."""
+    from importlib.metadata import distribution
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    origin = json.loads(distribution(PACKAGE).read_text("direct_url.json") or "{}")
+    url, requirement = origin.get("url", ""), f"{PACKAGE}[{extras}]"
+    if url.startswith("file:"):
+        editable = "--editable " if origin.get("dir_info", {}).get("editable") else ""
+        return f'pip install {editable}"{url2pathname(urlsplit(url).path)}[{extras}]"'
+    if vcs := origin.get("vcs_info"):
+        url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
+    return f'pip install "{requirement} @ {url}"' if url else f'pip install "{requirement}"'
 
 
 def _lacks(extra: str) -> bool:

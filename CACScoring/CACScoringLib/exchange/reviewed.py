@@ -66,7 +66,7 @@ def _segmentation(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
     try:
         from highdicom.seg import Segmentation
     except ModuleNotFoundError as error:
-        message = f'Reading {name} needs highdicom. Install it with: pip install "slicer-cac[dicom]"'
+        message = f"Reading {name} needs highdicom. Install it with: pip install highdicom"
         raise UnreadableError(message) from error
     if data.SegmentationType == "FRACTIONAL":
         raise MaskError(f"{name} is a fractional segmentation. Export it as a binary one.")

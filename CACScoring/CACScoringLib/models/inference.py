@@ -31,6 +31,15 @@ class DeviceError(CTError):
     """The device that was asked for is not there, or has too little memory for a single patch."""
 
 
+def check_gpu() -> None:
+    """Refuse CUDA without a driver, before PyTorch is installed for it. Raises DeviceError."""
+    if importlib.util.find_spec("torch") is None and shutil.which("nvidia-smi") is None:
+        raise DeviceError(
+            "CUDA was requested, but this computer has no NVIDIA driver (there is no nvidia-smi). "
+            "Choose --device cpu or auto."
+        )
+
+
 def choose_device(name: str = "auto") -> str:
     """ "cpu" or "cuda"; "auto" takes CUDA where PyTorch and a GPU are there. Raises DeviceError."""
     if name not in DEVICES:

@@ -5,7 +5,22 @@ import pytest
 import torch
 from torch import nn
 
-from CACScoringLib.models.inference import CPU_BATCH, DeviceError, predict, prepared
+from CACScoringLib.models import inference
+from CACScoringLib.models.inference import CPU_BATCH, DeviceError, check_gpu, predict, prepared
+
+
+@pytest.mark.parametrize(
+    ("torch_spec", "driver", "refused"), [(None, None, True), (None, "/bin/x", False), (1, None, False)]
+)
+def test_cuda_is_refused_without_a_driver_before_pytorch_is_there(monkeypatch, torch_spec, driver, refused):
+    """PyTorch that is installed knows better, as for cards of AMD."""
+    monkeypatch.setattr(inference.importlib.util, "find_spec", lambda name: torch_spec)
+    monkeypatch.setattr(inference.shutil, "which", lambda name: driver)
+    if refused:
+        with pytest.raises(DeviceError, match="no NVIDIA driver"):
+            check_gpu()
+    else:
+        check_gpu()
 
 
 def test_gpu_without_room_for_the_network_is_told():

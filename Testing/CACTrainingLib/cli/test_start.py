@@ -1,16 +1,20 @@
 """What the command line loads when it starts, and what it installs for whom."""
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from CACScoringLib.cli.main import require
 from CACScoringLib.core.files import OutputError
+from CACScoringLib.models import inference
+from CACScoringLib.models.inference import DeviceError
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli import testing
 
@@ -71,7 +75,39 @@ class TestExtras:
     )
     def test_a_command_says_what_to_install(self, arguments, none_installed, capsys):
         assert cli.main(arguments) == 2
-        assert 'pip install "slicer-cac[studies]"' in capsys.readouterr().err
+        assert "This command needs slicer-cac[studies]. Install it with: pip install" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("origin", "command"),
+        [
+            ("", '"slicer-cac[studies]"'),
+            ('{"url": "file:///a%20b/cac", "dir_info": {}}', '"/a b/cac[studies]"'),
+            ('{"url": "file:///a/cac", "dir_info": {"editable": true}}', '--editable "/a/cac[studies]"'),
+            ('{"url": "https://a/cac.whl", "archive_info": {}}', '"slicer-cac[studies] @ https://a/cac.whl"'),
+            (
+                '{"url": "https://a/cac.git", "vcs_info": {"vcs": "git", "commit_id": "1f"}}',
+                '"slicer-cac[studies] @ git+https://a/cac.git@1f"',
+            ),
+        ],
+    )
+    def test_extras_come_from_where_the_package_came_from(self, none_installed, monkeypatch, origin, command):
+        package = SimpleNamespace(read_text=lambda name: origin if name == "direct_url.json" else None)
+        find = metadata.distribution
+
+        def distribution(name):
+            return package if name == "slicer-cac" else find(name)
+
+        monkeypatch.setattr(metadata, "distribution", distribution)
+        with pytest.raises(OutputError, match=re.escape(f"pip install {command}")):
+            require("studies")
+
+    def test_a_gpu_is_looked_for_before_pytorch_is_installed(self, none_installed, monkeypatch, capsys):
+        def refuse():
+            raise DeviceError("no driver")
+
+        monkeypatch.setattr(inference, "check_gpu", refuse)
+        assert cli.main(["evaluate", "heart", "--output", "out", "--device", "cuda"]) == 3
+        assert "no driver" in capsys.readouterr().err
 
     def test_what_needs_less_runs(self, none_installed, tmp_path):
         assert cli.main(["project", "new", str(tmp_path / "project"), "--progress", "none"]) == 0
@@ -116,6 +152,7 @@ class TestExtras:
         [
             (["score", "ct.nii.gz"], ("scene",)),
             (["score", "ct.nii.gz", *NO_SCENE], ()),
+            (["score", "ct.nii.gz", *NO_SCENE, "--scene"], ("scene",)),
             (["score", "--radiograph", "pa.png"], ("torch",)),
             (["score", "ct.nii.gz", *NO_SCENE, "--whole-scan", "vessels,radiomics"], ("torch", "radiomics")),
             (["cohort", "scans", "--output", "out"], ("cohort",)),
@@ -130,6 +167,12 @@ class TestExtras:
     def test_by_what_is_asked_for(self, arguments, needed):
         options = cli.make_parser().parse_args(arguments)
         assert options.extras(options) == needed
+
+    def test_a_scene_that_nobody_asked_for_needs_nothing(self, monkeypatch):
+        monkeypatch.setattr("CACScoringLib.cli.score._has_mrml", lambda: False)
+        for words, needed in (([], ()), (["--scene"], ("scene",))):
+            options = cli.make_parser().parse_args(["score", "ct.nii.gz", *words])
+            assert options.extras(options) == needed
 
     def test_they_are_those_of_the_package(self):
         """An extra that is named wrongly would never be missed."""
