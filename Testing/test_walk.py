@@ -11,14 +11,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pydicom
 import pytest
 import SimpleITK as sitk
 import slicer
+from dicom_files import write_series
 from panel_driver import Driver, eventually, put_slicers_python_on_the_path
 
 import desktop_host
 from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.io.reading import read_ct
 from CACScoringLib.mrml.sample_data import SAMPLE_NAME, sample_file
+from CACScoringLib.mrml.scene import add_volume
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imitated by a shell script")
 
@@ -87,6 +91,55 @@ def _coronary(driver: Driver) -> list[dict[str, object]]:
 def load_sample() -> None:
     """As Slicer's Sample Data module does."""
     slicer.util.loadVolume(str(sample_file()), {"name": SAMPLE_NAME})
+
+
+def load_nifti(folder: Path) -> None:
+    """The sample as NIfTI, by *Add Data*."""
+    sitk.WriteImage(sitk.ReadImage(str(sample_file())), str(folder / "sample.nii.gz"))
+    slicer.util.loadVolume(str(folder / "sample.nii.gz"), {"name": SAMPLE_NAME})
+
+
+def load_dicom(folder: Path) -> None:
+    """The sample as a series in Slicer's database, by its DICOM module: a volume that knows its images."""
+    from DICOMLib import DICOMUtils
+
+    image = sitk.ReadImage(str(sample_file()))
+    places = {"spacing_mm": image.GetSpacing(), "origin_mm": image.GetOrigin()}
+    files = write_series(folder / "series", sitk.GetArrayFromImage(image), **places)
+    slicer.dicomDatabase.openDatabase(str(folder / "database" / "ctkDICOM.sql"))
+    assert DICOMUtils.importDicom(str(folder / "series"))
+    node = add_volume(slicer.mrmlScene, read_ct(folder / "series").image, SAMPLE_NAME)
+    uids = [str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in files]
+    node.SetAttribute("DICOM.instanceUIDs", " ".join(uids))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("load", [load_nifti, load_dicom])
+def test_files_of_clinics(load, driver, camera, tmp_path, monkeypatch):
+    """Score, export and reopen."""
+    load(tmp_path)
+    driver.ui.scoreButton.click()
+    wait(driver)
+    assert driver.ui.statusLabel.text == "Done."
+    assert driver.review.result("decomposition").total.agatston > 0
+    accept_and_export(driver, camera, tmp_path, monkeypatch)
+    written = {path.name for path in (tmp_path / f"{SAMPLE_NAME}-cac").iterdir()}
+    assert {"lesions.csv", "lesions.nii.gz", "map_lesions.nii.gz", "report.html", "scores.json"} <= written
+    save_and_open_again(driver, camera, tmp_path)
+
+
+@pytest.mark.long
+def test_dicom_objects(driver, tmp_path, monkeypatch):
+    load_dicom(tmp_path)
+    driver.ui.methodBox.setCurrentIndex(1)
+    driver.ui.scoreButton.click()
+    wait(driver)
+    monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(tmp_path))
+    driver.ui.dicomButton.click()
+    worker = driver.widget.dicom._task.worker
+    assert eventually(lambda: slicer.app.processEvents() or not worker.isRunning, 120)
+    written = {path.name for path in (tmp_path / f"{SAMPLE_NAME}-cac-dicom").iterdir()}
+    assert {"segmentation.dcm", "measurements.dcm", "report.pdf.dcm"} <= written, driver.ui.dicomLabel.text
 
 
 @pytest.mark.long

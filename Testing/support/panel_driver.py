@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import panel_results
 import SimpleITK as sitk
 import slicer
 
@@ -67,6 +66,8 @@ class ScriptedProcess:
 @functools.cache
 def _result_of_the_chest(networks: bool) -> str:
     """Scored once for all tests."""
+    import panel_results  # needs PyTorch, which an environment like 3D Slicer's lacks
+
     folder = Path(tempfile.mkdtemp(prefix="cac-panel-results-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     panel_results.write(folder, panel_results.chest_image(), networks)
