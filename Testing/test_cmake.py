@@ -37,6 +37,12 @@ def test_code_and_resources_are_installed():
     assert not any("SegmentEditor" in name for name in files)
 
 
+def test_modules_install_no_file_over_another():
+    """Slicer has one folder for all modules of an extension."""
+    files = [name for folder in modules(ROOT) for name in installed_files(folder) if "__pycache__" not in name]
+    assert len(files) == len(set(files))
+
+
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="CMake is not installed")
 def test_cmake_reads_the_patterns_as_the_tests_do(tmp_path):
     folder = ROOT / "CACScoring"

@@ -5,7 +5,11 @@ Names are loaded on first use, because 3D Slicer imports parts of this package w
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+if sys.version_info < (3, 10):  # noqa: UP036  # 3D Slicer 5.8 asks no requires-python
+    raise ImportError("CAC needs Python 3.10 or newer; in 3D Slicer, version 5.12 or newer.")
 
 from .core.version import VERSION
 

@@ -1,9 +1,10 @@
 """Measure what each package of the panels downloads into a new 3D Slicer, and write the sizes that the panels state.
 
-    python Testing/Benchmarks/download_sizes.py PACKAGES [--torch WHEEL]
+    python Testing/Benchmarks/download_sizes.py PACKAGES [NAME ...] [--torch WHEEL]
 
-PACKAGES lists what Slicer brings, a requirement `name==version` a line. pip resolves each package for Linux and Python
-3.12 without installing it. WHEEL is PyTorch's build for processors, which has an index of its own.
+NAME restricts it to some packages; the sizes of others stay. PACKAGES lists what Slicer brings, a requirement
+`name==version` a line. pip resolves each package for Linux and Python 3.12 without installing it. WHEEL is PyTorch's
+build for processors, which has an index of its own.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PANEL = ROOT / "CACScoring" / "CACScoringLib" / "panel" / "packages.py"
-SCORING = ROOT / "CACScoring" / "Resources" / "requirements.txt"
+LISTS = (
+    ROOT / "CACScoring" / "Resources" / "requirements.txt",
+    ROOT / "CACTraining" / "CACTrainingLib" / "Resources" / "requirements.txt",
+)
 SIZES = ROOT / "CACScoring" / "CACScoringLib" / "Resources" / "download_sizes.json"
 CUDA = ("torch", "triton", "nvidia-", "cuda-")
 """Beginnings of names of PyTorch and what its CUDA build requires: PyTorch comes from an index of its own, before."""
 REQUIRED_BY_TORCH = ("sympy", "networkx", "fsspec", "jinja2", "filelock")
+REQUIRING_TORCH_ALONE = ("monai",)
+"""Packages that require PyTorch and NumPy, and nothing else."""
 PLATFORM = ["--python-version", "3.12", "--only-binary", ":all:"]
 PLATFORM += [word for tag in ("manylinux_2_28_x86_64", "manylinux2014_x86_64") for word in ("--platform", tag)]
 
 
 def requirements() -> list[str]:
     """Return all requirements that the panels can ask for."""
-    lines = SCORING.read_text(encoding="utf-8").splitlines()
+    lines = [line for file in LISTS for line in file.read_text(encoding="utf-8").splitlines()]
     return sorted({line for line in lines if ">=" in line} | set(re.findall(r'"([\w-]+>=[\w.]+)"', PANEL.read_text())))
 
 
@@ -43,6 +49,7 @@ def downloads(requirement: str, present: dict[str, str]) -> dict[str, float]:
         constraints.write_text("\n".join(pins), encoding="utf-8")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
         command += ["--report", str(report), "--target", folder, "-c", str(constraints), *PLATFORM, requirement]
+        command += ["--no-deps"] * (own in REQUIRING_TORCH_ALONE)
         subprocess.run(command, check=True)
         content = json.loads(report.read_text(encoding="utf-8"))
     sizes = {}
@@ -59,13 +66,16 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("packages", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--torch", type=Path)
     options = parser.parse_args()
     pairs = re.findall(r"^([\w.-]+)==([\w.]+)", options.packages.read_text(encoding="utf-8"), re.MULTILINE)
     present = {name.lower(): version for name, version in pairs}
-    sizes = {}
-    for requirement in requirements():
-        name = requirement.partition(">")[0]
+    asked = {requirement.partition(">")[0]: requirement for requirement in requirements()}
+    stored = json.loads(SIZES.read_text(encoding="utf-8"))
+    sizes = {name: size for name, size in stored.items() if name in asked}
+    for name in options.names or asked:
+        requirement = asked[name]
         if name == "torch" and options.torch:
             sizes[name] = {"torch": round(options.torch.stat().st_size / 1e6, 2)}
             for part in REQUIRED_BY_TORCH:

@@ -16,8 +16,14 @@ from slicer.i18n import tr as _
 
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
-from .packages import CLINICAL_REQUIREMENTS, RADIOMICS_REQUIREMENTS, REQUIREMENTS, TORCH_REQUIREMENTS
-from .parameters import RULES, SWITCHES, CACScoringParameterNode, Method
+from .packages import (
+    CLINICAL_REQUIREMENTS,
+    RADIOMICS_REQUIREMENTS,
+    REQUIREMENTS,
+    TORCH_REQUIREMENTS,
+    hasGraphicsCard,
+)
+from .parameters import RULES, SWITCHES, CACScoringParameterNode, Device, Method
 from .scan_facts import ScanFacts, problemOf, scanFacts
 from .widgets import addRows, dataOf, fillBox, quiet, say
 
@@ -98,7 +104,7 @@ def scoringRequirements(state: CACScoringParameterNode) -> tuple[str, ...]:
     if state.method != Method.BOTH:
         return CLINICAL_REQUIREMENTS
     if not state.secondOpinions:
-        return REQUIREMENTS
+        return TORCH_REQUIREMENTS if state.device == Device.CUDA and hasGraphicsCard() else REQUIREMENTS
     with_radiomics = any(model.card.network == "radiomics" for model in list_models())
     return RADIOMICS_REQUIREMENTS if with_radiomics else TORCH_REQUIREMENTS
 

@@ -28,19 +28,20 @@ CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 """Index of PyTorch builds without CUDA, which are a tenth as large."""
 
 
-def _requirementsOfScoring() -> tuple[str, ...]:
-    lines = (MODULE_FOLDER / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+def requirementsIn(file: Path) -> tuple[str, ...]:
+    """Return the requirements that a file lists, one a line."""
+    lines = file.read_text(encoding="utf-8").splitlines()
     return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 
-REQUIREMENTS = _requirementsOfScoring()
+REQUIREMENTS = requirementsIn(MODULE_FOLDER / "Resources" / "requirements.txt")
 """Packages of the Score button."""
 
 CLINICAL_REQUIREMENTS = tuple(line for line in REQUIREMENTS if line.startswith(("jinja2", "psutil")))
 """Packages of the Score button where the clinical rule is chosen alone: pages, and ending a worker's processes."""
 
-TORCH_REQUIREMENTS = (*REQUIREMENTS, TORCH)
-"""Packages of radiographs, whole-scan estimates and training."""
+TORCH_REQUIREMENTS = (*REQUIREMENTS, TORCH, "monai>=1.6")
+"""Packages of radiographs, whole-scan estimates and networks on a graphics card."""
 
 RADIOMICS_REQUIREMENTS = (*TORCH_REQUIREMENTS, "mirp>=2.5")
 """Packages of the whole-scan estimate by radiomics."""
@@ -50,19 +51,6 @@ DICOM_REQUIREMENTS = ("highdicom>=0.28", "fpdf2>=2.8", "scikit-image>=0.25")
 
 COHORT_REQUIREMENTS = (*CLINICAL_REQUIREMENTS, "distributed>=2026.1", "pyarrow>=20", "filelock>=3.16", "bokeh>=3.6")
 """Packages of a cohort's workers, tables and page of its workers."""
-
-TRAINING_REQUIREMENTS = (
-    *TORCH_REQUIREMENTS,
-    "distributed>=2026.1",
-    "lightning-fabric>=2.6",
-    "tensorboardX>=2.6",
-    "scikit-learn>=1.7",
-    "filelock>=3.16",
-)
-"""Packages of training."""
-
-STUDY_REQUIREMENTS = (*TRAINING_REQUIREMENTS, "matplotlib>=3.10", "statsmodels>=0.14")
-"""Packages of studies."""
 
 
 def outdatedSlicer() -> str:

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import panel_results
+import pytest
 import SimpleITK as sitk
 import slicer
 from handmade_networks import untrained
@@ -69,6 +70,15 @@ class TestInput:
         assert driver.process.option("--model") == ["mine"]
         assert driver.process.option("--device") == ["cpu"]
         assert "--threshold-only" not in driver.process.arguments
+
+    @pytest.mark.parametrize("has_card", [True, False])
+    def test_a_graphics_card_needs_pytorch_if_there_is_one(self, driver, monkeypatch, has_card):
+        from CACScoringLib.panel import input_section
+
+        monkeypatch.setattr(input_section, "hasGraphicsCard", lambda: has_card)
+        driver.ui.methodBox.setCurrentIndex(0)
+        driver.ui.deviceBox.setCurrentIndex(2)
+        assert ("torch>=2.13" in input_section.scoringRequirements(driver.state)) == has_card
 
     def test_own_models_for_territories_or_the_heart_alone_stand_in_one_row(self, driver, tmp_path, monkeypatch):
         from CACScoringLib.panel.input_section import argumentsOf

@@ -2,15 +2,20 @@
 
 import importlib.metadata
 import re
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 import slicer
-import tomllib
 
 import desktop_host
 import desktop_host.packaging
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    tomllib = pytest.importorskip("tomli")
 
 ROOT = Path(__file__).parents[3]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -87,11 +92,13 @@ class TestEnsurePackages:
 
     def test_pytorch_without_a_graphics_card(self, packages, desk):
         """On Linux PyPI's build would bring gigabytes of CUDA."""
-        assert packages.ensurePackages(packages.TRAINING_REQUIREMENTS, "CAC Training", "Training") == ""
+        from CACTrainingLib.panel.packages import TRAINING_REQUIREMENTS
+
+        assert packages.ensurePackages(TRAINING_REQUIREMENTS, "CAC Training", "Training") == ""
         (torch,) = (text for text in desk.asked if text.startswith("torch"))
         assert (packages.CPU_BUILDS in torch) == (sys.platform == "linux")
         assert len(desk.questions) == 1
-        assert packages.downloadMb(packages.TRAINING_REQUIREMENTS) < 500
+        assert packages.downloadMb(TRAINING_REQUIREMENTS) < 500
 
     def test_the_pytorch_extension_knows_the_graphics_card(self, packages, desk, monkeypatch):
         versions = []
@@ -111,28 +118,57 @@ class TestEnsurePackages:
         assert "several GB" in desk.questions[0]
 
 
+@pytest.fixture
+def lists(packages):
+    """What panels ask for, by name of the list."""
+    from CACTrainingLib.panel import packages as training
+
+    return {name: value for name, value in {**vars(packages), **vars(training)}.items() if "REQUIREMENTS" in name}
+
+
+def names_of(requirements) -> set[str]:
+    return {re.split("[>=]", text)[0] for text in requirements}
+
+
 class TestLists:
     """One list of versions: pyproject.toml's, from which the panels' must not differ."""
 
-    def test_panels_ask_for_the_versions_of_pyproject(self, packages):
+    def test_panels_ask_for_the_versions_of_pyproject(self, lists):
         extras = PYPROJECT["optional-dependencies"].values()
         texts = {*PYPROJECT["dependencies"], *(text for extra in extras for text in extra)}
         bounds = {re.split("[>=]", text)[0]: re.search(r"[\d.]+", text.partition("=")[2])[0] for text in texts}
-        sets = [value for name, value in vars(packages).items() if name.endswith("REQUIREMENTS")]
-        for requirement in {requirement for each in sets for requirement in each}:
+        for requirement in {requirement for value in lists.values() for requirement in value}:
             name, _, bound = requirement.partition(">=")
             assert bounds[name].startswith(bound), requirement
 
     def test_scoring_asks_for_what_slicer_lacks_of_the_base(self, packages):
         """The base's other packages come with 3D Slicer."""
-        base = {re.split("[>=]", text)[0] for text in PYPROJECT["dependencies"]}
         slicers = {"numpy", "SimpleITK", "scipy", "pydicom", "pillow"}
-        assert {text.partition(">")[0] for text in packages.REQUIREMENTS} - {"psutil"} == base - slicers
+        assert names_of(packages.REQUIREMENTS) - {"psutil"} == names_of(PYPROJECT["dependencies"]) - slicers
 
-    def test_every_package_has_a_size(self, packages):
-        for name, value in vars(packages).items():
-            if name.endswith("REQUIREMENTS"):
-                assert packages.downloadMb(value) >= 1
+    @pytest.mark.parametrize(
+        ("name", "extras", "optional"),
+        [
+            ("TORCH", ("torch",), set()),
+            ("RADIOMICS", ("torch", "radiomics"), set()),
+            ("DICOM", ("dicom",), set()),
+            ("COHORT", ("cohort",), set()),
+            ("TRAINING", ("studies", "cohort"), {"numba", "bokeh"}),
+        ],
+    )
+    def test_panels_ask_for_what_the_command_line_installs(self, lists, name, extras, optional):
+        installed = {text for extra in extras for text in PYPROJECT["optional-dependencies"][extra]}
+        assert names_of(installed) - optional <= names_of(lists[f"{name}_REQUIREMENTS"])
+
+    def test_every_package_has_a_size(self, packages, lists):
+        for value in lists.values():
+            assert packages.downloadMb(value) >= 1
+
+
+def test_the_python_of_slicer_5_8_is_refused_in_words(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 9, 10))
+    with pytest.raises(ImportError, match=r"in 3D Slicer, version 5\.12"):
+        runpy.run_path(str(ROOT / "CACScoring" / "CACScoringLib" / "__init__.py"))
 
 
 def test_an_older_slicer_is_refused_in_the_panel(packages, monkeypatch):

@@ -11,12 +11,13 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.packages import STUDY_REQUIREMENTS, ensurePackages
+from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.widgets import dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker, showIn
 
 from ...project.project import Project
 from ..model_cards import cardsIn
+from ..packages import TRAINING_REQUIREMENTS
 from .install_section import InstallSection
 from .study_view import COMPARISON, STUDY_TITLES, StudyView, studyFolder, studyName
 
@@ -134,7 +135,7 @@ class EvaluateSection(Section):
         self.update()
 
     def _start(self) -> None:
-        if reason := ensurePackages(STUDY_REQUIREMENTS, "CAC Training", _("A study")):
+        if reason := ensurePackages(TRAINING_REQUIREMENTS, "CAC Training", _("A study")):
             self._say(reason)
             return
         name, command = self._command()

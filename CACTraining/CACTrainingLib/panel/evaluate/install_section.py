@@ -14,13 +14,14 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
-from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, TRAINING_REQUIREMENTS, ensurePackages
+from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.widgets import InSight, dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker
 
 from ...project.project import Project
 from ..asking import askForFile
 from ..model_cards import cardsIn
+from ..packages import TRAINING_REQUIREMENTS
 from ..train.curve_nodes import SHOWN_METRICS
 
 if TYPE_CHECKING:

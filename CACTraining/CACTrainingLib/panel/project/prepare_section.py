@@ -11,6 +11,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.widgets import dataOf, fillBox
 from CACScoringLib.panel.worker import Worker
 
@@ -75,6 +76,10 @@ class PrepareSection(Section):
             self.cancel()
             self._say(_("Stopped. Prepared scans are kept."))
             self._onChanged()
+            return
+
+        if reason := ensurePackages(requester="CAC Training", purpose=_("Preparing scans")):
+            self._say(reason)
             return
 
         def heard(event: dict) -> None:

@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.packages import TRAINING_REQUIREMENTS, ensurePackages, missingPackages, namesOf
+from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import addRows, dataOf, fillBox, showPath, singleShot, watchPath
 from CACScoringLib.panel.worker import Worker
@@ -22,6 +22,7 @@ from CACScoringLib.panel.worker import Worker
 from ...project.annotations import annotators
 from ...project.project import Project
 from ..findings import findingLines
+from ..packages import TRAINING_REQUIREMENTS
 from ..parameters import Network, Preset, TrainMethod
 from .runs_section import RunsSection
 from .training_options import (
