@@ -30,6 +30,7 @@ from CACScoringLib.models.cards import (
 from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.store import install_model, save_model
 from CACScoringLib.networks.van_velzen import GeneratorConfig, build
+from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.scoring.evidence import Evidence
 from CACScoringLib.scoring.uncertainty import Uncertainty
 
@@ -239,3 +240,16 @@ class TestModelsThatComeWithCAC:
         assert set(classifier.calibration) == {"slice_threshold"}
         whole = card.validation["whole_method"]
         assert whole["models"] == {model.card.network: model.card.sha256 for model in bundled}
+
+    def test_scores_can_be_compared_with_those_of_earlier_scans(self, bundled):
+        """Limits of each score, as the page of serial comparison states them."""
+        card = next(model.card for model in bundled if model.card.network == "decomposition")
+        study = Repeatability.of(card.repeatability)
+        assert study.models == {model.card.network: model.card.sha256 for model in bundled}
+        assert set(study.limits) == {"threshold", "automatic", "decomposition"}
+        for quantities in study.limits.values():
+            assert all(set(parts) == {"total", "artery"} for parts in quantities.values())
+        page = (Path(__file__).parents[3] / "docs" / "user" / "serial-comparison.md").read_text(encoding="utf-8")
+        for score in (100, 300):
+            limits = (study.limits[name]["agatston"]["total"] for name in ("threshold", "automatic", "decomposition"))
+            assert f"| {score} | {' | '.join(f'{limit.at(score):.0f}' for limit in limits)} |" in page
