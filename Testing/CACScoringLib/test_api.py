@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import automatic_patient
+import matplotlib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -197,6 +198,7 @@ def test_images_of_a_result_are_arrays(automatic):
 
 
 def test_a_plot_shows_each_lesion(reviewed):
+    matplotlib.use("Agg")  # Qt's is the desktop host's in other tests
     figure = reviewed.plot()
     assert [axis.get_title().split()[0] for axis in figure.axes] == ["LM"]
     assert all(axis.images for axis in figure.axes)
