@@ -106,28 +106,25 @@ class StandNodes:
         self._scene = scene
         self._nodes: dict[str, slicer.vtkMRMLModelNode] = {}
         self._texture = vtk.vtkTrivialProducer()
-        self._body: sitk.Image | None = None
 
     @property
     def shown(self) -> bool:
         return bool(self._nodes)
 
-    def show(self, stand: Stand, picture: np.ndarray | None, body: sitk.Image | None) -> None:
-        """Move the models to a stand. picture: uint8 [row, column, RGB] for the detector. body: CT to show the skin of,
-        best one of few voxels; looked at anew only when it is another."""
+    def show(self, stand: Stand, picture: np.ndarray | None, skin: vtk.vtkPolyData | None) -> None:
+        """Move the models to a stand. picture: uint8 [row, column, RGB] for the detector. skin: see `skin_of`."""
         self._model("beam", _BEAM_COLOUR, 1.0).SetAndObservePolyData(_beam(stand))
         detector = self._model("detector", _DETECTOR_COLOUR, _DETECTOR_OPACITY)
         detector.SetAndObservePolyData(_rectangle(stand.corners))
         if picture is not None:
             self._texture.SetOutput(_texture_of(picture))
             detector.GetDisplayNode().SetTextureImageDataConnection(self._texture.GetOutputPort())
-        if body is not None and (body is not self._body or "body" not in self._nodes):
-            self._body = body
-            self._model("body", _BODY_COLOUR, _BODY_OPACITY).SetAndObservePolyData(_skin(body))
+        if skin is not None:
+            self._model("body", _BODY_COLOUR, _BODY_OPACITY).SetAndObservePolyData(skin)
 
     def remove(self) -> None:
         """Take all models out of the scene."""
-        nodes, self._nodes, self._body = self._nodes, {}, None
+        nodes, self._nodes = self._nodes, {}
         for node in nodes.values():
             display = node.GetDisplayNode()
             for each in (node, display):
@@ -197,8 +194,8 @@ def _texture_of(picture: np.ndarray) -> vtk.vtkImageData:
     return data
 
 
-def _skin(body: sitk.Image) -> vtk.vtkPolyData:
-    """The body's surface, RAS, without what lies within."""
+def skin_of(body: sitk.Image) -> vtk.vtkPolyData:
+    """Return the surface of the body in a CT, RAS, without what lies within. Fast for a CT of few voxels."""
     inside = body > _BODY_HU
     filled = sitk.JoinSeries([sitk.BinaryFillhole(inside[:, :, k]) for k in range(body.GetDepth())])
     filled.CopyInformation(body)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -21,6 +20,7 @@ from slicer.i18n import tr as _
 from .lifecycle import Signal
 from .process import Process, ReadyProcess
 from .scan_facts import acquisitionOf
+from .threads import inThread
 from .widgets import singleShot
 from .worker import Worker, WorkerError
 
@@ -35,11 +35,6 @@ SPACING_DIGITS = 10
 
 _NO_SCENE = '{"results": {"scene": false}}'
 """The scene is Slicer's own."""
-
-WAITING_SECONDS = 0.03
-"""At once, for what a thread reads or writes: Slicer answers its user in between."""
-
-T = TypeVar("T")
 
 
 class State(Enum):
@@ -133,7 +128,7 @@ class Scorer:
             try:
                 image = mrml.image_of_volume(volume)
                 command = _command(ct, volume, image, heart)
-                yield from _inThread(lambda: sitk.WriteImage(image, str(ct)))
+                yield from inThread(lambda: sitk.WriteImage(image, str(ct)))
             except (OSError, RuntimeError) as error:
                 raise WorkerError(_("Scoring could not be started: {error}").format(error=error)) from error
             yield from self._worker.run([*command, *arguments, "--settings", _NO_SCENE], self.progressed.emit)
@@ -162,7 +157,7 @@ class Scorer:
 
         self.state = State.LOADING
         self.progressed.emit(_("Reading the result …"), 1.0)
-        content = yield from _inThread(lambda: content_of_folder(result, read(), name))
+        content = yield from inThread(lambda: content_of_folder(result, read(), name))
         self.progressed.emit(_("Showing the result …"), 1.0)
         yield 0
         if volume is not None and not slicer.mrmlScene.IsNodePresent(volume):
@@ -176,6 +171,8 @@ class Scorer:
         if prepare is not None:
             prepare(nodes)
         review = SceneReview(slicer.mrmlScene, nodes, content)
+        yield 0
+        review.results()  # in a step of its own; the panel asks for them once more
         yield 0
         _checkPresent(nodes)
         return review
@@ -204,18 +201,6 @@ class Scorer:
     def _finish(self, outcome: ScoringOutcome, state: State) -> None:
         self._steps, self.state = None, state
         self.finished.emit(outcome)
-
-
-def _inThread(work: Callable[[], T]) -> Generator[int, None, T]:
-    """Return what `work` does in a thread, which may be left behind at the end."""
-    thread = ThreadPoolExecutor(1)
-    running = thread.submit(work)
-    thread.shutdown(wait=False)
-    # Threads of Python run only while Slicer is in Python: so it waits a little, answers its user, waits again.
-    yield 0
-    while not wait([running], WAITING_SECONDS).done:
-        yield 0
-    return running.result()
 
 
 def _checkPresent(nodes: SceneNodes) -> None:

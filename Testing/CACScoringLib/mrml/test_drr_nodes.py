@@ -16,6 +16,7 @@ from CACScoringLib.mrml.drr_nodes import (
     StandNodes,
     add_radiograph,
     is_radiograph,
+    skin_of,
     slice_axes,
 )
 
@@ -96,7 +97,7 @@ class TestStand:
         assert not nodes.shown
         for angle in (0.0, 90.0):
             stand = stand_of(DrrSettings(angle).geometry((10.0, 20.0, 30.0)))
-            nodes.show(stand, self.PICTURE, ct())
+            nodes.show(stand, self.PICTURE, skin_of(ct()))
             models = {node.GetName(): node for node in models_of(scene)}
             assert sorted(models) == ["Radiograph beam", "Radiograph body", "Radiograph detector"]
             corners = vtk_to_numpy(models["Radiograph detector"].GetPolyData().GetPoints().GetData())
@@ -108,7 +109,7 @@ class TestStand:
 
     def test_body_is_a_skin_at_its_place(self, scene):
         nodes = StandNodes(scene)
-        nodes.show(stand_of(DrrSettings().geometry((0.0, 0.0, 0.0))), None, ct())
+        nodes.show(stand_of(DrrSettings().geometry((0.0, 0.0, 0.0))), None, skin_of(ct()))
         skin = scene.GetFirstNodeByName("Radiograph body")
         bounds = skin.GetPolyData().GetBounds()
         # Voxels 2 to 11, 2 to 9 and 2 to 7, and 0.3 of a voxel about them, from 0 to -300 on the way to -1000 HU; RAS.

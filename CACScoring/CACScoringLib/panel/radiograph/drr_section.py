@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,15 @@ from slicer.i18n import tr as _
 from ..lifecycle import Section
 from ..parameters import CACScoringParameterNode, RadiographSource
 from ..scan_facts import problemOf
+from ..threads import StepRunner, inThread
 from ..widgets import dataOf, fillBox, singleShot
 from ..worker import Task, Worker
 from . import radiograph_views
 
 if TYPE_CHECKING:
+    import numpy as np
     import SimpleITK as sitk
+    import vtk
 
     from ...drr.job import DrrSettings, ReducedScan
     from ...mrml.drr_nodes import StandNodes
@@ -49,6 +53,7 @@ class DrrSection(Section):
         self._scan: ReducedScan | None = None
         self._coarse: ReducedScan | None = None
         self._withTable: ReducedScan | None = None
+        self._skin: vtk.vtkPolyData | None = None
         self._scanOf: tuple | None = None
         self._drawn: tuple | None = None
         fillBox(ui.drrViewBox, _views(), "PA")
@@ -56,6 +61,7 @@ class DrrSection(Section):
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
         ui.drrButton.contentsCollapsed.connect(lambda *_args: self.update())
         ui.pages.currentChanged.connect(lambda *_args: self.update())
+        self._reducing, self._drawing, self._moving = StepRunner(), StepRunner(), False
         self._movingTimer = singleShot(MOVING_MILLISECONDS, self._drawMoving)
         self._restingTimer = singleShot(RESTING_MILLISECONDS, self._drawResting)
 
@@ -78,11 +84,15 @@ class DrrSection(Section):
         self._forgetScan()
 
     def cancel(self) -> None:
+        self._reducing.stop()
+        self._drawing.stop()
         self._task.worker.cancel()
         self._preparer.cancel()
 
     def _forgetScan(self) -> None:
-        self._scan = self._coarse = self._withTable = self._scanOf = None
+        self._reducing.stop()
+        self._drawing.stop()
+        self._scan = self._coarse = self._withTable = self._skin = self._scanOf = None
         self._preparer.cancel()
 
     def update(self) -> None:
@@ -107,7 +117,7 @@ class DrrSection(Section):
         ui.drrCalciumBox.setEnabled(self._scan is not None and self._scan.calcium is not None)
         ui.drrOpacitySlider.setEnabled(ui.drrCalciumBox.enabled and state.drrCalcium)
         ui.drrHeartBox.setEnabled(self._scan is not None and self._scan.heart is not None)
-        if self._wanted() != self._drawn and not self._movingTimer.active:
+        if self._scan is not None and self._wanted() != self._drawn and not self._movingTimer.active:
             self._movingTimer.start()
         self._updateOverlay()
 
@@ -115,10 +125,6 @@ class DrrSection(Section):
 
     def _takeScan(self, volume: vtkMRMLScalarVolumeNode) -> None:
         """Reduce the CT, where it is another than before; its table is taken out in the background."""
-        from ...core.ct import CTError
-        from ...drr import job
-        from ...drr.job import reduced
-
         calcium, heart = self._calciumNode(), self._heartSegment()
         place = tuple(volume.GetOrigin()), tuple(volume.GetSpacing()), volume.GetImageData().GetMTime()
         key = (volume.GetID(), place, calcium and calcium.GetID(), heart and (heart[0].GetID(), heart[1]))
@@ -126,18 +132,39 @@ class DrrSection(Section):
             return
         self._forgetScan()
         self._scanOf = key
+        self._reducing.start(self._reduced(volume), self._searchBody)
+
+    def _reduced(self, volume: vtkMRMLScalarVolumeNode) -> Iterator[int]:
+        """Steps that reduce the CT."""
+        from ...core.ct import CTError
+        from ...drr.job import reduced
+
         try:
-            self._setScan(reduced(*self._images(volume)))
+            images = self._images(volume)
         except CTError as error:
             self._task.say(str(error))
             return
-        self._withTable, folder = self._scan, self._preparer.newFolder()
-        job.write_job(folder, settingsOf(self._state), self._scan.image)
-        found = lambda reason: self._bodyFound(reason, folder)  # noqa: E731
-        self._preparer.start(["find_body", str(folder)], found, module="panel.background")
+        yield 0
+        self._withTable = yield from inThread(lambda: reduced(*images))
+        yield from self._shown(self._withTable)
 
-    def _setScan(self, scan: ReducedScan) -> None:
-        self._scan, self._coarse, self._drawn = scan, scan.coarser(2), None
+    def _searchBody(self) -> None:
+        from ...drr import job
+
+        self.update()
+        if self._withTable is not None:
+            folder = self._preparer.newFolder()
+            job.write_job(folder, settingsOf(self._state), self._withTable.image)
+            found = lambda reason: self._bodyFound(reason, folder)  # noqa: E731
+            self._preparer.start(["find_body", str(folder)], found, module="panel.background")
+
+    def _shown(self, scan: ReducedScan) -> Iterator[int]:
+        """Steps that make a scan the one that is shown."""
+        from ...mrml.drr_nodes import skin_of
+
+        coarse = yield from inThread(lambda: scan.coarser(2))
+        skin = yield from inThread(lambda: skin_of(coarse.image))
+        self._scan, self._coarse, self._skin, self._drawn = scan, coarse, skin, None
 
     def _bodyFound(self, reason: str, folder: Path) -> None:
         from dataclasses import replace
@@ -148,12 +175,13 @@ class DrrSection(Section):
 
         if not reason:
             try:
-                self._setScan(replace(self._scan, image=read_image(folder / BODY)))
+                freed = replace(self._scan, image=read_image(folder / BODY))
+                self._reducing.start(self._shown(freed), self.update)
             except CTError as error:
                 reason = str(error)
         if reason:
             self._task.say(_("The preview still shows the table: {error}").format(error=reason))
-        self.update()
+            self.update()
 
     def _wanted(self) -> tuple:
         """What the picture depends on."""
@@ -164,44 +192,62 @@ class DrrSection(Section):
     def _drawMoving(self) -> None:
         from ...drr.job import MOVING
 
-        if self._draw(*MOVING):
-            self._restingTimer.start()
+        if not (self._drawing.isRunning and self._moving):  # else the next picture follows this one
+            self._draw(*MOVING, moving=True)
 
     def _drawResting(self) -> None:
         from ...drr.job import RESTING
 
-        self._draw(*RESTING)
+        self._draw(*RESTING, moving=False)
 
-    def _draw(self, factor: int, pixels: int) -> bool:
-        """Draw the picture, as `drr.job.MOVING` says. Whether there is one."""
+    def _draw(self, factor: int, pixels: int, moving: bool) -> None:
+        """Begin to draw the picture, as `drr.job.MOVING` says. moving: whether a finer one is to follow."""
+        if self._state is not None and self._scan is not None and self._isInSight():
+            self._moving = moving
+            self._drawing.start(self._picture(self._wanted(), factor, pixels), self._drawnOnce)
+
+    def _drawnOnce(self) -> None:
+        """Go on to the picture of what has changed meanwhile, or to a finer one."""
+        if self._state is None or not self._isInSight():
+            return
+        if self._wanted() != self._drawn:
+            self._movingTimer.start()
+        elif self._moving:
+            self._restingTimer.start()
+
+    def _picture(self, wanted: tuple, factor: int, pixels: int) -> Iterator[int]:
+        """Steps that draw a picture. wanted: what it depends on."""
         from ...drr.geometry import ProjectionError
         from ...drr.job import fast_backend, preview, stand_of
         from ...mrml.drr_nodes import StandNodes
 
-        if self._state is None or self._scan is None or not self._isInSight():
-            return False
-        settings, opacity, heart, _scan = self._drawn = self._wanted()
-        scan = self._scan if factor == 1 else self._coarse
-        if settings.table:
-            scan = self._withTable.coarser(factor)
+        settings, opacity, heart, _scan = wanted
+        scan, unfreed = self._scan if factor == 1 else self._coarse, self._withTable
+
+        def drawn() -> np.ndarray:
+            projected = unfreed.coarser(factor) if settings.table else scan
+            return preview(projected, settings, pixels, opacity, heart, fast_backend())
+
         try:
-            picture = preview(scan, settings, pixels, opacity, heart, fast_backend())
             stand = stand_of(settings.geometry(scan.isocentre_mm))
+            picture = yield from inThread(drawn)
         except ProjectionError as error:
+            self._drawn, self._moving = wanted, False
             self._task.say(str(error))
             self._ui.drrPreviewLabel.setText(_("No preview"))
             self._removeStand()
-            return False
+            return
+        self._drawn = wanted
         if self._ui.drrPreviewLabel.text:
             self._task.say("")  # an error before this
         self._ui.drrPreviewLabel.setPixmap(radiograph_views.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
         self._stand = self._stand or StandNodes(slicer.mrmlScene)
-        self._stand.show(stand, picture, self._coarse.image)
-        return True
+        self._stand.show(stand, picture, self._skin)
 
     def _hide(self) -> None:
         self._movingTimer.stop()
         self._restingTimer.stop()
+        self._drawing.stop()
         self._removeStand()
         self._drawn = None
 
