@@ -55,13 +55,17 @@ def result_of(
     categories: Categories | None,
     non_coronary: NonCoronaryResult | None,
     warnings: tuple[ScanWarning, ...],
+    images: bool = True,
 ) -> ScoreResult:
     """The result that a review comes to; it has no masses, no calcium map, and no networks but what the run recorded of
-    them."""
+    them.
+
+    images: False leaves out territories and saliency, as large as the scan, where numbers alone are read.
+    """
     record = state.record
     measured, truth, calibration = record["measured"], record["truth"], record.get("mass_calibration")
     masses = None if truth is None else {a: truth["mass_mg"][a.key] for a in Artery if a.key in truth["mass_mg"]}
-    saliency = state.saliency()  # of the vessels' model, the only one that has any
+    saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
     return ScoreResult(
         scan=replace(state.scan, source=Path(record["input"]["name"] or "CT")),
         heart=HeartRegion(state.heart, None, record["heart"]["source"]),
@@ -69,7 +73,7 @@ def result_of(
         methods=methods,
         categories=categories,
         warnings=warnings,
-        territories=state.territories(),
+        territories=state.territories() if images else None,
         non_coronary=non_coronary,
         recorded_models=tuple(record.get("models", ())),
         true_mass_mg=masses,

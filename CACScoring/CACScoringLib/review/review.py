@@ -285,12 +285,12 @@ class Review:
         by_artery = self.reviewed or self.method == "threshold" or self.by_territory
         lesions = list(every.lesions) if by_artery else _from_head_to_feet(every)
         if self.reviewed or (self.unreviewed == "automatic" and self.method == "threshold"):
-            out = _part(every, [lesion for lesion in lesions if lesion.artery == Artery.UNASSIGNED])
+            out = every.part([lesion for lesion in lesions if lesion.artery == Artery.UNASSIGNED])
             reasons = [getattr(self.recorded.get(_key(lesion)), "reason", "") for lesion in out.lesions]
             left_out = LeftOut(out, self._suggested(out), tuple(r or "not assigned to an artery" for r in reasons))
             lesions = [lesion for lesion in lesions if lesion.artery != Artery.UNASSIGNED]
         coronary, elsewhere = (
-            _part(every, [lesion for lesion in lesions if isinstance(lesion.artery, kind)])
+            every.part([lesion for lesion in lesions if isinstance(lesion.artery, kind)])
             for kind in (Artery, NonCoronary)
         )
         spacing = self.image.GetSpacing()
@@ -309,7 +309,7 @@ class Review:
             result = with_intervals(self.method, result, self.errors)
         scores = score_sites(elsewhere.lesions, spacing, self.rules, NonCoronary)
         others = NonCoronaryResult(self.reviewed, self.rules, elsewhere, scores)
-        return _Counted(_part(every, lesions), result, others, left_out)
+        return _Counted(every.part(lesions), result, others, left_out)
 
     def _suggested(self, part: LesionSet) -> tuple[ArterySuggestion, ...]:
         """Suggested arteries of lesions: the run's where it knew the lesion, else by place, found once each."""
@@ -358,10 +358,6 @@ def _from_head_to_feet(every: LesionSet) -> list[Lesion]:
         return -sum(c.slice_index * c.voxels for c in lesion.components) / lesion.voxels, place[lesion.id]
 
     return sorted(every.lesions, key=order)
-
-
-def _part(every: LesionSet, lesions: list[Lesion]) -> LesionSet:
-    return LesionSet(tuple(lesions), every.of(lesion.id for lesion in lesions).id_map)
 
 
 def result_as_copied_text(methods: Mapping[str, MethodResult], elsewhere: NonCoronaryResult | None = None) -> str:

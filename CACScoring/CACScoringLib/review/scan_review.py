@@ -363,10 +363,10 @@ class ScanReview:
             self._check(method)
         return Reviewed(self.as_result(), self._state.record, self._program, self.slices_off, self.slices_wished)
 
-    def as_result(self) -> ScoreResult:
+    def as_result(self, images: bool = True) -> ScoreResult:
         """The result that the review comes to, of the methods without a problem (see `export.result_of`)."""
         numbers = self.results(), self.categories(), self.non_coronary
-        return result_of(self._state, *numbers, self.warnings)
+        return result_of(self._state, *numbers, self.warnings, images)
 
     def calcium_map(self) -> sitk.Image | None:
         """The calcium map on the scan's grid; None without one. Raises UnreadableError when it is another."""

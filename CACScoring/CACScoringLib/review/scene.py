@@ -37,7 +37,7 @@ class SceneReview(ScanReview):
 
     def update_tables(self) -> None:
         """Write the numbers into the table nodes. A method with a problem has no rows."""
-        record = result_as_json(self.as_result(), {})
+        record = result_as_json(self.as_result(images=False), {})
         fill_table(self.nodes.scores, score_columns(record))
         fill_table(self.nodes.lesions, lesion_columns(record))
 

@@ -156,7 +156,7 @@ def select_lesions(
         tuple(suggestions[n] for n in others),
         tuple(reasons[n] for n in others),
     )
-    return replace(part, lesions=lesions), tuple(counted.values()), left_out
+    return LesionSet(lesions, part.id_map), tuple(counted.values()), left_out
 
 
 def lesion_features(

@@ -8,7 +8,7 @@ graph whose nodes are the candidate voxels; the volume itself is passed over onl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -105,13 +105,13 @@ class LesionSet:
     def of(self, ids: Iterable[int]) -> LesionSet:
         """The lesions with these ids."""
         ids = set(ids)
-        if len(ids) == len(self.lesions):
-            return self
-        kept = tuple(lesion for lesion in self.lesions if lesion.id in ids)
-        number = np.zeros(self._highest_id + 1, np.uint16)
-        for lesion in kept:
-            number[lesion.id] = lesion.id
-        return LesionSet(kept, self._looked_up(number))
+        return self.part([lesion for lesion in self.lesions if lesion.id in ids])
+
+    def part(self, lesions: Sequence[Lesion]) -> LesionSet:
+        """Lesions of this set as a set of their own, in the order given."""
+        if len(lesions) == len(self.lesions):
+            return LesionSet(tuple(lesions), self.id_map)
+        return _Part(tuple(lesions), self)
 
     @property
     def site_of_ids(self) -> np.ndarray:
@@ -139,6 +139,27 @@ class LesionSet:
     def label_image(self, grid: sitk.Image) -> sitk.Image:
         """The artery map as an image. grid: the image the lesions were found in."""
         return Grid.of(grid).image(self.artery_map())
+
+
+class _Part(LesionSet):
+    """Some lesions of a set. Their id map, as large as the scan, is made on first use."""
+
+    _larger: LesionSet
+
+    def __init__(self, lesions: tuple[Lesion, ...], larger: LesionSet) -> None:
+        vars(self).update(lesions=lesions, _larger=larger)
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        flat = self._larger.flat
+        return flat[np.isin(self._larger.id_map.reshape(-1)[flat], [lesion.id for lesion in self.lesions])]
+
+    @cached_property
+    def id_map(self) -> np.ndarray:
+        number = np.zeros(self._larger._highest_id + 1, np.uint16)
+        for lesion in self.lesions:
+            number[lesion.id] = lesion.id
+        return self._larger._looked_up(number)
 
 
 def find_lesions(

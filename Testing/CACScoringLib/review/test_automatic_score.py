@@ -120,6 +120,11 @@ class TestAutomaticScore:
         assert reasons == list(automatic.methods["threshold"].left_out.reasons)
         assert not any(reason for method, reason in rows if method != "threshold_left_out")
 
+    def test_tables_need_no_image_of_the_territories(self, review, monkeypatch):
+        """One is as large as the scan, and tables are written at every key."""
+        monkeypatch.setattr(type(review._state), "territories", lambda self: pytest.fail("an image was made"))
+        review.update_tables()
+
     def test_intervals_follow_the_score(self, opened, automatic, monkeypatch, tmp_path):
         """They are those of the kind that the score is at the moment, by the model that made the map."""
         model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")

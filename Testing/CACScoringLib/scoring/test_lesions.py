@@ -126,7 +126,11 @@ def test_lesions_taken_out_leave_the_map_as_a_look_up_of_every_voxel_does():
     assert [lesion.artery for lesion in kept.lesions] == [Artery.LM, Artery.RCA]
     np.testing.assert_array_equal(kept.id_map, np.array([0, 1, 0, 3], np.uint16)[found.id_map])
     assert kept.id_map.dtype == np.uint16
+    assert np.array_equal(kept.flat, np.flatnonzero(kept.id_map))
     assert not found.of([]).id_map.any()
+    turned = found.part(found.lesions[::-1])
+    assert [lesion.id for lesion in turned.lesions] == [3, 2, 1]
+    assert np.array_equal(turned.id_map, found.id_map)
 
 
 def test_centroid_in_ras_with_turned_axes_and_origin():
