@@ -328,10 +328,10 @@ def add_volume(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slic
 
 def set_image(volume: slicer.vtkMRMLVolumeNode, image: sitk.Image) -> None:
     """Give a volume node the voxels and the geometry of an image."""
-    volume.SetAndObserveImageData(vtk_image(image))
     volume.SetIJKToRASDirections(*_flipped(np.reshape(image.GetDirection(), (3, 3))).reshape(-1))
     volume.SetSpacing(image.GetSpacing())
     volume.SetOrigin(_flipped(np.array(image.GetOrigin())))
+    volume.SetAndObserveImageData(vtk_image(image))
 
 
 def image_of_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
