@@ -94,7 +94,7 @@ def find_heart(
         region, fault = _attempt(lambda: _by_territories(scan, model, lungs.mask))  # once more, where lungs leave room
     if region is None:
         if lungs is None:
-            raise NoHeartError(f"{reason} {fault}")
+            raise NoHeartError(f"{reason}\n{fault}")
         return _from_lungs(lungs, f"The network {model.card.name} found no heart between the lungs.")
     return _without_lungs(scan, region, reason) if lungs is None else _beside_lungs(region, lungs)
 
@@ -172,7 +172,7 @@ def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegio
     """The heart of networks where the lungs show none, as long as it looks like one. reason: why they show none."""
     coarse = on_working_grid(scan.image)
     if implausibility := implausible(coarse, region.mask) or without_arteries(region.territories):
-        raise NoHeartError(f"{reason} The heart of the network {region.source} is implausible: {implausibility}")
+        raise NoHeartError(f"{reason}\nThe heart of the network {region.source} is implausible: {implausibility}")
     message = (
         f"The heart could not be located from the lungs, so it was found by the network {region.source} alone, "
         "and bone was excluded by size and density alone. Check the heart outline."
