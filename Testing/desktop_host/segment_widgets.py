@@ -47,6 +47,7 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._nodes.nodeTypes = ["vtkMRMLSegmentationNode"]
         self._nodes.addEnabled = False
         self._frame, self._label, self._message = qt.QFrame(), qt.QLabel("Segment: "), qt.QLabel()
+        self._message.setObjectName("label_Message")
         inside = qt.QGridLayout(self._frame)
         inside.setContentsMargins(4, 0, 0, 0)
         inside.addWidget(self._label, 0, 0)
@@ -125,8 +126,9 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._segments.clear()
         for widget in (self._label, self._segments):
             widget.setVisible(bool(identifiers))
+        message = "No node is selected " if node is None else "No segments in segmentation "
+        self._message.setText("" if identifiers else message)
         self._message.setVisible(not identifiers)
-        self._message.setText("No node is selected " if node is None else "No segments in segmentation ")
         if not identifiers:
             self._segments.blockSignals(blocked)
             return

@@ -130,6 +130,8 @@ class InputSection(Section):
             selector.setMRMLScene(slicer.mrmlScene)
         for parameter, box in self._modelBoxes.items():
             box.currentIndexChanged.connect(lambda index, parameter=parameter: self._modelChosen(parameter))
+        for box in slicer.util.findChildren(ui.heartSelector, className="qMRMLNodeComboBox"):
+            box.noneDisplay = _("found in the CT")
         ui.heartSelector.currentNodeChanged.connect(self._heartChosen)
         ui.heartSelector.currentSegmentChanged.connect(self._heartChosen)
         ui.defaultsButton.clicked.connect(self._setPublishedRules)
@@ -162,6 +164,8 @@ class InputSection(Section):
         self._hideDerivedVolumes()
         self._showFacts(state.inputVolume)
         self._lesions.show(state)
+        for label in slicer.util.findChildren(ui.heartSelector, name="label_Message"):
+            label.setVisible(state.inputHeart is not None and bool(label.text))  # a heart is optional
         with quiet(ui.heartSelector):
             ui.heartSelector.setCurrentNode(state.inputHeart)
             ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)

@@ -107,10 +107,17 @@ class TestInput:
         assert driver.process.arguments is None
 
     def test_an_existing_heart_is_used(self, driver, volume):
+        def notes() -> list[str]:
+            selector = driver.ui.heartSelector
+            labels = slicer.util.findChildren(selector, name="label_Message")
+            return [label.text for label in labels if label.isVisibleTo(selector)]
+
+        assert notes() == []
         driver.score()
         heart = driver.review.nodes.heart
         driver.ui.heartSelector.setCurrentNode(heart)
         driver.ui.heartSelector.setCurrentSegmentID("heart")
+        assert notes() == []
         driver.begin()
         mask = sitk.ReadImage(driver.process.option("--heart")[0])
         wanted = panel_results.heart_mask(panel_results.chest_image())
