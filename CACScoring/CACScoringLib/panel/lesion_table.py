@@ -146,7 +146,7 @@ class LesionTable:
                 self._fill(number, line)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
             # Once, here: columns that fit themselves would be measured again with every cell.
-            table_widgets.fitColumns(table)
+            table_widgets.fitColumns(table, stretched=_ARTERY_COLUMN)
             table.setSortingEnabled(True)
             if lines and row >= 0:
                 kept = self._rowOf(current)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ..results import NonCoronaryResult
     from ..review.scene import SceneReview
 
+_SHORT_TITLES = {"Volume mm³": "mm³", "Mass mg": "mg", "90 % interval": "Interval"}
+"""Titles of columns that leave room for all of them in a narrow panel."""
+
 
 class ResultSection(Section):
     """Shows the results of a review."""
@@ -75,21 +78,26 @@ class ResultSection(Section):
         from ..report.pictures import SITE_COLOURS
 
         table = self._ui.scoreTable
-        titles = ["\n".join(title.rsplit(" ", 1)) for title in scores.titles]
-        table_widgets.fillTable(table, titles, [(row.name, *row.cells) for row in scores.rows])
+        titles = [_(_SHORT_TITLES.get(title, title)) for title in scores.titles]
+        # A mass without its standard error, which the hint has.
+        rows = [(row.name, *(cell.partition(" ± ")[0] for cell in row.cells)) for row in scores.rows]
+        table_widgets.fillTable(table, titles, rows)
+        for column, title in enumerate(scores.titles):
+            table.horizontalHeaderItem(column).setToolTip(title)
         faint = qt.QBrush(widgets.faintColour(table))
         for number, row in enumerate(scores.rows):
             if row.site is not None:
                 table.item(number, 0).setIcon(widgets.colourIcon(SITE_COLOURS[row.site]))
-            for column, title in enumerate(scores.titles):
+            for column, (title, cell) in enumerate(zip(scores.titles, (row.name, *row.cells), strict=True)):
                 item = table.item(number, column)
+                item.setToolTip(f"{title}: {cell}")
                 if title == MAP_TITLE:
                     item.setForeground(faint)
                 elif row.site is None:
                     font = item.font()
                     font.setBold(True)
                     item.setFont(font)
-        table_widgets.fitColumns(table)
+        table_widgets.fitColumns(table, stretched=0)
 
     def _showNonCoronary(self, found: NonCoronaryResult | None) -> None:
         """Calcium outside the coronary arteries, by the sites that have any."""

@@ -207,9 +207,7 @@ class ReviewSection(Section):
         ui, ids = self._ui, {line.id for line in self._lines if line.coronary}
         looked = sum((self._method, each) in self._looked for each in ids)
         doubtful = sum(line.doubtful for line in self._lines)
-        ui.lookedBar.setRange(0, max(1, len(ids)))
-        ui.lookedBar.setValue(looked if ids else 1)
-        ui.lookedBar.setFormat(_("{looked} of {count} looked at").format(looked=looked, count=len(ids)))
+        ui.lookedLabel.setText(_("{looked} of {count} looked at").format(looked=looked, count=len(ids)))
         ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful))
         ui.doubtfulButton.setEnabled(bool(doubtful))
         asked = self._review is not None and not self._review.reviewed[self._method] and looked == len(ids)

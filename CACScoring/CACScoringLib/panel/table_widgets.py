@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 import qt
 from slicer.i18n import tr as _
 
-ROWS_AROUND = 8
+ROWS_AROUND = 3
 """Rows shown above and below the row that `scrollToRow` brings into sight, as far as there is room."""
 
 _LEAST_LETTERS = 5
@@ -23,7 +23,7 @@ def prepareTable(table) -> None:
     table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
     table.setSelectionMode(qt.QAbstractItemView.NoSelection)
     table.verticalHeader().setVisible(False)
-    table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
+    table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 4)
 
 
 def prepareRows(table) -> None:
@@ -85,9 +85,14 @@ def fillTable(table, titles: Sequence[str], rows: Sequence[Sequence[str]], hints
     fitColumns(table)
 
 
-def fitColumns(table) -> None:
-    """Make columns as wide as what they hold, and the table as high as its rows."""
+def fitColumns(table, stretched: int | None = None) -> None:
+    """Make columns as wide as what they hold, and the table as high as its rows.
+
+    stretched: number of the column that takes the rest of the width, or gives way where there is not enough.
+    """
     table.resizeColumnsToContents()
+    if stretched is not None:
+        table.horizontalHeader().setSectionResizeMode(stretched, qt.QHeaderView.Stretch)
     fitHeight(table)
 
 

@@ -243,7 +243,7 @@ class TestAutomaticScore:
         low, high = driver.review.result("threshold").intervals[TOTAL].agatston
         withheld = "category probabilities are withheld from a score of 1000"
         assert f"90 % interval {low:.0f}–{high:.0f} · {withheld}" in ui.headLabel.text
-        assert column("90 % interval")[0] == f"{low:.0f}–{high:.0f}"
+        assert column("Interval")[0] == f"{low:.0f}–{high:.0f}"
         assert "Agatston equivalent" in ui.mapLabel.text
         ui.lesionTable.setCurrentCell(0, 0)
         driver.key("A")
@@ -297,7 +297,7 @@ class TestAutomaticScore:
         assert "confirm" not in ui.totalLabel.text.lower()
         for row in range(len(rows)):
             ui.lesionTable.setCurrentCell(row, 0)
-        assert ui.lookedBar.text == f"{len(rows)} of {len(rows)} looked at"
+        assert ui.lookedLabel.text == f"{len(rows)} of {len(rows)} looked at"
         assert "Confirm it (key A)" in ui.totalLabel.text
         automatic.key("A")
         assert not ui.totalLabel.visible
