@@ -391,7 +391,7 @@ def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, Loaded
     names = ", ".join(dict.fromkeys(name for part in foreign.values() for name in part))
     message = (
         f"{parts} stored with {card.name} were fitted with networks other than the present {names}, so more "
-        "lesions may be wrongly counted or excluded. Calibrate them together (cac calibrate)."
+        "lesions may be wrongly counted or excluded. Calibrate the models together with cac calibrate."
     )
     return [ScanWarning("map-calibrated-for-others", message)]
 
