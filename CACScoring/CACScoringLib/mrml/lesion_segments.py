@@ -182,7 +182,8 @@ def _add_segmentation(
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     representation = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     values = sitk.GetArrayViewFromImage(labels)
-    part = bounding_box(values) if values.any() else (slice(0, 1),) * 3
+    # Of a layer that is one voxel thin Slicer makes no surface, and an error at every change.
+    part = bounding_box(values) if values.any() else tuple(slice(0, min(2, n)) for n in values.shape)
     start, size = [p.start for p in part[::-1]], [p.stop - p.start for p in part[::-1]]
     data = oriented_image(labels, start, size)
     data.GetPointData().SetScalars(vtk_array(values[part]))

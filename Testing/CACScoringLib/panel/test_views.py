@@ -143,3 +143,18 @@ class TestRadiograph:
         assert (low > -1).all()
         assert (high < 1).all()
         assert (high - low).max() > 0.8, "and not far away"
+
+
+def test_a_surface_of_no_lesions_is_no_error(views, volume):
+    image = mrml.image_of_volume(volume)
+    none = mrml.add_lesions(slicer.mrmlScene, "Lesions", volume, image < -2000)
+    log = vtk.vtkStringOutputWindow()
+    before = vtk.vtkOutputWindow.GetInstance()
+    vtk.vtkOutputWindow.SetInstance(log)
+    try:
+        views.showSurface(none, 1.0, True)
+        slicer.app.processEvents()
+    finally:
+        vtk.vtkOutputWindow.SetInstance(before)
+    assert log.GetOutput() == ""
+    assert none.GetSegmentation().GetSegment("LAD").GetRepresentation("Closed surface").GetNumberOfPoints() == 0
