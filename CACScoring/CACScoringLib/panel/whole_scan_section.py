@@ -26,28 +26,30 @@ def showEstimates(ui, review: SceneReview | None) -> None:
         return
     from ..whole_scan.estimates import TITLES, agreements
 
-    results = review.results()
-    rows = [
+    results, by_artery = review.results(), any(estimate.agatston for estimate in estimates)
+    columns = [
         [
             *(TITLES[estimate.network], _answer(estimate)),
             *(_agrees(found) for found in agreements(estimate, results).values()),
-            *_ofArteries(estimate),
+            *_ofArteries(estimate, shown=by_artery),
         ]
         for estimate in estimates
     ]
-    models = [estimate.model for estimate in estimates]
-    table_widgets.fillTable(ui.wholeScanTable, _titles(estimates, list(results)), rows, models)
+    # A column for each estimate: rows of so many cells would be wider than the panel.
+    headings, *rows = zip(_titles(list(results), by_artery), *columns, strict=True)
+    table_widgets.fillTable(ui.wholeScanTable, headings, rows)
+    for column, estimate in enumerate(estimates, 1):
+        ui.wholeScanTable.horizontalHeaderItem(column).setToolTip(estimate.model)
     trust = "\n".join(f"{TITLES[estimate.network]}: {estimate.trust}" for estimate in estimates)
     widgets.say(ui.wholeScanLabel, trust)
 
 
-def _titles(estimates: tuple[WholeScanEstimate, ...], methods: list[str]) -> list[str]:
-    """What agrees comes before the arteries, which a narrow panel may hide."""
+def _titles(methods: list[str], by_artery: bool) -> list[str]:
     from ..core.labels import MAIN_ARTERIES
 
     named = {"threshold": _("Clinical"), "decomposition": _("Map")}
-    agree = [_("{method}\nagrees").format(method=named[method]) for method in methods]
-    arteries = [artery.key for artery in MAIN_ARTERIES] if any(estimate.agatston for estimate in estimates) else []
+    agree = [_("{method} agrees").format(method=named[method]) for method in methods]
+    arteries = [artery.key for artery in MAIN_ARTERIES] if by_artery else []
     return [_("Whole-scan estimate"), _("Prediction"), *agree, *arteries]
 
 
@@ -60,10 +62,11 @@ def _answer(estimate: WholeScanEstimate) -> str:
     return f"{estimate.total:.0f} ({prediction.risk_class})"
 
 
-def _ofArteries(estimate: WholeScanEstimate) -> list[str]:
+def _ofArteries(estimate: WholeScanEstimate, shown: bool) -> list[str]:
     from ..core.labels import MAIN_ARTERIES
 
-    return [] if estimate.agatston is None else [f"{estimate.agatston[artery]:.0f}" for artery in MAIN_ARTERIES]
+    scores = estimate.agatston or {}
+    return [f"{scores[artery]:.0f}" if artery in scores else "" for artery in MAIN_ARTERIES if shown]
 
 
 def _agrees(found: Agreement | None) -> str:
