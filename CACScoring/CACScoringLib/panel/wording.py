@@ -25,6 +25,7 @@ _PANEL_WORDS = {
     r"State the (?:tube voltage|slice thickness) \(scan\.acquisition in --settings\)": (
         "Load the scan from its DICOM files, which state it"
     ),
+    r"\(--start\)": "(Start from)",
     r"--start needs": "Start from needs",
     r" \(--start\)": "",
 }
