@@ -323,7 +323,7 @@ class Review:
                 for of_heart, place in zip(self._heart_box, places, strict=True)
             ]
             images = (image[box[::-1]] for image in (self.image, self.heart))
-            for suggestion in suggest_arteries(LesionSet(new, part.id_map[tuple(box)]), *images):
+            for suggestion in suggest_arteries(LesionSet(new, self._every().id_map[tuple(box)]), *images):
                 self._suggestions[keys[suggestion.lesion_id]] = suggestion
         known = ((number, self._suggestions.get(key)) for number, key in keys.items())
         return tuple(replace(suggestion, lesion_id=number) for number, suggestion in known if suggestion is not None)
