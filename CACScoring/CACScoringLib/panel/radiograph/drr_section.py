@@ -46,7 +46,7 @@ class DrrSection(Section):
         cancelled = _("Cancelled. The scene was not changed.")
         bar = ui.drrBar
         self._task = Task(worker, ui.drrMakeButton, ui.drrStatusLabel, bar, _("Make radiograph"), cancelled)
-        self._task.asked.connect(self._make)
+        self._task.asked.connect(lambda: self._beginning.start(self._make(), self.update))
         self._task.changed.connect(self.update)
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
@@ -61,7 +61,8 @@ class DrrSection(Section):
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
         ui.drrButton.contentsCollapsed.connect(lambda *_args: self.update())
         ui.pages.currentChanged.connect(lambda *_args: self.update())
-        self._reducing, self._drawing, self._moving = StepRunner(), StepRunner(), False
+        self._reducing, self._drawing, self._beginning = StepRunner(), StepRunner(), StepRunner()
+        self._moving = False
         self._movingTimer = singleShot(MOVING_MILLISECONDS, self._drawMoving)
         self._restingTimer = singleShot(RESTING_MILLISECONDS, self._drawResting)
 
@@ -84,8 +85,8 @@ class DrrSection(Section):
         self._forgetScan()
 
     def cancel(self) -> None:
-        self._reducing.stop()
-        self._drawing.stop()
+        for runner in (self._reducing, self._drawing, self._beginning):
+            runner.stop()
         self._task.worker.cancel()
         self._preparer.cancel()
 
@@ -107,7 +108,7 @@ class DrrSection(Section):
         volume = state.inputVolume
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
         ui.drrVolumeLabel.setText(problem or _("From {name}, the CT of the first page.").format(name=volume.GetName()))
-        self._task.update(not problem)
+        self._task.update(not problem and not self._beginning.isRunning)
         if problem:
             self._forgetScan()
         if problem or ui.drrButton.collapsed:
@@ -257,7 +258,8 @@ class DrrSection(Section):
 
     # The radiograph
 
-    def _make(self) -> None:
+    def _make(self) -> Iterator[int]:
+        """Steps that begin to make a radiograph."""
         from ...core.ct import CTError
         from ...drr import job
 
@@ -267,7 +269,7 @@ class DrrSection(Section):
         try:
             image, calcium, heart = self._images(volume)
             calcium, heart = calcium if state.drrCalcium else None, heart if state.drrHeart else None
-            job.write_job(folder, settings, image, calcium, heart)
+            yield from inThread(lambda: job.write_job(folder, settings, image, calcium, heart))
         except (CTError, OSError, RuntimeError) as error:
             task.cancel()
             task.say(str(error))

@@ -48,6 +48,13 @@ def wait_for_picture(page) -> None:
     assert eventually(lambda: slicer.app.processEvents() or page.drr._drawn == page.drr._wanted())
 
 
+def begin(page) -> None:
+    """Press the button that makes a radiograph, and wait for the worker."""
+    page.ui.drrMakeButton.click()
+    assert not page.ui.drrMakeButton.enabled
+    assert eventually(lambda: slicer.app.processEvents() or page.ui.drrMakeButton.text == "Cancel")
+
+
 def shown(page) -> np.ndarray:
     """The picture on the detector in space, [row, column], from its first channel."""
     data = page.drr._stand._texture.GetOutputDataObject(0)
@@ -104,7 +111,7 @@ class TestPreview:
 class TestRadiograph:
     @pytest.mark.long
     def test_is_made_of_the_ct(self, page, volume, capsys, tmp_path):
-        page.ui.drrMakeButton.click()
+        begin(page)
         assert page.ui.drrMakeButton.text == "Cancel"
         page.worker.work(capsys)
         assert pictures() == ["chest PA radiograph"]
@@ -132,7 +139,7 @@ class TestRadiograph:
         page.ui.drrOpacitySlider.setValue(1)
         wait_for_picture(page)
         assert (shown(page)[..., 0].astype(int) - shown(page)[..., 2] > 50).any()
-        page.ui.drrMakeButton.click()
+        begin(page)
         page.worker.work(capsys)
         node = slicer.util.getNode("chest PA radiograph")
         calcium, heart = node.GetNodeReference(CALCIUM_ROLE), node.GetNodeReference(HEART_ROLE)
@@ -142,14 +149,14 @@ class TestRadiograph:
         assert slicer.util.arrayFromVolume(heart)[0][values > 0.01].all()
         page.ui.drrCalciumBox.click()
         page.ui.drrHeartBox.click()
-        page.ui.drrMakeButton.click()
+        begin(page)
         page.worker.work(capsys)
         assert page.state.radiographVolume.GetNodeReference(CALCIUM_ROLE) is None
         assert page.state.radiographVolume.GetNodeReference(HEART_ROLE) is None
 
     def test_cancel(self, page, tmp_path):
         nodes = slicer.mrmlScene.GetNumberOfNodes()
-        page.ui.drrMakeButton.click()
+        begin(page)
         page.ui.drrMakeButton.click()
         assert page.worker.killed
         assert "Cancelled" in page.ui.drrStatusLabel.text
@@ -165,7 +172,7 @@ class TestViews:
     @pytest.mark.long
     def test_the_radiograph_is_shown_upright(self, page, capsys):
         page.ui.drrViewBox.setCurrentIndex(1)
-        page.ui.drrMakeButton.click()
+        begin(page)
         page.worker.work(capsys)
         widget = slicer.app.layoutManager().sliceWidget("CACRadiograph")
         assert widget.mrmlSliceCompositeNode().GetBackgroundVolumeID() == page.state.radiographVolume.GetID()
