@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 MOST_BYTES = 300_000
 MOST_WIDTH = 1500
+LEAST_EMPTY = 8
 PICTURES = {  # what stands side by side
     "Resources/Screenshots/panel.png": ["panel-07-reviewing"],
     "docs/pictures/panel.png": ["panel-07-reviewing"],
@@ -30,10 +32,20 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
     return joined
 
 
+def without_empty_rows(picture: Image.Image) -> Image.Image:
+    """A picture without the rows, all but LEAST_EMPTY, that a panel leaves empty below what it holds."""
+    pixels = np.asarray(picture)
+    equal = np.append(False, (pixels[1:] == pixels[:-1]).all((1, 2)))
+    ends = np.flatnonzero(np.diff(np.append(equal, False)))  # of runs of equal rows and of others, in turn
+    start, stop = max(zip(ends[::2] + 1, ends[1::2] + 1, strict=True), key=lambda run: run[1] - run[0])
+    return Image.fromarray(np.delete(pixels, slice(start, max(start, stop - LEAST_EMPTY)), axis=0))
+
+
 def main(folder: Path) -> None:
     for name, parts in PICTURES.items():
         joined = side_by_side([Image.open(folder / f"{part}.png").convert("RGB") for part in parts])
         if name.endswith(".png"):
+            joined = without_empty_rows(joined)
             joined.quantize(256).save(ROOT / name, optimize=True)
         else:
             joined.save(ROOT / name, quality=85, optimize=True)
