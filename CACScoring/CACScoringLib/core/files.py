@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 LEFT_SECONDS = 3600.0
@@ -158,12 +158,32 @@ class OutputFolder:
 
     def _move_in(self, temporary: Path) -> None:
         self.path.mkdir(exist_ok=True)
-        if (self.path / LAST_FILE).exists():
+        if self.overwrite and (self.path / LAST_FILE).exists():
             temporary.rename(_waiting(self.path))  # from here on the new result counts
             finish_replacing(self.path)
         else:
-            remove_result(self.path)
-            _move_files(temporary, self.path)
+            with nullcontext() if self.overwrite else self._claimed():
+                remove_result(self.path)
+                _move_files(temporary, self.path)
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Hold the empty target against other runs. Raises OutputError if one has written to it since the start."""
+        claim = self.path / ".writing"
+        message = (
+            f"Another run has written to {self.path} in the meantime. Its results are kept, those of this run are not. "
+            "Run it again with another --output."
+        )
+        try:
+            claim.mkdir()
+        except FileExistsError as error:
+            raise OutputError(message) from error
+        try:
+            if any(path != claim for path in self.path.iterdir()):
+                raise OutputError(message)
+            yield
+        finally:
+            claim.rmdir()
 
     def _failed(self, error: OSError) -> OutputError:
         return OutputError(

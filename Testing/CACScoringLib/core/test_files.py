@@ -108,6 +108,47 @@ def test_an_earlier_result_is_refused_at_once_and_kept(tmp_path):
     assert (tmp_path / "scores.json").read_text() == "first"
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_the_second_of_two_runs_into_one_new_folder_fails_and_keeps_the_first(tmp_path, exists):
+    target = tmp_path / "out"
+    if exists:
+        target.mkdir()
+    first, second = OutputFolder(target), OutputFolder(target)
+
+    def run_both():
+        with second.being_written() as late:
+            with first.being_written() as early:
+                write(early, scores="first", lesions="first")
+            write(late, scores="second", heart="second")
+
+    with pytest.raises(OutputError, match="Another run has written"):
+        run_both()
+    assert names(target) == ["lesions.json", "scores.json"]
+    assert (target / "scores.json").read_text() == "first"
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_run_fails_while_another_moves_its_files_in(tmp_path, monkeypatch):
+    target = tmp_path / "out"
+    move, failures = files._move_files, []
+
+    def move_beside_another_run(source, folder):
+        monkeypatch.setattr(files, "_move_files", move)
+        with pytest.raises(OutputError, match="Another run has written") as failure, second.being_written() as late:
+            write(late, scores="second")
+        failures.append(failure)
+        move(source, folder)
+
+    second = OutputFolder(target)
+    monkeypatch.setattr(files, "_move_files", move_beside_another_run)
+    monkeypatch.setattr(OutputFolder, "_check", lambda self: None)
+    with OutputFolder(target).being_written() as early:
+        write(early, scores="first")
+    assert len(failures) == 1
+    assert names(target) == ["scores.json"]
+    assert (target / "scores.json").read_text() == "first"
+
+
 class KilledError(BaseException):
     """In place of a SIGKILL: nothing of ours catches it, and no temporary folder is tidied up after it."""
 
