@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom import Dataset
 
-from CACScoringLib.core.labels import SITES, Artery, Site, site_called
+from CACScoringLib.core.labels import Artery, site_called
 from CACScoringLib.exchange.codes import CORONARY, PLACES
 from CACScoringLib.exchange.measurements import Group, score_groups, score_numbers
 from CACScoringLib.exchange.segmentation import counted_labels
@@ -51,7 +51,7 @@ def segments_by_dcmqi(path: Path, folder: Path) -> sitk.Image:
     run("segimage2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "--mergeSegments", "-t", "nrrd")
     about = json.loads((folder / "meta.json").read_text())["segmentAttributes"]
     assert len(about) == 1, "segments overlap"
-    numbers = {segment["labelID"]: int(_site(segment["SegmentLabel"])) for segment in about[0]}
+    numbers = {segment["labelID"]: int(site_called(segment["SegmentLabel"])) for segment in about[0]}
     return sitk.ChangeLabel(sitk.Cast(sitk.ReadImage(str(folder / "1.nrrd")), sitk.sitkUInt8), numbers)
 
 
@@ -126,10 +126,6 @@ def _coronary(groups: list[Group]) -> Numbers:
     places = [(CORONARY if g.site is None else PLACES[g.site]).value for g in own]
     named = zip(own, places, strict=True)
     return {(place, name.value): float(value) for g, place in named for name, value, *_ in score_numbers(g)}
-
-
-def _site(name: str) -> Site:
-    return site_called(name) or next(site for site in SITES if site.full_name == name)
 
 
 def _name(item: Dataset) -> str:

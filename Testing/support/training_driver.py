@@ -244,13 +244,13 @@ class TrainingDriver:
 
         Needs `load_training(…, effect=True)`. The mask is saved at once.
         """
-        from CACScoringLib.core.labels import Artery
+        from CACScoringLib.core.labels import site_called
 
         self.task("regions")
         section = self.widget.annotate.regions
         section.editor.setActiveEffectByName("CAC Region")
         effect = section.editor.activeEffect().self()
-        effect.chooseArtery(Artery.called(artery))
+        effect.chooseArtery(site_called(artery))
         effect.scriptedEffect.setParameter("DiameterMm", diameter_mm)
         ends = [self.ras(kji) for kji in (start_kji, end_kji or start_kji)]
         changed = effect.paint(effect.brushAt(*ends))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -39,11 +40,6 @@ class Artery(IntEnum):
         """Name in lists and on buttons."""
         return self.key
 
-    @classmethod
-    def called(cls, name: str) -> Artery | None:
-        """Return the artery whose key a segment's name is or begins with ("LAD: left anterior …")."""
-        return next((artery for artery in cls if artery.key.lower() == _word(name)), None)
-
 
 class NonCoronary(IntEnum):
     """Label of calcium outside the coronary arteries in `lesions.nii.gz` and in label maps given by a reader."""
@@ -67,16 +63,6 @@ class NonCoronary(IntEnum):
         """Name in lists and on buttons, distinct from those of arteries."""
         return _SHORT_NAMES[self]
 
-    @classmethod
-    def called(cls, name: str) -> NonCoronary | None:
-        """Return the site that a segment's name denotes: its full name, short name or key, alone or before a colon.
-
-        Hyphens and underscores count as spaces. "other" is an artery.
-        """
-        word = _spaced(_word(name))
-        keys = {_spaced(site.key): site for site in cls if site != cls.OTHER}
-        return keys.get(word) or next((s for s in cls if word in (_spaced(s.full_name), s.short_name)), None)
-
 
 Site = Artery | NonCoronary
 """Where calcium lies."""
@@ -88,8 +74,18 @@ def site_of(label: int) -> Site:
 
 
 def site_called(name: str) -> Site | None:
-    """The site of a segment; see `Artery.called` and `NonCoronary.called`."""
-    return Artery.called(name) or NonCoronary.called(name)
+    """Return the site that a segment's or column's name denotes, None for any other name.
+
+    The part before a colon counts, without regard to case, hyphens, underscores, words such as "coronary artery" or
+    "calcification", and a number at its end ("LAD: left anterior descending", "Left_Circumflex_Artery", "RCA 2").
+
+    Examples:
+        >>> site_called("Left Anterior Descending coronary artery")
+        <Artery.LAD: 2>
+    """
+    word = _word(name)
+    short = " ".join(part for part in word.split() if part not in _FILLERS)
+    return _BY_NAME.get(word) or _BY_NAME.get(short) or _BY_NAME.get(re.sub(r" ?\d+$", "", short))
 
 
 AnySite = TypeVar("AnySite", Artery, NonCoronary)
@@ -127,15 +123,11 @@ MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 
 def is_not_coronary(name: str) -> bool:
     """True if a segment is called like NOT_CORONARY_ID, alone or before a colon."""
-    return _word(name) == NOT_CORONARY_ID
+    return _word(name) == _word(NOT_CORONARY_ID)
 
 
 def _word(name: str) -> str:
-    return name.split(":")[0].strip().lower()
-
-
-def _spaced(word: str) -> str:
-    return word.replace("-", " ").replace("_", " ")
+    return " ".join(re.sub("[-_]", " ", name.split(":")[0]).lower().split())
 
 
 _FULL_NAMES = {
@@ -158,6 +150,60 @@ _SHORT_NAMES = {
     NonCoronary.THORACIC_AORTA: "aorta",
     NonCoronary.OTHER: "elsewhere",
 }
+
+
+_SYNONYMS: dict[Site, str] = {
+    Artery.LM: "left main, lmca, lms, left main stem, left main trunk",
+    Artery.LAD: "left anterior descending, riva, iva, d1, d2, d3, diagonal, first diagonal, second diagonal, "
+    "third diagonal, septal",
+    Artery.LCX: "left circumflex, circumflex, cx, circ, rcx, ramus circumflexus, om, om1, om2, om3, obtuse marginal, "
+    "marginal, first obtuse marginal, second obtuse marginal",
+    Artery.RCA: "right, rca, pda, rpda, posterior descending, right posterior descending, plb, plv, rpl, "
+    "posterolateral, right posterolateral, acute marginal, conus",
+    Artery.OTHER: "other, ramus, ramus intermedius, intermediate, ri",
+    Artery.UNASSIGNED: "unassigned",
+    NonCoronary.AORTIC_VALVE: "aortic valve, avc, aortic root, aortic annulus, aortic valve and root",
+    NonCoronary.MITRAL_ANNULUS: "mitral annulus, mitral valve, mitral, mac, mitral annular, mvc",
+    NonCoronary.THORACIC_AORTA: "thoracic aorta, aorta, tac, ascending aorta, descending aorta, aortic arch, "
+    "descending thoracic aorta, ascending thoracic aorta",
+    NonCoronary.OTHER: "elsewhere, non coronary, noncoronary, other non coronary",
+}
+"""Names of a site beside its key, full name and short name, without `_FILLERS`; branches go to the artery they leave,
+the posterior descending branch to the right coronary artery. "Left coronary artery" is none: it has three of them."""
+
+_FILLERS = {"artery", "arteries", "coronary", "branch", "calcification", "calcium", "plaque", "lesion"}
+"""Words that leave the meaning of a name as it is."""
+
+
+def _names(site: Site) -> set[str]:
+    keys = {site.full_name, site.short_name, *_SYNONYMS[site].split(", ")}
+    return {_word(name) for name in keys | ({site.key} if site != NonCoronary.OTHER else set())}
+
+
+_BY_NAME: dict[str, Site] = {name: site for site in SITES for name in _names(site)}
+
+SNOMED_CODES: dict[Site, tuple[str, ...]] = {
+    Artery.LM: ("3227004", "1256091001"),
+    Artery.LAD: (
+        *("59438005", "68787002", "91748002", "36672000"),
+        *("91750005", "91751009", "91752002", "244251006"),
+    ),
+    Artery.LCX: (
+        *("57396003", "52433000", "91753007", "6511003", "75902001", "22765000", "91754001", "91755000", "91756004"),
+        *("91760001", "57823005", "91757008", "91758003", "91759006"),
+    ),
+    Artery.RCA: (
+        *("13647002", "56789007", "91083009", "450960006", "41879009", "53655008", "12800002", "17269004"),
+        *("91761002", "91762009", "91763004"),
+    ),
+    Artery.OTHER: ("244252004",),
+    Artery.UNASSIGNED: (),
+    NonCoronary.AORTIC_VALVE: ("34202007",),
+    NonCoronary.MITRAL_ANNULUS: ("65197004", "91134007", "399086000", "399093001"),
+    NonCoronary.THORACIC_AORTA: ("113262008", "15825003", "54247002", "281130003", "57034009", "32672002"),
+    NonCoronary.OTHER: ("72410000",),
+}
+"""SNOMED CT codes of the anatomy at a site and of its branches (PS3.16 CID 3015, CID 3010), the site's own first."""
 
 
 TERRITORIES = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydicom import Dataset
 from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, UnreadableError
 from ..core.labels import site_of
 from ..io.dicom import read_bounded, translate_dicom_errors
+from ..io.slicer_segments import overlap_message
 from .review_file import SEGMENTATIONS, check_kind
 from .segment_sites import coded_anatomy, labels_of
 
@@ -38,11 +40,12 @@ def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
 
 
 class _Lesions:
-    """Labels that are painted onto the scan's grid. Raises MaskError where two differ in a voxel."""
+    """Labels that are painted onto the scan's grid."""
 
     def __init__(self, scan: CTScan, name: str) -> None:
         self.image, self._name = scan.image, name
         self.labels = np.zeros(self.image.GetSize()[::-1], np.uint8)
+        self._overlaps: Counter[tuple[str, str]] = Counter()
 
     def paint(self, index: np.ndarray, label: int) -> None:
         """index: [voxel, (i, j, k)], whole numbers; those outside the scan are left out."""
@@ -51,12 +54,14 @@ class _Lesions:
         inside = ((index >= 0) & (index < self.image.GetSize())).all(axis=1)
         where = tuple(index[inside].T[::-1])
         before = self.labels[where]
-        if (other := before[(before != 0) & (before != label)]).size:
-            both = " and ".join(site_of(int(n)).full_name for n in (other[0], label))
-            raise MaskError(f"{self._name}: {both} overlap. Remove the overlap, so that no voxel counts twice.")
+        for earlier in before[(before != 0) & (before != label)].tolist():
+            self._overlaps[site_of(earlier).full_name, site_of(label).full_name] += 1
         self.labels[where] = label
 
     def as_image(self) -> sitk.Image:
+        """Return the label map. Raises MaskError where two labels were painted into one voxel."""
+        if self._overlaps:
+            raise MaskError(overlap_message(self._name, self._overlaps))
         image = sitk.GetImageFromArray(self.labels)
         image.CopyInformation(self.image)
         return image

@@ -8,27 +8,14 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from ..core.ct import MaskError
-from ..core.labels import SITE_NAMES, SITES, Artery, NonCoronary, Site, is_not_coronary, site_called
+from ..core.labels import SITE_NAMES, SNOMED_CODES, Artery, is_not_coronary, site_called
 from ..core.text import printable
-from .codes import CORONARY, PLACES
+from .codes import CORONARY
 
 REJECTED = 0
 """Label of what a reader rejected."""
 
-# fmt: off
-_BRANCHES: dict[Site, tuple[str, ...]] = {  # SNOMED CT, of CID 3015 and CID 3010
-    Artery.LM: ("1256091001",),
-    Artery.LAD: ("68787002", "91748002", "36672000", "91750005", "91751009", "91752002", "244251006"),
-    Artery.LCX: ("52433000", "91753007", "6511003", "91754001", "91755000", "91756004"),
-    Artery.RCA: ("56789007", "91083009", "450960006", "41879009", "53655008", "12800002", "17269004"),
-    NonCoronary.MITRAL_ANNULUS: ("91134007", "399086000", "399093001"),
-    NonCoronary.THORACIC_AORTA: ("54247002", "281130003", "57034009"),
-}
-# fmt: on
-_SITES = {code: site for site, code in PLACES.items() if code != CORONARY} | {
-    Code(value, "SCT", ""): site for site, values in _BRANCHES.items() for value in values
-}
-_NAMES = {site.full_name: site for site in SITES}
+_SITES = {Code(value, "SCT", ""): site for site, values in SNOMED_CODES.items() for value in values}
 
 
 def label_of(name: str, coded: Iterable[Dataset]) -> int | None:
@@ -44,9 +31,7 @@ def label_of(name: str, coded: Iterable[Dataset]) -> int | None:
         # Not looked up: codes of SRT equal their successors but have other hashes.
         if (site := next((site for known, site in _SITES.items() if known == code), None)) is not None:
             return int(site)
-    word = name.strip().lower()
-    named = site_called(name) or _NAMES.get(word) or _NAMES.get(word.removesuffix(" coronary artery"))
-    if named is not None:
+    if (named := site_called(name)) is not None:
         return int(named)
     return int(Artery.OTHER) if CORONARY in codes else None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import SimpleITK as sitk
 from ..core.ct import (
     Acquisition,
     CTScan,
-    MaskError,
     ScanWarning,
     SeriesChoiceError,
     SliceGeometryError,
@@ -107,12 +105,12 @@ def read_lesion_labels(path: Path | str) -> sitk.Image:
 
     Args:
         path: A label map whose values are `Site` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
-            values mean nothing: its segments are identified by their names (LM, LAD, LCX, RCA, other, unassigned,
-            aortic valve and root, mitral annulus, thoracic aorta, other non-coronary; not-coronary is left out). Either
-            may be empty: there is no coronary calcium.
+            values mean nothing: its segments are identified by their names (`core.labels.site_called`: LM, LAD or left
+            anterior descending, LCX, RCA, aortic valve …; not-coronary is left out). Either may be empty: there is no
+            coronary calcium.
 
     Raises:
-        MaskError: If a segment is no such site or segments overlap.
+        MaskError: If a segment is no such site or segments of two sites share voxels.
         CTError: As `read_ct` does.
 
     Examples:
@@ -121,20 +119,13 @@ def read_lesion_labels(path: Path | str) -> sitk.Image:
         >>> reviewed.methods["threshold"].status
         'reviewed'
     """
+    from .slicer_segments import label_map, segment_names  # of reviews alone
+
     path = Path(path)
     image = read_mask(path)
-    if "Segment0_ID" not in image.GetMetaDataKeys():
+    if not segment_names(image):
         return image
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        raise MaskError(f"Segments of {path.name} overlap. Remove the overlap, so that no voxel counts twice.")
-    labels = {}
-    for key in image.GetMetaDataKeys():
-        if match := re.fullmatch(r"(Segment\d+)_ID", key):
-            name = image.GetMetaData(f"{match[1]}_Name")
-            value = float(image.GetMetaData(f"{match[1]}_LabelValue"))
-            label = label_called(name)
-            labels[value] = 0.0 if label == NOT_CORONARY else float(label)
-    return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
+    return sitk.ChangeLabel(label_map(image, label_called, path.name), {NOT_CORONARY: 0})
 
 
 def _check_file(path: Path, series: str | None) -> None:

@@ -40,7 +40,6 @@ from ..project.importers.coca import (
     score_rows,
 )
 from .reference import (
-    ARTERY_NAMES,
     BY_RULE,
     VESSELS,
     BadReferenceError,
@@ -48,6 +47,7 @@ from .reference import (
     Format,
     Reference,
     ReferenceScan,
+    artery_of_column,
     read_each,
     scan_of,
     scans_below,
@@ -116,7 +116,7 @@ def _read_nongated(source: Path, scans: Path | None, progress: Counted | None) -
         if total is None:
             raise BadReferenceError(f"{table.name} has no total of it.")
         found = scan_of(re.sub(r"\D+$", "", name), by_id)
-        vessels = {ARTERY_NAMES[column.lower()]: score for column, score in scores.items() if score is not None}
+        vessels = {artery_of_column(column): score for column, score in scores.items() if score is not None}
         return ReferenceScan(name, name, found.ct, found.series, total, vessels)
 
     about = "Agatston scores in total and by artery that came with the scans; where calcium lies is not known."

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.search import scans_of_folder, search
 from CACScoringLib.core.ct import CTError, CTScan
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import MAIN_ARTERIES, Artery, site_called
 from CACScoringLib.io.reading import find_series, stem
 
 from ..project.importers.sources import patient_in
@@ -110,12 +110,14 @@ BY_RULE = (
 )
 
 
-ARTERY_NAMES = {artery.key.lower(): artery.key for artery in Artery if artery <= Artery.RCA} | {
-    "lca": "LM",
-    "lmca": "LM",
-    "cx": "LCX",
-}
-"""Keys of arteries by what columns call them: COCA's LCA is what is left of the left coronary artery, the left main."""
+def artery_of_column(column: str) -> str | None:
+    """Return the key of the main artery that a column is called by, None for another column.
+
+    COCA's LCA is what is left of the left coronary artery beside its branches, the left main.
+    """
+    artery = Artery.LM if column.lower() == "lca" else site_called(column)
+    return artery.key if artery in MAIN_ARTERIES else None
+
 
 ScansById = dict[str, list[CohortScan]]
 

@@ -16,7 +16,6 @@ from CACScoringLib.core.text import printable
 
 from . import label_maps
 from .reference import (
-    ARTERY_NAMES,
     VESSELS,
     BadReferenceError,
     Counted,
@@ -24,6 +23,7 @@ from .reference import (
     Reference,
     ReferenceScan,
     ScansById,
+    artery_of_column,
     read_each,
     scan_of,
     scans_below,
@@ -38,7 +38,7 @@ def _read(source: Path, scans: Path | None, progress: Counted | None) -> Referen
     """The reference of a table. scans: below which ids are looked up. Raises BadReferenceError, TableError."""
     table = read_table(source, short_lines=True)
     total = next((column for column in TOTALS if column in table), None)
-    arteries = {c: ARTERY_NAMES[c.lower()] for c in table.columns if c.lower() in ARTERY_NAMES}
+    arteries = {column: key for column in table.columns if (key := artery_of_column(column))}
     _check_columns(table, total, arteries)
     by_id = None
     if "ct" not in table:

@@ -32,7 +32,7 @@ import SimpleITK as sitk
 from PIL import Image, ImageDraw
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import Artery, site_called
 from CACScoringLib.core.tables import TableError, read_cells
 from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.io.dicom import DicomSlice, read_slice
@@ -44,15 +44,6 @@ from ..scan_identity import series_files
 
 ANNOTATOR = "COCA"
 REGIONS_FOLDER, PATIENTS_FOLDER, SCORES = "calcium_xml", "patient", "scores"
-
-ARTERIES = {
-    "left coronary artery": Artery.LM,
-    "left main coronary artery": Artery.LM,
-    "left anterior descending artery": Artery.LAD,
-    "left circumflex artery": Artery.LCX,
-    "right coronary artery": Artery.RCA,
-}
-"""By the name that a region has; what is left of the left coronary artery beside its two branches is the left main."""
 
 MAX_XML_BYTES = 64 * 2**20
 """A property list of one scan has less than a hundredth of this."""
@@ -358,8 +349,8 @@ def _slices(folder: Path, series: str | None) -> list[DicomSlice]:
 
 def _region(roi: dict, image_index: int) -> Region:
     name = str(roi["Name"])
-    artery = ARTERIES.get(name.strip().lower())
-    if artery is None:
+    artery = Artery.LM if name.strip().lower() == "left coronary artery" else site_called(name)
+    if artery is None or artery > Artery.OTHER:
         raise ValueError(f"the artery {name!r} is unknown")
     if image_index < 0:
         raise ValueError(f"the image index is {image_index}")

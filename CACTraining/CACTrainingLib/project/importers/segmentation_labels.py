@@ -1,22 +1,22 @@
 """Segmentations that a reader made elsewhere, as annotations of a scan.
 
 A label map (NIfTI, NRRD, MetaImage) has the labels 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other coronary; a segmentation saved by
-3D Slicer (.seg.nrrd) has segments called LM, LAD, LCX, RCA, other, not-coronary (left out) and heart. A label map that
-is of the heart is one by its file's name.
+3D Slicer (.seg.nrrd) has segments with names of arteries (`site_called`), not-coronary (left out) and heart. A label
+map that is of the heart is one by its file's name.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan, MaskError, mask_on_scan_grid
-from CACScoringLib.core.labels import Artery, is_not_coronary
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, is_not_coronary, site_called
 from CACScoringLib.core.text import printable
 from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.io.slicer_segments import label_map, segment_names
 
 from ..annotations import SliceLabel
 from ..project import ImportedAnnotations
@@ -61,59 +61,42 @@ def segmentation_annotations(
 
 def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, sitk.Image | None]:
     image = read_mask(path)
-    segments = segments_of(image)
-    if not segments:
+    names = segment_names(image)
+    if not names:
         regions = labels_on_grid(image, scan, path, cropped=False)
         highest = int(sitk.GetArrayViewFromImage(regions).max())
         if highest > Artery.OTHER:
             known = ", ".join(f"{artery.value} {artery.key}" for artery in Artery if artery <= Artery.OTHER)
             raise MaskError(f"{path.name} holds the label {highest}. Labels of arteries are {known}.")
         return regions, None
-    arteries: dict[str, int] = {}
-    for name in segments:
-        artery = Artery.called(name)
-        if artery is not None and artery <= Artery.OTHER:
-            arteries[name] = int(artery)
-        elif not is_not_coronary(name) and not _is_heart(name):
-            known = ", ".join([*(a.key for a in Artery if a <= Artery.OTHER), "not-coronary", HEART])
-            raise MaskError(f"The segment {printable(name)} of {path.name} is not an artery. Rename it: {known}.")
-    hearts = [name for name in segments if _is_heart(name)]
-    regions = None
-    if arteries or not hearts:
-        merged = sitk.Image(image.GetSize(), sitk.sitkUInt8)
-        merged.CopyInformation(image)
-        for name, label in arteries.items():
-            own = segments[name]
-            if (sitk.GetArrayFromImage(own) * sitk.GetArrayFromImage(merged)).any():
-                raise MaskError(f"Segments of {path.name} overlap. Remove the overlap, so that no voxel counts twice.")
-            merged += own * label
-        regions = labels_on_grid(merged, scan, path, cropped=True)
-    return regions, labels_on_grid(segments[hearts[0]], scan, path, cropped=True) if hearts else None
+    labels = sitk.ChangeLabel(label_map(image, lambda name: _artery_label(name, path), path.name), {NOT_CORONARY: 0})
+    has_heart = any(map(_is_heart, names))
+    if has_heart and all(_is_heart(name) or is_not_coronary(name) for name in names):
+        return None, _heart(path, scan)
+    return labels_on_grid(labels, scan, path, cropped=True), _heart(path, scan) if has_heart else None
+
+
+def _artery_label(name: str, path: Path) -> int:
+    """Return the label of an artery's segment, NOT_CORONARY for rejected calcium and 0 for the heart."""
+    if _is_heart(name):
+        return 0
+    if is_not_coronary(name):
+        return NOT_CORONARY
+    artery = site_called(name)
+    if artery is None or artery > Artery.OTHER:
+        known = ", ".join([*(a.key for a in Artery if a <= Artery.OTHER), "not-coronary", HEART])
+        raise MaskError(f"The segment {printable(name)} of {path.name} is not an artery. Rename it: {known}.")
+    return int(artery)
 
 
 def _heart(path: Path, scan: CTScan) -> sitk.Image:
     image = read_mask(path)
-    segments = segments_of(image)
-    if not segments:
+    names = segment_names(image)
+    if not names:
         return labels_on_grid(image, scan, path, cropped=False) > 0
-    for name, mask in segments.items():
-        if _is_heart(name):
-            return labels_on_grid(mask, scan, path, cropped=True)
-    raise MaskError(f"{path.name} has no segment called {HEART}. Rename the one of the heart.")
-
-
-def segments_of(image: sitk.Image) -> dict[str, sitk.Image]:
-    """The segments of a .seg.nrrd by name: uint8 0/1 on its grid; none for another image."""
-    segments = {}
-    for key in image.GetMetaDataKeys():
-        if not (match := re.fullmatch(r"(Segment\d+)_ID", key)):
-            continue
-        name, value = (image.GetMetaData(f"{match[1]}_{part}") for part in ("Name", "LabelValue"))
-        layer = image
-        if image.GetNumberOfComponentsPerPixel() > 1:
-            layer = sitk.VectorIndexSelectionCast(image, int(image.GetMetaData(f"{match[1]}_Layer")))
-        segments[name] = sitk.Cast(layer == float(value), sitk.sitkUInt8)
-    return segments
+    if not any(map(_is_heart, names)):
+        raise MaskError(f"{path.name} has no segment called {HEART}. Rename the one of the heart.")
+    return labels_on_grid(label_map(image, _is_heart, path.name), scan, path, cropped=True)
 
 
 def _is_heart(name: str) -> bool:

@@ -7,7 +7,7 @@ import slicer
 from training_scans import CORONARY
 
 from CACScoringLib.core.ct import same_grid
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import Artery, site_called
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import AnnotationError, read_mask
 from desktop_host import events
@@ -40,8 +40,8 @@ class TestRegions:
     def test_a_stroke_is_saved_on_the_scans_grid(self, annotating, artery):
         assert annotating.paint(artery, LESION) > 0
         values = saved(annotating, "regions")
-        assert set(np.unique(values)) == {0, int(Artery.called(artery))}
-        assert values[LESION] == int(Artery.called(artery))
+        assert set(np.unique(values)) == {0, int(site_called(artery))}
+        assert values[LESION] == int(site_called(artery))
         assert values[3][CORONARY].any()
         image = read_mask(annotating.project, "0001", "AB", "regions")
         assert same_grid(image, sitk.ReadImage(str(annotating.opened.scan.ct)))

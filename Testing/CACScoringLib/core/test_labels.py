@@ -1,0 +1,49 @@
+"""Sites of calcium by the names that people and public label sets give them."""
+
+import pytest
+
+from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.labels import NOT_CORONARY, SITES, SNOMED_CODES, Artery, NonCoronary, label_called, site_called
+
+NAMES = {
+    Artery.LM: ("LM", "Left Main", "left main coronary artery", "LMCA", "Left_Main_Stem", "lm: left main"),
+    Artery.LAD: (
+        "LAD",
+        "Left Anterior Descending",
+        "Left Anterior Descending Artery",
+        "LAD plaque",
+        "LAD_2",
+        "D1",
+    ),
+    Artery.LCX: ("LCX", "LCx", "Cx", "Left Circumflex", "left-circumflex-artery", "Circumflex Coronary Artery", "OM1"),
+    Artery.RCA: ("RCA", "Right Coronary", "right coronary artery", "PDA", "Posterior Descending", "RCA1"),
+    Artery.OTHER: ("other", "Other coronary artery", "Ramus intermedius"),
+    Artery.UNASSIGNED: ("unassigned", "not assigned to an artery"),
+    NonCoronary.AORTIC_VALVE: ("Aortic Valve", "aortic_valve", "aortic valve and root", "AVC"),
+    NonCoronary.MITRAL_ANNULUS: ("Mitral Valve", "mitral annulus", "MAC", "mitral annular calcification"),
+    NonCoronary.THORACIC_AORTA: ("Aorta", "thoracic aorta", "Ascending Aorta"),
+    NonCoronary.OTHER: ("other non-coronary", "Elsewhere", "non-coronary"),
+}
+
+
+@pytest.mark.parametrize(("site", "name"), [(site, name) for site, names in NAMES.items() for name in names])
+def test_names_of_sites(site, name):
+    assert site_called(name) is site
+    assert label_called(name) == int(site)
+
+
+@pytest.mark.parametrize("name", ["Left coronary artery", "coronary artery", "Segment_1", "1", "", "calcium", "heart"])
+def test_names_of_no_site(name):
+    assert site_called(name) is None
+    with pytest.raises(MaskError, match="is no site"):
+        label_called(name)
+
+
+def test_rejected_calcium():
+    assert {label_called(name) for name in ("not-coronary", "Not coronary: stent", "not_coronary")} == {NOT_CORONARY}
+
+
+def test_each_code_stands_for_one_site():
+    codes = [code for values in SNOMED_CODES.values() for code in values]
+    assert set(SNOMED_CODES) == set(SITES)
+    assert len(codes) == len(set(codes))
