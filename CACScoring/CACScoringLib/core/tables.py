@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .ct import CTError
@@ -19,8 +20,64 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SEPARATORS = ",;\t"
 
 
+_NUMBERS = {
+    ".": re.compile(r"[+-]?(?=[.,]?\d)(?:\d+|[1-9]\d{0,2}(?:,\d{3})+)?(?:\.\d*)?(?:e[+-]?\d+)?", re.IGNORECASE),
+    ",": re.compile(r"[+-]?(?=[.,]?\d)(?:\d+|[1-9]\d{0,2}(?:\.\d{3})+)?(?:,\d*)?(?:e[+-]?\d+)?", re.IGNORECASE),
+}
+"""A number by its decimal mark; the other mark separates thousands."""
+
+
 class TableError(CTError):
     """A table is missing, cannot be read, or something in it is wrong. The message says where and what to do."""
+
+
+class DecimalMarks:
+    """Decimal marks of a table, detected when a column's numbers are read.
+
+    Args:
+        columns: Cells by column.
+        separator: Separator of the table's cells.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[str]], separator: str) -> None:
+        self._columns = columns
+        self._separator = separator
+        self._marks: dict[str, str] = {}
+
+    def of(self, column: str) -> str:
+        """Return "." or ",".
+
+        Where the column allows both, the other columns decide; where they do not either, it is the point unless the
+        separator is a semicolon, with which spreadsheets write decimal commas.
+
+        Raises:
+            ValueError: Cells contradict each other, or the mark cannot be detected. The message names cells.
+        """
+        if column not in self._marks:
+            self._marks[column] = self._detect(column)
+        return self._marks[column]
+
+    def _detect(self, column: str) -> str:
+        cells = self._columns.get(column, ())
+        marks = _marks(cells)
+        if len(marks) == 1:
+            return marks.pop()
+        unclear = [cell for cell in cells if "." in cell or "," in cell]
+        if not marks:
+            raise ValueError(f"has decimal points and decimal commas ({_example(cells, '.')}, {_example(cells, ',')})")
+        if not any(_readings(cell) for cell in unclear):
+            return "."
+        numeric = [own for own in self._columns.values() if all(not cell or _readings(cell) for cell in own)]
+        decided = {mark for own in numeric if len(_marks(own)) == 1 for mark in _marks(own)}
+        if len(decided) == 1:
+            return decided.pop()
+        example = next(cell for cell in unclear if _readings(cell))
+        if self._separator != ";" and "," not in example:
+            return "."
+        plain, mark = example.replace(".", "").replace(",", ""), "." if "." in example else ","
+        raise ValueError(
+            f"has numbers such as {example}, which may be {plain} or {example.replace(mark, '.')} with decimals"
+        )
 
 
 @dataclass(frozen=True)
@@ -30,6 +87,7 @@ class Line:
     path: Path
     number: int
     cells: Mapping[str, str]
+    marks: DecimalMarks = field(default_factory=lambda: DecimalMarks({}, ","), repr=False, compare=False)
 
     @property
     def where(self) -> str:
@@ -54,7 +112,12 @@ class Line:
         if not text:
             return None
         try:
-            value = float(text)
+            mark = self.marks.of(column.lower())
+        except ValueError as error:
+            message = f"The column {column} of {self.path} {error}. Write all its numbers with a decimal point."
+            raise TableError(message) from error
+        try:
+            value = _number_of(text, mark)
         except ValueError:
             value = math.nan
         if math.isfinite(value) and low <= value <= high and not (whole and value % 1):
@@ -132,7 +195,7 @@ def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", sho
         TableError: The table cannot be read.
     """
     path = path / usual_name if usual_name and path.is_dir() else path
-    rows = read_cells(path, usual_name)
+    separator, rows = _read(path, usual_name)
     if not rows:
         raise TableError(f"The table {path} is empty. Give a CSV file whose first line names its columns.")
     (_, head), *rest = rows
@@ -141,12 +204,16 @@ def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", sho
     if twice := sorted({name for name in named if named.count(name) > 1}):
         raise TableError(f"The table {path} has two columns of one name: {printable(', '.join(twice))}. Rename one.")
     lines = []
+    columns: dict[str, list[str]] = {}
+    marks = DecimalMarks(columns, separator)
     for number, cells in rest:
         extra = any(cell.strip() for cell in cells[len(names) :])
         if extra or (len(cells) < len(names) and not short_lines):
             raise TableError(f"Line {number} of {path} has {len(cells)} cells, but there are {len(names)} columns.")
         filled = {name.lower(): cell.strip() for name, cell in zip(names, cells, strict=False) if name}
-        lines.append(Line(path, number, filled))
+        lines.append(Line(path, number, filled, marks))
+        for name, cell in filled.items():
+            columns.setdefault(name, []).append(cell)
     table = Table(path, tuple(name for name in names if name), tuple(lines))
     table.need(*needed)
     if not lines:
@@ -165,6 +232,11 @@ def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list
     Raises:
         TableError: The table cannot be read.
     """
+    return _read(path, usual_name, errors)[1]
+
+
+def _read(path: Path, usual_name: str, errors: str = "strict") -> tuple[str, list[tuple[int, list[str]]]]:
+    """Return the separator of a table's cells, and what `read_cells` does."""
     try:
         text = path.read_bytes().decode("utf-8-sig", errors)
         if "\0" in text:
@@ -172,7 +244,7 @@ def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list
         first = text.split("\n", 1)[0]
         separator = next((one for one in _SEPARATORS if one in first), ",")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        return separator, [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except OSError as error:
         if not path.is_file():
             folder = f", or a folder that holds {usual_name}" if usual_name else ""
@@ -225,3 +297,27 @@ def guarded_cell(cell: object) -> object:
 
 def _shown(text: str) -> str:
     return repr(text[:80])
+
+
+def _number_of(text: str, mark: str) -> float:
+    """Return a cell's number. Raises ValueError if it is none."""
+    if _NUMBERS[mark].fullmatch(text):
+        text = text.replace("," if mark == "." else ".", "").replace(",", ".")
+    return float(text)
+
+
+def _readings(cell: str) -> set[str]:
+    return {mark for mark, pattern in _NUMBERS.items() if pattern.fullmatch(cell)}
+
+
+def _marks(cells: Sequence[str]) -> set[str]:
+    """Return the marks by which all numbers of a column can be read."""
+    marks = set(_NUMBERS)
+    for cell in cells:
+        if "." in cell or "," in cell:
+            marks &= _readings(cell) or marks
+    return marks
+
+
+def _example(cells: Sequence[str], mark: str) -> str:
+    return next(cell for cell in cells if _readings(cell) == {mark})

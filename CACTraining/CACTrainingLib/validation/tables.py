@@ -8,6 +8,7 @@ cohort`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from .reference import (
 
 ID = "id"
 TOTALS = ("total", "agatston")
+ROUNDING = 0.5
+"""Error of a score that was rounded to a whole number."""
 ENDINGS = (".csv", ".tsv", ".txt")
 
 
@@ -52,7 +55,7 @@ def _read(source: Path, scans: Path | None, progress: Counted | None) -> Referen
     lesions = f" {label_maps.ABOUT}" if "lesions" in table else ""
     scores = "Agatston scores as the table has them." if total or arteries else ""
     items = [(_name(line), line) for line in table.lines]
-    each = read_each(items, lambda _, line: _scan(line, total, arteries, by_id))
+    each = read_each(items, lambda _, line: _scan(line, arteries, by_id))
     return Reference(TABLE.title, f"{scores}{lesions}".strip(), vessels, *each)
 
 
@@ -73,12 +76,27 @@ def _name(line: Line) -> str:
     return printable(line.text("name") or line.text(ID) or line.text("ct")) or f"line {line.number}"
 
 
-def _scan(line: Line, total: str | None, arteries: dict[str, str], by_id: ScansById | None) -> ReferenceScan:
+def _check_scores(line: Line, totals: Mapping[str, float], vessels: Mapping[str, float]) -> None:
+    """Raise TableError if totals differ, or arteries exceed a total; branches beside them may make it larger."""
+    tolerance = ROUNDING * (1 + len(vessels))
+    if len(totals) > 1 and max(totals.values()) - min(totals.values()) > 2 * ROUNDING:
+        shown = " and ".join(f"{column} {value:g}" for column, value in totals.items())
+        raise TableError(f"The scores in {line.where} contradict each other: {shown}. Correct one.")
+    arteries = sum(vessels.values())
+    for column, value in totals.items():
+        if arteries > value + tolerance:
+            shown = ", ".join(f"{key} {score:g}" for key, score in vessels.items() if score)
+            raise TableError(f"The scores in {line.where} contradict each other: {column} {value:g}, but {shown}.")
+
+
+def _scan(line: Line, arteries: dict[str, str], by_id: ScansById | None) -> ReferenceScan:
     """Raises CTError."""
     name = _name(line)
-    score = line.number_in(total, 0) if total else None
+    totals = {column: value for column in TOTALS if (value := line.number_in(column, 0)) is not None}
     scores = {key: line.number_in(column, 0) for column, key in arteries.items()}
     vessels = {key: value for key, value in scores.items() if value is not None}
+    _check_scores(line, totals, vessels)
+    score = next(iter(totals.values()), None)
     if score is None and set(vessels) == set(VESSELS):
         score = sum(vessels.values())
     lesions = line.file("lesions")

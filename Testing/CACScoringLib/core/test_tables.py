@@ -79,6 +79,40 @@ def test_numbers(table, text, value):
 
 
 @pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a;b\n12,5;x\n3;x\n1.234;x\n", [12.5, 3.0, 1234.0]),
+        ("a;b\n12.5;x\n1.234;x\n", [12.5, 1.234]),
+        ("a;b\n1.234,5;x\n7;x\n", [1234.5, 7.0]),
+        ("a;b\n1.234.567;x\n2,5;x\n", [1234567.0, 2.5]),
+        ("a;b\n1.234;0,5\n2.500;7\n", [1234.0, 2500.0]),  # the other column decides
+        ("a;b\n1.234;0.5\n0.250;7\n", [1.234, 0.25]),
+        ("a,b\n1.234,x\n2.500,x\n", [1.234, 2.5]),
+        ('a,b\n"1,234.5",x\n12.25,x\n', [1234.5, 12.25]),
+        ("a\tb\n12,50\t1\n,5\t1\n", [12.5, 0.5]),
+        ("a;b\n12;x\n1e3;x\n-4;x\n", [12.0, 1000.0, -4.0]),
+    ],
+)
+def test_decimal_marks_are_those_of_the_whole_column(table, text, values):
+    lines = read_table(table(text)).lines
+    assert [line.number_in("a") for line in lines] == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a;b\n1.234;x\n300;x\n", r"a of .*t\.csv has numbers such as 1\.234, which may be 1234 or 1\.234 with"),
+        ('a,b\n"1,234",x\n', r"such as 1,234, which may be 1234 or 1\.234 with decimals\. Write all"),
+        ("a;b\n1,5;x\n2.5;x\n", r"decimal points and decimal commas \(2\.5, 1,5\)"),
+        ("a;b\n1.234;1,5\n2.345;2.5\n", r"such as 1\.234"),
+    ],
+)
+def test_numbers_of_two_meanings_are_refused(table, text, message):
+    with pytest.raises(TableError, match=message):
+        read_table(table(text)).lines[0].number_in("a")
+
+
+@pytest.mark.parametrize(
     ("text", "limits", "said"),
     [
         ("much", (), "'much'; it has to be a number, or empty"),

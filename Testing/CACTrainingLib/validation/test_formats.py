@@ -147,6 +147,23 @@ def test_a_table_of_ones_own(scans, tmp_path):
     assert "no total in line 3" in dict(reference.refused)["b"]
 
 
+def test_scores_that_contradict_each_other_are_left_out(scans, tmp_path):
+    rows = [
+        "less,100,100,0,300,0,0",  # total 100 beside LAD 300
+        "differs,100,120,0,90,0,0",
+        "rounded,101,100,0,33,33,36",  # 100.6 of 33.4, 33.4 and 35.6, say
+        "branches,400,,0,100,100,100",
+    ]
+    lines = [f"{row.replace(',', f',{scans[0]}/ct.nii.gz,', 1)}\n" for row in rows]
+    text = f"name,ct,total,agatston,Left Main,LAD,Cx,RCA\n{''.join(lines)}"
+    (tmp_path / "own.csv").write_text(text, "utf-8")
+    reference = read_reference(tmp_path / "own.csv")
+    assert {scan.name: scan.total for scan in reference.scans} == {"rounded": 101.0, "branches": 400.0}
+    why = dict(reference.refused)
+    assert "contradict each other: total 100, but LAD 300" in why["less"]
+    assert "contradict each other: total 100 and agatston 120" in why["differs"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -154,6 +171,7 @@ def test_a_table_of_ones_own(scans, tmp_path):
         ("total\n1\n", "no column ct"),
         ("ct,total\nnowhere.nii.gz,1\n", "'nowhere.nii.gz' in line 2 .* is not there"),
         ("ct,total\n.,-4\n", "total in line 2 .* is '-4'"),
+        ("ct;total\n.;1.234\n", "such as 1.234, which may be 1234 or"),
         ("ct,total,LM,LCA\n.,1,1,1\n", "two columns for LM"),
         ("id,total\n1,1\n", "names scans by id only"),
         ("ct,total\n.,1\n.,1\n", "have the same scan"),
