@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 bad usage, 3 bad input, 4 interrupted.
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import importlib
 import io
@@ -65,15 +66,26 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args, declare: Callable[[CommandParser], None] | None = None, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
         self._declare = declare
 
     def parse_known_args(self, args=None, namespace=None):
         self.declare()
-        return super().parse_known_args(args, namespace)
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestions(unknown)}")
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message, message=True))
+
+    def _suggestions(self, unknown: list[str]) -> str:
+        """Return a question with the options that unknown ones abbreviate or resemble."""
+        names = [name for name in self._option_string_actions if name.startswith("--")]
+        asked = [text.split("=")[0] for text in unknown if text.startswith("--")]
+        alike = [name for text in asked for name in names if name.startswith(text)]
+        alike = alike or [name for text in asked for name in difflib.get_close_matches(text, names, 1)]
+        return f"; did you mean {' or '.join(alike)}?" if alike else ""
 
     def declare(self) -> None:
         """Declare the options, once."""

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the journal and a result per series")
     add_options(parser, WatchSettings, "once")
     add("--identify", action="store_true", help="include patient name, ID and study date in the results")
-    add_options(parser, SeriesFilter, "days")
+    add_options(parser, SeriesFilter, "patient_id", "days")
     add_estimate_argument(add_network_arguments(parser))
     parser.set_defaults(
         run=run,

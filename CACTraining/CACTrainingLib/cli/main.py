@@ -28,9 +28,15 @@ COMMANDS = {
     "review": "review scored scans in the browser",
     "project": "create, fill, check and split a project of annotated scans",
     "radiographs": "compute radiographs from CTs, for training and studies",
-    "docs": "build the documentation as a site",
 }
 """Each has a module of its name here, whose `add_arguments` declares its options when it is used."""
+
+DEVELOPER_COMMANDS = {
+    "docs": "build the documentation as a site",
+    "test": "run the quick tests, or --all, with pytest's arguments",
+    "check": "check style, types and spelling of the code",
+}
+"""Commands for those who change the code, a group of their own in the help."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
-        if arguments[:1] == ["test"]:
+        if arguments[:1] == ["test"] and not {"-h", "--help"} & set(arguments):
             return testing.test(arguments[1:])
         if arguments == ["check"]:
             return testing.check()
@@ -55,9 +61,20 @@ def make_parser() -> CommandParser:
     scoring.add_commands(commands, _sample)
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, declare=_declare(name), add_help=name != "train")  # it has its own help
-    commands.add_parser("test", help="run the quick tests, or --all, with pytest's arguments")
-    commands.add_parser("check", help="check style, types and spelling of the code")
+    parser.formatter_class = _GroupedHelp
+    commands.add_parser("docs", help=DEVELOPER_COMMANDS["docs"], declare=_declare("docs"))
+    for name in ("test", "check"):
+        text = DEVELOPER_COMMANDS[name]
+        commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     return parser
+
+
+class _GroupedHelp(argparse.HelpFormatter):
+    """Help of the command line with the developers' commands below a title."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        return f"\n  for developers:\n{text}" if action.dest == next(iter(DEVELOPER_COMMANDS)) else text
 
 
 def complete_parser() -> CommandParser:

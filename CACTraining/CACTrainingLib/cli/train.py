@@ -143,11 +143,17 @@ def _extras(name: str) -> tuple[str, ...]:
 
 
 class _Help(argparse._HelpAction):
-    """The help of the command; after a network, with its presets and settings."""
+    """The help of the command; after a network, with its presets and settings. It installs nothing."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         if namespace.network is not None:
-            parser.epilog = settings_help(_module(namespace.network).PRESETS)
+            network = NETWORKS[namespace.network]
+            try:
+                parser.epilog = settings_help(importlib.import_module(f"CACTrainingLib.{network.module}").PRESETS)
+            except ModuleNotFoundError as error:
+                parser.epilog = (
+                    f"Presets and settings are listed once {error.name} is installed; the first training installs it."
+                )
         super().__call__(parser, namespace, values, option_string)
 
 

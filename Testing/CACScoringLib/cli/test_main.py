@@ -297,3 +297,24 @@ def test_control_characters_of_an_unknown_option_do_not_reach_the_terminal(capsy
         cli.main(["score", "ct.nii.gz", "\x1b[31m"])
     assert (said := capsys.readouterr().err).endswith("unrecognized arguments:  [31m\n")
     assert "\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["score", "--threshold", "130", "ct"],
+            "unrecognized arguments: --threshold ct; did you mean --threshold-only?",
+        ),
+        (["score", "ct", "--ouptut=x"], "unrecognized arguments: --ouptut=x; did you mean --output?"),
+        (
+            ["pull", "dimse://a@b:1", "--patient", "P"],
+            "unrecognized arguments: --patient P; did you mean --patient-id?",
+        ),
+    ],
+)
+def test_options_are_written_out(arguments, message, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    assert left.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{message}\n")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -97,3 +98,30 @@ def test_lesions_are_inserted_into_a_scan_and_known(tmp_path, capsys):
 def test_a_path_needs_its_artery(tmp_path, capsys):
     assert cli.main(["insert", "ct.nii.gz", "--path", "p.csv", "--output", str(tmp_path)]) == BAD_INPUT
     assert "--artery" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["docs"], ["test"], ["check"], ["test", "-k", "x"], ["train", "heart"]])
+def test_help_installs_nothing(arguments, monkeypatch, capsys):
+    def install(*extras):
+        raise AssertionError(f"{extras} would be installed")
+
+    for module in ("docs", "testing", "train"):
+        monkeypatch.setattr(f"CACTrainingLib.cli.{module}.require", install)
+    with pytest.raises(SystemExit) as left:
+        cli.main([*arguments, "--help"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: cac {arguments[0]}")
+
+
+def test_help_of_a_network_whose_packages_are_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "CACTrainingLib.training.heart", None)
+    with pytest.raises(SystemExit):
+        cli.main(["train", "heart", "--help"])
+    assert "Presets and settings are listed once" in capsys.readouterr().out
+
+
+def test_developers_commands_stand_at_the_end_of_the_help(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    _, last = capsys.readouterr().out.split("for developers:")
+    assert [line.split()[0] for line in last.split("options:")[0].splitlines() if line] == ["docs", "test", "check"]
