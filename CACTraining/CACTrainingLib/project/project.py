@@ -268,12 +268,15 @@ class Project:
 
     def _add(self, new: NewScan) -> ProjectScan | tuple[str, str]:
         """The scan in the project, or the new one's name with the id of the scan that it equals."""
+        from CACScoringLib.io.reading import read_ct
+
         if new.source not in SOURCES:
             raise ProjectError(f"{new.source!r} is not a source of a scan. Sources are {', '.join(SOURCES)}.")
         ct = places.absolute(new.ct)
         sha256 = content_hash(ct, new.series)
         if same := next((scan.id for scan in self.scans if scan.sha256 == sha256), None):
             return new.name, same
+        read_ct(ct, new.series)  # a truncated scan is refused here, not by a later command
         annotations = new.annotations() if new.annotations else None
         name = _clean(new.name) or ct.name
         with self._imported(annotations) as folder, self._changing() as rows:

@@ -165,6 +165,25 @@ class TestAdding:
         assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
         assert list((project.folder / "scans").iterdir()) == []
 
+    @pytest.mark.parametrize("kind", ["gzip", "DICOM", "slices"])
+    def test_a_truncated_scan_is_not_added(self, project, tmp_path, kind):
+        whole = write_ct(tmp_path / "whole" / "a.nii.gz", 21)
+        if kind == "gzip":
+            ct = tmp_path / "half.nii.gz"
+            ct.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+        else:
+            ct = tmp_path / "series"
+            write_series(ct, chest_hu(seed=21))
+            paths = sorted(ct.iterdir())
+            if kind == "slices":
+                paths[len(paths) // 2].unlink()
+            else:
+                for path in paths:
+                    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        result = project.add([NewScan("half", "p", ct), NewScan("whole", "q", whole)])
+        assert [name for name, _ in result.failed] == ["half"]
+        assert [scan.name for scan in result.added] == ["whole"]
+
     def test_names_are_kept_exactly_even_those_that_spreadsheets_run(self, project, tmp_path):
         names = ["=1+1", "+49", "-3", "@home", 'say "ja"', "a,b", "Ünal; B", "  ".join("ab"), "007"]
         new = [NewScan(name, name, write_ct(tmp_path / f"{n}.nii.gz", 50 + n)) for n, name in enumerate(names)]
