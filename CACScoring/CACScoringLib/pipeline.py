@@ -22,6 +22,9 @@ from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .scoring.scores import classify, score_candidates, score_map
 from .scoring.uncertainty import add_intervals
 
+MAX_AGE_YEARS = 120
+"""Highest age of a person that settings take."""
+
 
 @dataclass(frozen=True)
 class ScoreSettings(ScoringSwitches):
@@ -49,6 +52,12 @@ class ScoreSettings(ScoringSwitches):
     slices: dict[int, bool] = field(default_factory=dict)
     calibration: MassCalibration | None = None
     mass_table: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.sex not in ("F", "M", None):
+            raise CTError(f"The setting sex is {self.sex!r}. Write F or M, or leave it out.")
+        if self.age_years is not None and not 0 <= self.age_years <= MAX_AGE_YEARS:
+            raise CTError(f"The setting age_years is {self.age_years}. Give an age from 0 to {MAX_AGE_YEARS}.")
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import argparse
 import difflib
 import errno
 import importlib
-import io
 import json
 import re
 import signal
@@ -22,6 +21,7 @@ from ..core.files import OutputError
 from ..core.text import printable
 from ..core.version import VERSION
 from .options import add_progress_argument, on_cluster
+from .streams import guard_streams
 
 if TYPE_CHECKING:
     from ..run import Sample
@@ -144,9 +144,7 @@ def run(options: argparse.Namespace) -> int:
     from ..core.ct import CTError
     from ..core.progress import progress_for
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
+    guard_streams()
     progress = progress_for(options.progress, sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
     try:

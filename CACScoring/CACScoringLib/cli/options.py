@@ -157,7 +157,7 @@ def read_settings(given: str) -> tuple[object, Path]:
     """Content of a JSON file or of JSON itself, and the folder that its paths are relative to. Raises OutputError."""
     is_text = given.lstrip().startswith("{")
     try:
-        content = json.loads(given if is_text else Path(given).read_text(encoding="utf-8"))
+        content = json.loads(given if is_text else Path(given).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise OutputError(f"--settings {given} cannot be read as JSON ({error}). Correct it.") from error
     return content, Path() if is_text else Path(given).parent

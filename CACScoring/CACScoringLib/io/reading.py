@@ -84,7 +84,7 @@ def read_acquisition(path: Path) -> Acquisition:
         OutputError: It holds a field that is unknown or of another type.
     """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{path} cannot be read as JSON ({error}). Give a JSON file.") from error
     return changed_settings(Acquisition("DICOM"), facts, str(path))

@@ -308,7 +308,7 @@ def test_control_characters_of_an_unknown_option_do_not_reach_the_terminal(capsy
         ),
         (["score", "ct", "--ouptut=x"], "unrecognized arguments: --ouptut=x; did you mean --output?"),
         (
-            ["pull", "dimse://a@b:1", "--patient", "P"],
+            ["pull", "dimse://a@b:1", "--list", "--patient", "P"],
             "unrecognized arguments: --patient P; did you mean --patient-id?",
         ),
     ],
@@ -318,3 +318,23 @@ def test_options_are_written_out(arguments, message, capsys):
         cli.main(arguments)
     assert left.value.code == 2
     assert capsys.readouterr().err.endswith(f"{message}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("sex", "X", "The setting sex is 'X'. Write F or M"),
+        ("age_years", -5, "The setting age_years is -5. Give an age from 0 to 120"),
+        ("age_years", 200, "The setting age_years is 200"),
+    ],
+)
+def test_persons_that_cannot_be_are_refused(case, tmp_path, capsys, name, value, message):
+    assert score(case, tmp_path / "out", scoring={name: value}) == 3
+    assert message in capsys.readouterr().err
+
+
+def test_a_settings_file_may_begin_with_a_byte_order_mark(case, tmp_path):
+    file = tmp_path / "settings.json"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps({"scoring": {"rules": {"minimum_area_mm2": 20}}}).encode())
+    assert score(case, tmp_path / "out", "--settings", str(file), "--threshold-only") == 0
+    assert result(tmp_path / "out")["methods"]["threshold"]["total"]["agatston"] == 0

@@ -1,0 +1,48 @@
+"""Results are written and the run succeeds though nobody reads what it prints."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CLOSED = "import os, sys; os.close(int(sys.argv[1])); os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+CODE = """
+import sys
+from CACScoringLib.cli.streams import guard_streams
+guard_streams()
+with open(sys.argv[1], "w") as file:
+    for n in range(2000):
+        print("a line", file=sys.stderr)
+        print("a line")
+    sys.stderr.flush()
+    sys.stdout.flush()
+    file.write("whole")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closed handles cannot be passed on")
+@pytest.mark.parametrize("number", [1, 2])
+def test_streams_that_were_closed_before_the_start(tmp_path, number):
+    command = [sys.executable, "-c", CLOSED, str(number), "-c", CODE, str(tmp_path / "result")]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+    assert (tmp_path / "result").read_text() == "whole"
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_pipes_whose_reader_has_gone(tmp_path, name):
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, name: writer}
+    assert subprocess.run([sys.executable, "-c", CODE, str(tmp_path / "result")], **streams).returncode == 0
+    assert (tmp_path / "result").read_text() == "whole"
+    os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+def test_a_full_disk_is_an_error(tmp_path):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", CODE, str(tmp_path / "result")]
+        assert subprocess.run(command, stdout=full, stderr=subprocess.DEVNULL).returncode != 0
+    assert (tmp_path / "result").read_text() == ""
