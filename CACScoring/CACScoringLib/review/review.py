@@ -142,6 +142,7 @@ class Review:
         """All labelled voxels, unassigned and rejected ones (NOT_CORONARY) included."""
         self._slices_off: frozenset[int] = frozenset()
         self._lesions: LesionSet | None = None
+        self._rejected: LesionSet | None = None
         self._results: dict[bool, _Counted] = {}
         self._ids = {key: lesion.id for key, lesion in self.recorded.items()}
         self._highest_id = max(self._ids.values(), default=0)
@@ -165,7 +166,7 @@ class Review:
         self._forget()
 
     def _forget(self) -> None:
-        self._lesions = None
+        self._lesions = self._rejected = None
         self._results.clear()
 
     def result(self) -> MethodResult:
@@ -203,6 +204,9 @@ class Review:
         of an unassigned one the artery that its place suggests. None once all are reviewed."""
         if self.reviewed:
             return None
+        if any(lesion is rejected for rejected in self.rejected().lesions):
+            suggested = self._suggestions.get(_key(lesion))
+            return None if suggested is None else suggested.artery
         if lesion.artery == Artery.UNASSIGNED:
             suggested = self.result().suggestion_of(lesion)
             return None if suggested is None else suggested.artery
@@ -222,13 +226,14 @@ class Review:
         return warnings
 
     def flat_voxels(self, lesion_ids: Iterable[int]) -> np.ndarray:
-        """Flat indices of the voxels of lesions, those left out too. Raises MaskError when there is none of that id."""
+        """Flat indices of the voxels of lesions, those left out or rejected too. Raises MaskError for an unknown id."""
         ids = list(lesion_ids)
-        if missing := set(ids) - {lesion.id for lesion in self._every().lesions}:
+        sets = (self._every(), self.rejected())
+        if missing := set(ids) - {lesion.id for part in sets for lesion in part.lesions}:
             numbers = ", ".join(map(str, sorted(missing)))
             raise MaskError(f"There is no lesion {numbers} any more. Choose it again in the list.")
-        flat, own = self.voxels()
-        return flat[np.isin(own, ids)]
+        flat = [part.flat[np.isin(part.id_map.reshape(-1)[part.flat], ids)] for part in sets]
+        return np.sort(np.concatenate(flat))
 
     def voxels(self) -> tuple[np.ndarray, np.ndarray]:
         """Flat indices, rising, of the voxels of all lesions, those left out too; and their ids."""
@@ -251,20 +256,38 @@ class Review:
         if self._lesions is None:
             counted = self.labelled.where(self._counts())
             every = find_lesions(self.image, counted, self.rules, self.peaks)
-            number_of = np.array([0, *(self._id_of(lesion) for lesion in every.lesions)], np.uint16)
-            ids = every.id_map.reshape(-1)
-            ids[counted.flat] = number_of[ids[counted.flat]]
-            lesions = tuple(replace(lesion, id=int(number_of[lesion.id])) for lesion in every.lesions)
-            self._lesions = LesionSet(lesions, every.id_map)
+            self._lesions = self._with_ids(every, counted.flat)
             if self._candidates is None:
+                lesions = self._lesions.lesions
                 of_run = [own.id for own in lesions if getattr(self.recorded.get(_key(own)), "site", None) is not None]
                 self._candidates = self.flat_voxels(of_run)
         return self._lesions
 
+    def rejected(self) -> LesionSet:
+        """Lesions that a reader rejected, with the ids that they had before; their site is unassigned."""
+        if self._rejected is None:
+            counts = (self.labelled.values == NOT_CORONARY) & self._is_bright_enough()
+            flat = self.labelled.flat[counts]
+            labelled = Labelled(flat, np.full(len(flat), Artery.UNASSIGNED, np.uint8))
+            self._rejected = self._with_ids(find_lesions(self.image, labelled, self.rules, self.peaks), flat)
+        return self._rejected
+
+    def _with_ids(self, every: LesionSet, flat: np.ndarray) -> LesionSet:
+        """Number lesions as before, new ones anew. flat: Their voxels."""
+        number_of = np.array([0, *(self._id_of(lesion) for lesion in every.lesions)], np.uint16)
+        ids = every.id_map.reshape(-1)
+        ids[flat] = number_of[ids[flat]]
+        lesions = tuple(replace(lesion, id=int(number_of[lesion.id])) for lesion in every.lesions)
+        return LesionSet(lesions, every.id_map)
+
     def _counts(self) -> np.ndarray:
+        return (self.labelled.values != NOT_CORONARY) & self._is_bright_enough()
+
+    def _is_bright_enough(self) -> np.ndarray:
+        """Mask of the labelled voxels that reach the threshold, in slices that are on."""
         slices = self.labelled.flat // math.prod(self._hu.shape[1:])
-        on = (self.labelled.values != NOT_CORONARY) & ~np.isin(slices, list(self._slices_off))
-        return on & (self._hu.reshape(-1)[self.labelled.flat] >= self.rules.threshold_hu)
+        is_on = ~np.isin(slices, list(self._slices_off))
+        return is_on & (self._hu.reshape(-1)[self.labelled.flat] >= self.rules.threshold_hu)
 
     def _id_of(self, lesion: Lesion) -> int:
         key = _key(lesion)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACScoringLib.report.headline import headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES, MethodResult
 from CACScoringLib.review.journal import runs
@@ -73,6 +73,8 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
     if left_out is not None:
         pairs = zip(left_out.lesions.lesions, left_out.reasons, strict=True)
         lesions += [_lesion(review, method, lesion, reason) for lesion, reason in pairs]
+    rejected = {"site": NOT_CORONARY, "site_name": "rejected"}
+    lesions += [_lesion(review, method, lesion) | rejected for lesion in review.review(method).rejected().lesions]
     return {
         "title": METHOD_TITLES[method],
         "status": result.status,
@@ -115,7 +117,9 @@ def _lesion(review: ScanReview, method: str, lesion: Lesion, left_out: str | Non
 
 def _runs(review: ScanReview, method: str) -> list[int]:
     """Voxels of lesions as runs along i, five numbers each: k, j, first i, count, id."""
-    flat, ids = review.review(method).voxels()
+    rejected = review.review(method).rejected()
     columns, rows, _ = review.scan.image.GetSize()
-    spans = runs(flat, flat // columns, ids)
+    spans = []
+    for flat, ids in (review.review(method).voxels(), (rejected.flat, rejected.id_map.reshape(-1)[rejected.flat])):
+        spans += runs(flat, flat // columns, ids)
     return [n for first, count, row, lesion in spans for n in (row // rows, row % rows, first % columns, count, lesion)]

@@ -96,7 +96,8 @@ class Reader:
         return self.page.inner_text("#message")
 
     def at(self, k, j, i):
-        """Where on the page a voxel is seen, in its slice."""
+        """Where on the page a voxel is seen, in its slice, with the whole heart in view."""
+        self.press("f")
         now = int(self.page.input_value("#slice"))
         self.press(*["ArrowUp" if k > now else "ArrowDown"] * abs(k - now))
         self.page.wait_for_timeout(200)
@@ -168,6 +169,37 @@ def test_lesions_are_given_to_other_sites_rejected_and_added(ann):
     assert ann.page.locator("#lesions tr.left-out").count() == left_out - 1
 
 
+def test_rejected_lesions_stay_in_the_list_and_can_be_taken_back(ann):
+    ann.open("two")
+    before, count = ann.total(), ann.page.locator("#lesions tbody tr").count()
+    ann.press("n")
+    ann.change("x")
+    row = ann.page.locator("#lesions tr.rejected")
+    assert (row.count(), ann.page.locator("#lesions tbody tr").count()) == (1, count)
+    assert "line-through" in row.locator("td").first.evaluate("cell => getComputedStyle(cell).textDecoration")
+    assert ann.total() < before
+    row.click()
+    assert ann.page.inner_text("#reject") == "Take back"
+    with ann.one_change():
+        ann.page.click("#reject")
+    assert ann.page.locator("#lesions tr.rejected").count() == 0
+    assert ann.total() == before
+
+
+def test_a_scan_opens_on_its_first_lesion_with_the_patients_sides(ann):
+    ann.open("one")
+    k, j, i = automatic_patient.places()[0]
+    assert int(ann.page.input_value("#slice")) == k
+    canvas = ann.page.locator("#views canvas").first
+    sx, sy, x, y = map(float, canvas.get_attribute("data-frame").split(","))
+    width, height = canvas.evaluate("canvas => [canvas.width, canvas.height]")
+    assert abs((i + 1) * sx + x - width / 2) < width / 10
+    assert abs((j + 1) * sy + y - height / 2) < height / 10
+    spacing = canvas.evaluate("canvas => document.body.dataset.spacing").split(",")
+    assert min(width / sx * float(spacing[0]), height / sy * float(spacing[1])) == pytest.approx(90, abs=1)
+    assert canvas.get_attribute("data-sides") == "R,L,A,P"
+
+
 def test_lesions_are_painted_and_cut(ann):
     """The eraser takes part of a lesion, the brush gives it to the circumflex; a line cuts it for the left main."""
     ann.open("one")
@@ -201,8 +233,10 @@ def test_lesions_are_painted_and_cut(ann):
 def test_a_cohort_of_three_is_read(ann):
     ann.open("one")
     assert ann.total() == 5508.0
+    assert ann.page.inner_text("#reviewed") == "Confirm score"
     ann.change("a")
     assert "reviewed" in ann.page.inner_text("#status")
+    assert ann.page.inner_text("#reviewed") == "Reopen review"
     ann.press("PageDown")
     ann.ready("two")
     ann.change("4")

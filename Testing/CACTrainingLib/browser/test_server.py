@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from CACScoringLib.cli import main as scoring
 from CACScoringLib.cohort.folder import scan_digest
 from CACScoringLib.cohort.scans import scans_of_table
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.project import NewScan, Project
@@ -84,8 +84,8 @@ class TestReview:
             assert shown["total"][name] == again["total"][name]
             for artery, score in shown["arteries"].items():
                 assert score[name] == again["arteries"][artery][name]
-        counted = (x["volume_mm3"] for x in shown["lesions"] if x["left_out"] is None)
-        assert sorted(x["volume_mm3"] for x in again["lesions"]) == sorted(counted)
+        counted = [x for x in shown["lesions"] if x["left_out"] is None and x["site"] != NOT_CORONARY]
+        assert sorted(x["volume_mm3"] for x in again["lesions"]) == sorted(x["volume_mm3"] for x in counted)
         record = json.loads((exported / "scores.json").read_text())
         assert record["review"]["program"] == "CAC review in the browser"
         assert (exported / "report.html").is_file()
@@ -177,6 +177,24 @@ class TestVersions:
         assert sorted(answers) == [200] + [409] * 5
         assert len(journals(results)[0].read_text().splitlines()) == 2
 
+    def test_rejected_lesions_stay_and_can_be_taken_back(self, start):
+        client = start("--reader", "Ann").client("Ann")
+        base = client.base("one")
+        before = client.get(base)
+        first, *others = before["methods"]["threshold"]["lesions"]
+        after = client.act(base, "reject", lesions=[first["id"]])
+        rejected, *unchanged = after["methods"]["threshold"]["lesions"]
+        own = {"site": NOT_CORONARY, "site_name": "rejected"}
+        assert rejected == first | own | {"suggested": first["site_name"]}
+        assert unchanged == others
+        assert after["methods"]["threshold"]["total"]["lesions"] == 8
+        numbers = before["methods"]["threshold"]["runs"], after["methods"]["threshold"]["runs"]
+        runs = [{tuple(part[n : n + 5]) for n in range(0, len(part), 5)} for part in numbers]
+        assert runs[0] == runs[1]
+        again = client.act(base, "assign", lesions=[first["id"]], site=first["site"])
+        totals = [state["methods"]["threshold"]["total"] for state in (before, again)]
+        assert totals[0] == totals[1]
+
 
 class TestJournal:
     def test_a_killed_server_goes_on_where_it_was(self, start_process, results):
@@ -246,7 +264,7 @@ class TestDoubleReading:
         # They disagree about the artery of the first; both rejected the second; they agree on all else.
         sites = {x["id"]: x["site"] for x in consensus["methods"]["threshold"]["lesions"]}
         assert ids[0] in lesion_ids(consensus, left_out=True)
-        assert ids[1] not in sites
+        assert sites[ids[1]] == NOT_CORONARY
         assert set(ids[2:]) <= set(lesion_ids(consensus))
         assert consensus["methods"]["threshold"]["undecided"] == ids[:1]
         request = {"action": "accept", "method": "threshold", "version": consensus["version"], "seconds": 0}

@@ -14,7 +14,9 @@ export function drawNumbers (state, method, chosen, consensus, choose) {
   byId('warned').classList.toggle('severe', Boolean(head.warning?.severe))
   const worst = head.warning || state.warnings[0]
   byId('warning').textContent = worst ? `⚠ ${worst.line}${head.more ? ` ${head.more} more` : ''}` : ''
-  byId('reviewed').setAttribute('aria-pressed', String(own.status === 'reviewed'))
+  byId('reviewed').textContent = own.status === 'reviewed' ? 'Reopen review' : 'Confirm score'
+  const rejected = [...chosen].filter(id => own.lesions.some(lesion => lesion.id === id && lesion.site === state.rejected))
+  if (byId('reject')) byId('reject').textContent = chosen.size && rejected.length === chosen.size ? 'Take back' : 'Reject'
   byId('undo').disabled = !state.can_undo
   byId('redo').disabled = !state.can_redo
   byId('warnings').replaceChildren(...state.warnings.map(({ line, why, severe }) => element('li', { class: severe ? 'severe' : null }, element('b', {}, line), ` ${why}`)))
@@ -50,10 +52,11 @@ export function site (known, text) {
 function lesionRow (state, method, lesion, isChosen, choose) {
   const known = state.sites.find(each => each.label === lesion.site)
   const undecided = state.methods[method].undecided.includes(lesion.id)
+  const isRejected = lesion.site === state.rejected
   const name = undecided ? 'to be decided' : lesion.left_out !== null ? 'left out' : lesion.site_name + (lesion.suggested ? '?' : '')
   const button = element('button', { 'aria-pressed': String(isChosen) }, String(lesion.id))
-  const row = element('tr', { class: [isChosen && 'chosen', lesion.left_out !== null && 'left-out'].filter(Boolean).join(' ') || null, title: lesion.left_out },
-    element('td', {}, button), element('td', {}, site(known, name)),
+  const row = element('tr', { class: [isChosen && 'chosen', lesion.left_out !== null && 'left-out', isRejected && 'rejected'].filter(Boolean).join(' ') || null, title: lesion.left_out },
+    element('td', {}, button), element('td', {}, known ? site(known, name) : name),
     element('td', {}, lesion.slices[0] === lesion.slices[1] ? String(lesion.slices[0]) : lesion.slices.join('–')),
     cell(number(lesion.agatston)), cell(number(lesion.volume_mm3)), cell(massOf(lesion)),
     cell(number(lesion.peak_hu, 0)), cell(lesion.probability === null ? '–' : `${Math.round(lesion.probability * 100)} %`))

@@ -7,11 +7,14 @@ import { listen } from '/static/pointers.js'
 import { active, giveBack, takeSeconds } from '/static/reading_time.js'
 import { Regions } from '/static/regions.js'
 import { Slices } from '/static/slices.js'
-import { SliceView, shades } from '/static/view.js'
+import { SliceView, directions, shades } from '/static/view.js'
 
 const WINDOWS = { calcium: [-100, 700], mediastinum: [-160, 240], lung: [-1350, 150] }
 const MAP_WINDOW = [0, 300]
 const IMAGE_TITLES = { ct: 'CT', healthy: 'Healthy image', map: 'Calcium map' }
+
+const CLOSE_MM = 90 // across the close look at a lesion
+const EDGE = 0.1 // of the view: a lesion that lies in it is moved to the middle
 
 const id = location.pathname.split('/')[2]
 const reading = new URLSearchParams(location.search).get('reading') === 'consensus' ? 'consensus' : 'own'
@@ -55,6 +58,7 @@ function act (action, parts = {}) {
 function take (content) {
   state = { ...state, ...content }
   facts.version = state.version
+  facts.spacing = look.spacing
   look.lesions = new Map(own().lesions.map(lesion => [lesion.id, lesion]))
   for (const chosen of look.chosen) if (!look.lesions.has(chosen)) look.chosen.delete(chosen)
   regions = new Regions(own().runs, look.size[0])
@@ -63,6 +67,7 @@ function take (content) {
 }
 
 const own = () => state.methods[method]
+const isRejected = lesion => lesion.site === state.rejected
 
 function choose (lesion) {
   look.chosen = new Set(lesion === undefined ? [] : [lesion])
@@ -75,15 +80,34 @@ function choose (lesion) {
       view.fit()
       const { sx, sy, x, y } = view.frame()
       const [at, to] = [[i * sx + x, j * sy + y], [view.canvas.width, view.canvas.height]]
-      if (at.some((n, axis) => n < 0 || n > to[axis])) look.centre = [i, j]
+      if (at.some((n, axis) => n < to[axis] * EDGE || n > to[axis] * (1 - EDGE))) look.centre = [i, j]
     }
     if (planesShown()) planes.goTo([i, j, k])
   }
   drawAll()
 }
 
+// A close look at the lesion that is selected.
+function closeUp () {
+  const [view] = views
+  view.fit()
+  const wide = look.size.map((n, axis) => n * look.spacing[axis])
+  const { width, height } = view.canvas
+  const scale = Math.min(width, height) / CLOSE_MM
+  look.zoom = Math.max(1, Math.min(20, scale / Math.min(width / wide[0], height / wide[1])))
+  look.centre = [...look.cursor]
+  draw()
+}
+
+function showHeart () {
+  const [low, high] = state.heart_box
+  look.centre = low.map((n, axis) => (n + high[axis]) / 2)
+  look.zoom = Math.max(1, Math.min(...look.size.map((n, axis) => n / (high[axis] - low[axis]))))
+  draw()
+}
+
 function step (by) {
-  const ids = own().lesions.map(lesion => lesion.id)
+  const ids = own().lesions.filter(lesion => !isRejected(lesion)).map(lesion => lesion.id)
   if (!ids.length) return
   const at = ids.indexOf([...look.chosen][0])
   choose(ids[at < 0 ? (by > 0 ? 0 : ids.length - 1) : (at + by + ids.length) % ids.length])
@@ -92,6 +116,7 @@ function step (by) {
 // Drawing
 
 function drawAll () {
+  look.directions = directions(state.to_ras)
   drawNumbers(state, method, look.chosen, reading === 'consensus', choose)
   draw()
 }
@@ -164,7 +189,14 @@ function give (label) {
   if (look.line && look.line.length === 2) return cut(label)
   const lesions = [...look.chosen]
   if (!lesions.length) return say('No lesion is selected. Press N, or click on one.')
+  if (label === state.rejected && lesions.every(lesion => isRejected(look.lesions.get(lesion)))) return takeBack(lesions)
   return label === state.rejected ? act('reject', { lesions }) : act('assign', { lesions, site: label })
+}
+
+// Lesions that were rejected, or left out, count again: for the site that was suggested, or that is chosen for tools.
+function takeBack (lesions) {
+  const suggested = state.sites.find(known => known.name === look.lesions.get(lesions[0]).suggested)
+  return act('assign', { lesions, site: suggested && state.given_sites.includes(suggested.label) ? suggested.label : given() })
 }
 
 function cut (label) {
@@ -180,10 +212,7 @@ function use (i, j) {
   if (look.tool === 'select') {
     if (lesion === undefined) return choose()
     const found = look.lesions.get(lesion)
-    if (found.left_out !== null) {
-      const suggested = state.sites.find(known => known.name === found.suggested)
-      act('assign', { lesions: [lesion], site: suggested && state.given_sites.includes(suggested.label) ? suggested.label : given() })
-    }
+    if (found.left_out !== null) takeBack([lesion])
     look.chosen = new Set([lesion])
     drawAll()
   } else if (look.tool === 'pick') {
@@ -249,7 +278,7 @@ const KEYS = {
   p: () => step(-1),
   u: () => act('reject-rest'),
   a: () => act('accept'),
-  r: () => act('reviewed', { on: own().status !== 'reviewed' }),
+  r: () => own().status === 'reviewed' ? act('reviewed', { on: false }) : act('accept'),
   0: zero,
   z: () => act('undo'),
   y: () => act('redo'),
@@ -260,6 +289,8 @@ const KEYS = {
   c: () => setTool('cut'),
   '[': () => setRadius(look.radius - 0.5),
   ']': () => setRadius(look.radius + 0.5),
+  f: showHeart,
+  d: () => look.cursor && closeUp(),
   '+': () => zoom(1.25),
   '-': () => zoom(0.8),
   w: () => next(byId('window')),
@@ -397,7 +428,7 @@ function connect () {
   for (const name of Object.keys(labels)) byId(name).addEventListener('change', event => { labels[name] = event.target.checked; goTo(look.k) })
   for (const button of byId('tools').querySelectorAll('button')) button.addEventListener('click', () => setTool(button.dataset.tool))
   byId('method').addEventListener('change', event => { method = event.target.value; look.chosen.clear(); take({}) })
-  for (const [name, key] of [['accept', 'a'], ['reviewed', 'r'], ['rest', 'u'], ['zero', '0'], ['undo', 'z'], ['redo', 'y'], ['next', 'PageDown'], ['previous', 'PageUp'], ['help-button', '?']]) byId(name).addEventListener('click', KEYS[key])
+  for (const [name, key] of [['reviewed', 'r'], ['rest', 'u'], ['zero', '0'], ['undo', 'z'], ['redo', 'y'], ['next', 'PageDown'], ['previous', 'PageUp'], ['help-button', '?']]) byId(name).addEventListener('click', KEYS[key])
   byId('export').addEventListener('click', () => exported('export', content => `Exported to the folder ${content.folder} of the results.`))
   byId('project').addEventListener('click', () => exported('project', content => `Added to scan ${content.scan} of the project.`))
   document.addEventListener('keydown', typed)
@@ -412,20 +443,20 @@ function connect () {
 function showFirst () {
   look.size = state.size.slice(0, 2)
   look.spacing = state.spacing_mm.slice(0, 2)
-  const [low, high] = state.heart_box
-  look.centre = low.map((n, axis) => (n + high[axis]) / 2)
-  look.zoom = Math.max(1, Math.min(...look.size.map((n, axis) => n / (high[axis] - low[axis]))))
   look.k = state.first_slice
   byId('slice').max = state.size[2] - 1
   regions = new Regions([], look.size[0])
   slices = new Slices(base, state.size[2], error => say(error.message))
   makeViews()
+  showHeart()
 }
 
 function fill () {
   document.title = `CAC review: ${state.name}`
   byId('name').textContent = state.name
   byId('reader').textContent = `Reader: ${state.reader}${reading === 'consensus' ? ', consensus' : ''}`
+  look.colours.set(state.rejected, '#b0b0b0')
+  look.rejected = state.rejected
   for (const known of state.sites) look.colours.set(known.label, `rgb(${known.colour.join()})`)
   byId('image').replaceChildren(...state.images.filter(name => name in IMAGE_TITLES).map(name => element('option', { value: name }, IMAGE_TITLES[name])))
   byId('method').replaceChildren(...Object.entries(state.methods).map(([name, found]) => element('option', { value: name }, found.title)))
@@ -436,7 +467,7 @@ function fill () {
   const sites = state.given_sites.map(label => state.sites.find(known => known.label === label))
   byId('site').replaceChildren(...sites.map(known => element('option', { value: known.label }, known.name)))
   byId('site').value = 2
-  const reject = element('button', { title: 'X' }, 'Reject')
+  const reject = element('button', { id: 'reject', title: 'X' }, 'Reject')
   reject.addEventListener('click', () => give(state.rejected))
   byId('sites').replaceChildren(...sites.map((known, n) => {
     const button = element('button', { title: `${known.full_name} (${n + 1})` }, site(known, `${n + 1} ${known.name}`))
@@ -452,7 +483,11 @@ async function start () {
   fill()
   connect()
   makeViews()
-  if (own().lesions.length && look.k === state.first_slice) choose(own().lesions[0].id)
+  const first = own().lesions.find(lesion => !isRejected(lesion))
+  if (first && look.k === state.first_slice) {
+    choose(first.id)
+    closeUp()
+  }
   setTimeout(prepareNext, 1000)
 }
 

@@ -12,6 +12,17 @@ export function shades (low, high) {
   return table
 }
 
+// Letters of the patient's sides at the left, right, upper and lower edge of a slice. toRas: rows of the matrix.
+export function directions (toRas) {
+  if (!toRas) return null
+  const letter = (axis, sign) => {
+    const parts = toRas.slice(0, 3).map(row => row[axis] * sign)
+    const n = parts.map(Math.abs).indexOf(Math.max(...parts.map(Math.abs)))
+    return ['RL', 'AP', 'SI'][n][parts[n] > 0 ? 0 : 1]
+  }
+  return [letter(0, -1), letter(0, 1), letter(1, -1), letter(1, 1)]
+}
+
 export class SliceView {
   // look: what all views share (k, zoom, centre, window …); see scan.js.
   constructor (image, title, look) {
@@ -72,7 +83,26 @@ export class SliceView {
     for (const { pixels, colours } of labels) this.areas(context, pixels, colours, sx)
     this.lesions(context, sx, sy, x, y)
     this.marks(context, sx)
+    this.sides(context)
     return true
+  }
+
+  sides (context) {
+    const { width, height } = this.canvas
+    this.canvas.dataset.sides = this.look.directions || '' // for tests
+    const size = 16 * Math.min(window.devicePixelRatio || 1, 2)
+    context.setTransform(1, 0, 0, 1, 0, 0)
+    context.font = `bold ${size}px system-ui`
+    context.textAlign = 'center'
+    context.lineWidth = 3
+    context.strokeStyle = '#000'
+    context.fillStyle = '#fff'
+    const places = [[size, height / 2], [width - size, height / 2], [width / 2, 1.2 * size], [width / 2, height - size / 2]]
+    places.forEach((place, n) => {
+      context.strokeText(this.look.directions?.[n] || '', ...place)
+      context.fillText(this.look.directions?.[n] || '', ...place)
+    })
+    context.textAlign = 'left'
   }
 
   paint (values) {
@@ -115,7 +145,7 @@ export class SliceView {
       const lesion = look.lesions.get(id)
       if (!lesion) continue
       context.setTransform(sx, 0, 0, sy, x, y)
-      context.setLineDash(lesion.left_out === null ? [] : [4 / sx, 4 / sx])
+      context.setLineDash(lesion.left_out === null && lesion.site !== look.rejected ? [] : [4 / sx, 4 / sx])
       for (const [colour, width] of [['#000', 4], [look.colours.get(lesion.site), look.chosen.has(id) ? 3 : 1.8]]) {
         context.lineWidth = width / sx
         context.strokeStyle = colour
