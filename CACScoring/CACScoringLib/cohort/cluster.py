@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
+from types import FrameType
 from typing import Any
 
 from ..core.ct import CTError
@@ -124,28 +128,59 @@ def start_cluster(choice: ClusterChoice, count: int, memory_bytes: int | None) -
     import dask
     from distributed import LocalCluster
 
-    with dask.config.set(_CONFIG), warnings.catch_warnings():
+    with dask.config.set(_CONFIG), warnings.catch_warnings(), ExitStack() as stack:
         warnings.filterwarnings("ignore", "Port .* is already in use")
-        if choice.is_local:
-            board = BOARD if find_spec("bokeh") else None
-            cluster = LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                memory_limit=memory_bytes or 0,
-                dashboard_address=board,
-                silence_logs=logging.CRITICAL,
-                preload=f"{__package__}.in_worker",
-            )
-        else:
-            cluster = of_batch_system(choice.name)
-            cluster.scale(count)
-        try:
-            yield cluster
-        finally:
-            # What does not end in time on a busy machine ends with this process; so does a worker that is just being
-            # begun, at which multiprocessing asserts "can only join a started process".
-            with suppress(TimeoutError, asyncio.TimeoutError, AssertionError):
-                cluster.close(timeout=CLOSE_SECONDS)
+        with _interrupts_held():
+            if choice.is_local:
+                board = BOARD if find_spec("bokeh") else None
+                cluster = LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    memory_limit=memory_bytes or 0,
+                    dashboard_address=board,
+                    silence_logs=logging.CRITICAL,
+                    preload=f"{__package__}.in_worker",
+                )
+            else:
+                cluster = of_batch_system(choice.name)
+                cluster.scale(count)
+            stack.callback(_close, cluster)
+        yield cluster
+
+
+def _close(cluster: Any) -> None:
+    """Close a cluster.
+
+    What does not end in time on a busy machine ends with this process; so does a worker that is just being begun, at
+    which multiprocessing asserts "can only join a started process".
+    """
+    with suppress(TimeoutError, asyncio.TimeoutError, AssertionError):
+        cluster.close(timeout=CLOSE_SECONDS)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back until a cluster is made, so that it can be closed.
+
+    A terminal sends Ctrl-C to the workers too. They inherit the blocked signal, so that none prints a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[tuple[int, FrameType | None]] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: pending.append((number, frame)))
+    masks = hasattr(signal, "pthread_sigmask")
+    if masks:
+        resource_tracker.ensure_running()  # begun later, it would unblock the signal again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+    if pending and callable(handler):
+        handler(*pending[0])
 
 
 def of_batch_system(name: str) -> Any:

@@ -153,6 +153,7 @@ class _Board:
         """Score what is not scored yet."""
         for state in self.states:
             self._progress.scan(state)
+        self._progress.counted(0, len(self.states))
         try:
             with workers:
                 todo = self._settle_known()

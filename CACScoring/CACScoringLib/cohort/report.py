@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from .folder import RECORD
 from .parquet import SCHEMA, TABLES, TOTAL, table_path
 
 PAGE = "cohort-report.html"
+WITHHOLDING = "beyond-calibration"
+"""Code of the warning with which the category of an automatic score is withheld."""
 SHOWN = 6
 """Outliers of each kind that are shown."""
 
@@ -37,7 +39,7 @@ def write_cohort_report(folder: Path) -> Path:
         "Cohort report",
         scans=scans,
         states=Counter(scan["state"] for scan in scans).most_common(),
-        methods=_methods(totals),
+        methods=_methods(totals, {scan["scan"] for scan in scans if WITHHOLDING in (scan["warnings"] or ())}),
         arteries=_arteries(scores),
         warnings=_warnings(scans),
         failures=_failures(scans),
@@ -72,22 +74,27 @@ def _agatston(score: dict) -> float:
     return own if score["method"] == "threshold" or clinical is None else clinical
 
 
-def _methods(totals: Iterable[dict]) -> dict[str, dict]:
-    """By the title of a method, figures of its total scores and the number of scans in each class."""
+def _methods(totals: Iterable[dict], withheld: Collection[str]) -> dict[str, dict]:
+    """By the title of a method, figures of its total scores and the number of scans in each class.
+
+    withheld: Numbers of the scans whose automatic scores have no category.
+    """
     by_method = defaultdict(list)
     for total in totals:
         by_method[total["method"]].append(total)
     figures = {}
     for method, own in sorted(by_method.items(), reverse=True):
         values = np.array([_agatston(total) for total in own], float)
-        counts = Counter(np.searchsorted([*_CLASSES.values()], values).tolist())
+        is_withheld = np.array([total["status"] == "automatic" and total["scan"] in withheld for total in own])
+        counts = Counter(np.searchsorted([*_CLASSES.values()], values[~is_withheld]).tolist())
         figures[METHOD_TITLES.get(method, method)] = {
             "states": Counter(total["status"] for total in own).most_common(),
             "quartiles": np.percentile(values, (25, 50, 75)),
             "largest": values.max(),
             "zeros": int((values <= 0).sum()),
             "count": len(own),
-            "classes": {name: counts[n] for n, name in enumerate(_CLASSES)},
+            "classes": {name: counts[n] for n, name in enumerate(_CLASSES)}
+            | ({"category withheld": int(is_withheld.sum())} if is_withheld.any() else {}),
         }
     return figures
 

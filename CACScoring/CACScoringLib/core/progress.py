@@ -89,6 +89,7 @@ class Progress:
         self.costs.setdefault("start-up", Cost.until_now(0.0))
         start, before = time.perf_counter(), time.process_time()
         yield
+        self._ended(name)
         self.seconds[name] = time.perf_counter() - start
         self.costs[name] = Cost.until_now(before, self.seconds[name])
 
@@ -123,6 +124,9 @@ class Progress:
     def _began(self, name: str) -> None:
         """A step begins."""
 
+    def _ended(self, name: str) -> None:
+        """A step has ended."""
+
 
 class TextProgress(Progress):
     """A bar on a terminal; without one, only warnings and errors.
@@ -141,6 +145,10 @@ class TextProgress(Progress):
     def _began(self, name: str) -> None:
         if name in self.steps:
             self._draw(self.steps.index(name), len(self.steps), f"{name} …")
+
+    def _ended(self, name: str) -> None:
+        if self._bar:  # results are printed next
+            self._line("")
 
     def counted(self, done: int, count: int) -> None:
         self._draw(done, count, f"{done} of {count}")

@@ -102,7 +102,7 @@ def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_p
     assert done["agatston"] == {"threshold": pytest.approx(2 * ONE_LESION)}
     assert done["status"] == {"threshold": "candidates"}
     assert (Path(done["folder"]), Path(done["ct"])) == (out / "p2", tmp_path / "p2" / "scan.nii.gz")
-    assert [e["done"] for e in told if e["event"] == "counted"] == [1, 2, 3, 4]
+    assert [e["done"] for e in told if e["event"] == "counted"] == [0, 1, 2, 3, 4]
     assert told[-1] == {"event": "done", "output": str(out)}
 
 

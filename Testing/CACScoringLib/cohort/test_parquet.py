@@ -34,20 +34,23 @@ def method(agatston):
     return {"status": "automatic", "reviewed": False, "total": total, "arteries": arteries, "lesions": lesions}
 
 
-def content(agatston):
+def content(agatston, withheld=False):
     return {
         "input": {"size": [512, 512, 100], "spacing_mm": [0.7, 0.7, 3.0]},
         "acquisition": {"file_format": "DICOM", "kvp": 120.0, "patient_name": "Doe^Jane", "series_number": 3},
         "measured": {"noise_hu": 21.5},
         "categories": {"method": "threshold", "risk_class": "11–100", "cac_drs": "A1"},
-        "warnings": [{"code": "noisy", "message": "x"}, {"code": "noisy", "message": "y"}],
+        "warnings": [
+            {"code": "noisy", "message": "x"},
+            {"code": "beyond-calibration" if withheld else "noisy", "message": "y"},
+        ],
         "seconds": {"reading": 1.0, "heart": 2.5},
         "methods": {"threshold": method(agatston), "decomposition": method(agatston * 1.5)},
     }
 
 
-def cohort(folder, *scores, identify=False):
-    """A cohort of scans of these scores; None is one that failed."""
+def cohort(folder, *scores, identify=False, withheld=()):
+    """A cohort of scans of these scores; None is one that failed. withheld: scores without a category."""
     record, scans = {"scans": {}}, []
     for i, agatston in enumerate(scores):
         name = f"Doe_Jane_{i}"
@@ -59,7 +62,7 @@ def cohort(folder, *scores, identify=False):
             state = replace(state, state="failed", reason=reason)
         else:
             (folder / name).mkdir(exist_ok=True)
-            (folder / name / "scores.json").write_text(json.dumps(content(agatston)))
+            (folder / name / "scores.json").write_text(json.dumps(content(agatston, agatston in withheld)))
             write_record(folder / name, ScanRecord("c" * 64, "f", "s"))
         scans.append((f"{i:032x}", scan, state))
     write_tables(folder, scans, identify)
@@ -122,6 +125,12 @@ def test_page_counts_categories_warnings_and_failures(tmp_path):
     assert "<code>noisy</code></td><td>3</td><td>100.0 %</td>" in page
     assert "Doe_Jane" not in page.replace('href="Doe_Jane_', "")
     assert "<td>250.0</td>" in page, "methods that disagree most"
+
+
+def test_page_counts_no_category_that_is_withheld(tmp_path):
+    page = write_cohort_report(cohort(tmp_path, 40.0, 0.0, 500.0, 600.0, withheld=(500.0,))).read_text(encoding="utf-8")
+    assert "<td>&gt; 400</td><td>1</td><td>25.0 %</td>" in page
+    assert "<td>category withheld</td><td>1</td><td>25.0 %</td>" in page
 
 
 def test_page_escapes_what_comes_from_files(tmp_path):

@@ -3,6 +3,9 @@
 import asyncio
 import itertools
 import os
+import signal
+import subprocess
+import sys
 import time
 from contextlib import closing, suppress
 
@@ -143,3 +146,29 @@ def test_what_the_configuration_of_a_batch_system_lacks_is_reported():
         start_cluster(ClusterChoice("slurm"), 1, None),
     ):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
+def test_an_interruption_while_a_cluster_starts_closes_it_and_spares_its_workers(monkeypatch):
+    masks, closed = [], []
+
+    class InterruptedCluster:
+        def __init__(self, **_options):
+            os.kill(os.getpid(), signal.SIGINT)
+            code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+            masks.append(subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8").stdout)
+
+        def close(self, timeout):
+            closed.append(timeout)
+
+    monkeypatch.setattr("distributed.LocalCluster", InterruptedCluster)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), start_cluster(ClusterChoice(), 1, None):
+            raise AssertionError("the interruption was lost")
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert masks == ["True\n"]
+    assert len(closed) == 1
