@@ -111,6 +111,9 @@ class Progress:
     def warning(self, warning: ScanWarning) -> None:
         """A doubt about the result."""
 
+    def note(self, text: str) -> None:
+        """A line about the course of a run, for a person."""
+
     def done(self, output: Path) -> None:
         """The run has ended well."""
 
@@ -163,6 +166,9 @@ class TextProgress(Progress):
     def scan(self, state: ScanState) -> None:
         if state.state == "failed":
             self._note(f"Failed: {state.name}: {state.reason}")
+
+    def note(self, text: str) -> None:
+        self._note(text)
 
     def warning(self, warning: ScanWarning) -> None:
         self._note(f"{'CAUTION' if warning.severe else 'Warning'}: {warning.message}")

@@ -187,7 +187,13 @@ def _split(project: Project, options: argparse.Namespace, progress: Progress) ->
     from ..project.split import patient_kinds
 
     shares = (options.training, options.validation, options.test)
-    given = project.split(shares, options.seed, patient_kinds(project))
+    kinds = patient_kinds(project)
+    given = project.split(shares, options.seed, kinds)
+    for use in ("training", "validation"):
+        patients = [scan.patient for scan in project.scans if scan.use == use]
+        if patients and not any(kinds[patient] == 2 for patient in patients):
+            message = f"No patient for {use} has a slice with calcium. Label more patients and split them again."
+            progress.warning(ScanWarning("split-without-calcium", message))
     uses = list({scan.patient: scan.use for scan in project.scans}.values())
     counts = ", ".join(f"{uses.count(use)} for {use}" for use in USES)
     return f"{project.folder}: {len(given)} patients were given a use; now {counts}"

@@ -69,7 +69,8 @@ def _scans_below(folder: Path) -> list[TrainingScan]:
 def split_by_patient(
     scans: Sequence[TrainingScan], validation_share: float, seed: int
 ) -> tuple[list[TrainingScan], list[TrainingScan]]:
-    """Scans to train on and to validate on; no patient is in both. Every kind of patient gives its share.
+    """Scans to train on and to validate on; no patient is in both. Every kind of patient gives its share,
+    and at least one of two.
 
     Patients with a stored use keep it, and those to test on are left out; the share is of the others. The same
     patients, share and seed give the same split whatever the order. Raises DataError when there is no patient to train
@@ -92,7 +93,9 @@ def split_by_patient(
 
     for kind in range(len(KINDS)):
         patients = sorted((p for p, own in free.items() if own == kind), key=drawn)
-        chosen |= set(patients[: round(validation_share * len(patients))])
+        count = round(validation_share * len(patients))
+        is_lacking = not any(kinds[p] == kind for p in chosen) and sum(own == kind for own in kinds.values()) > 1
+        chosen |= set(patients[: max(count, int(is_lacking and validation_share > 0))])
     if not chosen and free:
         chosen = {min(free, key=drawn)}
     if not free and len(chosen) in (0, len(kinds)):

@@ -41,8 +41,9 @@ def split_patients(
     known: the use of each patient, "" for none; those that have one keep it and count. shares: of training, validation
     and test; they need not add up to 1. kinds: of patients, the highest the one that matters most, such as those with
     calcium; each kind is shared out by itself as far as its number allows, and where it does not, the highest comes
-    first. Where there are enough patients, every use with a share gets one. Training comes first, then validation.
-    The same patients, uses, shares and seed give the same, whatever the order. Raises ProjectError for bad shares.
+    first and goes to uses that have none of it. Where there are enough patients, every use with a share gets one.
+    Training comes first, then validation. The same patients, uses, shares and seed give the same, whatever the order.
+    Raises ProjectError for bad shares.
     """
     if len(shares) != 3 or not all(math.isfinite(share) and share >= 0 for share in shares) or not sum(shares) > 0:
         raise ProjectError(f"The shares {shares} cannot be used. Give three numbers from 0, such as 0.6, 0.2 and 0.2.")
@@ -61,8 +62,13 @@ def split_patients(
             own = own[due:]
         left += own
     for patient in left:
-        held = Counter([*known.values(), *given.values()])
-        given[patient] = max(USES, key=lambda use: (share[use] > 0, share[use] * len(known) - held[use]))
+        uses = {**known, **given}
+        held = Counter(uses.values())
+        kind = kinds.get(patient, 0)
+        lacking = {use for use in USES if kind and not any(kinds.get(p, 0) == kind for p in uses if uses[p] == use)}
+        given[patient] = max(
+            USES, key=lambda use: (share[use] > 0, use in lacking, share[use] * len(known) - held[use])
+        )
     return _at_least_one_each(known, given, [use for use in USES if share[use] > 0])
 
 

@@ -29,7 +29,7 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError, atomic_write
 from CACScoringLib.core.progress import Progress
 
-from .curves import Curves
+from .curves import Curves, text_curve
 from .distributed import from_first, in_turn, make_fabric
 from .run_folder import CHECKPOINT, TrainingError, has_checkpoint
 from .settings import LoopSettings, facts_of
@@ -130,7 +130,11 @@ def train(
     state = run.state
     writer = closing(Curves(folder, state.step)) if fabric.is_global_zero else nullcontext()
     with writer as curves, closing(_prefetched(task, settings, state.step, fabric.global_rank)) as batches:
+        if curves:
+            progress.note(f"Curves, also while it runs: tensorboard --logdir {folder} (pip install tensorboard)")
         _loop(run, curves, batches, progress)
+    if fabric.is_global_zero:
+        progress.note(text_curve(folder, task.better))
     return Outcome(run.best_weights, state.best_metrics, state.step, state.seconds, state.best_step, fabric.world_size)
 
 
@@ -343,27 +347,34 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
             curves.write("training", state.step, state.seconds, means)
             since_line = []
         if state.step % settings.validate_every == 0 or ended:
-            metrics, best = run.validate()
-            picture = run.task.picture(run.averaged) if curves else None
-            restarted = run.restart()
-            if curves:
-                found = {warning.code: warning for warning in run.task.warnings(metrics, state.validations)}
-                found |= {restarted.code: restarted} if restarted else {}
-                for code in found.keys() - set(state.warned):
-                    progress.warning(found[code])
-                state.warned = sorted({*state.warned, *found} - {"training-restarted"})
-                messages = {code: warning.message for code, warning in found.items()}
-                ended = (
-                    f"Stopped early: {state.waited} validations were not better than that of step {state.best_step}."
-                )
-                ended = ended if run.out_of_patience() else ""
-                curves.write(
-                    "validation", state.step, state.seconds, metrics, best=best, warnings=messages, ended=ended
-                )
-                if picture is not None:
-                    curves.picture(state.step, picture)
+            _validate(run, curves, progress)
             run.tick()
             run.save()
+
+
+def _validate(run: _Run, curves: Curves | None, progress: Progress) -> None:
+    """Validate, restart networks that have collapsed, and report both."""
+    state = run.state
+    metrics, best = run.validate()
+    picture = run.task.picture(run.averaged) if curves else None
+    restarted = run.restart()
+    if curves is None:
+        return
+    found = {warning.code: warning for warning in run.task.warnings(metrics, state.validations)}
+    found |= {restarted.code: restarted} if restarted else {}
+    for code in found.keys() - set(state.warned):
+        progress.warning(found[code])
+    state.warned = sorted({*state.warned, *found} - {"training-restarted"})
+    messages = {code: warning.message for code, warning in found.items()}
+    ended = f"Stopped early: {state.waited} validations were not better than that of step {state.best_step}."
+    ended = ended if run.out_of_patience() else ""
+    curves.write("validation", state.step, state.seconds, metrics, best=best, warnings=messages, ended=ended)
+    values = ", ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+    progress.note(f"Step {state.step}: {values}{' (best so far)' if best else ''}")
+    if ended:
+        progress.note(ended)
+    if picture is not None:
+        curves.picture(state.step, picture)
 
 
 def _prefetched(task: Task, settings: LoopSettings, first: int, rank: int) -> Iterator[dict[str, torch.Tensor]]:

@@ -128,6 +128,17 @@ class TestSplit:
         coronary = [json.loads(scan.truth.read_text(encoding="utf-8"))["mass_mg"] > 0 for scan in scans]
         assert sorted(scan.use for scan, own in zip(scans, coronary, strict=True) if own) == ["training", "validation"]
 
+    def test_a_part_without_calcium_is_reported(self, project, capsys):
+        for scan in project.scans:
+            coronary = json.loads(scan.truth.read_text(encoding="utf-8"))["mass_mg"] > 0
+            assert cac("use", project.folder, scan.patient, "training" if coronary else "validation") == 0
+        capsys.readouterr()
+        assert cac("split", project.folder, "--progress", "json") == 0
+        warnings = events(capsys)["warning"]
+        assert [(warning["code"], "validation" in warning["message"]) for warning in warnings] == [
+            ("split-without-calcium", True)
+        ]
+
 
 class TestAgreement:
     def test_a_table_and_rows_for_the_panel(self, project, capsys):

@@ -36,6 +36,7 @@ from CACTrainingLib.data.datasets import (
 )
 from CACTrainingLib.data.slice_batches import BalancedSampler, Sampling
 from CACTrainingLib.phantom.cohort.export import VISIBLE_CONTRAST_TO_NOISE
+from CACTrainingLib.project.training_scan import KINDS
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,16 @@ def test_no_patient_is_in_both_parts(cohort):
 
 
 @pytest.mark.long
+def test_one_of_two_patients_with_calcium_is_validated_on(cohort):
+    [scan, *_] = find_scans([cohort])
+    kinds = ["clean"] * 8 + [KINDS[-1]] * 2
+    scans = [replace(scan, patient=str(n), kind=kind, use="") for n, kind in enumerate(kinds)]
+    for seed in range(5):
+        training, validation = split_by_patient(scans, 0.2, seed)
+        assert sorted(s.kind for s in validation) == sorted(["clean", "clean", KINDS[-1]])
+        assert [s.kind for s in training].count(KINDS[-1]) == 1
+
+
 def test_samples_are_what_scoring_sees(cohort, data):
     scan = find_scans([cohort])[0]
     slices = preprocessing.heart_slices(read_ct(scan.ct).image, read_mask(scan.heart))

@@ -341,6 +341,14 @@ class TestUses:
         with pytest.raises(ProjectError, match="shares"):
             split_patients({"p": ""}, shares, 0, {})
 
+    @pytest.mark.parametrize(("count", "uses"), [(2, "training validation"), (3, "training validation test")])
+    @pytest.mark.parametrize("seed", range(5))
+    def test_few_patients_with_calcium_are_in_validation_too(self, count, uses, seed):
+        kinds = {f"p{n}": 2 if n < count else 1 for n in range(20)}
+        given = split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), seed, kinds)
+        assert {given[f"p{n}"] for n in range(count)} == set(uses.split())
+        assert Counter(given.values()) == {"training": 12, "validation": 4, "test": 4}
+
     def test_kinds_are_what_is_known_of_the_calcium(self, project, tmp_path):
         truth = tmp_path / "truth.json"
         slices = [{"k": 0, "visible": None}, {"k": 1, "visible": False}]

@@ -1,5 +1,6 @@
 """The loop: it learns, goes on after a kill as if nothing had happened, and stops when it should."""
 
+import io
 import json
 import math
 import os
@@ -13,8 +14,8 @@ from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError
-from CACScoringLib.core.progress import Progress
-from CACTrainingLib.training.curves import sample_pictures
+from CACScoringLib.core.progress import Progress, TextProgress
+from CACTrainingLib.training.curves import sample_pictures, text_curve
 from CACTrainingLib.training.loop import LoopSettings, Task, TrainingError, train
 
 
@@ -98,6 +99,25 @@ def test_it_learns_and_writes_its_course(tmp_path):
 
 
 @pytest.mark.long
+def test_the_course_is_shown_on_a_terminal(tmp_path):
+    stream = io.StringIO()
+    outcome = train(Line(LOOP), LOOP, tmp_path, TextProgress(stream), "cpu")
+    first, *validations, last = [line for line in stream.getvalue().splitlines() if not line.startswith("Warning")]
+    assert f"tensorboard --logdir {tmp_path}" in first
+    assert [line.split(":")[0] for line in validations] == [f"Step {n}" for n in range(10, 61, 10)]
+    assert validations[0].endswith("(best so far)")
+    assert last.endswith(f"best {outcome.metrics['closeness']:.3f} at step {outcome.best_step}")
+
+
+def test_a_curve_in_one_line(tmp_path):
+    values = [(10, 0.0), (20, 0.5), (30, 1.0), (40, 0.75)]
+    lines = [json.dumps({"event": "validation", "step": step, "auc": value}) for step, value in values]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(['{"event": "training", "step": 5}', *lines]), "utf-8")
+    assert text_curve(tmp_path, "auc") == "auc ▁▅█▆ 0.000 to 0.750, best 1.000 at step 30"
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines[1:2]), "utf-8")
+    assert text_curve(tmp_path, "auc") == "auc ▁ 0.500 to 0.500, best 0.500 at step 20"
+
+
 @pytest.mark.parametrize("kill_at", [10, 17, 39])
 def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
     whole_task = Line(LOOP)
