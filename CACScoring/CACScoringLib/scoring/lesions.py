@@ -308,9 +308,9 @@ class _Voxels:
             return np.zeros(0, np.intp)
         # Rows and slices are padded by one, so that the last voxel of a row is no neighbour of the next row's first.
         k, j, i = self.kji
-        row = self.shape[2] + 2
-        plane = row * (self.shape[1] + 2)
-        place = (k * plane + (j + 1) * row + i + 1).astype(np.int64)
+        row = self.shape[2] + 1
+        plane = row * (self.shape[1] + 1)
+        place = (k * plane + j * row + i).astype(np.int64)
         pairs = []
         for dk, dj, di in offsets:
             wanted = place + (dk * plane + dj * row + di)

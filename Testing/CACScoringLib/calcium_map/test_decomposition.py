@@ -19,7 +19,7 @@ from CACScoringLib.calcium_map.decomposition import (
     seen_slices,
 )
 from CACScoringLib.models.cards import find_model
-from CACScoringLib.models.preprocessing import heart_slices
+from CACScoringLib.models.preprocessing import HIGH_HU, heart_slices
 from CACScoringLib.networks.van_velzen import GeneratorConfig
 
 BLOOD_HU = 40
@@ -168,6 +168,38 @@ def test_calcium_beyond_the_window_is_told():
     assert codes == ["map-saturated"]
     scan, mask, _, _ = lesion_scan(peak_hu=800.0)
     assert not decompose(scan, mask, AboveBlood()).warnings
+
+
+@pytest.mark.parametrize(
+    ("hu", "map_hu", "codes"),
+    [(HIGH_HU, 150, []), (HIGH_HU + 1, 150, ["map-saturated"]), (HIGH_HU + 1, 95, []), (HIGH_HU - 1, 150, [])],
+)
+def test_only_values_above_the_window_are_cut(hu, map_hu, codes):
+    scan, mask, *_ = lesion_scan()
+    scan, mask = scan_of(np.full_like(scan.hu, hu), (0.8, 0.8, 2.5), sitk.GetArrayViewFromImage(mask))
+    result = decompose(scan, mask, Constant(map_hu), min_healthy_hu=None)
+    assert [warning.code for warning in result.warnings] == codes
+
+
+@pytest.mark.parametrize(("map_hu", "kept"), [(9.9, False), (10.1, True)])
+def test_without_other_settings_the_map_begins_at_10_hu(map_hu, kept):
+    scan, mask, *_ = lesion_scan(peak_hu=0.0)
+    assert (mass(decompose(scan, mask, Constant(map_hu))) > 0) == kept
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "expected"),
+    [
+        ((100, 120), (101, 121), (slice(84, 136), slice(84, 140))),  # 84 to 136, 85 to 137, in steps of 4
+        ((104, 119), (15, 210), (slice(88, 136), slice(0, 224))),
+        ((16, 17), (0, 224), (slice(0, 36), slice(0, 224))),
+        ((24, 200), (23, 201), (slice(8, 216), slice(4, 220))),
+    ],
+)
+def test_the_generator_looks_16_mm_around_the_heart(rows, columns, expected):
+    heart = np.zeros((3, 224, 224), bool)
+    heart[1, slice(*rows), slice(*columns)] = True
+    assert decomposition._around_heart(heart) == expected
 
 
 class TestCalibrationWarnings:

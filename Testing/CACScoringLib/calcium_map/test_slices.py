@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from handmade_networks import loaded, scan_of
 from torch import nn
 
-from CACScoringLib.calcium_map.decomposition import slice_probabilities
+from CACScoringLib.calcium_map.decomposition import on_scan_slices, overlaps, seen_slices, slice_probabilities
+from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.models.preprocessing import HeartSlices
 from CACScoringLib.networks.van_velzen import SliceClassifierConfig
 
 
@@ -59,3 +62,61 @@ def test_neighbours_and_position_reach_the_network():
     scan, heart = scan_with_bright_planes([20], 3.0)
     config = SliceClassifierConfig(neighbours=1, position=True)
     assert slice_probabilities(scan, heart, loaded(Channels(), config)).on_grid.size
+
+
+def grid_of(first, step, count):
+    """A grid of the networks' slices; first and step in slices of the scan."""
+    return ScanGrid((0.0, 0.0, first), (1.0, 1.0, step), (2, 2, count))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "values", "expected"),
+    [
+        (1.0, 0.5, (0.1, 0.7, 0.3), (NAN, 0.7, 0.7, NAN)),  # 1, 1.5 (in both slices) and 2
+        (1.0, 0.5, (0.1, 0.2, 0.3), (NAN, 0.2, 0.3, NAN)),
+        (0.75, 0.5, (0.1, 0.2), (NAN, 0.2, NAN, NAN)),
+        (0.0, 3.0, (0.4, 0.8), (0.4, 0.4, 0.8, 0.8)),  # thinner slices than the grid's: the nearest
+        (0.0, 2.0, (0.4, 0.8), (0.4, 0.4, 0.8, 0.8)),  # slice 1 is as near to both: the first
+        (1.2, 1.0, (0.6,), (NAN, 0.6, NAN, NAN)),
+        (0.5, 2.0, (0.6,), (0.6, 0.6, NAN, NAN)),
+        (1.6, 1.8, (0.6,), (NAN, 0.6, 0.6, NAN)),  # up to 0.9 from its centre
+    ],
+)
+def test_values_of_the_scans_slices_by_hand(first, step, values, expected):
+    grid = grid_of(first, step, len(values))
+    heart = np.ones((len(values), 2, 2), bool)
+    slices = HeartSlices(grid, np.zeros(heart.shape, np.float32), heart, (0.0,) * 3, (1.0,) * 3)
+    found = on_scan_slices(np.array(values, np.float32), slices, sitk.Image(2, 2, 4, sitk.sitkInt16))
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "expected"),
+    [
+        (0.0, 1.0, ["x...", ".x.."]),  # slices that only touch do not overlap
+        (0.5, 1.0, ["xx..", ".xx."]),
+        (0.25, 0.5, ["x...", ".x.."]),
+        (2.0, 2.0, [".xxx", "...x"]),
+        (3.0, 3.0, ["..xx", "...."]),
+    ],
+)
+def test_overlaps_by_hand(first, step, expected):
+    found = overlaps(grid_of(first, step, 2), 4)
+    assert ["".join("x" if hit else "." for hit in row) for row in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "count", "seen", "weights"),
+    [
+        (1.0, 0.75, 2, (0, 1), ((1, 0), (0, 1))),  # 2 mm slices: each is seen
+        (0.75, 0.5, 4, (0, 2), ((1, 0), (1, 0), (0, 1), (0, 1))),  # 3 mm slices: 1 and 2, at 0.75 and 1.75
+        (0.5, 0.5, 3, (0, 1, 2), ((0.5, 0.5, 0), (0, 1, 0), (0, 0.5, 0.5))),  # ends in slices 0 and 2
+    ],
+)
+def test_slices_that_the_generator_sees_by_hand(first, step, count, seen, weights):
+    found, found_weights = seen_slices(grid_of(first, step, count), 5)
+    assert tuple(found) == seen
+    np.testing.assert_allclose(found_weights, weights, atol=1e-6)

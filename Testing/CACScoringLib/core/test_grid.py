@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.grid import Grid, bounding_box, largest_part
+from CACScoringLib.core.grid import Grid, ScanGrid, bounding_box, largest_part
 
 TURNED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -66,3 +66,121 @@ def test_boxes_and_largest_parts():
     mask[0, 0, 0] = mask[2:4, 2:, 1:3] = True
     assert largest_part(mask).sum() == 12
     assert bounding_box(largest_part(mask)) == (slice(2, 4), slice(2, 5), slice(1, 3))
+
+
+def line_image(values, axis):
+    """An image of three dimensions whose values lie along one axis (0 for i); the other sides are one voxel."""
+    shape = [1, 1, 1]
+    shape[2 - axis] = len(values)
+    return sitk.GetImageFromArray(np.array(values, np.float32).reshape(shape))
+
+
+def line_grid(first, step, count, axis):
+    """A grid along one axis; along the others the one voxel of `line_image`."""
+
+    def along(value, other):
+        return tuple(value if n == axis else other for n in range(3))
+
+    return ScanGrid(along(first, 0.0), along(step, 1.0), along(count, 1))
+
+
+IN_PLANE = [
+    # first, step, count: values 10, 20, 40 at 0, 1, 2; the value outside is 100
+    (0.5, 1.0, 1, (15.0,)),  # from 0 to 1 linear
+    (1.0, 1.0, 1, (21.25,)),  # (17.5 + 25) / 2: means of 15 to 20 and of 20 to 30
+    (1.0, 2.0, 1, (22.5,)),  # from 0 to 2: (15 + 30) / 2
+    (1.0, 3.0, 1, (70 / 3,)),  # from -0.5 to 2.5, its halves beyond the centres constant: (5 + 15 + 30 + 20) / 3
+    (1.0, 4.0, 1, (42.5,)),  # from -1 to 3: 70 and a voxel's width outside
+    (-0.5, 1.0, 1, (55.0,)),  # half inside at 10
+    (-0.25, 0.5, 1, (10.0,)),  # wholly inside
+    (-1.0, 1.0, 1, (100.0,)),  # wholly outside
+    (2.5, 1.0, 1, (70.0,)),
+    (2.25, 0.5, 1, (40.0,)),
+    (0.0, 1.0, 3, (11.25, 21.25, 37.5)),
+    (0.0, 0.5, 5, (10.625, 15.0, 20.625, 30.0, 38.75)),
+]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("first", "step", "count", "expected"), IN_PLANE)
+def test_means_in_plane_by_hand(axis, first, step, count, expected):
+    found = line_grid(first, step, count, axis).resample(line_image((10, 20, 40), axis), 100.0)
+    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "count", "expected"),
+    [
+        (0.0, 1.0, 3, (10.0, 20.0, 40.0)),  # slabs
+        (0.5, 1.0, 1, (15.0,)),
+        (0.25, 1.0, 1, (12.5,)),
+        (1.0, 2.0, 1, (22.5,)),  # half of 10, 20, half of 40
+        (1.0, 4.0, 1, (70 / 3,)),  # what lies in the scan alone
+        (-3.0, 1.0, 8, (10.0, 10.0, 10.0, 10.0, 20.0, 40.0, 40.0, 40.0)),  # end slices go on
+        (-1.0, 1.0, 2, (10.0, 10.0)),
+    ],
+)
+def test_means_of_slices_by_hand(first, step, count, expected):
+    found = line_grid(first, step, count, 2).resample(line_image((10, 20, 40), 2), 100.0)
+    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+
+
+def test_one_image_at_once_along_all_axes():
+    """Means of linear values are the values at the centres, with fewer pixels than the image has and with more."""
+    k, j, i = np.indices((5, 6, 7)).astype(np.float32)
+    image = sitk.GetImageFromArray(100 * k + 10 * j + i)
+    coarse = ScanGrid((2.0, 1.5, 1.0), (2.0, 2.0, 1.0), (2, 2, 2))
+    fine = ScanGrid((2.0, 1.75, 1.0), (0.5, 0.5, 1.0), (6, 5, 3))
+    for grid in (coarse, fine):
+        centres = (f + s * np.arange(n) for f, s, n in zip(grid.first, grid.step, grid.size, strict=True))
+        x, y, z = np.meshgrid(*centres, indexing="ij")
+        values = (100 * z + 10 * y + x).transpose()
+        # The hats round corners off only where values bend, which these do not.
+        np.testing.assert_allclose(grid.resample(image, -1000.0), values, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size_mm", "spacing_mm", "first", "step", "count"),
+    [
+        (1.0, 1.0, 0.0, 1.0, 6),
+        (1.0, 2.0, 0.5, 2.0, 3),
+        (1.0, 4.0, 0.5, 4.0, 2),  # 8 mm over 6, about the middle 2.5
+        (2.0, 3.0, 0.25, 1.5, 4),
+        (1.0, 99.0, 2.5, 99.0, 1),
+        (1.0 + 1e-5, 2.0, 0.5, 2.0 / (1 + 1e-5), 3),  # a spacing in single precision adds no voxel
+    ],
+)
+def test_a_grid_over_an_image_by_hand(size_mm, spacing_mm, first, step, count):
+    image = sitk.Image(6, 6, 6, sitk.sitkInt16)
+    image.SetSpacing((size_mm,) * 3)
+    grid = ScanGrid.over(image, (spacing_mm,) * 3)
+    assert grid.size == (count,) * 3
+    assert grid.first == pytest.approx((first,) * 3, abs=1e-4)
+    assert grid.step == pytest.approx((step,) * 3)
+
+
+def test_a_box_of_a_grid_and_its_place():
+    """Voxel (0, 0, 0) of the box is (3, 2, 1) of the grid, at 0.5 + 3 · 2, 1 + 2 · 3 and 2 + 4 of the scan."""
+    grid = ScanGrid((0.5, 1.0, 2.0), (2.0, 3.0, 4.0), (9, 8, 7))
+    part = grid.crop((slice(1, 3), slice(2, 6), slice(3, 9)))
+    assert part == ScanGrid((6.5, 7.0, 6.0), (2.0, 3.0, 4.0), (6, 4, 2))
+    scan = sitk.Image(9, 9, 9, sitk.sitkInt16)
+    scan.SetSpacing((0.5, 0.6, 3.0))
+    scan.SetOrigin((10.0, 20.0, 30.0))
+    image = part.as_image(np.zeros((2, 4, 6), np.float32), scan)
+    assert image.GetSize() == (6, 4, 2)
+    assert image.GetSpacing() == pytest.approx((1.0, 1.8, 12.0))
+    assert image.GetOrigin() == pytest.approx((13.25, 24.2, 48.0))
+
+
+def test_a_sum_is_kept_on_the_way_back():
+    """One voxel of 8 scan voxels' volume."""
+    array = np.zeros((4, 5, 6), np.float32)
+    array[2, 2, 3] = 1.0
+    grid = ScanGrid((0.5, 0.5, 0.5), (2.0, 2.0, 2.0), (6, 5, 4))
+    back = grid.paste(array, (12, 10, 8))
+    assert back.shape == (8, 10, 12)
+    assert back.sum() == pytest.approx(8.0)
+    np.testing.assert_allclose(back.sum((1, 2)), [0, 0, 0, 0, 4, 4, 0, 0], atol=1e-6)
+    # A hat of two scan voxels each way about 6.5, averaged over voxels.
+    np.testing.assert_allclose(back.sum((0, 1)) / 4, [0, 0, 0, 0, 0, 0.25, 0.75, 0.75, 0.25, 0, 0, 0], atol=1e-6)

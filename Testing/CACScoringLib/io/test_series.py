@@ -46,6 +46,11 @@ class TestHeaders:
             ({"PatientPosition": "HFS", "ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}, "patient-position"),
             ({"PatientPosition": "HFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, "patient-position"),
             ({"PatientPosition": "FFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, None),
+            ({"PatientPosition": "FFS", "ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}, "patient-position"),
+            ({"PatientPosition": "HFS", "ImageOrientationPatient": [0.8, 0.6, 0, -0.6, 0.8, 0]}, None),
+            ({"PatientPosition": "HFS", "ImageOrientationPatient": [-0.8, 0, 0.6, 0, 1, 0]}, None),  # not axial
+            ({"PatientPosition": "HFS", "ImageOrientationPatient": [1, 0, 0, 0, -0.8, 0.6]}, None),
+            ({"PatientPosition": "HFS", "ImageOrientationPatient": [-1, 0, 0, 0, 0.88, 0.48]}, "patient-position"),
             ({"TriggerTime": 700}, None),
         ],
     )

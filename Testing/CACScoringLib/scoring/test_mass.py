@@ -123,6 +123,19 @@ def test_the_error_of_an_uneven_background():
     assert error == pytest.approx(math.sqrt(800 / 7) / math.sqrt(8), rel=1e-3)
 
 
+def test_the_error_of_a_ring_with_empty_eighths():
+    """Only above and below the lesion is tissue, of 40 and of 60 HU; what holds no voxel has no mean. Two eighths of
+    40 HU and two of 60: √(4 · 10² / 3) / √4."""
+    volume = np.full((3, 41, 42), 40.0, np.float32)
+    volume[:, 21:] = 60.0
+    _, rows, columns = np.indices(volume.shape)
+    ring = (np.abs(rows - 20) > 6) & (np.abs(rows - 20) < 12) & (np.abs(columns - 20.5) < 5)
+    sums = _Sums(volume, np.zeros(volume.shape, np.uint16), None, SPACING)
+    everywhere = tuple(slice(0, size) for size in volume.shape)
+    error = sums._ring_error(_Near(everywhere, np.zeros_like(ring), ring))
+    assert error == pytest.approx(math.sqrt(400 / 3) / math.sqrt(4), rel=1e-3)
+
+
 def test_without_a_ring_there_is_no_mass():
     """All about the lesion is lung."""
     volume = np.full((8, 40, 40), -800.0, np.float32)

@@ -94,13 +94,23 @@ def test_what_of_the_aorta_hangs_together_with_bone_is_bone(name, counts):
     assert found.any() == counts
 
 
-@pytest.mark.parametrize("at", [(0, 0, 0), (5, 23, 23), (0, 23, 0), (5, 0, 23)])
-def test_aorta_in_a_corner_of_the_scan_touches_only_what_lies_beside_it(at):
+@pytest.mark.parametrize(
+    ("at", "beside"),
+    [
+        ((0, 0, 0), (1, 1, 1)),
+        ((5, 23, 23), (4, 22, 22)),
+        ((0, 23, 0), (1, 22, 1)),
+        ((5, 0, 23), (4, 1, 22)),
+        ((1, 1, 1), (0, 0, 0)),
+        ((4, 22, 22), (5, 23, 23)),
+        ((1, 22, 1), (0, 23, 0)),
+    ],
+)
+def test_aorta_in_a_corner_of_the_scan_touches_only_what_lies_beside_it(at, beside):
     """Bone beside it makes it bone; bone in the opposite corner does not."""
     names = np.full(SHAPE, label_of("descending aorta"))
     candidates = np.zeros(SHAPE, bool)
     candidates[at] = True
-    beside = tuple(place + 1 if place == 0 else place - 1 for place in at)
     opposite = tuple(size - 1 - place for place, size in zip(at, SHAPE, strict=True))
     for bone, counts in ((beside, False), (opposite, True)):
         excluded = np.zeros(SHAPE, np.uint8)

@@ -106,6 +106,13 @@ def test_a_score_above_those_of_all_without_calcium_leaves_no_probability_of_non
     assert errors.probabilities(math.expm1(2.1), scale=2.0) == pytest.approx((0.5, 0.25, 0.0, 0.25))
 
 
+@pytest.mark.parametrize(("score", "expected"), [(0.0, (0.75, 0.0, 0.0, 0.25)), (0.5, (0.5, 0.0, 0.0, 0.5))])
+def test_a_score_of_zero_has_a_weight_of_its_own(score, expected):
+    """One to three of reaching every limit at a score of 0, else even."""
+    errors = with_errors((-9.0, 0.0), (0.0,), (0.0,), (0.0,), chances=((0.0, -math.log(3), 0.0),) * 3)
+    assert errors.probabilities(score) == pytest.approx(expected)
+
+
 def test_limits_are_those_of_the_categories():
     assert LIMITS["agatston"] == (1.0, 100.0, 400.0)
 
