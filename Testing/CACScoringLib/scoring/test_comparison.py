@@ -113,6 +113,29 @@ class TestVerdict:
         assert total.difference == later - 100
         assert total.limit == pytest.approx(20 + 0.1 * (100 + later))
 
+    @pytest.mark.parametrize(
+        ("earlier", "later", "verdict"),
+        [
+            (10.0, 0.0, UNKNOWN),  # limit 21, of a mean of 5
+            (0.0, 0.0, WITHIN),
+            (100.0, 140.0, WITHIN),
+            (20.0, 0.0, UNKNOWN),  # limit 22 of a largest difference of 20
+            (25.0, 0.0, CHANGED),  # limit 22.5
+            (1000.0, 1000.0, WITHIN),  # the highest of the study
+            (1000.0, 1001.0, UNKNOWN),
+        ],
+    )
+    def test_limits_at_their_ends(self, earlier, later, verdict):
+        assert changes(compare(content(earlier), content(later), LIMITS))["total"].verdict == verdict
+
+    @pytest.mark.parametrize(("later", "verdict"), [(40.0, WITHIN), (40.1, CHANGED)])
+    def test_a_difference_of_the_limit_is_no_change(self, later, verdict):
+        """A limit of 20 whatever the mean."""
+        limits = stored()["limits"]
+        limits["threshold"]["agatston"] = {"total": {**TOTAL_LIMITS, "slope": 0.0}, "artery": ARTERY_LIMITS}
+        repeatability = Repeatability.of(stored(limits=limits))
+        assert changes(compare(content(20.0), content(later), repeatability))["total"].verdict == verdict
+
     def test_arteries_have_limits_of_their_own(self):
         found = changes(compare(content(100, 0), content(100, 40), LIMITS))
         assert found["RCA"].limit == pytest.approx(14)
@@ -170,6 +193,30 @@ class TestReasons:
         for name in ("threshold", "decomposition"):
             assert word in " ".join(bars(found, name))
             assert {change.verdict for change in changes(found, name).values()} == {UNKNOWN}
+
+    @pytest.mark.parametrize(
+        ("later", "barred"),
+        [
+            (altered(acquisition={"slice_thickness_mm": 3.74}), False),
+            (altered(acquisition={"slice_thickness_mm": 3.75}), True),  # a quarter more
+            (altered(acquisition={"slice_thickness_mm": 2.4}), True),
+            (altered(acquisition={"slice_thickness_mm": 2.41}), False),
+            (altered(input={"spacing_mm": [0.7, 0.7, 3.74]}), False),
+            (altered(input={"spacing_mm": [0.7, 0.7, 3.75]}), True),
+            (altered(acquisition={"kvp": 120.5}), False),
+            (altered(acquisition={"kvp": 119.4}), True),
+            (altered(measured={"noise_hu": 39.9}), False),
+            (altered(measured={"noise_hu": 40.0}), True),
+            (altered(measured={"noise_hu": 10.0}), True),
+            (altered(measured={"noise_hu": 0.0}), False),  # as of a smoothed image: nothing to compare
+            (altered(acquisition={"kernel": " b31F "}), False),
+            (altered(acquisition={"kernel": None}), False),
+            (altered(acquisition={"gating": "prospective"}), False),  # of the earlier scan it is not known
+            (altered(acquisition={"contrast_agent": "NONE"}), False),
+        ],
+    )
+    def test_limits_between_like_and_unlike_scans(self, later, barred):
+        assert bool(bars(compare(content(), later, LIMITS), "threshold")) == barred
 
     def test_different_patients_are_not_named(self):
         a, b = altered(acquisition={"patient_id": "Anna"}), altered(acquisition={"patient_id": "Berta"})
@@ -326,6 +373,21 @@ class TestIntervals:
 
 
 class TestWarnings:
+    @pytest.mark.parametrize(
+        ("noise_hu", "code"),
+        [(29.9, set()), (30.0, {"comparison-noise"}), (39.9, {"comparison-noise"}), (40.0, set()), (13.4, set())],
+    )
+    def test_noise_that_differs_but_does_not_bar(self, noise_hu, code):
+        """From one and a half times 20 HU, up to twice."""
+        assert codes(compare(content(), altered(measured={"noise_hu": noise_hu}), LIMITS)) & {"comparison-noise"} == code
+
+    @pytest.mark.parametrize(
+        ("spacing_mm", "is_beyond"), [(3.0, False), (3.14, False), (3.16, True), (2.86, False), (2.85, True)]
+    )
+    def test_scans_of_the_study_within_a_twentieth(self, spacing_mm, is_beyond):
+        both = [altered(input={"spacing_mm": [0.7, 0.7, spacing_mm]}) for _ in range(2)]
+        assert ("comparison-beyond-study" in codes(compare(*both, LIMITS))) == is_beyond
+
     @pytest.mark.parametrize(
         ("earlier", "later", "code"),
         [
