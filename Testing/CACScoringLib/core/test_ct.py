@@ -107,6 +107,96 @@ def test_what_is_not_in_hounsfield_units(hu, dtype, match):
         scan_from_image(image_of(hu, dtype), MADE)
 
 
+def with_values(*counts):
+    """int16 [4, 10, 50] of tissue, bone (1200 HU) and air, with some values as often as said."""
+    hu = np.resize(np.arange(-900, 900, 7), 2000)
+    hu[-1] = 1200
+    at = 0
+    for value, count in counts:
+        hu[at : at + count] = value
+        at += count
+    return hu.reshape(4, 10, 50)
+
+
+def spread(low, high, highest=1):
+    """int16 [4, 10, 50] of all values from low to below high, and some voxels of the highest."""
+    hu = np.resize(np.arange(low, high), 2000)
+    hu[-highest:] = high
+    return hu.reshape(4, 10, 50)
+
+
+@pytest.mark.parametrize(
+    ("hu", "accepted"),
+    [
+        (with_values(), True),
+        (values(-1, 2500), True),
+        (values(0, 2500), False),
+        (spread(-199, 56), False),  # a span of 255
+        (spread(-199, 57), True),  # wider than 8 bits
+        (spread(-200, 55), True),  # fat or air
+        (spread(-55, 199), False),
+        (spread(-55, 200), True),
+        (spread(-900, 999, 2), True),
+        (spread(-900, 999, 3), False),
+        (spread(-900, 1000, 3), True),
+    ],
+)
+def test_limits_of_what_passes_for_hounsfield_units(hu, accepted):
+    """Clipped: more than one voxel in a thousand of the highest value, if that is below 1000 HU."""
+    if accepted:
+        assert scan_from_image(image_of(hu), MADE).hu.shape == hu.shape
+    else:
+        with pytest.raises(NotHounsfieldError):
+            scan_from_image(image_of(hu), MADE)
+
+
+@pytest.mark.parametrize(("count", "kind"), [(127, "label map"), (128, "label map"), (129, "8-bit picture")])
+def test_a_label_map_has_at_most_128_values(count, kind):
+    with pytest.raises(NotHounsfieldError, match=kind):
+        scan_from_image(image_of(np.resize(np.arange(count), (6, 20, 20))), MADE)
+
+
+@pytest.mark.parametrize(
+    ("counts", "warned"),
+    [
+        (((-1024, 500),), False),
+        (((-3000, 500),), False),  # padding
+        (((-3000, 500), (-1201, 2)), False),  # one in a thousand
+        (((-3000, 500), (-1201, 3)), True),
+        (((-3000, 500), (-1200, 3)), False),
+        (((-1300, 1), (-1250, 3)), True),
+    ],
+)
+def test_values_below_air_that_are_no_padding(counts, warned):
+    scan = scan_from_image(image_of(with_values(*counts)), MADE)
+    assert [warning.code for warning in scan.warnings] == ["below-air"] * warned
+    assert scan.hu.min() >= -1024
+
+
+def test_an_image_of_two_slices_of_two_pixels_is_a_volume():
+    hu = np.array([[[-1000, 40], [300, 1200]], [[0, 10], [20, 30]]])
+    scan = scan_from_image(image_of(hu), MADE)
+    np.testing.assert_array_equal(scan.hu, hu)
+    assert scan.pixel_area_mm2 == pytest.approx(0.56)
+    assert scan.slice_spacing_mm == 3.0
+    assert scan.voxel_volume_mm3 == pytest.approx(1.68)
+
+
+@pytest.mark.parametrize(
+    ("kvp", "kernel", "expected"),
+    [(100.0, "Sa36f", 120.0), (100.0, "Sa", 100.0), (100.0, "Qr36", 100.0), (100.0, None, 100.0), (None, "Sa36", None)],
+)
+def test_the_voltage_at_which_calcium_has_its_hu(kvp, kernel, expected):
+    assert Acquisition("memory", kvp=kvp, kernel=kernel).calcium_kvp == expected
+
+
+def test_facts_do_not_identify():
+    acquisition = Acquisition("memory", kvp=120.0, patient_name="A", patient_id="B", study_date="C", series_uid="D")
+    assert {"patient_name", "patient_id", "study_date", "series_uid"}.isdisjoint(acquisition.facts())
+    assert acquisition.facts()["kvp"] == 120.0
+    assert acquisition.facts(identify=True)["patient_id"] == "B"
+
+
 class TestStorage:
     @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
     def test_whole_hu_are_int16(self, dtype):
@@ -188,6 +278,8 @@ class TestMaskOnScanGrid:
             (image_of(chest_hu()), "Was the CT given in its place"),
             (image_of(self.labels() * 0.5, np.float32), "whole numbers"),
             (image_of(self.labels() * 100, np.int16), "whole numbers"),
+            (image_of(self.labels() / 3 * 256, np.int16), "whole numbers"),
+            (image_of(-self.labels(), np.int16), "whole numbers"),
             (image_of(self.labels() * 0, np.uint8), "no labelled voxel inside the scan"),
             (elsewhere, "no labelled voxel inside the scan"),
             (sitk.GetImageFromArray(self.labels()[2].astype(np.uint8)), "2-D"),
@@ -196,6 +288,10 @@ class TestMaskOnScanGrid:
             with pytest.raises(MaskError, match=match) as caught:
                 mask_on_scan_grid(mask, self.scan(), "heart mask")
             assert "heart mask" in str(caught.value)
+
+    def test_the_highest_label(self):
+        mask, _ = mask_on_scan_grid(image_of(self.labels() * 85, np.int16), self.scan(), "labels")
+        assert sitk.GetArrayViewFromImage(mask).max() == 255
 
     def test_empty_where_it_may_be(self):
         one_voxel = image_of(self.labels()[:1, :1, :1] * 0, np.uint8)

@@ -379,7 +379,9 @@ class TestWarnings:
     )
     def test_noise_that_differs_but_does_not_bar(self, noise_hu, code):
         """From one and a half times 20 HU, up to twice."""
-        assert codes(compare(content(), altered(measured={"noise_hu": noise_hu}), LIMITS)) & {"comparison-noise"} == code
+        assert (
+            codes(compare(content(), altered(measured={"noise_hu": noise_hu}), LIMITS)) & {"comparison-noise"} == code
+        )
 
     @pytest.mark.parametrize(
         ("spacing_mm", "is_beyond"), [(3.0, False), (3.14, False), (3.16, True), (2.86, False), (2.85, True)]
