@@ -15,7 +15,9 @@ from CACScoringLib.quality.calibration import (
     LIMIT,
     CalibrationRange,
     Familiarity,
+    Limits,
     facts_of,
+    framing,
     recorded_facts,
 )
 
@@ -101,3 +103,73 @@ def test_facts_of_a_scan(rows, cut):
     assert recorded_facts(content, images[1]) == facts
     unmeasured = facts_of(scan, None, images[1])
     assert unmeasured["noise_hu"] is unmeasured["median_hu"] is None
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (101, (1.0, 99.0, 50.0)),  # of 0 to 100: percentiles 1 and 99, quartiles 25 and 75
+        (201, (2.0, 198.0, 100.0)),
+        (LEAST_SCANS, (0.0, 19.0, 9.0)),  # of 0 to 19: places 0.19, 18.81, 4.75 and 14.25
+        (LEAST_SCANS - 1, None),
+    ],
+)
+def test_ranges_by_hand(count, expected):
+    found = CalibrationRange.of([{"noise_hu": value} for value in range(count)]).ranges
+    assert found.get("noise_hu") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "distance"),
+    [
+        ("noise_hu", 41.0, 0.0),
+        ("noise_hu", 46.0, 0.5),
+        ("kvp", 99.0, 0.1),
+        ("kvp", 125.0, 0.5),
+        ("slice_spacing_mm", 0.5, 0.25),
+        ("slice_spacing_mm", 7.0, 1.0),
+    ],
+)
+def test_distances_by_hand(name, value, distance):
+    assert KNOWN.familiarity({name: value}).distance == pytest.approx(distance)
+
+
+def test_a_range_narrower_than_what_matters_is_no_stricter():
+    narrow = CalibrationRange({"kvp": (120.0, 120.0, 1.0), "heart_ml": (500.0, 600.0, 0.0)})
+    assert narrow.familiarity({"kvp": 125.0}).distance == pytest.approx(0.5)
+    assert narrow.familiarity({"heart_ml": 750.0}).distance == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("filled", "cut_percent"),
+    [
+        (np.s_[2:8, 2:8, 2:8], 0.0),
+        (np.s_[0:8, 2:8, 2:8], 100.0),
+        (np.s_[2:10, 2:8, 2:8], 100.0),
+        (np.s_[2:8, 0:8, 2:8], 100.0),
+        (np.s_[2:8, 2:10, 2:8], 100.0),
+        (np.s_[2:8, 2:8, 0:8], 100.0),
+        (np.s_[2:8, 2:8, 2:10], 100.0),
+        (np.s_[0:0, 2:8, 2:8], 0.0),
+    ],
+)
+def test_a_heart_that_is_cut_off(filled, cut_percent):
+    heart = np.zeros((10, 10, 10), np.uint8)
+    heart[filled] = 1
+    found = framing(heart, (0.5, 0.5, 2.0))
+    assert found["heart_cut_percent"] == cut_percent
+    assert found["field_of_view_mm"] == 5.0
+    assert found["heart_ml"] == pytest.approx(heart.sum() / 2000)
+
+
+def test_a_heart_that_is_cut_off_by_half():
+    heart = np.zeros((10, 10, 10), np.uint8)
+    heart[3:5, 2:8, 2:8] = 1
+    heart[5:10, 2:5, 2:8] = 1
+    assert framing(heart, (1.0, 1.0, 1.0))["heart_cut_percent"] == 50.0
+
+
+@pytest.mark.parametrize(("mean", "limit"), [(0.0, 20.0), (100.0, 40.0), (-200.0, 0.0)])
+def test_limits_by_hand(mean, limit):
+    """2 · (10 + 0.1 · mean), never below 0."""
+    assert Limits(10.0, 0.1, 2.0, 99, 500.0).at(mean) == pytest.approx(limit)

@@ -383,6 +383,12 @@ class TestWarnings:
             codes(compare(content(), altered(measured={"noise_hu": noise_hu}), LIMITS)) & {"comparison-noise"} == code
         )
 
+    @pytest.mark.parametrize(("later", "warned"), [("20250101", False), ("20250102", False), ("20241231", True)])
+    def test_the_later_scan_was_made_first(self, later, warned):
+        """Two scans of one day have no order."""
+        both = (altered(acquisition={"study_date": date}) for date in ("20250101", later))
+        assert ("comparison-order" in codes(compare(*both, LIMITS))) == warned
+
     @pytest.mark.parametrize(
         ("spacing_mm", "is_beyond"), [(3.0, False), (3.14, False), (3.16, True), (2.86, False), (2.85, True)]
     )

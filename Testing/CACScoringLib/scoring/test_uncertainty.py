@@ -6,11 +6,18 @@ from dataclasses import replace
 import automatic_patient
 import pytest
 
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.quality.calibration import Familiarity, Repeatability
+from CACScoringLib.quality.calibration import Limits as RepeatabilityLimits
 from CACScoringLib.scoring.rules import ScoringRules
+from CACScoringLib.scoring.scores import Score
 from CACScoringLib.scoring.uncertainty import (
     LIMITS,
+    TOTAL,
+    Intervals,
     ScanErrors,
     ScoreErrors,
+    Uncertainty,
     difficulty,
     shortest,
     with_intervals,
@@ -135,3 +142,113 @@ def test_intervals_are_of_the_clinical_rule_only(rules, has_intervals, reviewed)
     bare = replace(bare, status="reviewed") if reviewed else bare
     scored = with_intervals("threshold", bare, ScanErrors.stored(automatic_patient.map_card(), None, None))
     assert bool(scored.intervals) == has_intervals
+
+
+@pytest.mark.parametrize(
+    ("part", "score", "mass_mg", "expected"),
+    [
+        (Intervals((10.0, 50.0), (1.0, 5.0)), 30.0, 3.0, Intervals((10.0, 40.0), (1.0, 4.0))),
+        (Intervals((10.0, 30.0), (1.0, 3.0)), 30.0, 3.0, Intervals((10.0, 30.0), (1.0, 3.0))),
+        (Intervals((10.0, 50.0), (1.0, 5.0)), 45.0, 4.5, Intervals((10.0, 45.0), (1.0, 4.5))),  # holds the score
+        (Intervals((10.0, 50.0), (1.0, 5.0)), 30.0, None, Intervals((10.0, 40.0), (1.0, 5.0))),
+        (Intervals((10.0, 50.0)), 30.0, 3.0, Intervals((10.0, 40.0))),
+    ],
+)
+def test_an_arterys_interval_ends_where_the_totals_does(part, score, mass_mg, expected):
+    total = Intervals((0.0, 40.0), (0.0, 4.0))
+    assert part.within(total, Score(clinical_agatston=score, mass_mg=mass_mg)) == expected
+
+
+def doubling(factor, quantity="agatston"):
+    """Errors by which 1 + the true score lies within that factor of 1 + the score, in its class."""
+    width = math.log(factor)
+    return replace(with_errors(*[(-width, width)] * 4, quantity=quantity), noise_weight=1.0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "total", "artery"),
+    [
+        ((None, None), (99.0, 399.0), (24.0, 399.0)),  # factors 2 and 4, to 1599 for the artery: no more than the total
+        ((20.0, 3.0), (99.0, 399.0), (24.0, 399.0)),
+        ((40.0, 3.0), (49.0, 799.0), (5.25, 799.0)),  # twice the noise squares them
+        ((20.0, 3.0, 1.0), (49.0, 799.0), (5.25, 799.0)),  # and so does a distance of 1
+    ],
+)
+def test_intervals_of_total_and_artery_by_hand(facts, total, artery):
+    """From a score of 199, of the LAD 99."""
+    errors = Uncertainty({"agatston": doubling(2)}, {"agatston": doubling(4)})
+    found = errors.intervals(Score(clinical_agatston=199.0), {"LAD": Score(clinical_agatston=99.0)}, *facts)
+    assert found[TOTAL].agatston == pytest.approx(total)
+    assert found["LAD"].agatston == pytest.approx(artery)
+    assert found[TOTAL].mass_mg is None
+
+
+def test_intervals_of_masses():
+    errors = {"agatston": doubling(2), "mass_mg": doubling(2, "mass_mg")}
+    score = Score(clinical_agatston=199.0, mass_mg=39.0)
+    found = Uncertainty(errors, {}).intervals(score, {"LAD": score}, None, None)
+    assert found.keys() == {TOTAL}
+    assert found[TOTAL].mass_mg == pytest.approx((19.0, 79.0))
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [
+        (100.0, (100 - 40 * 1.645 / 1.96, 100 + 40 * 1.645 / 1.96)),
+        (0.0, (0.0, 20 * 1.645 / 1.96)),
+        (500.0, (500 - 120 * 1.645 / 1.96, 500 + 120 * 1.645 / 1.96)),
+        (501.0, None),  # beyond the study
+    ],
+)
+def test_intervals_of_a_reviewed_score(score, expected):
+    """95 % of differences below 2 · (10 + 0.1 · score); of nine in ten by the normal distribution."""
+    limits = {"threshold": {"agatston": {"total": RepeatabilityLimits(10.0, 0.1, 2.0, 99, 500.0)}}}
+    study = Repeatability(True, "", "", {}, None, {}, limits)
+    errors = ScanErrors({}, None, None, repeatability=study)
+    found = errors.of_reviewed(Score(clinical_agatston=score), {"LAD": Score(clinical_agatston=score)})
+    assert found == ({} if expected is None else {TOTAL: Intervals(pytest.approx(expected))})
+    assert replace(errors, repeatability=None).of_reviewed(Score(), {}) == {}
+
+
+@pytest.mark.parametrize(("distance", "withholds"), [(0.0, False), (0.99, False), (1.0, True), (1.5, True)])
+def test_a_scan_beyond_the_calibration_has_no_intervals(distance, withholds):
+    errors = ScanErrors({}, 20.0, 3.0, Familiarity(distance, (), 1.0))
+    assert errors.withholds == withholds
+    assert errors.facts == (20.0, 3.0, distance)
+    assert not replace(errors, familiarity=None).withholds
+    assert replace(errors, familiarity=None).facts == (20.0, 3.0, 0.0)
+
+
+STORED = {
+    "quantity": "agatston",
+    "noise_weight": 1,
+    "thickness_weight": 2,
+    "errors": [[0], [1], [2], [3, 4]],
+    "chances": [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
+}
+
+
+def test_errors_come_back_from_a_card():
+    found = ScoreErrors.stored(STORED)
+    assert found == ScoreErrors("agatston", 1.0, 2.0, ((0,), (1,), (2,), (3, 4)), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+    assert found.difficulty(60.0, 12.0) == pytest.approx(1 + 2 * 1 + 2 * 2)
+    stored = {"uncertainty": {"automatic": {"total": {"agatston": STORED}, "artery": {}}}}
+    assert Uncertainty.stored(stored, "automatic") == Uncertainty({"agatston": found}, {})
+    assert Uncertainty.stored(stored, "decomposition") is None
+    assert Uncertainty.stored({}, "automatic") is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"errors": [[0], [1], [2]]},
+        {"errors": [[0]] * 5},
+        {"chances": [[1, 2, 3]] * 2},
+        {"chances": [[1, 2]] * 3},
+        {"quantity": "volume"},
+        {"noise_weight": None},
+    ],
+)
+def test_errors_of_other_versions_are_refused(changed):
+    with pytest.raises(CTError, match="Calibrate the model again"):
+        ScoreErrors.stored({**STORED, **changed})
