@@ -231,6 +231,11 @@ class TestSameGrid:
         # 0.001 mm more per pixel is 0.013 mm at the far corner of 14 pixels.
         assert not same_grid(image, image_of(chest_hu(), spacing=(0.701, 0.8, 3.0)))
         assert same_grid(image, image_of(chest_hu(), spacing=(0.7005, 0.8, 3.0)))
+        # 13, 11 and 5 steps of a voxel's width are less than 0.01 mm off, one step more is not.
+        for spacing in ((0.70074, 0.8, 3.0), (0.7, 0.80087, 3.0), (0.7, 0.8, 3.0019)):
+            assert same_grid(image, image_of(chest_hu(), spacing=spacing))
+        for spacing in ((0.7008, 0.8, 3.0), (0.7, 0.80092, 3.0), (0.7, 0.8, 3.0021)):
+            assert not same_grid(image, image_of(chest_hu(), spacing=spacing))
         assert not same_grid(image, image_of(chest_hu(), origin=(-100.0, -120.0, 30.02)))
         assert not same_grid(image, image_of(chest_hu()[:5]))
         assert not same_grid(image, image_of(chest_hu(), direction=rotated("x", 0.1)))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from CACScoringLib.core.options import Row, add_options, option, rows_of, settings_from
+from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.options import Row, add_options, changed_settings, option, rows_of, settings_from
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,66 @@ def test_what_does_not_fit_is_refused(parse, words):
 
 def test_rows_of_a_form():
     assert rows_of(Inner) == {"steps": Row("Steps:", "How many", "all")}
+
+
+@dataclass(frozen=True)
+class Values:
+    number: float = 1.0
+    count: int | None = 2
+    bounds: tuple[float, float] = (1.0, 2.0)
+    names: tuple[str, ...] = ()
+    file: Path | None = None
+    slices: dict[int, bool] = field(default_factory=dict)
+    mode: str = option("a", choices=("a", "b"))
+    inner: Inner = field(default_factory=lambda: Inner(3))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({}, Values()),
+        ({"number": 1.5}, Values(1.5)),
+        ({"number": 3}, Values(3.0)),
+        ({"count": None}, Values(count=None)),
+        ({"bounds": [3, 4.5]}, Values(bounds=(3.0, 4.5))),
+        ({"names": ["x"]}, Values(names=("x",))),
+        ({"names": []}, Values(names=())),
+        ({"file": "t.csv"}, Values(file=Path("folder/t.csv"))),
+        ({"slices": {"7": True, "123456789": False}}, Values(slices={7: True, 123456789: False})),
+        ({"mode": "b"}, Values(mode="b")),
+        ({"inner": {"steps": 9}}, Values(inner=Inner(9))),
+    ],
+)
+def test_settings_from_a_file(content, expected):
+    found = changed_settings(Values(), content, "", Path("folder"))
+    assert found == expected
+    assert isinstance(found.number, float)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ([], "The content"),
+        ({"numbers": 1}, "The content"),
+        ({"number": "1"}, "number"),
+        ({"number": float("nan")}, "number"),
+        ({"number": float("inf")}, "number"),
+        ({"number": True}, "number"),
+        ({"number": None}, "number"),
+        ({"count": 1.0}, "count"),
+        ({"count": True}, "count"),
+        ({"bounds": [1, 2, 3]}, "bounds"),
+        ({"bounds": 1}, "bounds"),
+        ({"bounds": [1, "2"]}, "bounds"),
+        ({"names": "x"}, "names"),
+        ({"slices": {"x": True}}, "slices"),
+        ({"slices": {"1234567890": True}}, "slices"),
+        ({"slices": {"7": 1}}, "slices.7"),
+        ({"mode": "c"}, "mode"),
+        ({"inner": 1}, "inner"),
+        ({"inner": {"steps": "9"}}, "inner.steps"),
+    ],
+)
+def test_settings_from_a_file_that_do_not_fit(content, place):
+    with pytest.raises(OutputError, match=f"^{place} "):
+        changed_settings(Values(), content, "")

@@ -120,3 +120,62 @@ def test_tags_that_say_no_contrast_are_understood(text):
     scan = Heart(acquisition=acquisition).scan()
     assert examine(scan, UNENHANCED) == ()
     assert require_unenhanced(scan, UNENHANCED) == ()
+
+
+SMALL_SCAN = np.full((3, 4, 4), 40, np.int16)
+SMALL_SCAN[0], SMALL_SCAN[1, 0, 0] = -1000, 1200
+
+
+@pytest.mark.parametrize(
+    ("kvp", "thickness_mm", "spacing_mm", "expected"),
+    [
+        (120.5, 3.0, 3.0, set()),
+        (120.6, 3.0, 3.0, {"not-120-kvp"}),
+        (119.4, 3.0, 3.0, {"not-120-kvp"}),
+        (120.0, 5.0, 5.0, set()),
+        (120.0, 5.1, 5.0, {"thick-slices"}),
+        (120.0, 5.0, 5.005, set()),
+        (120.0, 5.0, 5.02, {"wide-spacing"}),
+        (120.0, 3.0, 3.05, set()),
+        (120.0, 3.0, 3.07, {"slice-gaps"}),  # more than a fiftieth
+        (120.0, 3.0, 1.5, set()),
+    ],
+)
+def test_limits_of_the_acquisition(kvp, thickness_mm, spacing_mm, expected):
+    image = sitk.GetImageFromArray(SMALL_SCAN)
+    image.SetSpacing((1.0, 1.0, spacing_mm))
+    scan = scan_from_image(image, Acquisition("test", kvp=kvp, slice_thickness_mm=thickness_mm))
+    assert codes(examine(scan, UNENHANCED)) == expected
+
+
+@pytest.mark.parametrize(
+    ("blood", "threshold_hu", "expected"),
+    [
+        (BloodPool(40, 50, 29.9, 9), 130.0, set()),
+        (BloodPool(40, 50, 30.0, 9), 130.0, {"noise"}),  # three standard deviations below the threshold
+        (BloodPool(40, 50, 34.9, 9), 145.0, set()),
+        (BloodPool(40, 50, 35.0, 9), 145.0, {"noise"}),
+        (BloodPool(40, 89.9, 10, 9), 130.0, set()),
+        (BloodPool(40, 90.0, 10, 9), 130.0, {"blood-bright"}),
+        (BloodPool(40, 109.9, 35, 9), 130.0, {"blood-bright", "noise"}),
+        (BloodPool(40, 110.0, 35, 9), 130.0, set()),  # enhanced, which is refused elsewhere
+    ],
+)
+def test_limits_of_blood_and_noise(blood, threshold_hu, expected):
+    scan = scan_from_image(sitk.GetImageFromArray(SMALL_SCAN), Acquisition("test", kvp=120.0, slice_thickness_mm=1.0))
+    assert codes(examine(scan, blood, threshold_hu)) == expected
+    assert blood.enhanced == (blood.bright_hu >= 110)
+
+
+def test_only_the_upper_half_and_windows_off_the_edge_are_measured():
+    """A heart of slices 2 to 7 of 45 × 45 pixels of 1 mm: five by five windows of 9 mm, of which the inner nine count in
+    slices 5 to 7."""
+    hu = np.full((10, 60, 60), -1000.0)
+    mask = np.zeros(hu.shape, np.uint8)
+    mask[2:8, :45, :45] = 1
+    hu[1:] = 200
+    hu[5:8, 9:36, 9:36] = 40
+    hu[0, 0, 0] = 1200
+    images = [sitk.GetImageFromArray(array) for array in (hu.astype(np.int16), mask)]
+    blood = measure_blood(scan_from_image(images[0], GOOD), images[1])
+    assert blood == BloodPool(median_hu=40.0, bright_hu=40.0, noise_hu=0.0, windows=27)

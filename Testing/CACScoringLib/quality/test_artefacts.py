@@ -69,3 +69,17 @@ def test_a_noisy_scan_is_told_and_its_scores_stay():
     assert "noise-candidates" not in [w.code for w in score_scan(scan, heart=heart, lesions=labels).warnings]
     quiet, heart = noisy(20)
     assert "noise-candidates" not in [w.code for w in score_scan(quiet, heart=heart).warnings]
+
+
+@pytest.mark.parametrize(
+    ("groups", "warned"),
+    [
+        ([(21, 190)], True),  # five standard deviations above blood
+        ([(21, 191)], False),
+        ([(20, 190)], False),
+        ([(21, 150), (21, 400)], False),  # half
+        ([(22, 150), (21, 400)], True),
+    ],
+)
+def test_limits_of_what_noise_explains(groups, warned):
+    assert bool(noise_warning(found(*groups), BLOOD)) == warned

@@ -11,7 +11,9 @@ from CACScoringLib.quality.artefacts import (
     LINE_OUTSIDE_MM,
     METAL_EDGE_HU,
     METAL_HU,
+    Course,
     MetalKind,
+    course,
     metal_lesions,
     without_metal,
 )
@@ -125,3 +127,54 @@ class TestLines:
             found = find_lesions(blood, heart, ScoringRules())
             assert len(found.lesions) == 1
             assert bool(metal_lesions(found, blood)) == metal
+
+
+def rod(count, inside, mm, hu=545.0):
+    """The course of a straight row of voxels along k, whose first ones are candidates."""
+    voxels = np.stack([np.arange(count), np.full(count, 4), np.full(count, 6)], axis=1)
+    return course(voxels, np.broadcast_to(np.asarray(hu, float), count), np.arange(count) < inside, np.array(mm))
+
+
+@pytest.mark.parametrize(
+    ("count", "inside", "mm", "expected"),
+    [
+        (26, 16, (2.0, 2.0, 2.0), (52.0, 4.0, 20.0, 0.0)),
+        (26, 26, (2.0, 1.0, 3.0), (52.0, 3.0, 0.0, 0.0)),
+        (52, 32, (1.0, 1.0, 1.0), (52.0, 1.0, 20.0, 0.0)),  # in cells of 2 mm
+        (10, 0, (2.0, 2.0, 2.0), (20.0, 4.0, 20.0, 0.0)),
+        (9, 9, (2.0, 2.0, 2.0), (18.0, 4.0, 0.0, np.inf)),  # fewer than five parts of 4 mm
+    ],
+)
+def test_the_course_of_a_rod_by_hand(count, inside, mm, expected):
+    found = rod(count, inside, mm)
+    assert (found.length_mm, found.section_mm2, found.outside_mm, found.unevenness) == pytest.approx(expected)
+
+
+def test_the_unevenness_of_a_rod_by_hand():
+    """Parts of 200 and 800 HU above tissue in turn; without the ends six are dense and five faint."""
+    found = rod(26, 26, (2.0, 2.0, 2.0), np.where(np.arange(26) // 2 % 2, 845, 245))
+    assert found.unevenness == pytest.approx(600 * np.sqrt(30) / 5800)
+
+
+@pytest.mark.parametrize(
+    ("found", "is_line"),
+    [
+        (Course(50.0, 12.0, 0.0, 0.4), True),
+        (Course(49.9, 12.0, 0.0, 0.4), False),
+        (Course(50.0, 12.1, 0.0, 0.4), False),
+        (Course(50.0, 12.0, 0.0, 0.41), False),
+    ],
+)
+def test_limits_of_a_line(found, is_line):
+    assert found.is_line == is_line
+
+
+@pytest.mark.parametrize(("hu", "is_metal"), [(1999, False), (2000, True)])
+def test_metal_begins_at_2000_hu(hu, is_metal):
+    assert bool(metal_lesions(*made([(3, 10, 15, 16, hu)]))) == is_metal
+
+
+@pytest.mark.parametrize(("length", "kind"), [(18, MetalKind.CLIP), (20, MetalKind.CLIP), (22, MetalKind.METAL)])
+def test_short_metal_is_a_clip(length, kind):
+    found, image = made([(3, 10, 10, 9 + length, 2500)])
+    assert set(metal_lesions(found, image).values()) == {kind}

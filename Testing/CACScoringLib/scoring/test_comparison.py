@@ -179,7 +179,10 @@ class TestReasons:
             (altered(acquisition={"kvp": 100.0}), "tube voltages"),
             (altered(acquisition={"slice_thickness_mm": 1.0}), "thicknesses"),
             (altered(input={"spacing_mm": [0.7, 0.7, 1.5]}), "spacings"),
-            (altered(acquisition={"contrast_agent": "Ultravist"}), "contrast agent"),
+            (
+                altered(acquisition={"contrast_agent": "Ultravist"}),
+                "only the later scan's DICOM tag names a contrast agent",
+            ),
             (altered(measured={"noise_hu": 40.0}), "noise differs too much (20 and 40 HU)"),
             (
                 altered(warnings=[{"code": "contrast-enhanced", "message": ""}]),
