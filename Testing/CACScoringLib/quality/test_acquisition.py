@@ -168,8 +168,8 @@ def test_limits_of_blood_and_noise(blood, threshold_hu, expected):
 
 
 def test_only_the_upper_half_and_windows_off_the_edge_are_measured():
-    """A heart of slices 2 to 7 of 45 × 45 pixels of 1 mm: five by five windows of 9 mm, of which the inner nine count in
-    slices 5 to 7."""
+    """A heart of slices 2 to 7 of 45 × 45 pixels of 1 mm has five by five windows of 9 mm, of which the inner nine
+    count in slices 5 to 7."""
     hu = np.full((10, 60, 60), -1000.0)
     mask = np.zeros(hu.shape, np.uint8)
     mask[2:8, :45, :45] = 1

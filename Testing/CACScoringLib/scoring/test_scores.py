@@ -16,8 +16,6 @@ from CACScoringLib.quality.mass_calibration import usual_calibration
 from CACScoringLib.scoring.evidence import LeftOut
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import (
-    AGATSTON_PER_MG,
-    HALF_MG,
     Score,
     categories_of,
     equivalent_agatston,
