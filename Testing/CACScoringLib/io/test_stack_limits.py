@@ -1,0 +1,72 @@
+"""Positions of slices at the limits of what is one stack."""
+
+import numpy as np
+import pytest
+from dicom_files import chest_hu, only, write_series
+
+from CACScoringLib.core.ct import SliceGeometryError
+from CACScoringLib.io.reading import read_ct
+
+
+def moved(k, offset_mm):
+    """An edit that moves slice k by (x, y, z) mm."""
+
+    def edit(ds, number):
+        if number == k:
+            ds.ImagePositionPatient = [float(p) + o for p, o in zip(ds.ImagePositionPatient, offset_mm, strict=True)]
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("offset_mm", "accepted"),
+    [
+        ((0.0, 0.0, 0.14), True),
+        ((0.0, 0.0, -0.14), True),
+        ((0.0, 0.0, 0.3), False),
+        ((0.0, 0.0, 2.0), False),
+        ((0.49, 0.0, 0.0), True),
+        ((0.0, -0.51, 0.0), False),
+        ((0.4, 0.4, 0.0), False),
+    ],
+)
+def test_one_slice_out_of_its_place(tmp_path, offset_mm, accepted):
+    """Slices 3 mm apart; how far one may be off is given along their normal and within their plane."""
+    write_series(tmp_path, chest_hu(), edit=moved(2, offset_mm))
+    if accepted:
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert scan.slice_spacing_mm == pytest.approx(3.0)
+    else:
+        with pytest.raises(SliceGeometryError):
+            read_ct(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tags", "accepted"),
+    [
+        ({"PixelSpacing": [0.8009, 0.7]}, True),
+        ({"PixelSpacing": [0.8, 0.7012]}, False),
+        ({"ImageOrientationPatient": [1, 0.0009, 0, -0.0009, 1, 0]}, True),
+        ({"ImageOrientationPatient": [1, 0.0011, 0, -0.0011, 1, 0]}, False),
+    ],
+)
+def test_one_slice_of_two_whose_grid_differs(tmp_path, tags, accepted):
+    write_series(tmp_path, chest_hu(2), edit=only(1, **tags))
+    if accepted:
+        assert read_ct(tmp_path).image.GetSpacing() == pytest.approx((0.7, 0.8, 3.0))
+    else:
+        with pytest.raises(SliceGeometryError):
+            read_ct(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("missing", "gaps"),
+    [((2,), "1 slices are missing .*: 1 between 33.0 and 39.0 mm"), ((2, 3), "2 slices .*: 2 between 33.0 and 42.0")],
+)
+def test_missing_slices_are_named_by_their_gap(tmp_path, missing, gaps):
+    paths = write_series(tmp_path, chest_hu(8))
+    for k in missing:
+        paths[k].unlink()
+    with pytest.raises(SliceGeometryError, match=gaps):
+        read_ct(tmp_path)
