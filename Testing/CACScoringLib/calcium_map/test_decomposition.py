@@ -181,8 +181,12 @@ def test_only_values_above_the_window_are_cut(hu, map_hu, codes):
     assert [warning.code for warning in result.warnings] == codes
 
 
-@pytest.mark.parametrize(("map_hu", "kept"), [(9.9, False), (10.1, True)])
-def test_without_other_settings_the_map_begins_at_10_hu(map_hu, kept):
+@pytest.mark.parametrize(
+    ("map_hu", "kept"),
+    [(9.9, False), (10.1, True), (49.9, True), (50.1, False)],
+)
+def test_limits_of_the_map_without_other_settings(map_hu, kept):
+    """A map from 10 HU on, and a healthy image of blood of 40 HU down to −10 HU."""
     scan, mask, *_ = lesion_scan(peak_hu=0.0)
     assert (mass(decompose(scan, mask, Constant(map_hu))) > 0) == kept
 
