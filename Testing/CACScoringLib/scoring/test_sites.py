@@ -75,6 +75,25 @@ def test_a_sliver_is_not_split_off():
     assert (sites(names, candidates)[2, 8:12, 12] == Artery.LCX).all()
 
 
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([(2, 8, 12)], Artery.LAD),  # 3 mm³ beside the lesion
+        ([(4, 12, 12)], Artery.LAD),  # at its corner
+        ([(2, 8, 12), (2, 9, 12)], Artery.LCX),  # 6 mm³
+        ([(2, 8, 13)], Artery.LCX),  # apart
+        ([(5, 8, 12)], Artery.LCX),
+    ],
+)
+def test_what_is_a_sliver(others, expected):
+    candidates = box(6, 12)
+    for at in others:
+        candidates[at] = True
+    found = sites(halves(LAD, LCX), candidates)
+    assert {found[at] for at in others} == {expected}
+    assert (found[box(6, 12)] == Artery.LAD).all()
+
+
 def test_bone_is_no_candidate_but_the_aorta_is():
     excluded = np.zeros(SHAPE, np.uint8)
     excluded[:, :, :9], excluded[:, :, 9:] = BONE_LABEL, AORTA_LABEL
