@@ -63,7 +63,9 @@ def test_certain_and_unknown_values_stay_finite(two_lesions):
     calcium, found = two_lesions
     certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(found.lesions, (0.0, 1.0), strict=True)]
     features = lesion_features(found, certain, map_of(calcium), np.full(4, np.nan), None)
-    assert np.isfinite(features).all()
+    assert features[:, 3:] == pytest.approx(math.log(999) * np.array([[-1, 1], [-1, -1]]))
+    usual = lesion_features(found, certain, map_of(calcium), np.full(4, np.nan), 15.0)
+    np.testing.assert_array_equal(features, usual)
     nothing = found_in(0 * calcium, calcium)
     assert lesion_features(nothing, [], map_of(calcium), np.ones(4), 9.0).shape == (0, len(FEATURES))
 
@@ -119,3 +121,30 @@ def test_without_weights_the_place_alone_decides():
     assert own == (likely,)
     assert [lesion.artery for lesion in selected.lesions] == [Artery.RCA], "the lesion lies where it was suggested"
     assert left_out.suggestions == (unlikely,)
+
+
+@pytest.mark.parametrize(("most_not_coronary", "counted"), [(0.6, 1), (0.59, 0), (0.61, 1)])
+def test_a_lesion_at_the_limit_counts(most_not_coronary, counted):
+    found, (suggestion,) = candidates(1)
+    suggestion = replace(suggestion, not_coronary_probability=0.6)
+    selected, own, left_out = select_lesions(
+        found, np.zeros((1, 5)), [suggestion], Evidence(None, None, most_not_coronary)
+    )
+    assert len(selected.lesions) == len(own) == counted
+    assert len(left_out.suggestions) == len(left_out.reasons) == 1 - counted
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ((0, 0, 0, 0, 0), 0.2),
+        ((1, 0, 0, 0, 0), 0.5),
+        ((0, 2, 0, 0, 0), 0.8),
+        ((0, 0, -1, 0, 0), 1 / 17),
+        ((1, 1, 1, 1, 1), 4**4 / (1 + 4**4)),
+    ],
+)
+def test_probabilities_by_hand(features, expected):
+    """Log-odds of one to four, and four times as much for each unit of a feature."""
+    weights = {**dict.fromkeys(FEATURES, math.log(4)), INTERCEPT: -math.log(4)}
+    assert coronary_probabilities(np.array([features], float), weights) == pytest.approx([expected])
