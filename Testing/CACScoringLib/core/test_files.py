@@ -12,6 +12,7 @@ from CACScoringLib.core.files import (
     atomic_folder,
     atomic_write,
     remove_partial,
+    resource_folder,
     write_bytes_atomically,
     write_text_atomically,
 )
@@ -238,3 +239,7 @@ def test_what_a_killed_run_left_is_removed_by_a_later_one(tmp_path):
     with OutputFolder(tmp_path / "out [1]").being_written() as folder:
         (folder / "scores.json").write_text("{}", encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"out [1]", new.name, other.name}
+
+
+def test_models_come_with_the_library():
+    assert list(resource_folder("Models").glob("*.json"))
