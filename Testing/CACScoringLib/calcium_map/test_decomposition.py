@@ -172,7 +172,13 @@ def test_calcium_beyond_the_window_is_told():
 
 @pytest.mark.parametrize(
     ("hu", "map_hu", "codes"),
-    [(HIGH_HU, 150, []), (HIGH_HU + 1, 150, ["map-saturated"]), (HIGH_HU + 1, 95, []), (HIGH_HU - 1, 150, [])],
+    [
+        (HIGH_HU, 150, []),
+        (HIGH_HU + 1, 150, ["map-saturated"]),
+        (HIGH_HU + 1, 95, []),
+        (HIGH_HU + 1, 105, ["map-saturated"]),
+        (HIGH_HU - 1, 150, []),
+    ],
 )
 def test_only_values_above_the_window_are_cut(hu, map_hu, codes):
     scan, mask, *_ = lesion_scan()

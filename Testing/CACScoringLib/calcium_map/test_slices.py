@@ -112,6 +112,7 @@ def test_overlaps_by_hand(first, step, expected):
     ("first", "step", "count", "seen", "weights"),
     [
         (1.0, 0.75, 2, (0, 1), ((1, 0), (0, 1))),  # 2 mm slices: each is seen
+        (1.0, 0.52, 3, (0, 1, 2), ((1, 0, 0), (0, 1, 0), (0, 0, 1))),  # 2.9 mm
         (0.75, 0.5, 4, (0, 2), ((1, 0), (1, 0), (0, 1), (0, 1))),  # 3 mm slices: 1 and 2, at 0.75 and 1.75
         (0.5, 0.5, 3, (0, 1, 2), ((0.5, 0.5, 0), (0, 1, 0), (0, 0.5, 0.5))),  # ends in slices 0 and 2
     ],
