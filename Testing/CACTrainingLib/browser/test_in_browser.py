@@ -176,6 +176,7 @@ def test_rejected_lesions_stay_in_the_list_and_can_be_taken_back(ann):
     ann.change("x")
     row = ann.page.locator("#lesions tr.rejected")
     assert (row.count(), ann.page.locator("#lesions tbody tr").count()) == (1, count)
+    assert row.locator("td").nth(1).inner_text() == "rejected"
     assert "line-through" in row.locator("td").first.evaluate("cell => getComputedStyle(cell).textDecoration")
     assert ann.total() < before
     row.click()

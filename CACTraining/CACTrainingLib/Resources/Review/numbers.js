@@ -53,7 +53,7 @@ function lesionRow (state, method, lesion, isChosen, choose) {
   const known = state.sites.find(each => each.label === lesion.site)
   const undecided = state.methods[method].undecided.includes(lesion.id)
   const isRejected = lesion.site === state.rejected
-  const name = undecided ? 'to be decided' : lesion.left_out !== null ? 'left out' : lesion.site_name + (lesion.suggested ? '?' : '')
+  const name = undecided ? 'to be decided' : lesion.left_out !== null ? 'left out' : lesion.site_name + (lesion.suggested && !isRejected ? '?' : '')
   const button = element('button', { 'aria-pressed': String(isChosen) }, String(lesion.id))
   const row = element('tr', { class: [isChosen && 'chosen', lesion.left_out !== null && 'left-out', isRejected && 'rejected'].filter(Boolean).join(' ') || null, title: lesion.left_out },
     element('td', {}, button), element('td', {}, known ? site(known, name) : name),
