@@ -11,7 +11,9 @@ def conclusion(result: ScoreResult) -> list[str]:
     """The headline and the severe warnings; nothing that identifies a person."""
     head = headline(result.methods, result.categories, result.warnings)
     sentences = [f"{head.score}, {head.state}.", f"{head.summary}."]
-    sentences += [f"Caution: {one.line} {one.why}" for one in warning_lines(result.warnings) if one.severe]
+    sentences += [
+        f"Caution: {one.line} {one.why}" for one in warning_lines(result.warnings, result.methods) if one.severe
+    ]
     return [*map(plain, sentences), RESEARCH_ONLY]
 
 

@@ -46,7 +46,7 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
     page.line_of(head.summary, size=11)
     if TOTAL in method.intervals:
         page.bar(interval_bar(method.total.clinical_agatston, *method.intervals[TOTAL].agatston, ink="#1e2428"))
-    lines = headline.warning_lines(result.warnings)
+    lines = headline.warning_lines(result.warnings, result.methods)
     for line in lines:
         if line.severe:
             page.line_of(f"Caution: {line.line} {line.why}", _ALARM)

@@ -60,11 +60,13 @@ class ResultSection(Section):
         results = review.results()
         mapped = results.get("decomposition")
         widgets.say(ui.mapLabel, "" if mapped is None else _("Calcium map: ") + headline.map_sentence(mapped))
-        reader = "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
+        reader = self._reader()
         warnings = review.warnings
         severe = widgets.severeColour(ui.headLabel)
         ui.headLabel.setText(_headText(headline.headline(results, review.categories(), warnings, reader), severe))
-        ui.warningsLabel.setText("".join(_warningText(line, severe) for line in headline.warning_lines(warnings)))
+        ui.warningsLabel.setText(
+            "".join(_warningText(line, severe) for line in headline.warning_lines(warnings, results))
+        )
         clinical = results.get("threshold")
         ui.headLabel.setToolTip("" if clinical is None else headline.interval_note(clinical))
         self._showScores(headline.score_table(results))
@@ -114,6 +116,10 @@ class ResultSection(Section):
             rows = [[*cells, f"{score.mass_mg:.1f}"] for cells, score in zip(rows, scores.values(), strict=True)]
         table_widgets.fillTable(table, titles, rows)
 
+    def _reader(self) -> str:
+        """Return the reader's name as results show it; empty without one."""
+        return "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
+
     def _export(self, *_args: object) -> None:
         from ..core.ct import CTError
         from ..core.files import OutputError
@@ -127,7 +133,7 @@ class ResultSection(Section):
             return
         target = widgets.newFolder(Path(folder), f"{self._review.nodes.volume.GetName()}-cac")
         try:
-            self._review.export(target)
+            self._review.export(target, reader=self._reader())
         except (CTError, OutputError, OSError) as error:
             widgets.say(self._ui.exportLabel, str(error))
             return

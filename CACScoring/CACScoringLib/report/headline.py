@@ -26,6 +26,9 @@ _LEAST_NAMED = 0.1
 _BY_STATUS = ("automatic", "unreviewed", "reviewed-empty")
 """Codes of warnings that repeat the headline's state."""
 
+_OF_AUTOMATIC_SCORES = {"beyond-calibration": "The reviewed score holds. Do not use that of the calcium map."}
+"""What to do about warnings of automatic scores once a reader has confirmed the score, by code; none is severe then."""
+
 _SENTENCE_END = re.compile(r"(?<=[a-z0-9)]\.)\s+(?=[A-Z])")
 
 
@@ -92,7 +95,7 @@ def headline(
 ) -> Headline:
     """Return the headline of a result. reader: who reviewed it; None where that is unknown or not to be written."""
     method = methods.get("threshold")
-    lines = [line for line in warning_lines(warnings) if line.code not in _BY_STATUS]
+    lines = [line for line in warning_lines(warnings, methods) if line.code not in _BY_STATUS]
     warning, more = (lines[0] if lines else None), max(0, len(lines) - 1)
     if method is None:  # a review whose labels contradict each other
         return Headline("No score", "", "", "not reviewed", False, warning, more)
@@ -149,15 +152,17 @@ def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, floa
     return ScoreTable(("Artery", *columns), tuple(TableRow(*row) for row in rows))
 
 
-def warning_lines(warnings: Iterable[ScanWarning]) -> list[WarningLine]:
-    """Return warnings as lines, severe ones first and what the headline states last."""
+def warning_lines(warnings: Iterable[ScanWarning], methods: Mapping[str, MethodResult]) -> list[WarningLine]:
+    """Return warnings of a result as lines, severe ones first and what the headline states last."""
+    reviewed = "threshold" in methods and methods["threshold"].reviewed
+    instead = _OF_AUTOMATIC_SCORES if reviewed else {}
     lines = []
-    for warning in sorted(warnings, key=lambda one: (not one.severe, one.code in _BY_STATUS)):
+    for warning in warnings:
         line, *rest = _SENTENCE_END.split(warning.message)
-        advice = _SENTENCE_END.split(ADVICE.get(warning.code, ""))
+        advice = _SENTENCE_END.split(instead.get(warning.code, ADVICE.get(warning.code, "")))
         why = " ".join([*rest, *(sentence for sentence in advice if sentence not in warning.message)])
-        lines.append(WarningLine(warning.code, line, why, bool(warning.severe)))
-    return lines
+        lines.append(WarningLine(warning.code, line, why, bool(warning.severe) and warning.code not in instead))
+    return sorted(lines, key=lambda line: (not line.severe, line.code in _BY_STATUS))
 
 
 def range_text(low: float, high: float) -> str:

@@ -105,7 +105,7 @@ def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
         "head": headline.headline(result.methods, result.categories, result.warnings, reader),
         "table": headline.score_table(result.methods, result.true_mass_mg),
         "map_title": headline.MAP_TITLE,
-        "warning_lines": headline.warning_lines(result.warnings),
+        "warning_lines": headline.warning_lines(result.warnings, result.methods),
         "largest": pictures.largest_pictures(result),
     }
 

@@ -347,14 +347,15 @@ def listed_lesions(method: MethodResult, slice_spacing_mm: float) -> tuple[Lesio
 def lesion_name(method: MethodResult, lesion: Lesion) -> str:
     """Name the lesion's artery: for one that nobody has reviewed, the one its place suggests, with a question mark.
 
-    A lesion that an automatic score counts is never called "not coronary?": its evidence was stronger than its place.
+    The percentage is the probability by the lesion's place alone, which is not that of being calcium: a lesion that an
+    automatic score counts is never called "not coronary?", as its evidence was stronger than its place.
     """
     suggestion = method.suggestion_of(lesion)
     if suggestion is None:
         return lesion.artery.key
     if method.status == "candidates" and suggestion.not_coronary_probability > PROBABLY:
-        return f"not coronary? {at_most_99_percent(suggestion.not_coronary_probability)}"
-    return f"{suggestion.artery.key}? {at_most_99_percent(suggestion.confidence)}"
+        return f"not coronary? (place {at_most_99_percent(suggestion.not_coronary_probability)})"
+    return f"{suggestion.artery.key}? (place {at_most_99_percent(suggestion.confidence)})"
 
 
 def place_of(result: ScoreResult, slice_index: int) -> str:

@@ -37,9 +37,9 @@ IN_PANEL, IN_BROWSER = "CAC panel of 3D Slicer", "CAC review in the browser"
 class Reviewed:
     """The state of a review, to be exported.
 
-    result: without masses, see `mass.with_masses`. record: the `scores.json` of the run that it began with.
-    slices_off: slices, from the feet, of the calcium map that the reader switched off; slices_wished: on, though they
-    were never decomposed.
+    result: with the masses that the run measured, see `mass.with_masses`. record: the `scores.json` of the run that it
+    began with. slices_off: slices, from the feet, of the calcium map that the reader switched off; slices_wished: on,
+    though they were never decomposed.
     """
 
     result: ScoreResult
@@ -85,11 +85,12 @@ def result_of(
     )
 
 
-def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> None:
+def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, reader: str | None = None) -> None:
     """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz`; of a calcium map `map_lesions.nii.gz`; and
     where they are known `territories.nii.gz`.
 
-    The folder is whole or not there. Raises OutputError, as when it is not empty and overwrite is False.
+    reader: whom the report names; None where that is unknown. The folder is whole or not there. Raises OutputError, as
+    when it is not empty and overwrite is False.
     """
     from ..report import page  # Jinja2, which Slicer does not bring along
 
@@ -102,7 +103,8 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> 
             if image is not None:
                 sitk.WriteImage(image, str(files / f"{name}.nii.gz"))
         (files / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
-        (files / "report.html").write_text(page.result_as_html(result, identify=identify), encoding="utf-8")
+        html = page.result_as_html(result, identify=identify, reader=reader)
+        (files / "report.html").write_text(html, encoding="utf-8")
         document = report.result_as_json(result, {}, identify) | _unchanged(reviewed)
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         (files / "scores.json").write_text(text + "\n", encoding="utf-8")

@@ -353,9 +353,9 @@ class ScanReview:
 
     # Output
 
-    def export(self, folder: Path, overwrite: bool = False) -> None:
+    def export(self, folder: Path, overwrite: bool = False, reader: str | None = None) -> None:
         """Write the state as reviewed; see `review.export.export_review`. Raises MaskError while there is a problem."""
-        export_review(folder, self.as_reviewed(), overwrite)
+        export_review(folder, self.as_reviewed(), overwrite, reader)
 
     def as_reviewed(self) -> Reviewed:
         """The state as it is now, for exports. Raises MaskError while there is a problem."""

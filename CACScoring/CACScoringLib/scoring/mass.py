@@ -84,7 +84,8 @@ def mass_of(method: MethodResult, *arteries: Artery) -> CalciumMass:
 
 def with_masses(result: AnyResult) -> AnyResult:
     """The result with the masses of its lesions without a threshold; not where there are so many that they are noise.
-    Calcium outside the arteries counts for no lesion near it."""
+    Calcium outside the arteries counts for no lesion near it. A lesion keeps the mass that it has, so that a review
+    states the masses of the run."""
     calibration, elsewhere = result.mass_calibration, result.non_coronary
     if calibration is None:
         return result
@@ -95,7 +96,8 @@ def with_masses(result: AnyResult) -> AnyResult:
         if len(method.lesions.lesions) <= MOST_MEASURED:
             of_map = name == "decomposition"
             masses = lesion_masses(scan.hu, scan.image.GetSpacing(), method.lesions, calibration, others, of_map)
-            methods[name] = replace(method, masses=masses)
+            had = {n: m for n, m in (method.masses or {}).items() if m.integrated_mass_mg is not None}
+            methods[name] = replace(method, masses=masses | had)
     return replace(result, methods=methods)
 
 

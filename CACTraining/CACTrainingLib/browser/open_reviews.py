@@ -81,13 +81,15 @@ class OpenReview:
     def shown(self, blind: bool = False) -> dict:
         """State of a review as the page shows it. blind: True for a reader who must not see what the networks found."""
         undecided = {method: self._undecided(method) for method in self._disputed}
-        last = self._last_change()
-        reader = None if last is None else last.reader
-        state = shown(self.review, self.version, undecided, reader)
+        state = shown(self.review, self.version, undecided, self._last_reader())
         return (blinded(state) if blind else state) | {"seconds": self._journal.seconds}
 
     def _last_change(self) -> Entry | None:
         return next((entry for entry in reversed(self._journal.entries) if entry.kind in CHANGES), None)
+
+    def _last_reader(self) -> str | None:
+        last = self._last_change()
+        return None if last is None else last.reader
 
     def lesion_volume(self, method: str) -> bytes | None:
         """The labels of a method's lesions, see `ScanImages.lesions`; None where there is no such method."""
@@ -147,12 +149,12 @@ class OpenReview:
         """
         with self._exporting:
             with self.lock:
-                reviewed = self.review.as_reviewed()
+                reviewed, last_reader = self.review.as_reviewed(), self._last_reader()
             name = "reviewed" if reviewed.result.methods["threshold"].reviewed else "draft"
             if self.reading != SHARED:
                 name += f"-{self._journal.file.stem}"
             folder = self.case.folder / name
-            export_review(folder, reviewed, overwrite=True)
+            export_review(folder, reviewed, overwrite=True, reader=last_reader)
             if dicom and (files := self._dicom_files):
                 job = DicomJob(reviewed.result, files, folder / "dicom", self.review.calcium_map(), reader=reader)
                 write_dicom(job, Progress())

@@ -30,7 +30,7 @@ def shown(review: ScanReview, version: int, undecided: Mapping[str, Collection[i
         "categories": None if categories is None else asdict(categories),
         "headline": asdict(head) | {"summary": head.summary},
         "table": asdict(score_table(results)),
-        "warnings": [asdict(line) for line in warning_lines(warnings)],
+        "warnings": [asdict(line) for line in warning_lines(warnings, results)],
         "can_undo": review.can_undo,
         "can_redo": review.can_redo,
     }

@@ -206,7 +206,7 @@ def test_a_patch_is_around_its_place():
 
 @pytest.mark.parametrize(
     ("not_coronary", "shown"),
-    [(0.2, "LCX? 90%"), (0.8, "not coronary? 80%"), (0.999, "not coronary? 99%")],
+    [(0.2, "LCX? (place 90%)"), (0.8, "not coronary? (place 80%)"), (0.999, "not coronary? (place 99%)")],
 )
 def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, shown):
     unreviewed = make_result(reviewed=False)
@@ -215,7 +215,7 @@ def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, 
     text = page.result_as_html(replace(unreviewed, methods={"threshold": replace(method, suggestions=(suggestion,))}))
     assert shown in text
     automatic = replace(method, suggestions=(suggestion,), status="automatic")
-    assert pictures.lesion_name(automatic, method.lesions.lesions[0]) == "LCX? 90%"
+    assert pictures.lesion_name(automatic, method.lesions.lesions[0]) == "LCX? (place 90%)"
 
 
 def test_calcium_elsewhere_stands_beside_the_methods(monkeypatch, tmp_path):

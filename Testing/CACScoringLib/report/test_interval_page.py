@@ -47,13 +47,28 @@ def test_headline_and_table_state_the_score_its_doubt_and_who_reviewed_it(method
     assert (head.score, head.interval) == ("Agatston 64", "90 % interval 40–130")
     assert head.state == "automatic, not reviewed"
     assert (head.warning.line, head.more) == ("The scan has contrast.", 1)
-    assert [line.code for line in warning_lines(warnings)] == ["contrast-enhanced", "thick-slices", "automatic"]
-    assert warning_lines(warnings)[0].why == "Do not use the score. Score an unenhanced scan."
+    assert [line.code for line in warning_lines(warnings, result.methods)] == [
+        "contrast-enhanced",
+        "thick-slices",
+        "automatic",
+    ]
+    assert warning_lines(warnings, result.methods)[0].why == "Do not use the score. Score an unenhanced scan."
     total, *arteries = score_table(result.methods).rows
     assert (total.name, total.cells[0], total.cells[-1]) == ("Total", "64.0", "40–130")
     assert [row.name for row in arteries] == ["LM", "LAD", "LCX", "RCA"]
     assert headline(make_result().methods, None, (), "Ann").state == "reviewed by Ann"
     assert headline(make_result(reviewed=False).methods, None, ()).category.startswith("not a calcium score")
+
+
+def test_a_confirmed_score_is_not_doubted_as_the_automatic_one_was(method):
+    warnings = (ScanWarning("beyond-calibration", "The scan is unlike others."), ScanWarning("noise", "It is noisy."))
+    for methods, severe, doubt in (
+        ({"threshold": method}, [True, False], "Do not use the automatic score."),
+        (make_result().methods, [False, False], "The reviewed score holds."),
+    ):
+        lines = warning_lines(warnings, methods)
+        assert [line.severe for line in lines] == severe
+        assert lines[0].why.startswith(doubt)
 
 
 def test_the_maps_score_is_drawn_where_its_interval_is(method):

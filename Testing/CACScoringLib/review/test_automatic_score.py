@@ -14,6 +14,7 @@ from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.cards import ModelError, StoredModel
 from CACScoringLib.quality import calibration
+from CACScoringLib.report.headline import score_table
 from CACScoringLib.review.scene import SceneReview
 from CACScoringLib.scoring.uncertainty import TOTAL
 
@@ -91,7 +92,12 @@ class TestAutomaticScore:
         assert review.categories().status == "reviewed"
         assert not review.result("threshold").withheld
         assert "beyond-calibration" in [warning.code for warning in review.warnings]
-        review.export(tmp_path / "reviewed")
+        shown = score_table(review.results()).rows[0].cells
+        review.export(tmp_path / "reviewed", reader="Ann Other")
+        html = (tmp_path / "reviewed" / "report.html").read_text(encoding="utf-8")
+        assert "reviewed by Ann Other" in html
+        assert "Do not use the automatic score" not in html
+        assert all(f">{cell}<" in html for cell in shown[:3]), "the masses of the run, as the review shows them"
         document = json.loads((tmp_path / "reviewed" / "scores.json").read_text())
         assert document["familiarity"]["causes"] == list(beyond.familiarity.causes)
         assert document["categories"]["status"] == "reviewed"
