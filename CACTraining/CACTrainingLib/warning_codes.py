@@ -15,7 +15,7 @@ ADVICE = {
     "scan-duplicate": "No action is needed. The scan is in the project already.",
     "scan-failed": "Correct what the message names, and rerun the command.",
     "scan-left-out": "Correct what the message names, or train without this scan.",
-    "split-without-calcium": "Label patients with calcium, and set their use with `cac project use`.",
+    "split-without-calcium": "Label patients with calcium, and set their use.",
     "source-doubt": "Check the files that the message names.",
     # Training and studies
     "heart-everywhere": "Follow the advice in the message, or stop the training.",

@@ -72,7 +72,7 @@ class TestAsking:
         assert ready.state.secondOpinions
         ready.begin()
         names = [text.partition(">")[0] for text in asked[0]]
-        assert (len(asked), names) == (1, ["openvino", "safetensors", "jinja2", "psutil", "torch", "mirp"])
+        assert (len(asked), names) == (1, ["openvino", "safetensors", "jinja2", "psutil", "torch", "monai", "mirp"])
         assert ready.process.option("--whole-scan") == ["all"]
         assert ready.process.option("--model") == []
 

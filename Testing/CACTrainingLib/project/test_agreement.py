@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from chest_ct import write_ct
 from sklearn.metrics import cohen_kappa_score
 
 from CACTrainingLib.project.agreement import agreement
@@ -21,7 +22,7 @@ def make_project(folder, patients):
     new = []
     for n, patient in enumerate(patients):
         ct = folder / f"scan{n}.nii"
-        ct.write_bytes(b"scan %d" % n)
+        write_ct(ct, n)
         new.append(NewScan(f"scan{n}", patient, ct))
     assert len(project.add(new).added) == len(patients)
     return project
@@ -106,7 +107,7 @@ def test_dice_of_what_is_labelled_at_all(project):
 def test_every_pair_is_compared_and_the_truth_comes_last(tmp_path):
     ct = tmp_path / "d" / "ct.nii"
     ct.parent.mkdir()
-    ct.write_bytes(b"digital")
+    write_ct(ct)
     slices = [{"k": k, "visible": visible} for k, visible in enumerate([True, True, False, False, None])]
     (ct.parent / "truth.json").write_text(json.dumps({"slices": slices}), encoding="utf-8")
     flipped = box((4, 8), (0, 8), (0, 8))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from chest_ct import write_ct
 
 from CACTrainingLib.project.annotations import (
     SliceAnnotations,
@@ -33,7 +34,7 @@ def slices(tmp_path):
 @pytest.fixture
 def project(tmp_path):
     ct = tmp_path / "ct.nii.gz"
-    ct.write_bytes(b"any scan")
+    write_ct(ct)
     project = Project.create(tmp_path / "project")
     project.add([NewScan("ct", "p", ct)])
     return project
@@ -220,7 +221,7 @@ def test_what_the_truth_does_not_know_has_no_label(project):
     slices = [{"k": 4, "visible": True}, {"k": 5, "visible": False}, {"k": 6, "visible": None}]
     truth, ct = project.folder / "truth.json", project.folder / "digital.nii.gz"
     truth.write_text(json.dumps({"slices": slices}), encoding="utf-8")
-    ct.write_bytes(b"another scan")
+    write_ct(ct, 1)
     (digital,) = project.add([NewScan("d", "d", ct, source="digital", truth=truth)]).added
     assert truth_labels(digital) == {4: VISIBLE, 5: NOT_VISIBLE}
     assert truth_labels(project.scan("0001")) == {}

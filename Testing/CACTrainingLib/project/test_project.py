@@ -10,9 +10,9 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import SimpleITK as sitk
+from chest_ct import write_ct
 from dicom_files import chest_hu, write_series
 
 from CACScoringLib.core.ct import CTError
@@ -28,14 +28,6 @@ from CACTrainingLib.project.project import (
     is_project,
 )
 from CACTrainingLib.project.split import USES, patient_kinds, split_patients
-
-
-def write_ct(file: Path, seed: int = 0) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(chest_hu(seed=seed).astype(np.int16))
-    image.SetSpacing((0.7, 0.7, 3.0))
-    sitk.WriteImage(image, file)
-    return file
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import annotating_program
 import pytest
 from annotating_program import POOL, Expected, as_line, found
+from chest_ct import write_ct
 
 from CACTrainingLib.project.project import Project
 
@@ -30,7 +31,7 @@ def program(folder):
     """The program in a project's folder, with scans beside it."""
     Project.create(folder)
     for n in range(POOL):
-        (folder.parent / f"scan{n}.nii").write_bytes(b"a scan of its own: %d" % n)
+        write_ct(folder.parent / f"scan{n}.nii", n)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, annotating_program.__file__, str(folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
@@ -108,7 +109,7 @@ class TestWhatIsLeftOver:
     def test_old_leftovers_are_removed_and_new_ones_left(self, tmp_path):
         project = Project.create(tmp_path / "project")
         ct = tmp_path / "ct.nii"
-        ct.write_bytes(b"a scan")
+        write_ct(ct)
         long_ago = time.time() - 2 * 24 * 3600
         left = [f"{name}.partial-abc" for name in (".scans.csv", ".scans.csv.bak", "scans/.old", "scans/.new")]
         for name in left:
