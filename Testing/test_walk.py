@@ -105,7 +105,8 @@ def load_dicom(folder: Path) -> None:
 
     image = sitk.ReadImage(str(sample_file()))
     places = {"spacing_mm": image.GetSpacing(), "origin_mm": image.GetOrigin()}
-    files = write_series(folder / "series", sitk.GetArrayFromImage(image), **places)
+    frame = {"FrameOfReferenceUID": pydicom.uid.generate_uid()}
+    files = write_series(folder / "series", sitk.GetArrayFromImage(image), tags=frame, **places)
     slicer.dicomDatabase.openDatabase(str(folder / "database" / "ctkDICOM.sql"))
     assert DICOMUtils.importDicom(str(folder / "series"))
     node = add_volume(slicer.mrmlScene, read_ct(folder / "series").image, SAMPLE_NAME)
@@ -131,7 +132,6 @@ def test_files_of_clinics(load, driver, camera, tmp_path, monkeypatch):
 @pytest.mark.long
 def test_dicom_objects(driver, tmp_path, monkeypatch):
     load_dicom(tmp_path)
-    driver.ui.methodBox.setCurrentIndex(1)
     driver.ui.scoreButton.click()
     wait(driver)
     monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(tmp_path))
