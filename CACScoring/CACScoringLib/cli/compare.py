@@ -108,7 +108,8 @@ def _rules_like(content: dict) -> tuple[ScoringRules, bool]:
     from ..scoring.rules import ScoringRules, rules_for_tube_voltage
 
     made, standard = content["acquisition"], ScoringRules()
-    adapted = rules_for_tube_voltage(Acquisition("", kvp=made["kvp"], kernel=made["kernel"]), standard)
+    scan = Acquisition("", made["kvp"], made["kernel"], filter_material=made.get("filter_material"))
+    adapted = rules_for_tube_voltage(scan, standard)
     # A calibration belongs to its own scan.
     rules = replace(ScoringRules.recorded(content["rules"]["threshold"]), calibration_mg_per_mm3_hu=None)
     if rules.bounds_hu != adapted.bounds_hu:

@@ -9,7 +9,7 @@ from ..archive.series import FoundSeries, SeriesFilter
 from ..core.files import OutputError
 from ..core.options import add_options
 from ..core.progress import Progress
-from ..io.dicom import clock
+from ..io.acquisition import clock
 from .archive_options import access, add_archive_arguments, wanted_series
 
 

@@ -1,34 +1,39 @@
-"""DICOM files, whose headers cannot be trusted, and the facts of an acquisition that those of a series state.
+"""DICOM files, whose headers cannot be trusted.
 
-No more memory is set aside for a file than it can hold.
+No more memory is set aside for a file than it can hold. A file may lack its preamble, or be compressed by gzip.
 """
 
 from __future__ import annotations
 
+import gzip
 import io
 import math
 import os
 import re
-import statistics
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..core.ct import Acquisition, CTError, NotCTError, NotVolumeError, UnreadableError
+from ..core.ct import CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.text import abbreviated_list, printable
+from .files import files_below
 
 if TYPE_CHECKING:
     import pydicom
 
-LEAST_MASS_FACTOR, MOST_MASS_FACTOR = 0.3, 2.0
-"""mg/cm³ of hydroxyapatite per HU that a scanner may state; 70 to 140 kVp give 0.4 to 1."""
-
 _ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")  # Enhanced, Legacy Converted Enhanced
 _DICOMDIR = "1.2.840.10008.1.3.10"
+_MAGIC = slice(128, 132)
+_GZIP_MAGIC = b"\x1f\x8b"
+_FIRST_GROUPS, _LAST_FIRST_ELEMENT, _LONGEST_FIRST_VALUE = (2, 8), 0x18, 256
+"""Group, highest element and longest value of the element with which a file without preamble begins."""
+
+_FILE_NAMES = (".dcm", ".dicom", ".ima", ".dcm.gz")
+"""Endings of files that claim to be DICOM."""
+
 # fmt: off
 TAGS = [
     "KVP", "ConvolutionKernel", "ContrastBolusAgent", "CardiacSynchronizationTechnique", "ScanOptions", "Manufacturer",
@@ -39,7 +44,9 @@ TAGS = [
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "Modality", "ImageType",
     "SOPClassUID", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "RescaleType",
-    "CalciumScoringMassFactorPatient", "CalciumScoringMassFactorDevice",
+    "CalciumScoringMassFactorPatient", "CalciumScoringMassFactorDevice", "SOPInstanceUID", "FrameOfReferenceUID",
+    "ImagesInAcquisition", "ReconstructionDiameter", "AcquisitionDateTime", "AcquisitionDate", "FilterMaterial",
+    "FilterType", "ProtocolName", "ImageComments",
 ]
 # fmt: on
 
@@ -51,7 +58,8 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _BEFORE_META = 144
 """Bytes before the first element that the length of the file meta information counts (PS3.10 7.1)."""
 
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 2**12
+"""Read at once of a compressed file; it inflates to 4 MB at most."""
 
 
 def value_of(elements: pydicom.Dataset, keyword: str) -> Any:
@@ -65,14 +73,24 @@ def value_of(elements: pydicom.Dataset, keyword: str) -> Any:
 
 @dataclass(frozen=True)
 class DicomSlice:
-    """A DICOM file and those elements of its header that reading a CT needs.
+    """An image of a DICOM file, and those elements of its header that reading a CT needs.
 
-    source: the multi-frame file that a frame comes from; None for a file of the series itself.
+    Attributes:
+        path: The file.
+        header: Elements named in TAGS; of a frame, those of its functional groups too.
+        frame: Number of the frame in a multi-frame file, from 1.
+        pixels: Stored pixels of the frame, compressed as they are in the file.
     """
 
     path: Path
     header: pydicom.Dataset
-    source: Path | None = None
+    frame: int | None = None
+    pixels: bytes | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the image in messages."""
+        return self.path.name if self.frame is None else f"{self.path.name} frame {self.frame}"
 
     def value(self, keyword: str) -> Any:
         return value_of(self.header, keyword)
@@ -106,25 +124,68 @@ class DicomSlice:
 
 
 def is_dicom(path: Path) -> bool:
-    """True if the file starts as PS3.10 asks: 128 bytes, then DICM. Raises UnreadableError."""
+    """True if the file starts as PS3.10 asks (128 bytes, then DICM), or with an image's elements without that.
+
+    Raises UnreadableError.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            start = file.read(_MAGIC.stop)
+        if _is_packed(path, start):
+            with gzip.open(path) as content:
+                start = content.read(_MAGIC.stop)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableError(f"{path.name} is damaged ({error}). Copy or export it again.") from error
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
+    return start[_MAGIC] == b"DICM" or _begins_with_elements(start)
+
+
+def _is_packed(path: Path, start: bytes) -> bool:
+    """True for a file compressed by gzip that is no image file."""
+    return start.startswith(_GZIP_MAGIC) and path.name.lower().endswith(".gz") and not _IMAGE.search(path.name)
+
+
+_IMAGE = re.compile(r"\.(nii|nrrd|mha|raw)\.gz$", re.IGNORECASE)
+
+
+def _begins_with_elements(start: bytes) -> bool:
+    """True if a file's first bytes are an element of the file meta information or the SOP common module."""
+    group, element, length = (int.from_bytes(start[at : at + size], "little") for at, size in ((0, 2), (2, 2), (4, 4)))
+    if len(start) < _MAGIC.stop or group not in _FIRST_GROUPS or element > _LAST_FIRST_ELEMENT:
+        return False
+    return start[4:6] in (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"LO") or 0 < length <= _LONGEST_FIRST_VALUE
 
 
 def read_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableError]]:
-    """Read the headers of all DICOM files below a folder.
-
-    Returns:
-        The files with a modality, by path, and what is wrong with those that are broken.
+    """Read the headers of all DICOM files below a folder, as `find_slices` does.
 
     Raises:
         UnreadableError: There is none that can be read.
     """
-    slices, broken = [], {}
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    slices, broken = find_slices(folder)
+    if not slices:
+        reason = f"{len(broken)} files or folders there cannot be read" if broken else "no file there is one"
+        first = f" {next(iter(broken.values()))}" if broken else ""
+        raise UnreadableError(
+            f"{folder} holds no readable DICOM file ({reason}).{first} Give the folder of a CT series."
+        )
+    return slices, broken
+
+
+def find_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableError]]:
+    """Find the DICOM files below a folder, links to folders included, and read their headers.
+
+    Returns:
+        The files with a modality, by path. And what is wrong with files and folders that are broken or cannot be
+        opened, and with files that are no DICOM though they are named as such, or as the slices are.
+
+    Raises:
+        UnreadableError: The folder cannot be opened.
+    """
+    paths, broken = files_below(folder)
+    slices: list[DicomSlice] = []
+    others = []
     for path in paths:
         try:
             slice_ = read_slice(path)
@@ -133,10 +194,18 @@ def read_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableEr
             continue
         if slice_ is not None:
             slices.append(slice_)
-    if not slices:
-        others = f"{len(broken)} DICOM files there are broken" if broken else f"{len(paths)} other files"
-        raise UnreadableError(f"{folder} holds no readable DICOM file ({others}). Give the folder of a CT series.")
+        else:
+            others.append(path)
+    names = {_pattern(slice_.path) for slice_ in slices}
+    for path in others:
+        if path.name.lower().endswith(_FILE_NAMES) or _pattern(path) in names:
+            broken[path] = UnreadableError(f"{path.name} does not begin as a DICOM file. Copy or export it again.")
     return slices, broken
+
+
+def _pattern(path: Path) -> str:
+    """The name of a file without its numbers, and its folder: alike in the slices of a series."""
+    return re.sub(r"\d+", "0", str(path))
 
 
 def read_multi_frame(path: Path) -> DicomSlice:
@@ -162,10 +231,23 @@ def read_slice(path: Path) -> DicomSlice | None:
     header = read_bounded(path, stop_before_pixels=True, specific_tags=TAGS)
     if value_of(header.file_meta, "MediaStorageSOPClassUID") == _DICOMDIR:
         return None
+    _point_decimals(header)
     slice_ = DicomSlice(path, header)
     if slice_.text("Modality") is None:
         raise UnreadableError(f"{path.name} is a DICOM file without a modality.")
     return slice_
+
+
+def _point_decimals(header: pydicom.Dataset) -> None:
+    """Replace decimal commas, which PS3.5 6.2 does not allow, by points in numbers that are not converted yet."""
+    import pydicom
+
+    for tag in list(header.keys()):
+        element = header.get_item(tag)
+        if not isinstance(element, pydicom.dataelem.RawDataElement) or b"," not in (element.value or b""):
+            continue
+        if (element.VR or pydicom.datadict.dictionary_VR(tag)) == "DS":
+            header[tag] = element._replace(value=element.value.replace(b",", b"."))
 
 
 def read_bounded(path: Path, **how: Any) -> pydicom.Dataset:
@@ -176,12 +258,27 @@ def read_bounded(path: Path, **how: Any) -> pydicom.Dataset:
     """
     import pydicom  # takes 0.3 s, which images in other formats need not wait for
 
-    with translate_dicom_errors(path.name):
-        _check_inflated(path)
-        with _BoundedFile(path) as file:
-            data = pydicom.dcmread(file, **how)
+    with translate_dicom_errors(path.name), open_dicom(path) as file:
+        start = file.read(_MAGIC.stop)
+        file.seek(0)
+        is_bare = start[_MAGIC] != b"DICM" and _begins_with_elements(start)
+        data = pydicom.dcmread(file, force=is_bare, **how)
         list(data.file_meta)  # raises for elements of unknown kinds, at which GDCM takes 700 MB of memory
         return data
+
+
+def open_dicom(path: Path) -> BinaryIO:
+    """Open a DICOM file, decompressed where gzip compressed it. Raises UnreadableError where that fills the memory."""
+    with path.open("rb") as file:
+        is_packed = _is_packed(path, file.read(len(_GZIP_MAGIC)))
+        file.seek(0)
+        if not is_packed:
+            _check_inflated(file, path)
+            return _BoundedFile(path)
+        content = io.BytesIO(b"".join(_inflated(file, zlib.MAX_WBITS + 16, path)))
+    _check_inflated(content, path)
+    content.seek(0)
+    return content
 
 
 @contextmanager
@@ -197,14 +294,6 @@ def translate_dicom_errors(name: str) -> Iterator[None]:
     except Exception as error:  # broken elements raise whatever pydicom's parser and converters meet
         reason = printable(str(error))
         raise UnreadableError(f"{name} is a broken DICOM file ({reason}). Copy or export it again.") from error
-
-
-def unreadable_pixels(path: Path) -> UnreadableError:
-    """The error of a file whose pixels cannot be read."""
-    return UnreadableError(
-        f"The pixels of {path.name} cannot be read: the file is truncated, broken or compressed in an unknown way. "
-        "Copy or export the series again."
-    )
 
 
 class _BoundedFile(io.FileIO):
@@ -235,29 +324,37 @@ class _BoundedFile(io.FileIO):
         )
 
 
-def _check_inflated(path: Path) -> None:
+def _check_inflated(file: BinaryIO, path: Path) -> None:
     """Raise UnreadableError where a deflated file would fill the memory."""
-    with path.open("rb") as file:
-        start = file.read(1024)
-        if _DEFLATED not in start:
-            return
+    start = file.read(1024)
+    if _DEFLATED in start:
         file.seek(_BEFORE_META + int.from_bytes(start[_BEFORE_META - 4 : _BEFORE_META], "little"))
-        own = os.fstat(file.fileno()).st_size
-        most = max(MOST_INFLATED_BYTES, MOST_INFLATED_TIMES * own)
-        stream, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while length <= most and not stream.eof and (block := stream.unconsumed_tail or file.read(_BLOCK_BYTES)):
-            length += len(stream.decompress(block, _BLOCK_BYTES))
-    if length > most:
-        raise UnreadableError(
-            f"{path.name} has {own:,} bytes and inflates to more than {most:,}, as no image does. Export the series "
-            "again, uncompressed."
-        )
+        for _ in _inflated(file, -zlib.MAX_WBITS, path):
+            pass
+
+
+def _inflated(file: BinaryIO, kind: int, path: Path) -> Iterator[bytes]:
+    """Decompress the rest of a file, block by block. kind: window bits, as zlib takes them."""
+    size = path.stat().st_size
+    most = max(MOST_INFLATED_BYTES, MOST_INFLATED_TIMES * size)
+    stream, length = zlib.decompressobj(kind), 0
+    while not stream.eof and (block := file.read(_BLOCK_BYTES)):
+        content = stream.decompress(block)
+        length += len(content)
+        if length > most:
+            raise UnreadableError(
+                f"{path.name} has {size:,} bytes and inflates to more than {most:,}, as no image does. Export the "
+                "series again, uncompressed."
+            )
+        yield content
+    if not stream.eof:
+        raise EOFError("its compressed data end early")
 
 
 def check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], error: type[CTError]) -> None:
     """Raise the error where slices lack numbers. needed: how many, and their name, by keyword."""
     for keyword, (count, name) in needed.items():
-        without = [s.path.name for s in slices if s.numbers(keyword, count) is None]
+        without = [s.name for s in slices if s.numbers(keyword, count) is None]
         if without:
             raise error(
                 f"{len(without)} of {len(slices)} slices have no {name}: {abbreviated_list(without)}. Export the "
@@ -268,88 +365,3 @@ def check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], 
 def first_value(slices: list[DicomSlice], get: Callable[..., Any], keyword: str) -> Any:
     """The first value in the order of the slices, None when no slice has one."""
     return next((value for value in (get(s, keyword) for s in slices) if value is not None), None)
-
-
-def clock(time: str) -> str:
-    """A DICOM time (PS3.5 6.2, VR TM) as HH:MM:SS, or HH:MM where it has no seconds; empty where it is none."""
-    digits = time.partition(".")[0]
-    return ":".join(digits[n : n + 2] for n in range(0, len(digits), 2)) if digits.isdecimal() else ""
-
-
-def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
-    """The facts of a series: the first value that a slice has, the median exposure."""
-
-    def text(keyword: str) -> str | None:
-        return first_value(slices, DicomSlice.text, keyword)
-
-    def number(keyword: str) -> float | None:
-        return first_value(slices, DicomSlice.number, keyword)
-
-    def factors(keyword: str, count: int) -> tuple[float | None, ...]:
-        values = first_value(slices, lambda slice_, name: slice_.numbers(name, count), keyword)
-        return values if values and all(LEAST_MASS_FACTOR <= v <= MOST_MASS_FACTOR for v in values) else (None,) * count
-
-    small, medium, large = factors("CalciumScoringMassFactorDevice", 3)
-    series_number = number("SeriesNumber")
-    sex = (text("PatientSex") or "").upper()
-    return Acquisition(
-        file_format="DICOM",
-        kvp=number("KVP"),
-        kernel=text("ConvolutionKernel"),
-        contrast_agent=text("ContrastBolusAgent"),
-        gating=_gating(text("CardiacSynchronizationTechnique"), text("ScanOptions")),
-        manufacturer=text("Manufacturer"),
-        scanner_model=text("ManufacturerModelName"),
-        slice_thickness_mm=number("SliceThickness"),
-        exposure_mas=_exposure_mas(slices),
-        series_number=None if series_number is None else int(series_number),
-        series_description=text("SeriesDescription"),
-        series_uid=text("SeriesInstanceUID"),
-        study_date=_date(text("StudyDate")),
-        patient_sex=sex if sex in ("F", "M", "O") else None,
-        patient_age_years=_age_years(text("PatientAge")),
-        patient_id=text("PatientID"),
-        patient_name=text("PatientName"),
-        mass_factor_patient=factors("CalciumScoringMassFactorPatient", 1)[0],
-        mass_factor_small=small,
-        mass_factor_medium=medium,
-        mass_factor_large=large,
-    )
-
-
-def _gating(technique: str | None, scan_options: str | None) -> str | None:
-    """PS3.3 C.7.6.18.1 as it stands (but NONE); else "ECG" where Scan Options can mean nothing else.
-
-    Scan Options has no defined terms for CT: CG is the one MR has for cardiac gating. Acquisition Type (0018,9302)
-    says how the table moves, never whether the heart was followed.
-    """
-    if technique is not None and technique.upper() != "NONE":
-        return technique.upper()
-    pattern = r"(^| )(CG|(ECG|EKG|CARDIAC)[-_ ]?(GATED|GATING|TRIGGERED|TRIGGERING))( |$)"
-    if scan_options and re.search(pattern, scan_options.upper()) and not re.search(r"\bNON?\b", scan_options.upper()):
-        return "ECG"
-    return None
-
-
-def _exposure_mas(slices: list[DicomSlice]) -> float | None:
-    """Median over the slices, because tube current modulation changes it from slice to slice."""
-    for keyword, per_mas in (("Exposure", 1), ("ExposureInuAs", 1000)):
-        values = [value for value in (s.number(keyword) for s in slices) if value is not None]
-        if values:
-            return statistics.median(values) / per_mas
-    return None
-
-
-def _date(text: str | None) -> str | None:
-    """A DICOM date as YYYY-MM-DD."""
-    try:
-        return datetime.strptime(text or "", "%Y%m%d").date().isoformat()
-    except ValueError:
-        return None
-
-
-def _age_years(text: str | None) -> int | None:
-    """Completed years from a DICOM age string (PS3.5: three digits and D, W, M or Y)."""
-    match = re.fullmatch(r"(\d{1,3})([DWMY])", (text or "").upper())
-    per_year = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}
-    return int(int(match[1]) / per_year[match[2]]) if match else None

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
 
 import pydicom
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.encaps import generate_frames
+from pydicom.uid import CTImageStorage
 
 from ..core.ct import SliceGeometryError, UnreadableError
 from ..core.text import abbreviated_list
-from .dicom import TAGS, DicomSlice, read_bounded, translate_dicom_errors, unreadable_pixels
-from .stack import END_OF_SEQUENCE
+from .dicom import TAGS, DicomSlice, read_bounded, translate_dicom_errors
+from .pixels import frame_bytes, is_encapsulated, pixel_bytes
 
 _OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType", "NominalCardiacTriggerDelayTime": "TriggerTime"}
 """Attributes of functional groups by what the same is called in a single-frame CT."""
 
 _OF_FRAMES = (*TAGS, *_OTHER_NAMES, "StackID")
-_OF_PIXELS = (
-    *("SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit"),
-    *("PixelRepresentation", "RescaleSlope", "RescaleIntercept", "RescaleType"),
-)
 
 
 def frame_headers(slice_: DicomSlice) -> list[pydicom.Dataset]:
@@ -40,44 +33,21 @@ def frame_headers(slice_: DicomSlice) -> list[pydicom.Dataset]:
         return _frame_headers(slice_.path, read_bounded(slice_.path, stop_before_pixels=True))
 
 
-@contextmanager
-def single_frames(slices: list[DicomSlice]) -> Iterator[list[DicomSlice]]:
-    """Give the slices of a series with each multi-frame CT replaced by its frames.
-
-    The pixels of the frames, and nothing else about the scan, lie in a temporary folder until the end.
+def single_frames(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
+    """Return the slices of a series with each multi-frame CT replaced by its frames.
 
     Raises:
-        UnreadableError: A multi-frame CT cannot be read, or there is no room for its frames.
+        UnreadableError: A multi-frame CT cannot be read.
         SliceGeometryError: One holds several stacks.
     """
-    if not any(slice_.is_multi_frame for slice_ in slices):
-        yield slices
-        return
-    with TemporaryDirectory(prefix="cac-frames-") as folder:
-        parts = [_frames(slice_, folder) if slice_.is_multi_frame else [slice_] for slice_ in slices]
-        yield list(itertools.chain(*parts))
+    return [frame for slice_ in slices for frame in (_frames(slice_) if slice_.is_multi_frame else [slice_])]
 
 
-def _frames(slice_: DicomSlice, folder: str) -> list[DicomSlice]:
-    """The frames of a multi-frame CT, their pixels written to files in a folder of their own."""
-    own = Path(mkdtemp(dir=folder))
-    frames = []
+def _frames(slice_: DicomSlice) -> list[DicomSlice]:
     with translate_dicom_errors(slice_.path.name):
-        image = read_bounded(slice_.path)
-        headers = _frame_headers(slice_.path, image)
-        stored = zip(headers, _pixels(slice_.path, image, len(headers)), strict=True)
-        for n, (header, pixels) in enumerate(stored):
-            # The name is what messages about the frame say. Shortened, it fits any file system.
-            path = own / f"{slice_.path.name[:60]} frame {n + 1}"
-            try:
-                _write(path, header, image, pixels)
-            except OSError as error:
-                raise UnreadableError(
-                    f"The frames of {slice_.path.name} cannot be written to {folder} ({error.strerror}). Make room "
-                    "there, or name another folder for temporary files (TMPDIR)."
-                ) from error
-            frames.append(DicomSlice(path, header, slice_.path))
-    return frames
+        headers = _frame_headers(slice_.path, read_bounded(slice_.path, stop_before_pixels=True))
+        pixels = zip(headers, _pixels(slice_, len(headers)), strict=True)
+        return [DicomSlice(slice_.path, header, n, frame) for n, (header, frame) in enumerate(pixels, 1)]
 
 
 def _frame_headers(path: Path, image: pydicom.Dataset) -> list[pydicom.Dataset]:
@@ -137,34 +107,15 @@ def _with_groups(header: pydicom.Dataset, groups: pydicom.Dataset) -> pydicom.Da
     return filled
 
 
-def _pixels(path: Path, image: pydicom.Dataset, count: int) -> Iterator[bytes]:
+def _pixels(slice_: DicomSlice, count: int) -> Iterator[bytes]:
     """The stored pixels of the frames, one after the other, compressed as they are in the file."""
-    pixels = image.get("PixelData")
-    if pixels is None or image.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
-        raise unreadable_pixels(path)
-    if image.file_meta.TransferSyntaxUID.is_encapsulated:
-        if END_OF_SEQUENCE not in path.read_bytes():
-            raise unreadable_pixels(path)
+    pixels = pixel_bytes(slice_.path)
+    if is_encapsulated(slice_.header):
         yield from generate_frames(pixels, number_of_frames=count)
         return
-    size = int(image.Rows) * int(image.Columns) * int(image.SamplesPerPixel) * int(image.BitsAllocated) // 8
+    size = frame_bytes(slice_)
     if len(pixels) not in (count * size, count * size + count * size % 2):
-        raise unreadable_pixels(path)
+        raise UnreadableError(
+            f"{slice_.name} holds {len(pixels):,} bytes of pixels, and {count * size:,} by its header. Export it again."
+        )
     yield from (pixels[n * size : (n + 1) * size] for n in range(count))
-
-
-def _write(path: Path, header: pydicom.Dataset, image: pydicom.Dataset, pixels: bytes) -> None:
-    """A file of a frame's pixels and what turns them into HU."""
-    file = pydicom.Dataset()
-    for keyword in _OF_PIXELS:
-        source = header if keyword in header else image
-        if keyword in source:
-            file[keyword] = source[keyword]
-    file.SOPClassUID, file.SOPInstanceUID = CTImageStorage, "2.25.1"
-    file.file_meta = FileMetaDataset()
-    file.file_meta.MediaStorageSOPClassUID, file.file_meta.MediaStorageSOPInstanceUID = CTImageStorage, UID("2.25.1")
-    encapsulated = image.file_meta.TransferSyntaxUID.is_encapsulated
-    file.file_meta.TransferSyntaxUID = image.file_meta.TransferSyntaxUID if encapsulated else ExplicitVRLittleEndian
-    file.PixelData = encapsulate([pixels]) if encapsulated else pixels
-    file["PixelData"].VR = "OB" if encapsulated else "OW"
-    file.save_as(path, enforce_file_format=True)

@@ -1,9 +1,11 @@
-"""Reading a CT: a folder of DICOM slices, or one NIfTI, NRRD or MetaImage file, as a `CTScan`."""
+"""Reading a CT: a folder or ZIP archive of DICOM slices, or one NIfTI, NRRD or MetaImage file, as a `CTScan`."""
 
 from __future__ import annotations
 
 import json
 import os
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,22 +13,31 @@ import SimpleITK as sitk
 
 from ..core.ct import (
     Acquisition,
+    CTError,
     CTScan,
     ScanWarning,
     SeriesChoiceError,
     SliceGeometryError,
     UnreadableError,
     scan_from_image,
+    with_warnings,
 )
+from ..core.files import LAST_FILE
 from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
-from ..core.text import abbreviated_list
-from .dicom import acquisition_of, is_dicom, read_multi_frame, read_slice, read_slices
-from .image_files import quiet, read_ct_image, read_image
-from .series import check_headers, has_position, is_ct_image, series_images, series_number
+from ..core.text import abbreviated_list, printable
+from .acquisition import acquisition_of
+from .dicom import DicomSlice, find_slices, is_dicom, read_multi_frame, read_slice, read_slices
+from .files import files_below, unpacked
+from .headers import check_headers
+from .image_files import quiet, read_ct_image, read_header, read_image
+from .series import has_position, is_ct_image, list_series, series_images, series_number
 from .stack import read_stack, without_strays
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+MOST_LISTED = 20
+"""Image files of a folder that an error lists."""
 
 
 def read_ct(path: Path | str, series: str | None = None) -> CTScan:
@@ -36,16 +47,16 @@ def read_ct(path: Path | str, series: str | None = None) -> CTScan:
     of the series itself that are not of its stack are left out with a warning where that is clear (`without_strays`).
 
     Args:
-        path: A folder (searched with its subfolders for DICOM files), an Enhanced (multi-frame) CT, or a NIfTI, NRRD
-            or MetaImage file.
+        path: A folder (searched with its subfolders for DICOM files, or one image file), a ZIP archive of one, an
+            Enhanced (multi-frame) CT, or a NIfTI, NRRD or MetaImage file.
         series: Number or UID of the DICOM series, needed where the folder holds several CT series; of several series
             with one number, or cardiac phases of one series, "3.1", "3.2", … in the order in which the error lists
-            them, that of UIDs and phases.
+            them, that of UIDs and phases; "all" joins series that make one stack.
 
     Raises:
         UnreadableError: It is missing or cannot be read.
         NotCTError: The modality is not CT.
-        SeriesChoiceError: The series, or its cardiac phase, has to be chosen.
+        SeriesChoiceError: The series, its cardiac phase, or one of several image files has to be chosen.
         MixedSeriesError: The series holds images of different patients or studies.
         NotVolumeError: It is not one three-dimensional grey-level volume.
         NotHounsfieldError: The values are not Hounsfield units.
@@ -60,14 +71,52 @@ def read_ct(path: Path | str, series: str | None = None) -> CTScan:
     """
     path = Path(path)
     with quiet():
-        if not path.is_dir():
-            _check_file(path, series)
-        if path.is_dir() or is_dicom(path):
-            image, acquisition, warnings, files = _read_dicom(path, series)
-        else:
-            (image, acquisition, warnings), files = read_ct_image(path), ()
-        scan = scan_from_image(image, acquisition, path)
-    return replace(scan, warnings=scan.warnings + warnings, dicom_files=files)
+        if not zipfile.is_zipfile(path):
+            return _read(path, series)
+        with unpacked(path) as folder:
+            return replace(_read(folder, series), source=path, dicom_files=())
+
+
+def _read(path: Path, series: str | None) -> CTScan:
+    """Read a CT from a folder or an image file. Arguments and errors as of `read_ct`."""
+    if path.is_dir():
+        return _read_folder(path, series)
+    _check_file(path, series)
+    if is_dicom(path):
+        return _read_dicom(path, [read_multi_frame(path)], ())
+    image, acquisition, warnings = read_ct_image(path)
+    return with_warnings(scan_from_image(image, acquisition, path), *warnings)
+
+
+def _read_folder(folder: Path, series: str | None) -> CTScan:
+    images = _image_files(folder) if series is None else []
+    slices, broken = find_slices(folder) if images else read_slices(folder)
+    table = list_series(slices)
+    if images and (table or len(images) > 1):
+        lines = (f"  {printable(image.relative_to(folder).as_posix())}" for image in images[:MOST_LISTED])
+        choice = ", or choose a series by its number or UID (--series)" if table else ""
+        raise SeriesChoiceError(
+            f"The folder holds {'CT series and ' if table else ''}{len(images)} image files. Give the path of one file"
+            f"{choice}:\n" + "\n".join((*filter(None, [table]), *lines))
+        )
+    if images:
+        return replace(with_warnings(_read(images[0], None), *_unread([], broken)), source=folder)
+    slices = series_images(slices, series)
+    return _read_dicom(folder, slices, _unread(slices, broken))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Image files below a folder that may be a CT: no segmentations, masks of 8 bits, and files of results."""
+    files = files_below(folder)[0]
+    results = {file.parent for file in files if file.name == LAST_FILE}
+    named = (file for file in files if file.name.lower().endswith(IMAGE_ENDINGS) and file.parent not in results)
+    return [file for file in named if not file.name.lower().endswith(".seg.nrrd") and not _is_mask(file)]
+
+
+def _is_mask(file: Path) -> bool:
+    with suppress(CTError):
+        return read_header(file).GetPixelID() in (sitk.sitkUInt8, sitk.sitkInt8)
+    return False
 
 
 def stem(path: Path) -> str:
@@ -130,7 +179,7 @@ def read_lesion_labels(path: Path | str) -> sitk.Image:
 
 def _check_file(path: Path, series: str | None) -> None:
     """Raise where a path is no file that can be read, or a series is to be chosen from it."""
-    if not path.is_file():
+    if not path.exists():
         raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
     if series is not None:
         raise SeriesChoiceError(f"{path.name} is one file and has no series to choose from. Leave out the series.")
@@ -138,31 +187,34 @@ def _check_file(path: Path, series: str | None) -> None:
         raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
 
 
-def _read_dicom(
-    path: Path, series: str | None
-) -> tuple[sitk.Image, Acquisition, tuple[ScanWarning, ...], tuple[Path, ...]]:
-    """The volume of a series in HU, how it was made, warnings, and the files of its slices."""
+def _read_dicom(path: Path, slices: list[DicomSlice], doubts: tuple[ScanWarning, ...]) -> CTScan:
+    """The scan of the images of a series. path: Its source. doubts: Warnings of files beside them."""
     from .multi_frame import single_frames  # loads pydicom
 
-    if path.is_dir():
-        slices, broken = read_slices(path)
-        slices = series_images(slices, series)
-    else:
-        slices, broken = [read_multi_frame(path)], {}
-    message = (
-        f"{len(broken)} broken DICOM files in the folder were not read: {abbreviated_list(p.name for p in broken)}."
-    )
     try:
-        with single_frames(slices) as frames:
-            stack, strays = without_strays(frames)
-            acquisition, doubts = acquisition_of(stack), check_headers(stack)
-            image, padding = read_stack(stack)
+        stack, strays = without_strays(single_frames(slices))
+        acquisition, warnings = acquisition_of(stack), check_headers(stack)
+        image, padding = read_stack(stack)
     except SliceGeometryError as error:
-        if not broken:
+        if not doubts:
             raise
-        raise SliceGeometryError(f"{error} {message} {next(iter(broken.values()))}") from error
-    warnings = (*doubts, *padding, *strays, *([ScanWarning("unread-files", message)] if broken else ()))
-    return image, acquisition, warnings, tuple(dict.fromkeys(slice_.source or slice_.path for slice_ in stack))
+        raise SliceGeometryError(f"{error} {doubts[0].message}") from error
+    scan = with_warnings(scan_from_image(image, acquisition, path), *warnings, *padding, *strays, *doubts)
+    return replace(scan, dicom_files=tuple(dict.fromkeys(slice_.path for slice_ in stack)))
+
+
+def _unread(slices: list[DicomSlice], broken: dict[Path, UnreadableError]) -> tuple[ScanWarning, ...]:
+    """Warn of what cannot be read in a folder, severely where slices of the scan may be among it."""
+    if not broken:
+        return ()
+    message = (
+        f"{len(broken)} files or folders could not be read: {abbreviated_list(path.name for path in broken)}. "
+        f"{next(iter(broken.values()))}"
+    )
+    folders = {slice_.path.parent for slice_ in slices}
+    if all(path.is_file() and path.parent not in folders for path in broken):
+        return (ScanWarning("unread-files", message),)
+    return (ScanWarning("slices-unread", f"{message} Slices of the scan may be missing."),)
 
 
 @dataclass(frozen=True)
@@ -188,7 +240,7 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
         for name in sorted(entry.name for entry in os.scandir(folder)):  # a folder may hold a million files
             path = folder / name
             try:
-                slice_ = read_slice(path) if path.is_file() else None
+                slice_ = read_slice(path) if path.is_file() or not path.exists() else None
             except (UnreadableError, OSError):
                 broken += 1
                 continue

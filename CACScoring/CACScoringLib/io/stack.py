@@ -1,7 +1,6 @@
 """The slices of a DICOM series as one volume in HU, without images that do not belong to its stack.
 
-Pixels come from SimpleITK, slice by slice, so that each slice has its own rescale slope and intercept (DICOM PS3.3
-C.8.2.1). Slices are ordered by their position along the slice normal and by nothing else. Whatever is not one evenly
+Slices are ordered by their position along the slice normal and by nothing else. Whatever is not one evenly
 spaced stack of HU slices ends in a `CTError`; nothing is repaired silently.
 """
 
@@ -15,21 +14,15 @@ from contextlib import suppress
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import (
-    AIR_HU,
-    CTError,
-    NotHounsfieldError,
-    NotVolumeError,
-    ScanWarning,
-    SliceGeometryError,
-    UnreadableError,
-)
+from ..core.ct import CTError, NotVolumeError, ScanWarning, SliceGeometryError
 from ..core.text import abbreviated_list
-from .dicom import DicomSlice, check_numbers, read_bounded, unreadable_pixels, value_of
+from .dicom import DicomSlice, check_numbers
 from .image_files import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing
+from .pixels import read_hu, stored_values
 
-POSITION_TOLERANCE_MM = 0.15
-"""How far a slice may lie from its place in an even stack: positions rounded to 0.1 mm reach 0.1 mm."""
+POSITION_TOLERANCE_MM, POSITION_TOLERANCE = 0.15, 1 / 12
+"""How far a slice may lie from its place in an even stack, in mm or parts of the spacing, whichever is more: positions
+rounded to 0.1 mm reach 0.1 mm, those of a table's encoder 0.2 mm with slices of 3 mm."""
 
 IN_PLANE_TOLERANCE_MM = 0.5
 """How far slices may be shifted against each other within their plane: rounded positions and direction cosines
@@ -44,18 +37,6 @@ PIXEL_SPACING_TOLERANCE_MM = 0.001
 DIRECTION_TOLERANCE = 0.001
 """Direction cosines of one series differ less than this (0.06°)."""
 
-MOST_STEP_HU = 30.0
-"""Median difference of soft tissue between neighbouring slices. Chests of real patients reach 11 HU, with slices up to
-5 mm apart; a wrong rescale slope or intercept makes hundreds."""
-
-SOFT_TISSUE_HU = -300
-"""What lies above, in one of two slices, is compared with the other."""
-
-HIGHEST_TISSUE_HU = 3071
-"""The top of the 12-bit CT scale; a padding value above it marks no tissue."""
-
-_ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and its relatives, RLE
-END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _GEOMETRY = {
     "ImagePositionPatient": (3, "valid image position"),
     "ImageOrientationPatient": (6, "valid image orientation"),
@@ -69,16 +50,17 @@ LEAST_REST = 3
 """How many times as many slices have to remain as are left out."""
 
 _KIND = ("SOPClassUID", "Columns", "Rows", "SamplesPerPixel", "ImageType")
+_VALUES = ("ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "BitsStored")
 _MADE = ("ImageType", "KVP", "ConvolutionKernel", "SliceThickness", "SOPClassUID", "AcquisitionNumber")
 
 
 def without_strays(slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], tuple[ScanWarning, ...]]:
     """Leave out of a series what does not belong to its stack, where there is no doubt about it.
 
-    Localizers are left out always. At most `MOST_LEFT_OUT` other images are, and only where what remains is one evenly
-    spaced stack without a gap: those of another size, pixel spacing or orientation than most, those without a place
-    that are of another kind too (dose sheets), and of slices with the same position those that were made in another
-    way than the rest of the series, or that are copies.
+    Localizers and copies of a slice are left out always. At most `MOST_LEFT_OUT` other images are, and only where what
+    remains is one evenly spaced stack without a gap: those of another size, pixel spacing or orientation than most,
+    those without a place that are of another kind too (dose sheets), and of slices with the same position those that
+    were made in another way than the rest of the series.
 
     Returns:
         The slices that remain, and a warning that names those left out. All slices, without a warning, where the
@@ -91,15 +73,18 @@ def without_strays(slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], tupl
     if not images:
         raise NotVolumeError("The series holds only localizer (scout) images. Give the axial slices.")
     localizers = [s for s in slices if s.is_localizer]
+    images, copies = _without_copies(images)
     stack = _complete(images)
     stack_ids = set(map(id, stack))
     others = [s for s in images if id(s) not in stack_ids]
     causes = []
     if localizers:
-        causes.append(f"{len(localizers)} localizers ({abbreviated_list(s.path.name for s in localizers)})")
+        causes.append(f"{len(localizers)} localizers ({abbreviated_list(s.name for s in localizers)})")
+    if copies:
+        causes.append(f"{len(copies)} copies of slices ({abbreviated_list(s.name for s in copies)})")
     if others:
         causes.append(
-            f"{len(others)} images that do not belong to its stack ({abbreviated_list(s.path.name for s in others)})"
+            f"{len(others)} images that do not belong to its stack ({abbreviated_list(s.name for s in others)})"
         )
     if not causes:
         return stack, ()
@@ -114,7 +99,7 @@ def _complete(slices: list[DicomSlice]) -> list[DicomSlice]:
         stack_of(slices)
         return slices
     with suppress(CTError):
-        stack = _without_copies(_of_one_plane(slices))
+        stack = _one_of_each_place(_of_one_plane(slices))
         count = len(slices) - len(stack)
         if 0 < count <= MOST_LEFT_OUT and len(stack) >= LEAST_REST * count:
             stack_of(stack)
@@ -150,7 +135,30 @@ def _facts(slice_: DicomSlice, keywords: Sequence[str]) -> tuple[str | None, ...
     return tuple(slice_.text(keyword) for keyword in keywords)
 
 
-def _without_copies(slices: list[DicomSlice]) -> list[DicomSlice]:
+def _without_copies(slices: list[DicomSlice]) -> tuple[list[DicomSlice], list[DicomSlice]]:
+    """Part slices into those that are unlike all before them, and copies: images alike in place, making and pixels."""
+    places: dict[tuple[float, ...] | None, list[DicomSlice]] = {}
+    copies = []
+    for slice_ in slices:
+        place = slice_.numbers("ImagePositionPatient", 3)
+        if place is not None and any(_is_copy(slice_, other) for other in places.get(place, [])):
+            copies.append(slice_)
+        else:
+            places.setdefault(place, []).append(slice_)
+    copy_ids = set(map(id, copies))
+    return [s for s in slices if id(s) not in copy_ids], copies
+
+
+def _is_copy(slice_: DicomSlice, other: DicomSlice) -> bool:
+    facts = (*_KIND, *_MADE, *_VALUES)
+    if _facts(slice_, facts) != _facts(other, facts):
+        return False
+    with suppress(CTError):
+        return np.array_equal(stored_values(slice_), stored_values(other))
+    return False
+
+
+def _one_of_each_place(slices: list[DicomSlice]) -> list[DicomSlice]:
     """Slices with one of each position; all of a position where none of them is the right one for sure."""
     if not slices or not all(map(_is_placed, slices)):
         return slices
@@ -163,22 +171,11 @@ def _without_copies(slices: list[DicomSlice]) -> list[DicomSlice]:
     if len(slices) - len(places) > MOST_LEFT_OUT:
         return slices
     made = {_facts(place[0], _MADE) for place in places if len(place) == 1}
-    return [s for place in places for s in _right_ones(place, made)]
-
-
-def _right_ones(place: list[DicomSlice], made: set[tuple[str | None, ...]]) -> list[DicomSlice]:
-    if len(place) == 1:
-        return place
-    like_the_rest = [s for s in place if _facts(s, _MADE) in made] or place
-    first, *more = like_the_rest
-    return [first] if all(_same_image(first, other) for other in more) else place
-
-
-def _same_image(one: DicomSlice, other: DicomSlice) -> bool:
-    if one.numbers("ImagePositionPatient", 3) != other.numbers("ImagePositionPatient", 3):
-        return False
-    pixels, others = (sitk.GetArrayFromImage(read_slice_image(s)) for s in (one, other))
-    return np.array_equal(pixels, others)
+    stack = []
+    for place in places:
+        usual = [s for s in place if _facts(s, _MADE) in made]
+        stack += usual if len(usual) == 1 else place
+    return stack
 
 
 def read_stack(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
@@ -196,7 +193,7 @@ def read_stack(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning,
     if len(slices) < 2:
         raise NotVolumeError("The CT series has 1 slice; at least 2 are needed. Give the folder that holds them all.")
     order, origin, spacing_mm, direction = stack_of(slices)
-    volume, warnings = _read_pixels([slices[n] for n in order])
+    volume, warnings = read_hu([slices[n] for n in order])
     image = sitk.GetImageFromArray(volume)
     image.SetSpacing(spacing_mm)
     image.SetOrigin(origin.tolist())
@@ -246,7 +243,7 @@ def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[floa
     if np.abs(directions - directions[0]).max() > DIRECTION_TOLERANCE:
         count = int((np.abs(directions - directions[0]).max(axis=1) > DIRECTION_TOLERANCE).sum())
         raise SliceGeometryError(
-            f"{count} of {len(slices)} slices have a different orientation from {slices[0].path.name}. Export the "
+            f"{count} of {len(slices)} slices have a different orientation from {slices[0].name}. Export the "
             "axial slices as a series of their own."
         )
     row, column = directions[0, :3], directions[0, 3:]
@@ -275,7 +272,8 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
     usual = float(np.sort(gaps)[(gaps.size - 1) // 2])
     spacing = float(gaps[gaps < 1.5 * usual].mean())
     steps = np.rint(gaps / spacing).astype(int)
-    if (steps >= 2).any() and np.abs(gaps - steps * spacing).max() <= POSITION_TOLERANCE_MM:
+    tolerance_mm = max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE * spacing)
+    if (steps >= 2).any() and np.abs(gaps - steps * spacing).max() <= 2 * tolerance_mm:
         holes = abbreviated_list(
             f"{steps[n] - 1} between {sign * distances[n]:.1f} and {sign * distances[n + 1]:.1f} mm"
             for n in np.flatnonzero(steps >= 2)
@@ -284,8 +282,11 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
             f"{int((steps - 1).sum())} slices are missing (slice spacing {spacing:g} mm): {holes}. Export or copy the "
             "series again."
         )
-    off = np.abs(distances - np.linspace(distances[0], distances[-1], distances.size))
-    if off.max() > POSITION_TOLERANCE_MM:
+    # The line of most slices, which one that is out of place does not move.
+    half = distances.size // 2
+    rising = distances - np.median(distances[half:] - distances[:-half]) / half * np.arange(distances.size)
+    off = np.abs(rising - np.median(rising))
+    if off.max() > tolerance_mm:
         raise SliceGeometryError(
             f"The slices are unevenly spaced: {gaps.min():.2f} to {gaps.max():.2f} mm apart, the one at "
             f"{sign * distances[off.argmax()]:.1f} mm lies {off.max():.2f} mm off an even stack. Export an evenly "
@@ -308,87 +309,3 @@ def _check_no_shear(positions: np.ndarray, normal: np.ndarray) -> None:
         f"The slices are shifted against each other by up to {np.linalg.norm(shift, axis=1).max():.1f} mm within "
         "their plane: the series mixes reconstructions. Export one of them."
     )
-
-
-def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """HU [k, j, i] as int16, or float32 where a rescale is fractional; padding above all tissue becomes air."""
-    rescales = [tuple(float(s.value(f"Rescale{name}")) for name in ("Slope", "Intercept")) for s in slices]
-    whole = all(value.is_integer() for rescale in rescales for value in rescale)
-    shape = (int(slices[0].number("Rows") or 0), int(slices[0].number("Columns") or 0))
-    volume = np.empty((len(slices), *shape), np.int16 if whole else np.float32)
-    limits = np.iinfo(np.int16)
-    tissue_padding = set()
-    for k, (slice_, (slope, intercept)) in enumerate(zip(slices, rescales, strict=True)):
-        image = read_slice_image(slice_)
-        values = sitk.GetArrayViewFromImage(image)
-        if values.shape != (1, *shape):
-            raise UnreadableError(f"{slice_.path.name} holds pixels that do not match its header. Copy it again.")
-        padding = _stored_padding(slice_)
-        padding_hu = None if padding is None else slope * padding + intercept
-        # Clipping to int16 changes no score: below lies only padding, and scores saturate far below its upper end.
-        np.clip(values[0], limits.min, limits.max, out=volume[k], casting="unsafe")
-        if padding_hu is not None and padding_hu > HIGHEST_TISSUE_HU:
-            volume[k][np.isclose(values[0], padding_hu)] = AIR_HU
-        elif padding_hu is not None and padding_hu > -900:
-            tissue_padding.add(f"{padding_hu:g}")
-    _check_continuous(volume, slices, rescales)
-    if not tissue_padding:
-        return volume, ()
-    message = (
-        f"The header's padding value ({abbreviated_list(sorted(tissue_padding))} HU) is a tissue value, so "
-        "padding cannot be distinguished from tissue and was left as it is."
-    )
-    return volume, (ScanWarning("padding-among-tissue", message),)
-
-
-def _check_continuous(volume: np.ndarray, slices: list[DicomSlice], rescales: list[tuple[float, ...]]) -> None:
-    """Raise NotHounsfieldError where soft tissue changes together with the rescale. volume: HU, [k, j, i]."""
-    for k in range(1, len(slices)):
-        if rescales[k - 1] == rescales[k]:
-            continue
-        below, above = volume[k - 1 : k + 1].astype(np.float32)
-        tissue = np.maximum(below, above) > SOFT_TISSUE_HU
-        step_hu = float(np.median((above - below)[tissue])) if tissue.any() else 0.0
-        if abs(step_hu) > MOST_STEP_HU:
-            stated = (
-                f"{slices[n].path.name} (slope {rescales[n][0]:g}, intercept {rescales[n][1]:g})" for n in (k - 1, k)
-            )
-            raise NotHounsfieldError(
-                f"The rescale of neighbouring slices differs, and with it soft tissue by {step_hu:+.0f} HU: "
-                f"{' and '.join(stated)}. Export the series again from the scanner or archive."
-            )
-
-
-def read_slice_image(slice_: DicomSlice) -> sitk.Image:
-    """The pixels of a single-frame slice in HU. Raises UnreadableError when they cannot be read."""
-    # GDCM takes gigabytes of memory, and up to minutes, to find out that bytes behind the pixels are no elements.
-    pixels = read_bounded(slice_.path, specific_tags=["PixelData"]).get("PixelData", b"")
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(slice_.path))
-    encapsulated = str(value_of(slice_.header.file_meta, "TransferSyntaxUID")).startswith(_ENCAPSULATED)
-    size = math.prod(int(slice_.number(name) or 0) for name in ("Rows", "Columns", "BitsAllocated")) // 8
-    if not encapsulated and len(pixels) not in (size, size + size % 2):
-        raise UnreadableError(
-            f"{slice_.path.name} holds {len(pixels):,} bytes of pixels, and {size:,} by its header. Export the series "
-            "again."
-        )
-    try:
-        # As much to find out that compressed pixels are truncated (PS3.5 A.4).
-        if encapsulated and END_OF_SEQUENCE not in slice_.path.read_bytes():
-            raise EOFError("no sequence delimitation item after the pixels")
-        return reader.Execute()
-    except (RuntimeError, MemoryError, OSError, EOFError) as error:
-        raise unreadable_pixels(slice_.path) from error
-
-
-def _stored_padding(slice_: DicomSlice) -> int | None:
-    """Pixel Padding Value as stored; some writers give a signed 16-bit value as its unsigned bit pattern."""
-    value = slice_.number("PixelPaddingValue")
-    if value is None:
-        return None
-    if slice_.number("BitsAllocated") == 16:
-        value = int(value) & 0xFFFF
-        if slice_.number("PixelRepresentation") == 1 and value >= 0x8000:
-            value -= 0x10000
-    return int(value)

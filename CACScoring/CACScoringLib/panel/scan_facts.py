@@ -89,7 +89,8 @@ def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
 def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
     """The acquisition by the first DICOM file a volume was loaded from; None when that is not known any more."""
     from ..core.ct import CTError
-    from ..io.dicom import DicomSlice, acquisition_of, read_slice
+    from ..io.acquisition import acquisition_of
+    from ..io.dicom import DicomSlice, read_slice
     from ..io.multi_frame import frame_headers
 
     uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()

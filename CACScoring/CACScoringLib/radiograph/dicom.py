@@ -19,8 +19,9 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
 from ..core.text import printable
-from ..io.dicom import DicomSlice, acquisition_of, read_bounded
-from ..io.series import pixel_warnings
+from ..io.acquisition import acquisition_of
+from ..io.dicom import DicomSlice, read_bounded
+from ..io.headers import pixel_warnings
 from .view import ChestRadiograph
 
 RADIOGRAPHIES = ("CR", "DX", "RG")

@@ -15,7 +15,8 @@ import SimpleITK as sitk
 from ..core.ct import CTError, CTScan
 from ..core.files import OutputFolder
 from ..core.progress import Progress
-from ..io.dicom import acquisition_of, read_slice
+from ..io.acquisition import acquisition_of
+from ..io.dicom import read_slice
 from ..results import ScoreResult
 from ..scoring.mass import with_masses
 

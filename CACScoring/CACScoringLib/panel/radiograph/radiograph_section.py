@@ -106,7 +106,8 @@ class RadiographSection(Section):
     def _fillInPatient(self, path: Path) -> None:
         """Age and sex as a DICOM file tells them; unknown, where it does not."""
         from ...core.ct import CTError
-        from ...io.dicom import acquisition_of, is_dicom, read_slice
+        from ...io.acquisition import acquisition_of
+        from ...io.dicom import is_dicom, read_slice
 
         age, sex = None, None
         try:

@@ -1,0 +1,111 @@
+"""How a series was acquired, as its DICOM headers state it."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from datetime import datetime
+
+from ..core.ct import Acquisition
+from .dicom import DicomSlice, first_value
+
+LEAST_MASS_FACTOR, MOST_MASS_FACTOR = 0.3, 2.0
+"""mg/cm³ of hydroxyapatite per HU that a scanner may state; 70 to 140 kVp give 0.4 to 1."""
+
+_TEXTS = ("FilterType", "SeriesDescription", "ProtocolName", "ImageComments")
+_TIN = re.compile(r"(?<![A-Z])(SN ?(70|80|1[0-5]0)|(TIN|SN)[ -]?FILT|FILT[A-Z]* (TIN|SN)|ZINN)(?!\d)", re.IGNORECASE)
+"""Tin filters as manufacturers and users write them: "CaSc Sn100", "Sn 150 kV", "Filtre Sn", "tin filter"."""
+
+
+def clock(time: str) -> str:
+    """A DICOM time (PS3.5 6.2, VR TM) as HH:MM:SS, or HH:MM where it has no seconds; empty where it is none."""
+    digits = time.partition(".")[0]
+    return ":".join(digits[n : n + 2] for n in range(0, len(digits), 2)) if digits.isdecimal() else ""
+
+
+def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
+    """The facts of a series: the first value that a slice has, the median exposure."""
+
+    def text(keyword: str) -> str | None:
+        return first_value(slices, DicomSlice.text, keyword)
+
+    def number(keyword: str) -> float | None:
+        return first_value(slices, DicomSlice.number, keyword)
+
+    def factors(keyword: str, count: int) -> tuple[float | None, ...]:
+        values = first_value(slices, lambda slice_, name: slice_.numbers(name, count), keyword)
+        return values if values and all(LEAST_MASS_FACTOR <= v <= MOST_MASS_FACTOR for v in values) else (None,) * count
+
+    small, medium, large = factors("CalciumScoringMassFactorDevice", 3)
+    series_number = number("SeriesNumber")
+    sex = (text("PatientSex") or "").upper()
+    return Acquisition(
+        file_format="DICOM",
+        kvp=number("KVP"),
+        kernel=text("ConvolutionKernel"),
+        contrast_agent=text("ContrastBolusAgent"),
+        gating=_gating(text("CardiacSynchronizationTechnique"), text("ScanOptions")),
+        manufacturer=text("Manufacturer"),
+        scanner_model=text("ManufacturerModelName"),
+        slice_thickness_mm=number("SliceThickness"),
+        exposure_mas=_exposure_mas(slices),
+        filter_material=_filter_material(slices),
+        series_number=None if series_number is None else int(series_number),
+        series_description=text("SeriesDescription"),
+        series_uid=text("SeriesInstanceUID"),
+        study_date=_date(text("StudyDate")),
+        patient_sex=sex if sex in ("F", "M", "O") else None,
+        patient_age_years=_age_years(text("PatientAge")),
+        patient_id=text("PatientID"),
+        patient_name=text("PatientName"),
+        mass_factor_patient=factors("CalciumScoringMassFactorPatient", 1)[0],
+        mass_factor_small=small,
+        mass_factor_medium=medium,
+        mass_factor_large=large,
+    )
+
+
+def _gating(technique: str | None, scan_options: str | None) -> str | None:
+    """PS3.3 C.7.6.18.1 as it stands (but NONE); else "ECG" where Scan Options can mean nothing else.
+
+    Scan Options has no defined terms for CT: CG is the one MR has for cardiac gating. Acquisition Type (0018,9302)
+    says how the table moves, never whether the heart was followed.
+    """
+    if technique is not None and technique.upper() != "NONE":
+        return technique.upper()
+    pattern = r"(^| )(CG|(ECG|EKG|CARDIAC)[-_ ]?(GATED|GATING|TRIGGERED|TRIGGERING))( |$)"
+    if scan_options and re.search(pattern, scan_options.upper()) and not re.search(r"\bNON?\b", scan_options.upper()):
+        return "ECG"
+    return None
+
+
+def _exposure_mas(slices: list[DicomSlice]) -> float | None:
+    """Median over the slices, because tube current modulation changes it from slice to slice."""
+    for keyword, per_mas in (("Exposure", 1), ("ExposureInuAs", 1000)):
+        values = [value for value in (s.number(keyword) for s in slices) if value is not None]
+        if values:
+            return statistics.median(values) / per_mas
+    return None
+
+
+def _filter_material(slices: list[DicomSlice]) -> str | None:
+    """Filter Material as it stands, or "tin" where another text of the header names such a filter."""
+    if stated := first_value(slices, DicomSlice.text, "FilterMaterial"):
+        return stated
+    texts = (first_value(slices, DicomSlice.text, keyword) or "" for keyword in _TEXTS)
+    return "tin" if any(map(_TIN.search, texts)) else None
+
+
+def _date(text: str | None) -> str | None:
+    """A DICOM date as YYYY-MM-DD."""
+    try:
+        return datetime.strptime(text or "", "%Y%m%d").date().isoformat()
+    except ValueError:
+        return None
+
+
+def _age_years(text: str | None) -> int | None:
+    """Completed years from a DICOM age string (PS3.5: three digits and D, W, M or Y)."""
+    match = re.fullmatch(r"(\d{1,3})([DWMY])", (text or "").upper())
+    per_year = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}
+    return int(int(match[1]) / per_year[match[2]]) if match else None

@@ -1,0 +1,229 @@
+"""Pixels of DICOM slices as HU.
+
+Pixels that are not compressed are taken from the file as the header describes their bits (PS3.3 C.7.6.3.1); GDCM
+decodes compressed ones, through SimpleITK. Each slice has its own rescale slope and intercept (PS3.3 C.8.2.1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.ct import AIR_HU, NotHounsfieldError, ScanWarning, UnreadableError
+from ..core.text import abbreviated_list
+from .dicom import DicomSlice, open_dicom, read_bounded, translate_dicom_errors, value_of
+
+if TYPE_CHECKING:
+    import pydicom
+
+MOST_STEP_HU = 30.0
+"""Median difference of soft tissue between neighbouring slices. Chests of real patients reach 11 HU, with slices up to
+5 mm apart; a wrong rescale slope or intercept makes hundreds."""
+
+SOFT_TISSUE_HU = -300
+"""What lies above, in one of two slices, is compared with the other."""
+
+HIGHEST_TISSUE_HU = 3071
+"""The top of the 12-bit CT scale; a padding value above it marks no tissue."""
+
+DENSE_HU, MOST_DENSE = 500, 0.2
+"""Largest share of voxels above DENSE_HU in a CT; air and lung fill more of an inverted one."""
+
+_ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and its relatives, RLE
+_DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
+_CT_IMAGE, _ANY_UID = "1.2.840.10008.5.1.4.1.1.2", "2.25.1"
+_PIXEL_DATA = 0x7FE0, 0x0010
+_OF_PIXELS = ("SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+
+
+def read_hu(slices: Sequence[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
+    """Read the pixels of slices of one size, in the order of the stack.
+
+    Returns:
+        HU [k, j, i] as int16, or float32 where a rescale is fractional; padding above all tissue becomes air. And
+        warnings.
+
+    Raises:
+        UnreadableError: The pixels of a slice cannot be read.
+        NotHounsfieldError: Neighbouring slices are on different scales, or the values are inverted.
+    """
+    rescales = [tuple(slice_.number(f"Rescale{name}") or 0.0 for name in ("Slope", "Intercept")) for slice_ in slices]
+    is_whole = all(value.is_integer() for rescale in rescales for value in rescale)
+    shape = (int(slices[0].number("Rows") or 0), int(slices[0].number("Columns") or 0))
+    volume = np.empty((len(slices), *shape), np.int16 if is_whole else np.float32)
+    limits = np.iinfo(np.int16)
+    tissue_padding = set()
+    for k, (slice_, (slope, intercept)) in enumerate(zip(slices, rescales, strict=True)):
+        values = stored_values(slice_)
+        if values.shape != shape:
+            raise UnreadableError(f"{slice_.name} holds pixels that do not match its header. Copy it again.")
+        padding = _stored_padding(slice_)
+        is_padding = None if padding is None else values == padding
+        hu: np.ndarray = _without_spare_bits(values, slice_).astype(np.int64 if is_whole else np.float64)
+        hu = hu * (int(slope) if is_whole else slope) + (int(intercept) if is_whole else intercept)
+        # Clipping to int16 changes no score: below lies only padding, and scores saturate far below its upper end.
+        np.clip(hu, limits.min, limits.max, out=volume[k], casting="unsafe")
+        padding_hu = None if padding is None else slope * padding + intercept
+        if padding_hu is not None and padding_hu > HIGHEST_TISSUE_HU:
+            volume[k][is_padding] = AIR_HU
+        elif padding_hu is not None and padding_hu > -900:
+            tissue_padding.add(f"{padding_hu:g}")
+    _check_continuous(volume, slices, rescales)
+    _check_not_inverted(volume, slices)
+    if not tissue_padding:
+        return volume, ()
+    message = (
+        f"The header's padding value ({abbreviated_list(sorted(tissue_padding))} HU) is a tissue value, so "
+        "padding cannot be distinguished from tissue and was left as it is."
+    )
+    return volume, (ScanWarning("padding-among-tissue", message),)
+
+
+def stored_values(slice_: DicomSlice) -> np.ndarray:
+    """Return the stored values of a slice, [j, i], before its rescale. Raises UnreadableError."""
+    pixels = pixel_bytes(slice_.path) if slice_.pixels is None else slice_.pixels
+    if is_encapsulated(slice_.header):
+        return _decoded(slice_, pixels if slice_.pixels is not None else _only_frame(slice_, pixels))
+    size = frame_bytes(slice_)
+    if len(pixels) not in (size, size + size % 2):
+        raise UnreadableError(
+            f"{slice_.name} holds {len(pixels):,} bytes of pixels, and {size:,} by its header. Export the series again."
+        )
+    order = ">" if _syntax(slice_.header) == _BIG_ENDIAN else "<"
+    rows, columns, allocated = (int(slice_.number(name) or 0) for name in ("Rows", "Columns", "BitsAllocated"))
+    kind = np.dtype(f"{order}{'i' if slice_.number('PixelRepresentation') else 'u'}{allocated // 8}")
+    return np.frombuffer(pixels, kind, rows * columns).reshape(rows, columns)
+
+
+def frame_bytes(slice_: DicomSlice) -> int:
+    """Return the size of a frame that is not compressed, by its header."""
+    return math.prod(int(slice_.number(name) or 0) for name in ("Rows", "Columns", "BitsAllocated")) // 8
+
+
+def pixel_bytes(path: Path) -> bytes:
+    """Return the pixels of a DICOM file as they are stored. Raises UnreadableError, also where bytes follow them."""
+    import pydicom
+
+    data = read_bounded(path, specific_tags=["PixelData"])
+    with translate_dicom_errors(path.name):
+        element = data.get_item(_PIXEL_DATA)
+        if not isinstance(element, pydicom.dataelem.RawDataElement) or element.value is None:
+            raise UnreadableError(f"{path.name} has no pixels. Export the series again.")
+        if not is_encapsulated(data) and _syntax(data) != _DEFLATED:
+            with open_dicom(path) as file:
+                file.seek(element.value_tell + len(element.value))
+                rest = file.read(8)
+            group = int.from_bytes(rest[:2], "big" if _syntax(data) == _BIG_ENDIAN else "little")
+            # Elements ascend (PS3.5 7.1). Bytes that were written into the pixels shift them, and end up here.
+            if rest and (len(rest) < 8 or group <= _PIXEL_DATA[0]):
+                raise UnreadableError(
+                    f"{path.name} holds bytes after its pixels that are no elements: other bytes were written into it. "
+                    "Copy or export the series again."
+                )
+        return bytes(element.value)
+
+
+def is_encapsulated(header: pydicom.Dataset) -> bool:
+    """True if the pixels of a file are compressed."""
+    return _syntax(header).startswith(_ENCAPSULATED)
+
+
+def unreadable_pixels(name: str, header: pydicom.Dataset) -> UnreadableError:
+    """The error of an image whose compressed pixels cannot be read."""
+    from pydicom.uid import UID
+
+    return UnreadableError(
+        f"The pixels of {name} cannot be read: the file is truncated or broken, or its compression "
+        f"({UID(_syntax(header)).name}) is not supported. Copy the series again, or export it uncompressed."
+    )
+
+
+def _syntax(header: pydicom.Dataset) -> str:
+    return str(value_of(header.file_meta, "TransferSyntaxUID") or "")
+
+
+def _only_frame(slice_: DicomSlice, pixels: bytes) -> bytes:
+    from pydicom.encaps import generate_frames
+
+    try:
+        return next(generate_frames(pixels, number_of_frames=1))
+    except Exception as error:  # broken items raise whatever pydicom's parser meets
+        raise unreadable_pixels(slice_.name, slice_.header) from error
+
+
+def _decoded(slice_: DicomSlice, pixels: bytes) -> np.ndarray:
+    """Decode compressed pixels, from a file of these alone, so that no other element changes their values."""
+    import pydicom
+
+    file, meta, uid = pydicom.Dataset(), pydicom.dataset.FileMetaDataset(), pydicom.uid.UID
+    for keyword in _OF_PIXELS:
+        if keyword in slice_.header:
+            file[keyword] = slice_.header[keyword]
+    file.PhotometricInterpretation = "MONOCHROME2"
+    file.SOPClassUID, file.SOPInstanceUID = uid(_CT_IMAGE), uid(_ANY_UID)
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = uid(_CT_IMAGE), uid(_ANY_UID)
+    meta.TransferSyntaxUID = uid(_syntax(slice_.header))
+    file.file_meta = meta
+    file.PixelData = pydicom.encaps.encapsulate([pixels])
+    file["PixelData"].VR = "OB"
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    try:
+        with TemporaryDirectory(prefix="cac-pixels-") as folder:
+            path = Path(folder, "pixels.dcm")
+            file.save_as(path, enforce_file_format=True)
+            reader.SetFileName(str(path))
+            return sitk.GetArrayFromImage(reader.Execute())[0]
+    except (RuntimeError, MemoryError, OSError, ValueError) as error:
+        raise unreadable_pixels(slice_.name, slice_.header) from error
+
+
+def _without_spare_bits(values: np.ndarray, slice_: DicomSlice) -> np.ndarray:
+    """Stored values without bits above those stored, which may hold overlays or lack the sign (PS3.5 8.1.1)."""
+    spare = values.dtype.itemsize * 8 - int(slice_.number("BitsStored") or values.dtype.itemsize * 8)
+    return (values << spare) >> spare if spare > 0 else values
+
+
+def _stored_padding(slice_: DicomSlice) -> int | None:
+    """Pixel Padding Value as stored; some writers give a signed 16-bit value as its unsigned bit pattern."""
+    value = slice_.number("PixelPaddingValue")
+    if value is None:
+        return None
+    if slice_.number("BitsAllocated") == 16:
+        value = int(value) & 0xFFFF
+        if slice_.number("PixelRepresentation") == 1 and value >= 0x8000:
+            value -= 0x10000
+    return int(value)
+
+
+def _check_continuous(volume: np.ndarray, slices: Sequence[DicomSlice], rescales: list[tuple[float, ...]]) -> None:
+    """Raise NotHounsfieldError where soft tissue changes together with the rescale. volume: HU, [k, j, i]."""
+    for k in range(1, len(slices)):
+        if rescales[k - 1] == rescales[k]:
+            continue
+        below, above = volume[k - 1 : k + 1].astype(np.float32)
+        tissue = np.maximum(below, above) > SOFT_TISSUE_HU
+        step_hu = float(np.median((above - below)[tissue])) if tissue.any() else 0.0
+        if abs(step_hu) > MOST_STEP_HU:
+            stated = (f"{slices[n].name} (slope {rescales[n][0]:g}, intercept {rescales[n][1]:g})" for n in (k - 1, k))
+            raise NotHounsfieldError(
+                f"The rescale of neighbouring slices differs, and with it soft tissue by {step_hu:+.0f} HU: "
+                f"{' and '.join(stated)}. Export the series again from the scanner or archive."
+            )
+
+
+def _check_not_inverted(volume: np.ndarray, slices: Sequence[DicomSlice]) -> None:
+    """Raise NotHounsfieldError where MONOCHROME1, which concerns display alone, was taken for values to be inverted."""
+    if any(s.text("PhotometricInterpretation") == "MONOCHROME1" for s in slices):
+        share = float((volume > DENSE_HU).mean())
+        if share > MOST_DENSE:
+            raise NotHounsfieldError(
+                f"The images are stored inverted (MONOCHROME1): {share:.0%} of the voxels lie above {DENSE_HU} HU. "
+                "Export them as MONOCHROME2."
+            )

@@ -1,0 +1,292 @@
+"""Checks that the voxels of NIfTI, NRRD and MetaImage files are whole, before ITK reads them.
+
+ITK fills what it cannot decompress with zeros, which are HU of water and no label at all, and passes over the check
+sums of gzip and zlib streams without a word. So a compressed file is decompressed once before ITK reads it, block by
+block, and its check sums and length are compared; of the usual NIfTI file the check sum is compared with the voxels
+that ITK has read, which takes a tenth of the time. Voxels that are not compressed have no check sum: of these only the
+length is known, and bytes too many shift the image as bytes too few do. ITK also reads NaN and infinity in a NIfTI file
+as zeros, and takes one of its two geometries without comparing them; both are checked here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.ct import NotHounsfieldError, SliceGeometryError, UnreadableError
+from ..core.text import printable
+
+CORNER_TOLERANCE_MM, SPACING_TOLERANCE = 1.0, 0.002
+"""Largest distance between the corners by sform and by qform of a NIfTI file, and largest relative difference between
+its spacings: headers hold single precision, and some programs round."""
+
+_GZIP, _ZLIB = 31, 15  # window bits, as zlib takes them
+_GZIP_MAGIC = b"\x1f\x8b"
+_BLOCK_BYTES = 2**14
+NIFTI_HEADER_BYTES, _NIFTI_SIZE = 352, 348
+"""Of the header with what follows it, and of what it says of itself in its first four bytes."""
+
+_META_IMAGE_FLAGS = {b"CompressedData": ("T", "t", "1"), b"BinaryData": ("F", "f", "0")}
+"""First letters of fields for voxels that are compressed, and for voxels that are written as text."""
+
+_NIFTI_FLOATS = {"16": "f4", "64": "f8"}
+_FLOAT_BLOCK_BYTES = 2**20
+
+
+def checked_image(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | None:
+    """Check the voxels of a file.
+
+    Args:
+        path: The file.
+        reader: Reader of the file, which has read its header.
+
+    Returns:
+        The image, where it was read on the way.
+
+    Raises:
+        UnreadableError: Voxels are damaged or missing, or there are more bytes than the header states.
+        NotHounsfieldError: A NIfTI file holds NaN or infinity.
+        SliceGeometryError: The geometry of a NIfTI file contradicts itself.
+    """
+    match reader.GetImageIO():
+        case "NiftiImageIO":
+            if (image := _checked_nifti(path, reader)) is not None:
+                return image
+            _check_nifti(path, reader)
+        case "NrrdImageIO":
+            _check_nrrd(path, _voxel_bytes(reader))
+        case "MetaImageIO":
+            _check_meta_image(path, _voxel_bytes(reader))
+    return None
+
+
+def _voxel_bytes(reader: sitk.ImageFileReader) -> int:
+    # An image of one voxel tells how large a component is; SimpleITK does not say it of a pixel type.
+    one = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
+    return math.prod(reader.GetSize()) * one.GetSizeOfPixelComponent() * one.GetNumberOfComponentsPerPixel()
+
+
+def _checked_nifti(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | None:
+    """The image of a .nii.gz file of one gzip member that holds header and voxels alone, as most do, if its check sum
+    is that of the header and of the voxels as ITK reads them. None for any other: it may still be sound."""
+    if not path.name.lower().endswith(".nii.gz") or float(reader.GetMetaData("vox_offset")) != NIFTI_HEADER_BYTES:
+        return None
+    with path.open("rb") as file:
+        file.seek(-min(8, path.stat().st_size), os.SEEK_END)
+        end = file.read()
+    check_sum, length = int.from_bytes(end[:4], "little"), int.from_bytes(end[4:], "little")
+    if length != (NIFTI_HEADER_BYTES + _voxel_bytes(reader)) % 2**32:
+        return None
+    try:
+        image = reader.Execute()
+        with gzip.open(path) as content:
+            header = content.read(NIFTI_HEADER_BYTES)
+    except (RuntimeError, OSError, EOFError, zlib.error):
+        return None
+    if zlib.crc32(sitk.GetArrayViewFromImage(image).data, zlib.crc32(header)) != check_sum:
+        return None
+    _check_one_geometry(header, _byte_order(header), reader, path.name)
+    return image
+
+
+def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
+    start = int(float(reader.GetMetaData("vox_offset")))
+    needed = start + math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
+    if not re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE):
+        raise UnreadableError(f"{path.name} is one of two NIfTI files. Save both as one, .nii.gz.")
+    if (length := nifti_bytes(path, needed)) < needed:
+        raise UnreadableError(f"{path.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
+    _check_length(length, needed, path)
+    with _nifti_content(path) as content:
+        first = content.read(NIFTI_HEADER_BYTES)
+    order = _byte_order(first)
+    _check_one_geometry(first, order, reader, path.name)
+    if name := _NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
+        kind = np.dtype(order + name)
+        with _nifti_content(path) as content:
+            content.seek(start)
+            voxels = _blocks(content, math.prod(reader.GetSize()) * kind.itemsize, _FLOAT_BLOCK_BYTES)
+            _check_finite(voxels, kind, path.name)
+
+
+def _byte_order(header: bytes) -> str:
+    return "<" if int.from_bytes(header[:4], "little") == _NIFTI_SIZE else ">"
+
+
+def _nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:
+    """The content of a file whose check sums were compared."""
+    return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")
+
+
+def _check_finite(blocks: Iterable[bytes], kind: np.dtype, name: str) -> None:
+    count = sum(int((~np.isfinite(np.frombuffer(block, kind))).sum()) for block in blocks)
+    if count:
+        raise NotHounsfieldError(f"{count} voxels of {name} are not numbers (NaN or infinite). Export it again.")
+
+
+def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader, name: str) -> None:
+    """Raise SliceGeometryError where the sform of a NIfTI file contradicts its qform or its spacing (pixdim)."""
+    if int(reader.GetMetaData("sform_code")) <= 0:
+        return
+    # Offsets of nifti1.h.
+    qfac, *steps = np.frombuffer(header, f"{order}f4", 4, 76).astype(float)
+    *quaternion, x, y, z = np.frombuffer(header, f"{order}f4", 6, 256).astype(float)
+    sform = np.frombuffer(header, f"{order}f4", 12, 280).astype(float).reshape(3, 4)
+    spacing_mm = np.abs(steps)
+    lengths_mm = np.linalg.norm(sform[:, :3], axis=0)
+    if not np.allclose(lengths_mm, spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
+        by_sform, by_pixdim = ("×".join(f"{v:.4g}" for v in values) for values in (lengths_mm, spacing_mm))
+        raise SliceGeometryError(
+            f"The geometry of {name} contradicts itself: voxels of {by_sform} mm by its sform and of {by_pixdim} mm by "
+            "its pixdim. Convert the DICOM series again."
+        )
+    if int(reader.GetMetaData("qform_code")) <= 0:
+        return
+    real = math.sqrt(max(0.0, 1 - np.dot(quaternion, quaternion)))
+    rotation = np.reshape(sitk.VersorTransform((*quaternion, real)).GetMatrix(), (3, 3))
+    axes = rotation * spacing_mm * (1, 1, -1 if qfac < 0 else 1)
+    qform = np.column_stack([axes, (x, y, z)])
+    last = [n - 1 for n in (*reader.GetSize(), 1)[:3]]
+    corners = np.array([(*index, 1) for index in np.ndindex(2, 2, 2)]) * (*last, 1)
+    apart_mm = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
+    if not apart_mm <= CORNER_TOLERANCE_MM:
+        raise SliceGeometryError(
+            f"The geometry of {name} contradicts itself: its sform and its qform place voxels up to {apart_mm:.0f} mm "
+            "apart, so left, right or the slices' order are unknown. Convert the DICOM series again."
+        )
+
+
+def is_gzip(path: Path) -> bool:
+    """True if a file begins as gzip does."""
+    with path.open("rb") as file:
+        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+
+
+def nifti_bytes(file: Path, most: int) -> int:
+    """Count the bytes that a NIfTI file holds, of a compressed one no further than `most`. Raises UnreadableError."""
+    if file.suffix.lower() != ".gz":
+        return file.stat().st_size
+    with file.open("rb") as stream:
+        return _decompressed_bytes(_blocks(stream), _GZIP, file.name, most)
+
+
+def _check_nrrd(path: Path, needed: int) -> None:
+    fields = {}
+    with path.open("rb") as file:
+        while line := file.readline().decode("latin-1").strip():
+            name, _, value = line.partition(": ")
+            fields[name.lower()] = value.strip()
+        encoding = fields.get("encoding", "").lower()
+        skipped = int(fields.get("byte skip", fields.get("byteskip", 0)))
+        place = fields.get("data file", fields.get("datafile"))
+        if encoding not in ("gzip", "gz", "raw") or skipped < 0 or (encoding == "raw" and _is_list(place)):
+            return
+        needed += skipped
+        lines = int(fields.get("line skip", fields.get("lineskip", 0)))
+        with _opened(path, place) if place else nullcontext(file) as data:
+            for _ in range(lines):
+                data.readline()
+            is_raw = encoding == "raw"
+            length = (
+                _rest_bytes(data) if is_raw else _decompressed_bytes(_blocks(data), _GZIP, place or path.name, needed)
+            )
+    _check_length(length, needed, path)
+
+
+def _check_meta_image(path: Path, needed: int) -> None:
+    fields: dict[bytes, str] = {}
+    with path.open("rb") as file:
+        while b"ElementDataFile" not in fields and (line := file.readline()):
+            # Names from other formats hold other characters, such as dim[0] or 0008|0060.
+            field = re.fullmatch(rb"\s*([^\s=:\0][^=:\0]*?)\s*[=:]([^\0]*)", line)
+            if field is None and line.strip():
+                raise UnreadableError(f"The header of {path.name} is damaged. Copy or export it again.")
+            if field is not None:
+                fields[field[1]] = field[2].strip().decode("utf-8", "replace")
+        place = fields[b"ElementDataFile"]
+        is_inside = place.upper() == "LOCAL"
+        is_packed, is_text = (fields.get(name, "")[:1] in values for name, values in _META_IMAGE_FLAGS.items())
+        if not is_packed and (is_text or int(fields.get(b"HeaderSize", 0)) or (_is_list(place) and not is_inside)):
+            return
+        with nullcontext(file) if is_inside else _opened(path, place) as data:
+            if is_packed:
+                # ITK reads as many bytes as the header says; without that all of a file, but nothing within a file.
+                size = int(fields.get(b"CompressedDataSize", 0)) or (0 if is_inside else None)
+                length = _decompressed_bytes(_blocks(data, size), _ZLIB, path.name if is_inside else place, needed)
+            else:
+                length = _rest_bytes(data)
+    _check_length(length, needed, path)
+
+
+def _is_list(place: str | None) -> bool:
+    """True if a header names several files of voxels: a list, or a pattern with numbers."""
+    return place is not None and (place.split()[:1] in (["LIST"], ["LIST:"]) or "%" in place)
+
+
+def _rest_bytes(file: BinaryIO) -> int:
+    """Count the bytes of a file from where it stands."""
+    return os.fstat(file.fileno()).st_size - file.tell()
+
+
+def _opened(header: Path, place: str) -> BinaryIO:
+    """The file that a header says its voxels lie in."""
+    data = header.parent / place
+    if not data.is_file():
+        raise UnreadableError(
+            f"{header.name} has its voxels in {printable(place)}, which is not one file beside it. Save it as one file."
+        )
+    return data.open("rb")
+
+
+def _check_length(length: int, needed: int, path: Path) -> None:
+    if length != needed:
+        raise UnreadableError(
+            f"{path.name} is damaged: it holds {'more' if length > needed else f'{length} bytes'}, but its header states "
+            f"{needed} bytes of voxels. Copy or export it again."
+        )
+
+
+def _blocks(file: BinaryIO | gzip.GzipFile, most: int | None = None, size: int = _BLOCK_BYTES) -> Iterator[bytes]:
+    """A file in blocks from where it stands. most: bytes to read at most."""
+    left = math.inf if most is None else most
+    while block := file.read(int(min(left, size))):
+        left -= len(block)
+        yield block
+
+
+def _decompressed_bytes(blocks: Iterator[bytes], kind: int, name: str, most: int) -> int:
+    """How many bytes a compressed stream holds; of gzip in all its members (RFC 1952), zeros after them left out.
+
+    It is looked through until it holds more than `most`. Raises UnreadableError when a check sum or length is wrong, or
+    the stream ends early.
+    """
+    length, block = 0, next(blocks, b"")
+    while True:
+        stream = zlib.decompressobj(kind)
+        while not stream.eof:
+            if not block:
+                raise UnreadableError(f"{name} is truncated: its compressed data end early. Copy or export it again.")
+            try:
+                length += len(stream.decompress(block))
+            except zlib.error as error:
+                raise UnreadableError(f"{name} is damaged ({error}). Copy or export it again.") from error
+            if length > most:
+                return length
+            block = next(blocks, b"")
+        rest = (stream.unused_data + block).lstrip(b"\0")
+        while len(rest) < len(_GZIP_MAGIC) and (block := next(blocks, b"")):
+            rest = (rest + block).lstrip(b"\0")
+        # ITK stops at what is no other member, and so does gzip.
+        if kind != _GZIP or not rest.startswith(_GZIP_MAGIC):
+            return length
+        block = rest
