@@ -251,8 +251,8 @@ def _opened(header: Path, place: str) -> BinaryIO:
 def _check_length(length: int, needed: int, path: Path) -> None:
     if length != needed:
         raise UnreadableError(
-            f"{path.name} is damaged: it holds {'more' if length > needed else f'{length} bytes'}, but its header states "
-            f"{needed} bytes of voxels. Copy or export it again."
+            f"{path.name} is damaged: it holds {'more' if length > needed else f'{length} bytes'}, but its header "
+            f"states {needed} bytes of voxels. Copy or export it again."
         )
 
 

@@ -1,12 +1,14 @@
-"""DICOM files whose headers cannot be trusted, and the facts of an acquisition."""
+"""DICOM files whose headers cannot be trusted."""
 
+import gzip
 import struct
 import tracemalloc
 
+import numpy as np
 import pydicom
 import pytest
 from dicom_files import chest_hu, save, write_series
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from CACScoringLib.core.ct import NotCTError, NotVolumeError, SeriesChoiceError, SliceGeometryError, UnreadableError
 from CACScoringLib.io import stack
@@ -37,7 +39,9 @@ def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
-    with pytest.raises(SliceGeometryError, match=rf"missing.*not read: {path.name}\. {path.name} has .* inflates"):
+    with pytest.raises(
+        SliceGeometryError, match=rf"missing.*could not be read: {path.name}\. {path.name} has .* inflates"
+    ):
         read_ct(tmp_path)
 
 
@@ -56,7 +60,7 @@ def test_file_meta_information_of_an_unknown_kind_is_broken(tmp_path):
     path.write_bytes(content[: at + 4] + b"QY" + content[at + 6 :])
     with pytest.raises(UnreadableError, match="broken DICOM file"):
         read_bounded(path)
-    with pytest.raises(SliceGeometryError, match=rf"not read: {path.name}"):
+    with pytest.raises(SliceGeometryError, match=rf"could not be read: {path.name}"):
         read_ct(tmp_path)
 
 
@@ -100,12 +104,69 @@ class TestDicomFiles:
         finally:
             tracemalloc.stop()
 
-    def test_broken_headers_are_named_in_a_warning(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("name", "code"), [("torn.dcm", "slices-unread"), ("torn", "slices-unread"), ("other/torn", "unread-files")]
+    )
+    def test_broken_headers_are_named_in_a_warning(self, tmp_path, name, code):
+        """A slice of the scan may be among what lies beside its slices, but not in a folder of its own."""
         write_series(tmp_path, chest_hu())
-        (tmp_path / "torn.dcm").write_bytes(bytes(128) + b"DICM" + bytes(range(256)))
+        (tmp_path / "other").mkdir()
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM" + bytes(range(256)))
         scan = read_ct(tmp_path)
-        assert [warning.code for warning in scan.warnings] == ["unread-files"]
-        assert "torn.dcm" in scan.warnings[0].message
+        assert [warning.code for warning in scan.warnings] == [code]
+        assert "torn" in scan.warnings[0].message
+
+    @pytest.mark.parametrize("name", ["slice006.dcm", "slice006", "report.DCM", "IMG6.IMA"])
+    @pytest.mark.parametrize("content", [b"", bytes(2000)])
+    def test_files_that_claim_to_be_slices(self, tmp_path, name, content):
+        """A slice at the end that was damaged from its first byte on leaves no gap."""
+        write_series(
+            tmp_path, chest_hu(), name="slice{:03d}".format if name == "slice006" else "slice{:03d}.dcm".format
+        )
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / "README.txt").write_bytes(content)
+        assert [warning.code for warning in read_ct(tmp_path).warnings] == ["slices-unread"]
+
+    @pytest.mark.parametrize("without", [[5], [0, 1], range(6)])
+    def test_slices_without_preamble(self, tmp_path, without):
+        paths = write_series(tmp_path, chest_hu())
+        for k in without:
+            paths[k].write_bytes(paths[k].read_bytes()[132:])
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert scan.warnings == ()
+
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+    def test_slices_without_meta_information(self, tmp_path, syntax):
+        for path in write_series(tmp_path, chest_hu()):
+            ds = pydicom.dcmread(path)
+            del ds.file_meta
+            ds.save_as(path, implicit_vr=syntax.is_implicit_VR, little_endian=True, enforce_file_format=False)
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+    def test_slices_compressed_by_gzip(self, tmp_path):
+        for path in write_series(tmp_path, chest_hu()):
+            path.with_suffix(".dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert scan.warnings == ()
+        torn = tmp_path / "slice005.dcm.gz"
+        torn.write_bytes(torn.read_bytes()[:-20])
+        assert [warning.code for warning in read_ct(tmp_path).warnings] == ["slices-unread"]
+
+    def test_decimal_commas(self, tmp_path):
+        """As writers of a German locale leave them, against PS3.5 6.2."""
+        for path in write_series(tmp_path, chest_hu() + 0.5, intercept=-1024.5):
+            content = path.read_bytes()
+            for point, comma in ((b"-1024.5", b"-1024,5"), (b"0.8\\0.7", b"0,8\\0,7"), (b"-100.0\\", b"-100,0\\")):
+                assert content.count(point) == 1
+                content = content.replace(point, comma)
+            path.write_bytes(content)
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu() + 0.5)
+        assert scan.image.GetSpacing() == pytest.approx((0.7, 0.8, 3.0))
+        assert scan.image.GetOrigin() == pytest.approx((-100, -120, 30))
 
     @pytest.mark.parametrize("tags", [{"SOPClassUID": ENHANCED_CT}, {"NumberOfFrames": 40}])
     def test_multi_frame(self, tmp_path, tags):
@@ -128,65 +189,3 @@ class TestDicomFiles:
         ):
             with pytest.raises(error, match=match):
                 read_ct(source, series)
-
-
-class TestAcquisition:
-    def read(self, folder, **tags):
-        write_series(folder, chest_hu(2), tags=tags)
-        return read_ct(folder).acquisition
-
-    def test_facts(self, tmp_path):
-        facts = self.read(tmp_path, ConvolutionKernel=["I31f", "2"], ContrastBolusAgent="Iopamidol", SliceThickness=5)
-        assert facts.file_format == "DICOM"
-        assert (facts.kvp, facts.kernel, facts.slice_thickness_mm, facts.exposure_mas) == (120, "I31f 2", 5, 80)
-        assert (facts.manufacturer, facts.scanner_model, facts.contrast_agent) == ("Maker", "Model X", "Iopamidol")
-        assert (facts.series_number, facts.series_description, facts.study_date) == (3, "CaSc 3.0", "2024-01-31")
-        assert (facts.patient_sex, facts.patient_age_years, facts.patient_id) == ("F", 58, "P1")
-        assert facts.patient_name == "Doe^Jane"
-        assert facts.gating is None
-
-    def test_missing_facts_are_none(self, tmp_path):
-        names = """KVP ConvolutionKernel Manufacturer ManufacturerModelName SliceThickness Exposure SeriesNumber
-            SeriesDescription StudyDate PatientSex PatientAge PatientID PatientName SeriesInstanceUID"""
-        facts = self.read(tmp_path / "without", **dict.fromkeys(names.split()))
-        assert {name for name, value in vars(facts).items() if value is not None} == {"file_format"}
-        empty = self.read(tmp_path / "empty", ContrastBolusAgent="", KVP="", PatientName="", ConvolutionKernel=" ")
-        assert (empty.contrast_agent, empty.kvp, empty.patient_name, empty.kernel) == (None, None, None, None)
-
-    def test_mass_factors(self, tmp_path):
-        """DICOM 0018,9351 and 0018,9352, in single precision."""
-        tags = {"CalciumScoringMassFactorPatient": 0.76, "CalciumScoringMassFactorDevice": [0.74, 0.77, 0.81]}
-        facts = self.read(tmp_path / "stated", **tags)
-        device = (facts.mass_factor_small, facts.mass_factor_medium, facts.mass_factor_large)
-        assert (facts.mass_factor_patient, *device) == pytest.approx((0.76, 0.74, 0.77, 0.81), abs=1e-6)
-        tags = {"CalciumScoringMassFactorPatient": 0.0, "CalciumScoringMassFactorDevice": [0.74, 1000.0, 0.81]}
-        facts = self.read(tmp_path / "wrong", **tags)
-        assert (facts.mass_factor_patient, facts.mass_factor_small) == (None, None)
-
-    @pytest.mark.parametrize(
-        ("age", "years"),
-        [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)],
-    )
-    @pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
-    def test_ages(self, tmp_path, age, years):
-        assert self.read(tmp_path, PatientAge=age).patient_age_years == years
-
-    @pytest.mark.parametrize(
-        ("tags", "gating"),
-        [
-            ({"CardiacSynchronizationTechnique": "PROSPECTIVE"}, "PROSPECTIVE"),
-            ({"CardiacSynchronizationTechnique": "NONE"}, None),
-            ({"ScanOptions": ["HELICAL", "CG"]}, "ECG"),
-            ({"ScanOptions": "ECG_GATED"}, "ECG"),
-            ({"ScanOptions": "NON ECG GATED"}, None),
-            ({"ScanOptions": "HELICAL MODE"}, None),
-            ({"AcquisitionType": "SEQUENCED"}, None),
-        ],
-    )
-    def test_gating(self, tmp_path, tags, gating):
-        assert self.read(tmp_path, **tags).gating == gating
-
-    def test_exposure_is_the_median_and_knows_micro(self, tmp_path):
-        write_series(tmp_path / "modulated", chest_hu(3), edit=lambda ds, k: setattr(ds, "Exposure", [90, 20, 40][k]))
-        assert read_ct(tmp_path / "modulated").acquisition.exposure_mas == 40
-        assert self.read(tmp_path / "micro", Exposure=None, ExposureInuAs=12500).exposure_mas == 12.5

@@ -1,0 +1,90 @@
+"""How a series was acquired, as its headers state it."""
+
+import pytest
+from dicom_files import chest_hu, write_series
+
+from CACScoringLib.io.reading import read_ct
+
+
+class TestAcquisition:
+    def read(self, folder, **tags):
+        write_series(folder, chest_hu(2), tags=tags)
+        return read_ct(folder).acquisition
+
+    def test_facts(self, tmp_path):
+        facts = self.read(tmp_path, ConvolutionKernel=["I31f", "2"], ContrastBolusAgent="Iopamidol", SliceThickness=5)
+        assert facts.file_format == "DICOM"
+        assert (facts.kvp, facts.kernel, facts.slice_thickness_mm, facts.exposure_mas) == (120, "I31f 2", 5, 80)
+        assert (facts.manufacturer, facts.scanner_model, facts.contrast_agent) == ("Maker", "Model X", "Iopamidol")
+        assert (facts.series_number, facts.series_description, facts.study_date) == (3, "CaSc 3.0", "2024-01-31")
+        assert (facts.patient_sex, facts.patient_age_years, facts.patient_id) == ("F", 58, "P1")
+        assert facts.patient_name == "Doe^Jane"
+        assert facts.gating is None
+
+    def test_missing_facts_are_none(self, tmp_path):
+        names = """KVP ConvolutionKernel Manufacturer ManufacturerModelName SliceThickness Exposure SeriesNumber
+            SeriesDescription StudyDate PatientSex PatientAge PatientID PatientName SeriesInstanceUID"""
+        facts = self.read(tmp_path / "without", **dict.fromkeys(names.split()))
+        assert {name for name, value in vars(facts).items() if value is not None} == {"file_format"}
+        empty = self.read(tmp_path / "empty", ContrastBolusAgent="", KVP="", PatientName="", ConvolutionKernel=" ")
+        assert (empty.contrast_agent, empty.kvp, empty.patient_name, empty.kernel) == (None, None, None, None)
+
+    def test_mass_factors(self, tmp_path):
+        """DICOM 0018,9351 and 0018,9352, in single precision."""
+        tags = {"CalciumScoringMassFactorPatient": 0.76, "CalciumScoringMassFactorDevice": [0.74, 0.77, 0.81]}
+        facts = self.read(tmp_path / "stated", **tags)
+        device = (facts.mass_factor_small, facts.mass_factor_medium, facts.mass_factor_large)
+        assert (facts.mass_factor_patient, *device) == pytest.approx((0.76, 0.74, 0.77, 0.81), abs=1e-6)
+        tags = {"CalciumScoringMassFactorPatient": 0.0, "CalciumScoringMassFactorDevice": [0.74, 1000.0, 0.81]}
+        facts = self.read(tmp_path / "wrong", **tags)
+        assert (facts.mass_factor_patient, facts.mass_factor_small) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("age", "years"),
+        [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)],
+    )
+    @pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
+    def test_ages(self, tmp_path, age, years):
+        assert self.read(tmp_path, PatientAge=age).patient_age_years == years
+
+    @pytest.mark.parametrize(
+        ("tags", "gating"),
+        [
+            ({"CardiacSynchronizationTechnique": "PROSPECTIVE"}, "PROSPECTIVE"),
+            ({"CardiacSynchronizationTechnique": "NONE"}, None),
+            ({"ScanOptions": ["HELICAL", "CG"]}, "ECG"),
+            ({"ScanOptions": "ECG_GATED"}, "ECG"),
+            ({"ScanOptions": "NON ECG GATED"}, None),
+            ({"ScanOptions": "HELICAL MODE"}, None),
+            ({"AcquisitionType": "SEQUENCED"}, None),
+        ],
+    )
+    def test_gating(self, tmp_path, tags, gating):
+        assert self.read(tmp_path, **tags).gating == gating
+
+    def test_exposure_is_the_median_and_knows_micro(self, tmp_path):
+        write_series(tmp_path / "modulated", chest_hu(3), edit=lambda ds, k: setattr(ds, "Exposure", [90, 20, 40][k]))
+        assert read_ct(tmp_path / "modulated").acquisition.exposure_mas == 40
+        assert self.read(tmp_path / "micro", Exposure=None, ExposureInuAs=12500).exposure_mas == 12.5
+
+    @pytest.mark.parametrize(
+        ("tags", "tin"),
+        [
+            ({"FilterMaterial": "TIN"}, True),
+            ({"FilterMaterial": ["ALUMINUM", "TIN"]}, True),
+            ({"FilterMaterial": "COPPER", "SeriesDescription": "CaSc Sn100"}, False),
+            ({"SeriesDescription": "CaSc Sn100kV 3.0 Qr36"}, True),
+            ({"ProtocolName": "Ca_Scoring_Sn 150"}, True),
+            ({"FilterType": "SN FILTER"}, True),
+            ({"ImageComments": "SPC\r\nFiltre Sn"}, True),
+            ({"ProtocolName": "Herz Zinnfilter"}, True),
+            ({"SeriesDescription": "Patient Sn 1004"}, False),
+            ({"SeriesDescription": "Fasn100"}, False),
+            ({"FilterType": "FLAT"}, False),
+            ({}, False),
+        ],
+    )
+    def test_tin_filters(self, tmp_path, tags, tin):
+        acquisition = self.read(tmp_path, KVP=100, **tags)
+        assert acquisition.has_tin_filter == tin
+        assert acquisition.calcium_kvp == (120 if tin else 100)

@@ -1,0 +1,142 @@
+"""What the headers of a stack cast doubt on."""
+
+import pytest
+from dicom_files import chest_hu, only, write_series
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSNearLossless, generate_uid
+
+from CACScoringLib.io.reading import read_ct
+
+
+def codes(scan):
+    return [warning.code for warning in scan.warnings]
+
+
+@pytest.mark.parametrize(
+    ("tags", "text"),
+    [
+        ({"KVP": 100, "ConvolutionKernel": "B70f"}, "B35f, B70f"),
+        ({"BitsStored": 12, "HighBit": 11}, "bits of a pixel 12, 16"),
+    ],
+)
+def test_one_slice_that_differs_is_warned_of(tmp_path, tags, text):
+    write_series(tmp_path, chest_hu(), edit=only(2, **tags))
+    (warning,) = read_ct(tmp_path).warnings
+    assert (warning.code, text in warning.message) == ("mixed-acquisition", True)
+
+
+class TestHeaders:
+    """What headers say about the images, beside their geometry and values."""
+
+    @pytest.mark.parametrize(
+        ("tags", "code"),
+        [
+            ({"BurnedInAnnotation": "YES"}, "burned-in"),
+            ({"LossyImageCompression": "01"}, "lossy-compression"),
+            ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "CT_VNC"]}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "VOLUME", "MAT_REMOVED"]}, "derived-image"),
+            ({"SeriesDescription": "Thorax MIP 10 mm"}, "derived-image"),
+            ({"SeriesDescription": "MonoE 40 keV"}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "MPR"]}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "MPR", "CSA MPR"]}, "derived-image"),
+            ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "AVERAGE"]}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "OTHER"]}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}, None),
+            ({"PatientPosition": "HFS"}, None),
+            ({"PatientPosition": "HFP"}, None),
+            ({"PatientPosition": "HFS", "ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}, "patient-position"),
+            ({"PatientPosition": "HFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, "patient-position"),
+            ({"PatientPosition": "FFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, None),
+            ({"TriggerTime": 700}, None),
+        ],
+    )
+    def test_images_that_headers_cast_doubt_on(self, tmp_path, tags, code):
+        write_series(tmp_path, chest_hu(), tags=tags)
+        assert codes(read_ct(tmp_path)) == ([code] if code else [])
+
+    @pytest.mark.parametrize(
+        ("keyword", "values", "code"),
+        [
+            ("NominalPercentageOfCardiacPhase", [40, 40, 40, 75, 75, 75], ["cardiac-phases"]),
+            ("TriggerTime", [300, 300, 300, 700, 700, 700], ["cardiac-phases"]),
+            ("TriggerTime", [640, 655, 700, 690, 710, 660], []),
+        ],
+    )
+    def test_cardiac_phases_mixed_in_one_stack(self, tmp_path, keyword, values, code):
+        write_series(tmp_path, chest_hu(), edit=lambda ds, k: setattr(ds, keyword, values[k]))
+        assert codes(read_ct(tmp_path)) == code
+
+    def test_a_transfer_syntax_that_loses_detail(self, tmp_path):
+        """No element says so; near-lossless JPEG-LS with a tolerance of 0 loses nothing, which nobody can know."""
+
+        def compress(ds, _):
+            ds.file_meta = FileMetaDataset()
+            ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            ds.compress(JPEGLSNearLossless, jls_error=2, generate_instance_uid=False)
+            ds.pop("LossyImageCompression", None)
+
+        hu = chest_hu(rows=32, columns=32)
+        write_series(tmp_path, hu, edit=compress)
+        scan = read_ct(tmp_path)
+        assert codes(scan) == ["lossy-compression"]
+        assert abs(scan.hu - hu).max() == 2
+
+
+def numbered(k, *, pause_s=0, number=None, **tags):
+    """Acquisition number and time of slice k of six, of which the upper three are another acquisition."""
+    second = k >= 3
+    time = f"1000{0:02d}" if not second else f"{10 + pause_s // 3600:02d}{pause_s // 60 % 60:02d}{pause_s % 60:02d}"
+    return {"AcquisitionNumber": number or 1 + second, "AcquisitionTime": time, **tags}
+
+
+def edited(tags_of):
+    def edit(ds, k):
+        for keyword, value in tags_of(k).items():
+            setattr(ds, keyword, value)
+
+    return edit
+
+
+UIDS = [generate_uid() for _ in range(2)]
+
+
+class TestStack:
+    """Facts that only the slices together reveal."""
+
+    @pytest.mark.parametrize(
+        ("tags_of", "code"),
+        [
+            (lambda k: {"FrameOfReferenceUID": UIDS[0]}, None),
+            (lambda k: {"FrameOfReferenceUID": UIDS[k // 3]}, "several-acquisitions"),
+            (lambda k: numbered(k, pause_s=60), None),
+            (lambda k: numbered(k, pause_s=61), "several-acquisitions"),
+            (lambda k: numbered(k, pause_s=3700), "several-acquisitions"),
+            (lambda k: numbered(k, pause_s=600, number=1), None),
+            (lambda k: {"AcquisitionNumber": k, "AcquisitionTime": f"10{k:02d}00.5"}, None),
+            (lambda k: numbered(k, AcquisitionTime="noon"), None),
+            (
+                lambda k: {"AcquisitionNumber": k // 3, "AcquisitionDateTime": f"2024013{k // 3}120000"},
+                "several-acquisitions",
+            ),
+            (lambda k: {"ImagesInAcquisition": 6}, None),
+            (lambda k: {"ImagesInAcquisition": 4}, None),
+            (lambda k: {"ImagesInAcquisition": 7}, "images-missing"),
+            (lambda k: {"AcquisitionNumber": k // 3, "ImagesInAcquisition": 3}, None),
+            (lambda k: {"AcquisitionNumber": k // 3, "ImagesInAcquisition": 4}, "images-missing"),
+            (lambda k: {"SOPInstanceUID": UIDS[0]}, "uids-repeated"),
+            # 14 columns of 0.7 mm, 12 rows of 0.8 mm
+            (lambda k: {"ReconstructionDiameter": 9.8}, None),
+            (lambda k: {"ReconstructionDiameter": 9.55}, None),
+            (lambda k: {"ReconstructionDiameter": 9.45}, "pixel-size-implausible"),
+            (lambda k: {"ReconstructionDiameter": 10.2}, "pixel-size-implausible"),
+        ],
+    )
+    def test_doubts(self, tmp_path, tags_of, code):
+        write_series(tmp_path, chest_hu(), edit=edited(tags_of))
+        assert codes(read_ct(tmp_path)) == ([code] if code else [])
+
+    def test_how_many_images_are_missing(self, tmp_path):
+        for path in write_series(tmp_path, chest_hu(), tags={"ImagesInAcquisition": 6})[4:]:
+            path.unlink()
+        (warning,) = read_ct(tmp_path).warnings
+        assert (warning.code, "2 may be missing" in warning.message) == ("images-missing", True)
