@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, OrientationError, scan_from_image
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.quality.acquisition import require_oriented
+from CACScoringLib.quality.orientation import require_oriented
 from support.ellipsoid_chest import Chest
 
 CHEST = Chest()
