@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from .slices import blank_slices, repeated_slices
+from .text import abbreviated_list
 from .warning_codes import ADVICE, SEVERE
 
 AIR_HU = -1024
@@ -261,6 +263,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     _check_hounsfield(image)
     warnings = _clamped(image)
     image = _stored_as_hu(oriented(image))
+    warnings += _damaged_slices(sitk.GetArrayViewFromImage(image))
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
@@ -425,6 +428,28 @@ def _stored_as_hu(image: sitk.Image) -> sitk.Image:
     image = sitk.Clamp(image, image.GetPixelID(), AIR_HU, 32767)
     whole = _whole_numbers(sitk.GetArrayViewFromImage(image))
     return sitk.Cast(image, sitk.sitkInt16 if whole else sitk.sitkFloat32)
+
+
+def _damaged_slices(hu: np.ndarray) -> list[ScanWarning]:
+    """Warn of blank slices at the ends, and of copies. Raises SliceGeometryError for blank slices within the scan."""
+    inner, outer = blank_slices(hu)
+    if inner:
+        raise SliceGeometryError(
+            f"{len(inner)} slices within the scan are blank, all voxels of one value (slice "
+            f"{abbreviated_list(map(str, inner))}, from 0 at the feet): their images were lost. Export the CT again."
+        )
+    warnings = []
+    if outer:
+        message = f"{len(outer)} slices at the ends of the scan are blank, so its images end before the volume does."
+        warnings.append(ScanWarning("slices-blank", message))
+    if pairs := repeated_slices(hu):
+        copies = abbreviated_list(f"{copy} of {original}" for original, copy in pairs)
+        message = (
+            f"{len(pairs)} slices are copies (slice {copies}, from 0 at the feet): images were lost, or the scan was "
+            "resampled. Lesions may be missing or doubled."
+        )
+        warnings.append(ScanWarning("slices-repeated", message))
+    return warnings
 
 
 def _clamped(image: sitk.Image) -> list[ScanWarning]:

@@ -115,7 +115,7 @@ def with_values(*counts):
     for value, count in counts:
         hu[at : at + count] = value
         at += count
-    return hu.reshape(4, 10, 50)
+    return hu.reshape(10, 50, 4).transpose(2, 0, 1)  # no slice is filled by one value
 
 
 def spread(low, high, highest=1):
