@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib import api
-from CACScoringLib.core.ct import Acquisition, CTError, MaskError, scan_from_image
+from CACScoringLib.core.ct import Acquisition, CTError, MaskError, NoHeartError, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan
@@ -102,6 +102,35 @@ def test_labels_that_are_all_unassigned_are_no_review(heart_with_two_lesions):
     unassigned = sitk.Cast(labels > 0, sitk.sitkUInt8) * int(Artery.UNASSIGNED)
     with pytest.raises(MaskError, match="not been reviewed"):
         score_scan(scan, heart=heart, lesions=unassigned)
+
+
+def test_a_phantom_without_lungs_is_scored_where_a_reader_labels_it(heart_with_two_lesions):
+    scan, _, labels = heart_with_two_lesions
+    result = score_scan(scan, lesions=labels)
+    assert result.methods["threshold"].total.agatston == pytest.approx(48)
+    assert {"heart-not-found", "blood-unmeasured"} <= codes(result)
+    for lesions in (None, labels * 0):
+        with pytest.raises(NoHeartError, match="No lungs"):
+            score_scan(scan, lesions=lesions)
+
+
+@pytest.mark.parametrize(("blank", "expected"), [(0, True), (11, True), (None, False)])
+def test_a_heart_that_reaches_blank_slices_is_cut(heart_with_two_lesions, blank, expected):
+    scan, heart, labels = heart_with_two_lesions
+    hu = scan.hu.copy()
+    if blank is not None:
+        hu[blank] = -1024
+    changed = scan_from_image(Grid.of(scan.image).image(hu), ACQUISITION)
+    assert ("heart-cut" in codes(score_scan(changed, heart=heart, lesions=labels))) == expected
+
+
+def test_pixels_of_coarse_images_are_warned_of_without_a_network(heart_with_two_lesions):
+    scan, heart, labels = heart_with_two_lesions
+    images = [scan.image, heart, labels]
+    for image in images:
+        image.SetSpacing((4.5, 4.5, 3.0))
+    result = score_scan(scan_from_image(images[0], ACQUISITION), heart=images[1], lesions=images[2])
+    assert "coarse-pixels" in codes(result)
 
 
 def test_a_label_without_meaning_is_refused(heart_with_two_lesions):

@@ -30,6 +30,9 @@ BONE_LABEL = 1
 AORTA_LABEL = 2
 """Labels of `HeartRegion.excluded`."""
 
+AROUND_LESIONS = "lesions"
+"""Source of a region that is no heart, but holds a reader's lesions."""
+
 EXCLUDED_MARGIN_MM = 60.0
 """Further from the heart to the sides nothing mimics coronary calcium; above and below it the aorta's calcium does."""
 
@@ -83,7 +86,7 @@ class HeartRegion:
     their cartilage and sternum with a rim for partial volume; AORTA_LABEL the descending aorta with its wall (left
     out where it could not be followed reliably, as in contrast scans). None where nothing is known, as with a mask
     that the user gave.
-    source: where the mask comes from: "lungs" as found here, or "given", or a network's name.
+    source: where the mask comes from: "lungs" as found here, "given", AROUND_LESIONS, or a network's name.
     warnings: doubts about the region.
     territories: in and around the heart; None where no network has found them, or they do not fit the heart.
     """

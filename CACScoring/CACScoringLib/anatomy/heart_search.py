@@ -23,7 +23,7 @@ from ..core.labels import TERRITORIES
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import GRID_MM, TISSUE_HU, depth_inside, on_working_grid, widened, within
 from .heart_network import heart_mask
-from .heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion, bone_beside, cut_warnings, heart_region
+from .heart_region import AORTA_LABEL, AROUND_LESIONS, BONE_LABEL, HeartRegion, bone_beside, cut_warnings, heart_region
 from .territories import OUTSIDE, Territories, find_territories
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 HEART_MARGIN_MM = 3.0
 """By how much the heart of the territories' network is widened, because moving coronaries leave its outline."""
+
+LESION_MARGIN_MM = 10.0
+"""Region around a reader's lesions where no heart was found."""
 
 LEAST_AGREEMENT = 0.5
 """Dice of the network's heart and the region found from the lungs below which the region is taken: 0.80 and more on six
@@ -54,9 +57,14 @@ chests; 0.02 beside a liver, 0 on one side of an arm that the field of view cuts
 
 def locate_heart(context: ScanContext) -> ScanContext:
     """Find the heart, and the territories of its arteries; errors as of `find_heart`."""
-    networks = context.networks
+    networks, reader = context.networks, context.reader
     models = (networks.heart, networks.territories) if networks else (None, None)
-    region = find_heart(context.scored_scan, context.heart_mask, *models)
+    try:
+        region = find_heart(context.scored_scan, context.heart_mask, *models)
+    except NoHeartError as error:
+        if networks is not None or reader is None or not reader.sites.any():
+            raise
+        region = _around_lesions(context.scored_scan, reader.sites, str(error))
     return replace(context, heart=region).with_warnings(*region.warnings)
 
 
@@ -97,6 +105,13 @@ def find_heart(
             raise NoHeartError(f"{reason}\n{fault}")
         return _from_lungs(lungs, f"The network {model.card.name} found no heart between the lungs.")
     return _without_lungs(scan, region, reason) if lungs is None else _beside_lungs(region, lungs)
+
+
+def _around_lesions(scan: CTScan, sites: np.ndarray, reason: str) -> HeartRegion:
+    """Region around a reader's lesions, for a phantom or a crop without a heart. reason: Why no heart was found."""
+    mask = widened(Grid.of(scan.image).image(sites != 0), LESION_MARGIN_MM)
+    message = f"{reason} Only the labelled lesions were scored, and checks that need a heart were left out."
+    return HeartRegion(mask, None, AROUND_LESIONS, (ScanWarning("heart-not-found", message),))
 
 
 def _attempt(search: Callable[[], HeartRegion]) -> tuple[HeartRegion | None, str]:
@@ -213,7 +228,8 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
         return f"its volume is {volume_ml:.0f} ml; {HEART_ML[0]:.0f} to {HEART_ML[1]:.0f} ml with fat is usual."
     depth_mm = GRID_MM * float(depth_inside(heart).max())
     if depth_mm < HEART_DEPTH_MM:
-        return f"the largest sphere inside it has a radius of {depth_mm:.0f} mm; {HEART_DEPTH_MM:.0f} or more is usual."
+        radius_mm = math.floor(10 * depth_mm) / 10  # never rounded up to what is usual
+        return f"the largest sphere inside it has a radius of {radius_mm:g} mm; {HEART_DEPTH_MM:g} mm or more is usual."
     shell = within(heart, LUNG_REACH_MM / GRID_MM) & ~heart
     lung = sitk.GetArrayViewFromImage(coarse) < TISSUE_HU
     middle = np.argwhere(heart)[:, 2].mean()

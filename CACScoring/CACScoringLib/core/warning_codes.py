@@ -74,6 +74,7 @@ ADVICE = {
     "heart-cut": "Check the heart outline. If the scan ends within the heart, the score is too low.",
     "heart-floor-uncertain": "Check the lower end of the heart outline; give --heart MASK if it is wrong.",
     "heart-from-lungs": "Check the heart outline; give --heart MASK if it is wrong.",
+    "heart-not-found": "No action is needed for a phantom. For a patient, check that all lesions are labelled.",
     "heart-without-lungs": "Check the heart outline; give --heart MASK if it is wrong.",
     "no-territories": "Check the heart mask, and that every lesion has its artery.",
     "hearts-disagree": "Check the heart outline; give --heart MASK if it is wrong.",

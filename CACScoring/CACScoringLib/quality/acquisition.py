@@ -13,7 +13,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..anatomy.heart_region import AROUND_LESIONS
 from ..core.ct import Acquisition, ContrastError, CTScan, ScanWarning
+from ..core.slices import blank_slices
 from .orientation import require_oriented
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ STANDARD_KVP = 120.0
 
 MAX_THICKNESS_MM = 5.0
 MAX_SPACING_MM = 5.0
-"""Thicker or wider than this, small lesions fall below the threshold or between the slices."""
+MAX_PIXEL_MM = 1.5
+"""Thicker or wider than this, small lesions fall below the threshold or between the slices. The widest field of
+a chest CT, 700 mm, has pixels of 1.4 mm."""
 
 THRESHOLD_HU = 130.0
 """Agatston's threshold."""
@@ -45,8 +49,11 @@ WINDOW_MM = 9.0
 FAT_HU = -20.0
 """Windows with a lower median are mostly fat."""
 
-NO_AGENT = frozenset({"", "0", "n", "no", "none", "no contrast", "without contrast", "not applied"})
-"""What scanners write into ContrastBolusAgent when there was none."""
+NO_AGENT = frozenset(
+    {"", "0", "-", "n", "no", "none", "n/a", "na", "no contrast", "non-contrast", "without contrast", "not applied"}
+    | {"unenhanced", "keine", "kein", "kein km", "ohne", "ohne km", "nativ", "native", "sans", "aucun"}
+)
+"""What scanners and people write into ContrastBolusAgent when there was none."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +87,13 @@ def examine_acquisition(context: ScanContext) -> ScanContext:
         context.settings,
         context.normalisation,
     )
-    blood = measure_blood(scan, mask)
-    if normalisation.changes and (before := measure_blood(context.scan, mask)):
+    is_heart = context.heart.source != AROUND_LESIONS
+    blood = measure_blood(scan, mask) if is_heart else None
+    if blood and normalisation.changes and (before := measure_blood(context.scan, mask)):
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
     warnings = [*normalisation.warnings(), *examine(scan, blood, context.rules.threshold_hu)]
-    warnings += require_unenhanced(scan, blood, settings.allow_contrast)
-    if blood is None or not blood.enhanced:  # enhanced vessels look like bone
+    warnings += (*_blank_beside(scan, mask), *require_unenhanced(scan, blood, settings.allow_contrast))
+    if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
         warnings += require_oriented(scan, mask, settings.allow_reversed)
     return replace(context, blood=blood, normalisation=normalisation).with_warnings(*warnings)
 
@@ -105,15 +113,35 @@ def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHO
 
 
 def _doubts(scan: CTScan, blood: BloodPool | None, threshold_hu: float) -> Iterator[ScanWarning]:
-    made, spacing_mm = scan.acquisition, scan.slice_spacing_mm
-    kvp, thickness_mm, agent = made.calcium_kvp, made.slice_thickness_mm, named_agent(made)
-    if kvp is None:
+    yield from _voltage_doubts(scan.acquisition, threshold_hu)
+    yield from _voxel_doubts(scan)
+    if agent := named_agent(scan.acquisition):
+        yield ScanWarning("contrast-tag", f"The scan's DICOM tag names a contrast agent ({agent}).")
+    yield from _blood_doubts(blood, threshold_hu)
+
+
+def _voltage_doubts(made: Acquisition, threshold_hu: float) -> Iterator[ScanWarning]:
+    """Warnings about the X-ray spectrum."""
+    kvp = made.calcium_kvp
+    if made.has_tin_filter:
+        yield ScanWarning(
+            "tin-filter",
+            "The scan was acquired with a tin filter, for which no thresholds are published. Those of 120 kVp "
+            f"({THRESHOLD_HU:g} HU) apply; the score is probably lower than without the filter.",
+        )
+    elif kvp is None:
         yield ScanWarning("kvp-unknown", "The tube voltage is unknown, but the score is valid at 120 kVp only.")
     elif abs(kvp - STANDARD_KVP) > 0.5:
         message = f"The scan was acquired at {kvp:g} kVp, but thresholds and weights are defined at 120 kVp."
         if threshold_hu != THRESHOLD_HU:
             message = f"The scan was acquired at {kvp:g} kVp; the threshold is {threshold_hu:g} HU instead of 130 HU."
         yield ScanWarning("not-120-kvp", message)
+
+
+def _voxel_doubts(scan: CTScan) -> Iterator[ScanWarning]:
+    """Warnings about the size of voxels."""
+    thickness_mm, spacing_mm = scan.acquisition.slice_thickness_mm, scan.slice_spacing_mm
+    pixel_i_mm, pixel_j_mm = scan.image.GetSpacing()[:2]
     if thickness_mm is None:
         yield ScanWarning(
             "thickness-unknown",
@@ -125,6 +153,12 @@ def _doubts(scan: CTScan, blood: BloodPool | None, threshold_hu: float) -> Itera
             "thick-slices",
             f"The slices are {thickness_mm:g} mm thick, more than {MAX_THICKNESS_MM:g} mm, so small lesions may be "
             "missed.",
+        )
+    if max(pixel_i_mm, pixel_j_mm) > MAX_PIXEL_MM + 0.01:
+        yield ScanWarning(
+            "coarse-pixels",
+            f"The pixels measure {pixel_i_mm:g} × {pixel_j_mm:g} mm, more than {MAX_PIXEL_MM:g} mm, so small "
+            "lesions may be missed.",
         )
     if spacing_mm > MAX_SPACING_MM + 0.01:
         yield ScanWarning(
@@ -138,9 +172,15 @@ def _doubts(scan: CTScan, blood: BloodPool | None, threshold_hu: float) -> Itera
             f"There are gaps of {spacing_mm - thickness_mm:.1f} mm between the slices, so lesions may be missed. Check "
             "whether every second slice is missing.",
         )
-    if agent:
-        yield ScanWarning("contrast-tag", f"The scan's DICOM tag names a contrast agent ({agent}).")
-    yield from _blood_doubts(blood, threshold_hu)
+
+
+def _blank_beside(scan: CTScan, heart_mask: sitk.Image) -> tuple[ScanWarning, ...]:
+    """Warn where the heart reaches blank slices at an end of the scan."""
+    heart = np.flatnonzero(sitk.GetArrayViewFromImage(heart_mask).any((1, 2)))
+    if not heart.size or not any(heart[0] - 1 <= k <= heart[-1] + 1 for k in blank_slices(scan.hu)[1]):
+        return ()
+    message = "The heart region reaches blank slices, so part of the heart is missing, and its calcium is not counted."
+    return (ScanWarning("heart-cut", message),)
 
 
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:

@@ -8,6 +8,7 @@ from handmade_networks import loaded
 from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy import heart_search
+from CACScoringLib.anatomy.chest import GRID_MM, on_working_grid
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
@@ -135,6 +136,16 @@ def test_without_lungs_what_is_no_heart_is_refused(chest, monkeypatch, reason, c
     reasons = str(error.value).splitlines()
     assert len(reasons) == 2
     assert "No lungs" in reasons[0]
+
+
+@pytest.mark.parametrize(("depth_mm", "said"), [(29.97, "a radius of 29.9 mm; 30 mm or more is usual"), (30.0, "")])
+def test_a_radius_is_not_rounded_to_what_is_usual(chest, monkeypatch, depth_mm, said):
+    coarse = on_working_grid(chest.image)
+    heart = sitk.Resample(Grid.of(chest.image).image(chest.heart.astype(np.uint8)), coarse)
+    monkeypatch.setattr(heart_search, "depth_inside", lambda heart: np.array([depth_mm / GRID_MM]))
+    reason = heart_search.implausible(coarse, heart)
+    assert said in reason
+    assert ("radius" in reason) == bool(said)
 
 
 class TestTerritories:

@@ -6,6 +6,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, ContrastError, scan_from_image
 from CACScoringLib.quality.acquisition import BloodPool, examine, measure_blood, named_agent, require_unenhanced
+from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 
 GOOD = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)
 UNENHANCED = BloodPool(median_hu=42, bright_hu=50, noise_hu=15, windows=300)
@@ -99,6 +100,38 @@ def test_each_fault_of_the_acquisition_has_its_warning(acquisition, spacing_mm, 
     assert codes(examine(scan, UNENHANCED)) == {code}
 
 
+@pytest.mark.parametrize(
+    ("kvp", "material", "expected"),
+    [
+        (100.0, "TIN", {"tin-filter"}),
+        (150.0, "ALUMINUM TIN", {"tin-filter"}),
+        (100.0, "ALUMINUM", {"not-120-kvp"}),
+        (120.0, None, set()),
+    ],
+)
+def test_a_tin_filter_is_scored_as_120_kvp_with_a_warning(kvp, material, expected):
+    made = Acquisition("test", kvp=kvp, slice_thickness_mm=3.0, filter_material=material)
+    rules = rules_for_tube_voltage(made, ScoringRules())
+    assert rules.threshold_hu == (145.0 if "not-120-kvp" in expected else 130.0)
+    assert codes(examine(Heart(acquisition=made).scan(), UNENHANCED, rules.threshold_hu)) == expected
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "expected"),
+    [
+        ((1.4, 1.4, 3.0), set()),
+        ((1.5, 1.5, 3.0), set()),
+        ((1.52, 1.0, 3.0), {"coarse-pixels"}),
+        ((1.2, 3.0, 3.0), {"coarse-pixels"}),
+        ((4.5, 4.5, 3.0), {"coarse-pixels"}),
+    ],
+)
+def test_coarse_pixels(spacing_mm, expected):
+    image = sitk.GetImageFromArray(SMALL_SCAN)
+    image.SetSpacing(spacing_mm)
+    assert codes(examine(scan_from_image(image, GOOD), UNENHANCED)) == expected
+
+
 @pytest.mark.parametrize(("noise_hu", "expected"), [(23, set()), (35, {"noise"})])
 def test_noise_is_evaluated_by_what_blood_can_reach(noise_hu, expected):
     heart = Heart(blood_hu=45, noise_hu=noise_hu)
@@ -176,6 +209,7 @@ def test_only_the_upper_half_and_windows_off_the_edge_are_measured():
     hu[1:] = 200
     hu[5:8, 9:36, 9:36] = 40
     hu[0, 0, 0] = 1200
+    hu[:, -1, -1] = np.arange(10)  # no slice is blank, or a copy
     images = [sitk.GetImageFromArray(array) for array in (hu.astype(np.int16), mask)]
     blood = measure_blood(scan_from_image(images[0], GOOD), images[1])
     assert blood == BloodPool(median_hu=40.0, bright_hu=40.0, noise_hu=0.0, windows=27)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from CACScoringLib.quality.acquisition import _judge
+from CACScoringLib.quality.orientation import _judge
 
 USUAL = {
     "bone_behind_cm2": 12.0,
