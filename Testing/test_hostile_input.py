@@ -99,7 +99,10 @@ def test_texts_of_a_series(tmp_path, name, capsys):
         assert "&lt;script&gt;alert(1)" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["=1+1", "<img src=x onerror=alert(1)>", "a\nb\x1b[31m", "$(touch x)", "-h"])
+NO_UTF_8 = pytest.param("\udcfc", marks=pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX"))
+
+
+@pytest.mark.parametrize("name", ["=1+1", "<img src=x onerror=alert(1)>", "a\nb\x1b[31m", "$(touch x)", "-h", NO_UTF_8])
 def test_names_of_files(tmp_path, name, capsys):
     write_ct(tmp_path, "nrrd")
     arguments = score_command(tmp_path)
@@ -109,6 +112,22 @@ def test_names_of_files(tmp_path, name, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX")
+def test_results_in_a_folder_whose_name_is_no_utf_8(tmp_path, monkeypatch, capsys):
+    """Where a result lies without --output, beside a scan that an old archive held."""
+    folder = tmp_path / "Herz-\udcfc"
+    folder.mkdir()
+    write_ct(tmp_path, "nrrd")
+    arguments = score_command(tmp_path, "--scene")
+    (tmp_path / "ct.nrrd").rename(folder / "\udcfc.nrrd")
+    monkeypatch.chdir(folder)
+    arguments[1] = "\udcfc.nrrd"
+    at = arguments.index("--output")
+    check_run(arguments[:at] + arguments[at + 2 :], folder, capsys)
+    check_files(folder / "\udcfc-cac")
+    assert (folder / "\udcfc-cac" / "scene.mrb").is_file()
+
+
 def test_links_among_results_are_replaced(tmp_path):
     """What they point to stays as it was."""
     write_ct(tmp_path, "nrrd")

@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .slices import blank_slices, repeated_slices
-from .text import abbreviated_list
+from .text import abbreviated_list, printable
 from .warning_codes import ADVICE, SEVERE
 
 AIR_HU = -1024
@@ -216,7 +216,12 @@ class CTScan:
 
     def __repr__(self) -> str:
         size, spacing = (" × ".join(f"{n:.4g}" for n in v) for v in (self.image.GetSize(), self.image.GetSpacing()))
-        return f"CTScan({self.source.name if self.source else 'in memory'}, {size} voxels of {spacing} mm)"
+        return f"CTScan({self.name or 'in memory'}, {size} voxels of {spacing} mm)"
+
+    @property
+    def name(self) -> str | None:
+        """Name of the file or folder, fit for pages and terminals; None for an image in memory."""
+        return printable(self.source.name) if self.source else None
 
     @property
     def hu(self) -> np.ndarray:

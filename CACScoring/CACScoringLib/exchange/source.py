@@ -178,10 +178,9 @@ def source_of(scan: CTScan, content: dict, *voxels: sitk.Image) -> SourceSeries:
 
 def _headers(scan: CTScan) -> list[Dataset]:
     if not scan.dicom_files:
-        name = "The scan" if scan.source is None else scan.source.name
         raise NotDicomError(
-            f"{name} was not read from a DICOM series, and DICOM results have to refer to one. Give the folder of the "
-            "DICOM series, or leave out --dicom."
+            f"{scan.name or 'The scan'} was not read from a DICOM series, and DICOM results have to refer to one. Give "
+            "the folder of the DICOM series, or leave out --dicom."
         )
     return [_header(path) for path in scan.dicom_files]
 

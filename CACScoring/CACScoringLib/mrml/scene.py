@@ -19,6 +19,7 @@ from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
 from ..core.ct import CTError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from ..core.files import SCHEMA, OutputError, atomic_write
+from ..io.files import path_for_itk
 from ..report.pictures import WINDOW_HU
 from .lesion_segments import add_heart, add_lesions, add_territories
 from .scene_content import SceneContent, content_of_result
@@ -243,8 +244,8 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
     _store_fast(nodes)
     messages = slicer.vtkMRMLMessageCollection()
     try:
-        with atomic_write(path) as half:
-            if not scene.WriteToMRB(str(half), None, messages):
+        with atomic_write(path) as half, path_for_itk(half) as place:
+            if not scene.WriteToMRB(str(place), None, messages):
                 raise OutputError(f"The scene {path} cannot be written: {messages.GetAllMessagesAsString()}")
     except OSError as error:
         raise OutputError(f"The scene {path} cannot be written: {error.strerror}.") from error

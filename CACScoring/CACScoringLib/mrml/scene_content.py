@@ -68,7 +68,7 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
     from ..report.files import site_labels  # for scans just scored
 
     scan = result.scan
-    name = scan.source.name if scan.source is not None else "CT"
+    name = scan.name or "CT"
     if identify and scan.acquisition.patient_name:
         name = f"{scan.acquisition.patient_name} – {name}"
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)

@@ -144,7 +144,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
     return {
         "schema": SCHEMA,
         "input": {
-            "name": result.scan.source.name if result.scan.source else None,
+            "name": result.scan.name,
             "size": list(image.GetSize()),
             "spacing_mm": list(image.GetSpacing()),
         },

@@ -71,7 +71,7 @@ def result_as_html(
     )
     return rendered(
         "score.html",
-        f"Coronary calcium: {result.scan.source.name if result.scan.source else 'CT'}",
+        f"Coronary calcium: {result.scan.name or 'CT'}",
         result=result,
         **_glance(result, reader),
         facts=_facts(result, identify),
