@@ -158,7 +158,10 @@ def _begins_with_elements(start: bytes) -> bool:
 
 
 def read_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableError]]:
-    """Read the headers of all DICOM files below a folder, as `find_slices` does.
+    """Read the headers of all DICOM files below a folder.
+
+    Returns:
+        As `find_slices`; there is at least one slice.
 
     Raises:
         UnreadableError: There is none that can be read.

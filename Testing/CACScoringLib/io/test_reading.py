@@ -49,7 +49,6 @@ REFUSED = [
     (NotHounsfieldError, "slope is 0", {"RescaleSlope": 0}, None),
     (NotHounsfieldError, "MGML, not HU", {"RescaleType": "MGML"}, None),
     (NotHounsfieldError, r"mixes rescale types \(HU, US\)", {}, only(2, RescaleType="US")),
-    (NotHounsfieldError, "inverted", {"PhotometricInterpretation": "MONOCHROME1"}, None),
     (NotVolumeError, "colour", {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, None),
     # Bits of a pixel: where a header describes them wrongly, values are read as others.
     (UnreadableError, "slice002.dcm holds 336 bytes of pixels, and 672 by its header", {}, only(2, BitsAllocated=32)),

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import chest_hu, only, write_series
+from dicom_files import chest_hu, only, save, set_tags, write_series
 
 from CACScoringLib.core.ct import MixedSeriesError, NotCTError, NotVolumeError, SeriesChoiceError
 from CACScoringLib.io.reading import read_ct
@@ -76,6 +76,43 @@ class TestSeriesChoice:
             scan = read_ct(tmp_path, line.split(":")[0])
             np.testing.assert_array_equal(scan.hu, chest_hu(seed=n))
             assert codes(scan) == []
+
+    def parted(self, folder, **tags):
+        """A scan whose upper three slices are a series of their own."""
+        shared = {"StudyInstanceUID": "1.2", "FrameOfReferenceUID": "1.3"}
+        paths = write_series(folder, chest_hu(), tags=shared)
+        for path in paths[3:]:
+            ds = pydicom.dcmread(path)
+            set_tags(ds, {"SeriesInstanceUID": "1.2.4", "SeriesNumber": 4, **tags})
+            save(ds, path)
+        return paths
+
+    def test_one_acquisition_in_two_series(self, tmp_path):
+        self.parted(tmp_path)
+        with pytest.raises(SeriesChoiceError, match="make one stack, which 'all' in place of a number joins"):
+            read_ct(tmp_path)
+        scan = read_ct(tmp_path, "all")
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert len(scan.dicom_files) == 6
+        np.testing.assert_array_equal(read_ct(tmp_path, "3").hu, chest_hu()[:3])
+
+    @pytest.mark.parametrize(
+        "tags",
+        [
+            {"ConvolutionKernel": "B70f"},
+            {"FrameOfReferenceUID": "1.4"},
+            {"StudyInstanceUID": "1.5"},
+            {"KVP": 100},
+            {"ImagePositionPatient": [-100, -120, 33]},
+        ],
+    )
+    def test_series_that_are_no_one_stack_are_not_joined(self, tmp_path, tags):
+        self.parted(tmp_path, **tags)
+        with pytest.raises(SeriesChoiceError) as caught:
+            read_ct(tmp_path)
+        assert "'all'" not in str(caught.value)
+        with pytest.raises(SeriesChoiceError, match="do not make one stack"):
+            read_ct(tmp_path, "all")
 
     def test_localizers_are_no_candidates(self, tmp_path):
         write_series(tmp_path / "ct", chest_hu())

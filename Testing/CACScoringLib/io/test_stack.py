@@ -1,5 +1,7 @@
 """What does not belong to a series is left out with a word, and nothing is where it is not clear what is right."""
 
+import shutil
+
 import numpy as np
 import pydicom
 import pytest
@@ -66,11 +68,32 @@ def test_two_slices_of_one_position_that_could_both_be_right(tmp_path):
         read_ct(tmp_path)
 
 
-@pytest.mark.parametrize("kernel", ["B35f", "B70f"])
-def test_two_full_stacks(tmp_path, kernel):
+def test_two_full_stacks(tmp_path):
     for path in write_series(tmp_path, chest_hu()):
-        add(path, f"copy-{path.name}", ConvolutionKernel=kernel)
+        add(path, f"copy-{path.name}", ConvolutionKernel="B70f")
     with pytest.raises(SliceGeometryError, match="6 slices have the same position"):
+        read_ct(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["slice{:03d} (1).dcm", "copy/slice{:03d}.dcm"])
+def test_a_series_copied_twice(tmp_path, name):
+    """By a file manager or into a folder of its own, with all UIDs."""
+    paths = write_series(tmp_path, chest_hu())
+    (tmp_path / "copy").mkdir()
+    for k, path in enumerate(paths):
+        shutil.copy(path, tmp_path / name.format(k))
+    scan = read_ct(tmp_path)
+    np.testing.assert_array_equal(scan.hu, chest_hu())
+    assert [w.code for w in scan.warnings] == ["images-left-out"]
+    assert "6 copies" in scan.warnings[0].message
+
+
+def test_a_copy_whose_pixels_differ_is_none(tmp_path):
+    hu = chest_hu()
+    hu[2, 5, 5] += 1
+    paths = write_series(tmp_path, chest_hu())
+    add(paths[2], "slice002 (1).dcm", hu[2])
+    with pytest.raises(SliceGeometryError, match="1 slices have the same position"):
         read_ct(tmp_path)
 
 

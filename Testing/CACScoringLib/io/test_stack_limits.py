@@ -21,9 +21,9 @@ def moved(k, offset_mm):
 @pytest.mark.parametrize(
     ("offset_mm", "accepted"),
     [
-        ((0.0, 0.0, 0.14), True),
-        ((0.0, 0.0, -0.14), True),
-        ((0.0, 0.0, 0.3), False),
+        ((0.0, 0.0, 0.24), True),
+        ((0.0, 0.0, -0.24), True),
+        ((0.0, 0.0, 0.27), False),
         ((0.0, 0.0, 2.0), False),
         ((0.49, 0.0, 0.0), True),
         ((0.0, -0.51, 0.0), False),
@@ -39,6 +39,26 @@ def test_one_slice_out_of_its_place(tmp_path, offset_mm, accepted):
         assert scan.slice_spacing_mm == pytest.approx(3.0)
     else:
         with pytest.raises(SliceGeometryError):
+            read_ct(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "jitter_mm", "accepted"), [(3.0, 0.2, True), (3.0, 0.5, False), (1.0, 0.14, True)]
+)
+def test_positions_of_an_encoder(tmp_path, spacing_mm, jitter_mm, accepted):
+    """Every position is off by up to the jitter."""
+
+    def edit(ds, k):
+        x, y, z = ds.ImagePositionPatient
+        ds.ImagePositionPatient = [x, y, float(z) + jitter_mm * (-1, 1, 0)[k % 3]]
+
+    write_series(tmp_path, chest_hu(30), spacing_mm=(0.7, 0.8, spacing_mm), edit=edit)
+    if accepted:
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu(30))
+        assert scan.slice_spacing_mm == pytest.approx(spacing_mm, abs=2 * jitter_mm / 29)
+    else:
+        with pytest.raises(SliceGeometryError, match="unevenly spaced"):
             read_ct(tmp_path)
 
 

@@ -1,0 +1,186 @@
+"""Files below a folder and in archives: all are read, and what cannot be read is named."""
+
+import os
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_files import chest_hu, write_series
+
+from CACScoringLib.core.ct import SeriesChoiceError, UnreadableError
+from CACScoringLib.io import files
+from CACScoringLib.io.reading import read_ct
+
+needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+needs_permissions = pytest.mark.skipif(
+    os.name == "nt" or os.geteuid() == 0, reason="the administrator may read every folder"
+)
+
+
+def codes(scan):
+    return [warning.code for warning in scan.warnings]
+
+
+def scan_in_two_folders(folder):
+    """The lower slices in the folder itself, the upper ones below it."""
+    paths = write_series(folder, chest_hu())
+    (folder / "upper").mkdir()
+    for path in paths[3:]:
+        path.rename(folder / "upper" / path.name)
+    return folder / "upper"
+
+
+@needs_links
+class TestLinks:
+    def test_to_a_folder(self, tmp_path):
+        upper = scan_in_two_folders(tmp_path / "scan")
+        upper.rename(tmp_path / "elsewhere")
+        upper.symlink_to(tmp_path / "elsewhere")
+        scan = read_ct(tmp_path / "scan")
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert scan.warnings == ()
+
+    def test_in_a_circle(self, tmp_path):
+        upper = scan_in_two_folders(tmp_path)
+        (upper / "again").symlink_to(tmp_path)
+        (tmp_path / "twice").symlink_to(upper)
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert scan.warnings == ()
+
+    def test_of_the_last_slice_to_nothing(self, tmp_path):
+        paths = write_series(tmp_path, chest_hu())
+        paths[5].unlink()
+        paths[5].symlink_to(tmp_path / "missing.dcm")
+        scan = read_ct(tmp_path)
+        assert codes(scan) == ["slices-unread"]
+        assert "slice005.dcm" in scan.warnings[0].message
+
+
+class Refused:
+    """Folders that cannot be opened: `os.walk` reports them as if permission were missing."""
+
+    def __init__(self, monkeypatch, folder):
+        self.folder, self.walk = os.fspath(folder), os.scandir
+        monkeypatch.setattr(os, "scandir", self.scandir)
+
+    def scandir(self, path):
+        if os.fspath(path) == self.folder:
+            raise PermissionError(13, "Permission denied", self.folder)
+        return self.walk(path)
+
+
+def test_a_subfolder_without_permission(tmp_path, monkeypatch):
+    upper = scan_in_two_folders(tmp_path)
+    Refused(monkeypatch, upper)
+    scan = read_ct(tmp_path)
+    assert scan.hu.shape[0] == 3
+    assert codes(scan) == ["slices-unread"]
+    assert scan.warnings[0].severe
+    assert "Permission denied" in scan.warnings[0].message
+
+
+def test_a_folder_without_permission(tmp_path, monkeypatch):
+    write_series(tmp_path, chest_hu())
+    Refused(monkeypatch, tmp_path)
+    with pytest.raises(UnreadableError, match="Permission denied"):
+        read_ct(tmp_path)
+
+
+@needs_permissions
+def test_permissions_of_the_system(tmp_path):
+    upper = scan_in_two_folders(tmp_path)
+    upper.chmod(0)
+    try:
+        assert codes(read_ct(tmp_path)) == ["slices-unread"]
+    finally:
+        upper.chmod(0o700)
+
+
+class TestArchives:
+    def pack(self, folder, name="scan.zip"):
+        return shutil.make_archive(str(folder.with_name(name.removesuffix(".zip"))), "zip", folder)
+
+    def test_a_series(self, tmp_path):
+        write_series(tmp_path / "scan" / "deep", chest_hu())
+        archive = self.pack(tmp_path / "scan")
+        scan = read_ct(archive)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert scan.warnings == ()
+        assert (str(scan.source), scan.dicom_files) == (archive, ())
+
+    def test_one_image_file(self, tmp_path):
+        (tmp_path / "scan").mkdir()
+        image = sitk.GetImageFromArray(chest_hu().astype(np.int16))
+        image.SetSpacing((0.7, 0.8, 3.0))
+        sitk.WriteImage(image, str(tmp_path / "scan" / "ct.nii.gz"))
+        np.testing.assert_array_equal(read_ct(self.pack(tmp_path / "scan")).hu, chest_hu())
+
+    def test_several_series_are_listed(self, tmp_path):
+        write_series(tmp_path / "scan" / "a", chest_hu())
+        write_series(tmp_path / "scan" / "b", chest_hu(seed=1), tags={"SeriesNumber": 7})
+        archive = self.pack(tmp_path / "scan")
+        with pytest.raises(SeriesChoiceError, match="2 CT series"):
+            read_ct(archive)
+        np.testing.assert_array_equal(read_ct(archive, "7").hu, chest_hu(seed=1))
+
+    def test_damaged_and_huge_ones(self, tmp_path, monkeypatch):
+        write_series(tmp_path / "scan", chest_hu())
+        archive = tmp_path / "scan.zip"
+        self.pack(tmp_path / "scan")
+        content = bytearray(archive.read_bytes())
+        content[200] ^= 255
+        (tmp_path / "damaged.zip").write_bytes(content)
+        with pytest.raises(UnreadableError, match=r"damaged\.zip cannot be unpacked"):
+            read_ct(tmp_path / "damaged.zip")
+        monkeypatch.setattr(files, "MOST_UNPACKED_BYTES", 1000)
+        with pytest.raises(UnreadableError, match=r"scan\.zip holds [\d,]+ bytes"):
+            read_ct(archive)
+
+    def test_names_that_lead_out_of_the_archive(self, tmp_path):
+        (path, *_) = write_series(tmp_path / "scan", chest_hu())
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for file in sorted((tmp_path / "scan").iterdir()):
+                archive.write(file, f"../../{file.name}")
+        np.testing.assert_array_equal(read_ct(tmp_path / "a.zip").hu, chest_hu())
+        assert [file.name for file in tmp_path.rglob(path.name)] == [path.name]
+
+
+class TestImagesBesideSeries:
+    """A folder with several scans asks which one is meant."""
+
+    def image(self, path, array=None):
+        image = sitk.GetImageFromArray((chest_hu() if array is None else array).astype(np.int16))
+        image.SetSpacing((0.7, 0.8, 3.0))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(image, str(path))
+
+    def test_one_image_file(self, tmp_path):
+        self.image(tmp_path / "deep" / "ct.nii.gz")
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert scan.source == tmp_path
+
+    @pytest.mark.parametrize("with_series", [False, True])
+    def test_several_are_listed(self, tmp_path, with_series):
+        self.image(tmp_path / "a.nii.gz")
+        if with_series:
+            write_series(tmp_path / "dicom", chest_hu(seed=1))
+        else:
+            self.image(tmp_path / "b" / "b.nrrd")
+        with pytest.raises(SeriesChoiceError) as caught:
+            read_ct(tmp_path)
+        assert "a.nii.gz" in str(caught.value)
+        assert ("3: " in str(caught.value), "b/b.nrrd" in str(caught.value)) == (with_series, not with_series)
+        if with_series:
+            np.testing.assert_array_equal(read_ct(tmp_path, "3").hu, chest_hu(seed=1))
+
+    def test_masks_and_results_beside_a_series_are_no_scans(self, tmp_path):
+        write_series(tmp_path, chest_hu())
+        sitk.WriteImage(sitk.GetImageFromArray(np.ones((2, 3, 4), np.uint8)), str(tmp_path / "mask.nii.gz"))
+        self.image(tmp_path / "lesions.seg.nrrd")
+        self.image(tmp_path / "results" / "map.nii.gz")
+        (tmp_path / "results" / "scores.json").write_text("{}")
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())

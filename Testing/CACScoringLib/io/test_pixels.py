@@ -1,0 +1,160 @@
+"""Pixels of slices in every way that DICOM stores them: the same HU, or an error."""
+
+import gzip
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import chest_hu, only, write_series
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from CACScoringLib.core.ct import NotHounsfieldError, UnreadableError
+from CACScoringLib.io.reading import read_ct
+
+
+def stored_as(syntax):
+    """An edit that stores a slice in another transfer syntax."""
+
+    def edit(ds, _):
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        if syntax in (RLELossless, JPEGLSLossless):
+            ds.compress(syntax, generate_instance_uid=False)
+            return
+        ds.file_meta.TransferSyntaxUID = syntax
+        if syntax == ExplicitVRBigEndian:
+            ds.PixelData = np.frombuffer(ds.PixelData, "<u2").byteswap().tobytes()
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "syntax", [RLELossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian]
+)
+@pytest.mark.parametrize("signed", [False, True])
+def test_transfer_syntaxes(tmp_path, syntax, signed):
+    write_series(tmp_path, chest_hu(), signed=signed, edit=stored_as(syntax))
+    assert pydicom.dcmread(tmp_path / "slice000.dcm").file_meta.TransferSyntaxUID == syntax
+    scan = read_ct(tmp_path)
+    np.testing.assert_array_equal(scan.hu, chest_hu())
+    assert scan.warnings == ()
+
+
+def test_a_compression_that_cannot_be_decoded_is_named(tmp_path):
+    def compress(ds, _):
+        stored_as(JPEGLSLossless)(ds, 0)
+        ds.file_meta.TransferSyntaxUID = HTJ2KLossless
+
+    write_series(tmp_path, chest_hu(), edit=compress)
+    with pytest.raises(UnreadableError, match=r"slice000\.dcm.*\(High-Throughput JPEG 2000"):
+        read_ct(tmp_path)
+
+
+def twelve_bits(above):
+    """An edit to 12 of 16 bits stored. above: The bits above these, by the stored values."""
+
+    def edit(ds, _):
+        values = np.frombuffer(ds.PixelData, "<u2")
+        ds.BitsStored, ds.HighBit = 12, 11
+        ds.PixelData = (values & 0x0FFF | above(values)).astype("<u2").tobytes()
+
+    return edit
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    "above",
+    [lambda values: 0, lambda values: values & 0xF000, lambda values: (np.arange(values.size) % 5 == 0) * 0x1000],
+    ids=["none", "sign", "overlay"],
+)
+@pytest.mark.parametrize("syntax", [None, ExplicitVRBigEndian])
+def test_bits_above_those_stored_mean_nothing(tmp_path, signed, above, syntax):
+    def edit(ds, k):
+        twelve_bits(above)(ds, k)
+        if syntax:
+            stored_as(syntax)(ds, k)
+
+    write_series(tmp_path, chest_hu(), signed=signed, intercept=0 if signed else -1024, edit=edit)
+    np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+
+def test_monochrome1_concerns_display_alone(tmp_path):
+    write_series(tmp_path, chest_hu(), tags={"PhotometricInterpretation": "MONOCHROME1"})
+    scan = read_ct(tmp_path)
+    np.testing.assert_array_equal(scan.hu, chest_hu())
+    assert scan.warnings == ()
+
+
+def test_values_that_are_inverted(tmp_path):
+    """Air and lung fill most of a chest; here they have the values of bone."""
+    write_series(tmp_path, 476 - chest_hu(), tags={"PhotometricInterpretation": "MONOCHROME1"})
+    with pytest.raises(NotHounsfieldError, match="inverted"):
+        read_ct(tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 2, 16, 400])
+@pytest.mark.parametrize("at", [0, 100])
+@pytest.mark.parametrize("packed", [False, True])
+def test_bytes_written_into_the_pixels(tmp_path, count, at, packed):
+    """They shift the image, and are left over at the end of the file, where they look like an element or none."""
+    paths = write_series(tmp_path, chest_hu())
+    content = paths[2].read_bytes()
+    start = len(content) - 2 * chest_hu()[2].size + at
+    content = content[:start] + bytes(range(count % 250)) + bytes(count - count % 250) + content[start:]
+    if packed:
+        paths[2].unlink()
+        paths[2] = tmp_path / "slice002.dcm.gz"
+        content = gzip.compress(content)
+    paths[2].write_bytes(content)
+    with pytest.raises(UnreadableError, match=r"slice002\.dcm.*other bytes were written into it"):
+        read_ct(tmp_path)
+
+
+@pytest.mark.parametrize(("extra", "accepted"), [(0, True), (1, True), (2, False), (3, False)])
+def test_a_padding_byte_and_no_more(tmp_path, extra, accepted):
+    """Pixels of one byte in an odd number have one (PS3.5 8.1.1)."""
+
+    def edit(ds, _):
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+        ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype("u1").tobytes() + bytes(extra)
+
+    hu = chest_hu(rows=11, columns=13) // 16 * 16
+    hu[hu > 300] = 1200
+    write_series(tmp_path, hu, slope=16, edit=edit)
+    if accepted:
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, hu)
+    else:
+        with pytest.raises(UnreadableError, match=r"holds 14[56] bytes of pixels, and 143 by its header"):
+            read_ct(tmp_path)
+
+
+def test_elements_after_the_pixels_are_no_surplus(tmp_path):
+    def edit(ds, _):
+        ds.add_new(0xFFFCFFFC, "OB", bytes(30))  # data set trailing padding
+
+    write_series(tmp_path, chest_hu(), edit=edit)
+    np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+
+@pytest.mark.parametrize(
+    "tags", [{"SpacingBetweenSlices": -3.0}, {"SpacingBetweenSlices": 1.0}, {"SliceThickness": 6.0}]
+)
+def test_the_spacing_of_slices_is_that_of_their_positions(tmp_path, tags):
+    write_series(tmp_path, chest_hu(), tags=tags)
+    scan = read_ct(tmp_path)
+    np.testing.assert_array_equal(scan.hu, chest_hu())
+    assert scan.slice_spacing_mm == 3.0
+    assert scan.acquisition.slice_thickness_mm == tags.get("SliceThickness", 3.0)
+
+
+def test_one_slice_whose_bits_differ(tmp_path):
+    write_series(tmp_path, chest_hu(), edit=only(2, BitsStored=12, HighBit=11))
+    np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
