@@ -48,6 +48,26 @@ def test_agatston_of_one_component(hu, weight):
     assert score(phantom).agatston == pytest.approx(3.0 * weight)
 
 
+@pytest.mark.parametrize(
+    ("rules", "agatston"),
+    [
+        ({}, 12.0),
+        ({"connectivity": 4}, 11.0),
+        ({"minimum_pixels": 2}, 12.0),
+        ({"minimum_pixels": 4}, 8.0),
+        ({"connectivity": 4, "minimum_pixels": 2}, 4.0),
+    ],
+)
+def test_rules_that_differ_between_clinics(rules, agatston):
+    """A square of four pixels of 1 mm², four in a diagonal, and two in a diagonal, of which one weighs double."""
+    phantom = phantoms.tissue((20, 20, 4), (1.0, 1.0, 3.0))
+    phantoms.paint_voxels(phantom, [(2, 2, 2), (2, 2, 3), (2, 3, 2), (2, 3, 3)], 150, Artery.LAD)
+    phantoms.paint_voxels(phantom, [(2, n, n) for n in range(8, 12)], 150, Artery.LCX)
+    phantoms.paint_voxels(phantom, [(2, 15, 15)], 150, Artery.RCA)
+    phantoms.paint_voxels(phantom, [(2, 16, 16)], 250, Artery.RCA)
+    assert score(phantom, ScoringRules(**rules)).agatston == pytest.approx(agatston)
+
+
 def test_volume_mass_and_pseudo_mass():
     """4 voxels of 0.5 × 0.5 × 2 mm = 2 mm³ with 200 HU on average: 400 HU·mm³, 0.0008 × 400 = 0.32 mg."""
     phantom = phantoms.tissue((10, 10, 4), (0.5, 0.5, 2.0))
