@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
         "Score one CT, or estimate the probability of coronary calcium from a chest radiograph (--radiograph)."
     )
     add = parser.add_argument
-    add("ct", type=Path, nargs="?", metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
+    add("ct", type=Path, nargs="?", metavar="CT", help="DICOM folder or ZIP archive of one, NIfTI, NRRD or MHA")
     add("--output", type=Path, metavar="DIR", help="folder for the results (default: the CT's name followed by -cac)")
     add("--overwrite", action="store_true", help="replace results that are already in the folder")
     add("--series", metavar="NUMBER|UID", help=SERIES_HELP)
