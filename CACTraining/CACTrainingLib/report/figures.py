@@ -40,7 +40,7 @@ DARK = "#1c2529"
 
 PNG_DPI = 200
 CROWDED_CHARACTERS = 95
-"""Names of groups side by side in a figure that are longer in all are turned."""
+"""Total length of group names side by side above which they are rotated."""
 
 LOOK = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are the same everywhere
@@ -66,8 +66,12 @@ LOOK = {
 class ScorePairs:
     """Two scores of the same scans or patients by one method.
 
-    first, second: [n]; of a reference and the method, or of two scans. limits: of their difference, where there are
-    enough. other_calcium: whether a scan holds calcium that is not coronary, bool [n]; None where that is unknown.
+    Attributes:
+        method: Key of METHODS.
+        first: Score of the reference or of the first scan, [n].
+        second: Score of the method or of the second scan, [n].
+        limits: Limits of agreement, if there are enough pairs.
+        other_calcium: True for scans with non-coronary calcium, bool [n]; None if unknown.
     """
 
     method: str
@@ -84,9 +88,12 @@ class ScorePairs:
 
 @dataclass(frozen=True)
 class Panel:
-    """Values of several methods in the same groups. groups: their names along x.
+    """Values of several methods in the same groups.
 
-    series: by method (a key of METHODS, or a name of its own), a value per group; None where there is none.
+    Attributes:
+        title: Title above the panel.
+        groups: Group names along x.
+        series: Value of each group, or None, by method (a key of METHODS or another name).
     """
 
     title: str
@@ -105,9 +112,9 @@ def rendered(figure: Figure) -> dict[str, bytes]:
         drawing = Drawing(figsize=figure.size_inches, layout="constrained")
         FigureCanvasAgg(drawing)
         figure.draw(drawing)
-        for ending, made_by in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
             stream = io.BytesIO()
-            drawing.savefig(stream, format=ending, dpi=PNG_DPI, facecolor="white", metadata=made_by)
+            drawing.savefig(stream, format=ending, dpi=PNG_DPI, facecolor="white", metadata=metadata)
             files[ending] = stream.getvalue()
     return files
 
@@ -121,8 +128,12 @@ def bland_altman(
 ) -> None:
     """Difference against mean of two scans, a panel per method on common axes, with limits that widen with the mean.
 
-    unit: of the scores, for the axes. linear_to: from there on axes are logarithmic, in both directions. titles: of the
-    axes.
+    Args:
+        drawing: Empty matplotlib figure.
+        panels: Scores by method.
+        unit: Unit of the scores in axis titles.
+        linear_to: Absolute value above which axes are logarithmic.
+        titles: Titles of the x and y axis.
     """
     pairs = [panel.scores for panel in panels]
     highest = max([1e-9, *(scores.mean(1).max() for scores in pairs if len(scores))])
@@ -144,18 +155,19 @@ def against_truth(
     linear_to: float,
     titles: tuple[str, str] = ("True mass", "Measured mass"),
 ) -> None:
-    """Measured against true mass, a panel per method; open marks are scans with calcium that is not coronary.
-
-    The line is equality. linear_to: from there on axes are logarithmic. titles: of the axes.
+    """Measured against true mass, a panel per method, with the line of equality. Scans with non-coronary calcium have
+    open marks. Arguments as for `bland_altman`.
     """
     pairs = [panel.scores for panel in panels]
     highest = max([1e-9, *(scores.max() for scores in pairs if len(scores))])
     line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])
     for axis, panel, scores in _axes_of_methods(drawing, panels, titles, unit):
-        other = np.zeros(len(scores), bool) if panel.other_calcium is None else np.asarray(panel.other_calcium, bool)
+        has_other_calcium = (
+            np.zeros(len(scores), bool) if panel.other_calcium is None else np.asarray(panel.other_calcium, bool)
+        )
         axis.plot(line, line, color=DARK, linewidth=0.8)
-        _dots(axis, *scores[~other].T, panel.method)
-        _dots(axis, *scores[other].T, panel.method, filled=False)
+        _dots(axis, *scores[~has_other_calcium].T, panel.method)
+        _dots(axis, *scores[has_other_calcium].T, panel.method, filled=False)
         _scale(axis, linear_to, *[(-0.15 * linear_to, 1.6 * highest)] * 2)
 
 
@@ -169,8 +181,13 @@ def panels_of_values(
 ) -> None:
     """Values with their intervals, side by side in each group, in one panel or a grid of panels with one legend.
 
-    limits: lowest and highest value of the y axis. connected: with a line from group to group. reference: a value to
-    draw a line at.
+    Args:
+        drawing: Empty matplotlib figure.
+        panels: Values, a panel each.
+        y_title: Title of the y axis.
+        limits: Lowest and highest value of the y axis.
+        connected: True to draw a line from group to group.
+        reference: Value of a horizontal line.
     """
     columns = min(3, len(panels)) if len(panels) != 4 else 2
     grid = drawing.subplots(math.ceil(len(panels) / columns), columns, squeeze=False, sharey=True)
@@ -202,7 +219,7 @@ def panels_of_values(
 
 
 def survival_curves(drawing: Drawing, panels: Sequence[tuple[str, Mapping[str, StepFunction]]]) -> None:
-    """A panel for each way to sort patients, and in it the proportion without event of each group, with its band."""
+    """Proportion without event of each group with its confidence band, a panel per grouping of the patients."""
     axes = drawing.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     lowest = min(float(np.fmin(c.low, c.proportion).min()) for _, curves in panels for c in curves.values())
     for axis, (title, curves) in zip(axes, panels, strict=True):
@@ -218,9 +235,9 @@ def survival_curves(drawing: Drawing, panels: Sequence[tuple[str, Mapping[str, S
     axes[0].set_ylabel("Proportion without event")
 
 
-def look_of(method: str, others: Sequence[str] = ()) -> tuple[str, str]:
-    """Colour and marker. others: all methods of the figure; a name that is none of METHODS gets one by its place."""
-    place = list(others).index(method) if method in others else 0
+def look_of(method: str, methods: Sequence[str] = ()) -> tuple[str, str]:
+    """Colour and marker of a method. A name outside METHODS gets those of its place among the figure's methods."""
+    place = list(methods).index(method) if method in methods else 0
     return METHOD_LOOKS.get(method, OTHER_LOOKS[place % len(OTHER_LOOKS)])
 
 
@@ -236,19 +253,21 @@ def _axes_of_methods(
 
 
 def _scale(axis: Axes, linear_to: float, x: tuple[float, float], y: tuple[float, float]) -> None:
-    """Set axes that are logarithmic from a value on, and their ends."""
+    """Make both axes logarithmic from a value on, and set their ends."""
     powers = 10.0 ** np.arange(math.ceil(math.log10(linear_to)), 8)  # below, they would run into the zero
     axis.set_xscale("symlog", linthresh=linear_to, linscale=0.5)
     axis.set_yscale("symlog", linthresh=linear_to, linscale=0.5)
-    for one in (axis.xaxis, axis.yaxis):
-        one.set_ticks([*-powers[::-1], 0, *powers])
-        one.set_major_formatter(lambda value, _: f"{value:,.0f}".replace("-", "−") if abs(value) >= 1 else f"{value:g}")
+    for line in (axis.xaxis, axis.yaxis):
+        line.set_ticks([*-powers[::-1], 0, *powers])
+        line.set_major_formatter(
+            lambda value, _: f"{value:,.0f}".replace("-", "−") if abs(value) >= 1 else f"{value:g}"
+        )
     axis.set_xlim(*x)
     axis.set_ylim(*y)
 
 
 def _name_groups(axis: Axes, groups: Sequence[str], columns: int) -> None:
-    """columns: how many panels share the figure's width."""
+    """Label the groups along x, rotated if crowded; columns is the number of panels side by side."""
     axis.set_xticks(range(len(groups)), groups)
     if sum(len(group) + 1.5 for group in groups) * columns > CROWDED_CHARACTERS:
         axis.tick_params(axis="x", rotation=35)

@@ -14,12 +14,15 @@ from .parts import PUBLISHED, Cell, Table, heading, p_cell
 
 @dataclass(frozen=True)
 class Measure:
-    """What methods are compared by.
+    """A statistic by which methods are compared.
 
-    items: given the names of methods, the items on which all of them can be compared: scans, or tuples of which the
-    first is a scan; a scan has a `patient`. statistic: of weights [resamples, items], the items and a method; float
-    [resamples]. proportion: whether it is a mean of hits, whose interval is exact where all or none are. methods: that
-    it exists for; None for all.
+    Attributes:
+        title: Column or row title in tables.
+        items: Function of method names that returns the items on which all of them can be compared: scans, or tuples
+            whose first member is a scan; a scan has a `patient`.
+        statistic: Function of weights [resamples, items], items and method; returns float [resamples].
+        proportion: True for a mean of hits, whose interval is exact if all or no items are hits.
+        methods: Methods that have this measure; None for all.
     """
 
     title: str
@@ -32,26 +35,29 @@ class Measure:
         return self.methods is None or method in self.methods
 
 
-class Comparison:
-    """Methods, and the resamples of patients that all of them share.
+class MethodComparison:
+    """Comparison of methods on shared resamples of patients.
 
-    titles: by method, in their order. own: the method that others are compared with. ceiling: a method that is compared
-    with nothing.
+    Attributes:
+        titles: Title by method, in table order.
+        reference: Method that the others are compared with.
+        ceiling: Method left out of comparisons.
+        bootstrap: Resamples of patients.
     """
 
     def __init__(
         self,
         patients: Sequence[Hashable],
         titles: Mapping[Any, str],
-        own: Hashable,
+        reference: Hashable,
         generator: np.random.Generator,
         ceiling: Hashable = None,
     ) -> None:
-        self.titles, self.own, self.ceiling = dict(titles), own, ceiling
+        self.titles, self.reference, self.ceiling = dict(titles), reference, ceiling
         self.bootstrap = Bootstrap(patients, generator)
 
     def estimate(self, measure: Measure, method: Hashable) -> Estimate | None:
-        """A method's measure on all items that it can be measured on; None where it does not exist for the method."""
+        """Estimate of a measure on all items of a method; None if the method has no such measure."""
         return self._result(measure, method, measure.items(method)).estimate if measure.exists_for(method) else None
 
     def _result(self, measure: Measure, method: Hashable, items: Sequence) -> BootstrapResult:
@@ -59,18 +65,24 @@ class Comparison:
         return result.exact_where_certain() if measure.proportion else result
 
     def difference(
-        self, measure: Measure, other: Hashable, own: Hashable | None = None
+        self, measure: Measure, comparator: Hashable, reference: Hashable | None = None
     ) -> tuple[BootstrapResult, BootstrapResult, Difference]:
-        """The measure of one method (the own one when None), of another, and their difference on the same items."""
-        own = self.own if own is None else own
-        items = measure.items(own, other)
-        first, second = (self._result(measure, method, items) for method in (own, other))
+        """Results of the reference and a comparator on the same items, and their difference.
+
+        Args:
+            measure: Measure to compare.
+            comparator: Method that is subtracted.
+            reference: Method that it is subtracted from; None for the comparison's reference.
+        """
+        reference = self.reference if reference is None else reference
+        items = measure.items(reference, comparator)
+        first, second = (self._result(measure, method, items) for method in (reference, comparator))
         return first, second, paired_difference(first, second)
 
     def comparators(self, measure: Measure) -> list:
-        """Methods to compare the own one with; none where there are no values of it."""
-        others = [m for m in self.titles if m not in (self.own, self.ceiling) and measure.exists_for(m)]
-        return others if self.own in self.titles else []
+        """Methods to compare the reference with; empty if the reference was not measured."""
+        comparators = [m for m in self.titles if m not in (self.reference, self.ceiling) and measure.exists_for(m)]
+        return comparators if self.reference in self.titles else []
 
     def value_table(
         self,
@@ -80,12 +92,20 @@ class Comparison:
         note: str = "",
         published: Mapping[str, Mapping[str, Cell]] | None = None,
     ) -> Table:
-        """A row for each method and a column for each measure. published: by measure and method, others' figures."""
+        """Table with a row per method and a column per measure.
+
+        Args:
+            name: Name of the table's file.
+            title: Caption.
+            measures: Columns.
+            note: Text below the table.
+            published: Published figures by measure title and method.
+        """
         published = published or {}
         columns, rows = ["Method"], []
         for measure in measures:
             columns += [measure.title, *([f"{PUBLISHED}: {measure.title}"] if measure.title in published else [])]
-        for method in (m for m in self.titles if any(one.exists_for(m) for one in measures)):
+        for method in (m for m in self.titles if any(measure.exists_for(m) for measure in measures)):
             row: list[Cell] = [self.titles[method]]
             for measure in measures:
                 row.append(self.estimate(measure, method))
@@ -95,38 +115,38 @@ class Comparison:
         return Table(name, title, tuple(columns), tuple(rows), note)
 
     def difference_table(self, name: str, title: str, measures: Sequence[Measure], note: str = "") -> Table:
-        """Under a heading for each measure a row for each other method, on identical items."""
-        columns = ("Compared with", "Items", self.titles.get(self.own, "None"), "The other", "Difference", "p")
+        """Table of differences from the reference on identical items: a heading per measure, a row per comparator."""
+        columns = ("Compared with", "Items", self.titles.get(self.reference, "None"), "The other", "Difference", "p")
         rows: list[tuple[Cell, ...]] = []
         for measure in measures:
             comparators = self.comparators(measure)
             rows += [heading(measure.title, columns)] if comparators else []
             for comparator in comparators:
-                own, other, change = self.difference(measure, comparator)
-                values = (float(own.values[0]), float(other.values[0]), change.estimate, p_cell(change.p))
-                rows.append((f"  {self.titles[comparator]}", own.n, *values))
+                reference, compared, change = self.difference(measure, comparator)
+                values = (float(reference.values[0]), float(compared.values[0]), change.estimate, p_cell(change.p))
+                rows.append((f"  {self.titles[comparator]}", reference.n, *values))
         note = f"{columns[2]} minus the other method, on the same scans or pairs. {note}"
         return Table(name, title, columns, tuple(rows), note)
 
     def paired_rows(self, measures: Sequence[Measure], first: Hashable, second: Hashable) -> list[tuple[Cell, ...]]:
-        """A row for each measure that both have: its title, of both methods, first minus second, and p."""
+        """Row for each measure that both methods have: title, both estimates, first minus second, p."""
         rows = []
-        for measure in (one for one in measures if one.exists_for(first) and one.exists_for(second)):
+        for measure in (m for m in measures if m.exists_for(first) and m.exists_for(second)):
             *results, change = self.difference(measure, second, first)
-            rows.append((measure.title, *(one.estimate for one in results), change.estimate, p_cell(change.p)))
+            rows.append((measure.title, *(result.estimate for result in results), change.estimate, p_cell(change.p)))
         return rows
 
 
 def rates(
     titles: Sequence[str], items: Callable[..., Sequence], hit: Callable[[Any, Any], bool], true: Callable[[Any], bool]
 ) -> list[Measure]:
-    """Measures of detecting something.
+    """Measures of detection.
 
     Args:
         titles: Sensitivity, Specificity, False positives, Positive predictive value, Accuracy or F1, in any order.
         items: As in `Measure`.
-        hit: Whether a method finds an item positive.
-        true: Whether an item is positive.
+        hit: Function of item and method, true if the method calls the item positive.
+        true: Function of an item, true if the item is positive.
     """
 
     def hits(weights: np.ndarray, group: Sequence, method: Any) -> np.ndarray:

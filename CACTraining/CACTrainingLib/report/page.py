@@ -29,7 +29,7 @@ from .parts import PUBLISHED, Cell, Section, Table
 
 PAGE, INDEX = "study.html", "study.json"
 SCHEMA = "cac-study/1"
-"""Of INDEX."""
+"""Format of INDEX."""
 TABLES, FIGURES = "tables", "figures"
 """Folders of the CSV, PNG and SVG files beside the page."""
 
@@ -59,11 +59,15 @@ def write_study(
     "tables": ["tables/NAME.csv", …], "figures": ["figures/NAME.png", …]}], "captions": {file: text}, "facts": {…}},
     with paths relative to the folder and all text plain.
 
-    facts: shown at the end, after the date: data, models with hashes, seeds, seconds. digital: whether the scans are of
-    digital patients, which the page says on top. page_name: of the page's file. In texts and notes `[[name]]` becomes a
-    link to the table or figure of that name.
+    Tables and figures of an earlier study in the folder are removed.
 
-    Tables and figures of an earlier study in the folder are removed, for they are of other numbers.
+    Args:
+        folder: Output folder.
+        title: Heading of the page.
+        sections: Content; in texts and notes `[[name]]` becomes a link to the table or figure of that name.
+        facts: Lines after the date at the end: data, models with hashes, seeds, seconds.
+        digital: True for digital patients, which the page states at the top.
+        page_name: File name of the page.
     """
     numbers, facts = _numbers(sections), {"Date": datetime.date.today().isoformat(), **facts}
     pictures = {figure.name: rendered(figure) for section in sections for figure in section.figures}
@@ -92,8 +96,14 @@ def write_study(
 
 
 def facts_of(models: Iterable[Mapping[str, str]], seed: int, seconds: float) -> dict[str, str]:
-    """How scans were scored and compared. models: as `scores.json` lists them. seconds: of this run."""
-    named = sorted({f"{one['network']}: {one['name']}, SHA-256 {one['sha256'][:16]}" for one in models})
+    """Facts about scoring and comparison for the end of a page.
+
+    Args:
+        models: Models as `scores.json` lists them.
+        seed: Seed of the bootstrap.
+        seconds: Duration of this run.
+    """
+    named = sorted({f"{m['network']}: {m['name']}, SHA-256 {m['sha256'][:16]}" for m in models})
     return {
         "Models": "; ".join(named) or "none",
         "Bootstrap": f"seed {seed}, {RESAMPLES} resamples of patients",
@@ -104,7 +114,7 @@ def facts_of(models: Iterable[Mapping[str, str]], seed: int, seconds: float) -> 
 def _index(
     title: str, sections: Sequence[Section], facts: dict[str, str], digital: bool, numbers: dict[str, str]
 ) -> dict[str, object]:
-    captions, listed = {}, []
+    captions, entries = {}, []
     for section in sections:
         files: dict[str, list[str]] = {TABLES: [], FIGURES: []}
         for folder, ending, parts in ((TABLES, "csv", section.tables), (FIGURES, "png", section.figures)):
@@ -114,9 +124,9 @@ def _index(
                 end = "" if part.title.endswith((".", "?")) else "."
                 captions[file] = f"{numbers[part.name]}. {part.title}{end} {_plain(part.note, numbers)}".rstrip()
         text = [_plain(text, numbers) for text in section.text]
-        listed.append({"name": section.name, "title": section.title, "text": text, **files})
+        entries.append({"name": section.name, "title": section.title, "text": text, **files})
     about = {"schema": SCHEMA, "title": title, "digital": digital}
-    return {**about, "sections": listed, "captions": captions, "facts": facts}
+    return {**about, "sections": entries, "captions": captions, "facts": facts}
 
 
 def _plain(text: str, numbers: dict[str, str]) -> str:
@@ -125,7 +135,7 @@ def _plain(text: str, numbers: dict[str, str]) -> str:
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Remove the tables and figures that an earlier study's index lists; nothing else that lies beside them."""
+    """Remove the tables and figures that an earlier study's index lists, and no other file."""
     index = folder / INDEX
     if not index.is_file():
         return
@@ -149,8 +159,8 @@ def table_as_csv(table: Table) -> str:
     return table_text(columns or table.columns, rows, guarded=True)
 
 
-def shown(cell: Cell) -> str:
-    """A cell as people read it: "0.74 [0.57, 0.85], n = 50", "1,543", "–" for None, "not defined" for NaN."""
+def cell_text(cell: Cell) -> str:
+    """Text of a cell: "0.74 [0.57, 0.85], n = 50", "1,543", "–" for None, "not defined" for NaN."""
     text, interval = _text_and_interval(cell)
     n = f", n = {cell.n:,}" if isinstance(cell, Estimate) else ""
     return f"{text} {interval}".strip() + n
@@ -170,7 +180,7 @@ def _text_and_interval(cell: Cell) -> tuple[str, str]:
 
 
 def _decimals(*values: float) -> int:
-    """As many as the largest value needs, and more where a value that is not 0 would be shown as 0."""
+    """Decimals that the largest value needs; more if another value would be rounded to 0."""
     finite = [abs(value) for value in values if math.isfinite(value)]
     largest = max(finite, default=0.0)
     decimals = 0 if largest >= 100 else 1 if largest >= 10 else 2
@@ -230,15 +240,19 @@ def _body(numbers: dict[str, str], **content: object) -> str:
 
 
 def _layout(table: Table) -> dict[str, Any]:
-    """What a page shows of a table: n where all estimates have one, columns with their classes, and rows; a heading is
-    text, other rows are cells with their classes, text, interval, and n where it is not that of the whole table."""
+    """Table as the template takes it.
+
+    Returns:
+        "n": number of items that all estimates share, or None; "columns": (CSS classes, title) each; "rows": text for a
+        heading, else (CSS classes, text, interval, n or None) for each cell; n is None where the table's n holds.
+    """
     counts = {cell.n for line in table.rows for cell in line if isinstance(cell, Estimate)}
     common = next(iter(counts)) if len(counts) == 1 else None
     words = [_holds_words(table, place) for place in range(len(table.columns))]
 
     def classes(place: int, published: bool, cell: Cell = None) -> str:
         marks = {"words": words[place], "published": published, "indented": str(cell).startswith("  ")}
-        return " ".join(name for name, is_so in marks.items() if is_so)
+        return " ".join(name for name, applies in marks.items() if applies)
 
     def cells(line: tuple[Cell, ...]) -> Iterator[tuple[str, str, str, int | None]]:
         for place, (title, cell) in enumerate(zip(table.columns, line, strict=True)):
@@ -249,12 +263,12 @@ def _layout(table: Table) -> dict[str, Any]:
     return {
         "n": common,
         "columns": [(classes(place, _published(title)), title) for place, title in enumerate(table.columns)],
-        "rows": [shown(line[0]) if set(line[1:]) == {""} else list(cells(line)) for line in table.rows],
+        "rows": [cell_text(line[0]) if set(line[1:]) == {""} else list(cells(line)) for line in table.rows],
     }
 
 
 def _holds_words(table: Table, column: int) -> bool:
-    """Whether a column after the first is text to be read rather than figures to be compared."""
+    """True if a column holds sentences rather than figures."""
     cells = [line[column] for line in table.rows if line[column] not in (None, "")]
     texts = [cell for cell in cells if isinstance(cell, str)]
     return bool(cells) and len(texts) == len(cells) and any(len(text) > 20 for text in texts)

@@ -1,4 +1,4 @@
-"""What a study hands to its page: tables, figures, galleries, and sections of these. `report.page` writes them down."""
+"""Parts of a study's page: tables, figures, galleries, and sections of these. `report.page` writes them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 Cell = str | int | float | Estimate | None
-"""What a table holds: an estimate is shown with its interval and n, None as a dash, NaN as "not defined"."""
+"""Cell of a table. An estimate is shown with its interval and n, None as a dash, NaN as "not defined"."""
 
 PUBLISHED = "Published"
-"""A column whose title begins with this word holds others' figures, and is marked as such on the page."""
+"""First word of the title of a column with figures published by others, which the page marks."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """name: of its files and links, unique in a study; small letters, digits, underscores."""
+    """Part of a page. Its name, unique in a study, names its files and links: small letters, digits, underscores."""
 
     name: str
     title: str
@@ -28,9 +28,12 @@ class _Part:
 
 @dataclass(frozen=True)
 class Table(_Part):
-    """rows: a cell per column; the first cell names the row. note: shown under the table, plain text.
+    """Table of a study. The page marks a column whose title begins with `PUBLISHED`.
 
-    A column whose title begins with `PUBLISHED` is marked as others' figures.
+    Attributes:
+        columns: Column titles.
+        rows: A cell per column; the first cell names the row.
+        note: Plain text below the table.
     """
 
     columns: tuple[str, ...]
@@ -40,9 +43,12 @@ class Table(_Part):
 
 @dataclass(frozen=True)
 class Figure(_Part):
-    """draw: fills an empty matplotlib figure; `report.figures` has ready ones.
+    """Figure of a study.
 
-    size_inches: at the page's width, 7 inches are all of it.
+    Attributes:
+        draw: Function that fills an empty matplotlib figure, such as those of `report.figures`.
+        note: Plain text below the figure.
+        size_inches: Width and height; the page is 7 inches wide.
     """
 
     draw: Callable[[Drawing], None]
@@ -52,7 +58,13 @@ class Figure(_Part):
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a gallery. caption: plain text. link: a page to go on to, relative to the study's own."""
+    """Picture of a gallery.
+
+    Attributes:
+        jpeg: Encoded picture.
+        caption: Plain text.
+        link: Page that the picture links to, relative to the study's page.
+    """
 
     jpeg: bytes
     caption: str
@@ -61,7 +73,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery(_Part):
-    """Pictures that a reader goes through one by one."""
+    """Pictures that a reader pages through."""
 
     pictures: tuple[Picture, ...]
     note: str = ""
@@ -69,7 +81,7 @@ class Gallery(_Part):
 
 @dataclass(frozen=True)
 class Section(_Part):
-    """A part of the results. text: paragraphs before tables and figures, plain text."""
+    """Section of the results; its text is plain paragraphs before the tables and figures."""
 
     text: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -89,7 +101,7 @@ def count(items: Sequence | set | int, name: str) -> str:
 
 
 def p_cell(p: float) -> Cell:
-    """A p-value for a table; below what the resamples can tell it is a bound."""
+    """p-value for a table; a bound below the resolution of the resamples."""
     return "< 0.001" if p < 0.001 else round(p, 4)
 
 
@@ -100,15 +112,23 @@ METHODS = {
     "slices": "Slices counted (control)",
     "noise_free": "Noise-free map (ceiling)",
 }
-"""Title in tables by method. map: the calcium map of `cac score`. reader: the clinical rule in a reader's regions; of
-digital patients in every region with visible calcium, known perfectly. automatic: the automatic clinical score; where
-the models hold no evidence of candidates, the clinical rule on everything dense. slices: how many slices the classifier
-calls positive, at the threshold that its training chose. noise_free: the positive part of what calcium truly adds to
-the scan, without noise."""
+"""Title in tables by method.
+
+- map: the calcium map of `cac score`.
+- reader: the clinical rule in a reader's regions; in digital patients, in the true regions of visible calcium.
+- automatic: the automatic clinical score; the clinical rule on everything dense if the models evaluate no candidates.
+- slices: number of slices that the classifier calls positive at its trained threshold.
+- noise_free: the positive part of the true contribution of calcium to the scan, without noise.
+"""
 
 
 def candidates_counted(scans: int, of: int) -> tuple[str, ...]:
-    """A sentence where the clinical rule counts all candidates of scans, for nothing evaluated them; else none."""
+    """Sentence about scans whose candidates were all counted because no model evaluated them; empty if there are none.
+
+    Args:
+        scans: Number of these scans.
+        of: Number of all scans.
+    """
     if not scans:
         return ()
     return (

@@ -30,8 +30,8 @@ def absolute_difference_fit(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.
     """Linear fit of |a − b| on the mean of a and b.
 
     Least squares (Bland and Altman 1999, section 3.2; Sevrukov 2005, doi:10.2214/AJR.04.1589); a limit of agreement at
-    the level m is LIMIT_FACTOR × (intercept + slope × m). Where the plain fit would start or fall below zero, it is the
-    best one that does not, because a limit cannot be negative.
+    the level m is LIMIT_FACTOR × (intercept + slope × m). Intercept and slope are constrained to be non-negative,
+    because a limit cannot be negative.
 
     Args:
         weights: float [resamples, items].
@@ -51,14 +51,15 @@ def absolute_difference_fit(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.
 
 
 def limits_of_agreement(pairs: np.ndarray, empirical: bool = False) -> Limits:
-    """Limits of agreement of pairs: 95 % stay within factor × (intercept + slope × mean), see
-    `absolute_difference_fit`.
+    """Limits of agreement of pairs: 95 % of differences lie within factor × (intercept + slope × mean).
+
+    Intercept and slope are those of `absolute_difference_fit`.
 
     Args:
         pairs: [n, 2].
-        empirical: whether the factor is the one within which 95 % of these pairs lie, where that is larger than
-            LIMIT_FACTOR, which holds for normal differences. Differences of scores are not normal (a score may be zero
-            in one scan), and change must not be reported too often.
+        empirical: True to raise the factor from LIMIT_FACTOR, which holds for normal differences, to the one that
+            covers 95 % of these pairs. Differences of scores are not normal (a score may be zero in one scan), and
+            change must not be reported too often.
     """
     intercept, slope = (float(x[0]) for x in absolute_difference_fit(np.ones((1, len(pairs))), pairs))
     factor, expected = LIMIT_FACTOR, intercept + slope * pairs.mean(1)
@@ -78,16 +79,16 @@ def agreement(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """
     if not len(pairs):
         return np.full(len(weights), np.nan)
-    rows, columns, rest = _mean_squares(weights, np.asarray(pairs, float))
+    rows, columns, residual = _mean_squares(weights, np.asarray(pairs, float))
     n, k = weights.sum(1), pairs.shape[1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        whole = rows + (k - 1) * rest + k * (columns - rest) / n
-        # Where all scores drawn are the same, only rounding is left.
-        return np.where((n > 1) & (whole > 1e-9 * np.var(pairs)), (rows - rest) / whole, np.nan)
+        total_variance = rows + (k - 1) * residual + k * (columns - residual) / n
+        # Equal scores in a resample leave only rounding errors.
+        return np.where((n > 1) & (total_variance > 1e-9 * np.var(pairs)), (rows - residual) / total_variance, np.nan)
 
 
 def _mean_squares(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of rows, of columns and of the rest, float [resamples] each."""
+    """Mean squares of rows, columns and residuals, float [resamples] each."""
     n, k = weights.sum(1), pairs.shape[1]
     with np.errstate(invalid="ignore", divide="ignore"):
         # Around the sample's own mean, so that sums of squares lose no digits.
@@ -97,19 +98,19 @@ def _mean_squares(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, n
         by_row = pairs.mean(1)
         rows = k * (weights @ by_row**2 - n * middle**2)
         columns = n * ((by_column - middle[:, None]) ** 2).sum(1)
-        rest = weights @ (pairs**2).sum(1) - n * k * middle**2 - rows - columns
-        return rows / (n - 1), columns / (k - 1), np.maximum(rest, 0) / ((n - 1) * (k - 1))
+        residual = weights @ (pairs**2).sum(1) - n * k * middle**2 - rows - columns
+        return rows / (n - 1), columns / (k - 1), np.maximum(residual, 0) / ((n - 1) * (k - 1))
 
 
 def kappa(weights: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int) -> np.ndarray:
     """Cohen's κ with linear weights (Cohen 1968, doi:10.1037/h0026256), float [resamples].
 
-    NaN where all are of one class in both.
+    NaN if both raters give all items one class.
 
     Args:
         weights: float [resamples, items].
         first, second: int [items], classes from 0 in their order.
-        classes: how many there are.
+        classes: Number of classes.
     """
     cells = np.eye(classes * classes)[np.asarray(first, int) * classes + np.asarray(second, int)]
     table = (weights @ cells).reshape(-1, classes, classes)

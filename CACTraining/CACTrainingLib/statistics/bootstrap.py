@@ -20,7 +20,7 @@ from scipy import stats
 RESAMPLES = 2000
 LEVEL = 0.95
 LEAST_PATIENTS = 5
-"""With fewer patients there is no interval: too few different samples can be drawn from them."""
+"""Fewest patients for an interval; fewer allow too few different resamples."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Estimate:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] (n = {self.n})"
 
     def as_json(self) -> dict[str, float | None]:
-        """For a model's card: "estimate", "low" and "high", what is no number as null."""
+        """Form in a model's card: "estimate", "low" and "high", with NaN as null."""
         values = {"estimate": self.value, "low": self.low, "high": self.high}
         return {name: round(float(value), 4) if math.isfinite(value) else None for name, value in values.items()}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of one method minus another, on the same scans. p: two-sided, by the bootstrap (`p_value`)."""
+    """One method minus another on the same scans, with its two-sided bootstrap p (`p_value`)."""
 
     estimate: Estimate
     p: float
@@ -55,8 +55,11 @@ class Difference:
 class BootstrapResult:
     """A measure in resamples.
 
-    values: float [1 + resamples], the sample's own first. n, patients: numbers of items and of their patients.
-    exact: the interval where resamples have none, because all or no items are hits.
+    Attributes:
+        values: float [1 + resamples]; the first is the sample's value.
+        n: Number of items.
+        patients: Number of patients.
+        exact: Estimate with the exact interval, if all or no items are hits and resamples give none.
     """
 
     values: np.ndarray
@@ -69,16 +72,19 @@ class BootstrapResult:
         return self.exact or estimate(self.values, self.n, self.patients)
 
     def exact_where_certain(self) -> BootstrapResult:
-        """The same proportion, with the exact interval where all or none are hits."""
+        """Add the exact interval to a proportion if all or no items are hits."""
         if not self.n or self.values[0] not in (0, 1):
             return self
         return replace(self, exact=exact_proportion(bool(self.values[0]), self.n, self.patients))
 
 
 class Bootstrap:
-    """Resamples of patients: how often each was drawn.
+    """Resamples of patients, held as the number of times that each was drawn.
 
-    patients: all of a study; names may repeat. generator: the source of the draws; the same seed gives the same draws.
+    Args:
+        patients: All patients of a study; names may repeat.
+        generator: Source of the draws; the same seed gives the same draws.
+        resamples: Number of resamples besides the sample itself.
     """
 
     def __init__(
@@ -91,15 +97,15 @@ class Bootstrap:
             self._counts[1:] = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
 
     def weights(self, patients: Sequence[Hashable]) -> np.ndarray:
-        """Count of each item: float [1 + resamples, items]. patients: whose each item is."""
+        """Count of each item, float [1 + resamples, items], from the patient of each item."""
         return self._counts[:, [self._place[name] for name in patients]]
 
     def result(self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable]) -> BootstrapResult:
-        """A statistic of some items in all resamples, a part of them at a time.
+        """Compute a statistic of items in all resamples, in chunks.
 
         Args:
-            statistic: of weights, float [resamples, items].
-            patients: whose each item is.
+            statistic: Function of weights, float [resamples, items].
+            patients: Patient of each item.
         """
         place = [self._place[name] for name in patients]
         rows = max(1, _CHUNK // max(1, len(place)))
@@ -107,29 +113,34 @@ class Bootstrap:
         return BootstrapResult(np.concatenate([statistic(part) for part in parts]), len(place), len(set(patients)))
 
     def proportion(self, patients: Sequence[Hashable], hits: np.ndarray) -> BootstrapResult:
-        """Proportion of hits among some items. Where all or none are hits, every resample gives the same value; then
-        the interval is `exact_proportion`'s.
+        """Proportion of hits among items; its interval is exact (`exact_proportion`) if all or none are hits.
 
         Args:
-            patients: whose each item is.
+            patients: Patient of each item.
             hits: bool [items].
         """
         return self.result(partial(mean, values=np.asarray(hits, float)), patients).exact_where_certain()
 
 
 _CHUNK = 4_000_000
-"""Weights of items held at once."""
+"""Number of weights held in memory at once."""
 
 
 def patient_estimate(
     statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable], seed: int = 0
 ) -> Estimate:
-    """A statistic of items with its interval. statistic: of weights, float [resamples, items]. patients: of items."""
+    """Statistic of items with its interval.
+
+    Args:
+        statistic: Function of weights, float [resamples, items].
+        patients: Patient of each item.
+        seed: Seed of the draws.
+    """
     return Bootstrap(patients, np.random.default_rng(seed)).result(statistic, patients).estimate
 
 
 def patient_mean(values: Sequence[tuple[Hashable, float]], seed: int = 0) -> Estimate:
-    """Mean of values with its interval; NaN without any. values: patient and value of each item."""
+    """Mean with its interval of (patient, value) pairs; NaN without any."""
     if not values:
         return Estimate(math.nan, math.nan, math.nan, 0)
     patients, items = zip(*values, strict=True)
@@ -139,11 +150,11 @@ def patient_mean(values: Sequence[tuple[Hashable, float]], seed: int = 0) -> Est
 def estimate(values: np.ndarray, n: int, patients: int) -> Estimate:
     """A statistic's value with its percentile interval (Efron and Tibshirani 1993, chapter 13.3).
 
-    Resamples for which the statistic is not defined are left out; where those are more than half, or there are fewer
-    than LEAST_PATIENTS patients, there is no interval.
+    Resamples with an undefined statistic are left out. There is no interval if those are more than half, or if there
+    are fewer than LEAST_PATIENTS patients.
 
     Args:
-        values: float [1 + resamples], first that of the sample.
+        values: float [1 + resamples]; the first is the sample's value.
         n: number of items.
         patients: number of patients.
     """
@@ -162,7 +173,7 @@ def exact_proportion(hits: bool, n: int, patients: int) -> Estimate:
     Clopper and Pearson 1934 (doi:10.1093/biomet/26.4.404), by SciPy.
 
     Args:
-        hits: whether all items are hits, or none.
+        hits: True if all items are hits, False if none is.
         n: number of items.
         patients: number of patients.
     """
@@ -173,8 +184,8 @@ def exact_proportion(hits: bool, n: int, patients: int) -> Estimate:
 def p_value(values: np.ndarray) -> float:
     """Two-sided p of a difference being zero: twice the proportion of resamples beyond zero, ties counted.
 
-    values: as for `estimate`. Never below 2 / (resamples + 1); NaN where the difference is not defined. It is below
-    0.05 where the percentile interval leaves zero out (Efron and Tibshirani 1993, chapter 15.4).
+    Never below 2 / (resamples + 1); NaN if the difference is not defined; below 0.05 where the percentile interval
+    excludes zero (Efron and Tibshirani 1993, chapter 15.4). Values as for `estimate`.
     """
     resampled = values[1:][np.isfinite(values[1:])]
     if not math.isfinite(values[0]) or 2 * len(resampled) < len(values) - 1:
@@ -195,7 +206,7 @@ def paired_difference(first: BootstrapResult, second: BootstrapResult) -> Differ
 
 
 def ratio(weights: np.ndarray, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Sum over sum, float [resamples]; NaN where the denominator's is 0.
+    """Ratio of weighted sums, float [resamples]; NaN where the denominator is 0.
 
     Args:
         weights: float [resamples, items].

@@ -10,14 +10,14 @@ from scipy.spatial import KDTree
 from CACScoringLib.core.ct import MaskError, same_grid
 
 
-def mask_agreement(found: sitk.Image, reference: sitk.Image) -> tuple[float, float, float]:
-    """Dice; Hausdorff distance, mm; average symmetric surface distance, mm.
+def mask_agreement(predicted: sitk.Image, reference: sitk.Image) -> tuple[float, float, float]:
+    """Dice, Hausdorff distance and average symmetric surface distance of two masks.
 
     A surface is the inside voxels that touch the outside by a face (the image's edge counts as outside), and distances
     run between voxel centres. The Hausdorff distance is the largest, the average is over the voxels of both surfaces.
 
     Args:
-        found, reference: masks on one grid, any value above 0 is inside.
+        predicted, reference: Masks on one grid; any value above 0 is inside.
 
     Returns:
         Dice, Hausdorff distance in mm, and average symmetric surface distance in mm.
@@ -25,15 +25,15 @@ def mask_agreement(found: sitk.Image, reference: sitk.Image) -> tuple[float, flo
     Raises:
         MaskError: the masks lie on two grids, or one is empty.
     """
-    if not same_grid(found, reference):
+    if not same_grid(predicted, reference):
         raise MaskError("The two heart masks lie on different grids. Resample one to the other first.")
-    masks = [sitk.GetArrayViewFromImage(mask) > 0 for mask in (found, reference)]
+    masks = [sitk.GetArrayViewFromImage(mask) > 0 for mask in (predicted, reference)]
     for mask, name in zip(masks, ("found", "reference"), strict=True):
         if not mask.any():
             raise MaskError(f"The {name} heart mask is empty: there is no surface to measure from.")
     box = ndimage.find_objects((masks[0] | masks[1]).view(np.uint8))[0]
     first, second = (mask[box] for mask in masks)
-    spacing = np.array(found.GetSpacing()[::-1])
+    spacing = np.array(predicted.GetSpacing()[::-1])
     surfaces = [_surface(mask) * spacing for mask in (first, second)]
     trees = [KDTree(points) for points in surfaces]
     distances = np.concatenate([trees[1].query(surfaces[0])[0], trees[0].query(surfaces[1])[0]])

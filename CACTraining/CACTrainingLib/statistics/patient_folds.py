@@ -1,4 +1,4 @@
-"""Patients split into parts of which each has its proportion of every category of score."""
+"""Splits of patients into parts with the same proportions of score categories."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 CATEGORIES = (0.0, 100.0, 400.0)
-"""Scores above 0, from 100 and from 400 are categories of their own."""
+"""Agatston scores at which categories begin: above 0, from 100, from 400."""
 CATEGORY_TITLES = ("0", "1–99", "100–399", "≥ 400")
-"""By the numbers that `category_of` gives."""
+"""Titles by the numbers of `category_of`."""
 
 
 def category_of(agatston: np.ndarray) -> np.ndarray:
@@ -20,16 +20,16 @@ def category_of(agatston: np.ndarray) -> np.ndarray:
 
 
 def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed: int | None) -> np.ndarray:
-    """Part of each case among `count` parts, int [n]: no patient in two, and the categories in the same proportions.
+    """Assign each case to one of `count` parts, int [n], by scikit-learn's StratifiedGroupKFold.
 
-    There have to be `count` patients at least, and as many cases of one category. By scikit-learn's
-    StratifiedGroupKFold.
+    No patient is in two parts, and all parts have the same proportions of categories. Needs at least `count` patients,
+    and as many cases of one category.
 
     Args:
-        patients: of the cases, [n].
+        patients: Patient of each case, [n].
         category: int [n].
-        count: number of parts.
-        seed: of the order; None to leave it as it is.
+        count: Number of parts.
+        seed: Seed of the order; None to keep it.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 

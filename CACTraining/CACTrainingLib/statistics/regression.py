@@ -39,9 +39,9 @@ def correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> n
         first, second: [items] or [resamples, items].
     """
     first, second = (_centred(weights, np.asarray(x, float)) for x in (first, second))
-    both = np.einsum("rn,rn->r", weights, first * second)
+    covariance = np.einsum("rn,rn->r", weights, first * second)
     spread = np.sqrt(np.einsum("rn,rn->r", weights, first**2) * np.einsum("rn,rn->r", weights, second**2))
-    return np.divide(both, spread, out=np.full(len(weights), np.nan), where=spread > 1e-12)
+    return np.divide(covariance, spread, out=np.full(len(weights), np.nan), where=spread > 1e-12)
 
 
 def linear_fit(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,12 +11,11 @@ from .regression import ranks
 
 
 def above(scores: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
-    """Indicators of scores [n] above thresholds: float32 0 or 1, [n, thresholds]. Above 0 is more than 0, else at
-    least.
+    """Indicators of scores that reach thresholds: float32 0 or 1, [n, thresholds].
 
     Args:
         scores: [n].
-        thresholds: of the score.
+        thresholds: Scores to reach; the threshold 0 has to be exceeded.
     """
     scores, limits = np.asarray(scores)[:, None], np.asarray(thresholds)[None]
     return np.where(limits == 0, scores > 0, scores >= limits).astype(np.float32)
@@ -69,22 +68,22 @@ def areas(values: np.ndarray, scores: np.ndarray, thresholds: Sequence[float]) -
 
 
 def area_interval(values: np.ndarray, positive: np.ndarray, seed: int) -> tuple[float, float]:
-    """Central 95 % of the area over 1000 resamples of the patients, by SciPy; NaN of fewer than two of a class.
+    """Percentile 95 % interval of the area over 1000 resamples, by SciPy; NaN if a class has fewer than two members.
 
-    Positives and negatives are each drawn anew, so that none is ever missing.
+    Positives and negatives are drawn separately, so that every resample holds both.
 
     Args:
         values: [n].
         positive: bool [n].
-        seed: of the draws.
+        seed: Seed of the draws.
     """
     parts = values[np.asarray(positive, bool)], values[~np.asarray(positive, bool)]
     if min(map(len, parts)) < 2:
         return float("nan"), float("nan")
 
-    def area_of(first: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
-        wins = stats.mannwhitneyu(first, other, axis=axis, method="asymptotic").statistic
-        return wins / (first.shape[axis] * other.shape[axis])
+    def area_of(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
+        wins = stats.mannwhitneyu(first, second, axis=axis, method="asymptotic").statistic
+        return wins / (first.shape[axis] * second.shape[axis])
 
     generator = np.random.default_rng([seed, 5])
     result = stats.bootstrap(parts, area_of, n_resamples=1000, batch=100, method="percentile", rng=generator)
@@ -92,8 +91,7 @@ def area_interval(values: np.ndarray, positive: np.ndarray, seed: int) -> tuple[
 
 
 def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of pairs within a fold, float [resamples]: networks of different folds are not on one
-    scale.
+    """Area under the ROC curve of pairs within folds, float [resamples], for networks whose outputs differ in scale.
 
     Args:
         weights: float [resamples, items].
@@ -112,7 +110,7 @@ def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, score
 
 
 def threshold_at(negative: np.ndarray, most_false: float) -> float:
-    """The lowest probability that at most this proportion of the negatives reach; between 0 and 1."""
+    """Return the lowest threshold, 0 to 1, that at most the proportion `most_false` of the negatives reaches."""
     ordered = np.sort(negative)[::-1]
     allowed = int(most_false * len(ordered))
     return float(min(1.0, np.nextafter(ordered[allowed], ordered.dtype.type(2)))) if allowed < len(ordered) else 0.0

@@ -18,16 +18,23 @@ from scipy import stats
 from .bootstrap import LEVEL, Estimate
 
 MOST_LOG_HAZARD = 10.0
-"""A logarithm of a hazard ratio beyond this is one that did not converge: nobody of a group had an event."""
+"""Absolute log hazard ratio above which a fit did not converge, because a group has no event."""
 
 _CHUNK = 20_000_000
-"""Pairs looked at at once."""
+"""Number of pairs held in memory at once."""
 
 
 @dataclass(frozen=True)
 class StepFunction:
-    """Proportion without event: `proportion` from each of `times` on (0 first), with its interval; NaN where the share
-    is 1 or 0. n: patients."""
+    """Proportion without event over time.
+
+    Attributes:
+        times: Times at which the proportion changes; the first is 0.
+        proportion: Proportion from each time on.
+        low: Lower limit of the interval; NaN where the proportion is 0 or 1.
+        high: Upper limit of the interval; NaN where the proportion is 0 or 1.
+        n: Number of patients.
+    """
 
     times: np.ndarray
     proportion: np.ndarray
@@ -36,7 +43,7 @@ class StepFunction:
     n: int
 
     def at(self, time: float) -> Estimate:
-        """The proportion at a time; NaN after the last that anybody was followed."""
+        """Proportion at a time; NaN after the end of follow-up."""
         if not self.n or time > self.times[-1]:
             return Estimate(math.nan, math.nan, math.nan, self.n)
         place = int(np.searchsorted(self.times, time, "right")) - 1
@@ -70,7 +77,7 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
 
 
 def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> float | None:
-    """p of the test that groups do not differ; None where there is one only, or too few events.
+    """p of the log-rank test; None for a single group or too few events.
 
     Args:
         time: from 0 up, [n].
@@ -90,8 +97,8 @@ def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> float | 
 def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
     """Cox's hazard ratio per unit of each column, all in one model.
 
-    A column that makes its ratio endless or undefined (nobody with it had an event) has NaN. All have, where the model
-    cannot be fitted.
+    NaN for a column whose ratio is infinite or undefined (no patient with it had an event), and for all columns if the
+    model cannot be fitted.
 
     Args:
         time: from 0 up, [n].
@@ -101,24 +108,26 @@ def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.
     from statsmodels.duration.hazard_regression import PHReg
 
     n = len(time)
-    nothing = dict.fromkeys(columns, Estimate(math.nan, math.nan, math.nan, n))
+    undefined = dict.fromkeys(columns, Estimate(math.nan, math.nan, math.nan, n))
     design = np.column_stack(list(columns.values())).astype(float)
     if not event.any() or np.linalg.matrix_rank(design - design.mean(0)) < design.shape[1]:
-        return nothing
+        return undefined
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what did not converge is recognised by its size
+            warnings.simplefilter("ignore")  # ratios that did not converge are recognised by their size
             fit = PHReg(time, design, status=event.astype(int), ties="efron").fit(disp=0)
             ends = np.asarray(fit.conf_int(alpha=1 - LEVEL))
     except (np.linalg.LinAlgError, ValueError):
-        return nothing
-    found = {}
+        return undefined
+    ratios = {}
     for number, name in enumerate(columns):
         log, limits = float(fit.params[number]), ends[number]
-        sound = abs(log) < MOST_LOG_HAZARD and np.isfinite(limits).all() and np.abs(limits).max() < 2 * MOST_LOG_HAZARD
-        values = (math.exp(v) for v in (log, *limits)) if sound else (math.nan,) * 3
-        found[name] = Estimate(*map(float, values), n)
-    return found
+        has_converged = (
+            abs(log) < MOST_LOG_HAZARD and np.isfinite(limits).all() and np.abs(limits).max() < 2 * MOST_LOG_HAZARD
+        )
+        values = (math.exp(v) for v in (log, *limits)) if has_converged else (math.nan,) * 3
+        ratios[name] = Estimate(*map(float, values), n)
+    return ratios
 
 
 def linear_predictor(time: np.ndarray, event: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
@@ -130,15 +139,16 @@ def linear_predictor(time: np.ndarray, event: np.ndarray, columns: np.ndarray) -
         columns: [n, columns].
     """
     ratios = hazard_ratios(time, event, {str(n): column for n, column in enumerate(columns.T)})
-    logs = np.array([math.log(one.value) if one.value > 0 else math.nan for one in ratios.values()])
+    logs = np.array([math.log(ratio.value) if ratio.value > 0 else math.nan for ratio in ratios.values()])
     return columns @ logs if np.isfinite(logs).all() else None
 
 
 def concordance(weights: np.ndarray, time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> np.ndarray:
-    """Harrell's C, float [resamples]: of pairs in which one had the event while the other was still followed without,
-    the proportion in which the one had the higher risk; equal risks count half.
+    """Harrell's C, float [resamples].
 
-    Who is lost at the very time of an event was still without. Two events at the same time are no pair (Harrell 1996,
+    A pair is a patient with an event and a patient followed longer without. C is the proportion of pairs in which the
+    first has the higher risk; equal risks count half. A patient lost at the time of an event counts as followed longer;
+    two events at the same time are no pair (Harrell 1996,
     10.1002/(SICI)1097-0258(19960229)15:4<361::AID-SIM168>3.0.CO;2-4).
 
     Args:

@@ -25,7 +25,7 @@ from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, lis
 from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices, prepare
 from ..experiments.jobs import StudyError, make_folder
 from ..project.project import Project, is_project
-from ..report.measures import Comparison
+from ..report.measures import MethodComparison
 from ..report.page import table_as_csv, write_study
 from ..report.parts import Section, Table, count, heading
 from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
@@ -265,7 +265,7 @@ def _results_section(
     comparators: Sequence[Comparator], cases: Sequence[Case], evaluator: Evaluator, generator: np.random.Generator
 ) -> Section:
     labels = [one.label for one in comparators]
-    comparison = Comparison([case.patient for case in cases], dict(enumerate(labels)), 0, generator)
+    comparison = MethodComparison([case.patient for case in cases], dict(enumerate(labels)), 0, generator)
     measures = evaluator.measures(cases, [one.threshold for one in comparators])
     rows = [
         (

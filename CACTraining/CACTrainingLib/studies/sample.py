@@ -8,7 +8,7 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTError
 
-from ..report.measures import Comparison, patients_of
+from ..report.measures import MethodComparison, patients_of
 from ..report.parts import METHODS, count
 from .records import StudyRecord, pairs_of
 
@@ -32,7 +32,7 @@ class MixedUnitsError(CTError):
     """Records of one study give masses in different units."""
 
 
-class Sample(Comparison):
+class Sample(MethodComparison):
     """The scans of a study. scans: those that were scored; pairs: of both scans of a patient; unit: of mass.
 
     titles: of the methods that any scan has a value of, in their order. own: the one that the others are compared with.

@@ -10,7 +10,7 @@ import numpy as np
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
 from ..report import figures as drawings
-from ..report.measures import Comparison, Measure, rates
+from ..report.measures import Measure, MethodComparison, rates
 from ..report.parts import METHODS, Cell, Figure, Section, Table, count, heading
 from ..statistics.agreement import agreement, kappa, limits_of_agreement
 from ..statistics.bootstrap import mean, ratio
@@ -25,7 +25,7 @@ Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Of weights [resamples, scans], the reference's scores and a method's."""
 
 
-class Compared(Comparison):
+class Compared(MethodComparison):
     """All compared scans, by the methods that scored all of them. vessels: of the `Reference`."""
 
     def __init__(

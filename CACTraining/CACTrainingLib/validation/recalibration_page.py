@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from ..report.measures import Comparison, Measure
+from ..report.measures import Measure, MethodComparison
 from ..report.parts import METHODS, Cell, Section, Table, count
 from ..statistics.bootstrap import mean
 from ..statistics.patient_folds import CATEGORY_TITLES
@@ -95,7 +95,7 @@ def _agreement(result: Recalibration) -> Table:
     if with_probabilities:
         measures.append(Measure("Mean probability of the true category", lambda *_: with_probabilities, probability))
     titles = {when: when.capitalize() for when in _SCORES}
-    comparison = Comparison([scan.patient for scan in result.scans], titles, "after", np.random.default_rng(0))
+    comparison = MethodComparison([scan.patient for scan in result.scans], titles, "after", np.random.default_rng(0))
     note = (
         f"{METHODS['automatic']} against the reference, on the same scans. Differences are after minus before; slope 1 "
         "and differences of 0 are best. The calcium map's own scores are not changed by a calibration."

@@ -32,7 +32,7 @@ def dots(axis):
 
 
 def curve(line):
-    """Its data as plain arrays."""
+    """Data of a line as plain arrays."""
     return np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from CACTrainingLib.report import page as study_page
 from CACTrainingLib.report.figures import Panel, panels_of_values
-from CACTrainingLib.report.page import DIGITAL, shown, table_as_csv, write_study
+from CACTrainingLib.report.page import DIGITAL, cell_text, table_as_csv, write_study
 from CACTrainingLib.report.parts import Figure, Gallery, Picture, Section, Table
 from CACTrainingLib.statistics.bootstrap import Estimate
 
@@ -42,7 +42,7 @@ def page_of(tmp_path, *tables, figures=(), text=(), digital=True, facts=None, ti
 
 
 class _Checked(HTMLParser):
-    """Tags that are opened are closed, in order; collects what others refer to, and what may be loaded."""
+    """Parser that checks the nesting of tags and collects ids, links and sources."""
 
     VOID = ("meta", "img", "br")
 
@@ -91,12 +91,12 @@ class TestShown:
         ],
     )
     def test_cell(self, cell, text):
-        assert shown(cell) == text
+        assert cell_text(cell) == text
 
 
 class TestCSV:
-    def rows(self, made):
-        return list(csv.reader(io.StringIO(table_as_csv(made))))
+    def rows(self, table):
+        return list(csv.reader(io.StringIO(table_as_csv(table))))
 
     def test_estimates_become_four_columns_in_full_precision(self):
         rows = self.rows(table(columns=("Method", "AUC", "Note"), rows=(("map", AUC, "x"), ("  reader", 0.5, None))))
@@ -125,12 +125,12 @@ class TestPage:
         assert all(link.startswith("#") and link[1:] in parsed.ids for link in parsed.links)
         assert not re.search(r"@import|url\(|<script|<link", html)
 
-    def test_what_others_published_is_marked(self, tmp_path):
-        made = table(
+    def test_published_figures_are_marked(self, tmp_path):
+        compared = table(
             columns=("Method", "AUC", "Published AUC"),
             rows=(("map", AUC, "0.75"), ("Published reader", 0.8, None)),
         )
-        html = page_of(tmp_path, made)
+        html = page_of(tmp_path, compared)
         marked = re.findall(r'class="[^"]*published[^"]*">([^<]*)<', html)
         assert marked[1:] == ["Published AUC", "0.75", "Published reader", "0.80"]
         assert "published by others" in html
@@ -149,12 +149,12 @@ class TestPage:
         checked(html)
         assert "<script" not in html
 
-    def test_what_an_earlier_study_showed_goes_and_what_is_not_its_own_stays(self, tmp_path):
+    def test_only_files_of_the_earlier_study_are_removed(self, tmp_path):
         page_of(tmp_path, table("one"), table("two"), figures=[figure()])
         (tmp_path / "tables" / "mine.csv").write_text("of the user", encoding="utf-8")
         page_of(tmp_path, table("two"))
-        found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*"))
-        assert found == ["study.html", "study.json", "tables/mine.csv", "tables/two.csv"]
+        files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*"))
+        assert files == ["study.html", "study.json", "tables/mine.csv", "tables/two.csv"]
 
 
 class TestIndex:
@@ -190,11 +190,11 @@ def test_pictures_lead_to_each_other(tmp_path):
     section = Section("seen", "Seen", galleries=(Gallery("missed", "Missed", pictures, "of 9"),))
     path = write_study(tmp_path, "A study", [section], {}, page_name="validation.html")
     assert path == tmp_path / "validation.html"
-    found = checked(path.read_text(encoding="utf-8"))
-    own = [f"missed-{n}" for n in (1, 2, 3)]
-    assert [one for one in found.ids if one in own] == own
-    ways = [link for link in found.links if link.startswith("#missed")]
+    page = checked(path.read_text(encoding="utf-8"))
+    anchors = [f"missed-{n}" for n in (1, 2, 3)]
+    assert [anchor for anchor in page.ids if anchor in anchors] == anchors
+    ways = [link for link in page.links if link.startswith("#missed")]
     assert ways == ["#missed-3", "#missed-2", "#missed-1", "#missed-3", "#missed-2", "#missed-1"]
-    assert found.links.count("scans/a/report.html") == 2
+    assert page.links.count("scans/a/report.html") == 2
     assert "number 0 &lt;b&gt;" in path.read_text(encoding="utf-8")
     assert not (tmp_path / "study.html").exists()

@@ -19,32 +19,32 @@ MAMMOGRAMS = np.array([[21, 12, 0, 0], [4, 17, 1, 0], [3, 9, 15, 2], [0, 0, 0, 1
 """85 xeromammograms by two radiologists, four classes: Boyd 1982, in Altman 1991 and the manual of Stata's `kap`."""
 
 
-def ones(n):
+def unit_weights(n):
     return np.ones((1, n))
 
 
 class TestPublishedExamples:
     def test_icc(self):
-        assert agreement.agreement(ones(6), SHROUT_FLEISS) == pytest.approx(0.29, abs=0.005)
-        assert agreement.agreement(ones(20), ANXIETY) == pytest.approx(0.198, abs=5e-4)
+        assert agreement.agreement(unit_weights(6), SHROUT_FLEISS) == pytest.approx(0.29, abs=0.005)
+        assert agreement.agreement(unit_weights(20), ANXIETY) == pytest.approx(0.198, abs=5e-4)
 
     def test_weighted_kappa_of_mammograms(self):
         first, second = np.repeat(np.indices((4, 4)).reshape(2, -1), MAMMOGRAMS.ravel(), axis=1)
-        assert agreement.kappa(ones(85), first, second, 4) == pytest.approx(0.5684, abs=5e-5)
+        assert agreement.kappa(unit_weights(85), first, second, 4) == pytest.approx(0.5684, abs=5e-5)
 
 
 class TestWeightsAreRepeats:
     """Every statistic of weights equals the library's on the patients repeated as often."""
 
     def test_agreement(self, resamples, sample):
-        found = agreement.agreement(resamples[0], sample)
-        assert found == pytest.approx([agreement.agreement(ones(40), sample[drawn])[0] for drawn in resamples[1]])
+        icc = agreement.agreement(resamples[0], sample)
+        assert icc == pytest.approx([agreement.agreement(unit_weights(40), sample[drawn])[0] for drawn in resamples[1]])
 
     def test_kappa(self, resamples, sample):
         classes = np.digitize(sample, (1, 4, 10))
-        found = agreement.kappa(resamples[0], *classes.T, 4)
-        wanted = [cohen_kappa_score(*classes[drawn].T, weights="linear") for drawn in resamples[1]]
-        assert found == pytest.approx(wanted)
+        kappa = agreement.kappa(resamples[0], *classes.T, 4)
+        expected = [cohen_kappa_score(*classes[drawn].T, weights="linear") for drawn in resamples[1]]
+        assert kappa == pytest.approx(expected)
 
 
 class TestBlandAltman:
@@ -53,30 +53,30 @@ class TestBlandAltman:
         level = g.lognormal(3, 1, 4000)
         change = g.normal(0, 1 + 0.2 * level)
         pairs = np.stack([level - change / 2, level + change / 2], axis=1)
-        intercept, slope = agreement.absolute_difference_fit(ones(4000), pairs)
+        intercept, slope = agreement.absolute_difference_fit(unit_weights(4000), pairs)
         within = np.abs(change) <= agreement.LIMIT_FACTOR * (intercept + slope * level)
         assert within.mean() == pytest.approx(0.95, abs=0.01)
 
     @pytest.mark.parametrize(("level", "size"), [((1, 2, 3, 9), (0, 1, 3, 9)), ((1, 2, 3, 4), (4, 3, 3, 1))])
     def test_limits_are_never_below_zero(self, level, size):
-        """The best line without a negative intercept or slope, as by SciPy's non-negative least squares."""
+        """The fit equals SciPy's non-negative least squares."""
         level, size = np.array(level, float), np.array(size, float)
         pairs = np.stack([level - size / 2, level + size / 2], axis=1)
-        wanted = optimize.nnls(np.stack([np.ones(4), level], axis=1), size)[0]
-        found = np.array(agreement.absolute_difference_fit(ones(4), pairs))[:, 0]
-        assert 0 in found
-        assert found == pytest.approx(wanted)
+        expected = optimize.nnls(np.stack([np.ones(4), level], axis=1), size)[0]
+        fit = np.array(agreement.absolute_difference_fit(unit_weights(4), pairs))[:, 0]
+        assert 0 in fit
+        assert fit == pytest.approx(expected)
 
     def test_a_factor_of_the_pairs_own_holds_95_percent_where_the_normal_one_does_not(self):
         g = np.random.default_rng(9)
         change = g.standard_t(2, 400)
         pairs = 50 + np.stack([-change / 2, change / 2], axis=1)
-        normal, own = (agreement.limits_of_agreement(pairs, empirical) for empirical in (False, True))
+        normal, widened = (agreement.limits_of_agreement(pairs, empirical) for empirical in (False, True))
         assert normal.factor == agreement.LIMIT_FACTOR
-        assert own.factor > normal.factor
-        assert (own.pairs, own.highest) == (400, pytest.approx(50))
-        kept = [np.mean(np.abs(change) <= found.at(pairs.mean(1))) for found in (normal, own)]
-        assert kept[0] < 0.95 <= kept[1] < 0.955
+        assert widened.factor > normal.factor
+        assert (widened.pairs, widened.highest) == (400, pytest.approx(50))
+        coverage = [np.mean(np.abs(change) <= limits.at(pairs.mean(1))) for limits in (normal, widened)]
+        assert coverage[0] < 0.95 <= coverage[1] < 0.955
 
 
 class TestDegenerate:
@@ -86,16 +86,16 @@ class TestDegenerate:
 
     def test_agreement_of_equal_scans(self):
         pairs = np.repeat(np.arange(6.0)[:, None], 2, axis=1)
-        assert agreement.agreement(ones(6), pairs) == pytest.approx(1)
-        assert np.isnan(agreement.agreement(ones(6), np.zeros((6, 2)))).all()
+        assert agreement.agreement(unit_weights(6), pairs) == pytest.approx(1)
+        assert np.isnan(agreement.agreement(unit_weights(6), np.zeros((6, 2)))).all()
 
     def test_agreement_of_a_resample_without_any_score(self):
         pairs = np.array([[0.1, 0.1]] * 3 + [[70.3, 61.7]])
         weights = np.array([[1.0, 1, 1, 1], [2, 1, 1, 0]])
-        found = agreement.agreement(weights, pairs)
-        assert found[0] > 0.9
-        assert math.isnan(found[1])
+        icc = agreement.agreement(weights, pairs)
+        assert icc[0] > 0.9
+        assert math.isnan(icc[1])
 
     def test_kappa_of_one_class(self):
-        one = np.zeros(5, int)
-        assert np.isnan(agreement.kappa(ones(5), one, one, 4)).all()
+        constant = np.zeros(5, int)
+        assert np.isnan(agreement.kappa(unit_weights(5), constant, constant, 4)).all()

@@ -14,23 +14,23 @@ from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate
 class TestPublishedExamples:
     def test_rule_of_three(self):
         """None of ten: the exact upper limit is 1 − 0.025^(1/10)."""
-        found = Bootstrap(range(10), np.random.default_rng(0)).proportion(range(10), np.zeros(10, bool)).estimate
-        assert (found.value, found.low) == (0, 0)
-        assert found.high == pytest.approx(1 - 0.025**0.1)
+        proportion = Bootstrap(range(10), np.random.default_rng(0)).proportion(range(10), np.zeros(10, bool)).estimate
+        assert (proportion.value, proportion.low) == (0, 0)
+        assert proportion.high == pytest.approx(1 - 0.025**0.1)
 
 
 class TestWeightsAreRepeats:
     """Every statistic of weights equals the library's on the patients repeated as often."""
 
     def test_ratio_as_f1(self, resamples, sample):
-        truth, found = (sample > 2).T
-        wanted = [f1_score(truth[drawn], found[drawn]) for drawn in resamples[1]]
-        assert bootstrap.ratio(resamples[0], 2 * (truth & found), 1 * truth + found) == pytest.approx(wanted)
+        truth, predicted = (sample > 2).T
+        expected = [f1_score(truth[drawn], predicted[drawn]) for drawn in resamples[1]]
+        assert bootstrap.ratio(resamples[0], 2 * (truth & predicted), 1 * truth + predicted) == pytest.approx(expected)
 
     @pytest.mark.parametrize("proportion", [0, 0.25, 0.5, 0.9, 1])
     def test_quantile(self, resamples, sample, proportion):
-        wanted = [np.quantile(sample[drawn, 0], proportion) for drawn in resamples[1]]
-        assert bootstrap.quantile(resamples[0], sample[:, 0], proportion) == pytest.approx(wanted)
+        expected = [np.quantile(sample[drawn, 0], proportion) for drawn in resamples[1]]
+        assert bootstrap.quantile(resamples[0], sample[:, 0], proportion) == pytest.approx(expected)
 
     def test_patients_with_two_scans_are_drawn_whole(self):
         bootstrap = Bootstrap(["a", "a", "b"], np.random.default_rng(0), resamples=200)
@@ -45,27 +45,29 @@ class TestIntervals:
     def test_of_a_mean_are_scipys(self):
         values = np.random.default_rng(4).lognormal(0, 1, 60)
         drawn = bootstrap.mean(Bootstrap(range(60), np.random.default_rng(0), 20000).weights(range(60)), values)
-        found = estimate(drawn, 60, 60)
-        wanted = stats.bootstrap(
+        mean = estimate(drawn, 60, 60)
+        expected = stats.bootstrap(
             (values,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(1)
         ).confidence_interval
-        assert found.value == pytest.approx(values.mean())
-        assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=0.02)
+        assert mean.value == pytest.approx(values.mean())
+        assert (mean.low, mean.high) == pytest.approx((expected.low, expected.high), rel=0.02)
 
     def test_are_wider_where_scans_of_a_patient_say_the_same(self):
         g = np.random.default_rng(5)
         values = g.normal(size=40)
-        alone, twice = (
+        independent, repeated = (
             estimate(bootstrap.mean(Bootstrap(p, np.random.default_rng(0)).weights(p), np.tile(values, 2)), 80, n)
             for p, n in ((list(range(80)), 80), (list(range(40)) * 2, 40))
         )
-        assert (twice.high - twice.low) / (alone.high - alone.low) == pytest.approx(math.sqrt(2), rel=0.1)
+        assert (repeated.high - repeated.low) / (independent.high - independent.low) == pytest.approx(
+            math.sqrt(2), rel=0.1
+        )
 
     def test_none_from_few_patients(self):
-        found = estimate(np.arange(100.0), 8, bootstrap.LEAST_PATIENTS - 1)
-        assert (found.value, found.n) == (0, 8)
-        assert math.isnan(found.low)
-        assert math.isnan(found.high)
+        result = estimate(np.arange(100.0), 8, bootstrap.LEAST_PATIENTS - 1)
+        assert (result.value, result.n) == (0, 8)
+        assert math.isnan(result.low)
+        assert math.isnan(result.high)
 
 
 class TestDifferences:
@@ -74,7 +76,7 @@ class TestDifferences:
         drawn = np.random.default_rng(0).normal(size=2000)
         for shift in np.linspace(-3, 3, 61):
             values = np.array([shift, *(drawn + shift)])
-            found = estimate(values, 50, 50)
-            outside = found.low > 0 or found.high < 0
-            if min(abs(found.low), abs(found.high)) > 0.01:
-                assert (bootstrap.p_value(values) < 0.05) == outside
+            difference = estimate(values, 50, 50)
+            excludes_zero = difference.low > 0 or difference.high < 0
+            if min(abs(difference.low), abs(difference.high)) > 0.01:
+                assert (bootstrap.p_value(values) < 0.05) == excludes_zero

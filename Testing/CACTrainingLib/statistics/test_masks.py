@@ -30,15 +30,16 @@ def test_a_box_moved_sideways():
 def test_distance_is_in_mm_along_each_axis():
     first = box((4, 5), (10, 11), (10, 11))
     along = [
-        mask_agreement(first, other)[1:] for other in (box((6, 7), (10, 11), (10, 11)), box((4, 5), (14, 15), (13, 14)))
+        mask_agreement(first, second)[1:]
+        for second in (box((6, 7), (10, 11), (10, 11)), box((4, 5), (14, 15), (13, 14)))
     ]
     assert along == [(6, 6), (5, 5)]
 
 
 def test_both_directions_count():
-    whole, part = box((2, 18), (5, 35), (5, 35)), box((2, 18), (5, 35), (5, 20))
-    assert mask_agreement(whole, part) == mask_agreement(part, whole)
-    assert mask_agreement(part, whole)[1] == 15
+    full, part = box((2, 18), (5, 35), (5, 35)), box((2, 18), (5, 35), (5, 20))
+    assert mask_agreement(full, part) == mask_agreement(part, full)
+    assert mask_agreement(part, full)[1] == 15
 
 
 def test_an_empty_mask_is_refused():
@@ -47,14 +48,14 @@ def test_an_empty_mask_is_refused():
 
 
 def test_two_grids_are_refused():
-    other = box((2, 4), (2, 4), (2, 4))
-    other.SetOrigin((5, 0, 0))
+    shifted = box((2, 4), (2, 4), (2, 4))
+    shifted.SetOrigin((5, 0, 0))
     with pytest.raises(MaskError, match="different grids"):
-        mask_agreement(box((2, 4), (2, 4), (2, 4)), other)
+        mask_agreement(box((2, 4), (2, 4), (2, 4)), shifted)
 
 
 def test_dice_of_nothing_is_not_defined():
-    nothing, some = np.zeros((2, 4), bool), np.eye(2, 4, dtype=bool)
-    assert dice(nothing, nothing) is None
-    assert dice(nothing, some) == 0
-    assert dice(some, np.ones((2, 4), bool)) == pytest.approx(2 * 2 / (2 + 8))
+    empty, diagonal = np.zeros((2, 4), bool), np.eye(2, 4, dtype=bool)
+    assert dice(empty, empty) is None
+    assert dice(empty, diagonal) == 0
+    assert dice(diagonal, np.ones((2, 4), bool)) == pytest.approx(2 * 2 / (2 + 8))

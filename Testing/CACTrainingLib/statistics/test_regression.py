@@ -7,7 +7,7 @@ from scipy import stats
 from CACTrainingLib.statistics import regression
 
 
-def ones(n):
+def unit_weights(n):
     return np.ones((1, n))
 
 
@@ -15,17 +15,17 @@ class TestWeightsAreRepeats:
     """Every statistic of weights equals the library's on the patients repeated as often."""
 
     def test_rank_correlation(self, resamples, sample):
-        found = regression.rank_correlation(resamples[0], *sample.T)
-        assert found == pytest.approx([stats.spearmanr(*sample[drawn].T)[0] for drawn in resamples[1]])
+        correlation = regression.rank_correlation(resamples[0], *sample.T)
+        assert correlation == pytest.approx([stats.spearmanr(*sample[drawn].T)[0] for drawn in resamples[1]])
 
     def test_correlation_and_linear_fit(self, resamples, sample):
-        wanted = [stats.linregress(*sample[drawn].T) for drawn in resamples[1]]
-        assert regression.correlation(resamples[0], *sample.T) == pytest.approx([w.rvalue for w in wanted])
+        expected = [stats.linregress(*sample[drawn].T) for drawn in resamples[1]]
+        assert regression.correlation(resamples[0], *sample.T) == pytest.approx([w.rvalue for w in expected])
         slope, intercept = regression.linear_fit(resamples[0], *sample.T)
-        assert slope == pytest.approx([w.slope for w in wanted])
-        assert intercept == pytest.approx([w.intercept for w in wanted])
+        assert slope == pytest.approx([w.slope for w in expected])
+        assert intercept == pytest.approx([w.intercept for w in expected])
 
 
 class TestDegenerate:
     def test_constant_scores_have_no_rank_correlation(self):
-        assert np.isnan(regression.rank_correlation(ones(5), np.zeros(5), np.arange(5.0))).all()
+        assert np.isnan(regression.rank_correlation(unit_weights(5), np.zeros(5), np.arange(5.0))).all()

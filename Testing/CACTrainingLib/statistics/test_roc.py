@@ -10,7 +10,7 @@ CT_NORMAL, CT_ABNORMAL = (33, 6, 6, 11, 2), (3, 2, 2, 11, 33)
 """Ratings 1 to 5 of 109 CTs, Hanley and McNeil 1982, table I."""
 
 
-def ones(n):
+def unit_weights(n):
     return np.ones((1, n))
 
 
@@ -18,7 +18,7 @@ class TestPublishedExamples:
     def test_area_under_the_curve_of_hanley_and_mcneil(self):
         ratings = np.repeat(np.tile(np.arange(1, 6), 2), CT_NORMAL + CT_ABNORMAL)
         abnormal = np.repeat([False, True], [58, 51])
-        assert roc.area_under_curve(ones(109), abnormal, ratings) == pytest.approx(0.893, abs=5e-4)
+        assert roc.area_under_curve(unit_weights(109), abnormal, ratings) == pytest.approx(0.893, abs=5e-4)
 
 
 class TestWeightsAreRepeats:
@@ -26,14 +26,14 @@ class TestWeightsAreRepeats:
 
     def test_area_under_curve(self, resamples, sample):
         truth = sample[:, 0] > 3
-        wanted = [roc_auc_score(truth[drawn], sample[drawn, 1]) for drawn in resamples[1]]
-        assert roc.area_under_curve(resamples[0], truth, sample[:, 1]) == pytest.approx(wanted)
+        expected = [roc_auc_score(truth[drawn], sample[drawn, 1]) for drawn in resamples[1]]
+        assert roc.area_under_curve(resamples[0], truth, sample[:, 1]) == pytest.approx(expected)
 
     def test_area_within_folds(self, resamples, sample):
         truth, folds = sample[:, 0] > 3, np.arange(40) % 2
-        weights, own = resamples[0], [folds == fold for fold in (0, 1)]
-        areas = [roc.area_under_curve(weights[:, o], truth[o], sample[o, 1]) for o in own]
-        pairs = [(weights[:, o] @ truth[o]) * (weights[:, o] @ ~truth[o]) for o in own]
+        weights, members = resamples[0], [folds == fold for fold in (0, 1)]
+        areas = [roc.area_under_curve(weights[:, inside], truth[inside], sample[inside, 1]) for inside in members]
+        pairs = [(weights[:, inside] @ truth[inside]) * (weights[:, inside] @ ~truth[inside]) for inside in members]
         assert roc.area_within(weights, folds, truth, sample[:, 1]) == pytest.approx(np.average(areas, 0, pairs))
 
 

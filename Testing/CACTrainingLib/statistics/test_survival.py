@@ -27,11 +27,11 @@ def test_log_rank_of_leukaemia(leukaemia):
 
 def test_hazard_ratio_of_leukaemia(leukaemia):
     time, event, placebo = leukaemia
-    found = hazard_ratios(time, event, {"placebo": placebo})["placebo"]
+    ratio = hazard_ratios(time, event, {"placebo": placebo})["placebo"]
     # R, survival::coxph with Efron's ties: coefficient 1.5721, standard error 0.4124.
-    assert math.log(found.value) == pytest.approx(1.5721, abs=1e-3)
-    assert math.log(found.high / found.low) == pytest.approx(2 * 1.96 * 0.4124, abs=2e-3)
-    assert found.n == 42
+    assert math.log(ratio.value) == pytest.approx(1.5721, abs=1e-3)
+    assert math.log(ratio.high / ratio.low) == pytest.approx(2 * 1.96 * 0.4124, abs=2e-3)
+    assert ratio.n == 42
 
 
 def test_concordance_of_leukaemia(leukaemia):
@@ -42,7 +42,7 @@ def test_concordance_of_leukaemia(leukaemia):
 
 def test_kaplan_meier_of_leukaemia(leukaemia):
     time, event, _ = leukaemia
-    found = kaplan_meier(time[21:], event[21:])
+    curve = kaplan_meier(time[21:], event[21:])
     # Kleinbaum and Klein, table of the treated group; intervals as R's with conf.type "log-log".
     for week, proportion in (
         (6, 0.8571),
@@ -53,12 +53,12 @@ def test_kaplan_meier_of_leukaemia(leukaemia):
         (22, 0.5378),
         (23, 0.4482),
     ):
-        assert found.at(week).value == pytest.approx(proportion, abs=5e-5)
-    assert (found.at(6).low, found.at(6).high) == pytest.approx((0.620, 0.952), abs=5e-4)
-    assert found.at(22.9).value == found.at(22).value
-    assert found.at(0).value == found.at(5.9).value == 1.0
-    assert found.at(35).value == found.at(23).value
-    assert math.isnan(found.at(35.1).value)
+        assert curve.at(week).value == pytest.approx(proportion, abs=5e-5)
+    assert (curve.at(6).low, curve.at(6).high) == pytest.approx((0.620, 0.952), abs=5e-4)
+    assert curve.at(22.9).value == curve.at(22).value
+    assert curve.at(0).value == curve.at(5.9).value == 1.0
+    assert curve.at(35).value == curve.at(23).value
+    assert math.isnan(curve.at(35.1).value)
 
 
 def test_concordance_against_counting_pairs():
@@ -67,7 +67,7 @@ def test_concordance_against_counting_pairs():
     time = generator.integers(1, 15, n).astype(float)  # with ties of all kinds
     event, risk = generator.random(n) < 0.6, generator.integers(0, 4, n)
     weights = generator.integers(0, 3, (3, n)).astype(float)
-    found = concordance(weights, time, event, risk)
+    indices = concordance(weights, time, event, risk)
     for r in range(3):
         won = pairs = 0.0
         for i in range(n):
@@ -76,7 +76,7 @@ def test_concordance_against_counting_pairs():
                     weight = weights[r, i] * weights[r, j]
                     pairs += weight
                     won += weight * (1.0 if risk[i] > risk[j] else 0.5 if risk[i] == risk[j] else 0.0)
-        assert found[r] == pytest.approx(won / pairs, abs=1e-12)
+        assert indices[r] == pytest.approx(won / pairs, abs=1e-12)
 
 
 def test_what_cannot_be_fitted_has_no_ratio(leukaemia):
