@@ -1,7 +1,7 @@
 """Ablation study: the same scan pairs scored without each part of the method.
 
-After van Velzen et al., section 5.4 and figure 6: with and without the heart's mask, with and without the classifier of
-slices. Beside that the rule about the healthy image, and the evaluation of the map's lesions, which the paper lacks.
+After van Velzen et al., section 5.4 and figure 6: with and without the heart mask and the slice classifier; besides,
+the rule about the healthy image and the evaluation of the map's lesions, which the paper lacks.
 """
 
 from __future__ import annotations
@@ -32,15 +32,23 @@ from .scans import StudyScan
 from .scoring import chest_room, forget, models_key, ready_networks, value_of
 
 VERSION = 3
-"""Of the scores that are stored; those of another version are not used."""
+"""Version of the stored scores; those of another version are not used."""
 
 PUBLISHED_MIN_HEALTHY_HU = -10.0
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """One way to score: with which parts of the method. other_rule: the rule about the healthy image switched, off
-    where the models have it on. evaluated: lesions that are probably not coronary calcium are left out."""
+class AblationConfiguration:
+    """Parts of the method that a score uses.
+
+    Attributes:
+        key: Name in tables.
+        title: Title of its row.
+        heart: Restrict the map to the heart.
+        classifier: Decompose only slices that the classifier calls positive.
+        other_rule: Switch the rule about the healthy image: off if the models have it on, else on.
+        evaluated: Exclude lesions that are probably not coronary calcium.
+    """
 
     key: str
     title: str
@@ -50,7 +58,7 @@ class Configuration:
     evaluated: bool = True
 
     def settings(self, base: DecompositionSettings) -> DecompositionSettings:
-        """own: those stored with the models."""
+        """Settings of this configuration, derived from those stored with the models."""
         if not self.classifier:
             base = replace(base, slice_threshold=0.0)
         if self.other_rule:
@@ -58,16 +66,17 @@ class Configuration:
         return base if self.evaluated else replace(base, most_not_coronary=1.0)
 
 
-WHOLE = Configuration("whole", "heart and slice classifier")
-EVALUATED = (
-    WHOLE,
-    Configuration("no_classifier", "without the slice classifier", classifier=False),
-    Configuration("no_heart", "without the heart", heart=False),
-    Configuration("neither", "without both", heart=False, classifier=False),
-    Configuration("other_rule", "with the −10 HU rule switched", other_rule=True),
+FULL_METHOD = AblationConfiguration("whole", "heart and slice classifier")
+WITH_EVALUATION = (
+    FULL_METHOD,
+    AblationConfiguration("no_classifier", "without the slice classifier", classifier=False),
+    AblationConfiguration("no_heart", "without the heart", heart=False),
+    AblationConfiguration("neither", "without both", heart=False, classifier=False),
+    AblationConfiguration("other_rule", "with the −10 HU rule switched", other_rule=True),
 )
-CONFIGURATIONS = EVALUATED + tuple(
-    replace(one, key=f"all_{one.key}", title=f"{one.title}, all lesions", evaluated=False) for one in EVALUATED
+CONFIGURATIONS = WITH_EVALUATION + tuple(
+    replace(configuration, key=f"all_{configuration.key}", title=f"{configuration.title}, all lesions", evaluated=False)
+    for configuration in WITH_EVALUATION
 )
 _PUBLISHED = {
     "F1": {"all_whole": 0.80},
@@ -80,7 +89,7 @@ _TITLE = "Ablation"
 
 @dataclass(frozen=True)
 class AblationSettings:
-    """pairs: how many are scored again."""
+    """Settings of the ablation study; `pairs` is the number of pairs that are scored."""
 
     pairs: int = 30
 
@@ -98,17 +107,29 @@ def sections(
     work: JobSettings,
     generator: np.random.Generator,
 ) -> tuple[Section, ...]:
-    """Score the first pairs in every way, kept in `folder`, and compare. records: of the scans. models: by network."""
+    """Score the first pairs in every configuration and compare.
+
+    Args:
+        scans: Scans of the study.
+        records: Records of the scans.
+        folder: Folder that keeps the scores.
+        settings: Settings of the ablation.
+        models: Models by network.
+        work: Workers and progress.
+        generator: Source of the bootstrap's draws.
+    """
     paired = {record.scan: record for pair in pairs_of(records)[: settings.pairs] for record in pair}
     paired_scans = [scan for scan in scans if scan.name in paired]
     if not paired_scans:
         return (Section("ablation", _TITLE, ("There is no pair of which both scans were scored.",)),)
     values = score_configurations(paired_scans, models, CONFIGURATIONS, folder / "cells.jsonl", work)
     scored = [replace(record, values=values.get(name, {})) for name, record in paired.items()]
-    sample = Sample(scored, generator, {one.key: one.title for one in CONFIGURATIONS}, WHOLE.key)
+    sample = Sample(
+        scored, generator, {configuration.key: configuration.title for configuration in CONFIGURATIONS}, FULL_METHOD.key
+    )
     measures = [
         *scan_rates([record for record in scored if record.visible is not None]),
-        *(relative_difference(sample, both) for both in (True, False)),
+        *(relative_difference(sample, in_both) for in_both in (True, False)),
         icc(sample),
     ]
     if truth := [record for record in scored if record.truth is not None]:
@@ -128,12 +149,12 @@ def sections(
         sample.value_table("ablation", "Ablation of the method", measures, note, _PUBLISHED),
         sample.difference_table("ablation_differences", "The whole method against each setting", measures),
     )
-    groups = {"Lesions evaluated": EVALUATED, "All lesions of the map": CONFIGURATIONS[len(EVALUATED) :]}
+    groups = {"Lesions evaluated": WITH_EVALUATION, "All lesions of the map": CONFIGURATIONS[len(WITH_EVALUATION) :]}
     panels = [
         study_figures.Panel(
             measure.title,
-            tuple(one.title for one in EVALUATED),
-            {group: [sample.estimate(measure, one.key) for one in ways] for group, ways in groups.items()},
+            tuple(configuration.title for configuration in WITH_EVALUATION),
+            {group: [sample.estimate(measure, item.key) for item in items] for group, items in groups.items()},
         )
         for measure in measures
         if measure.title in _PUBLISHED
@@ -146,41 +167,49 @@ def sections(
 def score_configurations(
     scans: Sequence[StudyScan],
     models: Mapping[str, StoredModel],
-    configurations: Sequence[Configuration],
+    configurations: Sequence[AblationConfiguration],
     file: Path,
     work: JobSettings,
 ) -> dict[str, dict[str, Value]]:
-    """Scores of the calcium map by scan and configuration. What cannot be scored is left out.
+    """Score the calcium map of each scan in each configuration; failures are left out.
 
-    models: by network. file: keeps what is done.
+    Args:
+        scans: Scans to score.
+        models: Models by network.
+        configurations: Configurations to score in.
+        file: File that keeps finished scans.
+        work: Workers and progress.
+
+    Returns:
+        Scores by name of the scan and key of the configuration.
     """
-    made_with = (VERSION, configurations, models_key(models))
-    keys = {job_key(scan.name, *made_with, files=[scan.ct]): scan for scan in scans}
+    identity = (VERSION, configurations, models_key(models))
+    keys = {job_key(scan.name, *identity, files=[scan.ct]): scan for scan in scans}
     results, _ = kept_jobs(keys, file, partial(_scorer, dict(models), tuple(configurations), work.device), work)
     return {keys[key].name: {name: value_from_json(v) for name, v in values.items()} for key, values in results.items()}
 
 
 def _scorer(
-    models: dict[str, StoredModel], configurations: tuple[Configuration, ...], device: str
+    models: dict[str, StoredModel], configurations: tuple[AblationConfiguration, ...], device: str
 ) -> Callable[[StudyScan], dict]:
     return partial(_scored, ready_networks(models, device), configurations)
 
 
-def _scored(networks: Networks, configurations: tuple[Configuration, ...], scan: StudyScan) -> dict:
+def _scored(networks: Networks, configurations: tuple[AblationConfiguration, ...], scan: StudyScan) -> dict:
     ct = read_ct(scan.ct, scan.series)
     per_mass = scan.hu_mm3_per_mass()
     forget(networks)
-    whole = score_scan(ct, networks=networks)
-    base = whole.decomposition.settings
+    full_result = score_scan(ct, networks=networks)
+    base = full_result.decomposition.settings
     room = None if all(configuration.heart for configuration in configurations) else chest_room(ct)
     values = {}
     for configuration in configurations:
-        result = whole
-        if configuration != WHOLE:
+        result = full_result
+        if configuration != FULL_METHOD:
             # In the room of the whole chest bones would be taken for enhanced blood.
-            own_settings = configuration.settings(base)
+            decomposition = configuration.settings(base)
             no_heart = not configuration.heart  # its room is no heart that contrast or orientation can be seen in
-            changed = ScoreSettings(decomposition=own_settings, allow_contrast=no_heart, allow_reversed=no_heart)
+            changed = ScoreSettings(decomposition=decomposition, allow_contrast=no_heart, allow_reversed=no_heart)
             try:
                 result = score_scan(ct, changed, None if configuration.heart else room, networks=networks)
             except CTError:  # so many lesions that it is noise; the scan's other configurations stand

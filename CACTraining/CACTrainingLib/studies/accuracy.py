@@ -1,4 +1,4 @@
-"""Does a score follow the calcium that is truly there? Every method against the true mass of digital patients."""
+"""Accuracy study: every method against the true calcium mass of digital patients."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SUBSETS: dict[str, Callable[[StudyRecord], bool]] = {
     "With other calcium or metal": lambda record: bool(record.truth.distractors),
     "Without other calcium or metal": lambda record: not record.truth.distractors,
 }
-"""Which scans a rank correlation is of. The third decides whether a method can tell coronary calcium from the rest."""
+"""Groups of scans for a rank correlation. The third tests if a method separates coronary from other calcium."""
 
 
 def sections(sample: Sample) -> tuple[Section, ...]:
-    """One section; none where no truth is known."""
+    """Section on accuracy; empty if no truth is known."""
     scans = [record for record in sample.scans if record.truth is not None]
     if not scans:
         return ()
@@ -62,7 +62,13 @@ def sections(sample: Sample) -> tuple[Section, ...]:
 
 
 def rank_measure(scans: Sequence[StudyRecord], subset: str = "All scans", vessel: str | None = None) -> Measure:
-    """Rank correlation with true mass. subset: of SUBSETS. vessel: of VESSELS; the whole heart when None."""
+    """Rank correlation with true mass.
+
+    Args:
+        scans: Records with truth.
+        subset: Key of SUBSETS.
+        vessel: Key of VESSELS; None for the whole heart.
+    """
     arteries = None if vessel is None else VESSELS[vessel]
 
     def statistic(weights: np.ndarray, records: list[StudyRecord], method: str) -> np.ndarray:
@@ -80,9 +86,10 @@ def _true(scans: Sequence[StudyRecord], arteries: Sequence[str] | None = None) -
 
 
 def _error_tables(sample: Sample, scans: Sequence[StudyRecord]) -> list[Table]:
-    def measure(title: str, group: list[StudyRecord], of: Callable) -> Measure:
-        """of: weights, true and measured masses."""
-        return Measure(title, partial(having, group), lambda w, r, m: of(w, _true(r), scores(r, m)), methods=WITH_MASS)
+    def measure(title: str, group: list[StudyRecord], statistic: Callable) -> Measure:
+        """Measure of a group by a statistic of weights, true and measured masses."""
+        items = partial(having, group)
+        return Measure(title, items, lambda w, r, m: statistic(w, _true(r), scores(r, m)), methods=WITH_MASS)
 
     sick = [record for record in scans if record.truth.mass_mg > 0]
     errors = (
@@ -109,8 +116,8 @@ def _scatter(sample: Sample, scans: Sequence[StudyRecord]) -> Figure:
     panels = []
     for method in (m for m in WITH_MASS if m in sample.titles):
         records = having(scans, method)
-        other = [bool(record.truth.distractors) for record in records]
-        panels.append(study_figures.ScorePairs(method, _true(records), scores(records, method), None, other))
+        has_distractors = [bool(record.truth.distractors) for record in records]
+        panels.append(study_figures.ScorePairs(method, _true(records), scores(records, method), None, has_distractors))
     draw = partial(study_figures.against_truth, panels=panels, unit=MG, linear_to=1.0)
     note = "Axes are logarithmic beyond 1 mg. Open marks: other calcium or metal is in the scan as well."
     return Figure("found_and_true_mass", "Measured against true mass of each scan", draw, note, (7, 2.6))

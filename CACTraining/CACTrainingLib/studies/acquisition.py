@@ -1,7 +1,7 @@
-"""Acquisition study: one digital patient scanned in many ways.
+"""Acquisition study: one digital patient scanned with varied acquisition parameters.
 
-One thing at a time is changed from `BASE`: kernel, slices, dose, phase of the heart's cycle, position, tube voltage,
-size of the body. Each setting is scanned several times with other noise, so that change can be separated from chance.
+Each setting changes one parameter of BASE_SCANNER or BASE_POSE: kernel, slices, dose, cardiac phase, position, tube
+voltage, size of the body. Each is scanned several times with different noise, to separate its effect from chance.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from ..statistics.bootstrap import Estimate
 from .scoring import forget, models_key, ready_networks, value_of
 
 VERSION = 2
-"""Of the settings; what another one made is not used."""
+"""Version of the settings; stored scans of another version are not used."""
 
 HEART_MM = (-84.0, 66.0)
-"""Heights scanned, from the heart's middle: the heart, and enough lung to find it by."""
+"""Scanned range in mm along z, relative to the heart's centre; includes the lung by which the heart is found."""
 
 BASE_SCANNER = Scanner(field_of_view_mm=460.0, noise_hu=16.0, rotation_s=0.44, table_speed_mm_s=34.0, half_scan=True)
 BASE_POSE = ScanPose(inspiration=0.8, heart_rate_bpm=68.0, start_phase=0.3)
@@ -44,8 +44,12 @@ BASE_POSE = ScanPose(inspiration=0.8, heart_rate_bpm=68.0, start_phase=0.3)
 
 @dataclass(frozen=True)
 class AcquisitionSettings:
-    """patient: number of the digital one; the default is the first from 950000 on with calcium in all four arteries.
-    repeats: scans of each setting, each with noise of its own."""
+    """Settings of the acquisition study.
+
+    Attributes:
+        patient: Number of the digital patient. The default is the first from 950000 with calcium in all four arteries.
+        repeats: Number of scans of each setting, with independent noise.
+    """
 
     patient: int = 950191
     repeats: int = 3
@@ -53,7 +57,15 @@ class AcquisitionSettings:
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to scan. changed: what of it, as a panel is called. fat_mm: under the patient's skin; None: as drawn."""
+    """Acquisition of a scan.
+
+    Attributes:
+        changed: Title of the changed parameter.
+        value: Title of its value.
+        scanner: Scanner settings.
+        pose: Position and motion.
+        fat_mm: Thickness of the subcutaneous fat; None for the patient's own.
+    """
 
     changed: str
     value: str
@@ -63,7 +75,7 @@ class Setting:
 
 
 def scan_settings() -> list[Setting]:
-    """Every setting of the study, by what it changes."""
+    """List all settings of the study, grouped by the changed parameter."""
     base, pixel, slice_mm = BASE_SCANNER, BASE_SCANNER.pixel_mm, BASE_SCANNER.slice_spacing_mm
     # Noise as in `phantom.scanner.motion`: sharp kernels and thin slices are noisier, in part made up for by dose.
     kernels = {"soft": 1.0, "medium": 1.15, "sharp": 1.9}
@@ -95,20 +107,29 @@ def scan_settings() -> list[Setting]:
         "Heart phase, first slice": {f"{phase:g}": {"start_phase": phase} for phase in (0.1, 0.3, 0.5, 0.7, 0.9)},
         "Position": {n: {"table_shift_mm": shift, "tilt_degrees": tilt} for n, (shift, tilt) in positions.items()},
     }
-    settings = [Setting(c, v, scanner=replace(base, **to)) for c, ways in scanners.items() for v, to in ways.items()]
-    settings += [Setting(c, v, pose=replace(BASE_POSE, **to)) for c, ways in poses.items() for v, to in ways.items()]
+    settings = [
+        *(Setting(c, v, scanner=replace(base, **d)) for c, values in scanners.items() for v, d in values.items()),
+        *(Setting(c, v, pose=replace(BASE_POSE, **d)) for c, values in poses.items() for v, d in values.items()),
+    ]
     return settings + [Setting("Body: fat under the skin, mm", f"{mm:g}", fat_mm=mm) for mm in (8.0, 16.0, 26.0, 38.0)]
 
 
 def sections(
     folder: Path, settings: AcquisitionSettings, models: Mapping[str, StoredModel], work: JobSettings
 ) -> tuple[Section, ...]:
-    """Scan and score a patient in every setting, kept in `folder`. models: by network, not empty."""
-    # What two panels share is scanned once: all of its settings, not their names, make the key.
-    made_with = (VERSION, settings.patient, models_key(models))
+    """Scan and score a patient in every setting.
+
+    Args:
+        folder: Folder that keeps the scores.
+        settings: Settings of the study.
+        models: Models by network, not empty.
+        work: Workers and progress.
+    """
+    # Keys are made of the parameters, not of their titles, so that settings shared by two panels are scanned once.
+    identity = (VERSION, settings.patient, models_key(models))
     scans = {
-        (one, repeat): job_key("", made_with, one.scanner, one.pose, one.fat_mm, repeat)
-        for one in scan_settings()
+        (setting, repeat): job_key("", identity, setting.scanner, setting.pose, setting.fat_mm, repeat)
+        for setting in scan_settings()
         for repeat in range(1, settings.repeats + 1)
     }
     jobs = {key: (setting, repeat, settings.patient) for (setting, repeat), key in scans.items()}
@@ -122,7 +143,7 @@ def _scanner(models: dict[str, StoredModel], device: str) -> Callable[[tuple[Set
 
 
 def _scanned(networks: Networks, job: tuple[Setting, int, int]) -> dict:
-    """Masses in mg and Agatston scores by method, of one scan; and the patient's true mass."""
+    """Scan and score a patient: masses in mg and Agatston scores by method, and the true mass in mg."""
     setting, repeat, number = job
     patient = draw_patient(number)
     if setting.fat_mm is not None:
@@ -180,8 +201,10 @@ def _section(settings: AcquisitionSettings, measurements: Scans, failed: Mapping
 
 
 def _frame(measurements: Scans, quantity: str) -> pd.DataFrame:
-    """Scores with a column for each method, by what is changed and its value, in the order of the settings."""
-    index = pd.MultiIndex.from_tuples([(one.changed, one.value) for one, _ in measurements], names=["changed", "value"])
+    """Scores with a column per method, indexed by changed parameter and value, in the order of the settings."""
+    index = pd.MultiIndex.from_tuples(
+        [(setting.changed, setting.value) for setting, _ in measurements], names=["changed", "value"]
+    )
     scores = pd.DataFrame([content[quantity] for content in measurements.values()], index=index)
     return scores[[method for method in METHODS if method in scores]]
 

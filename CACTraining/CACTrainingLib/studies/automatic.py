@@ -32,7 +32,7 @@ from .sample import AGATSTON, WITH_AGATSTON, Sample, having, scores
 from .scans import StudyScan
 
 CORONARY_MG_CM3 = 10.0
-"""Voxels to which coronary calcium adds at least this much are its place."""
+"""Least density that coronary calcium adds to a voxel in which it is counted, mg/cm³."""
 INTERVALS = {"automatic": "threshold", "map": "decomposition"}
 """Methods with intervals, and their keys in `scores.json`."""
 NOWHERE = "elsewhere or not counted"
@@ -48,9 +48,15 @@ def sections(
     work: JobSettings,
     generator: np.random.Generator,
 ) -> tuple[Section, ...]:
-    """Agreement with truth and ideal reader, coverage of intervals, and where calcium is assigned to.
+    """Agreement with truth and ideal reader, coverage of intervals, and assignment of calcium to arteries.
 
-    scans, folders, records: of the study, in one order. folder: keeps what is computed of each patient.
+    Args:
+        scans: Scans of the study.
+        folders: Folder of each scan's results, or the reason why it has none.
+        records: Record of each scan.
+        folder: Folder that keeps the figures of each patient.
+        work: Workers and progress.
+        generator: Source of the bootstrap's draws.
     """
     patients: dict[str, list[tuple[StudyScan, Path]]] = {}
     for scan, place, record in zip(scans, folders, records, strict=True):
@@ -78,7 +84,7 @@ def _measurer() -> Callable[[list[tuple[StudyScan, Path]]], dict]:
 
 
 def _measured(files: list[tuple[StudyScan, Path]]) -> dict:
-    """Of each scan of a patient: the reference score, intervals, and mg of calcium by true artery and label counted."""
+    """Measure a patient's scans: reference score, intervals, and mg of calcium by true artery and counted label."""
     patient = patient_of(files[0][0].read_truth())
     if patient is None:
         raise ValueError("the digital patient cannot be drawn again")
@@ -114,15 +120,19 @@ def _agreement_table(sample: Sample, references: dict[str, dict]) -> Table:
     def reader(items: Sequence[StudyRecord], _: str) -> np.ndarray:
         return scores(items, "reader", AGATSTON)
 
-    def measure(title: str, of: Callable, against: Callable, methods: Sequence[str] = WITH_AGATSTON) -> Measure:
+    def measure(
+        title: str, statistic: Callable, comparator: Callable, methods: Sequence[str] = WITH_AGATSTON
+    ) -> Measure:
         items = partial(having, having(sample.scans, "reader"))
-        return Measure(title, items, lambda w, i, m: of(w, scores(i, m, AGATSTON), against(i, m)), methods=methods)
+        return Measure(
+            title, items, lambda w, i, m: statistic(w, scores(i, m, AGATSTON), comparator(i, m)), methods=methods
+        )
 
-    def categories(weights: np.ndarray, scores: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return kappa(weights, _category(scores), _category(other), len(CATEGORIES))
+    def categories(weights: np.ndarray, scores: np.ndarray, comparator: np.ndarray) -> np.ndarray:
+        return kappa(weights, _category(scores), _category(comparator), len(CATEGORIES))
 
-    def icc(weights: np.ndarray, scores: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return agreement(weights, np.stack([scores, other], axis=1))
+    def icc(weights: np.ndarray, scores: np.ndarray, comparator: np.ndarray) -> np.ndarray:
+        return agreement(weights, np.stack([scores, comparator], axis=1))
 
     measures = (
         measure("κ with the truth", categories, truth),
@@ -147,16 +157,16 @@ def _interval_table(sample: Sample, references: dict[str, dict]) -> Table:
         intervals = [references[record.scan]["intervals"].get(method) for record in sample.scans]
         for place, name in enumerate(CATEGORIES):
             group = np.flatnonzero(_category(truths) == place)
-            known = [n for n in group if intervals[n] is not None]
-            with_interval, truth = [sample.scans[n] for n in known], truths[known]
-            low, high = np.array([intervals[n] for n in known]).reshape(-1, 2).T
-            held, width = (low <= truth) & (truth <= high), np.log1p(high) - np.log1p(low)
+            indices = [n for n in group if intervals[n] is not None]
+            with_interval, truth = [sample.scans[n] for n in indices], truths[indices]
+            low, high = np.array([intervals[n] for n in indices]).reshape(-1, 2).T
+            covered, width = (low <= truth) & (truth <= high), np.log1p(high) - np.log1p(low)
             coverage = Measure(
-                "", lambda _, group=with_interval: group, lambda w, _, __, v=held: mean(w, v), proportion=True
+                "", lambda _, group=with_interval: group, lambda w, _, __, v=covered: mean(w, v), proportion=True
             )
             median = Measure("", lambda _, group=with_interval: group, lambda w, _, __, v=width: quantile(w, v, 0.5))
-            values = (sample.estimate(one, method) if known else None for one in (coverage, median))
-            rows.append((f"  {name}", f"{len(known)} of {len(group)}", *values))
+            values = (sample.estimate(measure, method) if indices else None for measure in (coverage, median))
+            rows.append((f"  {name}", f"{len(indices)} of {len(group)}", *values))
     note = (
         "90 % prediction intervals, of automatic scores for the score of the ideal reader, of scores of the map for "
         "the true score. They are withheld where a scan is out of distribution. Width: median."

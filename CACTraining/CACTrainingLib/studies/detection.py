@@ -1,6 +1,6 @@
-"""Is visible coronary calcium found? Scans, arteries, lesions and slices, as van Velzen et al., sections 5.1 and 5.2.
+"""Detection study: visible coronary calcium in scans, arteries, lesions and slices.
 
-The reference is what shows: a scan, artery or slice is positive when coronary calcium is visible in it.
+After van Velzen et al., sections 5.1 and 5.2. A scan, artery or slice is positive if coronary calcium is visible in it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS = {
     "distractor": "Other calcium or metal only",
     "clean": "No calcium",
 }
-"""Scans without visible coronary calcium, by what is in them."""
+"""Titles of the kinds of scans without visible coronary calcium."""
 SIZES = {MG: (0.0, 1.0, 3.0, 10.0, 30.0, math.inf), "HU·mm³": (0.0, 1e3, 3e3, 1e4, 3e4, math.inf)}
 
 RATES = ("Sensitivity", "False positives", "Accuracy", "F1")
@@ -39,7 +39,7 @@ _PUBLISHED_SLICES = {"Accuracy": 0.93, "Sensitivity": 0.78, "False positives": 0
 
 
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
-    """Scans; arteries and lesions; slices. Parts without reference are left out with a sentence.
+    """Sections on scans, on arteries and lesions, and on slices; those without a reference are left out.
 
     Raises MixedUnitsError.
     """
@@ -87,8 +87,8 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
     if causes:
         note = "Proportion of scans that score above zero, by what is in them. In the first there is coronary calcium."
         tables.append(sample.value_table("false_positives", "Contents of false positive scans", causes, note))
-    series = {m: [sample.estimate(one, m) for one in measures] for m in sample.titles if m != "noise_free"}
-    panels = [study_figures.Panel(f"{len(scans)} scans", tuple(one.title for one in measures), series)]
+    series = {m: [sample.estimate(measure, m) for measure in measures] for m in sample.titles if m != "noise_free"}
+    panels = [study_figures.Panel(f"{len(scans)} scans", tuple(measure.title for measure in measures), series)]
     draw = partial(study_figures.panels_of_values, panels=panels, y_title="Proportion of scans", limits=(0, 1))
     figure = Figure("detection_rates", "Detection of scans with visible coronary calcium", draw, "", (7, 3.2))
     return Section("detection", _TITLE, tuple(text), tuple(tables), (figure,))
@@ -124,8 +124,8 @@ def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> Table:
                 lambda item, m: score(item[0], m, arteries=item[1]) > 0,
                 lambda item: bool(set(item[1]) & set(item[0].visible_arteries)),
             )
-            rows.append((f"  {title}", *(sample.estimate(one, method) for one in measures)))
-            columns = ["Method", *(one.title for one in measures)]
+            rows.append((f"  {title}", *(sample.estimate(measure, method) for measure in measures)))
+            columns = ["Method", *(measure.title for measure in measures)]
     return Table("detection_arteries", "Arteries with visible calcium", tuple(columns), tuple(rows))
 
 
@@ -153,7 +153,10 @@ def _slice_section(sample: Sample) -> tuple[Section, ...]:
 
     measures = rates(RATES[:3], lambda _: items, lambda i, _: i[2] >= i[0].slice_threshold, lambda i: i[1])
     measures.append(Measure("Area under the ROC curve", lambda _: items, area))
-    rows = [(one.title, sample.estimate(one, "slices"), _PUBLISHED_SLICES.get(one.title)) for one in measures]
+    rows = [
+        (measure.title, sample.estimate(measure, "slices"), _PUBLISHED_SLICES.get(measure.title))
+        for measure in measures
+    ]
     thresholds = sorted({record.slice_threshold for record, _, _ in items})
     text = (
         f"{len(items)} slices with heart, {sum(shows for _, shows, _ in items)} of them with visible coronary calcium. "

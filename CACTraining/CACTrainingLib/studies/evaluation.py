@@ -1,7 +1,7 @@
-"""A study of scan pairs from one command: scores them, keeps what is known of each, and writes the results.
+"""Study of scan pairs from one command: score them, record each, and write the results.
 
-What takes long is kept in the output folder: `scans` (as `cac cohort` writes them) and `records.jsonl`, so that a study
-that was interrupted continues, and remaking its page scores nothing again.
+The output folder keeps `scans` (as `cac cohort` writes them) and `records.jsonl`, so that an interrupted study resumes,
+and writing its page again scores nothing.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, proj
 from .truth import recorder, refused
 
 RECORDS, SCAN_TABLE = "records.jsonl", "scans.csv"
-"""In the output folder, beside SCANS: what is known of each scan, and which scans there are."""
+"""Files in the output folder, beside SCANS: record of each scan, table of scans."""
 
 SCAN_STUDIES = ("reproducibility", "detection", "heart", "automatic", "ablation", "acquisition")
 """All studies of `evaluate`."""
 
 RECORDS_VERSION = 3
-"""Of how records are made; others are made anew."""
+"""Version of the records; those of another version are made again."""
 
 ON_RECORDS = {
     "reproducibility": reproducibility.sections,
@@ -50,13 +50,24 @@ ON_RECORDS = {
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """studies: of `cac evaluate`. data: cohort, table of pairs or project (`studies.scans`); "acquisition" needs none.
+    """Settings of `cac evaluate`.
 
-    use, annotator: of a project, which scans and whose annotations (`studies.scans`).
-    results: folder of `cac cohort` with the scans' results, instead of scoring them. pairs: only the first ones.
-    workers: processes at work, None for as many as fit. overwrite: score anew, whatever was there.
-    seed: of the bootstrap. store_limits: store the repeatability coefficient of the pairs with the calcium map's model,
-    for `cac compare`: with the installed model that was used, or by the path of a card.
+    Attributes:
+        studies: Names of the studies.
+        output: Output folder.
+        data: Cohort, table of pairs or project (`studies.scans`); None for "acquisition".
+        results: Folder of `cac cohort` with results to use instead of scoring.
+        pairs: Number of pairs, from the first; None for all.
+        models: Models to score with.
+        workers: Number of processes; None for as many as fit.
+        overwrite: True to score again.
+        seed: Seed of the bootstrap.
+        ablation: Settings of the ablation study.
+        acquisition: Settings of the acquisition study.
+        use: Use of a project's scans.
+        annotator: Annotator of a project's scans.
+        store_limits: Store the repeatability coefficient for `cac compare` with the calcium map's model: True for the
+            installed model that was used, or the path of a card.
     """
 
     studies: tuple[str, ...]
@@ -77,7 +88,13 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """page: `study.html`. records: of all scans. limits: card that the repeatability coefficient was stored on."""
+    """Result of an evaluation.
+
+    Attributes:
+        page: Path of `study.html`.
+        records: Records of all scans.
+        limits: Card that the repeatability coefficient was stored on, if any.
+    """
 
     page: Path
     records: tuple[StudyRecord, ...]
@@ -85,14 +102,16 @@ class Evaluation:
 
 
 Folders = list[Path | str]
-"""Of each scan the folder of its results, or why it has none."""
+"""Folder of each scan's results, or the reason why it has none."""
 
 
 def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> Evaluation:
-    """Make the studies.
+    """Run the studies. The page lists scans that cannot be scored or compared; they stop nothing.
 
-    Raises StudyError when there is nothing to study, OutputError when the output cannot be used, and other CTErrors of
-    models. A scan that cannot be scored or compared is said in the page and stops nothing.
+    Raises:
+        StudyError: There is nothing to study.
+        OutputError: The output cannot be used.
+        CTError: A model cannot be used.
     """
     progress = progress or Progress()
     started = time.perf_counter()
@@ -122,7 +141,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
 def _scored(
     settings: EvaluationSettings, work: JobSettings
 ) -> tuple[list[StudyScan], Folders, list[StudyRecord], list[Section]]:
-    """The scans with their results, their records, and the section that opens the page."""
+    """Find, score and record the scans; return them with their results, records, and the page's first section."""
     scans, warnings = find_study_scans(settings.data, settings.pairs, settings.use, settings.annotator)
     with work.progress.step("scans"):
         if settings.results is not None:
@@ -130,8 +149,8 @@ def _scored(
         else:
             table = settings.output / SCAN_TABLE
             write_scan_table(scans, table)
-            how = (settings.models, settings.workers, settings.overwrite, work.progress)
-            folders = scored_folders(table, settings.output, *how)
+            options = (settings.models, settings.workers, settings.overwrite, work.progress)
+            folders = scored_folders(table, settings.output, *options)
     with work.progress.step("records"):
         jobs = {_key(scan, place): (scan, place) for scan, place in zip(scans, folders, strict=True)}
         scored = {key: job for key, job in jobs.items() if isinstance(job[1], Path)}
@@ -167,7 +186,7 @@ def _sections(
 
 
 def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> Folders:
-    """Results of an earlier `cac cohort`, found by the scans' CT."""
+    """Find each scan's results in a folder of `cac cohort`, by its CT."""
     try:
         lines = read_table(folder / TABLE, ("ct", "state", "reason", "folder")).lines
     except TableError as error:
@@ -185,7 +204,7 @@ def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> Folders:
 
 
 def _key(scan: StudyScan, folder: Path | str) -> str:
-    """What a record depends on."""
+    """Key of a record, derived from the scan and the files that it depends on."""
     files = [scan.heart, scan.lesions, scan.truth and scan.truth / "truth.json"]
     files += [folder / LAST_FILE] if isinstance(folder, Path) else []
     content = (RECORDS_VERSION, scan.number, scan.patient, scan.labels, scan.labelled_whole)

@@ -18,12 +18,12 @@ _MEASURES = {
     "Average surface distance, mm": ("surface_mm", "1.6 (1.2–2.2)"),
 }
 LEAST_DICE = 0.8
-"""Hearts below this are named: a score from such a heart deserves a look."""
+"""Dice below which a heart is listed by name for review."""
 _MOST_NAMED = 10
 
 
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
-    """One section; it says so where no heart is known. Raises MixedUnitsError."""
+    """Section on the segmented heart. Raises MixedUnitsError."""
     sample = Sample(records, generator)
     scans = [record for record in sample.scans if record.heart is not None]
     if not scans:

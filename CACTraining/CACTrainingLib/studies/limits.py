@@ -16,16 +16,21 @@ from .records import MG, StudyRecord, models_of, pairs_of
 from .reproducibility import limits
 
 _METHODS = {"decomposition": "map", "threshold": "reader", "automatic": "automatic"}
-"""By method of `Repeatability.limits`, that of the study."""
+"""Method of the study by method of `Repeatability.limits`."""
 _ACQUISITION = ("kvp", "slice_thickness_mm", "slice_spacing_mm")
-_SAME = 1e-6
+_TOLERANCE = 1e-6
 
 
 def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Path:
-    """Store the limits of a study's pairs; returns the card.
+    """Store the limits of a study's pairs; return the card.
 
-    card: of the model for the calcium map; None for the installed one that scored the records. Raises StudyError when
-    the records give no limits or were scored otherwise than by one set of models, and ModelError.
+    Args:
+        records: Records of the study.
+        card: Card of the calcium map's model; None for the installed model that scored the records.
+
+    Raises:
+        StudyError: The records give no limits, or were scored with several sets of models.
+        ModelError: The card cannot be written.
     """
     content = repeatability_of(records)
     Repeatability.of(content)  # checks it as readers will
@@ -33,13 +38,12 @@ def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Pa
 
 
 def repeatability_of(records: Sequence[StudyRecord]) -> dict:
-    """The limits, with all that they hold for, as `Repeatability.of` reads them.
+    """Limits with their conditions, as `Repeatability.of` reads them. Raises StudyError.
 
-    Patients are left out of whom a scan is beyond what the models know: nothing is said of such scores by themselves.
-    Raises StudyError.
+    Patients with a scan outside the calibration range are left out.
     """
-    beyond = {r.patient for r in records if "beyond-calibration" in (r.acquisition.get("warnings") or ())}
-    scored = [record for record in records if record.refused is None and record.patient not in beyond]
+    out_of_range = {r.patient for r in records if "beyond-calibration" in (r.acquisition.get("warnings") or ())}
+    scored = [record for record in records if record.refused is None and record.patient not in out_of_range]
     setups = {str((models_of(r), r.acquisition["decomposition_settings"], _evidence(r))): r for r in scored}
     if len(setups) != 1:
         raise StudyError(
@@ -50,7 +54,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
     coefficients: dict[str, dict[str, dict[str, dict]]] = {}
     for name, method in _METHODS.items():
         if name == "automatic" and _evidence(first) is None:
-            continue  # candidates of which none was left out are no score
+            continue  # without evidence all candidates count, which is no score
         for quantity, title in (("mass", "pseudo_mass_hu_mm3"), ("agatston", "agatston")):
             factor = _hu_mm3_per_mass(scored) if quantity == "mass" else 1.0
             for part in ("total", "artery"):
@@ -63,7 +67,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
     patients = list(dict.fromkeys(record.patient for record in scored))
     digital = first.truth is not None
     span = f" ({patients[0]} to {patients[-1]})" if digital else ""
-    without = f"; {len(beyond)} whose scans are beyond the calibration are left out" if beyond else ""
+    without = f"; {len(out_of_range)} whose scans are beyond the calibration are left out" if out_of_range else ""
     return {
         "digital": digital,
         "data": f"{len(patients)} {'digital ' if digital else ''}patients{span}, two scans each{without}",
@@ -77,14 +81,14 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
 
 
 def _evidence(record: StudyRecord) -> dict | None:
-    """What the candidates of the automatic clinical score were evaluated by; None where there is no such score."""
+    """Evidence model of the automatic clinical score's candidates; None without such a score."""
     return record.acquisition.get("candidate_evidence")
 
 
 def _hu_mm3_per_mass(records: Sequence[StudyRecord]) -> float | None:
-    """None where it differs between the scans: then limits in mg are none of the pseudo-mass."""
+    """HU·mm³ for one unit of mass; None if it differs between scans, so that limits in mg cannot be converted."""
     values = [float(record.acquisition["hu_mm3_per_mass"]) for record in records]
-    if records[0].unit == MG and max(values) - min(values) > _SAME * max(values):
+    if records[0].unit == MG and max(values) - min(values) > _TOLERANCE * max(values):
         return None
     return values[0]
 
@@ -96,7 +100,7 @@ def _range(records: Sequence[StudyRecord], name: str) -> list[float] | None:
 
 
 def _card(records: Sequence[StudyRecord]) -> Path:
-    """Of the installed model that made the maps. Copies of it that were calibrated otherwise have other names."""
+    """Card of the installed model that made the maps. Recalibrated copies of it have other names."""
     scored = next(record for record in records if record.refused is None)
     models = [(model["name"], model["sha256"]) for model in models_of(scored) if model["network"] == "decomposition"]
     fitting = [model for model in list_models("decomposition") if (model.card.name, model.card.sha256) in models]

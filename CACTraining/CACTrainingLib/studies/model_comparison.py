@@ -1,8 +1,7 @@
-"""Two or more models of one network on the same cases: what each measures, how they differ, and whether by chance.
+"""Compare models of one network on the same cases, with bootstrap intervals of the differences.
 
-Nothing is scored here: the heart's network is evaluated by known outlines, the classifier by labelled slices, the
-decomposition by known calcium maps. Results are too good on patients that a model was trained on, so the page says of
-how many of them that is known.
+Heart networks are evaluated by outlines, classifiers by labelled slices, decompositions by true calcium maps; no scan
+is scored. Results are too good on patients that a model was trained on, so the page reports how many there are.
 """
 
 from __future__ import annotations
@@ -33,16 +32,26 @@ from .model_measures import EVALUATORS, Case, Evaluator
 from .scans import DEFAULT_USE
 
 CASES = "cases.csv"
-"""In the output folder: every scan with what each model found."""
+"""File in the output folder with the results of each model on each scan."""
 
-Refused = list[tuple[str, str]]
-"""Names of scans that are left out, each with the reason."""
+Exclusions = list[tuple[str, str]]
+"""Names of excluded scans, each with the reason."""
 
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """data: cohort or project. models: cards' paths, or names of `list_models`; the first is what others are compared
-    with. use, annotator: of a project, which scans and whose labels. cache: of prepared scans. seed: of the bootstrap.
+    """Settings of a comparison of models.
+
+    Attributes:
+        data: Cohort or project.
+        models: Paths of cards, or names of `list_models`; the first is the reference.
+        output: Output folder.
+        use: Use of a project's scans.
+        annotator: Annotator of a project's scans.
+        device: Device to compute on.
+        workers: Number of processes that prepare scans.
+        cache: Folder of prepared scans.
+        seed: Seed of the bootstrap.
     """
 
     data: Path
@@ -58,7 +67,13 @@ class ComparisonSettings:
 
 @dataclass(frozen=True)
 class Comparator:
-    """A model with its title. training_patients: that its weights were trained or chosen on; None where unknown."""
+    """A compared model.
+
+    Attributes:
+        label: Title in tables.
+        stored: The stored model.
+        training_patients: Patients on which its weights were trained or selected; None if unknown.
+    """
 
     label: str
     stored: StoredModel
@@ -70,10 +85,10 @@ class Comparator:
 
 
 def compare_models(settings: ComparisonSettings, progress: Progress | None = None) -> Path:
-    """Evaluate models on the same cases and write `study.html`, its tables and figures, and CASES; returns the page.
+    """Evaluate models on the same cases and write `study.html`, its tables and figures, and CASES; return the page.
 
-    Raises StudyError for models or scans that cannot be compared, ModelError, DataError, ProjectError, OutputError. A
-    scan that cannot be used is named on the page and stops nothing.
+    The page lists scans that cannot be used; they stop nothing. Raises StudyError for models or scans that cannot be
+    compared, ModelError, DataError, ProjectError, OutputError.
     """
     progress = progress or Progress()
     progress.begin(["scans", "models", "page"])
@@ -86,7 +101,7 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
         usable, unusable = _usable(scans, evaluator)
         cache = settings.cache or default_cache()
         if evaluator.prepared is not None:
-            with suppress(CTError):  # one of them is unfit: it is found below, and the rest is in the cache already
+            with suppress(CTError):  # the unfit scan is reported below; the scans before it are in the cache
                 prepare([*usable.values()], evaluator.prepared, cache, settings.workers, progress=progress.counted)
     with progress.step("models"):
         models = [load_model(comparator.stored.path, settings.device) for comparator in comparators]
@@ -120,7 +135,7 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
 
 
 def _comparators(settings: ComparisonSettings) -> list[Comparator]:
-    """The models, of one network and no two the same. Raises StudyError, ModelError."""
+    """Find the models and check that they differ and are for one network. Raises StudyError, ModelError."""
     if len(settings.models) < 2:
         raise StudyError("A comparison takes two models or more. Name them with --model A --model B.")
     models = [_model(name) for name in settings.models]
@@ -138,8 +153,8 @@ def _comparators(settings: ComparisonSettings) -> list[Comparator]:
 def _model(name: str) -> StoredModel:
     path, models = Path(name), list_models()
     if path.suffix == ".json" or path.is_file():
-        known = [model for model in models if model.path.resolve() == path.resolve()]
-        return known[0] if known else StoredModel(read_card(path), path, "file")
+        matches = [model for model in models if model.path.resolve() == path.resolve()]
+        return matches[0] if matches else StoredModel(read_card(path), path, "file")
     matches = [model for model in models if model.card.name == name]
     if not matches:
         names = ", ".join(model.card.name for model in models) or "none"
@@ -148,7 +163,7 @@ def _model(name: str) -> StoredModel:
 
 
 def _patients_of(model: StoredModel, folder: Path | None) -> frozenset[str] | None:
-    """Patients in the table that training leaves beside the card, or beside the same model in a project."""
+    """Read a model's training patients from the table beside its card, or beside the same model in a project."""
     places = [model.path]
     if folder is not None:
         places += [path for path in sorted(folder.glob("*.json")) if _sha256(path) == model.card.sha256]
@@ -168,8 +183,8 @@ def _sha256(path: Path) -> str | None:
         return None
 
 
-def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, Refused]:
-    """The scans to evaluate on, where they are from, and those of a project that cannot be used."""
+def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, Exclusions]:
+    """Find the scans to evaluate on; return them, a sentence on their origin, and a project's unusable scans."""
     scans = find_scans([settings.data], settings.annotator)
     if not is_project(settings.data):
         if settings.use is not None or settings.annotator is not None:
@@ -191,8 +206,8 @@ def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, Refus
     return annotated, f"The scans are those for {use} of the project “{project.name}”.", refused
 
 
-def _usable(scans: Sequence[TrainingScan], evaluator: Evaluator) -> tuple[dict[str, TrainingScan], Refused]:
-    """Scans by name that the evaluator can use, and the others."""
+def _usable(scans: Sequence[TrainingScan], evaluator: Evaluator) -> tuple[dict[str, TrainingScan], Exclusions]:
+    """Divide scans into usable ones, by name, and others with the reason."""
     numbers: Counter[str] = Counter()
     usable, refused = {}, []
     for scan in scans:
@@ -211,8 +226,8 @@ def _evaluated(
     models: Sequence[LoadedModel],
     cache: Path,
     progress: Progress,
-) -> tuple[list[Case], Refused]:
-    """What the models find in each scan, and the scans that cannot be read."""
+) -> tuple[list[Case], Exclusions]:
+    """Evaluate the models on each scan; return the cases, and the scans that cannot be read."""
     cases, refused = [], []
     for n, (name, scan) in enumerate(scans.items(), 1):
         try:
@@ -226,7 +241,7 @@ def _evaluated(
 
 
 def _overlap_warnings(comparators: Sequence[Comparator], patients: set[str]) -> list[str]:
-    """Sentences about models that know some of the patients."""
+    """Sentences about models that were trained on some of the patients."""
     counts = {comparator.label: len(patients & (comparator.training_patients or set())) for comparator in comparators}
     return [
         f"{label} was trained or chosen on {n} of these {count(patients, 'patient')}: its results here are better than "
@@ -237,7 +252,7 @@ def _overlap_warnings(comparators: Sequence[Comparator], patients: set[str]) -> 
 
 
 def _models_section(
-    comparators: Sequence[Comparator], cases: Sequence[Case], refused: Refused, origin: Sequence[str]
+    comparators: Sequence[Comparator], cases: Sequence[Case], refused: Exclusions, origin: Sequence[str]
 ) -> Section:
     patients = {case.patient for case in cases}
     scans = f"{count(cases, 'scan')} of {count(patients, 'patient')}"
@@ -264,16 +279,16 @@ def _models_section(
 def _results_section(
     comparators: Sequence[Comparator], cases: Sequence[Case], evaluator: Evaluator, generator: np.random.Generator
 ) -> Section:
-    labels = [one.label for one in comparators]
+    labels = [comparator.label for comparator in comparators]
     comparison = MethodComparison([case.patient for case in cases], dict(enumerate(labels)), 0, generator)
-    measures = evaluator.measures(cases, [one.threshold for one in comparators])
+    measures = evaluator.measures(cases, [comparator.threshold for comparator in comparators])
     rows = [
         (
-            *(one.title, evaluator.better[one.title]),
-            *(comparison.estimate(one, n) for n in comparison.titles),
+            *(measure.title, evaluator.better[measure.title]),
+            *(comparison.estimate(measure, n) for n in comparison.titles),
         )
-        for one in measures
-        if any(map(one.exists_for, comparison.titles))
+        for measure in measures
+        if any(map(measure.exists_for, comparison.titles))
     ]
     text = [
         "Intervals and p are by a bootstrap over patients whose resamples all models share, so that differences are "
@@ -281,7 +296,7 @@ def _results_section(
     ]
     if len({case.patient for case in cases}) < LEAST_PATIENTS:
         text.append(f"There are fewer than {LEAST_PATIENTS} patients: too few for intervals, and for any conclusion.")
-    if not all(one.exists_for(n) for one in measures for n in comparison.titles):
+    if not all(measure.exists_for(n) for measure in measures for n in comparison.titles):
         text.append("Measures at a threshold are missing for models without one on their card.")
     changes, columns = [], ("Measure", "This model", labels[0], "Difference", "p")
     for n, label in list(enumerate(labels))[1:]:

@@ -1,7 +1,6 @@
 """Measures of models on the same cases.
 
-Each evaluator is for one network: it knows which scans it can use, runs all models on one scan, and declares the
-measures of what they found.
+An evaluator per network selects usable scans, runs all models on a scan, and declares the measures of their results.
 """
 
 from __future__ import annotations
@@ -39,7 +38,14 @@ class NotEvaluatedError(CTError):
 
 @dataclass(frozen=True)
 class Case:
-    """A scan by which all models were evaluated. digital: whether its calcium is known. result: of `run`."""
+    """A scan on which all models were evaluated.
+
+    Attributes:
+        name: Name of the scan.
+        patient: Patient ID.
+        digital: True if its true calcium is known.
+        result: Result of the evaluator's `run`.
+    """
 
     name: str
     patient: str
@@ -48,7 +54,7 @@ class Case:
 
 
 class HeartEvaluator:
-    """The heart's outline without the margin that scoring adds, compared with the known one."""
+    """Evaluator of heart networks: the outline without scoring's margin against the reference outline."""
 
     prepared = None
     better: ClassVar[dict[str, str]] = {
@@ -67,7 +73,7 @@ class HeartEvaluator:
         return None if scan.heart_known else "its heart is not outlined, only proposed"
 
     def run(self, scan: TrainingScan, models: Sequence[LoadedModel]) -> np.ndarray:
-        """Dice, Hausdorff and average surface distance in mm by each model: float [models, 3]."""
+        """Dice, Hausdorff and average surface distance in mm of each model, float [models, 3]."""
         ct = read_ct(scan.ct, scan.series)
         mask = read_mask(scan.heart)
         if scan.heart_label is not None:
@@ -106,14 +112,19 @@ class HeartEvaluator:
 
 @dataclass(frozen=True)
 class SliceCase:
-    """Slices of a scan whose label is known. visible: bool [n]. probabilities: float [models, n]."""
+    """Labelled slices of a scan.
+
+    Attributes:
+        visible: True for visible coronary calcium, bool [n].
+        probabilities: Probability of each model, float [models, n].
+    """
 
     visible: np.ndarray
     probabilities: np.ndarray
 
 
 class SliceEvaluator:
-    """The classifier on slices with heart of which it is known whether coronary calcium is visible."""
+    """Evaluator of slice classifiers, on labelled slices with heart."""
 
     prepared = "slices"
     better: ClassVar[dict[str, str]] = dict.fromkeys(
@@ -156,7 +167,7 @@ class SliceEvaluator:
         title, *titles = self.better
         called = rates(titles, lambda *_: slices, positive, lambda item: bool(item[0].result.visible[item[1]]))
         models = tuple(n for n, threshold in enumerate(thresholds) if threshold is not None)
-        return [Measure(title, lambda *_: slices, area), *(replace(one, methods=models) for one in called)]
+        return [Measure(title, lambda *_: slices, area), *(replace(rate, methods=models) for rate in called)]
 
     def row(self, case: SliceCase, model: int, threshold: float | None) -> tuple[int | None, ...]:
         counts = (len(case.visible), int(case.visible.sum()))
@@ -168,20 +179,23 @@ class SliceEvaluator:
 
 @dataclass(frozen=True)
 class MapCase:
-    """Slices with heart of a scan whose true calcium is known; masses in the heart, HU·mm³.
+    """Slices with heart of a scan with known calcium; pseudo-masses in the heart in HU·mm³.
 
-    true: [n], of what coronary calcium adds. mass: [models, n], of the maps. near: [models, n], mass of the map at true
-    calcium or a pixel or two from it. both: [models, n], mass that map and truth have in common, pixel by pixel.
+    Attributes:
+        true: True mass of coronary calcium, [n].
+        mass: Mass of each model's map, [models, n].
+        near_mass: Mass of the map within REGION_PIXELS of true calcium, [models, n].
+        common_mass: Pixelwise minimum of map and true map, [models, n].
     """
 
     true: np.ndarray
     mass: np.ndarray
-    near: np.ndarray
-    both: np.ndarray
+    near_mass: np.ndarray
+    common_mass: np.ndarray
 
 
 class MapEvaluator:
-    """The calcium map of every slice with heart, after the rules on its card, compared with the true one."""
+    """Evaluator of decompositions: the map of every slice with heart, by the rules on the card, against the truth."""
 
     prepared = "slices"
     better: ClassVar[dict[str, str]] = {
@@ -203,17 +217,17 @@ class MapEvaluator:
         return None if scan.calcium_map is not None else "its true calcium is not known"
 
     def run(self, slices: ScanSlices, models: Sequence[LoadedModel]) -> MapCase:
-        everything = np.arange(len(slices.slices))
-        true = np.maximum(slices.calcium(everything), 0) * np.float32(MAP_HU) * np.asarray(slices.slices.heart)
+        numbers = np.arange(len(slices.slices))
+        true = np.maximum(slices.calcium(numbers), 0) * np.float32(MAP_HU) * np.asarray(slices.slices.heart)
         cross = ndimage.generate_binary_structure(2, 1)[None]
         region = ndimage.binary_dilation(true > DecompositionSettings().floor_hu, cross, REGION_PIXELS)
-        maps = [calcium_maps(model, slices, everything) for model in models]
+        maps = [calcium_maps(model, slices, numbers) for model in models]
 
         def mass(parts: Sequence[np.ndarray]) -> np.ndarray:
             return np.array([part.sum((1, 2), dtype=np.float64) * PIXEL_VOLUME_MM3 for part in parts])
 
-        near, both = mass([image * region for image in maps]), mass([np.minimum(image, true) for image in maps])
-        return MapCase(mass([true])[0], mass(maps), near, both)
+        near_masses = mass([image * region for image in maps])
+        return MapCase(mass([true])[0], mass(maps), near_masses, mass([np.minimum(image, true) for image in maps]))
 
     def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
         slices = [(case, n) for case in cases for n in range(len(case.result.true))]
@@ -221,17 +235,19 @@ class MapEvaluator:
         healthy = [case for case in cases if not case.result.true.sum() > 0]
 
         def of_slices(statistic: Callable) -> Callable:
-            """statistic: of weights, and true mass, mass, mass near calcium and common mass of the slices."""
+            """Apply a statistic of weights, true mass, mass, near mass and common mass to slices."""
 
             def values(weights: np.ndarray, items: Sequence, model: int) -> np.ndarray:
-                cases = [(case.result, n) for case, n in items]
-                rows = [(f.true[n], f.mass[model, n], f.near[model, n], f.both[model, n]) for f, n in cases]
-                return statistic(weights, *np.array(rows).reshape(-1, 4).T)
+                results = [(case.result, n) for case, n in items]
+                masses = [
+                    (r.true[n], r.mass[model, n], r.near_mass[model, n], r.common_mass[model, n]) for r, n in results
+                ]
+                return statistic(weights, *np.array(masses).reshape(-1, 4).T)
 
             return values
 
         def of_scans(statistic: Callable) -> Callable:
-            """statistic: of weights, and true mass and mass of the scans."""
+            """Apply a statistic of weights, true mass and mass to scans."""
 
             def values(weights: np.ndarray, items: Sequence[Case], model: int) -> np.ndarray:
                 rows = [(case.result.true.sum(), case.result.mass[model].sum()) for case in items]
@@ -240,10 +256,10 @@ class MapEvaluator:
             return values
 
         statistics = (
-            (slices, of_slices(lambda w, true, mass, near, both: rank_correlation(w, mass, true))),
+            (slices, of_slices(lambda w, true, mass, *_: rank_correlation(w, mass, true))),
             (cases, of_scans(lambda w, true, mass: rank_correlation(w, mass, true))),
-            (slices, of_slices(lambda w, true, mass, near, both: ratio(w, 2 * both, mass + true))),
-            (slices, of_slices(lambda w, true, mass, near, both: ratio(w, near, mass))),
+            (slices, of_slices(lambda w, true, mass, _, common: ratio(w, 2 * common, mass + true))),
+            (slices, of_slices(lambda w, _, mass, near_calcium, __: ratio(w, near_calcium, mass))),
             (sick, of_scans(lambda w, true, mass: ratio(w, mass, true))),
             (healthy, of_scans(lambda w, true, mass: mean(w, mass))),
         )
@@ -254,12 +270,24 @@ class MapEvaluator:
 
     def row(self, case: MapCase, model: int, threshold: float | None) -> tuple[float | None, ...]:
         true, measured = float(case.true.sum()), float(case.mass[model].sum())
-        return (true, measured, 2 * float(case.both[model].sum()) / (true + measured) if true + measured else None)
+        return (
+            true,
+            measured,
+            2 * float(case.common_mass[model].sum()) / (true + measured) if true + measured else None,
+        )
 
 
 def calcium_maps(model: LoadedModel, slices: ScanSlices, numbers: np.ndarray) -> np.ndarray:
-    """Calcium maps in HU as scoring makes them on the networks' grid: float32 [len(numbers), 224, 224], 0 outside the
-    heart, below the floor, and where the rule for healthy tissue on the card says so."""
+    """Compute calcium maps in HU as in scoring, on the networks' grid.
+
+    Args:
+        model: Decomposition network.
+        slices: Prepared scan.
+        numbers: Indices of slices.
+
+    Returns:
+        float32 [len(numbers), 224, 224]; 0 outside the heart, below the floor, and by the card's healthy-tissue rule.
+    """
     rules_on_card = {name: model.card.calibration[name] for name in _RULES if name in model.card.calibration}
     rules = DecompositionSettings(**rules_on_card)
     config = model.card.config
@@ -278,10 +306,12 @@ def calcium_maps(model: LoadedModel, slices: ScanSlices, numbers: np.ndarray) ->
 _RULES = ("floor_hu", "min_healthy_hu")
 
 Evaluator = HeartEvaluator | SliceEvaluator | MapEvaluator
-"""Of models of one network, each by its place among them.
+"""Evaluator of models of one network, which are identified by their index.
 
-prepared: kind of the cache that `run` reads; None for the scan itself. better: what is good, by title of a measure.
-unusable: why a scan cannot be used, None where it can. columns: of `row`, of one scan and model.
+- prepared: kind of the cache that `run` reads; None for the scan itself.
+- better: direction of better values, by title of a measure.
+- unusable: reason why a scan cannot be used; None if it can.
+- columns: columns of `row`, which holds one scan and model.
 """
 
 EVALUATORS: dict[str, Evaluator] = {
@@ -289,4 +319,4 @@ EVALUATORS: dict[str, Evaluator] = {
     "slices": SliceEvaluator(),
     "decomposition": MapEvaluator(),
 }
-"""By the key of the network."""
+"""Evaluator by key of the network."""

@@ -1,6 +1,6 @@
-"""Records of a study's scans: the scores by every method, the truth where it is known; kept as lines of JSON.
+"""Records of a study's scans: scores by every method, and the truth if known; stored as lines of JSON.
 
-Nothing here reads images: `studies.truth` makes the records, the studies (`reproducibility`, `detection`, …) read them.
+`studies.truth` makes the records from images; the studies (`reproducibility`, `detection`, …) read them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from CACScoringLib.core.ct import CTError
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 
 MG, HU_MM3 = "mg", "HU·mm³"
-"""Units of mass: of digital patients, pseudo-mass over the HU that 1 mg in 1 mm³ adds; else the pseudo-mass itself."""
+"""Units of mass: mg for digital patients (pseudo-mass over the HU that 1 mg in 1 mm³ adds), pseudo-mass for others."""
 
 
 class RecordError(CTError):
@@ -22,10 +22,12 @@ class RecordError(CTError):
 
 @dataclass(frozen=True)
 class Value:
-    """One method's score of one scan.
+    """One method's score of one scan. The method "slices" has its count as mass and Agatston score, and no arteries.
 
-    mass: in the record's unit. agatston: on the clinical scale, where the model knows it. arteries: mass and Agatston
-    score by artery (ARTERIES). Of the method "slices", mass and agatston are both the count, and arteries is empty.
+    Attributes:
+        mass: Mass in the record's unit.
+        agatston: Agatston score, on the clinical scale if the model has it.
+        arteries: Mass and Agatston score by artery (ARTERIES).
     """
 
     mass: float
@@ -35,7 +37,13 @@ class Value:
 
 @dataclass(frozen=True)
 class Truth:
-    """True calcium of a patient. distractors: kinds of calcium and metal that are not coronary."""
+    """True calcium of a patient.
+
+    Attributes:
+        mass_mg: Coronary calcium.
+        arteries_mg: Coronary calcium by artery.
+        distractors: Kinds of non-coronary calcium and metal.
+    """
 
     mass_mg: float
     arteries_mg: dict[str, float]
@@ -44,8 +52,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class HeartAgreement:
-    """Agreement of the segmented heart with the true one: Dice, Hausdorff distance, average symmetric surface
-    distance."""
+    """Agreement of the segmented with the reference heart.
+
+    Attributes:
+        dice: Dice coefficient.
+        hausdorff_mm: Hausdorff distance.
+        surface_mm: Average symmetric surface distance.
+    """
 
     dice: float
     hausdorff_mm: float
@@ -56,14 +69,23 @@ class HeartAgreement:
 class StudyRecord:
     """One scan of a pair.
 
-    scan: its name in the cohort. patient: who. number: 1 or 2. unit: of mass, MG or HU_MM3.
-    visible: whether coronary calcium is visible in some slice; by the reader's regions where no truth is known; None
-    where neither is. visible_arteries: in which arteries it is.
-    values: by METHODS, without those that could not be had. slices: of each slice with heart, whether calcium is
-    visible in it and the classifier's probability. map_lesions: artery and mass of each lesion of the map, and whether
-    it holds coronary calcium, None where unknown. acquisition: facts of the scan, as in `scores.json`, and with what it
-    was scored (`models_of`, decomposition_settings, candidate_evidence, hu_mm3_per_mass: HU·mm³ for one unit of mass).
-    refused: why it could not be scored; then values is empty. warnings: what could not be read, and so is left out.
+    Attributes:
+        scan: Name of the scan in the cohort.
+        patient: Patient ID.
+        number: 1 or 2.
+        unit: Unit of mass, MG or HU_MM3.
+        visible: True if coronary calcium is visible, by the truth or else by the reader's regions; None if unknown.
+        visible_arteries: Arteries with visible calcium; None if unknown.
+        truth: True calcium, if known.
+        values: Score by METHODS, as far as available.
+        slices: Visibility of calcium and the classifier's probability, for each slice with heart.
+        slice_threshold: Probability from which the classifier calls a slice positive.
+        map_lesions: Artery and mass of each lesion of the map, and True if it holds coronary calcium, None if unknown.
+        heart: Agreement of the segmented heart, if a reference is known.
+        acquisition: Facts of the scan as in `scores.json`, and of its scoring: models, decomposition_settings,
+            candidate_evidence, hu_mm3_per_mass (HU·mm³ for one unit of mass).
+        refused: Reason why it could not be scored; then `values` is empty.
+        warnings: Sentences about files that could not be read.
     """
 
     scan: str
@@ -84,10 +106,12 @@ class StudyRecord:
 
     @property
     def kind(self) -> str | None:
-        """Kind of the scan.
+        """Kind of the scan; None if unknown.
 
-        "visible": coronary calcium shows; "hidden": it is there, but no slice shows it; "distractor": all calcium and
-        metal is elsewhere; "clean": there is none. None where that is unknown: then only "visible" is known.
+        - "visible": visible coronary calcium.
+        - "hidden": coronary calcium that is visible in no slice.
+        - "distractor": non-coronary calcium or metal only.
+        - "clean": no calcium.
         """
         if self.visible:
             return "visible"
@@ -99,7 +123,7 @@ class StudyRecord:
 
 
 def pairs_of(records: Iterable[StudyRecord]) -> list[tuple[StudyRecord, StudyRecord]]:
-    """Scans 1 and 2 of each patient with both scored, in the order of the records."""
+    """Return scans 1 and 2 of each patient with both scored, in the order of the records."""
     by_patient: dict[str, dict[int, StudyRecord]] = {}
     for record in records:
         if record.refused is None:
@@ -108,12 +132,12 @@ def pairs_of(records: Iterable[StudyRecord]) -> list[tuple[StudyRecord, StudyRec
 
 
 def models_of(record: StudyRecord) -> list[dict]:
-    """Name, network and SHA-256 of the models that scored it; empty where it was not scored."""
+    """Name, network and SHA-256 of the models that scored a record; empty if it was not scored."""
     return record.acquisition.get("models", [])
 
 
 def from_json(content: dict) -> StudyRecord:
-    """The record of `dataclasses.asdict`. Raises RecordError."""
+    """Restore a record from `dataclasses.asdict`. Raises RecordError."""
     try:
         truth, heart, arteries = content["truth"], content["heart"], content["visible_arteries"]
         return StudyRecord(
@@ -133,5 +157,5 @@ def from_json(content: dict) -> StudyRecord:
 
 
 def value_from_json(content: dict) -> Value:
-    """The value of `dataclasses.asdict`."""
+    """Restore a value from `dataclasses.asdict`."""
     return Value(content["mass"], content["agatston"], {a: tuple(pair) for a, pair in content["arteries"].items()})

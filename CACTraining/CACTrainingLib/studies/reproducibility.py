@@ -1,7 +1,7 @@
-"""Does a score repeat? Two scans of the same patients, by every method; the model is van Velzen et al., section 5.3.
+"""Reproducibility study: two scans of the same patients by every method, after van Velzen et al., section 5.3.
 
-Whatever is wrongly counted may repeat as well as calcium does. So every table carries the control that only counts
-slices, methods are compared on identical pairs, and where the truth is known `studies.accuracy` compares them with it.
+False positives may be as reproducible as calcium. Therefore every table has the control that only counts slices,
+methods are compared on identical pairs, and `studies.accuracy` compares them with the truth if it is known.
 """
 
 from __future__ import annotations
@@ -32,32 +32,33 @@ from .records import ARTERIES, MG, StudyRecord, pairs_of
 from .sample import AGATSTON, MASS, PAPER, VESSELS, WITH_AGATSTON, WITH_MASS, Pair, Sample, having, pair_scores, score
 
 LEAST_PAIRS = 20
-"""Fewer pairs give no limits of agreement."""
+"""Fewest pairs for limits of agreement."""
 LEVELS = {AGATSTON: (10.0, 100.0, 400.0), MG: (3.0, 10.0, 30.0), "HU·mm³": (3000.0, 10000.0, 30000.0)}
-"""At which scores limits are shown: of Agatston scores, and of masses by their unit."""
+"""Scores at which limits are listed, for Agatston scores and for masses by unit."""
 
 CLASSES = ("0–10", "11–100", "101–400", "> 400")
 """Risk categories by the Agatston score, as in table 5 of van Velzen et al."""
 _HIGHEST = (10, 100, 400)
 
-EITHER, BOTH = "Relative difference, positive in either scan", "Relative difference, positive in both"
+POSITIVE_IN_EITHER = "Relative difference, positive in either scan"
+POSITIVE_IN_BOTH = "Relative difference, positive in both"
 ICC_MASS, ICC_AGATSTON = "ICC of mass", "ICC of Agatston score"
-KAPPA, SAME = "κ of categories", "Same category"
+KAPPA, SAME_CATEGORY = "κ of categories", "Same category"
 
 PUBLISHED = {
-    EITHER: {"map": "0.94 / 0.88", "automatic": "– / 0.92"},
-    BOTH: {"map": "0.47 / 0.44", "reader": "0.89 / –", "automatic": "1.14 / 0.58"},
+    POSITIVE_IN_EITHER: {"map": "0.94 / 0.88", "automatic": "– / 0.92"},
+    POSITIVE_IN_BOTH: {"map": "0.47 / 0.44", "reader": "0.89 / –", "automatic": "1.14 / 0.58"},
     ICC_MASS: {"map": "0.97 (0.96–0.97)", "automatic": "0.93 (0.92–0.94)"},
     ICC_AGATSTON: {"map": "0.96 (0.96–0.96)", "automatic": "0.91 (0.91–0.92)"},
     KAPPA: {"map": "0.82 / 0.84", "reader": "0.63 / –", "automatic": "0.64 / 0.81"},
-    SAME: {"map": "0.92 / 0.90", "reader": "0.92 / –", "automatic": "0.95 / 0.92"},
+    SAME_CATEGORY: {"map": "0.92 / 0.90", "reader": "0.92 / –", "automatic": "0.95 / 0.92"},
 }
-"""Of 119 / 1543 patients, by PAPER."""
+"""Figures of 119 / 1543 patients, from PAPER."""
 _PUBLISHED_NOTE = f"Published: {PAPER}, 119 / 1543 patients (ICC: 1543)."
 
 
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
-    """Reproducibility of mass and Agatston score, of risk categories; with truth: accuracy.
+    """Sections on reproducibility of scores and of risk categories, and on accuracy if the truth is known.
 
     Raises MixedUnitsError.
     """
@@ -68,22 +69,28 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     return (_between_scans(sample), *_categories(sample), *accuracy.sections(sample))
 
 
-def relative_difference(sample: Sample, both: bool = True, arteries: Sequence[str] | None = None) -> Measure:
-    """Mean of |a − b| over the mean of a and b, of masses. both: pairs positive in both scans, else in either."""
+def relative_difference(sample: Sample, in_both: bool = True, arteries: Sequence[str] | None = None) -> Measure:
+    """Mean over pairs of |a − b| over the mean of a and b, for masses.
+
+    Args:
+        sample: The study's scans.
+        in_both: True for pairs positive in both scans, False for pairs positive in either.
+        arteries: Arteries to count; None for all.
+    """
 
     def items(*methods: str) -> list[Pair]:
-        positive = all if both else any
+        positive = all if in_both else any
         pairs = having(sample.pairs, *methods)
         return [p for p in pairs if all(positive(score(r, m, MASS, arteries) > 0 for r in p) for m in methods)]
 
     def statistic(weights: np.ndarray, pairs: list[Pair], method: str) -> np.ndarray:
         return mean(weights, relative_differences(pair_scores(pairs, method, MASS, arteries)))
 
-    return Measure(BOTH if both else EITHER, items, statistic)
+    return Measure(POSITIVE_IN_BOTH if in_both else POSITIVE_IN_EITHER, items, statistic)
 
 
 def icc(sample: Sample, quantity: str = MASS, positive: bool = False) -> Measure:
-    """ICC of the two scans. positive: only of pairs that the method finds positive in both."""
+    """ICC of the two scans; `positive` restricts it to pairs that the method finds positive in both."""
     items = relative_difference(sample).items if positive else partial(having, sample.pairs)
     title = (ICC_MASS if quantity == MASS else ICC_AGATSTON) + (", positive in both" if positive else "")
     methods = WITH_AGATSTON if quantity == AGATSTON else None
@@ -91,31 +98,37 @@ def icc(sample: Sample, quantity: str = MASS, positive: bool = False) -> Measure
 
 
 def category_measures(sample: Sample) -> tuple[Measure, Measure]:
-    """Linearly weighted κ of the two scans' categories, and the proportion of pairs in one category."""
+    """Linearly weighted κ of the two scans' categories, and the proportion of pairs in the same category."""
 
-    def same(weights: np.ndarray, pairs: list[Pair], method: str) -> np.ndarray:
+    def agreement_rate(weights: np.ndarray, pairs: list[Pair], method: str) -> np.ndarray:
         first, second = _categories_of(pairs, method).T
         return mean(weights, first == second)
 
     items = partial(having, sample.pairs)
-    agree = Measure(
+    weighted_kappa = Measure(
         KAPPA, items, lambda w, p, m: kappa(w, *_categories_of(p, m).T, len(CLASSES)), methods=WITH_AGATSTON
     )
-    return agree, Measure(SAME, items, same, proportion=True, methods=WITH_AGATSTON)
+    return weighted_kappa, Measure(SAME_CATEGORY, items, agreement_rate, proportion=True, methods=WITH_AGATSTON)
 
 
 def category(agatston: float) -> int:
-    """Place of a score's class in CLASSES."""
+    """Index of a score's class in CLASSES."""
     return sum(whole_score(agatston) > highest for highest in _HIGHEST)
 
 
 def limits(
     records: Sequence[StudyRecord], method: str, quantity: str, of: str = "total", empirical: bool = True
 ) -> Limits | None:
-    """Limits of agreement of two scans of one patient: see `limits_of_agreement`.
+    """Limits of agreement of two scans of one patient (`limits_of_agreement`); None for fewer than LEAST_PAIRS pairs.
 
-    quantity: "mass" or "agatston". of: "total", or "artery" for the pairs of all four arteries in one regression.
-    Pairs where both are zero say nothing and are left out; None where fewer than LEAST_PAIRS remain.
+    Pairs that are zero in both scans are left out.
+
+    Args:
+        records: Records of the study.
+        method: Key of METHODS.
+        quantity: "mass" or "agatston".
+        of: "total", or "artery" for the pairs of all four arteries in one regression.
+        empirical: See `limits_of_agreement`.
     """
     pairs = having(pairs_of(records), method)
     parts = [None] if of == "total" else [(artery,) for artery in ARTERIES]
@@ -128,7 +141,7 @@ _TITLE = "Interscan reproducibility of mass and Agatston score"
 
 
 def _between_scans(sample: Sample) -> Section:
-    either, both = (relative_difference(sample, in_both) for in_both in (False, True))
+    positive_in_either, positive_in_both = (relative_difference(sample, in_both) for in_both in (False, True))
     iccs = [icc(sample, quantity, positive) for quantity in (MASS, AGATSTON) for positive in (False, True)]
     text = (
         sample.opening(),
@@ -142,7 +155,7 @@ def _between_scans(sample: Sample) -> Section:
         sample.value_table(
             "relative_difference",
             "Relative difference of mass",
-            (either, both),
+            (positive_in_either, positive_in_both),
             "Mean over the pairs that each method finds positive itself, so the rows are of different pairs "
             f"([[identical_pairs]] is of the same ones); lower is better. {_PUBLISHED_NOTE}",
             PUBLISHED,
@@ -150,7 +163,7 @@ def _between_scans(sample: Sample) -> Section:
         sample.difference_table(
             "identical_pairs",
             "The calcium map against each other method on identical pairs",
-            (both, *iccs[::2]),
+            (positive_in_both, *iccs[::2]),
             "Relative difference: below zero is better; ICC: above zero. Reproducibility alone does not prove that a "
             "method measures calcium, as the control that counts slices shows.",
         ),
@@ -173,8 +186,8 @@ def _artery_tables(sample: Sample) -> list[Table]:
     if not any(record.visible_arteries for record in sample.scans):
         return []
 
-    def of_visible(arteries: Sequence[str], both: bool, title: str) -> Measure:
-        measure = relative_difference(sample, both, arteries)
+    def of_visible(arteries: Sequence[str], in_both: bool, title: str) -> Measure:
+        measure = relative_difference(sample, in_both, arteries)
 
         def items(*methods: str) -> list[Pair]:
             return [p for p in measure.items(*methods) if all({*arteries} & {*(r.visible_arteries or ())} for r in p)]
@@ -182,9 +195,9 @@ def _artery_tables(sample: Sample) -> list[Table]:
         return replace(measure, title=title, items=items, methods=WITH_MASS)
 
     measures = [
-        of_visible(arteries, both, f"{title}, {'both' if both else 'either'}")
+        of_visible(arteries, in_both, f"{title}, {'both' if in_both else 'either'}")
         for title, arteries in VESSELS.items()
-        for both in (False, True)
+        for in_both in (False, True)
     ]
     note = "Mean relative difference of an artery's mass, of artery pairs with visible calcium in both scans."
     return [sample.value_table("artery_differences", "Relative difference of mass in each artery", measures, note)]
@@ -200,7 +213,7 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
         return positive if len(positive) >= LEAST_PAIRS else []
 
     def measure(title: str, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray], **kind: bool) -> Measure:
-        """statistic: of weights, and the scores of both scans [n, 2]."""
+        """Measure by a statistic of weights and the scores of both scans, [n, 2]."""
         methods = WITH_AGATSTON if quantity == AGATSTON else WITH_MASS
         return Measure(title, items, lambda w, p, m: statistic(w, pair_scores(p, m, quantity)), methods=methods, **kind)
 
@@ -248,13 +261,13 @@ def _bland_altman(sample: Sample, quantity: str) -> Figure:
 
 
 def _categories_of(pairs: Sequence[Pair], method: str) -> np.ndarray:
-    """Int [n, 2]."""
+    """Category of each scan of each pair, int [n, 2]."""
     values = pair_scores(pairs, method, AGATSTON)
     return np.array([category(x) for x in values.ravel()], int).reshape(-1, 2)
 
 
 def _categories(sample: Sample) -> tuple[Section, ...]:
-    """One section; none without Agatston scores."""
+    """Section on risk categories; empty without Agatston scores."""
     methods = [m for m in WITH_AGATSTON if having(sample.pairs, m)]
     if not methods:
         return ()

@@ -14,15 +14,15 @@ from .records import StudyRecord, pairs_of
 
 MASS, AGATSTON = "mass", "agatston"
 WITH_AGATSTON = ("map", "reader", "automatic")
-"""Methods with a score on the Agatston scale; the others only count or weigh."""
+"""Methods with an Agatston score."""
 WITH_MASS = ("map", "reader", "automatic", "noise_free")
-"""Methods that weigh calcium; the control only counts slices."""
-OWN = "map"
-"""The method that the others are compared with."""
+"""Methods with a calcium mass; the control only counts slices."""
+CALCIUM_MAP = "map"
+"""Key of the method that the others are compared with."""
 CEILING = "noise_free"
-"""Compared with nothing, because no method on the scan itself can reach it."""
+"""Key of the method left out of comparisons, because no method on the scan itself can reach it."""
 VESSELS = {"LM and LAD": ("LM", "LAD"), "LCX": ("LCX",), "RCA": ("RCA",)}
-"""The left main belongs to the descending artery, as in table 3 of van Velzen et al."""
+"""Arteries by vessel; the left main belongs to the descending artery, as in table 3 of van Velzen et al."""
 PAPER = "van Velzen et al., Generative models for reproducible coronary calcium scoring"
 
 Pair = tuple[StudyRecord, StudyRecord]
@@ -33,11 +33,15 @@ class MixedUnitsError(CTError):
 
 
 class Sample(MethodComparison):
-    """The scans of a study. scans: those that were scored; pairs: of both scans of a patient; unit: of mass.
+    """The scans of a study. Raises MixedUnitsError.
 
-    titles: of the methods that any scan has a value of, in their order. own: the one that the others are compared with.
-
-    Raises MixedUnitsError.
+    Attributes:
+        records: Records of all scans.
+        scans: Records of the scored scans.
+        pairs: Records of both scans of a patient.
+        unit: Unit of mass.
+        titles: Titles of the methods that any scan has a value of.
+        reference: Method that the others are compared with.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class Sample(MethodComparison):
         records: Sequence[StudyRecord],
         generator: np.random.Generator,
         titles: Mapping[str, str] = METHODS,
-        own: str = OWN,
+        reference: str = CALCIUM_MAP,
     ) -> None:
         self.records = tuple(records)
         self.scans = tuple(record for record in records if record.refused is None)
@@ -55,10 +59,10 @@ class Sample(MethodComparison):
             raise MixedUnitsError(f"The scans' masses are in {' and in '.join(units)}. Evaluate them as two studies.")
         self.unit = units[0] if units else ""
         existing = {m: title for m, title in titles.items() if any(m in record.values for record in self.scans)}
-        super().__init__(patients_of(self.scans), existing, own, generator, CEILING)
+        super().__init__(patients_of(self.scans), existing, reference, generator, CEILING)
 
     def opening(self) -> str:
-        """One paragraph: how many scans, pairs and patients, and which were refused."""
+        """Paragraph with the numbers of scans, pairs and patients, and the refused scans."""
         refused = [record for record in self.records if record.refused is not None]
         scored = f"{count(self.scans, 'scan')} of {count(set(patients_of(self.scans)), 'patient')} were scored"
         text = f"{scored}, among them {count(self.pairs, 'complete pair')}."
@@ -70,14 +74,14 @@ class Sample(MethodComparison):
 
 
 def having(items: Sequence, *methods: str) -> list:
-    """Scans, or pairs, with values of all methods."""
+    """Select the scans or pairs with values of all methods."""
     pairs = ((item,) if isinstance(item, StudyRecord) else item for item in items)
     complete = (all(m in record.values for record in pair for m in methods) for pair in pairs)
     return [item for item, is_complete in zip(items, complete, strict=True) if is_complete]
 
 
 def score(record: StudyRecord, method: str, quantity: str = MASS, arteries: Sequence[str] | None = None) -> float:
-    """A method's mass or Agatston score of a scan. arteries: only of these."""
+    """Mass or Agatston score of a scan by a method, in total or in some arteries."""
     value = record.values[method]
     if arteries is None:
         return value.mass if quantity == MASS else value.agatston

@@ -1,10 +1,9 @@
-"""Scans of a study: a cohort of digital patients, anyone's pairs that a table lists, or those of a project.
+"""Find the scans of a study: a cohort of digital patients, a table of pairs, or the scans of a project.
 
-Of a project a study has the scans of one use, with their truth or with the annotations of one annotator, who paints
-generously: where coronary calcium is, not where it ends. Studies therefore count in a region only voxels that reach the
-clinical rule's 130 HU and make up a lesion of its least area; a region in which none does is visible calcium with a
-score of 0. Whether a slice shows calcium is what its label says, and without one it does where a region was painted; in
-a scan without any labels of slices those without a region count as showing none.
+A project's study has the scans of one use, with their truth or the annotations of one annotator. Annotators paint
+generous regions around coronary calcium, so only voxels of 130 HU that form a lesion of the clinical rule count; a
+region without any is visible calcium with a score of 0. A slice shows calcium by its label, or without a label if a
+region was painted in it; in a scan without any slice labels the other slices count as negative.
 """
 
 from __future__ import annotations
@@ -32,24 +31,28 @@ from ..report.parts import count
 
 DEFAULT_USE = "test"
 TABLE_COLUMNS = ("patient", "scan", "ct", "series", "heart", "lesions")
-"""Of a table of pairs; the first three are needed."""
+"""Columns of a table of pairs; the first three are required."""
 
 Scans = tuple[list["StudyScan"], list[str]]
-"""The scans of a study by patient, and what is wrong with others, a sentence each."""
+"""Scans of a study by patient, and a sentence about each unusable one."""
 
 
 @dataclass(frozen=True)
 class StudyScan:
-    """One scan, as a rule of a patient's two.
+    """One scan of a study. Scoring does not use the reader's masks and labels.
 
-    name: in tables. number: 1 or 2; more for further scans of a patient, which are in no pair. ct: image file or DICOM
-    folder, with its series. truth: folder of a digital scan's files, None for others.
-
-    Of others, what the study compares with, and does not score the scan by. heart: a reader's mask. lesions: a reader's
-    label map of arteries (`labels.Artery`), painted as generously as one likes: a voxel counts from 130 HU on, within
-    a lesion of at least the clinical rule's area; an empty map says that the reader saw nothing. labels: of slices,
-    counted from the feet, whether coronary calcium is visible; where there are none, it is where lesions were painted.
-    labelled_whole: whether they are of every slice with heart, so that a scan without a visible one has none.
+    Attributes:
+        name: Name in tables.
+        patient: Patient ID.
+        number: 1 or 2; more for further scans of a patient, which are in no pair.
+        ct: Image file or DICOM folder.
+        series: UID of the DICOM series in the folder.
+        truth: Folder of a digital scan's files; None for other scans.
+        heart: A reader's heart mask.
+        lesions: A reader's label map of arteries (`labels.Artery`), drawn generously: only voxels of 130 HU that form a
+            lesion of the clinical rule count. An empty map means that the reader saw no calcium.
+        labels: Slice index, counted from the feet, and visibility of coronary calcium; None to use `lesions`.
+        labelled_whole: True if every slice with heart is labelled, so that a scan without a positive label is negative.
     """
 
     name: str
@@ -64,13 +67,13 @@ class StudyScan:
     labelled_whole: bool = False
 
     def read_truth(self) -> dict:
-        """Content of a digital scan's `truth.json`. Raises OSError, ValueError where it cannot be read."""
+        """Read a digital scan's `truth.json`. Raises OSError or ValueError if it cannot be read."""
         return json.loads((self.truth / "truth.json").read_text(encoding="utf-8"))
 
     def hu_mm3_per_mass(self) -> float:
-        """HU·mm³ for one unit of mass: for 1 mg of a digital scan, as its truth says; else 1.
+        """HU·mm³ for one unit of mass: for 1 mg in a digital scan, else 1.
 
-        Raises OSError, ValueError, KeyError for a truth that cannot be read.
+        Raises OSError, ValueError or KeyError if the truth cannot be read.
         """
         return 1.0 if self.truth is None else 1000 * float(self.read_truth()["calcium_hu_per_mg_cm3"])
 
@@ -82,10 +85,10 @@ def find_study_scans(
 
     Args:
         source: Folder as `cac phantom` writes it, a table (CSV, TABLE_COLUMNS, paths relative to it), or a project.
-        pairs: Only the first patients that have both scans.
-        use: Of a project, the use of the scans; DEFAULT_USE when None.
-        annotator: Of a project, whose regions, hearts and labels of slices count; None where no scan has those of two.
-            A digital scan counts by its truth; among scans of which none is known it is left out.
+        pairs: Number of patients with both scans, from the first; None for all scans.
+        use: Use of a project's scans; None for DEFAULT_USE.
+        annotator: Annotator whose regions, hearts and slice labels count in a project; may be None if no scan has two.
+            Digital scans are left out if other scans are present.
 
     Raises:
         StudyError: There is nothing to study, or an annotator has to be named.
@@ -113,18 +116,18 @@ def find_study_scans(
 
 
 def write_scan_table(scans: Iterable[StudyScan], path: Path) -> None:
-    """The scans as a table that `cac cohort` takes. Readers' masks are left out: scoring must not know them."""
+    """Write the scans as a table for `cac cohort`, without the readers' masks, which scoring must not know."""
     rows = ((s.ct.resolve(), s.name, s.series, s.patient, f"scan {s.number}") for s in scans)
     write_table(path, ("ct", "name", "series", "patient", "group"), rows)
 
 
 def lone_patients(scans: Iterable[StudyScan]) -> list[str]:
-    """Patients without both scans."""
+    """List patients without a complete pair."""
     return [patient for patient, group in _by_patient(scans).items() if not {1, 2} <= {scan.number for scan in group}]
 
 
 def project_notes(folder: Path, use: str, scans: Sequence[StudyScan]) -> list[str]:
-    """Sentences on where the scans of a project are from, for a study's page. Raises ProjectError."""
+    """Sentences on the origin of a project's scans, for a study's page. Raises ProjectError."""
     project = Project.open(folder)
     patients = count({scan.patient for scan in scans}, "patient")
     notes = [
@@ -238,7 +241,7 @@ def _uses(project: Project) -> str:
 
 
 def _annotated(project: Project, scan: ProjectScan, base: StudyScan, annotator: str | None) -> StudyScan:
-    """The scan with an annotator's masks and labels, as far as there are any."""
+    """Add an annotator's masks and labels to a scan, as far as there are any."""
     names = annotations.annotators(project, scan.id, annotator and annotations.check_annotator(annotator))
     if len(names) > 1:
         raise StudyError(
@@ -264,7 +267,7 @@ def _annotated(project: Project, scan: ProjectScan, base: StudyScan, annotator: 
 
 
 def _heart_slices(project: Project, scan: ProjectScan, heart: Path | None) -> set[int]:
-    """Slices that an annotator had to look at; empty where that is not known."""
+    """Slices that an annotator had to label; empty if unknown."""
     proposal = read_proposal(project, scan.id)
     if proposal is not None:
         return set(proposal.heart_slices)
@@ -274,7 +277,7 @@ def _heart_slices(project: Project, scan: ProjectScan, heart: Path | None) -> se
 
 
 def _numbered(scans: Sequence[StudyScan]) -> list[StudyScan]:
-    """Scans by patient with their numbers: those that their truths give, else in the order they were added."""
+    """Number the scans of each patient, by their truths or else in the order they were added."""
     numbered = []
     for group in _by_patient(scans).values():
         numbers = [_number(scan) for scan in group]
@@ -285,7 +288,7 @@ def _numbered(scans: Sequence[StudyScan]) -> list[StudyScan]:
 
 
 def _number(scan: StudyScan) -> int | None:
-    """Of a digital scan by its truth; None where that cannot be read, which the scan's record reports."""
+    """Number of a digital scan by its truth; None for other scans, or if the truth cannot be read."""
     try:
         return None if scan.truth is None else scan.read_truth().get("scan")
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Scoring within a study: one scan in several ways, and scans that were only just computed."""
+"""Scoring within a study: one scan in several configurations, and simulated scans in memory."""
 
 from __future__ import annotations
 
@@ -24,29 +24,26 @@ if TYPE_CHECKING:
 
 
 def ready_networks(models: Mapping[str, StoredModel], device: str) -> Networks:
-    """Networks for a worker: on one core, and remembering what they answered (`remembering`)."""
+    """Load networks for a worker: on one core, with cached outputs (`remembering`)."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     use_threads(1)
     return remembering(load_networks(dict(models), device))
 
 
 def models_key(models: Mapping[str, StoredModel]) -> list[tuple]:
-    """Identity of models, for the key of a job. models: by network."""
+    """Identity of models, given by network, for the key of a job."""
     return [(network, model.card.sha256, model.card.calibration) for network, model in sorted(models.items())]
 
 
 def remembering(networks: Networks) -> Networks:
-    """The same networks, which answer what they were asked before from memory, until `forget`.
-
-    Ways to score a scan differ in what is asked, and in what is made of the answers; most questions are the same.
-    """
+    """Wrap networks so that they cache their outputs until `forget`; configurations of a scan share most inputs."""
     return replace(
         networks, **{name: replace(model, network=Memory(model.network)) for name, model in _models(networks).items()}
     )
 
 
 def forget(networks: Networks) -> None:
-    """Free the memory of `remembering` networks: another scan asks anew."""
+    """Clear the caches of `remembering` networks before another scan."""
     for model in _models(networks).values():
         model.network.answers.clear()
 
@@ -57,7 +54,7 @@ def _models(networks: Networks) -> dict[str, LoadedModel]:
 
 
 class Memory:
-    """A network that keeps its answers, by digest of each input."""
+    """A network that caches its outputs by digest of each input."""
 
     def __init__(self, network: Runner | torch.nn.Module) -> None:
         self.network = network
@@ -73,9 +70,9 @@ class Memory:
 
 
 def chest_room(scan: CTScan) -> sitk.Image:
-    """Everything inside the chest wall, as a mask on the scan's grid: a "heart" that restricts nothing.
+    """Mask of the space inside the chest wall on the scan's grid, in place of a heart mask.
 
-    Raises NoHeartError where the scan shows no lungs.
+    Raises NoHeartError if the scan shows no lungs.
     """
     coarse = on_working_grid(scan.image)
     space = sitk.GetImageFromArray(landmarks(sitk.GetArrayFromImage(coarse)).space.astype(np.uint8))
@@ -84,7 +81,7 @@ def chest_room(scan: CTScan) -> sitk.Image:
 
 
 def value_of(method: MethodResult, hu_mm3_per_mass: float) -> Value:
-    """A method's result as a study's value. hu_mm3_per_mass: HU·mm³ for one unit of mass."""
+    """Convert a method's result; `hu_mm3_per_mass` is HU·mm³ for one unit of mass."""
     arteries = {
         artery.key: (score.pseudo_mass_hu_mm3 / hu_mm3_per_mass, score.clinical_agatston)
         for artery, score in method.arteries.items()

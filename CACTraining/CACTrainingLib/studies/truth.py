@@ -1,7 +1,7 @@
-"""Records of a study from what scoring wrote and what is true, a scan at a time.
+"""Make records of a study from a scan's results and its truth.
 
-Of a digital patient all is known: which slices show coronary calcium, the regions a reader would paint, and what its
-calcium adds to each voxel. Of anyone else's scan what a reader painted is taken for the reference.
+The truth of digital patients has the slices with visible coronary calcium, the regions that a reader would paint, and
+the HU that calcium adds to each voxel. For other scans a reader's regions are the reference.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 
 def recorder() -> Callable[[tuple[StudyScan, Path]], dict]:
-    """Recorder of a worker, as JSON; all cores are at work already, so each keeps to one."""
+    """Return a worker's recorder. It uses one core, because the other workers use the rest."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return lambda job: asdict(make_record(*job))
 
 
 def refused(scan: StudyScan, reason: str) -> StudyRecord:
-    """The record of a scan that could not be scored, or whose truth could not be read."""
+    """Record of a scan that could not be scored, or whose truth could not be read."""
     unit = HU_MM3 if scan.truth is None else MG
     return StudyRecord(scan.name, scan.patient, scan.number, unit, None, None, None, {}, (), 0.0, (), None, {}, reason)
 
 
 def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
-    """The record of a scan. folder: its results, as `cac cohort` wrote them.
+    """Make the record of a scan from its folder of results.
 
-    Raises CTError and OSError for files that cannot be read, ValueError, KeyError or TypeError for their content.
+    Raises CTError or OSError for files that cannot be read, ValueError, KeyError or TypeError for their content.
     """
     content = json.loads((folder / LAST_FILE).read_text(encoding="utf-8"))
     methods = content["methods"]
@@ -69,7 +69,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     if files.truth:
         values["noise_free"] = _noise_free(files)
     visible = files.visible_slices
-    with_both = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
+    with_probability = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
     heart, warnings = _heart(files)
     return StudyRecord(
         scan=scan.name,
@@ -80,7 +80,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         visible_arteries=None if files.regions is None else _arteries_in(files.regions),
         truth=_truth(files),
         values=values,
-        slices=tuple((shown, p) for shown, p in with_both if p is not None),
+        slices=tuple((shows_calcium, p) for shows_calcium, p in with_probability if p is not None),
         slice_threshold=float(threshold),
         map_lesions=_map_lesions(files),
         heart=heart,
@@ -90,12 +90,12 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
 
 
 _SCORED = {"map": "decomposition", "automatic": "threshold"}
-"""A study's name of a method, and that in `scores.json`."""
+"""Key in `scores.json` by key of a study's method."""
 
 
 @dataclass(frozen=True)
 class _Files:
-    """What is known of a scan, read when it is asked for. All images are on the CT's grid; arrays are [k, j, i]."""
+    """Files of a scan, read on demand. All images are on the CT's grid; arrays are [k, j, i]."""
 
     scan: StudyScan
     folder: Path
@@ -116,7 +116,7 @@ class _Files:
 
     @cached_property
     def regions(self) -> np.ndarray | None:
-        """A reader's `Artery` labels, uint8; None where nobody painted any, all 0 where the reader saw none."""
+        """A reader's `Artery` labels, uint8; None if nobody painted any, all 0 if the reader saw no calcium."""
         path = self.scan.lesions if self.scan.truth is None else self.scan.truth / "regions.nii.gz"
         painted = None if path is None else read_lesion_labels(path)
         if painted is None or not sitk.GetArrayViewFromImage(painted).any():
@@ -166,7 +166,7 @@ class _Files:
         return self.image(self.folder / "map_lesions.nii.gz")
 
     def image(self, path: Path) -> np.ndarray:
-        """Raises CTError when it cannot be read or is not on the CT's grid."""
+        """Read an image. Raises CTError if it cannot be read or is not on the CT's grid."""
         image = read_mask(path)
         if image.GetDirection() != self.ct.image.GetDirection():
             image = sitk.DICOMOrient(image, "LPS")
@@ -176,7 +176,7 @@ class _Files:
 
 
 def _value(method: dict, per_mass: float) -> Value:
-    """From `scores.json`. Lesions that nobody assigned belong to the arteries that their places suggest."""
+    """Value of a method in `scores.json`. Lesions that no reader assigned count for the suggested artery."""
     arteries = dict.fromkeys(ARTERIES, (0.0, 0.0))
     for lesion in method["lesions"]:
         artery = lesion.get("suggested_artery", lesion["artery"])
@@ -196,7 +196,7 @@ def _found_value(lesions: LesionSet, files: _Files, rules: ScoringRules) -> Valu
 
 
 def _noise_free(files: _Files) -> Value:
-    """The true map's positive part; by artery, and as Agatston score by the map's rule, where it adds LABEL_HU."""
+    """Value of the noise-free map: mass of its positive part; arteries and Agatston score from voxels of LABEL_HU."""
     arteries = files.image(files.scan.truth / "arteries.nii.gz")
     box = _box_of(arteries)
     image, ct = (sitk.GetImageFromArray(np.ascontiguousarray(array[box])) for array in (files.true_hu, files.ct.hu))
@@ -217,7 +217,7 @@ def _truth(files: _Files) -> Truth | None:
 
 
 def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
-    """Artery, mass, and whether there is coronary calcium in it, of each lesion of the map."""
+    """Artery and mass of each lesion of the map, and True if it holds coronary calcium, None if unknown."""
     part = _box_of(files.map_labels)
     arteries, hu = files.map_labels[part], files.map_hu[part]
     labels, count = ndimage.label(arteries > 0, _ANY_NEIGHBOUR)
@@ -231,7 +231,7 @@ def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
 
 
 def _box_of(labels: np.ndarray) -> tuple[slice, ...]:
-    """The part that holds all labels; one voxel where there are none."""
+    """Bounding box of the labels; one voxel if there are none."""
     return (ndimage.find_objects((labels > 0).view(np.uint8)) or [(slice(0, 1),) * 3])[0]
 
 

@@ -16,23 +16,28 @@ from ..statistics.agreement import agreement, kappa, limits_of_agreement
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.patient_folds import CATEGORY_TITLES
 from ..statistics.regression import linear_fit, rank_correlation
-from .comparison import METHODS as BY_KEY
-from .comparison import ComparedScan
+from .comparison import SCORED_METHODS, ComparedScan
 
 LEAST = (1, 100, 400)
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""Of weights [resamples, scans], the reference's scores and a method's."""
+"""Function of weights [resamples, scans], reference scores [scans] and a method's scores [scans]: float [resamples]."""
 
 
-class Compared(MethodComparison):
-    """All compared scans, by the methods that scored all of them. vessels: of the `Reference`."""
+class ComparedScans(MethodComparison):
+    """All compared scans, by the methods that scored all of them.
+
+    Attributes:
+        scans: The scans.
+        vessels: Vessels of the `Reference`.
+        methods: Keys of the methods, the clinical one first.
+    """
 
     def __init__(
         self, scans: Sequence[ComparedScan], generator: np.random.Generator, vessels: Mapping[str, tuple[str, ...]]
     ) -> None:
         self.scans, self.vessels = tuple(scans), vessels
-        self.methods = tuple(key for key in BY_KEY if all(key in scan.measured for scan in scans))
+        self.methods = tuple(key for key in SCORED_METHODS if all(key in scan.measured for scan in scans))
         titles = {key: METHODS[key] for key in self.methods}
         super().__init__([scan.patient for scan in scans], titles, self.methods[0], generator)
 
@@ -44,20 +49,22 @@ class Compared(MethodComparison):
         return _measured(self.scans, method)
 
     def cells(self, measures: Sequence[Measure], method: str) -> list[Cell]:
-        """Estimates of a method; None where there is nothing to measure."""
-        return [self.estimate(one, method) if one.items(method) else None for one in measures]
+        """Estimate of each measure for a method; None if there is nothing to measure."""
+        return [self.estimate(measure, method) if measure.items(method) else None for measure in measures]
 
     def measure(self, title: str, statistic: Statistic, vessel: str | None = None) -> Measure:
-        """A measure of all scans of which the reference knows the total, or the vessel."""
+        """Measure over all scans whose reference has the total, or the vessel."""
         scans = self.scans if vessel is None else [scan for scan in self.scans if vessel in scan.vessels]
         return Measure(
-            title, lambda *_: scans, lambda w, own, m: statistic(w, _reference(own, vessel), _measured(own, m, vessel))
+            title,
+            lambda *_: scans,
+            lambda w, items, m: statistic(w, _reference(items, vessel), _measured(items, m, vessel)),
         )
 
     def rates(
         self, titles: Sequence[str], positive: Callable[[float], bool], vessel: str | None = None
     ) -> list[Measure]:
-        """See `report.measures.rates`. positive: of a score, in total or of a vessel."""
+        """Rates (`report.measures.rates`) of scans whose total or vessel score is `positive`."""
         scans = self.scans if vessel is None else [scan for scan in self.scans if vessel in scan.vessels]
         return rates(
             titles,
@@ -77,7 +84,7 @@ def _measured(scans: Sequence[ComparedScan], method: str, vessel: str | None = N
 
 
 def category(agatston: float) -> int:
-    """Place of a score among CATEGORY_TITLES."""
+    """Index of a score's category in CATEGORY_TITLES."""
     score = whole_score(agatston)
     return sum(score >= least for least in LEAST)
 
@@ -107,16 +114,16 @@ def mean_difference(weights: np.ndarray, reference: np.ndarray, measured: np.nda
 
 
 def f1_at(least: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """F1 of detecting totals from a score on; with that score a `Statistic`."""
+    """F1 of detecting totals of at least a score; a `Statistic` once `least` is bound."""
     positive, true = _at_least(least, measured), _at_least(least, reference)
     return ratio(weights, 2.0 * (positive & true), 1.0 * positive + true)
 
 
 def _limit(sign: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    off, n = measured - reference, weights.sum(1)
-    middle = mean(weights, off)
+    differences, n = measured - reference, weights.sum(1)
+    middle = mean(weights, differences)
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = np.sqrt(np.maximum(mean(weights, off**2) - middle**2, 0) * n / (n - 1))
+        spread = np.sqrt(np.maximum(mean(weights, differences**2) - middle**2, 0) * n / (n - 1))
     return middle + sign * 1.96 * spread
 
 
@@ -134,27 +141,27 @@ TOTALS: dict[str, Statistic] = {
 }
 
 
-def sections(compared: Compared) -> tuple[Section, ...]:
-    """Totals, categories, detection, and vessels where the reference distinguishes them."""
+def sections(compared: ComparedScans) -> tuple[Section, ...]:
+    """Sections on totals, categories and detection, and on vessels if the reference distinguishes them."""
     parts = [_totals(compared), _category_section(compared), _detection(compared)]
     if compared.vessels and any(scan.vessels for scan in compared.scans):
         parts.append(_vessels(compared))
     return tuple(parts)
 
 
-def _totals(compared: Compared) -> Section:
+def _totals(compared: ComparedScans) -> Section:
     note = (
         "Agatston score of the method against the reference's. ICC: two-way random effects, absolute agreement, single "
         "measurement. Slope: least-squares line of the method's score on the reference's, which high scores dominate. "
         "Limits: mean difference ± 1.96 standard deviations (Bland and Altman 1986); the difference is the method's "
         "minus the reference's. κ with linear weights."
     )
-    measures = [compared.measure(*one) for one in TOTALS.items()]
+    measures = [compared.measure(title, statistic) for title, statistic in TOTALS.items()]
     tables = [compared.value_table("totals", "Agreement of total scores", measures, note)]
     if len(compared.methods) == 2:
         statistics = {"ICC of totals": icc, "κ of categories": category_kappa}
         statistics |= {f"F1 at ≥ {least}": partial(f1_at, least) for least in LEAST}
-        rows = compared.paired_rows([compared.measure(*one) for one in statistics.items()], *compared.methods)
+        rows = compared.paired_rows([compared.measure(*item) for item in statistics.items()], *compared.methods)
         columns = ("Measure", *compared.titles.values(), "Difference", "p")
         note = "On the same scans; above zero the first method agrees better."
         tables.append(Table("method_differences", "The two methods compared", columns, tuple(rows), note))
@@ -178,7 +185,7 @@ def _totals(compared: Compared) -> Section:
     return Section("totals", "Total scores", (), tuple(tables), figures)
 
 
-def _category_section(compared: Compared) -> Section:
+def _category_section(compared: ComparedScans) -> Section:
     columns = ("Reference", *(f"Found {name}" for name in CATEGORY_TITLES))
     rows: list[tuple[Cell, ...]] = []
     for method in compared.methods:
@@ -191,7 +198,7 @@ def _category_section(compared: Compared) -> Section:
     return Section("categories", "Categories", (text,), (table,))
 
 
-def _detection(compared: Compared) -> Section:
+def _detection(compared: ComparedScans) -> Section:
     titles = ("Sensitivity", "Specificity", "Positive predictive value", "F1")
     columns = ("Score", *titles)
     rows: list[tuple[Cell, ...]] = []
@@ -205,7 +212,7 @@ def _detection(compared: Compared) -> Section:
     return Section("detection", "Detection", (), (table,))
 
 
-def _vessels(compared: Compared) -> Section:
+def _vessels(compared: ComparedScans) -> Section:
     titles = ("Sensitivity", "Specificity")
     columns = ("Vessel", *AGREEMENT, *titles)
     rows: list[tuple[Cell, ...]] = []
@@ -215,7 +222,7 @@ def _vessels(compared: Compared) -> Section:
             continue
         calcified = (_reference(scans, vessel) > 0).sum()
         rows.append(heading(f"{vessel}: calcium in {calcified} of {count(scans, 'scan')}", columns))
-        measures = [compared.measure(*one, vessel) for one in AGREEMENT.items()]
+        measures = [compared.measure(title, statistic, vessel) for title, statistic in AGREEMENT.items()]
         measures += compared.rates(titles, lambda score: score > 0, vessel)
         rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]
     note = "Agatston scores. A lesion that nobody assigned counts for the artery that its place suggests."

@@ -15,13 +15,20 @@ from CACScoringLib.scoring.evidence import FEATURES
 
 @dataclass(frozen=True)
 class ScanCandidates:
-    """All candidates of an automatic clinical score, those left out too, as lists of equal length.
+    """All candidates of an automatic clinical score, excluded ones too, with facts of their scan.
 
-    features: `evidence.FEATURES` of each. agatston: of each. arteries: by their keys. coronary: whether the reference
-    has coronary calcium there; None where it does not tell. intervals: recorded for the total, by key of
-    `comparison.METHODS`; None where there was none. probabilities: recorded, of the categories; empty where withheld.
-    map_arteries: scores of the map, by artery; empty without one. facts: `familiarity.FACTS`.
-    metal: whether there is metal among the arteries, so that no model knows the errors of the scores.
+    The first four attributes are lists of equal length; `coronary` may be None.
+
+    Attributes:
+        features: `evidence.FEATURES` of each candidate.
+        agatston: Agatston score of each candidate.
+        arteries: Key of each candidate's artery.
+        coronary: True where the reference has coronary calcium; None if the reference has no outlines.
+        intervals: Recorded interval of the total by key of `comparison.SCORED_METHODS`; None if there was none.
+        probabilities: Recorded probabilities of the categories; empty if withheld.
+        map_arteries: Agatston score of the map by artery; empty without a map.
+        facts: `familiarity.FACTS`.
+        metal: True if there is metal near the arteries, where errors of scores are unknown.
     """
 
     features: list[list[float]]
@@ -36,18 +43,18 @@ class ScanCandidates:
 
 
 def candidates_of(content: dict) -> list[dict]:
-    """Candidates of the automatic clinical score in a `scores.json`: those that count, then those left out."""
+    """Candidates of the automatic clinical score in a `scores.json`: counted ones, then excluded ones."""
     method = content["methods"]["threshold"]
     return [*method["lesions"], *method["left_out"]]
 
 
 def scan_candidates(content: dict, folder: Path, coronary: Sequence[bool] | None) -> ScanCandidates | None:
-    """Candidates of a scan's results; None if its clinical score is not automatic, or an earlier version made it.
+    """Candidates of a scan's results; None if the clinical score is not automatic or has no current evidence.
 
     Args:
-        content: Of `scores.json`.
-        folder: The results.
-        coronary: Of `candidates_of`, whether the reference has coronary calcium there; None where it does not tell.
+        content: Content of `scores.json`.
+        folder: Folder of the results.
+        coronary: True for each of `candidates_of` where the reference has coronary calcium; None if it has no outlines.
 
     Raises:
         CTError: A file cannot be read.

@@ -43,8 +43,8 @@ from .reference import (
     BY_RULE,
     VESSELS,
     BadReferenceError,
-    Counted,
     Format,
+    ProgressCallback,
     Reference,
     ReferenceScan,
     artery_of_column,
@@ -56,7 +56,7 @@ from .reference import (
 GATED_RELEASE, NONGATED_RELEASE = "Gated_release_final", "deidentified_nongated"
 COLUMNS = ("LCA", "LAD", "LCX", "RCA", "total")
 SCAN = "scan"
-"""What a line's first cell is called here, whatever its column is."""
+"""Key of a row's first cell, whatever the column's title."""
 
 
 def _root(source: Path) -> Path | None:
@@ -64,7 +64,7 @@ def _root(source: Path) -> Path | None:
     return next((p for p in places if (p / REGIONS_FOLDER).is_dir() and (p / PATIENTS_FOLDER).is_dir()), None)
 
 
-def _read_gated(source: Path, _scans: Path | None, progress: Counted | None) -> Reference:
+def _read_gated(source: Path, _scans: Path | None, progress: ProgressCallback | None) -> Reference:
     root = _root(source)
     outlined = {path.stem: path for path in (root / REGIONS_FOLDER).glob("*.xml")}
     patients = {path.name: path for path in (root / PATIENTS_FOLDER).iterdir() if path.is_dir()}
@@ -85,7 +85,7 @@ def _read_gated(source: Path, _scans: Path | None, progress: Counted | None) -> 
 
 
 def _series(folder: Path) -> list[CocaSeries]:
-    """Raises BadReferenceError where there is none."""
+    """CT series below a folder. Raises BadReferenceError without any."""
     places = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
     series_below = [CocaSeries(place, series.uid) for place in places for series in find_series(place)[0]]
     if not series_below:
@@ -104,8 +104,8 @@ def _table(source: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _read_nongated(source: Path, scans: Path | None, progress: Counted | None) -> Reference:
-    """Raises BadReferenceError when the table is none, or a column is missing."""
+def _read_nongated(source: Path, scans: Path | None, progress: ProgressCallback | None) -> Reference:
+    """Read the table of scores. Raises BadReferenceError if it is unreadable or a column is missing."""
     table = _table(source)
     rows = _rows(table)
     by_id = scans_below(scans or table.parent, progress)
@@ -115,9 +115,9 @@ def _read_nongated(source: Path, scans: Path | None, progress: Counted | None) -
         total = scores.pop("total")
         if total is None:
             raise BadReferenceError(f"{table.name} has no total of it.")
-        found = scan_of(re.sub(r"\D+$", "", name), by_id)
+        cohort_scan = scan_of(re.sub(r"\D+$", "", name), by_id)
         vessels = {artery_of_column(column): score for column, score in scores.items() if score is not None}
-        return ReferenceScan(name, name, found.ct, found.series, total, vessels)
+        return ReferenceScan(name, name, cohort_scan.ct, cohort_scan.series, total, vessels)
 
     about = "Agatston scores in total and by artery that came with the scans; where calcium lies is not known."
     return Reference(NONGATED.title, about, VESSELS, *read_each([(row[SCAN], row) for row in rows], scan))

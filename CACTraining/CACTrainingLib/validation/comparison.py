@@ -1,4 +1,4 @@
-"""One scan compared: what the reference says and what each method scored, in total, by vessel and by lesion."""
+"""Comparison of one scan's scores with its reference: in total, by vessel and by lesion."""
 
 from __future__ import annotations
 
@@ -22,24 +22,29 @@ from CACScoringLib.scoring.scores import score_lesions
 from .candidates import ScanCandidates, scan_candidates
 from .reference import Reference, ReferenceScan
 
-METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
-"""By the key of `report.parts.METHODS`: key in `scores.json`, and image of its lesions. What clinics use first."""
+SCORED_METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
+"""Key in `scores.json` and image of the lesions, by key of `report.parts.METHODS`; the clinical method first."""
 
 PICTURES = 6
-"""At most so many of each kind are drawn of a scan, of the largest lesions."""
+"""Most pictures of each kind per scan, of the largest lesions."""
 PICTURE_MM = 60.0
 REFERENCE_COLOUR, METHOD_COLOUR = (105, 240, 174), (255, 145, 0)
 
 SAME_PLACE_MM = 0.05
-"""How far the middle of a lesion in `scores.json` may lie from that of its voxels: it was rounded."""
+"""Tolerance in mm between a lesion's centroid in `scores.json`, which is rounded, and that of its voxels."""
 
 
 @dataclass(frozen=True)
 class OutlinedLesion:
-    """A lesion of the reference. vessel: as the reference distinguishes them; "other" for other arteries.
+    """A lesion of the reference.
 
-    found: whether each method counts any of it. named: the vessel that the method gives it to, where it was found; None
-    for none of the reference's. pictures: file of each method that missed it, below the output.
+    Attributes:
+        vessel: Vessel of the reference; "other" for other arteries.
+        agatston: Agatston score.
+        volume_mm3: Volume in mm³.
+        found: True for each method that counts any of it.
+        named: Vessel that each method assigns, if found; None for a vessel that the reference does not distinguish.
+        pictures: Picture, relative to the output, for each method that missed it.
     """
 
     vessel: str
@@ -52,7 +57,7 @@ class OutlinedLesion:
 
 @dataclass(frozen=True)
 class WrongLesion:
-    """False positive of a method. at: the site the reference labels there."""
+    """False positive of a method; `at` is the site that the reference labels there."""
 
     method: str
     vessel: str | None
@@ -65,10 +70,21 @@ class WrongLesion:
 class ComparedScan:
     """A scan, scored and compared.
 
-    folder: its results. total, vessels: of the reference. measured, measured_vessels: by method. lesions, wrong: None
-    where the reference has no outlines. counts: how many lesions each method has, where lesions are known.
-    seconds: of scoring. warnings: codes. candidates: to calibrate by, where the clinical score
-    is automatic.
+    Attributes:
+        name: Name of the scan.
+        patient: Patient ID.
+        folder: Name of the folder of its results.
+        total: Agatston score of the reference.
+        vessels: Agatston score of the reference by vessel.
+        measured: Agatston score by method.
+        measured_vessels: Agatston score by method and vessel.
+        lesions: Lesions of the reference; None without outlines.
+        wrong: False positives of the methods; None without outlines.
+        counts: Number of each method's lesions; empty without outlines.
+        seconds: Duration of scoring.
+        models: Models as `scores.json` lists them.
+        warnings: Codes of the warnings.
+        candidates: Calibration data, if the clinical score is automatic.
     """
 
     name: str
@@ -89,7 +105,14 @@ class ComparedScan:
 
 @dataclass(frozen=True)
 class Job:
-    """scan: with its reference. folder: its results. vessels: of the `Reference`. output: where pictures go."""
+    """Comparison of one scan, for a worker.
+
+    Attributes:
+        scan: The scan with its reference.
+        folder: Folder of its results.
+        vessels: Vessels of the `Reference`.
+        output: Folder of the validation, for pictures.
+    """
 
     scan: ReferenceScan
     folder: Path
@@ -98,7 +121,7 @@ class Job:
 
 
 def comparer() -> Callable[[Job], dict]:
-    """Comparer of a worker; all cores are at work already, so each keeps to one."""
+    """Return a worker's comparer. It uses one core, because the other workers use the rest."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return lambda job: asdict(compare(job))
 
@@ -107,7 +130,7 @@ def from_json(content: dict) -> ComparedScan:
     """Restore from `dataclasses.asdict`."""
     fields = dict(content)
     for name, kind in (("lesions", OutlinedLesion), ("wrong", WrongLesion)):
-        fields[name] = None if fields[name] is None else tuple(kind(**one) for one in fields[name])
+        fields[name] = None if fields[name] is None else tuple(kind(**record) for record in fields[name])
     if fields.get("candidates") is not None:
         fields["candidates"] = ScanCandidates(**fields["candidates"])
     return ComparedScan(**{**fields, "models": tuple(fields["models"]), "warnings": tuple(fields["warnings"])})
@@ -116,7 +139,7 @@ def from_json(content: dict) -> ComparedScan:
 def compare(job: Job) -> ComparedScan:
     """Compare a scan. Raises CTError and OSError for files that cannot be read or do not fit each other."""
     content = json.loads((job.folder / LAST_FILE).read_text(encoding="utf-8"))
-    methods = {key: content["methods"][name] for key, (name, _) in METHODS.items() if name in content["methods"]}
+    methods = {key: content["methods"][name] for key, (name, _) in SCORED_METHODS.items() if name in content["methods"]}
     if any(method["reviewed"] for method in methods.values()):
         raise CTError("It was scored with a reader's lesions. Score it without them.")
     scan, vessels = job.scan, dict(scan_vessels(job))
@@ -127,8 +150,8 @@ def compare(job: Job) -> ComparedScan:
         counts = {key: len(lesions_of_method) for key, lesions_of_method in places.counted.items()}
         coronary = places.coronary_candidates() if "automatic" in methods else None
         if scan.outlines is not None:
-            by_vessel, own_total = places.scores()
-            total = own_total if total is None else total
+            by_vessel, outlined_total = places.scores()
+            total = outlined_total if total is None else total
             vessels = vessels or by_vessel
     return ComparedScan(
         name=scan.name,
@@ -149,7 +172,7 @@ def compare(job: Job) -> ComparedScan:
 
 
 def scan_vessels(job: Job) -> dict[str, float]:
-    """Vessels according to the reference."""
+    """Agatston score of the reference by vessel."""
     scores = job.scan.vessels
     if not scores and job.scan.total == 0:
         return dict.fromkeys(job.vessels, 0.0)
@@ -157,7 +180,7 @@ def scan_vessels(job: Job) -> dict[str, float]:
 
 
 def _artery(lesion: dict) -> str:
-    """Of a lesion in `scores.json`: the one that its place suggests, where nobody assigned it."""
+    """Artery of a lesion in `scores.json`: the suggested one if no reader assigned it."""
     return lesion.get("suggested_artery", lesion["artery"])
 
 
@@ -175,8 +198,14 @@ def _by_vessel(method: dict, job: Job) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class _Counted:
-    """A lesion of a method: voxels, flat indices into [k, j, i]; artery, and Agatston score on the clinical scale."""
+class _MethodLesion:
+    """A lesion of a method.
+
+    Attributes:
+        flat: Flat indices of its voxels into [k, j, i].
+        artery: Key of its artery.
+        agatston: Agatston score on the clinical scale.
+    """
 
     flat: np.ndarray
     artery: str
@@ -184,7 +213,7 @@ class _Counted:
 
 
 class _Places:
-    """Where calcium is, by the reference and by each method. Arrays are [k, j, i] on the scan's grid."""
+    """Voxels of calcium by the reference and by each method. Arrays are [k, j, i] on the scan's grid."""
 
     def __init__(self, job: Job, ct: CTScan, content: dict, methods: dict[str, dict]) -> None:
         self._job, self._ct, self._methods = job, ct, methods
@@ -217,14 +246,14 @@ class _Places:
         for lesion in sorted(self._reference.lesions, key=self._agatston, reverse=True):
             names, hits, pictures = {}, {}, {}
             for key, counted in self.counted.items():
-                shares = [np.count_nonzero(ids[one.flat] == lesion.id) for one in counted]
+                shares = [np.count_nonzero(ids[method_lesion.flat] == lesion.id) for method_lesion in counted]
                 hits[key] = any(shares)
                 if hits[key]:
                     names[key] = _vessel(counted[int(np.argmax(shares))].artery, self._job.vessels)
                 elif pictures_of[key] < PICTURES:
                     pictures_of[key] += 1
-                    where = np.flatnonzero(ids == lesion.id)
-                    pictures[key] = self._picture(where, key, f"missed-{key}-{pictures_of[key]}")
+                    voxels = np.flatnonzero(ids == lesion.id)
+                    pictures[key] = self._picture(voxels, key, f"missed-{key}-{pictures_of[key]}")
             score = score_lesions([lesion], self._ct.image.GetSpacing(), self._rules)
             vessel = _vessel(lesion.artery.key, self._job.vessels) or "other"
             outlined.append(OutlinedLesion(vessel, score.agatston, score.volume_mm3, hits, names, pictures))
@@ -234,60 +263,64 @@ class _Places:
         wrong = []
         coronary, labels = self._coronary.reshape(-1), self._labels.reshape(-1)
         for key, counted in self.counted.items():
-            uncovered = [one for one in counted if not coronary[one.flat].any()]
-            for n, one in enumerate(sorted(uncovered, key=lambda o: o.agatston, reverse=True)):
-                values = labels[one.flat]
+            uncovered = [lesion for lesion in counted if not coronary[lesion.flat].any()]
+            for n, lesion in enumerate(sorted(uncovered, key=lambda o: o.agatston, reverse=True)):
+                values = labels[lesion.flat]
                 sites = np.bincount(values[values > 0], minlength=1)
                 site = site_of(int(sites.argmax())).key if sites.any() else None
-                picture = self._picture(one.flat, key, f"wrong-{key}-{n + 1}") if n < PICTURES else None
-                wrong.append(WrongLesion(key, _vessel(one.artery, self._job.vessels), one.agatston, site, picture))
+                picture = self._picture(lesion.flat, key, f"wrong-{key}-{n + 1}") if n < PICTURES else None
+                wrong.append(
+                    WrongLesion(key, _vessel(lesion.artery, self._job.vessels), lesion.agatston, site, picture)
+                )
         return tuple(wrong)
 
     def coronary_candidates(self) -> list[bool]:
-        """True if the reference has coronary calcium in each candidate: those that count, then those left out, as
-        `scores.json` lists them."""
+        """True for each candidate, in the order of `candidates_of`, where the reference has coronary calcium."""
         coronary = self._coronary.reshape(-1)
-        voxels = [*(one.flat for one in self.counted["automatic"]), *self._left_out("automatic")]
+        voxels = [*(lesion.flat for lesion in self.counted["automatic"]), *self._left_out("automatic")]
         return [bool(coronary[flat].any()) for flat in voxels]
 
     def _left_out(self, key: str) -> list[np.ndarray]:
-        """Voxels of what an automatic score leaves out. All of it has one label, so that candidates of two arteries
-        that touch are one part there; its voxels are given to the nearest of them."""
+        """Voxels of each excluded candidate.
+
+        All share one label, so touching candidates of two arteries are one component; each of its voxels goes to the
+        nearest candidate.
+        """
         lesions = self._methods[key].get("left_out", [])
         if not lesions:
             return []
         labels = self._labels_of(key)
         labels = np.where(labels == Artery.UNASSIGNED, labels, np.uint8(0))
-        middles = np.array([lesion["centroid_ras_mm"] for lesion in lesions])
+        centroids = np.array([lesion["centroid_ras_mm"] for lesion in lesions])
         voxels = [np.zeros(0, np.intp) for _ in lesions]
-        for flat in _parts(labels):
-            near = np.linalg.norm(middles - self._middle_ras_mm(flat), axis=1)
-            if near.min() <= SAME_PLACE_MM:
-                voxels[int(near.argmin())] = flat
+        for flat in _components(labels):
+            distances = np.linalg.norm(centroids - self._centroid_ras_mm(flat), axis=1)
+            if distances.min() <= SAME_PLACE_MM:
+                voxels[int(distances.argmin())] = flat
                 continue
-            off = np.linalg.norm(self._ras_mm(flat)[:, None] - middles, axis=2).argmin(1)
-            for n in np.unique(off):
-                voxels[n] = np.union1d(voxels[n], flat[off == n])
+            nearest = np.linalg.norm(self._ras_mm(flat)[:, None] - centroids, axis=2).argmin(1)
+            for n in np.unique(nearest):
+                voxels[n] = np.union1d(voxels[n], flat[nearest == n])
         return voxels
 
     def _agatston(self, lesion: Lesion) -> float:
         return score_lesions([lesion], self._ct.image.GetSpacing(), self._rules).agatston
 
-    def _lesions_of(self, key: str, method: dict) -> list[_Counted]:
-        """A method's lesions with their voxels. Raises CTError where its files do not fit each other."""
-        voxels = _parts(counted_labels(self._labels_of(key), method))
-        middles = np.array([self._middle_ras_mm(part) for part in voxels]).reshape(-1, 3)
+    def _lesions_of(self, key: str, method: dict) -> list[_MethodLesion]:
+        """Return a method's lesions with their voxels. Raises CTError if its files do not fit each other."""
+        voxels = _components(counted_labels(self._labels_of(key), method))
+        centroids = np.array([self._centroid_ras_mm(part) for part in voxels]).reshape(-1, 3)
         lesions = []
         for lesion in method["lesions"]:
-            off = np.linalg.norm(middles - np.array(lesion["centroid_ras_mm"]), axis=1)
-            if not len(off) or off.min() > SAME_PLACE_MM:
-                raise CTError(f"{METHODS[key][1]} does not fit {LAST_FILE} beside it. Score the scan again.")
-            lesions.append(_Counted(voxels[int(off.argmin())], _artery(lesion), lesion["clinical_agatston"]))
+            distances = np.linalg.norm(centroids - np.array(lesion["centroid_ras_mm"]), axis=1)
+            if not len(distances) or distances.min() > SAME_PLACE_MM:
+                raise CTError(f"{SCORED_METHODS[key][1]} does not fit {LAST_FILE} beside it. Score the scan again.")
+            lesions.append(_MethodLesion(voxels[int(distances.argmin())], _artery(lesion), lesion["clinical_agatston"]))
         return lesions
 
     def _labels_of(self, key: str) -> np.ndarray:
-        """Of a method's image, uint8. Raises CTError where it is not on the scan's grid."""
-        file = self._job.folder / METHODS[key][1]
+        """Read the labels of a method's image, uint8. Raises CTError if it is not on the scan's grid."""
+        file = self._job.folder / SCORED_METHODS[key][1]
         image = read_mask(file)
         if image.GetDirection() != self._ct.image.GetDirection():
             image = sitk.DICOMOrient(image, "LPS")
@@ -297,17 +330,21 @@ class _Places:
         return labels
 
     def _ras_mm(self, flat: np.ndarray) -> np.ndarray:
-        """Places of voxels, [n, 3]."""
+        """Voxel centres in RAS mm, [n, 3]."""
         image = self._ct.image
         k, j, i = np.unravel_index(flat, self._ct.hu.shape)
         matrix = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
         return (np.stack([i, j, k], axis=1) @ matrix.T + image.GetOrigin()) * (-1, -1, 1)
 
-    def _middle_ras_mm(self, flat: np.ndarray) -> np.ndarray:
+    def _centroid_ras_mm(self, flat: np.ndarray) -> np.ndarray:
         return self._ras_mm(flat).mean(0)
 
     def _picture(self, flat: np.ndarray, key: str, name: str) -> str:
-        """File, below the output, of the slice that holds most of some voxels: reference and method outlined."""
+        """Draw the slice that holds most of the voxels, with reference and method outlined.
+
+        Returns:
+            File relative to the output.
+        """
         k, j, i = np.unravel_index(flat, self._ct.hu.shape)
         most = int(np.bincount(k).argmax())
         in_slice = k == most
@@ -319,8 +356,8 @@ class _Places:
         return file.as_posix()
 
 
-def _parts(labels: np.ndarray) -> list[np.ndarray]:
-    """Voxels of each connected part of one label, flat indices."""
+def _components(labels: np.ndarray) -> list[np.ndarray]:
+    """Flat indices of the voxels of each connected component of one label."""
     flat = np.flatnonzero(labels)
     if not len(flat):
         return []
@@ -335,7 +372,7 @@ def site_name(key: str | None) -> str:
 
 
 def jobs_of(reference: Reference, folders: Sequence[Path | str], output: Path) -> list[Job | None]:
-    """None for a scan that was not scored."""
+    """Job of each scan; None if it was not scored."""
     vessels = {vessel: tuple(arteries) for vessel, arteries in reference.vessels.items()}
     pairs = zip(reference.scans, folders, strict=True)
     return [None if isinstance(folder, str) else Job(scan, folder, vessels, output) for scan, folder in pairs]

@@ -7,33 +7,33 @@ from pathlib import Path
 from CACScoringLib.core.text import abbreviated_list
 
 from .coca import GATED, NONGATED
-from .label_maps import ORCASCORE, OWN
-from .reference import BadReferenceError, Counted, Reference
+from .label_maps import CAC_LABELS, ORCASCORE
+from .reference import BadReferenceError, ProgressCallback, Reference
 from .tables import TABLE
 
-FORMATS = (GATED, ORCASCORE, OWN, NONGATED, TABLE)
+FORMATS = (GATED, ORCASCORE, CAC_LABELS, NONGATED, TABLE)
 
 
-def read_reference(source: Path, scans: Path | None = None, progress: Counted | None = None) -> Reference:
+def read_reference(source: Path, scans: Path | None = None, progress: ProgressCallback | None = None) -> Reference:
     """Read a reference of any known format.
 
     Args:
-        source: Its file or folder.
+        source: File or folder of the reference.
         scans: Folder of the scans, for references that name them by an id only.
-        progress: Takes how much is read of how much.
+        progress: Callback for the number of items read.
 
     Raises:
-        BadReferenceError: It is of no known format or of several, or no scan of it can be used.
-        TableError: It is a table that cannot be read.
+        BadReferenceError: The format is unknown or ambiguous, or no scan can be used.
+        TableError: The table cannot be read.
     """
     if not source.exists():
         raise BadReferenceError(f"There is no reference {source}. Give a file or folder with reference scores.")
-    fitting = [one for one in FORMATS if one.fits(source)]
+    fitting = [form for form in FORMATS if form.fits(source)]
     if not fitting:
-        known = "; ".join(one.title for one in FORMATS)
-        raise BadReferenceError(f"{source} holds no reference of a known format ({known}).")
+        titles = "; ".join(form.title for form in FORMATS)
+        raise BadReferenceError(f"{source} holds no reference of a known format ({titles}).")
     if len(fitting) > 1:
-        titles = " and ".join(one.title for one in fitting)
+        titles = " and ".join(form.title for form in fitting)
         raise BadReferenceError(f"{source} holds {titles}. Name the folder of one of them.")
     (form,) = fitting
     if form.holds_scans and scans is not None:

@@ -33,8 +33,8 @@ from .reference import (
     VESSELS,
     VESSELS_LM_WITH_LAD,
     BadReferenceError,
-    Counted,
     Format,
+    ProgressCallback,
     Reference,
     ReferenceScan,
     read_each,
@@ -47,59 +47,59 @@ _ORCASCORE_NAME = re.compile(r"(T[RE]V\d+P\d+)R\.mhd", re.IGNORECASE)
 
 
 def check(path: Path) -> None:
-    """Raises CTError where a label map cannot be read or holds a label of no meaning."""
+    """Check a label map. Raises CTError if it cannot be read or holds an unknown label."""
     _check_labels(read_lesion_labels(path), MEANINGS, path)
 
 
 def outlines(path: Path, scan: CTScan) -> sitk.Image:
-    """The labels of a file on the grid of its scan. Raises CTError where they do not fit it."""
+    """Read the labels of a file on the grid of its scan. Raises CTError if they do not fit it."""
     slicer = path.name.lower().endswith(".seg.nrrd")
     return labels_on_grid(read_lesion_labels(path), scan, path, cropped=slicer)
 
 
 def _check_labels(image: sitk.Image, meanings: Mapping[int, str], path: Path) -> None:
-    """Raises BadReferenceError where a label map holds another label than these and 0."""
+    """Raise BadReferenceError for a label other than these and 0."""
     labels = set(np.unique(sitk.GetArrayViewFromImage(image)).tolist()) - {0, *meanings}
     if labels:
-        meant = ", ".join(f"{label} {meaning}" for label, meaning in meanings.items())
-        raise BadReferenceError(f"{path.name} holds the label {max(labels):g}. Its labels can be {meant}.")
+        allowed = ", ".join(f"{label} {meaning}" for label, meaning in meanings.items())
+        raise BadReferenceError(f"{path.name} holds the label {max(labels):g}. Its labels can be {allowed}.")
 
 
-def _own_maps(source: Path) -> list[Path]:
+def _cac_maps(source: Path) -> list[Path]:
     if not source.is_dir():
         return []
     maps = (path for path in source.rglob(f"*{LESIONS}.*") if path.name.lower().endswith(IMAGE_ENDINGS))
     return sorted(path for path in maps if stem(path).endswith(LESIONS) and not path.name.startswith("."))
 
 
-def _read_own(source: Path, _scans: Path | None, progress: Counted | None) -> Reference:
+def _read_cac(source: Path, _scans: Path | None, progress: ProgressCallback | None) -> Reference:
     def scan(name: str, path: Path) -> ReferenceScan:
         check(path)
         return ReferenceScan(name, name, _ct_beside(path), outlines=partial(outlines, path), files=(path,))
 
     items = [
         (path.relative_to(source).with_name(stem(path).removesuffix(LESIONS)).as_posix(), path)
-        for path in _own_maps(source)
+        for path in _cac_maps(source)
     ]
-    return Reference(OWN.title, ABOUT, VESSELS, *read_each(items, scan, progress))
+    return Reference(CAC_LABELS.title, ABOUT, VESSELS, *read_each(items, scan, progress))
 
 
 def _ct_beside(path: Path) -> Path:
     name = stem(path).removesuffix(LESIONS)
-    beside = [p for p in sorted(path.parent.iterdir()) if (p.name if p.is_dir() else stem(p)) == name]
-    images = [p for p in beside if p.is_dir() or p.name.lower().endswith(IMAGE_ENDINGS)]
+    matches = [p for p in sorted(path.parent.iterdir()) if (p.name if p.is_dir() else stem(p)) == name]
+    images = [p for p in matches if p.is_dir() or p.name.lower().endswith(IMAGE_ENDINGS)]
     if len(images) != 1:
         raise BadReferenceError(f"{len(images)} CTs called {name} lie beside {path.name}; there should be one.")
     return images[0]
 
 
 def _orcascore_maps(source: Path) -> list[tuple[str, Path]]:
-    """The cases of a folder with their label maps."""
+    """Name and label map of each case in a folder."""
     matches = ((_ORCASCORE_NAME.fullmatch(path.name), path) for path in sorted(source.rglob("*.mhd")))
     return [(match[1], path) for match, path in matches if match]
 
 
-def _read_orcascore(source: Path, _scans: Path | None, progress: Counted | None) -> Reference:
+def _read_orcascore(source: Path, _scans: Path | None, progress: ProgressCallback | None) -> Reference:
     def scan(case: str, path: Path) -> ReferenceScan:
         ct = path.with_name(f"{case}CTI.mhd")
         if not ct.is_file():
@@ -119,5 +119,5 @@ def _orcascore_outlines(path: Path, scan: CTScan) -> sitk.Image:
     )
 
 
-OWN = Format("label maps", lambda source: bool(_own_maps(source)), _read_own, holds_scans=True)
+CAC_LABELS = Format("label maps", lambda source: bool(_cac_maps(source)), _read_cac, holds_scans=True)
 ORCASCORE = Format("orCaScore label maps", lambda source: bool(_orcascore_maps(source)), _read_orcascore, True)

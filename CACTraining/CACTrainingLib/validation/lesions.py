@@ -1,4 +1,4 @@
-"""Found, missed and wrongly counted lesions: the sections on single lesions and scans, with pictures to go through."""
+"""Sections on single lesions (found, missed, false positive) and on the scans that differ most, with pictures."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ..report.measures import Measure
 from ..report.parts import METHODS, Cell, Gallery, Picture, Section, Table, count, heading
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.patient_folds import CATEGORY_TITLES
-from .agreement import Compared, category
+from .agreement import ComparedScans, category
 from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site_name
 
 SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))
-"""Of lesions, by the Agatston score of each."""
+"""Size groups of lesions: lowest and excluded highest Agatston score, and title."""
 
-SHOWN = 24
-"""Pictures of a gallery, of the highest scores."""
+MOST_PICTURES = 24
+"""Most pictures in a gallery, of the highest scores."""
 WORST = 15
-"""Scans that the page names as those that differ most; the table beside it has all."""
+"""Number of scans that the page lists as differing most; the table beside it has all."""
 
 
-def sections(compared: Compared, output: Path, scans_folder: str) -> tuple[Section, ...]:
+def sections(compared: ComparedScans, output: Path, scans_folder: str) -> tuple[Section, ...]:
     """Lesions and pictures where the reference has outlines, then the scans that differ most.
 
     Args:
         compared: All scans.
-        output: Where the pictures are.
-        scans_folder: Name of the folder with the scans' results in it, for links.
+        output: Folder of the validation, with the pictures.
+        scans_folder: Name of the folder of the scans' results, for links.
     """
     outlined = [scan for scan in compared.scans if scan.lesions is not None]
     parts = []
@@ -46,13 +46,13 @@ def sections(compared: Compared, output: Path, scans_folder: str) -> tuple[Secti
         text = (
             "Green: what the reference outlines; orange: what the method counts. The lesion in question is in the "
             f"middle of its picture, which is {PICTURE_MM / 10:g} cm wide. Per scan and kind the {PICTURES} largest "
-            f"are drawn, and of those the {SHOWN} with the highest Agatston scores are shown here.",
+            f"are drawn, and of those the {MOST_PICTURES} with the highest Agatston scores are shown here.",
         )
         parts.append(Section("pictures", "What was missed and what was wrongly counted", text, galleries=pictures))
     return (*parts, _worst(compared))
 
 
-def _recall(compared: Compared, items: Sequence[tuple[ComparedScan, OutlinedLesion]]) -> Table:
+def _recall(compared: ComparedScans, items: Sequence[tuple[ComparedScan, OutlinedLesion]]) -> Table:
     columns = ("Lesions of the reference", *(METHODS[m] for m in compared.methods))
     groups = {"All": items}
     groups |= {f"Agatston {title}": [i for i in items if low <= i[1].agatston < high] for low, high, title in SIZES}
@@ -62,7 +62,9 @@ def _recall(compared: Compared, items: Sequence[tuple[ComparedScan, OutlinedLesi
         if part:
             patients = [scan.patient for scan, _ in part]
             hits = [np.array([lesion.found[m] for _, lesion in part], bool) for m in compared.methods]
-            rows.append((f"  {title}", *(compared.bootstrap.proportion(patients, one).estimate for one in hits)))
+            rows.append(
+                (f"  {title}", *(compared.bootstrap.proportion(patients, method_hits).estimate for method_hits in hits))
+            )
     if compared.vessels:
         names: list[Cell] = []
         for method in compared.methods:
@@ -73,18 +75,18 @@ def _recall(compared: Compared, items: Sequence[tuple[ComparedScan, OutlinedLesi
     return Table("lesions_found", "Lesions of the reference", columns, tuple(rows))
 
 
-def _precision(compared: Compared, scans: Sequence[ComparedScan]) -> Table:
+def _precision(compared: ComparedScans, scans: Sequence[ComparedScan]) -> Table:
     columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
 
     def wrong(scans: Sequence[ComparedScan], method: str) -> list[list[float]]:
-        return [[one.agatston for one in scan.wrong if one.method == method] for scan in scans]
+        return [[lesion.agatston for lesion in scan.wrong if lesion.method == method] for scan in scans]
 
     def right(weights: np.ndarray, scans: Sequence[ComparedScan], method: str) -> np.ndarray:
         every = np.array([scan.counts[method] for scan in scans])
         return ratio(weights, every - list(map(len, wrong(scans, method))), every)
 
-    def per_scan(of: Callable) -> Callable:
-        return lambda weights, scans, method: mean(weights, np.array([of(scores) for scores in wrong(scans, method)]))
+    def per_scan(summary: Callable) -> Callable:
+        return lambda weights, scans, method: mean(weights, np.array(list(map(summary, wrong(scans, method)))))
 
     measures = {
         "Precision: proportion that holds calcium of the reference": right,
@@ -95,7 +97,7 @@ def _precision(compared: Compared, scans: Sequence[ComparedScan]) -> Table:
     for title, statistic in measures.items():
         measure = Measure(title, lambda *_: scans, statistic)
         rows.append((title, *(compared.estimate(measure, method) for method in compared.methods)))
-    places = Counter((one.method, site_name(one.at)) for scan in scans for one in scan.wrong)
+    places = Counter((lesion.method, site_name(lesion.at)) for scan in scans for lesion in scan.wrong)
     rows += [
         heading("Wrong lesions by what the reference labels there", columns),
         *((f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})),
@@ -104,7 +106,7 @@ def _precision(compared: Compared, scans: Sequence[ComparedScan]) -> Table:
     return Table("lesions_wrong", "Lesions of each method", columns, tuple(rows), note)
 
 
-def _galleries(compared: Compared, output: Path, scans_folder: str) -> tuple[Gallery, ...]:
+def _galleries(compared: ComparedScans, output: Path, scans_folder: str) -> tuple[Gallery, ...]:
     galleries = []
     for method in compared.methods:
         missed = [
@@ -114,13 +116,13 @@ def _galleries(compared: Compared, output: Path, scans_folder: str) -> tuple[Gal
             if method in lesion.pictures
         ]
         wrong = [
-            (one.agatston, one.picture, scan, f"wrongly counted ({site_name(one.at)})")
+            (lesion.agatston, lesion.picture, scan, f"wrongly counted ({site_name(lesion.at)})")
             for scan in compared.scans
-            for one in scan.wrong or ()
-            if one.method == method and one.picture
+            for lesion in scan.wrong or ()
+            if lesion.method == method and lesion.picture
         ]
         for name, title, items in (("missed", "Missed", missed), ("wrong", "Wrongly counted", wrong)):
-            worst = sorted(items, key=lambda item: item[0], reverse=True)[:SHOWN]
+            worst = sorted(items, key=lambda item: item[0], reverse=True)[:MOST_PICTURES]
             pictures = tuple(
                 Picture(
                     (output / file).read_bytes(),
@@ -137,7 +139,7 @@ def _galleries(compared: Compared, output: Path, scans_folder: str) -> tuple[Gal
     return tuple(galleries)
 
 
-def _worst(compared: Compared) -> Section:
+def _worst(compared: ComparedScans) -> Section:
     columns = ("Scan", "Reference", *(METHODS[m] for m in compared.methods), "Category", "Warnings")
     rows = []
     for scan in compared.scans:

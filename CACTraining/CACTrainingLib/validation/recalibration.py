@@ -1,17 +1,14 @@
-"""Evidence of candidates, limit and intervals fitted anew to one's own scans with reference scores.
+"""Recalibrate evidence weights, candidate limit and prediction intervals on a user's scans with reference scores.
 
-What is fitted depends on what the reference holds. Totals give the limit from which a candidate counts, the errors that
-intervals are made of, and what the scans are like; outlines also the weights of the evidence. All scans teach what is
-stored. What the page reports is cross-fitted: each scan is evaluated by what the patients of other folds taught, in all
-steps, so that its own reference has no part in its score and interval. Which fold a patient is in does not depend on
-any reference either.
+Total scores give the limit from which a candidate counts, the errors behind the intervals, and the calibration range;
+outlines also give the weights of the evidence. The stored calibration is fitted to all scans. The figures on the page
+are cross-fitted: every step for a scan uses patients of other folds only, and the folds do not depend on any reference.
 
-So that few scans do not make it worse, what is fitted departs from what the model held before only as far as the scans
-tell: weights are drawn to the former ones, the limit moves no further than the scans demand, and classes of few scans
-keep the former errors beside their own.
+The fit is regularised towards the former calibration, so that few scans do not make it worse: weights are drawn to the
+former ones, the limit moves no further than the scans demand, and classes of few scans keep the former errors too.
 
-The network stays as it is, and so does the evidence of the map's lesions, for what its own evidence left out is not
-kept with results.
+The networks stay, and so does the evidence of the map's lesions, because results do not hold the lesions that it
+excluded.
 """
 
 from __future__ import annotations
@@ -40,24 +37,24 @@ from .reference import VESSELS
 
 LEAST_PATIENTS = 20
 LEAST_OF_EACH = 5
-"""Patients with coronary calcium, and without any; also on each side of a category's limit."""
+"""Fewest patients with and without coronary calcium, and on each side of a category's limit."""
 LEAST_CANDIDATES, LEAST_CANDIDATE_PATIENTS = 10, 5
-"""Of candidates that are coronary calcium, and of others, and patients that they come from, to learn weights."""
+"""Fewest coronary candidates, fewest other candidates, and fewest patients with either, to fit weights."""
 LEAST_OF_CLASS = 19
-"""Scans of a class of the truth: fewer errors have no value that 5 % of them exceed."""
+"""Fewest scans of a category for errors of its own; fewer have no value that 5 % of them exceed."""
 
 KINDS = {"automatic": "automatic", "map": "decomposition"}
-"""Kind of score (`Uncertainty.stored`) by the key of `comparison.METHODS`. Errors of a reader's scores cannot be known
-from a reference that is a reader's itself."""
+"""Kind of score (`Uncertainty.stored`) by the key of `comparison.SCORED_METHODS`. Reviewed scores are left out, because
+their errors cannot be measured against a reader's reference."""
 
 
 class TooFewError(CTError):
-    """The scans do not suffice to calibrate by. The message says what is missing."""
+    """Too few scans for a calibration. The message says what is missing."""
 
 
 @dataclass(frozen=True)
 class _Scan:
-    """A compared scan as arrays. arteries: of the reference; None where it does not tell all four."""
+    """A compared scan as arrays."""
 
     compared: ComparedScan
 
@@ -76,6 +73,7 @@ class _Scan:
 
     @property
     def arteries(self) -> list[float] | None:
+        """Reference score of each main artery; None if the reference lacks one."""
         vessels = self.compared.vessels
         return [vessels[name] for name in VESSELS] if set(vessels) == set(VESSELS) else None
 
@@ -83,7 +81,7 @@ class _Scan:
         return float(self.compared.candidates.facts.get(name) or usual)
 
     def scores(self, kind: str, counted: np.ndarray) -> tuple[float, list[float]]:
-        """Total and score of each artery. counted: which candidates do, [n]."""
+        """Total and score of each artery. The mask `counted`, bool [n], selects the candidates of automatic scores."""
         if kind != "automatic":
             map_scores = self.compared.candidates.map_arteries
             return self.compared.measured["map"], [map_scores[artery.key] for artery in MAIN_ARTERIES]
@@ -94,25 +92,39 @@ class _Scan:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """Result of a fit. errors: of Agatston scores, by kind and part ("total", "artery"). known: what they were
-    like."""
+class CalibrationFit:
+    """Result of a fit.
+
+    Attributes:
+        evidence: Weights and limit of the candidates' evidence.
+        errors: Errors of Agatston scores by kind and part ("total", "artery").
+        calibration_range: Range of the scans' facts.
+    """
 
     evidence: Evidence
     errors: dict[str, dict[str, ScoreErrors]]
-    known: CalibrationRange
+    calibration_range: CalibrationRange
 
     def as_calibration(self) -> dict[str, object]:
         """Return the form that a model's card holds."""
         errors = {k: {p: {"agatston": asdict(e)} for p, e in parts.items()} for k, parts in self.errors.items()}
         uncertainty = {kind: {"total": {}, "artery": {}, **parts} for kind, parts in errors.items()}
-        return {"candidates": asdict(self.evidence), "uncertainty": uncertainty, "known": asdict(self.known)}
+        return {
+            "candidates": asdict(self.evidence),
+            "uncertainty": uncertainty,
+            "known": asdict(self.calibration_range),
+        }
 
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A scan by what other patients fitted. automatic: its clinical score. intervals: of the total, by method; None
-    where they are withheld. probabilities: of `uncertainty.CATEGORIES`; empty where withheld."""
+    """Scores of a scan by a calibration on other patients.
+
+    Attributes:
+        automatic: Automatic clinical score.
+        intervals: Interval of the total by method; None if withheld.
+        probabilities: Probability by `uncertainty.CATEGORIES`; empty if withheld.
+    """
 
     automatic: float
     intervals: dict[str, tuple[float, float] | None]
@@ -121,12 +133,18 @@ class CrossFitted:
 
 @dataclass(frozen=True)
 class Recalibration:
-    """scans: that it was fitted to. cross_fitted: of each. fitted: by all. why_not: why the weights were not fitted;
-    empty where they were."""
+    """A new calibration with its evaluation.
+
+    Attributes:
+        scans: Scans that it was fitted to.
+        cross_fitted: Cross-fitted scores of each scan.
+        fitted: Fit to all scans.
+        why_not: Reason why the weights were not fitted; empty if they were.
+    """
 
     scans: tuple[ComparedScan, ...]
     cross_fitted: tuple[CrossFitted, ...]
-    fitted: Fitted
+    fitted: CalibrationFit
     why_not: str
 
     @property
@@ -135,14 +153,21 @@ class Recalibration:
 
 
 def check(name: str, base: ModelCard | None, patients: int) -> None:
-    """Raises CTError where a name cannot be given, a model cannot be calibrated, or there are too few patients.
+    """Check that a calibration can be fitted and stored.
 
-    base: of the calcium map's model that scans are scored with; None without one.
+    Args:
+        name: Name of the calibrated copy.
+        base: Card of the calcium map's model in use; None without one.
+        patients: Number of patients with a reference.
+
+    Raises:
+        CTError: The name is taken or invalid, or the model cannot be calibrated.
+        TooFewError: There are too few patients.
     """
     if base is None or Evidence.stored(base.calibration) is None:
         raise CTError("No model is in use that evaluates candidates by evidence; there is nothing to calibrate anew.")
-    others = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
-    if not NAME.fullmatch(name) or others or base.name == name:
+    namesakes = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
+    if not NAME.fullmatch(name) or namesakes or base.name == name:
         raise CTError(
             f"{name!r} is the name of another model, or none: use small letters, digits, dots, dashes and underscores."
         )
@@ -151,17 +176,17 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
 
 
 def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration:
-    """Fit to scans, and evaluate each by others.
+    """Fit a calibration to scans and cross-fit it by patient.
 
     Args:
-        scans: All that were compared; those without an automatic score tell nothing.
+        scans: Compared scans; those without an automatic score are ignored.
         base: Card of the model that they were scored with.
 
     Raises:
-        TooFewError: They do not suffice.
+        TooFewError: There are too few scans.
     """
     usable = [_Scan(scan) for scan in scans if scan.candidates is not None]
-    _enough(usable)
+    _check_enough(usable)
     why_not = _why_not_refitted(usable)
     fitter = _Fitter(base, refit=not why_not)
     fold = _folds(usable)
@@ -179,28 +204,28 @@ def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration
 
 
 def store(recalibration: Recalibration, base: StoredModel, name: str, reference: str) -> StoredModel:
-    """Install a copy of the model under a name, with this calibration. No name of a patient or file is stored.
+    """Install a copy of the model with this calibration. No name of a patient or file is stored.
 
     Args:
         recalibration: The calibration.
-        base: The model that the scans were scored with.
-        name: Of the copy.
-        reference: Title of its format.
+        base: Model that the scans were scored with.
+        name: Name of the copy.
+        reference: Title of the reference's format.
 
     Raises:
-        ModelError: It cannot be installed.
+        ModelError: The copy cannot be installed.
     """
     card = base.card
     today = datetime.date.today().isoformat()
     calibrated_on = CalibratedOn(reference, len(recalibration.scans), recalibration.patients, today)
-    # What was measured with the former evidence does not hold for the new one.
+    # Figures measured with the former evidence do not hold for the new one.
     former = card.validation.get("whole_method", {})
     provenance = {key: former[key] for key in ("models", "evidence_models", "data") if key in former}
     achieved = {"data": str(calibrated_on), "from": card.name, "weights_fitted": not recalibration.why_not}
     calibration = {**card.calibration, **recalibration.fitted.as_calibration(), "calibrated_on": asdict(calibrated_on)}
     validation = {**card.validation, "whole_method": provenance, "recalibration": achieved}
     use = f"{card.intended_use.split(_USE)[0]}{_USE} {calibrated_on}, for scans and patients like theirs."
-    # As it will be read: an identical calibration is not stored twice.
+    # Normalised to JSON types, so that an identical calibration is not stored twice.
     content = json.loads(json.dumps({"calibration": calibration, "validation": validation}))
     return install_copy(base.path, replace(card, name=name, intended_use=use, **content))
 
@@ -209,7 +234,7 @@ _USE = " Calibrated by its user on"
 
 
 class _Fitter:
-    """Fits to scans, beginning from a model. refit: weights too."""
+    """Fit of a calibration to scans, starting from a model's; `refit` includes the weights."""
 
     def __init__(self, base: ModelCard, refit: bool) -> None:
         evidence = Evidence.stored(base.calibration)
@@ -217,12 +242,12 @@ class _Fitter:
         self._present, self._refit = evidence, refit
         self._errors = {kind: Uncertainty.stored(base.calibration, kind) for kind in KINDS.values()}
 
-    def fit(self, scans: Sequence[_Scan]) -> Fitted:
+    def fit(self, scans: Sequence[_Scan]) -> CalibrationFit:
         fold = _folds(scans) if self._refit else np.zeros(len(scans), int)
         probabilities: list[np.ndarray] = [np.zeros(0)] * len(scans)
         for number in sorted(set(fold.tolist())):
-            others = [scan for scan, part in zip(scans, fold, strict=True) if part != number]
-            weights = self._evidence_of(others).weights
+            training_scans = [scan for scan, part in zip(scans, fold, strict=True) if part != number]
+            weights = self._evidence_of(training_scans).weights
             for n in np.flatnonzero(fold == number):
                 probabilities[n] = coronary_probabilities(scans[n].features, weights)
         truths = [scan.compared.total for scan in scans]
@@ -231,12 +256,12 @@ class _Fitter:
         counted = [p >= limit for p in probabilities]
         errors = {kind: self._fitted_errors(kind, scans, counted) for kind in KINDS.values()}
         facts = [scan.compared.candidates.facts for scan in scans]
-        return Fitted(
+        return CalibrationFit(
             replace(self._evidence_of(scans), most_not_coronary=1 - limit), errors, CalibrationRange.of(facts)
         )
 
     def _evidence_of(self, scans: Sequence[_Scan]) -> Evidence:
-        """With weights fitted to scans where there is something to fit to, drawn to the present ones."""
+        """Fit the weights, regularised towards the present ones; return the present evidence if there is no data."""
         outlined = [scan for scan in scans if scan.coronary is not None] if self._refit else []
         coronary = np.concatenate([scan.coronary for scan in outlined]) if outlined else np.zeros(0, bool)
         if len(set(coronary.tolist())) < 2:
@@ -272,9 +297,17 @@ class _Fitter:
 def _errors(
     scores: np.ndarray, truths: np.ndarray, facts: Sequence[np.ndarray], former: ScoreErrors | None
 ) -> ScoreErrors:
-    """Errors of scores, [n]; classes of few scans keep the errors of before beside their own. How errors grow with
-    noise and thickness, of which one's own scans tell little, is as before. facts: noise and thickness, [n] each.
-    former: before; None where it is unknown."""
+    """Fit the errors of scores.
+
+    Categories of few scans keep the former errors too. The growth of errors with noise and slice thickness is kept,
+    because a user's scans hardly vary in these.
+
+    Args:
+        scores: [n].
+        truths: [n].
+        facts: Noise in HU and slice thickness in mm, [n] each.
+        former: Former errors; None if unknown.
+    """
     fitted = fitted_errors("agatston", scores, truths, *facts)
     if former is None:
         return fitted
@@ -282,18 +315,18 @@ def _errors(
     scaled /= [former.difficulty(*pair) for pair in zip(*facts, strict=True)]
     of_class = np.searchsorted(LIMITS["agatston"], truths, side="right")
     errors = []
-    for place, known in enumerate(former.errors):
-        own_errors = scaled[of_class == place].tolist()
-        errors.append(tuple(sorted(own_errors if len(own_errors) >= LEAST_OF_CLASS else (*own_errors, *known))))
+    for place, former_errors in enumerate(former.errors):
+        new_errors = scaled[of_class == place].tolist()
+        errors.append(tuple(sorted(new_errors if len(new_errors) >= LEAST_OF_CLASS else (*new_errors, *former_errors))))
     weights = {"noise_weight": former.noise_weight, "thickness_weight": former.thickness_weight}
     return replace(fitted, errors=tuple(errors), **weights)
 
 
-def _evaluated(scan: _Scan, fitted: Fitted) -> CrossFitted:
+def _evaluated(scan: _Scan, fitted: CalibrationFit) -> CrossFitted:
     evidence = fitted.evidence
     counted = coronary_probabilities(scan.features, evidence.weights) >= 1 - evidence.most_not_coronary
     facts = scan.compared.candidates.facts
-    familiarity = fitted.known.familiarity(facts)
+    familiarity = fitted.calibration_range.familiarity(facts)
     if scan.compared.candidates.metal:
         familiarity = familiarity.flag(METAL)
     total, _ = scan.scores("automatic", counted)
@@ -311,7 +344,7 @@ def _evaluated(scan: _Scan, fitted: Fitted) -> CrossFitted:
 
 
 def _folds(scans: Sequence[_Scan]) -> np.ndarray:
-    """The fold of each scan, no patient in two. By what was found before: a reference shall not move its scan."""
+    """Fold of each scan, no patient in two. Stratified by the former score, so that no reference moves its scan."""
     positive = np.array([scan.compared.measured["automatic"] > 0 for scan in scans])
     return parts_by_patient([scan.compared.patient for scan in scans], positive, FOLDS, seed=None)
 
@@ -322,13 +355,13 @@ def _noise_and_thickness(scans: Sequence[_Scan]) -> tuple[np.ndarray, ...]:
 
 
 def _both_sides(scans: Sequence[_Scan], limit: float) -> bool:
-    """True if enough patients lie on either side of a category's limit."""
+    """True if there are enough patients on both sides of a category's limit."""
     above = {scan.compared.patient for scan in scans if scan.compared.total >= limit}
     below = {scan.compared.patient for scan in scans if scan.compared.total < limit}
     return min(len(above), len(below)) >= LEAST_OF_EACH
 
 
-def _enough(scans: Sequence[_Scan]) -> None:
+def _check_enough(scans: Sequence[_Scan]) -> None:
     patients = len({scan.compared.patient for scan in scans})
     if patients < LEAST_PATIENTS:
         raise TooFewError(
@@ -342,16 +375,16 @@ def _enough(scans: Sequence[_Scan]) -> None:
 
 
 def _why_not_refitted(scans: Sequence[_Scan]) -> str:
-    """Empty where weights can be fitted."""
+    """Return the reason why weights cannot be fitted; empty if they can."""
     outlined = [scan for scan in scans if scan.coronary is not None]
     if not any(scan.coronary.any() for scan in outlined):
         return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
-    for value, what in ((True, "coronary calcium"), (False, "something else")):
+    for value, meaning in ((True, "coronary calcium"), (False, "something else")):
         count = sum(int((scan.coronary == value).sum()) for scan in outlined)
         patients = len({scan.compared.patient for scan in outlined if (scan.coronary == value).any()})
         if count < LEAST_CANDIDATES or patients < LEAST_CANDIDATE_PATIENTS:
             return (
-                f"{count} candidates of {patients} patients are {what}; weights need {LEAST_CANDIDATES} of "
+                f"{count} candidates of {patients} patients are {meaning}; weights need {LEAST_CANDIDATES} of "
                 f"{LEAST_CANDIDATE_PATIENTS}."
             )
     return ""

@@ -1,4 +1,4 @@
-"""The page's section on a calibration: agreement and intervals before and after, cross-fitted, and what was fitted."""
+"""Section on a calibration: cross-fitted agreement and intervals before and after, and the fitted parts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ MEASURES: dict[str, Statistic] = {
 
 
 def refused_section(reason: str) -> Section:
-    """Why nothing was calibrated."""
+    """Section with the reason why nothing was calibrated."""
     return Section(NAME, TITLE, (f"Nothing was calibrated or stored. {reason}",))
 
 
 def section(result: Recalibration, name: str, base: str) -> Section:
-    """Section on a calibration that is stored under a name. base: name of the model before."""
+    """Section on a calibration stored as the model `name`, fitted from the model `base`."""
     scans = f"{count(result.scans, 'scan')} of {count(result.patients, 'patient')}"
     text = (
         f"“Before” is {base}, as the other sections have it. “After” is cross-fitted: the patients were split into "
@@ -54,7 +54,7 @@ def section(result: Recalibration, name: str, base: str) -> Section:
 
 
 def _weights(result: Recalibration) -> str:
-    """A sentence on whether the weights of the evidence were fitted."""
+    """Sentence that states if the weights of the evidence were fitted."""
     stay = f"The weights of the candidates' evidence stay: {result.why_not}"
     return stay if result.why_not else "The weights of the candidates' evidence were fitted too."
 
@@ -91,7 +91,7 @@ def _agreement(result: Recalibration) -> Table:
         categories = [category(scan.total) for scan, _ in group]
         return mean(weights, np.array([list(p.values())[c] for p, c in zip(probabilities, categories, strict=True)]))
 
-    measures = [measure(*one) for one in MEASURES.items()]
+    measures = [measure(title, statistic) for title, statistic in MEASURES.items()]
     if with_probabilities:
         measures.append(Measure("Mean probability of the true category", lambda *_: with_probabilities, probability))
     titles = {when: when.capitalize() for when in _SCORES}
@@ -105,13 +105,17 @@ def _agreement(result: Recalibration) -> Table:
     return Table("calibration_agreement", "Agreement before and after", columns, tuple(rows), note)
 
 
-def _coverage(result: Recalibration, method: str, of: int | None, after: bool) -> tuple[int, int, int]:
-    """Intervals that hold the reference, intervals, and scans.
+def _coverage(result: Recalibration, method: str, place: int | None, after: bool) -> tuple[int, int, int]:
+    """Number of intervals that hold the reference, of intervals, and of scans.
 
-    of: only scans whose reference is of this category; None for all.
+    Args:
+        result: The calibration.
+        method: Key of the method.
+        place: Index of the reference's category; None for all scans.
+        after: True for cross-fitted intervals, False for recorded ones.
     """
     pairs = zip(result.scans, result.cross_fitted, strict=True)
-    group = [(scan, cross) for scan, cross in pairs if of is None or category(scan.total) == of]
+    group = [(scan, cross) for scan, cross in pairs if place is None or category(scan.total) == place]
     intervals = [cross.intervals[method] if after else scan.candidates.intervals.get(method) for scan, cross in group]
     limits = [(scan.total, ends) for (scan, _), ends in zip(group, intervals, strict=True) if ends is not None]
     held = sum(low <= total <= high for total, (low, high) in limits)
@@ -122,9 +126,9 @@ def _intervals(result: Recalibration) -> Table:
     variants = [(method, after) for method in KINDS for after in (False, True)]
     columns = tuple(f"{METHODS[method]}, {'after' if after else 'before'}" for method, after in variants)
     rows: list[tuple[Cell, ...]] = []
-    for of, title in [*enumerate(CATEGORY_TITLES), (None, "all")]:
-        results = [_coverage(result, method, of, after) for method, after in variants]
-        cells = (f"{held} of {known}" if known else "none" for held, known, _ in results)
+    for place, title in [*enumerate(CATEGORY_TITLES), (None, "all")]:
+        results = [_coverage(result, method, place, after) for method, after in variants]
+        cells = (f"{held} of {total}" if total else "none" for held, total, _ in results)
         rows.append((title, results[0][2], *cells))
     note = (
         "How many 90 % intervals of totals hold the reference's score, of how many that are given; by its category. "

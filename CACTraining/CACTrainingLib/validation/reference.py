@@ -1,4 +1,4 @@
-"""A reference, whatever files it came in: scans, and a reader's scores or labels of each."""
+"""References of any format: scans with a reader's scores or labels."""
 
 from __future__ import annotations
 
@@ -28,16 +28,22 @@ class BadReferenceError(CTError):
 
 
 Outlines = Callable[[CTScan], sitk.Image]
-"""A reader's outlines on the grid of the scan: uint8 `Site` labels. Raises CTError where they do not fit it."""
+"""Function that returns a reader's outlines on the grid of a scan, uint8 `Site` labels; raises CTError for a misfit."""
 
 
 @dataclass(frozen=True)
 class ReferenceScan:
     """A scan with its reference.
 
-    name: unique in the reference. ct, series: as `read_ct` takes them. total: Agatston score; None where it follows
-    from the outlines. vessels: Agatston score by vessel, where the reference has it; without what it leaves open.
-    outlines: where calcium was outlined; picklable. files: that the outlines are read from.
+    Attributes:
+        name: Unique name in the reference.
+        patient: Patient ID.
+        ct: Image file or DICOM folder.
+        series: UID of the DICOM series in the folder.
+        total: Agatston score; None if it follows from the outlines.
+        vessels: Agatston score of the vessels that the reference has.
+        outlines: Outlines of calcium, if any; picklable.
+        files: Files that the outlines are read from.
     """
 
     name: str
@@ -54,8 +60,12 @@ class ReferenceScan:
 class Reference:
     """All scans of a reference.
 
-    title: of its format. about: a paragraph for the page: what a score is here. vessels: which vessels it keeps
-    apart, and the arteries of each. refused: scans, or lines of a table, that cannot be used, with the reason.
+    Attributes:
+        title: Title of its format.
+        about: Paragraph for the page about the meaning of its scores.
+        vessels: Vessels that it distinguishes, with the arteries of each.
+        scans: Usable scans.
+        refused: Unusable scans or lines of a table, each with the reason.
     """
 
     title: str
@@ -65,33 +75,41 @@ class Reference:
     refused: tuple[tuple[str, str], ...] = ()
 
 
-Counted = Callable[[int, int], None]
-"""Takes how many are done of how many."""
+ProgressCallback = Callable[[int, int], None]
+"""Function of the number of items done and their total."""
 
 
 @dataclass(frozen=True)
 class Format:
     """A format of references.
 
-    fits: whether a file or folder is of it. read: makes the reference, of the file or folder, the folder of its scans
-    (None where it is not given) and the progress. holds_scans: whether the folder of the scans must not be given.
+    Attributes:
+        title: Title on pages.
+        fits: Function that returns True for a file or folder of this format.
+        read: Function of the file or folder, the folder of the scans (or None) and the progress; returns the reference.
+        holds_scans: True if the scans lie in the reference, so that no folder of scans may be given.
     """
 
     title: str
     fits: Callable[[Path], bool]
-    read: Callable[[Path, Path | None, Counted | None], Reference]
+    read: Callable[[Path, Path | None, ProgressCallback | None], Reference]
     holds_scans: bool = False
 
 
 def read_each(
-    items: Sequence[tuple[str, Any]], read: Callable[[str, Any], ReferenceScan], progress: Counted | None = None
+    items: Sequence[tuple[str, Any]],
+    read: Callable[[str, Any], ReferenceScan],
+    progress: ProgressCallback | None = None,
 ) -> tuple[tuple[ReferenceScan, ...], tuple[tuple[str, str], ...]]:
-    """The scans of a reference, and the names of those that cannot be used with the reason.
+    """Read the scans of a reference.
 
     Args:
-        items: name of each scan, and what `read` takes.
-        read: makes the scan of a name and an item; raises CTError where it cannot.
-        progress: counts the items.
+        items: Name of each scan, and the item that `read` takes.
+        read: Function of name and item that returns the scan or raises CTError.
+        progress: Callback for the number of items read.
+
+    Returns:
+        The scans, and the names of unusable ones with the reason.
     """
     scans, refused = [], []
     for number, (name, item) in enumerate(items, 1):
@@ -111,10 +129,7 @@ BY_RULE = (
 
 
 def artery_of_column(column: str) -> str | None:
-    """Return the key of the main artery that a column is called by, None for another column.
-
-    COCA's LCA is what is left of the left coronary artery beside its branches, the left main.
-    """
+    """Return the key of a column's main artery, None for another column. COCA's LCA is the left main."""
     artery = Artery.LM if column.lower() == "lca" else site_called(column)
     return artery.key if artery in MAIN_ARTERIES else None
 
@@ -123,7 +138,7 @@ ScansById = dict[str, list[CohortScan]]
 
 
 def scan_of(id_: str, scans: ScansById) -> CohortScan:
-    """The scan of an id, by `scans_below`. Raises BadReferenceError where there is none or several, or it is unfit."""
+    """Find a scan by its id. Raises BadReferenceError if there is none, are several, or it cannot be read."""
     matches = scans.get(id_.strip().lower(), [])
     if len(matches) != 1:
         names = ", ".join(sorted(scan.name for scan in matches)[:3])
@@ -136,14 +151,12 @@ def scan_of(id_: str, scans: ScansById) -> CohortScan:
     return matches[0]
 
 
-def scans_below(folder: Path, progress: Counted | None = None) -> ScansById:
-    """Find the scans below a folder, by every name that one goes by, in lower case.
-
-    A scan goes by the id of its patient in the header, and by each part of its path below the folder.
+def scans_below(folder: Path, progress: ProgressCallback | None = None) -> ScansById:
+    """Index the scans below a folder by patient ID and by each part of their path, in lower case.
 
     Args:
-        folder: Of DICOM series or image files.
-        progress: Takes how many DICOM folders are read of how many.
+        folder: Folder of DICOM series or image files.
+        progress: Callback for the number of DICOM folders read.
 
     Raises:
         BadReferenceError: There is no such folder, or no scan in it.

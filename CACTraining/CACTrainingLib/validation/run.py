@@ -1,7 +1,6 @@
-"""Validation from one command: reads a reference, scores its scans, compares, and writes the page of agreement.
+"""Validation from one command: read a reference, score its scans, compare, and write the page of agreement.
 
-What takes long is kept in the output folder: `scans` (as `cac cohort` writes them) and `compared.jsonl`, so that a run
-that was interrupted continues.
+The output folder keeps `scans` (as `cac cohort` writes them) and `compared.jsonl`, so that an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from ..report.page import facts_of, write_study
 from ..report.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, lesions, recalibration, recalibration_page
-from .agreement import Compared, category
+from .agreement import ComparedScans, category
 from .comparison import ComparedScan, Job, comparer, from_json, jobs_of
 from .formats import read_reference
 from .recalibration import TooFewError
@@ -37,18 +36,25 @@ from .reference import Reference
 
 PAGE = "validation.html"
 SCAN_TABLE, RECORDS, COMPARISON = "scans.csv", "compared.jsonl", "comparison.csv"
-"""In the output folder, beside SCANS: which scans there are, what is known of each, and all scores in a table."""
+"""Files in the output folder, beside SCANS: table of scans, comparison of each scan, table of all scores."""
 
 RECORDS_VERSION = 5
-"""Of how scans are compared; others are compared anew."""
+"""Version of the comparison; stored records of another version are not used."""
 
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """reference: file or folder, of any of `formats.FORMATS`. scans: folder of its scans, where it has none of its own.
+    """Settings of a validation.
 
-    workers: processes at work, None for as many as fit. overwrite: score anew, whatever was there. seed: of the
-    bootstrap. calibrate: name of a model to store, with scoring calibrated on these scans; None for none.
+    Attributes:
+        reference: File or folder of any of `formats.FORMATS`.
+        output: Output folder.
+        scans: Folder of the scans, if the reference does not hold them.
+        models: Models to score with.
+        workers: Number of processes; None for as many as fit.
+        overwrite: True to score again.
+        seed: Seed of the bootstrap.
+        calibrate: Name of a model to store, calibrated on these scans; None for none.
     """
 
     reference: Path
@@ -63,7 +69,14 @@ class ValidationSettings:
 
 @dataclass(frozen=True)
 class Validation:
-    """page: `validation.html`. scans: that were compared. refused: the others, and why. calibrated: what was stored."""
+    """Result of a validation.
+
+    Attributes:
+        page: Path of `validation.html`.
+        scans: Compared scans.
+        refused: Other scans, each with the reason.
+        calibrated: Calibrated model that was stored, if any.
+    """
 
     page: Path
     scans: tuple[ComparedScan, ...]
@@ -74,10 +87,14 @@ class Validation:
 def validate(settings: ValidationSettings, progress: Progress | None = None) -> Validation:
     """Score the scans of a reference and compare them with it.
 
-    A scan that cannot be read, scored or compared is named in the page and stops nothing. Raises BadReferenceError or
-    TableError when the reference cannot be used, before anything is written; OutputError when the output cannot be
-    used; CTError when no scan could be compared, or it cannot be calibrated on them. Where that shows only once they
-    are compared, the page is there and says why.
+    The page lists scans that cannot be read, scored or compared; they stop nothing.
+
+    Raises:
+        BadReferenceError: The reference cannot be used; nothing was written.
+        TableError: The table of the reference cannot be read; nothing was written.
+        OutputError: The output cannot be used.
+        TooFewError: The scans do not suffice to calibrate; if detected after the comparison, the page is written.
+        CTError: No scan could be compared, or the model cannot be calibrated.
     """
     progress = progress or Progress()
     started = time.perf_counter()
@@ -100,17 +117,17 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         raise CTError(f"No scan of {settings.reference} could be scored and compared. {reasons}")
     with progress.step("page"):
         vessels = {v: arteries for v, arteries in reference.vessels.items() if any(v in scan.vessels for scan in scans)}
-        compared = Compared(scans, np.random.default_rng(settings.seed), vessels)
+        compared = ComparedScans(scans, np.random.default_rng(settings.seed), vessels)
         _write_comparison(compared, settings.output / COMPARISON)
-        calibrated, own_parts, failure = None, (), None
+        calibrated, calibration_parts, failure = None, (), None
         if settings.calibrate is not None and base is not None:
             try:
-                calibrated, own_parts = _calibrated(settings.calibrate, reference, compared, base)
+                calibrated, calibration_parts = _calibrated(settings.calibrate, reference, compared, base)
             except TooFewError as error:
-                failure, own_parts = error, (recalibration_page.refused_section(str(error)),)
+                failure, calibration_parts = error, (recalibration_page.refused_section(str(error)),)
         parts = (
             _data_section(reference, compared, refused, base and base.card),
-            *own_parts,
+            *calibration_parts,
             *agreement.sections(compared),
             *lesions.sections(compared, settings.output, SCANS),
         )
@@ -123,16 +140,16 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
 
 
 def _calibrated(
-    name: str, reference: Reference, compared: Compared, base: StoredModel
+    name: str, reference: Reference, compared: ComparedScans, base: StoredModel
 ) -> tuple[StoredModel, tuple[Section, ...]]:
-    """What is stored under a name, and the section about it. Raises TooFewError, ModelError."""
+    """Calibrate and store a model; return it with the section about it. Raises TooFewError, ModelError."""
     result = recalibration.recalibrate(compared.scans, base.card)
     section = recalibration_page.section(result, name, base.card.name)
     return recalibration.store(result, base, name, reference.title), (section,)
 
 
 def _scored(reference: Reference, settings: ValidationSettings, progress: Progress) -> list[Path | str]:
-    """Of each scan the folder of its results, or why it has none."""
+    """Score the scans; return the folder of each scan's results, or the reason why it has none."""
     table = settings.output / SCAN_TABLE
     rows = [(scan.ct.resolve(), scan.name, scan.series, scan.patient) for scan in reference.scans]
     write_table(table, ("ct", "name", "series", "patient"), rows)
@@ -142,7 +159,7 @@ def _scored(reference: Reference, settings: ValidationSettings, progress: Progre
 def _compared(
     reference: Reference, folders: Sequence[Path | str], output: Path, work: JobSettings
 ) -> tuple[list[ComparedScan], list[tuple[str, str]]]:
-    """The scans compared, and others with the reason; what is kept is made anew only where its files changed."""
+    """Compare the scans; return them, and the other scans with the reason. Stored comparisons are reused."""
     jobs = jobs_of(reference, folders, output)
     keys = [None if job is None else _key(job) for job in jobs]
     waiting = {key: job for key, job in zip(keys, jobs, strict=True) if key}
@@ -162,7 +179,7 @@ def _key(job: Job) -> str:
     return job_key(scan.name, *content, files=[job.folder / LAST_FILE, *scan.files])
 
 
-def _write_comparison(compared: Compared, path: Path) -> None:
+def _write_comparison(compared: ComparedScans, path: Path) -> None:
     columns = ["scan", "patient", "reference", *(f"reference_{vessel}" for vessel in compared.vessels)]
     for method in compared.methods:
         columns += [method, *(f"{method}_{vessel}" for vessel in compared.vessels)]
@@ -176,9 +193,9 @@ def _write_comparison(compared: Compared, path: Path) -> None:
 
 
 def _data_section(
-    reference: Reference, compared: Compared, refused: Sequence[tuple[str, str]], card: ModelCard | None
+    reference: Reference, compared: ComparedScans, refused: Sequence[tuple[str, str]], card: ModelCard | None
 ) -> Section:
-    """card: of the calcium map's model."""
+    """Section on the reference; card is that of the calcium map's model."""
     scans = compared.scans
     source = None if card is None else CalibratedOn.stored(card.calibration)
     text = [

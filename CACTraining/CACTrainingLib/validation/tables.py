@@ -1,9 +1,8 @@
-"""Scores as a table (CSV).
+"""References as a table of scores (CSV).
 
-A table has a line per scan: `ct` (file or DICOM folder, relative to the table) or `id`, which is looked
-up below --scans; `total` (or agatston), or the arteries LM (or LCA), LAD, LCX, RCA, or both; or `lesions`, a label map
-with CAC's own labels in their place (`label_maps`). Columns `name`, `series` and `patient` may be there, as for `cac
-cohort`.
+A table has a line per scan: `ct` (file or DICOM folder, relative to the table) or `id`, which is looked up below
+--scans; `total` (or agatston), or the arteries LM (or LCA), LAD, LCX, RCA, or both; or `lesions`, a label map with
+CAC's own labels instead (`label_maps`). Columns `name`, `series` and `patient` are optional, as for `cac cohort`.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from . import label_maps
 from .reference import (
     VESSELS,
     BadReferenceError,
-    Counted,
     Format,
+    ProgressCallback,
     Reference,
     ReferenceScan,
     ScansById,
@@ -37,8 +36,8 @@ ROUNDING = 0.5
 ENDINGS = (".csv", ".tsv", ".txt")
 
 
-def _read(source: Path, scans: Path | None, progress: Counted | None) -> Reference:
-    """The reference of a table. scans: below which ids are looked up. Raises BadReferenceError, TableError."""
+def _read(source: Path, scans: Path | None, progress: ProgressCallback | None) -> Reference:
+    """Read a table; ids are looked up below `scans`. Raises BadReferenceError, TableError."""
     table = read_table(source, short_lines=True)
     total = next((column for column in TOTALS if column in table), None)
     arteries = {column: key for column in table.columns if (key := artery_of_column(column))}
@@ -55,8 +54,8 @@ def _read(source: Path, scans: Path | None, progress: Counted | None) -> Referen
     lesions = f" {label_maps.ABOUT}" if "lesions" in table else ""
     scores = "Agatston scores as the table has them." if total or arteries else ""
     items = [(_name(line), line) for line in table.lines]
-    each = read_each(items, lambda _, line: _scan(line, arteries, by_id))
-    return Reference(TABLE.title, f"{scores}{lesions}".strip(), vessels, *each)
+    results = read_each(items, lambda _, line: _scan(line, arteries, by_id))
+    return Reference(TABLE.title, f"{scores}{lesions}".strip(), vessels, *results)
 
 
 def _check_columns(table: Table, total: str | None, arteries: dict[str, str]) -> None:
@@ -77,20 +76,20 @@ def _name(line: Line) -> str:
 
 
 def _check_scores(line: Line, totals: Mapping[str, float], vessels: Mapping[str, float]) -> None:
-    """Raise TableError if totals differ, or arteries exceed a total; branches beside them may make it larger."""
+    """Raise TableError if totals differ, or the arteries exceed a total; other branches may make a total larger."""
     tolerance = ROUNDING * (1 + len(vessels))
     if len(totals) > 1 and max(totals.values()) - min(totals.values()) > 2 * ROUNDING:
-        shown = " and ".join(f"{column} {value:g}" for column, value in totals.items())
-        raise TableError(f"The scores in {line.where} contradict each other: {shown}. Correct one.")
-    arteries = sum(vessels.values())
+        listed = " and ".join(f"{column} {value:g}" for column, value in totals.items())
+        raise TableError(f"The scores in {line.where} contradict each other: {listed}. Correct one.")
+    artery_sum = sum(vessels.values())
     for column, value in totals.items():
-        if arteries > value + tolerance:
-            shown = ", ".join(f"{key} {score:g}" for key, score in vessels.items() if score)
-            raise TableError(f"The scores in {line.where} contradict each other: {column} {value:g}, but {shown}.")
+        if artery_sum > value + tolerance:
+            listed = ", ".join(f"{key} {score:g}" for key, score in vessels.items() if score)
+            raise TableError(f"The scores in {line.where} contradict each other: {column} {value:g}, but {listed}.")
 
 
 def _scan(line: Line, arteries: dict[str, str], by_id: ScansById | None) -> ReferenceScan:
-    """Raises CTError."""
+    """Read a line of the table. Raises CTError."""
     name = _name(line)
     totals = {column: value for column in TOTALS if (value := line.number_in(column, 0)) is not None}
     scores = {key: line.number_in(column, 0) for column, key in arteries.items()}

@@ -1,4 +1,4 @@
-"""The ablation: what each setting changes, networks that remember, and the tables of it all."""
+"""The ablation: settings of each configuration, cached networks, and the tables."""
 
 import math
 from dataclasses import asdict, replace
@@ -25,23 +25,23 @@ from CACTrainingLib.studies.ablation import CONFIGURATIONS, AblationSettings, sc
 from CACTrainingLib.studies.records import Value
 from CACTrainingLib.studies.scoring import chest_room, forget, remembering, value_of
 
-OWN = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=20.0, most_not_coronary=0.3)
+STORED = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=20.0, most_not_coronary=0.3)
 
 
 def test_each_setting_changes_its_part_alone():
-    changed = {
-        one.key: dict(set(asdict(one.settings(OWN)).items()) - set(asdict(OWN).items())) for one in CONFIGURATIONS
-    }
-    free, all_lesions = {"slice_threshold": 0.0}, {"most_not_coronary": 1.0}
-    own = {"whole": {}, "no_classifier": free, "no_heart": {}, "neither": free, "other_rule": {"min_healthy_hu": -10.0}}
-    assert changed == own | {f"all_{key}": parts | all_lesions for key, parts in own.items()}
-    without_heart = {one.key for one in CONFIGURATIONS if not one.heart}
+    settings = {configuration.key: asdict(configuration.settings(STORED)) for configuration in CONFIGURATIONS}
+    changed = {key: dict(set(values.items()) - set(asdict(STORED).items())) for key, values in settings.items()}
+    no_threshold, all_lesions = {"slice_threshold": 0.0}, {"most_not_coronary": 1.0}
+    parts = {"no_classifier": no_threshold, "neither": no_threshold, "other_rule": {"min_healthy_hu": -10.0}}
+    parts |= {"whole": {}, "no_heart": {}}
+    assert changed == parts | {f"all_{key}": part | all_lesions for key, part in parts.items()}
+    without_heart = {configuration.key for configuration in CONFIGURATIONS if not configuration.heart}
     assert without_heart == {"no_heart", "neither", "all_no_heart", "all_neither"}
-    assert CONFIGURATIONS[4].settings(replace(OWN, min_healthy_hu=-10.0)).min_healthy_hu is None
+    assert CONFIGURATIONS[4].settings(replace(STORED, min_healthy_hu=-10.0)).min_healthy_hu is None
 
 
 class Doubling(nn.Module):
-    """Doubles its input, and counts the items that it was asked for."""
+    """Network that doubles its input and counts the items."""
 
     items = 0
 
@@ -50,25 +50,25 @@ class Doubling(nn.Module):
         return 2 * x
 
 
-def test_networks_remember_what_they_answered():
-    asked = Doubling()
+def test_networks_cache_their_outputs():
+    doubling = Doubling()
     networks = remembering(
-        Networks(None, loaded(nn.Identity(), SliceClassifierConfig()), loaded(asked, GeneratorConfig()))
+        Networks(None, loaded(nn.Identity(), SliceClassifierConfig()), loaded(doubling, GeneratorConfig()))
     )
     network = networks.decomposition.network
     x = np.random.default_rng(0).normal(size=(5, 2, 4, 4)).astype(np.float32)
     np.testing.assert_array_equal(predict(network, x, 4)[0], 2 * x)
-    assert asked.items == 5
-    other = np.concatenate([x[3:], x[:1] + 1, x[:2]])
-    np.testing.assert_array_equal(predict(network, other, 4)[0], 2 * other)
-    assert asked.items == 6
+    assert doubling.items == 5
+    overlapping = np.concatenate([x[3:], x[:1] + 1, x[:2]])
+    np.testing.assert_array_equal(predict(network, overlapping, 4)[0], 2 * overlapping)
+    assert doubling.items == 6
     forget(networks)
     predict(network, x, 4)
-    assert asked.items == 11
+    assert doubling.items == 11
 
 
 @pytest.mark.long
-def test_cells_are_scored_as_their_settings_say(digital_results, tmp_path, monkeypatch):
+def test_cells_are_scored_by_their_settings(digital_results, tmp_path, monkeypatch):
     def score(scan, settings=None, heart=None, networks=None):
         if heart is not None and not settings.allow_contrast:
             raise ContrastError("bones")
@@ -79,19 +79,19 @@ def test_cells_are_scored_as_their_settings_say(digital_results, tmp_path, monke
     monkeypatch.setattr(ablation, "ready_networks", lambda *_: remembering(known_networks()))
     monkeypatch.setattr(ablation, "score_scan", score)
     cells = {}, CONFIGURATIONS[:1] + CONFIGURATIONS[2:3], tmp_path / "cells.jsonl", jobs.JobSettings()
-    found = score_configurations([calcified], *cells)[calcified.name]
+    scores = score_configurations([calcified], *cells)[calcified.name]
     ct, networks = read_ct(calcified.ct), known_networks()
     per_mg = 1000 * 1.385
-    assert found["whole"] == value_of(score_scan(ct, networks=networks).methods["decomposition"], per_mg)
-    free = score_scan(ct, ScoreSettings(), chest_room(ct), networks=networks).methods["decomposition"]
-    assert found["no_heart"].mass == pytest.approx(free.total.pseudo_mass_hu_mm3 / per_mg)
-    assert found["no_heart"].mass > 2 * found["whole"].mass, "bones are in it"
+    assert scores["whole"] == value_of(score_scan(ct, networks=networks).methods["decomposition"], per_mg)
+    unrestricted = score_scan(ct, ScoreSettings(), chest_room(ct), networks=networks).methods["decomposition"]
+    assert scores["no_heart"].mass == pytest.approx(unrestricted.total.pseudo_mass_hu_mm3 / per_mg)
+    assert scores["no_heart"].mass > 2 * scores["whole"].mass, "bones are in it"
     monkeypatch.setattr(ablation, "ready_networks", lambda *_: pytest.fail("it is kept"))
-    assert score_configurations([calcified], *cells)[calcified.name] == found
+    assert score_configurations([calcified], *cells)[calcified.name] == scores
 
 
-def test_tables_say_what_each_part_is_good_for(monkeypatch, tmp_path):
-    """As if whole found the true mass, and everything were positive without the classifier."""
+def test_tables_compare_each_part_with_the_full_method(monkeypatch, tmp_path):
+    """The full method measures the true mass; without the classifier every scan is positive."""
     records = {record.scan: record for record in cohort(40) if record.refused is None}
     counts = []
 
@@ -99,9 +99,10 @@ def test_tables_say_what_each_part_is_good_for(monkeypatch, tmp_path):
         counts.append((len(scans), len(configurations)))
         masses = {scan.name: records[scan.name].truth.mass_mg for scan in scans}
         values = {
-            name: {one.key: mass if one.classifier else 5.0 for one in configurations} for name, mass in masses.items()
+            name: {configuration.key: mass if configuration.classifier else 5.0 for configuration in configurations}
+            for name, mass in masses.items()
         }
-        return {name: {key: Value(mass, mass, {}) for key, mass in own.items()} for name, own in values.items()}
+        return {name: {key: Value(mass, mass, {}) for key, mass in row.items()} for name, row in values.items()}
 
     monkeypatch.setattr(ablation, "score_configurations", scored)
     scans = [SimpleNamespace(name=name) for name in records]
@@ -111,10 +112,10 @@ def test_tables_say_what_each_part_is_good_for(monkeypatch, tmp_path):
     table, differences = section.tables
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert len(rows) == len(CONFIGURATIONS)
-    whole, free = rows["heart and slice classifier"], rows["without the slice classifier"]
-    assert whole["Rank correlation with true mass"].value == pytest.approx(1)
-    assert whole["Relative difference, positive in both"].value == pytest.approx(0)
-    assert (free["Sensitivity"].value, free["False positives"].value) == (1, 1)
-    assert math.isnan(free["Rank correlation with true mass"].value)
+    full_method, no_classifier = rows["heart and slice classifier"], rows["without the slice classifier"]
+    assert full_method["Rank correlation with true mass"].value == pytest.approx(1)
+    assert full_method["Relative difference, positive in both"].value == pytest.approx(0)
+    assert (no_classifier["Sensitivity"].value, no_classifier["False positives"].value) == (1, 1)
+    assert math.isnan(no_classifier["Rank correlation with true mass"].value)
     assert {row[0].strip() for row in differences.rows} >= set(rows) - {"heart and slice classifier"}
     assert section.figures

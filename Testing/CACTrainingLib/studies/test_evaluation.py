@@ -1,4 +1,4 @@
-"""The study from one command: scored, kept, written; and what stops it, which is little."""
+"""The study from one command: scored, stored, written, and resumed after faults."""
 
 import csv
 import json
@@ -21,13 +21,13 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def pairs(digital_pairs, tmp_path):
-    """A cohort to spoil."""
+    """Copy of a cohort that a test can damage."""
     shutil.copytree(digital_pairs, tmp_path / "cohort")
     return tmp_path / "cohort"
 
 
-def page_of(done):
-    return done.page.read_text(encoding="utf-8")
+def page_of(result):
+    return result.page.read_text(encoding="utf-8")
 
 
 @pytest.mark.long
@@ -41,9 +41,9 @@ def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick,
     (scans / "unreadable" / "truth.json").write_text("{", encoding="utf-8")
 
     settings = EvaluationSettings(("reproducibility", "detection", "heart"), tmp_path / "out", pairs, workers=1)
-    done = evaluate(settings)
-    text = page_of(done)
-    assert {record.scan: record.refused is None for record in done.records} == {
+    result = evaluate(settings)
+    text = page_of(result)
+    assert {record.scan: record.refused is None for record in result.records} == {
         f"patient_{CLEAN}/scan_1": True,
         f"patient_{CLEAN}/scan_2": True,
         f"patient_{CALCIFIED}/broken": False,
@@ -57,7 +57,7 @@ def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick,
     assert "counts everything dense in" in text
     assert not list((tmp_path / "out" / "scans").rglob("healthy.nii.gz"))
     monkeypatch.setattr(evaluation, "recorder", lambda: pytest.fail("records are kept"))
-    assert evaluate(replace(settings, studies=("heart",))).records == done.records
+    assert evaluate(replace(settings, studies=("heart",))).records == result.records
     assert len(quick) == 4
 
 
@@ -82,9 +82,9 @@ def heart(digital_pairs, tmp_path, results, **more):
 
 @pytest.mark.long
 def test_results_that_are_there_are_used(digital_pairs, results, tmp_path, quick):
-    done = evaluate(heart(digital_pairs, tmp_path, results))
-    assert [record.refused is None for record in done.records] == [True, True, True, False]
-    assert "0 results" in done.records[-1].refused
+    records = evaluate(heart(digital_pairs, tmp_path, results)).records
+    assert [record.refused is None for record in records] == [True, True, True, False]
+    assert "0 results" in records[-1].refused
     assert not quick, "nothing is scored"
     assert not (tmp_path / "out" / "scans").exists()
 
@@ -113,25 +113,25 @@ def project(digital_pairs, tmp_path):
 
 @pytest.mark.long
 def test_a_project_of_single_scans(project, results, tmp_path):
-    """Detection needs no pairs; the study of pairs says that there are none."""
+    """Detection needs no pairs; the reproducibility study reports that there are none."""
     settings = EvaluationSettings(
         ("reproducibility", "detection", "heart"), tmp_path / "out", project.folder, results, use="test", workers=1
     )
-    done = evaluate(settings)
-    assert {record.patient: record.refused for record in done.records} == {
+    result = evaluate(settings)
+    assert {record.patient: record.refused for record in result.records} == {
         f"patient_{CALCIFIED}": None,
         f"patient_{CLEAN}": None,
     }
     index = json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))
     texts = [text for section in index["sections"] for text in section["text"]]
-    said = next(text for text in texts if "my <hearts>" in text)
-    assert "for test of the project “my <hearts>”, 2 scans of 2 patients" in said
-    assert "my &lt;hearts&gt;" in page_of(done)
+    sentence = next(text for text in texts if "my <hearts>" in text)
+    assert "for test of the project “my <hearts>”, 2 scans of 2 patients" in sentence
+    assert "my &lt;hearts&gt;" in page_of(result)
     assert any("0 complete pairs" in text for text in texts)
     assert "tables/detection_scans.csv" in index["captions"]
     with (tmp_path / "out" / "tables" / "detection_scans.csv").open(encoding="utf-8", newline="") as stream:
-        found = {row["Method"]: row["Sensitivity"] for row in csv.DictReader(stream)}
-    assert found["Calcium map"] == "1.0"
+        sensitivities = {row["Method"]: row["Sensitivity"] for row in csv.DictReader(stream)}
+    assert sensitivities["Calcium map"] == "1.0"
 
 
 @pytest.mark.long

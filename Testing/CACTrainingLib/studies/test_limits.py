@@ -1,4 +1,4 @@
-"""What repeats, from a study's records to a model's card."""
+"""Repeatability limits, from a study's records to a model's card."""
 
 from dataclasses import asdict, replace
 
@@ -24,25 +24,26 @@ FACTS = {
 
 
 def records(count=80, changed=None, **changes):
-    """Records with these facts. changed: place of one, with other facts."""
-    made = [replace(record, acquisition={**FACTS, **changes}) for record in cohort(count)]
+    """Records with FACTS; `changed` gives other facts by index of a record."""
+    study = [replace(record, acquisition={**FACTS, **changes}) for record in cohort(count)]
     for n, facts in (changed or {}).items():
-        made[n] = replace(made[n], acquisition={**FACTS, **facts})
-    return made
+        study[n] = replace(study[n], acquisition={**FACTS, **facts})
+    return study
 
 
 def test_limits_are_in_the_units_of_scores():
-    own = records()
-    found = repeatability_of(own)
-    expected = limits(own, "map", "mass", "total")
-    mass = found["limits"]["decomposition"]["pseudo_mass_hu_mm3"]["total"]
+    study = records()
+    repeatability = repeatability_of(study)
+    expected = limits(study, "map", "mass", "total")
+    mass = repeatability["limits"]["decomposition"]["pseudo_mass_hu_mm3"]["total"]
     assert mass["intercept"] == pytest.approx(1400 * expected.intercept)
     assert mass["highest"] == pytest.approx(1400 * expected.highest)
     assert (mass["slope"], mass["factor"]) == (expected.slope, expected.factor)
-    assert found["limits"]["threshold"]["agatston"]["total"] == asdict(limits(own, "reader", "agatston", "total"))
-    assert found["acquisition"] == {"kvp": [120.0, 120.0], "slice_spacing_mm": [3.0, 3.0]}
-    assert found["models"] == {"decomposition": "abc"}
-    assert found["digital"]
+    reader = asdict(limits(study, "reader", "agatston", "total"))
+    assert repeatability["limits"]["threshold"]["agatston"]["total"] == reader
+    assert repeatability["acquisition"] == {"kvp": [120.0, 120.0], "slice_spacing_mm": [3.0, 3.0]}
+    assert repeatability["models"] == {"decomposition": "abc"}
+    assert repeatability["digital"]
     other_mass = repeatability_of(records(changed={0: {"hu_mm3_per_mass": 1500.0}}))
     assert set(other_mass["limits"]["decomposition"]) == {"agatston"}, "masses of two calibrations"
 
@@ -50,21 +51,21 @@ def test_limits_are_in_the_units_of_scores():
 def test_automatic_scores_have_limits_of_their_own():
     assert set(repeatability_of(records())["limits"]) == {"decomposition", "threshold"}
     evidence = {"most_not_coronary": 0.5}
-    found = repeatability_of(records(candidate_evidence=evidence))
-    assert found["candidate_evidence"] == Repeatability.of(found).candidate_evidence == evidence
-    own = found["limits"]["automatic"]["agatston"]["total"]
-    assert own == asdict(limits(records(), "automatic", "agatston", "total"))
-    assert own != found["limits"]["threshold"]["agatston"]["total"]
+    repeatability = repeatability_of(records(candidate_evidence=evidence))
+    assert repeatability["candidate_evidence"] == Repeatability.of(repeatability).candidate_evidence == evidence
+    automatic = repeatability["limits"]["automatic"]["agatston"]["total"]
+    assert automatic == asdict(limits(records(), "automatic", "agatston", "total"))
+    assert automatic != repeatability["limits"]["threshold"]["agatston"]["total"]
 
 
 def test_patients_with_a_scan_beyond_the_calibration_are_left_out():
-    own = records()
-    n = max((n for n, record in enumerate(own) if record.refused is None), key=lambda n: own[n].values["map"].mass)
-    found = repeatability_of(records(changed={n: {"warnings": ["beyond-calibration"]}}))
-    others = [record for record in own if record.patient != own[n].patient]
-    assert found["limits"] == repeatability_of(others)["limits"] != repeatability_of(own)["limits"]
-    assert found["data"].startswith("79 digital patients")
-    assert found["data"].endswith("1 whose scans are beyond the calibration are left out")
+    study = records()
+    n = max((n for n, record in enumerate(study) if record.refused is None), key=lambda n: study[n].values["map"].mass)
+    repeatability = repeatability_of(records(changed={n: {"warnings": ["beyond-calibration"]}}))
+    in_range = [record for record in study if record.patient != study[n].patient]
+    assert repeatability["limits"] == repeatability_of(in_range)["limits"] != repeatability_of(study)["limits"]
+    assert repeatability["data"].startswith("79 digital patients")
+    assert repeatability["data"].endswith("1 whose scans are beyond the calibration are left out")
 
 
 def test_they_are_stored_with_the_model(tmp_path):
@@ -76,7 +77,7 @@ def test_they_are_stored_with_the_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("own", "message"),
+    ("study", "message"),
     [
         (records(changed={3: {"decomposition_settings": {"floor_hu": 10.0}}}), "2 sets"),
         (records(changed={3: {"candidate_evidence": {"most_not_coronary": 0.5}}}), "2 sets"),
@@ -84,6 +85,6 @@ def test_they_are_stored_with_the_model(tmp_path):
         (records(), "not installed"),
     ],
 )
-def test_what_cannot_be_stored(own, message):
+def test_what_cannot_be_stored(study, message):
     with pytest.raises(StudyError, match=message):
-        store_limits(own)
+        store_limits(study)

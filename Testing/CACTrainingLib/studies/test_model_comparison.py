@@ -1,4 +1,4 @@
-"""Models compared on the same cases: by networks whose answers are known, and with all that may be asked wrongly."""
+"""Models compared on the same cases: networks with known outputs, and wrong requests."""
 
 import csv
 import json
@@ -35,11 +35,11 @@ SMALL = {
 }
 HEART = range(*HEART_SLICES.indices(10))
 SCANS = 9
-"""Of `cohort`, of 8 patients: patient 0 has two scans, and those of numbers 0, 1, 4 and 5 have coronary calcium."""
+"""Scans of `cohort`: 8 patients, of whom patient 0 has two scans; scans 0, 1, 4 and 5 have coronary calcium."""
 
 
 class Knows(nn.Module):
-    """Looks at the place of the coronary calcium in `training_scans`, 26 mm before and 38 mm left of the middle."""
+    """Network that reads the site of coronary calcium in `training_scans`, 26 mm anterior and 38 mm left of centre."""
 
     def forward(self, x):
         j, i = x.shape[-2] // 2 - 26, x.shape[-1] // 2 + 38
@@ -48,14 +48,14 @@ class Knows(nn.Module):
 
 
 class Nothing(nn.Module):
-    """An empty map."""
+    """Network that returns an empty map."""
 
     def forward(self, x):
         return 0 * x[:, :1]
 
 
 class Bright(nn.Module):
-    """The heart is what is brighter than fat; None: nowhere."""
+    """Network that segments everything brighter than `above` as heart."""
 
     def __init__(self, above):
         super().__init__()
@@ -79,7 +79,7 @@ HAND_MADE = {
 
 @pytest.fixture(autouse=True)
 def hand_made(monkeypatch, tmp_path):
-    """Models of these names answer as their networks above; none are installed or bundled."""
+    """Replace the networks of models named in HAND_MADE; no model is installed or bundled."""
 
     def loaded(path, device):
         model = load_model(path, device)
@@ -104,11 +104,11 @@ def slices(tmp_path):
 
 @pytest.fixture
 def compare(tmp_path, cohort, cache):
-    """Compare these cards; returns the content of the output folder, ready to be looked at."""
+    """Function that compares cards and returns the content of the output folder."""
 
     def run(cards, progress=None, **options):
-        chosen = {"data": cohort, "output": tmp_path / "out", "cache": cache, "workers": 1, "device": "cpu", **options}
-        page = compare_models(ComparisonSettings(models=tuple(map(str, cards)), **chosen), progress)
+        fields = {"data": cohort, "output": tmp_path / "out", "cache": cache, "workers": 1, "device": "cpu", **options}
+        page = compare_models(ComparisonSettings(models=tuple(map(str, cards)), **fields), progress)
         return SimpleNamespace(
             folder=page.parent,
             text=page.read_text(encoding="utf-8"),
@@ -127,54 +127,53 @@ def table(path):
 
 
 def rows(path):
-    found = table(path)
-    return {row["Measure"]: row for row in found}
+    return {row["Measure"]: row for row in table(path)}
 
 
 class TestSlices:
     @pytest.mark.long
-    def test_what_each_reaches_and_how_they_differ(self, compare, slices):
-        done = compare(slices)
-        auc = done.measures["Area under the ROC curve"]
+    def test_measures_and_differences(self, compare, slices):
+        comparison = compare(slices)
+        auc = comparison.measures["Area under the ROC curve"]
         assert (float(auc["blind"]), float(auc["knows"])) == (0.5, 1.0)
-        assert auc["knows n"] == str(slices_in(done))
-        change = done.differences["Area under the ROC curve"]
+        assert auc["knows n"] == str(slices_in(comparison))
+        change = comparison.differences["Area under the ROC curve"]
         assert float(change["Difference"]) == 0.5
         assert (float(change["Difference low"]), float(change["Difference high"])) == (0.5, 0.5)
         assert float(change["p"]) < 0.002
-        assert float(done.measures["Sensitivity"]["blind"]) == 1
-        assert float(done.measures["Specificity"]["blind"]) == 0
-        low, high = (float(done.measures["Sensitivity"]["blind " + end]) for end in ("low", "high"))
+        assert float(comparison.measures["Sensitivity"]["blind"]) == 1
+        assert float(comparison.measures["Specificity"]["blind"]) == 0
+        low, high = (float(comparison.measures["Sensitivity"]["blind " + end]) for end in ("low", "high"))
         assert (round(low, 2), high) == (0.4, 1.0), "exact, of the four patients who have such slices"
 
     def test_table_of_models_names_where_each_comes_from(self, compare, slices, tmp_path):
-        done = compare([card("slices", "third", tmp_path / "bundled", 0.1), slices[0]])
-        assert [row["From"] for row in table(done.folder / "tables" / "models.csv")] == ["bundled", "file"]
+        comparison = compare([card("slices", "third", tmp_path / "bundled", 0.1), slices[0]])
+        assert [row["From"] for row in table(comparison.folder / "tables" / "models.csv")] == ["bundled", "file"]
 
     def test_without_a_threshold_only_the_curve(self, compare, slices, tmp_path):
-        done = compare([slices[0], card("slices", "knows", tmp_path / "other")])
-        assert "threshold are missing for models" in done.text
-        assert done.measures["Sensitivity"]["knows"] == ""
-        assert list(done.differences) == ["knows", "Area under the ROC curve"]
+        comparison = compare([slices[0], card("slices", "knows", tmp_path / "other")])
+        assert "threshold are missing for models" in comparison.text
+        assert comparison.measures["Sensitivity"]["knows"] == ""
+        assert list(comparison.differences) == ["knows", "Area under the ROC curve"]
 
 
-def slices_in(done):
-    return sum(int(case["Slices"]) for case in done.cases if case["Model"] == "knows")
+def slices_in(comparison):
+    return sum(int(case["Slices"]) for case in comparison.cases if case["Model"] == "knows")
 
 
 class TestMaps:
-    def test_what_each_reaches_and_how_they_differ(self, compare, tmp_path):
-        done = compare([card("decomposition", name, tmp_path / "made") for name in ("nothing", "bright")])
-        value = {name: (float(row["nothing"]), float(row["bright"])) for name, row in done.measures.items()}
+    def test_measures_and_differences(self, compare, tmp_path):
+        comparison = compare([card("decomposition", name, tmp_path / "made") for name in ("nothing", "bright")])
+        value = {name: (float(row["nothing"]), float(row["bright"])) for name, row in comparison.measures.items()}
         assert value["Overlap of map and true map"][0] == 0
         assert 0.2 < value["Overlap of map and true map"][1] < 1
         assert value["Mass found / true, scans with coronary calcium"][0] == 0
-        wrong = done.measures["Mass found per scan without coronary calcium, HU·mm³"]
+        wrong = comparison.measures["Mass found per scan without coronary calcium, HU·mm³"]
         assert float(wrong["nothing"]) == 0 < float(wrong["bright"]), "valves are bright too"
         assert wrong["bright n"] == "4"
-        ranks = done.differences["Rank correlation with true mass, scans"]
+        ranks = comparison.differences["Rank correlation with true mass, scans"]
         assert ranks["Difference"] == "nan", "all masses of the empty map are the same"
-        assert "not defined" in done.text
+        assert "not defined" in comparison.text
 
     def test_maps_are_those_of_the_slices_as_scoring_sees_them(self, cohort, cache, tmp_path):
         scan = next(s for s in find_scans([cohort]) if s.kind == "coronary")
@@ -184,14 +183,14 @@ class TestMaps:
         model = replace(model, network=HAND_MADE["bright"])
         case = MapEvaluator().run(prepared, [model])
         with_calcium = case.true > 0
-        assert case.near[0][with_calcium] == pytest.approx(case.true[with_calcium], rel=0.4)
-        assert (case.both <= np.minimum(case.mass, case.true) + 1e-6).all()
-        whole = calcium_maps(model, prepared, np.arange(len(prepared.slices)))
+        assert case.near_mass[0][with_calcium] == pytest.approx(case.true[with_calcium], rel=0.4)
+        assert (case.common_mass <= np.minimum(case.mass, case.true) + 1e-6).all()
+        full = calcium_maps(model, prepared, np.arange(len(prepared.slices)))
         free = update_card(card("decomposition", "free", tmp_path), {"floor_hu": 300.0, "min_healthy_hu": None}, {})
         ruled = replace(model, card=models.read_card(free))
         above = calcium_maps(ruled, prepared, np.arange(len(prepared.slices)))
-        assert above.max() == pytest.approx(whole.max())
-        assert above[above > 0].min() >= 300 > whole[whole > 0].min()
+        assert above.max() == pytest.approx(full.max())
+        assert above[above > 0].min() >= 300 > full[full > 0].min()
 
 
 class TestHearts:
@@ -202,13 +201,13 @@ class TestHearts:
         monkeypatch.setattr(model_measures, "heart_region", everywhere)
 
     @pytest.mark.long
-    def test_what_each_reaches_and_how_they_differ(self, compare, tmp_path):
-        done = compare([card("heart", name, tmp_path / "made") for name in ("none", "whole")])
-        assert float(done.measures["Dice, mean"]["none"]) == 0
-        assert float(done.measures["Dice, mean"]["whole"]) > 0.6
-        assert float(done.differences["Dice, mean"]["Difference"]) > 0.6
-        assert done.measures["Dice, mean"]["whole n"] == str(SCANS)
-        assert done.measures["Average surface distance, mm, mean"]["whole n"] == "0", "the other found none"
+    def test_measures_and_differences(self, compare, tmp_path):
+        comparison = compare([card("heart", name, tmp_path / "made") for name in ("none", "whole")])
+        assert float(comparison.measures["Dice, mean"]["none"]) == 0
+        assert float(comparison.measures["Dice, mean"]["whole"]) > 0.6
+        assert float(comparison.differences["Dice, mean"]["Difference"]) > 0.6
+        assert comparison.measures["Dice, mean"]["whole n"] == str(SCANS)
+        assert comparison.measures["Average surface distance, mm, mean"]["whole n"] == "0", "the other found none"
 
     def test_proposed_hearts_are_no_truth(self, compare, tmp_path):
         truth = tmp_path / "proposed" / "scan" / "truth.json"
@@ -234,47 +233,47 @@ class TestProject:
         for number, scan in enumerate(project.scans):
             heart = sitk.ReadImage(str(tmp_path / "data" / scan.patient / "heart.nii.gz"))
             annotations.write_mask(project, scan.id, "eve", "heart", heart)
-            own = annotations.slice_annotations(project, scan.id, "eve")
+            labels = annotations.slice_annotations(project, scan.id, "eve")
             for k in HEART:
-                shown = k in (3, 4) and number < 2
-                own.set(k, SliceLabel.VISIBLE if shown else SliceLabel.NOT_VISIBLE)
+                is_visible = k in (3, 4) and number < 2
+                labels.set(k, SliceLabel.VISIBLE if is_visible else SliceLabel.NOT_VISIBLE)
         return project
 
     def test_the_scans_of_one_use_by_their_labels(self, project, compare, slices):
-        done = compare(slices, data=project.folder)
-        assert {case["Patient"] for case in done.cases} == {"a", "b", "c"}
-        assert float(done.measures["Area under the ROC curve"]["knows"]) == 1
-        assert "for test of the project “mine”." in done.text
-        assert "3 scans of 3 patients could be used" in done.text
-        assert "fewer than 5 patients" in done.text
-        assert done.measures["Area under the ROC curve"]["knows low"] == "nan"
-        assert "Digital patients" not in done.text
+        comparison = compare(slices, data=project.folder)
+        assert {case["Patient"] for case in comparison.cases} == {"a", "b", "c"}
+        assert float(comparison.measures["Area under the ROC curve"]["knows"]) == 1
+        assert "for test of the project “mine”." in comparison.text
+        assert "3 scans of 3 patients could be used" in comparison.text
+        assert "fewer than 5 patients" in comparison.text
+        assert comparison.measures["Area under the ROC curve"]["knows low"] == "nan"
+        assert "Digital patients" not in comparison.text
 
     def test_scans_that_cannot_be_used_are_named(self, project, compare, slices, tmp_path):
         folder = write_scan(tmp_path / "data" / "bare", 9, True, valve=False)
         project.add([NewScan("bare", "bare", folder / "ct.nii.gz")])
         project.set_use({"bare": "test"})
         project.scans[1].ct.unlink()
-        done = compare(slices, data=project.folder)
-        found = {row["Scan"]: row["Why"] for row in table(done.folder / "tables" / "scans_left_out.csv")}
-        assert found == {"bare": "it has no labels and no heart", "b": "its CT is not where it was"}
-        assert {case["Patient"] for case in done.cases} == {"a", "c"}
+        comparison = compare(slices, data=project.folder)
+        reasons = {row["Scan"]: row["Why"] for row in table(comparison.folder / "tables" / "scans_left_out.csv")}
+        assert reasons == {"bare": "it has no labels and no heart", "b": "its CT is not where it was"}
+        assert {case["Patient"] for case in comparison.cases} == {"a", "c"}
 
     @pytest.mark.long
-    def test_a_model_that_knows_the_patients_says_so(self, project, compare, slices):
+    def test_a_model_trained_on_the_patients_raises_a_warning(self, project, compare, slices):
         folder = slices[1].with_name("knows.training")
         folder.mkdir()
         lines = ["use,patient,kind,sha256", "training,a,coronary,1", "training,d,clean,2", "validation,b,coronary,3"]
         (folder / "data.csv").write_text("\n".join(lines), encoding="utf-8")
-        told = []
+        warnings = []
         progress = Progress()
-        progress.warning = told.append
-        done = compare(slices, progress, data=project.folder)
-        (warning,) = told
+        progress.warning = warnings.append
+        comparison = compare(slices, progress, data=project.folder)
+        (warning,) = warnings
         assert warning.code == "trained-on-these-patients"
         assert warning.message.startswith("knows was trained or chosen on 2 of these 3 patients")
-        assert warning.message in done.index["sections"][0]["text"]
-        assert "not known which patients blind saw in training" in done.text
+        assert warning.message in comparison.index["sections"][0]["text"]
+        assert "not known which patients blind saw in training" in comparison.text
 
 
 class TestRefused:
@@ -291,11 +290,11 @@ class TestRefused:
         with pytest.raises(StudyError, match=message):
             compare([cards[n] for n in places])
 
-    def test_a_scan_that_is_unfit_is_told_and_stops_nothing(self, compare, slices, tmp_path):
+    def test_a_scan_that_is_unfit_is_listed_and_stops_nothing(self, compare, slices, tmp_path):
         for number in range(2):
             write_scan(tmp_path / "some" / f"p{number}", number, True, valve=False)
         (tmp_path / "some" / "p1" / "ct.nii.gz").write_bytes(b"no image")
-        done = compare(slices, data=tmp_path / "some")
-        (left_out,) = table(done.folder / "tables" / "scans_left_out.csv")
+        comparison = compare(slices, data=tmp_path / "some")
+        (left_out,) = table(comparison.folder / "tables" / "scans_left_out.csv")
         assert left_out["Scan"] == "1/1"
-        assert len(done.cases) == 2
+        assert len(comparison.cases) == 2

@@ -1,4 +1,4 @@
-"""Which scans of a project a study has, and what counts of what annotators said of them."""
+"""Selection of a project's scans for a study, and the use of their annotations."""
 
 import json
 from dataclasses import replace
@@ -35,9 +35,9 @@ def project(tmp_path) -> Project:
 
 
 def label(project, scan_id, labels, annotator="eve"):
-    said = annotations.slice_annotations(project, scan_id, annotator)
-    for k, one in labels.items():
-        said.set(k, one)
+    journal = annotations.slice_annotations(project, scan_id, annotator)
+    for k, value in labels.items():
+        journal.set(k, value)
 
 
 def paint(project, scan_id, slices, annotator="eve", kind="regions"):
@@ -55,7 +55,7 @@ def propose(monkeypatch, slices=HEART):
     monkeypatch.setattr(study_scans, "read_proposal", lambda *_: proposal)
 
 
-def found(project, **options):
+def named_scans(project, **options):
     return {scan.name: scan for scan in find_study_scans(project.folder, **options)[0]}
 
 
@@ -64,17 +64,17 @@ NONE = dict.fromkeys(HEART, SliceLabel.NOT_VISIBLE)
 
 class TestWhich:
     def test_those_of_one_use_numbered_by_patient(self, project):
-        scans = found(project)
+        scans = named_scans(project)
         assert {name: (scan.patient, scan.number) for name, scan in scans.items()} == {
             "chest (0001)": ("anna", 1),
             "chest (0002)": ("anna", 2),
             "ben": ("ben", 1),
         }
         assert lone_patients(scans.values()) == ["ben"]
-        assert list(found(project, use="training")) == ["cleo"]
-        assert len(found(project, pairs=1)) == 2
+        assert list(named_scans(project, use="training")) == ["cleo"]
+        assert len(named_scans(project, pairs=1)) == 2
 
-    def test_a_moved_scan_is_left_out_and_said(self, project):
+    def test_a_moved_scan_is_left_out_with_a_warning(self, project):
         project.scan("0003").ct.unlink()
         scans, warnings = find_study_scans(project.folder)
         assert [scan.name for scan in scans] == ["chest (0001)", "chest (0002)"]
@@ -89,34 +89,39 @@ class TestAnnotated:
         paint(project, "0001", (3, 4))
         paint(project, "0001", HEART, kind="heart")
         label(project, "0001", {**NONE, 3: SliceLabel.VISIBLE, 5: SliceLabel.UNSURE})
-        scan = found(project)["chest (0001)"]
+        scan = named_scans(project)["chest (0001)"]
         assert scan.lesions == project.scan_folder("0001") / "annotators" / "eve" / "regions.nii.gz"
         assert scan.heart == scan.lesions.with_name("heart.nii.gz")
         assert dict(scan.labels) == {k: k == 3 for k in HEART if k != 5}, "a label counts before what is painted"
         assert not scan.labelled_whole, "one of them is unsure"
-        others = found(project)["ben"]
-        assert (others.heart, others.lesions, others.labels, others.labelled_whole) == (None, None, None, False)
+        unlabelled = named_scans(project)["ben"]
+        assert (unlabelled.heart, unlabelled.lesions, unlabelled.labels, unlabelled.labelled_whole) == (
+            None,
+            None,
+            None,
+            False,
+        )
 
     def test_labels_of_all_slices_with_heart(self, project, monkeypatch):
         label(project, "0003", NONE)
-        assert not found(project)["ben"].labelled_whole, "nobody knows where the heart is"
+        assert not named_scans(project)["ben"].labelled_whole, "nobody knows where the heart is"
         paint(project, "0003", HEART, kind="heart")
-        assert found(project)["ben"].labelled_whole
+        assert named_scans(project)["ben"].labelled_whole
         propose(monkeypatch, range(10))
-        assert not found(project)["ben"].labelled_whole
+        assert not named_scans(project)["ben"].labelled_whole
 
     def test_a_region_in_a_slice_without_label_shows_calcium(self, project):
         paint(project, "0001", (4,))
         label(project, "0001", {2: SliceLabel.NOT_VISIBLE})
-        assert dict(found(project)["chest (0001)"].labels) == {2: False, 4: True}
+        assert dict(named_scans(project)["chest (0001)"].labels) == {2: False, 4: True}
 
-    def test_two_annotators_have_to_be_told_apart(self, project):
+    def test_an_annotator_must_be_named_if_there_are_two(self, project):
         label(project, "0001", {3: SliceLabel.VISIBLE})
         label(project, "0001", {3: SliceLabel.NOT_VISIBLE}, annotator="Zoe")
         with pytest.raises(StudyError, match=r"annotated by eve, Zoe\. Name with --annotator"):
-            found(project)
-        assert dict(found(project, annotator="zoe")["chest (0001)"].labels) == {3: False}
-        assert found(project, annotator="nobody")["chest (0001)"].labels is None
+            named_scans(project)
+        assert dict(named_scans(project, annotator="zoe")["chest (0001)"].labels) == {3: False}
+        assert named_scans(project, annotator="nobody")["chest (0001)"].labels is None
 
 
 class TestDigital:
@@ -143,8 +148,8 @@ class TestDigital:
 
 
 @pytest.fixture(scope="module")
-def made(digital_results):
-    scan, folder = next(both for both in zip(*digital_results, strict=True) if both[0].patient == str(CALCIFIED))
+def calcified(digital_results):
+    scan, folder = next(result for result in zip(*digital_results, strict=True) if result[0].patient == str(CALCIFIED))
     truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
     slices = {int(s["k"]): bool(s["visible"]) for s in truth["slices"]}
     regions = scan.truth / "regions.nii.gz"
@@ -152,40 +157,42 @@ def made(digital_results):
 
 
 class TestRecords:
-    """What labels and regions of others' scans come to."""
+    """Records of clinical scans from slice labels and regions."""
 
-    def record(self, made, labels, **more):
-        return make_record(replace(made[0], labels=None if labels is None else tuple(labels.items()), **more), made[1])
+    def record(self, calcified, labels, **more):
+        return make_record(
+            replace(calcified[0], labels=None if labels is None else tuple(labels.items()), **more), calcified[1]
+        )
 
-    def test_no_slice_with_heart_shows_any(self, made):
-        none = dict.fromkeys(made[2], False)
-        record = self.record(made, none, labelled_whole=True)
+    def test_no_slice_with_heart_shows_any(self, calcified):
+        none = dict.fromkeys(calcified[2], False)
+        record = self.record(calcified, none, labelled_whole=True)
         assert (record.visible, record.visible_arteries) == (False, ())
         assert record.values["reader"].mass == 0
-        assert not any(shown for shown, _ in record.slices)
+        assert not any(is_visible for is_visible, _ in record.slices)
         assert len(record.slices) > 5
 
-    def test_a_slice_shows_calcium_that_nobody_painted(self, made, tmp_path):
-        record = self.record(made, made[2], labelled_whole=True)
+    def test_a_slice_shows_calcium_that_nobody_painted(self, calcified, tmp_path):
+        record = self.record(calcified, calcified[2], labelled_whole=True)
         assert record.visible
         assert record.visible_arteries is None, "nobody said in which artery"
-        empty = sitk.ReadImage(str(made[3])) * 0
+        empty = sitk.ReadImage(str(calcified[3])) * 0
         sitk.WriteImage(empty, str(tmp_path / "empty.nii.gz"))
-        assert self.record(made, made[2], lesions=tmp_path / "empty.nii.gz") == record
-        seen_none = self.record(made, None, lesions=tmp_path / "empty.nii.gz")
+        assert self.record(calcified, calcified[2], lesions=tmp_path / "empty.nii.gz") == record
+        seen_none = self.record(calcified, None, lesions=tmp_path / "empty.nii.gz")
         assert (seen_none.visible, seen_none.values["reader"].mass) == (False, 0)
 
-    def test_voxels_below_the_clinical_threshold_do_not_count(self, made, tmp_path):
-        """However generously one paints: here the whole of every slice with a region."""
-        regions = sitk.ReadImage(str(made[3]))
+    def test_voxels_below_the_clinical_threshold_do_not_count(self, calcified, tmp_path):
+        """A region that covers all of a slice below 130 HU."""
+        regions = sitk.ReadImage(str(calcified[3]))
         array = sitk.GetArrayFromImage(regions)
-        ct = sitk.GetArrayFromImage(sitk.ReadImage(str(made[0].ct)))
+        ct = sitk.GetArrayFromImage(sitk.ReadImage(str(calcified[0].ct)))
         faint = np.where(ct < 130, np.uint8(2), np.uint8(0))
         assert array.any()
         assert faint.any()
         image = sitk.GetImageFromArray(faint)
         image.CopyInformation(regions)
         sitk.WriteImage(image, str(tmp_path / "faint.nii.gz"))
-        record = self.record(made, None, lesions=tmp_path / "faint.nii.gz")
+        record = self.record(calcified, None, lesions=tmp_path / "faint.nii.gz")
         assert record.values["reader"].mass == 0
         assert record.visible, "the reader says that something is there"

@@ -1,4 +1,4 @@
-"""Records of a study: what sort a scan is, pairs, and their way through JSON."""
+"""Records of a study: kinds of scans, pairs, and storage as JSON."""
 
 import json
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from study_samples import record
 
 from CACTrainingLib.studies.records import HeartAgreement, RecordError, Truth, from_json, pairs_of
 
-OTHER = ("aortic wall",)
+DISTRACTORS = ("aortic wall",)
 
 
 @pytest.mark.parametrize(
@@ -16,8 +16,8 @@ OTHER = ("aortic wall",)
     [
         (True, Truth(3.0, {}, ()), "visible"),
         (True, None, "visible"),
-        (False, Truth(0.2, {}, OTHER), "hidden"),
-        (False, Truth(0.0, {}, OTHER), "distractor"),
+        (False, Truth(0.2, {}, DISTRACTORS), "hidden"),
+        (False, Truth(0.0, {}, DISTRACTORS), "distractor"),
         (False, Truth(0.0, {}, ()), "clean"),
         (False, None, None),
         (None, None, None),
@@ -30,13 +30,13 @@ def test_kind(visible, truth, kind):
 def test_pairs_need_both_scans_scored():
     scans = (("a", 2), ("b", 1), ("a", 1), ("c", 1))
     records = [*(record(*scan) for scan in scans), record("c", 2, refused="no heart")]
-    assert [(one.scan, two.scan) for one, two in pairs_of(records)] == [("a-1", "a-2")]
+    assert [(first.scan, second.scan) for first, second in pairs_of(records)] == [("a-1", "a-2")]
 
 
-WHOLE = record(
+COMPLETE = record(
     visible=True,
     values={"map": 2.0, "slices": 4.0},
-    truth=Truth(3.0, {"LAD": 3.0}, OTHER),
+    truth=Truth(3.0, {"LAD": 3.0}, DISTRACTORS),
     visible_arteries=("LAD",),
     slices=((True, 0.9), (False, 0.1)),
     map_lesions=(("LAD", 2.0, True), ("RCA", 0.1, None)),
@@ -46,12 +46,12 @@ WHOLE = record(
 )
 
 
-@pytest.mark.parametrize("one", [WHOLE, record(visible=None, refused="no heart")])
-def test_json_brings_back_the_same(one):
-    assert from_json(json.loads(json.dumps(asdict(one), allow_nan=False))) == one
+@pytest.mark.parametrize("original", [COMPLETE, record(visible=None, refused="no heart")])
+def test_json_round_trip(original):
+    assert from_json(json.loads(json.dumps(asdict(original), allow_nan=False))) == original
 
 
 @pytest.mark.parametrize("change", [{"values": None}, {"unknown": 1}, {"truth": {"mass_mg": 1.0}}])
 def test_others_are_refused(change):
     with pytest.raises(RecordError):
-        from_json({**asdict(WHOLE), **change})
+        from_json({**asdict(COMPLETE), **change})

@@ -13,7 +13,7 @@ MAP, READER = METHODS["map"], METHODS["reader"]
 
 
 @pytest.fixture(scope="module")
-def found():
+def cohort_tables():
     return tables(reproducibility.sections(cohort(24), np.random.default_rng(0)))
 
 
@@ -22,7 +22,7 @@ def tables(sections):
 
 
 def cells(table, title, after=None):
-    """Cells by column of the row of that title; after: below the heading of that title."""
+    """Cells by column of the row with a title, below the heading `after`."""
     start = next(n for n, r in enumerate(table.rows) if r[0] == after) if after else 0
     row = next(r for r in table.rows[start:] if str(r[0]).strip() == title)
     return dict(zip(table.columns, row, strict=True))
@@ -34,17 +34,17 @@ def of_pairs(values):
 
 def test_relative_difference_of_known_pairs():
     """(1, 3): 1; (0, 4): 2; (0, 0): none; (5, 5): 0."""
-    own = cells(of_pairs([(1, 3), (0, 4), (0, 0), (5, 5)])["relative_difference"], MAP)
-    either, both = own[reproducibility.EITHER], own[reproducibility.BOTH]
-    assert (either.value, either.n) == (1, 3)
-    assert (both.value, both.n) == (0.5, 2)
-    assert own[f"Published: {reproducibility.BOTH}"] == "0.47 / 0.44"
+    row = cells(of_pairs([(1, 3), (0, 4), (0, 0), (5, 5)])["relative_difference"], MAP)
+    in_either, in_both = row[reproducibility.POSITIVE_IN_EITHER], row[reproducibility.POSITIVE_IN_BOTH]
+    assert (in_either.value, in_either.n) == (1, 3)
+    assert (in_both.value, in_both.n) == (0.5, 2)
+    assert row[f"Published: {reproducibility.POSITIVE_IN_BOTH}"] == "0.47 / 0.44"
 
 
 def test_methods_are_compared_on_pairs_that_both_find():
-    """The map repeats within a tenth; the reader finds only the second half, and repeats worse."""
+    """The map repeats within 10 %; the reader finds only half of the patients, and repeats worse."""
     g = np.random.default_rng(0)
-    made = [
+    records = [
         record(
             f"p{k}",
             number,
@@ -53,14 +53,14 @@ def test_methods_are_compared_on_pairs_that_both_find():
         for k in range(30)
         for number in (1, 2)
     ]
-    sample = Sample(made, np.random.default_rng(0))
-    own, other, change = sample.difference(reproducibility.relative_difference(sample), "reader")
-    assert own.n == other.n == change.estimate.n == 15
-    assert change.estimate.value == pytest.approx(own.values[0] - other.values[0])
+    sample = Sample(records, np.random.default_rng(0))
+    calcium_map, reader, change = sample.difference(reproducibility.relative_difference(sample), "reader")
+    assert calcium_map.n == reader.n == change.estimate.n == 15
+    assert change.estimate.value == pytest.approx(calcium_map.values[0] - reader.values[0])
     assert change.estimate.high < 0
     assert change.p < 0.05
-    sections = reproducibility.sections(made, np.random.default_rng(0))
-    row = cells(tables(sections)["identical_pairs"], READER, after=reproducibility.BOTH)
+    sections = reproducibility.sections(records, np.random.default_rng(0))
+    row = cells(tables(sections)["identical_pairs"], READER, after=reproducibility.POSITIVE_IN_BOTH)
     assert (row["Items"], row["Difference"]) == (15, change.estimate)
 
 
@@ -76,11 +76,11 @@ def test_limits_of_known_differences():
 
 
 def test_limits_of_arteries_and_of_few_pairs():
-    made = cohort(60)
-    total, artery = (reproducibility.limits(made, "map", "mass", of) for of in ("total", "artery"))
+    records = cohort(60)
+    total, artery = (reproducibility.limits(records, "map", "mass", of) for of in ("total", "artery"))
     assert artery.pairs > total.pairs
-    few = [(4, 5)] * (reproducibility.LEAST_PAIRS - 1)
-    assert reproducibility.limits(pairs(few), "map", "mass") is None
+    values = [(4, 5)] * (reproducibility.LEAST_PAIRS - 1)
+    assert reproducibility.limits(pairs(values), "map", "mass") is None
 
 
 def test_bias_and_share_within_limits():
@@ -95,26 +95,26 @@ def test_borders_of_categories(score, place):
     assert reproducibility.category(score) == place
 
 
-def test_categories_of_known_pairs(found):
+def test_categories_of_known_pairs(cohort_tables):
     """Agatston is eight times the mass: categories (0, 0), (1, 1), (2, 1), (3, 3)."""
-    known = of_pairs([(0, 1), (5, 12), (20, 8), (100, 60)])
-    assert cells(known["categories"], MAP)["Same category"].value == 0.75
-    counts = [row[1:] for row in known["category_counts"].rows[1:]]
+    study = of_pairs([(0, 1), (5, 12), (20, 8), (100, 60)])
+    assert cells(study["categories"], MAP)["Same category"].value == 0.75
+    counts = [row[1:] for row in study["category_counts"].rows[1:]]
     assert counts == [(1, 0, 0, 0), (0, 1, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1)]
-    kappas = [cells(found["categories"], title)[reproducibility.KAPPA].value for title in (MAP, READER)]
-    assert cells(found["kappa_differences"], READER)["Difference"].value == pytest.approx(kappas[0] - kappas[1])
+    kappas = [cells(cohort_tables["categories"], title)[reproducibility.KAPPA].value for title in (MAP, READER)]
+    assert cells(cohort_tables["kappa_differences"], READER)["Difference"].value == pytest.approx(kappas[0] - kappas[1])
 
 
 def test_refused_scans_and_single_scans_are_in_no_pair():
-    made = [*pairs([(1, 2)] * 6), record("bad", 1, None, refused="No heart."), record("bad", 2, values={"map": 3})]
-    section = reproducibility.sections(made, np.random.default_rng(0))[0]
+    records = [*pairs([(1, 2)] * 6), record("bad", 1, None, refused="No heart."), record("bad", 2, values={"map": 3})]
+    section = reproducibility.sections(records, np.random.default_rng(0))[0]
     assert "13 scans of 7 patients were scored, among them 6 complete pairs" in section.text[0]
     assert "bad-1: No heart." in section.text[0]
-    assert not reproducibility.sections(made[-1:], np.random.default_rng(0))[0].tables
+    assert not reproducibility.sections(records[-1:], np.random.default_rng(0))[0].tables
     assert len(reproducibility.sections([], np.random.default_rng(0))) == 1
 
 
 def test_units_are_not_mixed():
-    made = [record(values={"map": 1.0}), record("q", unit="HU·mm³", values={"map": 1.0})]
+    records = [record(values={"map": 1.0}), record("q", unit="HU·mm³", values={"map": 1.0})]
     with pytest.raises(MixedUnitsError, match="HU·mm³ and in mg"):
-        reproducibility.sections(made, np.random.default_rng(0))
+        reproducibility.sections(records, np.random.default_rng(0))

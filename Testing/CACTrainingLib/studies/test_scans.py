@@ -1,4 +1,4 @@
-"""Which scans a study has: digital cohorts and tables of pairs, with all that may be wrong with them."""
+"""Scans of a study: digital cohorts and tables of pairs, and their faults."""
 
 import csv
 import json
@@ -81,13 +81,13 @@ def test_scoring_does_not_learn_of_the_readers_masks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (("patient,ct", "a,x"), "no column scan"),
         (("patient,scan,ct",), "no rows"),
         (("patient,scan,ct", "a,7,x"), "Line 2"),
     ],
 )
-def test_tables_that_are_none(tmp_path, rows, said):
-    with pytest.raises(CTError, match=said):
+def test_tables_that_are_none(tmp_path, rows, message):
+    with pytest.raises(CTError, match=message):
         find_study_scans(table(tmp_path / "pairs.csv", *rows))

@@ -1,4 +1,4 @@
-"""Records from results and truth, against the same numbers worked out from the files."""
+"""Records from results and truth, against the same figures computed from the files."""
 
 import json
 import shutil
@@ -17,17 +17,17 @@ from CACTrainingLib.studies.truth import make_record
 
 @pytest.fixture(scope="module")
 def calcified(digital_results):
-    return _made(digital_results, CALCIFIED)
+    return first_scan(digital_results, CALCIFIED)
 
 
 @pytest.fixture(scope="module")
 def clean(digital_results):
-    return _made(digital_results, CLEAN)[2]
+    return first_scan(digital_results, CLEAN)[2]
 
 
-def _made(results, patient):
-    """Of the patient's first scan: scan, folder of its results, record."""
-    scan, folder = next(both for both in zip(*results, strict=True) if both[0].patient == str(patient))
+def first_scan(results, patient):
+    """The patient's first scan, the folder of its results, and its record."""
+    scan, folder = next(result for result in zip(*results, strict=True) if result[0].patient == str(patient))
     return scan, folder, make_record(scan, folder)
 
 
@@ -76,8 +76,8 @@ def test_automatic_lesions_lie_in_the_arteries_that_are_suggested(calcified):
     lesions = content_of(folder)["methods"]["threshold"]["lesions"]
     assert {lesion["artery"] for lesion in lesions} == {"unassigned"}
     for artery in ARTERIES:
-        own = [lesion["agatston"] for lesion in lesions if lesion["suggested_artery"] == artery]
-        assert record.values["automatic"].arteries[artery][1] == pytest.approx(sum(own))
+        scores = [lesion["agatston"] for lesion in lesions if lesion["suggested_artery"] == artery]
+        assert record.values["automatic"].arteries[artery][1] == pytest.approx(sum(scores))
 
 
 def test_lesions_of_the_map(calcified):
@@ -91,26 +91,26 @@ def test_slices(calcified, clean):
     scan, folder, record = calcified
     truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
     probabilities = content_of(folder)["slice_probabilities"]
-    both = [label["visible"] for label in truth["slices"] if probabilities[label["k"]] is not None]
-    assert [shown for shown, _ in record.slices] == both
+    expected = [label["visible"] for label in truth["slices"] if probabilities[label["k"]] is not None]
+    assert [is_visible for is_visible, _ in record.slices] == expected
     assert record.slice_threshold == POSITIVE_FROM
     assert record.values["slices"].mass == sum(p is not None for p in probabilities)
-    assert not any(shown for shown, _ in clean.slices)
+    assert not any(is_visible for is_visible, _ in clean.slices)
 
 
 def test_heart(calcified):
     scan, folder, record = calcified
-    found, true = array(folder, "heart") > 0, array(scan.truth, "heart") > 0
-    assert record.heart.dice == pytest.approx(2 * (found & true).sum() / (found.sum() + true.sum()))
+    predicted, true = array(folder, "heart") > 0, array(scan.truth, "heart") > 0
+    assert record.heart.dice == pytest.approx(2 * (predicted & true).sum() / (predicted.sum() + true.sum()))
     assert record.heart.surface_mm < record.heart.hausdorff_mm
 
 
 @pytest.fixture
 def users_scan(calcified):
-    """The same scan as anyone's: a CT with a reader's masks, and no truth."""
+    """The same scan as a user's: a CT with a reader's masks, without truth."""
     scan, folder, record = calcified
-    own = replace(scan, truth=None, lesions=scan.truth / "regions.nii.gz", heart=scan.truth / "heart.nii.gz")
-    return own, folder, record
+    reader_scan = replace(scan, truth=None, lesions=scan.truth / "regions.nii.gz", heart=scan.truth / "heart.nii.gz")
+    return reader_scan, folder, record
 
 
 def test_a_readers_masks_stand_for_the_truth_that_nobody_knows(users_scan):
@@ -124,24 +124,24 @@ def test_a_readers_masks_stand_for_the_truth_that_nobody_knows(users_scan):
     assert record.heart == digital.heart
     regions = array(scan.ct.parent, "regions")
     probabilities = content_of(folder)["slice_probabilities"]
-    known = [bool(regions[k].any()) for k, p in enumerate(probabilities) if p is not None]
-    assert [shown for shown, _ in record.slices] == known
+    expected = [bool(regions[k].any()) for k, p in enumerate(probabilities) if p is not None]
+    assert [is_visible for is_visible, _ in record.slices] == expected
     assert {holds for _, _, holds in record.map_lesions} == {None}
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda c: c["methods"].pop("decomposition"), "clinical rule alone"),
         (lambda c: c["methods"]["threshold"].update(reviewed=True), "reader's lesions"),
     ],
 )
-def test_results_of_another_kind_are_refused(calcified, tmp_path, change, said):
+def test_results_of_another_kind_are_refused(calcified, tmp_path, change, message):
     scan, folder, _ = calcified
     content = content_of(folder)
     change(content)
     (tmp_path / "scores.json").write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(CTError, match=said):
+    with pytest.raises(CTError, match=message):
         make_record(scan, tmp_path)
 
 

@@ -10,41 +10,41 @@ from sklearn.metrics import cohen_kappa_score
 from CACTrainingLib.report.page import write_study
 from CACTrainingLib.statistics.bootstrap import Estimate
 from CACTrainingLib.validation import agreement, lesions
-from CACTrainingLib.validation.agreement import Compared, category
+from CACTrainingLib.validation.agreement import ComparedScans, category
 from CACTrainingLib.validation.comparison import ComparedScan, OutlinedLesion, WrongLesion
 from CACTrainingLib.validation.reference import VESSELS
 
 
-def made(n=80, seed=0, **more):
+def hand_made_scans(count=80, seed=0, **more):
     """Scans whose map is 1.2 times the reference with noise, and whose 130 HU score adds 50 to every third."""
     g = np.random.default_rng(seed)
     scans = []
-    for at in range(n):
-        total = 0.0 if at % 2 else float(g.lognormal(4.5, 1.4))
+    for n in range(count):
+        total = 0.0 if n % 2 else float(g.lognormal(4.5, 1.4))
         vessels = {"LM": 0.0, "LAD": 0.5 * total, "LCX": 0.2 * total, "RCA": 0.3 * total}
         scale = {"map": 1.2 * float(g.lognormal(0, 0.1)), "automatic": 1.0}
-        wrong = 50.0 * (at % 3 == 0)
+        wrong = 50.0 * (n % 3 == 0)
         measured = {"map": scale["map"] * total, "automatic": total + wrong}
         by_vessel = {m: {v: scale[m] * score for v, score in vessels.items()} for m in measured}
         by_vessel["automatic"]["LAD"] += wrong
-        found = {"map": total > 30, "automatic": True}
-        named = {"automatic": "LAD" if at % 4 else "LCX", **({"map": "LAD"} if found["map"] else {})}
-        outlined = (OutlinedLesion("LAD", total, total / 2, found, named, {}),) if total else ()
+        is_found = {"map": total > 30, "automatic": True}
+        named = {"automatic": "LAD" if n % 4 else "LCX", **({"map": "LAD"} if is_found["map"] else {})}
+        outlined = (OutlinedLesion("LAD", total, total / 2, is_found, named, {}),) if total else ()
         extra = (WrongLesion("automatic", "LAD", wrong, "thoracic_aorta", None),) if wrong else ()
         counts = {"map": int(total > 30), "automatic": len(outlined) + len(extra)}
         scan = ComparedScan(
-            *(f"s{at}", f"p{at}", f"s{at}", total, vessels, measured, by_vessel, outlined, extra, counts),
-            seconds=float(at),
+            *(f"s{n}", f"p{n}", f"s{n}", total, vessels, measured, by_vessel, outlined, extra, counts),
+            seconds=float(n),
             models=(),
             warnings=(),
         )
         scans.append(replace(scan, **more))
-    return Compared(scans, np.random.default_rng(1), VESSELS)
+    return ComparedScans(scans, np.random.default_rng(1), VESSELS)
 
 
 @pytest.fixture(scope="module")
 def compared():
-    return made()
+    return hand_made_scans()
 
 
 def rows(sections, name):
@@ -52,8 +52,8 @@ def rows(sections, name):
     return {(str(row[0]).strip(), at): dict(zip(table.columns, row, strict=True)) for at, row in enumerate(table.rows)}
 
 
-def row(sections, name, title, which=0):
-    return [line for (own, _), line in rows(sections, name).items() if own == title][which]
+def row(sections, name, title, index=0):
+    return [line for (row_title, _), line in rows(sections, name).items() if row_title == title][index]
 
 
 def icc_by_anova(pairs):
@@ -61,32 +61,32 @@ def icc_by_anova(pairs):
     n, k = pairs.shape
     rows = k * pairs.mean(1).var(ddof=1)
     columns = n * pairs.mean(0).var(ddof=1)
-    rest = (pairs.var() * n * k - rows * (n - 1) - columns * (k - 1)) / ((n - 1) * (k - 1))
-    return (rows - rest) / (rows + (k - 1) * rest + k * (columns - rest) / n)
+    residual = (pairs.var() * n * k - rows * (n - 1) - columns * (k - 1)) / ((n - 1) * (k - 1))
+    return (rows - residual) / (rows + (k - 1) * residual + k * (columns - residual) / n)
 
 
 def test_totals_are_those_of_the_libraries(compared):
     sections = agreement.sections(compared)
     for title, method in (("Calcium map", "map"), ("130 HU, automatic", "automatic")):
-        found = row(sections, "totals", title)
+        cells = row(sections, "totals", title)
         pairs = np.stack([compared.totals, compared.measured(method)], axis=1)
-        assert found["ICC"].value == pytest.approx(icc_by_anova(pairs))
-        assert found["ICC"].low < found["ICC"].value < found["ICC"].high
-        off = np.diff(pairs)[:, 0]
-        assert found["Mean difference"].value == pytest.approx(off.mean())
-        assert found["Upper limit"].value == pytest.approx(off.mean() + 1.96 * off.std(ddof=1))
-        assert found["Slope"].value == pytest.approx(np.polyfit(*pairs.T, 1)[0], rel=1e-6)
+        assert cells["ICC"].value == pytest.approx(icc_by_anova(pairs))
+        assert cells["ICC"].low < cells["ICC"].value < cells["ICC"].high
+        differences = np.diff(pairs)[:, 0]
+        assert cells["Mean difference"].value == pytest.approx(differences.mean())
+        assert cells["Upper limit"].value == pytest.approx(differences.mean() + 1.96 * differences.std(ddof=1))
+        assert cells["Slope"].value == pytest.approx(np.polyfit(*pairs.T, 1)[0], rel=1e-6)
         classes = np.array([[category(x) for x in pair] for pair in pairs])
-        assert found["κ of categories"].value == pytest.approx(cohen_kappa_score(*classes.T, weights="linear"))
+        assert cells["κ of categories"].value == pytest.approx(cohen_kappa_score(*classes.T, weights="linear"))
 
 
 def test_detection_counts_scans(compared):
-    true, found = compared.totals >= 0.5, compared.measured("automatic") >= 0.5
+    true, predicted = compared.totals >= 0.5, compared.measured("automatic") >= 0.5
     line = row(agreement.sections(compared), "detection", "130 HU, automatic")
     assert line["Sensitivity"].value == 1
-    assert line["Specificity"].value == pytest.approx((~found & ~true).sum() / (~true).sum())
-    assert line["Positive predictive value"].value == pytest.approx((found & true).sum() / found.sum())
-    assert line["F1"].value == pytest.approx(2 * (found & true).sum() / (found.sum() + true.sum()))
+    assert line["Specificity"].value == pytest.approx((~predicted & ~true).sum() / (~true).sum())
+    assert line["Positive predictive value"].value == pytest.approx((predicted & true).sum() / predicted.sum())
+    assert line["F1"].value == pytest.approx(2 * (predicted & true).sum() / (predicted.sum() + true.sum()))
 
 
 def test_the_map_is_compared_with_the_rule(compared):
@@ -105,9 +105,9 @@ def test_the_map_is_compared_with_the_rule(compared):
 
 def test_lesions_are_counted(compared, tmp_path):
     sections = lesions.sections(compared, tmp_path, "scans")
-    all_ = row(sections, "lesions_found", "All")
+    recall = row(sections, "lesions_found", "All")
     outlined = compared.totals[compared.totals > 0]
-    assert all_["Calcium map"].value == pytest.approx((outlined > 30).mean())
+    assert recall["Calcium map"].value == pytest.approx((outlined > 30).mean())
     named = row(sections, "lesions_found", "Artery named as the reference does, of those found")
     assert named["130 HU, automatic"].value == pytest.approx(0.5, abs=0.03)
     wrong = row(sections, "lesions_wrong", "Wrong lesions per scan")
@@ -116,7 +116,7 @@ def test_lesions_are_counted(compared, tmp_path):
 
 
 def test_a_page_of_few_scans_without_outlines(tmp_path):
-    compared = made(3, lesions=None, wrong=None, vessels={}, counts={})
+    compared = hand_made_scans(3, lesions=None, wrong=None, vessels={}, counts={})
     sections = (*agreement.sections(compared), *lesions.sections(compared, tmp_path, "scans"))
     assert [section.name for section in sections] == ["totals", "categories", "detection", "scans"]
     icc = row(sections, "totals", "Calcium map")["ICC"]

@@ -35,7 +35,7 @@ def scan(digital_pairs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(scan, tmp_path_factory):
-    """What scoring writes of it."""
+    """Folder of the scan's results."""
     folder = tmp_path_factory.mktemp("results") / "scan"
     result = score_scan(read_ct(scan / "ct.nii.gz"), networks=known_networks())
     write_result(OutputFolder(folder), result, RunSettings(), Progress())
@@ -47,7 +47,7 @@ def compared(reference, results, output):
     return compare(job)
 
 
-def test_all_formats_say_the_same(scan, results, tmp_path):
+def test_all_formats_give_the_same_scores(scan, results, tmp_path):
     scores = {"1A": (0, 1, 2, 3, 6)}
     nongated = write_coca_nongated(tmp_path, {1: scan}, scores)
     references = {
@@ -56,38 +56,42 @@ def test_all_formats_say_the_same(scan, results, tmp_path):
         "orcascore": read_reference(write_orcascore(tmp_path / "orcascore", {"TRV1P1": scan})),
         "nongated": read_reference(nongated),
     }
-    found = {name: compared(reference, results, tmp_path) for name, reference in references.items()}
-    first = found["labels"]
+    comparisons = {name: compared(reference, results, tmp_path) for name, reference in references.items()}
+    first = comparisons["labels"]
     assert first.total > 0
     assert sum(first.vessels.values()) == pytest.approx(first.total)
     for name in ("gated", "orcascore"):
-        assert found[name].total == pytest.approx(first.total, rel=1e-4), name
-        assert found[name].measured == first.measured
-    assert found["gated"].vessels == pytest.approx(first.vessels, rel=1e-4)
-    assert found["orcascore"].vessels["LM and LAD"] == pytest.approx(
+        assert comparisons[name].total == pytest.approx(first.total, rel=1e-4), name
+        assert comparisons[name].measured == first.measured
+    assert comparisons["gated"].vessels == pytest.approx(first.vessels, rel=1e-4)
+    assert comparisons["orcascore"].vessels["LM and LAD"] == pytest.approx(
         first.vessels["LM"] + first.vessels["LAD"], rel=1e-4
     )
-    assert (found["nongated"].total, found["nongated"].vessels["LCX"], found["nongated"].lesions) == (6.0, 2.0, None)
+    assert (comparisons["nongated"].total, comparisons["nongated"].vessels["LCX"], comparisons["nongated"].lesions) == (
+        6.0,
+        2.0,
+        None,
+    )
     assert all(lesion.found["automatic"] for lesion in first.lesions)
     assert from_json(json.loads(json.dumps(asdict(first)))) == first
 
 
-def test_what_is_counted_is_told_by_the_voxels(scan, results, tmp_path):
-    """Without its largest lesion the reference makes the method's there a wrong one, of the same score."""
+def test_false_positives_are_identified_by_voxels(scan, results, tmp_path):
+    """Removing the reference's largest lesion makes the method's lesion there a false positive of the same score."""
     folder = write_label_maps(tmp_path, {"a": scan})
-    whole = compared(read_reference(folder), results, tmp_path)
+    full = compared(read_reference(folder), results, tmp_path)
     image = sitk.ReadImage(str(folder / "a-lesions.nii.gz"))
     labels = sitk.GetArrayFromImage(image)
     values, counts = np.unique(labels[labels > 0], return_counts=True)
     removed = int(values[counts.argmax()])
     sitk.WriteImage(sitk.ChangeLabel(image, {removed: 9}), str(folder / "a-lesions.nii.gz"))
-    less = compared(read_reference(folder), results, tmp_path)
-    known = {(one.method, one.agatston) for one in whole.wrong}
-    new = [one for one in less.wrong if (one.method, one.agatston) not in known]
-    assert {one.at for one in new} == {"mitral_annulus"}
-    own = sum(one.agatston for one in new if one.method == "automatic")
-    assert own == pytest.approx(whole.total - less.total, rel=0.01)
-    assert less.counts == whole.counts
+    reduced = compared(read_reference(folder), results, tmp_path)
+    former = {(lesion.method, lesion.agatston) for lesion in full.wrong}
+    new = [lesion for lesion in reduced.wrong if (lesion.method, lesion.agatston) not in former]
+    assert {lesion.at for lesion in new} == {"mitral_annulus"}
+    difference = sum(lesion.agatston for lesion in new if lesion.method == "automatic")
+    assert difference == pytest.approx(full.total - reduced.total, rel=0.01)
+    assert reduced.counts == full.counts
 
 
 def test_outlines_are_scored_by_the_rules_of_the_result(scan, results, tmp_path):
@@ -101,7 +105,7 @@ def test_outlines_are_scored_by_the_rules_of_the_result(scan, results, tmp_path)
 
 
 def test_what_an_automatic_score_leaves_out_is_not_counted(scan, results, tmp_path):
-    """Its largest candidate left out, as an automatic score labels it, the others in an artery."""
+    """The largest candidate is excluded and labelled as such; the others lie in an artery."""
     reference = read_reference(write_label_maps(tmp_path / "maps", {"a": scan}))
     (job,) = jobs_of(reference, [tmp_path / "automatic"], tmp_path)
     shutil.copytree(results, job.folder)
@@ -115,16 +119,16 @@ def test_what_an_automatic_score_leaves_out_is_not_counted(scan, results, tmp_pa
     x, y, z = left_out["centroid_ras_mm"]
     shape = sitk.LabelShapeStatisticsImageFilter()
     shape.Execute(pieces)
-    off = {piece: np.linalg.norm(np.array(shape.GetCentroid(piece)) - (-x, -y, z)) for piece in shape.GetLabels()}
-    there = pieces == min(off, key=off.get)
-    labels = there * int(Artery.UNASSIGNED) + ((image > 0) & ~there) * int(Artery.LAD)
+    distances = {piece: np.linalg.norm(np.array(shape.GetCentroid(piece)) - (-x, -y, z)) for piece in shape.GetLabels()}
+    excluded = pieces == min(distances, key=distances.get)
+    labels = excluded * int(Artery.UNASSIGNED) + ((image > 0) & ~excluded) * int(Artery.LAD)
     sitk.WriteImage(sitk.Cast(labels, sitk.sitkUInt8), str(job.folder / "lesions.nii.gz"))
-    whole, less = compared(reference, results, tmp_path), compare(job)
-    assert less.counts == {**whole.counts, "automatic": whole.counts["automatic"] - 1}
-    assert all(lesion.found["automatic"] for lesion in whole.lesions)
-    assert [lesion.found["automatic"] for lesion in less.lesions] == [False] + [True] * (len(whole.lesions) - 1)
-    assert all(lesion.found["map"] for lesion in less.lesions)
-    assert len(less.wrong) == len(whole.wrong)
+    full, reduced = compared(reference, results, tmp_path), compare(job)
+    assert reduced.counts == {**full.counts, "automatic": full.counts["automatic"] - 1}
+    assert all(lesion.found["automatic"] for lesion in full.lesions)
+    assert [lesion.found["automatic"] for lesion in reduced.lesions] == [False] + [True] * (len(full.lesions) - 1)
+    assert all(lesion.found["map"] for lesion in reduced.lesions)
+    assert len(reduced.wrong) == len(full.wrong)
 
 
 def test_results_that_do_not_fit_are_refused(scan, results, tmp_path):

@@ -1,4 +1,4 @@
-"""Every format of a reference is read as published, and what is wrong with one is told before anything is scored."""
+"""Every format of a reference is read as published, and its faults are reported before anything is scored."""
 
 import shutil
 
@@ -45,8 +45,8 @@ def orcascore(scans, tmp_path_factory):
 
 
 @pytest.fixture
-def own(tmp_path):
-    """A copy of a reference, to spoil."""
+def copied(tmp_path):
+    """Function that copies a reference, so that a test can damage it."""
     return lambda folder: shutil.copytree(folder, tmp_path / "own")
 
 
@@ -69,8 +69,8 @@ def test_contours_of_coca(gated, scans):
     assert read_reference(gated.parent).scans[0].ct == reference.scans[0].ct, "the folder above will do"
 
 
-def test_contours_of_coca_with_faults(own, gated):
-    folder = own(gated)
+def test_contours_of_coca_with_faults(copied, gated):
+    folder = copied(gated)
     text = (folder / "calcium_xml" / "0.xml").read_text("utf-8")
     (folder / "calcium_xml" / "0.xml").write_text(text.replace("Left Anterior Descending Artery", "1"), "utf-8")
     (folder / "calcium_xml" / "12.xml").write_text(text, "utf-8")
@@ -109,12 +109,12 @@ def test_label_maps_of_orcascore(orcascore, scans):
         ("TRV1P1", "TRV1P1CTI.mhd"),
         ("TRV2P10", "TRV2P10CTI.mhd"),
     ]
-    known = labelled(scans[0])
-    np.testing.assert_array_equal(outlined(reference.scans[0]), np.where(known == 1, 2, known))
+    expected = labelled(scans[0])
+    np.testing.assert_array_equal(outlined(reference.scans[0]), np.where(expected == 1, 2, expected))
 
 
-def test_label_maps_of_orcascore_with_faults(own, orcascore):
-    folder = own(orcascore)
+def test_label_maps_of_orcascore_with_faults(copied, orcascore):
+    folder = copied(orcascore)
     image = sitk.ReadImage(str(folder / "TRV1P1R.mhd"))
     sitk.WriteImage(sitk.ChangeLabel(image, {1: 5, 2: 5, 3: 5}), str(folder / "TRV1P1R.mhd"))
     (folder / "TRV2P10CTI.mhd").unlink()
@@ -177,7 +177,7 @@ def test_scores_that_contradict_each_other_are_left_out(scans, tmp_path):
         ("ct,total\n.,1\n.,1\n", "have the same scan"),
     ],
 )
-def test_a_wrong_table_is_told(tmp_path, text, message):
+def test_faulty_tables_are_refused(tmp_path, text, message):
     (tmp_path / "own.csv").write_text(text, "utf-8")
     with pytest.raises((BadReferenceError, TableError), match=message):
         read_reference(tmp_path / "own.csv")

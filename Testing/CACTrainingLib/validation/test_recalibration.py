@@ -1,4 +1,4 @@
-"""Scoring calibrated on one's own scans: evaluated by others, stored under a name, used and removed."""
+"""Recalibration on a user's scans: cross-fitted, stored under a name, used and removed."""
 
 import json
 from dataclasses import asdict, replace
@@ -32,19 +32,19 @@ EXCESS, PLACE = FEATURES.index("log_ct_excess"), FEATURES.index("place_logit")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Models that learned nothing: of the calcium map, and of slices beside it."""
+    """Untrained models for the calcium map and for slices."""
     folder = tmp_path_factory.mktemp("models")
     return untrained("decomposition", "our-map", folder), untrained("slices", "our-slices", folder)
 
 
 @pytest.fixture
 def base(weights, tmp_path, monkeypatch):
-    """A bundled model of the map whose evidence is the brightness alone, with a limit that leaves half of it out."""
+    """A bundled model of the map whose evidence is brightness alone, with a limit that excludes half of it."""
     bundled = tmp_path / "bundled"
     bundled.mkdir()
     for path in weights:
-        for own in (path, path.with_suffix(".safetensors")):
-            (bundled / own.name).write_bytes(own.read_bytes())
+        for file in (path, path.with_suffix(".safetensors")):
+            (bundled / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(cards, "bundled_folder", lambda: bundled)
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     evidence = {"log_ct_excess": 1.0, "intercept": -5.0}
@@ -64,9 +64,9 @@ def base(weights, tmp_path, monkeypatch):
     return find_model("decomposition")
 
 
-def made(patients=40, outlined=True, seed=0, arteries=True):
-    """Scans with two candidates each; the second is bright, but its place tells that it is none. A patient of two has a
-    lesion, rather faint: what the model counts before is wrong."""
+def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
+    """Scans of patients of whom every second has a faint lesion, and all have a bright candidate elsewhere, which the
+    former model counts instead."""
     generator = np.random.default_rng(seed)
     scans = []
     for number in range(patients):
@@ -75,57 +75,60 @@ def made(patients=40, outlined=True, seed=0, arteries=True):
         features[:, EXCESS] = (4.0 + generator.normal(0, 0.2), 6.0 + generator.normal(0, 0.2))
         features[:, PLACE] = (3.0 + generator.normal(0, 0.3), -3.0 + generator.normal(0, 0.3))
         scores = [float(generator.lognormal(4, 1.3)), 50.0]
-        own = slice(0, 2) if sick else slice(1, 2)
+        rows = slice(0, 2) if sick else slice(1, 2)
         truth = scores[0] * float(generator.lognormal(0, 0.2)) if sick else 0.0
         facts = {"noise_hu": 20.0 + number / patients, "slice_thickness_mm": 3.0, "kvp": 120.0}
         by_artery = {"LM": 0.0, "LAD": truth, "LCX": 0.0, "RCA": 0.0}
         candidates = ScanCandidates(
-            features=features[own].tolist(),
-            agatston=scores[own],
-            arteries=["LAD", "RCA"][own],
-            coronary=[True, False][own] if outlined else (None if sick else [False]),
+            features=features[rows].tolist(),
+            agatston=scores[rows],
+            arteries=["LAD", "RCA"][rows],
+            coronary=[True, False][rows] if outlined else (None if sick else [False]),
             intervals={"automatic": [0.0, 60.0], "map": None},
             probabilities=dict(zip(("0", "1-99", "100-399", "400+"), (0.4, 0.3, 0.2, 0.1), strict=True)),
             map_arteries=by_artery,
             facts=facts,
         )
         measured = {"automatic": 50.0, "map": 1.3 * truth}
-        known = f"s{number}", f"p{number}", f"s{number}", truth, by_artery if arteries else {}
+        reference = f"s{number}", f"p{number}", f"s{number}", truth, by_artery if arteries else {}
         scans.append(
-            ComparedScan(*known, measured, {"automatic": {}, "map": {}}, None, None, {}, 1.0, (), (), candidates)
+            ComparedScan(*reference, measured, {"automatic": {}, "map": {}}, None, None, {}, 1.0, (), (), candidates)
         )
     return scans
 
 
 def test_outlines_teach_what_coronary_calcium_is(base):
-    scans = made()
-    found = recalibrate(scans, base.card)
-    assert not found.why_not
-    assert found.fitted.evidence.weights["place_logit"] > 0.5, "which was 0"
-    after = np.array([own.automatic for own in found.cross_fitted])
+    scans = digital_scans()
+    recalibration = recalibrate(scans, base.card)
+    assert not recalibration.why_not
+    assert recalibration.fitted.evidence.weights["place_logit"] > 0.5, "which was 0"
+    after = np.array([score.automatic for score in recalibration.cross_fitted])
     lesions = np.array([scan.candidates.agatston[0] if scan.total else 0.0 for scan in scans])
     assert np.mean(np.isclose(after, lesions)) > 0.9
-    intervals = [(own.intervals["automatic"], scan.total) for own, scan in zip(found.cross_fitted, scans, strict=True)]
+    intervals = [
+        (score.intervals["automatic"], scan.total)
+        for score, scan in zip(recalibration.cross_fitted, scans, strict=True)
+    ]
     assert np.mean([ends[0] <= total <= ends[1] for ends, total in intervals if ends]) >= 0.9
-    assert found.fitted.as_calibration()["uncertainty"]["automatic"]["artery"]
-    assert set(found.fitted.errors) == {"automatic", "decomposition"}
+    assert recalibration.fitted.as_calibration()["uncertainty"]["automatic"]["artery"]
+    assert set(recalibration.fitted.errors) == {"automatic", "decomposition"}
 
 
 def test_totals_teach_the_limit_alone(base):
-    found = recalibrate(made(outlined=False, arteries=False), base.card)
-    assert "no outlines" in found.why_not
-    assert found.fitted.evidence.weights == base.card.calibration["candidates"]["weights"]
-    assert found.fitted.evidence.most_not_coronary != 0.5
-    assert found.fitted.as_calibration()["uncertainty"]["automatic"]["artery"] == {}
+    recalibration = recalibrate(digital_scans(outlined=False, arteries=False), base.card)
+    assert "no outlines" in recalibration.why_not
+    assert recalibration.fitted.evidence.weights == base.card.calibration["candidates"]["weights"]
+    assert recalibration.fitted.evidence.most_not_coronary != 0.5
+    assert recalibration.fitted.as_calibration()["uncertainty"]["automatic"]["artery"] == {}
 
 
 def test_a_patients_own_reference_has_no_part_in_its_score(base):
-    """With another reference the patient is evaluated as before; others are not, and what is stored changes."""
-    scans = made(seed=3)
+    """A changed reference leaves its patient's score, and changes the other scores and the stored fit."""
+    scans = digital_scans(seed=3)
     first = recalibrate(scans, base.card)
     for number in (0, 7, 16):
         scan = scans[number]
-        opposite = [not own for own in scan.candidates.coronary]
+        opposite = [not is_coronary for is_coronary in scan.candidates.coronary]
         changed = replace(scan, total=5000.0, candidates=replace(scan.candidates, coronary=opposite))
         again = recalibrate([*scans[:number], changed, *scans[number + 1 :]], base.card)
         assert again.cross_fitted[number] == first.cross_fitted[number]
@@ -135,39 +138,39 @@ def test_a_patients_own_reference_has_no_part_in_its_score(base):
 
 
 def test_a_scan_beyond_what_the_others_know_has_no_interval(base):
-    scans = made()
+    scans = digital_scans()
     candidates = scans[3].candidates
     scans[3] = replace(scans[3], candidates=replace(candidates, facts={**candidates.facts, "kvp": 70.0}))
-    found = recalibrate(scans, base.card)
-    assert found.cross_fitted[3].intervals == {"automatic": None, "map": None}
-    assert found.cross_fitted[3].probabilities == {}
-    assert found.cross_fitted[4].intervals["automatic"] is not None
+    recalibration = recalibrate(scans, base.card)
+    assert recalibration.cross_fitted[3].intervals == {"automatic": None, "map": None}
+    assert recalibration.cross_fitted[3].probabilities == {}
+    assert recalibration.cross_fitted[4].intervals["automatic"] is not None
 
 
 def test_probabilities_of_categories_nobody_has_are_those_of_before(base):
-    scans = [replace(scan, total=min(scan.total, 90.0)) for scan in made()]
-    found = recalibrate(scans, base.card)
+    scans = [replace(scan, total=min(scan.total, 90.0)) for scan in digital_scans()]
+    recalibration = recalibrate(scans, base.card)
     before = Uncertainty.stored(base.card.calibration, "automatic").total["agatston"].chances
-    after = found.fitted.errors["automatic"]["total"].chances
+    after = recalibration.fitted.errors["automatic"]["total"].chances
     assert after[1:] == before[1:]
     assert after[0] != before[0]
 
 
 def test_classes_of_few_scans_keep_the_errors_of_before(base):
-    scans = made()
-    found = recalibrate(scans, base.card)
+    scans = digital_scans()
+    recalibration = recalibrate(scans, base.card)
     of_class = np.searchsorted(LIMITS["agatston"], [scan.total for scan in scans], side="right")
-    for place, errors in enumerate(found.fitted.errors["automatic"]["total"].errors):
-        own = int((of_class == place).sum())
-        assert len(errors) == (own if own >= 19 else own + 2), "the model before has two of each class"
+    for place, errors in enumerate(recalibration.fitted.errors["automatic"]["total"].errors):
+        count = int((of_class == place).sum())
+        assert len(errors) == (count if count >= 19 else count + 2), "the model before has two of each class"
 
 
 @pytest.mark.parametrize(
     ("scans", "message"),
     [
-        (made(LEAST_PATIENTS - 1), "needs 20 at least"),
-        ([replace(scan, candidates=None) for scan in made()], "0 patients have"),
-        ([replace(scan, total=0.0) for scan in made()], "5 without any"),
+        (digital_scans(LEAST_PATIENTS - 1), "needs 20 at least"),
+        ([replace(scan, candidates=None) for scan in digital_scans()], "0 patients have"),
+        ([replace(scan, total=0.0) for scan in digital_scans()], "5 without any"),
     ],
 )
 def test_too_few(base, scans, message):
@@ -190,15 +193,15 @@ def test_what_cannot_be_calibrated(base):
 
 def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     before = base.path.read_bytes()
-    found = recalibrate(made(), base.card)
-    model = store(found, base, "ours", "label maps")
+    recalibration = recalibrate(digital_scans(), base.card)
+    model = store(recalibration, base, "ours", "label maps")
     assert base.path.read_bytes() == before
     card = read_card(model.path)
     assert card.sha256 == base.card.sha256
     assert card.training == base.card.training
-    assert Evidence.stored(card.calibration) == found.fitted.evidence
+    assert Evidence.stored(card.calibration) == recalibration.fitted.evidence
     errors = Uncertainty.stored(card.calibration, "automatic").total["agatston"]
-    assert errors == found.fitted.errors["automatic"]["total"]
+    assert errors == recalibration.fitted.errors["automatic"]["total"]
     assert Uncertainty.stored(card.calibration, "reviewed") is None
     assert CalibrationRange.stored(card.calibration).ranges["kvp"] == (120.0, 120.0, 10.0)
     assert CalibratedOn.stored(card.calibration).patients == 40
@@ -215,8 +218,8 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
 
 
 def test_the_section_says_what_was_fitted_and_what_not(base):
-    found = recalibrate(made(), base.card)
-    part = recalibration_page.section(found, "ours", "our-map")
+    recalibration = recalibrate(digital_scans(), base.card)
+    part = recalibration_page.section(recalibration, "ours", "our-map")
     tables = {table.name: {row[0]: row[1:] for row in table.rows} for table in part.tables}
     agreement = tables["calibration_agreement"]
     assert agreement["ICC of totals"][1].value < 0.5 < agreement["ICC of totals"][0].value
@@ -227,8 +230,8 @@ def test_the_section_says_what_was_fitted_and_what_not(base):
     assert "cac models install ours --previous" in " ".join(part.text)
 
 
-def test_evidence_is_read_from_results_and_told_by_the_outlines(tmp_path):
-    """A label map with what the truth of the candidates is: the flags of candidates are that truth."""
+def test_evidence_is_read_from_results_and_labelled_by_the_outlines(tmp_path):
+    """The reference outlines the true lesions, so the labels of candidates are the truth."""
     folder, reference = tmp_path / "result", tmp_path / "reference"
     result = automatic_patient.write(folder)
     reference.mkdir()
@@ -243,15 +246,15 @@ def test_evidence_is_read_from_results_and_told_by_the_outlines(tmp_path):
     sitk.WriteImage(outlined, str(reference / "a-lesions.nii.gz"))
     (job,) = jobs_of(read_reference(reference), [folder], tmp_path)
     compared = compare(job)
-    found = compared.candidates
-    assert sum(found.coronary) == sum(automatic_patient.LESIONS)
-    bright = np.array([row[EXCESS] for row in found.features])
+    candidates = compared.candidates
+    assert sum(candidates.coronary) == sum(automatic_patient.LESIONS)
+    bright = np.array([row[EXCESS] for row in candidates.features])
     order = np.argsort(-bright)
-    assert [found.coronary[n] for n in order] == list(automatic_patient.LESIONS)
+    assert [candidates.coronary[n] for n in order] == list(automatic_patient.LESIONS)
     counted = len(result.methods["threshold"].lesions.lesions)
-    assert sum(found.agatston[:counted]) == pytest.approx(result.methods["threshold"].total.agatston)
+    assert sum(candidates.agatston[:counted]) == pytest.approx(result.methods["threshold"].total.agatston)
     weights = result.networks.decomposition.card.calibration["candidates"]["weights"]
-    probabilities = coronary_probabilities(np.array(found.features), weights)
+    probabilities = coronary_probabilities(np.array(candidates.features), weights)
     assert (probabilities[:counted] >= 0.5).all()
     assert (probabilities[counted:] < 0.5).all()
     assert from_json(json.loads(json.dumps(asdict(compared)))) == compared
@@ -259,7 +262,7 @@ def test_evidence_is_read_from_results_and_told_by_the_outlines(tmp_path):
 
 @pytest.fixture
 def table(tmp_path, digital_pairs, base, monkeypatch):
-    """A table of 22 patients, who share the CTs of two; compared as `made` has it."""
+    """A table of 22 patients with one CT; comparisons come from `digital_scans`."""
     scored_in_this_process(monkeypatch)
     ct = next(digital_pairs.rglob("ct.nii.gz"))
     lines = []
@@ -281,21 +284,21 @@ def calibrated(table, output):
 
 @pytest.mark.long
 def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run, "_compared", lambda *_: (made(22, outlined=False), []))
+    monkeypatch.setattr(run, "_compared", lambda *_: (digital_scans(22, outlined=False), []))
     assert calibrated(table, tmp_path / "out") == 0
     assert "Use it with: cac score CT --model ours" in capsys.readouterr().out
     assert find_model("decomposition", "ours").origin == "user"
     page = (tmp_path / "out" / "validation.html").read_text("utf-8")
     assert "Calibration on these scans" in page
     # Scored with it, the same scans are no test of it, and the page says so.
-    done = validate(ValidationSettings(table, tmp_path / "again", models=ModelChoice(("ours",))))
-    assert "was calibrated on 22 patients" in done.page.read_text("utf-8")
-    assert done.calibrated is None
+    validation = validate(ValidationSettings(table, tmp_path / "again", models=ModelChoice(("ours",))))
+    assert "was calibrated on 22 patients" in validation.page.read_text("utf-8")
+    assert validation.calibrated is None
 
 
 @pytest.mark.long
-def test_too_few_are_refused_before_scoring_or_told_on_the_page(base, table, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run, "_compared", lambda *_: (made(12), []))
+def test_too_few_are_refused_before_scoring_or_reported_on_the_page(base, table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "_compared", lambda *_: (digital_scans(12), []))
     assert calibrated(table, tmp_path / "out") == 3
     assert "needs 20 at least" in capsys.readouterr().err
     assert "Nothing was calibrated or stored" in (tmp_path / "out" / "validation.html").read_text("utf-8")

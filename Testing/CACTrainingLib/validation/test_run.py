@@ -22,10 +22,10 @@ def maps(digital_pairs, tmp_path_factory):
     In p2 what scoring takes for the right coronary artery is labelled as aorta; in p3 part of the spine as LCX.
     """
     place = tmp_path_factory.mktemp("maps")
-    found = sorted(digital_pairs.rglob("ct.nii.gz"), reverse=True)
-    found.sort(key=lambda path: "950341" in path.parts[-3])
+    paths = sorted(digital_pairs.rglob("ct.nii.gz"), reverse=True)
+    paths.sort(key=lambda path: "950341" in path.parts[-3])
     folder = write_label_maps(
-        place / "reference", {f"p{n}": write_denser(path.parent, place / f"{n}") for n, path in enumerate(found)}
+        place / "reference", {f"p{n}": write_denser(path.parent, place / f"{n}") for n, path in enumerate(paths)}
     )
     labels = sitk.ReadImage(str(folder / "p2-lesions.nii.gz"))
     sitk.WriteImage(sitk.ChangeLabel(labels, {4: 10}), str(folder / "p2-lesions.nii.gz"))
@@ -67,9 +67,9 @@ def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeyp
         assert sum(by_vessel) == pytest.approx(float(row["reference"]))
     assert float(rows[2]["reference_RCA"]) == 0 < float(rows[2]["automatic_RCA"])
 
-    found = {line[0].strip(): [float(x) for x in line[5:9] if x] for line in table(output, "lesions_found")[1:]}
-    assert found["LAD"][0] > 0.8
-    assert found["LCX"][0] < 1, "the spine is not looked at"
+    recall = {line[0].strip(): [float(x) for x in line[5:9] if x] for line in table(output, "lesions_found")[1:]}
+    assert recall["LAD"][0] > 0.8
+    assert recall["LCX"][0] < 1, "the spine is not looked at"
     wrong = {line[0].strip(): line[1] for line in table(output, "lesions_wrong")[1:]}
     assert wrong["thoracic aorta"] != "0"
     assert {"totals", "categories", "detection", "vessels", "lesions_wrong"} <= {
@@ -95,8 +95,8 @@ def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeyp
 def test_totals_alone_are_compared(maps, tmp_path, quick):
     rows = [f"{maps}/p{n}.nii.gz,{total}" for n, total in enumerate((0, 0, 100, 120))]
     (tmp_path / "own.csv").write_text("\n".join(["ct,total", *rows]), encoding="utf-8")
-    done = validate(ValidationSettings(tmp_path / "own.csv", tmp_path / "out", workers=1))
-    assert [scan.total for scan in done.scans] == [0, 0, 100, 120]
-    assert [scan.lesions is None for scan in done.scans] == [False, False, True, True], "where all is 0 all is wrong"
+    result = validate(ValidationSettings(tmp_path / "own.csv", tmp_path / "out", workers=1))
+    assert [scan.total for scan in result.scans] == [0, 0, 100, 120]
+    assert [scan.lesions is None for scan in result.scans] == [False, False, True, True], "where all is 0 all is wrong"
     assert not (tmp_path / "out" / "tables" / "vessels.csv").exists()
     assert not (tmp_path / "out" / "tables" / "lesions_found.csv").exists()
