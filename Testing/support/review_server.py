@@ -126,7 +126,7 @@ class ThreadedServer:
         parser = argparse.ArgumentParser()
         cli.add_arguments(parser)
         given = parser.parse_args([str(results), "--settings", '{"port": 0}', *options])
-        self._reviewing = serving.reviewing(*cli.reviewed(given))
+        self._reviewing = serving.reviewing(*cli.serve_arguments(given))
         self._server, self._place = self._reviewing.__enter__(), cli.place_of(given)
         self._loop, self._ready = asyncio.new_event_loop(), threading.Event()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))

@@ -25,8 +25,15 @@ SECTION = "study"
 
 @dataclass(frozen=True)
 class Study:
-    """A study of the command. takes: its options besides those of all. make: of the study's name, the options that
-    were given, the settings file and the progress; returns the page. extras: what it needs beyond "studies"."""
+    """A study of the command.
+
+    Attributes:
+        text: Help.
+        takes: Options besides the common ones.
+        make: Function of the study's name, the values of its options, the settings file and the progress; returns the
+            page.
+        extras: Extras that it needs besides "studies".
+    """
 
     text: str
     takes: tuple[str, ...]
@@ -35,7 +42,7 @@ class Study:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options; those left out are no attributes of what is parsed."""
+    """Declare the command's options; the parsed namespace has only those that were given."""
     parser.description = (
         "Evaluate methods or models: study.html with tables (CSV) and figures (PNG, SVG). Rerun the command to resume."
     )
@@ -77,105 +84,107 @@ def _extras(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
-    """Make the study that was asked for. Raises CTError, OutputError."""
+    """Make a study. Raises CTError, OutputError."""
     study = STUDIES[options.study]
-    given = {name: value for name, value in vars(options).items() if name in _NOT_OF_ALL}
-    if foreign := sorted(given.keys() - set(study.takes)):
+    values = {name: value for name, value in vars(options).items() if name in _STUDY_OPTIONS}
+    if foreign := sorted(values.keys() - set(study.takes)):
         takes = ", ".join(f"--{name}" for name in study.takes)
         raise CTError(f"The study {options.study} does not take --{foreign[0]}; it takes {takes}.")
     if options.study == "prognosis" and options.cluster != LOCAL:
         raise CTError("The study prognosis computes nothing on a cluster. Leave --cluster out.")
-    given["output"] = options.output
-    page = study.make(options.study, given, vars(options).get("settings"), progress)
+    values["output"] = options.output
+    page = study.make(options.study, values, vars(options).get("settings"), progress)
     progress.done(options.output)
     print(f"{page}: the study")
 
 
-def _of_scans(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
-    # Imported here, as all below, so that `cac --help` and a mistyped option answer at once.
+def _evaluate_scans(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
+    # Studies are imported on use, so that `cac --help` and option errors are fast.
     from CACScoringLib.models.choice import ModelChoice
 
     from ..studies.evaluation import SCAN_STUDIES, EvaluationSettings, evaluate
 
-    settings = from_file(file, SECTION, EvaluationSettings(SCAN_STUDIES if name == "all" else (name,), given["output"]))
-    models = ModelChoice(tuple(given.pop("model", ())), device=given.pop("device", "auto"))
-    done = evaluate(replace(settings, models=models, **given), progress)
-    if done.limits is not None:
-        print(f"{done.limits}: repeatability coefficient, for cac compare")
-    return done.page
+    settings = from_file(
+        file, SECTION, EvaluationSettings(SCAN_STUDIES if name == "all" else (name,), values["output"])
+    )
+    models = ModelChoice(tuple(values.pop("model", ())), device=values.pop("device", "auto"))
+    evaluation = evaluate(replace(settings, models=models, **values), progress)
+    if evaluation.limits is not None:
+        print(f"{evaluation.limits}: repeatability coefficient, for cac compare")
+    return evaluation.page
 
 
-def _of_models(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_models(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
     from ..studies.model_comparison import ComparisonSettings, compare_models
 
-    settings = ComparisonSettings(_data(name, given), tuple(given.pop("model", ())), given["output"])
-    return compare_models(replace(from_file(file, SECTION, settings), **given), progress)
+    settings = ComparisonSettings(_data(name, values), tuple(values.pop("model", ())), values["output"])
+    return compare_models(replace(from_file(file, SECTION, settings), **values), progress)
 
 
-def _of_radiographs(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_radiographs(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
     from ..radiograph.study.study import RadiographStudySettings, evaluate_radiographs
 
-    return evaluate_radiographs(_trainings(RadiographStudySettings, name, given, file), progress)
+    return evaluate_radiographs(_training_settings(RadiographStudySettings, name, values, file), progress)
 
 
-def _of_prognosis(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_prognosis(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
     from ..radiograph.study.prognosis import evaluate_prognosis
 
-    return evaluate_prognosis(_data(name, given), given["output"], given.get("seed", 0), progress)
+    return evaluate_prognosis(_data(name, values), values["output"], values.get("seed", 0), progress)
 
 
-def _of_vessels(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_vessels(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
     from ..whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
 
-    return evaluate_vessels(_trainings(VesselStudySettings, name, given, file), progress)
+    return evaluate_vessels(_training_settings(VesselStudySettings, name, values, file), progress)
 
 
-def _of_radiomics(name: str, given: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_radiomics(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
     from ..whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
 
-    return evaluate_radiomics(_trainings(RadiomicsStudySettings, name, given, file), progress)
+    return evaluate_radiomics(_training_settings(RadiomicsStudySettings, name, values, file), progress)
 
 
-def _trainings(kind: type, name: str, given: dict[str, Any], file: str | None) -> Any:
+def _training_settings(kind: type, name: str, values: dict[str, Any], file: str | None) -> Any:
     """Settings of a study of trainings, an `ExperimentSettings`."""
-    settings = from_file(file, SECTION, kind(_data(name, given), given["output"], workers=None, device="auto"))
-    seed = given.pop("seed", settings.budget.seed)
-    return replace(settings, budget=replace(settings.budget, seed=seed), **given)
+    settings = from_file(file, SECTION, kind(_data(name, values), values["output"], workers=None, device="auto"))
+    seed = values.pop("seed", settings.budget.seed)
+    return replace(settings, budget=replace(settings.budget, seed=seed), **values)
 
 
-def _data(name: str, given: dict[str, Any]) -> Path:
-    if "data" not in given:
+def _data(name: str, values: dict[str, Any]) -> Path:
+    if "data" not in values:
         raise CTError(f"The study {name} needs scans, or a table of them. Name them with --data.")
-    return given["data"]
+    return values["data"]
 
 
 _PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
 _TRAININGS = ("data", "seed", "workers", "device")
-_NOT_OF_ALL = set(_PAIRS)
+_STUDY_OPTIONS = set(_PAIRS)
 _COHORT = ("cohort",)
 
 STUDIES = {
     "reproducibility": Study(
-        "two scans of each patient, and accuracy against the true mass", _PAIRS, _of_scans, _COHORT
+        "two scans of each patient, and accuracy against the true mass", _PAIRS, _evaluate_scans, _COHORT
     ),
-    "detection": Study("calcium per scan, artery and lesion", _PAIRS, _of_scans, _COHORT),
-    "heart": Study("agreement of the heart outline with the reference", _PAIRS, _of_scans, _COHORT),
-    "automatic": Study("automatic scores against the truth of digital patients", _PAIRS, _of_scans, _COHORT),
-    "ablation": Study("contribution of each part of the method", _PAIRS, _of_scans, _COHORT),
+    "detection": Study("calcium per scan, artery and lesion", _PAIRS, _evaluate_scans, _COHORT),
+    "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _COHORT),
+    "automatic": Study("automatic scores against the truth of digital patients", _PAIRS, _evaluate_scans, _COHORT),
+    "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _COHORT),
     "acquisition": Study(
-        "one digital patient, scanned in many ways", ("model", "workers", "device"), _of_scans, _COHORT
+        "one digital patient, scanned in many ways", ("model", "workers", "device"), _evaluate_scans, _COHORT
     ),
-    "all": Study("all of the above", _PAIRS, _of_scans, _COHORT),
+    "all": Study("all of the above", _PAIRS, _evaluate_scans, _COHORT),
     "models": Study(
         "models of one network on the same cases",
         ("data", "model", "use", "annotator", "seed", "workers", "device"),
-        _of_models,
+        _evaluate_models,
     ),
-    "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _of_radiographs),
-    "prognosis": Study("events by true and by predicted category", ("data", "seed"), _of_prognosis),
-    "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _of_vessels),
+    "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _evaluate_radiographs),
+    "prognosis": Study("events by true and by predicted category", ("data", "seed"), _evaluate_prognosis),
+    "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _evaluate_vessels),
     "radiomics": Study(
-        "any coronary calcium by radiomics, cross-validated", _TRAININGS[:3], _of_radiomics, ("radiomics",)
+        "any coronary calcium by radiomics, cross-validated", _TRAININGS[:3], _evaluate_radiomics, ("radiomics",)
     ),
 }
-"""By name, in the order of the help."""
+"""Studies by name, in the order of the help."""

@@ -1,4 +1,4 @@
-"""The command line that `./cac` starts: scoring's commands, and those that make and evaluate methods."""
+"""The command line of `./cac`: commands for scoring, and for training and evaluation."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ COMMANDS = {
     "project": "create, fill, check and split a project of annotated scans",
     "radiographs": "compute radiographs from CTs, for training and studies",
 }
-"""Each has a module of its name here, whose `add_arguments` declares its options when it is used."""
+"""Commands and their help. Each command's module here declares its options in `add_arguments`, imported on use."""
 
 DEVELOPER_COMMANDS = {
     "docs": "build the documentation as a site",
     "test": "run the quick tests, or --all, with pytest's arguments",
     "check": "check style, types and spelling of the code",
 }
-"""Commands for those who change the code, a group of their own in the help."""
+"""Commands for developers, a separate group in the help."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code (see `CACScoringLib.cli`)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
+        # The arguments of `test` are pytest's, so they are not parsed here.
         if arguments[:1] == ["test"] and not {"-h", "--help"} & set(arguments):
             return testing.test(arguments[1:])
         if arguments == ["check"]:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def make_parser() -> CommandParser:
-    """The parser of the command line; a command's options are declared when it is used."""
+    """Return the parser of the command line, which declares a command's options on use."""
     parser, commands = scoring.make_parser()
     scoring.add_commands(commands, _sample)
     for name, text in COMMANDS.items():
@@ -70,7 +70,7 @@ def make_parser() -> CommandParser:
 
 
 class _GroupedHelp(argparse.HelpFormatter):
-    """Help of the command line with the developers' commands below a title."""
+    """Help formatter that lists the developer commands below a title."""
 
     def _format_action(self, action: argparse.Action) -> str:
         text = super()._format_action(action)
@@ -78,7 +78,7 @@ class _GroupedHelp(argparse.HelpFormatter):
 
 
 def complete_parser() -> CommandParser:
-    """The parser with all options of all commands."""
+    """Return the parser with all options of all commands declared."""
     parser = make_parser()
     declared_commands(parser)
     return parser

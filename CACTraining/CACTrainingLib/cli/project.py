@@ -25,10 +25,10 @@ NETWORKS = ("heart", "slices", "decomposition")
 METHODS = ("supervised", "labels", "cyclegan")
 
 _REMEDIES = {"labels": "cac train decomposition --preset compact-labels"}
-"""Commands that mend findings, of remedies that are no action of this command."""
+"""Commands for remedies of findings that are no action of `cac project`."""
 
 Action = Callable[[Project, argparse.Namespace, Progress], str]
-"""What an action does with a project; returns what is printed."""
+"""Function for an action on a project; returns the text to print."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def add(name: str, text: str, action: Action | None) -> Callable[..., argparse.Action]:
-        own = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        own.add_argument("project", type=Path, metavar="DIR", help="folder of the project")
+        subparser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        subparser.add_argument("project", type=Path, metavar="DIR", help="folder of the project")
         interrupted = "Interrupted. Finished work is kept; rerun the command to resume."
-        own.set_defaults(run=run, act=action, interrupted=interrupted)
+        subparser.set_defaults(run=run, act=action, interrupted=interrupted)
         if action is _agreement:
-            own.set_defaults(extras=lambda options: ("studies",))
-        return own.add_argument
+            subparser.set_defaults(extras=lambda options: ("studies",))
+        return subparser.add_argument
 
     option = add("new", "create an empty project", None)
     option("--name", default="", help="name of the project (default: that of its folder)")
@@ -102,12 +102,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     image = "write the CT of the single --scan to this file as well, in axial slices"
     option("--image", type=Path, metavar="TARGET.nrrd", help=image)
 
-    for own in actions.choices.values():
-        add_progress_argument(own)
+    for subparser in actions.choices.values():
+        add_progress_argument(subparser)
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
-    """Make a project, or act on one. Raises CTError, OutputError."""
+    """Create a project, or run an action on one. Raises CTError, OutputError."""
     if options.act is None:
         project = Project.create(options.project, options.name)
         text = f"{project.folder}: a new project, {project.name}"
@@ -133,8 +133,8 @@ def _add(project: Project, options: argparse.Namespace, progress: Progress) -> s
                 progress.warning(ScanWarning("source-doubt", warning))
     with progress.step("adding scans"):
         result = project.add(new, progress.counted)
-    for name, same in result.duplicates:
-        progress.warning(ScanWarning("scan-duplicate", f"{name} was not added: it is the same scan as {same}."))
+    for name, original in result.duplicates:
+        progress.warning(ScanWarning("scan-duplicate", f"{name} was not added: it is the same scan as {original}."))
     for name, why in result.failed:
         progress.warning(ScanWarning("scan-failed", f"{name} was not added. {why}"))
     _send(options, "added", added=len(result.added))
@@ -153,12 +153,12 @@ def _list(project: Project, options: argparse.Namespace, progress: Progress) -> 
     return _table(("id", "name", "patient", "use", "state"), rows)
 
 
-def _work(project: Project, scan_id: str, missing: bool, only: str | None) -> str:
-    """Work of annotators on a scan, in words. only: the one that is shown; None for all."""
+def _work(project: Project, scan_id: str, missing: bool, annotator: str | None) -> str:
+    """Text on the work of one or all annotators on a scan."""
     from ..project.annotations import annotators, slice_annotations
 
     parts = ["missing"] if missing else []
-    for name in annotators(project, scan_id, only):
+    for name in annotators(project, scan_id, annotator):
         parts.append(f"{name}: {len(slice_annotations(project, scan_id, name).labels)} slices")
     return "; ".join(parts) or "new"
 
@@ -188,7 +188,7 @@ def _split(project: Project, options: argparse.Namespace, progress: Progress) ->
 
     shares = (options.training, options.validation, options.test)
     kinds = patient_kinds(project)
-    given = project.split(shares, options.seed, kinds)
+    assigned = project.split(shares, options.seed, kinds)
     for use in ("training", "validation"):
         patients = [scan.patient for scan in project.scans if scan.use == use]
         if patients and not any(kinds[patient] == 2 for patient in patients):
@@ -196,7 +196,7 @@ def _split(project: Project, options: argparse.Namespace, progress: Progress) ->
             progress.warning(ScanWarning("split-without-calcium", message))
     uses = list({scan.patient: scan.use for scan in project.scans}.values())
     counts = ", ".join(f"{uses.count(use)} for {use}" for use in USES)
-    return f"{project.folder}: {len(given)} patients were given a use; now {counts}"
+    return f"{project.folder}: {len(assigned)} patients were given a use; now {counts}"
 
 
 def _relocate(project: Project, options: argparse.Namespace, progress: Progress) -> str:
@@ -215,8 +215,8 @@ def _use(project: Project, options: argparse.Namespace, progress: Progress) -> s
 
 def _remove(project: Project, options: argparse.Namespace, progress: Progress) -> str:
     project.remove(options.scan)
-    kept = project.folder / "removed"
-    return f"{project.folder}: scan {options.scan} was removed; its annotations are kept in {kept}"
+    removed = project.folder / "removed"
+    return f"{project.folder}: scan {options.scan} was removed; its annotations are kept in {removed}"
 
 
 def _agreement(project: Project, options: argparse.Namespace, progress: Progress) -> str:
@@ -230,7 +230,7 @@ def _agreement(project: Project, options: argparse.Namespace, progress: Progress
     for row in rows:
         _send(options, "agreement", **{name: _as_json(value) for name, value in vars(row).items()})
     columns = ("first", "second", "scans", "slices", "unsure", "kappa", "same", "regions", "heart")
-    table = _table(columns, [[_shown(getattr(row, name)) for name in columns] for row in rows])
+    table = _table(columns, [[_cell_text(getattr(row, name)) for name in columns] for row in rows])
     return table if rows else "No scan has been annotated by two."
 
 
@@ -267,7 +267,7 @@ def _prepare(project: Project, options: argparse.Namespace, progress: Progress) 
 
 
 def _write_image(project: Project, scan_id: str, target: Path) -> None:
-    """Write the CT on its own grid, LPS, for programs that have no reader of ours. Raises CTError, OutputError."""
+    """Write the CT on its own grid in LPS, for programs that cannot read its format. Raises CTError, OutputError."""
     import SimpleITK as sitk
 
     from CACScoringLib.io.reading import read_ct
@@ -275,14 +275,14 @@ def _write_image(project: Project, scan_id: str, target: Path) -> None:
     scan = project.scan(scan_id)
     image = read_ct(scan.ct, scan.series).image
     try:
-        with atomic_write(target) as half:
-            sitk.WriteImage(image, str(half))
+        with atomic_write(target) as partial_file:
+            sitk.WriteImage(image, str(partial_file))
     except (RuntimeError, OSError) as error:
         raise OutputError(f"{target} cannot be written. Check that its folder is there and has space left.") from error
 
 
 def _send(options: argparse.Namespace, event: str, **facts: object) -> None:
-    """Write a line for the program that reads the progress, if one does."""
+    """Write an event as a line of JSON, if the progress is read by a program."""
     if options.progress == "json":
         print(json.dumps({"event": event, **facts}), file=sys.stderr, flush=True)
 
@@ -294,7 +294,7 @@ def _as_json(value: Estimate | int | str) -> object:
     return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
 
-def _shown(value: Estimate | int | str) -> str:
+def _cell_text(value: Estimate | int | str) -> str:
     if isinstance(value, int | str):
         return str(value)
     interval = "" if math.isnan(value.low) else f" [{value.low:.3g}, {value.high:.3g}]"
@@ -302,7 +302,7 @@ def _shown(value: Estimate | int | str) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under their headings, each as wide as its longest cell."""
+    """Format rows as text with aligned columns."""
     widths = [max(len(row[n]) for row in (columns, *rows)) for n in range(len(columns))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (columns, *rows))
     return "\n".join(line.rstrip() for line in lines)

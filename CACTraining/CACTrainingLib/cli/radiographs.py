@@ -1,4 +1,4 @@
-"""`cac radiographs`: pictures to learn from, of digital patients or of one's own CTs."""
+"""`cac radiographs`: compute training radiographs of digital patients or of CTs."""
 
 from __future__ import annotations
 

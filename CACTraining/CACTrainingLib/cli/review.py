@@ -1,4 +1,4 @@
-"""`cac review`: a page in the browser on which readers review scored scans."""
+"""`cac review`: serve a page on which readers review scored scans."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def _run(options: argparse.Namespace, progress: Progress) -> None:
     from ..browser.serving import serve
 
     place = place_of(options)
-    serve(*reviewed(options), place)
+    serve(*serve_arguments(options), place)
 
 
-def reviewed(options: argparse.Namespace) -> tuple[Path, WorkList, Path | None, bool]:
+def serve_arguments(options: argparse.Namespace) -> tuple[Path, WorkList, Path | None, bool]:
     """Results folder, work list, project and DICOM export for `browser.serving.serve`. Raises CTError, OutputError."""
     from ..browser.cases import cases_of, results_of
     from ..browser.work_list import WorkList

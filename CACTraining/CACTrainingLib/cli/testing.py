@@ -1,4 +1,4 @@
-"""The commands `test` and `check`, for who changes the code: they need the repository, not the installed package."""
+"""The developer commands `test` and `check`, which need the repository."""
 
 from __future__ import annotations
 
@@ -12,35 +12,33 @@ from CACScoringLib.core.files import OutputError
 EXTRAS = (
     *("scene", "torch", "studies", "radiomics", "archive", "cohort", "cluster", "dicom", "review", "docs", "test"),
 )
-"""What the tests and checks need: all that there is."""
+"""Extras that the tests and checks need: all of them."""
 
 
 def test(arguments: list[str]) -> int:
-    """Run the tests and return pytest's exit code. Raises OutputError where there are none.
+    """Run the tests with pytest's arguments and return its exit code. Raises OutputError outside the repository.
 
-    arguments: pytest's. What is marked `long` is left out, unless --all is among them, or a test is named (`FILE::…`)
-    or chosen by markers (`-m`).
+    Tests marked `long` are left out, unless the arguments have --all, a test (`FILE::…`) or markers (`-m`).
     """
     root = _repository()
     require(*EXTRAS)
-    chosen = any("::" in argument or argument.startswith("-m") for argument in arguments)
-    quick = [] if "--all" in arguments or chosen else ["-m", "not long"]
-    given = [argument for argument in arguments if argument != "--all"]
+    selects_tests = any("::" in argument or argument.startswith("-m") for argument in arguments)
+    quick = [] if "--all" in arguments or selects_tests else ["-m", "not long"]
+    options = [argument for argument in arguments if argument != "--all"]
     # Files stay whole, in the order of Testing/conftest.py.
     workers = ["--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder"]
-    command = [sys.executable, "-m", "pytest", *workers, *quick, *given]
+    command = [sys.executable, "-m", "pytest", *workers, *quick, *options]
     return subprocess.run(command, cwd=root).returncode
 
 
 def check() -> int:
-    """Run ruff, mypy and typos, each to its end, and return 1 if one of them reports an error. Raises
-    OutputError."""
+    """Run ruff, mypy and typos, and return 1 if any reports an error. Raises OutputError."""
     root = _repository()
     require("test")
     tools = Path(sys.executable).parent
     commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["typos"])
-    done = [subprocess.run([str(tools / tool), *words], cwd=root).returncode for tool, *words in commands]
-    return int(any(done))
+    codes = [subprocess.run([str(tools / tool), *words], cwd=root).returncode for tool, *words in commands]
+    return int(any(codes))
 
 
 def _repository() -> Path:

@@ -1,6 +1,6 @@
-"""`cac train NETWORK`: one command for every network, with the options that all share.
+"""`cac train NETWORK`: one command with the options that all networks share.
 
-What a network has beyond them are fields of its settings, which a preset names and `--settings` changes.
+Other parameters are fields of a network's settings, which a preset defines and `--settings` changes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,13 @@ _CT = {"data", "annotator", "start", "devices", *_LOOP, *_SHARED}
 
 @dataclasses.dataclass(frozen=True)
 class _Network:
-    """title: for the help. module: with PRESETS and `train`. options: that it knows beside those of all."""
+    """A network of the command.
+
+    Attributes:
+        title: Line of the help.
+        module: Module with PRESETS and `train`.
+        options: Options besides the common ones.
+    """
 
     title: str
     module: str
@@ -78,7 +84,7 @@ NETWORKS = {
     ),
 }
 
-_OF_ALL = {"network", "output", "overwrite", "preset", "settings", "progress", "command"}
+_COMMON_OPTIONS = {"network", "output", "overwrite", "preset", "settings", "progress", "command"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,10 +114,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> None:
-    """Train as the command line asks. Raises CTError, OutputError."""
+    """Train by the command's options. Raises CTError, OutputError."""
     network = NETWORKS[arguments.network]
-    asked = {name for name, value in vars(arguments).items() if value not in (None, False, LOCAL)}
-    if unknown := sorted(asked - network.options - _OF_ALL - {"run", "extras", "interrupted"}):
+    set_options = {name for name, value in vars(arguments).items() if value not in (None, False, LOCAL)}
+    if unknown := sorted(set_options - network.options - _COMMON_OPTIONS - {"run", "extras", "interrupted"}):
         options = ", ".join(f"--{name}" for name in unknown)
         raise OutputError(f"`cac train {arguments.network}` has no {options}. Leave it out.")
     if "data" in network.options and not arguments.data and arguments.network != "heart":
@@ -143,7 +149,7 @@ def _extras(name: str) -> tuple[str, ...]:
 
 
 class _Help(argparse._HelpAction):
-    """The help of the command; after a network, with its presets and settings. It installs nothing."""
+    """Help of the command; after a network's name, also its presets and settings. Installs nothing."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         if namespace.network is not None:
@@ -158,7 +164,7 @@ class _Help(argparse._HelpAction):
 
 
 def settings_help(presets: Mapping[str, Any]) -> str:
-    """Presets of a network, and the fields of its settings with the defaults of the first preset."""
+    """Text on the presets of a network and the fields of its settings, with defaults of the first preset."""
     names = list(presets)
     kinds = {type(settings): name for name, settings in reversed(presets.items())}
     lines = [f"presets: {', '.join(names)}"]

@@ -1,1 +1,1 @@
-"""One engine for studies of many trainings: configurations, budget, folds, resume, results and plots."""
+"""Engine of studies with many trainings: configurations, budget, folds, resume and results."""

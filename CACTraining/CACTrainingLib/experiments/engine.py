@@ -1,7 +1,7 @@
-"""The engine of all experiments: it trains what is not yet kept, within the time given, and has the page written.
+"""Engine of all experiments: run the missing trainings within a time limit, then write the page.
 
-What a training predicted is kept as a line of JSON, so that a study resumes and its page can be made
-again without training.
+Predictions of a training are stored as a line of JSON, so that a study resumes and its page can be rewritten without
+training.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from ..statistics.patient_folds import CATEGORY_TITLES, category_of
 from .jobs import TIME_IS_UP, InTime, JobSettings, Prepared, StudyError, kept_jobs, kept_results, make_folder
 
 MEMORY_EACH_BYTES = 500_000_000
-"""Of a process that trains, where the number of processes is chosen here."""
+"""Memory of one training process in bytes, for the default number of processes."""
 
 TRAININGS, PREDICTIONS = "trainings.jsonl", "predictions.csv"
-"""In the output folder: what each training predicted, a line each; and what was predicted of each patient."""
+"""Files in the output folder: predictions of each training, a line each; predictions of each patient."""
 
 LEAST_FOLDS = 2
 
 SCORE_COLUMNS = ("Patients", "All", *CATEGORY_TITLES)
-"""Of `score_counts`."""
+"""Columns of `score_counts`."""
 
 
 @dataclass(frozen=True)
 class ExperimentRun:
-    """One training: a configuration, which is a frozen dataclass of the study's own, on one fold, counted from 0."""
+    """One training: a configuration, which is a frozen dataclass of its study, on one fold, counted from 0."""
 
     configuration: Any
     fold: int
@@ -50,8 +50,12 @@ class ExperimentRun:
 
 @dataclass(frozen=True)
 class TrainingBudget:
-    """Budget of training. folds: of the cross-validation. steps: of a training; None: as the presets say. seed: of
-    folds, trainings and bootstrap. Raises StudyError for too few folds.
+    """Budget of training. Raises StudyError for too few folds.
+
+    Attributes:
+        folds: Number of folds of the cross-validation.
+        steps: Steps of a training; None for the preset's.
+        seed: Seed of folds, trainings and bootstrap.
     """
 
     folds: int = 5
@@ -63,29 +67,36 @@ class TrainingBudget:
             raise StudyError(f"Cross-validation takes {LEAST_FOLDS} folds or more, not {self.folds}.")
 
 
-def check_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Check that all names are known.
+def check_known(names: Iterable[str], choices: Iterable[str], kind: str) -> None:
+    """Check that all names are among the choices.
 
     Args:
-        names: those asked for.
-        known: those that there are.
-        what: the kind of name, for the message.
+        names: Names to check.
+        choices: Valid names.
+        kind: Kind of name, for the message.
 
     Raises:
-        StudyError: a name is not among those known.
+        StudyError: A name is invalid.
     """
-    if unknown := sorted(set(names) - set(known)):
-        raise StudyError(f"There is no {what} {unknown[0]!r}; choose one of {', '.join(known)}.")
+    if unknown := sorted(set(names) - set(choices)):
+        raise StudyError(f"There is no {kind} {unknown[0]!r}; choose one of {', '.join(choices)}.")
 
 
 Trainer = Callable[[Any, TrainingBudget], Prepared]
-"""Prepares, in a process of its own, what does an `ExperimentRun`, of the experiment's data and budget; picklable."""
+"""Function of data and budget that returns the function for an `ExperimentRun`; called in each process, picklable."""
 
 
 @dataclass(frozen=True)
 class ExperimentSettings:
-    """data: a table, or the folder that holds it. minutes: after which no run begins; 0 only makes the page. workers:
-    processes, of one processor core each; as many as cores and memory allow when None. device: of networks.
+    """Settings of an experiment.
+
+    Attributes:
+        data: Table, or the folder that holds it.
+        output: Output folder.
+        budget: Budget of training.
+        minutes: Time after which no run begins; 0 only writes the page, None is no limit.
+        workers: Number of processes with one core each; None for as many as cores and memory allow.
+        device: Device of the networks.
     """
 
     data: Path
@@ -97,9 +108,11 @@ class ExperimentSettings:
 
 
 class Experiment(ABC):
-    """A study of many trainings: a study defines its trainings, their keys and the content of its page.
+    """A study of many trainings, which defines its runs, their keys and the content of its page.
 
-    settings, data: as asked for, and as the trainer takes it.
+    Attributes:
+        settings: Settings of the study.
+        data: Data that the trainer takes.
     """
 
     settings: ExperimentSettings
@@ -107,45 +120,48 @@ class Experiment(ABC):
 
     @abstractmethod
     def stages(self) -> Iterator[Sequence[ExperimentRun]]:
-        """All runs, those first that are worth most if the rest is never done; a stage begins when the last is done."""
+        """All runs in stages, the most important first; a stage begins when the previous one is finished."""
 
     @abstractmethod
     def key(self, run: ExperimentRun) -> str:
-        """All that a run's result depends on."""
+        """Key of a run, made of all that its result depends on."""
 
     @abstractmethod
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
-        """Write the page of what is kept. failed: why runs that were begun, or were late (TIME_IS_UP), are not."""
+        """Write the page of the finished runs; `failed` has the reason of each other run, TIME_IS_UP if late."""
 
     def title_of(self, run: ExperimentRun) -> str:
         """Title of a failed run."""
         return run.configuration.name
 
-    def kept(self, runs: Sequence[ExperimentRun]) -> dict[ExperimentRun, dict]:
-        """Results of those of the runs that are done."""
-        found = kept_results(self.settings.output / TRAININGS)
-        return {run: found[key] for run in runs if (key := self.key(run)) in found}
+    def finished_runs(self, runs: Sequence[ExperimentRun]) -> dict[ExperimentRun, dict]:
+        """Results of the finished runs."""
+        results = kept_results(self.settings.output / TRAININGS)
+        return {run: results[key] for run in runs if (key := self.key(run)) in results}
 
     def failed_tables(self, failed: Mapping[ExperimentRun, str]) -> list[Table]:
-        """A table of them, if there are any that were begun."""
+        """Table of the failed runs, without late ones; empty if there are none."""
         rows = {self.title_of(run): reason for run, reason in failed.items() if reason != TIME_IS_UP}
         return [Table("failed", "Trainings that failed", ("Training", "Why"), tuple(rows.items()))] if rows else []
 
-    def facts(self, results: Collection[Mapping], data: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    def facts(
+        self, results: Collection[Mapping], opening_facts: Mapping[str, str], closing_facts: Mapping[str, str]
+    ) -> dict[str, str]:
         """Facts of the study for its page.
 
         Args:
-            results: of the trainings.
-            data, others: the study's own facts, before and after the trainings.
+            results: Results of the trainings.
+            opening_facts: Facts of the study listed before the trainings.
+            closing_facts: Facts of the study listed after the trainings.
         """
         minutes = sum(result["seconds"] for result in results) / 60
         text = f"{len(results)}, {minutes:.0f} min of one processor core in all, kept in {TRAININGS}"
         seed = self.settings.budget.seed
         return {
             "Data": str(self.settings.data),
-            **data,
+            **opening_facts,
             "Trainings": text,
-            **others,
+            **closing_facts,
             "Bootstrap": f"{RESAMPLES} resamples of patients; seed {seed}, also of folds and trainings",
         }
 
@@ -157,19 +173,19 @@ def carry_out(
     steps: tuple[str, str, str],
     progress: Progress | None = None,
 ) -> Path:
-    """Train what is not yet kept, write `study.html` with its tables and figures, and return the page.
+    """Run the missing trainings, write `study.html` with its tables and figures, and return the page.
 
-    A run that fails is reported as a warning and on the page, and stops nothing.
+    A failed run is reported as a warning and on the page, and stops nothing.
 
     Args:
-        settings: where to write, and how much to train.
-        read: reads the data; what it raises is passed on.
-        train: prepares what does a run.
-        steps: names of reading, training and writing, for the progress.
-        progress: of these steps.
+        settings: Settings of the experiment.
+        read: Function that reads the data; its errors are passed on.
+        train: Trainer of the runs.
+        steps: Names of reading, training and writing, for the progress.
+        progress: Progress of these steps.
 
     Raises:
-        OutputError: the output folder cannot be written to.
+        OutputError: The output folder cannot be written to.
     """
     progress = progress or Progress()
     limit = None if settings.minutes is None else time.time() + 60 * settings.minutes
@@ -192,15 +208,15 @@ def carry_out(
 
 
 def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> tuple[Cell, ...]:
-    """A row of how many cases there are of each category.
+    """Row with the number of cases in each category.
 
     Args:
-        title: first cell of the row.
-        patients: of the cases, [n].
-        agatston: float [n], NaN where not known.
+        title: First cell of the row.
+        patients: Patient of each case, [n].
+        agatston: float [n], NaN if unknown.
 
     Returns:
-        Cells as SCORE_COLUMNS names them, the title first.
+        The title, then cells for SCORE_COLUMNS.
     """
     scores = agatston[np.isfinite(agatston)]
     counts = np.bincount(category_of(scores), minlength=len(CATEGORY_TITLES))
@@ -209,12 +225,12 @@ def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> t
 
 @contextmanager
 def running_folder(output: Path, name: str, key: str) -> Iterator[Path]:
-    """Working folder of a training; removed when it is done, else kept to resume.
+    """Make a training's working folder; remove it when the training is finished, else leave it to resume from.
 
     Args:
-        output: the study's folder.
-        name: of the training.
-        key: all that its result depends on.
+        output: Output folder of the study.
+        name: Name of the training.
+        key: Key of the training.
     """
     folder = output / "running" / f"{name}-{sha256(key.encode()).hexdigest()[:8]}"
     folder.mkdir(parents=True, exist_ok=True)

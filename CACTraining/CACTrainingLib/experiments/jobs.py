@@ -1,8 +1,4 @@
-"""Work of a study that takes long: scans that are scored, and jobs that are kept as lines of JSON, so that it
-continues.
-
-Both are shared out to processes.
-"""
+"""Long work of a study in several processes: scored scans, and jobs stored as lines of JSON, so that it resumes."""
 
 from __future__ import annotations
 
@@ -26,16 +22,22 @@ from CACScoringLib.models.choice import ModelChoice
 from CACScoringLib.run import RunSettings
 
 SCANS = "scans"
-"""In the output folder, what scoring wrote."""
+"""Folder of the scans' results in the output folder."""
 
 
 class StudyError(CTError):
-    """There is nothing to study, or not as asked. The message says what to do."""
+    """A study cannot be made. The message says what to do."""
 
 
 @dataclass(frozen=True)
 class JobSettings:
-    """workers: processes at work. device: of the networks: "auto", "cpu" or "cuda"."""
+    """Settings of jobs.
+
+    Attributes:
+        workers: Number of processes.
+        device: Device of the networks: "auto", "cpu" or "cuda".
+        progress: Progress of the present step.
+    """
 
     workers: int = 1
     device: str = "auto"
@@ -43,16 +45,16 @@ class JobSettings:
 
 
 Prepared = Callable[[Any], dict]
-"""Does a job, and returns JSON values."""
+"""Function that does a job and returns JSON values."""
 
 
 def job_key(name: str, *content: object, files: Iterable[Path] = ()) -> str:
     """Key of a job: its name, and a digest of all that its result depends on.
 
     Args:
-        name: readable part.
+        name: Readable part.
         content: JSON values, dataclasses among them.
-        files: by their paths and times of change.
+        files: Files, identified by path and time of change.
     """
     stamps = [(str(path), path.stat().st_mtime_ns) for path in files]
     text = json.dumps([content, stamps], sort_keys=True, default=asdict)
@@ -62,21 +64,19 @@ def job_key(name: str, *content: object, files: Iterable[Path] = ()) -> str:
 def kept_jobs(
     jobs: Mapping[str, Any], file: Path, prepare: Callable[[], Prepared], work: JobSettings
 ) -> tuple[dict[str, dict], dict[str, str]]:
-    """Do the jobs that `file` does not hold yet.
-
-    What failed is not kept, and so tried again the next time.
+    """Do the jobs that `file` does not hold yet. Failed jobs are not stored, so that the next call repeats them.
 
     Args:
-        jobs: by key, which contains all that a result depends on; picklable.
-        file: lines of JSON.
-        prepare: called in each process; picklable.
-        work: processes, device and progress.
+        jobs: Jobs by key (`job_key`); picklable.
+        file: File of results, lines of JSON.
+        prepare: Function, called in each process, that returns the function for a job; picklable.
+        work: Processes, device and progress.
 
     Returns:
-        The results, and why others failed, both by the jobs' keys.
+        The results, and the reasons of failed jobs, both by key.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     results = {key: result for key, result in kept_results(file).items() if key in jobs}
     waiting = [key for key in jobs if key not in results]
@@ -114,18 +114,18 @@ def _guarded(prepare: Callable[[], Prepared]) -> Callable[[Any], dict | str]:
     return partial(_result_or_reason, prepare())
 
 
-def _result_or_reason(do: Prepared, job: Any) -> dict | str:
+def _result_or_reason(do_job: Prepared, job: Any) -> dict | str:
     try:
-        return do(job)
+        return do_job(job)
     except CTError as error:
         return str(error)
-    except Exception as error:  # whatever one scan brings about, the others go on
+    except Exception as error:  # no error of one job may stop the others
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}"
 
 
 def kept_results(file: Path) -> dict[str, dict]:
-    """Read the file of `kept_jobs`, by key; its last line may be torn, when a run was ended while writing it."""
+    """Read the file of `kept_jobs`, by key. Incomplete lines of interrupted runs are skipped."""
     results = {}
     if file.exists():
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -138,22 +138,28 @@ def kept_results(file: Path) -> dict[str, dict]:
 
 
 TIME_IS_UP = "The time given is used up."
-"""Why a job failed that was not begun; see `InTime`."""
+"""Reason of a job that `InTime` did not begin."""
 
 
 @dataclass
 class InTime:
-    """Does no job after a time (of `time.time`; None: always). prepare: called with the first job that is done."""
+    """Function for jobs that refuses them after a time limit.
+
+    Attributes:
+        prepare: Function that returns the function for a job; called with the first job.
+        limit: Time limit of `time.time`; None for no limit.
+        do_job: The prepared function, once there is one.
+    """
 
     prepare: Callable[[], Prepared]
     limit: float | None
-    do: Prepared | None = None
+    do_job: Prepared | None = None
 
     def __call__(self, job: Any) -> dict:
         if self.limit is not None and time.time() >= self.limit:
             raise CTError(TIME_IS_UP)
-        self.do = self.do or self.prepare()
-        return self.do(job)
+        self.do_job = self.do_job or self.prepare()
+        return self.do_job(job)
 
 
 def make_folder(path: Path) -> None:
@@ -167,18 +173,18 @@ def make_folder(path: Path) -> None:
 def scored_folders(
     table: Path, output: Path, models: ModelChoice, workers: int | None, overwrite: bool, progress: Progress
 ) -> list[Path | str]:
-    """Score the scans of a table, into SCANS of the output folder; those that are there are kept.
+    """Score the scans of a table into SCANS of the output folder; existing results are kept.
 
     Args:
-        table: As `cac cohort` takes it.
-        output: The study's folder.
-        models: Those asked for.
-        workers: Processes at work, None for as many as fit.
-        overwrite: Score anew, whatever is there.
-        progress: Counts within its present step.
+        table: Table of `cac cohort`.
+        output: Output folder of the study.
+        models: Models to score with.
+        workers: Number of processes; None for as many as fit.
+        overwrite: True to score again.
+        progress: Progress whose present step counts the scans.
 
     Returns:
-        Of each scan the folder of its results, or why it has none.
+        Folder of each scan's results, or the reason why it has none.
 
     Raises:
         CTError: The table cannot be read.

@@ -14,17 +14,17 @@ import slicer
 
 def askForFolder(title: str) -> str:
     """The folder that the user chooses; empty for none."""
-    return _remembered(lambda last: qt.QFileDialog.getExistingDirectory(None, title, last))
+    return _askAndRemember(lambda last: qt.QFileDialog.getExistingDirectory(None, title, last))
 
 
 def askForFile(title: str) -> str:
     """The file that the user chooses; empty for none."""
-    return _remembered(lambda last: qt.QFileDialog.getOpenFileName(None, title, last))
+    return _askAndRemember(lambda last: qt.QFileDialog.getOpenFileName(None, title, last))
 
 
-def _remembered(ask: Callable[[str], str]) -> str:
+def _askAndRemember(ask: Callable[[str], str]) -> str:
     settings = slicer.app.userSettings()
-    chosen = ask(settings.value("CACTraining/lastFolder", ""))
-    if chosen:
-        settings.setValue("CACTraining/lastFolder", str(Path(chosen).parent))
-    return chosen
+    path = ask(settings.value("CACTraining/lastFolder", ""))
+    if path:
+        settings.setValue("CACTraining/lastFolder", str(Path(path).parent))
+    return path

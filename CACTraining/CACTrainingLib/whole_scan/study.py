@@ -195,7 +195,7 @@ class WholeScanStudy(Experiment):
         return f"{run.configuration.title}, fold {run.fold + 1}"
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
-        finished = self.kept([run for stage in self.stages() for run in stage])
+        finished = self.finished_runs([run for stage in self.stages() for run in stage])
         results: dict[object, list[Mapping]] = {}
         for run in sorted(finished, key=lambda run: run.fold):
             results.setdefault(run.configuration, []).append(finished[run])

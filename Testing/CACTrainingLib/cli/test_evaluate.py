@@ -1,4 +1,4 @@
-"""`cac evaluate`: what is asked for on the command line reaches the study."""
+"""`cac evaluate`: options of the command line reach the study."""
 
 import json
 from pathlib import Path
@@ -19,8 +19,8 @@ from CACTrainingLib.whole_scan.vessels import study as vessel_study
 
 
 @pytest.fixture
-def asked(monkeypatch, tmp_path):
-    """What the studies are made with."""
+def study_settings(monkeypatch, tmp_path):
+    """Settings of the studies that were made."""
     settings = []
 
     def evaluate(*arguments):
@@ -45,37 +45,47 @@ def run(study, *arguments, **settings):
     return cli.main(["evaluate", study, "--output", "out", *arguments, *file])
 
 
-def test_studies_of_scan_pairs(asked):
+def test_studies_of_scan_pairs(study_settings):
     options = ["--data", "d", "--pairs", "2", "--model", "m", "--overwrite", "--use", "test", "--seed", "4"]
     assert run("all", *options, "--workers", "2", "--device", "cpu", store_limits=True, ablation={"pairs": 3}) == 0
-    (made,) = asked
-    assert made.studies == evaluation.SCAN_STUDIES
-    assert (made.data, made.pairs, made.overwrite, made.use, made.seed) == (Path("d"), 2, True, "test", 4)
-    assert (made.models, made.workers) == (ModelChoice(("m",), device="cpu"), 2)
-    assert (made.store_limits, made.ablation.pairs) == (True, 3)
+    (settings,) = study_settings
+    assert settings.studies == evaluation.SCAN_STUDIES
+    assert (settings.data, settings.pairs, settings.overwrite, settings.use, settings.seed) == (
+        Path("d"),
+        2,
+        True,
+        "test",
+        4,
+    )
+    assert (settings.models, settings.workers) == (ModelChoice(("m",), device="cpu"), 2)
+    assert (settings.store_limits, settings.ablation.pairs) == (True, 3)
 
 
-def test_comparison_of_models(asked):
+def test_comparison_of_models(study_settings):
     assert run("models", "--data", "d", "--model", "a", "--model", "b", cache="c") == 0
-    assert (asked[0].data, asked[0].models, asked[0].cache) == (Path("d"), ("a", "b"), Path("c"))
+    assert (study_settings[0].data, study_settings[0].models, study_settings[0].cache) == (
+        Path("d"),
+        ("a", "b"),
+        Path("c"),
+    )
 
 
 @pytest.mark.parametrize("study", ["radiograph", "vessels", "radiomics"])
-def test_studies_of_trainings(asked, study):
+def test_studies_of_trainings(study_settings, study):
     options = ["--data", "t.csv", "--seed", "4", "--workers", "2"]
     assert run(study, *options, minutes=0, budget={"folds": 3, "steps": 7}) == 0
-    (made,) = asked
-    assert (made.data, made.output, made.minutes, made.workers) == (Path("t.csv"), Path("out"), 0, 2)
-    assert (made.budget.folds, made.budget.steps, made.budget.seed) == (3, 7, 4)
+    (settings,) = study_settings
+    assert (settings.data, settings.output, settings.minutes, settings.workers) == (Path("t.csv"), Path("out"), 0, 2)
+    assert (settings.budget.folds, settings.budget.steps, settings.budget.seed) == (3, 7, 4)
 
 
-def test_settings_of_one_study(asked):
+def test_settings_of_one_study(study_settings):
     assert run("radiograph", "--data", "t.csv", external="e.csv", names=["lateral"]) == 0
-    assert (asked[0].external, asked[0].names) == (Path("e.csv"), ("lateral",))
+    assert (study_settings[0].external, study_settings[0].names) == (Path("e.csv"), ("lateral",))
     assert run("vessels", "--data", "t.csv", budget={"networks": ["cnn-log"], "preset": "paper"}) == 0
-    assert (asked[1].budget.networks, asked[1].budget.preset) == (("cnn-log",), "paper")
+    assert (study_settings[1].budget.networks, study_settings[1].budget.preset) == (("cnn-log",), "paper")
     assert run("prognosis", "--data", "t.csv", "--seed", "3") == 0
-    assert asked[2] == (Path("t.csv"), Path("out"), 3)
+    assert study_settings[2] == (Path("t.csv"), Path("out"), 3)
 
 
 @pytest.mark.parametrize(
@@ -88,14 +98,14 @@ def test_settings_of_one_study(asked):
         ("vessels", ["--data", "x"], {"external": "e.csv"}, 2, "fields of these names"),
     ],
 )
-def test_refusals(asked, capsys, study, arguments, settings, code, message):
+def test_refusals(study_settings, capsys, study, arguments, settings, code, message):
     if code is None:
         with pytest.raises(SystemExit):
             run(study, *arguments, **settings)
     else:
         assert run(study, *arguments, **settings) == code
     assert message in capsys.readouterr().err
-    assert not asked
+    assert not study_settings
     assert study in STUDIES
 
 

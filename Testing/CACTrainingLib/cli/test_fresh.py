@@ -1,7 +1,7 @@
-"""Every command where only those packages are installed that it asks for itself, as on its first use.
+"""Every command with only the packages that it requires itself, as on its first use.
 
-A command runs in a Python of its own in which all packages are hidden but the base's and those of the extras that it
-has required so far; so it is in the processes that it starts.
+A command runs in a fresh Python, and its child processes too, in which all packages are hidden but the base's and those
+of the extras that it has required so far.
 """
 
 import json
@@ -31,7 +31,7 @@ def find_visible(name, path=None, target=None):
     return find(name, path, target) if visible else None
 PathFinder.find_spec = find_visible
 """
-"""Python runs it when it starts, as `sitecustomize`."""
+"""Code of `sitecustomize`, which Python runs at start."""
 
 START = """
 import os, sys
@@ -45,7 +45,7 @@ if __name__ == "__main__":
 """
 
 WITHOUT_DATA = ("territories", "arteries", "super-resolution")
-"""Networks that are trained on digital patients alone."""
+"""Networks trained on digital patients only."""
 DOES_ITS_WORK = [
     "score SCAN --output new",
     "cohort table.csv --output new",
@@ -64,7 +64,11 @@ ENDS_EARLY = [
     "phantom --single 1 --output table.csv",
     "insert none --output new",
     "calibrate --data none --slices none --decomposition none",
-    *(f"train {network} --data none --output new" for network, one in NETWORKS.items() if "data" in one.options),
+    *(
+        f"train {network} --data none --output new"
+        for network, settings in NETWORKS.items()
+        if "data" in settings.options
+    ),
     *(f'train {network} --settings {{"patients":0}} --output new' for network in WITHOUT_DATA),
     *(f"evaluate {study} --data none --output new" for study in ("detection", "heart", "ablation", "models")),
     *(f"evaluate {study} --data none --output new" for study in ("radiograph", "prognosis", "vessels", "radiomics")),
@@ -76,13 +80,13 @@ ENDS_EARLY = [
     "radiographs digital --patients 1 --output table.csv",
     "radiographs scans none --output new",
 ]
-"""With input that is refused, after what a command needs is loaded."""
+"""Commands whose input is refused after their packages are loaded."""
 OF_DEVELOPERS = {"docs", "test", "check"}
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Variables of an environment in which no extra is installed."""
+    """Environment variables that hide all extras."""
     place = tmp_path_factory.mktemp("fresh")
     (place / "sitecustomize.py").write_text(HIDE)
     (place / "start.py").write_text(START)
@@ -96,14 +100,14 @@ def environment(tmp_path_factory):
 
 
 def run(line, folder, environment):
-    """Run a command line in a folder with some tables; the exit code, and what was written on standard error."""
+    """Run a command line in a folder with tables; return the exit code and standard error."""
     (folder / "table.csv").write_text(f"ct,total\n{SCAN},161\n")
     (folder / "pairs.csv").write_text(f"patient,scan,ct\nP,1,{SCAN}\nP,2,again.nrrd\n")
     shutil.copy(SCAN, folder / "again.nrrd")
     words = [str(SCAN) if word == "SCAN" else word for word in line.split()]
     command = [sys.executable, "-m", "start", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=900)
-    return done.returncode, done.stderr
+    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=900)
+    return process.returncode, process.stderr
 
 
 @pytest.mark.long
@@ -128,6 +132,6 @@ def test_no_command_is_left_out():
 
 @pytest.mark.parametrize(("extras", "code"), [("", 1), ("studies", 1), ("studies,cohort", 0)])
 def test_a_package_is_hidden_until_its_extra_is_required(extras, code, environment):
-    """The guard itself: it must notice what it is for."""
-    done = subprocess.run([sys.executable, "-c", "import pyarrow"], env={**environment, "EXTRAS": extras})
-    assert done.returncode == code
+    """The guard itself detects a package that was not required."""
+    process = subprocess.run([sys.executable, "-c", "import pyarrow"], env={**environment, "EXTRAS": extras})
+    assert process.returncode == code

@@ -107,9 +107,9 @@ def test_help_installs_nothing(arguments, monkeypatch, capsys):
 
     for module in ("docs", "testing", "train"):
         monkeypatch.setattr(f"CACTrainingLib.cli.{module}.require", install)
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         cli.main([*arguments, "--help"])
-    assert left.value.code == 0
+    assert exit_info.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: cac {arguments[0]}")
 
 

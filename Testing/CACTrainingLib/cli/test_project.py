@@ -34,7 +34,7 @@ def filled(cohort, tmp_path_factory):
 
 @pytest.fixture
 def project(filled, tmp_path):
-    """A project with the cohort's scans, to be changed."""
+    """Copy of a project with the cohort's scans."""
     return Project.open(shutil.copytree(filled, tmp_path / "project"))
 
 
@@ -43,22 +43,22 @@ def cac(action, *arguments):
 
 
 def events(capsys):
-    """What was said with --progress json, by its kind."""
-    found = {}
+    """Events of --progress json by kind."""
+    by_kind = {}
     for line in capsys.readouterr().err.splitlines():
         event = json.loads(line)
-        found.setdefault(event.pop("event"), []).append(event)
-    return found
+        by_kind.setdefault(event.pop("event"), []).append(event)
+    return by_kind
 
 
 def test_a_project_is_made_filled_and_listed(cohort, tmp_path, capsys):
     folder = tmp_path / "project"
     assert cac("new", folder, "--name", "Trial") == 0
     assert cac("add", folder, cohort) == 0
-    said = capsys.readouterr()
-    assert "a new project, Trial" in said.out
-    assert "4 scans added, 1 there already, 0 that cannot be used; 4 in all" in said.out
-    assert "was not added: it is the same scan as 0001" in said.err
+    output = capsys.readouterr()
+    assert "a new project, Trial" in output.out
+    assert "4 scans added, 1 there already, 0 that cannot be used; 4 in all" in output.out
+    assert "was not added: it is the same scan as 0001" in output.err
     assert cac("list", folder) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["id", "name", "patient", "use", "state"]
@@ -75,11 +75,11 @@ def test_a_scan_that_cannot_be_added_stops_no_other(cohort, tmp_path, monkeypatc
     monkeypatch.setattr(sources, "find_new_scans", lambda *_: (scans, ["odd folder"]))
     Project.create(tmp_path / "project")
     assert cac("add", tmp_path / "project", tmp_path, "--progress", "json") == 0
-    said = events(capsys)
-    assert [step["step"] for step in said["step"]] == ["finding scans", "adding scans"]
-    assert said["counted"][-1] == {"done": 2, "count": 2}
-    assert said["added"][0]["added"] == 1
-    assert [warning["code"] for warning in said["warning"]] == ["source-doubt", "scan-failed"]
+    sent = events(capsys)
+    assert [step["step"] for step in sent["step"]] == ["finding scans", "adding scans"]
+    assert sent["counted"][-1] == {"done": 2, "count": 2}
+    assert sent["added"][0]["added"] == 1
+    assert [warning["code"] for warning in sent["warning"]] == ["source-doubt", "scan-failed"]
     monkeypatch.setattr(sources, "find_new_scans", lambda *_: (scans[:1], []))
     assert cac("add", tmp_path / "project", tmp_path) == BAD_INPUT
     assert "None of the 1 scans could be added" in capsys.readouterr().err
@@ -97,25 +97,25 @@ class TestList:
 
 
 class TestCheck:
-    def test_what_must_be_mended_ends_it_with_an_error(self, tmp_path, capsys):
+    def test_errors_give_an_exit_code(self, tmp_path, capsys):
         Project.create(tmp_path / "project")
         assert cac("check", tmp_path / "project") == BAD_INPUT
-        said = capsys.readouterr()
-        assert said.out.startswith("error: The project has no scans.")
-        assert "before training can start: 1." in said.err
+        output = capsys.readouterr()
+        assert output.out.startswith("error: The project has no scans.")
+        assert "before training can start: 1." in output.err
 
     def test_control_characters_of_paths_do_not_reach_the_terminal(self, project, capsys):
         file = project.folder / "scans.csv"
         file.write_text(file.read_text(encoding="utf-8").replace("/ct.nii.gz", "/\x18.nii.gz"), encoding="utf-8")
         cac("check", project.folder)
-        assert "/ .nii.gz" in (said := capsys.readouterr().out)
-        assert all(c.isprintable() or c == "\n" for c in said)
+        assert "/ .nii.gz" in (text := capsys.readouterr().out)
+        assert all(c.isprintable() or c == "\n" for c in text)
 
-    def test_the_panel_is_told_each_finding(self, project, capsys):
+    def test_each_finding_is_sent_to_the_panel(self, project, capsys):
         assert cac("check", project.folder, "--network", "heart", "--progress", "json") in (0, BAD_INPUT)
-        found = events(capsys)
-        assert {"severity", "message", "scans", "remedy"} == set(found["finding"][0])
-        assert any("use" in finding["message"] for finding in found["finding"])
+        sent = events(capsys)
+        assert {"severity", "message", "scans", "remedy"} == set(sent["finding"][0])
+        assert any("use" in finding["message"] for finding in sent["finding"])
 
 
 class TestSplit:
@@ -126,7 +126,10 @@ class TestSplit:
         )
         scans = Project.open(project.folder).scans
         coronary = [json.loads(scan.truth.read_text(encoding="utf-8"))["mass_mg"] > 0 for scan in scans]
-        assert sorted(scan.use for scan, own in zip(scans, coronary, strict=True) if own) == ["training", "validation"]
+        assert sorted(scan.use for scan, has_calcium in zip(scans, coronary, strict=True) if has_calcium) == [
+            "training",
+            "validation",
+        ]
 
     def test_a_part_without_calcium_is_reported(self, project, capsys):
         for scan in project.scans:
@@ -153,20 +156,20 @@ class TestAgreement:
         assert row.split()[:2] == ["Anna", "truth"]
         assert row.endswith("0.6 (n = 8)  0.875 (n = 8)  –        –")
         assert cac("agreement", project.folder, "--progress", "json") == 0
-        (told,) = events(capsys)["agreement"]
-        assert (told["first"], told["second"], told["slices"], told["unsure"]) == ("Anna", "truth", 8, 0)
-        assert told["kappa"] == {"value": pytest.approx(0.6), "low": None, "high": None, "n": 8}
-        assert told["heart"]["value"] is None
+        (row,) = events(capsys)["agreement"]
+        assert (row["first"], row["second"], row["slices"], row["unsure"]) == ("Anna", "truth", 8, 0)
+        assert row["kappa"] == {"value": pytest.approx(0.6), "low": None, "high": None, "n": 8}
+        assert row["heart"]["value"] is None
 
 
 class TestPrepare:
     @pytest.fixture
     def proposed(self, monkeypatch):
-        """The scans that were proposed for; the second one fails."""
-        asked = []
+        """IDs of the scans with a proposal; the second fails."""
+        scan_ids = []
 
         def propose(project, scan_id, device, models):
-            asked.append(scan_id)
+            scan_ids.append(scan_id)
             if scan_id == "0002":
                 raise NoHeartError("There is no heart.")
             folder = project.scan_folder(scan_id) / "proposal"
@@ -177,18 +180,18 @@ class TestPrepare:
         monkeypatch.setattr(
             proposals, "read_proposal", lambda project, id_: (project.scan_folder(id_) / "proposal").exists() or None
         )
-        return asked
+        return scan_ids
 
     def test_scans_without_a_proposal_get_one_and_one_that_fails_stops_no_other(self, project, proposed, capsys):
         (project.scan_folder("0003") / "proposal").mkdir(parents=True)
         assert cac("prepare", project.folder, "--device", "cpu", "--progress", "json") == 0
         assert proposed == ["0001", "0002", "0004"]
-        said = capsys.readouterr()
-        assert "2 scans prepared, 1 had been prepared before, 1 could not be" in said.out
-        found = [json.loads(line) for line in said.err.splitlines()]
-        counted = [(e["done"], e["count"]) for e in found if e["event"] == "counted"]
+        output = capsys.readouterr()
+        assert "2 scans prepared, 1 had been prepared before, 1 could not be" in output.out
+        sent = [json.loads(line) for line in output.err.splitlines()]
+        counted = [(e["done"], e["count"]) for e in sent if e["event"] == "counted"]
         assert counted == [(1, 3), (2, 3), (3, 3)]
-        warnings = {event["code"]: event["message"] for event in found if event["event"] == "warning"}
+        warnings = {event["code"]: event["message"] for event in sent if event["event"] == "warning"}
         assert "There is no heart." in warnings["scan-failed"]
         assert project.scan("0002").name in warnings["scan-failed"]
         assert "cut off" in warnings["proposal-doubt"]

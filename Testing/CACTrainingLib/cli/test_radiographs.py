@@ -1,4 +1,4 @@
-"""`cac radiographs`: what the commands hand on, and how they say what is wrong."""
+"""`cac radiographs`: arguments of the commands, and their errors."""
 
 import json
 
@@ -8,10 +8,10 @@ from CACTrainingLib.radiograph import cohort, scans
 
 
 def test_digital_patients(tmp_path, monkeypatch, capsys):
-    asked = []
+    calls = []
 
     def write(folder, settings, workers, progress):
-        asked.append((folder, settings, workers))
+        calls.append((folder, settings, workers))
         progress(2, 9)
         return folder / "radiographs.csv"
 
@@ -19,7 +19,7 @@ def test_digital_patients(tmp_path, monkeypatch, capsys):
     command = ["radiographs", "digital", "--patients", "9", "--output", str(tmp_path)]
     command += ["--settings", '{"first_number": 70, "super_resolution": "thin"}']
     assert cli.main([*command, "--workers", "2", "--progress", "json"]) == 0
-    assert asked == [(tmp_path, cohort.RadiographSettings(70, 9, "cardiac", "thin"), 2)]
+    assert calls == [(tmp_path, cohort.RadiographSettings(70, 9, "cardiac", "thin"), 2)]
     out, err = capsys.readouterr()
     assert "radiographs of 9 digital patients" in out
     assert {"event": "counted", "done": 2, "count": 9} in [json.loads(line) for line in err.splitlines()]
@@ -34,16 +34,16 @@ def test_digital_patients_that_cannot_be_made(tmp_path, capsys):
 
 
 def test_own_scans(tmp_path, monkeypatch, capsys):
-    asked = []
+    calls = []
 
     def write(source, folder, workers, progress):
-        asked.append((source, folder, workers))
+        calls.append((source, folder, workers))
         return folder / "radiographs.csv", {"bad": "It is torn."}
 
     monkeypatch.setattr(scans, "write_scan_radiographs", write)
     command = ["radiographs", "scans", "my.csv", "--output", str(tmp_path), "--workers", "3"]
     assert cli.main(command) == 0
-    assert [str(part) for part in asked[0]] == ["my.csv", str(tmp_path), "3"]
+    assert [str(part) for part in calls[0]] == ["my.csv", str(tmp_path), "3"]
     out, err = capsys.readouterr()
     assert "1 failed, see failures.csv" in out
     assert "bad: It is torn." in err

@@ -1,4 +1,4 @@
-"""What the command line loads when it starts, and what it installs for whom."""
+"""Packages that the command line loads at start, and extras that it installs."""
 
 import hashlib
 import re
@@ -37,11 +37,11 @@ print("", *set(sys.modules) - before)
 
 
 def loaded_by(arguments: list[str]) -> set[str]:
-    """Packages that are loaded once a command has ended in a Python of its own, but for Python's and ours."""
+    """Third-party packages loaded by a command in a fresh Python."""
     path = [str(ROOT / "CACScoring"), str(ROOT / "CACTraining")]
     program = PROGRAM.format(path=path, arguments=arguments, code=0 if {"--help", "--version"} & {*arguments} else 2)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
-    return {name.partition(".")[0] for name in done.stdout.rpartition("\n ")[2].split()} - OF_PYTHON
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
+    return {name.partition(".")[0] for name in process.stdout.rpartition("\n ")[2].split()} - OF_PYTHON
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["scor"], ["check", "--help"]], ids=" ".join)
@@ -62,18 +62,18 @@ def test_options_of_a_command_load_no_network():
 
 
 class TestExtras:
-    """What a command needs beyond the base."""
+    """Extras of a command."""
 
     @pytest.fixture
     def none_installed(self, monkeypatch):
-        """An environment with the base only, which is not the launcher's."""
+        """Environment with the base only, other than the launcher's."""
         monkeypatch.setattr(metadata, "requires", lambda name: ["numpy", 'none-such>=1; extra == "studies"'])
         monkeypatch.setattr(sys, "prefix", str(Path("/usr")))
 
     @pytest.mark.parametrize(
         "arguments", [["train", "heart", "--output", "m.json"], ["evaluate", "heart", "--output", "out"]]
     )
-    def test_a_command_says_what_to_install(self, arguments, none_installed, capsys):
+    def test_a_command_names_the_package_to_install(self, arguments, none_installed, capsys):
         assert cli.main(arguments) == 2
         assert "This command needs slicer-cac[studies]. Install it with: pip install" in capsys.readouterr().err
 
@@ -119,7 +119,7 @@ class TestExtras:
         require("scene", "studies")
         assert ran == [[sys.executable, str(ROOT / "cac"), "--add-extras", "studies"]], "scene is not missing"
 
-    def test_an_installation_that_fails_is_said(self, none_installed, monkeypatch):
+    def test_an_installation_that_fails_is_reported(self, none_installed, monkeypatch):
         monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
         monkeypatch.setattr(subprocess, "run", lambda words: subprocess.CompletedProcess(words, 1))
         with pytest.raises(OutputError, match="could not be installed"):
@@ -135,9 +135,9 @@ class TestExtras:
         required = b"".join((tmp_path / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
         (tmp_path / ".venv" / "installed.sha256").write_text(hashlib.sha256(required).hexdigest())
         command = [sys.executable, str(tmp_path / "cac"), "--add-extras", "review"]
-        both = [subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
-        errors = [process.communicate()[1] for process in both]
-        assert [process.returncode for process in both] == [0, 0], errors
+        processes = [subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
+        errors = [process.communicate()[1] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], errors
         assert (tmp_path / "pip").read_text().split() == ["begin", "end", "begin", "end"]
 
     def test_nothing_is_asked_where_the_package_is_not_installed(self, monkeypatch):
@@ -184,7 +184,7 @@ class TestExtras:
 
 
 @pytest.mark.parametrize(
-    ("given", "passed"),
+    ("arguments", "passed"),
     [
         ([], ["-m", "not long"]),
         (["--all"], []),
@@ -194,12 +194,12 @@ class TestExtras:
     ],
     ids=lambda value: " ".join(value),
 )
-def test_long_tests_are_left_out_unless_asked_for(given, passed, monkeypatch):
+def test_long_tests_are_left_out_unless_asked_for(arguments, passed, monkeypatch):
     ran = []
     monkeypatch.setattr(testing, "require", lambda *extras: None)
     monkeypatch.setattr(
         testing.subprocess, "run", lambda words, cwd: ran.append(words) or subprocess.CompletedProcess(words, 0)
     )
-    assert cli.main(["test", *given]) == 0
+    assert cli.main(["test", *arguments]) == 0
     workers = ["--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder"]
     assert ran == [[sys.executable, "-m", "pytest", *workers, *passed]]

@@ -12,14 +12,16 @@ from CACTrainingLib.training import decomposition, heart, slices
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    """Run the command with no training; returns its exit code, the options and the settings."""
+    """Function that runs the command without training; returns exit code, options and settings."""
 
     def run(network, *words):
-        asked = []
+        received = []
         for module in (heart, slices, decomposition):
-            monkeypatch.setattr(module, "train", lambda options, settings, progress: asked.extend((options, settings)))
+            monkeypatch.setattr(
+                module, "train", lambda options, settings, progress: received.extend((options, settings))
+            )
         command = ["train", network, "--output", str(tmp_path / "m"), "--progress", "none", *map(str, words)]
-        return main(command), *asked
+        return main(command), *received
 
     return run
 
@@ -59,12 +61,12 @@ def test_what_a_network_does_not_know_is_refused(train, words, message, capsys):
 def test_help_lists_presets_and_settings(network, capsys):
     with pytest.raises(SystemExit):
         main(["train", network, "--help"])
-    said = capsys.readouterr().out
-    assert "presets: " in said
-    assert "seed = " in said
+    text = capsys.readouterr().out
+    assert "presets: " in text
+    assert "seed = " in text
 
 
 def test_help_shows_each_kind_of_settings_once():
-    said = settings_help(decomposition.PRESETS)
-    assert said.count("  method = ") == 2
-    assert 'method = "supervised"' in said
+    text = settings_help(decomposition.PRESETS)
+    assert text.count("  method = ") == 2
+    assert 'method = "supervised"' in text

@@ -1,4 +1,4 @@
-"""What experiments train, how much of it, and by what the results that are kept are told apart."""
+"""Budgets of experiments, and keys of stored results."""
 
 from dataclasses import fields, replace
 
@@ -9,7 +9,7 @@ from CACTrainingLib.experiments.jobs import StudyError
 from CACTrainingLib.radiograph.study.runs import BASE, run_key
 from CACTrainingLib.whole_scan.vessels.study import VesselBudget
 
-OTHERS = {
+CHANGED_FIELDS = {
     "name": "other",
     "backbone": "resnet18",
     "views": ("lateral",),
@@ -22,23 +22,23 @@ OTHERS = {
 }
 
 
-def test_a_key_tells_all_that_a_result_depends_on():
+def test_keys_depend_on_every_field():
     run, budget = ExperimentRun(BASE, 0), TrainingBudget()
-    assert set(OTHERS) == {field.name for field in fields(BASE)}
-    runs = [run, replace(run, fold=1), *(ExperimentRun(replace(BASE, **{n: v}), 0) for n, v in OTHERS.items())]
-    keys = [run_key(one, budget, "data") for one in runs] + [run_key(run, budget, "other")]
+    assert set(CHANGED_FIELDS) == {field.name for field in fields(BASE)}
+    runs = [run, replace(run, fold=1), *(ExperimentRun(replace(BASE, **{n: v}), 0) for n, v in CHANGED_FIELDS.items())]
+    keys = [run_key(changed_run, budget, "data") for changed_run in runs] + [run_key(run, budget, "other")]
     keys += [run_key(run, replace(budget, **{name: 10}), "data") for name in ("folds", "steps", "seed")]
     assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize(
-    ("made", "message"),
+    ("make_budget", "message"),
     [
         (lambda: TrainingBudget(folds=1), "2 folds or more"),
         (lambda: VesselBudget(networks=("resnet",)), "no network 'resnet'"),
         (lambda: VesselBudget(preset="huge"), "no preset 'huge'"),
     ],
 )
-def test_budgets_that_cannot_be(made, message):
+def test_budgets_that_cannot_be(make_budget, message):
     with pytest.raises(StudyError, match=message):
-        made()
+        make_budget()

@@ -1,4 +1,4 @@
-"""What all experiments do alike: what is kept is not trained again, what fails stops nothing."""
+"""All experiments: stored results are not trained again, and failed runs stop nothing."""
 
 import csv
 from dataclasses import replace
@@ -18,13 +18,13 @@ def quick(monkeypatch):
 
 
 @pytest.fixture(params=EXPERIMENTS)
-def made(request):
+def experiment(request):
     return EXPERIMENTS[request.param]
 
 
 @pytest.fixture
-def settings(made, tmp_path):
-    return made.settings(made.write_table(tmp_path / "own" / "table.csv", PATIENTS), tmp_path / "out")
+def settings(experiment, tmp_path):
+    return experiment.settings(experiment.write_table(tmp_path / "own" / "table.csv", PATIENTS), tmp_path / "out")
 
 
 def tables(settings):
@@ -32,58 +32,62 @@ def tables(settings):
 
 
 @pytest.mark.long
-def test_what_is_kept_is_not_trained_again(made, settings):
-    first, again, other = (Counting(made.trainer) for _ in range(3))
-    made.page(settings, first)
+def test_what_is_kept_is_not_trained_again(experiment, settings):
+    first, again, reseeded = (Counting(experiment.trainer) for _ in range(3))
+    experiment.page(settings, first)
     assert len(first.done) == len(set(first.done)) > 2
-    shown = tables(settings)
-    made.page(settings, again)
+    written = tables(settings)
+    experiment.page(settings, again)
     assert not again.done
-    assert tables(settings) == shown
-    made.page(replace(settings, budget=replace(settings.budget, seed=1)), other)
-    assert set(other.done) == set(first.done)
+    assert tables(settings) == written
+    experiment.page(replace(settings, budget=replace(settings.budget, seed=1)), reseeded)
+    assert set(reseeded.done) == set(first.done)
 
 
-def test_another_table_is_trained_anew(made, settings, tmp_path):
-    first, again = Counting(made.trainer), Counting(made.trainer)
-    made.page(settings, first)
-    made.page(replace(settings, data=made.write_table(tmp_path / "two" / "table.csv", PATIENTS, 8)), again)
+def test_another_table_is_trained_anew(experiment, settings, tmp_path):
+    first, again = Counting(experiment.trainer), Counting(experiment.trainer)
+    experiment.page(settings, first)
+    experiment.page(replace(settings, data=experiment.write_table(tmp_path / "two" / "table.csv", PATIENTS, 8)), again)
     assert set(again.done) == set(first.done)
 
 
-def test_without_time_there_is_a_page_of_what_is_there(made, settings):
-    made.page(settings)
-    shown, counting, progress = tables(settings), Counting(made.trainer), Warned()
-    made.page(replace(settings, minutes=0), counting)
-    assert tables(settings) == shown
-    made.page(replace(settings, output=settings.output / "new", minutes=0), counting, progress)
-    assert not counting.done
+def test_without_time_there_is_a_page_of_what_is_there(experiment, settings):
+    experiment.page(settings)
+    written, recorder, progress = tables(settings), Counting(experiment.trainer), Warned()
+    experiment.page(replace(settings, minutes=0), recorder)
+    assert tables(settings) == written
+    experiment.page(replace(settings, output=settings.output / "new", minutes=0), recorder, progress)
+    assert not recorder.done
     assert not progress.warnings
     assert not (settings.output / "new" / "tables" / "failed.csv").exists()
 
 
-def test_a_run_that_fails_stops_no_other_and_is_tried_again(made, settings):
-    first, again, progress = Counting(made.trainer, fails=lambda run: run.fold == 1), Counting(made.trainer), Warned()
-    page = made.page(settings, first, progress)
+def test_a_run_that_fails_stops_no_other_and_is_tried_again(experiment, settings):
+    first, again, progress = (
+        Counting(experiment.trainer, fails=lambda run: run.fold == 1),
+        Counting(experiment.trainer),
+        Warned(),
+    )
+    page = experiment.page(settings, first, progress)
     assert "there is no memory for it" in page
     assert [warning.code for warning in progress.warnings] == ["training-failed"]
     with (settings.output / "tables" / "failed.csv").open(encoding="utf-8", newline="") as stream:
         assert {row["Why"] for row in csv.DictReader(stream)} == {"there is no memory for it"}
-    made.page(settings, again)
+    experiment.page(settings, again)
     assert set(again.done) == {run for run in first.done if run.fold == 1}
     assert not (settings.output / "tables" / "failed.csv").exists()
 
 
-def test_predictions_of_every_patient(made, settings):
-    made.page(settings)
+def test_predictions_of_every_patient(experiment, settings):
+    experiment.page(settings)
     with (settings.output / PREDICTIONS).open(encoding="utf-8", newline="") as stream:
-        assert {row[made.predicted] for row in csv.DictReader(stream)} == {f"p{n}" for n in range(PATIENTS)}
+        assert {row[experiment.predicted] for row in csv.DictReader(stream)} == {f"p{n}" for n in range(PATIENTS)}
 
 
-def test_an_output_that_is_a_file_is_refused(made, settings):
+def test_an_output_that_is_a_file_is_refused(experiment, settings):
     settings.output.write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="--output"):
-        made.page(settings)
+        experiment.page(settings)
 
 
 def test_a_training_that_was_ended_finds_its_folder_again(tmp_path):

@@ -1,4 +1,4 @@
-"""Work that is shared out and kept: what is done stays done, what fails stops nothing."""
+"""Jobs in several processes: finished jobs are stored, and failed jobs stop nothing."""
 
 import json
 from functools import partial
@@ -18,12 +18,12 @@ def quick(monkeypatch):
     monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
 
 
-def ready(asked):
-    return partial(work, asked)
+def ready(begun_jobs):
+    return partial(work, begun_jobs)
 
 
-def work(asked, job):
-    asked.append(job)
+def work(begun_jobs, job):
+    begun_jobs.append(job)
     if job == "bad":
         raise CTError("no good")
     if job == "worse":
@@ -43,21 +43,21 @@ class Counted(Progress):
 
 
 def run(file, *jobs):
-    asked, progress = [], Counted()
-    done, failed = kept_jobs({j: j for j in jobs}, file, partial(ready, asked), JobSettings(2, progress=progress))
-    return done, failed, asked, progress.last
+    begun_jobs, progress = [], Counted()
+    done, failed = kept_jobs({j: j for j in jobs}, file, partial(ready, begun_jobs), JobSettings(2, progress=progress))
+    return done, failed, begun_jobs, progress.last
 
 
 def test_what_is_done_is_kept_and_what_failed_is_tried_again(tmp_path):
     file = tmp_path / "deep" / "kept.jsonl"
-    done, failed, asked, counted = run(file, "a", "bad", "worse", "killed", "b")
+    done, failed, begun_jobs, counted = run(file, "a", "bad", "worse", "killed", "b")
     assert done == {"a": {"of": "a"}, "b": {"of": "b"}}
     assert failed["bad"] == "no good"
     assert failed["worse"].startswith("ZeroDivisionError at test_jobs.py")
     assert "process ended" in failed["killed"]
     assert counted == (5, 5)
-    done, failed, asked, counted = run(file, "bad", "b", "c")
-    assert asked == ["bad", "c"]
+    done, failed, begun_jobs, counted = run(file, "bad", "b", "c")
+    assert begun_jobs == ["bad", "c"]
     assert set(done) == {"b", "c"}
     assert counted == (3, 3)
 
@@ -65,8 +65,8 @@ def test_what_is_done_is_kept_and_what_failed_is_tried_again(tmp_path):
 def test_a_torn_line_is_done_again(tmp_path):
     file = tmp_path / "kept.jsonl"
     file.write_text(json.dumps({"key": "a", "result": {"of": "a"}}) + '\n{"key": "b", "resu', encoding="utf-8")
-    done, _, asked, _ = run(file, "a", "b")
-    assert asked == ["b"]
+    done, _, begun_jobs, _ = run(file, "a", "b")
+    assert begun_jobs == ["b"]
     assert set(done) == {"a", "b"}
     assert run(file, "a", "b")[2] == []
 

@@ -35,16 +35,16 @@ class AnnotateSection(Section):
     def __init__(self, ui, worker: Worker, prepareWorker: Worker) -> None:
         self._ui = ui
         self._project: Project | None = None
-        self._listed: tuple = ()
+        self._listing: tuple = ()
         self._blind = False
         self._opened: OpenScan | None = None
         self._entered = False
         self._worker = worker
         self.workList = WorkListSection(ui, self.open)
-        self.prepare = PrepareSection(ui, prepareWorker, self._listAgain, self.workList.say)
-        self.slices = SlicesSection(ui, self._labelled, self._listAgain)
-        self.regions = MaskSection(ui, REGIONS, self._listAgain)
-        self.heart = MaskSection(ui, HEART, self._listAgain)
+        self.prepare = PrepareSection(ui, prepareWorker, self._refreshList, self.workList.say)
+        self.slices = SlicesSection(ui, self._labelled, self._refreshList)
+        self.regions = MaskSection(ui, REGIONS, self._refreshList)
+        self.heart = MaskSection(ui, HEART, self._refreshList)
         self._keys = Keys([windowOf(ui.taskTabs)], {"PgDown": lambda: self.workList.openNext()})
         ui.taskTabs.currentChanged.connect(self._taskChosen)
         ui.pages.currentChanged.connect(lambda *_args: self._pageChanged())
@@ -65,13 +65,13 @@ class AnnotateSection(Section):
 
     def setProject(self, project: Project | None) -> None:
         """Annotate another project, or the same one with other scans; None for none."""
-        other = project is None or self._project is None or project.folder != self._project.folder
-        if other or (self._opened is not None and self._opened.scan.id not in {scan.id for scan in project.scans}):
+        isAnother = project is None or self._project is None or project.folder != self._project.folder
+        if isAnother or (self._opened is not None and self._opened.scan.id not in {scan.id for scan in project.scans}):
             self.close()
         self._project = project
         self.workList.setProject(project)
         self.prepare.setProject(project)
-        self._takeUp()
+        self._resumeScan()
 
     def updateParameters(self) -> None:
         """Show what has changed in the state."""
@@ -86,16 +86,16 @@ class AnnotateSection(Section):
             if state.blind:
                 state.showSuggestion = False
             self.close()  # its name is to be seen no more, or again
-        shown = (state.order, state.blind, state.annotator)
-        if shown != self._listed:
-            self._listed = shown
-            self._listAgain()
-        self._takeUp()
+        listing = (state.order, state.blind, state.annotator)
+        if listing != self._listing:
+            self._listing = listing
+            self._refreshList()
+        self._resumeScan()
         self.slices.update()
 
     def enter(self) -> None:
         self._entered = True
-        self._takeUp()
+        self._resumeScan()
         self._activate()
 
     def exit(self) -> None:
@@ -142,13 +142,13 @@ class AnnotateSection(Section):
         project, scan, annotator = self._project, self._project.scan(scanId), self._state.annotator
         ct = self._worker.newFolder() / "ct.nrrd"
 
-        def ended(reason: str) -> None:
+        def onEnd(reason: str) -> None:
             opened, message = (None, reason) if reason else loadScan(ct, project, scan, annotator, name)
             warnings = "\n".join(event["message"] for event in self._worker.warnings)
             self._onOpened(opened, hiddenFrom(name, message or warnings, scan))
 
         arguments = ["project", "prepare", str(project.folder), "--scan", scan.id, "--image", str(ct)]
-        self._worker.start([*arguments, *self.prepare.arguments], ended, self._onProgress)
+        self._worker.start([*arguments, *self.prepare.arguments], onEnd, self._onProgress)
 
     def close(self) -> bool:
         """Save and close the scan that is open, if any. False, with the reason shown, when it could not be saved."""
@@ -170,7 +170,7 @@ class AnnotateSection(Section):
         self._ui.openingBar.setVisible(False)
         if opened is not None:
             self._show(opened)
-            self._listAgain()
+            self._refreshList()
         if message:
             self.workList.say(message)
 
@@ -188,7 +188,7 @@ class AnnotateSection(Section):
             self._state.scanId = "" if opened is None else opened.scan.id
         self._activate()
 
-    def _takeUp(self) -> None:
+    def _resumeScan(self) -> None:
         """Go on with the scan that a scene was saved with."""
         state, project = self._state, self._project
         if state is None or project is None or self._opened is not None or self._worker.isRunning:
@@ -222,7 +222,7 @@ class AnnotateSection(Section):
             self._activate()
             if self._isShown():
                 self.prepare.update()
-                self._listAgain()
+                self._refreshList()
                 if not self._state.annotator:
                     self._ui.annotatorEdit.setFocus()
 
@@ -232,20 +232,20 @@ class AnnotateSection(Section):
 
     def _activate(self) -> None:
         """Only what is in sight of the annotator takes keys, counts time and touches the views."""
-        shown = self._isShown() and self._state is not None
-        task = self._state.task if shown else None
+        isShown = self._isShown() and self._state is not None
+        task = self._state.task if isShown else None
         sections = {Task.SLICES: self.slices, Task.REGIONS: self.regions, Task.HEART: self.heart}
         for kind, section in sections.items():
             if kind is not task:
                 section.setActive(False)
         if task is not None:
             sections[task].setActive(True)
-        self._keys.setEnabled(shown)
+        self._keys.setEnabled(isShown)
         self._ui.taskTabs.setEnabled(self._opened is not None)
 
     def _labelled(self) -> None:
         self.workList.showProgress(self._opened.scan.id, *self.slices.progress, self.slices.unsure)
 
-    def _listAgain(self) -> None:
+    def _refreshList(self) -> None:
         if self._state is not None:
             self.workList.update()

@@ -25,8 +25,8 @@ class Labelling:
         self.slices = tuple(sorted(slices))
         self._clock = clock
         self._shown: int | None = None
-        self._since: float | None = None
-        self._looked = 0.0
+        self._viewedSince: float | None = None
+        self._viewedSeconds = 0.0
 
     @property
     def labels(self) -> dict[int, SliceLabel]:
@@ -53,38 +53,38 @@ class Labelling:
 
     def after(self, k: int) -> int | None:
         """The next slice without a label, towards the head and then from the feet; None when there is none."""
-        without = [each for each in self.slices if each not in self.labels]
-        return next((each for each in without if each > k), without[0] if without else None)
+        unlabelled = [n for n in self.slices if n not in self.labels]
+        return next((n for n in unlabelled if n > k), unlabelled[0] if unlabelled else None)
 
     def neighbour(self, k: int, step: int) -> int | None:
         """The slice to be labelled that is so many further towards the head; None beyond the last."""
-        beyond = [each for each in self.slices if (each > k if step > 0 else each < k)]
-        return None if not beyond else (min(beyond) if step > 0 else max(beyond))
+        candidates = [n for n in self.slices if (n > k if step > 0 else n < k)]
+        return None if not candidates else (min(candidates) if step > 0 else max(candidates))
 
     # The time a slice is looked at
 
     def show(self, k: int | None) -> None:
         """A slice is shown now; time is counted from the moment it comes."""
         if k != self._shown:
-            self._shown, self._looked = k, 0.0
-            if self._since is not None:
-                self._since = self._clock()
+            self._shown, self._viewedSeconds = k, 0.0
+            if self._viewedSince is not None:
+                self._viewedSince = self._clock()
 
     def pause(self) -> None:
         """The slice is not looked at, as while another module is open."""
-        if self._since is not None:
-            self._looked += self._clock() - self._since
-            self._since = None
+        if self._viewedSince is not None:
+            self._viewedSeconds += self._clock() - self._viewedSince
+            self._viewedSince = None
 
-    def goOn(self) -> None:
+    def resume(self) -> None:
         """The slice is looked at again."""
-        if self._since is None:
-            self._since = self._clock()
+        if self._viewedSince is None:
+            self._viewedSince = self._clock()
 
     @property
     def seconds(self) -> float:
         """How long the shown slice has been looked at."""
-        return self._looked + (0.0 if self._since is None else self._clock() - self._since)
+        return self._viewedSeconds + (0.0 if self._viewedSince is None else self._clock() - self._viewedSince)
 
     # What the annotator does
 
@@ -95,9 +95,9 @@ class Labelling:
         """
         self._annotations.set(k, label, self.seconds if k == self._shown else None)
         # What is said again about a slice is looked at anew.
-        self._looked = 0.0
-        if self._since is not None:
-            self._since = self._clock()
+        self._viewedSeconds = 0.0
+        if self._viewedSince is not None:
+            self._viewedSince = self._clock()
         return self.after(k)
 
     def undo(self) -> int | None:

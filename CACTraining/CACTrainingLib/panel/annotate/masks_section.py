@@ -144,7 +144,7 @@ class MaskSection(Section, VTKObservationMixin):
         opened = self._opened
         try:
             painted = self._painted()
-            if not always and _same(painted, self._saved):
+            if not always and _areEqual(painted, self._saved):
                 return True
             annotations.write_mask(
                 opened.project, opened.scan.id, opened.annotator, self._kind.name, self._image(painted)
@@ -154,7 +154,7 @@ class MaskSection(Section, VTKObservationMixin):
             return False
         self._saved = painted
         self._say(_("Saved at {time}.").format(time=time.strftime("%H:%M:%S")))
-        self._label.setText(self._source(own=True))
+        self._label.setText(self._source(isAnnotated=True))
         self._onSaved()
         return True
 
@@ -205,8 +205,8 @@ class MaskSection(Section, VTKObservationMixin):
         title = _("{what} of {scan}").format(what=_(self._kind.title), scan=opened.name)
         node = add(slicer.mrmlScene, title, opened.volume, mask)
         if self._kind is REGIONS:
-            for other in set(node.GetSegmentation().GetSegmentIDs()) - set(_ARTERIES):
-                node.GetSegmentation().RemoveSegment(other)
+            for segmentId in set(node.GetSegmentation().GetSegmentIDs()) - set(_ARTERIES):
+                node.GetSegmentation().RemoveSegment(segmentId)
         return node
 
     def _painted(self) -> Labelled:
@@ -232,10 +232,10 @@ class MaskSection(Section, VTKObservationMixin):
         image.CopyInformation(self._opened.grid)
         return image
 
-    def _source(self, own: bool) -> str:
+    def _source(self, isAnnotated: bool) -> str:
         if self._kind is REGIONS:
             return _("Paint generously around each lesion with its artery's colour (keys 1 to 5).")
-        if own:
+        if isAnnotated:
             return _("This is your heart annotation of this scan.")
         proposal = self._opened.proposal
         if proposal is None:
@@ -247,7 +247,7 @@ class MaskSection(Section, VTKObservationMixin):
         self._status.setText(text)
 
 
-def _same(first: Labelled, second: Labelled | None) -> bool:
+def _areEqual(first: Labelled, second: Labelled | None) -> bool:
     import numpy as np
 
     return (

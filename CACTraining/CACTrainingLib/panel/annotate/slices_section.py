@@ -122,16 +122,16 @@ class SlicesSection(Section, VTKObservationMixin):
     def update(self) -> None:
         """Show the labels as they are."""
         ui, labelling = self._ui, self._labelling
-        shown = labelling is not None
+        isOpen = labelling is not None
         for widget in (ui.visibleButton, ui.notVisibleButton, ui.unsureButton, ui.suggestionBox):
-            widget.setEnabled(shown)
-        ui.undoSliceButton.setEnabled(shown and labelling.canUndo)
+            widget.setEnabled(isOpen)
+        ui.undoSliceButton.setEnabled(isOpen and labelling.canUndo)
         done, count = self.progress
         # A progress bar draws itself at once, and with it all that waits in its window: the slice would be drawn twice.
         ui.slicesBar.setUpdatesEnabled(False)
         ui.slicesBar.setValue(int(1000 * done / count) if count else 0)
         ui.slicesBar.setUpdatesEnabled(True)
-        ui.sliceCountLabel.setText(_("{done} of {count}").format(done=done, count=count) if shown else "")
+        ui.sliceCountLabel.setText(_("{done} of {count}").format(done=done, count=count) if isOpen else "")
         self._showPlot()
         self._showSlice()
 
@@ -142,12 +142,12 @@ class SlicesSection(Section, VTKObservationMixin):
             _("The marks are your labels, the height is the predicted probability of calcium. Click to go to a slice.")
         )
         labels = {} if labelling is None else labelling.labels
-        shown = (
+        indices = (
             [] if labelling is None else [*labelling.slices, *(k for k in labels if k < len(self._opened.positions))]
         )
         marks = {k: (COLOURS[label.name],) for k, label in labels.items()}
-        every = range(min(shown), max(shown) + 1) if shown else ()
-        self.plot.setSlices({k: PlotSlice(k, suggested.get(k), True, marks.get(k, ())) for k in every})
+        plotted = range(min(indices), max(indices) + 1) if indices else ()
+        self.plot.setSlices({k: PlotSlice(k, suggested.get(k), True, marks.get(k, ())) for k in plotted})
 
     def _showSlice(self) -> None:
         ui, labelling, k = self._ui, self._labelling, self._k
@@ -183,7 +183,7 @@ class SlicesSection(Section, VTKObservationMixin):
     def _count(self) -> None:
         """Count the time of the shown slice while it is looked at."""
         if self._labelling is not None:
-            (self._labelling.goOn if self._active else self._labelling.pause)()
+            (self._labelling.resume if self._active else self._labelling.pause)()
 
     # What the annotator does
 

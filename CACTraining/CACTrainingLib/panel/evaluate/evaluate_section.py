@@ -42,9 +42,9 @@ class EvaluateSection(Section):
         self.view = StudyView(ui)
         self.install = InstallSection(ui, worker, self.update)
 
-        ui.evaluateStudyBox.currentIndexChanged.connect(self._chosen)
-        ui.evaluateModelBox.currentIndexChanged.connect(self._chosen)
-        ui.evaluateOtherBox.currentIndexChanged.connect(self._chosen)
+        ui.evaluateStudyBox.currentIndexChanged.connect(self._onChoice)
+        ui.evaluateModelBox.currentIndexChanged.connect(self._onChoice)
+        ui.evaluateOtherBox.currentIndexChanged.connect(self._onChoice)
         ui.evaluateButton.clicked.connect(self._startOrCancel)
         ui.evaluateBar.setVisible(False)
         ui.evaluateStatusLabel.setVisible(False)
@@ -118,7 +118,7 @@ class EvaluateSection(Section):
         fillBox(ui.evaluateModelBox, entries, state.evaluateModel)
         fillBox(ui.evaluateOtherBox, entries, state.evaluateOther)
 
-    def _chosen(self, *_args: object) -> None:
+    def _onChoice(self, *_args: object) -> None:
         state, ui = self._state, self.ui
         if state is not None:
             boxes = (ui.evaluateStudyBox, ui.evaluateModelBox, ui.evaluateOtherBox)
@@ -149,14 +149,14 @@ class EvaluateSection(Section):
         state, project = self._state, self._project
         study, use = state.evaluateStudy, state.evaluateUse.value
         keys = [state.evaluateModel, state.evaluateOther] if study == COMPARISON else [state.evaluateModel]
-        chosen = {key: self._models[key] for key in keys if key in self._models}
-        name = studyFolder(study, use, list(chosen.values()))
+        models = {key: self._models[key] for key in keys if key in self._models}
+        name = studyFolder(study, use, list(models.values()))
         command = ["evaluate", study]
         if study != ACQUISITION:
             command += ["--data", str(project.folder), "--use", use]
             command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
         command += ["--output", str(project.studies_folder / name), "--device", state.trainDevice.value]
-        command += [word for key in chosen for word in ("--model", key)]
+        command += [word for key in models for word in ("--model", key)]
         return name, command
 
     def _onEnd(self, name: str, reason: str) -> None:

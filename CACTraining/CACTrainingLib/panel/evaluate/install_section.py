@@ -63,11 +63,11 @@ class InstallSection:
         """Show the models that are there."""
         self._cards = self._fromFiles | ({} if self._project is None else cardsIn(self._project.models_folder))
         entries = [(f"{card.name} ({card.network})", path) for path, card in self._cards.items()]
-        fillBox(self._ui.installModelBox, entries, self._chosen)
+        fillBox(self._ui.installModelBox, entries, self._cardPath)
         self._show()
 
     @property
-    def _chosen(self) -> str:
+    def _cardPath(self) -> str:
         return dataOf(self._ui.installModelBox)
 
     def cancel(self) -> None:
@@ -90,9 +90,9 @@ class InstallSection:
         self._ui.installModelBox.setCurrentIndex(self._ui.installModelBox.findData(path))
 
     def _show(self, *_args: object) -> None:
-        ui, card = self._ui, self._cards.get(self._chosen)
+        ui, card = self._ui, self._cards.get(self._cardPath)
         installed = None if card is None else installedModel(card.name, card.network)
-        ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else inShort(card, installed))
+        ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else cardSummary(card, installed))
         ui.cardLabel.setToolTip("" if card is None else f"SHA-256 {card.sha256}")
         ui.calibrateButton.setVisible(card is not None and card.network == "decomposition")
         ui.calibrateButton.setText(_("Cancel") if self._calibrating else _("Calibrate"))
@@ -106,8 +106,8 @@ class InstallSection:
             self._worker.cancel()
             self._end(_("Cancelled. What was measured is kept; calibrate again to continue."))
             return
-        name = self._cards[self._chosen].name
-        command = ["calibrate", "--data", str(self._project.folder), "--decomposition", self._chosen]
+        name = self._cards[self._cardPath].name
+        command = ["calibrate", "--data", str(self._project.folder), "--decomposition", self._cardPath]
         try:
             command += [word for model in modelsInScoring() for word in (f"--{model.card.network}", str(model.path))]
         except CTError as error:
@@ -119,21 +119,21 @@ class InstallSection:
         self._run(command, doing.format(name=name), failed, lambda: done.format(name=name), TRAINING_REQUIREMENTS)
 
     def _install(self, *_args: object) -> None:
-        card = self._cards[self._chosen]
+        card = self._cards[self._cardPath]
         earlier = installedModel(card.name, card.network)
 
         def done() -> str:
             useInScoring(card.network, card.name)
             text = _("{name} is installed, and chosen in CAC Scoring for this scene.").format(name=card.name)
-            kept = _("The earlier one is kept: Roll back puts it in place again.")
-            return f"{text} {kept}" if earlier not in (None, card) else text
+            note = _("The earlier one is kept: Roll back puts it in place again.")
+            return f"{text} {note}" if earlier not in (None, card) else text
 
-        command = ["models", "install", self._chosen, "--overwrite"]
+        command = ["models", "install", self._cardPath, "--overwrite"]
         failed = _("Not installed; nothing was changed. {reason}")
         self._run(command, _("Installing {name} …").format(name=card.name), failed, done)
 
     def _rollBack(self, *_args: object) -> None:
-        card = self._cards[self._chosen]
+        card = self._cards[self._cardPath]
 
         def done() -> str:
             now = installedModel(card.name, card.network)
@@ -157,19 +157,19 @@ class InstallSection:
     ) -> None:
         """Run a command. failed: with a place for the reason. done: what to say of its end, called there."""
 
-        def heard(event: dict) -> None:
+        def onEvent(event: dict) -> None:
             if event["event"] == "counted":
                 self._say(_("{doing} {done} of {count} scans").format(doing=doing, **event))
 
-        def ended(reason: str) -> None:
+        def onEnd(reason: str) -> None:
             self._calibrating = False
             self._end(failed.format(reason=reason) if reason else done())
 
         if reason := ensurePackages(packages):
-            ended(reason)
+            onEnd(reason)
             return
         self._say(doing)
-        self._worker.start(command, ended, onEvent=heard)
+        self._worker.start(command, onEnd, onEvent=onEvent)
         self._onChanged()
 
     def _end(self, text: str) -> None:
@@ -222,7 +222,7 @@ def useInScoring(network: str, name: str, insteadOf: str | None = None) -> None:
         setattr(state, parameter, name)
 
 
-def inShort(card: ModelCard, installed: ModelCard | None) -> str:
+def cardSummary(card: ModelCard, installed: ModelCard | None) -> str:
     """What a user has to know of a model before installing it. installed: of its name."""
     from CACScoringLib.models import preprocessing
 
@@ -238,8 +238,8 @@ def inShort(card: ModelCard, installed: ModelCard | None) -> str:
     if card.network == "decomposition" and "evidence_weights" not in card.calibration:
         lines.append(_("⚠ Not calibrated: every lesion of its map would count, coronary or not. Calibrate it first."))
     if installed is not None:
-        same, other = _("✓ It is installed."), _("Another one of this name is installed; it would be kept.")
-        lines.append(same if installed == card else other)
+        current, another = _("✓ It is installed."), _("Another one of this name is installed; it would be kept.")
+        lines.append(current if installed == card else another)
     return "\n".join(lines)
 
 

@@ -95,8 +95,8 @@ def studyFolder(study: str, use: str, models: Sequence[ModelCard]) -> str:
 
 def studyName(folder: str) -> str:
     """Return what to call a study, by the name of its folder: that itself, unless `studyFolder` made it."""
-    study, _dash, rest = folder.partition("-")
-    use, _dash, models = rest.partition("-")
+    study, _dash, remainder = folder.partition("-")
+    use, _dash, models = remainder.partition("-")
     if study not in STUDY_TITLES or not use:
         return folder
     names = re.findall(r"(.+?)-[0-9a-f]{4}(?:-|$)", models)
@@ -129,8 +129,8 @@ class StudyView(Section):
             ui.studyBox.setItemData(n, study.title, qt.Qt.ToolTipRole)
         ui.studyPageButton.setEnabled(bool(studies))
         captions = {} if self.study is None else self.study.captions
-        chosen = dataOf(ui.studyItemBox)
-        fillBox(ui.studyItemBox, [(_short(caption), file) for file, caption in captions.items()], chosen)
+        item = dataOf(ui.studyItemBox)
+        fillBox(ui.studyItemBox, [(_short(caption), file) for file, caption in captions.items()], item)
         for widget in (ui.studyItemLabel, ui.studyItemBox):
             widget.setVisible(bool(captions))
         self._showItem()
@@ -183,8 +183,8 @@ class StudyView(Section):
 
 def _short(caption: str) -> str:
     """The number and the title of a table or figure: its first two sentences."""
-    number, _dot, rest = caption.partition(". ")
-    return f"{number}. {rest.partition('. ')[0]}".rstrip(". ")
+    number, _dot, text = caption.partition(". ")
+    return f"{number}. {text.partition('. ')[0]}".rstrip(". ")
 
 
 def _estimate(value: str, low: str, high: str, _n: str) -> str:

@@ -48,8 +48,8 @@ class PrepareSection(Section):
         """Offer the models that there are, and show which is chosen."""
         ui, state = self._ui, self._state
         self._cards = {} if self._project is None else _classifiers(self._project.models_folder)
-        box, chosen = ui.proposalModelBox, "" if state is None else state.proposalModel
-        fillBox(box, [(_("the network that comes with CAC"), ""), *((name, name) for name in self._cards)], chosen)
+        box, model = ui.proposalModelBox, "" if state is None else state.proposalModel
+        fillBox(box, [(_("the network that comes with CAC"), ""), *((name, name) for name in self._cards)], model)
         running = self._worker.isRunning
         box.setEnabled(not running)
         ui.prepareButton.setText(_("Stop preparing") if running else _("Prepare all"))
@@ -82,11 +82,11 @@ class PrepareSection(Section):
             self._say(reason)
             return
 
-        def heard(event: dict) -> None:
+        def onEvent(event: dict) -> None:
             if event["event"] == "counted":
                 self._say(_("Preparing: {done} of {count} scans …").format(**event))
 
-        def ended(reason: str) -> None:
+        def onEnd(reason: str) -> None:
             self._onChanged()
             count = sum(event["code"] == "scan-failed" for event in self._worker.warnings)
             failed = _("Scans without a proposal: {count}.").format(count=count) if count else ""
@@ -97,15 +97,15 @@ class PrepareSection(Section):
         if self._isStale():
             arguments.append("--overwrite")
         self._say(_("Preparing …"))
-        self._worker.start(arguments, ended, onEvent=heard)
+        self._worker.start(arguments, onEnd, onEvent=onEvent)
         self.update()
 
     def _isStale(self) -> bool:
         """Whether a proposal is by another model than the chosen one."""
-        chosen = self._state.proposalModel
+        model = self._state.proposalModel
         proposals = [read_proposal(self._project, scan.id) for scan in self._project.scans]
         models = [set(proposal.models) for proposal in proposals if proposal is not None and proposal.probabilities]
-        return any(chosen not in names if chosen else names & set(self._cards) for names in models)
+        return any(model not in names if model else names & set(self._cards) for names in models)
 
 
 def _classifiers(folder: Path) -> dict[str, Path]:

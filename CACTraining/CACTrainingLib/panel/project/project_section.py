@@ -188,7 +188,7 @@ class ProjectSection(Section):
         if project is None:
             return
         self._say("")
-        self._shown(project)
+        self._setAndReport(project)
         self._ui.projectFolderEdit.setCurrentPath(self._folder)
         self._state.projectFolder = self._folder
         slicer.app.userSettings().setValue(_LAST_PROJECT, self._folder)
@@ -196,10 +196,10 @@ class ProjectSection(Section):
     def _openFolder(self, folder: str) -> None:
         """Open the project that a scene names."""
         self._say("")
-        self._shown(self._try(lambda: Project.open(Path(folder))) if folder else None)
+        self._setAndReport(self._try(lambda: Project.open(Path(folder))) if folder else None)
         self._folder = folder  # what fails is not to be tried again with every change
 
-    def _shown(self, project: Project | None) -> None:
+    def _setAndReport(self, project: Project | None) -> None:
         self.setProject(project)
         self._onProject(project)
 
@@ -235,8 +235,8 @@ class ProjectSection(Section):
     def _split(self) -> None:
         project, boxes = self._project, (self._ui.trainingBox, self._ui.validationBox, self._ui.testBox)
         shares = tuple(box.value / 100 for box in boxes)
-        if (given := self._try(lambda: project.split(shares, kinds=patient_kinds(project)))) is not None:
-            self._say(_("Patients assigned: {count}. Earlier assignments are kept.").format(count=len(given)))
+        if (assigned := self._try(lambda: project.split(shares, kinds=patient_kinds(project)))) is not None:
+            self._say(_("Patients assigned: {count}. Earlier assignments are kept.").format(count=len(assigned)))
             self._changed()
 
     def _setUse(self) -> None:
@@ -294,9 +294,9 @@ class ProjectSection(Section):
         for pair in [event for event in events if event["event"] == "agreement"]:
             kappa = pair["kappa"]
             interval = "" if kappa["low"] is None else f" [{kappa['low']:.2f}, {kappa['high']:.2f}]"
-            rest = (_number(pair[key]["value"]) for key in ("same", "regions", "heart"))
+            agreements = (_number(pair[key]["value"]) for key in ("same", "regions", "heart"))
             counts = str(pair["scans"]), str(pair["slices"])
-            rows.append((f"{pair['first']} – {pair['second']}", *counts, _number(kappa["value"]) + interval, *rest))
+            rows.append((f"{pair['first']} – {pair['second']}", *counts, _number(kappa["value"]) + interval, *agreements))
         self._fill(self._ui.agreementTable, rows, range(1, 7))
         nobody = _("No scan was annotated by two annotators, or by one beside a known ground truth.")
         self._sayAll([reason or ("" if rows else nobody), *self._warnings()])
@@ -307,14 +307,14 @@ class ProjectSection(Section):
         """Run a command in the background. onEnd: called with why it failed, or "", and the events it reported."""
         events: list[dict] = []
 
-        def ended(reason: str) -> None:
+        def onWorkerEnd(reason: str) -> None:
             self._ui.projectBar.setVisible(False)
             onEnd(reason, events)
             self._showButtons()
 
         self._showProgress(text, 0.0)
         self._ui.projectBar.setVisible(True)
-        self._worker.start(["project", *arguments], ended, self._showProgress, events.append)
+        self._worker.start(["project", *arguments], onWorkerEnd, self._showProgress, events.append)
         self._showButtons()
 
     def _warnings(self) -> list[str]:

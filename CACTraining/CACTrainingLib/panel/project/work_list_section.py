@@ -54,7 +54,7 @@ class WorkListSection(Section):
     def update(self) -> None:
         """List the scans of the project anew."""
         ui, state = self._ui, self._state
-        chosen = self.selected
+        selected = self.selected
         self._items, self._names = [], {}
         if state is not None and ui.annotatorEdit.text != state.annotator:
             ui.annotatorEdit.setText(state.annotator)
@@ -80,7 +80,7 @@ class WorkListSection(Section):
         fitHeight(ui.workTable, min(len(self._items), _MOST_ROWS))
         ui.workTable.setVisible(bool(self._items))
         ui.orderBox.setEnabled(not blind)
-        self.select(chosen or (state.scanId if state is not None else ""))
+        self.select(selected or (state.scanId if state is not None else ""))
         self._showButtons()
 
     @property

@@ -49,8 +49,8 @@ def updateCharts(run: str, name: str, curves: Curves) -> dict[str, vtkMRMLPlotCh
     """
     charts = chartsOf(run)
     for kind, title in ((LOSS, _("{name}: loss")), (METRICS, _("{name}: validation"))):
-        if shown := _shown(curves, kind):
-            charts[kind] = chart = _plotted(charts.get(kind), kind, shown)
+        if selected := _curvesOfChart(curves, kind):
+            charts[kind] = chart = _plot(charts.get(kind), kind, selected)
             chart.SetAttribute(RUN_ATTRIBUTE, run)
             chart.SetTitle(title.format(name=name))
     return charts
@@ -99,7 +99,7 @@ def _layoutDescription() -> str:
     return f'<layout type="vertical" split="true">{views}</layout>'
 
 
-def _shown(curves: Curves, kind: str) -> Curves:
+def _curvesOfChart(curves: Curves, kind: str) -> Curves:
     """Those that belong to a chart, by their name in it. Of metrics that nobody chose, those that are proportions."""
     part = {name.partition("/")[2]: curve for name, curve in curves.items() if name.startswith(f"{kind}/") and curve[0]}
     if kind == LOSS:
@@ -108,7 +108,7 @@ def _shown(curves: Curves, kind: str) -> Curves:
     return metrics or {name: curve for name, curve in part.items() if all(-1 <= value <= 1 for value in curve[1])}
 
 
-def _plotted(chart: vtkMRMLPlotChartNode | None, kind: str, curves: Curves) -> vtkMRMLPlotChartNode:
+def _plot(chart: vtkMRMLPlotChartNode | None, kind: str, curves: Curves) -> vtkMRMLPlotChartNode:
     """A chart of curves, a new one for None. It is not saved with the scene, where it would be stale."""
     columns = _columns(curves)
     nodes = {} if chart is None else {"chart": chart, "series": _seriesOf(chart)}
@@ -127,18 +127,18 @@ def _plotted(chart: vtkMRMLPlotChartNode | None, kind: str, curves: Curves) -> v
     chart.SetLegendFontSize(_LEGEND_POINTS)
     # Axes as long as the curves: VTK makes them so by itself only when a plot is added.
     steps, *values = columns.values()
-    highest = max(float(np.nanmax(each)) for each in values)
+    highest = max(float(np.nanmax(column)) for column in values)
     chart.SetXAxisRangeAuto(False)
     chart.SetYAxisRangeAuto(False)
     chart.SetXAxisRange(0.0, max(1.0, float(steps[-1])) * _LEGEND_ROOM)
-    chart.SetYAxisRange(min(0.0, *(float(np.nanmin(each)) for each in values)), highest * _MARGIN or 1.0)
+    chart.SetYAxisRange(min(0.0, *(float(np.nanmin(column)) for column in values)), highest * _MARGIN or 1.0)
     chart.SetXAxisTitle(_("Step"))
     return chart
 
 
 def _seriesOf(chart: vtkMRMLPlotChartNode) -> list:
-    found = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
-    return [series for series in found if series is not None]
+    nodes = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    return [series for series in nodes if series is not None]
 
 
 def _columns(curves: Curves) -> dict[str, np.ndarray]:

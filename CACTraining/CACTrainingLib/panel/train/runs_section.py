@@ -35,7 +35,7 @@ COLUMN_LETTERS = (13, 10, 8, 7)
 
 UNDER_WAY = ("starting", "running")
 
-_CHOSEN_BY = ("score", "dice", "overlap", "auc")
+_SELECTION_METRICS = ("score", "dice", "overlap", "auc")
 """What the best validation is chosen by, of territories, heart, calcium map and slices."""
 
 _MOST_ROWS = 6
@@ -94,8 +94,8 @@ class RunsSection(Section):
     def poll(self) -> None:
         """Look again at what can have changed: trainings under way, and the one that is shown."""
         visible = self._state is not None and self._panel.visible
-        came, self._visible = visible and not self._visible, visible
-        if came:
+        hasAppeared, self._visible = visible and not self._visible, visible
+        if hasAppeared:
             self._runs = {}
             self._onShown()
         if not visible or self._project is None:
@@ -119,7 +119,7 @@ class RunsSection(Section):
         return self._project.models_folder / f"{name}.training"
 
     @property
-    def _shown(self) -> RunState | None:
+    def _selectedRun(self) -> RunState | None:
         return self._runs.get(self._state.shownRun)
 
     # The list
@@ -150,7 +150,7 @@ class RunsSection(Section):
     def _showRun(self) -> None:
         from ...training import background as training_runs
 
-        ui, run = self._ui, self._shown
+        ui, run = self._ui, self._selectedRun
         ui.stopButton.setEnabled(run is not None and run.state in UNDER_WAY)
         broken_off = run is not None and run.state in ("stopped", "failed")
         ui.resumeButton.setEnabled(broken_off)
@@ -192,14 +192,14 @@ class RunsSection(Section):
     def _stop(self, *_args: object) -> None:
         from ...training import background as training_runs
 
-        self._command(_("It could not be stopped: {error}"), lambda: training_runs.stop(self._folder(self._shown.name)))
+        self._command(_("It could not be stopped: {error}"), lambda: training_runs.stop(self._folder(self._selectedRun.name)))
 
     def _resume(self, *_args: object) -> None:
         from CACScoringLib.panel.process import workerCommand
 
         from ...training import background as training_runs
 
-        folder = self._folder(self._shown.name)
+        folder = self._folder(self._selectedRun.name)
         self._command(_("It could not be resumed: {error}"), lambda: training_runs.resume(*workerCommand(), folder))
 
     def _command(self, failure: str, command: Callable[[], None]) -> None:
@@ -216,13 +216,13 @@ class RunsSection(Section):
     def _setSamples(self, samples: list[tuple[int, Path]]) -> None:
         ui = self._ui
         at_end = ui.sampleSlider.value >= len(self._samples) - 1
-        other = samples[:1] != self._samples[:1]
+        isAnotherRun = samples[:1] != self._samples[:1]
         self._samples = samples
         for widget in (ui.sampleLabel, ui.sampleRow):
             widget.setVisible(bool(samples))
         self._filling = True
         ui.sampleSlider.setRange(0, max(0, len(samples) - 1))
-        if at_end or other:
+        if at_end or isAnotherRun:
             ui.sampleSlider.setValue(len(samples) - 1)
         self._filling = False
         self._showSample()
@@ -247,8 +247,8 @@ def stateNames() -> dict[str, str]:
 
 def bestOf(run: RunState) -> str:
     """What the best validation so far was chosen by; empty before the first."""
-    chosen = next((name for name in _CHOSEN_BY if name in run.best), None)
-    return "" if chosen is None else f"{chosen} {run.best[chosen]:.3f}"
+    metric = next((name for name in _SELECTION_METRICS if name in run.best), None)
+    return "" if metric is None else f"{metric} {run.best[metric]:.3f}"
 
 
 def _stepOf(run: RunState) -> str:

@@ -26,7 +26,7 @@ from ..packages import TRAINING_REQUIREMENTS
 from ..parameters import Network, Preset, TrainMethod
 from .runs_section import RunsSection
 from .training_options import (
-    ASKED,
+    LOOP_FIELDS,
     argumentsOf,
     commandsElsewhere,
     isName,
@@ -50,11 +50,11 @@ class TrainSection(Section):
 
         self._worker = worker
         self.ui = ui
-        addRows(ui, ui.trainMoreBox.layout(), 1, LoopSettings, {parameterOf(name): name for name in ASKED})
+        addRows(ui, ui.trainMoreBox.layout(), 1, LoopSettings, {parameterOf(name): name for name in LOOP_FIELDS})
         self._project: Project | None = None
         self._findings: list[dict] | None = None
-        self._checked: tuple | None = None
-        self._asking: tuple | None = None
+        self._checkedKey: tuple | None = None
+        self._pendingKey: tuple | None = None
 
         self._missing: list[str] = []
         self._problem = ""
@@ -100,17 +100,17 @@ class TrainSection(Section):
         ui.trainNameEdit.setPlaceholderText("" if self._project is None else name)
         ui.elsewhereEdit.setPlainText("" if self._project is None else commandsElsewhere(state, self._project, name))
         self._problem = self._problemOf(name)
-        if self._project is not None and not self._missing and self._asked() != self._checked:
-            if self._asked() != self._asking:
+        if self._project is not None and not self._missing and self._checkKey() != self._checkedKey:
+            if self._checkKey() != self._pendingKey:
                 self._findings = None
-            if not self._worker.isRunning or self._asked() != self._asking:
+            if not self._worker.isRunning or self._checkKey() != self._pendingKey:
                 self._timer.start()
         self._showCheck()
         self.runs.update()
 
     def refresh(self) -> None:
         """Look again at what others may have changed: annotators, models, the project."""
-        self._choicesOf = self._checked = None
+        self._choicesOf = self._checkedKey = None
         self._missing = missingPackages(TRAINING_REQUIREMENTS)
         self.update()
 
@@ -125,26 +125,26 @@ class TrainSection(Section):
         self._worker.cancel()
         if state is None or project is None or self._missing:
             return
-        self._asking, findings = self._asked(), []
+        self._pendingKey, findings = self._checkKey(), []
 
-        def ended(reason: str) -> None:
+        def onEnd(reason: str) -> None:
             if reason and not any(finding["severity"] == "error" for finding in findings):
                 findings.append({"severity": "error", "message": reason, "scans": []})
-            self._checked, self._findings = self._asking, findings
+            self._checkedKey, self._findings = self._pendingKey, findings
             self.update()
 
         if not state.trainNetwork.learnsFromScans:
-            ended("")
+            onEnd("")
             return
         command = ["project", "check", str(project.folder), "--network", state.trainNetwork.value]
         command += ["--method", state.trainMethod.value]
         command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
 
-        def heard(event: dict) -> None:
+        def onEvent(event: dict) -> None:
             if event["event"] == "finding":
                 findings.append(event)
 
-        self._worker.start(command, ended, onEvent=heard)
+        self._worker.start(command, onEnd, onEvent=onEvent)
 
     def cancel(self) -> None:
         # Trainings go on.
@@ -152,7 +152,7 @@ class TrainSection(Section):
         self._worker.cancel()
         self.runs.cancel()
 
-    def _asked(self) -> tuple:
+    def _checkKey(self) -> tuple:
         state = self._state
         return self._project, state.trainNetwork, state.trainMethod, state.trainAnnotator
 

@@ -17,7 +17,7 @@ from ...project.project import Project
 from ..model_cards import cardsIn
 from ..parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
 
-ASKED = ("minutes", "steps", "patience")
+LOOP_FIELDS = ("minutes", "steps", "patience")
 """Of `LoopSettings`, in the order of the form. Each is a parameter of the panel's state, where 0 leaves it as it is."""
 
 SHORT_STEPS, VALIDATIONS = 1000, 5
@@ -101,9 +101,9 @@ def commandsElsewhere(state: CACTrainingParameterNode, project: Project, name: s
     if "--start" in arguments:
         arguments[arguments.index("--start") + 1] = _placeElsewhere(Path(state.trainStart), project)
     place = arguments.index("--device")
-    several = [*arguments[:place], *arguments[place + 2 :]]
+    distributed = [*arguments[:place], *arguments[place + 2 :]]
     torchrun = [".venv/bin/torchrun", "--standalone", "--nproc-per-node=2", "-m", "CACTrainingLib.cli"]
-    return f"{shlex.join(['./cac', *arguments])}\n\n{shlex.join([*torchrun, *several])}"
+    return f"{shlex.join(['./cac', *arguments])}\n\n{shlex.join([*torchrun, *distributed])}"
 
 
 def _placeElsewhere(card: Path, project: Project) -> str:

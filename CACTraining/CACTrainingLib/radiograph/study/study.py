@@ -137,7 +137,7 @@ class _RadiographStudy(Experiment):
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
         digital = _is_digital(self.settings.data)
-        finished = self.kept(self._runs())
+        finished = self.finished_runs(self._runs())
         sections = [self._data_section(digital, finished, failed), self._results_section(finished)]
         facts = self.facts(
             list(finished.values()),
