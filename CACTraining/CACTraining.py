@@ -1,8 +1,8 @@
 """CAC Training: the panel that annotates scans, trains networks on them, and evaluates and installs the trained models.
 
-All that is made lies in a project, a folder of plain files (see `CACTrainingLib/project/project.py`); the scene holds
-only what is being looked at. The panel's sections are in `CACTrainingLib/panel`; what takes long runs in a background
-process of Slicer's own Python.
+All results lie in a project, a folder of plain files (see `CACTrainingLib/project/project.py`); the scene holds only
+the open scan. The panel's sections are in `CACTrainingLib/panel`; long work runs in a background process of Slicer's
+Python.
 """
 
 # Slicer's own naming and unittest's assertions are its API's, so their rules do not apply here.
@@ -35,11 +35,11 @@ _REMEDY_BUTTONS = {
     **{"add": "addFolderButton", "relocate": "relocateButton"},
     **{"split": "splitButton", "prepare": "prepareButton"},
 }
-"""Buttons that do what findings about a project ask for, by remedy."""
+"""Names of the buttons for remedies of findings about a project."""
 
 
 class CACTraining(ScriptedLoadableModule):
-    """What Slicer shows of the module before it is opened."""
+    """Title, category and help of the module."""
 
     def __init__(self, parent):
         super().__init__(parent)
@@ -93,15 +93,15 @@ class CACTrainingWidget(lifecycle.PanelWidget):
     def _pageChosen(self, page: int) -> None:
         if self._parameterNode is None:
             return
-        # What was done on one page is seen on the others.
+        # Other pages may have changed the project.
         section = self.sections[page]
         if section is not self.annotate:
             section.update()
         self.steps.show(self.project.project)
 
     def _mend(self, remedy: str, scanId: str) -> None:
-        """Do what a finding about the project asks for. remedy: of a `Finding`."""
-        # A split is seen where it was asked for, because the project is checked again.
+        """Apply the remedy of a `Finding` about the project."""
+        # A split stays on its page, because the project is checked again there.
         tab = {"add": "project", "relocate": "project", "use": "project", "prepare": "annotate", "labels": "train"}
         if remedy in tab:
             self.ui.pages.setCurrentWidget(getattr(self.ui, f"{tab[remedy]}Tab"))
@@ -120,9 +120,9 @@ class CACTrainingLogic(ScriptedLoadableModuleLogic):
         return CACTrainingParameterNode(super().getParameterNode())
 
     def createProject(self, folder: Path, scans: Sequence[Path] = ()) -> Project:
-        """Make a project with CTs, each of a patient of its own.
+        """Create a project with CTs (files, or folders of one scan), each of a different patient.
 
-        scans: CT files or folders of one scan each. Raises ProjectError, also when one of them cannot be added.
+        Raises ProjectError, also if a CT cannot be added.
         """
         from CACTrainingLib.project.project import NewScan, Project, ProjectError
 
@@ -134,7 +134,7 @@ class CACTrainingLogic(ScriptedLoadableModuleLogic):
         return project
 
     def labelling(self, project: Project, scanId: str, annotator: str, slices: Sequence[int]) -> Labelling:
-        """Label slices of a scan as the panel does: each label is saved at once. slices: k, from the feet."""
+        """Label slices of a scan, given by index k from the feet; each label is saved at once."""
         from CACTrainingLib.project.annotations import slice_annotations
 
         return Labelling(slice_annotations(project, scanId, annotator), slices)
@@ -144,7 +144,7 @@ class CACTrainingTest(lifecycle.PanelTest):
     """Self test: every page of the panel; a project in a temporary folder, whose slices are labelled."""
 
     def test_labelsAreSavedAsTheyAreMade(self) -> None:
-        """Labels, and what was taken back, are there when the project is opened again."""
+        """Labels and undone labels are restored when the project is opened again."""
         import tempfile
 
         import numpy as np
@@ -170,7 +170,7 @@ class CACTrainingTest(lifecycle.PanelTest):
             self.assertEqual(again.labels, {1: SliceLabel.VISIBLE, 2: SliceLabel.UNSURE})
 
     def test_stateIsKeptInTheScene(self) -> None:
-        """What was chosen lies in the module's node."""
+        """The state is stored in the module's node."""
         state = CACTrainingLogic().getParameterNode()
         state.annotator = "AB"
         node = slicer.mrmlScene.GetSingletonNode("CACTraining", "vtkMRMLScriptedModuleNode")

@@ -1,4 +1,4 @@
-"""Asks the user for files and folders, and begins where the last one was."""
+"""Dialogs for files and folders, which open at the last place."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -13,12 +13,12 @@ import slicer
 
 
 def askForFolder(title: str) -> str:
-    """The folder that the user chooses; empty for none."""
+    """Ask for a folder; empty if the user chooses none."""
     return _askAndRemember(lambda last: qt.QFileDialog.getExistingDirectory(None, title, last))
 
 
 def askForFile(title: str) -> str:
-    """The file that the user chooses; empty for none."""
+    """Ask for a file; empty if the user chooses none."""
     return _askAndRemember(lambda last: qt.QFileDialog.getOpenFileName(None, title, last))
 
 

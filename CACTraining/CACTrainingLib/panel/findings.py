@@ -1,4 +1,4 @@
-"""Findings about a project as a text whose links do what the findings ask for."""
+"""Findings about a project as rich text with links to their remedies."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -15,13 +15,13 @@ from CACScoringLib.core.text import abbreviated_list
 from ..project.project import Project
 
 _MARKS = {"error": "✗", "warning": "⚠", "note": "·"}
-"""Signs of severities, the worst first."""
+"""Marks of severities, most severe first."""
 
 
 def findingLines(findings: Sequence[Mapping], project: Project) -> list[str]:
-    """Return "finding" events of `cac project check` as lines of rich text, the worst first.
+    """Format "finding" events of `cac project check` as lines of rich text, most severe first.
 
-    Each names its scans, and ends with a link to what mends it: its remedy, a slash, and the id of the first scan.
+    Each names its scans and ends with a link to its remedy: the remedy, a slash, and the id of the first scan.
     """
     names_of = {scan.id: scan.name for scan in project.scans}
     lines = []

@@ -1,4 +1,4 @@
-"""The models that lie in a folder, as the pages offer them."""
+"""Cards of the models in a folder, for the pages' lists."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def cardsIn(folder: Path) -> dict[str, ModelCard]:
-    """The cards in a folder of models, by path; those that cannot be read are passed over, for nothing can use them."""
+    """Read the cards in a folder, by path; unreadable ones are skipped."""
     from CACScoringLib.models.cards import read_card
 
     cards = {}

@@ -1,4 +1,4 @@
-"""Python packages of training and studies that 3D Slicer does not bring."""
+"""Python packages of training and studies that are not part of 3D Slicer."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ TRAINING_REQUIREMENTS = (
     *TORCH_REQUIREMENTS,
     *requirementsIn(Path(__file__).parents[1] / "Resources" / "requirements.txt"),
 )
-"""Packages of training and studies, asked for at once."""
+"""Requirements of training and studies, installed together."""

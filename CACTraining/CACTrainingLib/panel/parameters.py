@@ -1,4 +1,4 @@
-"""The training panel's state, which is saved with the scene. Annotations are in the project's folder, never here."""
+"""State of the training panel, saved with the scene. Annotations are stored in the project's folder."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N815
@@ -15,7 +15,7 @@ from CACScoringLib.panel.parameters import Device
 
 
 class Task(Enum):
-    """What is annotated."""
+    """Annotation task."""
 
     SLICES = "slices"
     REGIONS = "regions"
@@ -23,7 +23,7 @@ class Task(Enum):
 
 
 class Order(Enum):
-    """In which order scans are offered. The value is that of `work_list`."""
+    """Order of the work list. Values are those of `work_list`."""
 
     ADDED = "added"
     UNCERTAIN = "uncertain"
@@ -33,7 +33,7 @@ class Order(Enum):
 
 
 class Network(Enum):
-    """What is trained. The value is the command line's."""
+    """Network to train. Values are those of the command line."""
 
     HEART = "heart"
     TERRITORIES = "territories"
@@ -50,12 +50,12 @@ class Network(Enum):
 
     @property
     def learnsFromScans(self) -> bool:
-        """Whether its training takes scans and labels; else it makes digital patients of its own."""
+        """True if training takes scans and labels; False if it simulates digital patients."""
         return self != Network.TERRITORIES
 
 
 class TrainMethod(Enum):
-    """How the calcium map is learned. The value is the command line's."""
+    """Training method of the calcium map. Values are those of the command line."""
 
     SUPERVISED = "supervised"
     LABELS = "labels"
@@ -70,7 +70,7 @@ class TrainMethod(Enum):
 
 
 class Preset(Enum):
-    """Size of the network. The value is the command line's."""
+    """Size of the network. Values are those of the command line."""
 
     COMPACT = "compact"
     PAPER = "paper"
@@ -80,7 +80,7 @@ class Preset(Enum):
 
 
 class Use(Enum):
-    """Which scans of the project a study looks at. The value is the project's."""
+    """Use of the scans that a study takes. Values are those of the project."""
 
     TEST = "test"
     VALIDATION = "validation"
@@ -92,13 +92,34 @@ class Use(Enum):
 
 @parameterNodeWrapper
 class CACTrainingParameterNode:
-    """What was chosen.
+    """State of the training panel.
 
-    projectFolder, annotator, scanId: what is open; empty for none. proposalModel: name of the model of the project that
-    suggestions are by; empty for the one that comes with CAC. trainStart: path of a card or a model's name to
-    start from; trainName: of the model that is made. trainMinutes, trainSteps: 0 for no limit and for the preset's.
-    trainAnnotator: whose labels to learn from; empty for all. trainFolder: further data. shownRun, shownStudy: names.
-    evaluateModel, evaluateOther: paths of cards or names; empty for none.
+    Attributes:
+        projectFolder: Open project; empty for none.
+        annotator: Name of the annotator; empty for none.
+        scanId: Id of the open scan; empty for none.
+        task: Annotation task.
+        order: Order of the work list.
+        blind: Hide names and suggestions.
+        showSuggestion: Show predicted probabilities of slices.
+        proposalModel: Name of the project's model for suggestions; empty for the bundled one.
+        trainNetwork: Network to train.
+        trainMethod: Training method of the calcium map.
+        trainPreset: Size of the network.
+        trainDevice: Device of trainings and studies.
+        trainStart: Path of a card or name of a model to start from; empty for random weights.
+        trainName: Name of the new model; empty for a default.
+        trainMinutes: Time limit in minutes; 0 for none.
+        trainSteps: Number of steps; 0 for the preset's.
+        trainPatience: Validations without improvement before training stops; 0 for the preset's.
+        trainAnnotator: Annotator whose labels are used; empty for all.
+        trainFolder: Folder of further data; empty for none.
+        shownRun: Name of the selected training.
+        evaluateStudy: Name of the study.
+        evaluateUse: Use of the scans to evaluate.
+        evaluateModel: Path of a card or name of a model; empty for none.
+        evaluateOther: Path of a card or name of the model to compare with; empty for none.
+        shownStudy: Name of the selected study.
     """
 
     projectFolder: str = ""

@@ -1,4 +1,4 @@
-"""The five steps from scans to an installed model, and how far a project is in each."""
+"""Five steps from scans to an installed model, with a project's progress in each."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -25,7 +25,7 @@ class Steps:
         ui.stepsLabel.linkActivated.connect(lambda page: ui.pages.setCurrentIndex(int(page)))
 
     def show(self, project: Project | None) -> None:
-        """Show a project as it is in its folder; None for none."""
+        """Show a project's progress; None for no project."""
         names = (_("Project"), _("Annotate"), _("Train"), _("Evaluate"), _("Install"))
         states = stepStates(project)
         following = next((n for n, (_state, done) in enumerate(states) if not done), None)
@@ -39,7 +39,7 @@ class Steps:
 
 
 def stepStates(project: Project | None) -> list[tuple[str, bool]]:
-    """State of each step in a few words, and True where there is nothing left to do in it."""
+    """Short text on each step, and True if the step is finished."""
     from CACScoringLib.models.cards import list_models  # imports SciPy
 
     from ..training.background import runs_of, state_of

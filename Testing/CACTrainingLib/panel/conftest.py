@@ -15,13 +15,13 @@ SLICES = tuple(range(*HEART_SLICES.indices(10)))
 
 @pytest.fixture
 def main_window():
-    """Whether the stand-in draws views."""
+    """True if the stand-in draws views."""
     return True
 
 
 @pytest.fixture
 def effect():
-    """Whether the brush for regions is there."""
+    """True if the brush for regions is loaded."""
     return False
 
 
@@ -35,19 +35,19 @@ def scans(tmp_path):
 
 @pytest.fixture
 def project(scans, tmp_path):
-    """Of the three scans, whose hearts are proposed: slices 1 to 8 of 10."""
-    made = Project.create(tmp_path / "project")
-    made.add(
+    """Project of the three scans with proposed hearts, slices 1 to 8 of 10."""
+    project = Project.create(tmp_path / "project")
+    project.add(
         [
             NewScan(f"scan {n}", f"patient {n}", scans / f"patient_{n}" / "scan_1" / "ct.nii.gz", source="digital",
                     truth=scans / f"patient_{n}" / "scan_1" / "truth.json")
             for n in range(3)
         ]
     )  # fmt: skip
-    for scan in made.scans:
+    for scan in project.scans:
         heart = sitk.ReadImage(str(scan.ct.parent / "heart.nii.gz"))
-        write_proposal(made, scan.id, SLICES, {k: k / 10 for k in SLICES}, heart)
-    return made
+        write_proposal(project, scan.id, SLICES, {k: k / 10 for k in SLICES}, heart)
+    return project
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def modules(monkeypatch, tmp_path, main_window, effect):
 @pytest.fixture
 def driver(modules):
     """The opened panel without a project."""
-    made = TrainingDriver()
-    yield made
+    driver = TrainingDriver()
+    yield driver
     desktop_host.close_panel("CACTraining")
 
 

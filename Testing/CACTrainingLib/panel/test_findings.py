@@ -1,4 +1,4 @@
-"""Findings about a project, and what their links do."""
+"""Findings about a project, and the actions of their links."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ def main_window():
 
 @pytest.fixture
 def lines(modules):
-    """Returns the text of findings about PROJECT, line by line."""
+    """Function that formats findings about PROJECT as lines."""
     from CACTrainingLib.panel.findings import findingLines
 
     return lambda *findings: findingLines(findings, PROJECT)
@@ -38,7 +38,7 @@ class TestLines:
 
 
 class TestLinks:
-    """From the page of training."""
+    """Links on the training page."""
 
     @pytest.fixture
     def training(self, driver, project):
@@ -63,17 +63,17 @@ class TestLinks:
         assert training.ui.useBox.enabled
 
     def test_add_asks_for_a_folder(self, training):
-        asked = []
-        training.widget.project._askForFolder = lambda title: asked.append(title) or ""
+        titles = []
+        training.widget.project._askForFolder = lambda title: titles.append(title) or ""
         self.mend(training, "add")
-        assert (self.page(training), asked) == ("Project", ["Folder with scans"])
+        assert (self.page(training), titles) == ("Project", ["Folder with scans"])
 
     def test_relocate_asks_for_a_folder(self, training):
-        asked = []
-        training.widget.project._askForFolder = lambda title: asked.append(title) or ""
+        titles = []
+        training.widget.project._askForFolder = lambda title: titles.append(title) or ""
         self.mend(training, "relocate")
         assert self.page(training) == "Project"
-        assert len(asked) == 1
+        assert len(titles) == 1
 
     def test_prepare_begins(self, training):
         training.processes["prepare"].waits = True

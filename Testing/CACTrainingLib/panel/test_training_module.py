@@ -34,7 +34,7 @@ class TestModule:
         test.tearDown()
 
     def test_a_dead_panel_fails_the_self_test(self, modules, monkeypatch):
-        """As Slicer does, the stand-in goes on when setup() raises."""
+        """The stand-in continues after an error in setup(), as Slicer does."""
         import CACTraining
         from CACTrainingLib.panel.evaluate import evaluate_section
 
@@ -70,7 +70,7 @@ class TestOpening:
         annotating.next_scan()
         assert annotating.opened.scan.id == "0002"
 
-    def test_a_scan_that_cannot_be_read_is_told(self, annotating):
+    def test_a_scan_that_cannot_be_read_is_reported(self, annotating):
         (annotating.project.scan("0002").ct).write_bytes(b"no image")
         annotating.open_scan(1)
         assert annotating.opened is None
@@ -99,7 +99,7 @@ class TestOpening:
         assert annotating.rows(annotating.ui.workTable) == []
 
     def test_prepare_all(self, annotating):
-        """Scans that have a proposal are left alone."""
+        """Scans with a proposal are skipped."""
         annotating.ui.prepareButton.click()
         annotating.wait()
         assert "All scans are prepared" in annotating.ui.workStatusLabel.text
@@ -112,7 +112,7 @@ class TestOpening:
         assert annotating.ui.workStatusLabel.text == "Preparing scans needs openvino. Install them to go on."
 
     def test_suggestions_by_a_model_of_the_project(self, annotating):
-        """Proposals by another network are made anew."""
+        """Proposals by another network are replaced."""
         folder = annotating.project.models_folder
         folder.mkdir(exist_ok=True)
         for ending in (".json", ".safetensors"):

@@ -1,4 +1,4 @@
-"""The page of annotation: opens a scan of the work list and hands it to the task that is chosen."""
+"""The annotation page: opens scans of the work list for the selected task."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -23,13 +23,16 @@ from .opening import OpenScan, hiddenFrom, loadScan, openVolume, removeNodes, vo
 from .slices_section import SlicesSection
 
 _TASKS = (Task.SLICES, Task.REGIONS, Task.HEART)
-"""In the order of their pages."""
+"""Tasks in the order of their pages."""
 
 
 class AnnotateSection(Section):
-    """The widgets of the page.
+    """Widgets of the annotation page.
 
-    worker: reads the CT of a scan, and proposes its heart, in the background. prepareWorker: proposes those of all.
+    Args:
+        ui: Widgets by name.
+        worker: Background process that reads a scan's CT and proposes its heart.
+        prepareWorker: Background process that proposes the hearts of all scans.
     """
 
     def __init__(self, ui, worker: Worker, prepareWorker: Worker) -> None:
@@ -56,7 +59,7 @@ class AnnotateSection(Section):
         """The scan that is being annotated."""
         return self._opened
 
-    # What the panel tells
+    # Calls of the panel
 
     def setState(self, state) -> None:
         super().setState(state)
@@ -64,9 +67,9 @@ class AnnotateSection(Section):
             section.setState(state)
 
     def setProject(self, project: Project | None) -> None:
-        """Annotate another project, or the same one with other scans; None for none."""
-        isAnother = project is None or self._project is None or project.folder != self._project.folder
-        if isAnother or (self._opened is not None and self._opened.scan.id not in {scan.id for scan in project.scans}):
+        """Set another project, or the same one with other scans; None for none."""
+        is_another = project is None or self._project is None or project.folder != self._project.folder
+        if is_another or (self._opened is not None and self._opened.scan.id not in {scan.id for scan in project.scans}):
             self.close()
         self._project = project
         self.workList.setProject(project)
@@ -85,7 +88,7 @@ class AnnotateSection(Section):
             self._blind = state.blind
             if state.blind:
                 state.showSuggestion = False
-            self.close()  # its name is to be seen no more, or again
+            self.close()  # its displayed name changes
         listing = (state.order, state.blind, state.annotator)
         if listing != self._listing:
             self._listing = listing
@@ -100,7 +103,7 @@ class AnnotateSection(Section):
 
     def exit(self) -> None:
         if self._worker.isRunning:
-            # It would change the views of another module.
+            # Opening would change the views of another module.
             self._stopOpening()
             self.workList.say(_("Opening was stopped, because the module was left."))
         self._save()
@@ -115,7 +118,7 @@ class AnnotateSection(Section):
         self._keys.remove()
 
     def closeScene(self) -> None:
-        # Saved before the nodes go. Nothing is taken out of the scene, which is being emptied.
+        # Save before the nodes are removed; the scene removes them itself.
         self._stopOpening()
         self._save()
         self._opened = None
@@ -125,7 +128,7 @@ class AnnotateSection(Section):
         self._activate()
 
     def nodeRemoved(self, node) -> None:
-        """The CT or a mask was deleted by hand: what was painted is saved already."""
+        """Close the scan after the user deleted its CT or mask, whose content is already saved."""
         if self._opened and node in (self._opened.volume, self.regions.segmentation, self.heart.segmentation):
             self.closeScene()
             removeNodes()
@@ -134,7 +137,7 @@ class AnnotateSection(Section):
     # Scans
 
     def open(self, scanId: str, name: str) -> None:
-        """Save and close the scan that is open, and begin to open another. name: what the annotator sees."""
+        """Save and close the open scan, and begin to open another under the name that the annotator sees."""
         if self._project is None or not self.close():
             return
         self._ui.openingBar.setVisible(True)
@@ -151,7 +154,7 @@ class AnnotateSection(Section):
         self._worker.start([*arguments, *self.prepare.arguments], onEnd, self._onProgress)
 
     def close(self) -> bool:
-        """Save and close the scan that is open, if any. False, with the reason shown, when it could not be saved."""
+        """Save and close the open scan, if any. Return False, after showing the reason, if it cannot be saved."""
         self._stopOpening()
         if self._opened is None:
             return True
@@ -175,7 +178,7 @@ class AnnotateSection(Section):
             self.workList.say(message)
 
     def _show(self, opened: OpenScan) -> None:
-        # Masks are those on the disk, which may be newer.
+        # Masks are read from the disk, where they may be newer than in the scene.
         removeNodes(keep=opened.volume)
         axial_view.show(opened)
         self._setOpened(opened)
@@ -189,7 +192,7 @@ class AnnotateSection(Section):
         self._activate()
 
     def _resumeScan(self) -> None:
-        """Go on with the scan that a scene was saved with."""
+        """Resume the scan that a scene was saved with."""
         state, project = self._state, self._project
         if state is None or project is None or self._opened is not None or self._worker.isRunning:
             return
@@ -231,16 +234,16 @@ class AnnotateSection(Section):
         return self._entered and pages.currentIndex == pages.indexOf(self._ui.annotateTab)
 
     def _activate(self) -> None:
-        """Only what is in sight of the annotator takes keys, counts time and touches the views."""
-        isShown = self._isShown() and self._state is not None
-        task = self._state.task if isShown else None
+        """Activate the visible task only, so that no other takes keys, counts time or changes the views."""
+        is_shown = self._isShown() and self._state is not None
+        task = self._state.task if is_shown else None
         sections = {Task.SLICES: self.slices, Task.REGIONS: self.regions, Task.HEART: self.heart}
         for kind, section in sections.items():
             if kind is not task:
                 section.setActive(False)
         if task is not None:
             sections[task].setActive(True)
-        self._keys.setEnabled(isShown)
+        self._keys.setEnabled(is_shown)
         self._ui.taskTabs.setEnabled(self._opened is not None)
 
     def _labelled(self) -> None:

@@ -1,4 +1,4 @@
-"""The one large axial view that scans are annotated in."""
+"""The large axial view for annotation."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 VIEW = "Red"
 _MARGIN = 1.1
-"""Of the view around the heart."""
+"""Factor between the field of view and the heart."""
 
 
 def show(opened: OpenScan) -> None:
-    """Show the CT alone in one axial view, as large as the heart allows."""
+    """Show the CT in one axial view, zoomed to the heart."""
     manager = slicer.app.layoutManager()
     if manager is None:
         return

@@ -1,4 +1,4 @@
-"""Masks that an annotator paints in Slicer's segment editor, lesion regions or the heart; saved as they are made."""
+"""Masks of lesion regions or the heart, painted in Slicer's segment editor and saved automatically."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -30,14 +30,20 @@ if TYPE_CHECKING:
     from .opening import OpenScan
 
 SAVE_MILLISECONDS = 300
-"""A mask is saved this long after the last change of it."""
+"""Delay in milliseconds between the last change of a mask and its saving."""
 
 _ARTERIES = ("LM", "LAD", "LCX", "RCA", "other")
 
 
 @dataclass(frozen=True)
 class MaskKind:
-    """name: as `annotations.MASK_KINDS`. title: of the segmentation. effects: of Slicer's segment editor."""
+    """Kind of mask.
+
+    Attributes:
+        name: Name in `annotations.MASK_KINDS`.
+        title: Title of the segmentation.
+        effects: Effects of Slicer's segment editor.
+    """
 
     name: str
     title: str
@@ -50,10 +56,7 @@ HEART = MaskKind("heart", "Heart", (*_DRAWING, "Margin", "Smoothing", "Scissors"
 
 
 class MaskSection(Section, VTKObservationMixin):
-    """The widgets of one kind of mask, whose names begin with the kind's.
-
-    onSaved: called after the mask was written.
-    """
+    """Widgets of one kind of mask; their names begin with the kind's. `onSaved` is called after each save."""
 
     def __init__(self, ui, kind: MaskKind, onSaved: Callable[[], None]) -> None:
         VTKObservationMixin.__init__(self)
@@ -68,23 +71,23 @@ class MaskSection(Section, VTKObservationMixin):
         self._saved: Labelled | None = None
         self._timer = singleShot(SAVE_MILLISECONDS, self.save)
         self._accept.clicked.connect(lambda *_args: self.save(always=True))
-        # The keys are on while there is an editor.
+        # The keys are enabled only while there is an editor.
         keys = undoKeys(lambda: self.editor.undo(), lambda: self.editor.redo())
         self._keys = Keys([windowOf(ui.taskTabs)], keys)
         self.update()
 
     @property
     def segmentation(self):
-        """What is painted on; None until the task is chosen for the open scan."""
+        """Segmentation node to paint on; None until the task is selected for the open scan."""
         return self._segmentation
 
     @property
     def editor(self):
-        """Slicer's segment editor widget; None until the task is chosen."""
+        """Slicer's segment editor widget; None until the task is selected."""
         return None if self._editor is None else self._editor.widget
 
     def setScan(self, opened: OpenScan | None) -> None:
-        """Begin with another scan; None for none. What was painted has to be saved before."""
+        """Set another scan, None for none, after the mask was saved."""
         self._timer.stop()
         self.removeObservers()
         if self._segmentation is not None:
@@ -95,7 +98,7 @@ class MaskSection(Section, VTKObservationMixin):
         self.update()
 
     def setActive(self, on: bool) -> None:
-        """on: whether this mask is what is being annotated now, in sight of the annotator."""
+        """Enable editing while this mask is the visible task."""
         on = on and self._opened is not None
         if on and self._segmentation is None:
             on = self._begin()
@@ -106,14 +109,14 @@ class MaskSection(Section, VTKObservationMixin):
             if on:
                 self._editor.enter()
                 self._editor.edit(self._segmentation, self._opened.volume)
-                if self._kind is REGIONS:  # of the heart a stroke by mistake would spoil the proposal
+                if self._kind is REGIONS:  # an accidental stroke would spoil a proposed heart
                     self._editor.use(REGIONS.effects[0])
             else:
                 self._editor.exit()
         self.update()
 
     def closeScene(self) -> None:
-        """The scene is being closed, and the nodes with it."""
+        """Forget the nodes, which the closing scene removes."""
         self._timer.stop()
         self.removeObservers()
         if self._editor is not None:
@@ -134,10 +137,7 @@ class MaskSection(Section, VTKObservationMixin):
             self._label.setText(_("Open a scan from the work list."))
 
     def save(self, always: bool = False) -> bool:
-        """Save the mask when it has changed since it was read or saved. False, and says why, when that failed.
-
-        always: as it is shown, changed or not.
-        """
+        """Save the mask if it has changed, or `always`. Return False, after showing the reason, if that fails."""
         self._timer.stop()
         if self._segmentation is None:
             return True
@@ -159,7 +159,7 @@ class MaskSection(Section, VTKObservationMixin):
         return True
 
     def _begin(self) -> bool:
-        """Show the annotator's own mask, or what it begins from. Whether there is one."""
+        """Show the annotator's mask, or the one to start from. Return False if there is none."""
         opened = self._opened
         try:
             mask = annotations.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
@@ -181,7 +181,7 @@ class MaskSection(Section, VTKObservationMixin):
         return True
 
     def _proposed(self) -> sitk.Image:
-        """What an annotator begins from: nothing, or the proposed heart."""
+        """Mask to start from: the proposed heart, or an empty mask."""
         import SimpleITK as sitk
 
         from CACScoringLib.io.image_files import read_image
@@ -199,14 +199,14 @@ class MaskSection(Section, VTKObservationMixin):
         opened = self._opened
         if mask.GetSize() != opened.grid.GetSize():
             mask = sitk.Resample(mask, opened.grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        # A file may have rounded the place of the voxels.
+        # Files may store rounded origins and spacings.
         mask.CopyInformation(opened.grid)
         add = add_heart if self._kind is HEART else add_lesions
         title = _("{what} of {scan}").format(what=_(self._kind.title), scan=opened.name)
         node = add(slicer.mrmlScene, title, opened.volume, mask)
         if self._kind is REGIONS:
-            for segmentId in set(node.GetSegmentation().GetSegmentIDs()) - set(_ARTERIES):
-                node.GetSegmentation().RemoveSegment(segmentId)
+            for segment_id in set(node.GetSegmentation().GetSegmentIDs()) - set(_ARTERIES):
+                node.GetSegmentation().RemoveSegment(segment_id)
         return node
 
     def _painted(self) -> Labelled:

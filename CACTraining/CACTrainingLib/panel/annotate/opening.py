@@ -1,4 +1,4 @@
-"""Opens a scan of a project for annotation."""
+"""Open a scan of a project for annotation."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -30,8 +30,16 @@ SCAN_ATTRIBUTE, PROJECT_ATTRIBUTE = "CACTraining.scan", "CACTraining.project"
 class OpenScan:
     """A scan that is being annotated.
 
-    name: what the annotator sees. volume: the CT. grid: uint8 image without content on the scan's voxels, axes as in
-    `CTScan`. positions: of the middle of each slice k, RAS, mm. proposal: None where none was made.
+    Attributes:
+        project: Project of the scan.
+        scan: The scan.
+        annotator: Name of the annotator.
+        name: Name that the annotator sees.
+        volume: Node of the CT.
+        grid: Empty uint8 image on the scan's voxels, axes as in `CTScan`.
+        positions: Centre of each slice k in RAS mm.
+        proposal: Proposed heart and slices; None without one.
+        annotations: Slice labels.
     """
 
     project: Project
@@ -46,19 +54,19 @@ class OpenScan:
 
     @property
     def slices(self) -> tuple[int, ...]:
-        """k of the slices that are to be labelled: those of the heart, or all where no heart is known."""
+        """Indices k of the slices to label: those of the heart, or all without a proposal."""
         heart = self.proposal.heart_slices if self.proposal is not None else ()
         return tuple(heart) or tuple(range(len(self.positions)))
 
     def sliceAt(self, positionRAS: tuple[float, float, float]) -> int | None:
-        """k of the slice that a position lies in; None outside the scan."""
+        """Return the index k of the slice at a position; None outside the scan."""
         r, a, s = positionRAS
         k = round(self.grid.TransformPhysicalPointToContinuousIndex((-r, -a, s))[2])
         return k if 0 <= k < len(self.positions) else None
 
 
 def openVolume(project: Project, scan: ProjectScan, annotator: str, name: str, volume) -> OpenScan:
-    """Begin to annotate a scan whose CT is in the scene. Raises CTError when the node cannot be annotated any more."""
+    """Open a scan whose CT is in the scene. Raises CTError if the node cannot be annotated."""
     from CACScoringLib.mrml.scene_content import slice_position_ras
 
     grid = _gridOf(volume)
@@ -69,9 +77,9 @@ def openVolume(project: Project, scan: ProjectScan, annotator: str, name: str, v
 
 
 def _gridOf(volume) -> sitk.Image:
-    """The voxels of a volume node without their values, uint8, with axes as in `CTScan`. Raises SliceGeometryError.
+    """Empty uint8 image on the voxels of a volume node, with axes as in `CTScan`. Raises SliceGeometryError.
 
-    Unlike `mrml.scene.image_of_volume` it copies nothing, which takes a second with thin slices.
+    Unlike `mrml.scene.image_of_volume` it copies no voxels, which would take a second for thin slices.
     """
     import numpy as np
     import SimpleITK as sitk
@@ -90,13 +98,13 @@ def _gridOf(volume) -> sitk.Image:
 
 
 def mark(node, project: Project, scan: ProjectScan) -> None:
-    """Note of a node that it belongs to a scan."""
+    """Mark a node as belonging to a scan."""
     node.SetAttribute(SCAN_ATTRIBUTE, scan.id)
     node.SetAttribute(PROJECT_ATTRIBUTE, str(project.folder))
 
 
 def volumeInScene(project: Project, scanId: str):
-    """The CT of a scan in a scene that was saved with it; None when it is not there."""
+    """Find the CT of a scan in a scene that was saved with it; None if it is absent."""
     for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
         attributes = volume.GetAttribute(PROJECT_ATTRIBUTE), volume.GetAttribute(SCAN_ATTRIBUTE)
         if attributes == (str(project.folder), scanId) and volume.GetImageData() is not None:
@@ -105,7 +113,7 @@ def volumeInScene(project: Project, scanId: str):
 
 
 def removeNodes(keep=None) -> None:
-    """Take everything of opened scans out of the scene but one node, as what an earlier session left in it."""
+    """Remove all nodes of opened scans from the scene, except one."""
     nodes = slicer.util.getNodesByClass("vtkMRMLVolumeNode")
     for node in nodes + slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         if node.GetAttribute(SCAN_ATTRIBUTE) is not None and node is not keep:
@@ -113,13 +121,13 @@ def removeNodes(keep=None) -> None:
 
 
 def loadScan(ct: Path, project: Project, scan: ProjectScan, annotator: str, name: str) -> tuple[OpenScan | None, str]:
-    """Put a CT into the scene, to be annotated; None, and why, when that fails. name: what the annotator sees."""
+    """Load a CT into the scene under the name that the annotator sees; None and the reason if that fails."""
     from CACScoringLib.io.image_files import read_image
     from CACScoringLib.mrml.scene import add_volume
 
     volume = None
     try:
-        # Not by Slicer's own reader: it would remember a file that is gone when the scene is saved.
+        # Slicer's own reader would store the temporary file's path in the scene.
         volume = add_volume(slicer.mrmlScene, read_image(ct), name)
         mark(volume, project, scan)
         return openVolume(project, scan, annotator, name, volume), ""
@@ -130,7 +138,7 @@ def loadScan(ct: Path, project: Project, scan: ProjectScan, annotator: str, name
 
 
 def hiddenFrom(name: str, message: str, scan: ProjectScan) -> str:
-    """A message without what a blind annotator must not see. name: what the scan is called to them."""
+    """Replace the scan's path and name in a message by the name that a blind annotator sees."""
     for name_of_scan in (str(scan.ct), scan.name) if name != scan.name else ():
         message = message.replace(name_of_scan, name)
     return message

@@ -1,4 +1,4 @@
-"""Slice labels: calcium visible, not visible or unsure, with a key each; the next slice comes by itself."""
+"""Slice labels: calcium visible, not visible or unsure, with a key each; the next slice follows automatically."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -29,15 +29,18 @@ if TYPE_CHECKING:
     from .opening import OpenScan
 
 COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (171, 71, 188)}
-"""Of the labels' marks, RGB, by name; readable on light and dark ground."""
+"""RGB colour of each label's mark, readable on light and dark backgrounds."""
 
 _PLOT_PIXELS, _PLOT_WITH_SUGGESTION_PIXELS = 48, 96
 
 
 class SlicesSection(Section, VTKObservationMixin):
-    """The widgets of slice labels.
+    """Widgets of slice labels.
 
-    onChanged: called after each label. onComplete: called when the last slice has its label.
+    Args:
+        ui: Widgets by name.
+        onChanged: Function called after each label.
+        onComplete: Function called when all slices are labelled.
     """
 
     def __init__(self, ui, onChanged: Callable[[], None], onComplete: Callable[[], None]) -> None:
@@ -68,16 +71,16 @@ class SlicesSection(Section, VTKObservationMixin):
         for letters, name in (("V1", "VISIBLE"), ("N2", "NOT_VISIBLE"), ("U3", "UNSURE")):
             keys |= dict.fromkeys(letters, lambda name=name: self._press(name))
         keys |= {",": lambda: self.move(-1), ".": lambda: self.move(1)}
-        # Lists and boxes need the arrows for themselves.
+        # Arrow keys are limited to this page and the views, because lists and boxes use them too.
         manager = slicer.app.layoutManager()
         within = [ui.slicesPage, *([] if manager is None else [manager.viewport()])]
         arrows = {"Down": lambda: self.move(-1), "Up": lambda: self.move(1)}
         self._keys = [Keys([windowOf(ui.slicesPage)], keys), Keys(within, arrows)]
 
-    # What the panel tells
+    # Calls of the panel
 
     def setScan(self, opened: OpenScan | None) -> None:
-        """Begin to label a scan; None for none."""
+        """Set the scan to label; None for none."""
         self.removeObservers()
         self._opened, self._k, self._undone = opened, None, []
         self._labelling = None if opened is None else Labelling(opened.annotations, opened.slices)
@@ -90,7 +93,7 @@ class SlicesSection(Section, VTKObservationMixin):
         self.update()
 
     def setActive(self, on: bool) -> None:
-        """on: whether slices are what is being annotated now, in sight of the annotator."""
+        """Enable keys and viewing time while slices are the visible task."""
         self._active = on and self._opened is not None
         for keys in self._keys:
             keys.setEnabled(self._active)
@@ -103,35 +106,35 @@ class SlicesSection(Section, VTKObservationMixin):
 
     @property
     def current(self) -> int | None:
-        """k of the slice that is shown."""
+        """Index k of the slice on screen."""
         return self._k
 
     @property
     def progress(self) -> tuple[int, int]:
-        """How many slices are labelled, of how many."""
+        """Number of labelled slices, and of slices to label."""
         return (0, 0) if self._labelling is None else (self._labelling.done, len(self._labelling.slices))
 
     @property
     def unsure(self) -> int:
-        """How many slices are labelled as unsure."""
+        """Number of slices labelled as unsure."""
         labels = {} if self._labelling is None else self._labelling.labels
         return sum(label.name == "UNSURE" and k in self._labelling.slices for k, label in labels.items())
 
     # Showing
 
     def update(self) -> None:
-        """Show the labels as they are."""
+        """Show the labels."""
         ui, labelling = self._ui, self._labelling
-        isOpen = labelling is not None
+        is_open = labelling is not None
         for widget in (ui.visibleButton, ui.notVisibleButton, ui.unsureButton, ui.suggestionBox):
-            widget.setEnabled(isOpen)
-        ui.undoSliceButton.setEnabled(isOpen and labelling.canUndo)
+            widget.setEnabled(is_open)
+        ui.undoSliceButton.setEnabled(is_open and labelling.canUndo)
         done, count = self.progress
-        # A progress bar draws itself at once, and with it all that waits in its window: the slice would be drawn twice.
+        # A progress bar repaints its whole window at once, so that the slice would be drawn twice.
         ui.slicesBar.setUpdatesEnabled(False)
         ui.slicesBar.setValue(int(1000 * done / count) if count else 0)
         ui.slicesBar.setUpdatesEnabled(True)
-        ui.sliceCountLabel.setText(_("{done} of {count}").format(done=done, count=count) if isOpen else "")
+        ui.sliceCountLabel.setText(_("{done} of {count}").format(done=done, count=count) if is_open else "")
         self._showPlot()
         self._showSlice()
 
@@ -166,7 +169,7 @@ class SlicesSection(Section, VTKObservationMixin):
         ui.sliceLabel.setText(text)
 
     def _suggestions(self) -> dict[int, float]:
-        """Probabilities by k, when they are to be shown."""
+        """Predicted probability by slice index k, if suggestions are on."""
         asks = self._state is not None and self._state.showSuggestion and self._opened is not None
         return self._opened.proposal.probabilities if asks and self._opened.proposal is not None else {}
 
@@ -181,17 +184,17 @@ class SlicesSection(Section, VTKObservationMixin):
         self._showSlice()
 
     def _count(self) -> None:
-        """Count the time of the shown slice while it is looked at."""
+        """Run the viewing time while the section is active."""
         if self._labelling is not None:
             (self._labelling.resume if self._active else self._labelling.pause)()
 
-    # What the annotator does
+    # Actions of the annotator
 
     def _press(self, name: str) -> None:
         self.label(SliceLabel[name])
 
     def label(self, label: SliceLabel) -> None:
-        """Label the slice that is shown, and go to the next one without a label."""
+        """Label the slice on screen, and go to the next unlabelled one."""
         if self._labelling is None or self._k is None:
             return
         following = self._save(lambda: self._labelling.label(self._k, label))
@@ -208,7 +211,7 @@ class SlicesSection(Section, VTKObservationMixin):
             self._onComplete()
 
     def undo(self) -> None:
-        """Take the last label back, and show its slice."""
+        """Undo the last label, and show its slice."""
         if self._labelling is None:
             return
         labels = dict(self._labelling.labels)
@@ -223,7 +226,7 @@ class SlicesSection(Section, VTKObservationMixin):
         self._onChanged()
 
     def redo(self) -> None:
-        """Give the label again that was taken back last."""
+        """Redo the label that was undone last."""
         if self._undone:
             *undone, (k, label) = self._undone
             self._go(k)
@@ -231,12 +234,12 @@ class SlicesSection(Section, VTKObservationMixin):
             self._undone = undone
 
     def move(self, step: int) -> None:
-        """Go to a neighbouring slice without a label given: 1 towards the head, -1 towards the feet."""
+        """Go to a neighbouring slice without labelling: 1 towards the head, -1 towards the feet."""
         if self._k is not None and (k := self._labelling.neighbour(self._k, step)) is not None:
             self._go(k)
 
     def _save(self, change: Callable[[], int | None]) -> object:
-        """What a change returns; _NOT_SAVED, with the reason shown, when the disk did not take it."""
+        """Apply a change and return its result; _NOT_SAVED, after showing the reason, if it cannot be saved."""
         try:
             return change()
         except (CTError, OSError) as error:
@@ -250,7 +253,7 @@ class SlicesSection(Section, VTKObservationMixin):
         if self._opened is None:
             return
         views.scrollTo(self._opened.positions[k])
-        if self._k != k:  # there is no view that would tell
+        if self._k != k:  # without a view, no event reports the change
             self._setCurrent(k)
 
 

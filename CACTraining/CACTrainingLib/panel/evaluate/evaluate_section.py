@@ -1,4 +1,4 @@
-"""The page of evaluation: studies of the project's scans, what they found, and installing a model into CAC Scoring."""
+"""The evaluation page: studies of the project's scans, their results, and installation of models into CAC Scoring."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 ACQUISITION = "acquisition"
-"""The study that makes its own scans and takes none of the project."""
+"""Name of the study that simulates its scans and takes none of the project."""
 
 
 class EvaluateSection(Section):
-    """The page. worker: makes studies, and installs models."""
+    """The evaluation page; its worker runs studies and installs models in the background."""
 
     def __init__(self, ui, worker: Worker) -> None:
         self._worker = worker
@@ -55,7 +55,7 @@ class EvaluateSection(Section):
         self.update()
 
     def setProject(self, project: Project | None) -> None:
-        """Show another project, or one that has changed; None for none."""
+        """Set another project, or the changed one; None for none."""
         self._project = project
         self.view.setProject(project)
         self.install.setProject(project)
@@ -98,7 +98,7 @@ class EvaluateSection(Section):
         return None not in pair and pair[0].network == pair[1].network and pair[0] != pair[1]
 
     def _fillChoices(self, compares: bool) -> None:
-        """Models to compare are named by their cards. A study takes what is installed, by name."""
+        """Fill the boxes of models: cards by path for a comparison, installed models by name for other studies."""
         from CACScoringLib.models.cards import list_models
 
         state, ui = self._state, self.ui
@@ -145,7 +145,7 @@ class EvaluateSection(Section):
         self._worker.start(command, lambda reason: self._onEnd(name, reason), self._showProgress)
 
     def _command(self) -> tuple[str, list[str]]:
-        """Name of the study's folder, and the command. The same study of the same models goes on in its folder."""
+        """Name of the study's folder, and the command. The same study of the same models resumes in its folder."""
         state, project = self._state, self._project
         study, use = state.evaluateStudy, state.evaluateUse.value
         keys = [state.evaluateModel, state.evaluateOther] if study == COMPARISON else [state.evaluateModel]

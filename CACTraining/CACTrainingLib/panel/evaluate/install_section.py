@@ -1,4 +1,4 @@
-"""Calibrating a model of the project, installing it into CAC Scoring, and taking it back."""
+"""Calibrate a project's model, install it into CAC Scoring, and roll it back."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -32,9 +32,12 @@ _MOST_METRICS = 6
 
 
 class InstallSection:
-    """The widgets.
+    """Widgets of calibration and installation.
 
-    worker: does it, because a model is verified with its network. onChanged: called when it begins and when it ends.
+    Args:
+        ui: Widgets by name.
+        worker: Background process, because installation verifies a model with its network.
+        onChanged: Function called when a command begins and when it ends.
     """
 
     def __init__(self, ui, worker: Worker, onChanged: Callable[[], None]) -> None:
@@ -55,12 +58,12 @@ class InstallSection:
         ui.installLabel.setVisible(False)
 
     def setProject(self, project: Project | None) -> None:
-        """Offer the models of another project; None for none."""
+        """Set another project; None for none."""
         self._project = project
         self._say("")
 
     def update(self) -> None:
-        """Show the models that are there."""
+        """Show the list of models."""
         self._cards = self._fromFiles | ({} if self._project is None else cardsIn(self._project.models_folder))
         entries = [(f"{card.name} ({card.network})", path) for path, card in self._cards.items()]
         fillBox(self._ui.installModelBox, entries, self._cardPath)
@@ -74,7 +77,7 @@ class InstallSection:
         self._inSight.stop()
 
     def _addFile(self, *_args: object) -> None:
-        """Offer a model from elsewhere, and choose it."""
+        """Add a model from a file to the list, and select it."""
         from CACScoringLib.models.cards import read_card
 
         path = self._askForFile(_("Card of a model (.json)"))
@@ -92,7 +95,9 @@ class InstallSection:
     def _show(self, *_args: object) -> None:
         ui, card = self._ui, self._cards.get(self._cardPath)
         installed = None if card is None else installedModel(card.name, card.network)
-        ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else cardSummary(card, installed))
+        ui.cardLabel.setText(
+            _("The project has no finished model yet.") if card is None else cardSummary(card, installed)
+        )
         ui.cardLabel.setToolTip("" if card is None else f"SHA-256 {card.sha256}")
         ui.calibrateButton.setVisible(card is not None and card.network == "decomposition")
         ui.calibrateButton.setText(_("Cancel") if self._calibrating else _("Calibrate"))
@@ -155,7 +160,15 @@ class InstallSection:
         done: Callable[[], str],
         packages: Sequence[str] = TORCH_REQUIREMENTS,
     ) -> None:
-        """Run a command. failed: with a place for the reason. done: what to say of its end, called there."""
+        """Run a command.
+
+        Args:
+            command: Arguments of `cac`.
+            doing: Text while it runs.
+            failed: Text of a failure, with the placeholder {reason}.
+            done: Function, called at the end, that returns the text of success.
+            packages: Requirements of the command.
+        """
 
         def onEvent(event: dict) -> None:
             if event["event"] == "counted":
@@ -183,7 +196,7 @@ class InstallSection:
 
 
 def installedModel(name: str, network: str) -> ModelCard | None:
-    """The card of the model that the user has installed under a name."""
+    """Card of the user's installed model with a name; None if there is none."""
     from CACScoringLib.models.cards import list_models
 
     try:
@@ -194,7 +207,7 @@ def installedModel(name: str, network: str) -> ModelCard | None:
 
 
 def modelsInScoring() -> list[StoredModel]:
-    """The models that CAC Scoring finds the heart and slices with now. Raises ModelError when one is gone."""
+    """Models that CAC Scoring uses for the heart and slices. Raises ModelError if one is missing."""
     from CACScoringLib.models.cards import find_model
 
     names = {"heartModel": "", "slicesModel": ""}
@@ -213,7 +226,7 @@ def _scoringState():
 
 
 def useInScoring(network: str, name: str, insteadOf: str | None = None) -> None:
-    """Choose a model in CAC Scoring; empty for the bundled one. insteadOf: only where this one is chosen now."""
+    """Select a model in CAC Scoring, the bundled one if empty; with `insteadOf` only if that one is selected."""
     if network not in MODEL_PARAMETERS or not hasattr(slicer.modules, "cacscoring"):
         return
     state = _scoringState()
@@ -223,7 +236,7 @@ def useInScoring(network: str, name: str, insteadOf: str | None = None) -> None:
 
 
 def cardSummary(card: ModelCard, installed: ModelCard | None) -> str:
-    """What a user has to know of a model before installing it. installed: of its name."""
+    """Summary of a model before installation; `installed` is the installed model of the same name."""
     from CACScoringLib.models import preprocessing
 
     lines = [
@@ -244,7 +257,7 @@ def cardSummary(card: ModelCard, installed: ModelCard | None) -> str:
 
 
 def _metrics(validation: Mapping[str, object]) -> list[tuple[str, float]]:
-    """The best known of the numbers on a card, wherever they lie on it."""
+    """Main metrics on a card, at any depth."""
     numbers = dict(reversed(list(_numbers(validation))))
     names = [name for name in SHOWN_METRICS if name in numbers] or list(numbers)
     return [(name.replace("_", " "), numbers[name]) for name in names[:_MOST_METRICS]]

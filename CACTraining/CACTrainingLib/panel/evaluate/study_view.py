@@ -1,4 +1,4 @@
-"""The tables and figures of a project's finished studies, shown inside Slicer; the page has the text, too."""
+"""View of the tables and figures of a project's finished studies in Slicer."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
 
 INDEX, PAGE, SCHEMA = "study.json", "study.html", "cac-study/1"
-"""In a study's folder: see `report.page.write_study`."""
+"""Files of a study's folder and format of its index (`report.page.write_study`)."""
 
 COMPARISON = "models"
-"""The study that compares two models."""
+"""Name of the study that compares two models."""
 
 STUDY_TITLES = {
     "detection": "Detection: which scans, arteries and lesions are found",
@@ -38,7 +38,7 @@ STUDY_TITLES = {
     "acquisition": "Acquisition: one digital patient, many protocols",
     COMPARISON: "Comparison: two models on the same scans",
 }
-"""The studies of `cac evaluate`, in words; translated where they are shown."""
+"""Titles of the studies of `cac evaluate`, translated on display."""
 
 _MOST_ROWS = 14
 _DIGITS = 4
@@ -46,7 +46,7 @@ _NO_NUMBER = {"", "nan"}
 
 
 class Study(NamedTuple):
-    """A finished study. captions: of its tables and figures, by file, relative to the folder."""
+    """A finished study; its captions are by file of a table or figure, relative to the folder."""
 
     folder: Path
     title: str
@@ -54,7 +54,7 @@ class Study(NamedTuple):
 
 
 def studiesIn(folder: Path) -> list[Study]:
-    """The finished studies in a project's folder of studies, the newest first; what is none is passed over."""
+    """Find the finished studies in a project's folder of studies, newest first."""
     studies = []
     for file in sorted(folder.glob(f"*/{INDEX}"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
@@ -67,11 +67,10 @@ def studiesIn(folder: Path) -> list[Study]:
 
 
 def tableOf(file: Path) -> list[list[str]]:
-    """A table's titles and rows as they are read by people.
+    """Read a table's titles and rows for display.
 
-    The four columns of an estimate ("X", "X low", "X high", "X n") become one, as 0.91 [0.85, 0.95], or without an
-    interval where none could be computed. Numbers are shortened, and the mark before a text that begins like a formula
-    is taken off.
+    The four columns of an estimate ("X", "X low", "X high", "X n") become one, such as 0.91 [0.85, 0.95], or 0.91
+    without an interval. Numbers are shortened, and the quote before a text that begins like a formula is removed.
     """
     titles, *rows = (cells for _number, cells in read_cells(file))
     columns: list[tuple[str, list[str]]] = []
@@ -89,12 +88,12 @@ def tableOf(file: Path) -> list[list[str]]:
 
 
 def studyFolder(study: str, use: str, models: Sequence[ModelCard]) -> str:
-    """Return the name of a study's folder. The same study of the same models has the same."""
+    """Return the name of a study's folder, which is the same for the same study of the same models."""
     return "-".join([study, use, *(f"{card.name}-{card.sha256[:4]}" for card in models)])
 
 
 def studyName(folder: str) -> str:
-    """Return what to call a study, by the name of its folder: that itself, unless `studyFolder` made it."""
+    """Return the title of a study with a folder named by `studyFolder`; the name itself for other folders."""
     study, _dash, remainder = folder.partition("-")
     use, _dash, models = remainder.partition("-")
     if study not in STUDY_TITLES or not use:
@@ -121,7 +120,7 @@ class StudyView(Section):
         self._project = project
 
     def update(self) -> None:
-        """Show the studies that are there, and the chosen one."""
+        """Show the list of studies and the selected one."""
         ui, studies = self._ui, [] if self._project is None else studiesIn(self._project.studies_folder)
         self._studies = {study.folder.name: study for study in studies}
         fillBox(ui.studyBox, [(studyName(name), name) for name in self._studies], self._state.shownStudy)
@@ -136,12 +135,12 @@ class StudyView(Section):
         self._showItem()
 
     def choose(self, name: str) -> None:
-        """Show a study that was just made."""
+        """Select a new study."""
         self._state.shownStudy = name
 
     @property
     def study(self) -> Study | None:
-        """The study that is shown."""
+        """The selected study."""
         return self._studies.get(dataOf(self._ui.studyBox))
 
     def _studyChosen(self, *_args: object) -> None:
@@ -182,7 +181,7 @@ class StudyView(Section):
 
 
 def _short(caption: str) -> str:
-    """The number and the title of a table or figure: its first two sentences."""
+    """Number and title of a table or figure, which are the first two sentences of its caption."""
     number, _dot, text = caption.partition(". ")
     return f"{number}. {text.partition('. ')[0]}".rstrip(". ")
 

@@ -1,4 +1,4 @@
-"""Proposals of all scans: hearts, and a network's predictions for their slices, made in the background."""
+"""Proposals of all scans, hearts and predictions for their slices, computed in the background."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -23,9 +23,13 @@ NETWORK = "slices"
 
 
 class PrepareSection(Section):
-    """The widgets of proposals.
+    """Widgets of proposals.
 
-    onChanged: called when there are new proposals. say: shows a message.
+    Args:
+        ui: Widgets by name.
+        worker: Background process.
+        onChanged: Function called when there are new proposals.
+        say: Function that shows a message.
     """
 
     def __init__(self, ui, worker: Worker, onChanged: Callable[[], None], say: Callable[[str], None]) -> None:
@@ -45,7 +49,7 @@ class PrepareSection(Section):
         self.update()
 
     def update(self) -> None:
-        """Offer the models that there are, and show which is chosen."""
+        """Show the list of models and the selected one."""
         ui, state = self._ui, self._state
         self._cards = {} if self._project is None else _classifiers(self._project.models_folder)
         box, model = ui.proposalModelBox, "" if state is None else state.proposalModel
@@ -57,12 +61,12 @@ class PrepareSection(Section):
 
     @property
     def arguments(self) -> list[str]:
-        """Options of `cac project prepare` for the chosen model."""
+        """Options of `cac project prepare` for the selected model."""
         card = self._cards.get(self._state.proposalModel) if self._state is not None else None
         return [] if card is None else ["--model", str(card)]
 
     def cancel(self) -> None:
-        # What is prepared stays.
+        # Finished proposals are kept.
         if self._worker.isRunning:
             self._worker.cancel()
             self.update()
@@ -101,7 +105,7 @@ class PrepareSection(Section):
         self.update()
 
     def _isStale(self) -> bool:
-        """Whether a proposal is by another model than the chosen one."""
+        """True if any proposal is by another model than the selected one."""
         model = self._state.proposalModel
         proposals = [read_proposal(self._project, scan.id) for scan in self._project.scans]
         models = [set(proposal.models) for proposal in proposals if proposal is not None and proposal.probabilities]

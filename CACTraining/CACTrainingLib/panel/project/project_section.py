@@ -1,4 +1,4 @@
-"""The page of the project: its folder, its scans and their use, what is missing, and how far annotators agree."""
+"""The project page: folder, scans and their use, findings, and agreement of annotators."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -30,16 +30,19 @@ SCAN_TITLES = ("Scan", "Patient", "Use", "Annotated by")
 _MOST_ROWS = 8
 _LAST_PROJECT = "CACTraining/lastProject"
 _MESSAGES = 8
-"""So many are shown of those that a command leaves behind."""
+"""Most messages of a command that are shown."""
 
 AGREEMENT_TITLES = ("Annotators", "Scans", "Slices", "κ", "Same", "Dice\nregions", "Dice\nheart")
 
 
 class ProjectSection(Section):
-    """The widgets of the page.
+    """Widgets of the project page.
 
-    worker: runs what takes long. onProject: called with the project after it was opened or its scans have changed, and
-    with None when none is open. onRemedy: called with the remedy that a finding offers, and the id of its scan.
+    Args:
+        ui: Widgets by name.
+        worker: Background process.
+        onProject: Function called with the project when it is opened or changed, with None when it is closed.
+        onRemedy: Function called with the remedy of a finding and the id of its scan.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class ProjectSection(Section):
     def project(self) -> Project | None:
         return self._project
 
-    # What the panel tells
+    # Calls of the panel
 
     def setProject(self, project: Project | None) -> None:
         """Show another project; None for none."""
@@ -96,7 +99,7 @@ class ProjectSection(Section):
         self.update()
 
     def updateParameters(self) -> None:
-        """Open the project that the state names, and show the rest of the state."""
+        """Open the project of the state."""
         state, ui = self._state, self._ui
         if state.projectFolder != self._folder:
             self.cancel()
@@ -106,11 +109,11 @@ class ProjectSection(Section):
             self._openFolder(state.projectFolder)
 
     def update(self) -> None:
-        """Show the project as it is in its folder."""
+        """Show the project."""
         ui, project = self._ui, self._project
         scans = () if project is None else project.scans
         missing = set() if project is None else {scan.id for scan in project.missing()}
-        # Who annotates blind must not learn from a scan's state which one it is.
+        # A scan's state could identify it to a blind annotator.
         blind = self._state is not None and self._state.blind
         ui.scanTable.setRowCount(len(scans))
         for row, scan in enumerate(scans):
@@ -144,7 +147,7 @@ class ProjectSection(Section):
         return "\n".join([*lines, *(f"⚠ {warning}" for warning in project.warnings)])
 
     def _states(self, scanId: str) -> str:
-        """Who has annotated a scan."""
+        """Names of a scan's annotators."""
         return ", ".join(self._try(lambda: annotators(self._project, scanId)) or ())
 
     def _showButtons(self) -> None:
@@ -176,10 +179,10 @@ class ProjectSection(Section):
         more = [_("{count} more messages.").format(count=len(lines) - _MESSAGES)] if len(lines) > _MESSAGES else []
         self._say("\n".join(lines[:_MESSAGES] + more))
 
-    # What the user does
+    # Actions of the user
 
     def _take(self, create: bool) -> None:
-        """Open or make a project. The one that is open stays when that fails."""
+        """Open or create a project; the present one stays open if that fails."""
         title = _("Folder for the new project") if create else _("Folder of the project")
         folder = self._ui.projectFolderEdit.currentPath or self._askForFolder(title)
         if not folder:
@@ -188,7 +191,7 @@ class ProjectSection(Section):
         if project is None:
             return
         self._say("")
-        self._setAndReport(project)
+        self._replaceProject(project)
         self._ui.projectFolderEdit.setCurrentPath(self._folder)
         self._state.projectFolder = self._folder
         slicer.app.userSettings().setValue(_LAST_PROJECT, self._folder)
@@ -196,15 +199,15 @@ class ProjectSection(Section):
     def _openFolder(self, folder: str) -> None:
         """Open the project that a scene names."""
         self._say("")
-        self._setAndReport(self._try(lambda: Project.open(Path(folder))) if folder else None)
-        self._folder = folder  # what fails is not to be tried again with every change
+        self._replaceProject(self._try(lambda: Project.open(Path(folder))) if folder else None)
+        self._folder = folder  # a folder that fails is not tried again with every change
 
-    def _setAndReport(self, project: Project | None) -> None:
+    def _replaceProject(self, project: Project | None) -> None:
         self.setProject(project)
         self._onProject(project)
 
     def _changed(self) -> None:
-        """The project's scans are others now."""
+        """Reload the project after its scans have changed."""
         self._try(self._project.reload)
         self.update()
         self._onProject(self._project)
@@ -219,7 +222,7 @@ class ProjectSection(Section):
         self._sayAll([*counts, reason, *self._warnings()])
 
     def _try(self, call: Callable[[], object]) -> object | None:
-        """What a call returns; None, with the reason shown, when it fails."""
+        """Call a function and return its result; None, after showing the reason, if it fails."""
         try:
             return call()
         except (CTError, OSError) as error:
@@ -245,7 +248,7 @@ class ProjectSection(Section):
         self._changed()
 
     def _relocate(self) -> None:
-        """Look for the missing scans, or for all, below another folder than the one they share."""
+        """Search for the missing scans, or all, below a new folder in place of their common one."""
         scans = self._project.missing() or list(self._project.scans)
         old = os.path.commonpath([scan.ct.parent for scan in scans])
         new = self._askForFolder(_("Where is {folder} now?").format(folder=old))
@@ -260,7 +263,7 @@ class ProjectSection(Section):
         self._say(reason or text.format(count=result["count"], missing=result["missing"]))
 
     def select(self, scanId: str) -> None:
-        """Choose the row of a scan, to give its patient a use; none for an id that is not there."""
+        """Select a scan's row, so that its patient can be assigned a use; no row for an unknown id."""
         rows = [row for row, scan in enumerate(self._project.scans) if scan.id == scanId]
         self._ui.scanTable.setCurrentCell(rows[0] if rows else -1, 0)
         self._ui.useBox.setFocus()
@@ -279,7 +282,7 @@ class ProjectSection(Section):
         self._checkInSight.start()
 
     def _fill(self, table, rows: list[tuple[str, ...]], numbers: Sequence[int] = ()) -> None:
-        """Show a table, when it has rows. numbers: columns of numbers."""
+        """Fill a table and hide it without rows; `numbers` are its numeric columns."""
         table.setVisible(bool(rows))
         table.setRowCount(len(rows))
         for row, texts in enumerate(rows):
@@ -296,7 +299,9 @@ class ProjectSection(Section):
             interval = "" if kappa["low"] is None else f" [{kappa['low']:.2f}, {kappa['high']:.2f}]"
             agreements = (_number(pair[key]["value"]) for key in ("same", "regions", "heart"))
             counts = str(pair["scans"]), str(pair["slices"])
-            rows.append((f"{pair['first']} – {pair['second']}", *counts, _number(kappa["value"]) + interval, *agreements))
+            rows.append(
+                (f"{pair['first']} – {pair['second']}", *counts, _number(kappa["value"]) + interval, *agreements)
+            )
         self._fill(self._ui.agreementTable, rows, range(1, 7))
         nobody = _("No scan was annotated by two annotators, or by one beside a known ground truth.")
         self._sayAll([reason or ("" if rows else nobody), *self._warnings()])
@@ -304,7 +309,7 @@ class ProjectSection(Section):
             self._checkInSight.start()
 
     def _run(self, text: str, arguments: list[str], onEnd: Callable[[str, list[dict]], None]) -> None:
-        """Run a command in the background. onEnd: called with why it failed, or "", and the events it reported."""
+        """Run a command in the background; onEnd takes the reason of a failure, or "", and the events."""
         events: list[dict] = []
 
         def onWorkerEnd(reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The work list: which scans are to be annotated, how far each is, and which comes next."""
+"""The work list: scans to annotate, their progress, and the next scan."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -25,10 +25,7 @@ _MOST_ROWS = 5
 
 
 class WorkListSection(Section):
-    """The widgets of the work list.
-
-    onOpen: called with the id of the scan that is to be opened, and with what it is called here.
-    """
+    """Widgets of the work list. `onOpen` is called with the id of the scan to open and its displayed name."""
 
     def __init__(self, ui, onOpen: Callable[[str, str], None]) -> None:
         self._ui = ui
@@ -52,7 +49,7 @@ class WorkListSection(Section):
         self.update()
 
     def update(self) -> None:
-        """List the scans of the project anew."""
+        """List the scans of the project."""
         ui, state = self._ui, self._state
         selected = self.selected
         self._items, self._names = [], {}
@@ -90,12 +87,12 @@ class WorkListSection(Section):
         return self._items[row].scan.id if 0 <= row < len(self._items) else ""
 
     def select(self, scanId: str) -> None:
-        """Choose a scan's row."""
+        """Select a scan's row."""
         row = next((row for row, item in enumerate(self._items) if item.scan.id == scanId), -1)
         self._ui.workTable.setCurrentCell(row, 0)
 
     def showProgress(self, scanId: str, done: int, count: int, unsure: int) -> None:
-        """Show how far a scan is, without reading all others again."""
+        """Update one scan's progress without reading the others again."""
         row = next((row for row, item in enumerate(self._items) if item.scan.id == scanId), None)
         if row is not None:
             table = self._ui.workTable
@@ -106,7 +103,7 @@ class WorkListSection(Section):
             hideEmptyColumns(table)
 
     def openNext(self) -> None:
-        """Open the next scan, downwards and then from the top, that is neither done nor missing."""
+        """Open the next scan that is neither done nor missing, downwards and then from the top."""
         if self._project is None:
             return
         opened = self._state.scanId

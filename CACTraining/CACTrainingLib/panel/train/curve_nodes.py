@@ -1,4 +1,4 @@
-"""The curves of a training as Slicer plots: a chart of its loss and one of its validation, updated in place."""
+"""Curves of a training as Slicer plots: a chart of the loss and one of the validation, updated in place."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N806
@@ -15,25 +15,25 @@ from slicer import vtkMRMLPlotChartNode
 from slicer.i18n import tr as _
 
 LAYOUT_ID = 20775
-"""Above those that Slicer keeps for itself. Saved with a scene, so it must not change."""
+"""Id of the layout, above Slicer's reserved ones. Saved with scenes, so it must not change."""
 
 LOSS, METRICS = "training", "validation"
 """Kinds of charts; a curve's name begins with the kind of its chart."""
 
 RUN_ATTRIBUTE, KIND_ATTRIBUTE = "CAC.run", "CAC.curves"
-"""Of chart nodes: the folder of the run, and the kind of the chart."""
+"""Attributes of chart nodes: folder of the run, kind of the chart."""
 
 SHOWN_METRICS = (
     *("dice", "auc", "sensitivity", "false_positive_rate", "accuracy"),
     *("overlap", "precision", "captured", "covered_clean"),
 )
-"""Metrics between 0 and 1 that tell how good a network is. Others, such as masses, have scales of their own."""
+"""Validation metrics between 0 and 1. Other metrics, such as masses, have other scales."""
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999")
-"""Told apart by those who do not tell red from green, too (Okabe and Ito, 2008)."""
+"""Palette for colour-blind readers (Okabe and Ito, 2008)."""
 
 _LEGEND_ROOM = 1.25
-"""The legend lies in the upper right corner, where the best part of a curve would be."""
+"""Factor between the x axis and the curves, which leaves room for the legend at the upper right."""
 _LEGEND_POINTS = 14
 _MARGIN = 1.05
 _VIEWS = {LOSS: "CACTrainingLoss", METRICS: "CACTrainingMetrics"}
@@ -43,9 +43,12 @@ Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 
 
 def updateCharts(run: str, name: str, curves: Curves) -> dict[str, vtkMRMLPlotChartNode]:
-    """Bring the charts of a run up to its curves; returns them by kind, those that have something to show.
+    """Update the charts of a run; return its charts by kind, without empty ones.
 
-    run: the run's folder, by which its charts are found again. name: of the run, for titles.
+    Args:
+        run: Folder of the run, by which its charts are found again.
+        name: Name of the run, for titles.
+        curves: Curves of the run.
     """
     charts = chartsOf(run)
     for kind, title in ((LOSS, _("{name}: loss")), (METRICS, _("{name}: validation"))):
@@ -57,19 +60,19 @@ def updateCharts(run: str, name: str, curves: Curves) -> dict[str, vtkMRMLPlotCh
 
 
 def chartsOf(run: str) -> dict[str, vtkMRMLPlotChartNode]:
-    """The charts of a run that are in the scene, by kind."""
+    """Find the charts of a run in the scene, by kind."""
     charts = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
     return {chart.GetAttribute(KIND_ATTRIBUTE): chart for chart in charts if chart.GetAttribute(RUN_ATTRIBUTE) == run}
 
 
 def isShown() -> bool:
-    """Whether the layout of curves is the one shown."""
+    """True if the layout of curves is active."""
     layoutNode = _layoutNode()
     return layoutNode is not None and layoutNode.GetViewArrangement() == LAYOUT_ID
 
 
 def show(charts: Mapping[str, vtkMRMLPlotChartNode]) -> None:
-    """Show charts in our layout. Does nothing without a main window."""
+    """Show charts in the layout of curves. Does nothing without a main window."""
     layoutNode = _layoutNode()
     if layoutNode is None:
         return
@@ -100,7 +103,7 @@ def _layoutDescription() -> str:
 
 
 def _curvesOfChart(curves: Curves, kind: str) -> Curves:
-    """Those that belong to a chart, by their name in it. Of metrics that nobody chose, those that are proportions."""
+    """Select the curves of a chart, by their name in it: SHOWN_METRICS, or else all metrics that are proportions."""
     part = {name.partition("/")[2]: curve for name, curve in curves.items() if name.startswith(f"{kind}/") and curve[0]}
     if kind == LOSS:
         return part
@@ -109,7 +112,7 @@ def _curvesOfChart(curves: Curves, kind: str) -> Curves:
 
 
 def _plot(chart: vtkMRMLPlotChartNode | None, kind: str, curves: Curves) -> vtkMRMLPlotChartNode:
-    """A chart of curves, a new one for None. It is not saved with the scene, where it would be stale."""
+    """Plot curves in a chart, a new one for None. Charts are not saved with the scene, where they would be outdated."""
     columns = _columns(curves)
     nodes = {} if chart is None else {"chart": chart, "series": _seriesOf(chart)}
     tables = [series.GetTableNode() for series in nodes.get("series", ())]
@@ -125,7 +128,7 @@ def _plot(chart: vtkMRMLPlotChartNode | None, kind: str, curves: Curves) -> vtkM
         node.SetSaveWithScene(False)
     chart.SetAttribute(KIND_ATTRIBUTE, kind)
     chart.SetLegendFontSize(_LEGEND_POINTS)
-    # Axes as long as the curves: VTK makes them so by itself only when a plot is added.
+    # VTK fits the axes to the curves only when a plot is added.
     steps, *values = columns.values()
     highest = max(float(np.nanmax(column)) for column in values)
     chart.SetXAxisRangeAuto(False)
@@ -142,11 +145,11 @@ def _seriesOf(chart: vtkMRMLPlotChartNode) -> list:
 
 
 def _columns(curves: Curves) -> dict[str, np.ndarray]:
-    """A column of all steps, and one for each curve that is no number where it has none."""
+    """Column of all steps, and a column for each curve with NaN at steps without a value."""
     steps = sorted({step for steps_of_curve, _values in curves.values() for step in steps_of_curve})
     columns = {"step": np.array(steps, float)}
     for name, (steps_of_curve, values) in curves.items():
         column = columns[name.replace("_", " ")] = np.full(len(steps), math.nan)
         column[np.searchsorted(steps, steps_of_curve)] = values
-    # A line of one point is an error in VTK.
+    # VTK cannot draw a line of one point.
     return {name: np.repeat(values, 2) if len(steps) == 1 else values for name, values in columns.items()}

@@ -1,6 +1,6 @@
-"""The trainings of a project: how far each is, its curves and samples; stop and resume.
+"""Trainings of a project: progress, curves and samples; stop and resume.
 
-Nothing here owns a training: it runs as a process of its own, and all that is shown is read from its folder.
+A training runs as an independent process; its state is read from its folder.
 """
 
 # Slicer's naming.
@@ -31,21 +31,23 @@ if TYPE_CHECKING:
 POLL_MILLISECONDS = 1000
 TITLES = ("Name", "Network", "State", "Step", "Best")
 COLUMN_LETTERS = (13, 10, 8, 7)
-"""Widths of all columns but the last, which takes the rest."""
+"""Widths of all columns in characters, except the last, which is stretched."""
 
 UNDER_WAY = ("starting", "running")
 
 _SELECTION_METRICS = ("score", "dice", "overlap", "auc")
-"""What the best validation is chosen by, of territories, heart, calcium map and slices."""
+"""Metric by which the best validation is selected, for territories, heart, calcium map and slices."""
 
 _MOST_ROWS = 6
 
 
 class RunsSection(Section):
-    """The list of trainings, and the chosen one.
+    """The list of trainings and the selected one.
 
-    panel: the page's widget; what is on disk is looked at only while it can be seen. onShown: called when it comes to
-    be seen.
+    Args:
+        ui: Widgets by name.
+        panel: Widget of the page; trainings are read only while it is visible.
+        onShown: Function called when the page becomes visible.
     """
 
     def __init__(self, ui, panel, onShown: Callable[[], None]) -> None:
@@ -75,7 +77,7 @@ class RunsSection(Section):
         self._timer.start()
 
     def setProject(self, project: Project | None) -> None:
-        """Show the trainings of another project; None for none."""
+        """Set another project; None for none."""
         self._project = project
         self._runs = {}
         self._message = ""
@@ -92,10 +94,10 @@ class RunsSection(Section):
         self._showRun()
 
     def poll(self) -> None:
-        """Look again at what can have changed: trainings under way, and the one that is shown."""
+        """Read the running trainings and the selected one again."""
         visible = self._state is not None and self._panel.visible
-        hasAppeared, self._visible = visible and not self._visible, visible
-        if hasAppeared:
+        has_appeared, self._visible = visible and not self._visible, visible
+        if has_appeared:
             self._runs = {}
             self._onShown()
         if not visible or self._project is None:
@@ -106,13 +108,13 @@ class RunsSection(Section):
         self.update()
 
     def choose(self, name: str) -> None:
-        """Show a training that was just started."""
+        """Select a new training."""
         self._message = ""
         self._runs.pop(name, None)
         self._state.shownRun = name
 
     def cancel(self) -> None:
-        # Trainings go on.
+        # Trainings continue.
         self._timer.stop()
 
     def _folder(self, name: str) -> Path:
@@ -145,7 +147,7 @@ class RunsSection(Section):
             self._state.shownRun = list(self._runs)[row]
             self.update()
 
-    # The training that is shown
+    # The selected training
 
     def _showRun(self) -> None:
         from ...training import background as training_runs
@@ -166,7 +168,7 @@ class RunsSection(Section):
         self._setSamples([] if run is None else training_runs.sample_pictures(folder))
 
     def _charts(self, folder: Path, run: RunState) -> dict:
-        """The run's charts; its curves are read again only when it has written some."""
+        """Charts of a run; its curves are read again only after its file has changed."""
         from ...training import background as training_runs
         from ...training.curves import METRICS
 
@@ -192,7 +194,9 @@ class RunsSection(Section):
     def _stop(self, *_args: object) -> None:
         from ...training import background as training_runs
 
-        self._command(_("It could not be stopped: {error}"), lambda: training_runs.stop(self._folder(self._selectedRun.name)))
+        self._command(
+            _("It could not be stopped: {error}"), lambda: training_runs.stop(self._folder(self._selectedRun.name))
+        )
 
     def _resume(self, *_args: object) -> None:
         from CACScoringLib.panel.process import workerCommand
@@ -216,13 +220,13 @@ class RunsSection(Section):
     def _setSamples(self, samples: list[tuple[int, Path]]) -> None:
         ui = self._ui
         at_end = ui.sampleSlider.value >= len(self._samples) - 1
-        isAnotherRun = samples[:1] != self._samples[:1]
+        is_another_run = samples[:1] != self._samples[:1]
         self._samples = samples
         for widget in (ui.sampleLabel, ui.sampleRow):
             widget.setVisible(bool(samples))
         self._filling = True
         ui.sampleSlider.setRange(0, max(0, len(samples) - 1))
-        if at_end or isAnotherRun:
+        if at_end or is_another_run:
             ui.sampleSlider.setValue(len(samples) - 1)
         self._filling = False
         self._showSample()
@@ -240,13 +244,13 @@ class RunsSection(Section):
 
 
 def stateNames() -> dict[str, str]:
-    """What a training's states are called."""
+    """Titles of a training's states."""
     names = {"starting": _("starting …"), "running": _("running"), "stopped": _("stopped")}
     return {**names, "failed": _("failed"), "done": _("done")}
 
 
 def bestOf(run: RunState) -> str:
-    """What the best validation so far was chosen by; empty before the first."""
+    """Selection metric and value of the best validation; empty before the first."""
     metric = next((name for name in _SELECTION_METRICS if name in run.best), None)
     return "" if metric is None else f"{metric} {run.best[metric]:.3f}"
 

@@ -1,4 +1,4 @@
-"""The page of training: a new training with the check of what it needs, and the trainings that there are."""
+"""The training page: form and check of a new training, and the list of trainings."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -37,13 +37,13 @@ from .training_options import (
 )
 
 CHECK_MILLISECONDS = 300
-"""After the last change, so that the project is not looked through at every letter of a name."""
+"""Delay in milliseconds between the last change and the check, so that typing does not check at every letter."""
 
 _MOST_FINDINGS = 6
 
 
 class TrainSection(Section):
-    """The page. worker: looks for what a training lacks. onRemedy: as of `ProjectSection`."""
+    """The training page; its worker checks the project, and onRemedy is that of `ProjectSection`."""
 
     def __init__(self, ui, worker: Worker, onRemedy: Callable[[str, str], None]) -> None:
         from ...training.settings import LoopSettings
@@ -78,7 +78,7 @@ class TrainSection(Section):
         self.update()
 
     def setProject(self, project: Project | None) -> None:
-        """Show another project, or one that has changed; None for none."""
+        """Set another project, or the changed one; None for none."""
         self._project = project
         self.runs.setProject(project)
         self.refresh()
@@ -109,17 +109,17 @@ class TrainSection(Section):
         self.runs.update()
 
     def refresh(self) -> None:
-        """Look again at what others may have changed: annotators, models, the project."""
+        """Read annotators, models and packages again."""
         self._choicesOf = self._checkedKey = None
         self._missing = missingPackages(TRAINING_REQUIREMENTS)
         self.update()
 
     def learnFromLabels(self) -> None:
-        """Choose the training of the calcium map that needs slice labels alone."""
+        """Select the training of the calcium map from slice labels."""
         self._state.trainNetwork, self._state.trainMethod = Network.DECOMPOSITION, TrainMethod.LABELS
 
     def check(self) -> None:
-        """Begin to look for what the training lacks."""
+        """Start the check of the project for this training."""
         state, project = self._state, self._project
         self._timer.stop()
         self._worker.cancel()
@@ -147,7 +147,7 @@ class TrainSection(Section):
         self._worker.start(command, onEnd, onEvent=onEvent)
 
     def cancel(self) -> None:
-        # Trainings go on.
+        # Trainings continue.
         self._timer.stop()
         self._worker.cancel()
         self.runs.cancel()
@@ -218,7 +218,7 @@ class TrainSection(Section):
     def _refuse(self, reason: str) -> None:
         self.ui.trainCheckLabel.setText(f"✗ {escape(reason)}")
 
-    # Boxes that no connector fills
+    # Boxes without a connector
 
     def _fillChoices(self) -> None:
         state, ui = self._state, self.ui
@@ -238,7 +238,7 @@ class TrainSection(Section):
         return sorted({name for scan in scans for name in annotators(project, scan.id)})
 
     def _networkChosen(self, *_args: object) -> None:
-        # A model of another network, which cannot be gone on with.
+        # The selected start is a model for another network.
         self._state.trainStart = ""
 
     def _set(self, parameter: str, value: str) -> None:

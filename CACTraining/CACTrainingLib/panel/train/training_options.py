@@ -1,4 +1,4 @@
-"""What the page of training asks for, as arguments of `cac train`, and what it needs to run."""
+"""Arguments of `cac train` for the training page's settings."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -18,10 +18,10 @@ from ..model_cards import cardsIn
 from ..parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
 
 LOOP_FIELDS = ("minutes", "steps", "patience")
-"""Of `LoopSettings`, in the order of the form. Each is a parameter of the panel's state, where 0 leaves it as it is."""
+"""Fields of `LoopSettings` in the order of the form; each is a parameter of the state, where 0 means the preset's."""
 
 SHORT_STEPS, VALIDATIONS = 1000, 5
-"""A training of fewer steps is validated so often; otherwise none might come before its end."""
+"""Steps below which a training is validated VALIDATIONS times, so that a short one is validated at all."""
 
 STARTS = {
     "heart": ("heart",),
@@ -29,14 +29,11 @@ STARTS = {
     "slices": ("slices", "decomposition"),
     "decomposition": ("decomposition",),
 }
-"""Networks whose weights a training can begin with."""
+"""Networks whose weights a training can start from."""
 
 
 def startsFor(network: Network, project: Project | None) -> list[tuple[str, str]]:
-    """Models that fit a network, by name and place, and paths of their cards: CAC's, the user's, and the project's.
-
-    Cards that cannot be read are left out, for nothing can begin with them.
-    """
+    """List CAC's, the user's and the project's models that a network can start from, by title and path of the card."""
     from CACScoringLib.models.cards import alternatives_folder, bundled_folder, user_folder
 
     comes = _("comes with CAC")
@@ -52,19 +49,19 @@ def startsFor(network: Network, project: Project | None) -> list[tuple[str, str]
 
 
 def parameterOf(name: str) -> str:
-    """The parameter that holds a setting of a training."""
+    """Name of the state's parameter for a setting of a training."""
     return f"train{name.capitalize()}"
 
 
 def nameOf(state: CACTrainingParameterNode, names: Sequence[str]) -> str:
-    """The name of the new model: the one given, or the first that is free."""
+    """Name of the new model: the user's, or the first free one."""
     if state.trainName:
         return state.trainName
     return next(name for n in range(1, len(names) + 2) if (name := f"{state.trainNetwork.value}-{n}") not in names)
 
 
 def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list[str]:
-    """Arguments of `cac`, without those that are defaults. data: the project's folder. output: the model's path."""
+    """Arguments of `cac` for a training, without defaults, from the project's folder and the model's path."""
     arguments, scans = ["train", state.trainNetwork.value], state.trainNetwork.learnsFromScans
     if scans:
         arguments += ["--data", data]
@@ -86,7 +83,7 @@ def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list
 
 
 def _presetOf(state: CACTrainingParameterNode) -> str:
-    """The command line's name of the size, and of the method where it is not the usual one."""
+    """Preset of the command line for the size and, unless supervised, the method."""
     if state.trainNetwork == Network.TERRITORIES and state.trainPreset == Preset.PAPER:
         return "large"  # nobody has published it
     if state.trainNetwork == Network.DECOMPOSITION and state.trainMethod != TrainMethod.SUPERVISED:
@@ -95,7 +92,7 @@ def _presetOf(state: CACTrainingParameterNode) -> str:
 
 
 def commandsElsewhere(state: CACTrainingParameterNode, project: Project, name: str) -> str:
-    """The same training as commands for a machine to which the project's folder is copied: alone, and on two GPUs."""
+    """Commands of the same training for a copy of the project on another machine: on one device, and on two GPUs."""
     folder = project.folder.name
     arguments = argumentsOf(state, folder, f"{folder}/models/{name}")
     if "--start" in arguments:
@@ -107,7 +104,7 @@ def commandsElsewhere(state: CACTrainingParameterNode, project: Project, name: s
 
 
 def _placeElsewhere(card: Path, project: Project) -> str:
-    """Of a model beside the project's folder, or in CAC's own; others have to be copied too."""
+    """Path of a card on another machine: in CAC's folder, in the project's, or else a copied file."""
     from CACScoringLib.models.cards import bundled_folder
 
     if bundled_folder() in card.parents:
@@ -116,13 +113,13 @@ def _placeElsewhere(card: Path, project: Project) -> str:
 
 
 def isName(name: str) -> bool:
-    """Whether a model can be called so."""
+    """True if a name is valid for a model."""
     from CACScoringLib.models.cards import NAME
 
     return NAME.fullmatch(name) is not None
 
 
 def modelNames(folder: Path) -> list[str]:
-    """Names that are taken in a folder of models, by models and by trainings."""
+    """Names of the models and trainings in a folder."""
     cards = {path.stem for path in folder.glob("*.json")}
     return sorted(cards | {path.name.removesuffix(".training") for path in folder.glob("*.training")})

@@ -1,4 +1,4 @@
-"""Lesion regions and hearts in Slicer's segment editor: where they begin, when they are saved, and on which grid."""
+"""Lesion regions and hearts in Slicer's segment editor: initial mask, saving, and grid."""
 
 import numpy as np
 import pytest

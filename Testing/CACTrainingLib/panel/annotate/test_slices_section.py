@@ -1,4 +1,4 @@
-"""Slice labels: keys, what comes next, what is saved, and when keys mean nothing."""
+"""Slice labels: keys, next slices, saving, and inactive keys."""
 
 import pytest
 import slicer
@@ -14,7 +14,7 @@ FIRST = 1
 
 
 def saved(driver) -> dict[int, SliceLabel]:
-    """The labels as another program finds them."""
+    """Labels on the disk."""
     return slice_annotations(driver.project, driver.opened.scan.id, "AB").labels
 
 
@@ -48,11 +48,11 @@ class TestLabelling:
 
     def test_time_is_that_of_looking(self, labelling, clock, project):
         labelling.show(1)
-        labelling.goOn()
+        labelling.resume()
         clock.now += 2
         labelling.pause()
         clock.now += 100
-        labelling.goOn()
+        labelling.resume()
         clock.now += 1.5
         labelling.label(1, VISIBLE)
         labelling.show(2)
@@ -100,7 +100,7 @@ class TestKeys:
         assert presses == 8
         assert "All slices" in annotating.ui.slicesStatusLabel.text
         assert annotating.rows(annotating.ui.workTable)[0]["State"] == "done"
-        # What was said can still be changed.
+        # Labels can still be changed.
         annotating.key("U")
         assert saved(annotating)[current(annotating)] == UNSURE
 
@@ -123,7 +123,7 @@ class TestKeys:
 
 
 class TestSaving:
-    def test_a_full_disk_is_told_and_the_slice_stays(self, annotating, monkeypatch):
+    def test_a_full_disk_is_reported_and_the_slice_stays(self, annotating, monkeypatch):
         def full(self, line):
             raise OSError(28, "No space left on device")
 

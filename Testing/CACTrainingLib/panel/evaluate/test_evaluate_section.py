@@ -1,4 +1,4 @@
-"""The page of evaluation: studies in the background, what they found shown inside Slicer, and installing models."""
+"""The evaluation page: studies in the background, view of their results, and installation of models."""
 
 import json
 import math
@@ -30,7 +30,7 @@ def project(tmp_path):
 
 @pytest.fixture
 def models(tmp_path, monkeypatch):
-    """Where the user's models are installed."""
+    """Folder of the user's models."""
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     return tmp_path / "installed"
 
@@ -53,13 +53,13 @@ def section(driver):
 
 
 def choose(box, text: str) -> None:
-    """Choose the entry of a box that begins so."""
+    """Select the entry of a box that begins with a text."""
     box.setCurrentIndex(next(n for n in range(box.count) if box.itemText(n).startswith(text)))
     slicer.app.processEvents()
 
 
 def look_again(driver) -> None:
-    """Leave the page and come back, as after something was made elsewhere."""
+    """Leave the page and come back, so that it reads the folders again."""
     driver.tab("project")
     driver.tab("evaluate")
 
@@ -92,13 +92,13 @@ class TestStudies:
         assert "Cancelled" in ui.evaluateStatusLabel.text
         assert (ui.evaluateButton.text, ui.evaluateStudyBox.enabled) == ("Evaluate", True)
 
-    def test_failure_and_warnings_are_said(self, driver, section):
+    def test_failure_and_warnings_are_shown(self, driver, section):
         section.ui.evaluateButton.click()
         driver.process.say(line(event="warning", code="x", message="Two of the patients were trained on."))
         driver.process.say(line(event="failed", message="There is nothing to study.", exit_code=3))
         driver.process.end(3)
-        said = section.ui.evaluateStatusLabel.text
-        assert said == "There is nothing to study.\n⚠ Two of the patients were trained on."
+        status = section.ui.evaluateStatusLabel.text
+        assert status == "There is nothing to study.\n⚠ Two of the patients were trained on."
         assert section.ui.evaluateButton.enabled
 
     def test_comparison_takes_two_models_of_one_network(self, driver, section, project):
@@ -107,8 +107,8 @@ class TestStudies:
         untrained("slices", "other", project.models_folder)
         choose(ui.evaluateStudyBox, "Comparison")
         choose(ui.evaluateModelBox, "first")
-        for other in ("none", "first", "other"):
-            choose(ui.evaluateOtherBox, other)
+        for name in ("none", "first", "other"):
+            choose(ui.evaluateOtherBox, name)
             assert not ui.evaluateButton.enabled
             assert "two models of one network" in ui.evaluateStudyText.text
         choose(ui.evaluateOtherBox, "second")
@@ -196,7 +196,7 @@ class TestInstall:
         return slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode()
 
     def press(self, section, name: str) -> str:
-        """Press a button, and wait for what is said in the end."""
+        """Press a button; return the message at its end."""
         getattr(section.ui, f"{name}Button").click()
         while section._worker.isRunning:
             slicer.app.processEvents()
@@ -231,7 +231,7 @@ class TestInstall:
         assert "map is calibrated" in section.ui.installLabel.text
         assert section.ui.calibrateButton.text == "Calibrate"
 
-    def test_model_that_is_gone_is_told(self, section, scoring, project):
+    def test_model_that_is_gone_is_reported(self, section, scoring, project):
         untrained("decomposition", "map", project.models_folder)
         section.update()
         choose(section.ui.installModelBox, "map")
@@ -250,7 +250,7 @@ class TestInstall:
         assert find_model("slices", "other").origin == "user"
         assert scoring.slicesModel == "other"
 
-    def test_a_file_that_is_no_card_is_told(self, section, tmp_path):
+    def test_a_file_that_is_no_card_is_refused(self, section, tmp_path):
         (tmp_path / "no.json").write_text("{}", encoding="utf-8")
         section.install._askForFile = lambda title: str(tmp_path / "no.json")
         section.ui.installFileButton.click()
@@ -281,8 +281,8 @@ class TestInstall:
         path.write_text(json.dumps({**content, "preprocessing_version": 99}), encoding="utf-8")
         section.update()
         assert "prepared by version 99" in section.ui.cardLabel.text
-        said = self.press(section, "install")
-        assert "nothing was changed" in said
-        assert "version 99" in said
+        message = self.press(section, "install")
+        assert "nothing was changed" in message
+        assert "version 99" in message
         assert scoring.slicesModel == ""
         assert not list(models.glob("*.json"))

@@ -1,4 +1,4 @@
-"""The page of the project: making, opening, filling and splitting one, and what is said when something is wrong."""
+"""The project page: creating, opening, filling and splitting a project, and messages about faults."""
 
 import shutil
 
@@ -44,15 +44,15 @@ class TestFolder:
 
     @pytest.mark.parametrize("content", [None, "{", '{"schema": "cac-project/99", "name": "x"}', '{"name": "x"}'])
     def test_what_is_no_project_is_refused_and_the_open_one_stays(self, opened, tmp_path, content):
-        other = tmp_path / "other"
-        other.mkdir()
+        folder = tmp_path / "other"
+        folder.mkdir()
         if content is not None:
-            (other / "project.json").write_text(content, encoding="utf-8")
-        before = opened.project
-        opened.open_project(other)
-        assert str(other) in status(opened)
-        assert opened.project is before
-        assert opened.state.projectFolder == str(before.folder)
+            (folder / "project.json").write_text(content, encoding="utf-8")
+        former = opened.project
+        opened.open_project(folder)
+        assert str(folder) in status(opened)
+        assert opened.project is former
+        assert opened.state.projectFolder == str(former.folder)
 
 
 class TestAnnotator:

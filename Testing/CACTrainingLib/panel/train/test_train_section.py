@@ -1,4 +1,4 @@
-"""The page of training: what it asks the command line for, what hinders it, and following what runs."""
+"""The training page: arguments of the command line, checks, and the list of trainings."""
 
 import json
 import os
@@ -47,8 +47,8 @@ def section(driver):
     return driver.widget.train
 
 
-def checked(driver, *findings: tuple[str, str]) -> None:
-    """The check ends, having found this: severity and message."""
+def finish_check(driver, *findings: tuple[str, str]) -> None:
+    """End the check with findings, each a severity and a message."""
     driver.widget.train.check()
     for severity, message in findings:
         driver.process.say(line(event="finding", severity=severity, message=message, scans=[], remedy="prepare"))
@@ -59,8 +59,8 @@ def checked(driver, *findings: tuple[str, str]) -> None:
 
 
 class TestCheck:
-    def test_error_hinders_and_is_said_first(self, driver, section):
-        checked(driver, ("warning", "Only two patients."), ("error", "No labels."))
+    def test_error_blocks_the_training_and_is_listed_first(self, driver, section):
+        finish_check(driver, ("warning", "Only two patients."), ("error", "No labels."))
         remedy = '<a href="prepare/">Prepare all</a>'
         assert section.ui.trainCheckLabel.text == f"✗ No labels. {remedy}<br>⚠ Only two patients. {remedy}"
         assert not section.ui.trainStartButton.enabled
@@ -73,7 +73,7 @@ class TestCheck:
         assert not section.ui.trainStartButton.enabled
 
     def test_missing_packages_are_installed_first(self, driver, section, monkeypatch):
-        """Even the check needs them."""
+        """The check needs the packages, too."""
         missing, installed = {"torch>=2.13"}, []
 
         def install(requirement: str, **_options) -> None:
@@ -97,12 +97,12 @@ class TestCheck:
 
 class TestArguments:
     def arguments(self, driver, monkeypatch) -> list[str]:
-        """What is started by the button."""
+        """Arguments of the training that the button starts."""
         started = []
         monkeypatch.setattr(training_runs, "start", lambda *call: started.append(call))
         put_slicers_python_on_the_path(driver.project.folder.parent, monkeypatch)
         if driver.state.trainNetwork.learnsFromScans:
-            checked(driver)
+            finish_check(driver)
         else:
             driver.widget.train.check()
         driver.widget.train.ui.trainStartButton.click()
@@ -147,8 +147,8 @@ class TestArguments:
 
     @pytest.mark.parametrize("network", ["heart", "slices", "decomposition"])
     def test_command_line_knows_them(self, driver, section, project, monkeypatch, network):
-        """Parsed, and told that the start is no model; by then all options were understood."""
-        driver.state.trainNetwork = next(each for each in type(driver.state.trainNetwork) if each.value == network)
+        """The command line parses all options before it refuses the start, which is no model."""
+        driver.state.trainNetwork = next(item for item in type(driver.state.trainNetwork) if item.value == network)
         driver.state.trainSteps, driver.state.trainMinutes = 10, 1.5
         driver.state.trainAnnotator = "AB"
         driver.state.trainStart = str(project.folder / "none.json")
@@ -158,8 +158,7 @@ class TestArguments:
 
     @pytest.mark.parametrize(("size", "preset"), [(0, "compact"), (1, "large")])
     def test_territories_are_learned_from_digital_patients_alone(self, driver, section, monkeypatch, size, preset):
-        """What was chosen for a network that learns from scans is neither shown nor asked for, nor is the project
-        checked; the command line understands the rest."""
+        """Options for scans are hidden and not passed, and the project is not checked."""
         from CACTrainingLib.training import territories
 
         state, ui = driver.state, section.ui
@@ -176,10 +175,10 @@ class TestArguments:
         arguments = self.arguments(driver, monkeypatch)
         assert driver.process.arguments is None
         assert "digital patients" in ui.trainCheckLabel.text
-        understood = []
-        monkeypatch.setattr(territories, "train", lambda *asked: understood.extend(asked))
+        received = []
+        monkeypatch.setattr(territories, "train", lambda *arguments: received.extend(arguments))
         cli.main(arguments)
-        options, settings, _ = understood
+        options, settings, _ = received
         assert (options.preset, settings.loop.minutes, settings.loop.patience) == (preset, 1.5, 10)
         assert options.output == driver.project.models_folder / "territories-1"
         ui.trainNetworkBox.setCurrentIndex(0)
@@ -188,12 +187,12 @@ class TestArguments:
 
     def test_commands_for_another_machine(self, driver, section, project):
         driver.state.trainName = "far"
-        alone, several = section.ui.elsewhereEdit.plainText.split("\n\n")
-        words = shlex.split(alone)
+        single, distributed = section.ui.elsewhereEdit.plainText.split("\n\n")
+        words = shlex.split(single)
         assert words[:5] == ["./cac", "train", "slices", "--data", project.folder.name]
         assert words[words.index("--output") + 1] == f"{project.folder.name}/models/far"
-        assert shlex.split(several)[0].endswith("torchrun")
-        assert "--device" not in several
+        assert shlex.split(distributed)[0].endswith("torchrun")
+        assert "--device" not in distributed
         section.ui.elsewhereCopyButton.click()
         import qt
 
@@ -202,7 +201,7 @@ class TestArguments:
 
 @pytest.fixture
 def run(project):
-    """A training that was ended from outside after its second validation, with two sample pictures and a doubt."""
+    """Folder of a training killed after its second validation, with two sample pictures and a warning."""
     import qt
 
     folder = project.models_folder / "map-1.training"
@@ -218,7 +217,7 @@ def run(project):
         {"event": "training", "step": 40, "seconds": 71.0, "loss": 0.5},
         {"event": "validation", "step": 40, "seconds": 75.0, "best": False, "overlap": 0.125, "auc": 0.75, **ill},
     ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in lines), encoding="utf-8")
     picture = qt.QPixmap(912, 516)
     picture.fill(qt.QColor("gray"))
     for step in (20, 40):
@@ -227,16 +226,16 @@ def run(project):
 
 
 @pytest.fixture
-def shown(driver, run):
-    """The page, which shows that training."""
+def page(driver, run):
+    """The page with that training selected."""
     driver.state.shownRun = "map-1"
     driver.widget.train.runs.update()
     return driver.widget.train
 
 
 class TestRuns:
-    def test_is_found_and_shown(self, driver, shown):
-        ui = shown.ui
+    def test_is_found_and_shown(self, driver, page):
+        ui = page.ui
         assert driver.rows(ui.runsTable) == [
             {"Name": "map-1", "Network": "Calcium map", "State": "stopped", "Step": "40/100",
              "Best": "overlap 0.250"}
@@ -246,31 +245,31 @@ class TestRuns:
         assert ui.runWarningsLabel.text == "⚠ The calcium map is empty."
         assert (ui.stopButton.enabled, ui.resumeButton.enabled, ui.resumeButton.text) == (False, True, "Resume")
 
-    def test_what_goes_on_is_followed(self, shown, run):
+    def test_what_goes_on_is_followed(self, page, run):
         about = json.loads((run / "run.json").read_text(encoding="utf-8"))
         (run / "run.json").write_text(json.dumps({**about, "pid": os.getpid()}), encoding="utf-8")
         with training_lock(run):
-            shown.runs.poll()
-            assert shown.ui.runsTable.item(0, 2).text() == "running"
-            assert (shown.ui.stopButton.enabled, shown.ui.resumeButton.enabled) == (True, False)
+            page.runs.poll()
+            assert page.ui.runsTable.item(0, 2).text() == "running"
+            assert (page.ui.stopButton.enabled, page.ui.resumeButton.enabled) == (True, False)
             with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"event": "training", "step": 60, "seconds": 90.0, "loss": 0.25}) + "\n")
-            shown.runs.poll()
-            assert shown.ui.runsTable.item(0, 3).text() == "60/100"
+            page.runs.poll()
+            assert page.ui.runsTable.item(0, 3).text() == "60/100"
 
-    def test_samples(self, shown):
-        ui = shown.ui
+    def test_samples(self, page):
+        ui = page.ui
         assert ui.sampleStepLabel.text == "step 40", "the latest, until another is chosen"
         assert 100 < ui.sampleLabel.pixmap.width() <= max(ui.sampleLabel.width, 440)
         ui.sampleSlider.setValue(0)
-        shown.runs.poll()
+        page.runs.poll()
         assert ui.sampleStepLabel.text == "step 20"
 
-    def test_resume(self, shown, run, monkeypatch, tmp_path):
+    def test_resume(self, page, run, monkeypatch, tmp_path):
         put_slicers_python_on_the_path(tmp_path, monkeypatch)
         resumed = []
         monkeypatch.setattr(training_runs, "resume", lambda *call: resumed.append(call[2]))
-        shown.ui.resumeButton.click()
+        page.ui.resumeButton.click()
         assert resumed == [run]
 
 
@@ -285,15 +284,15 @@ class TestCurves:
         return curve_nodes.chartsOf(str(run))
 
     def views(self) -> dict[str, object]:
-        """The plot views by the chart that each shows; they come in no order that one could rely on."""
+        """Plot views by id of their chart; Slicer's order of views is arbitrary."""
         layouts = slicer.app.layoutManager()
         widgets = [layouts.plotWidget(n) for n in range(layouts.plotViewCount)]
         return {widget.mrmlPlotViewNode().GetPlotChartNodeID(): widget for widget in widgets}
 
-    def test_shown_and_put_away(self, shown, run):
+    def test_shown_and_put_away(self, page, run):
         layouts = slicer.app.layoutManager()
         before = layouts.layout
-        shown.ui.curvesButton.click()
+        page.ui.curvesButton.click()
         charts = self.charts(run)
         slicer.app.processEvents()
         views = self.views()
@@ -301,15 +300,15 @@ class TestCurves:
         assert all(widget.visible for widget in views.values())
         series = [charts["validation"].GetNthPlotSeriesNode(n).GetName() for n in range(2)]
         assert series == ["auc", "overlap"]
-        shown.ui.curvesButton.click()
+        page.ui.curvesButton.click()
         assert layouts.layout == before
 
-    def test_grow_in_place(self, shown, run):
-        shown.ui.curvesButton.click()
+    def test_grow_in_place(self, page, run):
+        page.ui.curvesButton.click()
         nodes = slicer.mrmlScene.GetNumberOfNodes()
         with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": "training", "step": 60, "seconds": 90.0, "loss": 0.25}) + "\n")
-        shown.runs.poll()
+        page.runs.poll()
         loss = self.charts(run)["training"].GetNthPlotSeriesNode(0).GetTableNode().GetTable()
         assert [loss.GetValueByName(n, "loss").ToDouble() for n in range(loss.GetNumberOfRows())] == [1.0, 0.5, 0.25]
         assert slicer.mrmlScene.GetNumberOfNodes() == nodes
@@ -318,8 +317,8 @@ class TestCurves:
         view.repaint()
         assert view.chart().GetAxis(vtk.vtkAxis.BOTTOM).GetMaximum() >= 60
 
-    def test_are_not_saved_with_the_scene(self, shown, run, tmp_path):
-        shown.ui.curvesButton.click()
+    def test_are_not_saved_with_the_scene(self, page, run, tmp_path):
+        page.ui.curvesButton.click()
         assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
         with zipfile.ZipFile(tmp_path / "scene.mrb") as bundle:
             scene = next(bundle.read(name).decode() for name in bundle.namelist() if name.endswith(".mrml"))
