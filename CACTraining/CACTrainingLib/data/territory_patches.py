@@ -43,17 +43,28 @@ UNKNOWN = 255
 
 @dataclass(frozen=True)
 class TerritoryAugmentation:
-    """Largest changes.
+    """Largest changes of a patch, and shares of patches with a change.
 
-    off_centre_mm: of the patch's centre from the heart's. elsewhere_share: of patches anywhere in the scan. turn, tilt:
-    degrees about the body's axis and the others. scale: of the whole, or its inverse. displacement_mm: smooth and
-    random. offset_hu, gain: of all HU. noise_hu: standard deviation on 3 mm voxels, where 70 HU on a scanner's own
-    voxels are 10 or less. shade_hu: smooth and random, as from beam hardening and scatter. streak_hu: of noise that
-    is alike along the rows, as from shoulders and arms. tissue_hu: of what is soft tissue, smooth and random.
-    thickest_mm: of slices. blur_mm: standard deviation. sharpening: of edges. specks: dense spots at random places at
-    most, so that calcium carries no information on the territory. border_share: of specks on either side of BORDERS.
-    dedicated_share: of patches with the field of view of a calcium scan (160 to 260 mm, the heart's slices alone).
-    cut_share: of the others whose scan begins or ends within the heart.
+    Attributes:
+        off_centre_mm: Distance of the patch's centre from the heart's, along each axis.
+        elsewhere_share: Share of patches anywhere in the scan.
+        turn_degrees: Rotation about the body's axis.
+        tilt_degrees: Rotation about each of the other axes.
+        scale: Factor of size; its inverse is the smallest.
+        displacement_mm: Smooth random displacement.
+        offset_hu: Offset of all HU.
+        gain: Change of contrast of all HU, relative to air.
+        noise_hu: Standard deviation on 3 mm voxels, where 70 HU on a scanner's voxels are 10 or less.
+        shade_hu: Smooth random shading, as from beam hardening and scatter.
+        streak_hu: Noise that is constant along the rows, as from shoulders and arms.
+        tissue_hu: Smooth random change of soft tissue.
+        thickest_mm: Slice thickness.
+        blur_mm: Standard deviation of a blur within slices.
+        sharpening: Strength of edge enhancement.
+        specks: Number of dense spots at random places, so that calcium carries no information on the territory.
+        border_share: Share of specks on either side of BORDERS.
+        dedicated_share: Share of patches with the field of view of a calcium scan (160 to 260 mm, the heart's slices).
+        cut_share: Share of the other patches whose scan begins or ends within the heart.
     """
 
     off_centre_mm: float = 45.0

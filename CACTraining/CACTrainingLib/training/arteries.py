@@ -35,20 +35,23 @@ from .settings import RunOptions
 NOT_CORONARY = len(SUGGESTED)
 _CLASS_OF = {artery.key: number for number, artery in enumerate(SUGGESTED)}
 _STEP_MM = 0.7
-"""Distance of a plaque's points, of which only a few are taken."""
+"""Distance of a plaque's points before a few are drawn from them."""
 
 
 @dataclass(frozen=True)
 class AtlasSettings:
     """Settings of the atlas, recorded in it.
 
-    seed: other patients with another one; they are in no cohort, whose patients have their own seed. patients: bodies
-    with their vessels. draws: how often each is given other plaques, other calcium and another pose.
-    least_mass_mg: smaller deposits are not counted, because a threshold of 130 HU rarely finds them.
-    points: taken from each deposit, by mass.
-    bandwidth: standard deviation of the Gaussian around each point, heart radii (0.1 is about 6 mm). On exact masks of
-    digital hearts 0.05 is better; 0.1 is best where the mask is shifted by about as much, as real ones may be.
-    outlier_share: share of each class that may lie anywhere in the atlas.
+    Attributes:
+        seed: Random seed of the patients; cohorts use other seeds, so no cohort shares a patient with the atlas.
+        patients: Number of bodies with their vessels.
+        draws: Sets of plaques, other calcium and poses drawn for each patient.
+        protocol: Acquisition protocol that the poses are drawn from.
+        least_mass_mg: Mass below which a deposit is not counted; a threshold of 130 HU rarely detects it.
+        points: Points drawn from each deposit, by mass.
+        bandwidth: Standard deviation in heart radii of the Gaussian around each point (0.1 is about 6 mm). On exact
+            masks of digital hearts 0.05 is better; 0.1 tolerates the errors of real masks.
+        outlier_share: Share of each class that may lie anywhere in the atlas.
     """
 
     seed: int = option(20261120)
@@ -69,9 +72,12 @@ class AtlasSettings:
 
 @dataclass(frozen=True)
 class Deposit:
-    """Calcium of one plaque or of something else. kind: the artery's name, or what it is.
+    """Calcium of one plaque or of one non-coronary structure.
 
-    places: [n, 3] in the heart's frame, superior, posterior, left.
+    Attributes:
+        kind: Name of the artery or of the structure.
+        mass_mg: Mass of calcium.
+        places: Points [n, 3] in the heart's frame: superior, posterior, left.
     """
 
     kind: str
@@ -102,7 +108,7 @@ def make_atlas(settings: AtlasSettings, progress: Progress | None = None) -> Art
 
 
 def patient_deposits(number: int, settings: AtlasSettings) -> Iterator[Deposit]:
-    """All calcium of a patient, draw after draw, each in another pose and at another moment of the heart beat."""
+    """Yield all calcium of a patient, draw by draw, each in a new pose and at a new moment of the heart beat."""
     g = np.random.default_rng([settings.seed, number])
     body = draw_body(g)
     heart, tree = draw_heart(body, *g.spawn(2))
@@ -117,14 +123,14 @@ def patient_deposits(number: int, settings: AtlasSettings) -> Iterator[Deposit]:
         for plaque in plaques:
             cloud = plaque.cloud(vessels[plaque.vessel], _STEP_MM).mapped(frame.to_lps)
             yield _deposit(plaque.artery, plaque.artery, cloud, mask, beat, pose, settings, g)
-        for other in draw_distractors(body, tree, bool(plaques), g, heart):
-            if not other.metal:
-                cloud = other.place(body, frame, heart)
-                yield _deposit(other.kind, other.group, cloud, mask, beat, pose, settings, g)
+        for distractor in draw_distractors(body, tree, bool(plaques), g, heart):
+            if not distractor.metal:
+                cloud = distractor.place(body, frame, heart)
+                yield _deposit(distractor.kind, distractor.group, cloud, mask, beat, pose, settings, g)
 
 
 def mask_frame(heart: HeartShape, frame: HeartFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Centre of mass and radii, mm along LPS, of the pericardium, as `anatomy.arteries` has them from a mask."""
+    """Return centre of mass and radii of the pericardium in mm along LPS, as `anatomy.arteries` measures a mask."""
     inside = frame.to_lps(heart.places_mm[heart.pericardium < 0])
     return inside.mean(axis=0), ELLIPSOID_RADII_PER_SD * inside.std(axis=0)
 
@@ -139,7 +145,7 @@ def _deposit(
     settings: AtlasSettings,
     generator: np.random.Generator,
 ) -> Deposit:
-    """Some points of a cloud in LPS, in the `mask_frame`, moved with its group to a random phase of the heart beat."""
+    """Draw points of a cloud in LPS, moved to a random phase of the heart beat, in the coordinates of `mask_frame`."""
     share = cloud.weights / cloud.total
     points = cloud.positions_mm[generator.choice(len(share), settings.points, p=share)]
     if group is not None:
@@ -149,14 +155,14 @@ def _deposit(
 
 
 def _count(counts: np.ndarray, places: np.ndarray) -> None:
-    """Add one deposit, shared among the cells of its points; points beyond the atlas are left out. In place."""
+    """Add one deposit to `counts`, shared among the cells of its points; ignore points outside the atlas."""
     cells = np.rint((places + LIMIT) * (CELLS - 1) / (2 * LIMIT)).astype(int)
     within = ((cells >= 0) & (cells < CELLS)).all(1)
     np.add.at(counts, tuple(cells[within].T), 1 / len(places))
 
 
 def _log_rates(rates: np.ndarray, settings: AtlasSettings) -> np.ndarray:
-    """Smoothed, with each class's outliers spread evenly; its sum stays. float32."""
+    """Smooth the rates and spread each class's outliers evenly, keeping its sum; return logarithms as float32."""
     width = settings.bandwidth * (CELLS - 1) / (2 * LIMIT)
     result = np.empty_like(rates, np.float32)
     for target, rate in zip(result, rates, strict=True):
@@ -173,7 +179,7 @@ PRESETS = {"default": AtlasSettings()}
 
 
 def write_atlas(atlas: ArteryAtlas, path: Path) -> None:
-    """Write an atlas as one .npz file, half precision, whole or not at all."""
+    """Write an atlas atomically as one .npz file of half precision."""
     provenance = json.dumps({"schema": SCHEMA, **atlas.provenance}, ensure_ascii=False)
     with atomic_write(path) as half:
         np.savez_compressed(half, log_rates=atlas.log_rates.astype(np.float16), provenance=np.array(provenance))

@@ -1,7 +1,7 @@
-"""Trainings in the background, as a panel starts, follows, ends and resumes them. See `run_folder` for their files.
+"""Start, follow, stop and resume trainings in the background, for the panel. See `run_folder` for their files.
 
-A training outlives whoever started it. What is going on is read from its folder alone, so that any process may ask, at
-any time: whether it runs is whether its lock is held; how it ended is in its last lines.
+A training outlives the process that started it. Its state is read from its folder alone, so that any process can ask
+for it: a training whose lock is held is running; the last lines of its output say how it ended.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .run_folder import CHECKPOINT, PROGRESS, is_locked, read_run, write_run
 
 ENDING = ".training"
 START_SECONDS = 60.0
-"""PyTorch may take as long to load before a training holds its lock."""
+"""Longest time from launch to lock, in which PyTorch is loaded."""
 
 STOP_SECONDS = 10.0
 
 INTERRUPTED = 4
-"""Exit code of the command line."""
+"""Exit code of an interrupted command."""
 
 _MODULE = "CACTrainingLib.cli"
-_DISASTERS = ("Traceback (most recent call last)", "Fatal Python error", ": error: ", "No module named")
+_ERROR_SIGNS = ("Traceback (most recent call last)", "Fatal Python error", ": error: ", "No module named")
 
-_started: dict[Path, subprocess.Popen] = {}
-"""By folder, to tell a process that has ended from one that lives on."""
+_processes: dict[Path, subprocess.Popen] = {}
+"""Trainings started by this process, by folder, to distinguish ended processes from running ones."""
 
 
 class TrainingRunError(CTError):
@@ -48,10 +48,17 @@ class TrainingRunError(CTError):
 class RunState:
     """State of a training.
 
-    state: "starting", "running", "done" (the model is written), "failed" (message says why) or "stopped" (it was ended
-    from outside). steps: at most, None before it is known. seconds: of training. message: what it does, or how it
-    ended. warnings: what is wrong with it now. best: of the best validation, `step` and metrics. can_resume: whether
-    `resume` continues from a checkpoint.
+    Attributes:
+        name: Name of the model.
+        network: Name of the network on the command line.
+        state: "starting", "running", "done" (the model is written), "failed" or "stopped" (ended from outside).
+        step: Number of steps done.
+        steps: Maximum number of steps; None until the training has recorded it.
+        seconds: Time spent training.
+        message: Present activity, or how the training ended.
+        warnings: Messages of the present warnings.
+        best: `step` and metrics of the best validation.
+        can_resume: True if `resume` continues from a checkpoint.
     """
 
     name: str
@@ -67,41 +74,41 @@ class RunState:
 
 
 def runs_of(models: Path) -> list[str]:
-    """Names of the models that are or were trained in a folder; the one begun last comes first."""
-    found = [path for path in models.glob(f"*{ENDING}") if path.is_dir()] if models.is_dir() else []
-    begun = {path: str(read_run(path).get("started", "")) for path in found}
-    return [path.name.removesuffix(ENDING) for path in sorted(found, key=lambda p: (begun[p], p.name), reverse=True)]
+    """Return the names of the models trained in a folder, the latest start first."""
+    folders = [path for path in models.glob(f"*{ENDING}") if path.is_dir()] if models.is_dir() else []
+    folders.sort(key=lambda path: (str(read_run(path).get("started", "")), path.name), reverse=True)
+    return [path.name.removesuffix(ENDING) for path in folders]
 
 
 def state_of(folder: Path) -> RunState:
-    """State of the training in a folder (MODEL.training). Raises TrainingRunError when there is no such folder."""
+    """Return the state of the training in a folder (MODEL.training). Raises TrainingRunError if there is none."""
     if not folder.is_dir():
         raise TrainingRunError(f"There is no training in {folder}.")
-    run, course, output = read_run(folder), _read_metrics(folder), _read_progress(folder)
+    run, metrics, output = read_run(folder), _read_metrics(folder), _read_progress(folder)
     state, message = _ending(folder, run, output)
     if state == "running":
-        message = output.doing()
-    elif state == "done" and course.early_stop:
-        message = course.early_stop
-    warned = {line["code"]: line["message"] for line in output.events if line.get("event") == "warning"}
-    warnings = {code: text for code, text in warned.items() if code not in course.judged} | course.warnings
+        message = output.step_title()
+    elif state == "done" and metrics.early_stop:
+        message = metrics.early_stop
+    messages = {line["code"]: line["message"] for line in output.events if line.get("event") == "warning"}
+    startup_warnings = {code: text for code, text in messages.items() if code not in metrics.validation_codes}
     arguments = run.get("arguments") or []
     return RunState(
         name=folder.name.removesuffix(ENDING),
         network=run.get("network") or (arguments[1] if len(arguments) > 1 else ""),
         state=state,
-        step=course.step,
+        step=metrics.step,
         steps=run.get("steps"),
-        seconds=course.seconds,
+        seconds=metrics.seconds,
         message=message,
-        warnings=tuple(warnings.values()),
-        best=course.best,
+        warnings=tuple((startup_warnings | metrics.warnings).values()),
+        best=metrics.best,
         can_resume=state in ("stopped", "failed") and bool(arguments) and (folder / CHECKPOINT).exists(),
     )
 
 
 def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of everything that was measured, by name: "training/loss", "validation/auc" and so on."""
+    """Return steps and values of each metric by name: "training/loss", "validation/auc" and so on."""
     curves: dict[str, tuple[list[int], list[float]]] = {}
     for line in _steps(folder):
         for name, value in _numbers(line).items():
@@ -112,17 +119,22 @@ def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
 
 
 def _numbers(line: dict) -> dict[str, float]:
-    """Measured values of a line of `metrics.jsonl`."""
-    known = {name: value for name, value in line.items() if type(value) in (int, float) and math.isfinite(value)}
-    return {name: value for name, value in known.items() if name not in ("step", "seconds")}
+    """Return the metrics of a line of `metrics.jsonl`."""
+    numbers = {name: value for name, value in line.items() if type(value) in (int, float) and math.isfinite(value)}
+    return {name: value for name, value in numbers.items() if name not in ("step", "seconds")}
 
 
 def start(python: str, environment: Mapping[str, str], arguments: list[str], folder: Path) -> None:
-    """Start a training that lives on when this process ends.
+    """Start a training that continues when this process ends.
 
-    python, environment: to run it with; CACTrainingLib must be found there. arguments: of `cac` ("train", network,
-    "--data", …, "--progress", "json"). folder: MODEL.training beside the model in `--output`.
-    Raises TrainingRunError when it runs already, or an earlier one would be lost.
+    Args:
+        python: Interpreter to run it with.
+        environment: Environment variables, in which the interpreter finds CACTrainingLib.
+        arguments: Arguments of `cac` ("train", network, "--data", …, "--progress", "json").
+        folder: MODEL.training beside the model in `--output`.
+
+    Raises:
+        TrainingRunError: It is running already, or an earlier training would be lost.
     """
     _check_idle(folder)
     if (folder / CHECKPOINT).exists() and "--resume" not in arguments:
@@ -134,7 +146,7 @@ def start(python: str, environment: Mapping[str, str], arguments: list[str], fol
 
 
 def resume(python: str, environment: Mapping[str, str], folder: Path) -> None:
-    """Go on with a training from its checkpoint, or begin again where it came to none. Raises TrainingRunError."""
+    """Resume a training from its checkpoint, or restart it if it has none. Raises TrainingRunError."""
     _check_idle(folder)
     run = read_run(folder)
     arguments = run.get("arguments")
@@ -143,14 +155,14 @@ def resume(python: str, environment: Mapping[str, str], folder: Path) -> None:
         raise TrainingRunError(message)
     if (folder / CHECKPOINT).exists() and "--resume" not in arguments:
         arguments = [*arguments, "--resume"]
-    known = {name: value for name, value in run.items() if name not in ("pid", "launcher")}
-    _launch(python, environment, {**known, "arguments": arguments}, folder)
+    record = {name: value for name, value in run.items() if name not in ("pid", "launcher")}
+    _launch(python, environment, {**record, "arguments": arguments}, folder)
 
 
 def stop(folder: Path) -> None:
-    """End a training and all its processes; it can be resumed. Nothing happens where none runs.
+    """Stop a training and all its processes, if it is running; it can be resumed.
 
-    Raises TrainingRunError when it runs on another machine, or does not end.
+    Raises TrainingRunError if it runs on another machine, or does not end.
     """
     state = state_of(folder).state
     run = read_run(folder)
@@ -174,18 +186,18 @@ def _check_idle(folder: Path) -> None:
 
 
 def _launch(python: str, environment: Mapping[str, str], run: dict, folder: Path) -> None:
-    """run: what is known of it, with the arguments and the folder they were given in."""
+    """Start the process in the background. run: Content of `run.json`, with `arguments` and their `folder`."""
     now = datetime.now(timezone.utc)
     run = {**run, "started": now.isoformat(timespec="seconds"), "host": platform.node()}
-    where = run.get("folder")
-    own: dict[str, object] = {"start_new_session": True}
-    if os.name == "nt":  # a hidden console, which what it starts shares
-        own = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+    working_folder = run.get("folder")
+    process_options: dict[str, object] = {"start_new_session": True}
+    if os.name == "nt":  # a hidden console, shared by its child processes
+        process_options = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_run(folder, run)
         with (folder / PROGRESS).open("ab") as stream:
-            # After half a line of one that was killed.
+            # A killed training may have left half a line.
             stream.write(b"\n" + json.dumps({"event": "started", "time": now.timestamp()}).encode() + b"\n")
             stream.flush()
             process = subprocess.Popen(
@@ -194,61 +206,73 @@ def _launch(python: str, environment: Mapping[str, str], run: dict, folder: Path
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
                 env=dict(environment),
-                cwd=where if where and Path(where).is_dir() else None,
-                **own,
+                cwd=working_folder if working_folder and Path(working_folder).is_dir() else None,
+                **process_options,
             )
-        _started[folder.resolve()] = process
+        _processes[folder.resolve()] = process
         write_run(folder, {**read_run(folder), "launcher": process.pid})
     except OSError as error:
         raise TrainingRunError(f"The training in {folder} could not be started: {error}.") from error
 
 
 @dataclass
-class _Course:
-    """Summary of `metrics.jsonl`. warnings: messages by code, of the last validation; judged: of all."""
+class _Metrics:
+    """Summary of `metrics.jsonl`.
+
+    Attributes:
+        warnings: Messages by code, from the last validation.
+        validation_codes: Codes of warnings from all validations.
+        early_stop: Reason why the training ended early, or "".
+    """
 
     step: int = 0
     seconds: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
-    judged: set[str] = field(default_factory=set)
+    validation_codes: set[str] = field(default_factory=set)
     early_stop: str = ""
 
 
-def _read_metrics(folder: Path) -> _Course:
-    course = _Course()
+def _read_metrics(folder: Path) -> _Metrics:
+    metrics = _Metrics()
     for line in _steps(folder):
-        course.step, course.seconds = line["step"], line["seconds"]
+        metrics.step, metrics.seconds = line["step"], line["seconds"]
         if line["event"] == "validation":
-            course.warnings, course.early_stop = line["warnings"], line["ended"]
-            course.judged |= course.warnings.keys()
+            metrics.warnings, metrics.early_stop = line["warnings"], line["ended"]
+            metrics.validation_codes |= metrics.warnings.keys()
             if line["best"]:
-                course.best = {"step": line["step"], **_numbers(line)}
-    return course
+                metrics.best = {"step": line["step"], **_numbers(line)}
+    return metrics
 
 
-_DOING = {"scans": "Preparing scans", "training": "Training", "model": "Evaluating and writing the model"}
+_STEP_TITLES = {"scans": "Preparing scans", "training": "Training", "model": "Evaluating and writing the model"}
 
 
 @dataclass
 class _Output:
-    """Output of the process since its last start: its events, of the counts the last alone, and lines of no JSON."""
+    """Output of the process since its last start.
 
-    launched: float
+    Attributes:
+        start_time: Start of the process in seconds since 1970; 0 if unknown.
+        events: Progress events; of "counted" events only the last line.
+        plain_lines: Lines that are not JSON.
+    """
+
+    start_time: float
     events: list[dict]
-    other: list[str]
+    plain_lines: list[str]
 
     def end(self) -> dict:
-        """The event that the process ended with; empty where it did not."""
+        """Return the event that the process ended with, or {}."""
         return next((line for line in reversed(self.events) if line.get("event") in ("done", "failed")), {})
 
-    def doing(self) -> str:
-        """Present step of the process, in words."""
+    def step_title(self) -> str:
+        """Return the title of the present step, with its count while scans are prepared."""
         step = next((line for line in reversed(self.events) if line.get("event") == "step"), {}).get("step")
         count = self.events[-1] if self.events else {}
         if step == "scans" and count.get("event") == "counted" and "count" in count:
-            return f"{_DOING['scans']}: {count.get('done')} of {count['count']}"
-        return _DOING.get(str(step), "")
+            return f"{_STEP_TITLES['scans']}: {count.get('done')} of {count['count']}"
+        return _STEP_TITLES.get(str(step), "")
 
 
 def _read_progress(folder: Path) -> _Output:
@@ -256,16 +280,16 @@ def _read_progress(folder: Path) -> _Output:
     starts = [n for n, text in enumerate(texts) if text.startswith('{"event": "started"')]
     if starts:
         texts = texts[starts[-1] :]
-    # Most lines only count, and only the last of all is of interest.
+    # Most lines are counts, of which only the last line of the file matters.
     texts = [text for text in texts[:-1] if not text.startswith('{"event": "counted"')] + texts[-1:]
     lines = [(text, _parsed(text)) for text in texts]
     events = [line for _, line in lines if line is not None]
-    launched = float(events[0].get("time", 0.0)) if starts and events else 0.0
-    return _Output(launched, events, [text for text, line in lines if line is None])
+    start_time = float(events[0].get("time", 0.0)) if starts and events else 0.0
+    return _Output(start_time, events, [text for text, line in lines if line is None])
 
 
 def _ending(folder: Path, run: dict, output: _Output) -> tuple[str, str]:
-    """State, and the message that goes with it."""
+    """Return the state and its message."""
     if is_locked(folder):
         return "running", ""
     end = output.end()
@@ -274,34 +298,34 @@ def _ending(folder: Path, run: dict, output: _Output) -> tuple[str, str]:
     if end:
         return "stopped" if end.get("exit_code") == INTERRUPTED else "failed", str(end.get("message"))
     if _is_alive(folder, run, output):
-        # Without the lock it is loading PyTorch, or about to say why it gave up.
+        # Without the lock it is loading PyTorch, or about to report an error.
         return "running" if "pid" in run else "starting", ""
-    if any(sign in text for text in output.other for sign in _DISASTERS):
-        return "failed", output.other[-1]
-    if not output.launched and folder.with_name(f"{folder.name.removesuffix(ENDING)}.json").exists():
+    if any(sign in text for text in output.plain_lines for sign in _ERROR_SIGNS):
+        return "failed", output.plain_lines[-1]
+    if not output.start_time and folder.with_name(f"{folder.name.removesuffix(ENDING)}.json").exists():
         return "done", "The model is written."
     return "stopped", "Ended from outside before it was done."
 
 
 def _is_alive(folder: Path, run: dict, output: _Output) -> bool:
-    """True if the process that was started lives: known of one's own; of another's, believed for START_SECONDS."""
+    """True if the launched process is alive; one launched elsewhere is believed alive only for START_SECONDS."""
     launcher = run.get("launcher")
-    own = _started.get(folder.resolve())
-    if own is not None and own.pid == launcher:
-        return own.poll() is None
+    process = _processes.get(folder.resolve())
+    if process is not None and process.pid == launcher:
+        return process.poll() is None
     if "pid" in run or launcher is None or run.get("host") != platform.node():
         return False
-    if time.time() - output.launched >= START_SECONDS:
+    if time.time() - output.start_time >= START_SECONDS:
         return False
     try:
         import psutil
-    except ImportError:  # as of a Slicer in which no training was started
+    except ImportError:  # absent from a Slicer that has started no training
         return False
     return psutil.pid_exists(launcher)
 
 
 def _steps(folder: Path) -> list[dict]:
-    """The lines of `metrics.jsonl`, each of which has its step; what a crash has damaged is left out."""
+    """Return the lines of `metrics.jsonl`, without those damaged by a crash."""
     lines = map(_parsed, _texts(folder / METRICS))
     return [line for line in lines if line is not None]
 

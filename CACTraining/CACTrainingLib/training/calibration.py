@@ -1,15 +1,15 @@
-"""Calibration of the whole method on scans with known calcium: `cac calibrate`.
+"""Fit on scans with known calcium what turns networks into scores: `cac calibrate`.
 
-A generator's map always holds a little where there is no coronary calcium, and much that reaches 130 HU is none. How
-probably a lesion of the map, or a candidate of the clinical rule, is coronary calcium is learned from its evidence by
-logistic regression; which slices are decomposed, and how probable a
-lesion must be to count (`DecompositionSettings`), is chosen so that few scans without coronary calcium score above
-zero. Every lesion is evaluated with weights learned from other patients, so that the choice is not too hopeful; the
-weights that are stored are learned from all. How far clinical scores are from an ideal reader's, and scores of the map
-from the patient's true score, is stored (`uncertainty`), so that every total and artery has its interval. What the
-scans were like is stored too, so that a scan unlike them is noticed (`familiarity`).
+- The weights of the evidence (logistic regression) that give each lesion of the map, and each candidate of the clinical
+  rule, its probability of being coronary calcium.
+- Which slices are decomposed, and the probability from which a lesion counts (`DecompositionSettings`), so that few
+  scans without coronary calcium score above zero.
+- The errors from which each total and artery gets its prediction interval (`uncertainty`): of clinical scores against
+  an ideal reader's, of the map's scores against the patient's true score.
+- The calibration range, outside which a scan is out of distribution (`quality.calibration`).
 
-The patients must be others than those that the networks learned from, and others than those that are reported on.
+Weights are cross-fitted by patient, so that choices and intervals are not optimistic; the stored weights are fitted on
+all patients. These must differ from the patients that the networks learned from, and from those of an evaluation.
 """
 
 from __future__ import annotations
@@ -34,109 +34,124 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THIC
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
-from .evidence import FOLDS, fitted_weights, nearest_limit, probabilities_by_others, stack_features, typical
-from .measured_scans import MAP_RULES, FoundLesions, MapSettings, MeasuredScan, measure_all
+from .evidence import FOLDS, cross_fitted_probabilities, fitted_weights, nearest_limit, stack_features, typical
+from .measured_scans import MAP_RULES, LesionTable, MapSettings, MeasuredScan, measure_all
 from .score_errors import fitted_errors
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
-"""Tried beside the threshold that the classifier's training chose; from 0 on all slices are decomposed."""
+"""Slice thresholds tried beside the one chosen in the classifier's training; at 0 all slices are decomposed."""
 
 
 Scores = dict[str, dict[str, float]]
-"""By artery, the Agatston score and mass in mg; keys as of `uncertainty.LIMITS`."""
+"""Agatston score and mass in mg by artery, with the keys of `uncertainty.LIMITS`."""
 
 
 @dataclass(frozen=True)
 class FalsePositiveGoals:
-    """Largest proportions of scans that may score above zero: of those whose only calcium is not coronary, and of those
-    without any."""
+    """Largest allowed proportions of scans without coronary calcium that score above zero.
+
+    Attributes:
+        distractor: Proportion among scans with non-coronary calcium only.
+        clean: Proportion among scans without any calcium.
+    """
 
     distractor: float = 0.08
     clean: float = 0.04
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """A way to decompose scans, and of each scan's lesions the probability of being coronary, by weights of
-    other patients, [n]. limit: the least probability that counts."""
+class _Trial:
+    """Settings of the calcium map under trial.
+
+    Attributes:
+        settings: The settings.
+        probabilities: For each scan, the cross-fitted probabilities [n] that its lesions are coronary calcium.
+        limit: Probability from which a lesion counts.
+    """
 
     settings: MapSettings
     probabilities: list[np.ndarray]
     limit: float
 
-    def above_zero(self, chosen: Sequence[bool]) -> float:
-        """Proportion of the chosen scans in which a lesion counts."""
-        own = [p for p, wanted in zip(self.probabilities, chosen, strict=True) if wanted]
-        return float(np.mean([(p >= self.limit).any() for p in own]))
+    def above_zero(self, selection: Sequence[bool]) -> float:
+        """Return the proportion of the selected scans in which a lesion counts. selection: one bool for each scan."""
+        probabilities = [p for p, is_selected in zip(self.probabilities, selection, strict=True) if is_selected]
+        return float(np.mean([(p >= self.limit).any() for p in probabilities]))
 
     def mass_error(self, scans: Sequence[MeasuredScan]) -> float:
-        """Mean distance of ln(1 + mass in mg) of the lesions that count from that of the true mass."""
-        found = [
+        """Return the mean absolute error of ln(1 + mass in mg) of the lesions that count."""
+        masses = [
             scan.lesions[self.settings].pseudo_mass[p >= self.limit].sum() * scan.mg_per_hu_mm3
             for scan, p in zip(scans, self.probabilities, strict=True)
         ]
-        true = [sum(scan.true_mass_mg.values()) for scan in scans]
-        return float(np.abs(np.log1p(found) - np.log1p(true)).mean())
+        true_masses = [sum(scan.true_mass_mg.values()) for scan in scans]
+        return float(np.abs(np.log1p(masses) - np.log1p(true_masses)).mean())
 
 
 def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Calibration, dict[str, object]]:
-    """Calibration and what it achieves on these scans.
+    """Return the best calibration and its performance on these scans.
 
-    Of the ways to decompose scans, each with the lowest limit that keeps to the goals, the one whose masses come
-    nearest to the true ones; of equal ones, that which decomposes fewer slices.
-    Raises DataError when a kind of scan is missing, or there is nothing to learn from.
+    Each setting gets the lowest limit that meets the false-positive goals; the one with the smallest error in mass is
+    chosen. Ties go to fewer decomposed slices.
+    Raises DataError if a kind of scan is missing, or there are too few lesions to learn from.
     """
     kinds = {kind: [scan.kind == kind for scan in scans] for kind in ("distractor", "clean")}
-    shown = [scan.visible for scan in scans]
-    if not any(shown) or not all(map(any, kinds.values())):
-        counts = ", ".join(f"{sum(part)} {kind}" for kind, part in {"visible": shown, **kinds}.items())
+    visible = [scan.visible for scan in scans]
+    if not any(visible) or not all(map(any, kinds.values())):
+        counts = ", ".join(f"{sum(part)} {kind}" for kind, part in {"visible": visible, **kinds}.items())
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
-    ranked = []
+    trials = []
     for settings in scans[0].lesions:
-        probabilities = probabilities_by_others(
+        probabilities = cross_fitted_probabilities(
             [scan.patient for scan in scans], [scan.lesions[settings] for scan in scans]
         )
         if probabilities is None:
             continue
-        limit = max(_limit(probabilities, chosen, getattr(goals, kind)) for kind, chosen in kinds.items())
-        choice = _Choice(settings, probabilities, limit)
-        ranked.append(((choice.mass_error(scans), -settings.slice_threshold), choice))
-    if not ranked:
+        limit = max(_limit(probabilities, selection, getattr(goals, kind)) for kind, selection in kinds.items())
+        trials.append(_Trial(settings, probabilities, limit))
+    if not trials:
         message = (
             "The calcium maps hold too few lesions with or without coronary calcium to learn from. Give more patients, "
             "or train the networks longer."
         )
         raise DataError(message)
-    best = min(ranked, key=lambda found: found[0])[1]
+    best = min(trials, key=lambda trial: (trial.mass_error(scans), -trial.settings.slice_threshold))
     calibration: Calibration = asdict(best.settings)
     parts = [scan.lesions[best.settings] for scan in scans]
     features = stack_features(parts)
     calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
-    calibration["candidates"], of_candidates, counted = candidate_evidence(scans, best.settings)
+    calibration["candidates"], candidate_performance, counted = candidate_evidence(scans, best.settings)
     in_map = [p >= best.limit for p in best.probabilities]
-    calibration["uncertainty"], covered = stored_uncertainty(scans, _scores(scans, best.settings, in_map, counted))
+    calibration["uncertainty"], coverage = stored_uncertainty(scans, _scores(scans, best.settings, in_map, counted))
     calibration["known"] = asdict(CalibrationRange.of([scan.facts for scan in scans]))
-    achieved: dict[str, object] = {
-        "sensitivity_scans": best.above_zero(shown),
-        "scans_with_visible_calcium": sum(shown),
-        **{f"above_zero_{kind}_scans": best.above_zero(chosen) for kind, chosen in kinds.items()},
-        **{f"scans_{kind}": sum(chosen) for kind, chosen in kinds.items()},
-        "candidates": of_candidates,
-        "coverage_of_intervals": covered,
+    performance: dict[str, object] = {
+        "sensitivity_scans": best.above_zero(visible),
+        "scans_with_visible_calcium": sum(visible),
+        **{f"above_zero_{kind}_scans": best.above_zero(selection) for kind, selection in kinds.items()},
+        **{f"scans_{kind}": sum(selection) for kind, selection in kinds.items()},
+        "candidates": candidate_performance,
+        "coverage_of_intervals": coverage,
         "patients": len({s.patient for s in scans}),
         "data": "digital patients apart from training, each lesion evaluated by weights from other patients; the "
         "limits were chosen on the same scans",
     }
-    return calibration, achieved
+    return calibration, performance
 
 
 def intervals(
     scans: Sequence[MeasuredScan], slice_threshold: float, stored: Calibration
 ) -> tuple[Calibration, dict[str, object]]:
-    """Uncertainty of scores by the stored evidence, which stays as it is, and its coverage on these scans.
+    """Return the uncertainty of scores with the stored evidence weights, and its coverage on these scans.
 
-    slice_threshold, stored: of the cards of the classifier and the map. Raises DataError, CTError.
+    Args:
+        scans: The scans.
+        slice_threshold: Threshold from the classifier's card.
+        stored: Calibration from the generator's card.
+
+    Raises:
+        DataError: The card holds no evidence weights.
+        CTError: The stored evidence is damaged.
     """
     rule = stored.get("min_healthy_hu"), stored.get("floor_hu")
     weights, most = stored.get("evidence_weights"), stored.get("most_not_coronary")
@@ -144,16 +159,17 @@ def intervals(
         raise DataError("The map's card holds no evidence that could be kept. Calibrate without --intervals-only.")
     settings = MapSettings(slice_threshold, *rule)
 
-    def counted(parts: Sequence[FoundLesions], weights: dict[str, float], most: float) -> list[np.ndarray]:
+    def counting_lesions(parts: Sequence[LesionTable], weights: dict[str, float], most: float) -> list[np.ndarray]:
         return [coronary_probabilities(part.features, weights) >= 1 - most for part in parts]
 
-    in_map = counted([scan.lesions[settings] for scan in scans], weights, most)
+    in_map = counting_lesions([scan.lesions[settings] for scan in scans], weights, most)
     evidence, clinical = Evidence.stored(stored), []
     if evidence is not None and evidence.weights is not None:
         candidates = [scan.candidates[settings] for scan in scans]
-        clinical = counted(candidates, evidence.weights, evidence.most_not_coronary)
-    uncertainty, covered = stored_uncertainty(scans, _scores(scans, settings, in_map, clinical))
-    return {"uncertainty": uncertainty}, {"coverage_of_intervals": covered, "patients": len({s.patient for s in scans})}
+        clinical = counting_lesions(candidates, evidence.weights, evidence.most_not_coronary)
+    uncertainty, coverage = stored_uncertainty(scans, _scores(scans, settings, in_map, clinical))
+    patients = len({scan.patient for scan in scans})
+    return {"uncertainty": uncertainty}, {"coverage_of_intervals": coverage, "patients": patients}
 
 
 def _scores(
@@ -162,33 +178,37 @@ def _scores(
     in_map: Sequence[np.ndarray],
     clinical: Sequence[np.ndarray],
 ) -> dict[str, list[Scores]]:
-    """Scores by kind (see `Uncertainty.stored`) of each scan. in_map, clinical: of each scan, which lesions of the map
-    and which candidates count, bool [n]; none where candidates have no evidence."""
+    """Return the scores of each scan, by kind (see `Uncertainty.stored`).
+
+    in_map: For each scan, bool [n], True for lesions of the map that count. clinical: The same for candidates of the
+    clinical rule; empty if these have no evidence weights.
+    """
     kinds = {"decomposition": ([scan.lesions[settings] for scan in scans], in_map)}
     if len(clinical):
         kinds["automatic"] = ([scan.candidates[settings] for scan in scans], clinical)
     return {
-        kind: [own.scores(counted, scan) for own, counted, scan in zip(*found, scans, strict=True)]
-        for kind, found in kinds.items()
+        kind: [lesions.scores(counted, scan) for lesions, counted, scan in zip(*inputs, scans, strict=True)]
+        for kind, inputs in kinds.items()
     }
 
 
 def candidate_evidence(
     scans: Sequence[MeasuredScan], settings: MapSettings
 ) -> tuple[dict[str, object] | None, dict[str, object], list[np.ndarray]]:
-    """Evidence by which the automatic clinical score evaluates candidates (`Evidence`), what it achieves, and
-    of each scan which candidates count.
+    """Fit the evidence by which the automatic clinical score evaluates candidates (`Evidence`).
 
-    The limit is the least one whose scores, with every candidate evaluated by weights from other patients, are not
-    clearly farther from the ideal reader's than the best (`nearest_limit`). None where there are too few candidates of
-    either class.
+    The limit is the lowest whose cross-fitted scores are not clearly worse than the best (`nearest_limit`).
+
+    Returns:
+        The evidence, or None if there are too few candidates of either class; its performance; and for each scan a
+        mask of the candidates that count.
     """
     parts = [scan.candidates[settings] for scan in scans]
-    probabilities = probabilities_by_others([scan.patient for scan in scans], parts)
+    probabilities = cross_fitted_probabilities([scan.patient for scan in scans], parts)
     if probabilities is None:
         return None, {}, []
-    truths = [sum(own["agatston"] for own in scan.reader.values()) for scan in scans]
-    # The least that is not clearly worse: in people networks are less sure than in simulated patients.
+    truths = [sum(score["agatston"] for score in scan.reader.values()) for scan in scans]
+    # The lowest that is not clearly worse, because networks are less certain in real patients than in simulated ones.
     limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths, toward=0.0)
     counted = [p >= limit for p in probabilities]
     features = stack_features(parts)
@@ -198,90 +218,96 @@ def candidate_evidence(
         "typical": typical(features[coronary]),
         "most_not_coronary": 1 - limit,
     }
-    every, held = np.concatenate(counted), coronary.astype(bool)
-    achieved = {
-        "candidates": len(every),
-        "coronary": int(held.sum()),
-        "precision": float(held[every].mean()) if every.any() else None,
-        "recall": float(every[held].mean()),
+    is_counted, is_coronary = np.concatenate(counted), coronary.astype(bool)
+    performance = {
+        "candidates": len(is_counted),
+        "coronary": int(is_coronary.sum()),
+        "precision": float(is_coronary[is_counted].mean()) if is_counted.any() else None,
+        "recall": float(is_counted[is_coronary].mean()),
         "difference_of_ln_agatston": error,
     }
     for kind in ("distractor", "clean"):
-        if own := [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]:
-            achieved[f"above_zero_{kind}_scans"] = float(np.mean(own))
-    return evidence, achieved, counted
+        if positives := [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]:
+            performance[f"above_zero_{kind}_scans"] = float(np.mean(positives))
+    return evidence, performance, counted
 
 
 def stored_uncertainty(
     scans: Sequence[MeasuredScan], scores: Mapping[str, Sequence[Scores]]
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """Errors that intervals of scores are made of (`uncertainty.Uncertainty`), and their coverage of other patients'
-    total Agatston scores, by kind and class.
+    """Return the errors that prediction intervals are made of (`uncertainty.Uncertainty`), and their coverage.
 
-    Automatic clinical scores are compared with those of the ideal reader of the same scan, scores of the map with the
-    patient's reference score and true mass, as far as these are known.
+    Automatic clinical scores are compared with those of the ideal reader of the same scan; scores of the map with the
+    patient's reference score and true mass, in scans that have them.
 
     Args:
         scans: The scans.
-        scores: By kind (see `Uncertainty.stored`), of each scan; scores as they are found in unseen patients.
+        scores: Cross-fitted scores of each scan, by kind (see `Uncertainty.stored`).
+
+    Returns:
+        The errors by kind, and the coverage of other patients' total Agatston scores by kind and class.
     """
     stored: dict[str, object] = {}
-    covered: dict[str, object] = {}
+    coverage: dict[str, object] = {}
     names = tuple(artery.key for artery in MAIN_ARTERIES)
-    for kind, every in scores.items():
-        known = [n for n, scan in enumerate(scans) if kind == "automatic" or scan.reference_agatston is not None]
-        noise, thickness = (np.array([scans[n].facts.get(key) or usual for n in known], float) for key, usual in _USUAL)
-        patients = np.array([scans[n].patient for n in known])
+    for kind, kind_scores in scores.items():
+        indices = [n for n, scan in enumerate(scans) if kind == "automatic" or scan.reference_agatston is not None]
+        noise, thickness = (
+            np.array([scans[n].facts.get(key) or typical_value for n in indices], float)
+            for key, typical_value in _TYPICAL_FACTS
+        )
+        patients = np.array([scans[n].patient for n in indices])
         if len(set(patients.tolist())) < FOLDS:
             continue
         parts: dict[str, dict[str, object]] = {"total": {}, "artery": {}}
         for quantity in LIMITS:
-            own = np.array([[every[n][a][quantity] for a in names] for n in known])
-            truths = np.array([[_truth(scans[n], kind, quantity)[a] for a in names] for n in known])
+            predicted = np.array([[kind_scores[n][a][quantity] for a in names] for n in indices])
+            truths = np.array([[_truth(scans[n], kind, quantity)[a] for a in names] for n in indices])
             facts = [np.repeat(values, len(names)) for values in (noise, thickness)]
-            total = own.sum(1), truths.sum(1), noise, thickness
+            total = predicted.sum(1), truths.sum(1), noise, thickness
             parts["total"][quantity] = asdict(fitted_errors(quantity, *total))
-            parts["artery"][quantity] = asdict(fitted_errors(quantity, own.ravel(), truths.ravel(), *facts))
+            parts["artery"][quantity] = asdict(fitted_errors(quantity, predicted.ravel(), truths.ravel(), *facts))
             if quantity == "agatston":
-                covered[kind] = _coverage(patients, *total)
+                coverage[kind] = _coverage(patients, *total)
         stored[kind] = parts
-    return stored, covered
+    return stored, coverage
 
 
-_USUAL = (("noise_hu", NOISE_HU), ("slice_thickness_mm", THICKNESS_MM))
+_TYPICAL_FACTS = (("noise_hu", NOISE_HU), ("slice_thickness_mm", THICKNESS_MM))
 
 
 def _truth(scan: MeasuredScan, kind: str, quantity: str) -> dict[str, float]:
-    """What scores of this kind are compared with, by artery."""
+    """Return the reference values for a kind of score, by artery."""
     if kind == "automatic":
-        return {artery: own[quantity] for artery, own in scan.reader.items()}
+        return {artery: scores[quantity] for artery, scores in scan.reader.items()}
     return (scan.reference_agatston if quantity == "agatston" else scan.true_mass_mg) or {}
 
 
 def _coverage(patients: np.ndarray, *values: np.ndarray) -> dict[str, list[int]]:
-    """Number of total scores in an interval made by other patients, and of all, by class of the truth."""
+    """Count, by class of the truth, the total scores inside their cross-fitted interval, and all of them."""
     truths = values[1]
     fold = parts_by_patient(patients, truths > 0, FOLDS, seed=None)
-    held = np.zeros(len(truths), bool)
+    is_covered = np.zeros(len(truths), bool)
     for number in range(FOLDS):
         errors = fitted_errors("agatston", *(v[fold != number] for v in values))
         for n in np.flatnonzero(fold == number):
             low, high = errors.interval(values[0][n], values[2][n], values[3][n])
-            held[n] = low <= truths[n] <= high
-    of_class = np.searchsorted(LIMITS["agatston"], truths, side="right")
-    return {name: [int(held[of_class == c].sum()), int((of_class == c).sum())] for c, name in enumerate(CATEGORIES)}
+            is_covered[n] = low <= truths[n] <= high
+    classes = np.searchsorted(LIMITS["agatston"], truths, side="right")
+    return {name: [int(is_covered[classes == c].sum()), int((classes == c).sum())] for c, name in enumerate(CATEGORIES)}
 
 
-def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: float) -> float:
-    """The lowest probability that the likeliest lesion reaches in at most this proportion of the chosen scans."""
-    return threshold_at(
-        np.array([p.max(initial=0.0) for p, own in zip(probabilities, chosen, strict=True) if own]), most
-    )
+def _limit(probabilities: Sequence[np.ndarray], selection: Sequence[bool], max_share: float) -> float:
+    """Return the lowest probability that lesions reach in at most `max_share` of the selected scans."""
+    selected_probabilities = (p for p, is_selected in zip(probabilities, selection, strict=True) if is_selected)
+    return threshold_at(np.array([p.max(initial=0.0) for p in selected_probabilities]), max_share)
 
 
-def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
-    """The scans whose calcium is known, without those stored for training or test: what a model has learned by heart
-    looks surer than it is, and what is tested on must be new. Raises DataError when none is left."""
+def calibration_scans(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
+    """Return the scans with known calcium, without those reserved for training or test.
+
+    A model is overconfident on its training scans, and test scans must stay new. Raises DataError if none remain.
+    """
     usable = [scan for scan in scans if scan.calcium_map is not None and scan.use in ("", "validation")]
     if not usable:
         raise DataError(
@@ -292,10 +318,10 @@ def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Calibrate as the command line asks, changing the cards of the classifier and of the generator.
+    """Calibrate as the command line asks, and update the cards of the classifier and the generator.
 
     With --intervals-only, or a classifier that comes with CAC, the classifier's threshold stays, and the rest is fitted
-    for it. Returns the generator's card. Raises CTError, OutputError.
+    for it. Returns the path of the generator's card. Raises CTError, OutputError.
     """
     territories = arguments.territories or find_model("territories").path
     models = (arguments.heart, territories, arguments.slices, arguments.decomposition)
@@ -305,26 +331,26 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     progress.begin(["scans", "model"])
     with progress.step("scans"):
         cache = arguments.cache or default_cache() / "calibration"
-        scans = for_calibration(find_scans(arguments.data))
-        bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
+        scans = calibration_scans(find_scans(arguments.data))
+        is_bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
         stored = read_card(arguments.slices).calibration.get("slice_threshold", DecompositionSettings.slice_threshold)
-        fixed = bundled or arguments.intervals_only
-        thresholds = [stored] if fixed else sorted({*SLICE_THRESHOLDS, stored})
+        is_fixed = is_bundled or arguments.intervals_only
+        thresholds = [stored] if is_fixed else sorted({*SLICE_THRESHOLDS, stored})
         measured = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
         fitted_with = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
         if arguments.intervals_only:
             card = read_card(arguments.decomposition)
-            calibration, found = intervals(measured, stored, card.calibration)
-            before = card.validation.get("whole_method", {})
-            achieved = {"evidence_models": before.get("models", {}), **before, **found, "models": fitted_with}
+            calibration, coverage = intervals(measured, stored, card.calibration)
+            previous = card.validation.get("whole_method", {})
+            performance = {"evidence_models": previous.get("models", {}), **previous, **coverage, "models": fitted_with}
         else:
-            calibration, achieved = choose(measured, FalsePositiveGoals())
-            achieved |= {"models": fitted_with, "evidence_models": fitted_with}
-        # The threshold belongs to the classifier: another one's map must not be cut by it.
+            calibration, performance = choose(measured, FalsePositiveGoals())
+            performance |= {"models": fitted_with, "evidence_models": fitted_with}
+        # The threshold belongs to the classifier and must not be applied to the maps of another one.
         threshold = calibration.pop("slice_threshold", None)
-        if not fixed:
+        if not is_fixed:
             update_card(arguments.slices, {"slice_threshold": threshold}, {})
-        path = update_card(arguments.decomposition, calibration, {"whole_method": achieved})
+        path = update_card(arguments.decomposition, calibration, {"whole_method": performance})
     progress.done(path)
     return path

@@ -1,9 +1,9 @@
-"""The course of a training, written while it runs: `metrics.jsonl`, TensorBoard's events, and sample pictures.
+"""Learning curves, written during a training: `metrics.jsonl`, TensorBoard's events, and sample pictures.
 
 Lines of `metrics.jsonl` are JSON objects with `event`, `step` and `seconds`:
-- "training": losses, as means since the line before;
-- "validation": metrics, `best` (whether they are the best so far), `warnings` (by code, of what is wrong now), and
-  `ended` (why it ended before its last step, or "").
+- "training": losses, as means since the previous line;
+- "validation": metrics, `best` (true if they are the best so far), `warnings` (present messages by code), and
+  `ended` (why the training ended early, or "").
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from CACScoringLib.core.files import write_bytes_atomically, write_text_atomically
 
 CURVE_BARS, CURVE_WIDTH = "▁▂▃▄▅▆▇█", 60
-"""Characters of a curve by rising height, and its longest length."""
+"""Characters of a curve by rising height, and its maximum length in characters."""
 
 METRICS, SAMPLES = "metrics.jsonl", "samples"
 
 
 class Curves:
-    """Writes the course of a training that continues from a step; what came after it will come again."""
+    """Writer of a training's curves. A training that resumes from a step repeats, so later lines are deleted."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from tensorboardX import SummaryWriter
@@ -31,8 +31,8 @@ class Curves:
         self._path = folder / METRICS
         self._samples = folder / SAMPLES
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and 0 < _step_of(line) <= step]
-        write_text_atomically(self._path, "".join(kept))
+        earlier_lines = [line for line in lines if line.endswith("\n") and 0 < _step_of(line) <= step]
+        write_text_atomically(self._path, "".join(earlier_lines))
         for number, path in sample_pictures(folder):
             if number > step:
                 path.unlink()
@@ -42,9 +42,9 @@ class Curves:
         """Close TensorBoard's file."""
         self._writer.close()
 
-    def write(self, event: str, step: int, seconds: float, values: dict[str, float], **more: object) -> None:
-        """A line of numbers. more: what TensorBoard does not show."""
-        line = {"event": event, "step": step, "seconds": round(seconds, 1), **more, **values}
+    def write(self, event: str, step: int, seconds: float, values: dict[str, float], **details: object) -> None:
+        """Write a line of numbers. details: Values for the file alone, not for TensorBoard."""
+        line = {"event": event, "step": step, "seconds": round(seconds, 1), **details, **values}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in values.items():
@@ -52,7 +52,7 @@ class Curves:
         self._writer.flush()
 
     def picture(self, step: int, picture: np.ndarray) -> None:
-        """Sample of what the network does at a step: uint8 [row, column, 3]."""
+        """Write a sample of the network's output at a step: uint8 [row, column, 3]."""
         from PIL import Image
 
         stream = io.BytesIO()
@@ -66,32 +66,32 @@ def text_curve(folder: Path, name: str) -> str:
 
     Args:
         folder: Folder of the training.
-        name: The metric, of which more is better.
+        name: The metric; higher is better.
     """
     lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     points = [(line["step"], line[name]) for line in lines if line["event"] == "validation"]
     if not points:
         return "No validation was made."
     values = np.array([value for _, value in points])
-    shown = values[np.linspace(0, len(values) - 1, min(len(values), CURVE_WIDTH)).round().astype(int)]
-    heights = (shown - values.min()) / (np.ptp(values) or 1) * (len(CURVE_BARS) - 1)
+    samples = values[np.linspace(0, len(values) - 1, min(len(values), CURVE_WIDTH)).round().astype(int)]
+    heights = (samples - values.min()) / (np.ptp(values) or 1) * (len(CURVE_BARS) - 1)
     bars = "".join(CURVE_BARS[round(height)] for height in heights)
     step, best = max(points, key=lambda point: point[1])
     return f"{name} {bars} {values[0]:.3f} to {values[-1]:.3f}, best {best:.3f} at step {step}"
 
 
 def sample_pictures(folder: Path) -> list[tuple[int, Path]]:
-    """Pictures of what a network did during its training, each with its step; in the order of steps."""
-    found = []
+    """Return the sample pictures of a training, each with its step, in the order of steps."""
+    pictures = []
     for path in (folder / SAMPLES).glob("step-*.png"):
         number = path.stem.removeprefix("step-")
         if number.isdecimal():
-            found.append((int(number), path))
-    return sorted(found)
+            pictures.append((int(number), path))
+    return sorted(pictures)
 
 
 def _step_of(line: str) -> int:
-    """Step of a line; 0 for one that a crash has damaged."""
+    """Return the step of a line; 0 for a line damaged by a crash."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

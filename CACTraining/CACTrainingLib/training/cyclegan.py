@@ -1,8 +1,8 @@
-"""The adjusted CycleGAN of van Velzen et al., section 3: slice labels alone teach the generator the calcium map.
+"""Train the adjusted CycleGAN of van Velzen et al., section 3, which learns the calcium map from slice labels alone.
 
 G_R gives the map to subtract from a slice with calcium, G_S one to add to a slice without; discriminators compare the
-results with real slices of the other kind. What experiments needed on top is named in `CycleTraining` and off in the
-published settings; with it, the discriminators can be left out.
+results with real slices of the other kind. Extensions (see `CycleTraining`) are off in the published settings; with
+them, the discriminators can be left out.
 """
 
 from __future__ import annotations
@@ -33,17 +33,24 @@ DISCRIMINATORS = ("with_calcium", "without_calcium")
 
 @dataclass(frozen=True)
 class CycleTraining:
-    """Published: batch of 4, rate 0.0001, λ cycle_weight, α identity_weight, β sparsity_weight.
+    """Settings of the adjusted CycleGAN; the defaults are the published ones.
 
-    negative_weight: of negative values in healthy images, which clipped images cannot have.
-    dither_hu: noise on all that discriminators see; clipped fat is exactly 0, so any map there would betray a synthetic
-    image. pool: synthetic images kept to show discriminators again. warmup_steps: of discriminators
-    alone, on slice labels. first_bias: of the generators' last layer at the start. start: SHA-256 of the generator that
-    G_R began as.
-
-    adversarial_weight: 0 leaves out G_S, the discriminators and all that needs them. label_weight, spot_weight: of what
-    `weak_labels` adds. truth_weight: of the true maps where they are known, so that what is labelled by slice alone
-    teaches beside them. near_heart: the map counts near the heart only, as in scoring.
+    Attributes:
+        cycle_weight: Weight λ of the cycle loss.
+        identity_weight: Weight α of the identity loss.
+        sparsity_weight: Weight β of the sparsity loss.
+        adversarial_weight: Weight of the adversarial loss; 0 leaves out G_S, the discriminators and their losses.
+        label_weight: Weight of the slice labels (`weak_labels`).
+        spot_weight: Weight of the drawn spots (`weak_labels`).
+        truth_weight: Weight of the true maps, in slices that have one; the others are learned from their labels.
+        near_heart: True if the map counts near the heart only, as in scoring.
+        negative_weight: Weight of negative values in healthy images, which clipped images cannot have.
+        dither_hu: Noise on the input of the discriminators. Clipped fat is exactly 0, so that any map there would
+            betray a synthetic image.
+        pool: Number of earlier synthetic images to show the discriminators again.
+        warmup_steps: Steps in which the discriminators alone learn, from slice labels.
+        first_bias: Bias of the generators' last layer at the start.
+        start: SHA-256 of the generator that G_R began as.
     """
 
     loop: LoopSettings = field(default_factory=LoopSettings)
@@ -72,7 +79,7 @@ class CycleTraining:
 
 
 class CycleTask(Task):
-    """See `Task`. start: the generator that G_R begins as."""
+    """Training of the generators and discriminators. start: The generator that G_R begins as."""
 
     exported = "remove"
     better = "auc"
@@ -89,23 +96,23 @@ class CycleTask(Task):
         self.training, self.validation = training, validation
         first_bias = settings.first_bias
         self.modules = {"remove": new_generator(self.config, first_bias) if start is None else start}
-        own: dict[str, tuple[str, ...]] = {"generators": ("remove",)}
+        optimizer_modules: dict[str, tuple[str, ...]] = {"generators": ("remove",)}
         if settings.adversarial_weight:
             self.modules["add"] = new_generator(self.config, first_bias)
             torch.manual_seed(settings.loop.seed + 1)
             first = settings.discriminator_network
-            # They see the same differently: where calcium is brightest, or where it was taken away.
+            # One looks for the brightest calcium, the other for the darkest trace of removed calcium.
             pooling = {"average+max": "average+min"}.get(first.pooling, first.pooling)
-            for name, own_config in zip(DISCRIMINATORS, (first, replace(first, pooling=pooling)), strict=True):
-                self.modules[name] = build(own_config)
-            own = {"generators": ("remove", "add"), "discriminators": DISCRIMINATORS}
+            for name, network_config in zip(DISCRIMINATORS, (first, replace(first, pooling=pooling)), strict=True):
+                self.modules[name] = build(network_config)
+            optimizer_modules = {"generators": ("remove", "add"), "discriminators": DISCRIMINATORS}
         for module in self.modules.values():
             module.to(memory_format=torch.channels_last)
         self.optimizers = {
             name: torch.optim.Adam(
                 [p for part in parts for p in self.modules[part].parameters()], settings.learning_rate, (0.5, 0.999)
             )
-            for name, parts in own.items()
+            for name, parts in optimizer_modules.items()
         }
         self.sampler = BalancedSampler(training, settings.sampling, labels_only=not settings.truth_weight)
         self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed)
@@ -125,14 +132,15 @@ class CycleTask(Task):
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
         x, maps = vary_slices(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
-        near = near_heart(maps[:, 1:])
+        is_near_heart = near_heart(maps[:, 1:])
         visible = torch.from_numpy(drawn.visible)
-        batch = {"x": x, "visible": visible, "near_heart": near if self.settings.near_heart else torch.ones_like(near)}
+        region = is_near_heart if self.settings.near_heart else torch.ones_like(is_near_heart)
+        batch = {"x": x, "visible": visible, "near_heart": region}
         if self.settings.spot_weight:
-            batch["spots"] = draw_spots(near[~visible], generator)
+            batch["spots"] = draw_spots(is_near_heart[~visible], generator)
             batch["with_spots"] = add_spots(x[~visible], batch["spots"], self.config.neighbours, generator)
         if self.settings.truth_weight:
-            batch["true"], batch["known"] = maps[:, :1], torch.from_numpy(self.training.has_map[drawn.chosen])
+            batch["true"], batch["has_map"] = maps[:, :1], torch.from_numpy(self.training.has_map[drawn.chosen])
         return batch
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
@@ -142,21 +150,21 @@ class CycleTask(Task):
         calcium, healthy = (batch["x"][kind] for kind in (batch["visible"], ~batch["visible"]))
         if adversarial and number < self.settings.warmup_steps:
             pairs = {"with_calcium": (calcium, healthy), "without_calcium": (healthy, calcium)}
-            shown = {name: (real[:, :1], other[:, :1]) for name, (real, other) in pairs.items()}
-            return {"warmup": self._teach_discriminators(shown, fabric, noise)}
+            images = {name: (real[:, :1], fake[:, :1]) for name, (real, fake) in pairs.items()}
+            return {"warmup": self._teach_discriminators(images, fabric, noise)}
         values, synthetic = self._teach_generators(batch, fabric, noise)
         if not adversarial:
             return values
         choice = np.random.default_rng([self.settings.loop.seed, 9, number])
         real = {"with_calcium": calcium, "without_calcium": healthy}
-        shown = {name: (real[name][:, :1], self._pooled(name, synthetic[name], choice)) for name in DISCRIMINATORS}
-        return {**values, "discriminators": self._teach_discriminators(shown, fabric, noise)}
+        images = {name: (real[name][:, :1], self._pooled(name, synthetic[name], choice)) for name in DISCRIMINATORS}
+        return {**values, "discriminators": self._teach_discriminators(images, fabric, noise)}
 
-    def _logits(self, name: str, x: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
+    def _map_logits(self, name: str, x: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
         z = self.modules[name](x, logits=True).float()
         return z.masked_fill(~near_heart, NOWHERE) if self.settings.near_heart else z
 
-    def _logit(self, name: str, x: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+    def _realness_logit(self, name: str, x: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
         if self.settings.dither_hu:
             x = x + self.settings.dither_hu / MAP_HU * torch.randn(x.shape, generator=noise, device=x.device)
         return self.modules[name](x).float()
@@ -164,86 +172,89 @@ class CycleTask(Task):
     def _teach_generators(
         self, batch: dict[str, torch.Tensor], fabric: Fabric, noise: torch.Generator
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Teach the generators; returns what to plot, and the synthetic images for the discriminators."""
-        x, near, n = batch["x"], batch["near_heart"], int(batch["visible"].sum())
+        """Teach the generators; return the losses to plot, and the synthetic images for the discriminators."""
+        x, near_heart, n = batch["x"], batch["near_heart"], int(batch["visible"].sum())
         # Both kinds in one batch, so that normalisation sees the same mixture everywhere.
-        logits = self._logits("remove", x, near)
-        taken = torch.sigmoid(logits)
-        losses = {"identity": taken[n:].mean(), "sparsity": taken[:n].mean()}
+        logits = self._map_logits("remove", x, near_heart)
+        maps = torch.sigmoid(logits)
+        losses = {"identity": maps[n:].mean(), "sparsity": maps[:n].mean()}
         synthetic: dict[str, torch.Tensor] = {}
         if self.weights["negative"]:
-            losses["negative"] = functional.relu(taken[:n] - x[:n, :1]).mean()
+            losses["negative"] = functional.relu(maps[:n] - x[:n, :1]).mean()
         if self.weights["label"]:
-            losses["label"] = label_loss(logits, near, batch["visible"])
+            losses["label"] = label_loss(logits, near_heart, batch["visible"])
         if self.weights["spots"]:
-            found = self._logits("remove", batch["with_spots"], near[n:])
-            empty = map_loss(logits[n:], torch.zeros_like(logits[n:]), near[n:])
-            losses["spots"] = (map_loss(found, batch["spots"], near[n:]) + empty) / 2
-        if self.weights["truth"] and batch["known"].any():
-            known = batch["known"]
-            losses["truth"] = map_loss(logits[known], batch["true"][known], near[known])
+            spot_logits = self._map_logits("remove", batch["with_spots"], near_heart[n:])
+            empty = map_loss(logits[n:], torch.zeros_like(logits[n:]), near_heart[n:])
+            losses["spots"] = (map_loss(spot_logits, batch["spots"], near_heart[n:]) + empty) / 2
+        if self.weights["truth"] and batch["has_map"].any():
+            has_map = batch["has_map"]
+            losses["truth"] = map_loss(logits[has_map], batch["true"][has_map], near_heart[has_map])
         if self.weights["adversarial"]:
-            synthetic = self._cycle(x, near, n, taken, losses, noise)
+            synthetic = self._cycle(x, near_heart, n, maps, losses, noise)
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         self.descend("generators", loss, fabric)
-        values = {**losses, "map_hu_with_calcium": taken[:n].mean() * MAP_HU}
-        values["map_hu_without_calcium"] = taken[n:].mean() * MAP_HU
+        values = {**losses, "map_hu_with_calcium": maps[:n].mean() * MAP_HU}
+        values["map_hu_without_calcium"] = maps[n:].mean() * MAP_HU
         return {name: value.detach() for name, value in values.items()}, synthetic
 
     def _cycle(
         self,
         x: torch.Tensor,
-        near: torch.Tensor,
+        near_heart: torch.Tensor,
         n: int,
-        taken: torch.Tensor,
+        maps: torch.Tensor,
         losses: dict[str, torch.Tensor],
         noise: torch.Generator,
     ) -> dict[str, torch.Tensor]:
-        """Add the losses that need G_S and the discriminators, equations 1 to 4; returns the synthetic images.
+        """Add the losses that need G_S and the discriminators, equations 1 to 4; return the synthetic images.
 
-        n: of the slices show calcium, the first ones. taken: G_R's map of each slice.
+        n: Number of slices with visible calcium, which come first. maps: G_R's map of each slice.
         """
         discriminators = [self.modules[name] for name in DISCRIMINATORS]
         for module in discriminators:
             module.requires_grad_(False)
         calcium, healthy = x[:n], x[n:]
-        given = torch.sigmoid(self._logits("add", x, near))
-        removed, added = calcium[:, :1] - taken[:n], healthy[:, :1] + given[n:]
-        losses["identity"] = losses["identity"] + given[:n].mean()
-        losses["sparsity"] = losses["sparsity"] + given[n:].mean()
-        losses["adversarial"] = _as_real(self._logit("without_calcium", removed, noise))
-        losses["adversarial"] = losses["adversarial"] + _as_real(self._logit("with_calcium", added, noise))
-        back = removed + torch.sigmoid(self._logits("add", torch.cat([removed, calcium[:, 1:]], 1), near[:n]))
-        forth = added - torch.sigmoid(self._logits("remove", torch.cat([added, healthy[:, 1:]], 1), near[n:]))
-        losses["cycle"] = (back - calcium[:, :1]).abs().mean() + (forth - healthy[:, :1]).abs().mean()
+        added_maps = torch.sigmoid(self._map_logits("add", x, near_heart))
+        without_calcium, with_calcium = calcium[:, :1] - maps[:n], healthy[:, :1] + added_maps[n:]
+        losses["identity"] = losses["identity"] + added_maps[:n].mean()
+        losses["sparsity"] = losses["sparsity"] + added_maps[n:].mean()
+        synthetic = {"without_calcium": without_calcium, "with_calcium": with_calcium}
+        losses["adversarial"] = torch.stack(
+            [_realness_loss(self._realness_logit(name, image, noise)) for name, image in synthetic.items()]
+        ).sum()
+        back = self._map_logits("add", torch.cat([without_calcium, calcium[:, 1:]], 1), near_heart[:n])
+        forth = self._map_logits("remove", torch.cat([with_calcium, healthy[:, 1:]], 1), near_heart[n:])
+        calcium_again, healthy_again = without_calcium + torch.sigmoid(back), with_calcium - torch.sigmoid(forth)
+        losses["cycle"] = (calcium_again - calcium[:, :1]).abs().mean() + (healthy_again - healthy[:, :1]).abs().mean()
         for module in discriminators:
             module.requires_grad_(True)
-        return {"with_calcium": added.detach(), "without_calcium": removed.detach()}
+        return {name: image.detach() for name, image in synthetic.items()}
 
     def _teach_discriminators(
-        self, shown: dict[str, tuple[torch.Tensor, torch.Tensor]], fabric: Fabric, noise: torch.Generator
+        self, images: dict[str, tuple[torch.Tensor, torch.Tensor]], fabric: Fabric, noise: torch.Generator
     ) -> torch.Tensor:
         loss = torch.zeros((), device=fabric.device)
-        for name, (real, other) in shown.items():
-            # Real and synthetic images apart, or batch normalisation would tell them apart for the network.
-            real_logit, other_logit = self._logit(name, real, noise), self._logit(name, other, noise)
-            loss = loss + (_as_real(real_logit) + _as_real(-other_logit)) / 2
+        for name, (real, fake) in images.items():
+            # Real and synthetic images in separate batches: batch normalisation would betray a mixture.
+            real_logit, fake_logit = self._realness_logit(name, real, noise), self._realness_logit(name, fake, noise)
+            loss = loss + (_realness_loss(real_logit) + _realness_loss(-fake_logit)) / 2
         self.descend("discriminators", loss, fabric)
         return loss.detach()
 
     def _pooled(self, name: str, images: torch.Tensor, choice: np.random.Generator) -> torch.Tensor:
-        """Half of the images, once the pool is full, exchanged for earlier ones (Shrivastava et al. 2017)."""
+        """Exchange half of the images for earlier ones, once the pool is full (Shrivastava et al. 2017)."""
         if not self.settings.pool:
             return images
-        pool, shown = self.pools[name], []
+        pool, mixture = self.pools[name], []
         for image in images:
             if len(pool) < self.settings.pool:
                 pool.append(image)
             elif choice.random() < 0.5:
                 place = int(choice.integers(len(pool)))
                 image, pool[place] = pool[place], image
-            shown.append(image)
-        return torch.stack(shown).contiguous(memory_format=torch.channels_last)
+            mixture.append(image)
+        return torch.stack(mixture).contiguous(memory_format=torch.channels_last)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         return map_metrics(network, self.config, self.validation, self.sample)
@@ -251,7 +262,7 @@ class CycleTask(Task):
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics)
 
-    def collapsed(self, metrics: dict[str, float]) -> bool:
+    def has_collapsed(self, metrics: dict[str, float]) -> bool:
         return bool(collapse(metrics))
 
     def picture(self, network: nn.Module) -> np.ndarray:
@@ -265,7 +276,7 @@ class CycleTask(Task):
 
 
 def new_generator(config: GeneratorConfig, first_bias: float) -> nn.Module:
-    """An untrained generator whose map begins near the sigmoid of the bias; with 0, as PyTorch makes it."""
+    """Build an untrained generator whose map begins near sigmoid(first_bias); 0 keeps PyTorch's initialisation."""
     network = build(config)
     if first_bias:
         nn.init.constant_(network.last.bias, first_bias)
@@ -273,6 +284,6 @@ def new_generator(config: GeneratorConfig, first_bias: float) -> nn.Module:
     return network
 
 
-def _as_real(logit: torch.Tensor) -> torch.Tensor:
-    """−log of the probability that these are real: in place of log(1 − D), its gradient does not vanish."""
+def _realness_loss(logit: torch.Tensor) -> torch.Tensor:
+    """Return −log of the probability that images are real; unlike log(1 − D), its gradient does not vanish."""
     return functional.softplus(-logit).mean()

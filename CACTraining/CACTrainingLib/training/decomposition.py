@@ -1,10 +1,12 @@
-"""Training of the generator that gives the calcium map: on true maps, or on slice labels alone.
+"""Train the generator of the calcium map on true maps, or on slice labels alone.
 
-`supervised` needs the truth of digital patients: cross-entropy on the logit with the true map as a soft target. (An L1
-loss ends in an empty map: the median of a sparse map is 0.) Non-coronary calcium is in no true map, so it is an
-explicit negative. `cyclegan` is van Velzen et al., section 3, equations 1 to 5 (`cyclegan.CycleTask`); it may go on
-from a supervised generator. `labels` is the same without discriminators: the map itself predicts each slice's label,
-and finds spots drawn into slices without calcium (`weak_labels`).
+- `supervised` needs digital patients: cross-entropy on the logit with the true map as a soft target. (An L1 loss gives
+  an empty map, because the median of a sparse map is 0.) Non-coronary calcium is in no true map, and so an explicit
+  negative.
+- `cyclegan` is van Velzen et al., section 3, equations 1 to 5 (`cyclegan.CycleTask`); it can start from a supervised
+  generator.
+- `labels` is the same without discriminators: the map predicts each slice's label, and locates spots drawn into slices
+  without calcium (`weak_labels`).
 """
 
 from __future__ import annotations
@@ -43,11 +45,17 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class SupervisedTraining:
-    """batch_size: slices per step. learning_rate: of the Adam optimiser. calcium_weight: of pixels with calcium in the
-    true map, beside 1 for the others. bright_weight: of pixels above 130 HU without it (other calcium, bone).
-    outside_weight: of pixels farther than HEART_MARGIN_PIXELS from the heart, where scoring drops the map; multiplied
-    with the others. first_bias: of the last layer, so that the map begins near 0. start: SHA-256 of the model whose
-    weights it began with, which the training records.
+    """Settings of the supervised training.
+
+    Attributes:
+        batch_size: Slices per step.
+        learning_rate: Learning rate of the Adam optimiser.
+        calcium_weight: Weight of pixels with calcium in the true map, relative to other pixels.
+        bright_weight: Weight of pixels above 130 HU without coronary calcium (other calcium, bone).
+        outside_weight: Factor for pixels farther than HEART_MARGIN_PIXELS from the heart, where scoring drops the map.
+        first_bias: Bias of the last layer at the start, so that the map begins near 0.
+        validation_slices: Maximum number of slices of each group to validate on.
+        start: SHA-256 of the model with the initial weights, recorded by the training.
     """
 
     loop: LoopSettings = field(default_factory=LoopSettings)
@@ -68,14 +76,14 @@ class SupervisedTraining:
 
 
 PRESETS = read_presets("decomposition", SupervisedTraining(), CycleTraining())
-"""Where the name has no method, it is supervised."""
+"""Settings by name; a name without a method is supervised."""
 
 _BRIGHT = (130.0 - LOW_HU) / (HIGH_HU - LOW_HU)
 _CALCIUM = 0.01
 
 
 class SupervisedTask(Task):
-    """See `Task`. start: weights to begin with. Raises DataError when true maps are missing."""
+    """Training of a generator on true maps. start: Initial network. Raises DataError if true maps are missing."""
 
     exported = "remove"
     better = "overlap"
@@ -121,7 +129,7 @@ class SupervisedTask(Task):
         return {"loss": loss.detach()}
 
     def weights(self, x: torch.Tensor, true: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
-        """Weight of each pixel in the loss, [n, 1, j, i]."""
+        """Return the weight of each pixel in the loss, [n, 1, j, i]."""
         calcium = true > _CALCIUM
         bright = (x[:, :1] >= _BRIGHT) & ~calcium
         weights = 1 + (self.settings.calcium_weight - 1) * calcium + (self.settings.bright_weight - 1) * bright
@@ -140,7 +148,7 @@ class SupervisedTask(Task):
 def evaluate(
     model: LoadedModel, settings: SupervisedTraining | CycleTraining, data: SliceDataset
 ) -> tuple[dict[str, object], dict[str, float]]:
-    """Metrics of the finished model, with the −10 HU rule and without; no calibration."""
+    """Return metrics of the finished model, with and without the −10 HU rule, and an empty calibration."""
     sample = sample_slices(data, EVALUATED_SLICES, settings.loop.seed)
     config = GeneratorConfig(**model.card.config)
     metrics: dict[str, object] = {
@@ -155,7 +163,7 @@ def evaluate(
 
 
 def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, progress: Progress) -> Path:
-    """Train a generator on folders of scans and write it; returns its card's path. Raises CTError, OutputError."""
+    """Train a generator on folders of scans and write it; return its card's path. Raises CTError, OutputError."""
     card, start = start_from(options.start, "decomposition")
     if card is not None:
         settings = replace(settings, network=GeneratorConfig(**card.config), start=card.sha256)

@@ -19,7 +19,7 @@ from ..data.datasets import KINDS, SliceDataset
 SCORING = DecompositionSettings()
 FLOOR_HU = SCORING.floor_hu
 MIN_HEALTHY_HU = SCORING.min_healthy_hu
-"""As scoring has them."""
+"""Floor of the map and lowest HU of the healthy image, as in scoring."""
 
 REGION_PIXELS = 2
 PIXEL_VOLUME_MM3 = float(np.prod(SLICE_SPACING_MM))
@@ -29,9 +29,12 @@ EMPTY_SHARE, FULL_SHARE = 0.02, 0.05
 
 @dataclass(frozen=True)
 class SliceSample:
-    """Slices with visible calcium; slices of scans with none but non-coronary calcium, where it is bright; clean ones.
+    """Slices to evaluate, as indices in a `SliceDataset`, int [n].
 
-    Each is int [n], indices in a `SliceDataset`.
+    Attributes:
+        visible: Slices with visible coronary calcium.
+        distractor: Slices with bright non-coronary calcium, from scans without coronary calcium.
+        clean: Slices without calcium.
     """
 
     visible: np.ndarray
@@ -39,29 +42,32 @@ class SliceSample:
     clean: np.ndarray
 
 
-def sample_slices(data: SliceDataset, most: int, seed: int) -> SliceSample:
-    """A fixed sample of at most this many slices of each sort; of the visible ones, those whose true map is known.
+def sample_slices(data: SliceDataset, max_count: int, seed: int) -> SliceSample:
+    """Draw a fixed sample of at most `max_count` slices of each group.
 
-    Where no true map is known, all visible slices count.
+    Visible slices are drawn from those with a true map, or from all if no slice has one.
     """
     generator = np.random.default_rng([seed, 8])
-    known = data.has_map if data.has_map.any() else np.ones(len(data), bool)
-    sorts = (
-        data.visible & known,
+    has_truth = data.has_map if data.has_map.any() else np.ones(len(data), bool)
+    groups = (
+        data.visible & has_truth,
         ~data.visible & ~data.calcium & data.bright & (data.kind != KINDS.index("clean")),
         ~data.visible & ~data.calcium & ~data.bright,
     )
-    parts = [np.nonzero(own)[0] for own in sorts]
-    return SliceSample(*(np.sort(generator.choice(p, min(most, len(p)), replace=False)) for p in parts))
+    parts = [np.nonzero(members)[0] for members in groups]
+    return SliceSample(*(np.sort(generator.choice(p, min(max_count, len(p)), replace=False)) for p in parts))
 
 
 def predicted_maps(
-    network: nn.Module, config: GeneratorConfig, data: SliceDataset, chosen: np.ndarray, rule: bool = False
+    network: nn.Module, config: GeneratorConfig, data: SliceDataset, slices: np.ndarray, rule: bool = False
 ) -> np.ndarray:
-    """Calcium maps in HU within the heart, above the floor: float32 [len(chosen), 224, 224]. rule: apply −10 HU's."""
+    """Return calcium maps in HU within the heart, above the floor, float32 [len(slices), 224, 224].
+
+    rule: True to apply the −10 HU rule.
+    """
     results = [np.empty((0, *data.scans[0].slices.heart.shape[1:]), np.float32)]
-    for start in range(0, len(chosen), 32):
-        part = chosen[start : start + 32]
+    for start in range(0, len(slices), 32):
+        part = slices[start : start + 32]
         x = data.network_input(part, config.neighbours, config.position)
         maps = predict(network, x, 8)[0][:, 0] * np.float32(MAP_HU)
         maps[(maps < FLOOR_HU) | ~data.heart(part)] = 0
@@ -74,13 +80,17 @@ def predicted_maps(
 def map_metrics(
     network: nn.Module, config: GeneratorConfig, data: SliceDataset, sample: SliceSample, rule: bool = False
 ) -> dict[str, float]:
-    """Maps against truth, without the −10 HU rule unless asked for.
+    """Return metrics of the predicted maps, by name. rule: True to apply the −10 HU rule.
 
-    With known maps: captured, the map near true calcium over the true map; precision, the map near true calcium over
-    all of the map on all slices; overlap, twice the pixelwise lesser of both over their sum, on all slices (1 is
-    perfect); correlation and slope of pseudo-mass per visible slice against the true one. Always: auc, how
-    well a slice's pseudo-mass discriminates visible calcium; pseudo-mass per slice, HU·mm³, on visible, distractor and
-    clean slices; and the share of the heart covered by the map on clean slices.
+    - `auc`: How well a slice's pseudo-mass discriminates visible calcium.
+    - `mass_…`, `slices_above_zero_…`: Pseudo-mass per slice in HU·mm³, and proportion of slices with any, by group.
+    - `covered_clean`: Share of the heart covered by the map on clean slices.
+
+    With true maps also, on all slices unless stated:
+    - `captured`: Map near true calcium, over the true map.
+    - `precision`: Map near true calcium, over the whole map.
+    - `overlap`: Twice the pixelwise minimum of map and true map, over their sum; 1 is perfect.
+    - `correlation`, `slope`: Pseudo-mass of visible slices against the true one.
     """
     visible = predicted_maps(network, config, data, sample.visible, rule)
     distractor = predicted_maps(network, config, data, sample.distractor, rule)
@@ -105,23 +115,23 @@ def map_metrics(
 
 def _against_truth(maps: np.ndarray, true: np.ndarray, elsewhere: float) -> dict[str, float]:
     region = ndimage.binary_dilation(true > FLOOR_HU, ndimage.generate_binary_structure(2, 1)[None], REGION_PIXELS)
-    near = float(maps[region].sum(dtype=np.float64))
-    total, mass = float(maps.sum(dtype=np.float64)) + elsewhere, float(true.sum(dtype=np.float64))
-    both = float(np.minimum(maps, true).sum(dtype=np.float64))
-    own, wanted = maps.sum((1, 2)), true.sum((1, 2))
-    spread = own.std() > 0 and wanted.std() > 0
+    captured_mass = float(maps[region].sum(dtype=np.float64))
+    total, true_mass = float(maps.sum(dtype=np.float64)) + elsewhere, float(true.sum(dtype=np.float64))
+    overlap = float(np.minimum(maps, true).sum(dtype=np.float64))
+    slice_masses, true_slice_masses = maps.sum((1, 2)), true.sum((1, 2))
+    has_spread = slice_masses.std() > 0 and true_slice_masses.std() > 0
     return {
-        "captured": near / mass,
-        "precision": near / total if total else 0.0,
-        "overlap": 2 * both / (total + mass),
-        "correlation": float(np.corrcoef(own, wanted)[0, 1]) if spread else 0.0,
-        "slope": float(np.polyfit(wanted, own, 1)[0]) if spread else 0.0,
-        "mass_true": mass * PIXEL_VOLUME_MM3 / len(true),
+        "captured": captured_mass / true_mass,
+        "precision": captured_mass / total if total else 0.0,
+        "overlap": 2 * overlap / (total + true_mass),
+        "correlation": float(np.corrcoef(slice_masses, true_slice_masses)[0, 1]) if has_spread else 0.0,
+        "slope": float(np.polyfit(true_slice_masses, slice_masses, 1)[0]) if has_spread else 0.0,
+        "mass_true": true_mass * PIXEL_VOLUME_MM3 / len(true),
     }
 
 
 def collapse(metrics: dict[str, float]) -> list[ScanWarning]:
-    """Warnings of a map that has become empty, or is everywhere."""
+    """Return warnings of a map that is empty or covers the heart."""
     warnings = []
     remedy = "If this lasts, start from a model, or change the weights of the losses or the learning rate."
     mass, true = metrics["mass_visible"], metrics.get("mass_true", 0.0)

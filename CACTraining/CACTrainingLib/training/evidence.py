@@ -1,4 +1,4 @@
-"""Weights that tell coronary calcium from the rest (`scoring.evidence`), learned from lesions of which it is known."""
+"""Fit the weights that discriminate coronary calcium (`scoring.evidence`) on lesions with a known source."""
 
 from __future__ import annotations
 
@@ -10,38 +10,45 @@ import numpy as np
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities
 
 from ..statistics.patient_folds import parts_by_patient
-from .measured_scans import FoundLesions
+from .measured_scans import LesionTable
 from .score_errors import penalised_logistic
 
 FOLDS = 5
 
 FALSE_ZERO = 2.0
-"""Who has calcium and is told 0 is sent home: worse than a score that is as far off the other way."""
+"""Cost of a score of 0 for a patient with calcium, relative to an equal error: such a patient is sent home."""
 
 
-def probabilities_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) -> list[np.ndarray] | None:
-    """Probability of being coronary of each scan's lesions, by weights of other patients; None if there are too
-    few lesions of either class to learn them. patients, parts: of each scan."""
+def cross_fitted_probabilities(patients: Sequence[str], parts: Sequence[LesionTable]) -> list[np.ndarray] | None:
+    """Return each lesion's probability of being coronary, by weights fitted on other patients.
+
+    Args:
+        patients: Patient of each scan.
+        parts: Lesions of each scan.
+
+    Returns:
+        Probabilities [n] for each scan, or None if there are too few lesions of either class.
+    """
     coronary = np.concatenate([part.coronary for part in parts]).astype(bool)
-    owner = np.repeat(np.arange(len(parts)), [len(part.coronary) for part in parts])
-    own_patients = np.array(patients)[owner]
-    with_both = min((len(set(own_patients[coronary == value])) for value in (False, True)), default=0)
-    if with_both < 2:
+    scan_index = np.repeat(np.arange(len(parts)), [len(part.coronary) for part in parts])
+    lesion_patients = np.array(patients)[scan_index]
+    patient_count = min((len(set(lesion_patients[coronary == value])) for value in (False, True)), default=0)
+    if patient_count < 2:
         return None
     features = stack_features(parts)
     probabilities = np.zeros(len(coronary))
-    count = min(FOLDS, with_both)
-    fold = parts_by_patient(own_patients, coronary, count, seed=None)
+    count = min(FOLDS, patient_count)
+    fold = parts_by_patient(lesion_patients, coronary, count, seed=None)
     for number in range(count):
         training, held_out = fold != number, fold == number
         if len(set(coronary[training])) == 2:
             weights = fitted_weights(features[training], coronary[training])
             probabilities[held_out] = coronary_probabilities(features[held_out], weights)
-    return [probabilities[owner == number] for number in range(len(parts))]
+    return [probabilities[scan_index == number] for number in range(len(parts))]
 
 
-def stack_features(parts: Sequence[FoundLesions]) -> np.ndarray:
-    """Features of all lesions, [n, features]."""
+def stack_features(parts: Sequence[LesionTable]) -> np.ndarray:
+    """Stack the features of all scans' lesions, [n, features]."""
     return np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
 
 
@@ -51,49 +58,50 @@ def nearest_limit(
     truths: Sequence[float],
     toward: float | None = None,
 ) -> tuple[float, float]:
-    """The least probability that counts, so that scores come nearest to the truth.
+    """Return the probability from which lesions count, chosen for the smallest error of the scores.
 
-    Nearness is the mean difference of ln(1 + score), in which a false 10 counts as much as a missed 10; but a score of
+    The error is the mean difference of ln(1 + score), in which a false 10 counts as much as a missed 10, but a score of
     0 for calcium counts FALSE_ZERO times.
 
     Args:
-        agatston: Of each scan's lesions.
-        probabilities: Of these.
-        truths: Score of each scan.
-        toward: A limit that is kept to as far as the scans allow: of the limits that are not worse than the best by
-            more than the standard error of the difference, the nearest to it. None for the best.
+        agatston: Agatston scores of each scan's lesions.
+        probabilities: Probabilities of each scan's lesions.
+        truths: True score of each scan.
+        toward: Preferred limit: of the limits that are not worse than the best by more than the standard error of the
+            difference, the nearest to it is returned. None for the best.
 
     Returns:
-        The limit, and that difference.
+        The limit and its error.
     """
     truth = np.log1p(truths)
     limits = np.linspace(0.02, 0.98, 49)
     pairs = list(zip(agatston, probabilities, strict=True))
-    scores = [np.array([own[p >= limit].sum() for own, p in pairs]) for limit in limits]
-    errors = np.array([np.abs(np.log1p(found) - truth) * np.where(found > 0, 1, FALSE_ZERO) for found in scores])
+    scores = [np.array([scan_agatston[p >= limit].sum() for scan_agatston, p in pairs]) for limit in limits]
+    errors = np.array(
+        [np.abs(np.log1p(predicted) - truth) * np.where(predicted > 0, 1, FALSE_ZERO) for predicted in scores]
+    )
     best = int(errors.mean(1).argmin())
     if toward is not None:
-        worse = errors - errors[best]
-        allowed = worse.mean(1) <= worse.std(1, ddof=1) / math.sqrt(len(truth))
-        best = int(np.where(allowed, np.abs(limits - toward), np.inf).argmin())
+        excess = errors - errors[best]
+        is_allowed = excess.mean(1) <= excess.std(1, ddof=1) / math.sqrt(len(truth))
+        best = int(np.where(is_allowed, np.abs(limits - toward), np.inf).argmin())
     return float(limits[best]), float(errors[best].mean())
 
 
 def typical(features: np.ndarray) -> dict[str, float]:
-    """Median features of coronary lesions, by name. features: [n, features]."""
+    """Return the median features of coronary lesions, by name. features: [n, features]."""
     return dict(zip(FEATURES, map(float, np.median(features, axis=0)), strict=True))
 
 
 def fitted_weights(
     features: np.ndarray, coronary: np.ndarray, toward: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Weights of FEATURES as they are measured, and INTERCEPT: logistic regression with an L2 penalty, in which no
-    feature counts against a lesion.
+    """Fit non-negative weights of FEATURES, unscaled, and INTERCEPT by logistic regression with an L2 penalty.
 
     Args:
-        features: [n, features].
-        coronary: [n].
-        toward: Weights that the penalty draws to; None for none at all, 0.
+        features: Features [n, features].
+        coronary: True if a lesion is coronary [n].
+        toward: Weights that the penalty draws to; None for 0.
     """
     mean, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
     columns = np.column_stack([(features - mean) / spread, np.ones(len(features))])

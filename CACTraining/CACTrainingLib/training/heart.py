@@ -1,8 +1,8 @@
-"""Training of the heart network on 3-D patches of 1.5×1.5×3.0 mm voxels.
+"""Train the heart network on 3-D patches of 1.5×1.5×3.0 mm voxels.
 
-As van Velzen et al., sections 3 and 5: Dice loss, Adam with rate 0.001, batches of 10 patches of 64³ voxels balanced
-for presence of the heart. Beyond the paper: strong spatial and intensity augmentation, because digital hearts are
-alike; and scans with heart masks given as a table, which are drawn more often than their number.
+Follows van Velzen et al., sections 3 and 5: Dice loss, Adam with rate 0.001, batches of 10 patches of 64³ voxels
+balanced for presence of the heart. Beyond the paper: strong spatial and intensity augmentation, because digital hearts
+resemble each other; and scans with heart masks from a table, which are oversampled.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
 
 NO_HEART_DICE, HEART_EVERYWHERE, PATIENT_VALIDATIONS = 0.05, 0.5, 3
-"""A Dice below this, or so much of patches without heart, is no learning after so many validations."""
+"""Dice below which, and heart share of patches without heart above which, the network has learned nothing after
+PATIENT_VALIDATIONS validations."""
 
 INTENDED_USE = (
     "Finds the heart on non-contrast chest CT, as a step of calcium scoring with CAC. "
@@ -45,11 +46,17 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class HeartTraining:
-    """pairs: CSV table of scans with heart masks to learn from as well (patient, ct, heart, label, use). batch_size:
-    patches per step. learning_rate: of the Adam optimiser. present_share: of patches around a point of the heart; the
-    others hold none of it where the scan has room. listed_share: of patches from scans of the table, where one is
-    given. validation_patches: during training. evaluated_scans: whole validation scans at the end, at most. start:
-    SHA-256 of the model whose weights it began with, which the training records.
+    """Settings of the heart network's training.
+
+    Attributes:
+        pairs: CSV table of further scans with heart masks (patient, ct, heart, label, use).
+        batch_size: Patches per step.
+        learning_rate: Learning rate of the Adam optimiser.
+        present_share: Share of patches around a point of the heart; the others hold none of it if the scan has room.
+        listed_share: Share of patches from scans of the table, if there is one.
+        validation_patches: Patches to validate on during training.
+        evaluated_scans: Maximum number of whole scans to evaluate at the end.
+        start: SHA-256 of the model with the initial weights, recorded by the training.
     """
 
     loop: LoopSettings = field(default_factory=LoopSettings)
@@ -69,18 +76,26 @@ PRESETS = read_presets("heart", HeartTraining())
 
 
 def dice_loss(logits: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
-    """1 − Dice of background and heart, both of the whole batch: a patch without heart has no Dice of its own.
+    """Return 1 − mean Dice of background and heart over the batch; a patch without heart has no Dice of its own.
 
     logits: [B, 2, k, j, i]. heart: [B, 1, k, j, i], 0 or 1.
     """
     probability, true = torch.sigmoid(logits.float()), torch.cat([1 - heart, heart], 1)
     axes = (0, 2, 3, 4)
-    both, total = (probability * true).sum(axes), (probability + true).sum(axes)
-    return 1 - ((2 * both + 1) / (total + 1)).mean()
+    intersection, total = (probability * true).sum(axes), (probability + true).sum(axes)
+    return 1 - ((2 * intersection + 1) / (total + 1)).mean()
 
 
 class HeartTask(Task):
-    """See `Task`. listed: which of the training scans are of the table, bool [n]. start: weights to begin with."""
+    """Training of the heart network.
+
+    Args:
+        settings: Settings of the training.
+        training: Volumes to train on.
+        validation: Volumes to validate on.
+        listed: True for training volumes from the table, [n].
+        start: Initial network.
+    """
 
     exported = "heart"
     better = "dice"
@@ -99,13 +114,13 @@ class HeartTask(Task):
         self.training = list(training)
         self.modules = {"heart": network}
         self.optimizers = {"heart": torch.optim.Adam(network.parameters(), settings.learning_rate)}
-        chosen = np.array(listed or [False] * len(self.training), bool)
-        self.pools = [pool for pool in (np.nonzero(~chosen)[0], np.nonzero(chosen)[0]) if len(pool)]
+        is_listed = np.array(listed or [False] * len(self.training), bool)
+        self.pools = [pool for pool in (np.nonzero(~is_listed)[0], np.nonzero(is_listed)[0]) if len(pool)]
         self.watched = self._fixed_patches(list(validation))
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         parts = []
-        # Where the share is no whole number of patches, their number varies.
+        # Rounded at random, so that a share that is no whole number of patches holds on average.
         with_heart = int(self.settings.batch_size * self.settings.present_share + generator.random())
         for number in range(self.settings.batch_size):
             listed = generator.random() < self.settings.listed_share
@@ -124,11 +139,11 @@ class HeartTask(Task):
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         x, heart = self.watched
-        found = predict(network, x, self.settings.batch_size)[0][:, 1:] >= 0.5
+        predicted = predict(network, x, self.settings.batch_size)[0][:, 1:] >= 0.5
         present = heart.any((1, 2, 3, 4))
-        metrics = {"dice": dice(found, heart) or 0.0}
+        metrics = {"dice": dice(predicted, heart) or 0.0}
         if not present.all():
-            metrics["found_where_none"] = float(found[~present].mean())
+            metrics["found_where_none"] = float(predicted[~present].mean())
         return metrics
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
@@ -159,7 +174,7 @@ class HeartTask(Task):
 
 
 def patch_centre(scan: HeartVolume, present: bool, generator: np.random.Generator) -> tuple[float, float, float]:
-    """Centre (k, j, i) of a patch: in the heart's box, or where the patch holds none of it, if there is room."""
+    """Draw the centre (k, j, i) of a patch inside the heart's box, or away from it if the scan has room."""
     if present:
         return tuple(float(generator.uniform(low, high)) for low, high in scan.box)
     reach = HEART_PATCH / 2
@@ -174,7 +189,7 @@ def patch_centre(scan: HeartVolume, present: bool, generator: np.random.Generato
 def evaluate(
     model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]
 ) -> dict:
-    """Dice of whole validation scans on the heart network's grid, found as in scoring but without the margin."""
+    """Return the Dice of whole validation scans on the network's grid, masked as in scoring but without margin."""
     values = []
     step = max(1, len(scans) // settings.evaluated_scans)
     for scan, folder in list(zip(scans, folders, strict=True))[::step][: settings.evaluated_scans]:
@@ -184,8 +199,8 @@ def evaluate(
         except NoHeartError:
             values.append(0.0)
             continue
-        found = heart_grid(ct.image).resample(mask, 0.0) >= 0.5
-        values.append(dice(found, load_volume(folder).heart > 0) or 0.0)
+        predicted = heart_grid(ct.image).resample(mask, 0.0) >= 0.5
+        values.append(dice(predicted, load_volume(folder).heart > 0) or 0.0)
     low, middle, high = np.percentile(values, (25, 50, 75))
     return {
         "dice_median": float(middle),
@@ -197,7 +212,7 @@ def evaluate(
 
 
 def train(options: RunOptions, settings: HeartTraining, progress: Progress) -> Path:
-    """Train a heart network on folders of scans, a table (`heart_scans.read_pairs`), or both; returns its card's path.
+    """Train a heart network on folders of scans, a table (`heart_scans.read_pairs`), or both; return its card's path.
 
     Raises CTError, OutputError.
     """

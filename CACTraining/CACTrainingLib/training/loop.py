@@ -1,8 +1,8 @@
-"""The loop that trains every network: steps, validation, checkpoints, curves, early stopping, and the finished model.
+"""Train any network: steps, validation, checkpoints, curves, early stopping, and the best weights.
 
 Devices, mixed precision and several GPUs come from Lightning Fabric. Every random choice is a function of the seed and
-the number of the step, so that a run that was killed and continues from its checkpoint ends as if nothing had happened
-(on the same machine with the same number of threads, and with no limit of minutes).
+the step, so that a run that was killed and resumed gives the same result as one without interruption (on the same
+machine with the same number of threads, and without a limit of minutes).
 """
 
 from __future__ import annotations
@@ -37,14 +37,18 @@ from .settings import LoopSettings, facts_of
 PREFETCHED_BATCHES = 3
 LOG_EVERY_STEPS = 20
 COLLAPSED_VALIDATIONS = 2
-"""So many in succession make a collapse; one may be a passing doubt."""
+"""Consecutive failed validations that count as a collapse; a single one may be transient."""
 
 
 class Task:
-    """A training of one network: its batches, one step, its validation. One subclass per network.
+    """Training of one network: its batches, steps and validation. One subclass per network.
 
-    settings: a frozen dataclass with all options of the training; a checkpoint belongs to it. modules, optimizers:
-    by name; `exported` names the module that becomes the model. better: the validation metric that is maximised.
+    Attributes:
+        settings: Frozen dataclass with all options of the training; a checkpoint belongs to its settings.
+        exported: Name of the module that becomes the model.
+        better: Name of the validation metric to maximise.
+        modules: Networks by name.
+        optimizers: Optimizers by name.
     """
 
     settings: object
@@ -54,49 +58,55 @@ class Task:
     optimizers: dict[str, torch.optim.Optimizer]
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        """One batch, made in a thread of its own."""
+        """Make one batch; called in a separate thread."""
         raise NotImplementedError
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
-        """One step of all optimizers; returns what to plot, detached."""
+        """Take one step with all optimizers; return the values to plot, detached."""
         raise NotImplementedError
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Metrics of a network during training, on a fixed part of the validation data."""
+        """Return a network's metrics on a fixed part of the validation data."""
         raise NotImplementedError
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        """Warnings about the training, judged by the last of so many validations."""
+        """Return warnings about the training. metrics: From the last validation. validations: Their number."""
         return []
 
-    def collapsed(self, metrics: dict[str, float]) -> bool:
-        """True if a validation shows that the networks no longer do anything useful."""
+    def has_collapsed(self, metrics: dict[str, float]) -> bool:
+        """True if a validation shows that the networks have become useless."""
         return False
 
     def picture(self, network: nn.Module) -> np.ndarray | None:
-        """A sample of what a network does, made after each validation: uint8 [row, column, 3], or none."""
+        """Return a sample of a network's output after a validation, uint8 [row, column, 3], or None."""
         return None
 
     def descend(self, name: str, loss: torch.Tensor, fabric: Fabric) -> None:
-        """One step of an optimizer down the gradient of a loss."""
+        """Take one step with an optimizer down the gradient of a loss."""
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         optimizer.step()
 
     def state(self) -> dict[str, object]:
-        """Further content of a checkpoint."""
+        """Return further content for the checkpoint."""
         return {}
 
     def restore(self, state: dict[str, object]) -> None:
-        """Take back what `state` gave."""
+        """Restore the content that `state` returned."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """weights: the best validation's, on the first process. metrics: of that validation, after best_step steps.
+    """Result of a training.
 
-    steps, seconds: of the whole training. processes: that trained together, each with a batch of its own a step.
+    Attributes:
+        weights: Weights of the best validation; empty except in the first process.
+        metrics: Metrics of the best validation.
+        steps: Number of steps done.
+        seconds: Time spent training.
+        best_step: Steps done at the best validation.
+        processes: Number of processes, each of which takes its own batch in every step.
     """
 
     weights: dict[str, torch.Tensor]
@@ -118,10 +128,18 @@ def train(
 ) -> Outcome:
     """Train and return the best weights.
 
-    folder: takes `checkpoint.pt` and the course of the training (`training.curves`); with several processes, all must
-    see it. fabric: of processes that were launched; without, this one trains alone, on `device`.
-    Raises TrainingError when the loss is no number, or a checkpoint is of another training; OutputError when
-    there is a checkpoint and resume is False, or the disk is full.
+    Args:
+        task: Training of the network.
+        settings: Settings of the loop.
+        folder: Folder for `checkpoint.pt` and the curves (`training.curves`), seen by all processes.
+        progress: Progress of the training.
+        device: Device of a training with one process.
+        resume: True to continue from the checkpoint in the folder.
+        fabric: Fabric of the launched processes; None trains in this process alone, on `device`.
+
+    Raises:
+        TrainingError: The loss is not a number, or the checkpoint belongs to another training.
+        OutputError: There is a checkpoint and `resume` is False, or the disk is full.
     """
     fabric = fabric or make_fabric(settings.half_precision, device)
     run = _Run(task, settings, folder, fabric)
@@ -132,7 +150,7 @@ def train(
     with writer as curves, closing(_prefetched(task, settings, state.step, fabric.global_rank)) as batches:
         if curves:
             progress.note(f"Curves, also while it runs: tensorboard --logdir {folder} (pip install tensorboard)")
-        _loop(run, curves, batches, progress)
+        _run_steps(run, curves, batches, progress)
     if fabric.is_global_zero:
         progress.note(text_curve(folder, task.better))
     return Outcome(run.best_weights, state.best_metrics, state.step, state.seconds, state.best_step, fabric.world_size)
@@ -140,10 +158,12 @@ def train(
 
 @dataclass
 class _State:
-    """Counts and findings of a training, kept in its checkpoint.
+    """State of a training, stored in its checkpoint under these names.
 
-    waited: validations since the best. ill: validations in succession that showed a collapse. warned: codes of
-    reported warnings.
+    Attributes:
+        waited: Validations since the best one.
+        ill: Consecutive validations that showed a collapse.
+        warned: Codes of reported warnings.
     """
 
     step: int = 0
@@ -158,7 +178,7 @@ class _State:
 
 
 class _Run:
-    """A training under way, and its checkpoint."""
+    """Running training and its checkpoint."""
 
     def __init__(self, task: Task, settings: LoopSettings, folder: Path, fabric: Fabric) -> None:
         self.task, self.settings, self.fabric = task, settings, fabric
@@ -176,7 +196,7 @@ class _Run:
         self._last = time.monotonic()
 
     def tick(self) -> None:
-        """Count the time since the last tick. All processes go by the clock of the first where time ends the run."""
+        """Add the time since the last tick. With a limit of minutes, all processes use the clock of the first."""
         now = time.monotonic()
         self.state.seconds, self._last = self.state.seconds + now - self._last, now
         if self.settings.minutes is not None and self.fabric.world_size > 1:
@@ -195,13 +215,13 @@ class _Run:
                     tensor.copy_(present[name])
 
     def set_rate(self) -> None:
-        part, start = self.part_done(), self.settings.decay_from
-        factor = 1.0 if part <= start else 1 - 0.95 * min(1.0, (part - start) / (1 - start))
+        fraction, start = self.fraction_done(), self.settings.decay_from
+        factor = 1.0 if fraction <= start else 1 - 0.95 * min(1.0, (fraction - start) / (1 - start))
         for name, optimizer in self.task.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self.rates[name], strict=True):
                 group["lr"] = rate * factor
 
-    def part_done(self) -> float:
+    def fraction_done(self) -> float:
         minutes = self.settings.minutes
         return max(self.state.step / self.settings.steps, self.state.seconds / 60 / minutes if minutes else 0.0)
 
@@ -209,7 +229,7 @@ class _Run:
         return self.settings.patience is not None and self.state.waited >= self.settings.patience
 
     def validate(self) -> tuple[dict[str, float], bool]:
-        """Metrics, and whether they are the best so far: judged by the first process, known to all."""
+        """Return the metrics, measured by the first process, and True if they are the best so far."""
         self.averaged.eval()
         metrics, state, better = from_first(self.fabric, self._metrics), self.state, self.task.better
         best = not state.best_metrics or metrics[better] > state.best_metrics[better]
@@ -219,20 +239,20 @@ class _Run:
                 self.best_weights = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
         state.waited = 0 if best else state.waited + 1
         state.validations += 1
-        state.ill = state.ill + 1 if self.task.collapsed(metrics) else 0
+        state.ill = state.ill + 1 if self.task.has_collapsed(metrics) else 0
         if self.settings.restarts and not state.ill:
             self.healthy = copy.deepcopy(self._networks())
         return metrics, best
 
     def restart(self) -> ScanWarning | None:
-        """Go back to the last healthy networks when they have collapsed; returns the warning that says so.
+        """Restore the last healthy networks after a collapse; return the warning that reports it.
 
-        Steps are counted on, so that other batches and other noise come than those that led to the collapse.
+        The step number stays, so that batches and noise differ from those that led to the collapse.
         """
         state = self.state
         if self.healthy is None or state.ill < COLLAPSED_VALIDATIONS or state.restarts >= self.settings.restarts:
             return None
-        self._take(self.healthy)
+        self._restore_networks(self.healthy)
         state.restarts, state.ill = state.restarts + 1, 0
         message = (
             f"The training had collapsed at step {state.step} and continues from the last healthy networks with other "
@@ -241,7 +261,7 @@ class _Run:
         return ScanWarning("training-restarted", message)
 
     def _networks(self) -> dict[str, object]:
-        """All that learns, by name."""
+        """Return the state of everything that learns, by name."""
         return {
             "modules": {name: m.state_dict() for name, m in self.task.modules.items()},
             "optimizers": {name: o.state_dict() for name, o in self.task.optimizers.items()},
@@ -249,17 +269,17 @@ class _Run:
             "task": self.task.state(),
         }
 
-    def _take(self, networks: dict[str, object]) -> None:
+    def _restore_networks(self, networks: dict[str, object]) -> None:
         for name, module in self.task.modules.items():
             module.load_state_dict(networks["modules"][name])
         for name, optimizer in self.task.optimizers.items():
-            # An optimizer continues writing into the state it is given.
+            # An optimizer keeps writing into the state that it has loaded.
             optimizer.load_state_dict(copy.deepcopy(networks["optimizers"][name]))
         self.averaged.load_state_dict(networks["averaged"])
         self.task.restore(copy.deepcopy(networks["task"]))
 
     def _metrics(self) -> dict[str, float]:
-        # Plain numbers, because nothing else is read back from a checkpoint.
+        # Plain numbers, because a checkpoint is read with tensors and plain values alone.
         metrics = {name: float(value) for name, value in self.task.validate(self.averaged).items()}
         if not math.isfinite(metrics[self.task.better]):
             message = (
@@ -270,7 +290,7 @@ class _Run:
         return metrics
 
     def save(self) -> None:
-        """Write the checkpoint under a temporary name, then rename it. Raises OutputError when that fails."""
+        """Write the checkpoint atomically. Raises OutputError if that fails."""
         if self.fabric.is_global_zero:
             content = {
                 "settings": facts_of(self.task.settings),
@@ -292,9 +312,9 @@ class _Run:
         self.fabric.barrier()
 
     def load(self) -> None:
-        """Continue from the checkpoint, of which only tensors and plain values are read."""
+        """Restore the checkpoint, from which only tensors and plain values are read."""
         try:
-            if not zipfile.is_zipfile(self.checkpoint):  # torch.load takes other files for pickles of old
+            if not zipfile.is_zipfile(self.checkpoint):  # torch.load reads other files as legacy pickles
                 raise ValueError("not as PyTorch writes it")
             content = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
         except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -309,19 +329,21 @@ class _Run:
                 f"{facts_of(self.task.settings)}. Give the same settings, or another --output."
             )
             raise TrainingError(message)
-        self._take(content)
+        self._restore_networks(content)
         torch.set_rng_state(content["random"].cpu())
-        self.state = _State(**{each.name: content[each.name] for each in fields(_State)})
+        self.state = _State(**{entry.name: content[entry.name] for entry in fields(_State)})
         self.best_weights, self.healthy = content["best_weights"], content["healthy"]
         self._last = time.monotonic()
 
 
-def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Tensor]], progress: Progress) -> None:
-    """curves: of the first process; the others write nothing."""
+def _run_steps(
+    run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Tensor]], progress: Progress
+) -> None:
+    """Train until the end, validating on the way. curves: None except in the first process."""
     task, settings, state = run.task, run.settings, run.state
-    shown = -math.inf
-    since_line: list[dict[str, float]] = []
-    while run.part_done() < 1 and not run.out_of_patience():
+    last_report = -math.inf
+    unlogged: list[dict[str, float]] = []
+    while run.fraction_done() < 1 and not run.out_of_patience():
         run.set_rate()
         batch = {name: tensor.to(run.fabric.device) for name, tensor in next(batches).items()}
         for module in task.modules.values():
@@ -335,50 +357,51 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
             raise TrainingError(message)
         run.average()
         state.step += 1
-        since_line.append(values)
+        unlogged.append(values)
         run.tick()
-        if time.monotonic() - shown > 1:
-            progress.counted(round(1000 * min(1.0, run.part_done())), 1000)
-            shown = time.monotonic()
-        ended = run.part_done() >= 1
-        if curves and (state.step % LOG_EVERY_STEPS == 0 or ended):
-            names = dict.fromkeys(name for each in since_line for name in each)
-            means = {name: sum(each.get(name, 0.0) for each in since_line) / len(since_line) for name in names}
+        if time.monotonic() - last_report > 1:
+            progress.counted(round(1000 * min(1.0, run.fraction_done())), 1000)
+            last_report = time.monotonic()
+        is_last_step = run.fraction_done() >= 1
+        if curves and (state.step % LOG_EVERY_STEPS == 0 or is_last_step):
+            names = dict.fromkeys(name for losses in unlogged for name in losses)
+            means = {name: sum(losses.get(name, 0.0) for losses in unlogged) / len(unlogged) for name in names}
             curves.write("training", state.step, state.seconds, means)
-            since_line = []
-        if state.step % settings.validate_every == 0 or ended:
+            unlogged = []
+        if state.step % settings.validate_every == 0 or is_last_step:
             _validate(run, curves, progress)
             run.tick()
             run.save()
 
 
 def _validate(run: _Run, curves: Curves | None, progress: Progress) -> None:
-    """Validate, restart networks that have collapsed, and report both."""
+    """Validate, restart collapsed networks, and report both."""
     state = run.state
     metrics, best = run.validate()
     picture = run.task.picture(run.averaged) if curves else None
-    restarted = run.restart()
+    restart_warning = run.restart()
     if curves is None:
         return
-    found = {warning.code: warning for warning in run.task.warnings(metrics, state.validations)}
-    found |= {restarted.code: restarted} if restarted else {}
-    for code in found.keys() - set(state.warned):
-        progress.warning(found[code])
-    state.warned = sorted({*state.warned, *found} - {"training-restarted"})
-    messages = {code: warning.message for code, warning in found.items()}
-    ended = f"Stopped early: {state.waited} validations were not better than that of step {state.best_step}."
-    ended = ended if run.out_of_patience() else ""
-    curves.write("validation", state.step, state.seconds, metrics, best=best, warnings=messages, ended=ended)
+    warnings = {warning.code: warning for warning in run.task.warnings(metrics, state.validations)}
+    warnings |= {restart_warning.code: restart_warning} if restart_warning else {}
+    for code in warnings.keys() - set(state.warned):
+        progress.warning(warnings[code])
+    state.warned = sorted({*state.warned, *warnings} - {"training-restarted"})
+    messages = {code: warning.message for code, warning in warnings.items()}
+    early_stop = ""
+    if run.out_of_patience():
+        early_stop = f"Stopped early: {state.waited} validations were not better than that of step {state.best_step}."
+    curves.write("validation", state.step, state.seconds, metrics, best=best, warnings=messages, ended=early_stop)
     values = ", ".join(f"{name} {value:.3g}" for name, value in metrics.items())
     progress.note(f"Step {state.step}: {values}{' (best so far)' if best else ''}")
-    if ended:
-        progress.note(ended)
+    if early_stop:
+        progress.note(early_stop)
     if picture is not None:
         curves.picture(state.step, picture)
 
 
 def _prefetched(task: Task, settings: LoopSettings, first: int, rank: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches from a step on, made ahead in a thread that ends when this is closed."""
+    """Yield the batches from a step on, made in advance in a thread that ends when the generator is closed."""
     numbers = iter(range(first, settings.steps))
     with ThreadPoolExecutor(1) as thread:
         waiting: deque[Future] = deque()

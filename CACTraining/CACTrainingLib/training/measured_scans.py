@@ -1,6 +1,6 @@
-"""Scans with known calcium, scored in many ways with nothing left out of the calcium map: what `cac calibrate` reads.
+"""Score scans with known calcium for `cac calibrate`: all lesions of the map and all candidates, in several settings.
 
-What takes long is kept in a folder, so that a calibration that was ended continues.
+Results are cached in a folder, so that an interrupted calibration can be resumed.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ from ..data.datasets import TrainingScan
 from ..phantom.cohort.cohort import patient_of, reference_scores
 
 ModelPaths = tuple[Path | None, Path | None, Path, Path]
-"""Cards of the models for heart (None: none of its own), territories (None: none), slices and decomposition."""
+"""Cards of the models for heart, territories (either may be None), slices and decomposition."""
 
 VERSION = 9
-"""Of what is kept; another one is measured anew."""
+"""Version of the cached results; those of other versions are measured again."""
 
 MAP_RULES = ((None, 20.0), (None, 40.0))
-"""Least HU of the healthy image (None: no such rule) and floor of the map, tried together. The published rule of −10 HU
-is left out: arteries lie in fat, and with it the bundled map captures half as much calcium (0.35 instead of 0.70)."""
+"""Lowest HU of the healthy image (None for no such rule) and floor of the map, tried in pairs. The published rule of
+−10 HU is left out: arteries lie in fat, and with it the bundled map captures half as much calcium (0.35 instead of
+0.70)."""
 
 CORONARY_MG_CM3 = 10.0
-"""A lesion of the map that reaches a voxel with this much coronary calcium is taken for coronary."""
+"""Density of coronary calcium in a voxel that makes a lesion of the map a coronary one."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,16 @@ class MapSettings:
 
 
 @dataclass(frozen=True)
-class FoundLesions:
-    """Lesions of one scan by one method. features: float [n, 5], `evidence.FEATURES`. coronary: bool [n], whether there
-    is coronary calcium in it. agatston (on the clinical scale), pseudo_mass: float [n], of the method. artery: int [n],
-    `Artery` it lies in."""
+class LesionTable:
+    """Lesions of one scan by one method.
+
+    Attributes:
+        features: Evidence of each lesion, float [n, features], in the order of `evidence.FEATURES`.
+        coronary: True if the lesion holds coronary calcium, bool [n].
+        agatston: Agatston scores on the clinical scale, float [n].
+        pseudo_mass: Pseudo-masses in HU·mm³, float [n].
+        artery: `Artery` of each lesion, int [n].
+    """
 
     features: np.ndarray
     coronary: np.ndarray
@@ -73,54 +80,59 @@ class FoundLesions:
 
     @classmethod
     def of(
-        cls, found: LesionSet, features: np.ndarray, truth: np.ndarray, spacing: tuple, rules: ScoringRules
-    ) -> FoundLesions:
-        """truth: bool [k, j, i], where there is coronary calcium."""
-        coronary = set(np.unique(found.id_map[truth]).tolist())
-        scores = [score_lesions([lesion], spacing, rules) for lesion in found.lesions]
+        cls, lesion_set: LesionSet, features: np.ndarray, truth: np.ndarray, spacing: tuple, rules: ScoringRules
+    ) -> LesionTable:
+        """Tabulate a lesion set. truth: Voxels with coronary calcium, bool [k, j, i]."""
+        coronary = set(np.unique(lesion_set.id_map[truth]).tolist())
+        scores = [score_lesions([lesion], spacing, rules) for lesion in lesion_set.lesions]
         return cls(
             features,
-            np.array([lesion.id in coronary for lesion in found.lesions], bool),
+            np.array([lesion.id in coronary for lesion in lesion_set.lesions], bool),
             np.array([score.clinical_agatston for score in scores], float),
             np.array([score.pseudo_mass_hu_mm3 for score in scores], float),
-            np.array([int(lesion.artery) for lesion in found.lesions], int),
+            np.array([int(lesion.artery) for lesion in lesion_set.lesions], int),
         )
 
     def scores(self, counted: np.ndarray, scan: MeasuredScan) -> dict[str, dict[str, float]]:
-        """Scores of each artery, by the lesions that count (bool [n]); see `uncertainty.LIMITS`."""
-        found = {}
+        """Return each artery's scores (keys of `uncertainty.LIMITS`). counted: True for lesions that count, [n]."""
+        scores = {}
         for artery in MAIN_ARTERIES:
-            own = counted & (self.artery == artery)
-            mass = float(self.pseudo_mass[own].sum()) * scan.mg_per_hu_mm3
-            found[artery.key] = {"agatston": float(self.agatston[own].sum()), "mass_mg": mass}
-        return found
+            in_artery = counted & (self.artery == artery)
+            mass = float(self.pseudo_mass[in_artery].sum()) * scan.mg_per_hu_mm3
+            scores[artery.key] = {"agatston": float(self.agatston[in_artery].sum()), "mass_mg": mass}
+        return scores
 
     @classmethod
-    def read(cls, content: dict) -> FoundLesions:
+    def read(cls, content: dict) -> LesionTable:
         """Read lesions from JSON."""
         features = np.array(content["features"], float).reshape(-1, len(FEATURES))
         kinds = {"coronary": bool, "artery": int}
-        others = {name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"}
-        return cls(features, **others)
+        columns = {name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"}
+        return cls(features, **columns)
 
 
 @dataclass(frozen=True)
 class MeasuredScan:
-    """A scan scored with nothing left out of the map, nor of the candidates of the clinical rule.
+    """Scan with all lesions of the map and all candidates of the clinical rule.
 
-    kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: of the map. candidates:
-    of the clinical rule, whose features depend on the map too. reader: by artery, the scores of the ideal reader, who
-    knows every lesion of this scan (keys as of `uncertainty.LIMITS`). reference_agatston: by artery, of a still,
-    noise-free scan (`reference_scores`); None where it is unknown. true_mass_mg: by artery. mg_per_hu_mm3: the
-    scanner's calibration of mass. facts: of the scan, which give its difficulty, and how unlike others it is
-    (`familiarity.FACTS`).
+    Attributes:
+        patient: Patient of the scan.
+        kind: Kind of scan, one of `datasets.KINDS`.
+        visible: True if coronary calcium is visible in a slice.
+        lesions: Lesions of the map.
+        candidates: Candidates of the clinical rule; their features depend on the map, too.
+        reader: Scores by artery of an ideal reader, who knows every lesion of this scan (keys of `uncertainty.LIMITS`).
+        reference_agatston: Agatston score by artery of a motion- and noise-free scan (`reference_scores`), or None.
+        true_mass_mg: True mass by artery.
+        mg_per_hu_mm3: The scanner's calibration of mass.
+        facts: Acquisition and image quality, which determine difficulty and calibration range.
     """
 
     patient: str
     kind: str
     visible: bool
-    lesions: dict[MapSettings, FoundLesions]
-    candidates: dict[MapSettings, FoundLesions]
+    lesions: dict[MapSettings, LesionTable]
+    candidates: dict[MapSettings, LesionTable]
     reader: dict[str, dict[str, float]]
     reference_agatston: dict[str, float] | None
     true_mass_mg: dict[str, float]
@@ -136,16 +148,15 @@ def measure_all(
     workers: int,
     progress: Progress,
 ) -> list[MeasuredScan]:
-    """All scans that can be scored; why another cannot becomes a warning.
+    """Measure all scans; one that cannot be scored becomes a warning.
 
-    models: cards for the heart (None: by the lungs), slices and decomposition. thresholds: probabilities from which a
-    slice is decomposed. cache: folder of what is kept.
+    models: Cards of the models. thresholds: Probabilities from which a slice is decomposed. cache: Folder of results.
     """
     cache.mkdir(parents=True, exist_ok=True)
     remove_partial(cache, LEFT_SECONDS)
     measured = []
     events = run_jobs(
-        partial(partial, _measured_or_why_not, models, thresholds, cache), scans, workers, progress.counted
+        partial(partial, _measure_or_explain, models, thresholds, cache), scans, workers, progress.counted
     )
     for scan, event in zip(scans, events, strict=True):
         if isinstance(event.result, MeasuredScan):
@@ -155,7 +166,7 @@ def measure_all(
     return sorted(measured, key=lambda scan: scan.patient)
 
 
-def _measured_or_why_not(
+def _measure_or_explain(
     models: ModelPaths, thresholds: Sequence[float], cache: Path, scan: TrainingScan
 ) -> MeasuredScan | str:
     try:
@@ -165,39 +176,39 @@ def _measured_or_why_not(
 
 
 def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float], cache: Path) -> MeasuredScan:
-    """One scan, from the cache where it was measured before. Raises CTError."""
+    """Measure one scan, or read it from the cache. Raises CTError."""
     hashes = [path and read_card(path).sha256 for path in models]
     digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes, *thresholds]).encode()).hexdigest()
-    kept = cache / f"{digest[:24]}.json"
-    if not kept.is_file():
-        content = dict(vars(_measured(scan, models, thresholds)))
+    path = cache / f"{digest[:24]}.json"
+    if not path.is_file():
+        content = dict(vars(_measure_uncached(scan, models, thresholds)))
         for name in _BY_SETTINGS:
             content[name] = [
-                (asdict(settings), {key: values.tolist() for key, values in vars(own).items()})
-                for settings, own in content[name].items()
+                (asdict(settings), {key: values.tolist() for key, values in vars(table).items()})
+                for settings, table in content[name].items()
             ]
-        write_text_atomically(kept, json.dumps(content))
-    content = json.loads(kept.read_text(encoding="utf-8"))
+        write_text_atomically(path, json.dumps(content))
+    content = json.loads(path.read_text(encoding="utf-8"))
     for name in _BY_SETTINGS:
-        content[name] = {MapSettings(**settings): FoundLesions.read(own) for settings, own in content[name]}
+        content[name] = {MapSettings(**settings): LesionTable.read(table) for settings, table in content[name]}
     return MeasuredScan(**content)
 
 
 _BY_SETTINGS = ("lesions", "candidates")
 
 
-def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float]) -> MeasuredScan:
+def _measure_uncached(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float]) -> MeasuredScan:
     use_threads(1)  # scans are scored side by side
     *finders, classifier, generator = models
-    ct, known = read_ct(scan.ct), json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
-    kvp = ct.acquisition.kvp or known["scanner"]["kvp"]  # images do not state it
+    ct, record = read_ct(scan.ct), json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
+    kvp = ct.acquisition.kvp or record["scanner"]["kvp"]  # missing from NIfTI
     ct = replace(ct, acquisition=replace(ct.acquisition, kvp=kvp))
     region = find_heart(ct, None, *(None if path is None else load_model(path) for path in finders))
     territory_labels = None if region.territories is None else region.territories.labels(ct.image)
     slice_model, map_model = load_model(classifier), load_model(generator)
     stored = DecompositionSettings.of(slice_model, map_model)
-    found_slices = slice_probabilities(ct, region.mask, slice_model)
-    slices, probabilities = found_slices.slices, found_slices.on_grid
+    slice_calcium = slice_probabilities(ct, region.mask, slice_model)
+    slices, probabilities = slice_calcium.slices, slice_calcium.on_grid
     maps, _ = raw_maps(slices, probabilities >= min(thresholds), ct.image.GetSize()[2], map_model, stored.batch_size)
     blood = measure_blood(ct, region.mask)
     noise_hu = None if blood is None else blood.noise_hu
@@ -210,27 +221,27 @@ def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float
     for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
         decomposed = probabilities >= settings.slice_threshold
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
-        features = lesion_features(clinical, places, parts.calcium_map, found_slices.on_scan, noise_hu)
-        candidates[settings] = FoundLesions.of(clinical, features, truth, spacing, rules)
+        features = lesion_features(clinical, places, parts.calcium_map, slice_calcium.on_scan, noise_hu)
+        candidates[settings] = LesionTable.of(clinical, features, truth, spacing, rules)
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
         dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= settings.floor_hu
         sites = candidate_sites(region, territory_labels, dense)
-        in_map = find_lesions(parts.calcium_map, sites, map_rules, peaks=ct.image)
-        found = without_metal(in_map, ct.image)[0].coronary
-        own_places = suggested_arteries(found, ct, region)
-        features = lesion_features(found, own_places, parts.calcium_map, found_slices.on_scan, noise_hu)
-        lesions[settings] = FoundLesions.of(found, features, truth, spacing, map_rules)
+        map_candidates = find_lesions(parts.calcium_map, sites, map_rules, peaks=ct.image)
+        map_lesions = without_metal(map_candidates, ct.image)[0].coronary
+        map_places = suggested_arteries(map_lesions, ct, region)
+        features = lesion_features(map_lesions, map_places, parts.calcium_map, slice_calcium.on_scan, noise_hu)
+        lesions[settings] = LesionTable.of(map_lesions, features, truth, spacing, map_rules)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
-    mg_per_hu_mm3 = 1 / (1000 * known["calcium_hu_per_mg_cm3"])
-    seen = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
+    mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
+    reader_scores = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
     reader = {
         artery.key: {
-            "agatston": seen[artery].agatston,
-            "mass_mg": seen[artery].pseudo_mass_hu_mm3 * mg_per_hu_mm3,
+            "agatston": reader_scores[artery].agatston,
+            "mass_mg": reader_scores[artery].pseudo_mass_hu_mm3 * mg_per_hu_mm3,
         }
         for artery in MAIN_ARTERIES
     }
-    patient = patient_of(known)
+    patient = patient_of(record)
     reference = None
     if patient is not None:
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
@@ -242,14 +253,14 @@ def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float
         candidates,
         reader,
         reference,
-        known["mass_mg_by_artery"],
+        record["mass_mg_by_artery"],
         mg_per_hu_mm3,
-        _facts(ct, region.mask, blood, known["scanner"]),
+        _facts(ct, region.mask, blood, record["scanner"]),
     )
 
 
 def _facts(ct: CTScan, heart: sitk.Image, blood: BloodPool | None, scanner: dict) -> dict[str, float | str | None]:
-    """Facts of a scan (`MeasuredScan`). scanner: of its truth, for what its header lacks."""
+    """Return the facts of a scan (`MeasuredScan`). scanner: Simulated scanner, for facts missing from the header."""
     acquisition, spacing = ct.acquisition, ct.image.GetSpacing()
     return {
         "pixel_mm": spacing[0],

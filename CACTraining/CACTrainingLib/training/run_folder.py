@@ -1,9 +1,8 @@
-"""The folder MODEL.training beside a model: who trains in it, and how it was started.
+"""Lock and describe MODEL.training, the folder of a training beside its model.
 
-`run.json` holds `arguments` (of the command line), `folder` (where they were given), `started`, `host`, `launcher`
-(process that was started in the background), and, once it trains, `pid`, `network`, `steps` and `minutes`. `lock` is
-held for the life of the training process; the file itself stays. A process number alone says nothing: the system
-gives it to another process later.
+`run.json` holds `arguments` of the command line, the working `folder`, `started`, `host`, `launcher` (process started
+in the background), and, once it trains, `pid`, `network`, `steps` and `minutes`. `lock` is held for the life of the
+training process; the file itself stays. A process number alone proves nothing, because the system reuses numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from CACScoringLib.core.files import OutputError, write_text_atomically
 RUN, LOCK, PROGRESS, CHECKPOINT = "run.json", "lock", "progress.jsonl", "checkpoint.pt"
 
 LOCK_SECONDS = 3.0
-"""Whoever looks whether the lock is held holds it for a moment himself."""
+"""Longest wait for the lock; a process that tests the lock holds it for a moment itself."""
 
 
 class TrainingError(CTError):
@@ -31,13 +30,13 @@ class TrainingError(CTError):
 
 @contextmanager
 def training_lock(folder: Path) -> Iterator[None]:
-    """Hold a training's folder, which is made. Without a success, a folder in which nothing was written goes again.
+    """Make and lock a training's folder. On an error, a new folder without results is deleted again.
 
-    Raises TrainingError when another process holds it, and OutputError when it cannot be written to.
+    Raises TrainingError if another process holds the lock, and OutputError if the folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
-    new = not folder.exists()
+    is_new = not folder.exists()
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +50,7 @@ def training_lock(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         lock.release()
-        if new and {path.name for path in folder.iterdir()} <= {LOCK, RUN}:
+        if is_new and {path.name for path in folder.iterdir()} <= {LOCK, RUN}:
             for name in (LOCK, RUN):
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
@@ -60,15 +59,15 @@ def training_lock(folder: Path) -> Iterator[None]:
 
 
 def has_checkpoint(folder: Path, resume: bool) -> bool:
-    """True if there is a checkpoint to go on from. Raises OutputError when there is one, but no resume."""
-    found = (folder / CHECKPOINT).exists()
-    if found and not resume:
+    """True if there is a checkpoint to resume. Raises OutputError if there is one but `resume` is False."""
+    exists = (folder / CHECKPOINT).exists()
+    if exists and not resume:
         raise OutputError(f"{folder} holds an earlier training. Go on with --resume, or choose another --output.")
-    return found
+    return exists
 
 
 def is_locked(folder: Path) -> bool:
-    """True if a process trains in a folder now; False also where filelock, which comes with PyTorch, is missing."""
+    """True if a process is training in a folder; False without filelock, which comes with PyTorch."""
     if not (folder / LOCK).exists():
         return False
     try:
@@ -85,7 +84,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def read_run(folder: Path) -> dict:
-    """Content of `run.json`; empty where there is none."""
+    """Return the content of `run.json`, or {} if there is none."""
     try:
         content = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -94,18 +93,18 @@ def read_run(folder: Path) -> dict:
 
 
 def write_run(folder: Path, content: dict[str, object]) -> None:
-    """Write `run.json` anew."""
+    """Replace the content of `run.json`."""
     write_text_atomically(folder / RUN, json.dumps(content, indent=1) + "\n")
 
 
 def record_training(folder: Path, arguments: tuple[str, ...], **facts: object) -> None:
-    """Say in `run.json` that this process trains here. Call it with the lock held.
+    """Record in `run.json` that this process trains here. Call it with the lock held.
 
-    arguments: of the command line that started it, or none; then those already written stay. facts: as in `run.json`.
+    arguments: Arguments of the command line; an empty tuple keeps the recorded ones. facts: Further entries.
     """
-    known = read_run(folder)
+    run = read_run(folder)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     if arguments:
-        known |= {"arguments": list(arguments), "folder": str(Path.cwd())}
-    known = {"started": now, **known, "pid": os.getpid(), "host": platform.node(), **facts}
-    write_run(folder, known)
+        run |= {"arguments": list(arguments), "folder": str(Path.cwd())}
+    run = {"started": now, **run, "pid": os.getpid(), "host": platform.node(), **facts}
+    write_run(folder, run)

@@ -1,4 +1,4 @@
-"""Runs of `cac train`: data, lock, and the best weights written with their card."""
+"""Run `cac train`: gather the data, lock the folder, train, and write the best weights with their card."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TrainingData:
     validation_folders: tuple[Path, ...]
 
     def table(self) -> str:
-        """Every scan with its use, as CSV: what the hash on the model card is of. Paths are left out, for they vary."""
+        """Return every scan with its use as CSV, for the hash on the model card; without paths, which vary."""
         rows = []
         for use, scans in (("training", self.training), ("validation", self.validation)):
             for scan in scans:
@@ -60,7 +60,7 @@ class TrainingData:
         return table_text(("use", "patient", "kind", "sha256"), sorted(rows))
 
     def describe(self, annotator: str | None = None) -> str:
-        """Description for the model card. annotator: whose labels were asked for."""
+        """Return a description for the model card. annotator: Annotator whose labels were used; None for all."""
         parts = []
         for use, scans in (("training", self.training), ("validation", self.validation)):
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(s.kind for s in scans).items()))
@@ -72,9 +72,14 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Run:
-    """A training under way, in one of its processes.
+    """Running training, in one of its processes.
 
-    settings: with `loop` and `network`. presets: of the network, by name. progress: silent but in the first process.
+    Attributes:
+        options: Options of the command line.
+        settings: Settings of the network's training, with `loop` and `network`.
+        presets: Settings of the network by preset.
+        fabric: Lightning Fabric of the processes.
+        progress: Progress, silent except in the first process.
     """
 
     options: RunOptions
@@ -84,22 +89,22 @@ class Run:
     progress: Progress
 
     def gather_slices(self) -> tuple[TrainingData, SliceDataset, SliceDataset]:
-        """The scans in the data folders, and their slices to train and to validate on. Raises CTError."""
+        """Find the scans in the data folders, and load their slices for training and validation. Raises CTError."""
         options, loop = self.options, self.settings.loop
         data = self.prepare(
             "slices",
             lambda: split_by_patient(find_scans(options.data, options.annotator), loop.validation_share, loop.seed),
         )
         slices = (map(load_slices, folders) for folders in (data.training_folders, data.validation_folders))
-        return data, *(SliceDataset(list(own)) for own in slices)
+        return data, *(SliceDataset(list(part)) for part in slices)
 
     def prepare(
         self, kind: str, split: Callable[[], tuple[Sequence[TrainingScan], Sequence[TrainingScan]]]
     ) -> TrainingData:
-        """Find scans, prepare them, and write their table as `data.csv`; one process comes first.
+        """Find scans, prepare them, and write their table as `data.csv`; the first process goes first.
 
-        kind: as in `datasets.prepare`. split: finds the scans to train and to validate on. Raises CTError for a scan
-        that is unfit, and for a training that continues with other scans.
+        kind: Kind of preparation, as in `datasets.prepare`. split: Function that finds the scans for training and for
+        validation. Raises CTError for an unsuitable scan, and for a resumed training with other scans.
         """
 
         def job() -> TrainingData:
@@ -111,11 +116,11 @@ class Run:
 
         with self.progress.step("scans"):
             data = in_turn(self.fabric, job)
-            from_first(self.fabric, lambda: _keep_table(self.options, data))
+            from_first(self.fabric, lambda: _write_table(self.options, data))
         return data
 
     def train(self, task: Task) -> Outcome:
-        """See `training.loop.train`."""
+        """Train with the options of this run; see `training.loop.train`."""
         loop, options = self.settings.loop, self.options
         with self.progress.step("training"):
             return train(task, loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric)
@@ -128,13 +133,13 @@ class Run:
         evaluate: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
         intended_use: str,
     ) -> Path:
-        """The first process writes the best weights with their card; returns the card's path.
+        """Write the best weights with their card in the first process; return the card's path.
 
-        data: what was learned from, for the card. evaluate: metrics and calibration of the model as scoring will load
-        it, half precision and all, on the validation data.
+        data: Description of the training data for the card. evaluate: Function that returns metrics and calibration of
+        the model on the validation data, given the model as scoring will load it (half precision included).
         """
         options, config = self.options, settings.network
-        alike = (name.partition("-")[0] for name, one in self.presets.items() if one.network == config)
+        sizes = (name.partition("-")[0] for name, preset in self.presets.items() if preset.network == config)
 
         def write() -> Path:
             network = build(config)
@@ -147,7 +152,7 @@ class Run:
                 "seconds": round(outcome.seconds, 1),
             }
             training = Training(data, settings.loop.seed, values, commit())
-            card = describe(options.name, config, next(alike, "custom"), training, {}, {}, LICENCE, intended_use)
+            card = describe(options.name, config, next(sizes, "custom"), training, {}, {}, LICENCE, intended_use)
             metrics, calibration = evaluate(as_scoring_loads(network, card, options.device))
             card = replace(card, validation=metrics, calibration=calibration)
             path = save_model(network, card, options.output.parent, options.overwrite)
@@ -162,18 +167,18 @@ class Run:
 def training_run(
     options: RunOptions, network: str, settings: Any, presets: Mapping[str, Any], progress: Progress
 ) -> Iterator[Run]:
-    """A training, with its processes launched and its folder locked until the end.
+    """Launch a training's processes and lock its folder until the end.
 
-    network: its name on the command line. Raises TrainingError, DeviceError; OutputError also for a full disk.
+    network: Name on the command line. Raises TrainingError, DeviceError; OutputError also for a full disk.
     """
     options.check()
     loop = settings.loop
     fabric = make_fabric(loop.half_precision, options.device, options.devices)
-    # Never disconnected: PyTorch may wait for ever when a process group goes before the networks trained in it.
+    # Never disconnected: PyTorch may hang if a process group is destroyed before the networks trained in it.
     fabric.launch()
     with ExitStack() as stack:
-        own_progress = progress if fabric.is_global_zero else Progress()
-        own_progress.begin(["scans", "training", "model"])
+        process_progress = progress if fabric.is_global_zero else Progress()
+        process_progress.begin(["scans", "training", "model"])
 
         def hold() -> None:
             stack.enter_context(training_lock(options.folder))
@@ -182,22 +187,22 @@ def training_run(
 
         from_first(fabric, hold)
         try:
-            yield Run(options, settings, presets, fabric, own_progress)
+            yield Run(options, settings, presets, fabric, process_progress)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
                 raise
-            where = error.filename or options.folder
-            raise OutputError(f"The disk is full ({where}). Make room, then go on with --resume.") from error
+            path = error.filename or options.folder
+            raise OutputError(f"The disk is full ({path}). Make room, then go on with --resume.") from error
 
 
 def as_scoring_loads(network: nn.Module, card: ModelCard, device: str = "cpu") -> LoadedModel:
-    """A trained network with weights of half precision, layers put together."""
+    """Load a trained network as scoring does: weights of half precision, layers fused."""
     with tempfile.TemporaryDirectory() as temporary:
         return load_model(save_model(network, card, Path(temporary)), device)
 
 
 def start_from(start: Path | None, *networks: str) -> tuple[ModelCard, nn.Module] | tuple[None, None]:
-    """The model of a card to start from, which has to be of one of these networks. Raises ModelError."""
+    """Read the model to start from, which must be of one of these networks. Raises ModelError."""
     if start is None:
         return None, None
     card, network = read_network(start)
@@ -206,7 +211,7 @@ def start_from(start: Path | None, *networks: str) -> tuple[ModelCard, nn.Module
     return card, network
 
 
-def _keep_table(options: RunOptions, data: TrainingData) -> None:
+def _write_table(options: RunOptions, data: TrainingData) -> None:
     path, table = options.folder / "data.csv", data.table()
     if options.resume and path.exists() and path.read_text(encoding="utf-8") != table:
         raise DataError(f"The data are not those of {path}, with which this training began. Start anew.")
@@ -214,10 +219,10 @@ def _keep_table(options: RunOptions, data: TrainingData) -> None:
 
 
 def commit() -> str:
-    """The commit of these sources, with "-changed" when files differ from it; "unknown" outside a repository."""
+    """Return the commit of these sources, with "-changed" if files differ, or "unknown" outside a repository."""
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=-changed"]
     try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        output = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()
+    return output.stdout.strip()

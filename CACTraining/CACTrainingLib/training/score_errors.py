@@ -1,4 +1,4 @@
-"""Errors of automatic scores, learned from calibration patients whose score is known."""
+"""Fit the errors of automatic scores to calibration patients with a known score."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.special import expit
 from CACScoringLib.scoring.uncertainty import LIMITS, ScoreErrors, difficulty
 
 LEAST_OF_CLASS = 60
-"""A class with calcium and fewer scans shares errors with its neighbours: one miss in ten would rule it."""
+"""Number of scans below which a class with calcium shares errors with its neighbours, lest single misses dominate."""
 
 
 def fitted_errors(
@@ -21,12 +21,12 @@ def fitted_errors(
     noise_hu: np.ndarray,
     thickness_mm: np.ndarray,
 ) -> ScoreErrors:
-    """Errors of calibration patients' scores. All arrays [n]; scores as they are found in unseen patients."""
+    """Fit the errors of cross-fitted scores; all arrays [n]."""
     errors = np.log1p(truths) - np.log1p(scores)
     usual = np.array([difficulty((0, 0), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)])
     noise = np.array([difficulty((1, 0), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)]) - usual
     thickness = np.array([difficulty((0, 1), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)]) - usual
-    informative = (truths > 0) | (scores > 0)  # that a score of 0 is right says nothing of the scan
+    informative = (truths > 0) | (scores > 0)  # a correct score of 0 does not depend on the scan
     weights = (
         nnls(np.stack([usual, noise, thickness], axis=1)[informative], np.abs(errors[informative]))[0]
         if informative.any()
@@ -36,30 +36,35 @@ def fitted_errors(
     scaled = errors / (usual + relative[0] * noise + relative[1] * thickness)
     limits = LIMITS[quantity]
     of_class = np.searchsorted(limits, truths, side="right")
-    own: list[tuple[float, ...]] = []
+    class_errors: list[tuple[float, ...]] = []
     for c in range(len(limits) + 1):
-        chosen = _alike(of_class, c, len(limits))
+        members = _class_members(of_class, c, len(limits))
         if not (of_class == c).any():
-            chosen = (truths >= limits[0]) & (scores >= limits[0])
-        own.append(tuple(np.sort(scaled[chosen]).round(4).tolist()))
+            members = (truths >= limits[0]) & (scores >= limits[0])
+        class_errors.append(tuple(np.sort(scaled[members]).round(4).tolist()))
     chances = tuple(_logistic(scores, truths >= limit) for limit in limits)
-    return ScoreErrors(quantity, relative[0], relative[1], tuple(own), chances)
+    return ScoreErrors(quantity, relative[0], relative[1], tuple(class_errors), chances)
 
 
-def _alike(of_class: np.ndarray, number: int, highest: int) -> np.ndarray:
-    """Which scans a class has its errors from, bool [n]: its own, and while these are too few those of the next class
-    above, or if there is none, below; never those without calcium."""
+def _class_members(of_class: np.ndarray, number: int, highest: int) -> np.ndarray:
+    """Select the scans that give a class its errors, bool [n].
+
+    While these are fewer than LEAST_OF_CLASS, the next class above is added, or below if there is none above; never the
+    class without calcium.
+    """
     low = high = number
-    chosen = of_class == number
-    while number and chosen.sum() < LEAST_OF_CLASS and (low, high) != (1, highest):
+    members = of_class == number
+    while number and members.sum() < LEAST_OF_CLASS and (low, high) != (1, highest):
         low, high = (low, high + 1) if high < highest else (low - 1, high)
-        chosen = (of_class >= low) & (of_class <= high)
-    return chosen
+        members = (of_class >= low) & (of_class <= high)
+    return members
 
 
 def _logistic(scores: np.ndarray, reached: np.ndarray) -> tuple[float, float, float]:
-    """Weights of ln(1 + score), of whether it is 0, and of 1, with a small L2 penalty; a higher score never speaks
-    against a limit."""
+    """Fit the probability of reaching a limit, with a small L2 penalty; it never falls with the score.
+
+    Returns the weights of ln(1 + score), of a score of 0, and of 1.
+    """
     columns = np.stack([np.log1p(scores), scores <= 0, np.ones(len(scores))], axis=1).astype(float)
     bounds = [(0, None), (None, 0), (None, None)]
     first, second, third = penalised_logistic(columns, reached, np.array([0.02, 0.1, 0.02]), np.zeros(3), bounds)
@@ -73,8 +78,10 @@ def penalised_logistic(
     toward: np.ndarray,
     bounds: Sequence[tuple[float | None, float | None]],
 ) -> np.ndarray:
-    """Weights of columns [n, columns] by logistic regression, each within its bounds and drawn to `toward` by its L2
-    penalty. target: [n], 0 or 1."""
+    """Fit the weights of columns [n, columns] to the target [n] (0 or 1) by logistic regression.
+
+    Each weight stays within its bounds; its L2 penalty draws it to `toward`.
+    """
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         evidence, off = columns @ weights, weights - toward

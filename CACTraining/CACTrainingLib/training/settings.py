@@ -1,6 +1,6 @@
-"""The options of every training, and the settings that presets and files change. Nothing here needs PyTorch."""
+"""Declare the options of every training, and read the presets of its settings, without PyTorch."""
 
-# An option is a field, not a default that all share.
+# option() makes a field, not a shared default.
 # ruff: noqa: RUF009
 
 from __future__ import annotations
@@ -25,12 +25,17 @@ Settings = TypeVar("Settings")
 class LoopSettings:
     """Settings of every training, recorded in the model card.
 
-    steps: batches seen at most. minutes: end after this time, whatever the steps; the rate then follows the time.
-    validate_every: steps between validations, each of which writes a checkpoint. patience: validations without progress
-    until it stops early; None never stops. decay_from: share of the run after which the learning rate falls linearly to
-    5 %; 1 keeps it, as published. average: decay of the running average of weights that is validated and kept; 0 keeps
-    the weights themselves. half_precision: bfloat16 where the device has it. restarts: how often a training that has
-    collapsed goes back to its last healthy networks. validation_share: proportion of the patients to validate on.
+    Attributes:
+        steps: Maximum number of batches.
+        minutes: Time after which the training ends, whatever the steps; the learning rate then follows the time.
+        validate_every: Steps between validations, each of which writes a checkpoint.
+        patience: Validations without progress after which the training stops early; None never stops it.
+        decay_from: Share of the run after which the learning rate falls linearly to 5 %; 1 keeps it, as published.
+        average: Decay of the running average of weights that is validated and stored; 0 stores the weights themselves.
+        half_precision: True for bfloat16, if the device computes in it natively.
+        restarts: Maximum number of returns to the last healthy networks after a collapse.
+        validation_share: Proportion of the patients to validate on.
+        seed: Random seed of the weights, the batches and the split.
     """
 
     steps: int = option(
@@ -62,10 +67,14 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """data: folders of scans and projects. output: the model's card, or its path without an ending.
+    """Options of one training on the command line.
 
-    devices: processes to start; torchrun's, where it has started this one. annotator: whose labels to learn from, of a
-    project that several have annotated. command: the command line's arguments, if any.
+    Attributes:
+        data: Folders of scans, projects and tables.
+        output: Path of the model's card, with or without its ending.
+        devices: Number of processes to start; ignored under torchrun.
+        annotator: Annotator to learn from, in a project with several.
+        command: Arguments of the command line, if any.
     """
 
     data: tuple[Path, ...] = option(
@@ -86,7 +95,7 @@ class RunOptions:
 
     @property
     def name(self) -> str:
-        """The model's name."""
+        """Name of the model."""
         return self.output.name.removesuffix(".json")
 
     @property
@@ -95,13 +104,13 @@ class RunOptions:
         return self.output.parent / f"{self.name}.training"
 
     def only_table(self) -> Path:
-        """The one table of a training that learns from a table. Raises OutputError."""
+        """Return the table of a training that learns from one. Raises OutputError."""
         if len(self.data) != 1:
             raise OutputError(f"This training learns from one table: give --data once, not {len(self.data)} times.")
         return self.data[0]
 
     def check(self) -> None:
-        """Check before hours are spent that the model can be written. Raises ModelError, OutputError."""
+        """Check before the training that the model can be written. Raises ModelError, OutputError."""
         if not NAME.fullmatch(self.name):
             raise ModelError(
                 f"{self.name!r} is not a name for a model: use small letters, digits, dots, dashes, underscores."
@@ -112,18 +121,18 @@ class RunOptions:
 
 
 def read_presets(network: str, *defaults: Settings) -> dict[str, Settings]:
-    """Settings of a network's training by the name of their preset, the usual one first.
+    """Read the settings of a network's training by preset, the default first.
 
-    defaults: what a preset changes; of several, the one whose fields the preset names. Raises OutputError.
+    defaults: Settings that a preset changes; of several, those that have the preset's fields. Raises OutputError.
     """
     content = json.loads((PRESETS / f"{network}.json").read_text(encoding="utf-8"))
     presets = {}
     for name, changes in content.items():
-        base = next((one for one in defaults if changes.keys() <= vars(one).keys()), defaults[0])
+        base = next((default for default in defaults if changes.keys() <= vars(default).keys()), defaults[0])
         presets[name] = changed_settings(base, changes, f"{network}.{name}")
     return presets
 
 
 def facts_of(settings: Any) -> dict[str, Any]:
-    """Settings as JSON has them, for checkpoints and model cards; of files the name alone, for their places vary."""
+    """Return settings as JSON values, for checkpoints and model cards; paths by their names alone, for folders vary."""
     return json.loads(json.dumps(dataclasses.asdict(settings), sort_keys=True, default=lambda path: path.name))

@@ -1,4 +1,4 @@
-"""Metrics of a slice classifier, on slices as scoring sees them."""
+"""Evaluate a slice classifier on slices as in scoring."""
 
 from __future__ import annotations
 
@@ -12,38 +12,37 @@ from ..data.datasets import KINDS, SliceDataset
 from ..statistics.roc import area, threshold_at
 
 
-def sample_slices(data: SliceDataset, most: int, seed: int) -> np.ndarray:
-    """A fixed sample of at most this many slices with, and as many without visible calcium."""
+def sample_slices(data: SliceDataset, max_count: int, seed: int) -> np.ndarray:
+    """Draw a fixed sample of at most `max_count` slices with, and as many without visible calcium."""
     generator = np.random.default_rng([seed, 7])
     parts = []
     for part in (np.nonzero(data.visible)[0], np.nonzero(~data.visible)[0]):
-        parts.append(np.sort(generator.choice(part, min(most, len(part)), replace=False)))
+        parts.append(np.sort(generator.choice(part, min(max_count, len(part)), replace=False)))
     return np.concatenate(parts)
 
 
 def calcium_probabilities(
-    network: nn.Module, config: SliceClassifierConfig, data: SliceDataset, chosen: np.ndarray, batch_size: int = 16
+    network: nn.Module, config: SliceClassifierConfig, data: SliceDataset, slices: np.ndarray, batch_size: int = 16
 ) -> np.ndarray:
-    """Probability of visible calcium, float32 [len(chosen)], from slices exactly as scoring sees them."""
+    """Predict the probability of visible calcium, float32 [len(slices)], from slices exactly as in scoring."""
     results = []
-    for start in range(0, len(chosen), 8 * batch_size):
-        x = data.network_input(chosen[start : start + 8 * batch_size], config.neighbours, config.position, config.size)
+    for start in range(0, len(slices), 8 * batch_size):
+        x = data.network_input(slices[start : start + 8 * batch_size], config.neighbours, config.position, config.size)
         results.append(predict(network, x, batch_size)[0][:, 1])
     return np.concatenate(results)
 
 
 def slice_metrics(
-    probabilities: np.ndarray, data: SliceDataset, chosen: np.ndarray, most_false: float
+    probabilities: np.ndarray, data: SliceDataset, slices: np.ndarray, max_false_positive_rate: float
 ) -> dict[str, float]:
-    """Area under the ROC curve, and accuracy, sensitivity and false-positive rate at the chosen threshold.
+    """Return the area under the ROC curve, the threshold, and accuracy, sensitivity and false-positive rates at it.
 
-    The threshold is the lowest that calls at most this proportion of the negatives positive. Accuracy is for the
-    proportion of positives among all of the data's slices, not among the chosen. False-positive rates are
-    also given by kind of scan.
+    The threshold is the lowest that keeps to `max_false_positive_rate`. Accuracy holds for the proportion of positives
+    among all slices of the data, not among the evaluated ones.
     """
-    visible = data.visible[chosen]
+    visible = data.visible[slices]
     positive, negative = probabilities[visible], probabilities[~visible]
-    threshold = threshold_at(negative, most_false)
+    threshold = threshold_at(negative, max_false_positive_rate)
     sensitivity, false = float((positive >= threshold).mean()), float((negative >= threshold).mean())
     share = float(data.visible.mean())
     metrics = {
@@ -54,7 +53,7 @@ def slice_metrics(
         "accuracy": share * sensitivity + (1 - share) * (1 - false),
     }
     for number, kind in enumerate(KINDS):
-        own = probabilities[~visible & (data.kind[chosen] == number)]
-        if len(own):
-            metrics[f"false_positive_rate_{kind}_scans"] = float((own >= threshold).mean())
+        kind_negatives = probabilities[~visible & (data.kind[slices] == number)]
+        if len(kind_negatives):
+            metrics[f"false_positive_rate_{kind}_scans"] = float((kind_negatives >= threshold).mean())
     return metrics

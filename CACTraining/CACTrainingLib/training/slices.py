@@ -1,8 +1,8 @@
-"""Training of the slice classifier: which slices of the heart show coronary calcium.
+"""Train the slice classifier, which predicts the slices of the heart with visible coronary calcium.
 
-As van Velzen et al., sections 3 and 5: cross-entropy, Adam with rate 0.001, batches of 20 slices balanced for visible
-calcium. Beyond the paper, and named in the settings: negatives matched in position and partly drawn where something
-else resembles calcium; small changes of HU; averaged weights; the threshold is chosen on the validation slices.
+Follows van Velzen et al., sections 3 and 5: cross-entropy, Adam with rate 0.001, batches of 20 slices balanced for
+visible calcium. Beyond the paper (see the settings): negatives matched in position and partly drawn from slices that
+resemble calcium; small changes of HU; averaged weights; a threshold chosen on the validation slices.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from .slice_metrics import calcium_probabilities, sample_slices, slice_metrics
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
 GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
-"""An area under the ROC curve below this, after so many validations, is no learning."""
+"""Area under the ROC curve below which the network has learned nothing after PATIENT_VALIDATIONS validations."""
 
 LOCATED_HU, LOCATED_WEIGHT = 20.0, 20.0
-"""Where a slice's calcium adds as much it has to be located, which counts so much more than where there is none."""
+"""HU from the true map above which a place has to be located as calcium, and its weight relative to other places."""
 
 INTENDED_USE = (
     "Finds axial slices of non-contrast chest CT that show coronary calcium, as a step of calcium scoring with CAC. "
@@ -45,12 +45,16 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class SliceTraining:
-    """batch_size: slices per step. learning_rate: of the Adam optimiser. locate_weight: of a further loss that asks the
-    features where the calcium is, on slices whose true map is known; 0 leaves it out, as published. Slice labels alone
-    take far longer to teach lesions of one or two pixels. validation_slices: at most this many of each class during
-    training; at the end all are evaluated. false_positive_rate: the threshold is the lowest that keeps to this on the
-    validation slices. start: SHA-256 of the model whose weights it began with, which the training records. The
-    augmentation's crop is the network's size.
+    """Settings of the slice classifier's training. The network's size replaces the augmentation's crop.
+
+    Attributes:
+        batch_size: Slices per step.
+        learning_rate: Learning rate of the Adam optimiser.
+        locate_weight: Weight of a further loss that locates calcium from the features, on slices with a true map; 0
+            leaves it out, as published. Slice labels alone take far longer to teach lesions of one or two pixels.
+        validation_slices: Maximum number of slices of each class during training; at the end all are evaluated.
+        start: SHA-256 of the model with the initial weights, recorded by the training.
+        false_positive_rate: Rate on the validation slices that the threshold keeps to.
     """
 
     loop: LoopSettings = field(default_factory=LoopSettings)
@@ -69,7 +73,7 @@ PRESETS = read_presets("slices", SliceTraining())
 
 
 class SliceTask(Task):
-    """See `Task`. start: weights to begin with. Raises DataError when slices of a class are missing."""
+    """Training of the slice classifier. start: Initial network. Raises DataError if slices of a class are missing."""
 
     exported = "classifier"
     better = "auc"
@@ -88,9 +92,9 @@ class SliceTask(Task):
         self.training, self.validation = training, validation
         self.modules: dict[str, nn.Module] = {"classifier": network}
         if settings.locate_weight:
-            where = nn.Conv2d(4 * config.width, 1, 1)
-            nn.init.constant_(where.bias, -5.0)  # calcium is nowhere at first
-            self.modules["where"] = where.to(memory_format=torch.channels_last)
+            locator = nn.Conv2d(4 * config.width, 1, 1)
+            nn.init.constant_(locator.bias, -5.0)  # calcium is nowhere at first
+            self.modules["where"] = locator.to(memory_format=torch.channels_last)
         parameters = [p for module in self.modules.values() for p in module.parameters()]
         self.optimizers = {"classifier": torch.optim.Adam(parameters, settings.learning_rate)}
         self.sampler = BalancedSampler(training, settings.sampling)
@@ -105,7 +109,7 @@ class SliceTask(Task):
         batch = {"x": x, "visible": torch.from_numpy(drawn.visible.astype(np.int64))}
         if maps is not None:
             batch["where"] = (functional.max_pool2d(maps[:, :1], STRIDE) > LOCATED_HU / MAP_HU).float()
-            batch["known"] = torch.from_numpy(self.training.has_map[drawn.chosen])
+            batch["has_map"] = torch.from_numpy(self.training.has_map[drawn.chosen])
         return batch
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
@@ -113,13 +117,13 @@ class SliceTask(Task):
         loss = functional.cross_entropy(logits.float(), batch["visible"])
         values = {"loss": loss.detach()}
         if "where" in batch:
-            where = self.modules["where"](features).float()
-            located = functional.binary_cross_entropy_with_logits(
-                where, batch["where"], reduction="none", pos_weight=where.new_tensor(LOCATED_WEIGHT)
+            logits = self.modules["where"](features).float()
+            slice_losses = functional.binary_cross_entropy_with_logits(
+                logits, batch["where"], reduction="none", pos_weight=logits.new_tensor(LOCATED_WEIGHT)
             ).mean((1, 2, 3))
-            located = (located * batch["known"]).mean()
-            values["located"] = located.detach()
-            loss = loss + self.settings.locate_weight * located
+            location_loss = (slice_losses * batch["has_map"]).mean()
+            values["located"] = location_loss.detach()
+            loss = loss + self.settings.locate_weight * location_loss
         self.descend("classifier", loss, fabric)
         return values
 
@@ -141,24 +145,24 @@ class SliceTask(Task):
 def as_classifier(
     card: ModelCard, network: nn.Module, config: SliceClassifierConfig
 ) -> tuple[SliceClassifierConfig, nn.Module]:
-    """A classifier that begins as a trained network: another classifier, or a generator's way down.
+    """Return a classifier with the weights of a trained network: another classifier, or a generator's encoder.
 
     Both have the same layers from the image to the features; a generator has learned from every pixel where calcium
-    is, which slice labels alone teach slowly. The configuration is the model's, and `config`'s in what a generator
-    does not have.
+    is, which slice labels alone teach slowly. The configuration is the model's; `config` supplies what a generator
+    lacks.
     """
     if card.network == "slices":
         return SliceClassifierConfig(**card.config), network
     shared = {name: card.config[name] for name in ("width", "residual_blocks", "neighbours", "position")}
     config = replace(config, **shared)
     classifier = build(config)
-    way_down = [*network.first, *network.second, *network.third]
-    classifier.features.load_state_dict(nn.Sequential(*way_down).state_dict())
+    encoder = nn.Sequential(*network.first, *network.second, *network.third)
+    classifier.features.load_state_dict(encoder.state_dict())
     return config, classifier
 
 
 def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:
-    """Metrics on all validation slices and scans, and the threshold for scoring."""
+    """Return metrics on all validation slices and scans, and the threshold for scoring."""
     config = SliceClassifierConfig(**model.card.config)
     everything = np.arange(len(data))
     probabilities = calcium_probabilities(model.network, config, data, everything)
@@ -176,9 +180,9 @@ def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) ->
 
 
 def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> Path:
-    """Train a slice classifier on folders of scans and write it; returns its card's path.
+    """Train a slice classifier on folders of scans and write it; return its card's path.
 
-    It may start as another classifier, or a generator's way down (`as_classifier`). Raises CTError, OutputError.
+    It may start from another classifier, or from a generator's encoder (`as_classifier`). Raises CTError, OutputError.
     """
     card, start = start_from(options.start, "slices", "decomposition")
     if card is not None:

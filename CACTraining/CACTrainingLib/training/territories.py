@@ -1,6 +1,6 @@
-"""Training of the territory network on digital patients with anatomical hearts, painted as they are needed.
+"""Train the territory network on digital patients with anatomical hearts.
 
-No scan is read. Each patient is made when it is first drawn (`data.territory_volumes`) and kept in the cache.
+No scan is read. Each patient is made when it is first drawn (`data.territory_volumes`) and cached.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from .settings import LoopSettings, RunOptions, read_presets
 from .territory_metrics import agreement, summary, temperature
 
 FIRST_NUMBERS = {"training": 100_000, "validation": 200_000, "test": 300_000}
-"""Patients' numbers begin here, far from one another and from any cohort's."""
+"""First patient number of each use, far from the others and from those of any cohort."""
 
 CLASS_WEIGHTS = (0.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 0.7)
-"""Of TERRITORIES in the cross entropy: small ones would else be given up. What neighbours are confused with has the
-same weight, or the network would give them what is in doubt."""
+"""Weights of TERRITORIES in the cross entropy, higher for small ones, lest they be ignored. Territories that are
+confused with their neighbours share a weight, lest doubtful voxels go to the heavier one."""
 
 INTENDED_USE = (
     "Finds the heart and the territories of the coronary arteries, valves and great vessels on chest CT, as a step of "
@@ -45,9 +45,15 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class TerritoryTraining:
-    """patients, validation_patients: digital patients, whose numbers begin at FIRST_NUMBERS. batch_size: patches per
-    step. learning_rate: of the AdamW optimiser. start: SHA-256 of the model whose weights it began with, which the
-    training records."""
+    """Settings of the territory network's training.
+
+    Attributes:
+        patients: Number of digital patients to train on, from FIRST_NUMBERS on.
+        validation_patients: Number of digital patients to validate on, from FIRST_NUMBERS on.
+        batch_size: Patches per step.
+        learning_rate: Learning rate of the AdamW optimiser.
+        start: SHA-256 of the model with the initial weights, recorded by the training.
+    """
 
     loop: LoopSettings = LoopSettings(30_000, validate_every=400, average=0.998)  # noqa: RUF009
     network: TerritoryNetConfig = field(default_factory=TerritoryNetConfig)
@@ -63,7 +69,13 @@ PRESETS = read_presets("territories", TerritoryTraining())
 
 
 class TerritoryTask(Task):
-    """See `Task`. cache: folder of the patients' volumes. start: weights to begin with."""
+    """Training of the territory network.
+
+    Args:
+        settings: Settings of the training.
+        cache: Folder of the patients' volumes.
+        start: Initial network.
+    """
 
     exported = "territories"
     better = "score"
@@ -96,7 +108,7 @@ class TerritoryTask(Task):
         return {"loss": loss.detach(), **parts}
 
     def prepare(self) -> None:
-        """Make the patients to validate on, where they are not there yet."""
+        """Make the validation patients that are not cached yet."""
         first = FIRST_NUMBERS["validation"]
         numbers = range(first, first + self.settings.validation_patients)
         self.watched = [territory_volume(number, self.cache) for number in numbers]
@@ -108,44 +120,48 @@ class TerritoryTask(Task):
 def territory_loss(
     logits: torch.Tensor, labels: torch.Tensor, heart: torch.Tensor, possible: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Cross entropy and 1 − Dice of the territories, the same of the heart, and the cross entropy where calcium lies.
+    """Return the loss and its parts: cross entropy and 1 − Dice of territories and heart, and cross entropy at calcium.
 
-    What is UNKNOWN does not count. With the last term a place in doubt goes to the artery that calcifies there most
-    often, and its probability is what it says.
+    The last part gives a doubtful place to the artery that calcifies there most often, with calibrated probabilities.
+    UNKNOWN voxels do not count.
 
-    logits: [B, 12, k, j, i]. labels: int64 [B, k, j, i]. heart: float32 [B, k, j, i]. possible: float32
-    [B, n, k, j, i], by CALCIFYING.
+    Args:
+        logits: Network output, [B, 12, k, j, i].
+        labels: Territories, int64 [B, k, j, i].
+        heart: Heart mask, float32 [B, k, j, i].
+        possible: Share of a patient's calcium in each voxel by CALCIFYING, float32 [B, n, k, j, i].
     """
     logits = logits.float()
-    known = (labels != UNKNOWN).float()
+    is_known = (labels != UNKNOWN).float()
     weights = torch.tensor(CLASS_WEIGHTS, device=logits.device)
-    each = functional.cross_entropy(logits[:, 1:], labels, weights, ignore_index=UNKNOWN, reduction="none")
+    voxel_entropy = functional.cross_entropy(logits[:, 1:], labels, weights, ignore_index=UNKNOWN, reduction="none")
     true_labels = torch.where(labels == UNKNOWN, 0, labels)
-    # A batch may lie outside the field of view altogether.
-    entropy = each.sum() / ((weights[true_labels] * known).sum() + 1)
+    # + 1 because a batch may lie outside the field of view altogether.
+    entropy = voxel_entropy.sum() / ((weights[true_labels] * is_known).sum() + 1)
     surprise = -torch.log_softmax(logits[:, 1:], 1)[:, CALCIFYING]
-    at_calcium = (known[:, None] * possible * surprise).sum() / len(labels)
-    probability = torch.softmax(logits[:, 1:], 1) * known[:, None]
-    true = functional.one_hot(true_labels, len(TERRITORIES)).movedim(-1, 1) * known[:, None]
+    at_calcium = (is_known[:, None] * possible * surprise).sum() / len(labels)
+    probability = torch.softmax(logits[:, 1:], 1) * is_known[:, None]
+    true = functional.one_hot(true_labels, len(TERRITORIES)).movedim(-1, 1) * is_known[:, None]
     axes = (0, 2, 3, 4)
-    both, total = (probability * true).sum(axes), probability.sum(axes) + true.sum(axes)
+    intersection, total = (probability * true).sum(axes), probability.sum(axes) + true.sum(axes)
     present = true.sum(axes) > 0
-    overlap = 1 - ((2 * both + 1) / (total + 1))[present].mean() if present.any() else entropy.new_zeros(())
-    inside = functional.binary_cross_entropy_with_logits(logits[:, 0], heart, known)
-    found = torch.sigmoid(logits[:, 0]) * known
-    whole = 1 - (2 * (found * heart).sum() + 1) / (found.sum() + heart.sum() + 1)
-    parts = {"entropy": entropy, "calcium": at_calcium, "overlap": overlap, "heart": whole}
-    return entropy + at_calcium + overlap + inside + whole, {name: part.detach() for name, part in parts.items()}
+    overlap = 1 - ((2 * intersection + 1) / (total + 1))[present].mean() if present.any() else entropy.new_zeros(())
+    heart_entropy = functional.binary_cross_entropy_with_logits(logits[:, 0], heart, is_known)
+    heart_probability = torch.sigmoid(logits[:, 0]) * is_known
+    heart_overlap = 1 - (2 * (heart_probability * heart).sum() + 1) / (heart_probability.sum() + heart.sum() + 1)
+    parts = {"entropy": entropy, "calcium": at_calcium, "overlap": overlap, "heart": heart_overlap}
+    loss = entropy + at_calcium + overlap + heart_entropy + heart_overlap
+    return loss, {name: part.detach() for name, part in parts.items()}
 
 
 def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) -> Path:
-    """Train a territory network, from the weights of another one if asked; returns its card's path.
+    """Train a territory network, from the weights of another one if asked; return its card's path.
 
     Raises CTError, OutputError.
     """
-    most = FIRST_NUMBERS["validation"] - FIRST_NUMBERS["training"]
-    if not 1 <= settings.patients <= most or settings.batch_size < 1:
-        raise CTError(f"Give 1 to {most} patients, and at least 1 sample per step.")
+    max_patients = FIRST_NUMBERS["validation"] - FIRST_NUMBERS["training"]
+    if not 1 <= settings.patients <= max_patients or settings.batch_size < 1:
+        raise CTError(f"Give 1 to {max_patients} patients, and at least 1 sample per step.")
     card, start = start_from(options.start, "territories")
     if card is not None:
         settings = replace(settings, network=TerritoryNetConfig(**card.config), start=card.sha256)

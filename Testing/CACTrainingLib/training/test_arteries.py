@@ -1,4 +1,4 @@
-"""The atlas of the arteries: drawn as its settings say, and right about patients it was not drawn from."""
+"""Test the atlas of the arteries: counts, frame, and suggestions for patients it was not drawn from."""
 
 import numpy as np
 import pytest
@@ -23,35 +23,36 @@ from CACTrainingLib.training import arteries as train_arteries
 from CACTrainingLib.training.arteries import NOT_CORONARY, AtlasSettings, make_atlas, mask_frame, patient_deposits
 from CACTrainingLib.training.settings import RunOptions
 
-FEW = AtlasSettings(seed=7, patients=2, draws=30)
+SETTINGS = AtlasSettings(seed=7, patients=2, draws=30)
 NAMES = [artery.key for artery in SUGGESTED]
 
 
 @pytest.fixture(scope="module")
-def few():
-    return make_atlas(FEW)
+def atlas():
+    return make_atlas(SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def unseen():
-    """Deposits of patients of another seed than the bundled atlas's."""
+def new_deposits():
+    """Deposits of patients with another seed than the bundled atlas's."""
     settings = AtlasSettings(seed=99, patients=6, draws=20)
     deposits = [d for number in range(settings.patients) for d in patient_deposits(number, settings)]
     return [d for d in deposits if d.mass_mg >= settings.least_mass_mg]
 
 
 @pytest.mark.long
-def test_rates_are_lesions_per_thousand_patients(few):
-    rates = np.exp(few.log_rates.astype(float))
-    counted = few.provenance["deposits"]
+def test_rates_are_lesions_per_thousand_patients(atlas):
+    rates = np.exp(atlas.log_rates.astype(float))
+    deposits = atlas.provenance["deposits"]
+    per_deposit = 1000 / (SETTINGS.patients * SETTINGS.draws)
     for number, name in enumerate(NAMES):  # arteries lie inside the atlas altogether
-        assert rates[number].sum() == pytest.approx(counted[name] * 1000 / (FEW.patients * FEW.draws), rel=1e-3)
-    others = sum(count for kind, count in counted.items() if kind not in NAMES)
-    assert 0.2 < rates[NOT_CORONARY].sum() / (others * 1000 / (FEW.patients * FEW.draws)) < 1
+        assert rates[number].sum() == pytest.approx(deposits[name] * per_deposit, rel=1e-3)
+    non_coronary = sum(count for kind, count in deposits.items() if kind not in NAMES)
+    assert 0.2 < rates[NOT_CORONARY].sum() / (non_coronary * per_deposit) < 1
 
 
 @pytest.mark.long
-def test_frame_is_what_a_mask_of_the_heart_gives():
+def test_frame_matches_a_mask_of_the_heart():
     """A lesion in the mask of a heart is looked up where the atlas counted it."""
     body = draw_body(np.random.default_rng(3))
     frame, (heart, _) = reference_frame(body), patient_heart(3, body)
@@ -69,16 +70,16 @@ def test_frame_is_what_a_mask_of_the_heart_gives():
         ids = np.zeros(size[::-1], np.uint16)
         ids[k, j, i] = 1
         lesions = LesionSet((Lesion(1, Artery.UNASSIGNED, (), (0.0, 0.0, 0.0)),), ids)
-        (found,) = suggest_arteries(lesions, mask, mask)
+        (suggestion,) = suggest_arteries(lesions, mask, mask)
         exact = ((origin + spacing * [i, j, k] - centre) / radii)[::-1]
         rates = np.exp(log_rates_at(bundled_atlas(), exact[None])[:, 0])
-        assert found.confidence == pytest.approx(rates[:4].max() / rates[:4].sum(), abs=0.02)
-        assert found.not_coronary_probability == pytest.approx(rates[4] / rates.sum(), abs=0.02)
+        assert suggestion.confidence == pytest.approx(rates[:4].max() / rates[:4].sum(), abs=0.02)
+        assert suggestion.not_coronary_probability == pytest.approx(rates[4] / rates.sum(), abs=0.02)
 
 
 @pytest.mark.long
-def test_bundled_atlas_knows_patients_it_has_not_seen(unseen):
-    coronary = [d for d in unseen if d.kind in NAMES]
+def test_bundled_atlas_suggests_arteries_of_new_patients(new_deposits):
+    coronary = [d for d in new_deposits if d.kind in NAMES]
     assert len(coronary) > 100
     rates = [log_rates_at(bundled_atlas(), d.places).mean(1) for d in coronary]
     right = [NAMES[int(rate[:4].argmax())] == d.kind for rate, d in zip(rates, coronary, strict=True)]
@@ -86,9 +87,9 @@ def test_bundled_atlas_knows_patients_it_has_not_seen(unseen):
     right_artery = [r for r, d in zip(right, coronary, strict=True) if d.kind == "RCA"]
     assert np.mean(right_artery) > 0.9
     coronary_called_not = np.mean([rate[4] > rate[:4].max() for rate in rates])
-    others = [log_rates_at(bundled_atlas(), d.places).mean(1) for d in unseen if d.kind == "mitral annulus"]
-    assert np.mean([rate[4] > rate[:4].max() for rate in others]) > 0.8
-    # The atlas was made of hearts of ellipsoids, from which these differ.
+    mitral_rates = [log_rates_at(bundled_atlas(), d.places).mean(1) for d in new_deposits if d.kind == "mitral annulus"]
+    assert np.mean([rate[4] > rate[:4].max() for rate in mitral_rates]) > 0.8
+    # The bundled atlas was made with ellipsoidal hearts, from which these differ.
     assert coronary_called_not < 0.4
 
 
@@ -99,11 +100,11 @@ def test_settings_that_make_no_atlas(wrong):
 
 
 @pytest.mark.long
-def test_the_command_writes_the_atlas(tmp_path, few, monkeypatch):
-    monkeypatch.setattr(train_arteries, "make_atlas", lambda settings, _: few)
+def test_the_command_writes_the_atlas(tmp_path, atlas, monkeypatch):
+    monkeypatch.setattr(train_arteries, "make_atlas", lambda settings, _: atlas)
     path = tmp_path / "atlas.npz"
-    assert train_arteries.train(RunOptions((), path), FEW, Progress()) == path
-    assert read_atlas(path).log_rates == pytest.approx(few.log_rates, rel=1e-3, abs=1e-3)
-    for other, message in ((path, "exists already"), (tmp_path / "nowhere" / "atlas.npz", "cannot be written")):
+    assert train_arteries.train(RunOptions((), path), SETTINGS, Progress()) == path
+    assert read_atlas(path).log_rates == pytest.approx(atlas.log_rates, rel=1e-3, abs=1e-3)
+    for output, message in ((path, "exists already"), (tmp_path / "nowhere" / "atlas.npz", "cannot be written")):
         with pytest.raises(OutputError, match=message):
-            train_arteries.train(RunOptions((), other), FEW, Progress())
+            train_arteries.train(RunOptions((), output), SETTINGS, Progress())

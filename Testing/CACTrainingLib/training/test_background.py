@@ -1,4 +1,4 @@
-"""Trainings in the background: started, followed, ended, resumed; and read from whatever files there are."""
+"""Test trainings in the background: start, stop, resume, and states read from complete and damaged files."""
 
 import json
 import os
@@ -27,10 +27,10 @@ def environment():
 
 def wait_for(condition, seconds=60):
     ending = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < ending, "waited too long"
         time.sleep(0.1)
-    return found
+    return result
 
 
 @pytest.fixture
@@ -92,12 +92,12 @@ def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, t
 
 
 def is_running(process):
-    """A process that has ended but that nobody has asked for is none."""
+    """True if a process runs; a zombie does not."""
     return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.long
-def test_what_cannot_start_says_why(tmp_path):
+def test_failed_start_reports_its_reason(tmp_path):
     folder = tmp_path / "n.training"
     training_runs.start(sys.executable, environment(), ["train", "lungs"], folder)
     wait_for(lambda: state_of(folder).state != "starting")
@@ -118,23 +118,23 @@ def test_only_one_trains_in_a_folder(folder):
             "try:\n with r.training_lock(Path(sys.argv[1])): pass\nexcept r.TrainingError as error: print(error)"
         )
         command = [sys.executable, "-c", locked, str(folder)]
-        said = subprocess.run(command, env=environment(), capture_output=True, encoding="utf-8", check=True).stdout
-        assert "being trained already by another process" in said
+        output = subprocess.run(command, env=environment(), capture_output=True, encoding="utf-8", check=True).stdout
+        assert "being trained already by another process" in output
     assert state_of(folder).state == "stopped"
     with training_lock(folder):
         pass
 
 
-def test_a_lock_outlives_being_looked_at(folder):
-    """Who looks holds the lock for a moment, and a training that begins just then waits."""
-    other = FileLock(folder / "lock", thread_local=False)
-    other.acquire()
-    threading.Timer(0.3, other.release).start()
+def test_training_waits_for_a_test_of_its_lock(folder):
+    """A process that tests the lock holds it for a moment."""
+    lock = FileLock(folder / "lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.3, lock.release).start()
     with training_lock(folder):
         assert (folder / "lock").exists()
 
 
-def test_what_fails_at_once_leaves_no_folder(tmp_path):
+def test_failed_start_leaves_no_folder(tmp_path):
     with pytest.raises(TrainingError, match="x"), training_lock(tmp_path / "new.training"):
         raise TrainingError("x")
     assert list(tmp_path.iterdir()) == []
@@ -144,7 +144,7 @@ def test_stop_leaves_other_machines_and_later_processes_alone(folder):
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         write_run(folder, {"pid": sleeper.pid, "host": platform.node()})
-        training_runs.stop(folder)  # nobody holds the lock: the number is another's by now
+        training_runs.stop(folder)  # without a lock, the process number may belong to another process
         assert sleeper.poll() is None
         write_run(folder, {"pid": sleeper.pid, "host": "elsewhere"})
         with training_lock(folder), pytest.raises(TrainingRunError, match="on elsewhere"):
@@ -165,7 +165,7 @@ class TestState:
             'Traceback (most recent call last):\n  File "x", line 1\nValueError: broken\n',
         ],
     )
-    def test_how_it_failed(self, folder, end):
+    def test_message_of_a_failure(self, folder, end):
         lines(folder / "progress.jsonl", self.STARTED, {"event": "step", "step": "training"}, end)
         assert (state_of(folder).state, state_of(folder).message) == ("failed", "ValueError: broken")
 

@@ -1,4 +1,4 @@
-"""The generator learns true maps, and without them the CycleGAN's steps do what the equations say."""
+"""Test the generator's training on true maps, on slice labels, and as CycleGAN; and the metrics of maps."""
 
 import json
 from dataclasses import replace
@@ -55,19 +55,19 @@ def supervised(cohort, cache, tmp_path_factory):
 
 
 class Perfect(nn.Module):
-    """Gives a map that is known for every slice."""
+    """Network that returns a given map for each slice."""
 
-    def __init__(self, maps, data, chosen):
+    def __init__(self, maps, data, slices):
         super().__init__()
-        slices = data.network_input(chosen, 0, False)
+        slices = data.network_input(slices, 0, False)
         self.maps = {x.tobytes(): torch.from_numpy(m) for x, m in zip(slices, maps, strict=True)}
 
     def forward(self, x):
-        return torch.stack([self.maps[one.numpy().tobytes()] for one in x.contiguous()])
+        return torch.stack([self.maps[slice_input.numpy().tobytes()] for slice_input in x.contiguous()])
 
 
 class Constant(nn.Module):
-    """The same map everywhere."""
+    """Network that returns the same map everywhere."""
 
     def __init__(self, value):
         super().__init__()
@@ -90,12 +90,12 @@ class TestSupervised:
         assert card.validation["without_rule"]["auc"] > 0.9
 
     def test_valve_calcium_is_a_negative(self, parts):
-        """Pixels of the true map, bright ones without it, and those off the heart count as the settings say."""
+        """Calcium, other bright pixels, and pixels off the heart have the weights of the settings."""
         task = SupervisedTask(replace(SUPERVISED, outside_weight=0.25), *parts)
         data = parts[0]
         still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0)
-        chosen = np.concatenate([np.nonzero(data.bright & (data.kind == 1))[0][:3], np.nonzero(data.visible)[0][:3]])
-        drawn = SliceDraw(chosen, np.ones(6, np.float32), np.ones(6, bool))
+        slices = np.concatenate([np.nonzero(data.bright & (data.kind == 1))[0][:3], np.nonzero(data.visible)[0][:3]])
+        drawn = SliceDraw(slices, np.ones(6, np.float32), np.ones(6, bool))
         x, maps = vary_slices(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
         true, heart = maps[:, :1], maps[:, 1:] > 0.5
         weights = task.weights(x, true, heart)
@@ -115,12 +115,12 @@ class TestSupervised:
 
 
 class TestMetrics:
-    def test_the_picture_shows_the_map_and_what_is_left(self, parts):
-        """Black where the map is empty; with a perfect map, the slice with calcium becomes even."""
+    def test_picture_shows_map_and_healthy_image(self, parts):
+        """An empty map is black; a perfect map leaves an even healthy image."""
         data = parts[1]
-        chosen = slices_to_picture(data, sample_slices(data, 8, 0))
-        perfect = decomposition_picture(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, chosen)
-        empty = decomposition_picture(Constant(0.0), CONFIG, data, chosen)
+        slices = slices_to_picture(data, sample_slices(data, 8, 0))
+        perfect = decomposition_picture(Perfect(data.true_map(slices), data, slices), CONFIG, data, slices)
+        empty = decomposition_picture(Constant(0.0), CONFIG, data, slices)
         ct, calcium, healthy = (np.s_[24 + n * 164 : 24 + n * 164 + 160, 92:252] for n in range(3))
         assert (perfect[ct] == empty[ct]).all()
         assert (empty[calcium].max(), perfect[calcium].max()) == (0, 255)
@@ -129,8 +129,8 @@ class TestMetrics:
     def test_a_perfect_map(self, parts):
         data = parts[1]
         sample = sample_slices(data, 6, 0)
-        chosen = np.concatenate([sample.visible, sample.distractor, sample.clean])
-        metrics = map_metrics(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, sample)
+        slices = np.concatenate([sample.visible, sample.distractor, sample.clean])
+        metrics = map_metrics(Perfect(data.true_map(slices), data, slices), CONFIG, data, sample)
         assert metrics["captured"] == pytest.approx(1, abs=0.02)
         assert metrics["precision"] == pytest.approx(1)
         assert metrics["overlap"] > 0.97
@@ -144,16 +144,16 @@ class TestMetrics:
         data = parts[1]
         sample = sample_slices(data, 6, 0)
         assert len(sample.distractor)
-        chosen = np.concatenate([sample.visible, sample.distractor, sample.clean])
-        bright = np.maximum(data.network_input(chosen, 0, False) - 0.15, 0)
-        metrics = map_metrics(Perfect(bright, data, chosen), CONFIG, data, sample)
+        slices = np.concatenate([sample.visible, sample.distractor, sample.clean])
+        bright = np.maximum(data.network_input(slices, 0, False) - 0.15, 0)
+        metrics = map_metrics(Perfect(bright, data, slices), CONFIG, data, sample)
         assert metrics["mass_distractor"] > 0
         assert metrics["slices_above_zero_distractor"] == 1
         assert metrics["mass_clean"] == 0
         assert metrics["precision"] < 0.9
 
     @pytest.mark.parametrize(("value", "code"), [(0.0, "map-empty"), (0.3, "map-everywhere")])
-    def test_collapse_is_told(self, parts, value, code):
+    def test_collapse_is_reported(self, parts, value, code):
         data = parts[1]
         sample = sample_slices(data, 3, 0)
         metrics = map_metrics(Constant(value), CONFIG, data, sample)
@@ -164,7 +164,7 @@ class TestMetrics:
 @pytest.mark.long
 class TestCycleGan:
     def test_step_teaches_all_four_networks(self, parts, tmp_path):
-        """After a step of warming up, in which the discriminators alone learn."""
+        """The first step is a warm-up, in which the discriminators alone learn."""
         task = CycleTask(replace(CYCLE, warmup_steps=1), *parts)
         fabric = Fabric(accelerator="cpu")
         for number, learning in ((0, DISCRIMINATORS), (1, tuple(task.modules))):
@@ -183,13 +183,13 @@ class TestCycleGan:
                 return super().step(batch, fabric, number)
 
         first_task = CycleTask(CYCLE, *parts)
-        whole = train(first_task, CYCLE.loop, tmp_path / "whole", Progress(), "cpu")
+        uninterrupted = train(first_task, CYCLE.loop, tmp_path / "whole", Progress(), "cpu")
         killed = Killed(CYCLE, *parts)
         with pytest.raises(KeyboardInterrupt):
             train(killed, CYCLE.loop, tmp_path / "killed", Progress(), "cpu")
         task = CycleTask(CYCLE, *parts)
         resumed = train(task, CYCLE.loop, tmp_path / "killed", Progress(), "cpu", resume=True)
-        assert resumed.metrics == whole.metrics
+        assert resumed.metrics == uninterrupted.metrics
         for name, module in first_task.modules.items():
             for key, tensor in module.state_dict().items():
                 assert torch.equal(tensor, task.modules[name].state_dict()[key]), (name, key)
@@ -205,7 +205,7 @@ class TestCycleGan:
 
 @pytest.mark.long
 class TestLabels:
-    """The method that learns from slice labels, drawn spots and images, without discriminators."""
+    """Test the method that learns from slice labels and drawn spots, without discriminators."""
 
     SETTINGS = replace(
         train_decomposition.PRESETS["compact-labels"],
@@ -223,14 +223,14 @@ class TestLabels:
         task = CycleTask(self.SETTINGS, blind, parts[1])
         assert list(task.modules) == ["remove"]
         metrics = train(task, self.SETTINGS.loop, tmp_path, Progress(), "cpu").metrics
-        # Over seeds and kinds of processor .17 to .36 was seen; a map that has not learned has .01.
+        # Measured .17 to .36 over seeds and processors; an untrained map has .01.
         assert metrics["overlap"] > 0.1
         line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
         assert {"label", "spots", "map_hu_with_calcium"} <= line.keys()
         assert "adversarial" not in line
 
-    def test_true_maps_are_not_looked_at(self, parts):
-        """Neither batches nor what they are drawn from differ where the true maps are taken away."""
+    def test_true_maps_are_not_used(self, parts):
+        """Batches and their sampling stay the same without true maps."""
         blind = SliceDataset(
             [replace(scan, maps=scan.maps * 0, map_row=scan.map_row * 0 - 1, has_map=False) for scan in parts[0].scans]
         )

@@ -1,4 +1,4 @@
-"""The heart network's training: loss, patches, tables of real scans, and the card."""
+"""Test the heart network's training: loss, patches, tables of real scans, and the card."""
 
 import json
 from dataclasses import replace
@@ -62,10 +62,10 @@ def test_it_learns_and_its_card_says_how(cohort, cache, table, tmp_path, monkeyp
     assert card.training.settings["listed_share"] == 0.5
     assert "table SHA-256" in card.training.data
 
-    # And it can be begun with: with a rate of next to nothing, its weights stay.
+    # A training can start from it; with a learning rate near 0, its weights stay.
     still = replace(SETTINGS, learning_rate=1e-12, loop=replace(SETTINGS.loop, steps=1, validate_every=1, average=0.0))
-    other = replace(options, output=tmp_path / "next", start=path)
-    following = train_heart.train(other, replace(still, pairs=table, network=HeartNetConfig()), Progress())
+    next_options = replace(options, output=tmp_path / "next", start=path)
+    following = train_heart.train(next_options, replace(still, pairs=table, network=HeartNetConfig()), Progress())
     assert models.read_card(following).config == card.config
     assert models.read_card(following).training.settings["start"] == card.sha256
     weights = [dict(models.read_network(p)[1].named_parameters()) for p in (path, following)]
@@ -82,8 +82,8 @@ def test_dice_loss_by_hand():
     assert dice_loss(undecided, heart) == pytest.approx(1 - 33 / 65)
     # A patch without heart adds to the batch's Dice instead of spoiling it.
     empty = torch.cat([heart, torch.zeros_like(heart)])
-    found = torch.where(empty > 0, 20.0, -20.0)
-    assert dice_loss(torch.cat([-found, found], 1), empty) == pytest.approx(0, abs=1e-4)
+    logits = torch.where(empty > 0, 20.0, -20.0)
+    assert dice_loss(torch.cat([-logits, logits], 1), empty) == pytest.approx(0, abs=1e-4)
 
 
 def test_batches_are_balanced_for_the_heart(cohort, cache):
@@ -124,7 +124,7 @@ def test_listed_scans_get_their_share(monkeypatch):
     assert 0.35 < np.mean(highest) < 0.65
 
 
-def test_a_network_that_learns_nothing_is_told(cohort, cache):
+def test_a_network_that_learns_nothing_is_reported(cohort, cache):
     volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:1], "heart", cache)]
     task = HeartTask(SETTINGS, volumes, volumes)
     assert task.warnings({"dice": 0.01}, 2) == []

@@ -1,4 +1,4 @@
-"""The loop: it learns, goes on after a kill as if nothing had happened, and stops when it should."""
+"""Test the training loop: learning, exact resume after a kill, early stopping, restarts."""
 
 import io
 import json
@@ -26,7 +26,7 @@ class LineSettings:
 
 
 class Line(Task):
-    """Learns y = 3x, with a layer that keeps running averages, as real networks have."""
+    """Training of y = 3x, with batch normalisation as in real networks."""
 
     exported = "line"
     better = "closeness"
@@ -81,10 +81,10 @@ def lines(folder):
 
 
 def test_it_learns_and_writes_its_course(tmp_path):
-    told = []
+    messages = []
     progress = Progress()
-    progress.warning = told.append
-    progress.counted = lambda done, count: told.append((done, count))
+    progress.warning = messages.append
+    progress.counted = lambda done, count: messages.append((done, count))
     outcome = train(Line(LOOP), LOOP, tmp_path, progress, "cpu")
     losses = [line["loss"] for line in lines(tmp_path) if line["event"] == "training"]
     assert losses[-1] < 0.3 * losses[0]
@@ -92,14 +92,14 @@ def test_it_learns_and_writes_its_course(tmp_path):
     assert [line["step"] for line in validations] == [10, 20, 30, 40, 50, 60]
     assert outcome.metrics["closeness"] == max(line["closeness"] for line in validations)
     assert outcome.steps == 60
-    assert any(isinstance(t, ScanWarning) and t.code == "map-empty" for t in told)
+    assert any(isinstance(t, ScanWarning) and t.code == "map-empty" for t in messages)
     assert any("map-empty" in line["warnings"] for line in validations)
-    assert any(isinstance(t, tuple) and t[1] == 1000 for t in told)
+    assert any(isinstance(t, tuple) and t[1] == 1000 for t in messages)
     assert list(tmp_path.glob("events.out.tfevents.*"))
 
 
 @pytest.mark.long
-def test_the_course_is_shown_on_a_terminal(tmp_path):
+def test_terminal_shows_validations(tmp_path):
     stream = io.StringIO()
     outcome = train(Line(LOOP), LOOP, tmp_path, TextProgress(stream), "cpu")
     first, *validations, last = [line for line in stream.getvalue().splitlines() if not line.startswith("Warning")]
@@ -120,15 +120,15 @@ def test_a_curve_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("kill_at", [10, 17, 39])
 def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
-    whole_task = Line(LOOP)
-    whole = train(whole_task, LOOP, tmp_path / "whole", Progress(), "cpu")
+    uninterrupted_task = Line(LOOP)
+    uninterrupted = train(uninterrupted_task, LOOP, tmp_path / "whole", Progress(), "cpu")
     with pytest.raises(KeyboardInterrupt):
         train(Line(LOOP, kill_at), LOOP, tmp_path / "killed", Progress(), "cpu")
     resumed_task = Line(LOOP)
     resumed = train(resumed_task, LOOP, tmp_path / "killed", Progress(), "cpu", resume=True)
-    assert resumed.metrics == whole.metrics
-    assert resumed.steps == whole.steps
-    assert resumed_task.seen == whole_task.seen == list(range(60))
+    assert resumed.metrics == uninterrupted.metrics
+    assert resumed.steps == uninterrupted.steps
+    assert resumed_task.seen == uninterrupted_task.seen == list(range(60))
     last = [torch.load(tmp_path / p / "checkpoint.pt") for p in ("whole", "killed")]
     for name, tensor in last[0]["modules"]["line"].items():
         assert torch.equal(tensor, last[1]["modules"]["line"][name]), name
@@ -137,15 +137,15 @@ def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
     assert first == second
 
 
-def test_a_warning_is_told_once_and_when_it_has_passed(tmp_path):
-    told = []
+def test_a_warning_is_reported_once_and_recorded_while_present(tmp_path):
+    messages = []
     progress = Progress()
-    progress.warning = told.append
+    progress.warning = messages.append
     loop = replace(LOOP, steps=50)
     train(Line(loop, closeness=[-1, -1, 0, -1, 0]), loop, tmp_path, progress, "cpu")
-    assert [warning.code for warning in told] == ["map-empty"]
-    warned = [x["step"] for x in lines(tmp_path) if x["event"] == "validation" and "map-empty" in x["warnings"]]
-    assert warned == [10, 20, 40]
+    assert [warning.code for warning in messages] == ["map-empty"]
+    warning_steps = [x["step"] for x in lines(tmp_path) if x["event"] == "validation" and "map-empty" in x["warnings"]]
+    assert warning_steps == [10, 20, 40]
 
 
 def test_pictures_are_kept_by_step(tmp_path):
@@ -166,26 +166,26 @@ def test_pictures_are_kept_by_step(tmp_path):
     assert (np.asarray(Image.open(path)) == 2).all()
 
 
-def test_curves_that_a_crash_has_damaged_do_not_keep_it_from_going_on(tmp_path):
+def test_curves_damaged_by_a_crash_do_not_prevent_resume(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(Line(LOOP, 35), LOOP, tmp_path, Progress(), "cpu")
     path = tmp_path / "metrics.jsonl"
-    whole = [line for line in lines(tmp_path) if line["step"] <= 30]
+    earlier_lines = [line for line in lines(tmp_path) if line["step"] <= 30]
     path.write_text("\0\0\0\n" + path.read_text() + '{"event": "train')
     train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
-    assert lines(tmp_path)[: len(whole)] == whole
+    assert lines(tmp_path)[: len(earlier_lines)] == earlier_lines
     assert lines(tmp_path)[-1]["step"] == 60
 
 
 def test_checkpoint_of_other_settings_is_refused(tmp_path):
     train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
-    other = LoopSettings(steps=61, validate_every=10, half_precision=False, average=0.5, seed=4)
+    other_loop = LoopSettings(steps=61, validate_every=10, half_precision=False, average=0.5, seed=4)
     with pytest.raises(TrainingError, match="other settings"):
-        train(Line(other), other, tmp_path, Progress(), "cpu", resume=True)
+        train(Line(other_loop), other_loop, tmp_path, Progress(), "cpu", resume=True)
 
 
 class Harm:
-    """What a file of tensors must not hold: unpickling it makes a folder."""
+    """Object that makes a folder when it is unpickled."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -238,8 +238,8 @@ def test_it_ends_in_time(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "message"), [({"spoil_at": 12}, "step 12"), ({"closeness": [0.1, math.nan]}, "at step 20")]
 )
-def test_what_is_no_number_is_told(tmp_path, fault, message):
-    """A loss, and a metric of a validation."""
+def test_nan_ends_the_training(tmp_path, fault, message):
+    """NaN as a loss, and as a metric of a validation."""
     with pytest.raises(TrainingError, match=message):
         train(Line(LOOP, **fault), LOOP, tmp_path, Progress(), "cpu")
     assert torch.load(tmp_path / "checkpoint.pt")["step"] == 10
@@ -259,7 +259,7 @@ def test_rate_falls_after_half(tmp_path):
 
 
 class Collapsing(Line):
-    """Loses what it has learned at one step, for good."""
+    """Training whose network collapses for good at one step."""
 
     def __init__(self, loop, lost_at):
         super().__init__(loop)
@@ -274,7 +274,7 @@ class Collapsing(Line):
             self.optimizers["line"].param_groups[0]["lr"] = 0.0
         return values
 
-    def collapsed(self, metrics):
+    def has_collapsed(self, metrics):
         return metrics["closeness"] < -1.0
 
 
@@ -287,12 +287,12 @@ class TestRestart:
         restarts = [line["step"] for line in validations if "training-restarted" in line["warnings"]]
         return outcome, restarts, validations[-1]["closeness"]
 
-    def test_it_goes_back_to_the_last_healthy_networks(self, tmp_path):
+    def test_collapse_restores_the_last_healthy_networks(self, tmp_path):
         _, restarts, closeness = self.run(self.LOOP, 64, tmp_path)
         assert restarts == [80]  # the second validation in succession that shows it
         assert closeness > -0.1
 
-    def test_resumed_after_the_collapse_it_still_knows_the_healthy_ones(self, tmp_path):
+    def test_resume_after_the_collapse_restores_the_healthy_networks(self, tmp_path):
         class Killed(Collapsing):
             def step(self, batch, fabric, number):
                 if number == 75:

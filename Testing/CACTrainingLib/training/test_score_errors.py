@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say, in each class of the truth."""
+"""Test the coverage of prediction intervals in each class of the truth, and the probabilities of categories."""
 
 import json
 from dataclasses import asdict, replace
@@ -13,16 +13,16 @@ from CACTrainingLib.training.score_errors import LEAST_OF_CLASS, fitted_errors
 
 
 def patients(count, seed):
-    """True scores, and scores that miss the faint and scatter, more so in noisy scans."""
+    """Draw true scores, and scores that miss faint calcium and scatter, more in noisy scans."""
     g = np.random.default_rng(seed)
     truth = np.where(g.random(count) < 0.4, 0.0, np.exp(g.uniform(0.1, 7.3, count)))
     noise = g.uniform(10, 50, count)
     scatter = 0.15 * (1 + 1.5 * np.maximum(noise / 20 - 1, 0))
-    found = np.expm1(np.maximum(np.log1p(truth) - 0.1 + scatter * g.standard_normal(count), 0))
-    found[(truth < 5) & (g.random(count) < 0.5)] = 0
+    scores = np.expm1(np.maximum(np.log1p(truth) - 0.1 + scatter * g.standard_normal(count), 0))
+    scores[(truth < 5) & (g.random(count) < 0.5)] = 0
     false = (truth == 0) & (g.random(count) < 0.1)
-    found[false] = np.exp(g.uniform(0, 3, false.sum()))
-    return found, truth, noise, np.full(count, 3.0)
+    scores[false] = np.exp(g.uniform(0, 3, false.sum()))
+    return scores, truth, noise, np.full(count, 3.0)
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def errors():
 
 
 def test_the_truth_lies_in_nine_of_ten_intervals_of_each_class(errors):
-    found, truth, noise, thickness = patients(3000, 2)
-    held = []
-    for score, true, *facts in zip(found, truth, noise, thickness, strict=True):
+    scores, truth, noise, thickness = patients(3000, 2)
+    covered = []
+    for score, true, *facts in zip(scores, truth, noise, thickness, strict=True):
         low, high = errors.interval(score, *facts)
-        held.append(low - 1e-9 <= true <= high + 1e-9)
-    held = np.array(held)
+        covered.append(low - 1e-9 <= true <= high + 1e-9)
+    covered = np.array(covered)
     for low, high in ((0, 1), (1, 100), (100, 400), (400, np.inf)):
-        assert held[(truth >= low) & (truth < high)].mean() == pytest.approx(0.9, abs=0.035)
+        assert covered[(truth >= low) & (truth < high)].mean() == pytest.approx(0.9, abs=0.035)
 
 
 def test_a_scan_unlike_the_calibration_widens_an_interval(errors):
@@ -62,18 +62,18 @@ def test_probabilities_of_categories(errors):
     assert np.argmax(errors.probabilities(0.0)) == 0
     assert np.argmax(errors.probabilities(40.0)) == 1
     assert errors.probabilities(2000.0)[3] > 0.95
-    found, truth, *_ = patients(3000, 3)
-    told = np.array([errors.probabilities(score) for score in found])
+    scores, truth, *_ = patients(3000, 3)
+    probabilities = np.array([errors.probabilities(score) for score in scores])
     for c, (low, high) in enumerate(((0, 1), (1, 100), (100, 400), (400, np.inf))):
-        assert told[:, c].mean() == pytest.approx(((truth >= low) & (truth < high)).mean(), abs=0.03)
+        assert probabilities[:, c].mean() == pytest.approx(((truth >= low) & (truth < high)).mean(), abs=0.03)
 
 
 def test_a_large_score_excludes_no_calcium(errors):
-    """No patient without calcium scored so high; and the higher the score, the likelier is each higher category."""
-    own = replace(errors, chances=((0.05, -3.6, 2.2), *errors.chances[1:]))
-    assert own.probabilities(3.0)[0] > 0.05
-    assert own.probabilities(2292.0)[0] == 0
-    reached = np.array([np.cumsum(own.probabilities(score)[::-1]) for score in np.geomspace(0.5, 4000, 200)])
+    """No patient without calcium scored so high, and higher categories become likelier with the score."""
+    certain = replace(errors, chances=((0.05, -3.6, 2.2), *errors.chances[1:]))
+    assert certain.probabilities(3.0)[0] > 0.05
+    assert certain.probabilities(2292.0)[0] == 0
+    reached = np.array([np.cumsum(certain.probabilities(score)[::-1]) for score in np.geomspace(0.5, 4000, 200)])
     assert (np.diff(reached, axis=0) > -1e-9).all()
 
 
@@ -86,9 +86,9 @@ def test_few_errors_cut_off_nothing():
 
 
 @pytest.mark.parametrize(("number", "lowest"), [(500, 100), (300, 1)])
-def test_a_class_of_few_shares_errors_with_its_neighbours(number, lowest):
-    found, truth, *facts = patients(number, 5)
-    errors = fitted_errors("agatston", found, truth, *facts).errors
+def test_a_small_class_shares_errors_with_its_neighbours(number, lowest):
+    scores, truth, *facts = patients(number, 5)
+    errors = fitted_errors("agatston", scores, truth, *facts).errors
     severe = int((truth >= 100).sum())
     assert max(((truth >= 100) & (truth < 400)).sum(), (truth >= 400).sum()) < LEAST_OF_CLASS
     assert (severe < LEAST_OF_CLASS) == (lowest == 1)
@@ -98,11 +98,11 @@ def test_a_class_of_few_shares_errors_with_its_neighbours(number, lowest):
     assert len(errors[0]) == (truth < 1).sum()
 
 
-def test_a_class_without_patients_has_the_errors_of_scores_that_found_something():
-    """Not those of the class below, in which calcium may be missed altogether."""
-    found, truth, *facts = patients(300, 4)
-    own = truth < 100
-    errors = fitted_errors("agatston", found[own], truth[own], *(f[own] for f in facts))
+def test_a_class_without_patients_has_the_errors_of_detected_calcium():
+    """Errors of the class below would include missed calcium."""
+    scores, truth, *facts = patients(300, 4)
+    mild = truth < 100
+    errors = fitted_errors("agatston", scores[mild], truth[mild], *(f[mild] for f in facts))
     assert errors.errors[2] == errors.errors[3]
     assert errors.errors[2][-1] < errors.errors[1][-1]
     low, high = errors.interval(1500.0, 20.0, 3.0)
@@ -112,11 +112,11 @@ def test_a_class_without_patients_has_the_errors_of_scores_that_found_something(
 def test_stored_and_read_again(errors):
     content = {"automatic": {"total": {"agatston": asdict(errors)}, "artery": {"agatston": asdict(errors)}}}
     calibration = json.loads(json.dumps({"uncertainty": content}))
-    found = Uncertainty.stored(calibration, "automatic")
-    assert found.total["agatston"] == errors
+    uncertainty = Uncertainty.stored(calibration, "automatic")
+    assert uncertainty.total["agatston"] == errors
     assert Uncertainty.stored(calibration, "reviewed") is None
     assert Uncertainty.stored({}, "automatic") is None
-    intervals = found.intervals(Score(clinical_agatston=60.0, mass_mg=11.0), {"LAD": Score()}, 20.0, None)
+    intervals = uncertainty.intervals(Score(clinical_agatston=60.0, mass_mg=11.0), {"LAD": Score()}, 20.0, None)
     assert intervals[TOTAL].agatston == errors.interval(60.0, 20.0)
     assert intervals[TOTAL].mass_mg is None
     assert intervals["LAD"].agatston[0] == 0
@@ -128,7 +128,7 @@ def test_stored_and_read_again(errors):
 
 def test_an_artery_holds_no_more_than_all_arteries_together():
     total = Intervals((13.0, 445.0), (2.0, 80.0))
-    own = Intervals((29.0, 997.0), (1.0, 60.0)).within(total, Score(clinical_agatston=92.0, mass_mg=26.0))
-    assert own == Intervals((29.0, 445.0), (1.0, 60.0))
+    artery = Intervals((29.0, 997.0), (1.0, 60.0)).within(total, Score(clinical_agatston=92.0, mass_mg=26.0))
+    assert artery == Intervals((29.0, 445.0), (1.0, 60.0))
     high = Intervals((500.0, 900.0)).within(total, Score(clinical_agatston=600.0))
     assert high == Intervals((500.0, 600.0)), "it holds its own score"

@@ -1,4 +1,4 @@
-"""The slice classifier learns small scans, its threshold and metrics are right, its card says how it was made."""
+"""Test the slice classifier's training: learning, threshold, metrics, and the card."""
 
 import errno
 import json
@@ -70,14 +70,14 @@ def test_card_changes_with_the_data(cohort, cache, tmp_path):
     assert table(cohort) != table(changed)
 
 
-def test_a_full_disk_is_told(cohort, cache, tmp_path, monkeypatch):
-    """And the checkpoint before stays; see test_training."""
+def test_a_full_disk_is_reported(cohort, cache, tmp_path, monkeypatch):
+    """The previous checkpoint stays and can be resumed."""
     original = Curves.write
 
-    def full(curves, event, step, *rest, **more):
+    def full(curves, event, step, *arguments, **keywords):
         if step == 6:
             raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
-        original(curves, event, step, *rest, **more)
+        original(curves, event, step, *arguments, **keywords)
 
     monkeypatch.setattr(Curves, "write", full)
     settings = replace(SETTINGS, loop=replace(SETTINGS.loop, steps=6, validate_every=3))
@@ -102,7 +102,7 @@ def test_batches_have_labels_and_channels(parts):
 
 
 def test_the_features_learn_where_calcium_is(parts):
-    """The loss that asks it falls, leaves slices of unknown calcium out, and adds nothing to the exported network."""
+    """The location loss falls, ignores slices without a true map, and adds nothing to the exported network."""
     settings = replace(SETTINGS, locate_weight=3.0, loop=replace(SETTINGS.loop, steps=40))
     task = SliceTask(settings, *parts)
     batch = task.batch(np.random.default_rng(0))
@@ -115,31 +115,31 @@ def test_the_features_learn_where_calcium_is(parts):
         values = task.step(batch, fabric, number)
         before = before or float(values["located"])
     assert float(values["located"]) < 0.8 * before
-    batch["known"] = torch.zeros(6, dtype=torch.bool)
+    batch["has_map"] = torch.zeros(6, dtype=torch.bool)
     assert float(task.step(batch, fabric, 30)["located"]) == 0
     assert task.modules["classifier"].state_dict().keys() == build(CONFIG).state_dict().keys()
 
 
-def test_a_generators_way_down_is_a_classifiers_beginning():
-    """The features are those of the generator, channel by channel; what it sees comes with it."""
+def test_classifier_starts_from_a_generators_encoder():
+    """Features equal the generator's, channel by channel; its neighbouring slices are taken over."""
     generator = GeneratorConfig(width=4, residual_blocks=2, skips=True, neighbours=1)
-    made = build(generator).eval()
+    network = build(generator).eval()
     card = models.describe("g", generator, "custom", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests.")
-    config, classifier = as_classifier(card, made, SliceClassifierConfig(width=9, pooling="average+max", size=64))
+    config, classifier = as_classifier(card, network, SliceClassifierConfig(width=9, pooling="average+max", size=64))
     assert config == SliceClassifierConfig(4, 2, "average+max", neighbours=1, size=64)
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         _, features = classifier.eval()(x, features=True)
-        assert torch.equal(features, made.third(made.second(made.first(x))))
+        assert torch.equal(features, network.third(network.second(network.first(x))))
 
 
 def test_metrics_by_hand(parts):
     data = parts[0]
     positive, negative = np.nonzero(data.visible)[0][:4], np.nonzero(~data.visible)[0][:10]
-    chosen = np.concatenate([positive, negative])
+    slices = np.concatenate([positive, negative])
     negatives = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.7]
     probabilities = np.array([0.9, 0.8, 0.6, 0.5, *negatives], np.float32)
-    metrics = slice_metrics(probabilities, data, chosen, 0.1)
+    metrics = slice_metrics(probabilities, data, slices, 0.1)
     assert metrics["auc"] == pytest.approx((10 + 10 + 9 + 9) / 40)
     assert metrics["false_positive_rate"] == pytest.approx(0.1)
     assert metrics["sensitivity"] == 1.0
@@ -148,7 +148,7 @@ def test_metrics_by_hand(parts):
     assert metrics["accuracy"] == pytest.approx(share + (1 - share) * 0.9)
 
 
-def test_a_network_that_learns_nothing_is_told(parts):
+def test_a_network_that_learns_nothing_is_reported(parts):
     task = SliceTask(SETTINGS, *parts)
     metrics = {"auc": 0.52}
     assert task.warnings(metrics, 4) == []

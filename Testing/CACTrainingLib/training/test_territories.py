@@ -1,4 +1,4 @@
-"""The territory network's training: its loss, its measures, and a model that comes out of it."""
+"""Test the territory network's training: its loss, its metrics, and the trained model."""
 
 from dataclasses import replace
 
@@ -21,13 +21,13 @@ from CACTrainingLib.training.territories import (
     territory_loss,
     train,
 )
-from CACTrainingLib.training.territory_metrics import Agreement, calcium_given, summary
+from CACTrainingLib.training.territory_metrics import TerritoryAgreement, calcium_by_territory, summary
 
 NONE = (np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))
 
 
 def small_volume(number=0):
-    """A ball for heart in the middle, half LAD and half RCA, with places of plaque in each."""
+    """Make a volume with a ball as heart, half LAD and half RCA, with possible plaque in each."""
     k, j, i = np.mgrid[:70, :70, :70] - 35
     heart = k**2 + j**2 + i**2 < 400
     labels = np.where(heart, np.where(i < 0, 4, 2), 0).astype(np.uint8)
@@ -38,7 +38,7 @@ def small_volume(number=0):
 
 
 def sure(labels, heart):
-    """Logits of a network that is sure of these."""
+    """Return logits of a network that is certain of these labels."""
     hot = torch.nn.functional.one_hot(labels, 11).movedim(-1, 1).float()
     return torch.cat([20 * (2 * heart[:, None] - 1), 20 * hot], 1)
 
@@ -49,7 +49,7 @@ def truth():
     return labels, (labels > 0).float()
 
 
-def test_the_loss_of_what_is_right_is_nothing_and_of_what_is_wrong_much(truth):
+def test_loss_is_zero_for_the_truth_and_high_for_errors(truth):
     labels, heart = truth
     none = torch.zeros(1, len(CALCIFYING), *labels.shape[1:])
     loss, parts = territory_loss(sure(labels, heart), labels, heart, none)
@@ -62,8 +62,8 @@ def test_the_loss_of_what_is_right_is_nothing_and_of_what_is_wrong_much(truth):
     assert float(territory_loss(sure(swapped, heart), hidden, heart * (hidden != UNKNOWN), none)[0]) < 1e-3
 
 
-def test_where_calcium_may_lie_the_loss_asks_for_its_artery(truth):
-    """Of a place that is LCX calcium in one half of patients and LAD in the other, even odds are best: ln 2."""
+def test_loss_at_possible_calcium_is_lowest_for_calibrated_odds(truth):
+    """Even odds are best, with ln 2, for a place with LCX calcium in one half of patients and LAD in the other."""
     labels, heart = truth
     none = torch.zeros(1, len(CALCIFYING), *labels.shape[1:])
     at = (0, slice(None), 35, 35, 40)
@@ -87,17 +87,17 @@ def test_calcium_goes_to_the_likeliest_territory_but_never_outside():
     probability[0] = 0.6
     probability[4] = 0.3
     probability[2, :, :, 8:] = 0.4
-    mass = calcium_given(probability, (25, 25, 25), volume)
+    mass = calcium_by_territory(probability, (25, 25, 25), volume)
     # The third plaque lies at column 31 - 25 = 6, where the RCA is likeliest after outside.
     assert mass[3, 4] == 100
     assert mass[1, 2] == 50
     assert mass[1, 4] == 30
     assert mass.sum() == 180
-    assert calcium_given(probability, (25, 25, 31), volume).sum() == 80
+    assert calcium_by_territory(probability, (25, 25, 31), volume).sum() == 80
 
 
 def test_the_temperature_is_that_of_a_network_surer_than_right(monkeypatch):
-    """Three calls of .9 of which one is wrong: as good as .67."""
+    """Three calls at .9, one of them wrong, are calibrated at .67."""
     volume, output = small_volume(), np.full((1, 12, SIZE, SIZE, SIZE), 1e-6, np.float32)
     output[0, 3], output[0, 5] = 0.1, 0.9
     monkeypatch.setattr(territory_metrics, "predict", lambda *args: (output, ()))
@@ -110,9 +110,9 @@ def test_the_temperature_is_that_of_a_network_surer_than_right(monkeypatch):
 def test_the_summary_weighs_calcium_by_mass_and_leaves_out_missing_territories():
     mass = np.zeros((4, 11))
     mass[1, 2], mass[1, 3], mass[3, 4] = 6, 2, 2
-    one = Agreement((None, 0.5, *[1.0] * 8, 0.9), mass)
-    other = Agreement((0.4, 0.7, *[1.0] * 8, 0.7), 0 * mass)
-    metrics = summary([one, other])
+    first = TerritoryAgreement((None, 0.5, *[1.0] * 8, 0.9), mass)
+    second = TerritoryAgreement((0.4, 0.7, *[1.0] * 8, 0.7), 0 * mass)
+    metrics = summary([first, second])
     assert metrics["mass"] == pytest.approx(0.8)
     assert metrics["mass_LAD"] == pytest.approx(0.75)
     assert "mass_LCX" not in metrics
@@ -123,9 +123,9 @@ def test_the_summary_weighs_calcium_by_mass_and_leaves_out_missing_territories()
 
 
 @pytest.mark.long
-def test_it_learns_goes_on_and_its_card_says_of_whom(tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(training, "territory_volume", lambda number, folder: made.append(number) or small_volume())
+def test_card_names_its_patients_and_can_be_started_from(tmp_path, monkeypatch):
+    numbers = []
+    monkeypatch.setattr(training, "territory_volume", lambda number, folder: numbers.append(number) or small_volume())
     loop = LoopSettings(steps=2, validate_every=2, average=0.0, half_precision=False)
     network = TerritoryNetConfig(width=2, blocks=1)
     settings = TerritoryTraining(loop, network, patients=3, validation_patients=1, batch_size=1)
@@ -139,7 +139,7 @@ def test_it_learns_goes_on_and_its_card_says_of_whom(tmp_path, monkeypatch):
     assert {"score", "mass", "dice_LAD", "heart"} <= set(card.validation)
     assert 0.5 <= card.calibration["temperature"] <= 5
     assert load_model(path, "cpu").network is not None
-    training_numbers = [number for number in made if number < FIRST_NUMBERS["validation"]]
+    training_numbers = [number for number in numbers if number < FIRST_NUMBERS["validation"]]
     assert set(training_numbers) <= {100_000, 100_001, 100_002}
     assert len(training_numbers) >= 2
     still = replace(settings, network=TerritoryNetConfig(), learning_rate=0.0)

@@ -1,4 +1,4 @@
-"""Several processes train one network: `torchrun` with two on the CPU, killed, resumed, and without hanging."""
+"""Test the training of one network by two processes of `torchrun` on the CPU: kill, resume, errors, no hanging."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 SECONDS = 120
-"""After which it counts as hanging."""
+"""Time after which a run counts as hanging."""
 
 
 @pytest.fixture(scope="module")
@@ -27,22 +27,22 @@ def cohort(tmp_path_factory):
     return write_cohort(tmp_path_factory.mktemp("cohort"), 4)
 
 
-def torchrun(network, output, cohort, cache, *more, program=("-m", "CACTrainingLib.cli")):
+def torchrun(network, output, cohort, cache, *options, program=("-m", "CACTrainingLib.cli")):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", *program]
-    command += ["train", network, "--data", cohort, "--output", output, "--workers", "1", "--device", "cpu", *more]
-    own = {"CAC_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command += ["train", network, "--data", cohort, "--output", output, "--workers", "1", "--device", "cpu", *options]
+    variables = {"CAC_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     words = [*map(str, command), "--progress", "json"]
-    return subprocess.Popen(words, env={**os.environ, **own}, stderr=subprocess.PIPE, encoding="utf-8")
+    return subprocess.Popen(words, env={**os.environ, **variables}, stderr=subprocess.PIPE, encoding="utf-8")
 
 
-def ended(process):
-    """What it said, as events. Fails when it hangs."""
+def finish(process):
+    """Wait for the process; return its messages, as text and as events. Fails if it hangs."""
     try:
-        said = process.communicate(timeout=SECONDS)[1]
+        output = process.communicate(timeout=SECONDS)[1]
     except subprocess.TimeoutExpired:
         kill_tree(process.pid)
         raise AssertionError(f"hangs: {process.communicate()[1]}") from None
-    return said, [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return output, [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
 def course(output):
@@ -56,7 +56,7 @@ def without_time(line):
 
 
 def test_two_processes_train_one_network_and_go_on_after_a_kill(cohort, cache, tmp_path):
-    """Time ends it, which both must take from one clock."""
+    """The run ends by time, which both must take from one clock."""
     output = tmp_path / "two"
     settings = {"network": {"size": 64}, "batch_size": 2, "loop": {"validate_every": 4, "validation_share": 0.5}}
     options = ["--minutes", "0.1", "--steps", "1000000", "--settings", json.dumps(settings)]
@@ -65,13 +65,13 @@ def test_two_processes_train_one_network_and_go_on_after_a_kill(cohort, cache, t
     while not course(output) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     kill_tree(process.pid)
-    ended(process)
+    finish(process)
     killed = course(output)
     assert killed
     assert not output.with_suffix(".json").exists()
 
-    said, events = ended(torchrun("slices", output, cohort, cache, *options, "--resume"))
-    assert [e["event"] for e in events if e["event"] in ("done", "failed")] == ["done"], said
+    messages, events = finish(torchrun("slices", output, cohort, cache, *options, "--resume"))
+    assert [e["event"] for e in events if e["event"] in ("done", "failed")] == ["done"], messages
     assert [e["step"] for e in events if e["event"] == "step"] == ["scans", "training", "model"], "one process speaks"
     validations = course(output)
     assert without_time(validations[0]) == without_time(killed[0])
@@ -84,21 +84,21 @@ def test_two_processes_train_one_network_and_go_on_after_a_kill(cohort, cache, t
     assert 6 <= settings["seconds"] < 30
 
 
-def test_the_weights_of_both_are_the_same(cohort, cache, tmp_path):
-    """Each learns from batches of its own, and from the other's gradients; patience ends it for both."""
+def test_both_processes_have_the_same_weights(cohort, cache, tmp_path):
+    """Each has its own batches, but shares gradients; both stop early together."""
     output = tmp_path / "gan"
     script = (
         "import sys; from pathlib import Path; import torch\n"
         "from CACTrainingLib.cli import main as cli\n"
         "from CACTrainingLib.training import runs\n"
-        "whole = runs.train\n"
-        "def train(task, *rest, fabric, **more):\n"
-        "    seen = []\n"
+        "original = runs.train\n"
+        "def train(task, *arguments, fabric, **keywords):\n"
+        "    batches = []\n"
         "    batch = task.batch\n"
-        "    task.batch = lambda generator: seen.append(batch(generator)) or seen[-1]\n"
-        "    outcome = whole(task, *rest, fabric=fabric, **more)\n"
+        "    task.batch = lambda generator: batches.append(batch(generator)) or batches[-1]\n"
+        "    outcome = original(task, *arguments, fabric=fabric, **keywords)\n"
         "    state = {n: m.state_dict() for n, m in task.modules.items()}\n"
-        "    first = next(iter(seen[0].values()))\n"
+        "    first = next(iter(batches[0].values()))\n"
         "    torch.save({'modules': state, 'batch': first}, Path(sys.argv[0]).with_name(f'{fabric.global_rank}.pt'))\n"
         "    return outcome\n"
         "runs.train = train\n"
@@ -110,22 +110,22 @@ def test_the_weights_of_both_are_the_same(cohort, cache, tmp_path):
     settings["loop"] = {"validate_every": 1, "patience": 1, "validation_share": 0.5}
     options = ["--preset", "compact-cyclegan", "--steps", "50", "--settings", json.dumps(settings)]
     process = torchrun("decomposition", output, cohort, cache, *options, program=[path])
-    said, _ = ended(process)
-    assert process.returncode == 0, said
+    messages, _ = finish(process)
+    assert process.returncode == 0, messages
     assert len(course(output)) < 50, "it lost patience"
-    both = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    assert not torch.equal(both[0]["batch"], both[1]["batch"])
-    for name, state in both[0]["modules"].items():
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    assert not torch.equal(ranks[0]["batch"], ranks[1]["batch"])
+    for name, state in ranks[0]["modules"].items():
         for key, tensor in state.items():
-            if "running" not in key:  # of its own batches
-                assert torch.equal(tensor, both[1]["modules"][name][key]), (name, key)
+            if "running" not in key:  # running averages of its own batches
+                assert torch.equal(tensor, ranks[1]["modules"][name][key]), (name, key)
 
 
-def test_an_error_of_one_ends_both_and_is_said_once(cache, tmp_path):
+def test_an_error_ends_both_and_is_reported_once(cache, tmp_path):
     (tmp_path / "empty").mkdir()
     process = torchrun("heart", tmp_path / "m", tmp_path / "empty", cache)
-    said, events = ended(process)
+    messages, events = finish(process)
     assert process.returncode != 0
-    assert len([e for e in events if e["event"] == "failed"]) == 1, said
-    assert "holds no scan" in said
+    assert len([e for e in events if e["event"] == "failed"]) == 1, messages
+    assert "holds no scan" in messages
     assert not (tmp_path / "m.training").exists()

@@ -1,4 +1,4 @@
-"""Slice labels are told by the map's highest pixels near the heart, and drawn spots are where and what they say."""
+"""Test the losses on slice labels and on drawn spots."""
 
 import numpy as np
 import pytest
@@ -28,37 +28,37 @@ class TestLabels:
         p[0, 0, place[0] : place[0] + 2, place[1] : place[1] + 3] = hu / MAP_HU
         return torch.logit(p)
 
-    def test_a_lesion_in_the_map_says_calcium(self):
-        near, yes, no = disc(20, 1), torch.tensor([True]), torch.tensor([False])
-        shown, empty = self.lesion(200), self.lesion(0.1)
-        assert label_loss(shown, near, yes) < 0.35 < label_loss(empty, near, yes)
-        assert label_loss(empty, near, no) < 0.05 < label_loss(shown, near, no)
+    def test_a_lesion_in_the_map_predicts_calcium(self):
+        near_heart, yes, no = disc(20, 1), torch.tensor([True]), torch.tensor([False])
+        visible, empty = self.lesion(200), self.lesion(0.1)
+        assert label_loss(visible, near_heart, yes) < 0.35 < label_loss(empty, near_heart, yes)
+        assert label_loss(empty, near_heart, no) < 0.05 < label_loss(visible, near_heart, no)
 
     @pytest.mark.parametrize(("hu", "teaches"), [(100, True), (200, False)])
-    def test_what_shows_enough_is_not_asked_to_show_more(self, hu, teaches):
+    def test_a_clearly_visible_lesion_adds_no_loss(self, hu, teaches):
         logits = self.lesion(hu).requires_grad_()
         label_loss(logits, disc(20, 1), torch.tensor([True])).backward()
         assert logits.grad.any() == teaches
         label_loss(logits, disc(20, 1), torch.tensor([False])).backward()
-        assert logits.grad.max() > 0  # but to show less, where there is none
+        assert logits.grad.max() > 0  # a slice without calcium teaches to lower it
 
     def test_it_teaches_the_highest_pixels_of_both_kinds(self):
         logits = (torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)) - 6).requires_grad_()
         label_loss(logits, disc(20), torch.tensor([True, False])).backward()
-        for own, sign in zip(logits.grad, (-1, 1), strict=True):
-            assert int((own != 0).sum()) == HIGHEST_PIXELS
-            assert (own[own != 0].sign() == sign).all()
+        for gradient, sign in zip(logits.grad, (-1, 1), strict=True):
+            assert int((gradient != 0).sum()) == HIGHEST_PIXELS
+            assert (gradient[gradient != 0].sign() == sign).all()
 
 
 class TestSpots:
-    def test_they_lie_near_the_heart_and_are_as_dense_as_said(self):
-        near = disc(12, 40)
-        spots = draw_spots(near, np.random.default_rng(0))
-        assert spots.shape == near.shape
+    def test_spots_lie_near_the_heart_with_limited_density(self):
+        near_heart = disc(12, 40)
+        spots = draw_spots(near_heart, np.random.default_rng(0))
+        assert spots.shape == near_heart.shape
         peaks = spots.amax((1, 2, 3)) * MAP_HU
         assert peaks.min() >= SPOT_HU[0] * 0.99
         assert peaks.max() <= 3 * SPOT_HU[1]
-        inside = torch.where(near, spots, torch.zeros_like(spots)).sum() / spots.sum()
+        inside = torch.where(near_heart, spots, torch.zeros_like(spots)).sum() / spots.sum()
         assert inside > 0.8
         assert (spots > 0.1 * spots.amax((1, 2, 3), keepdim=True)).sum((1, 2, 3)).max() < 400
 
@@ -66,34 +66,34 @@ class TestSpots:
         x = torch.full((3, 6, 32, 32), 0.1)
         spots = torch.zeros(3, 1, 32, 32)
         spots[:, :, 10, 10] = 0.3
-        seen = add_spots(x, spots, 1, np.random.default_rng(0))
-        assert torch.allclose(seen[:, 0, 10, 10], torch.tensor(0.4))
-        beside = seen[:, 1:3, 10, 10] - 0.1
-        assert (beside >= 0).all()
-        assert (beside <= 0.3 * MOST_IN_NEIGHBOUR).all()
-        assert len(beside.unique()) > 3
-        assert torch.equal(seen[:, 3:], x[:, 3:])  # the position
-        assert (seen != x).sum() <= 9
+        slices = add_spots(x, spots, 1, np.random.default_rng(0))
+        assert torch.allclose(slices[:, 0, 10, 10], torch.tensor(0.4))
+        in_neighbours = slices[:, 1:3, 10, 10] - 0.1
+        assert (in_neighbours >= 0).all()
+        assert (in_neighbours <= 0.3 * MOST_IN_NEIGHBOUR).all()
+        assert len(in_neighbours.unique()) > 3
+        assert torch.equal(slices[:, 3:], x[:, 3:])  # the position
+        assert (slices != x).sum() <= 9
         spots[:] = 2.0
         assert add_spots(x, spots, 1, np.random.default_rng(0)).max() == 1  # the window ends there
 
 
 class TestMapLoss:
     def test_the_true_map_is_best_and_off_the_heart_counts_less(self):
-        near, known = disc(20, 1), torch.zeros(1, 1, 64, 64)
-        known[0, 0, 30:33, 30:33] = 0.2
-        perfect = map_loss(torch.logit(known.clamp(1e-5)), known, near)
-        missed = map_loss(torch.full_like(known, -9.0), known, near)
+        near_heart, true_map = disc(20, 1), torch.zeros(1, 1, 64, 64)
+        true_map[0, 0, 30:33, 30:33] = 0.2
+        perfect = map_loss(torch.logit(true_map.clamp(1e-5)), true_map, near_heart)
+        missed = map_loss(torch.full_like(true_map, -9.0), true_map, near_heart)
         assert perfect < missed
-        inside, outside = (torch.full_like(known, -9.0) for _ in range(2))
+        inside, outside = (torch.full_like(true_map, -9.0) for _ in range(2))
         inside[0, 0, 40, 40] = outside[0, 0, 2, 2] = 2.0
-        empty = torch.zeros_like(known)
-        assert map_loss(inside, empty, near) > 5 * map_loss(outside, empty, near)
+        empty = torch.zeros_like(true_map)
+        assert map_loss(inside, empty, near_heart) > 5 * map_loss(outside, empty, near_heart)
 
 
 def test_near_heart():
     heart = disc(12, 1).float()
     rows = near_heart(heart)[0, 0].any(1).nonzero()
-    own = heart[0, 0].bool().any(1).nonzero()
-    assert own.min() - rows.min() == HEART_MARGIN_PIXELS
-    assert rows.max() - own.max() == HEART_MARGIN_PIXELS
+    heart_rows = heart[0, 0].bool().any(1).nonzero()
+    assert heart_rows.min() - rows.min() == HEART_MARGIN_PIXELS
+    assert rows.max() - heart_rows.max() == HEART_MARGIN_PIXELS
