@@ -1,6 +1,6 @@
-"""Agreement of two annotators of the same scans: κ of slices, Dice of regions and of the heart.
+"""Measure the agreement of two annotators of the same scans: κ of slices, Dice of regions and of the heart.
 
-A digital patient's truth counts as an annotator, so that everyone can be compared with it.
+A digital patient's truth counts as an annotator, so that annotators can be compared with it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,22 @@ SEED = 0  # of the bootstrap
 
 
 @dataclass(frozen=True)
-class Agreement:
+class AnnotatorAgreement:
     """Agreement of two annotators over all scans that both have annotated.
 
-    scans: how many that are. slices: that both have labelled and neither is unsure of. unsure: that both have labelled
-    but one or both are unsure of; they are left out of kappa and same. kappa: Cohen's, of visible and not visible.
-    same: proportion of slices with the same label. regions, heart: mean Dice over scans in which either has drawn
-    something and both have such a mask (regions of any artery). Intervals are by a bootstrap over patients,
-    NaN where there are too few; a value is NaN where it is not defined (no slices, or all of one label).
+    Intervals are by a bootstrap over patients, NaN if there are too few; a value is NaN if it is not defined (no
+    slices, or all of one label).
+
+    Attributes:
+        first: Name of the first annotator.
+        second: Name of the second annotator.
+        scans: Number of scans that both have annotated.
+        slices: Number of slices that both have labelled, neither as unsure.
+        unsure: Number of slices that both have labelled, at least one as unsure; not part of kappa and same.
+        kappa: Cohen's κ of visible and not visible.
+        same: Proportion of slices with the same label.
+        regions: Mean Dice of regions of any artery, over scans with masks of both, of which one is not empty.
+        heart: Mean Dice of the heart over the same kind of scans.
     """
 
     first: str
@@ -51,8 +59,10 @@ class Agreement:
     heart: Estimate
 
 
-def agreement(project: Project, scan_ids: Iterable[str] | None = None) -> tuple[list[Agreement], tuple[str, ...]]:
-    """The agreement of every pair of annotators of some scans (all of the project when None), and doubts.
+def agreement(
+    project: Project, scan_ids: Iterable[str] | None = None
+) -> tuple[list[AnnotatorAgreement], tuple[str, ...]]:
+    """Return the agreement of every pair of annotators of the scans (None for all scans), and warnings.
 
     Names that differ only by their capitals are one annotator. Raises ProjectError for an unknown scan.
     """
@@ -71,7 +81,7 @@ def agreement(project: Project, scan_ids: Iterable[str] | None = None) -> tuple[
 
 @dataclass(frozen=True)
 class _Reader:
-    """One annotator of a scan, or its truth. mask: reads regions or heart; None when there is none."""
+    """Annotator of a scan, or its truth. mask: Function that reads regions or heart, or returns None."""
 
     name: str
     labels: Mapping[int, SliceLabel]
@@ -79,7 +89,7 @@ class _Reader:
 
 
 def _readers(project: Project, scan: ProjectScan, warnings: list[str]) -> list[_Reader]:
-    """The annotators of a scan by name, and its truth last."""
+    """Return the annotators of a scan by name, and its truth last."""
     readers = []
     for name in sorted(annotators(project, scan.id), key=str.lower):
         slices = slice_annotations(project, scan.id, name)
@@ -101,43 +111,44 @@ def _true_mask(folder: Path, kind: str) -> sitk.Image | None:
 
 
 class _Pair:
-    """Two annotators' labels and masks of the same scans, counted scan by scan."""
+    """Counts of two annotators' labels and overlaps of their masks, added scan by scan."""
 
     def __init__(self) -> None:
         self.scans = 0
         self.unsure = 0
         self.labels: Counter[tuple[str, bool, bool]] = Counter()
-        """How often a patient's slices were labelled so by the first and so by the second: visible or not."""
+        """Number of slices by patient and by both annotators' labels, True for visible."""
         self.dice: dict[str, list[tuple[str, float]]] = {kind: [] for kind in MASK_KINDS}
 
     def add(self, scan: ProjectScan, first: _Reader, second: _Reader, warnings: list[str]) -> None:
-        both = sorted(set(first.labels) & set(second.labels))
-        sure = [k for k in both if SliceLabel.UNSURE not in (first.labels[k], second.labels[k])]
-        self.unsure += len(both) - len(sure)
+        shared_slices = sorted(set(first.labels) & set(second.labels))
+        sure = [k for k in shared_slices if SliceLabel.UNSURE not in (first.labels[k], second.labels[k])]
+        self.unsure += len(shared_slices) - len(sure)
         self.labels.update(
-            (scan.patient, *(own.labels[k] == SliceLabel.VISIBLE for own in (first, second))) for k in sure
+            (scan.patient, *(reader.labels[k] == SliceLabel.VISIBLE for reader in (first, second))) for k in sure
         )
-        compared = bool(both)
+        is_compared = bool(shared_slices)
         for kind in MASK_KINDS:
             try:
-                masks = [own.mask(kind) for own in (first, second)]
+                masks = [reader.mask(kind) for reader in (first, second)]
                 if None in masks:
                     continue
-                compared = True
+                is_compared = True
                 if (dice := _dice(*masks)) is not None:
                     self.dice[kind].append((scan.patient, dice))
             except CTError as error:
                 warnings.append(f"The {kind} of {scan.name} were not compared. {error}")
-        self.scans += compared
+        self.scans += is_compared
 
-    def agreement(self, first: str, second: str) -> Agreement:
+    def agreement(self, first: str, second: str) -> AnnotatorAgreement:
         from ..statistics.bootstrap import patient_mean
 
         dice = (patient_mean(self.dice[kind], SEED) for kind in MASK_KINDS)
-        return Agreement(first, second, self.scans, self.labels.total(), self.unsure, *self._of_slices(), *dice)
+        slices = self._slice_agreement()
+        return AnnotatorAgreement(first, second, self.scans, self.labels.total(), self.unsure, *slices, *dice)
 
-    def _of_slices(self) -> tuple[Estimate, Estimate]:
-        """κ, and the proportion with the same label."""
+    def _slice_agreement(self) -> tuple[Estimate, Estimate]:
+        """Return κ and the proportion of slices with the same label."""
         from ..statistics.agreement import kappa
         from ..statistics.bootstrap import Bootstrap, Estimate, estimate, ratio
 
@@ -147,16 +158,16 @@ class _Pair:
         bootstrap = Bootstrap(patients, np.random.default_rng(SEED))
         weights = bootstrap.weights(patients) * np.array(list(self.labels.values()))
         n, count = self.labels.total(), len(set(patients))
-        same = first == second
-        if same.all() or not same.any():  # the interval is then of another kind, in which slices do not count
-            shared = replace(bootstrap.proportion(patients, same).estimate, n=n)
+        is_equal = first == second
+        if is_equal.all() or not is_equal.any():  # the bootstrap has no spread; this interval counts patients
+            proportion = replace(bootstrap.proportion(patients, is_equal).estimate, n=n)
         else:
-            shared = estimate(ratio(weights, same, np.ones(len(same))), n, count)
-        return estimate(kappa(weights, first, second, 2), n, count), shared
+            proportion = estimate(ratio(weights, is_equal, np.ones(len(is_equal))), n, count)
+        return estimate(kappa(weights, first, second, 2), n, count), proportion
 
 
 def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
-    """Dice of what is labelled at all; None where nothing is in either. Raises ProjectError for masks on two grids."""
+    """Return the Dice of labelled voxels, or None if both masks are empty. Raises ProjectError if grids differ."""
     from ..statistics.masks import dice
 
     if not same_grid(first, second):

@@ -1,7 +1,6 @@
-"""The files of a project on disk: written whole or not at all, and read back exactly as they were written.
+"""Read and write the files of a project: `project.json`, which describes the folder, and `scans.csv`, a row per scan.
 
-A project is `project.json`, which says what the folder is, and `scans.csv`, a row per scan. Before `scans.csv` is
-replaced, what it held is kept as `scans.csv.bak`.
+Writes are atomic. The previous `scans.csv` is kept as `scans.csv.bak`.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from CACScoringLib.core.tables import TableError, read_cells, table_text
 SCHEMA = "cac-project/1"
 PROJECT_FILE, SCANS_FILE, BACKUP_FILE = "project.json", "scans.csv", "scans.csv.bak"
 LOCK_SECONDS = 20
-"""How long to wait for another program that changes the project. Each change takes a fraction of a second."""
+"""Longest wait for another program that changes the project; each change takes a fraction of a second."""
 
 _LEFT_SECONDS = 24 * 3600
 
 README = Path(__file__).parents[1] / "Resources" / "project.txt"
-"""Explains the folder; copied into it as README.txt."""
+"""Description of the folder, copied into it as README.txt."""
 
 
 @dataclass
 class ScanRow:
-    """A row of `scans.csv`, as it is written there; empty for what is not known."""
+    """Row of `scans.csv` as text; empty cells for unknown values."""
 
     id: str
     name: str
@@ -53,28 +52,28 @@ COLUMNS = tuple(field.name for field in fields(ScanRow))
 
 
 class ProjectError(CTError):
-    """The project cannot be used as it is, or not in this way. The message says why and what to do."""
+    """The project cannot be used as it is, or not in this way. The message gives the reason and the remedy."""
 
 
 class ProjectWriteError(ProjectError):
-    """The disk did not take what was to be saved. What was saved before is still there."""
+    """A change could not be saved to the disk. Earlier data are intact."""
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and see it onto the disk. Raises ProjectWriteError."""
+    """Write a file atomically and durably. Raises ProjectWriteError."""
     try:
         write_bytes_atomically(path, data, durable=True)
     except OSError as error:
-        raise not_written(path, error) from error
+        raise disk_error(path, error) from error
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what programs that were killed long ago have left half written in a folder."""
+    """Remove partial files that killed programs have left in a folder long ago."""
     remove_partial(folder, _LEFT_SECONDS)
 
 
-def not_written(path: Path, error: OSError) -> ProjectWriteError:
-    """The error of a file that could not be written."""
+def disk_error(path: Path, error: OSError) -> ProjectWriteError:
+    """Return the error of a file that could not be written."""
     return ProjectWriteError(
         f"{path} could not be written: {error.strerror or error}. Nothing that was saved before is lost. Free some "
         "space or check the permissions of the folder, then do it again."
@@ -82,20 +81,20 @@ def not_written(path: Path, error: OSError) -> ProjectWriteError:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Only one program changes the project at a time. Raises ProjectWriteError when another does not end.
+def project_lock(folder: Path) -> Iterator[None]:
+    """Lock the project, so that only one program changes it at a time.
 
-    The system gives the lock back when a program ends, however it ends.
+    The system releases the lock when a program ends, even by a crash. Raises ProjectWriteError after LOCK_SECONDS.
     """
     file = folder / ".lock"
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise not_written(file, error) from error
+        raise disk_error(file, error) from error
     try:
-        end = time.monotonic() + LOCK_SECONDS
-        while not _got(descriptor, file):
-            if time.monotonic() > end:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _try_lock(descriptor, file):
+            if time.monotonic() > deadline:
                 raise ProjectWriteError(
                     f"Another program has been changing {folder} for {LOCK_SECONDS} seconds. Wait until it has ended, "
                     "or close it, and do it again."
@@ -106,9 +105,9 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _got(descriptor: int, file: Path) -> bool:
-    """True if the lock could be had at once. Raises ProjectWriteError where the disk knows no locks."""
-    # Not the package filelock: 3D Slicer has it only with training's packages, and annotators need none of them.
+def _try_lock(descriptor: int, file: Path) -> bool:
+    """Acquire the lock without waiting; return False if it is held. Raises ProjectWriteError on disks without locks."""
+    # Without the package filelock, which 3D Slicer has only with the training's packages; annotators need none of them.
     try:
         if os.name == "nt":
             import msvcrt
@@ -121,17 +120,17 @@ def _got(descriptor: int, file: Path) -> bool:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
             return False
-        raise not_written(file, error) from error
+        raise disk_error(file, error) from error
     return True
 
 
 def now() -> str:
-    """The time as text, with its zone."""
+    """Return the time as text, with its zone."""
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 def stamp() -> str:
-    """The time as part of a file's name."""
+    """Return the time as part of a file's name."""
     return datetime.now().strftime("%Y%m%d-%H%M%S-%f")
 
 
@@ -140,7 +139,7 @@ def move(source: Path, target: Path) -> None:
     try:
         source.rename(target)
     except OSError as error:
-        raise not_written(target, error) from error
+        raise disk_error(target, error) from error
     sync_folder(target.parent)
 
 
@@ -158,13 +157,13 @@ def write_new_project(folder: Path, name: str) -> None:
             about = {"schema": SCHEMA, "name": name, "created": now()}
             write_durably(half / PROJECT_FILE, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
             if folder.exists():
-                folder.rmdir()  # Windows renames to no folder that is there, even an empty one
+                folder.rmdir()  # Windows cannot rename to an existing folder, even an empty one
     except OSError as error:
-        raise not_written(folder, error) from error
+        raise disk_error(folder, error) from error
 
 
 def read_name(folder: Path) -> str:
-    """A project's name, from project.json. Raises ProjectError."""
+    """Read a project's name from project.json. Raises ProjectError."""
     file = folder / PROJECT_FILE
     if not file.is_file():
         raise ProjectError(
@@ -186,85 +185,85 @@ def read_name(folder: Path) -> str:
 
 def write_table(file: Path, rows: Sequence[ScanRow]) -> None:
     """Replace a table. Raises ProjectWriteError."""
-    # Paths may hold bytes that are no UTF-8; they must come back as they were.
+    # Paths may hold bytes that are not UTF-8, and must be read back unchanged.
     write_durably(file, table_text(COLUMNS, map(vars, rows)).encode("utf-8", "surrogateescape"))
 
 
 def read_table(file: Path) -> list[ScanRow]:
-    """The rows of a table. Raises TableError where it is no table at all, ProjectError for a bad row."""
+    """Read the rows of a table. Raises TableError if it is not a table, ProjectError for a bad row."""
     lines = read_cells(file, errors="surrogateescape")
     if not lines:
         raise TableError(f"The table {file} is empty.")
-    (_, header), *rest = lines
+    (_, header), *table_rows = lines
     if sorted(header) != sorted(COLUMNS):
         raise _bad_row(file, 1, f"the columns are {', '.join(header)[:200]}, not {', '.join(COLUMNS)}")
     rows: list[ScanRow] = []
-    seen: set[str] = set()
-    for number, cells in rest:
+    ids: set[str] = set()
+    for number, cells in table_rows:
         if len(cells) != len(header):
             raise _bad_row(file, number, f"it has {len(cells)} cells, not {len(header)}")
         row = ScanRow(**dict(zip(header, cells, strict=True)))
         if any(unicodedata.category(c) == "Cc" for c in row.name + row.patient):
             raise _bad_row(file, number, "its name or patient holds control characters")
-        if not is_id(row.id) or row.id in seen:
+        if not is_id(row.id) or row.id in ids:
             raise _bad_row(file, number, f"{row.id[:40]!r} is not an id such as 0001, or is there twice")
-        seen.add(row.id)
+        ids.add(row.id)
         rows.append(row)
     return rows
 
 
 def is_id(text: str) -> bool:
-    """True if a text is a scan's id, and so can be the name of its folder."""
+    """True if a text is a scan's id, which names its folder."""
     return re.fullmatch(r"[0-9]{4,9}", text) is not None
 
 
-def _bad_row(file: Path, line: int, why: str) -> ProjectError:
+def _bad_row(file: Path, line: int, fault: str) -> ProjectError:
     return ProjectError(
-        f"Line {line} of {file} is wrong: {why}. The annotations are untouched. Correct the line, or replace the file "
-        f"with {BACKUP_FILE}, which is the state before the last change."
+        f"Line {line} of {file} is wrong: {fault}. The annotations are untouched. Correct the line, or replace the "
+        f"file with {BACKUP_FILE}, which is the state before the last change."
     )
 
 
 def read_scans(folder: Path) -> tuple[list[ScanRow], tuple[str, ...]]:
-    """The rows of scans.csv, or of its backup when it is gone or no text; and doubts. Raises ProjectError."""
+    """Read scans.csv, or its backup if it is missing or damaged; return rows and warnings. Raises ProjectError."""
     file, backup = folder / SCANS_FILE, folder / BACKUP_FILE
     try:
         return read_table(file), ()
     except TableError as error:
-        why = getattr(error.__cause__, "strerror", None) or str(error.__cause__ or error)
+        reason = getattr(error.__cause__, "strerror", None) or str(error.__cause__ or error)
     try:
         rows = read_table(backup)
     except TableError as error:
         raise ProjectError(
-            f"{file} cannot be read ({why}), and there is no backup of it that can. The annotations in "
+            f"{file} cannot be read ({reason}), and there is no backup of it that can. The annotations in "
             f"{folder / 'scans'} are untouched. Put back {SCANS_FILE} from a copy of the project."
         ) from error
     warning = (
-        f"{SCANS_FILE} cannot be read ({why}), so {BACKUP_FILE} was taken: the last change of the list of scans may be "
-        "missing."
+        f"{SCANS_FILE} cannot be read ({reason}), so {BACKUP_FILE} was taken: the last change of the list of scans may "
+        "be missing."
     )
     return rows, (warning,)
 
 
-def write_scans(folder: Path, rows: Sequence[ScanRow], broken: bool = False) -> None:
-    """Replace scans.csv and keep what it held; also where that could not be read. Raises ProjectWriteError.
+def write_scans(folder: Path, rows: Sequence[ScanRow], is_broken: bool = False) -> None:
+    """Replace scans.csv and keep the previous one as backup. Raises ProjectWriteError.
 
-    broken: the file cannot be read, so that it must not take the place of the backup.
+    is_broken: True if the previous file could not be read; it is kept beside the backup then.
     """
     file = folder / SCANS_FILE
     try:
-        held = file.read_bytes() if file.exists() else None
+        previous = file.read_bytes() if file.exists() else None
     except OSError as error:
-        raise not_written(file, error) from error
-    if held is not None:
-        write_durably(folder / (f"scans.broken-{stamp()}.csv" if broken else BACKUP_FILE), held)
+        raise disk_error(file, error) from error
+    if previous is not None:
+        write_durably(folder / (f"scans.broken-{stamp()}.csv" if is_broken else BACKUP_FILE), previous)
     write_table(file, rows)
 
 
-def note_removed(folder: Path, row: ScanRow) -> None:
-    """Write a scan's row into its folder, which goes with it. Raises ProjectWriteError."""
+def write_removed_row(folder: Path, row: ScanRow) -> None:
+    """Write a removed scan's row into its folder. Raises ProjectWriteError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise not_written(folder, error) from error
+        raise disk_error(folder, error) from error
     write_table(folder / "scan.csv", [row])

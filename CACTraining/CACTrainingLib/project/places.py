@@ -1,4 +1,4 @@
-"""Paths of a project's scans on this and other systems, and scans that were moved."""
+"""Convert paths of a project's scans between systems, and find scans that were moved."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 def absolute(path: Path) -> Path:
-    """An absolute path without "..", with the links and drives that the user knows, which resolving would replace."""
+    """Return an absolute path without "..", keeping the user's links and drives, which resolving would replace."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def stored_path(path: Path, folder: Path) -> str:
-    """A path as scans.csv has it: relative to the project when inside it, with forward slashes."""
+    """Return a path for scans.csv: relative to the project if inside it, with forward slashes."""
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def path_from(text: str, folder: Path) -> Path:
-    """A path from scans.csv. One from another operating system stays as it is: it can only be missing here."""
+    """Return a path from scans.csv. One from another operating system stays as it is, and is missing here."""
     if text.startswith("/") or PureWindowsPath(text).is_absolute():
         return Path(text)
     return folder / text
 
 
 def exists(path: Path) -> bool:
-    """True if a file or folder is there; False where it cannot be looked for."""
+    """True if a file or folder exists and can be accessed."""
     try:
         return path.exists()
     except OSError:
@@ -43,12 +43,12 @@ def exists(path: Path) -> bool:
 
 
 def path_below(path: Path, old: Path, new: Path) -> Path | None:
-    """The path below another folder that corresponds to one below the first; None when it does not lie there."""
+    """Move a path from below one folder to below another; return None if it is not below the first."""
     return new / path.relative_to(old) if path.is_relative_to(old) else None
 
 
 def old_place(path: Path) -> Path:
-    """A folder that scans lay in, maybe on another operating system, as their paths have it."""
+    """Return a former folder of scans, maybe on another operating system, in the form of their stored paths."""
     text = str(path)
     if PureWindowsPath(text).is_absolute() and os.name != "nt":
         return Path(text.replace("\\", "/"))
@@ -58,34 +58,35 @@ def old_place(path: Path) -> Path:
 def find_moved(
     scans: Sequence[ProjectScan], old: Path, new: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Path]:
-    """The new CTs of scans that lay below one folder and lie below another, by id.
+    """Find scans that were moved from one folder to another; return their new CTs by id.
 
-    progress: called with how many are checked of how many. Raises ProjectError when no scan lay there, none is found,
-    or one that is found has another content than it had.
+    progress: Function called with the numbers of checked and of all scans. Raises ProjectError if no scan was in the
+    old folder, none is in the new one, or the content of one has changed.
     """
-    below = {scan.id: ct for scan in scans if (ct := path_below(scan.ct, old, new))}
-    if not below:
+    candidates = {scan.id: ct for scan in scans if (ct := path_below(scan.ct, old, new))}
+    if not candidates:
         places = sorted({str(scan.ct.parent) for scan in scans})
         raise ProjectError(f"No scan of the project lies below {old}. They lie in: {abbreviated_list(places)}.")
-    found = {scan: below[scan.id] for scan in scans if scan.id in below and exists(below[scan.id])}
-    if not found:
-        first = next(iter(below.values()))
+    new_paths = {scan: candidates[scan.id] for scan in scans if scan.id in candidates and exists(candidates[scan.id])}
+    if not new_paths:
+        first = next(iter(candidates.values()))
         raise ProjectError(
-            f"None of the {len(below)} scans below {old} is below {new}; the first was looked for at {first}. Give the "
-            "two folders that correspond to each other."
+            f"None of the {len(candidates)} scans below {old} is below {new}; the first was looked for at {first}. "
+            "Give the two folders that correspond to each other."
         )
-    others = []
-    for n, (scan, ct) in enumerate(found.items(), 1):
+    mismatches = []
+    for n, (scan, ct) in enumerate(new_paths.items(), 1):
         try:
             if content_hash(ct, scan.series) != scan.sha256:
-                others.append(f"{scan.name} at {ct} (another content)")
+                mismatches.append(f"{scan.name} at {ct} (another content)")
         except CTError as error:
-            others.append(f"{scan.name} at {ct} ({error})")
+            mismatches.append(f"{scan.name} at {ct} ({error})")
         if progress:
-            progress(n, len(found))
-    if others:
+            progress(n, len(new_paths))
+    if mismatches:
         raise ProjectError(
-            f"{len(others)} of {len(found)} scans below {new} are not those of the project, so nothing was changed: "
-            f"{abbreviated_list(others)}. Give the folder that holds the same files, or add the others as new scans."
+            f"{len(mismatches)} of {len(new_paths)} scans below {new} are not those of the project, so nothing was "
+            f"changed: {abbreviated_list(mismatches)}. Give the folder that holds the same files, or add the others as "
+            "new scans."
         )
-    return {scan.id: ct for scan, ct in found.items()}
+    return {scan.id: ct for scan, ct in new_paths.items()}

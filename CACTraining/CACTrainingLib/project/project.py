@@ -1,7 +1,7 @@
-"""A project: a folder with the scans that are annotated and trained on, what was said of them, and what was made of it.
+"""Manage a project: a folder that lists scans, with their annotations, proposals, models and studies.
 
-The scans stay where they are and are known by path and content. Everything is a plain file (see `project.files`), is
-written whole or not at all, and can be read without this software.
+The scans stay where they are and are identified by path and content. All data are plain files (see `project.files`),
+written atomically, that can be read without this software.
 """
 
 from __future__ import annotations
@@ -27,16 +27,23 @@ if TYPE_CHECKING:
 
 
 SOURCES = ("scan", "digital", "coca")
-"""Where a scan is from: anyone's scan, a digital patient, the COCA data set."""
+"""Sources of a scan: any CT, a digital patient, the COCA data set."""
 
 
 @dataclass(frozen=True)
 class ProjectScan:
-    """A scan of a project.
+    """Scan of a project.
 
-    id: names its folder, such as "0001". ct: absolute path of a DICOM folder or an image file. series: number or UID of
-    the DICOM series, as `read_ct` takes it. sha256: `content_hash`. source: one of SOURCES. use: "" or one of USES.
-    truth: truth.json of a digital scan.
+    Attributes:
+        id: Identifier and name of its folder, such as "0001".
+        name: Name shown to users.
+        patient: Patient, whose scans share one use.
+        ct: Absolute path of a DICOM folder or an image file.
+        series: Number or UID of the DICOM series, as in `read_ct`.
+        sha256: Hash of the content, by `content_hash`.
+        source: One of SOURCES.
+        use: "" or one of USES.
+        truth: The truth.json of a digital patient.
     """
 
     id: str
@@ -52,9 +59,13 @@ class ProjectScan:
 
 @dataclass(frozen=True)
 class ImportedAnnotations:
-    """Annotations that come with a scan. slices: labels by the index k of `read_ct`'s image, counted from the feet.
+    """Annotations that come with a scan, on the grid of its image from `read_ct`.
 
-    regions: labels 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other; heart: 1. Both on the grid of the scan as `read_ct` gives it.
+    Attributes:
+        annotator: Name of the annotator.
+        slices: Labels by the slice index k, counted from the feet.
+        regions: Labels 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other.
+        heart: Label 1.
     """
 
     annotator: str
@@ -65,7 +76,7 @@ class ImportedAnnotations:
 
 @dataclass(frozen=True)
 class NewScan:
-    """A scan to be added; fields as in `ProjectScan`. annotations: reads those that come with it, may raise CTError."""
+    """Scan to add, with fields as in `ProjectScan`. annotations: Function that reads its annotations, or None."""
 
     name: str
     patient: str
@@ -78,7 +89,13 @@ class NewScan:
 
 @dataclass(frozen=True)
 class AddResult:
-    """Result of adding scans. duplicates: name, and the id it equals. failed: name, and why."""
+    """Result of adding scans.
+
+    Attributes:
+        added: Scans of the project.
+        duplicates: Names of scans, and ids of the scans with the same content.
+        failed: Names of scans, and reasons.
+    """
 
     added: tuple[ProjectScan, ...]
     duplicates: tuple[tuple[str, str], ...]
@@ -86,15 +103,18 @@ class AddResult:
 
 
 def is_project(folder: Path) -> bool:
-    """True if a folder says that it is a project, be it whole or damaged."""
+    """True if a folder is a project, even a damaged one."""
     return (Path(folder) / files.PROJECT_FILE).is_file()
 
 
 class Project:
-    """A project's folder, opened.
+    """Open project. Other programs may change its folder: changes apply to the folder's present state.
 
-    scans: all, in the order they were added. warnings: what was mended on opening. Other programs may change the folder
-    meanwhile: what is changed here is changed in the folder's present state, and `reload` reads that.
+    Attributes:
+        folder: Folder of the project.
+        name: Name of the project.
+        warnings: Damage repaired on opening.
+        scans: All scans, in the order they were added.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -105,33 +125,33 @@ class Project:
 
     @classmethod
     def create(cls, folder: Path, name: str = "") -> Project:
-        """Make a project in a folder that is empty or does not exist yet. Raises ProjectError."""
+        """Create a project in a folder that is empty or does not exist yet. Raises ProjectError."""
         folder = places.absolute(folder)
         files.write_new_project(folder, _clean(name) or folder.name)
         return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Project:
-        """Open a project. Raises ProjectError for a folder that is none, is damaged, or of a newer version."""
+        """Open a project. Raises ProjectError if the folder is not a project, is damaged, or of a newer version."""
         folder = places.absolute(folder)
         project = cls(folder, files.read_name(folder))
         project.reload()
         return project
 
     def reload(self) -> None:
-        """Read the list of scans anew. Raises ProjectError."""
+        """Reload the list of scans. Raises ProjectError."""
         rows, self.warnings = files.read_scans(self.folder)
-        self._take(rows)
+        self._set_rows(rows)
 
     def scan(self, scan_id: str) -> ProjectScan:
-        """The scan with this id. Raises ProjectError."""
+        """Return the scan with an id. Raises ProjectError."""
         for scan in self.scans:
             if scan.id == scan_id:
                 return scan
         raise ProjectError(f"The project {self.name} has no scan {str(scan_id)[:40]!r}. List them: cac project list.")
 
     def scan_folder(self, scan_id: str) -> Path:
-        """Folder of a scan's annotations and proposal; it may not exist yet. Raises ProjectError."""
+        """Return the folder of a scan's annotations and proposal, which may not exist yet. Raises ProjectError."""
         return self.folder / "scans" / self.scan(scan_id).id
 
     @property
@@ -142,17 +162,17 @@ class Project:
     def studies_folder(self) -> Path:
         return self.folder / "studies"
 
-    def add(self, new: Sequence[NewScan], progress: Callable[[int, int], None] | None = None) -> AddResult:
-        """Add scans; each is in the project as soon as it is read, so that a run that is ended loses nothing.
+    def add(self, new_scans: Sequence[NewScan], progress: Callable[[int, int], None] | None = None) -> AddResult:
+        """Add scans one by one, so that an interrupted run loses nothing.
 
-        A scan whose content is in the project already is not added, nor is one that cannot be read; the others are. A
-        scan of a patient who has a use gets it too. progress: called with how many are done of how many.
-        Raises ProjectWriteError when the project cannot be written; what was added until then stays.
+        Scans with a content that is in the project already, and scans that cannot be read, are skipped. A scan gets the
+        use of its patient. progress: Function called with the numbers of finished and of all scans.
+        Raises ProjectWriteError if the project cannot be written; scans added until then stay.
         """
         added: list[ProjectScan] = []
         duplicates: list[tuple[str, str]] = []
         failed: list[tuple[str, str]] = []
-        for n, scan in enumerate(new, 1):
+        for n, scan in enumerate(new_scans, 1):
             try:
                 result = self._add(scan)
             except ProjectWriteError:
@@ -162,26 +182,26 @@ class Project:
             else:
                 (added if isinstance(result, ProjectScan) else duplicates).append(result)
             if progress:
-                progress(n, len(new))
+                progress(n, len(new_scans))
         return AddResult(tuple(added), tuple(duplicates), tuple(failed))
 
     def remove(self, scan_id: str) -> None:
-        """Take a scan out of the project. Its folder and its row are kept below `removed`. Raises ProjectError."""
-        removed, folder = self.folder / "removed", self.scan_folder(scan_id)
-        removed.mkdir(exist_ok=True)
-        with self._changing() as rows:
+        """Remove a scan from the project; its folder and its row are moved to `removed`. Raises ProjectError."""
+        removed_folder, folder = self.folder / "removed", self.scan_folder(scan_id)
+        removed_folder.mkdir(exist_ok=True)
+        with self._edit_rows() as rows:
             for row in [row for row in rows if row.id == scan_id]:
-                files.note_removed(folder, row)
+                files.write_removed_row(folder, row)
                 rows.remove(row)
         if folder.exists():
-            files.move(folder, removed / f"{scan_id}-{files.stamp()}")
+            files.move(folder, removed_folder / f"{scan_id}-{files.stamp()}")
 
     def set_use(self, uses: Mapping[str, str]) -> None:
-        """Say what patients are for: all scans of a patient get its use, "" takes it away. Raises ProjectError."""
+        """Set the use of patients, and so of all their scans; "" clears it. Raises ProjectError."""
         for use in uses.values():
             if use not in ("", *USES):
                 raise ProjectError(f"{str(use)[:40]!r} is not a use of a scan. Uses are {', '.join(USES)}.")
-        with self._changing() as rows:
+        with self._edit_rows() as rows:
             unknown = sorted(set(uses) - {row.patient for row in rows})
             if unknown:
                 raise ProjectError(f"The project {self.name} has no patient {unknown[0][:80]!r}.")
@@ -194,115 +214,114 @@ class Project:
         seed: int = 0,
         kinds: Mapping[str, int] | None = None,
     ) -> dict[str, str]:
-        """Give patients without a use one, at random; see `project.split.split_patients`.
+        """Assign random uses to patients without one (`project.split.split_patients`); return them by patient.
 
-        kinds: of patients, each split by itself, such as `project.split.patient_kinds` gives; 0 for those not in it.
-        Returns the uses that were given, by patient. Raises ProjectError.
+        kinds: Kind of each patient, such as from `project.split.patient_kinds`, 0 by default; each kind is split
+        separately. Raises ProjectError.
         """
-        with self._changing() as rows:
-            known: dict[str, str] = {}
+        with self._edit_rows() as rows:
+            uses: dict[str, str] = {}
             for row in rows:
-                known[row.patient] = known.get(row.patient) or row.use
-            given = split_patients(known, shares, seed, kinds or {})
+                uses[row.patient] = uses.get(row.patient) or row.use
+            new_uses = split_patients(uses, shares, seed, kinds or {})
             for row in rows:
-                row.use = row.use or given.get(row.patient) or known[row.patient]
-        return given
+                row.use = row.use or new_uses.get(row.patient) or uses[row.patient]
+        return new_uses
 
     def missing(self) -> list[ProjectScan]:
-        """Scans whose CT is not where it was."""
+        """Return the scans whose CT is missing."""
         return [scan for scan in self.scans if not places.exists(scan.ct)]
 
     def relocate(self, old: Path, new: Path, progress: Callable[[int, int], None] | None = None) -> int:
-        """Look for scans that lay below one folder below another. Returns how many were found there.
+        """Update the paths of scans that were moved from one folder to another; return their number.
 
-        Each one's content must be what it was. Scans that are not found keep their old path. progress: called with how
-        many are checked of how many. Raises ProjectError, and changes nothing, when one is another scan or none is
-        found.
+        Scans that are not in the new folder keep their old path. progress: Function called with the numbers of checked
+        and of all scans. Raises ProjectError, and changes nothing, if a content has changed or no scan is there.
         """
         old, new = places.old_place(old), places.absolute(new)
-        found = places.find_moved(self.scans, old, new, progress)
-        with self._changing() as rows:
+        new_paths = places.find_moved(self.scans, old, new, progress)
+        with self._edit_rows() as rows:
             for row in rows:
-                if row.id not in found:
+                if row.id not in new_paths:
                     continue
-                row.ct = self._stored(found[row.id])
+                row.ct = self._stored_path(new_paths[row.id])
                 truth = row.truth and places.path_below(places.path_from(row.truth, self.folder), old, new)
                 if truth and truth.is_file():
-                    row.truth = self._stored(truth)
-        return len(found)
+                    row.truth = self._stored_path(truth)
+        return len(new_paths)
 
     @contextmanager
-    def _changing(self) -> Iterator[list[ScanRow]]:
-        """The rows as they are now, to be changed while no other program does; then they are written."""
-        with files.locked(self.folder):
+    def _edit_rows(self) -> Iterator[list[ScanRow]]:
+        """Lock the project and yield its present rows for changes, then write them."""
+        with files.project_lock(self.folder):
             files.remove_leftovers(self.folder)
             files.remove_leftovers(self.folder / "scans")
             rows, warnings = files.read_scans(self.folder)
-            before = [replace(row) for row in rows]
+            previous = [replace(row) for row in rows]
             yield rows
-            if rows != before:
-                files.write_scans(self.folder, rows, broken=bool(warnings))
-            self._take(rows)
+            if rows != previous:
+                files.write_scans(self.folder, rows, is_broken=bool(warnings))
+            self._set_rows(rows)
 
-    def _take(self, rows: Sequence[ScanRow]) -> None:
+    def _set_rows(self, rows: Sequence[ScanRow]) -> None:
         self.scans = tuple(map(self._scan_of, rows))
 
     def _scan_of(self, row: ScanRow) -> ProjectScan:
-        for name, known in (("use", ("", *USES)), ("source", SOURCES)):
-            if (value := getattr(row, name)) not in known:
+        for name, choices in (("use", ("", *USES)), ("source", SOURCES)):
+            if (value := getattr(row, name)) not in choices:
                 raise ProjectError(
                     f"In {self.folder / files.SCANS_FILE} the {name} of {row.id} is {value[:40]!r}, none of "
-                    f"{', '.join(filter(None, known))}. Correct it; the annotations are untouched."
+                    f"{', '.join(filter(None, choices))}. Correct it; the annotations are untouched."
                 )
         truth = places.path_from(row.truth, self.folder) if row.truth else None
-        known = {"ct": places.path_from(row.ct, self.folder), "series": row.series or None, "truth": truth}
-        return ProjectScan(**vars(row) | known)
+        values = {"ct": places.path_from(row.ct, self.folder), "series": row.series or None, "truth": truth}
+        return ProjectScan(**vars(row) | values)
 
-    def _stored(self, path: Path) -> str:
+    def _stored_path(self, path: Path) -> str:
         return places.stored_path(path, self.folder)
 
     def _ids_of_folders(self, name: str) -> set[str]:
-        """Ids that folders are named by, some with a time behind them."""
+        """Return the ids in the names of folders, some of which end with a time."""
         names = (path.name.partition("-")[0] for path in (self.folder / name).glob("[0-9]*"))
-        return {own for own in names if files.is_id(own)}
+        return {id_ for id_ in names if files.is_id(id_)}
 
-    def _add(self, new: NewScan) -> ProjectScan | tuple[str, str]:
-        """The scan in the project, or the new one's name with the id of the scan that it equals."""
+    def _add(self, new_scan: NewScan) -> ProjectScan | tuple[str, str]:
+        """Add a scan and return it; for a duplicate, return its name and the id of the scan with the same content."""
         from CACScoringLib.io.reading import read_ct
 
-        if new.source not in SOURCES:
-            raise ProjectError(f"{new.source!r} is not a source of a scan. Sources are {', '.join(SOURCES)}.")
-        ct = places.absolute(new.ct)
-        sha256 = content_hash(ct, new.series)
-        if same := next((scan.id for scan in self.scans if scan.sha256 == sha256), None):
-            return new.name, same
-        read_ct(ct, new.series)  # a truncated scan is refused here, not by a later command
-        annotations = new.annotations() if new.annotations else None
-        name = _clean(new.name) or ct.name
-        with self._imported(annotations) as folder, self._changing() as rows:
-            if same := next((row.id for row in rows if row.sha256 == sha256), None):
-                return new.name, same
-            patient = _clean(new.patient) or name
+        if new_scan.source not in SOURCES:
+            raise ProjectError(f"{new_scan.source!r} is not a source of a scan. Sources are {', '.join(SOURCES)}.")
+        ct = places.absolute(new_scan.ct)
+        sha256 = content_hash(ct, new_scan.series)
+        if duplicate := next((scan.id for scan in self.scans if scan.sha256 == sha256), None):
+            return new_scan.name, duplicate
+        read_ct(ct, new_scan.series)  # a truncated scan is refused here, not by a later command
+        annotations = new_scan.annotations() if new_scan.annotations else None
+        name = _clean(new_scan.name) or ct.name
+        with self._imported(annotations) as folder, self._edit_rows() as rows:
+            if duplicate := next((row.id for row in rows if row.sha256 == sha256), None):
+                return new_scan.name, duplicate
+            patient = _clean(new_scan.patient) or name
             row = ScanRow(
                 id=self._next_id(rows),
                 name=name,
                 patient=patient,
-                ct=self._stored(ct),
-                series=new.series or "",
+                ct=self._stored_path(ct),
+                series=new_scan.series or "",
                 sha256=sha256,
-                source=new.source,
+                source=new_scan.source,
                 use=next((row.use for row in rows if row.patient == patient and row.use), ""),
-                truth=self._stored(places.absolute(new.truth)) if new.truth else "",
+                truth=self._stored_path(places.absolute(new_scan.truth)) if new_scan.truth else "",
             )
             if folder:
-                # Before its row, so that a scan in the list has all that came with it.
+                # Moved before its row is written, so that a listed scan has its annotations.
                 files.move(folder, self.folder / "scans" / row.id)
             rows.append(row)
         return self.scan(row.id)
 
     @contextmanager
     def _imported(self, annotations: ImportedAnnotations | None) -> Iterator[Path | None]:
-        """A scan's folder with annotations that came with it, to be moved in place; removed when it is not."""
+        """Yield a temporary scan folder with the imported annotations, to be moved in place; remove it otherwise."""
         from .annotations import write_imported
 
         if annotations is None:
@@ -315,13 +334,13 @@ class Project:
                 write_imported(folder, annotations)
                 yield folder
         except OSError as error:
-            raise files.not_written(scans, error) from error
+            raise files.disk_error(scans, error) from error
 
     def _next_id(self, rows: Sequence[ScanRow]) -> str:
-        taken = {row.id for row in rows} | self._ids_of_folders("scans") | self._ids_of_folders("removed")
-        return f"{max(map(int, taken), default=0) + 1:04d}"
+        ids = {row.id for row in rows} | self._ids_of_folders("scans") | self._ids_of_folders("removed")
+        return f"{max(map(int, ids), default=0) + 1:04d}"
 
 
 def _clean(text: str) -> str:
-    """Text on one line, without characters that cannot be shown."""
+    """Return text on one line, without unprintable characters."""
     return "".join(c if c.isprintable() else " " for c in str(text)).strip()

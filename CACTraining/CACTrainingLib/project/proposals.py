@@ -1,7 +1,7 @@
-"""Proposals for scans that nobody has annotated yet: the heart, and which slices show calcium.
+"""Propose the heart and the slices with visible calcium in scans that nobody has annotated yet.
 
-`scans/ID/proposal/heart.nii.gz` is the heart, uint8 0/1 on the scan's grid; `proposal.json` says where it comes from,
-which slices it is in, and how probably each shows calcium. The folder appears whole. Annotations are never read.
+`scans/ID/proposal/heart.nii.gz` is the heart, uint8 0/1 on the scan's grid; `proposal.json` holds its source, its
+slices, and their probability of visible calcium. The folder is written atomically. Annotations are never read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from CACScoringLib.core.files import partial_folder
 
 from .annotations import check_written
-from .files import not_written, now
+from .files import disk_error, now
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -32,15 +32,20 @@ SCHEMA = "cac-proposal/1"
 HEART_FILE, FACTS_FILE = "heart.nii.gz", "proposal.json"
 
 NETWORKS = ("heart", "territories", "slices")
-"""What a proposal's models are for. One for territories finds the heart, unless there is one for the heart alone."""
+"""Networks of a proposal. The territory network finds the heart unless there is a heart network."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A proposal for a scan.
+    """Proposal for a scan.
 
-    heart_source: "lungs", or the name of the network that found the heart. heart_slices: those it is in, k from the
-    feet. probabilities: that calcium shows, by k; empty without a classifier. models: names of the networks used.
+    Attributes:
+        heart_file: Mask of the heart.
+        heart_source: "lungs", or the name of the network that found the heart.
+        heart_slices: Slices of the heart, k from the feet.
+        probabilities: Probability of visible calcium by k; empty without a classifier.
+        models: Names of the models.
+        warnings: Messages about the heart and the models.
     """
 
     heart_file: Path
@@ -57,36 +62,44 @@ def propose(
     device: str = "auto",
     models: Sequence[Path] = (),
 ) -> Proposal:
-    """Make a scan's proposal, in place of an earlier one.
+    """Make a scan's proposal, replacing an earlier one.
 
-    Without PyTorch the heart is the region between the lungs, and nothing is known of slices.
-    device: "auto", "cpu" or "cuda". models: cards of models to use in place of the bundled ones of their kind.
+    Without the packages of the networks, the heart is the region between the lungs, and slices have no probabilities.
 
-    Raises CTError when the CT cannot be read or shows no heart, or a model cannot be used, and ProjectWriteError.
+    Args:
+        project: The project.
+        scan_id: Id of the scan.
+        device: "auto", "cpu" or "cuda".
+        models: Cards of models that replace the bundled ones of their network.
+
+    Raises:
+        CTError: The CT cannot be read or shows no heart, or a model cannot be used.
+        ProjectWriteError: The proposal cannot be written.
     """
     from CACScoringLib.io.reading import read_ct
 
-    own = project.scan(scan_id)
-    chosen, warnings = _chosen(models)
-    scan = read_ct(own.ct, own.series)
+    project_scan = project.scan(scan_id)
+    selection, warnings = _select_models(models)
+    scan = read_ct(project_scan.ct, project_scan.series)
 
-    heart, source, more = _heart(scan, chosen, device)
-    warnings += more
+    heart, source, doubts = _heart(scan, selection, device)
+    warnings += doubts
 
     probabilities = {}
-    used = [source] if source != "lungs" else []
-    if "slices" in chosen:
-        probabilities, more = _probabilities(scan, heart, chosen["slices"], device)
-        warnings += more
-        used.append(chosen["slices"].card.name)
+    network_names = [source] if source != "lungs" else []
+    if "slices" in selection:
+        probabilities, doubts = _probabilities(scan, heart, selection["slices"], device)
+        warnings += doubts
+        network_names.append(selection["slices"].card.name)
 
+    cards = [model.card for model in selection.values()]
     facts = {
         "schema": SCHEMA,
         "made": now(),
         "heart_source": source,
         "heart_slices": _slices_of(heart),
         "probabilities": {str(k): probability for k, probability in probabilities.items()},
-        "models": [{"name": m.card.name, "sha256": m.card.sha256} for m in chosen.values() if m.card.name in used],
+        "models": [{"name": card.name, "sha256": card.sha256} for card in cards if card.name in network_names],
         "doubts": warnings,
     }
     _write(_folder(project, scan_id), heart, facts)
@@ -95,15 +108,15 @@ def propose(
 
 
 def read_proposal(project: Project, scan_id: str) -> Proposal | None:
-    """A scan's proposal; None when there is none, or it is damaged: then it is best made anew."""
+    """Read a scan's proposal; return None if there is none, or it is damaged and has to be made again."""
     folder = _folder(project, scan_id)
     try:
         facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
         proposal = _proposal(folder, facts)
-        sound = all(0 <= p <= 1 for p in proposal.probabilities.values()) and facts["schema"] == SCHEMA
+        is_valid = all(0 <= p <= 1 for p in proposal.probabilities.values()) and facts["schema"] == SCHEMA
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return proposal if sound and proposal.heart_file.is_file() else None
+    return proposal if is_valid and proposal.heart_file.is_file() else None
 
 
 def _folder(project: Project, scan_id: str) -> Path:
@@ -121,8 +134,8 @@ def _proposal(folder: Path, facts: dict) -> Proposal:
     )
 
 
-def _chosen(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[str]]:
-    """The models asked for, by network, and the bundled ones for the rest; and doubts. Raises ModelError."""
+def _select_models(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[str]]:
+    """Return the requested models, the bundled ones of other networks, and warnings. Raises ModelError."""
     from CACScoringLib.models.cards import ModelError, StoredModel, list_models, read_card
 
     bundled = [model for model in list_models() if model.origin == "bundled"]
@@ -135,7 +148,7 @@ def _chosen(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[str]]:
             )
         models[card.network] = StoredModel(card, path, "user")
     if "heart" in models:
-        models.pop("territories", None)  # of them only the heart is proposed
+        models.pop("territories", None)  # needed for the heart alone
     missing = [name for name in ("openvino", "safetensors") if importlib.util.find_spec(name) is None]
     if models and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
@@ -146,20 +159,20 @@ def _chosen(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[str]]:
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: Path, sha256: str, device: str) -> LoadedModel:
-    # The weights' hash is part of the key, so that a model that was trained anew is loaded anew.
+def _load_cached(path: Path, sha256: str, device: str) -> LoadedModel:
+    # The weights' hash is part of the key, so that a model that was trained again is loaded again.
     from CACScoringLib.models.cards import load_model
 
     return load_model(path, device)
 
 
 def _heart(scan: CTScan, models: dict[str, StoredModel], device: str) -> tuple[sitk.Image, str, list[str]]:
-    """The heart as in scoring, where it comes from, and doubts about it. Raises CTError."""
+    """Find the heart as in scoring; return its mask, its source, and warnings. Raises CTError."""
     from CACScoringLib.anatomy.heart_search import find_heart
 
     finders = (models.get(network) for network in ("heart", "territories"))
-    loaded = (model and _loaded(model.path, model.card.sha256, device) for model in finders)
-    region = find_heart(scan, None, *loaded)
+    networks = (model and _load_cached(model.path, model.card.sha256, device) for model in finders)
+    region = find_heart(scan, None, *networks)
     return region.mask, region.source, [warning.message for warning in region.warnings]
 
 
@@ -168,10 +181,10 @@ def _probabilities(
 ) -> tuple[dict[int, float], list[str]]:
     from CACScoringLib.calcium_map.decomposition import slice_probabilities
 
-    found = slice_probabilities(scan, heart, _loaded(model.path, model.card.sha256, device))
-    by_slice = {k: round(float(found.on_scan[k]), 4) for k in _slices_of(heart)}
-    known = {k: probability for k, probability in by_slice.items() if math.isfinite(probability)}
-    return known, [warning.message for warning in found.warnings]
+    slice_calcium = slice_probabilities(scan, heart, _load_cached(model.path, model.card.sha256, device))
+    by_slice = {k: round(float(slice_calcium.on_scan[k]), 4) for k in _slices_of(heart)}
+    probabilities = {k: probability for k, probability in by_slice.items() if math.isfinite(probability)}
+    return probabilities, [warning.message for warning in slice_calcium.warnings]
 
 
 def _slices_of(heart: sitk.Image) -> list[int]:
@@ -181,7 +194,7 @@ def _slices_of(heart: sitk.Image) -> list[int]:
 
 
 def _write(folder: Path, heart: sitk.Image, facts: dict) -> None:
-    """Put a whole proposal in the place of an earlier one. Raises ProjectWriteError."""
+    """Replace a proposal atomically. Raises ProjectWriteError."""
     import SimpleITK as sitk
 
     try:
@@ -198,4 +211,4 @@ def _write(folder: Path, heart: sitk.Image, facts: dict) -> None:
             new.rename(folder)
     except (OSError, RuntimeError) as error:
         reason = error if isinstance(error, OSError) else OSError(None, "the disk may be full")
-        raise not_written(folder, reason) from error
+        raise disk_error(folder, reason) from error

@@ -1,4 +1,4 @@
-"""Identity of a scan, whatever its files are called and wherever they lie."""
+"""Identify a scan by its content, independent of names and folders of its files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from CACScoringLib.core.ct import UnreadableError
 
 _BLOCK = 2**20
 _WITH_OTHER_FILES = (".mhd", ".nhdr")
-"""Headers whose voxels are in another file, which they name."""
+"""Endings of headers that name another file with the voxels."""
 
 
 def content_hash(ct: Path, series: str | None = None) -> str:
-    """SHA-256 of a scan's content: hexadecimal, 64 digits.
+    """Return the SHA-256 of a scan's content, 64 hexadecimal digits.
 
-    Of an image file, of its bytes; of one whose voxels are in another file, of voxels and geometry; of a DICOM series,
-    of its files' hashes in their order, so that names and folders of its files do not matter.
-    Raises CTError when there is no such scan.
+    It is computed from an image file's bytes, or from voxels and geometry if its voxels are in another file; for a
+    DICOM series from its files' sorted hashes, so that names and folders do not matter. Raises CTError if there is no
+    scan.
     """
     ct = Path(ct)
     if ct.is_dir():
@@ -31,7 +31,7 @@ def content_hash(ct: Path, series: str | None = None) -> str:
 
 
 def series_files(folder: Path, series: str | None) -> list[Path]:
-    """The files of a CT series below a folder, as `read_ct` takes them. Raises CTError when there is no one series."""
+    """Return the files of a CT series below a folder, as `read_ct` selects them. Raises CTError."""
     from CACScoringLib.io.dicom import read_slices
     from CACScoringLib.io.series import choose_series
 

@@ -1,4 +1,4 @@
-"""Split of patients into training, validation and test."""
+"""Split patients into training, validation and test."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ USES = ("training", "validation", "test")
 
 
 def patient_kinds(project: Project) -> dict[str, int]:
-    """Knowledge of the calcium of a project's patients: 2 seen in a slice, 1 looked for and not seen, 0 unknown.
+    """Classify patients by their calcium: 2 visible in a slice, 1 not visible in any labelled slice, 0 unknown.
 
-    By any annotator, or by a digital patient's truth. Raises ProjectError when annotations cannot be opened.
+    Labels of all annotators and a digital patient's truth count. Raises ProjectError if annotations cannot be opened.
     """
     from .annotations import SliceLabel, annotators, slice_annotations, truth_labels
 
@@ -34,56 +34,62 @@ def patient_kinds(project: Project) -> dict[str, int]:
 
 
 def split_patients(
-    known: Mapping[str, str], shares: tuple[float, float, float], seed: int, kinds: Mapping[str, int]
+    uses: Mapping[str, str], shares: tuple[float, float, float], seed: int, kinds: Mapping[str, int]
 ) -> dict[str, str]:
-    """Uses for the patients without one, by patient.
+    """Assign uses to the patients without one; return them by patient.
 
-    known: the use of each patient, "" for none; those that have one keep it and count. shares: of training, validation
-    and test; they need not add up to 1. kinds: of patients, the highest the one that matters most, such as those with
-    calcium; each kind is shared out by itself as far as its number allows, and where it does not, the highest comes
-    first and goes to uses that have none of it. Where there are enough patients, every use with a share gets one.
-    Training comes first, then validation. The same patients, uses, shares and seed give the same, whatever the order.
-    Raises ProjectError for bad shares.
+    Each kind of patient is split separately; remaining patients, highest kind first, go to uses without this kind, and
+    then to the use farthest below its share. With enough patients, every use with a share gets one. Training has
+    priority, then validation. The result does not depend on the order of patients.
+
+    Args:
+        uses: Use of each patient, "" for none; existing uses stay, and count towards the shares.
+        shares: Shares of training, validation and test, which need not add up to 1.
+        seed: Random seed.
+        kinds: Kind of each patient, 0 by default; the highest matters most, such as patients with calcium.
+
+    Raises:
+        ProjectError: The shares cannot be used.
     """
     if len(shares) != 3 or not all(math.isfinite(share) and share >= 0 for share in shares) or not sum(shares) > 0:
         raise ProjectError(f"The shares {shares} cannot be used. Give three numbers from 0, such as 0.6, 0.2 and 0.2.")
-    share = {use: own / sum(shares) for use, own in zip(USES, shares, strict=True)}
-    waiting = [patient for patient in sorted(known, key=lambda p: _draw(seed, p)) if not known[patient]]
-    given: dict[str, str] = {}
-    left: list[str] = []
-    for kind in sorted({kinds.get(patient, 0) for patient in waiting}, reverse=True):
-        own = [patient for patient in waiting if kinds.get(patient, 0) == kind]
-        count = sum(kinds.get(patient, 0) == kind for patient in known)
-        held = Counter(use for patient, use in known.items() if kinds.get(patient, 0) == kind)
-        # What is due to each use in whole patients; who is left over evens out the whole.
+    share = {use: part / sum(shares) for use, part in zip(USES, shares, strict=True)}
+    without_use = [patient for patient in sorted(uses, key=lambda p: _rank(seed, p)) if not uses[patient]]
+    new_uses: dict[str, str] = {}
+    remaining: list[str] = []
+    for kind in sorted({kinds.get(patient, 0) for patient in without_use}, reverse=True):
+        patients = [patient for patient in without_use if kinds.get(patient, 0) == kind]
+        count = sum(kinds.get(patient, 0) == kind for patient in uses)
+        counts = Counter(use for patient, use in uses.items() if kinds.get(patient, 0) == kind)
+        # Each use gets its share rounded down; the remaining patients even out the whole split.
         for use in USES:
-            due = max(0, math.floor(share[use] * count + 1e-9) - held[use])
-            given |= dict.fromkeys(own[:due], use)
-            own = own[due:]
-        left += own
-    for patient in left:
-        uses = {**known, **given}
-        held = Counter(uses.values())
+            due = max(0, math.floor(share[use] * count + 1e-9) - counts[use])
+            new_uses |= dict.fromkeys(patients[:due], use)
+            patients = patients[due:]
+        remaining += patients
+    for patient in remaining:
+        present = {**uses, **new_uses}
+        counts = Counter(present.values())
         kind = kinds.get(patient, 0)
-        lacking = {use for use in USES if kind and not any(kinds.get(p, 0) == kind for p in uses if uses[p] == use)}
-        given[patient] = max(
-            USES, key=lambda use: (share[use] > 0, use in lacking, share[use] * len(known) - held[use])
+        without_kind = {*USES} - {use for p, use in present.items() if kinds.get(p, 0) == kind} if kind else set()
+        new_uses[patient] = max(
+            USES, key=lambda use: (share[use] > 0, use in without_kind, share[use] * len(uses) - counts[use])
         )
-    return _at_least_one_each(known, given, [use for use in USES if share[use] > 0])
+    return _fill_empty_uses(uses, new_uses, [use for use in USES if share[use] > 0])
 
 
-def _at_least_one_each(known: Mapping[str, str], given: dict[str, str], wanted: list[str]) -> dict[str, str]:
-    for use in wanted:
-        held = Counter([*known.values(), *given.values()])
-        if held[use]:
+def _fill_empty_uses(uses: Mapping[str, str], new_uses: dict[str, str], required: list[str]) -> dict[str, str]:
+    for use in required:
+        counts = Counter([*uses.values(), *new_uses.values()])
+        if counts[use]:
             continue
-        # The last use first, so that training is the last to go without.
-        givers = [p for p in given if held[given[p]] > 1 or wanted.index(given[p]) > wanted.index(use)]
-        if givers:
-            most = max(givers, key=lambda p: (held[given[p]], wanted.index(given[p])))
-            given[most] = use
-    return given
+        # The last use gives first, so that training is the last to lose its only patient.
+        donors = [p for p in new_uses if counts[new_uses[p]] > 1 or required.index(new_uses[p]) > required.index(use)]
+        if donors:
+            donor = max(donors, key=lambda p: (counts[new_uses[p]], required.index(new_uses[p])))
+            new_uses[donor] = use
+    return new_uses
 
 
-def _draw(seed: int, patient: str) -> str:
+def _rank(seed: int, patient: str) -> str:
     return hashlib.sha256(f"{seed}:{patient}".encode("utf-8", "surrogateescape")).hexdigest()

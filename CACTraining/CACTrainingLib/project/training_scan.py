@@ -1,4 +1,4 @@
-"""One scan that can be trained on: its files, and what is known of its calcium."""
+"""Describe a scan to train on: its files and the truth about its calcium."""
 
 from __future__ import annotations
 
@@ -12,21 +12,28 @@ from CACScoringLib.models import preprocessing
 
 CACHE_VERSION = 3
 KINDS = ("clean", "distractor", "coronary")
-"""A scan without calcium; one whose calcium is not coronary; one with coronary calcium."""
+"""Kinds of scans: without calcium; with non-coronary calcium only; with coronary calcium."""
 
 
 class DataError(CTError):
-    """The training data are missing, unfit, or too few. The message says what to do."""
+    """The training data are missing, unsuitable, or too few. The message says what to do."""
 
 
 @dataclass(frozen=True)
 class TrainingScan:
-    """One scan that can be trained on.
+    """Scan to train on.
 
-    ct: image file or DICOM folder; series: of the folder, as `read_ct` takes it. kind: one of KINDS; "clean" also where
-    nothing is known. heart_label: the heart's value in the mask, None for any but 0. heart_known: whether the mask is
-    the heart's outline and not only what lungs or a network proposed. use: "training", "validation" or "test" where a
-    project stores one.
+    Attributes:
+        ct: Image file or DICOM folder.
+        heart: Mask of the heart.
+        patient: Patient of the scan.
+        kind: One of KINDS; "clean" also if its calcium is unknown.
+        truth: File with the slices' labels, in the format of digital patients.
+        calcium_map: True calcium map.
+        heart_label: Label of the heart in the mask; None for any label but 0.
+        heart_known: True if the heart was outlined or simulated, and not only proposed.
+        series: Series of a DICOM folder, as in `read_ct`.
+        use: "training", "validation" or "test" if a project stores it.
     """
 
     ct: Path
@@ -41,9 +48,9 @@ class TrainingScan:
     use: str = ""
 
     def shows_calcium(self) -> bool:
-        """True if coronary calcium is visible in any slice, as its truth says.
+        """True if coronary calcium is visible in any slice, by its truth.
 
-        Raises DataError without a truth, and where slices without a label leave it open.
+        Raises DataError without a truth, or if unlabelled slices leave it open.
         """
         labels = [] if self.truth is None else [label["visible"] for label in read_truth(self.truth)["slices"]]
         if not any(labels) and (self.truth is None or None in labels):
@@ -51,20 +58,20 @@ class TrainingScan:
         return any(labels)
 
     def fingerprint(self) -> str:
-        """Changes when a file of the scan does, or the way it is prepared."""
+        """Return a hash that changes with the scan's files and with their preparation."""
         parts: list[object] = [CACHE_VERSION, preprocessing.VERSION, self.heart_label, self.series]
         for path in (self.ct, self.heart, self.truth, self.calcium_map):
             if path is not None:
                 files = [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]
                 for file in files:
                     stat = file.stat()
-                    # A folder's own size and time change when something hidden comes and goes in it.
+                    # A folder's size and time also change with hidden files.
                     parts += [str(file.resolve())] + ([] if file.is_dir() else [stat.st_size, stat.st_mtime_ns])
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
 def read_truth(path: Path) -> dict:
-    """A truth.json as it is. Raises DataError when it is none."""
+    """Read a truth.json. Raises DataError if it is not one."""
     try:
         truth = json.loads(path.read_text(encoding="utf-8"))
         if not all("k" in s and s["visible"] in (True, False, None) for s in truth["slices"]):
@@ -78,14 +85,14 @@ def read_truth(path: Path) -> dict:
 
 
 def kind_of(truth: dict) -> str:
-    """Kind of a scan, one of KINDS, by its truth."""
+    """Return the kind of a scan, one of KINDS, by its truth."""
     if truth.get("mass_mg") or any(s["visible"] for s in truth["slices"]):
         return "coronary"
     return "distractor" if truth.get("distractors") else "clean"
 
 
 def scan_in(truth_path: Path) -> TrainingScan:
-    """The scan whose files lie beside a truth.json. Raises DataError when the heart's mask is missing."""
+    """Return the scan with files beside a truth.json. Raises DataError if the heart's mask is missing."""
     folder = truth_path.parent
     truth = read_truth(truth_path)
     heart, calcium = folder / "heart.nii.gz", folder / "calcium_map.nii.gz"

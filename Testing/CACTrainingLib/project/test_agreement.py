@@ -1,4 +1,4 @@
-"""How well annotators agree, on answers known on paper and by other libraries."""
+"""Test the agreement of annotators against values by hand and by scikit-learn."""
 
 import json
 import math
@@ -17,14 +17,14 @@ LETTERS = {"V": SliceLabel.VISIBLE, "N": SliceLabel.NOT_VISIBLE, "U": SliceLabel
 
 
 def make_project(folder, patients):
-    """A scan per entry, of these patients."""
+    """Make a project with one scan per entry of `patients`."""
     project = Project.create(folder / "project")
-    new = []
+    new_scans = []
     for n, patient in enumerate(patients):
         ct = folder / f"scan{n}.nii"
         write_ct(ct, n)
-        new.append(NewScan(f"scan{n}", patient, ct))
-    assert len(project.add(new).added) == len(patients)
+        new_scans.append(NewScan(f"scan{n}", patient, ct))
+    assert len(project.add(new_scans).added) == len(patients)
     return project
 
 
@@ -34,7 +34,7 @@ def project(tmp_path):
 
 
 def label(project, scan_id, annotator, letters, first=0):
-    """Labels of slices one by one; a dot for none."""
+    """Label slices one by one; a dot skips a slice."""
     slices = slice_annotations(project, scan_id, annotator)
     for k, letter in enumerate(letters, first):
         if letter != ".":
@@ -42,16 +42,16 @@ def label(project, scan_id, annotator, letters, first=0):
 
 
 def box(*bounds, label_value=1, spacing=1.0):
-    """A label map of 8×8×8 voxels with a box [k, j, i] in it; empty without bounds."""
+    """Make a label map of 8×8×8 voxels with a box [k, j, i]; empty without bounds."""
     array = np.zeros((8, 8, 8), np.uint8)
     if bounds:
-        array[tuple(slice(*own) for own in bounds)] = label_value
+        array[tuple(slice(*bounds_on_axis) for bounds_on_axis in bounds)] = label_value
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((spacing,) * 3)
     return image
 
 
-def test_kappa_of_slices_that_both_are_sure_of(project):
+def test_kappa_ignores_unsure_slices(project):
     label(project, "0001", "Anna", "VVVVNNNNU.VN")
     label(project, "0001", "Ben", "VVVNNNNVVVU.")
     (row,), warnings = agreement(project)
@@ -64,32 +64,32 @@ def test_kappa_of_slices_that_both_are_sure_of(project):
     assert warnings == ()
 
 
-def test_all_scans_together_as_scikit_learn_has_it_with_an_interval_over_patients(tmp_path):
+def test_kappa_over_all_scans_equals_scikit_learn_with_an_interval_over_patients(tmp_path):
     project = make_project(tmp_path, [f"p{n // 2}" for n in range(16)])
     generator = np.random.default_rng(3)
-    both = []
+    labels = []
     for scan in project.scans:
         first = generator.random(10) < 0.4
         second = first ^ (generator.random(10) < 0.2)
-        both.append((first, second))
-        for annotator, own in (("Anna", first), ("Ben", second)):
-            label(project, scan.id, annotator, np.where(own, "V", "N"))
+        labels.append((first, second))
+        for annotator, is_visible in (("Anna", first), ("Ben", second)):
+            label(project, scan.id, annotator, np.where(is_visible, "V", "N"))
     (row,), _ = agreement(project)
-    first, second = (np.concatenate(own) for own in zip(*both, strict=True))
+    first, second = (np.concatenate(part) for part in zip(*labels, strict=True))
     assert row.slices == 160
     assert row.kappa.value == pytest.approx(cohen_kappa_score(first, second))
     assert row.same.value == pytest.approx((first == second).mean())
     for estimate in (row.kappa, row.same):
         assert estimate.low < estimate.value < estimate.high
         assert estimate.n == 160
-    # Slices of many patients drawn by whole patients: about the interval of independent slices here.
+    # Resampling patients gives about the interval of independent slices here.
     error = math.sqrt(row.same.value * (1 - row.same.value) / 160)
     assert (row.same.high - row.same.low) / 2 == pytest.approx(1.96 * error, rel=0.5)
-    (one,), _ = agreement(project, ["0001"])
-    assert one.slices == 10
+    (first_scan,), _ = agreement(project, ["0001"])
+    assert first_scan.slices == 10
 
 
-def test_dice_of_what_is_labelled_at_all(project):
+def test_dice_ignores_arteries_and_empty_pairs(project):
     write_mask(project, "0001", "Anna", "regions", box((0, 4), (0, 4), (0, 4), label_value=2))
     write_mask(project, "0001", "Ben", "regions", box((2, 6), (0, 4), (0, 4), label_value=3))
     write_mask(project, "0001", "Anna", "heart", box((0, 8), (0, 8), (0, 4)))
@@ -126,7 +126,7 @@ def test_every_pair_is_compared_and_the_truth_comes_last(tmp_path):
     assert warnings == ()
 
 
-def test_what_cannot_be_compared_is_doubted_and_the_rest_is_compared(tmp_path):
+def test_incomparable_masks_are_reported_and_skipped(tmp_path):
     project = make_project(tmp_path, ["p", "q", "r"])
     for scan_id in ("0001", "0002"):
         label(project, scan_id, "Anna", "VN")

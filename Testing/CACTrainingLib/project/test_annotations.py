@@ -1,4 +1,4 @@
-"""Annotations: kept with every key press, read back whole, and never lost by what goes wrong."""
+"""Test annotations: saved with every key press, read back unchanged, and not lost by errors."""
 
 import json
 import os
@@ -40,12 +40,12 @@ def project(tmp_path):
     return project
 
 
-def again(slices: SliceAnnotations) -> SliceAnnotations:
+def reopened(slices: SliceAnnotations) -> SliceAnnotations:
     return SliceAnnotations(slices.file)
 
 
 def label_map(*voxels: int, shape: tuple[int, int, int] = (4, 5, 6)) -> sitk.Image:
-    """Voxels of label 2, by their place in the array."""
+    """Make a label map with label 2 at flat indices."""
     array = np.zeros(shape, np.uint8)
     array.ravel()[list(voxels)] = 2
     image = sitk.GetImageFromArray(array)
@@ -55,14 +55,14 @@ def label_map(*voxels: int, shape: tuple[int, int, int] = (4, 5, 6)) -> sitk.Ima
 
 
 class TestSlices:
-    def test_what_is_said_is_there_at_once_for_others(self, slices):
+    def test_labels_are_visible_to_other_programs_at_once(self, slices):
         slices.set(12, VISIBLE, 1.234)
         slices.set(13, NOT_VISIBLE)
         slices.set(12, UNSURE, 0.5)
-        found = again(slices)
-        assert found.labels == slices.labels == {12: UNSURE, 13: NOT_VISIBLE}
-        assert found.seconds == slices.seconds == {12: 0.5}
-        assert found.warnings == ()
+        reread = reopened(slices)
+        assert reread.labels == slices.labels == {12: UNSURE, 13: NOT_VISIBLE}
+        assert reread.seconds == slices.seconds == {12: 0.5}
+        assert reread.warnings == ()
 
     @pytest.mark.parametrize("reopen", [False, True])
     def test_several_undos_go_back_step_by_step(self, slices, reopen):
@@ -71,26 +71,26 @@ class TestSlices:
             states.append((dict(slices.labels), dict(slices.seconds)))
             slices.set(k, label, seconds)
         for k in (1, 1, 2, 1):
-            slices = again(slices) if reopen else slices
+            slices = reopened(slices) if reopen else slices
             assert slices.undo() == k
             assert (slices.labels, slices.seconds) == states.pop()
-            assert again(slices).labels == slices.labels
+            assert reopened(slices).labels == slices.labels
         assert not slices.can_undo
         assert slices.undo() is None
 
     @pytest.mark.parametrize("rest", [b'{"k": 3, "label": "vis', b'{"k": 3, "label": "visible"}', b"\0" * 40])
-    def test_a_torn_last_line_is_left_out_and_then_cut_off(self, slices, rest):
+    def test_a_torn_last_line_is_left_out_and_then_cut_off(self, slices, torn_line):
         slices.set(1, VISIBLE)
         slices.set(2, VISIBLE)
         with slices.file.open("ab") as file:
-            file.write(rest)
-        torn = again(slices)
+            file.write(torn_line)
+        torn = reopened(slices)
         assert torn.labels == {1: VISIBLE, 2: VISIBLE}
         assert "the last" in torn.warnings[0]
-        assert slices.file.read_bytes().endswith(rest)
+        assert slices.file.read_bytes().endswith(torn_line)
         torn.set(4, UNSURE)
-        assert again(slices).labels == {1: VISIBLE, 2: VISIBLE, 4: UNSURE}
-        assert again(slices).warnings == ()
+        assert reopened(slices).labels == {1: VISIBLE, 2: VISIBLE, 4: UNSURE}
+        assert reopened(slices).warnings == ()
 
     @pytest.mark.parametrize(
         "line",
@@ -112,23 +112,23 @@ class TestSlices:
         lines = slices.file.read_bytes().splitlines()
         lines[1] = line
         slices.file.write_bytes(b"\n".join([*lines, b""]))
-        damaged = again(slices)
+        damaged = reopened(slices)
         assert damaged.labels == {1: VISIBLE, 3: VISIBLE}
         assert "left out: 2." in damaged.warnings[0]
         assert str(slices.file) in damaged.warnings[0]
         assert [damaged.undo(), damaged.undo(), damaged.undo()] == [3, 1, None]
 
     def test_two_windows_of_one_annotator_do_not_overwrite_each_other(self, slices):
-        other = again(slices)
+        second_window = reopened(slices)
         slices.set(1, VISIBLE)
-        other.set(2, UNSURE)
-        assert other.labels == {1: VISIBLE, 2: UNSURE}
+        second_window.set(2, UNSURE)
+        assert second_window.labels == {1: VISIBLE, 2: UNSURE}
         assert slices.undo() == 2
-        assert again(slices).labels == slices.labels == {1: VISIBLE}
+        assert reopened(slices).labels == slices.labels == {1: VISIBLE}
 
 
 class TestFullDisk:
-    """The system itself refuses: a file may not become larger than so many bytes."""
+    """Simulate a full disk by the system's limit of file sizes."""
 
     pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a limit of file sizes")
     PROGRAM = """
@@ -147,7 +147,7 @@ project = Project.open(sys.argv[1])
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
     def test_a_label_that_does_not_fit_changes_nothing(self, project):
-        """In the middle of a line."""
+        """The disk is full in the middle of a line."""
         code = """
 slices = slice_annotations(project, "0001", "Anna")
 for k in range(5):
@@ -183,15 +183,15 @@ except AnnotationError as error:
 
 class TestMasks:
     @pytest.mark.parametrize("kind", ["regions", "heart"])
-    def test_they_come_back_with_their_geometry(self, project, kind):
+    def test_masks_are_read_back_with_their_geometry(self, project, kind):
         assert read_mask(project, "0001", "Anna", kind) is None
         image = label_map(3, 50)
         write_mask(project, "0001", "Anna", kind, image)
-        found = read_mask(project, "0001", "Anna", kind)
-        assert found.GetPixelID() == sitk.sitkUInt8
-        assert (sitk.GetArrayFromImage(found) == sitk.GetArrayFromImage(image)).all()
+        mask = read_mask(project, "0001", "Anna", kind)
+        assert mask.GetPixelID() == sitk.sitkUInt8
+        assert (sitk.GetArrayFromImage(mask) == sitk.GetArrayFromImage(image)).all()
         for geometry in ("GetSpacing", "GetOrigin", "GetDirection"):
-            assert getattr(found, geometry)() == pytest.approx(getattr(image, geometry)())
+            assert getattr(mask, geometry)() == pytest.approx(getattr(image, geometry)())
 
 
 class TestAnnotators:
@@ -203,7 +203,7 @@ class TestAnnotators:
         "name",
         ["", "..", "../x", "a\\b", "Änna", "x" * 41, "Truth", "con", "NUL.txt", "Anna.", "-a", ".hidden", "a:b"],
     )
-    def test_others_are_refused_with_what_is_allowed(self, project, name):
+    def test_unsuitable_names_are_refused_with_the_rule(self, project, name):
         with pytest.raises(ProjectError, match=r"letters .*digits"):
             check_annotator(name)
         with pytest.raises(ProjectError):
@@ -217,7 +217,7 @@ class TestAnnotators:
         assert set(slice_annotations(project, "0001", "anna").labels) == {3, 4}
 
 
-def test_what_the_truth_does_not_know_has_no_label(project):
+def test_unknown_slices_of_the_truth_have_no_label(project):
     slices = [{"k": 4, "visible": True}, {"k": 5, "visible": False}, {"k": 6, "visible": None}]
     truth, ct = project.folder / "truth.json", project.folder / "digital.nii.gz"
     truth.write_text(json.dumps({"slices": slices}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A project's folder: made, filled, changed, moved, damaged and opened again."""
+"""Test a project's folder: creation, scans, uses, moved scans, damage, and concurrent programs."""
 
 import errno
 import json
@@ -38,14 +38,14 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def three(data: Path) -> list[NewScan]:
+def three_scans(data: Path) -> list[NewScan]:
     return [NewScan(f"scan{n}", f"patient {n // 2}", data / f"scan{n}.nii.gz") for n in range(3)]
 
 
 @pytest.fixture
 def project(tmp_path, data):
     project = Project.create(tmp_path / "project", "Trial")
-    assert not project.add(three(data)).failed
+    assert not project.add(three_scans(data)).failed
     return project
 
 
@@ -77,7 +77,7 @@ class TestMakingAndOpening:
             ('{"schema": "cac-project/1", "name": 1}', "cannot be used"),
         ],
     )
-    def test_another_or_damaged_project_file_is_told_and_left(self, project, text, message):
+    def test_foreign_or_damaged_project_file_is_reported_and_unchanged(self, project, text, message):
         file = project.folder / "project.json"
         file.write_text(text, encoding="utf-8")
         with pytest.raises(ProjectError, match=message) as error:
@@ -86,18 +86,18 @@ class TestMakingAndOpening:
         assert file.read_text(encoding="utf-8") == text
 
     @pytest.mark.parametrize("held", [None, b"", b"id,name\0\0\0"])
-    def test_a_lost_list_of_scans_is_taken_from_its_backup(self, project, held):
+    def test_a_lost_list_of_scans_is_taken_from_its_backup(self, project, content):
         file = project.folder / "scans.csv"
         file.unlink()
-        if held is not None:
-            file.write_bytes(held)
+        if content is not None:
+            file.write_bytes(content)
         opened = Project.open(project.folder)
         assert [scan.id for scan in opened.scans] == ["0001", "0002"]
         assert "last change" in opened.warnings[0]
         opened.set_use({"patient 0": "test"})
         assert Project.open(project.folder).warnings == ()
         broken = [path.read_bytes() for path in project.folder.glob("scans.broken-*.csv")]
-        assert broken == ([] if held is None else [held])
+        assert broken == ([] if content is None else [content])
 
     @pytest.mark.parametrize(
         ("old", "new", "message"),
@@ -131,12 +131,12 @@ class TestMakingAndOpening:
 class TestAdding:
     def test_a_scan_is_added_once_whatever_its_name(self, project, data, tmp_path):
         copy = shutil.copy(data / "scan1.nii.gz", tmp_path / "copy.nii.gz")
-        result = project.add([NewScan("copy", "another", Path(copy)), three(data)[0]])
+        result = project.add([NewScan("copy", "another", Path(copy)), three_scans(data)[0]])
         assert result.duplicates == (("copy", "0002"), ("scan0", "0001"))
         assert result.added == ()
         assert len(Project.open(project.folder).scans) == 3
 
-    def test_one_that_fails_stops_no_other(self, project, data, tmp_path):
+    def test_failing_scans_do_not_stop_the_others(self, project, data, tmp_path):
         def broken():
             raise CTError("the labels are of another scan")
 
@@ -159,10 +159,10 @@ class TestAdding:
 
     @pytest.mark.parametrize("kind", ["gzip", "DICOM", "slices"])
     def test_a_truncated_scan_is_not_added(self, project, tmp_path, kind):
-        whole = write_ct(tmp_path / "whole" / "a.nii.gz", 21)
+        complete_ct = write_ct(tmp_path / "whole" / "a.nii.gz", 21)
         if kind == "gzip":
             ct = tmp_path / "half.nii.gz"
-            ct.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+            ct.write_bytes(complete_ct.read_bytes()[: complete_ct.stat().st_size // 2])
         else:
             ct = tmp_path / "series"
             write_series(ct, chest_hu(seed=21))
@@ -172,16 +172,16 @@ class TestAdding:
             else:
                 for path in paths:
                     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        result = project.add([NewScan("half", "p", ct), NewScan("whole", "q", whole)])
+        result = project.add([NewScan("half", "p", ct), NewScan("whole", "q", complete_ct)])
         assert [name for name, _ in result.failed] == ["half"]
         assert [scan.name for scan in result.added] == ["whole"]
 
     def test_names_are_kept_exactly_even_those_that_spreadsheets_run(self, project, tmp_path):
         names = ["=1+1", "+49", "-3", "@home", 'say "ja"', "a,b", "Ünal; B", "  ".join("ab"), "007"]
-        new = [NewScan(name, name, write_ct(tmp_path / f"{n}.nii.gz", 50 + n)) for n, name in enumerate(names)]
-        project.add(new)
-        again = Project.open(project.folder).scans[3:]
-        assert [scan.name for scan in again] == names == [scan.patient for scan in again]
+        new_scans = [NewScan(name, name, write_ct(tmp_path / f"{n}.nii.gz", 50 + n)) for n, name in enumerate(names)]
+        project.add(new_scans)
+        reread = Project.open(project.folder).scans[3:]
+        assert [scan.name for scan in reread] == names == [scan.patient for scan in reread]
 
     def test_paths_inside_the_project_are_relative(self, project):
         ct = write_ct(project.folder / "cts" / "own.nii.gz", 7)
@@ -201,14 +201,14 @@ class TestAdding:
         ct = write_ct(tmp_path / "known.nii.gz", 5)
         regions = sitk.ReadImage(ct) > 300
         labels = {2: SliceLabel.VISIBLE, 3: SliceLabel.UNSURE}
-        read = ImportedAnnotations("COCA readers", labels, regions, None)
-        project.add([NewScan("known", "p", ct, annotations=lambda: read)])
+        imported = ImportedAnnotations("COCA readers", labels, regions, None)
+        project.add([NewScan("known", "p", ct, annotations=lambda: imported)])
         assert annotators(project, "0004") == ["COCA readers"]
         slices = slice_annotations(project, "0004", "COCA readers")
         assert slices.labels == labels
         assert not slices.can_undo
-        found = read_mask(project, "0004", "COCA readers", "regions")
-        assert (sitk.GetArrayFromImage(found) == sitk.GetArrayFromImage(regions)).all()
+        mask = read_mask(project, "0004", "COCA readers", "regions")
+        assert (sitk.GetArrayFromImage(mask) == sitk.GetArrayFromImage(regions)).all()
         assert read_mask(project, "0004", "COCA readers", "heart") is None
         assert [path.name for path in (project.folder / "scans").iterdir()] == ["0004"]
 
@@ -220,26 +220,26 @@ class TestAdding:
 
     def test_two_programs_add_at_once_and_nothing_is_lost(self, project, tmp_path):
         cts = [write_ct(tmp_path / f"{n}.nii.gz", 20 + n) for n in range(16)]
-        others = [Project.open(project.folder) for _ in range(4)]
+        programs = [Project.open(project.folder) for _ in range(4)]
         threads = [
-            threading.Thread(target=other.add, args=([NewScan(f"{n}", f"{n}", cts[n]) for n in range(m, 16, 4)],))
-            for m, other in enumerate(others)
+            threading.Thread(target=program.add, args=([NewScan(f"{n}", f"{n}", cts[n]) for n in range(m, 16, 4)],))
+            for m, program in enumerate(programs)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        found = Project.open(project.folder).scans
-        assert [scan.id for scan in found] == [f"{n:04d}" for n in range(1, 20)]
-        assert {scan.name for scan in found[3:]} == {f"{n}" for n in range(16)}
+        scans = Project.open(project.folder).scans
+        assert [scan.id for scan in scans] == [f"{n:04d}" for n in range(1, 20)]
+        assert {scan.name for scan in scans[3:]} == {f"{n}" for n in range(16)}
         project.reload()
-        assert project.scans == found
+        assert project.scans == scans
 
 
 class TestFullDisk:
     @pytest.fixture
     def full(self, monkeypatch):
-        """From now on nothing more can be written."""
+        """Fill the disk, so that nothing can be written."""
 
         def fill():
             def fsync(descriptor):
@@ -249,12 +249,12 @@ class TestFullDisk:
 
         return fill
 
-    def test_what_was_there_stays_and_the_message_says_what_to_do(self, project, tmp_path, full):
+    def test_project_stays_unchanged_and_the_message_names_the_remedy(self, project, tmp_path, full):
         before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
-        new = [NewScan("x", "p", write_ct(tmp_path / "x.nii.gz", 5))]
+        new_scans = [NewScan("x", "p", write_ct(tmp_path / "x.nii.gz", 5))]
         full()
         for change in (
-            lambda: project.add(new),
+            lambda: project.add(new_scans),
             lambda: project.set_use({"patient 0": "test"}),
             lambda: project.split(),
             lambda: project.remove("0001"),
@@ -270,39 +270,39 @@ class TestFullDisk:
     def test_a_program_that_was_killed_holds_nothing_up(self, project, monkeypatch):
         monkeypatch.setattr(project_files, "LOCK_SECONDS", 0.05)
         code = (
-            "import sys, time; from pathlib import Path; from CACTrainingLib.project.files import locked\n"
-            "with locked(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)"
+            "import sys, time; from pathlib import Path; from CACTrainingLib.project.files import project_lock\n"
+            "with project_lock(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)"
         )
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, "-c", code, str(project.folder)]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
-            assert other.stdout.readline() == "locked\n"
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout.readline() == "locked\n"
             with pytest.raises(ProjectWriteError, match="Another program"):
                 project.set_use({"patient 0": "test"})
-            other.kill()
+            holder.kill()
         project.set_use({"patient 0": "test"})
 
 
 class TestRemoving:
-    def test_a_scan_is_moved_with_all_that_was_said_of_it(self, project, data):
+    def test_a_scan_is_moved_with_its_annotations(self, project, data):
         slice_annotations(project, "0002", "Anna").set(3, SliceLabel.VISIBLE)
         project.remove("0002")
         assert [scan.id for scan in Project.open(project.folder).scans] == ["0001", "0003"]
-        (kept,) = (project.folder / "removed").glob("0002-*/annotators/Anna/slices.jsonl")
-        assert '"visible"' in kept.read_text(encoding="utf-8")
-        (row,) = project_files.read_table(kept.parents[2] / "scan.csv")
+        (journal,) = (project.folder / "removed").glob("0002-*/annotators/Anna/slices.jsonl")
+        assert '"visible"' in journal.read_text(encoding="utf-8")
+        (row,) = project_files.read_table(journal.parents[2] / "scan.csv")
         assert row.name == "scan1"
         assert not Project.open(project.folder).warnings
 
 
 class TestUses:
-    def test_all_scans_of_a_patient_get_it(self, project):
+    def test_all_scans_of_a_patient_get_its_use(self, project):
         project.set_use({"patient 0": "validation"})
         assert [scan.use for scan in Project.open(project.folder).scans] == ["validation", "validation", ""]
         project.set_use({"patient 0": ""})
         assert not any(scan.use for scan in project.scans)
 
-    def test_bad_ones_change_nothing(self, project):
+    def test_unknown_uses_and_patients_change_nothing(self, project):
         with pytest.raises(ProjectError, match="'tests' is not a use"):
             project.set_use({"patient 0": "tests"})
         with pytest.raises(ProjectError, match="no patient 'nobody'"):
@@ -312,21 +312,21 @@ class TestUses:
     def test_a_split_is_stored_and_kept(self, project, tmp_path):
         project.add([NewScan(f"{n}", f"new {n}", write_ct(tmp_path / f"{n}.nii.gz", 30 + n)) for n in range(3)])
         project.set_use({"patient 1": "test"})
-        given = project.split()
-        assert set(given) == {"patient 0", "new 0", "new 1", "new 2"}
+        new_uses = project.split()
+        assert set(new_uses) == {"patient 0", "new 0", "new 1", "new 2"}
         uses = {scan.patient: scan.use for scan in Project.open(project.folder).scans}
-        assert uses == {**given, "patient 1": "test"}
+        assert uses == {**new_uses, "patient 1": "test"}
         assert Counter(uses.values()) == {"training": 3, "validation": 1, "test": 1}
         assert project.split(seed=5) == {}
 
     def test_every_kind_gives_its_share(self):
         kinds = {f"p{n}": int(n < 10) for n in range(40)}
-        given = split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), 0, kinds)
+        uses = split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), 0, kinds)
         for kind, counts in ((1, (6, 2, 2)), (0, (18, 6, 6))):
-            found = Counter(use for patient, use in given.items() if kinds[patient] == kind)
-            assert tuple(found[use] for use in USES) == counts
-        assert given == split_patients(dict.fromkeys(reversed(kinds), ""), (60, 20, 20), 0, kinds)
-        assert given != split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), 1, kinds)
+            kind_counts = Counter(use for patient, use in uses.items() if kinds[patient] == kind)
+            assert tuple(kind_counts[use] for use in USES) == counts
+        assert uses == split_patients(dict.fromkeys(reversed(kinds), ""), (60, 20, 20), 0, kinds)
+        assert uses != split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), 1, kinds)
 
     @pytest.mark.parametrize("shares", [(0, 0, 0), (1, -0.1, 0.1), (1, float("nan"), 0), (0.5, 0.5)])
     def test_bad_shares_are_refused(self, shares):
@@ -337,11 +337,11 @@ class TestUses:
     @pytest.mark.parametrize("seed", range(5))
     def test_few_patients_with_calcium_are_in_validation_too(self, count, uses, seed):
         kinds = {f"p{n}": 2 if n < count else 1 for n in range(20)}
-        given = split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), seed, kinds)
-        assert {given[f"p{n}"] for n in range(count)} == set(uses.split())
-        assert Counter(given.values()) == {"training": 12, "validation": 4, "test": 4}
+        new_uses = split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), seed, kinds)
+        assert {new_uses[f"p{n}"] for n in range(count)} == set(uses.split())
+        assert Counter(new_uses.values()) == {"training": 12, "validation": 4, "test": 4}
 
-    def test_kinds_are_what_is_known_of_the_calcium(self, project, tmp_path):
+    def test_patient_kinds_follow_labels_and_truth(self, project, tmp_path):
         truth = tmp_path / "truth.json"
         slices = [{"k": 0, "visible": None}, {"k": 1, "visible": False}]
         truth.write_text(json.dumps({"slices": slices}), encoding="utf-8")
@@ -353,7 +353,7 @@ class TestUses:
 
 
 class TestMovedScans:
-    def test_they_are_missing_until_they_are_found_again(self, project, data):
+    def test_moved_scans_are_missing_until_relocated(self, project, data):
         moved = data.rename(data.with_name("elsewhere"))
         opened = Project.open(project.folder)
         assert [scan.id for scan in opened.missing()] == ["0001", "0002", "0003"]
@@ -363,14 +363,14 @@ class TestMovedScans:
         assert opened.missing() == Project.open(project.folder).missing() == []
         assert opened.scan("0001").ct == moved / "scan0.nii.gz"
 
-    def test_another_scan_in_its_place_changes_nothing(self, project, data):
+    def test_a_different_scan_at_the_new_path_changes_nothing(self, project, data):
         moved = data.rename(data.with_name("elsewhere"))
         write_ct(moved / "scan1.nii.gz", 77)
         with pytest.raises(ProjectError, match=r"1 of 3 .*nothing was changed: scan1 at .*scan1\.nii\.gz"):
             project.relocate(data, moved)
         assert len(Project.open(project.folder).missing()) == 3
 
-    @pytest.mark.skipif(os.name == "nt", reason="of a project that comes from Windows")
+    @pytest.mark.skipif(os.name == "nt", reason="the project comes from Windows")
     def test_a_project_from_another_system_finds_its_scans(self, project, data):
         file = project.folder / "scans.csv"
         text = file.read_text(encoding="utf-8").replace(data.as_posix(), "D:/scans")
@@ -382,7 +382,7 @@ class TestMovedScans:
 
 
 class TestContent:
-    def test_a_dicom_series_is_itself_whatever_its_files_are_called(self, tmp_path):
+    def test_hash_of_a_dicom_series_ignores_names_of_files(self, tmp_path):
         files = write_series(tmp_path / "a", chest_hu())
         (tmp_path / "b" / "deep").mkdir(parents=True)
         for n, file in enumerate(reversed(files)):

@@ -1,4 +1,4 @@
-"""A proposal is made from the CT alone, is whole or not there, and says where it comes from."""
+"""Test proposals: made from the CT alone, written atomically, with their source."""
 
 import json
 import shutil
@@ -20,8 +20,8 @@ from CACTrainingLib.project.proposals import propose, read_proposal
 
 
 @pytest.fixture(scope="module")
-def proposed(tmp_path_factory):
-    """A project with one digital scan, and its proposal by the bundled networks."""
+def project_and_proposal(tmp_path_factory):
+    """Project with one digital scan, and its proposal by the bundled networks."""
     folder = tmp_path_factory.mktemp("proposals")
     write_coarse(CALCIFIED, folder / "scan")
     project = Project.create(folder / "project")
@@ -30,9 +30,9 @@ def proposed(tmp_path_factory):
 
 
 @pytest.fixture
-def project(proposed, tmp_path):
-    """A copy, to be changed."""
-    shutil.copytree(proposed[0].folder, tmp_path / "project")
+def project(project_and_proposal, tmp_path):
+    """Copy of the project, to be changed."""
+    shutil.copytree(project_and_proposal[0].folder, tmp_path / "project")
     return Project.open(tmp_path / "project")
 
 
@@ -41,46 +41,47 @@ def _without_openvino(monkeypatch):
 
 
 @pytest.mark.long
-def test_bundled_networks_propose_heart_and_slices(proposed):
-    project, found = proposed
-    assert (found.heart_source, set(found.models)) == ("territories-compact", {"territories-compact", "slices-compact"})
-    heart = sitk.ReadImage(found.heart_file)
+def test_bundled_networks_propose_heart_and_slices(project_and_proposal):
+    project, proposal = project_and_proposal
+    assert proposal.heart_source == "territories-compact"
+    assert set(proposal.models) == {"territories-compact", "slices-compact"}
+    heart = sitk.ReadImage(proposal.heart_file)
     ct = sitk.ReadImage(project.scan("0001").ct)
     assert (heart.GetPixelID(), heart.GetSize(), heart.GetOrigin()) == (sitk.sitkUInt8, ct.GetSize(), ct.GetOrigin())
     true = sitk.GetArrayFromImage(sitk.ReadImage(project.scan("0001").truth.parent / "heart.nii.gz")) > 0
     inside = sitk.GetArrayFromImage(heart) > 0
     assert 2 * (true & inside).sum() / (true.sum() + inside.sum()) > 0.8
-    assert found.heart_slices == tuple(np.nonzero(inside.any((1, 2)))[0])
-    assert set(found.probabilities) == set(found.heart_slices)
-    assert all(0 <= p <= 1 for p in found.probabilities.values())
-    assert read_proposal(project, "0001") == found
-    assert sorted(p.name for p in found.heart_file.parent.iterdir()) == ["heart.nii.gz", "proposal.json"]
+    assert proposal.heart_slices == tuple(np.nonzero(inside.any((1, 2)))[0])
+    assert set(proposal.probabilities) == set(proposal.heart_slices)
+    assert all(0 <= p <= 1 for p in proposal.probabilities.values())
+    assert read_proposal(project, "0001") == proposal
+    assert sorted(p.name for p in proposal.heart_file.parent.iterdir()) == ["heart.nii.gz", "proposal.json"]
 
 
 @pytest.mark.long
 def test_without_openvino_the_lungs_show_the_heart(project, monkeypatch):
     _without_openvino(monkeypatch)
-    found = propose(project, "0001")
-    assert (found.heart_source, found.models, found.probabilities) == ("lungs", (), {})
-    assert any("openvino and safetensors, which are not installed" in warning for warning in found.warnings)
-    assert found.heart_slices
+    proposal = propose(project, "0001")
+    assert (proposal.heart_source, proposal.models, proposal.probabilities) == ("lungs", (), {})
+    assert any("openvino and safetensors, which are not installed" in warning for warning in proposal.warnings)
+    assert proposal.heart_slices
     with pytest.raises(ModelError, match="give no model"):
         propose(project, "0001", models=[find_model("slices").path])
 
 
 @pytest.mark.long
-def test_a_model_of_one_s_own(project, tmp_path):
+def test_a_user_model_replaces_the_bundled_one(project, tmp_path):
     card = untrained("slices", "mine", tmp_path / "models")
-    found = propose(project, "0001", "cpu", [card])
-    assert set(found.models) == {"territories-compact", "mine"}
-    facts = json.loads((found.heart_file.parent / "proposal.json").read_text(encoding="utf-8"))
+    proposal = propose(project, "0001", "cpu", [card])
+    assert set(proposal.models) == {"territories-compact", "mine"}
+    facts = json.loads((proposal.heart_file.parent / "proposal.json").read_text(encoding="utf-8"))
     assert {"name": "mine", "sha256": read_card(card).sha256} in facts["models"]
     with pytest.raises(ModelError, match="heart, territories, slices"):
         propose(project, "0001", "cpu", [untrained("decomposition", "map", tmp_path / "models")])
 
 
 @pytest.mark.long
-def test_scan_without_a_heart_is_told(tmp_path, monkeypatch):
+def test_scan_without_a_heart_is_refused(tmp_path, monkeypatch):
     project = Project.create(tmp_path / "project")
     project.add([NewScan("a", "a", write_scan(tmp_path / "a", 1, True, False) / "ct.nii.gz")])
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A project's scans become training scans with the labels of those who annotated them."""
+"""Test the conversion of a project's scans and annotations to training scans."""
 
 import json
 
@@ -14,14 +14,14 @@ from CACTrainingLib.project.training_scan import DataError
 
 @pytest.fixture
 def project(tmp_path):
-    """Scan 0001 is a digital patient's, 0002 and 0003 are anyone's; the CTs of all hold calcium in slices 3 and 4."""
+    """Project with a digital patient (0001) and two other scans; all CTs hold calcium in slices 3 and 4."""
     project = Project.create(tmp_path / "project")
-    new = []
+    new_scans = []
     for name, source in (("d", "digital"), ("a", "scan"), ("b", "scan")):
         folder = write_scan(tmp_path / name, name, True, False)
         truth = folder / "truth.json" if source == "digital" else None
-        new.append(NewScan(name, f"patient-{name}", folder / "ct.nii.gz", source=source, truth=truth))
-    assert len(project.add(new).added) == 3
+        new_scans.append(NewScan(name, f"patient-{name}", folder / "ct.nii.gz", source=source, truth=truth))
+    assert len(project.add(new_scans).added) == 3
     return project
 
 
@@ -43,15 +43,15 @@ def test_digital_patients_keep_their_truth(project, tmp_path):
 def test_labels_and_heart_of_an_annotator(project):
     label(project, "0002", "Ann", {3: YES, 4: UNSURE, 5: NO})
     outline(project, "0002", "Ann")
-    found = by_patient(training_scans(project, "ann"))
-    assert set(found) == {"d", "a"}
-    scan = found["a"]
+    scans = by_patient(training_scans(project, "ann"))
+    assert set(scans) == {"d", "a"}
+    scan = scans["a"]
     assert truth_of(scan) == {**dict.fromkeys(range(10)), 3: True, 5: False}
     assert (scan.kind, scan.heart_known, scan.calcium_map) == ("coronary", True, None)
     assert scan.heart.parent.name == "Ann"
 
 
-def test_an_annotator_s_word_on_a_digital_patient_takes_the_place_of_its_truth(project, tmp_path):
+def test_labels_of_an_annotator_replace_the_truth_of_a_digital_patient(project, tmp_path):
     label(project, "0001", "Ann", {3: NO})
     scan = by_patient(training_scans(project, "Ann"))["d"]
     assert truth_of(scan)[3] is False
@@ -60,17 +60,17 @@ def test_an_annotator_s_word_on_a_digital_patient_takes_the_place_of_its_truth(p
     assert truth_of(by_patient(training_scans(project))["d"])[3] is True
 
 
-def test_most_annotators_are_right():
-    said = [{1: YES, 2: YES, 3: NO, 4: YES, 5: UNSURE}, {1: YES, 2: NO, 3: NO, 4: UNSURE}, {1: NO, 3: UNSURE}]
-    assert consensus(said) == {1: True, 3: False}
+def test_consensus_is_the_majority():
+    readings = [{1: YES, 2: YES, 3: NO, 4: YES, 5: UNSURE}, {1: YES, 2: NO, 3: NO, 4: UNSURE}, {1: NO, 3: UNSURE}]
+    assert consensus(readings) == {1: True, 3: False}
 
 
-def test_scans_that_nothing_is_known_of_are_left_out(project, tmp_path):
+def test_scans_without_labels_and_heart_are_left_out(project, tmp_path):
     label(project, "0002", "Ann", {3: YES})  # without a heart
-    outline(project, "0003", "Ann")  # without labels: fit for the heart network
-    found = by_patient(training_scans(project))
-    assert set(found) == {"d", "b"}
-    assert set(truth_of(found["b"]).values()) == {None}
+    outline(project, "0003", "Ann")  # without labels, but usable for the heart network
+    scans = by_patient(training_scans(project))
+    assert set(scans) == {"d", "b"}
+    assert set(truth_of(scans["b"]).values()) == {None}
     (tmp_path / "d" / "ct.nii.gz").rename(tmp_path / "moved.nii.gz")
     assert set(by_patient(training_scans(project))) == {"b"}
     (tmp_path / "b" / "ct.nii.gz").unlink()
@@ -104,6 +104,6 @@ def test_project_is_trained_on_with_its_uses(project, tmp_path):
     assert len(data) == 4
     assert data.visible.sum() == 2
     assert set(data.index) == {4, 5, 10, 11}
-    # Also where the same scans lie in a cohort that is given too.
-    both = find_scans([project.folder, tmp_path / "d"])
-    assert {s.patient: s.use for s in both} == {s.patient: s.use for s in scans}
+    # Uses stay the same if a cohort with the same scans is added.
+    scans_of_both = find_scans([project.folder, tmp_path / "d"])
+    assert {s.patient: s.use for s in scans_of_both} == {s.patient: s.use for s in scans}

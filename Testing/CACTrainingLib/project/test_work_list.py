@@ -1,4 +1,4 @@
-"""The work list tells how far an annotator is, and which scan the classifier knows least of."""
+"""Test the work list: an annotator's progress, and its orders."""
 
 import pytest
 from annotated_project import NO, UNSURE, YES, label, mask, outline, write_proposal
@@ -31,8 +31,8 @@ def test_states(project, tmp_path):
     write_mask(project, "0005", "Ann", "regions", mask((3, 5, 5), 2))
     (tmp_path / "f" / "ct.nii.gz").unlink()
     items = work_list(project, "ann")
-    told = [(i.state, i.slices_done, i.slices, i.unsure, i.regions, i.heart) for i in items]
-    assert told == [
+    progress = [(i.state, i.slices_done, i.slices, i.unsure, i.regions, i.heart) for i in items]
+    assert progress == [
         ("done", 3, 3, 1, False, False),
         ("begun", 1, 3, 0, False, False),
         ("new", 0, 3, 0, False, False),
@@ -47,7 +47,7 @@ def test_states(project, tmp_path):
         work_list(project, "Ann", "best")
 
 
-def test_least_sure_first(project):
+def test_most_uncertain_scans_come_first(project):
     propose(project, "0001", {3: 0.01, 4: 0.99, 5: 0.02})
     propose(project, "0002", {3: 0.5, 4: 0.4, 5: 0.02})
     propose(project, "0003", {3: 0.5, 4: 0.5, 5: 0.5})
@@ -63,7 +63,7 @@ def test_least_sure_first(project):
     assert work_list(project, "Bob", "uncertain")[0].scan.id == "0003"
 
 
-def test_blind_order_is_one_s_own_and_stays(project):
+def test_blind_order_differs_by_annotator_and_stays(project):
     first = [item.scan.id for item in work_list(project, "Ann", "blind")]
     label(project, first[2], "Ann", {3: YES})
     assert [item.scan.id for item in work_list(Project.open(project.folder), "Ann", "blind")] == first

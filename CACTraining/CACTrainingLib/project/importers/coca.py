@@ -1,18 +1,17 @@
-"""COCA, Stanford AIMI's data set "Coronary Calcium and chest CTs", as scans with annotations.
+"""Import COCA, Stanford AIMI's data set "Coronary Calcium and chest CTs", as scans with annotations.
 
-Gated scans lie in `…/patient/N/SERIES/*.dcm`, their regions in `…/calcium_xml/N.xml`, property lists as OsiriX exports
-regions. Scans that are not gated lie in `…/deidentified_nongated/N/…` and have Agatston scores in a table beside the
-folders `N`, but no regions: scores.xlsx as published, or scores.csv in its place.
+Gated scans lie in `…/patient/N/SERIES/*.dcm`, their regions in `…/calcium_xml/N.xml`, property lists exported by
+OsiriX. Non-gated scans lie in `…/deidentified_nongated/N/…` and have no regions, but Agatston scores in a table beside
+the folders `N`: scores.xlsx as published, or scores.csv in its place.
 
-A region names its image twice: by points in mm, which say where it lies, and by ImageIndex, its place in the list that
-was on the reader's screen, which says so only where the list's order is known. So the points decide. In a property list
-without them ImageIndex 0 is the slice nearest to the feet: a published analysis of the gated release (449 scans, 6,232
-regions) found the index to be the place by rising z of ImagePositionPatient in all but a few scans, those of two series
-in one folder or of a series that was replaced, and the order of file names to be right in about half.
+A region has its position twice: as points in mm, and as ImageIndex, its place in the list on the reader's screen, whose
+order may be unknown. So the points decide. In a property list without points, ImageIndex 0 is the slice nearest to the
+feet: a published analysis of the gated release (449 scans, 6,232 regions) found the index to follow rising z of
+ImagePositionPatient in all but a few scans (two series in one folder, or a replaced series), and the order of file
+names in about half.
 
-This is read with pydicom and plistlib and not with the library amid, which knows COCA too: amid gives arrays without
-their place in the patient, and pip found no versions of its many requirements (scikit-image, pylidc, highdicom …)
-beside ours in minutes of searching.
+The library amid, which knows COCA too, is not used: it returns arrays without their place in the patient, and pip found
+no versions of its many requirements (scikit-image, pylidc, highdicom …) that go with ours.
 """
 
 from __future__ import annotations
@@ -46,28 +45,33 @@ ANNOTATOR = "COCA"
 REGIONS_FOLDER, PATIENTS_FOLDER, SCORES = "calcium_xml", "patient", "scores"
 
 MAX_XML_BYTES = 64 * 2**20
-"""A property list of one scan has less than a hundredth of this."""
+"""Largest accepted property list, more than a hundred times the usual size."""
 
 SAME_PLACE_MM = 3.0
-"""How far a point in pixels may lie from itself in mm: exporters differ by half a pixel."""
+"""Largest distance between a region's point in pixels and in mm; exporters differ by half a pixel."""
 
 PIXEL_CENTRE = 0.5
-"""OsiriX counts from the first pixel's corner, DICOM from its centre."""
+"""Offset in pixels of OsiriX, which counts from the first pixel's corner, from DICOM, which counts from its centre."""
 
-_NO_LIST = (ExpatError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
-"""What plistlib and looking into its result raise on files that are something else."""
+_PARSE_ERRORS = (ExpatError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+"""Errors raised by plistlib and by lookups in its result on other files."""
 
 
 class CocaError(CTError):
-    """A file of COCA cannot be used. The message says which and why."""
+    """A file of COCA cannot be used. The message names it and the reason."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A region that a reader outlined in one image.
+    """Region outlined by a reader in one image.
 
-    image_index: as in the file. pixels: [n, 2], (column, row) from the first pixel's corner. points_mm: [n, 3], LPS;
-    None where the file has none. Its Area is not read: in the published files it is .55 to .93 of the polygon's.
+    Its Area is not read, because in the published files it is .55 to .93 of the polygon's.
+
+    Attributes:
+        artery: Artery of the region.
+        image_index: Index of the image in the file.
+        pixels: Outline [n, 2], (column, row) from the first pixel's corner.
+        points_mm: Outline [n, 3] in mm, LPS, or None if the file has none.
     """
 
     artery: Artery
@@ -77,24 +81,26 @@ class Region:
 
 
 class CocaSeries(NamedTuple):
-    """A CT series of a COCA patient: its folder and its UID."""
+    """CT series of a COCA patient."""
 
     folder: Path
     uid: str | None
 
 
-def _named(kind: str, number: str, own: Sequence[CocaSeries], reads: Sequence[Callable | None]) -> list[NewScan]:
-    """The scans of a patient. reads: what reads the annotations of each."""
+def _new_scans(
+    kind: str, number: str, patient_series: Sequence[CocaSeries], readers: Sequence[Callable | None]
+) -> list[NewScan]:
+    """Return the scans of a patient. readers: Functions that read the annotations of each series."""
     patient = f"coca-{kind}-{number}"
-    names = [f"{patient}-{n}" for n in range(1, len(own) + 1)] if len(own) > 1 else [patient]
+    names = [f"{patient}-{n}" for n in range(1, len(patient_series) + 1)] if len(patient_series) > 1 else [patient]
     return [
-        NewScan(name, patient, one.folder, one.uid, "coca", annotations=read)
-        for name, one, read in zip(names, own, reads, strict=True)
+        NewScan(name, patient, series.folder, series.uid, "coca", annotations=reader)
+        for name, series, reader in zip(names, patient_series, readers, strict=True)
     ]
 
 
 def gated_place(folder: Path) -> tuple[Path, str] | None:
-    """The data set's folder and the patient's number, for a DICOM folder of a gated scan; None for others."""
+    """Return the data set's folder and the patient's number for a DICOM folder of a gated scan, or None."""
     for place in (folder, *folder.parents):
         if place.parent.name == PATIENTS_FOLDER and (place.parent.parent / REGIONS_FOLDER).is_dir():
             return place.parent.parent, place.name
@@ -102,7 +108,7 @@ def gated_place(folder: Path) -> tuple[Path, str] | None:
 
 
 def nongated_place(folder: Path) -> tuple[Path, str] | None:
-    """The folder with the scores and the patient's number, for a DICOM folder of a scan that is not gated; or None."""
+    """Return the folder of the scores and the patient's number for a DICOM folder of a non-gated scan, or None."""
     for place in (folder, *folder.parents):
         if place.name.isdecimal() and any(path.is_file() for path in _score_tables(place.parent)):
             return place.parent, place.name
@@ -110,42 +116,49 @@ def nongated_place(folder: Path) -> tuple[Path, str] | None:
 
 
 def _score_tables(folder: Path) -> tuple[Path, ...]:
-    """Possible tables of scores; the first that is there counts."""
+    """Return the possible tables of scores, by preference."""
     return folder / f"{SCORES}.csv", folder / f"{SCORES}.xlsx"
 
 
 def gated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple[list[NewScan], list[str]]:
-    """The gated scans below a data set's folder, with what their readers outlined; and doubts.
+    """Return the gated scans of a data set with their regions, and warnings.
 
-    series: by the patient's number. A scan whose regions are missing or cannot be attributed to it comes without.
+    series: Series by the patient's number. Scans whose regions are missing or cannot be attributed to a series
+    have no annotations.
     """
     scans, warnings = [], []
-    outlined = {path.stem: path for path in sorted((root / REGIONS_FOLDER).glob("*.xml"))}
-    for number, own in series.items():
-        chosen, regions = None, None
-        if number in outlined:
+    region_files = {path.stem: path for path in sorted((root / REGIONS_FOLDER).glob("*.xml"))}
+    for number, patient_series in series.items():
+        series_with_regions, regions = None, None
+        if number in region_files:
             try:
-                regions = read_regions(outlined[number])
-                chosen = outlined_series(regions, own, outlined[number])
+                regions = read_regions(region_files[number])
+                series_with_regions = outlined_series(regions, patient_series, region_files[number])
             except CTError as error:
                 warnings.append(f"Scan {number} of COCA comes without its regions: {error}")
-        reads = [partial(gated_annotations, one.folder, one.uid, regions) if one is chosen else None for one in own]
-        scans += _named("gated", number, own, reads)
-    if without := [number for number in series if number not in outlined]:
+        readers = [
+            partial(gated_annotations, candidate.folder, candidate.uid, regions)
+            if candidate is series_with_regions
+            else None
+            for candidate in patient_series
+        ]
+        scans += _new_scans("gated", number, patient_series, readers)
+    if without := [number for number in series if number not in region_files]:
         warnings.append(
             f"Gated scans of COCA without a file in {REGIONS_FOLDER} come without labels: {abbreviated_list(without)}."
         )
-    if lost := [number for number in outlined if number not in series]:
+    if without_scan := [number for number in region_files if number not in series]:
         warnings.append(
-            f"{len(lost)} files in {REGIONS_FOLDER} are of patients without a scan here: {abbreviated_list(lost)}."
+            f"{len(without_scan)} files in {REGIONS_FOLDER} are of patients without a scan here: "
+            f"{abbreviated_list(without_scan)}."
         )
     return scans, warnings
 
 
 def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple[list[NewScan], list[str]]:
-    """The scans that are not gated, and doubts. Where all scores are 0 no slice shows calcium; else nothing is known.
+    """Return the non-gated scans and warnings. A score of 0 labels all slices as not visible; others give no labels.
 
-    series: by the patient's number.
+    series: Series by the patient's number.
     """
     warnings, scores = [], {}
     table = next(path for path in _score_tables(root) if path.is_file())
@@ -154,10 +167,10 @@ def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tu
     except CocaError as error:
         warnings.append(str(error))
     scans = []
-    for number, own in series.items():
-        clean = scores.get(number) == 0
-        reads = [partial(clean_annotations, one.folder, one.uid) if clean else None for one in own]
-        scans += _named("nongated", number, own, reads)
+    for number, patient_series in series.items():
+        is_clean = scores.get(number) == 0
+        readers = [partial(clean_annotations, *scan_series) if is_clean else None for scan_series in patient_series]
+        scans += _new_scans("nongated", number, patient_series, readers)
     if unlabelled := [number for number in series if scores.get(number) != 0]:
         warnings.append(
             f"{len(unlabelled)} scans of COCA that are not gated have a calcium score above 0 or none, so they come "
@@ -167,28 +180,28 @@ def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tu
 
 
 def read_scores(path: Path) -> dict[str, float]:
-    """The highest of a scan's Agatston scores, by its number: of an artery or in total.
+    """Read the highest Agatston score of each scan, of an artery or in total, by the scan's number.
 
     path: CSV, or the first sheet of a workbook (.xlsx), with a header; the first column is the scan's number, with or
     without a letter after it. Raises CocaError.
     """
-    found = {}
+    scores = {}
     try:
         for name, *cells in score_rows(path)[1:]:
             values = [float(cell) for cell in cells if cell.strip()]
             if not all(0 <= value < math.inf for value in values):
                 raise ValueError(f"the scores of {printable(name)} are {printable(', '.join(cells))}")
             if values:
-                found[re.sub(r"\D*$", "", name.strip())] = max(values)
+                scores[re.sub(r"\D*$", "", name.strip())] = max(values)
     except (OSError, ValueError, TableError) as error:
         raise CocaError(f"{path} is not a table of scores ({error}). Download {SCORES}.xlsx again.") from error
-    return found
+    return scores
 
 
 def score_rows(path: Path) -> list[list[str]]:
-    """The table of scores line by line, heading first: CSV, or the first sheet of a workbook.
+    """Read the rows of a table of scores, header first, from CSV or the first sheet of a workbook.
 
-    Raises OSError, ValueError, TableError, and CocaError where openpyxl is missing.
+    Raises OSError, ValueError, TableError, and CocaError if openpyxl is missing.
     """
     if path.suffix != ".xlsx":
         return [cells for _, cells in read_cells(path)]
@@ -202,35 +215,35 @@ def score_rows(path: Path) -> list[list[str]]:
         try:
             sheet = load_workbook(file, read_only=True, data_only=True).worksheets[0]
             rows = [[_as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
-        except Exception as error:  # zip archives and XML of something else raise whatever openpyxl meets
+        except Exception as error:  # openpyxl raises all kinds of errors on other zip archives and XML
             raise ValueError(f"it cannot be read as a workbook: {type(error).__name__}: {error}") from error
     return [row for row in rows if any(cell.strip() for cell in row)]
 
 
 def _as_text(value: object) -> str:
-    """A cell's value; Excel stores whole numbers as floating point now and then."""
+    """Return a cell's value as text; Excel may store whole numbers as floating point."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return "" if value is None else str(value)
 
 
 def clean_annotations(ct: Path, series: str | None) -> ImportedAnnotations:
-    """No slice of a scan shows calcium. Raises CTError when the scan cannot be read."""
+    """Label all slices of a scan as not visible. Raises CTError if the scan cannot be read."""
     count = read_ct(ct, series).image.GetSize()[2]
     return ImportedAnnotations(ANNOTATOR, dict.fromkeys(range(count), SliceLabel.NOT_VISIBLE))
 
 
 def gated_annotations(ct: Path, series: str | None, regions: Sequence[Region]) -> ImportedAnnotations:
-    """Regions on the grid of a scan; its slices with one show calcium, all others do not.
+    """Draw regions on the grid of a scan; label its slices as visible or not visible by them.
 
-    A pixel belongs to a region when its centre lies inside, or the outline runs through it. Raises CocaError when a
-    region does not lie on the scan, and CTError when that cannot be read.
+    A pixel belongs to a region if its centre lies inside, or the outline runs through it. Raises CocaError if a region
+    does not lie on the scan, and CTError if the scan cannot be read.
     """
     image = read_ct(ct, series).image
     labels = np.zeros(image.GetSize()[::-1], np.uint8)
     for region, points_mm in zip(regions, place_regions(regions, _slices(ct, series)), strict=True):
         outline = np.array([image.TransformPhysicalPointToContinuousIndex(point) for point in points_mm])
-        # A point on the border of two pixels belongs to the one after it, whatever rounding has made of the border.
+        # 1e-6: a point on the border of two pixels belongs to the second one, despite rounding.
         pixels = np.floor(outline + PIXEL_CENTRE + 1e-6).astype(int)
         if (pixels < 0).any() or (pixels >= image.GetSize()).any():
             width, height, _ = image.GetSize()
@@ -239,18 +252,18 @@ def gated_annotations(ct: Path, series: str | None, regions: Sequence[Region]) -
                 f"{ct}. The file of regions is of another scan."
             )
         k = int(np.bincount(pixels[:, 2]).argmax())
-        labels[k][_filled(pixels[:, :2], labels.shape[:0:-1])] = region.artery
+        labels[k][_fill_outline(pixels[:, :2], labels.shape[:0:-1])] = region.artery
     on_grid = sitk.GetImageFromArray(labels)
     on_grid.CopyInformation(image)
-    shown = labels.any((1, 2))
-    slices = {k: SliceLabel.VISIBLE if shows else SliceLabel.NOT_VISIBLE for k, shows in enumerate(shown.tolist())}
+    has_region = labels.any((1, 2))
+    slices = {k: SliceLabel.VISIBLE if shows else SliceLabel.NOT_VISIBLE for k, shows in enumerate(has_region.tolist())}
     return ImportedAnnotations(ANNOTATOR, slices, on_grid)
 
 
 def read_regions(path: Path) -> list[Region]:
-    """The regions of a property list, without its placeholders for arteries free of calcium (no points, or no area).
+    """Read the regions of a property list, without placeholders for arteries free of calcium (no points, or no area).
 
-    Raises CocaError when it is none, or an artery's name is unknown.
+    Raises CocaError if it is not a list of regions, or an artery's name is unknown.
     """
     try:
         if path.stat().st_size > MAX_XML_BYTES:
@@ -259,11 +272,11 @@ def read_regions(path: Path) -> list[Region]:
             content = plistlib.load(file, fmt=plistlib.FMT_XML)
         regions = []
         for image in content["Images"]:
-            outlined = [roi for roi in image["ROIs"] if roi["Point_px"] and roi.get("Area") != 0]
-            regions += [_region(roi, int(image["ImageIndex"])) for roi in outlined]
+            outlines = [roi for roi in image["ROIs"] if roi["Point_px"] and roi.get("Area") != 0]
+            regions += [_region(roi, int(image["ImageIndex"])) for roi in outlines]
     except OSError as error:
         raise CocaError(f"{path.name} cannot be opened ({error.strerror}).") from error
-    except _NO_LIST as error:
+    except _PARSE_ERRORS as error:
         raise CocaError(
             f"{path.name} is not a list of regions ({type(error).__name__}: {printable(str(error))}). Download it "
             "again."
@@ -272,9 +285,9 @@ def read_regions(path: Path) -> list[Region]:
 
 
 def place_regions(regions: Sequence[Region], slices: Sequence[DicomSlice]) -> list[np.ndarray]:
-    """The regions' points: mm, LPS, [n, 3] each, within one of the slices.
+    """Return the regions' outlines in mm, LPS, [n, 3] each, in the plane of a slice.
 
-    slices: of one series, in any order. Raises CocaError when a region is not on this series.
+    slices: Slices of one series, in any order. Raises CocaError if a region is not on this series.
     """
     planes = sorted(map(_Plane.of, slices), key=lambda plane: plane.origin[2])
     positions = np.array([plane.origin @ planes[0].normal for plane in planes])
@@ -284,24 +297,24 @@ def place_regions(regions: Sequence[Region], slices: Sequence[DicomSlice]) -> li
 
 
 def _place_region(region: Region, planes: Sequence[_Plane], positions: np.ndarray, half_gap: float) -> np.ndarray:
-    where = f"The region in image {region.image_index}"
+    place = f"The region in image {region.image_index}"
     if region.points_mm is None:
         if region.image_index >= len(planes):
-            raise CocaError(f"{where} is beyond the {len(planes)} slices of the series: it is of another scan.")
+            raise CocaError(f"{place} is beyond the {len(planes)} slices of the series: it is of another scan.")
         return planes[region.image_index].points(region.pixels)
     heights = region.points_mm @ planes[0].normal
     nearest = int(np.abs(positions - heights.mean()).argmin())
     if np.abs(positions[nearest] - heights).max() > half_gap:
         raise CocaError(
-            f"{where} lies at {heights.mean():.1f} mm, where the series has no slice (it has {len(planes)} from "
+            f"{place} lies at {heights.mean():.1f} mm, where the series has no slice (it has {len(planes)} from "
             f"{positions.min():.1f} to {positions.max():.1f} mm). The file of regions is of another series."
         )
     points = planes[nearest].points(region.pixels)
-    off = np.linalg.norm(points - region.points_mm, axis=1).max()
-    if off > SAME_PLACE_MM + half_gap:
+    error_mm = np.linalg.norm(points - region.points_mm, axis=1).max()
+    if error_mm > SAME_PLACE_MM + half_gap:
         raise CocaError(
-            f"{where} lies {off:.0f} mm from where its pixels are in the series. The file of regions is of another "
-            "series."
+            f"{place} lies {error_mm:.0f} mm from where its pixels are in the series. The file of regions is of "
+            "another series."
         )
     return points
 
@@ -327,14 +340,14 @@ class _Plane(NamedTuple):
 
 
 def outlined_series(regions: Sequence[Region], series: Sequence[CocaSeries], xml: Path) -> CocaSeries:
-    """The series that the regions were outlined on. Raises CocaError if that is unknown."""
+    """Return the series on which the regions were outlined. Raises CocaError if it is not unique."""
     if len(series) == 1:
         return series[0]
     fitting = []
-    for one in series:
+    for candidate in series:
         try:
-            place_regions(regions, _slices(one.folder, one.uid))
-            fitting.append(one)
+            place_regions(regions, _slices(candidate.folder, candidate.uid))
+            fitting.append(candidate)
         except CTError:
             continue
     if len(fitting) != 1:
@@ -343,8 +356,8 @@ def outlined_series(regions: Sequence[Region], series: Sequence[CocaSeries], xml
 
 
 def _slices(folder: Path, series: str | None) -> list[DicomSlice]:
-    found = (read_slice(path) for path in series_files(folder, series))
-    return [slice_ for slice_ in found if slice_ is not None]
+    slices = (read_slice(path) for path in series_files(folder, series))
+    return [slice_ for slice_ in slices if slice_ is not None]
 
 
 def _region(roi: dict, image_index: int) -> Region:
@@ -371,8 +384,8 @@ def _points(texts: Sequence[str], count: int) -> np.ndarray:
     return points
 
 
-def _filled(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pixels inside an outline or on it: bool [rows, columns]. outline: int [n, 2], (column, row)."""
+def _fill_outline(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Fill an outline, bool [rows, columns], including its border. outline: int [n, 2], (column, row)."""
     picture = Image.new("1", size)
     points = [tuple(point) for point in outline.tolist()]
     if len(points) < 3:

@@ -1,8 +1,8 @@
-"""Segmentations that a reader made elsewhere, as annotations of a scan.
+"""Import segmentations from other software as annotations of a scan.
 
 A label map (NIfTI, NRRD, MetaImage) has the labels 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other coronary; a segmentation saved by
 3D Slicer (.seg.nrrd) has segments with names of arteries (`site_called`), not-coronary (left out) and heart. A label
-map that is of the heart is one by its file's name.
+map of the heart is recognised by its file's name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ANNOTATOR = "segmentation"
 HEART = "heart"
 
 COVERED_VOXELS = 1.0
-"""How far a scan may reach beyond a label map that covers it, in the map's voxels: grids of one scan end within one."""
+"""Largest overhang of a scan over a label map that covers it, in the map's voxels; grids of one scan end within one."""
 
 
 def segmentation_annotations(
@@ -35,14 +35,19 @@ def segmentation_annotations(
     heart: Path | None = None,
     complete: bool = True,
 ) -> ImportedAnnotations:
-    """Segmentations as annotations on the scan's grid (nearest neighbour where they lie on another).
+    """Read segmentations as annotations on the scan's grid, resampled by nearest neighbour if necessary.
 
-    lesions: label map of arteries, or .seg.nrrd, which may hold the heart too. heart: label map of the heart, any value
-    but 0, or .seg.nrrd with a segment heart. complete: whether the reader marked all coronary calcium, as in masks made
-    for scoring; then slices without a region show none. Otherwise nothing is known of them.
+    Args:
+        ct: The scan.
+        series: Series of a DICOM folder, as in `read_ct`.
+        lesions: Label map of arteries, or .seg.nrrd, which may hold the heart too.
+        heart: Label map of the heart, any value but 0, or .seg.nrrd with a segment heart.
+        complete: True if the reader marked all coronary calcium, as in masks for scoring: slices without a region are
+            labelled as not visible then, and otherwise not labelled.
 
-    Raises MaskError when labels are none of an artery, lie outside the scan, or the label map does not cover it; and
-    CTError when a file cannot be read.
+    Raises:
+        MaskError: A label is not an artery's, lies outside the scan, or the label map does not cover the scan.
+        CTError: A file cannot be read.
     """
     scan = read_ct(ct, series)
     regions = heart_mask = None
@@ -52,10 +57,10 @@ def segmentation_annotations(
     if heart is not None:
         heart_mask = _heart(heart, scan)
     if regions is not None:
-        shown = sitk.GetArrayViewFromImage(regions).any((1, 2)).tolist()
-        slices = {k: SliceLabel.VISIBLE for k, shows in enumerate(shown) if shows}
+        has_region = sitk.GetArrayViewFromImage(regions).any((1, 2)).tolist()
+        slices = {k: SliceLabel.VISIBLE for k, shows in enumerate(has_region) if shows}
         if complete:
-            slices |= {k: SliceLabel.NOT_VISIBLE for k, shows in enumerate(shown) if not shows}
+            slices |= {k: SliceLabel.NOT_VISIBLE for k, shows in enumerate(has_region) if not shows}
     return ImportedAnnotations(ANNOTATOR, slices, regions, heart_mask)
 
 
@@ -66,8 +71,8 @@ def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, si
         regions = labels_on_grid(image, scan, path, cropped=False)
         highest = int(sitk.GetArrayViewFromImage(regions).max())
         if highest > Artery.OTHER:
-            known = ", ".join(f"{artery.value} {artery.key}" for artery in Artery if artery <= Artery.OTHER)
-            raise MaskError(f"{path.name} holds the label {highest}. Labels of arteries are {known}.")
+            choices = ", ".join(f"{artery.value} {artery.key}" for artery in Artery if artery <= Artery.OTHER)
+            raise MaskError(f"{path.name} holds the label {highest}. Labels of arteries are {choices}.")
         return regions, None
     labels = sitk.ChangeLabel(label_map(image, lambda name: _artery_label(name, path), path.name), {NOT_CORONARY: 0})
     has_heart = any(map(_is_heart, names))
@@ -84,8 +89,8 @@ def _artery_label(name: str, path: Path) -> int:
         return NOT_CORONARY
     artery = site_called(name)
     if artery is None or artery > Artery.OTHER:
-        known = ", ".join([*(a.key for a in Artery if a <= Artery.OTHER), "not-coronary", HEART])
-        raise MaskError(f"The segment {printable(name)} of {path.name} is not an artery. Rename it: {known}.")
+        choices = ", ".join([*(a.key for a in Artery if a <= Artery.OTHER), "not-coronary", HEART])
+        raise MaskError(f"The segment {printable(name)} of {path.name} is not an artery. Rename it: {choices}.")
     return int(artery)
 
 
@@ -104,37 +109,41 @@ def _is_heart(name: str) -> bool:
 
 
 def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -> sitk.Image:
-    """uint8 labels on the scan's grid; an image without labels becomes an empty one.
+    """Resample labels to the scan's grid as uint8; an image without labels becomes an empty one.
 
-    cropped: whether the image may end where its labels do, as 3D Slicer saves segmentations.
+    cropped: True if the image may end with its labels, as in segmentations saved by 3D Slicer.
     """
     if image.GetNumberOfComponentsPerPixel() > 1 or image.GetDimension() != 3:
         raise MaskError(f"{path.name} is not a 3-D label map with one label per voxel. Export it as one.")
     size = scan.image.GetSize()
-    beyond = _beyond([(0, n - 1) for n in size], scan.image, image)
-    if not cropped and beyond > COVERED_VOXELS:
+    overhang = _overhang_voxels([(0, n - 1) for n in size], scan.image, image)
+    if not cropped and overhang > COVERED_VOXELS:
         raise MaskError(
-            f"{path.name} does not cover the scan: that reaches {beyond:.0f} voxels beyond it. Check that both are of "
-            "one scan, or resample the label map to it."
+            f"{path.name} does not cover the scan: that reaches {overhang:.0f} voxels beyond it. Check that both are "
+            "of one scan, or resample the label map to it."
         )
     values = sitk.GetArrayViewFromImage(image)
     if not values.any():
         empty = sitk.Image(size, sitk.sitkUInt8)
         empty.CopyInformation(scan.image)
         return empty
-    outside = _beyond([(int(at.min()), int(at.max())) for at in np.nonzero(values)][::-1], image, scan.image)
+    outside = _overhang_voxels([(int(at.min()), int(at.max())) for at in np.nonzero(values)][::-1], image, scan.image)
     if outside > 1:
         raise MaskError(
             f"Labels of {path.name} lie up to {outside:.0f} voxels outside the scan. Check that both are of one scan."
         )
     if cropped:
-        # Labels of one slice, row or column alone would pass for a picture.
+        # Padded, because labels in a single slice, row or column would be taken for a picture.
         image = sitk.ConstantPad(image, (1, 1, 1), (1, 1, 1))
     return mask_on_scan_grid(image, scan, f"segmentation {path.name}")[0]
 
 
-def _beyond(ends: list[tuple[int, int]], image: sitk.Image, other: sitk.Image) -> float:
-    """Distance by which a box of an image reaches beyond another, in the other's voxels. ends: of the box, by axis."""
+def _overhang_voxels(ends: list[tuple[int, int]], image: sitk.Image, reference: sitk.Image) -> float:
+    """Return the largest distance by which a box of an image exceeds a reference image, in its voxels.
+
+    ends: First and last index of the box by axis.
+    """
     corners = [[end[at] for at, end in zip(corner, ends, strict=True)] for corner in np.ndindex(2, 2, 2)]
-    places = [other.TransformPhysicalPointToContinuousIndex(image.TransformIndexToPhysicalPoint(c)) for c in corners]
-    return max((-np.array(places)).max(), (np.array(places) - np.array(other.GetSize()) + 1).max())
+    points = map(image.TransformIndexToPhysicalPoint, corners)
+    places = np.array([reference.TransformPhysicalPointToContinuousIndex(point) for point in points])
+    return max((-places).max(), (places - np.array(reference.GetSize()) + 1).max())

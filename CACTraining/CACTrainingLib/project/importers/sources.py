@@ -1,13 +1,13 @@
-"""Scans to add to a project: those below a folder, whatever they are, or those that a table lists.
+"""Find scans to add to a project, below a folder or in a table.
 
-Only names and headers are read; voxels are when a scan is added. Recognised are, wherever below the folder they lie:
-DICOM series, image files, digital patients (a `ct` with its `truth.json`) and COCA (`coca`).
+Only names and headers are read; voxels are read when a scan is added. DICOM series, image files, digital patients (a
+`ct` with its `truth.json`) and COCA (`coca`) are recognised in all subfolders.
 
-Segmentations come along as annotations by "segmentation" (`segmentation_labels`): for a scan NAME, a file called
-`NAME-lesions`, with the ending of an image, or `NAME.seg.nrrd`, and for its heart `NAME-heart`. They are looked for
-beside the scan; where a folder of labels is given, only there, and there plain `NAME` will do for lesions. NAME is the
-name of the image file without its ending, or of the folder of DICOM files or of a file called `ct`. A table is one as
-`cac cohort` takes it (`cohort.scans.scans_of_table`); it can say which scans are of one patient.
+Segmentations are imported as annotations by "segmentation" (`segmentation_labels`): for a scan NAME an image file
+called `NAME-lesions` or `NAME.seg.nrrd`, and for its heart `NAME-heart`, beside the scan. In a folder of labels, which
+then is the only place, plain `NAME` is accepted for lesions too. NAME is the name of the image file without its ending,
+or of the folder of DICOM files or of a file called `ct`. A table has the form of `cac cohort`
+(`cohort.scans.scans_of_table`) and can assign scans to one patient.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from .segmentation_labels import segmentation_annotations
 TRUTH = "truth.json"
 TABLE_ENDINGS = (".csv", ".tsv")
 LESIONS, HEART = "-lesions", "-heart"
-"""What a segmentation's name has after the scan's."""
+"""Endings of a segmentation's name after the scan's name."""
 
 NAMELESS = ("anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "0")
 """Patient IDs that stand for no patient."""
 
 
 class SourceError(CTError):
-    """Nothing can be added from where the user said. The message says what to do."""
+    """The source has nothing to add. The message says what to do."""
 
 
 @dataclass(frozen=True)
 class _NamedScan:
-    """A scan with its file or folder's plain name, by which its segmentations are found."""
+    """Scan with the plain name of its file or folder, by which its segmentations are found."""
 
     scan: NewScan
     name: str
@@ -57,27 +57,27 @@ class _NamedScan:
 def find_new_scans(
     source: Path, progress: Callable[[int, int], None] | None = None, labels: Path | None = None
 ) -> tuple[list[NewScan], list[str]]:
-    """The scans of a file or table, or below a folder, ready to be added to a project; what was passed over, and why.
+    """Find the scans of a file or table, or below a folder; return them with warnings about skipped files.
 
-    labels: folder of segmentations. progress: called with how many DICOM folders are read of how many.
-    Raises SourceError when nothing is there.
+    labels: Folder of segmentations. progress: Function called with the numbers of read and of all DICOM folders.
+    Raises SourceError if there is no scan.
     """
     source, labels = Path(source), None if labels is None else Path(labels)
     if labels is not None and not labels.is_dir():
         raise SourceError(f"The folder of labels {labels} does not exist.")
     if source.name.lower().endswith(TABLE_ENDINGS) and source.is_file():
-        return _listed(source)
+        return _table_scans(source)
     warnings: list[str] = []
     if source.is_file():
-        found = _image_scans(source.parent, [source], warnings)
+        named_scans = _image_scans(source.parent, [source], warnings)
     elif source.is_dir():
-        found = _below(source, labels, warnings, progress)
+        named_scans = _folder_scans(source, labels, warnings, progress)
     else:
         raise SourceError(f"{source} does not exist. Give a CT, or a folder of scans.")
-    scans = _with_segmentations(found, labels, warnings)
+    scans = _with_segmentations(named_scans, labels, warnings)
     if not scans:
-        why = f" {warnings[0]}" if warnings else ""
-        raise SourceError(f"{source} holds no scan that can be added.{why} Give DICOM folders, NIfTI, NRRD or MHA.")
+        reason = f" {warnings[0]}" if warnings else ""
+        raise SourceError(f"{source} holds no scan that can be added.{reason} Give DICOM folders, NIfTI, NRRD or MHA.")
     patients = Counter(scan.patient for scan in scans)
     if len(patients) == 1 and len(scans) > 2:
         warnings.append(
@@ -87,35 +87,36 @@ def find_new_scans(
     return scans, warnings
 
 
-def _listed(table: Path) -> tuple[list[NewScan], list[str]]:
+def _table_scans(table: Path) -> tuple[list[NewScan], list[str]]:
     scans, warnings = scans_of_table(table)
-    found = []
+    new_scans = []
     for scan in scans:
-        read = None
+        read_annotations = None
         if scan.lesions is not None or scan.heart is not None:
-            read = partial(segmentation_annotations, scan.ct, scan.series, scan.lesions, scan.heart)
-        found.append(NewScan(scan.name, scan.patient or scan.name, scan.ct, scan.series, annotations=read))
-    return found, [warning.message for warning in warnings]
+            read_annotations = partial(segmentation_annotations, scan.ct, scan.series, scan.lesions, scan.heart)
+        patient = scan.patient or scan.name
+        new_scans.append(NewScan(scan.name, patient, scan.ct, scan.series, annotations=read_annotations))
+    return new_scans, [warning.message for warning in warnings]
 
 
-def _below(
+def _folder_scans(
     root: Path, labels: Path | None, warnings: list[str], progress: Callable[[int, int], None] | None
 ) -> list[_NamedScan]:
     if is_project(root):
         raise SourceError(f"{root} is a project itself. Give the folder where scans lie.")
-    everything = search(root, root / ".cac-no-output" if labels is None else labels)
-    warnings += [warning.message for warning in everything.warnings]
+    contents = search(root, root / ".cac-no-output" if labels is None else labels)
+    warnings += [warning.message for warning in contents.warnings]
     # Folders of property lists hold no DICOM.
-    folders = [f for f in everything.folders if f.name != coca.REGIONS_FOLDER and not _in_project(f, root)]
+    folders = [f for f in contents.folders if f.name != coca.REGIONS_FOLDER and not _in_project(f, root)]
     series: dict[Path, tuple[list[Series], int] | None] = {}
     for n, folder in enumerate(folders, 1):
         series[folder] = _series_in(folder)
         if progress:
             progress(n, len(folders))
-    ours = {f: series.pop(f) or ([], 1) for f in folders if coca.gated_place(f) or coca.nongated_place(f)}
-    found = _coca_scans(ours, warnings)
-    found += _dicom_scans(root, series, warnings)
-    return found + _image_scans(root, [f for f in everything.files if not _in_project(f.parent, root)], warnings)
+    coca_folders = {f: series.pop(f) or ([], 1) for f in folders if coca.gated_place(f) or coca.nongated_place(f)}
+    named_scans = _coca_scans(coca_folders, warnings)
+    named_scans += _dicom_scans(root, series, warnings)
+    return named_scans + _image_scans(root, [f for f in contents.files if not _in_project(f.parent, root)], warnings)
 
 
 def _in_project(folder: Path, root: Path) -> bool:
@@ -130,7 +131,7 @@ def _series_in(folder: Path) -> tuple[list[Series], int] | None:
 
 
 def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list[str]) -> list[_NamedScan]:
-    found = []
+    named_scans = []
     for place_of, scans_of in ((coca.gated_place, coca.gated_scans), (coca.nongated_place, coca.nongated_scans)):
         roots: dict[Path, dict[str, list[coca.CocaSeries]]] = {}
         for folder, (series, broken) in folders.items():
@@ -139,20 +140,20 @@ def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list
                 continue
             if broken:
                 warnings.append(f"{broken} files in {folder} are broken or cannot be opened.")
-            for one in series:
-                own = roots.setdefault(place[0], {}).setdefault(place[1], [])
-                own.append(coca.CocaSeries(folder, one.uid))
+            for scan_series in series:
+                patient_series = roots.setdefault(place[0], {}).setdefault(place[1], [])
+                patient_series.append(coca.CocaSeries(folder, scan_series.uid))
         for root, series in sorted(roots.items()):
-            scans, more = scans_of(root, dict(sorted(series.items(), key=lambda item: _natural(item[0]))))
-            found += [_NamedScan(scan, scan.name) for scan in scans]
-            warnings += more
-    return found
+            scans, doubts = scans_of(root, dict(sorted(series.items(), key=lambda item: _natural_key(item[0]))))
+            named_scans += [_NamedScan(scan, scan.name) for scan in scans]
+            warnings += doubts
+    return named_scans
 
 
 def _dicom_scans(
     root: Path, series: Mapping[Path, tuple[list[Series], int] | None], warnings: list[str]
 ) -> list[_NamedScan]:
-    found = []
+    named_scans = []
     for folder, read in series.items():
         if read and read[0] and read[1]:
             warnings.append(f"{read[1]} DICOM files in {folder} are broken; its scans may have gaps.")
@@ -160,13 +161,13 @@ def _dicom_scans(
         if scan.fault:
             warnings.append(f"{scan.name} was passed over. {scan.fault}")
         else:
-            new = NewScan(scan.name, patient_in(scan) or scan.name, scan.ct, scan.series)
-            found.append(_NamedScan(new, scan.ct.name))
-    return found
+            new_scan = NewScan(scan.name, patient_in(scan) or scan.name, scan.ct, scan.series)
+            named_scans.append(_NamedScan(new_scan, scan.ct.name))
+    return named_scans
 
 
 def patient_in(scan: CohortScan) -> str | None:
-    """The patient's ID in the header of one of a series' files."""
+    """Read the patient's ID from the header of one of a series' files; return None if it names no patient."""
     for path in sorted(scan.ct.iterdir()):
         try:
             slice_ = read_slice(path) if path.is_file() else None
@@ -179,28 +180,28 @@ def patient_in(scan: CohortScan) -> str | None:
 
 
 def _image_scans(root: Path, files: Sequence[Path], warnings: list[str]) -> list[_NamedScan]:
-    found, faults = [], []
+    named_scans, faults = [], []
     names = {(path.parent, stem(path)) for path in files}
     for path in files:
-        scan = next((stem(path)[: -len(end)] for end in (LESIONS, HEART) if stem(path).endswith(end)), None)
-        if scan and ((path.parent, scan) in names or (path.parent / scan).is_dir()):
+        scan_name = next((stem(path)[: -len(end)] for end in (LESIONS, HEART) if stem(path).endswith(end)), None)
+        if scan_name and ((path.parent, scan_name) in names or (path.parent / scan_name).is_dir()):
             continue  # a segmentation beside its scan
         if fault := _fault_of_image(path):
             faults.append(fault)
             continue
         name = scans_of_folder(root, Search((path,), (), ()), [])[0].name
-        new, truth = NewScan(name, name, path), path.parent / TRUTH
+        new_scan, truth = NewScan(name, name, path), path.parent / TRUTH
         if stem(path).lower() == WHOLE_FOLDER and truth.is_file():
             try:
                 patient = printable(str(read_truth(truth)["patient"]))
             except DataError as error:
                 faults.append(str(error))
                 continue
-            new = NewScan(name, patient, path, source="digital", truth=truth)
-        found.append(_NamedScan(new, _plain_name(path)))
+            new_scan = NewScan(name, patient, path, source="digital", truth=truth)
+        named_scans.append(_NamedScan(new_scan, _plain_name(path)))
     if faults:
         warnings.append(f"{len(faults)} image files were passed over. {abbreviated_list(faults)}")
-    return found
+    return named_scans
 
 
 def _plain_name(path: Path) -> str:
@@ -208,7 +209,7 @@ def _plain_name(path: Path) -> str:
 
 
 def _fault_of_image(path: Path) -> str | None:
-    """Reason why an image file can be no CT, by its header; None where it can."""
+    """Return the reason why an image file cannot be a CT, by its header, or None."""
     try:
         reader = read_header(path)
     except CTError as error:
@@ -221,46 +222,46 @@ def _fault_of_image(path: Path) -> str | None:
     return None
 
 
-def _with_segmentations(found: Sequence[_NamedScan], labels: Path | None, warnings: list[str]) -> list[NewScan]:
-    names = Counter(one.name for one in found)
-    places = Counter(one.scan.ct for one in found)
+def _with_segmentations(named_scans: Sequence[_NamedScan], labels: Path | None, warnings: list[str]) -> list[NewScan]:
+    names = Counter(named.name for named in named_scans)
+    places = Counter(named.scan.ct for named in named_scans)
     files_in: dict[Path, dict[str, Path]] = {}
     used: set[Path] = set()
     scans = []
-    for one in found:
-        place = labels or one.scan.ct.parent
+    for named in named_scans:
+        place = labels or named.scan.ct.parent
         if place not in files_in:
             files_in[place] = _by_name(place.iterdir())
-        files, shared = files_in[place], places[one.scan.ct] > 1 or (labels is not None and names[one.name] > 1)
-        lesions = files.get(one.name + LESIONS) or files.get(f"{one.name}{SEGMENTATION_ENDING}")
-        lesions = lesions or (files.get(one.name) if labels is not None else None)
-        heart = files.get(one.name + HEART)
-        own = {path for path in (lesions, heart) if path is not None}
-        used |= own
-        if own and (shared or one.scan.annotations is not None):
-            why = f"several scans are called {one.name}" if shared else "it has labels of its own"
-            warnings.append(
-                f"{one.scan.name} comes without {abbreviated_list(sorted(path.name for path in own))}: {why}."
-            )
-        elif own:
-            read = partial(segmentation_annotations, one.scan.ct, one.scan.series, lesions, heart)
-            one = replace(one, scan=replace(one.scan, annotations=read))
-        scans.append(one.scan)
-    given = files_in.get(labels, {}).values() if labels is not None else ()
-    if unused := sorted(path.name for path in given if path not in used):
+        files = files_in[place]
+        is_ambiguous = places[named.scan.ct] > 1 or (labels is not None and names[named.name] > 1)
+        lesions = files.get(named.name + LESIONS) or files.get(f"{named.name}{SEGMENTATION_ENDING}")
+        lesions = lesions or (files.get(named.name) if labels is not None else None)
+        heart = files.get(named.name + HEART)
+        segmentations = {path for path in (lesions, heart) if path is not None}
+        used |= segmentations
+        if segmentations and (is_ambiguous or named.scan.annotations is not None):
+            reason = f"several scans are called {named.name}" if is_ambiguous else "it has labels of its own"
+            file_names = abbreviated_list(sorted(path.name for path in segmentations))
+            warnings.append(f"{named.scan.name} comes without {file_names}: {reason}.")
+        elif segmentations:
+            read_annotations = partial(segmentation_annotations, named.scan.ct, named.scan.series, lesions, heart)
+            named = replace(named, scan=replace(named.scan, annotations=read_annotations))
+        scans.append(named.scan)
+    label_files = files_in.get(labels, {}).values() if labels is not None else ()
+    if unused := sorted(path.name for path in label_files if path not in used):
         warnings.append(f"{len(unused)} files of {labels} fit no scan by their name: {abbreviated_list(unused)}.")
     return scans
 
 
 def _by_name(paths: Iterable[Path]) -> dict[str, Path]:
-    """Image files by their name without its ending; of .seg.nrrd with it, so that these are distinct from scans."""
-    named = {}
+    """Return image files by their name without its ending; names of .seg.nrrd keep it, to differ from scans."""
+    files = {}
     for path in sorted(paths):
         if path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(IMAGE_ENDINGS):
-            segmentation = path.name.lower().endswith(SEGMENTATION_ENDING)
-            named[stem(path) + (SEGMENTATION_ENDING if segmentation else "")] = path
-    return named
+            is_segmentation = path.name.lower().endswith(SEGMENTATION_ENDING)
+            files[stem(path) + (SEGMENTATION_ENDING if is_segmentation else "")] = path
+    return files
 
 
-def _natural(name: str) -> tuple[int, str]:
+def _natural_key(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdecimal() else (-1, name)

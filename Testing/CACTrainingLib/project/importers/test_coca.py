@@ -1,4 +1,4 @@
-"""COCA as it is published becomes scans with regions and slice labels in the right places."""
+"""Test the import of COCA as published: scans with regions and slice labels in the right places."""
 
 import numpy as np
 import pytest
@@ -33,16 +33,16 @@ def _annotations(root, number=0):
 
 
 def test_regions_and_slices_of_a_gated_scan(tmp_path):
-    """Slices are counted from the feet; the third from there is at 36 mm and the fourth image of the list."""
+    """Slices are counted from the feet; the third one is at 36 mm, and is the fourth image of the list."""
     regions = [region(3, 36.0, SQUARE), region(0, 45.0, [(8.5, 6.5)], LM), region(1, 42.0, [])]
     write_gated(tmp_path, 12, regions)
-    found = _annotations(tmp_path, 12)
-    assert found.annotator == ANNOTATOR
+    imported = _annotations(tmp_path, 12)
+    assert imported.annotator == ANNOTATOR
     square = [(2, j, i, int(Artery.LAD)) for j in (3, 4, 5) for i in (4, 5, 6, 7)]
-    assert labelled(found.regions) == [*square, (5, 6, 8, int(Artery.LM))]
-    shown = [k for k, label in found.slices.items() if label is SliceLabel.VISIBLE]
-    assert shown == [2, 5]
-    assert [found.slices[k] for k in (0, 1, 3, 4)] == [SliceLabel.NOT_VISIBLE] * 4
+    assert labelled(imported.regions) == [*square, (5, 6, 8, int(Artery.LM))]
+    visible = [k for k, label in imported.slices.items() if label is SliceLabel.VISIBLE]
+    assert visible == [2, 5]
+    assert [imported.slices[k] for k in (0, 1, 3, 4)] == [SliceLabel.NOT_VISIBLE] * 4
 
 
 def test_index_counts_from_the_feet_where_points_in_mm_are_missing(tmp_path):
@@ -100,7 +100,7 @@ def test_of_two_series_the_outlined_one_gets_the_regions(tmp_path):
         (b"<plist><key>a</key></plist>", "not a list of regions"),
     ],
 )
-def test_broken_property_list_is_told_and_its_scan_comes_without(tmp_path, content, message):
+def test_broken_property_list_is_reported_and_its_scan_has_no_annotations(tmp_path, content, message):
     write_gated(tmp_path, 0, [])
     (tmp_path / "Gated_release_final" / "calcium_xml" / "0.xml").write_bytes(content)
     (scan,), warnings = find_new_scans(tmp_path)
@@ -110,15 +110,15 @@ def test_broken_property_list_is_told_and_its_scan_comes_without(tmp_path, conte
 
 @given(st.binary(max_size=60), st.integers(0, 900), st.integers(0, 60))
 @settings(max_examples=100, deadline=None)
-def test_whatever_a_file_holds_there_are_regions_or_an_error(tmp_path_factory, noise, at, cut):
+def test_damaged_files_give_regions_or_an_error(tmp_path_factory, noise, at, cut):
     path = write_regions(tmp_path_factory.mktemp("xml") / "0.xml", [region(0, 30.0, [(1.0, 1.0)])])
     content = path.read_bytes()
     path.write_bytes(content[:at] + noise + content[at + cut :])
     try:
-        said = read_regions(path)
+        result = read_regions(path)
     except CocaError as error:
-        said = str(error)
-    assert isinstance(said, list) or "0.xml" in said
+        result = str(error)
+    assert isinstance(result, list) or "0.xml" in result
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_whatever_a_file_holds_there_are_regions_or_an_error(tmp_path_factory, n
         (region(0, 30.0, [(13.5, 3.5), (14.5, 3.5)]), "reaches out of the 14×12 pixels"),
     ],
 )
-def test_region_of_another_scan_is_told(tmp_path, roi, message):
+def test_region_of_another_scan_is_refused(tmp_path, roi, message):
     folder = write_gated(tmp_path, 0)
     path = write_regions(tmp_path / "0.xml", [roi])
     with pytest.raises(CTError, match=message):

@@ -1,4 +1,4 @@
-"""Segmentations made elsewhere become regions, slice labels and hearts on the scan's grid, or are refused."""
+"""Test the import of segmentations: regions, slice labels and hearts on the scan's grid, and refusals."""
 
 import numpy as np
 import pytest
@@ -32,11 +32,11 @@ def _write(array, path, origin=(5.0, -7.0, 100.0), spacing=SPACING_MM, facts=Non
 
 
 def _segments(*segments):
-    """Facts of a .seg.nrrd: name, label, layer."""
+    """Return the header fields of a .seg.nrrd for segments (name, label, layer)."""
     facts = {}
     for n, (name, label, layer) in enumerate(segments):
-        own = {"ID": f"S{n}", "Name": name, "LabelValue": str(label), "Layer": str(layer)}
-        facts |= {f"Segment{n}_{key}": value for key, value in own.items()}
+        keys = {"ID": f"S{n}", "Name": name, "LabelValue": str(label), "Layer": str(layer)}
+        facts |= {f"Segment{n}_{key}": value for key, value in keys.items()}
     return facts
 
 
@@ -49,18 +49,18 @@ def _lesions(dtype=np.uint8):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 def test_label_map_of_arteries(ct, tmp_path, dtype):
-    found = segmentation_annotations(ct, None, _write(_lesions(dtype), tmp_path / "l.nrrd"))
-    assert found.annotator == "segmentation"
-    assert (sitk.GetArrayFromImage(found.regions) == _lesions()).all()
-    assert [found.slices[k].value for k in range(6)] == ["not visible"] * 2 + ["visible"] * 2 + ["not visible"] * 2
-    assert found.heart is None
+    imported = segmentation_annotations(ct, None, _write(_lesions(dtype), tmp_path / "l.nrrd"))
+    assert imported.annotator == "segmentation"
+    assert (sitk.GetArrayFromImage(imported.regions) == _lesions()).all()
+    assert [imported.slices[k].value for k in range(6)] == ["not visible"] * 2 + ["visible"] * 2 + ["not visible"] * 2
+    assert imported.heart is None
 
 
-def test_an_empty_label_map_says_that_there_is_no_calcium(ct, tmp_path):
-    found = segmentation_annotations(ct, None, _write(np.zeros(SHAPE, np.uint8), tmp_path / "l.nrrd"))
-    assert set(found.slices.values()) == {SliceLabel.NOT_VISIBLE}
-    assert not sitk.GetArrayFromImage(found.regions).any()
-    assert found.regions.GetOrigin() == pytest.approx((5.0, -7.0, 100.0))
+def test_an_empty_label_map_labels_all_slices_as_not_visible(ct, tmp_path):
+    imported = segmentation_annotations(ct, None, _write(np.zeros(SHAPE, np.uint8), tmp_path / "l.nrrd"))
+    assert set(imported.slices.values()) == {SliceLabel.NOT_VISIBLE}
+    assert not sitk.GetArrayFromImage(imported.regions).any()
+    assert imported.regions.GetOrigin() == pytest.approx((5.0, -7.0, 100.0))
 
 
 def test_label_map_on_a_finer_grid_is_resampled(ct, tmp_path):
@@ -71,31 +71,31 @@ def test_label_map_on_a_finer_grid_is_resampled(ct, tmp_path):
     ).tolist()
 
 
-def test_segments_of_slicer_are_told_by_their_names(ct, tmp_path):
-    """Values mean nothing, layers overlap, and the image ends where its segments do."""
+def test_segments_of_slicer_are_identified_by_their_names(ct, tmp_path):
+    """Values are arbitrary, layers overlap, and the image ends with its segments."""
     values = np.zeros((3, 5, 8, 2), np.uint8)
     values[0, 0, 0, 0], values[1, 0, 1, 0], values[2, 0, 2, 0], values[..., 1] = 7, 3, 5, 1
     facts = _segments(("RCA", 7, 0), ("LM: left main", 3, 0), ("not-coronary", 5, 0), ("Heart", 1, 1))
     path = _write(values, tmp_path / "l.seg.nrrd", (7.0, -5.0, 103.0), facts=facts)
-    found = segmentation_annotations(ct, None, path)
-    regions = sitk.GetArrayFromImage(found.regions)
+    imported = segmentation_annotations(ct, None, path)
+    regions = sitk.GetArrayFromImage(imported.regions)
     assert np.argwhere(regions).tolist() == [[1, 2, 2], [2, 2, 3]]
     assert (regions[1, 2, 2], regions[2, 2, 3]) == (4, 1)
-    assert sitk.GetArrayFromImage(found.heart)[1:4, 2:7, 2:10].all()
-    assert sitk.GetArrayFromImage(found.heart).sum() == 3 * 5 * 8
-    assert found.slices[3] is SliceLabel.NOT_VISIBLE
+    assert sitk.GetArrayFromImage(imported.heart)[1:4, 2:7, 2:10].all()
+    assert sitk.GetArrayFromImage(imported.heart).sum() == 3 * 5 * 8
+    assert imported.slices[3] is SliceLabel.NOT_VISIBLE
 
 
-def test_heart_alone_says_nothing_of_calcium(ct, tmp_path):
+def test_a_heart_alone_labels_no_slices(ct, tmp_path):
     heart = np.zeros(SHAPE, np.int16)
     heart[1:5, 2:8, 2:10] = 300
-    found = segmentation_annotations(ct, None, heart=_write((heart > 0).astype(np.uint8) * 9, tmp_path / "h.nrrd"))
-    assert (sitk.GetArrayFromImage(found.heart) == (heart > 0)).all()
-    assert (found.slices, found.regions) == ({}, None)
+    imported = segmentation_annotations(ct, None, heart=_write((heart > 0).astype(np.uint8) * 9, tmp_path / "h.nrrd"))
+    assert (sitk.GetArrayFromImage(imported.heart) == (heart > 0)).all()
+    assert (imported.slices, imported.regions) == ({}, None)
     facts = _segments(("heart", 2, 0))
-    found = segmentation_annotations(ct, None, _write(_lesions(), tmp_path / "h.seg.nrrd", facts=facts))
-    assert (found.slices, found.regions) == ({}, None)
-    assert (sitk.GetArrayFromImage(found.heart) == (_lesions() == 2)).all()
+    imported = segmentation_annotations(ct, None, _write(_lesions(), tmp_path / "h.seg.nrrd", facts=facts))
+    assert (imported.slices, imported.regions) == ({}, None)
+    assert (sitk.GetArrayFromImage(imported.heart) == (_lesions() == 2)).all()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_heart_alone_says_nothing_of_calcium(ct, tmp_path):
         ({"array": _lesions(np.float32) / 3}, "whole numbers"),
     ],
 )
-def test_what_does_not_fit_is_refused(ct, tmp_path, change, message):
+def test_unsuitable_segmentation_is_refused(ct, tmp_path, change, message):
     settings = {"array": _lesions(), "name": "l.nrrd", **change}
     path = _write(settings.pop("array"), tmp_path / settings.pop("name"), **settings)
     with pytest.raises(MaskError, match=message):

@@ -1,4 +1,4 @@
-"""Scans are found whatever they are, by names and headers alone, and what is passed over is told."""
+"""Test the search for new scans of all kinds, their segmentations, and warnings about skipped files."""
 
 import shutil
 
@@ -39,16 +39,16 @@ def test_all_kinds_of_scans_below_one_folder(tmp_path):
     write_scan(tmp_path / "cohort" / "patient_5" / "scan_1", 5, True, False)
     write_gated(tmp_path / "coca", 9, [region(0, 30.0, [(3.5, 3.5)])])
     (tmp_path / "images" / "notes.txt").write_text("no scan")
-    told = []
-    found, warnings = find_new_scans(tmp_path / "dicom", lambda *state: told.append(state))
-    assert told == [(1, 2), (2, 2)]
-    assert [(s.name, s.patient) for s in found] == [("one", "P1"), ("two-3", "P2"), ("two-4", "two-4")]
-    assert all(s.source == "scan" and s.series and s.annotations is None for s in found)
+    steps = []
+    scans, warnings = find_new_scans(tmp_path / "dicom", lambda *state: steps.append(state))
+    assert steps == [(1, 2), (2, 2)]
+    assert [(s.name, s.patient) for s in scans] == [("one", "P1"), ("two-3", "P2"), ("two-4", "two-4")]
+    assert all(s.source == "scan" and s.series and s.annotations is None for s in scans)
     shutil.copytree(tmp_path / "images", tmp_path / "all" / "images")
     shutil.copytree(tmp_path / "cohort", tmp_path / "all" / "cohort")
     shutil.copytree(tmp_path / "coca", tmp_path / "all" / "coca")
-    found, warnings = find_new_scans(tmp_path / "all")
-    kinds = {s.name: (s.source, s.patient, s.truth) for s in found}
+    scans, warnings = find_new_scans(tmp_path / "all")
+    kinds = {s.name: (s.source, s.patient, s.truth) for s in scans}
     digital = tmp_path / "all" / "cohort" / "patient_5" / "scan_1"
     assert kinds == {
         "coca-gated-9": ("coca", "coca-gated-9", None),
@@ -57,10 +57,10 @@ def test_all_kinds_of_scans_below_one_folder(tmp_path):
     }
     assert not warnings
     project = Project.create(tmp_path / "project")
-    assert len(project.add(found).added) == 3
+    assert len(project.add(scans).added) == 3
 
 
-def test_table_says_who_is_who(tmp_path):
+def test_table_assigns_patients_and_segmentations(tmp_path):
     for name in ("one", "two", "three"):
         _image(tmp_path / "scans" / f"{name}.nrrd")
     lesions = np.zeros(chest_hu().shape, np.uint8)
@@ -74,17 +74,17 @@ def test_table_says_who_is_who(tmp_path):
     ]
     table = tmp_path / "scans.csv"
     table.write_text("\n".join(rows), encoding="utf-8")
-    found, warnings = find_new_scans(table)
-    assert [(scan.name, scan.patient) for scan in found] == [("one", "P7"), ("two", "P7"), ("three", "three")]
-    assert [scan.annotations is not None for scan in found] == [False, True, False]
-    assert found[1].annotations().slices[2] is SliceLabel.VISIBLE
+    scans, warnings = find_new_scans(table)
+    assert [(scan.name, scan.patient) for scan in scans] == [("one", "P7"), ("two", "P7"), ("three", "three")]
+    assert [scan.annotations is not None for scan in scans] == [False, True, False]
+    assert scans[1].annotations().slices[2] is SliceLabel.VISIBLE
     assert "colour" in warnings[0]
     table.write_text("name\none", encoding="utf-8")
     with pytest.raises(CTError, match="no column ct"):
         find_new_scans(table)
 
 
-def test_what_is_passed_over_is_told(tmp_path):
+def test_skipped_files_are_reported(tmp_path):
     _image(tmp_path / "a.nii.gz")
     _lesions(tmp_path / "somewhat.nii.gz")
     Project.create(tmp_path / "project")
@@ -93,15 +93,15 @@ def test_what_is_passed_over_is_told(tmp_path):
     write_series(tmp_path / "d2", chest_hu(), tags={"SeriesInstanceUID": "1.2.3"})
     write_scan(tmp_path / "patient_1", 1, True, False)
     (tmp_path / "patient_1" / "truth.json").write_text("{}")
-    found, warnings = find_new_scans(tmp_path)
-    assert [s.name for s in found] == ["a"]
-    told = "\n".join(warnings)
+    scans, warnings = find_new_scans(tmp_path)
+    assert [s.name for s in scans] == ["a"]
+    text = "\n".join(warnings)
     for part in (
         "somewhat.nii.gz is a label map",
         "d1 was passed over. Files of this series lie in 2 folders",
         "patient_1/truth.json is not the truth",
     ):
-        assert part in told
+        assert part in text
 
 
 class TestSegmentations:
@@ -112,26 +112,26 @@ class TestSegmentations:
         _image(tmp_path / "b.nii.gz")
         write_series(tmp_path / "c", chest_hu())
         _lesions(tmp_path / "c-lesions.nrrd", ORIGIN_MM)
-        found, warnings = find_new_scans(tmp_path)
+        scans, warnings = find_new_scans(tmp_path)
         assert not warnings
-        own = {scan.name: scan.annotations for scan in found}
-        assert (set(own), own["b"]) == ({"a", "b", "c"}, None)
-        given = own["a"]()
-        assert given.slices[2] is SliceLabel.VISIBLE
-        assert sitk.GetArrayFromImage(given.heart).sum() == 1
-        assert sitk.GetArrayFromImage(own["c"]().regions)[2, 5, 5] == 2
+        annotations = {scan.name: scan.annotations for scan in scans}
+        assert (set(annotations), annotations["b"]) == ({"a", "b", "c"}, None)
+        imported = annotations["a"]()
+        assert imported.slices[2] is SliceLabel.VISIBLE
+        assert sitk.GetArrayFromImage(imported.heart).sum() == 1
+        assert sitk.GetArrayFromImage(annotations["c"]().regions)[2, 5, 5] == 2
 
-    def test_in_a_folder_of_their_own(self, tmp_path):
+    def test_in_a_separate_folder(self, tmp_path):
         _image(tmp_path / "scans" / "x" / "a.nii.gz")
         _image(tmp_path / "scans" / "y" / "b.nii.gz")
         _image(tmp_path / "scans" / "z" / "b.nii.gz")
         _image(tmp_path / "scans" / "p7" / "ct.nii.gz")
         for name in ("a", "b", "p7", "q"):
             _lesions(tmp_path / "scans" / "labels" / f"{name}.nrrd")
-        found, warnings = find_new_scans(tmp_path / "scans", labels=tmp_path / "scans" / "labels")
-        own = {scan.name: scan.annotations is not None for scan in found}
-        assert own == {"x/a": True, "y/b": False, "z/b": False, "p7": True}
-        told = "\n".join(warnings)
-        assert "several scans are called b" in told
-        assert "1 files of" in told
-        assert "q.nrrd" in told
+        scans, warnings = find_new_scans(tmp_path / "scans", labels=tmp_path / "scans" / "labels")
+        has_annotations = {scan.name: scan.annotations is not None for scan in scans}
+        assert has_annotations == {"x/a": True, "y/b": False, "z/b": False, "p7": True}
+        text = "\n".join(warnings)
+        assert "several scans are called b" in text
+        assert "1 files of" in text
+        assert "q.nrrd" in text
