@@ -10,8 +10,8 @@ from small_ct import score_command, write_ct
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import inference
+from CACScoringLib.models.graph import read_graph, write_graph
 from CACScoringLib.networks.configs import input_channels
-from CACScoringLib.networks.graphs import graph_of
 from CACScoringLib.networks.van_velzen import PRESETS, build
 
 
@@ -33,7 +33,9 @@ def threads(monkeypatch):
 def test_a_map_is_the_same_again_and_with_other_threads(threads):
     config = PRESETS["compact"]["decomposition"]
     torch.manual_seed(0)
-    graph = graph_of(config, {name: tensor.numpy() for name, tensor in build(config).eval().state_dict().items()})
+    network = build(config)
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    graph = read_graph(write_graph(network), weights)
     inputs = np.random.default_rng(0).normal(size=(2, input_channels(config), 64, 64)).astype(np.float32)
     first = inference.ProcessorNetwork(graph).run(inputs)
     assert first.std() > 0

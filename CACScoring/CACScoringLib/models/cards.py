@@ -1,9 +1,9 @@
 """Trained networks on disk: find, verify, load. `store` writes them.
 
 A model is two files of one name: `NAME.safetensors` with the weights (half precision; a format that cannot run code)
-and `NAME.json`, its card: how it was made, what it is for, and the hash of the weights. Models come with CAC
-(`bundled_folder`) or are installed by the user (`user_folder`). OpenVINO and PyTorch are imported only to
-verify or load.
+and `NAME.json`, its card: how it was made, what it is for, the hash of the weights, and the graph with which OpenVINO
+runs them. Models come with CAC (`bundled_folder`) or are installed by the user (`user_folder`). OpenVINO and PyTorch
+are imported only to verify or load.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import json
 import os
 import re
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import CTError
 from ..core.files import resource_folder, user_data_folder
+from ..networks.configs import SCORING_CONFIGS
 from . import preprocessing
 from .inference import ProcessorNetwork, Runner, choose_device, prepared
 
@@ -62,14 +63,23 @@ Calibration = dict[str, object]
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that is known of a model.
+    """Description of a model: origin, purpose, measured quality, and what loads it.
 
-    network: key of `van_velzen.NETWORKS`. preset: the preset it began from, or "custom". config: the fields of that
-    network's configuration. preprocessing_version: `preprocessing.VERSION` it was trained with.
-    validation: metrics, with the data they were measured on and its n. calibration: numbers that scoring takes from
-    the model, such as a threshold or the scale to the clinical range. sha256: of the weights' file.
-    repeatability: how far two scans of a patient differ, from a scan-rescan study (`repeatability.Repeatability`); None
-    before such a study.
+    Attributes:
+        name: Name of the model and of its files.
+        network: Key of `van_velzen.NETWORKS`.
+        preset: Preset that the training began with, or "custom".
+        config: Fields of the network's configuration.
+        preprocessing_version: `preprocessing.VERSION` of the training.
+        training: Origin.
+        validation: Metrics, with the data they were measured on and its n.
+        calibration: Numbers that scoring takes from the model, such as a threshold or the scale to the clinical range.
+        licence: SPDX identifier.
+        intended_use: Purpose and its limits, in a sentence or two.
+        sha256: Hash of the weights' file.
+        repeatability: Differences of two scans of a patient, from a scan-rescan study (`repeatability.Repeatability`);
+            None before such a study.
+        graph: Graph of a network that scores scans, without weights (`graph.write_graph`); empty for other networks.
     """
 
     name: str
@@ -84,6 +94,7 @@ class ModelCard:
     intended_use: str
     sha256: str = ""
     repeatability: dict[str, object] | None = None
+    graph: str = field(default="", repr=False)
 
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False) + "\n"
@@ -202,7 +213,7 @@ def read_card(path: Path) -> ModelCard:
 
 def _wrong_types(card: ModelCard) -> str:
     """Names of the fields that hold what they cannot; empty where there are none."""
-    texts = ("name", "network", "preset", "licence", "intended_use", "sha256")
+    texts = ("name", "network", "preset", "licence", "intended_use", "sha256", "graph")
     wrong = [name for name in texts if not isinstance(getattr(card, name), str)]
     wrong += [name for name in ("config", "validation", "calibration") if not isinstance(getattr(card, name), dict)]
     wrong += ["repeatability"] if not isinstance(card.repeatability, dict | None) else []
@@ -216,10 +227,9 @@ def verify_model(path: Path) -> ModelCard:
     path: the card. Raises ModelError.
     """
     card, data = _read(path)
-    if _graphs(card):
+    _tensors(card, data)
+    if card.network in SCORING_CONFIGS:
         _graph(card, data)
-    else:
-        _tensors(card, data)
     return card
 
 
@@ -249,7 +259,7 @@ def load_model(path: Path, device: str = "auto") -> LoadedModel:
     """
     device = choose_device(device)
     card, data = _read(path)
-    if device == "cpu" and _graphs(card):
+    if device == "cpu" and card.network in SCORING_CONFIGS:
         return LoadedModel(card, ProcessorNetwork(_graph(card, data)))
     return LoadedModel(card, prepared(_module(card, data), device))
 
@@ -302,39 +312,35 @@ def _read(path: Path) -> tuple[ModelCard, bytes]:
     return card, data
 
 
-def _graphs(card: ModelCard) -> bool:
-    """Whether a network runs without PyTorch on processors."""
-    from ..networks.graphs import GRAPHS
-
-    return card.network in GRAPHS
-
-
 def _graph(card: ModelCard, data: bytes) -> openvino.Model:
     """The network of a card with its weights. Raises ModelError where they do not fit."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    from ..networks.graphs import GRAPHS, WeightsError, graph_of
+    from .graph import GraphError, read_graph
 
+    if not card.graph:
+        raise ModelError(
+            f"The card of {card.name} was written by an earlier version of CAC. Install the model again: cac models "
+            "install."
+        )
     try:
         tensors = load(data)
     except SafetensorError as error:
         raise _no_weights(card, error) from error
-    config = _config(card, GRAPHS[card.network][0])
+    _config(card, SCORING_CONFIGS[card.network])
     try:
-        return graph_of(config, tensors)
-    except WeightsError as error:
+        return read_graph(card.graph, tensors)
+    except GraphError as error:
         raise ModelError(
-            f"The weights of {card.name} do not fit the configuration on its card: {error}. Install the model again."
+            f"The weights of {card.name} do not fit the network on its card: {error}. Install the model again."
         ) from error
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise _no_network(card, error) from error
 
 
 def _module(card: ModelCard, data: bytes) -> torch.nn.Module:
     """The network of a card with its weights, in PyTorch. Raises ModelError where they do not fit."""
     tensors = _tensors(card, data)
-    network = _untrained(card)
+    network = untrained_network(card)
     network.load_state_dict(tensors)
     return network.float()
 
@@ -346,7 +352,7 @@ def _tensors(card: ModelCard, data: bytes) -> dict[str, torch.Tensor]:
     from safetensors.torch import load
 
     with torch.device("meta"):  # takes no memory, whatever the card says
-        network = _untrained(card)
+        network = untrained_network(card)
     try:
         tensors = load(data)
     except SafetensorError as error:
@@ -370,7 +376,8 @@ def _no_network(card: ModelCard, error: Exception) -> ModelError:
     return ModelError(f"No network can be built from the configuration of {card.name} ({error}).")
 
 
-def _untrained(card: ModelCard) -> torch.nn.Module:
+def untrained_network(card: ModelCard) -> torch.nn.Module:
+    """Return a network of a card's configuration, in PyTorch. Raises ModelError where there is none."""
     from ..networks.van_velzen import NETWORKS, build
 
     if card.network not in NETWORKS:

@@ -8,9 +8,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from ..core.ct import ScanWarning
+from ..networks.configs import SCORING_CONFIGS
 from .cards import LoadedModel, ModelAhead, ModelError, StoredModel, list_models, load_model
 
-SCORING_NETWORKS = ("heart", "territories", "slices", "decomposition")
+SCORING_NETWORKS = tuple(SCORING_CONFIGS)
 """Models of other networks may come with CAC too; a scan is scored without them."""
 
 VESSELS, RADIOMICS = "vessels", "radiomics"

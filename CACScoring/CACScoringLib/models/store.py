@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.files import LEFT_SECONDS, atomic_folder, partial_folder, remove_partial, write_bytes_atomically
+from ..networks.configs import SCORING_CONFIGS
 from . import cards
 from .cards import (
     NAME,
@@ -29,6 +30,8 @@ from .cards import (
     ModelError,
     StoredModel,
     read_card,
+    read_network,
+    untrained_network,
     user_folder,
     verify_model,
     waiting_weights,
@@ -63,16 +66,29 @@ def save_model(network: torch.nn.Module, card: ModelCard, folder: Path, overwrit
                 )
         tensors[key] = tensor.contiguous()
     data = save(tensors)
-    return _write(dataclasses.replace(card, sha256=hashlib.sha256(data).hexdigest()), data, folder, overwrite)
+    card = dataclasses.replace(_with_graph(card), sha256=hashlib.sha256(data).hexdigest())
+    return _write(card, data, folder, overwrite)
+
+
+def _with_graph(card: ModelCard) -> ModelCard:
+    """Return a card with its network's graph, if the network scores scans. Raises ModelError."""
+    if card.network not in SCORING_CONFIGS:
+        return card
+    from .graph import write_graph
+
+    return dataclasses.replace(card, graph=write_graph(untrained_network(card)))
 
 
 def install_model(path: Path, overwrite: bool = False) -> StoredModel:
     """Verify a model and copy it into the user's folder. One of its name that it replaces is kept (`roll_back`).
 
+    The copy's graph is written anew by this version of CAC; that of the card is not read.
+
     path: the card. Raises ModelError when it is damaged or not for this version, or when another model of this name is
     installed and overwrite is False; then nothing is changed.
     """
-    return _install(verify_model(path), path, overwrite)
+    card, _ = read_network(path)
+    return _install(_with_graph(card), path, overwrite)
 
 
 def install_copy(path: Path, changed: ModelCard) -> StoredModel:

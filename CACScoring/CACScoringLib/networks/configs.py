@@ -95,6 +95,15 @@ class TerritoryNetConfig:
     blocks: int = 2
 
 
+SCORING_CONFIGS: dict[str, type] = {
+    "heart": HeartNetConfig,
+    "territories": TerritoryNetConfig,
+    "slices": SliceClassifierConfig,
+    "decomposition": GeneratorConfig,
+}
+"""Configuration of each network that scores a scan; processors run them in OpenVINO."""
+
+
 def input_channels(config: SliceClassifierConfig | GeneratorConfig) -> int:
     """Channels of a 2-D network's input: the slice, its neighbours, its position."""
     return 1 + 2 * config.neighbours + POSITION_CHANNELS * config.position

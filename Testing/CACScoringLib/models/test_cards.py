@@ -28,6 +28,7 @@ from CACScoringLib.models.cards import (
     verify_model,
 )
 from CACScoringLib.models.choice import SCORING_NETWORKS
+from CACScoringLib.models.graph import write_graph
 from CACScoringLib.models.store import install_model, save_model
 from CACScoringLib.networks.van_velzen import GeneratorConfig, build
 from CACScoringLib.quality.calibration import Repeatability
@@ -82,7 +83,8 @@ class TestSaved:
     def test_card_comes_back(self, saved):
         card = read_card(saved)
         weights = saved.with_suffix(".safetensors").read_bytes()
-        assert card == dataclasses.replace(card_for(), sha256=hashlib.sha256(weights).hexdigest())
+        graph = write_graph(build(CONFIG))
+        assert card == dataclasses.replace(card_for(), sha256=hashlib.sha256(weights).hexdigest(), graph=graph)
         assert card.preprocessing_version == preprocessing.VERSION
         assert card.network == "decomposition"
         assert sorted(f.name for f in saved.parent.iterdir()) == ["tiny.json", "tiny.safetensors"]
@@ -139,7 +141,7 @@ class TestRefused:
             ({"config": {"width": 4}}, "residual_blocks"),
             ({"config": dataclasses.asdict(CONFIG) | {"dropout": 0.5}}, "dropout"),
             ({"config": dataclasses.asdict(CONFIG) | {"upsampling": "bicubic"}}, "bicubic"),
-            ({"config": dataclasses.asdict(CONFIG) | {"width": "four"}}, "do not fit"),
+            ({"config": dataclasses.asdict(CONFIG) | {"width": "four"}}, "No network can be built"),
             ({"config": dataclasses.asdict(CONFIG) | {"width": 8}}, "do not fit"),
             ({"config": dataclasses.asdict(CONFIG) | {"residual_blocks": 2}}, "do not fit"),
             ({"name": "other"}, "'other'"),
@@ -159,6 +161,13 @@ class TestRefused:
         change(saved, config=dataclasses.asdict(CONFIG) | {"width": width, "residual_blocks": 40})
         with pytest.raises(ModelError, match=message):
             verify_model(saved)
+
+    @pytest.mark.parametrize(("graph", "message"), [("", "earlier version"), ("x", "graph cannot be read")])
+    def test_card_without_a_graph_that_runs(self, saved, graph, message):
+        change(saved, graph=graph)
+        for use in (verify_model, lambda path: load_model(path, "cpu")):
+            with pytest.raises(ModelError, match=message):
+                use(saved)
 
     def test_missing_files(self, saved):
         saved.with_suffix(".safetensors").unlink()
@@ -181,6 +190,12 @@ class TestInstalled:
         assert find_model("decomposition", "tiny") == stored
         assert list_models("heart") == []
         assert load_model(stored.path).card == stored.card
+
+    @pytest.mark.parametrize("graph", ["", "of another program"])
+    def test_installing_writes_the_graph_anew(self, saved, folders, graph):
+        card = read_card(saved)
+        change(saved, graph=graph)
+        assert install_model(saved).card == card
 
     def test_bundled_model_is_the_default_and_a_users_has_to_be_named(self, saved, folders):
         install_model(saved)

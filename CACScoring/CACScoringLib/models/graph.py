@@ -1,0 +1,101 @@
+"""Graph of a network on its model card: written from the PyTorch module, run by OpenVINO without PyTorch.
+
+Processors run OpenVINO faster than PyTorch. The card holds the graph without weights: each is an input of its name in
+the module's state, and becomes a constant from the file of weights when the model is loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import tempfile
+import warnings
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..networks.openvino_runtime import convert, ops, ov
+
+if TYPE_CHECKING:
+    import torch
+
+EXAMPLE_SIDE = 16
+"""Side of the input in pixels or voxels with which a network is traced; the graph takes inputs of other sizes too."""
+
+LARGEST_GRAPH = 2**24
+"""Size in bytes beyond which a graph is not unpacked, a hundred times that of the published networks."""
+
+_END = b"</net>"
+
+
+class GraphError(ValueError):
+    """A graph cannot be read, or weights do not fit it."""
+
+
+def write_graph(network: torch.nn.Module) -> str:
+    """Return the graph of a network without its weights, as text for its card.
+
+    network: A module on the CPU whose first weight is the kernel [outputs, inputs, …] of a convolution of its input.
+    """
+    import torch
+
+    channels, *kernel = next(network.parameters()).shape[1:]
+    example = torch.zeros(1, channels, *[EXAMPLE_SIDE] * len(kernel))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the checks of an input's size are not traced, and TorchScript is deprecated
+        traced = torch.jit.trace(network.eval(), example, check_trace=False)
+    graph = convert(traced)
+    graph.reshape([-1, channels] + [-1] * len(kernel))
+    _replace_weights_by_inputs(graph, set(network.state_dict()))
+    with tempfile.TemporaryDirectory() as folder:
+        topology, constants = Path(folder) / "graph.xml", Path(folder) / "graph.bin"
+        ov.serialize(graph, topology, constants)
+        # Notes on the conversion are left out: they differ from one conversion to the next.
+        text = re.sub(rb"\s*<rt_info>.*?</rt_info>|\s*<rt_info />|\n\s*", b"", topology.read_bytes(), flags=re.DOTALL)
+        return base64.b64encode(zlib.compress(text + constants.read_bytes(), 9)).decode("ascii")
+
+
+def _replace_weights_by_inputs(graph: ov.Model, names: set[str]) -> None:
+    graph.set_friendly_name("network")
+    for number, node in enumerate(graph.get_ordered_ops()):
+        name = node.get_friendly_name().removeprefix("self.")
+        node.set_friendly_name(str(number))
+        if node.get_type_name() == "Constant" and name in names:
+            weight = ops.parameter(list(node.shape), np.float32)
+            weight.set_friendly_name(name)
+            node.output(0).replace(weight.output(0))
+            graph.add_parameters([weight])
+
+
+def read_graph(text: str, weights: Mapping[str, np.ndarray]) -> ov.Model:
+    """Return the graph of a network with its weights.
+
+    Args:
+        text: Graph without weights, from `write_graph`.
+        weights: Weights by their names in the module's state.
+
+    Raises:
+        GraphError: The graph cannot be read, or the weights do not fit it.
+    """
+    try:
+        content = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), LARGEST_GRAPH)
+        topology, end, constants = content.partition(_END)
+        graph = ov.Core().read_model(topology + end, constants)
+    except (ValueError, zlib.error, RuntimeError) as error:
+        raise GraphError(f"the graph cannot be read ({error})") from error
+    unused = dict(weights)
+    for node in graph.get_parameters()[1:]:
+        name, shape = node.get_friendly_name(), tuple(node.shape)
+        weight = unused.pop(name, None)
+        if weight is None or weight.shape != shape:
+            state = "missing" if weight is None else f"of shape {weight.shape}"
+            raise GraphError(f"{name} is {state} instead of {shape}")
+        node.output(0).replace(ops.constant(np.asarray(weight, np.float32)).output(0))
+        graph.remove_parameter(node)
+    if surplus := [name for name in unused if not name.endswith("num_batches_tracked")]:
+        raise GraphError(f"{surplus[0]} belongs to no layer")
+    graph.validate_nodes_and_infer_types()
+    return graph

@@ -1,0 +1,102 @@
+"""Graphs on model cards: they compute what the PyTorch modules compute, and refuse weights that do not fit."""
+
+import base64
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from CACScoringLib.models.cards import alternatives_folder, bundled_folder, list_models, load_model, read_network
+from CACScoringLib.models.graph import GraphError, read_graph, write_graph
+from CACScoringLib.models.inference import ProcessorNetwork
+from CACScoringLib.networks.configs import (
+    SCORING_CONFIGS,
+    GeneratorConfig,
+    HeartNetConfig,
+    SliceClassifierConfig,
+    TerritoryNetConfig,
+)
+from CACScoringLib.networks.van_velzen import build
+
+SMALL = SliceClassifierConfig(width=4, residual_blocks=1)
+
+
+def weights_of(network):
+    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+
+
+def packed(graph: bytes) -> str:
+    return base64.b64encode(zlib.compress(graph)).decode()
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (HeartNetConfig(width=2, residual_blocks=1), (2, 1, 12, 16, 20)),
+        (SMALL, (2, 1, 20, 28)),
+        (SliceClassifierConfig(4, 2, "average+max", neighbours=1, position=True), (3, 6, 20, 28)),
+        (GeneratorConfig(width=4, residual_blocks=1), (2, 1, 20, 28)),
+        (GeneratorConfig(4, 2, "resize", skips=True, neighbours=1, position=True), (3, 6, 20, 28)),
+        (TerritoryNetConfig(width=4, blocks=2), (1, 2, 16, 16, 24)),
+    ],
+)
+def test_a_graph_computes_what_the_trained_module_computes(config, shape):
+    torch.manual_seed(0)
+    x = torch.rand(shape)
+    network = build(config)
+    for _ in range(20):  # until normalisations have the statistics of this input
+        network(x * 3)
+    with torch.no_grad():
+        expected = network.eval()(x).numpy()
+    graph = read_graph(write_graph(build(config)), weights_of(network))
+    output = ProcessorNetwork(graph).run(x.numpy())
+    np.testing.assert_allclose(output, expected, rtol=0, atol=1e-3 * expected.std())
+
+
+def bundled_scoring_models():
+    models = [model for model in list_models() if model.origin != "user"]
+    return [model for model in models if model.card.network in SCORING_CONFIGS]
+
+
+@pytest.mark.parametrize("model", bundled_scoring_models(), ids=lambda model: model.card.name)
+def test_cards_of_bundled_models_hold_the_graphs_of_their_modules(model):
+    assert model.path.parent in (bundled_folder(), alternatives_folder())
+    card, network = read_network(model.path)
+    channels, *kernel = next(network.parameters()).shape[1:]
+    torch.manual_seed(0)
+    x = torch.rand(2, channels, *[32] * len(kernel))
+    with torch.no_grad():
+        expected = network.eval()(x).numpy()
+    output = load_model(model.path, "cpu").network.run(x.numpy())
+    np.testing.assert_allclose(output, expected, rtol=0, atol=1e-3 * expected.std())
+    assert output.std() > 0
+    assert len(card.graph) < 20_000
+
+
+def test_a_graph_is_the_same_whenever_it_is_written():
+    assert write_graph(build(SMALL)) == write_graph(build(SMALL))
+
+
+def test_weights_that_do_not_fit_are_refused():
+    graph, weights = write_graph(build(SMALL)), weights_of(build(SMALL))
+    wider = weights_of(build(SliceClassifierConfig(width=5, residual_blocks=1)))
+    with pytest.raises(GraphError, match=r"features.0.weight is of shape \(5, 1, 7, 7\) instead of \(4, 1, 7, 7\)"):
+        read_graph(graph, wider)
+    with pytest.raises(GraphError, match="extra belongs to no layer"):
+        read_graph(graph, weights | {"extra": np.zeros(1)})
+    with pytest.raises(GraphError, match="bias is missing"):
+        read_graph(graph, {name: tensor for name, tensor in weights.items() if name != "dense.bias"})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no base64!", base64.b64encode(b"no zlib").decode(), packed(b"<net"), packed(b"<net></net>")]
+)
+def test_a_damaged_graph_is_refused(text):
+    with pytest.raises(GraphError, match="the graph cannot be read"):
+        read_graph(text, {})
+
+
+def test_a_graph_that_inflates_without_end_is_refused():
+    with pytest.raises(GraphError, match="the graph cannot be read"):
+        read_graph(packed(b"<net>" + b" " * 100_000_000), {})
