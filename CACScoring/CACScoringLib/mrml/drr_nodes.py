@@ -1,4 +1,4 @@
-"""Radiographs of a CT in a MRML scene, and the stand that makes them: source, detector and beam in 3-D views.
+"""Radiographs of a CT in a MRML scene, and the radiographic stand: source, detector and beam in 3-D views.
 
 Every function takes its scene and nodes as arguments.
 """
@@ -16,10 +16,10 @@ from .scene import DERIVED_ATTRIBUTE, RADIOGRAPH_ATTRIBUTE, add_volume, put_unde
 from .segments import matrix_of_grid, vtk_image
 
 CT_ROLE, CALCIUM_ROLE, HEART_ROLE = "CACCT", "CACCalciumPicture", "CACHeartPicture"
-"""References of a radiograph to the CT that it was made of, and to what lies over it."""
+"""Roles of a radiograph's references to its CT and to the nodes shown over it."""
 
 CALCIUM_LEAST = 0.001
-"""∫μ ds of calcium below which nothing is shown of it."""
+"""Line integral of calcium's attenuation, ∫μ ds, below which calcium is not shown."""
 
 _BODY_HU = -300.0
 _BODY_OPACITY, _DETECTOR_OPACITY = 0.35, 0.9
@@ -30,43 +30,50 @@ _SOURCE_MM = 25.0
 
 def add_radiograph(
     scene: slicer.vtkMRMLScene,
-    made: PlacedRadiograph,
+    radiograph: PlacedRadiograph,
     volume: slicer.vtkMRMLScalarVolumeNode,
     title: str,
     view: str,
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """Bring a radiograph and what lies over it into a scene, as new nodes beside the CT's.
+    """Add a radiograph with its calcium and its heart outline to a scene, beside the CT.
 
-    title: such as "PA radiograph", which follows the CT's name. view: for RADIOGRAPH_ATTRIBUTE. Returns the picture's
-    node, which refers to the others.
+    Args:
+        scene: The scene.
+        radiograph: The radiograph.
+        volume: Node of the CT.
+        title: Second part of the node's name, such as "PA radiograph", after the CT's name.
+        view: Value of RADIOGRAPH_ATTRIBUTE.
+
+    Returns:
+        Node of the picture, which refers to the others.
     """
     name = scene.GenerateUniqueName(f"{volume.GetName()} {title}")
-    node = add_volume(scene, made.picture, name)
-    low, high = made.window
+    node = add_volume(scene, radiograph.picture, name)
+    low, high = radiograph.window
     node.GetDisplayNode().SetWindowLevel(high - low, (high + low) / 2)
     node.SetAttribute(RADIOGRAPH_ATTRIBUTE, view)
     node.SetNodeReferenceID(CT_ROLE, volume.GetID())
     nodes = [node]
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item = hierarchy.GetItemByDataNode(volume)
-    if made.calcium is not None:
-        calcium = add_volume(scene, made.calcium, f"Calcium on {name}")
+    if radiograph.calcium is not None:
+        calcium = add_volume(scene, radiograph.calcium, f"Calcium on {name}")
         show_as_overlay(calcium, CALCIUM_FULL, CALCIUM_LEAST)
         node.SetNodeReferenceID(CALCIUM_ROLE, calcium.GetID())
         nodes.append(calcium)
-    if made.heart is not None:
-        heart = _add_outline(scene, made.heart, f"Heart on {name}")
+    if radiograph.heart is not None:
+        heart = _add_outline(scene, radiograph.heart, f"Heart on {name}")
         node.SetNodeReferenceID(HEART_ROLE, heart.GetID())
         nodes.append(heart)
-    for each in nodes:
-        each.SetAttribute(DERIVED_ATTRIBUTE, "1")
+    for new_node in nodes:
+        new_node.SetAttribute(DERIVED_ATTRIBUTE, "1")
         if item:
-            put_under(hierarchy, hierarchy.GetItemParent(item), each)
+            put_under(hierarchy, hierarchy.GetItemParent(item), new_node)
     return node
 
 
 def slice_axes(node: slicer.vtkMRMLScalarVolumeNode) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Normal and rightward axis (RAS) of a slice view that shows a picture upright, and the picture's centre, mm."""
+    """Return normal and rightward axis, RAS, of a slice view that shows a picture upright, and the centre in mm."""
     axes = [[0.0] * 3 for _ in range(3)]
     node.GetIJKToRASDirections(axes)
     right, down = np.array(axes)[:, 0], np.array(axes)[:, 1]
@@ -78,7 +85,7 @@ def slice_axes(node: slicer.vtkMRMLScalarVolumeNode) -> tuple[np.ndarray, np.nda
 
 
 def is_radiograph(node: slicer.vtkMRMLNode | None) -> bool:
-    """True if a node is a picture that `add_radiograph` made."""
+    """Return True if a node is a picture from `add_radiograph`."""
     return node is not None and node.GetAttribute(RADIOGRAPH_ATTRIBUTE) is not None
 
 
@@ -97,19 +104,15 @@ def _add_outline(scene: slicer.vtkMRMLScene, mask: sitk.Image, name: str) -> sli
 
 
 class StandNodes:
-    """Source, detector with its picture, beam and body as models of a scene, while they are shown.
+    """Temporary models of a scene: source, detector with its picture, beam and body.
 
-    They are no part of the scene's content: they are neither saved nor listed, and `remove` takes them away.
+    They are neither saved nor listed, and `remove` deletes them.
     """
 
     def __init__(self, scene: slicer.vtkMRMLScene) -> None:
         self._scene = scene
         self._nodes: dict[str, slicer.vtkMRMLModelNode] = {}
         self._texture = vtk.vtkTrivialProducer()
-
-    @property
-    def shown(self) -> bool:
-        return bool(self._nodes)
 
     def show(self, stand: Stand, picture: np.ndarray | None, skin: vtk.vtkPolyData | None) -> None:
         """Move the models to a stand. picture: uint8 [row, column, RGB] for the detector. skin: see `skin_of`."""
@@ -123,13 +126,13 @@ class StandNodes:
             self._model("body", _BODY_COLOUR, _BODY_OPACITY).SetAndObservePolyData(skin)
 
     def remove(self) -> None:
-        """Take all models out of the scene."""
+        """Remove all models from the scene."""
         nodes, self._nodes = self._nodes, {}
         for node in nodes.values():
             display = node.GetDisplayNode()
-            for each in (node, display):
-                if each is not None and self._scene.IsNodePresent(each):
-                    self._scene.RemoveNode(each)
+            for part in (node, display):
+                if part is not None and self._scene.IsNodePresent(part):
+                    self._scene.RemoveNode(part)
 
     def _model(self, key: str, colour: tuple[float, float, float], opacity: float) -> slicer.vtkMRMLModelNode:
         node = self._nodes.get(key)
@@ -154,30 +157,30 @@ class StandNodes:
 
 
 def _ras(points: np.ndarray) -> np.ndarray:
-    """LPS [n, 3] to RAS."""
+    """Convert points [n, 3] from LPS to RAS."""
     return points * [-1.0, -1.0, 1.0] + 0.0
 
 
 def _beam(stand: Stand) -> vtk.vtkPolyData:
-    """The source as a ball, and lines from it."""
-    both = vtk.vtkAppendPolyData()
+    """Return the source as a sphere, with lines to the detector."""
+    combined = vtk.vtkAppendPolyData()
     ball = vtk.vtkSphereSource()
     ball.SetCenter(_ras(stand.source[None])[0])
     ball.SetRadius(_SOURCE_MM)
-    both.AddInputConnection(ball.GetOutputPort())
+    combined.AddInputConnection(ball.GetOutputPort())
     for begin, end in stand.beams():
         line = vtk.vtkLineSource()
         line.SetPoint1(_ras(begin[None])[0])
         line.SetPoint2(_ras(end[None])[0])
-        both.AddInputConnection(line.GetOutputPort())
-    both.Update()
-    return both.GetOutput()
+        combined.AddInputConnection(line.GetOutputPort())
+    combined.Update()
+    return combined.GetOutput()
 
 
 def _rectangle(corners: np.ndarray) -> vtk.vtkPolyData:
-    """corners: LPS, from the picture's top left clockwise, as of `Stand`."""
+    """Return the detector. corners: LPS, clockwise from the picture's top left, see `Stand`."""
     top_left, _, bottom_right, bottom_left = _ras(corners)
-    plane = vtk.vtkPlaneSource()  # its texture's first row is that of its origin
+    plane = vtk.vtkPlaneSource()  # the texture's first row lies at the origin
     plane.SetOrigin(bottom_left)
     plane.SetPoint1(bottom_right)
     plane.SetPoint2(top_left)
@@ -195,20 +198,20 @@ def _texture_of(picture: np.ndarray) -> vtk.vtkImageData:
 
 
 def skin_of(body: sitk.Image) -> vtk.vtkPolyData:
-    """Return the surface of the body in a CT, RAS, without what lies within. Fast for a CT of few voxels."""
+    """Return the outer surface of the body in a CT, RAS. Fast for a CT of few voxels."""
     inside = body > _BODY_HU
     filled = sitk.JoinSeries([sitk.BinaryFillhole(inside[:, :, k]) for k in range(body.GetDepth())])
     filled.CopyInformation(body)
     solid = sitk.Mask(body, filled == inside, 0)  # lungs as water
-    # Air about it, so that the surface is closed where the scan ends.
+    # A margin of air closes the surface at the ends of the scan.
     image = sitk.ConstantPad(solid, [1, 1, 1], [1, 1, 1], -1000)
     surface = vtk.vtkFlyingEdges3D()
     surface.SetInputData(vtk_image(image))
     surface.SetValue(0, _BODY_HU)
     transform = vtk.vtkTransform()
     transform.SetMatrix(matrix_of_grid(image).reshape(-1).tolist())
-    moved = vtk.vtkTransformPolyDataFilter()
-    moved.SetTransform(transform)
-    moved.SetInputConnection(surface.GetOutputPort())
-    moved.Update()
-    return moved.GetOutput()
+    placed_surface = vtk.vtkTransformPolyDataFilter()
+    placed_surface.SetTransform(transform)
+    placed_surface.SetInputConnection(surface.GetOutputPort())
+    placed_surface.Update()
+    return placed_surface.GetOutput()

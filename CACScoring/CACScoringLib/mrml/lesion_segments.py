@@ -1,4 +1,4 @@
-"""Segmentations of heart, territories and lesions: their segments with names, colours and codes."""
+"""Segmentations of heart, territories and lesions: names, colours and codes of their segments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TERMINOLOGY = "Coronary artery calcium"
 """Name of the extension's own terminology: Resources/Terminology/CoronaryArteryCalcium.term.json."""
 
 HEART_ID = "heart"
-"""Segment id of the heart; the lesion segments' ids are those of `segment_id` and NOT_CORONARY_ID."""
+"""Segment ID of the heart; lesion segments have the IDs of `segment_id` and NOT_CORONARY_ID."""
 
 REJECTED_COLOUR = (110, 110, 110)
 LEFT_OUT_OPACITY_3D = 0.3
@@ -34,7 +34,7 @@ LEFT_OUT_OPACITY_3D = 0.3
 _ANATOMY = "Segmentation category and type - 3D Slicer General Anatomy list"
 _REGIONS = "Anatomic codes - DICOM master list"
 _PLAQUE = "SCT^49755003^Morphologically Altered Structure~SCT^29483008^Calcified atheromatous plaque~^^"
-# Nobody has said that an unassigned candidate is a plaque, nor where it lies.
+# Unassigned candidates are coded as calcium, because neither plaque nor site is confirmed.
 _CALCIUM = "SCT^91720002^Body Substance~SCT^5540006^Calcium~^^"
 _SITE_REGIONS = {
     Artery.LM: "SCT^3227004^Left Main Coronary Artery",
@@ -54,25 +54,25 @@ _TERRITORY_TYPES = {
     "other": "SCT^80891009^Heart",
 }
 _TERRITORY_COLOURS = {"descending aorta": (176, 190, 197), "pulmonary artery": (121, 134, 203)}
-# The other territories have types and colours of their sites.
+# Other territories take types and colours from their sites.
 _HEART_TERMINOLOGY = (
     f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^80891009^Heart~^^~Anatomic codes - DICOM master list~^^~^^"
 )
 
 
 def site_terminology(site: Site) -> str:
-    """Slicer's seven-part terminology entry (SNOMED CT) of the segment of calcium at a site."""
+    """Return Slicer's seven-part terminology entry (SNOMED CT) for calcium at a site."""
     morphology = _PLAQUE if isinstance(site, Artery) and site != Artery.UNASSIGNED else _CALCIUM
     return f"{TERMINOLOGY}~{morphology}~{_REGIONS}~{_SITE_REGIONS.get(site, '^^')}~^^"
 
 
 def segment_name(site: Site) -> str:
-    """Name of a site's segment."""
+    """Return the name of a site's segment."""
     return f"{site.key}: {site.full_name}" if isinstance(site, Artery) else site.full_name
 
 
 def segment_id(site: Site) -> str:
-    """The id of the segment of a site."""
+    """Return the ID of a site's segment."""
     return site.key if isinstance(site, Artery) else site.full_name.replace(" ", "-")
 
 
@@ -114,7 +114,7 @@ _TERRITORY_SEGMENTS = tuple(
 def add_heart(
     scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, mask: sitk.Image
 ) -> slicer.vtkMRMLSegmentationNode:
-    """The heart (1 in the mask) as an outline."""
+    """Add the heart (1 in the mask) as an outline."""
     style = _Segment(1, HEART_ID, "Heart region", HEART_COLOUR, _HEART_TERMINOLOGY)
     node = _add_segmentation(scene, name, volume, mask, [style])
     node.GetDisplayNode().SetVisibility2DFill(False)
@@ -125,7 +125,7 @@ def add_heart(
 def add_territories(
     scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, labels: sitk.Image
 ) -> slicer.vtkMRMLSegmentationNode:
-    """The territories (labels of `TERRITORIES`) as outlines, hidden until a user wants to see them."""
+    """Add the territories (labels of `TERRITORIES`) as outlines, hidden until a user shows them."""
     node = _add_segmentation(scene, name, volume, labels, _TERRITORY_SEGMENTS)
     node.GetDisplayNode().SetVisibility2DFill(False)
     node.GetDisplayNode().SetVisibility(False)
@@ -139,16 +139,16 @@ def add_lesions(
     labels: sitk.Image,
     unassigned_count: bool = True,
 ) -> slicer.vtkMRMLSegmentationNode:
-    """Lesions (`Site` labels) with a segment for each site and one for what a reader will reject, empty or not.
+    """Add lesions (`Site` labels) with a segment for each site and one for rejected lesions, even if they are empty.
 
-    unassigned_count: whether unassigned lesions count as candidates; else they are outlines, and clear in 3-D.
+    unassigned_count: True if unassigned lesions count as candidates; if not, they are outlines, and faint in 3-D.
     """
     node = _add_segmentation(scene, name, volume, labels, _LESION_SEGMENTS)
     display = node.GetDisplayNode()
     display.SetOpacity2DFill(0.3)
     display.SetSegmentOpacity2DFill(NOT_CORONARY_ID, 0.4)
     display.SetSegmentVisibility3D(NOT_CORONARY_ID, False)
-    # Smoothing as for organs would shrink a lesion of a few voxels to a dot in 3-D.
+    # Slicer's default smoothing would shrink a lesion of a few voxels to a dot.
     factor = slicer.vtkBinaryLabelmapToClosedSurfaceConversionRule.GetSmoothingFactorParameterName()
     node.GetSegmentation().SetConversionParameter(factor, "0.0")
     if not unassigned_count:
@@ -159,11 +159,11 @@ def add_lesions(
 
 
 def add_lesion_segment(node: slicer.vtkMRMLSegmentationNode, label: int) -> str:
-    """Add the segment of a `Site` or of NOT_CORONARY that a user has removed; returns its id."""
+    """Add the empty segment of a `Site` or of NOT_CORONARY, and return its ID."""
     style = next(style for style in _LESION_SEGMENTS if style.label == label)
-    added = node.GetSegmentation().AddEmptySegment(style.id, style.name, [c / 255 for c in style.colour])
-    _dress(node.GetSegmentation().GetSegment(added), style)
-    return added
+    new_id = node.GetSegmentation().AddEmptySegment(style.id, style.name, [c / 255 for c in style.colour])
+    _set_style(node.GetSegmentation().GetSegment(new_id), style)
+    return new_id
 
 
 def _add_segmentation(
@@ -173,30 +173,30 @@ def _add_segmentation(
     labels: sitk.Image,
     styles: Iterable[_Segment],
 ) -> slicer.vtkMRMLSegmentationNode:
-    """A segment for each style, with voxels or without.
+    """Add a segmentation with a segment for each style, even if it is empty.
 
-    They share one layer, which Slicer reads, writes and edits faster than one each, and whose values are the labels.
+    All segments share one layer with their labels as values, which Slicer reads, writes and edits faster than several.
     """
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     representation = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     values = sitk.GetArrayViewFromImage(labels)
-    # Of a layer that is one voxel thin Slicer makes no surface, and an error at every change.
-    part = bounding_box(values) if values.any() else tuple(slice(0, min(2, n)) for n in values.shape)
-    start, size = [p.start for p in part[::-1]], [p.stop - p.start for p in part[::-1]]
+    # Slicer makes no surface of a layer one voxel thin, and reports an error at every change.
+    box = bounding_box(values) if values.any() else tuple(slice(0, min(2, n)) for n in values.shape)
+    start, size = [p.start for p in box[::-1]], [p.stop - p.start for p in box[::-1]]
     data = oriented_image(labels, start, size)
-    data.GetPointData().SetScalars(vtk_array(values[part]))
+    data.GetPointData().SetScalars(vtk_array(values[box]))
     for style in styles:
         segment = slicer.vtkSegment()
-        _dress(segment, style)
+        _set_style(segment, style)
         segment.SetLabelValue(int(style.label))
         segment.AddRepresentation(representation, data)
         node.GetSegmentation().AddSegment(segment, style.id)
     return node
 
 
-def _dress(segment: slicer.vtkSegment, style: _Segment) -> None:
+def _set_style(segment: slicer.vtkSegment, style: _Segment) -> None:
     segment.SetName(style.name)
     segment.SetNameAutoGenerated(False)
     segment.SetColor([c / 255 for c in style.colour])

@@ -1,4 +1,4 @@
-"""A scored radiograph in a MRML scene: the picture as the network saw it, where it looked, and the record of its score.
+"""A scored radiograph in a MRML scene: the network's input picture, its saliency, and the record of the score.
 
 The record is a text node that holds `scores.json` and refers to all pictures. Every function takes its scene and nodes
 as arguments.
@@ -24,19 +24,29 @@ RECORD_ATTRIBUTE = "CACRadiographRecord"
 """Attribute, "1", of the text node of a scored radiograph."""
 
 SALIENCY_LEAST, SALIENCY_OPACITY = 0.25, 0.5
-"""What is less is not shown, and how much the rest covers the radiograph."""
+"""Saliency below which nothing is shown, and the opacity of the saliency over the radiograph."""
 
 _PLANES = {"PA": ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0)), "lateral": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0))}
-"""Directions (LPS) to the right and downwards of a picture that comes from a file, by its view."""
+"""Directions (LPS) of the rows and columns of a picture from a file, by its view."""
 
 
 def add_scored(
     scene: slicer.vtkMRMLScene, folder: Path, name: str, source: slicer.vtkMRMLScalarVolumeNode | None = None
 ) -> slicer.vtkMRMLTextNode:
-    """Bring the result of `cac score --radiograph` into a scene, as new nodes, and return its record.
+    """Add the result of scoring a radiograph to a scene as new nodes.
 
-    folder: that it was written to. source: the radiograph in the scene that was scored, where the pictures are laid;
-    None for one from a file, whose pictures lie about the scene's origin. Raises UnreadableError.
+    Args:
+        scene: The scene.
+        folder: Folder of the result.
+        name: Name of the radiograph.
+        source: Node of the scored radiograph, in whose plane the pictures are placed; None for a radiograph from a
+            file, whose pictures are centred on the scene's origin.
+
+    Returns:
+        The record.
+
+    Raises:
+        UnreadableError: A file of the result is missing or damaged.
     """
     try:
         text = (folder / "scores.json").read_text(encoding="utf-8")
@@ -49,12 +59,12 @@ def add_scored(
     for view, files in document["views"].items():
         plane = _plane(view, source)
         values = _values(folder / files["view_file"])
-        picture = add_volume(scene, _laid(values[0], *plane), f"{name}, {view} as scored")
+        picture = add_volume(scene, _placed_image(values[0], *plane), f"{name}, {view} as scored")
         picture.GetDisplayNode().SetWindowLevel(1.0, 0.5)
         nodes = {_role(view): picture}
         for threshold, saliency in zip(document["thresholds"], _values(folder / files["saliency_file"]), strict=True):
             agatston = threshold["agatston"]
-            node = add_volume(scene, _laid(saliency, *plane), f"Saliency of {name}, {view}, {agatston}")
+            node = add_volume(scene, _placed_image(saliency, *plane), f"Saliency of {name}, {view}, {agatston}")
             show_as_overlay(node, 1.0, SALIENCY_LEAST)
             nodes[_role(view, agatston)] = node
         for role, node in nodes.items():
@@ -64,20 +74,20 @@ def add_scored(
 
 
 def document_of(record: slicer.vtkMRMLTextNode) -> dict:
-    """The content of `scores.json`. Raises UnreadableError when the node is no record of a radiograph."""
+    """Return the content of `scores.json`. Raises UnreadableError if the node is no record of a radiograph."""
     return _document(record.GetText() or "", record.GetName())
 
 
 def pictures_of(
     record: slicer.vtkMRMLTextNode, view: str, agatston: float | None
 ) -> tuple[slicer.vtkMRMLScalarVolumeNode | None, slicer.vtkMRMLScalarVolumeNode | None]:
-    """The picture of a view and where the network looked for a threshold (None: none); None for those that are gone."""
+    """Return the picture of a view and the saliency of a threshold; None for no threshold and for removed nodes."""
     saliency = None if agatston is None else record.GetNodeReference(_role(view, agatston))
     return record.GetNodeReference(_role(view)), saliency
 
 
 def picture_image(node: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
-    """A radiograph's node as `cac drr` writes one: one slice, row 0 at the head, pixels in mm on the detector."""
+    """Return a radiograph's node in the format of `cac drr`: one slice, row 0 at the head, pixels in detector mm."""
     values = slicer.util.arrayFromVolume(node)
     image = sitk.GetImageFromArray(values.astype(np.float32))
     image.SetSpacing(node.GetSpacing())
@@ -89,7 +99,7 @@ def _role(view: str, agatston: float | None = None) -> str:
 
 
 def _plane(view: str, source: slicer.vtkMRMLScalarVolumeNode | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Right, down, and the centre, LPS."""
+    """Return the rightward and downward directions and the centre of a view's pictures, LPS."""
     if source is None:
         return tuple(np.array(v) for v in (*_PLANES.get(view, _PLANES["PA"]), (0.0, 0.0, 0.0)))
     to_lps = np.array([-1.0, -1.0, 1.0])
@@ -97,8 +107,8 @@ def _plane(view: str, source: slicer.vtkMRMLScalarVolumeNode | None) -> tuple[np
     return right * to_lps, -np.cross(normal, right) * to_lps, centre * to_lps
 
 
-def _laid(values: np.ndarray, right: np.ndarray, down: np.ndarray, centre: np.ndarray) -> sitk.Image:
-    """Values [row, column] of 1 mm about a centre."""
+def _placed_image(values: np.ndarray, right: np.ndarray, down: np.ndarray, centre: np.ndarray) -> sitk.Image:
+    """Return an image of values [row, column] with 1 mm pixels around a centre."""
     rows, columns = values.shape
     image = sitk.GetImageFromArray(values[None])
     image.SetOrigin((centre - (columns - 1) / 2 * right - (rows - 1) / 2 * down).tolist())
@@ -107,7 +117,7 @@ def _laid(values: np.ndarray, right: np.ndarray, down: np.ndarray, centre: np.nd
 
 
 def _values(path: Path) -> np.ndarray:
-    """[slice, row, column], float32."""
+    """Return an image file's values, float32 [slice, row, column]."""
     try:
         values = sitk.GetArrayFromImage(read_image(path)).astype(np.float32)
     except CTError as error:

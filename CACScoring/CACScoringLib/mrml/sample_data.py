@@ -1,6 +1,6 @@
-"""The digital patient that comes with CAC, as 3D Slicer's Sample Data module offers it.
+"""Registration of the bundled digital patient with 3D Slicer's Sample Data module.
 
-It is bundled, so that it can be tried without a network; Slicer copies it into its cache like a download.
+The file is part of CAC, so it needs no connection; Slicer copies it into its cache like a download.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from pathlib import Path
 
 CATEGORY = "CAC"
 SAMPLE_NAME = "CACDigitalPatient"
-"""Also of the node: `SampleData.downloadSample(SAMPLE_NAME)` loads it."""
+"""Name of the sample and of its node, as in `SampleData.downloadSample(SAMPLE_NAME)`."""
 
 CHECKSUM = "SHA256:0350fa7cdc41446487f3d3d553220655053eb318ce0d55242a684c767acd2321"
 
 
 def sample_file() -> Path:
-    """The CT: NRRD, HU; `Resources/SampleData/README.md` describes its origin and licence."""
+    """Return the CT's NRRD file, HU; `Resources/SampleData/README.md` describes its origin and licence."""
     return Path(__file__).resolve().parents[2] / "Resources" / "SampleData" / f"{SAMPLE_NAME}.nrrd"
 
 
 def register() -> None:
-    """Make the patient known to the Sample Data module; once more does nothing. For Slicer's `startupCompleted`.
+    """Register the patient with the Sample Data module; connected to Slicer's `startupCompleted`.
 
-    Does nothing in applications built without that module.
+    Does nothing in applications built without that module, or if called again.
     """
     if importlib.util.find_spec("SampleData") is None:
         return

@@ -1,4 +1,4 @@
-"""Results into a MRML scene, and nodes back to images.
+"""Conversion of results to a MRML scene, and of nodes to images.
 
 Runs on the slicer-core package and inside 3D Slicer. Every function takes its scene and nodes as arguments.
 """
@@ -33,33 +33,45 @@ RECORD_ATTRIBUTE = "CACRecord"
 """Attribute, "1", of the text node that holds `scores.json` and refers to all other nodes of its result."""
 
 DERIVED_ATTRIBUTE = "CACDerived"
-"""Attribute, "1", of volumes that were made of a CT and are none: calcium map and healthy image."""
+"""Attribute, "1", of volumes that were computed from a CT, such as calcium map and healthy image."""
 
 RADIOGRAPH_ATTRIBUTE = "CACRadiograph"
-"""Attribute of volumes that are a radiograph: the name of its view, or its angle."""
+"""Attribute of a radiograph's volume: name of the view, or its angle."""
 
 REVIEWED_ATTRIBUTE = "CACReviewed"
-"""Attribute of a segmentation of lesions: "1" once a reader has said that the review is done, else "0"."""
+"""Attribute of a segmentation of lesions: "1" if a reader has confirmed the review, else "0"."""
 
 HEART_ROLE, CALCIUM_MAP_ROLE, HEALTHY_ROLE = "CACHeart", "CACCalciumMap", "CACHealthy"
-"""References of a segmentation of lesions to what it was made of."""
+"""Roles of references from a segmentation of lesions to the nodes that it was computed from."""
 
 MAP_WINDOW_HU = 200.0
 MAP_LEAST_HU = 1.0
-"""Of the calcium map in views: brightest from the first on, clear below the second."""
+"""Display range of the calcium map: brightest at the first value and above, transparent below the second."""
 
 SALIENCY_LEAST = 0.1
-"""Of a saliency in views: clear below this share of its highest value."""
+"""Fraction of a saliency's maximum below which it is transparent."""
 
 
 @dataclass(frozen=True)
 class SceneNodes:
-    """The nodes of one result.
+    """Nodes of one result.
 
-    calcium, map_lesions: lesions by the threshold and of the calcium map; a segment for each site and one for what a
-    reader rejected, empty or not. lesions: table of both. record: text of `scores.json`, which refers to all others.
-    calcium_map, healthy, map_lesions, slices: None without a decomposition. saliency: of a whole-scan estimate, None
-    without one. territories: None where they are unknown. folder: subject hierarchy item.
+    Segmentations of lesions have a segment for each site and one for rejected lesions, even if they are empty.
+
+    Attributes:
+        volume: The CT.
+        heart: Outline of the heart.
+        calcium: Lesions of the clinical rule.
+        scores: Table of scores.
+        lesions: Table of all methods' lesions.
+        record: Text of `scores.json`; refers to all other nodes.
+        folder: Item of the subject hierarchy.
+        calcium_map: The calcium map; None without a decomposition, like the next three.
+        healthy: The healthy image.
+        map_lesions: Lesions of the calcium map.
+        slices: Table of slices.
+        saliency: Saliency of a whole-scan estimate, or None.
+        territories: Territories, or None if unknown.
     """
 
     volume: slicer.vtkMRMLScalarVolumeNode
@@ -78,19 +90,20 @@ class SceneNodes:
 
 
 _NODE_NAMES = tuple(field.name for field in fields(SceneNodes) if field.name != "folder")
-_OF_A_MAP = ("calcium_map", "healthy", "map_lesions", "slices")
-_MAY_LACK = ("saliency", "territories")
+# Nodes of a decomposition, and nodes that any result may lack.
+_MAP_KEYS = ("calcium_map", "healthy", "map_lesions", "slices")
+_OPTIONAL_KEYS = ("saliency", "territories")
 
 
 def add_to_scene(
     scene: slicer.vtkMRMLScene, content: SceneContent, volume: slicer.vtkMRMLScalarVolumeNode | None = None
 ) -> SceneNodes:
-    """Show a result in a scene.
+    """Add a result to a scene.
 
-    volume: the node that holds the CT already; it is left as it is, and heart and lesions are laid on its own
-    grid. When None, a node is made from the content's CT, with the window of the report's pictures.
+    volume: existing node of the CT, which stays unchanged; heart and lesions are placed on its grid. None to make a
+    node from the content's CT, with the window of the report's pictures.
 
-    Raises as `image_of_volume` does, before anything is added.
+    Raises like `image_of_volume`, before anything is added.
     """
     *_, nodes = scene_steps(scene, content, volume)
     return nodes
@@ -99,28 +112,28 @@ def add_to_scene(
 def scene_steps(
     scene: slicer.vtkMRMLScene, content: SceneContent, volume: slicer.vtkMRMLScalarVolumeNode | None = None
 ) -> Iterator[SceneNodes | None]:
-    """Add a result as `add_to_scene` does, in steps between which an application can answer its user: gives None after
-    each, and at last the nodes.
+    """Add a result as `add_to_scene` does, in steps that keep an application responsive: yield None after each step,
+    and finally the nodes.
 
-    Raises also CTError where a node was removed meanwhile; the other new ones are then removed too.
+    Raises CTError, too, if a node was removed meanwhile; the other new nodes are then removed.
     """
     grid = content.ct if volume is None else image_on_grid_of(volume, content.ct)
     record = json.loads(content.record)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), f"Calcium score of {content.name}")
-    if volume is not None and (own_item := hierarchy.GetItemByDataNode(volume)):
-        hierarchy.SetItemParent(folder, hierarchy.GetItemParent(own_item))
-    made = {} if volume is None else {"volume": volume}
+    if volume is not None and (volume_item := hierarchy.GetItemByDataNode(volume)):
+        hierarchy.SetItemParent(folder, hierarchy.GetItemParent(volume_item))
+    nodes = {} if volume is None else {"volume": volume}
     for key, node in _new_nodes(scene, content, record, grid, volume):
-        made[key] = node
+        nodes[key] = node
         put_under(hierarchy, folder, node)
         yield None
-        if not all(map(scene.IsNodePresent, made.values())):
-            if any(scene.IsNodePresent(each) for each in made.values() if each is not volume):
+        if not all(map(scene.IsNodePresent, nodes.values())):
+            if any(scene.IsNodePresent(member) for member in nodes.values() if member is not volume):
                 hierarchy.RemoveItem(folder)  # with all nodes in it
             raise CTError("The scene, or a part of the result, was closed before the result was shown. Try again.")
-    _refer(made, record)
-    yield SceneNodes(**made, folder=folder)
+    _set_references(nodes, record)
+    yield SceneNodes(**nodes, folder=folder)
 
 
 def _new_nodes(
@@ -130,7 +143,7 @@ def _new_nodes(
     grid: sitk.Image,
     volume: slicer.vtkMRMLScalarVolumeNode | None,
 ) -> Iterator[tuple[str, slicer.vtkMRMLNode]]:
-    """Make the nodes of a result, each when it is asked for, with their names in `SceneNodes`. grid: of the volume."""
+    """Make and yield the nodes of a result one by one, with their names in `SceneNodes`. grid: the volume's grid."""
     name = content.name
     if volume is None:
         volume = add_volume(scene, content.ct, name)
@@ -151,7 +164,7 @@ def _new_nodes(
         yield "calcium_map", calcium_map
         labels = _on_grid(content.map_lesions, grid)
         map_lesions = add_lesions(scene, f"Calcium map lesions of {name}", volume, labels)
-        map_lesions.GetDisplayNode().SetVisibility(False)  # two fills over each other cannot be told apart
+        map_lesions.GetDisplayNode().SetVisibility(False)  # overlapping fills cannot be distinguished
         yield "map_lesions", map_lesions
         yield "slices", add_table(scene, f"Slices of {name}", slice_columns(content.slices))
     if content.territories is not None:
@@ -164,23 +177,23 @@ def _new_nodes(
     yield "record", node
 
 
-def _refer(made: dict[str, slicer.vtkMRMLNode], record: dict) -> None:
-    """Let the nodes know of each other, so that a scene opened again is as it was."""
-    made["record"].SetAttribute(RECORD_ATTRIBUTE, "1")
-    for key, node in made.items():
+def _set_references(nodes: dict[str, slicer.vtkMRMLNode], record: dict) -> None:
+    """Set the references between nodes, by which a saved scene is restored."""
+    nodes["record"].SetAttribute(RECORD_ATTRIBUTE, "1")
+    for key, node in nodes.items():
         if key != "record":
-            made["record"].SetNodeReferenceID(_role(key), node.GetID())
+            nodes["record"].SetNodeReferenceID(_role(key), node.GetID())
     roles = {HEART_ROLE: "heart", CALCIUM_MAP_ROLE: "calcium_map", HEALTHY_ROLE: "healthy"}
     for key, method in LESION_METHODS.items():
-        if key in made:
-            made[key].SetAttribute(REVIEWED_ATTRIBUTE, "1" if record["methods"][method]["reviewed"] else "0")
-            for role, other in roles.items():
-                if other in made:
-                    made[key].SetNodeReferenceID(role, made[other].GetID())
+        if key in nodes:
+            nodes[key].SetAttribute(REVIEWED_ATTRIBUTE, "1" if record["methods"][method]["reviewed"] else "0")
+            for role, target in roles.items():
+                if target in nodes:
+                    nodes[key].SetNodeReferenceID(role, nodes[target].GetID())
 
 
 LESION_METHODS = {"calcium": "threshold", "map_lesions": "decomposition"}
-"""Segmentations of `SceneNodes` and the method whose lesions they hold."""
+"""Methods by the segmentation of `SceneNodes` that holds their lesions."""
 
 
 def _role(key: str) -> str:
@@ -188,9 +201,10 @@ def _role(key: str) -> str:
 
 
 def nodes_of_record(scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) -> SceneNodes:
-    """The nodes of a result in a scene that was saved and opened again.
+    """Return the nodes of a result in a loaded scene.
 
-    record: a text node with RECORD_ATTRIBUTE. Raises UnreadableError when it is no record of ours, or nodes are gone.
+    record: a text node with RECORD_ATTRIBUTE. Raises UnreadableError if it is no record of a result, or nodes are
+    missing.
     """
     try:
         document = json.loads(record.GetText() or "")
@@ -200,18 +214,18 @@ def nodes_of_record(scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) 
     except (ValueError, KeyError, TypeError) as error:
         message = f"{record.GetName()} is not a record of a calcium score ({error}). Score the scan again."
         raise UnreadableError(message) from error
-    found = {key: record.GetNodeReference(_role(key)) for key in _NODE_NAMES if key != "record"}
-    needed = [key for key in found if key not in _MAY_LACK and (has_map or key not in _OF_A_MAP)]
-    if gone := [key for key in needed if found[key] is None]:
-        names = ", ".join(key.replace("_", " ") for key in gone)
+    nodes = {key: record.GetNodeReference(_role(key)) for key in _NODE_NAMES if key != "record"}
+    required = [key for key in nodes if key not in _OPTIONAL_KEYS and (has_map or key not in _MAP_KEYS)]
+    if missing := [key for key in required if nodes[key] is None]:
+        names = ", ".join(key.replace("_", " ") for key in missing)
         raise UnreadableError(f"{record.GetName()}: the scene no longer holds its {names}. Score the scan again.")
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(record))
-    return SceneNodes(**found, record=record, folder=folder)
+    return SceneNodes(**nodes, record=record, folder=folder)
 
 
 def records_in(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLTextNode]:
-    """The records of all results in a scene, in the order in which they came."""
+    """Return the records of all results in a scene, in the order in which they were added."""
     nodes = [
         scene.GetNthNodeByClass(n, "vtkMRMLTextNode") for n in range(scene.GetNumberOfNodesByClass("vtkMRMLTextNode"))
     ]
@@ -219,7 +233,7 @@ def records_in(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLTextNode]:
 
 
 def keep_in_folder(scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> None:
-    """Put the segmentations back into the result's folder: Segment Editor moves what it edits beside its volume."""
+    """Move the segmentations back into the result's folder, because Segment Editor moves them to their volume."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     for node in (nodes.heart, nodes.calcium, nodes.map_lesions):
         if node is not None and hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) != nodes.folder:
@@ -227,15 +241,14 @@ def keep_in_folder(scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> None:
 
 
 def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None:
-    """Write a result as a scene (.mrb) that opens in 3D Slicer. The file is whole or not there.
+    """Write a result as a scene (.mrb) for 3D Slicer, atomically.
 
-    identify: put the patient's name into the scene. Raises OutputError.
+    identify: include the patient's name. Raises OutputError.
     """
-    from ..report.files import result_as_json  # a scene that is read or shown needs no report
+    from ..report.files import result_as_json  # needed only for writing
 
-    path = path.absolute()  # a relative path makes the scene's writer fail
-    # Makes the conversion rules of segmentations known, which the application does on start.
-    _segmentations_logic()
+    path = path.absolute()  # the scene's writer fails with a relative path
+    _segmentations_logic()  # registers the conversion rules of segmentations, as the application does on start
     scene = slicer.vtkMRMLScene()
     record = result_as_json(result, {}, identify)
     nodes = add_to_scene(scene, content_of_result(result, record, identify))
@@ -244,19 +257,19 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
     _store_fast(nodes)
     messages = slicer.vtkMRMLMessageCollection()
     try:
-        with atomic_write(path) as half, path_for_itk(half) as place:
-            if not scene.WriteToMRB(str(place), None, messages):
+        with atomic_write(path) as temporary, path_for_itk(temporary) as itk_path:
+            if not scene.WriteToMRB(str(itk_path), None, messages):
                 raise OutputError(f"The scene {path} cannot be written: {messages.GetAllMessagesAsString()}")
     except OSError as error:
         raise OutputError(f"The scene {path} cannot be written: {error.strerror}.") from error
 
 
 def _store_fast(nodes: SceneNodes) -> None:
-    """Have files made without the seconds that compression of a whole chest takes."""
+    """Store the CT uncompressed and outlines cropped, which saves seconds."""
     nodes.volume.AddDefaultStorageNode()
-    nodes.volume.GetStorageNode().SetUseCompression(False)  # it saves a third of the room, in seconds
+    nodes.volume.GetStorageNode().SetUseCompression(False)
     for segmentation in (nodes.heart, nodes.territories):
-        # Not of lesions: a part that is empty or one voxel makes Slicer crash on opening, and readers reject lesions.
+        # Lesions are not cropped: Slicer crashes when it opens an empty part or one of a single voxel.
         if segmentation is not None and min(segmentation.GetSegmentation().GetLayerDataObject(0).GetDimensions()) > 1:
             segmentation.AddDefaultStorageNode()
             segmentation.GetStorageNode().SetCropToMinimumExtent(True)
@@ -266,7 +279,7 @@ def _segmentations_logic() -> slicer.vtkSlicerSegmentationsModuleLogic:
     try:
         return slicer.vtkSlicerSegmentationsModuleLogic()
     except AttributeError:
-        # Slicer's own Python, run without the application, has the class in its module only.
+        # In Slicer's own Python without the application, only this module has the class.
         from vtkSlicerSegmentationsModuleLogicPython import vtkSlicerSegmentationsModuleLogic
 
         return vtkSlicerSegmentationsModuleLogic()
@@ -278,7 +291,7 @@ def _show_in_view(
     volume: slicer.vtkMRMLScalarVolumeNode,
     over: slicer.vtkMRMLScalarVolumeNode | None,
 ) -> None:
-    # A singleton: the application takes its contents over into its own view of that name.
+    # The application copies a singleton's content to its own view of that name.
     view = slicer.vtkMRMLSliceCompositeNode()
     view.SetSingletonTag(name)
     view.SetLayoutName(name)
@@ -291,7 +304,7 @@ def _show_in_view(
 
 
 def _add_saliency(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    """The saliency of a whole-scan estimate, red to yellow, clear where it is low."""
+    """Add the saliency of a whole-scan estimate, red to yellow, transparent where it is low."""
     node = add_volume(scene, image, name)
     node.SetAttribute(DERIVED_ATTRIBUTE, "1")
     highest = float(sitk.GetArrayViewFromImage(image).max())
@@ -300,8 +313,10 @@ def _add_saliency(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> s
 
 
 def show_as_overlay(volume: slicer.vtkMRMLScalarVolumeNode, brightest: float, least: float) -> None:
-    """Show a volume red to yellow, brightest from a value on, and clear below the least, so that it can lie over
-    another."""
+    """Show a volume as an overlay, red to yellow.
+
+    brightest: value from which the colour is brightest. least: value below which the volume is transparent.
+    """
     display = volume.GetDisplayNode()
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeWarm1")
     display.SetWindowLevel(brightest, brightest / 2)
@@ -314,9 +329,9 @@ def show_as_overlay(volume: slicer.vtkMRMLScalarVolumeNode, brightest: float, le
 
 
 def add_volume(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    """Make a volume node of an image, shown in the window of the report's pictures."""
+    """Make a volume node from an image, shown with the window of the report's pictures."""
     volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    # Without voxels yet: it would look through them all for a window that is not used.
+    # The display node is made before the voxels, which it would search for a window that is not used.
     volume.CreateDefaultDisplayNodes()
     display = volume.GetDisplayNode()
     low, high = WINDOW_HU
@@ -328,7 +343,7 @@ def add_volume(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slic
 
 
 def set_image(volume: slicer.vtkMRMLVolumeNode, image: sitk.Image) -> None:
-    """Give a volume node the voxels and the geometry of an image."""
+    """Set a volume node's voxels and geometry to those of an image."""
     volume.SetIJKToRASDirections(*_flipped(np.reshape(image.GetDirection(), (3, 3))).reshape(-1))
     volume.SetSpacing(image.GetSpacing())
     volume.SetOrigin(_flipped(np.array(image.GetOrigin())))
@@ -336,10 +351,10 @@ def set_image(volume: slicer.vtkMRMLVolumeNode, image: sitk.Image) -> None:
 
 
 def image_of_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
-    """The image of a scalar volume node, with its values, type and geometry.
+    """Return a scalar volume node's image, with its values, type and geometry.
 
-    Raises NotVolumeError when it holds no scalar image, SliceGeometryError when its axes are not at right angles
-    (gantry tilt) or it lies under a transform.
+    Raises NotVolumeError if it holds no scalar image, SliceGeometryError if its axes are not at right angles (gantry
+    tilt) or it lies under a transform.
     """
     data = volume.GetImageData()
     if data is None or data.GetPointData().GetScalars() is None or data.GetNumberOfScalarComponents() != 1:
@@ -359,22 +374,24 @@ def image_of_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
 
 
 def _flipped(values: np.ndarray) -> np.ndarray:
-    """LPS to RAS or back: the first two components change sign; of a matrix, the first two rows."""
-    # Adding zero turns -0.0 into 0.0.
-    return (values.T * [-1.0, -1.0, 1.0]).T + 0.0
+    """Convert a vector, or a matrix of columns, between LPS and RAS by the sign of its first two components."""
+    return (values.T * [-1.0, -1.0, 1.0]).T + 0.0  # adding zero turns -0.0 into 0.0
 
 
 def image_on_grid_of(volume: slicer.vtkMRMLScalarVolumeNode, ct: sitk.Image) -> sitk.Image:
-    """An image on the grid of a node: the CT where it is, else a copy of the node's, which takes time. Raises as
-    `image_of_volume`."""
+    """Return an image on a node's grid: the CT, or if its grid differs a copy of the node's image, which is slow.
+
+    Raises like `image_of_volume`.
+    """
     data, matrix = volume.GetImageData(), vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
-    same = data is not None and data.GetDimensions() == ct.GetSize() and volume.GetParentTransformNode() is None
-    return ct if same and np.allclose(array_of(matrix), matrix_of_grid(ct), atol=1e-6) else image_of_volume(volume)
+    is_like_ct = data is not None and data.GetDimensions() == ct.GetSize() and volume.GetParentTransformNode() is None
+    is_like_ct = is_like_ct and np.allclose(array_of(matrix), matrix_of_grid(ct), atol=1e-6)
+    return ct if is_like_ct else image_of_volume(volume)
 
 
 def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """Labels on the grid of a node, which may hold the scan's voxels in another axis order."""
+    """Return labels on a node's grid, which may hold the scan's voxels in another axis order."""
     if same_grid(labels, grid) and labels.GetPixelID() == sitk.sitkUInt8:
         return labels
     return sitk.Resample(labels, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
@@ -382,7 +399,7 @@ def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
 
 def put_under(hierarchy: slicer.vtkMRMLSubjectHierarchyNode, folder: int, node: slicer.vtkMRMLNode) -> None:
     """Move a node into a folder of the subject hierarchy."""
-    # The application makes items by itself; without it there are none.
+    # Only the application makes items for new nodes.
     if item := hierarchy.GetItemByDataNode(node):
         hierarchy.SetItemParent(item, folder)
     else:

@@ -1,4 +1,4 @@
-"""Content of a result's scene: plain images and rows, from a result or from the folder it was written to."""
+"""Content of a result's scene as plain images and rows, from a result or from its folder."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 class SliceRow:
     """One slice of the scan in a calcium map.
 
-    k: counted from the feet. position_ras: its centre, mm, Slicer's RAS axes. probability: that it shows calcium, None
-    where there is no heart. used: whether its part of the map counts. decomposed: whether it was decomposed, so that
-    there is a map.
+    Attributes:
+        k: Slice index, counted from 0 at the feet.
+        position_ras: Centre in mm, RAS.
+        probability: Probability that the slice shows calcium; None outside the heart.
+        used: True if the slice's part of the map counts.
+        decomposed: True if the slice was decomposed.
     """
 
     k: int
@@ -39,11 +42,21 @@ class SliceRow:
 class SceneContent:
     """Content of a result's scene.
 
-    name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Site` labels. record: the text of
-    `scores.json`. calcium_map, healthy (HU), map_lesions (`Artery` labels) and slices: of a decomposition; else None
-    and (). saliency: of a whole-scan estimate, None without one. territories: labels of `TERRITORIES`, None where they
-    are unknown. All images are on one grid, but calcium_map and healthy only on its part around the heart; whole_map is
-    the calcium map on all of it.
+    All images are on the scan's grid, but calcium_map and healthy are cropped to the heart.
+
+    Attributes:
+        name: Name of the scan.
+        ct: CT in HU.
+        heart: Heart mask.
+        lesions: Lesions of the clinical rule as `Site` labels.
+        record: Text of `scores.json`.
+        calcium_map: Calcium map in HU around the heart; None without a decomposition, like healthy and map_lesions.
+        healthy: Healthy image in HU around the heart.
+        map_lesions: Lesions of the calcium map as `Artery` labels.
+        slices: Slices of the scan; empty without a decomposition.
+        saliency: Saliency of a whole-scan estimate, or None.
+        territories: Labels of `TERRITORIES`, or None if unknown.
+        whole_map: Calcium map on the scan's grid; None without a decomposition.
     """
 
     name: str
@@ -61,11 +74,11 @@ class SceneContent:
 
 
 def content_of_result(result: ScoreResult, record: dict, identify: bool = False) -> SceneContent:
-    """The content of a result just computed.
+    """Return the content of a computed result.
 
-    record: its `report.files.result_as_json`. identify: put the patient's name into the scene.
+    record: the result's `report.files.result_as_json`. identify: include the patient's name.
     """
-    from ..report.files import site_labels  # for scans just scored
+    from ..report.files import site_labels  # needed only for a computed result
 
     scan = result.scan
     name = scan.name or "CT"
@@ -73,8 +86,8 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
         name = f"{scan.acquisition.patient_name} – {name}"
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
     saliency = next((o.saliency for o in result.estimates if o.saliency is not None), None)
-    others = {"saliency": saliency, "territories": result.territories}
-    content = SceneContent(name, scan.image, result.heart.mask, site_labels(result), text, **others)
+    optional = {"saliency": saliency, "territories": result.territories}
+    content = SceneContent(name, scan.image, result.heart.mask, site_labels(result), text, **optional)
     parts = result.decomposition
     if parts is None:
         return content
@@ -83,10 +96,9 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
 
 
 def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
-    """The content of a folder that `cac score` has written.
+    """Return the content of a result folder of `cac score`.
 
-    ct: the scan that was scored.
-    Raises UnreadableError when a file is missing, damaged or none of ours.
+    ct: the scan that was scored. Raises UnreadableError if a file is missing, damaged or foreign.
     """
     try:
         text = (folder / LAST_FILE).read_text(encoding="utf-8")
@@ -95,8 +107,8 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
         if record["schema"] != SCHEMA:
             raise ValueError(f"its schema is {record['schema']}, not {SCHEMA}")
         files = {"saliency": folder / SALIENCY_FILE, "territories": folder / "territories.nii.gz"}
-        others = {name: read_image(file) for name, file in files.items() if file.exists()}
-        content = SceneContent(name, ct, heart, lesions, text, **others)
+        optional = {name: read_image(file) for name, file in files.items() if file.exists()}
+        content = SceneContent(name, ct, heart, lesions, text, **optional)
         if "decomposition" not in record["methods"]:
             return content
         calcium, labels = (read_image(folder / f"{image}.nii.gz") for image in ("calcium_map", "map_lesions"))
@@ -107,17 +119,17 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
 
 
 def _around_heart(heart: sitk.Image, calcium_map: sitk.Image) -> tuple[slice, ...]:
-    """The part of the scan's grid, i j k, that holds the heart and all of the map."""
-    held = [array for array in map(sitk.GetArrayViewFromImage, (heart, calcium_map)) if array.any()]
-    boxes = zip(*map(bounding_box, held), strict=True)
-    box = tuple(slice(min(s.start for s in own), max(s.stop for s in own)) for own in boxes)
+    """Return the part of the scan's grid, i j k, that contains the heart and the calcium map."""
+    arrays = [array for array in map(sitk.GetArrayViewFromImage, (heart, calcium_map)) if array.any()]
+    boxes = zip(*map(bounding_box, arrays), strict=True)
+    box = tuple(slice(min(s.start for s in slices), max(s.stop for s in slices)) for slices in boxes)
     return box[::-1] or (slice(0, 1),) * 3
 
 
 def _with_map(
     content: SceneContent, whole_map: sitk.Image, scored: sitk.Image, map_lesions: sitk.Image, record: dict
 ) -> SceneContent:
-    """scored: the CT that the map was made of, with axes as in `CTScan`."""
+    """Return the content with a decomposition. scored: CT that was decomposed, with axes as in `CTScan`."""
     from ..calcium_map.decomposition import healthy_image
 
     part = _around_heart(content.heart, whole_map)
@@ -125,16 +137,16 @@ def _with_map(
     labelled = sitk.GetArrayViewFromImage(map_lesions).any((1, 2)).tolist()
     probabilities, decomposed = record["slice_probabilities"], record["slices_decomposed"]
     rows = []
-    for k, (probability, taken, labels) in enumerate(zip(probabilities, decomposed, labelled, strict=True)):
-        # The map is resampled to the scan, so that a neighbour's calcium may reach into a slice.
-        taken = taken or labels
-        rows.append(SliceRow(k, slice_position_ras(map_lesions, k), probability, taken, taken))
+    for k, (probability, is_used, labels) in enumerate(zip(probabilities, decomposed, labelled, strict=True)):
+        # The map is resampled to the scan, so calcium of a neighbouring slice may reach into this one.
+        is_used = is_used or labels
+        rows.append(SliceRow(k, slice_position_ras(map_lesions, k), probability, is_used, is_used))
     images = {"calcium_map": calcium_map, "healthy": healthy_image(scored[part], calcium_map), "whole_map": whole_map}
     return replace(content, **images, map_lesions=map_lesions, slices=tuple(rows))
 
 
 def slice_position_ras(image: sitk.Image, k: int) -> tuple[float, float, float]:
-    """The centre of a slice, mm, Slicer's RAS axes. image: with axes as in `CTScan`."""
+    """Return the centre of a slice in mm, RAS. image: image with axes as in `CTScan`."""
     i, j, _ = image.GetSize()
     x, y, z = image.TransformContinuousIndexToPhysicalPoint(((i - 1) / 2, (j - 1) / 2, k))
     return -x, -y, z

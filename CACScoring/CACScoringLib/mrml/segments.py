@@ -1,4 +1,4 @@
-"""Voxels of a segmentation node as labels of a scan, and back. Fast: only labelled voxels are touched.
+"""Conversion between a segmentation node's voxels and labels of a scan. Fast, as it touches only labelled voxels.
 
 A scan's array is [k, j, i] with axes as in `CTScan`; a node may hold the same voxels in another axis order.
 """
@@ -18,12 +18,12 @@ from vtkmodules.vtkCommonMath import vtkMatrix4x4
 from ..core.ct import MaskError, SliceGeometryError
 from ..core.labels import Labelled
 
-SAME_PLACE_VOXELS = 0.01
-"""How far a voxel may lie from one of the scan and be taken for it."""
+ALIGNMENT_TOLERANCE_VOXELS = 0.01
+"""Distance below which a voxel of an image coincides with a voxel of the scan."""
 
 
 def check_no_transform(node: slicer.vtkMRMLTransformableNode) -> None:
-    """Raises SliceGeometryError when a node lies under a transform."""
+    """Raise SliceGeometryError if a node lies under a transform."""
     if node.GetParentTransformNode() is not None:
         message = f"{node.GetName()} lies under a transform. Harden the transform or take the node out of it."
         raise SliceGeometryError(message)
@@ -32,18 +32,23 @@ def check_no_transform(node: slicer.vtkMRMLTransformableNode) -> None:
 def voxels_of_segments(
     segmentation: slicer.vtkMRMLSegmentationNode, grid: sitk.Image, label_of: Callable[[str], int]
 ) -> Labelled:
-    """The voxels of all segments on the grid of a scan; those that lie beyond it are left out.
+    """Return the voxels of all segments on the grid of a scan, without those outside the grid.
 
-    label_of: the label of a segment by its name, 1 to 255; 0 for one that is to be left out. Asked for segments that
-    hold voxels only.
+    Args:
+        segmentation: The node.
+        grid: The scan.
+        label_of: Function from a segment's name to its label, 1 to 255, or 0 to leave it out. It is called only for
+            segments with voxels, and its exceptions are passed on.
 
-    Raises SliceGeometryError under a transform, MaskError when a voxel belongs to two labels, and what label_of raises.
+    Raises:
+        SliceGeometryError: The node lies under a transform.
+        MaskError: A voxel belongs to two labels.
     """
     check_no_transform(segmentation)
     collection = segmentation.GetSegmentation()
     flats, values, names = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)], {}
     for layer in range(collection.GetNumberOfLayers()):
-        places, stored = _filled(collection.GetLayerDataObject(layer), grid)
+        places, stored = _labelled_voxels(collection.GetLayerDataObject(layer), grid)
         present = set(np.flatnonzero(np.bincount(stored)).tolist())
         labels = np.zeros(max(present, default=0) + 1, np.uint8)
         for segment_id in collection.GetSegmentIDsForLayer(layer):
@@ -52,27 +57,30 @@ def voxels_of_segments(
                 label = label_of(segment.GetName())
                 labels[segment.GetLabelValue()] = label
                 names.setdefault(label, segment.GetName())
-        found = labels[stored]
-        flats.append(places[found > 0])
-        values.append(found[found > 0])
+        layer_labels = labels[stored]
+        flats.append(places[layer_labels > 0])
+        values.append(layer_labels[layer_labels > 0])
     flat, labels = np.concatenate(flats), np.concatenate(values)
     if (flat[1:] <= flat[:-1]).any():
         order = np.argsort(flat, kind="stable")
         flat, labels = flat[order], labels[order]
-    again = np.flatnonzero(flat[1:] == flat[:-1]) + 1
-    twice = again[labels[again] != labels[again - 1]]
-    if twice.size:
-        one, other = (names[int(labels[at])] for at in (twice[0] - 1, twice[0]))
-        count = len(np.unique(flat[twice]))
+    repeats = np.flatnonzero(flat[1:] == flat[:-1]) + 1
+    conflicts = repeats[labels[repeats] != labels[repeats - 1]]
+    if conflicts.size:
+        first, second = (names[int(labels[at])] for at in (conflicts[0] - 1, conflicts[0]))
+        count = len(np.unique(flat[conflicts]))
         raise MaskError(
-            f"{count} voxels of {segmentation.GetName()} belong to two segments, as to {one} and to {other}. Undo that "
-            "or erase them from one of the two."
+            f"{count} voxels of {segmentation.GetName()} belong to two segments, as to {first} and to {second}. Undo "
+            "that or erase them from one of the two."
         )
-    return Labelled(np.delete(flat, again), np.delete(labels, again))
+    return Labelled(np.delete(flat, repeats), np.delete(labels, repeats))
 
 
 def _on_grid(layer: slicer.vtkOrientedImageData | None, grid: sitk.Image) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """The values of a layer as [k, j, i] of a grid, and which part of the grid they are. No copy where it fits."""
+    """Return a layer's values as [k, j, i] of a grid, and the part of the grid that they fill.
+
+    The values are not copied unless the layer has to be resampled.
+    """
     if layer is None or layer.IsEmpty():
         return np.zeros((0, 0, 0), np.uint8), (slice(0, 0),) * 3
     axes = _axes(_matrix_of_image(layer), grid, layer.GetDimensions())
@@ -95,8 +103,8 @@ def _on_grid(layer: slicer.vtkOrientedImageData | None, grid: sitk.Image) -> tup
     return values.transpose(), tuple(part[::-1])
 
 
-def _filled(layer: slicer.vtkOrientedImageData | None, grid: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Flat indices in the grid, rising, of a layer's voxels that are not 0, and their values."""
+def _labelled_voxels(layer: slicer.vtkOrientedImageData | None, grid: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Return the flat indices in the grid of a layer's non-zero voxels, in ascending order, and their values."""
     values, part = _on_grid(layer, grid)
     values = np.ascontiguousarray(values)
     at = np.flatnonzero(values)
@@ -106,10 +114,11 @@ def _filled(layer: slicer.vtkOrientedImageData | None, grid: sitk.Image) -> tupl
 
 
 def segment_mask(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, grid: sitk.Image) -> np.ndarray:
-    """Voxels of one segment: bool [k, j, i] on the grid of an image (nearest neighbour where voxels do not meet).
+    """Return one segment's voxels, bool [k, j, i], on the grid of an image, by nearest neighbour if grids differ.
 
-    Other segments never enter, whether they share a layer with it or overlap it.
-    Raises MaskError when there is no such segment or it has no voxels, SliceGeometryError under a transform.
+    Other segments are not included, whether they share its layer or overlap it.
+
+    Raises MaskError if there is no such segment or it has no voxels, SliceGeometryError under a transform.
     """
     check_no_transform(segmentation)
     collection = segmentation.GetSegmentation()
@@ -126,20 +135,20 @@ def segment_mask(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, 
 
 
 def _axes(matrix: np.ndarray, grid: sitk.Image, size: Iterable[int]) -> np.ndarray | None:
-    """How voxel indices (i, j, k, 1) of an image become those of a grid: int [4, 4]; None where voxels do not meet.
+    """Return the int [4, 4] matrix from voxel indices (i, j, k, 1) of an image to a grid; None if voxels differ.
 
-    matrix: index to RAS of the image.
+    matrix: index to RAS of the image. size: voxels of the image, i j k.
     """
     exact = np.linalg.inv(matrix_of_grid(grid)) @ matrix
-    whole = np.rint(exact).astype(int)
-    moved = np.abs(exact - whole)
-    turned = np.abs(whole[:3, :3])
-    a_turn = (turned.sum(0) == 1).all() and (turned.sum(1) == 1).all()
-    return whole if a_turn and (moved @ [*size, 1]).max() < SAME_PLACE_VOXELS else None
+    rounded = np.rint(exact).astype(int)
+    deviation = np.abs(exact - rounded)
+    permutation = np.abs(rounded[:3, :3])
+    is_permutation = (permutation.sum(0) == 1).all() and (permutation.sum(1) == 1).all()
+    return rounded if is_permutation and (deviation @ [*size, 1]).max() < ALIGNMENT_TOLERANCE_VOXELS else None
 
 
 def matrix_of_grid(grid: sitk.Image) -> np.ndarray:
-    """Index (i, j, k, 1) to RAS of an image, [4, 4]."""
+    """Return the [4, 4] matrix from index (i, j, k, 1) to RAS of an image."""
     matrix = np.eye(4)
     matrix[:3, :3] = np.reshape(grid.GetDirection(), (3, 3)) * grid.GetSpacing()
     matrix[:3, 3] = grid.GetOrigin()
@@ -158,15 +167,15 @@ def array_of(matrix: vtkMatrix4x4) -> np.ndarray:
 
 
 def _resampled(layer: slicer.vtkOrientedImageData, grid: sitk.Image) -> slicer.vtkOrientedImageData:
-    placed = slicer.vtkOrientedImageData()
+    resampled = slicer.vtkOrientedImageData()
     slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
-        layer, oriented_image(grid, (0, 0, 0), grid.GetSize()), placed
+        layer, oriented_image(grid, (0, 0, 0), grid.GetSize()), resampled
     )
-    return placed
+    return resampled
 
 
 def oriented_image(grid: sitk.Image, start: Iterable[int], size: Iterable[int]) -> slicer.vtkOrientedImageData:
-    """Geometry of a part of a grid, without voxels. start, size: in voxels, i j k."""
+    """Return the geometry of a part of a grid, without voxels. start, size: in voxels, i j k."""
     image = slicer.vtkOrientedImageData()
     image.SetExtent([x for at, n in zip(start, size, strict=True) for x in (int(at), int(at + n - 1))])
     matrix = vtkMatrix4x4()
@@ -176,12 +185,12 @@ def oriented_image(grid: sitk.Image, start: Iterable[int], size: Iterable[int]) 
 
 
 def vtk_array(values: np.ndarray) -> vtkDataArray:
-    """A copy of the values for VTK."""
+    """Return a copy of the values for VTK."""
     return numpy_to_vtk(np.ascontiguousarray(values).reshape(-1), True, get_vtk_array_type(values.dtype))
 
 
 def vtk_image(image: sitk.Image) -> vtkImageData:
-    """The voxels of an image for VTK, without its geometry."""
+    """Return an image's voxels for VTK, without geometry."""
     data = vtkImageData()
     data.SetDimensions(image.GetSize())
     data.GetPointData().SetScalars(vtk_array(sitk.GetArrayViewFromImage(image)))
@@ -189,37 +198,44 @@ def vtk_image(image: sitk.Image) -> vtkImageData:
 
 
 class SegmentWriter:
-    """Writes voxels of a scan into the segments of a node.
+    """Writer of a scan's voxels into the segments of a node."""
 
-    grid: the scan's. own: the grid of the node's volume, which holds the scan's voxels in any axis order.
-    """
+    def __init__(self, segmentation: slicer.vtkMRMLSegmentationNode, grid: sitk.Image, node_grid: sitk.Image) -> None:
+        """Prepare.
 
-    def __init__(self, segmentation: slicer.vtkMRMLSegmentationNode, grid: sitk.Image, own: sitk.Image) -> None:
-        axes = _axes(matrix_of_grid(grid), own, grid.GetSize())
+        Args:
+            segmentation: The node.
+            grid: The scan.
+            node_grid: Image of the node's volume, which holds the scan's voxels in any axis order.
+
+        Raises:
+            MaskError: The two grids have different voxels.
+        """
+        axes = _axes(matrix_of_grid(grid), node_grid, grid.GetSize())
         if axes is None:
             raise MaskError(f"{segmentation.GetName()} does not lie on its scan's voxels. Score the scan again.")
         self._segmentation = segmentation
         self._shape = grid.GetSize()[::-1]
         self._axes = axes
-        self._own = own
+        self._node_grid = node_grid
 
     def set(self, flat: np.ndarray, segment_id: str) -> None:
-        """Give voxels to a segment and take them from all others."""
+        """Assign voxels to a segment and remove them from all others."""
         if not flat.size:
             return
         collection = self._segmentation.GetSegmentation()
         layer = collection.GetLayerIndex(segment_id)
-        # Writing takes the voxels from the segments of the same layer only.
-        self._erase(flat, [other for other in collection.GetSegmentIDs() if collection.GetLayerIndex(other) != layer])
+        # Writing removes the voxels from segments of the same layer only.
+        self._erase(flat, [name for name in collection.GetSegmentIDs() if collection.GetLayerIndex(name) != layer])
         self._modify(self._mask(flat), segment_id, slicer.vtkSlicerSegmentationsModuleLogic.MODE_MERGE_MASK)
 
     def clear(self, flat: np.ndarray) -> None:
-        """Take voxels from all segments."""
+        """Remove voxels from all segments."""
         if flat.size:
             self._erase(flat, self._segmentation.GetSegmentation().GetSegmentIDs())
 
     def empty(self) -> None:
-        """Take all voxels from all segments."""
+        """Remove all voxels from all segments."""
         for segment_id in self._segmentation.GetSegmentation().GetSegmentIDs():
             self._segmentation.GetSegmentation().ClearSegment(segment_id)
 
@@ -229,11 +245,11 @@ class SegmentWriter:
             self._modify(keep, segment_id, slicer.vtkSlicerSegmentationsModuleLogic.MODE_MERGE_MIN)
 
     def _modify(self, image: slicer.vtkOrientedImageData, segment_id: str, mode: int) -> None:
-        # The others are named as those that may be overwritten, or the segment would move to a layer of its own.
-        others = [other for other in self._segmentation.GetSegmentation().GetSegmentIDs() if other != segment_id]
+        # Unless the other segments may be overwritten, Slicer moves the segment to a layer of its own.
+        replaceable = [name for name in self._segmentation.GetSegmentation().GetSegmentIDs() if name != segment_id]
         logic = slicer.vtkSlicerSegmentationsModuleLogic
         if not logic.SetBinaryLabelmapToSegment(
-            image, self._segmentation, segment_id, mode, image.GetExtent(), False, others
+            image, self._segmentation, segment_id, mode, image.GetExtent(), False, replaceable
         ):
             raise MaskError(f"The segment {segment_id} of {self._segmentation.GetName()} cannot be written.")
 
@@ -244,6 +260,6 @@ class SegmentWriter:
         start, size = places.min(1), np.ptp(places, axis=1) + 1
         values = np.full(size[::-1], 1 - inside, np.uint8)
         values[tuple((places - start[:, None])[::-1])] = inside
-        image = oriented_image(self._own, start, size)
+        image = oriented_image(self._node_grid, start, size)
         image.GetPointData().SetScalars(vtk_array(values))
         return image

@@ -1,4 +1,4 @@
-"""Scores, lesions and slices as table nodes."""
+"""Table nodes of scores, lesions and slices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from .scene_content import SliceRow
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column. values: None for a number that is not known. unit: UCUM. title: shown instead of the name."""
+    """A table's column.
+
+    Attributes:
+        name: Name of the column.
+        array: Empty array of the column's type.
+        values: Values; None for an unknown number.
+        unit: UCUM unit.
+        title: Title shown instead of the name.
+    """
 
     name: str
     array: vtkAbstractArray
@@ -24,7 +32,7 @@ class Column:
 
 
 def score_columns(record: dict) -> list[Column]:
-    """Scores by method and artery, of the content of a `scores.json`; those outside the arteries last."""
+    """Return scores by method and artery from the content of a `scores.json`, non-coronary scores last."""
     rows = []
     for method, result in record["methods"].items():
         rows += [(method, key, score) for key, score in result["arteries"].items()]
@@ -41,7 +49,7 @@ def score_columns(record: dict) -> list[Column]:
 
 
 def lesion_columns(record: dict) -> list[Column]:
-    """Lesions of the content of a `scores.json`: those that count, those left out, and those outside the arteries."""
+    """Return lesions from the content of a `scores.json`, including left-out and non-coronary lesions."""
     rows = []
     for method, result in record["methods"].items():
         rows += [(method, lesion["artery"], lesion) for lesion in result["lesions"]]
@@ -56,7 +64,7 @@ def lesion_columns(record: dict) -> list[Column]:
         Column("Method", vtkStringArray(), methods),
         Column("Lesion", vtkIntArray(), [lesion["id"] for lesion in lesions]),
         Column("Artery", vtkStringArray(), arteries),
-        Column("Slices", vtkStringArray(), [", ".join(map(str, own)) for own in slices]),
+        Column("Slices", vtkStringArray(), [", ".join(map(str, indices)) for indices in slices]),
         Column("Area × weight", vtkDoubleArray(), areas, "mm2"),
         *_number_columns(lesions),
         Column("Suggested", vtkStringArray(), [lesion.get("suggested_artery", "") for lesion in lesions]),
@@ -83,7 +91,7 @@ def _number_columns(scores: Sequence[dict]) -> list[Column]:
         Column("Pseudo-mass", vtkDoubleArray(), _numbers(scores, "pseudo_mass_hu_mm3"), "[hnsf'U].mm3"),
         Column("Peak", vtkDoubleArray(), _numbers(scores, "peak_hu"), "[hnsf'U]"),
     ]
-    # Without a calibration there is no mass, and an empty column would look like a failure.
+    # Without a calibration there is no mass, and an empty column could be mistaken for an error.
     if any(mass is not None for mass in _numbers(scores, "mass_mg")):
         columns.insert(2, Column("Mass", vtkDoubleArray(), _numbers(scores, "mass_mg"), "mg"))
     return columns
@@ -94,7 +102,7 @@ def _numbers(scores: Sequence[dict], key: str) -> list[float | None]:
 
 
 def add_table(scene: slicer.vtkMRMLScene, name: str, columns: Iterable[Column]) -> slicer.vtkMRMLTableNode:
-    """Make a table node that a user cannot edit by hand."""
+    """Make a table node that users cannot edit."""
     node = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
     node.SetUseColumnTitleAsColumnHeader(True)
     fill_table(node, columns)

@@ -1,4 +1,4 @@
-"""Scenes, and a result to show in them."""
+"""Fixtures of scenes and of a result to add to them."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from CACScoringLib.scoring.scores import score_lesions, score_sites
 
 @pytest.fixture
 def result():
-    """A result whose numbers are known on paper, with a patient's name in its headers."""
+    """A result with scores known on paper and a patient's name."""
     acquisition = Acquisition("NRRD", patient_name="Doe^Jane")
     scan = scan_from_image(ct_image(), acquisition, Path("/scans/chest 7.nrrd"))
     rules = ScoringRules(calibration_mg_per_mm3_hu=0.0008)
@@ -41,6 +41,6 @@ def content(result):
 
 @pytest.fixture
 def scene():
-    # The module logic makes the conversion rules of segmentations known, as the application does on start.
+    # The module logic registers the conversion rules of segmentations, as the application does on start.
     slicer.vtkSlicerSegmentationsModuleLogic()
     return slicer.vtkMRMLScene()

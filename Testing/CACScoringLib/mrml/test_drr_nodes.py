@@ -1,4 +1,4 @@
-"""Radiographs and their stand as nodes, on Slicer's own MRML."""
+"""Tests of the nodes of radiographs and their stand on Slicer's own MRML."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from CACScoringLib.mrml.drr_nodes import (
 def ct():
     values = np.full((10, 12, 14), -1000, np.int16)
     values[2:8, 2:10, 2:12] = 0
-    values[4:6, 4:8, 4:10] = -900  # a hollow within
+    values[4:6, 4:8, 4:10] = -900  # an internal cavity
     image = sitk.GetImageFromArray(values)
     image.SetSpacing((10.0, 10.0, 20.0))
     image.SetOrigin((-50.0, 30.0, 400.0))
@@ -47,7 +47,7 @@ def models_of(scene):
     ]
 
 
-def made(settings):
+def radiograph_of(settings):
     geometry = settings.geometry(centre_mm(ct()))
     values = np.arange(settings.pixels**2, dtype=np.float32).reshape(settings.pixels, settings.pixels)
     heart = (values > 40).astype(np.uint8)
@@ -58,8 +58,8 @@ def made(settings):
 class TestRadiograph:
     SETTINGS = DrrSettings(30.0, 10.0, pixels=8)
 
-    def test_nodes_know_of_each_other(self, scene, volume):
-        node = add_radiograph(scene, made(self.SETTINGS), volume, "PA radiograph", "PA")
+    def test_nodes_refer_to_each_other(self, scene, volume):
+        node = add_radiograph(scene, radiograph_of(self.SETTINGS), volume, "PA radiograph", "PA")
         assert node.GetName() == "chest PA radiograph"
         assert is_radiograph(node)
         assert not is_radiograph(volume)
@@ -69,23 +69,23 @@ class TestRadiograph:
             assert node.GetNodeReference(role).GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
 
     def test_all_lie_where_the_picture_lies(self, scene, volume):
-        picture = made(self.SETTINGS)
+        picture = radiograph_of(self.SETTINGS)
         node = add_radiograph(scene, picture, volume, "radiograph", "other")
         expected = np.array(picture.picture.TransformContinuousIndexToPhysicalPoint((7.0, 0.0, 0.0))) * [-1, -1, 1]
-        for each in (node, node.GetNodeReference(CALCIUM_ROLE), node.GetNodeReference(HEART_ROLE)):
+        for part in (node, node.GetNodeReference(CALCIUM_ROLE), node.GetNodeReference(HEART_ROLE)):
             matrix = vtk.vtkMatrix4x4()
-            each.GetIJKToRASMatrix(matrix)
+            part.GetIJKToRASMatrix(matrix)
             assert np.allclose(matrix.MultiplyPoint((7, 0, 0, 1))[:3], expected)
         assert vtk_to_numpy(node.GetImageData().GetPointData().GetScalars()).tolist() == list(range(64))
 
     @pytest.mark.parametrize("settings", [SETTINGS, DrrSettings(180.0, mirrored=True, pixels=8)])
     def test_slice_axes_show_it_upright(self, scene, volume, settings):
-        node = add_radiograph(scene, made(settings), volume, "radiograph", "other")
+        node = add_radiograph(scene, radiograph_of(settings), volume, "radiograph", "other")
         normal, right, centre = slice_axes(node)
         geometry = settings.geometry(centre_mm(ct()))
-        forwards, its_right, its_down = (axis * [-1, -1, 1] for axis in geometry.axes())
-        assert np.allclose(right, its_right)
-        assert np.allclose(np.cross(normal, right), -its_down)
+        forwards, film_right, film_down = (axis * [-1, -1, 1] for axis in geometry.axes())
+        assert np.allclose(right, film_right)
+        assert np.allclose(np.cross(normal, right), -film_down)
         assert np.allclose(centre, np.array(centre_mm(ct())) * [-1, -1, 1] + 200 * forwards)
 
 
@@ -93,8 +93,7 @@ class TestStand:
     PICTURE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
     def test_models_move_and_go(self, scene):
-        nodes, counted = StandNodes(scene), scene.GetNumberOfNodes()
-        assert not nodes.shown
+        nodes, node_count = StandNodes(scene), scene.GetNumberOfNodes()
         for angle in (0.0, 90.0):
             stand = stand_of(DrrSettings(angle).geometry((10.0, 20.0, 30.0)))
             nodes.show(stand, self.PICTURE, skin_of(ct()))
@@ -104,15 +103,14 @@ class TestStand:
             assert np.allclose(corners.mean(0), stand.corners.mean(0) * [-1, -1, 1])
             assert not any(node.GetSaveWithScene() for node in models.values())
         nodes.remove()
-        assert scene.GetNumberOfNodes() == counted
-        assert not nodes.shown
+        assert scene.GetNumberOfNodes() == node_count
 
     def test_body_is_a_skin_at_its_place(self, scene):
         nodes = StandNodes(scene)
         nodes.show(stand_of(DrrSettings().geometry((0.0, 0.0, 0.0))), None, skin_of(ct()))
         skin = scene.GetFirstNodeByName("Radiograph body")
         bounds = skin.GetPolyData().GetBounds()
-        # Voxels 2 to 11, 2 to 9 and 2 to 7, and 0.3 of a voxel about them, from 0 to -300 on the way to -1000 HU; RAS.
+        # Voxels 2 to 11, 2 to 9 and 2 to 7, plus 0.3 voxel: -300 HU on the way from 0 to -1000 HU. RAS.
         assert np.allclose(bounds, (-60 - 3, 30 + 3, -120 - 3, -50 + 3, 440 - 6, 540 + 6), atol=0.1)
         depths = vtk_to_numpy(skin.GetPolyData().GetPoints().GetData())
         assert not (

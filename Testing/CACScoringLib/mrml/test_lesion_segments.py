@@ -1,4 +1,4 @@
-"""Segments of territories and lesions: their names, codes and voxels, also where Slicer has saved them."""
+"""Tests of territory and lesion segments: names, codes and voxels, also after Slicer has saved them."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_territories_are_a_segmentation_that_is_hidden_at_first(scene, monkeypat
     result = heart_with_territories.score(monkeypatch)
     nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
     segments = nodes.territories.GetSegmentation()
-    assert [segments.GetSegment(own).GetName() for own in segments.GetSegmentIDs()] == list(TERRITORIES[1:])
+    assert [segments.GetSegment(key).GetName() for key in segments.GetSegmentIDs()] == list(TERRITORIES[1:])
     display = nodes.territories.GetDisplayNode()
     assert not display.GetVisibility()
     assert not display.GetVisibility2DFill()
@@ -85,7 +85,7 @@ def test_calcium_elsewhere_has_segments_of_its_own(scene, monkeypatch, tmp_path)
 
 
 def test_a_segmentation_saved_by_slicer_is_read_by_its_segments_names(scene, content, tmp_path):
-    """Label values of a .seg.nrrd count its segments; taken for arteries, they would move calcium between vessels."""
+    """Ignore the label values of a .seg.nrrd, which number its segments rather than arteries."""
     calcium = mrml.add_to_scene(scene, content).calcium
     for name in ("LM", NOT_CORONARY_ID):
         calcium.GetSegmentation().RemoveSegment(name)
@@ -101,8 +101,8 @@ def test_a_segmentation_saved_by_slicer_is_read_by_its_segments_names(scene, con
 
 
 @pytest.mark.parametrize("separate", [False, True])
-def test_an_empty_segmentation_saved_by_slicer_says_that_there_is_no_calcium(scene, content, tmp_path, separate):
-    """Where no segment has an extent, Slicer saves a single voxel."""
+def test_an_empty_segmentation_saved_by_slicer_means_no_calcium(scene, content, tmp_path, separate):
+    """Read the single voxel that Slicer saves if no segment has an extent."""
     calcium = mrml.add_to_scene(scene, content).calcium
     collection = calcium.GetSegmentation()
     for segment_id in collection.GetSegmentIDs():

@@ -1,4 +1,4 @@
-"""The bundled digital patient: registered as Slicer asks for it, whole, and worth scoring."""
+"""Tests of the bundled digital patient: its registration with Slicer, and its file."""
 
 import hashlib
 import sys
@@ -14,8 +14,8 @@ from CACScoringLib.mrml import sample_data
 
 
 class Registry:
-    """As SampleData.SampleDataLogic.registerCustomSampleDataSource (Slicer/Slicer,
-    Modules/Scripted/SampleData/SampleData.py), whose arguments it takes and no others."""
+    """Double of SampleData.SampleDataLogic with the same arguments (Slicer/Slicer,
+    Modules/Scripted/SampleData/SampleData.py)."""
 
     sources: dict
 
@@ -49,10 +49,10 @@ def registry(monkeypatch):
 def test_it_is_registered_with_what_slicer_downloads_and_checks(registry, tmp_path):
     sample_data.register()
     sample_data.register()
-    [((category, name), found)] = registry.items()
-    uri, file_name, node_name, thumbnail, file_type, checksum = found
+    [((category, name), source)] = registry.items()
+    uri, file_name, node_name, thumbnail, file_type, checksum = source
     assert (category, name, node_name, file_type) == ("CAC", "CACDigitalPatient", "CACDigitalPatient", "VolumeFile")
-    # What the module's downloader does with it (SampleDataLogic.downloadFile).
+    # Download the file like SampleDataLogic.downloadFile.
     sizes = []
     urllib.request.urlretrieve(uri, tmp_path / file_name, lambda blocks, block, total: sizes.append(total))
     digest = hashlib.sha256((tmp_path / file_name).read_bytes()).hexdigest()

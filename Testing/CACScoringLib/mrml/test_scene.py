@@ -1,4 +1,4 @@
-"""Scenes written, read back node by node, and nodes turned back into images, on Slicer's own MRML."""
+"""Tests of scenes written and read back, and of nodes converted to images, on Slicer's own MRML."""
 
 import json
 import math
@@ -55,9 +55,9 @@ def read_back(result, tmp_path):
 
 
 def node(scene, kind: str, name: str):
-    found = scene.GetFirstNode(name, kind)
-    assert found is not None, f"no {kind} {name}"
-    return found
+    match = scene.GetFirstNode(name, kind)
+    assert match is not None, f"no {kind} {name}"
+    return match
 
 
 class TestSceneReadBack:
@@ -135,7 +135,7 @@ class TestWriteScene:
         assert "Doe" not in names["anonymous"]
         assert "Doe^Jane" in names["named"]
 
-    def test_says_nothing_and_leaves_only_the_scene(self, result, tmp_path, capfd):
+    def test_prints_nothing_and_leaves_only_the_scene(self, result, tmp_path, capfd):
         for _ in range(3):
             mrml.write_scene(tmp_path / "scène.mrb", result)
         assert [file.name for file in tmp_path.iterdir()] == ["scène.mrb"]
@@ -223,16 +223,16 @@ class TestVolumes:
 class TestSegmentations:
     @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())
     def test_result_laid_on_a_volume_of_any_axis_order(self, scene, content, direction):
-        # The user's node holds the same voxels in another order; the result comes on axial slices.
+        # The user's node holds the same voxels in another axis order than the result.
         image = ct_image(direction)
         labels = on_grid_of(image, labels_of(image))
         axial = [sitk.DICOMOrient(x, "LPS") for x in (image, labels, labels != 0)]
         volume = mrml.add_volume(scene, image, "CT")
         window = volume.GetDisplayNode().GetWindow()
-        shown = replace(content, ct=axial[0], lesions=axial[1], heart=axial[2])
-        nodes = mrml.add_to_scene(scene, shown, volume)
+        axial_content = replace(content, ct=axial[0], lesions=axial[1], heart=axial[2])
+        nodes = mrml.add_to_scene(scene, axial_content, volume)
         assert nodes.volume is volume
-        # On the node's own grid, so that Segment Editor need not resample when it edits.
+        # The labelmap has the node's own grid, so that Segment Editor need not resample it.
         data, grid, expected = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
         nodes.calcium.GetBinaryLabelmapRepresentation("LAD", data)
         data.GetImageToWorldMatrix(grid)
@@ -245,7 +245,7 @@ class TestSegmentations:
         np.testing.assert_array_equal(arteries_of(nodes.calcium, image), labels_of(image))
         np.testing.assert_array_equal(arteries_of(nodes.calcium, axial[0]), sitk.GetArrayFromImage(axial[1]))
 
-    def test_a_part_that_is_removed_before_the_end_takes_the_others_with_it(self, scene, content):
+    def test_removing_a_node_before_the_end_removes_the_others(self, scene, content):
         volume = mrml.add_volume(scene, content.ct, "CT")
         before = scene.GetNumberOfNodesByClass("vtkMRMLDisplayableNode")
         steps = mrml.scene_steps(scene, content, volume)
@@ -274,7 +274,7 @@ class TestSegmentations:
 
 @pytest.fixture
 def decomposed(result):
-    """The result with a calcium map: one voxel of 240 HU in the LAD's lesion."""
+    """The result with a calcium map of one voxel, 240 HU, in the LAD's lesion."""
     scan = result.scan.image
     calcium = sitk.Image(scan.GetSize(), sitk.sitkFloat32)
     calcium.CopyInformation(scan)
@@ -282,7 +282,7 @@ def decomposed(result):
     slices = heart_slices(scan, result.heart.mask)
     probabilities = np.linspace(0, 1, len(slices), dtype=np.float32)
     on_scan = np.array([np.nan, 0, 0.2, 0.6, 0.8, 1, np.nan], np.float32)
-    found = SliceProbabilities(slices, probabilities, on_scan)
+    slice_probabilities = SliceProbabilities(slices, probabilities, on_scan)
     parts = Decomposition(calcium, probabilities >= 0.5, DecompositionSettings())
     rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
     lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
@@ -290,11 +290,11 @@ def decomposed(result):
     arteries = score_sites(lesions.lesions, scan.GetSpacing(), rules)
     method = replace(result.methods["threshold"], rules=rules, lesions=lesions, total=total, arteries=arteries)
     methods = {**result.methods, "decomposition": method}
-    return replace(result, decomposition=parts, slices=found, methods=methods)
+    return replace(result, decomposition=parts, slices=slice_probabilities, methods=methods)
 
 
 def test_calcium_map_and_healthy_image_lie_over_the_ct(decomposed, tmp_path):
-    """They come from the result as from its folder, and the map is clear where there is none."""
+    """Show the same from the result and its folder; the map is transparent without calcium."""
     report.write_json(tmp_path / "scores.json", decomposed, {})
     report.write_images(tmp_path, decomposed)
     scan, parts = decomposed.scan.image, decomposed.decomposition
@@ -304,26 +304,25 @@ def test_calcium_map_and_healthy_image_lie_over_the_ct(decomposed, tmp_path):
         nodes = mrml.add_to_scene(scene, content)
         healthy = healthy_image(scan, parts.calcium_map)
         for node, image in ((nodes.calcium_map, parts.calcium_map), (nodes.healthy, healthy)):
-            shown = mrml.image_of_volume(node)  # the heart's part
-            start = image.TransformPhysicalPointToIndex(shown.GetOrigin())
-            part = image[[slice(at, at + n) for at, n in zip(start, shown.GetSize(), strict=True)]]
-            assert same_grid(shown, part)
-            np.testing.assert_array_equal(sitk.GetArrayFromImage(shown), sitk.GetArrayFromImage(part))
-            assert (
-                sitk.GetArrayViewFromImage(content.heart).sum() <= shown.GetNumberOfPixels() < scan.GetNumberOfPixels()
-            )
+            cropped = mrml.image_of_volume(node)
+            start = image.TransformPhysicalPointToIndex(cropped.GetOrigin())
+            part = image[[slice(at, at + n) for at, n in zip(start, cropped.GetSize(), strict=True)]]
+            assert same_grid(cropped, part)
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(cropped), sitk.GetArrayFromImage(part))
+            heart_size = sitk.GetArrayViewFromImage(content.heart).sum()
+            assert heart_size <= cropped.GetNumberOfPixels() < scan.GetNumberOfPixels()
             assert node.GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
         display = nodes.calcium_map.GetDisplayNode()
         assert display.GetApplyThreshold()
         assert 0 < display.GetLowerThreshold() < 10
-        found = arteries_of(nodes.map_lesions, scan)
-        assert np.argwhere(found).tolist() == [[3, 7, 2]]
-        assert found[3, 7, 2] == Artery.LAD
+        arteries = arteries_of(nodes.map_lesions, scan)
+        assert np.argwhere(arteries).tolist() == [[3, 7, 2]]
+        assert arteries[3, 7, 2] == Artery.LAD
     mrml.write_scene(tmp_path / "scene.mrb", decomposed)
     assert (tmp_path / "scene.mrb").stat().st_size > 1000
 
 
-def test_slices_of_the_map_say_what_was_decomposed(decomposed):
+def test_slices_of_the_map_state_what_was_decomposed(decomposed):
     scene = slicer.vtkMRMLScene()
     nodes = mrml.add_to_scene(scene, content_of_result(decomposed, result_as_json(decomposed, {})))
     rows = rows_of(nodes.slices)
@@ -338,24 +337,24 @@ def test_slices_of_the_map_say_what_was_decomposed(decomposed):
 
 
 def test_a_slice_into_which_a_neighbours_map_reaches_counts_as_decomposed(decomposed):
-    """The map is resampled to the scan; its lesions count in the score, so they can be switched off too."""
+    """Mark the slice as decomposed, so that lesions from resampling can be switched off too."""
     nothing = replace(decomposed.decomposition, decomposed=np.zeros(len(decomposed.slices.on_grid), bool))
-    beside = replace(decomposed, decomposition=nothing)
-    content = content_of_result(beside, result_as_json(beside, {}))
+    without_slices = replace(decomposed, decomposition=nothing)
+    content = content_of_result(without_slices, result_as_json(without_slices, {}))
     assert [row.k for row in content.slices if row.decomposed] == [3]
     assert [row.k for row in content.slices if row.used] == [3]
 
 
 class TestRecord:
-    """The text node that holds `scores.json` leads to all other nodes."""
+    """The text node that holds `scores.json` refers to all other nodes."""
 
     def test_survives_saving(self, decomposed, tmp_path):
         saliency = sitk.Cast(decomposed.scan.image > 100, sitk.sitkFloat32)
         territories = sitk.Cast(decomposed.scan.image > 100, sitk.sitkUInt8) * TERRITORIES.index("LAD")
-        asked = replace(
+        result = replace(
             decomposed, estimates=(handmade_estimates.vessels(7, saliency=saliency),), territories=territories
         )
-        mrml.write_scene(tmp_path / "scene.mrb", asked)
+        mrml.write_scene(tmp_path / "scene.mrb", result)
         (tmp_path / "cache").mkdir()
         scene = read_mrb(tmp_path / "scene.mrb", tmp_path / "cache")
         (record,) = mrml.records_in(scene)
@@ -385,7 +384,7 @@ class TestRecord:
             assert segmentation.GetNodeReference(mrml.HEALTHY_ROLE) is nodes.healthy
             assert segmentation.GetAttribute(mrml.REVIEWED_ATTRIBUTE) == "1"
 
-    def test_names_the_nodes_that_are_gone(self, scene, content):
+    def test_names_missing_nodes(self, scene, content):
         nodes = mrml.add_to_scene(scene, content)
         assert mrml.nodes_of_record(scene, nodes.record).calcium_map is None
         scene.RemoveNode(nodes.heart)

@@ -1,4 +1,4 @@
-"""Voxels of segmentations on a scan's grid and back, against SimpleITK's own resampling."""
+"""Tests of converting segmentations to a scan's grid and back, against SimpleITK's resampling."""
 
 import itertools
 
@@ -24,7 +24,7 @@ def labels_image(seed=0, filled=0.3) -> sitk.Image:
 
 
 def segmentation_of(scene, labels: sitk.Image, layers=False) -> slicer.vtkMRMLSegmentationNode:
-    """Segments "1", "2", "3" of the labels 1, 2, 3, in one layer or in a layer each."""
+    """Return segments "1", "2", "3" of the labels 1, 2, 3, in one layer or in one layer each."""
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "segments")
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     values, shared = sitk.GetArrayFromImage(labels), None
@@ -58,11 +58,11 @@ def expected_on(labels: sitk.Image, grid: sitk.Image) -> np.ndarray:
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_any_axis_order_is_read_exactly(scene, orientation, layers):
     grid = labels_image()
-    own = sitk.DICOMOrient(grid, orientation)
-    node = segmentation_of(scene, own, layers)
-    found = voxels_of_segments(node, grid, label_of)
-    np.testing.assert_array_equal(dense(found, grid), sitk.GetArrayFromImage(grid))
-    assert (np.diff(found.flat) > 0).all()
+    oriented = sitk.DICOMOrient(grid, orientation)
+    node = segmentation_of(scene, oriented, layers)
+    labelled = voxels_of_segments(node, grid, label_of)
+    np.testing.assert_array_equal(dense(labelled, grid), sitk.GetArrayFromImage(grid))
+    assert (np.diff(labelled.flat) > 0).all()
     for label in (1, 2, 3):
         np.testing.assert_array_equal(
             segment_mask(node, str(label), grid), sitk.GetArrayFromImage(grid) == label, strict=True
@@ -71,7 +71,7 @@ def test_any_axis_order_is_read_exactly(scene, orientation, layers):
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_only_what_lies_in_the_grid_is_read(scene, orientation):
-    """The segmentation covers another part of space than the grid, on each side more or less of it."""
+    """Read a segmentation that extends beyond the grid on some sides and ends within it on others."""
     labels = labels_image()
     node = segmentation_of(scene, sitk.DICOMOrient(labels, orientation))
     rng = np.random.default_rng(sum(map(ord, orientation)))
@@ -98,13 +98,13 @@ def test_voxels_that_do_not_meet_are_resampled(scene):
 
 
 class TestOverlap:
-    def test_is_told_with_the_segments_names(self, scene):
+    def test_is_reported_with_the_segments_names(self, scene):
         grid = labels_image()
         node = segmentation_of(scene, grid, layers=True)
         SegmentWriter(node, grid, grid)._modify(oriented_ones(grid), "2", MASK)
-        both = int((sitk.GetArrayFromImage(grid) == 1).sum() + (sitk.GetArrayFromImage(grid) == 3).sum())
+        count = int((sitk.GetArrayFromImage(grid) == 1).sum() + (sitk.GetArrayFromImage(grid) == 3).sum())
         with pytest.raises(
-            MaskError, match=rf"{both} voxels of segments belong to two segments, .*segment 1.*segment 2"
+            MaskError, match=rf"{count} voxels of segments belong to two segments, .*segment 1.*segment 2"
         ):
             voxels_of_segments(node, grid, label_of)
 
@@ -118,25 +118,25 @@ def oriented_ones(grid):
     return image
 
 
-def test_segments_without_voxels_are_not_asked_for(scene):
+def test_segments_without_voxels_need_no_label(scene):
     grid = labels_image()
     node = segmentation_of(scene, grid * 0 + sitk.Cast(grid == 2, sitk.sitkUInt8) * 2)
-    asked = []
-    voxels_of_segments(node, grid, lambda name: asked.append(name) or 1)
-    assert asked == ["segment 2"]
+    names = []
+    voxels_of_segments(node, grid, lambda name: names.append(name) or 1)
+    assert names == ["segment 2"]
 
 
 @pytest.mark.parametrize("layers", [False, True], ids=["one layer", "a layer each"])
 @pytest.mark.parametrize("orientation", ["LPS", "RAI", "SAL", "ILP"])
 class TestWriter:
-    def prepared(self, scene, orientation, layers):
+    def prepare(self, scene, orientation, layers):
         grid = labels_image()
-        own = sitk.DICOMOrient(grid, orientation)
-        node = segmentation_of(scene, own, layers)
-        return grid, node, SegmentWriter(node, grid, own)
+        oriented = sitk.DICOMOrient(grid, orientation)
+        node = segmentation_of(scene, oriented, layers)
+        return grid, node, SegmentWriter(node, grid, oriented)
 
-    def test_given_voxels_belong_to_one_segment_alone(self, scene, orientation, layers):
-        grid, node, writer = self.prepared(scene, orientation, layers)
+    def test_set_voxels_belong_to_one_segment(self, scene, orientation, layers):
+        grid, node, writer = self.prepare(scene, orientation, layers)
         expected = sitk.GetArrayFromImage(grid)
         rng = np.random.default_rng(2)
         for label in (1, 3, 2, 2):
@@ -147,28 +147,28 @@ class TestWriter:
         assert node.GetSegmentation().GetNumberOfLayers() == (3 if layers else 1)
 
     def test_cleared_voxels_belong_to_none(self, scene, orientation, layers):
-        grid, node, writer = self.prepared(scene, orientation, layers)
+        grid, node, writer = self.prepare(scene, orientation, layers)
         expected = sitk.GetArrayFromImage(grid)
         flat = np.arange(100, 500)
         writer.clear(flat)
         expected.reshape(-1)[flat] = 0
         np.testing.assert_array_equal(dense(voxels_of_segments(node, grid, label_of), grid), expected)
 
-    def test_emptied(self, scene, orientation, layers):
-        grid, node, writer = self.prepared(scene, orientation, layers)
+    def test_empty(self, scene, orientation, layers):
+        grid, node, writer = self.prepare(scene, orientation, layers)
         writer.empty()
         assert not voxels_of_segments(node, grid, label_of).flat.size
         writer.set(np.array([5, 300]), "3")
-        found = voxels_of_segments(node, grid, label_of)
-        assert (found.flat.tolist(), found.values.tolist()) == ([5, 300], [3, 3])
+        labelled = voxels_of_segments(node, grid, label_of)
+        assert (labelled.flat.tolist(), labelled.values.tolist()) == ([5, 300], [3, 3])
 
 
 def test_writer_of_another_grid(scene):
     grid = labels_image()
-    other = sitk.Image(grid)
-    other.SetSpacing((0.8, 0.9, 2.5))
+    finer = sitk.Image(grid)
+    finer.SetSpacing((0.8, 0.9, 2.5))
     with pytest.raises(MaskError, match="segments does not lie on its scan's voxels"):
-        SegmentWriter(segmentation_of(scene, grid), grid, other)
+        SegmentWriter(segmentation_of(scene, grid), grid, finer)
 
 
 def test_under_a_transform(scene):
